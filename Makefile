@@ -1,0 +1,58 @@
+# What a developer or a newcomer types. Needs python3 >= 3.11 with venv, make, and a package registry.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PYTEST_ARGS ?= -n 2
+BENCH_ARGS ?=
+export DEMO_EXIT
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format bench lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/runtime ## start a server with sample data on 127.0.0.1:8000 (DEMO_EXIT=1: stop after the first request)
+	@exec $(BIN)/python -m usertable.demo
+
+test: $(VENV)/dev ## run the whole test suite (PYTEST_ARGS to choose)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(VENV)/dev ## format, lint, strict types, import layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/dev ## format the code and mend what the linter can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/dev ## measure durable writes against the server's no-work ceiling, with wrk
+	@command -v wrk >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get install -y wrk >/dev/null; } \
+	  || { echo "make bench needs wrk, a load generator. On Debian or Ubuntu: apt-get install wrk"; exit 1; }
+	$(BIN)/python benchmarks/put.py $(BENCH_ARGS)
+
+lock: ## write requirements/*.txt anew from pyproject.toml, with the newest releases
+	$(PYTHON) -m venv $(VENV)/lock
+	$(VENV)/lock/bin/python -m pip --quiet install uv
+	for part in runtime dev; do \
+	  $(VENV)/lock/bin/uv pip compile pyproject.toml --group build $$([ $$part = dev ] && echo --group dev) --universal --upgrade --quiet \
+	    --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links --no-config \
+	    --output-file requirements/$$part.txt || exit 1; \
+	done
+
+clean: ## remove the virtual environment, caches and the demo's data
+	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+
+# A stamp per lock file: done again only when the lock changes.
+$(VENV)/%: requirements/%.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "usertable needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Name another: make PYTHON=python3.12"; exit 1; }
+	@[ -x $(BIN)/python ] || { echo "Making a virtual environment in $(VENV) ..."; $(PYTHON) -m venv $(VENV); } \
+	  || { echo "Python's venv module is missing. On Debian or Ubuntu: apt-get install python3-venv"; exit 1; }
+	@echo "Installing what requirements/$*.txt names ..."
+	@$(PIP) install --require-hashes --requirement requirements/$*.txt
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@

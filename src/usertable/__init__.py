@@ -1,0 +1,1 @@
+"""usertable: the open, self-hosted user-attribute store."""

@@ -1,0 +1,98 @@
+"""Group commit: the writes that wait become one batch, and each caller hears of its own only after the durable commit."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Sequence
+
+from usertable.domain.errors import Overloaded, Unavailable
+from usertable.store.base import Result, Write
+from usertable.store.lanes import Lane
+
+log = logging.getLogger("usertable.commit")
+
+_Waiting = tuple[Write, asyncio.Future[Result]]
+
+
+class GroupCommit:
+    """Sends all waiting writes, up to `max_batch`, down the lane together. Belongs to the event loop it is made in.
+
+    It never waits for a batch to fill: what comes while one batch is committed is the next batch. A batch is sent when the
+    loop has handled all that was ready with it, so that requests which arrive together share a commit.
+
+    Args:
+        capacity: so many writes may wait; one more is refused.
+    """
+
+    def __init__(self, lane: Lane, *, capacity: int = 10_000, max_batch: int = 256) -> None:
+        self._lane = lane
+        self._capacity = capacity
+        self._max_batch = max_batch
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[_Waiting] = deque()
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._scheduled = False
+        self._closing = False
+
+    def submit(self, write: Write) -> asyncio.Future[Result]:
+        """Queue a write. It will be committed whether or not the caller still waits for the result.
+
+        The result may be an exception: Unavailable, or one that tells of a defect.
+
+        Raises:
+            Overloaded: the queue is full, or closing; nothing was queued.
+        """
+        if len(self._waiting) >= self._capacity:
+            raise Overloaded(f"{self._capacity} writes are waiting")
+        if self._closing:
+            raise Overloaded("the server is shutting down")
+        future: asyncio.Future[Result] = self._loop.create_future()
+        self._waiting.append((write, future))
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
+        return future
+
+    async def close(self) -> None:
+        """Commit what was queued; later writes are refused."""
+        self._closing = True
+        while self._waiting or self._under_way:
+            self._flush()
+            await asyncio.wait(self._under_way)
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        waiting = self._waiting
+        while waiting and self._lane.is_open(len(self._under_way)):
+            batch = [waiting.popleft() for _ in range(min(len(waiting), self._max_batch))]
+            task = self._loop.create_task(self._commit(batch))
+            self._under_way.add(task)
+            task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._under_way.discard(task)
+        self._flush()
+
+    async def _commit(self, batch: Sequence[_Waiting]) -> None:
+        results: Sequence[Result | Exception]
+        try:
+            results = await self._lane.write([write for write, _ in batch])
+        except Unavailable as failure:
+            results = [failure] * len(batch)
+        except Exception as failure:
+            if len(batch) > 1:
+                # One write must not take its neighbours down with it: try each alone.
+                for one in batch:
+                    await self._commit([one])
+                return
+            log.exception("a write failed")
+            results = [failure]
+        for (_, future), result in zip(batch, results, strict=True):
+            # A caller that went away has cancelled its future; its write is committed all the same.
+            if not future.done():
+                if isinstance(result, Exception):
+                    future.set_exception(result)
+                else:
+                    future.set_result(result)

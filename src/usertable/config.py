@@ -1,0 +1,138 @@
+"""The configuration: one frozen object; flag over environment over file over default.
+
+An unknown key, a value of the wrong form or a half-set security setting refuses to start, because a setting that is silently
+ignored is found out at the worst time.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+PREFIX = "USERTABLE_"
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used: the message names the setting, its source, and what would be right."""
+
+
+def default_store() -> str:
+    """A SQLite file in the user's data folder (`$XDG_DATA_HOME/usertable`, or `~/.local/share/usertable`)."""
+    base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    return f"sqlite:///{Path(base).expanduser() / 'usertable' / 'usertable.db'}"
+
+
+def _setting(default: Any, help_text: str, *, least: int = 0, most: int = 2**53) -> Any:
+    metadata = {"help": help_text, "least": least, "most": most}
+    if callable(default):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Every setting of the server. Names are the keys of the file; in the environment, upper case after `USERTABLE_`."""
+
+    store: str = _setting(default_store, "URL of the store: sqlite:///file.db, or memory: (keeps nothing)")
+    host: str = _setting("127.0.0.1", "address to listen on; 0.0.0.0 for every interface")
+    port: int = _setting(8000, "port to listen on; 0 for any free one", most=65535)
+    admin_token: str = _setting("", "bearer token of the native API's admin, 16 characters or more; empty: no admin access")
+    always_200: bool = _setting(False, "answer HTTP 200 to every business error of the platform's endpoints")
+    body_limit: int = _setting(1_048_576, "largest request body, in bytes", least=1024, most=2**30)
+    body_seconds: int = _setting(30, "a request must have arrived whole within so many seconds", least=1, most=3600)
+    keep_alive_seconds: int = _setting(75, "an idle connection is closed after so many seconds", least=1, most=3600)
+    max_connections: int = _setting(10_000, "connections open at once; one more gets 503", least=1)
+    queue_capacity: int = _setting(10_000, "writes waiting at most; one more gets 503", least=1)
+    max_batch: int = _setting(256, "writes committed together at most", least=1, most=10_000)
+    receipt_hours: int = _setting(24, "how long an Idempotency-Key is remembered, in hours", least=24, most=24 * 365)
+    max_attributes: int = _setting(2000, "attributes per project", least=1, most=10_000)
+    drain_seconds: int = _setting(30, "time for requests under way when the server is told to stop", least=1, most=3600)
+    log_level: str = _setting("info", "debug, info, warning or error")
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A configuration, and where each setting came from: `flag`, `environment`, `file` or `default`."""
+
+    config: Config
+    sources: Mapping[str, str]
+
+
+def load(flags: Mapping[str, Any], environment: Mapping[str, str] | None = None, file: str | None = None) -> Loaded:
+    """Put the configuration together.
+
+    Args:
+        flags: settings given on the command line; None counts as not given.
+        environment: the process environment by default. `USERTABLE_CONFIG` names the file if `file` does not.
+        file: a TOML file with settings at its top level.
+
+    Raises:
+        ConfigError: an unknown key, a value of the wrong form, an unreadable file, or a half-set security setting.
+    """
+    environment = os.environ if environment is None else environment
+    known = {f.name: f for f in fields(Config)}
+    values: dict[str, Any] = {}
+    sources = dict.fromkeys(known, "default")
+
+    file = file or environment.get(PREFIX + "CONFIG")
+    if file:
+        for key, value in _read(file).items():
+            if key not in known:
+                raise ConfigError(f"{file}: unknown setting {key!r}; known: {', '.join(known)}")
+            values[key] = _check(known[key], value, f"{file}: {key}")
+            sources[key] = "file"
+    for variable, text in environment.items():
+        if not variable.startswith(PREFIX) or variable.startswith((PREFIX + "CONFIG", PREFIX + "TEST_")):
+            continue
+        key = variable.removeprefix(PREFIX).lower()
+        if key not in known or variable != variable.upper():
+            raise ConfigError(f"unknown environment variable {variable}; known: {', '.join(_variables(known))}")
+        values[key] = _check(known[key], text, variable)
+        sources[key] = "environment"
+    for key, value in flags.items():
+        if value is not None:
+            values[key] = _check(known[key], value, f"--{key.replace('_', '-')}")
+            sources[key] = "flag"
+    config = Config(**values)
+    if sources["admin_token"] != "default" and len(config.admin_token) < 16:
+        raise ConfigError("admin_token is set but has fewer than 16 characters; make one with: openssl rand -hex 32")
+    if config.log_level not in ("debug", "info", "warning", "error"):
+        raise ConfigError(f"log_level is {config.log_level!r}; expected debug, info, warning or error")
+    return Loaded(config, sources)
+
+
+def _variables(known: Mapping[str, Any]) -> list[str]:
+    return [PREFIX + "CONFIG", *(PREFIX + key.upper() for key in known)]
+
+
+def _read(file: str) -> dict[str, Any]:
+    try:
+        with Path(file).open("rb") as stream:
+            return tomllib.load(stream)
+    except OSError as error:
+        raise ConfigError(f"the configuration file {file} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the configuration file {file} is not valid TOML: {error}") from error
+
+
+def _check(setting: Any, value: Any, place: str) -> Any:
+    """`value` as the setting's type; texts are read as what they spell, since the environment has nothing else."""
+    default = setting.default if setting.default is not MISSING else setting.default_factory()
+    if isinstance(default, bool):
+        spelled = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+        value = spelled.get(value.lower(), value) if isinstance(value, str) else value
+        if not isinstance(value, bool):
+            raise ConfigError(f"{place} is {value!r}; expected true or false")
+    elif isinstance(default, int):
+        if isinstance(value, str) and value.isascii() and value.isdigit():
+            value = int(value)
+        least, most = setting.metadata["least"], setting.metadata["most"]
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise ConfigError(f"{place} is {value!r}; expected an integer from {least} to {most}")
+    elif not isinstance(value, str):
+        raise ConfigError(f"{place} is {value!r}; expected a text")
+    return value

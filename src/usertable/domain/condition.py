@@ -1,0 +1,100 @@
+"""Conditions on the user table: which users a page shows.
+
+Written `attribute:operator` or `attribute:operator:value`; the value has the form in which the API takes it.
+
+=============  ==========================  =========================================================
+operator       data types                  met by users whose value
+=============  ==========================  =========================================================
+`set`          all                         is there
+`unset`        all                         is not there
+`eq`, `ne`     NUMBER STRING BOOL DATETIME equals, does not equal (a user without a value meets neither)
+`in`           NUMBER STRING BOOL DATETIME equals one of the values, which commas separate
+`lt` `le` `gt` `ge`  NUMBER DATETIME       is less / at most / greater / at least (for times: before, after)
+`contains`     STRING LIST                 holds the text, or has the element
+=============  ==========================  =========================================================
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import tzinfo
+from typing import Any
+
+from usertable.domain.errors import Kind, Problem, refuse
+from usertable.domain.profile import Profile
+from usertable.domain.schema import Attribute, Schema
+from usertable.domain.values import PARSERS, DataType, Value
+
+_SCALARS = (DataType.NUMBER, DataType.STRING, DataType.BOOL, DataType.DATETIME)
+_ORDERED = (DataType.NUMBER, DataType.DATETIME)
+
+_Compare = Callable[[Any, Any], bool]
+OPERATORS: dict[str, tuple[tuple[DataType, ...], _Compare]] = {
+    "eq": (_SCALARS, operator.eq),
+    "ne": (_SCALARS, operator.ne),
+    "in": (_SCALARS, lambda value, wanted: value in wanted),
+    "lt": (_ORDERED, operator.lt),
+    "le": (_ORDERED, operator.le),
+    "gt": (_ORDERED, operator.gt),
+    "ge": (_ORDERED, operator.ge),
+    "contains": ((DataType.STRING, DataType.LIST), lambda value, wanted: wanted in value),
+}
+"""Per operator that takes a value: the data types it is for, and the comparison (stored value, wanted value)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A condition on one attribute; see the module's table."""
+
+    attribute: str
+    operator: str
+    wanted: Value | tuple[Value, ...] | None = None
+
+    def met(self, profile: Profile) -> bool:
+        """Whether the user's row meets it."""
+        value = profile.attributes.get(self.attribute)
+        if self.operator == "set":
+            return value is not None
+        if self.operator == "unset":
+            return value is None
+        return value is not None and OPERATORS[self.operator][1](value, self.wanted)
+
+
+def parse_condition(text: str, schema: Schema, zone: tzinfo) -> Condition:
+    """The condition that `text` writes.
+
+    Raises:
+        Refused: an unknown attribute or operator, an operator that is not for the data type, or a wrong value.
+    """
+    name, _, rest = text.partition(":")
+    op, colon, raw = rest.partition(":")
+    attribute = schema.attributes.get(name)
+    if attribute is None:
+        raise refuse(Kind.CONDITION, value=text, expected="it must begin with the name of a declared attribute and a colon")
+    if op in ("set", "unset"):
+        if colon:
+            raise refuse(Kind.CONDITION, value=text, expected=f"{op} takes no value")
+        return Condition(name, op)
+    if op not in OPERATORS:
+        raise refuse(Kind.CONDITION, value=text, expected=f"the operator must be one of set, unset, {', '.join(OPERATORS)}")
+    types, _ = OPERATORS[op]
+    if attribute.type not in types:
+        raise refuse(Kind.CONDITION, value=text, expected=f"{op} is for {', '.join(types)}, not for {attribute.type}")
+    if op == "in":
+        return Condition(name, op, tuple(_value(attribute, part, text, zone) for part in raw.split(",")))
+    return Condition(name, op, _value(attribute, raw, text, zone))
+
+
+def _value(attribute: Attribute, raw: str, text: str, zone: tzinfo) -> Value:
+    data_type = attribute.type
+    sent: object = raw
+    if data_type is DataType.LIST:
+        return raw
+    if data_type is DataType.BOOL:
+        sent = {"0": 0, "1": 1, "false": 0, "true": 1}.get(raw)
+    value = PARSERS[data_type](attribute.name, sent, zone, attribute.limits)
+    if isinstance(value, Problem):
+        raise refuse(Kind.CONDITION, value=text, expected=value.facts.get("expected", "a value within the bounds"))
+    return value

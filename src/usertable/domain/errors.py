@@ -1,0 +1,159 @@
+"""Problems (bad input, as values) and failures (cannot do it now, as exceptions).
+
+The exception tree::
+
+    UsertableError
+    ├── Refused            a use case other than a write was refused; carries its problems
+    ├── Unavailable        nothing is wrong with the request; retry later
+    │   ├── Overloaded     the queue of waiting writes is full, or the server is shutting down
+    │   └── StoreDown      the store cannot be reached, is locked, or has no space left
+    └── StoreFault         the store cannot be used at all: not ours, too new, already served, unwritable
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+_NO_FACTS: Mapping[str, str] = {}
+
+
+class Kind(StrEnum):
+    """What can be wrong with a request. The texts are in :mod:`usertable.wire.messages`."""
+
+    # the request as a whole
+    CREDENTIALS = "credentials"
+    ADMIN_ONLY = "admin_only"
+    RATE_LIMITED = "rate_limited"
+    NO_ROUTE = "no_route"
+    NO_METHOD = "no_method"
+    CONTENT_TYPE = "content_type"
+    BODY_TOO_LARGE = "body_too_large"
+    BODY_TIMEOUT = "body_timeout"
+    BODY_NOT_JSON = "body_not_json"
+    BODY_NOT_OBJECT = "body_not_object"
+    DUPLICATE_KEY = "duplicate_key"
+    PARAMETER = "parameter"
+    KEY_MALFORMED = "key_malformed"
+    KEY_REUSED = "key_reused"
+    OVERLOADED = "overloaded"
+    STORE_DOWN = "store_down"
+    INTERNAL = "internal"
+    # setting attributes
+    DATA_MISSING = "data_missing"
+    DATA_NOT_OBJECT = "data_not_object"
+    DATA_EMPTY = "data_empty"
+    CUID_MISSING = "cuid_missing"
+    CUID_MALFORMED = "cuid_malformed"
+    CUID_UNKNOWN = "cuid_unknown"
+    ATTRIBUTE_UNKNOWN = "attribute_unknown"
+    VALUE_EMPTY = "value_empty"
+    VALUE_TYPE = "value_type"
+    NUMBER_RANGE = "number_range"
+    STRING_LENGTH = "string_length"
+    STRING_CHARACTER = "string_character"
+    DATETIME_SKIPPED = "datetime_skipped"
+    LIST_LENGTH = "list_length"
+    LIST_ELEMENT_LENGTH = "list_element_length"
+    ACCUMULATE_RANGE = "accumulate_range"
+    APPEND_LENGTH = "append_length"
+    # get CUID
+    IDENTITY_NAME = "identity_name"
+    IDENTITY_VALUES = "identity_values"
+    IDENTITY_VALUE = "identity_value"
+    IDENTIFIER_UNKNOWN = "identifier_unknown"
+    IDENTIFIER_NOT_UNIQUE = "identifier_not_unique"
+    IDENTIFIER_NOT_FIRST = "identifier_not_first"
+    # the Data Center
+    PROJECT_UNKNOWN = "project_unknown"
+    PROJECT_EXISTS = "project_exists"
+    PROJECT_ID = "project_id"
+    PROJECT_NAME = "project_name"
+    SECRET = "secret"
+    TIMEZONE = "timezone"
+    QPS = "qps"
+    NAME_FORM = "name_form"
+    NAME_PRESET = "name_preset"
+    NAME_TAKEN = "name_taken"
+    TOO_MANY_ATTRIBUTES = "too_many_attributes"
+    RULE_ILLEGAL = "rule_illegal"
+    LIMIT_ILLEGAL = "limit_illegal"
+    TEXT_TOO_LONG = "text_too_long"
+    ATTRIBUTE_IN_USE = "attribute_in_use"
+    ATTRIBUTE_FIXED = "attribute_fixed"
+    IDENTIFIER_PRESET = "identifier_preset"
+    IDENTIFIER_IN_USE = "identifier_in_use"
+    IDENTIFIER_ORDER = "identifier_order"
+    IDENTIFIER_TAKEN = "identifier_taken"
+    CUID_EXISTS = "cuid_exists"
+    CUID_ERASED = "cuid_erased"
+    CONDITION = "condition"
+    SCHEMA_FILE = "schema_file"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong: what (`kind`), where (`attribute`), and the facts its text needs.
+
+    `facts` are already fit to be shown: they never hold more than an excerpt of what was sent.
+    """
+
+    kind: Kind
+    attribute: str | None = None
+    facts: Mapping[str, str] = field(default_factory=lambda: _NO_FACTS)
+
+
+def excerpt(value: object, limit: int = 60) -> str:
+    """`value` as a short, single-line text for a message."""
+    text = value if isinstance(value, str) else _json_like(value, limit)
+    text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[: limit + 1])
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _json_like(value: object, limit: int) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        # Python refuses to print integers of more than some thousand digits.
+        return str(value) if value.bit_length() < 1024 else "a number of more than 300 digits"
+    if isinstance(value, list):
+        return "[" + ", ".join(excerpt(v, limit) for v in value[:4]) + (", …" if len(value) > 4 else "") + "]"
+    if isinstance(value, dict):
+        return "{…}" if value else "{}"
+    return str(value)
+
+
+class UsertableError(Exception):
+    """Everything that usertable raises on purpose."""
+
+
+class Refused(UsertableError):
+    """The request was understood and refused; nothing was changed."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(f"{p.kind}({p.attribute or ''} {dict(p.facts)})" for p in self.problems))
+
+
+class Unavailable(UsertableError):
+    """Nothing is wrong with the request, but it cannot be done now. Retrying is right."""
+
+
+class Overloaded(Unavailable):
+    """More writes wait than the queue holds, or the server is shutting down."""
+
+
+class StoreDown(Unavailable):
+    """The store cannot be reached, stays locked, or has no space left. The message is for the operator."""
+
+
+class StoreFault(UsertableError):
+    """The store cannot be used: the message says why and what would be right."""
+
+
+def refuse(kind: Kind, attribute: str | None = None, **facts: object) -> Refused:
+    """A :class:`Refused` with one problem."""
+    return Refused([Problem(kind, attribute, {k: excerpt(v) for k, v in facts.items()})])

@@ -1,0 +1,40 @@
+"""A user's row, and what a write does to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from usertable.domain.errors import Problem
+from usertable.domain.values import Value
+
+
+class Outcome(StrEnum):
+    """What became of one attribute of a write."""
+
+    APPLIED = "applied"
+    """The stored value changed."""
+    UNCHANGED = "unchanged"
+    """The result equals what was stored."""
+    KEPT = "kept"
+    """Once only, and there was a value: the report was ignored."""
+
+
+@dataclass(slots=True)
+class Profile:
+    """A user's row: attribute values by name, the number of the last change, times in ms since 1970 UTC."""
+
+    version: int
+    created_at: int
+    updated_at: int
+    attributes: dict[str, Value]
+
+
+@dataclass(slots=True)
+class Decision:
+    """What a write does to a profile. `profile` is the very object that was passed in if nothing changes."""
+
+    profile: Profile
+    outcomes: dict[str, Outcome]
+    problems: list[Problem]
+    """Not empty: the write is refused whole and changes nothing."""

@@ -1,0 +1,332 @@
+"""What a project declares: attributes with their data type and rule, identifiers in priority order.
+
+Everything here is immutable; an edit gives a new object or raises :class:`~usertable.domain.errors.Refused`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from types import MappingProxyType
+from zoneinfo import ZoneInfo
+
+from usertable.domain.errors import Kind, refuse
+from usertable.domain.values import DEFAULT_LIMITS, DataType, Limits
+
+
+class Rule(StrEnum):
+    """How a reported value meets the stored one. The meaning of each is in :mod:`usertable.domain.merge`."""
+
+    OVERWRITE = "overwrite"
+    ONCE = "once"
+    ACCUMULATE = "accumulate"
+    APPEND = "append"
+
+
+LEGAL_RULES: Mapping[DataType, tuple[Rule, ...]] = MappingProxyType(
+    {
+        DataType.NUMBER: (Rule.OVERWRITE, Rule.ONCE, Rule.ACCUMULATE),
+        DataType.STRING: (Rule.OVERWRITE, Rule.ONCE),
+        DataType.BOOL: (Rule.OVERWRITE, Rule.ONCE),
+        DataType.DATETIME: (Rule.OVERWRITE, Rule.ONCE),
+        DataType.LIST: (Rule.OVERWRITE, Rule.ONCE, Rule.APPEND),
+    }
+)
+"""Which rules a data type may have. STRING's row and "accumulate: NUMBER only" are the platform's; the rest is ours."""
+
+NAME_LENGTH = 100
+TEXT_LENGTH = 1000
+MAX_ATTRIBUTES = 2000
+MAX_LIST_ELEMENTS = 100_000
+MAX_LIST_ELEMENT_BYTES = 8192
+PRESET_PREFIX = "jg_"
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """A declared attribute. Name, data type and rule never change; the rest can be edited at any time."""
+
+    name: str
+    type: DataType
+    rule: Rule
+    display_name: str = ""
+    description: str = ""
+    hidden: bool = False
+    limits: Limits = DEFAULT_LIMITS
+
+
+@dataclass(frozen=True, slots=True)
+class Identifier:
+    """A named way to point at a user in the customer's own systems."""
+
+    name: str
+    display_name: str = ""
+    unique: bool = True
+    masked: bool = False
+
+    @property
+    def preset(self) -> bool:
+        """Whether it is one of the platform's own, which every project has and nobody deletes."""
+        return self.name.startswith(PRESET_PREFIX)
+
+
+PRESET_IDENTIFIERS = (
+    Identifier("jg_registration_id", "极光设备唯一标识", unique=False),
+    Identifier("jg_UnionID", "用户会员卡号", unique=True),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """The attributes by name, in order of declaration, and the identifiers by priority (the first is priority 1)."""
+
+    attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    identifiers: tuple[Identifier, ...] = PRESET_IDENTIFIERS
+
+    def declare(self, attribute: Attribute, max_attributes: int = MAX_ATTRIBUTES) -> Schema:
+        """This schema with one more attribute.
+
+        Raises:
+            Refused: the name has not the form of a name, is a preset's or taken; the rule is not legal for the type;
+                a limit is out of its range; a text is too long; or there are `max_attributes` already.
+        """
+        _check_name(attribute.name)
+        if attribute.name in self.attributes:
+            raise refuse(Kind.NAME_TAKEN, attribute.name)
+        _check_attribute(attribute)
+        if len(self.attributes) >= max_attributes:
+            raise refuse(Kind.TOO_MANY_ATTRIBUTES, attribute.name, limit=max_attributes)
+        return replace(self, attributes={**self.attributes, attribute.name: attribute})
+
+    def edit(self, name: str, **changes: object) -> Schema:
+        """This schema with some of `display_name`, `description`, `hidden` of an attribute changed.
+
+        Raises:
+            Refused: there is no such attribute, or a text is too long.
+        """
+        changed = replace(self.attribute(name), **changes)  # type: ignore[arg-type]
+        _check_attribute(changed)
+        return replace(self, attributes={**self.attributes, name: changed})
+
+    def delete(self, name: str, reported: Iterable[str]) -> Schema:
+        """This schema without an attribute for which no value was ever reported (`reported`: those that have).
+
+        Raises:
+            Refused: there is no such attribute, or a value was reported for it.
+        """
+        self.attribute(name)
+        if name in reported:
+            raise refuse(Kind.ATTRIBUTE_IN_USE, name)
+        return replace(self, attributes={n: a for n, a in self.attributes.items() if n != name})
+
+    def attribute(self, name: str) -> Attribute:
+        """The attribute of that name; raises Refused if there is none."""
+        if found := self.attributes.get(name):
+            return found
+        raise refuse(Kind.ATTRIBUTE_UNKNOWN, name)
+
+    def declare_identifier(self, identifier: Identifier) -> Schema:
+        """This schema with one more identifier, below the declared ones and above the presets that stand last.
+
+        Raises:
+            Refused: the name has not the form of a name, is a preset's or taken, or the display name is too long.
+        """
+        _check_name(identifier.name)
+        if any(i.name == identifier.name for i in self.identifiers):
+            raise refuse(Kind.NAME_TAKEN, identifier.name)
+        _check_text(identifier.name, "display_name", identifier.display_name)
+        declared = list(self.identifiers)
+        place = len(declared)
+        while place and declared[place - 1].preset:
+            place -= 1
+        declared.insert(place, identifier)
+        return replace(self, identifiers=tuple(declared))
+
+    def edit_identifier(self, name: str, **changes: object) -> Schema:
+        """This schema with some of `display_name`, `masked` of an identifier changed; raises Refused as above."""
+        self.identifier(name)
+        edited = tuple(
+            replace(i, **changes) if i.name == name else i  # type: ignore[arg-type]
+            for i in self.identifiers
+        )
+        for identifier in edited:
+            _check_text(identifier.name, "display_name", identifier.display_name)
+        return replace(self, identifiers=edited)
+
+    def delete_identifier(self, name: str, in_use: bool) -> Schema:
+        """This schema without an identifier that no user has a value of; raises Refused for a preset or one in use."""
+        if self.identifier(name).preset:
+            raise refuse(Kind.IDENTIFIER_PRESET, name)
+        if in_use:
+            raise refuse(Kind.IDENTIFIER_IN_USE, name)
+        return replace(self, identifiers=tuple(i for i in self.identifiers if i.name != name))
+
+    def order_identifiers(self, names: Iterable[str]) -> Schema:
+        """This schema with its identifiers in the order of `names`, which must name each of them once.
+
+        Raises:
+            Refused: a name is missing, unknown or repeated.
+        """
+        wanted = list(names)
+        if sorted(wanted) != sorted(i.name for i in self.identifiers):
+            raise refuse(Kind.IDENTIFIER_ORDER, have=", ".join(i.name for i in self.identifiers))
+        return replace(self, identifiers=tuple(self.identifier(n) for n in wanted))
+
+    def identifier(self, name: str) -> Identifier:
+        """The identifier of that name; raises Refused if there is none."""
+        for identifier in self.identifiers:
+            if identifier.name == name:
+                return identifier
+        raise refuse(Kind.IDENTIFIER_UNKNOWN, name, have=", ".join(i.name for i in self.identifiers))
+
+    def registration_identifier(self, name: str) -> Identifier:
+        """The identifier `name`, if it can be exchanged for a CUID: declared, unique and of priority 1.
+
+        Raises:
+            Refused: it is not; the problem says which of the three.
+        """
+        identifier = self.identifier(name)
+        if not identifier.unique:
+            raise refuse(Kind.IDENTIFIER_NOT_UNIQUE, name)
+        if identifier != self.identifiers[0]:
+            raise refuse(Kind.IDENTIFIER_NOT_FIRST, name, first=self.identifiers[0].name)
+        return identifier
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A project with all that a request to it needs. `number` is the store's own key; `id` is what callers send."""
+
+    number: int
+    id: str
+    name: str
+    secret_salt: bytes
+    secret_hash: bytes
+    timezone: str
+    qps: int | None
+    """Requests per second and API; None for no limit."""
+    created_at: int
+    """Milliseconds since 1970 UTC."""
+    schema: Schema = field(default_factory=Schema)
+    version: int = 1
+    """Grows with every change of the project or its schema."""
+    reported: frozenset[str] = frozenset()
+    """Attributes that a value was ever reported for. It only grows, and not every growth makes a new version."""
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The project's time zone."""
+        return ZoneInfo(self.timezone)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a plan that turns a schema into another: a verb (`declare`, `edit`, …), a thing, a name, details."""
+
+    verb: str
+    thing: str
+    name: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.thing} {self.name}" + (f": {self.detail}" if self.detail else "")
+
+
+def difference(current: Schema, wanted: Schema, reported: Iterable[str] = ()) -> tuple[list[Step], list[Step]]:
+    """The steps from `current` to `wanted`, and those of them that would lose or reinterpret data.
+
+    An attribute's name, type and rule are fixed, so a changed type or rule is a refused step, also before any value was
+    reported: delete it first. Leaving out an attribute or identifier that exists is refused too; schema as code never
+    deletes. Hide the attribute, or delete it by its own command.
+    """
+    steps: list[Step] = []
+    refused: list[Step] = []
+    for name, attribute in wanted.attributes.items():
+        have = current.attributes.get(name)
+        if have is None:
+            steps.append(Step("declare", "attribute", name, f"{attribute.type} {attribute.rule}"))
+        elif (have.type, have.rule) != (attribute.type, attribute.rule):
+            detail = f"{have.type} {have.rule} cannot become {attribute.type} {attribute.rule}; declare a new attribute"
+            refused.append(Step("change", "attribute", name, detail))
+        elif have != attribute:
+            steps.append(Step("edit", "attribute", name, _changed(have, attribute)))
+    refused += [
+        Step("delete", "attribute", name, "it is missing from the file; hide it, or delete it by its own command")
+        for name in current.attributes
+        if name not in wanted.attributes
+    ]
+    have_identifiers = {i.name: i for i in current.identifiers}
+    for identifier in wanted.identifiers:
+        known = have_identifiers.get(identifier.name)
+        if known is None:
+            kind = "unique" if identifier.unique else "not unique"
+            steps.append(Step("declare", "identifier", identifier.name, kind))
+        elif known.unique != identifier.unique:
+            refused.append(Step("change", "identifier", identifier.name, "its uniqueness is fixed"))
+        elif known != identifier:
+            steps.append(Step("edit", "identifier", identifier.name, _changed(known, identifier)))
+    wanted_names = [i.name for i in wanted.identifiers]
+    refused += [
+        Step("delete", "identifier", i.name, "it is missing from the file")
+        for i in current.identifiers
+        if i.name not in wanted_names
+    ]
+    current_names = [i.name for i in current.identifiers]
+    added = [n for n in wanted_names if n not in current_names]
+    if not refused and wanted_names != [i.name for i in _with_added(current, wanted, added).identifiers]:
+        steps.append(Step("order", "identifiers", " > ".join(wanted_names)))
+    return steps, refused
+
+
+def _with_added(current: Schema, wanted: Schema, added: list[str]) -> Schema:
+    for name in added:
+        current = current.declare_identifier(wanted.identifier(name))
+    return current
+
+
+def _changed(have: Attribute | Identifier, want: Attribute | Identifier) -> str:
+    names = [f for f in have.__dataclass_fields__ if getattr(have, f) != getattr(want, f)]
+    return ", ".join(names)
+
+
+def _check_name(name: str) -> None:
+    if name.startswith(PRESET_PREFIX):
+        raise refuse(Kind.NAME_PRESET, name)
+    if len(name) > NAME_LENGTH or not _NAME.fullmatch(name):
+        raise refuse(Kind.NAME_FORM, name, limit=NAME_LENGTH)
+
+
+def _check_text(name: str, field_name: str, text: str) -> None:
+    if len(text) > TEXT_LENGTH:
+        raise refuse(Kind.TEXT_TOO_LONG, name, field=field_name, limit=TEXT_LENGTH)
+    if not text.isprintable() and field_name != "description":
+        raise refuse(Kind.PARAMETER, name, name=field_name, expected="printable text on one line")
+    if "\0" in text or not _encodable(text):
+        raise refuse(Kind.PARAMETER, name, name=field_name, expected="Unicode text without U+0000")
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _check_attribute(attribute: Attribute) -> None:
+    name = attribute.name
+    legal = LEGAL_RULES[attribute.type]
+    if attribute.rule not in legal:
+        raise refuse(Kind.RULE_ILLEGAL, name, type=attribute.type, rule=attribute.rule, legal=", ".join(legal))
+    _check_text(name, "display_name", attribute.display_name)
+    _check_text(name, "description", attribute.description)
+    limits = attribute.limits
+    if limits != DEFAULT_LIMITS and attribute.type is not DataType.LIST:
+        raise refuse(Kind.LIMIT_ILLEGAL, name, field="limits", expected="limits on a LIST only")
+    if not 1 <= limits.elements <= MAX_LIST_ELEMENTS:
+        raise refuse(Kind.LIMIT_ILLEGAL, name, field="max_elements", expected=f"1 to {MAX_LIST_ELEMENTS}")
+    if not 1 <= limits.element_bytes <= MAX_LIST_ELEMENT_BYTES:
+        raise refuse(Kind.LIMIT_ILLEGAL, name, field="max_element_bytes", expected=f"1 to {MAX_LIST_ELEMENT_BYTES}")

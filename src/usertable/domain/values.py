@@ -1,0 +1,253 @@
+"""The five data types: what each accepts, and the one form in which its values are kept.
+
+========  ================================================  ==========================================
+type      accepted                                          kept as
+========  ================================================  ==========================================
+NUMBER    a JSON number, or a string that is a plain one    `int`, or a normalised `Decimal` if broken
+STRING    a string; also a number or true/false             `str`
+BOOL      the integers 0 and 1                              `bool`
+DATETIME  a string `yyyy-MM-dd HH:mm:ss` in the zone        `int`, milliseconds since 1970 UTC
+LIST      an array of strings                               `list[str]` without repeats, in order
+========  ================================================  ==========================================
+
+Sources: the platform's API document for BOOL and DATETIME; its data type page for the others; the bounds are ours.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, tzinfo
+from decimal import Context, Decimal, DivisionByZero, Inexact, InvalidOperation, Overflow
+from enum import StrEnum
+from functools import lru_cache
+
+from usertable.domain.errors import Kind, Problem, excerpt
+
+EXPECTED_FORMS = {
+    "NUMBER": "a number, or a string that is a plain number",
+    "STRING": "a string, a number or true/false",
+    "BOOL": "the integer 0 or 1",
+    "DATETIME": "a string yyyy-MM-dd HH:mm:ss",
+    "LIST": "an array of strings",
+}
+
+
+class DataType(StrEnum):
+    """The data types of the platform."""
+
+    NUMBER = "NUMBER"
+    STRING = "STRING"
+    BOOL = "BOOL"
+    DATETIME = "DATETIME"
+    LIST = "LIST"
+
+
+Value = int | Decimal | str | bool | list[str]
+
+NUMBER_DIGITS = 38
+"""A NUMBER has at most so many significant digits, and its scientific exponent lies within ± this."""
+STRING_BYTES = 8192
+"""A STRING has at most so many bytes in UTF-8."""
+LIST_ELEMENTS = 1000
+"""A LIST has at most so many elements, unless its attribute says otherwise."""
+LIST_ELEMENT_BYTES = 512
+"""A LIST's element has at most so many bytes in UTF-8, unless its attribute says otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The bounds of a LIST attribute: elements, and bytes (UTF-8) of one element."""
+
+    elements: int = LIST_ELEMENTS
+    element_bytes: int = LIST_ELEMENT_BYTES
+
+
+DEFAULT_LIMITS = Limits()
+
+# Wide enough that no sum of two accepted numbers is ever rounded; a result that would be is an error, not a value.
+_EXACT = Context(prec=256, traps=[Inexact, InvalidOperation, Overflow, DivisionByZero])
+_INT_BOUND = 10**NUMBER_DIGITS
+_PLAIN_NUMBER = re.compile(r"-?[0-9]{1,128}(?:\.[0-9]{1,128})?")
+_DATETIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2} (?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def number(value: int | Decimal) -> int | Decimal | None:
+    """The canonical form of an exact number, or None if it is out of range.
+
+    Whole numbers are `int`, others a `Decimal` without trailing zeros, so equal numbers have one form.
+    Range (ours): at most 38 significant digits, scientific exponent within ±38.
+    """
+    if type(value) is int:
+        if -_INT_BOUND < value < _INT_BOUND:
+            return value
+        if value.bit_length() > 256:
+            return None
+        value = Decimal(value)
+    assert isinstance(value, Decimal)
+    if not value.is_finite():
+        return None
+    if not value:
+        return 0
+    # Before normalising: a huge exponent must not be written out in digits.
+    _, digits, exponent = value.as_tuple()
+    assert isinstance(exponent, int)
+    if not -NUMBER_DIGITS <= exponent + len(digits) - 1 <= NUMBER_DIGITS or len(digits) > 256:
+        return None
+    if digits[-1] == 0 or exponent >= 0:
+        value = value.normalize(_EXACT)
+        _, digits, exponent = value.as_tuple()
+        assert isinstance(exponent, int)
+    if len(digits) > NUMBER_DIGITS:
+        return None
+    return int(value) if exponent >= 0 else value
+
+
+def add(a: int | Decimal, b: int | Decimal) -> int | Decimal | None:
+    """The exact sum in canonical form, or None if it is out of range."""
+    if type(a) is int and type(b) is int:
+        return number(a + b)
+    return number(_EXACT.add(a, b))
+
+
+def number_text(value: int | Decimal) -> str:
+    """A canonical number in plain notation: `46.2`, `12`, never an exponent."""
+    return str(value) if type(value) is int else format(value, "f")
+
+
+def datetime_text(ms: int, zone: tzinfo) -> str:
+    """The moment `ms` (milliseconds since 1970 UTC) as `yyyy-MM-dd HH:mm:ss` in `zone`."""
+    local = (_EPOCH + timedelta(milliseconds=ms)).astimezone(zone)
+    return f"{local.year:04}-{local:%m-%d %H:%M:%S}"
+
+
+def show(value: Value, data_type: DataType, zone: tzinfo) -> Value:
+    """`value` as people and programs are shown it: a DATETIME as text in the project's zone, the others as kept."""
+    return datetime_text(value, zone) if data_type is DataType.DATETIME and type(value) is int else value
+
+
+def is_empty(raw: object) -> bool:
+    """Whether a sent value counts as empty (40009): null, `""` or `[]`."""
+    return raw is None or raw == "" or raw == []
+
+
+def _wrong_type(name: str, data_type: DataType, raw: object) -> Problem:
+    facts = {"type": data_type.value, "value": excerpt(raw), "expected": EXPECTED_FORMS[data_type]}
+    return Problem(Kind.VALUE_TYPE, name, facts)
+
+
+def _parse_number(name: str, raw: object, zone: tzinfo, limits: Limits) -> Value | Problem:
+    if type(raw) is int or type(raw) is Decimal:
+        parsed = number(raw)
+    elif type(raw) is str and _PLAIN_NUMBER.fullmatch(raw):
+        parsed = number(Decimal(raw))
+    else:
+        return _wrong_type(name, DataType.NUMBER, raw)
+    if parsed is None:
+        return Problem(Kind.NUMBER_RANGE, name, {"value": excerpt(raw), "digits": str(NUMBER_DIGITS)})
+    return parsed
+
+
+def _text_problem(name: str, text: str) -> Problem | None:
+    """What keeps `text` from being stored in every engine alike: NUL, or half of a surrogate pair."""
+    if "\0" in text:
+        return Problem(Kind.STRING_CHARACTER, name, {"character": "U+0000"})
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            return Problem(Kind.STRING_CHARACTER, name, {"character": f"U+{ord(text[error.start]):04X}"})
+    return None
+
+
+def _parse_string(name: str, raw: object, zone: tzinfo, limits: Limits) -> Value | Problem:
+    if type(raw) is not str:
+        if type(raw) is bool:
+            return "true" if raw else "false"
+        if type(raw) is int or type(raw) is Decimal:
+            if number(raw) is None:
+                return Problem(Kind.NUMBER_RANGE, name, {"value": excerpt(raw), "digits": str(NUMBER_DIGITS)})
+            return number_text(raw)
+        return _wrong_type(name, DataType.STRING, raw)
+    if problem := _text_problem(name, raw):
+        return problem
+    # A character takes at most 4 bytes, so most texts need not be encoded to know that they fit.
+    if len(raw) * 4 > STRING_BYTES and (size := len(raw.encode())) > STRING_BYTES:
+        return Problem(Kind.STRING_LENGTH, name, {"bytes": str(size), "limit": str(STRING_BYTES)})
+    return raw
+
+
+def _parse_bool(name: str, raw: object, zone: tzinfo, limits: Limits) -> Value | Problem:
+    if type(raw) is int and (raw == 0 or raw == 1):
+        return raw == 1
+    return _wrong_type(name, DataType.BOOL, raw)
+
+
+def _parse_datetime(name: str, raw: object, zone: tzinfo, limits: Limits) -> Value | Problem:
+    if type(raw) is not str or not _DATETIME.fullmatch(raw):
+        return _wrong_type(name, DataType.DATETIME, raw)
+    try:
+        midnight = _steady_midnight(raw[:10], zone)
+    except (ValueError, OverflowError):
+        return _wrong_type(name, DataType.DATETIME, raw)
+    if midnight is not None:
+        return (midnight + int(raw[11:13]) * 3600 + int(raw[14:16]) * 60 + int(raw[17:])) * 1000
+    # A day on which the clocks change. fold=0 takes the offset before the change: for a repeated hour that is the earlier
+    # moment, while an hour that is skipped does not come back from UTC as it was.
+    local = datetime.fromisoformat(raw).replace(tzinfo=zone)
+    delta = local - _EPOCH
+    back = (_EPOCH + delta).astimezone(zone)
+    if back.replace(tzinfo=None, fold=0) != local.replace(tzinfo=None):
+        return Problem(Kind.DATETIME_SKIPPED, name, {"value": raw, "zone": str(zone)})
+    return (delta.days * 86400 + delta.seconds) * 1000
+
+
+@lru_cache(maxsize=4096)
+def _steady_midnight(day: str, zone: tzinfo) -> int | None:
+    """Seconds from 1970 UTC to the first moment of a local day, or None if the zone's offset changes around that day.
+
+    Raises:
+        ValueError, OverflowError: there is no such day, or it is too close to the end of the calendar.
+    """
+    start = datetime.fromisoformat(day).replace(tzinfo=zone)
+    # A day on either side: a change just before midnight can still make a moment of this day ambiguous.
+    before, after = start - timedelta(days=1), start + timedelta(days=2)
+    if not before.utcoffset() == start.utcoffset() == after.utcoffset():
+        return None
+    since = start - _EPOCH
+    return since.days * 86400 + since.seconds
+
+
+def _parse_list(name: str, raw: object, zone: tzinfo, limits: Limits) -> Value | Problem:
+    if type(raw) is not list:
+        return _wrong_type(name, DataType.LIST, raw)
+    kept: dict[str, None] = {}
+    for element in raw:
+        if type(element) is not str:
+            return _wrong_type(name, DataType.LIST, raw)
+        if problem := _text_problem(name, element):
+            return problem
+        if len(element) * 4 > limits.element_bytes and (size := len(element.encode())) > limits.element_bytes:
+            facts = {"value": excerpt(element), "bytes": str(size), "limit": str(limits.element_bytes)}
+            return Problem(Kind.LIST_ELEMENT_LENGTH, name, facts)
+        kept[element] = None
+    if len(kept) > limits.elements:
+        return Problem(Kind.LIST_LENGTH, name, {"elements": str(len(kept)), "limit": str(limits.elements)})
+    return list(kept)
+
+
+_Parser = Callable[[str, object, tzinfo, Limits], Value | Problem]
+
+PARSERS: dict[DataType, _Parser] = {
+    DataType.NUMBER: _parse_number,
+    DataType.STRING: _parse_string,
+    DataType.BOOL: _parse_bool,
+    DataType.DATETIME: _parse_datetime,
+    DataType.LIST: _parse_list,
+}
+"""Per data type: `parse(attribute name, sent value, zone, limits)` gives the kept form, or the problem.
+
+A sent value is what the JSON decoder makes of it: `str`, `int`, `Decimal`, `bool`, None, `list` or `dict`; never a float.
+"""

@@ -1,0 +1,1 @@
+"""The server: the platform's endpoints, the native API, and the process around them."""

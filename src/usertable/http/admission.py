@@ -1,0 +1,42 @@
+"""Who may come in: Basic credentials of a project, the admin's bearer token."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+
+from usertable.service import Access, Gate
+
+
+def basic_credentials(authorization: bytes) -> tuple[str, str] | None:
+    """Project id and secret of an `Authorization: Basic …` header, or None if it is malformed.
+
+    The shape of neither half is checked; the secret may hold colons.
+    """
+    scheme, _, encoded = authorization.partition(b" ")
+    if scheme.lower() != b"basic":
+        return None
+    try:
+        project_id, colon, secret = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        return None
+    return (project_id, secret) if project_id and colon and secret else None
+
+
+async def admit(gate: Gate, authorization: bytes) -> Access | None:
+    """The access that the header grants; None if id or secret are wrong, missing or malformed. May raise Overloaded."""
+    access = gate.known(authorization)
+    if access is None and (credentials := basic_credentials(authorization)):
+        access = await gate.verify(authorization, *credentials)
+    return access
+
+
+def is_admin(authorization: bytes, token: str) -> bool:
+    """Whether the header carries the admin token. Without a configured token, nobody is admin."""
+    scheme, _, sent = authorization.partition(b" ")
+    if not token or scheme.lower() != b"bearer":
+        return False
+    # Hashing makes the lengths equal, so the comparison's time tells nothing.
+    return hmac.compare_digest(hashlib.sha256(sent.strip()).digest(), hashlib.sha256(token.encode()).digest())

@@ -1,0 +1,85 @@
+"""What every answer has in common: sending bytes, request ids, reading a body within its limit."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import secrets
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from usertable.domain.errors import Kind, Overloaded, Problem, Unavailable, excerpt
+from usertable.wire.messages import Language, negotiate
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Header = tuple[bytes, bytes]
+
+JSON: Header = (b"content-type", b"application/json")
+RETRY_SOON: Header = (b"retry-after", b"1")
+CLOSE: Header = (b"connection", b"close")
+
+_REQUEST_ID = re.compile(rb"[!-~]{1,128}")
+# The server's own ids: unlike any other process's by the prefix, unlike each other by the count.
+_prefix = secrets.token_hex(6).encode()
+_count = itertools.count(1)
+
+
+def request_id(headers: dict[bytes, bytes]) -> bytes:
+    """The caller's `X-Request-Id` if it is 1 to 128 visible ASCII characters, else one of our own."""
+    sent = headers.get(b"x-request-id")
+    if sent is not None and _REQUEST_ID.fullmatch(sent):
+        return sent
+    return b"%b-%x" % (_prefix, next(_count))
+
+
+def language(headers: dict[bytes, bytes], default: Language) -> Language:
+    """The language of the messages of an answer."""
+    accepted = headers.get(b"accept-language")
+    return default if accepted is None else negotiate(accepted.decode("latin-1"), default)
+
+
+async def answer(send: Send, status: int, body: bytes, headers: list[Header]) -> None:
+    """Send a whole answer."""
+    headers.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+class Disconnected(Exception):
+    """The client went away before its request was whole."""
+
+
+async def read_json_body(receive: Receive, headers: dict[bytes, bytes], limit: int) -> bytes | Problem:
+    """The request's body, or the problem with its content type or size. Raises Disconnected."""
+    content_type = headers.get(b"content-type")
+    if content_type is not None and content_type != b"application/json" and not _is_json(content_type):
+        return Problem(Kind.CONTENT_TYPE, None, {"value": excerpt(content_type.decode("latin-1"))})
+    announced = headers.get(b"content-length", b"0")
+    if len(announced) > 18 or int(announced) > limit:
+        return Problem(Kind.BODY_TOO_LARGE, None, {"limit": str(limit)})
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    while message.get("more_body"):
+        message = await receive()
+        body += message.get("body", b"")
+        if len(body) > limit:
+            return Problem(Kind.BODY_TOO_LARGE, None, {"limit": str(limit)})
+    if message["type"] == "http.disconnect":
+        raise Disconnected
+    return body
+
+
+def _is_json(content_type: bytes) -> bool:
+    essence, _, parameters = content_type.lower().partition(b";")
+    essence = essence.strip()
+    parameters = parameters.replace(b" ", b"").replace(b'"', b"")
+    charset_fits = b"charset=" not in parameters or b"charset=utf-8" in parameters or b"charset=utf8" in parameters
+    is_json = essence == b"application/json" or (essence.startswith(b"application/") and essence.endswith(b"+json"))
+    return is_json and charset_fits
+
+
+def unavailable(failure: Unavailable) -> Problem:
+    """The problem that a caller is told when something cannot be done now."""
+    return Problem(Kind.OVERLOADED if isinstance(failure, Overloaded) else Kind.STORE_DOWN)

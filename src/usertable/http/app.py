@@ -1,0 +1,106 @@
+"""The ASGI application: which path goes where, and what runs beside the requests."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable
+
+from usertable.commit import GroupCommit
+from usertable.config import Config
+from usertable.domain.errors import StoreDown
+from usertable.domain.merge import decide
+from usertable.http.answers import JSON, Receive, Scope, Send, answer
+from usertable.http.native import native_app
+from usertable.http.platform import ATTRIBUTE_PATH, REGISTER_PATH, Platform
+from usertable.service import REFRESH_SECONDS, Gate, Intake, Service, now_ms
+from usertable.store import Store
+from usertable.store.lanes import open_lane
+
+log = logging.getLogger("usertable.http")
+
+EXPIRY_SECONDS = 60.0
+NO_WORK_PATH = "/livez"
+
+
+class App:
+    """The ASGI application over an open store, which it does not close.
+
+    Args:
+        clock: milliseconds since 1970 UTC.
+    """
+
+    def __init__(self, store: Store, config: Config, *, clock: Callable[[], int] = now_ms) -> None:
+        self._config = config
+        self._clock = clock
+        self._service = Service(store, clock=clock, max_attributes=config.max_attributes)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            path = scope["path"]
+            if path == ATTRIBUTE_PATH:
+                await self._platform.put_attribute(scope, receive, send)
+            elif path == NO_WORK_PATH:
+                await answer(send, 200, b'{"code":0,"msg":"ok"}', [JSON])
+            elif path == REGISTER_PATH:
+                await self._platform.post_register(scope, receive, send)
+            elif path in self._native_paths or path.startswith("/api/"):
+                await self._native(scope, receive, send)
+            else:
+                await self._platform.no_route(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._live(receive, send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        async with self.running():
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """What must run while requests come; leaving it commits every write that was queued."""
+        gate = Gate(self._service)
+        lane = open_lane(self._config.store, self._service.store, decide)
+        commit = GroupCommit(lane, capacity=self._config.queue_capacity, max_batch=self._config.max_batch)
+        intake = Intake(self._service, gate, commit, clock=self._clock)
+        self._platform = Platform(
+            self._service, gate, intake, body_limit=self._config.body_limit, always_200=self._config.always_200
+        )
+        self._native = native_app(self._service, gate, self._config)
+        self._native_paths = {"/openapi.json", "/readyz"}
+        tasks = [
+            asyncio.create_task(_every(REFRESH_SECONDS, gate.poll)),
+            asyncio.create_task(_every(EXPIRY_SECONDS, self._expire_receipts)),
+        ]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await commit.close()
+            await lane.close()
+            gate.close()
+
+    def _expire_receipts(self) -> None:
+        before = self._clock() - self._config.receipt_hours * 3_600_000
+        while self._service.store.expire_receipts(before):
+            pass
+
+
+async def _every(seconds: float, work: Callable[[], object]) -> None:
+    """Do blocking work again and again, in a thread. A store that is down is asked again at the next turn."""
+    down = False
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            await asyncio.to_thread(work)
+            down = False
+        except StoreDown as failure:
+            if not down:
+                log.warning("%s", failure)
+            down = True
+        except Exception:
+            log.exception("background work failed")

@@ -1,0 +1,5 @@
+from starlette.applications import Starlette
+
+
+def native_app(service, gate, config):
+    return Starlette()

@@ -1,0 +1,224 @@
+"""The platform's two endpoints. PUT is the hot path: a bare ASGI function without framework objects."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import re
+import time
+from collections.abc import Sequence
+from urllib.parse import parse_qs
+
+from usertable.domain.errors import Kind, Problem, Refused, Unavailable, excerpt
+from usertable.http.admission import admit
+from usertable.http.answers import (
+    CLOSE,
+    JSON,
+    RETRY_SOON,
+    Disconnected,
+    Header,
+    Receive,
+    Scope,
+    Send,
+    answer,
+    language,
+    read_json_body,
+    request_id,
+    unavailable,
+)
+from usertable.service import Access, Gate, Intake, RateLimit, Service
+from usertable.store.base import KeyReused, Receipt, Refusal, Replayed, Written
+from usertable.wire import jiguang
+
+log = logging.getLogger("usertable.http")
+
+ATTRIBUTE_PATH = "/smartop/api/v1/user/attribute"
+REGISTER_PATH = "/smartop/api/v1/user/register"
+_KEY = re.compile(rb"[!-~]{1,255}")
+_AUTHENTICATE: Header = (b"www-authenticate", b'Basic realm="usertable", charset="UTF-8"')
+_REPLAYED: Header = (b"idempotency-replayed", b"true")
+_PREFERENCE_APPLIED: Header = (b"preference-applied", b"return=representation")
+
+
+class Platform:
+    """The platform's endpoints over the service.
+
+    Args:
+        body_limit: largest body, in bytes.
+        always_200: answer HTTP 200 to every refusal; clients then go by `code` alone.
+    """
+
+    def __init__(self, service: Service, gate: Gate, intake: Intake, *, body_limit: int, always_200: bool) -> None:
+        self._service = service
+        self._gate = gate
+        self._intake = intake
+        self._body_limit = body_limit
+        self._always_200 = always_200
+
+    async def put_attribute(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """`PUT /smartop/api/v1/user/attribute`: set attributes of one user."""
+        request = _Request(self, scope, send)
+        try:
+            if scope["method"] != "PUT":
+                return await request.refuse_method("PUT")
+            access = self._gate.known(request.sent.get(b"authorization", b"")) or await request.authenticate(self._gate)
+            if access is not None and await request.within_limit(access.limit("attribute")):
+                await self._set(request, access, scope["query_string"], receive)
+        except Exception as failure:
+            await request.fail(failure)
+
+    async def _set(self, request: _Request, access: Access, query: bytes, receive: Receive) -> None:
+        headers = request.sent
+        dry = details = False
+        if query:
+            dry_run = _dry_run(query)
+            if dry_run is None:
+                return await request.refuse([_bad_dry_run])
+            dry = dry_run
+        if dry or b"prefer" in headers:
+            request.details = details = dry or _wants_representation(headers[b"prefer"])
+        key = headers.get(b"idempotency-key")
+        if key is not None and not _KEY.fullmatch(key):
+            return await request.refuse([Problem(Kind.KEY_MALFORMED)])
+        body = await read_json_body(receive, headers, self._body_limit)
+        if type(body) is Problem:
+            return await request.refuse([body])
+        assert type(body) is bytes
+        decoded = jiguang.decode_set(body)
+        cuid, data = decoded.cuid, decoded.data
+        if decoded.problems or cuid is None or data is None:
+            problems = decoded.problems
+            if details:
+                problems = await self._intake.problems(access, cuid, problems, data)
+            return await request.refuse(problems)
+        receipt = None
+        if key is not None:
+            receipt = Receipt(key.decode(), hashlib.sha256(body).digest(), whole=details)
+        result = await self._intake.set_attributes(access, cuid, data, receipt, dry=dry, details=details)
+        if type(result) is Refusal:
+            return await request.refuse(result.problems)
+        if type(result) is KeyReused:
+            return await request.refuse([Problem(Kind.KEY_REUSED)])
+        if type(result) is Replayed:
+            request.headers.append(_REPLAYED)
+            result = result.written
+        if not details:
+            return await request.answer(200, jiguang.OK)
+        assert type(result) is Written, result
+        request.headers.append(_PREFERENCE_APPLIED)
+        shown = jiguang.encode_representation(
+            cuid, result.version, result.outcomes, result.attributes, access.project.schema, access.zone
+        )
+        return await request.answer(200, shown)
+
+    async def post_register(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """`POST /smartop/api/v1/user/register`: Get CUID."""
+        request = _Request(self, scope, send)
+        try:
+            if scope["method"] != "POST":
+                return await request.refuse_method("POST")
+            access = await request.authenticate(self._gate)
+            if access is None or not await request.within_limit(access.limit("register")):
+                return None
+            body = await read_json_body(receive, request.sent, self._body_limit)
+            if type(body) is Problem:
+                return await request.refuse([body])
+            assert type(body) is bytes
+            decoded = jiguang.decode_register(body)
+            if decoded.problems:
+                return await request.refuse(decoded.problems)
+            try:
+                cuids = await asyncio.to_thread(self._service.register, access.project, decoded.name, decoded.values)
+            except Refused as refused:
+                return await request.refuse(refused.problems)
+            await request.answer(200, jiguang.encode_registered(decoded.values, cuids))
+        except Exception as failure:
+            await request.fail(failure)
+
+    async def no_route(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Any other path that is not the native API's."""
+        request = _Request(self, scope, send)
+        await request.refuse([Problem(Kind.NO_ROUTE, None, {"path": excerpt(scope["path"], 200)})])
+
+
+class _Request:
+    """One request and its answer, in the platform's format."""
+
+    __slots__ = ("_always_200", "_id", "_method", "_send", "details", "headers", "sent")
+
+    def __init__(self, platform: Platform, scope: Scope, send: Send) -> None:
+        self.sent: dict[bytes, bytes] = dict(scope["headers"])
+        self.details = False
+        self._send = send
+        self._method: str = scope["method"]
+        self._always_200 = platform._always_200
+        self._id = request_id(self.sent)
+        self.headers: list[Header] = [JSON, (b"x-request-id", self._id)]
+
+    async def authenticate(self, gate: Gate) -> Access | None:
+        """The access that the caller's credentials grant; None if the request was refused and answered."""
+        access = await admit(gate, self.sent.get(b"authorization", b""))
+        if access is None:
+            self.headers.append(_AUTHENTICATE)
+            await self.refuse([Problem(Kind.CREDENTIALS)])
+        return access
+
+    async def within_limit(self, limit: RateLimit | None) -> bool:
+        """Count the request; False if it was over the limit, refused and answered."""
+        if limit is None:
+            return True
+        allowed = limit.take(time.monotonic())
+        self.headers += (
+            (b"ratelimit-limit", b"%d" % limit.limit),
+            (b"ratelimit-remaining", b"%d" % limit.remaining),
+            (b"ratelimit-reset", b"1"),
+        )
+        if not allowed:
+            self.headers.append(RETRY_SOON)
+            await self.refuse([Problem(Kind.RATE_LIMITED, None, {"limit": str(limit.limit)})])
+        return allowed
+
+    async def answer(self, status: int, body: bytes) -> None:
+        await answer(self._send, status, body, self.headers)
+
+    async def refuse(self, problems: Sequence[Problem]) -> None:
+        """Answer with the first problem's code and text, and with all of them if the caller asked for details."""
+        status, body = jiguang.encode_refusal(problems, language(self.sent, "zh"), details=self.details)
+        if status in (408, 413):
+            self.headers.append(CLOSE)
+        if self._always_200 and problems[0].kind not in _NOT_BUSINESS:
+            status = 200
+        await self.answer(status, body)
+
+    async def refuse_method(self, allowed: str) -> None:
+        self.headers.append((b"allow", allowed.encode()))
+        await self.refuse([Problem(Kind.NO_METHOD, None, {"method": self._method, "allowed": allowed})])
+
+    async def fail(self, failure: Exception) -> None:
+        """Answer a request that could not be done, without a word of the inside; the log has the rest."""
+        name = self._id.decode()
+        if isinstance(failure, Disconnected):
+            return
+        if isinstance(failure, Unavailable):
+            log.warning("request %s: %s", name, failure)
+            self.headers.append(RETRY_SOON)
+            await self.refuse([unavailable(failure)])
+        else:
+            log.error("request %s failed", name, exc_info=failure)
+            await self.refuse([Problem(Kind.INTERNAL, None, {"request": name})])
+
+
+_NOT_BUSINESS = {Kind.NO_ROUTE, Kind.NO_METHOD, Kind.INTERNAL, Kind.OVERLOADED, Kind.STORE_DOWN}
+_bad_dry_run = Problem(Kind.PARAMETER, None, {"name": "dryRun", "expected": "0 or 1"})
+
+
+def _dry_run(query: bytes) -> bool | None:
+    """Whether the query asks for a dry run; None if it says so in a way that is not understood."""
+    values = parse_qs(query.decode("latin-1"), keep_blank_values=True).get("dryRun", ["0"])
+    return {"1": True, "true": True, "0": False, "false": False}.get(values[-1])
+
+
+def _wants_representation(prefer: bytes) -> bool:
+    preferences = prefer.lower().replace(b" ", b"").replace(b'"', b"")
+    return b"return=representation" in preferences.replace(b";", b",").split(b",")

@@ -1,0 +1,136 @@
+"""The server process: uvicorn around the application, with the manners we add to it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import socket
+import sys
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from usertable.config import Config
+from usertable.domain.errors import Kind, Problem, StoreFault
+from usertable.http.app import App
+from usertable.store import open_store
+from usertable.wire import jiguang
+
+log = logging.getLogger("usertable.server")
+
+SWEEP_SECONDS = 1.0
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's HTTP protocol; what it answers by itself is JSON, and a request must arrive whole in its time."""
+
+    receiving_since: float | None = None
+
+    def send_400_response(self, msg: str) -> None:
+        self._answer(400, Problem(Kind.BODY_NOT_JSON, None, {"reason": "this is not an HTTP/1.1 request"}))
+
+    def refuse_slow(self, seconds: int) -> None:
+        """End a connection whose request did not arrive in time."""
+        self._answer(408, Problem(Kind.BODY_TIMEOUT, None, {"seconds": str(seconds)}))
+
+    def is_receiving(self) -> bool:
+        """Whether a request has begun, or should have, and is not there yet."""
+        if self.cycle is None or self.cycle.response_complete:
+            return self.timeout_keep_alive_task is None
+        return self.cycle.more_body and not self.cycle.response_started
+
+    def _answer(self, status: int, problem: Problem) -> None:
+        _, body = jiguang.encode_refusal([problem], "zh")
+        head = f"HTTP/1.1 {status} {'Bad Request' if status == 400 else 'Request Timeout'}\r\n"
+        head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        self.transport.write(head.encode() + body)
+        self.transport.close()
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, sweeping out connections that are too slow to send their request."""
+
+    def __init__(self, config: uvicorn.Config, body_seconds: int) -> None:
+        super().__init__(config)
+        self._body_seconds = body_seconds
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % 10 == 0:
+            self._sweep(asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
+
+    def _sweep(self, now: float) -> None:
+        for connection in list(self.server_state.connections):
+            assert isinstance(connection, Protocol)
+            if not connection.is_receiving():
+                connection.receiving_since = None
+            elif connection.receiving_since is None:
+                connection.receiving_since = now
+            elif now - connection.receiving_since > self._body_seconds:
+                connection.refuse_slow(self._body_seconds)
+
+
+def serve(config: Config) -> None:
+    """Serve until SIGTERM or Ctrl-C, then drain: requests under way are answered, queued writes committed.
+
+    Raises:
+        StoreFault: the store cannot be used.
+        OSError: the address cannot be listened on.
+    """
+    logging.basicConfig(
+        level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    # Bind first: a taken port must not touch the store.
+    listener = _listen(config.host, config.port)
+    try:
+        store = open_store(config.store, serving=True)
+    except StoreFault:
+        listener.close()
+        raise
+    # Requests make no cycles; what lives long is not worth looking through again and again.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+    server = Server(
+        uvicorn.Config(
+            App(store, config),
+            http=Protocol,
+            ws="none",
+            lifespan="on",
+            interface="asgi3",
+            access_log=False,
+            log_config=None,
+            log_level="warning",
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=config.keep_alive_seconds,
+            timeout_graceful_shutdown=config.drain_seconds,
+            backlog=2048,
+        ),
+        config.body_seconds,
+    )
+    try:
+        host, port = listener.getsockname()[:2]
+        where = f"[{host}]" if ":" in host else host
+        reach = "this machine only" if config.host in ("127.0.0.1", "::1", "localhost") else "other machines too"
+        log.info("serving %s on http://%s:%d (reachable from %s)", config.store, where, port, reach)
+        if not config.admin_token:
+            log.info("no admin token is configured: the native API's admin routes are closed")
+        with contextlib.suppress(KeyboardInterrupt):
+            server.run(sockets=[listener])
+    finally:
+        store.close()
+        log.info("stopped; every write that was answered is in the store")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    listener = socket.socket(family, kind, proto)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(address)
+    except OSError:
+        listener.close()
+        raise
+    return listener

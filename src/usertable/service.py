@@ -1,0 +1,540 @@
+"""The use cases. The API, the CLI and every other edge call these and nothing below them.
+
+:class:`Service` has those that take their time (the Data Center, Get CUID, reading), all blocking; :class:`Intake` has the
+one that must be quick, setting attributes, which is asynchronous and commits in groups.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import re
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+from zoneinfo import ZoneInfo, available_timezones
+
+from usertable.commit import GroupCommit
+from usertable.domain.condition import Condition
+from usertable.domain.errors import Kind, Overloaded, Problem, Refused, refuse
+from usertable.domain.patch import Patch, validate
+from usertable.domain.schema import (
+    MAX_ATTRIBUTES,
+    Attribute,
+    Identifier,
+    Project,
+    Schema,
+    Step,
+    difference,
+)
+from usertable.store.base import (
+    MAX_CUID,
+    Receipt,
+    Refusal,
+    Result,
+    SchemaChange,
+    SchemaStale,
+    Store,
+    User,
+    UserUnknown,
+    Write,
+)
+
+DEFAULT_TIMEZONE = "Asia/Shanghai"
+DEFAULT_QPS = 100
+MAX_QPS = 1_000_000
+MAX_PAGE = 1000
+EXAMINED_PER_PAGE = 20_000
+"""A filtered page looks at so many users at most, so that no request reads a whole large table."""
+REFRESH_SECONDS = 0.25
+_PROJECT_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_SECRET = re.compile(r"[!-~]{1,128}")
+_FAILED_REMEMBERED = 10_000
+_FAILED_SECONDS = 10.0
+_VERIFIED_REMEMBERED = 10_000
+_VERIFICATIONS_WAITING = 256
+
+
+def now_ms() -> int:
+    """The time in milliseconds since 1970 UTC."""
+    return time.time_ns() // 1_000_000
+
+
+def _hash_secret(secret: str, salt: bytes) -> bytes:
+    # An operator may bring a short secret along, so the hash is a slow one; a running server remembers who passed.
+    return hashlib.scrypt(secret.encode(), salt=salt, n=2**13, r=8, p=1, dklen=32)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of the user table. `next` continues after it; None if it was the last."""
+
+    users: list[User]
+    next: int | None
+
+
+class Service:
+    """The use cases that may block. Every method may raise Unavailable; those that change something, Refused.
+
+    Args:
+        clock: milliseconds since 1970 UTC.
+        max_attributes: attributes per project.
+    """
+
+    def __init__(self, store: Store, *, clock: Callable[[], int] = now_ms, max_attributes: int = MAX_ATTRIBUTES) -> None:
+        self.store = store
+        self._clock = clock
+        self._max_attributes = max_attributes
+
+    # projects
+
+    def create_project(
+        self,
+        name: str,
+        *,
+        id: str | None = None,
+        secret: str | None = None,
+        timezone: str = DEFAULT_TIMEZONE,
+        qps: int | None = DEFAULT_QPS,
+        who: str,
+    ) -> tuple[Project, str]:
+        """A new project, and its secret, which is not kept and cannot be shown again.
+
+        `id` and `secret` are made if they are not given: an id of digits, a secret of 32 random hex characters.
+        """
+        _check_project_name(name)
+        _check_timezone(timezone)
+        _check_qps(qps)
+        if id is not None and not _PROJECT_ID.fullmatch(id):
+            raise refuse(Kind.PROJECT_ID, id=id)
+        secret = _checked_secret(secret)
+        salt = secrets.token_bytes(16)
+        while True:
+            project = Project(
+                number=0,
+                id=id or str(100_000 + secrets.randbelow(900_000)),
+                name=name,
+                secret_salt=salt,
+                secret_hash=_hash_secret(secret, salt),
+                timezone=timezone,
+                qps=qps,
+                created_at=self._clock(),
+            )
+            try:
+                return self.store.add_project(project, who), secret
+            except Refused:
+                if id is not None:
+                    raise
+
+    def projects(self) -> list[Project]:
+        """All projects, in order of creation."""
+        return self.store.projects()
+
+    def project(self, project_id: str) -> Project:
+        """The project with that id."""
+        if found := self.store.project(project_id):
+            return found
+        raise refuse(Kind.PROJECT_UNKNOWN, id=project_id)
+
+    def edit_project(
+        self,
+        project_id: str,
+        *,
+        name: str | None = None,
+        timezone: str | None = None,
+        qps: int | None = None,
+        unlimited: bool = False,
+        who: str,
+    ) -> Project:
+        """Change some settings of a project; what is None stays. `unlimited` lifts the QPS limit.
+
+        Moments are kept in UTC, so another time zone changes how they are shown and how later ones are read.
+        """
+        changes: dict[str, Any] = {}
+        if name is not None:
+            _check_project_name(name)
+            changes["name"] = name
+        if timezone is not None:
+            _check_timezone(timezone)
+            changes["timezone"] = timezone
+        if unlimited:
+            changes["qps"] = None
+        elif qps is not None:
+            _check_qps(qps)
+            changes["qps"] = qps
+        what = "edit project: " + ", ".join(f"{key} = {value}" for key, value in changes.items())
+        return self._edit(project_id, lambda project: replace(project, **changes), who, what)
+
+    def rotate_secret(self, project_id: str, *, secret: str | None = None, who: str) -> tuple[Project, str]:
+        """Replace a project's secret; the old one stops to work within a second. The new one cannot be shown again."""
+        secret = _checked_secret(secret)
+        salt = secrets.token_bytes(16)
+        hashed = _hash_secret(secret, salt)
+        project = self._edit(project_id, lambda p: replace(p, secret_salt=salt, secret_hash=hashed), who, "rotate secret")
+        return project, secret
+
+    def schema_changes(self, project_id: str, limit: int = 100) -> list[SchemaChange]:
+        """The newest changes of a project and its schema, newest first."""
+        return self.store.schema_changes(self.project(project_id).number, limit)
+
+    def verify(self, project_id: str, secret: str) -> Project | None:
+        """The project, if the secret is its own. Takes some 25 ms of CPU, whether the project exists or not."""
+        project = self.store.project(project_id)
+        salt, expected = (project.secret_salt, project.secret_hash) if project else (b"-" * 16, b"-" * 32)
+        matches = hmac.compare_digest(_hash_secret(secret, salt), expected)
+        return project if matches else None
+
+    # attributes
+
+    def declare_attribute(self, project_id: str, attribute: Attribute, *, who: str) -> Attribute:
+        """Declare an attribute; see :meth:`~usertable.domain.schema.Schema.declare` for what is refused."""
+        what = f"declare attribute {attribute.name}: {attribute.type} {attribute.rule}"
+        self._edit_schema(project_id, lambda s: s.declare(attribute, self._max_attributes), who, what)
+        return attribute
+
+    def edit_attribute(self, project_id: str, name: str, *, who: str, **changes: str | bool) -> Attribute:
+        """Change `display_name`, `description` or `hidden` of an attribute."""
+        what = f"edit attribute {name}: " + ", ".join(f"{key} = {value!r}" for key, value in changes.items())
+        return self._edit_schema(project_id, lambda s: s.edit(name, **changes), who, what).schema.attribute(name)
+
+    def delete_attribute(self, project_id: str, name: str, *, who: str) -> None:
+        """Delete an attribute for which no value was ever reported; else refused."""
+
+        def edit(project: Project) -> Project:
+            return replace(project, schema=project.schema.delete(name, project.reported))
+
+        self._edit(project_id, edit, who, f"delete attribute {name}")
+
+    # identifiers
+
+    def declare_identifier(self, project_id: str, identifier: Identifier, *, who: str) -> Identifier:
+        """Declare an identifier, with a priority below the declared ones and above the presets that stand last."""
+        what = f"declare identifier {identifier.name}: {'unique' if identifier.unique else 'not unique'}"
+        self._edit_schema(project_id, lambda s: s.declare_identifier(identifier), who, what)
+        return identifier
+
+    def edit_identifier(self, project_id: str, name: str, *, who: str, **changes: str | bool) -> Identifier:
+        """Change `display_name` or `masked` of an identifier."""
+        what = f"edit identifier {name}: " + ", ".join(f"{key} = {value!r}" for key, value in changes.items())
+        edited = self._edit_schema(project_id, lambda s: s.edit_identifier(name, **changes), who, what)
+        return edited.schema.identifier(name)
+
+    def delete_identifier(self, project_id: str, name: str, *, who: str) -> None:
+        """Delete an identifier that is no preset and that no user has a value of."""
+        project = self.project(project_id)
+        project.schema.identifier(name)
+        in_use = self.store.identifier_in_use(project.number, name)
+        self._edit_schema(project_id, lambda s: s.delete_identifier(name, in_use), who, f"delete identifier {name}")
+
+    def order_identifiers(self, project_id: str, names: Sequence[str], *, who: str) -> Project:
+        """Set the priority order; `names` must name every identifier once, the first gets priority 1."""
+        what = f"order identifiers: {' > '.join(names)}"
+        return self._edit_schema(project_id, lambda s: s.order_identifiers(names), who, what)
+
+    # schema as code
+
+    def plan_schema(self, project_id: str, wanted: Schema) -> tuple[list[Step], list[Step]]:
+        """The steps that would turn the project's schema into `wanted`, and those that would be refused."""
+        project = self.project(project_id)
+        return difference(project.schema, wanted)
+
+    def apply_schema(self, project_id: str, wanted: Schema, *, who: str) -> list[Step]:
+        """Turn the project's schema into `wanted`, whole or not at all; the steps that were done.
+
+        Raises:
+            Refused: a step would lose or reinterpret data, or a new attribute or identifier is not legal.
+        """
+        done: list[Step] = []
+
+        def edit(project: Project) -> Project:
+            steps, refused = difference(project.schema, wanted)
+            if refused:
+                raise refuse_steps(refused)
+            schema = project.schema
+            for name, attribute in wanted.attributes.items():
+                if name not in schema.attributes:
+                    schema = schema.declare(attribute, self._max_attributes)
+                else:
+                    schema = schema.edit(
+                        name,
+                        display_name=attribute.display_name,
+                        description=attribute.description,
+                        hidden=attribute.hidden,
+                        limits=attribute.limits,
+                    )
+            known = {i.name for i in schema.identifiers}
+            for identifier in wanted.identifiers:
+                if identifier.name not in known:
+                    schema = schema.declare_identifier(identifier)
+                else:
+                    schema = schema.edit_identifier(
+                        identifier.name, display_name=identifier.display_name, masked=identifier.masked
+                    )
+            done[:] = steps
+            return replace(project, schema=schema.order_identifiers(i.name for i in wanted.identifiers))
+
+        self._edit(project_id, edit, who, "apply schema")
+        return done
+
+    # users
+
+    def register(self, project: Project, identifier: str, values: Sequence[str]) -> list[int]:
+        """Get CUID: the CUID of each value, in order; a value never seen creates a user."""
+        return self.store.register(project.number, identifier, values, self._clock())
+
+    def add_user(self, project: Project, cuid: int, identifiers: Mapping[str, str]) -> User:
+        """Import one user with the CUID it already has elsewhere."""
+        if not 1 <= cuid <= MAX_CUID:
+            raise refuse(Kind.CUID_MALFORMED, value=cuid)
+        self.store.add_user(project.number, cuid, identifiers, self._clock())
+        return self.user(project, cuid)
+
+    def user(self, project: Project, cuid: int) -> User:
+        """The user's row with its identifiers."""
+        if found := self.store.read(project.number, cuid):
+            return found
+        raise refuse(Kind.CUID_UNKNOWN, cuid=cuid)
+
+    def find_user(self, project: Project, identifier: str, value: str) -> User:
+        """The user that an identifier's value points to."""
+        project.schema.identifier(identifier)
+        cuid = self.store.resolve_identifier(project.number, identifier, value)
+        if cuid is None:
+            raise refuse(Kind.CUID_UNKNOWN, cuid=f"{identifier}={value}")
+        return self.user(project, cuid)
+
+    def users(self, project: Project, *, after: int = 0, limit: int = 100, conditions: Sequence[Condition] = ()) -> Page:
+        """A page of the user table by CUID, of the users that meet all conditions.
+
+        A page with conditions may hold fewer than `limit` users, even none, and still have a next one.
+        """
+        limit = max(1, min(limit, MAX_PAGE))
+        found: list[User] = []
+        for examined, user in enumerate(self._walk(project, after), start=1):
+            if all(condition.met(user.profile) for condition in conditions):
+                if len(found) == limit:
+                    return Page(found, found[-1].cuid)
+                found.append(user)
+            if examined >= EXAMINED_PER_PAGE:
+                return Page(found, user.cuid)
+        return Page(found, None)
+
+    def _walk(self, project: Project, after: int) -> Iterator[User]:
+        while users := self.store.scan(project.number, after, MAX_PAGE):
+            yield from users
+            after = users[-1].cuid
+
+    def erase_user(self, project: Project, cuid: int) -> None:
+        """Remove a user for good: the row, identifier values, and stored answers that show the user's data."""
+        if not self.store.erase(project.number, cuid):
+            raise refuse(Kind.CUID_UNKNOWN, cuid=cuid)
+
+    def _edit(self, project_id: str, edit: Callable[[Project], Project], who: str, what: str) -> Project:
+        return self.store.edit_project(project_id, edit, who, what, self._clock())
+
+    def _edit_schema(self, project_id: str, edit: Callable[[Schema], Schema], who: str, what: str) -> Project:
+        return self._edit(project_id, lambda p: replace(p, schema=edit(p.schema)), who, what)
+
+
+def refuse_steps(steps: Sequence[Step]) -> Refused:
+    """The refusal of a schema that would lose or reinterpret data, naming every such step."""
+    return Refused([Problem(Kind.ATTRIBUTE_FIXED, None, {"steps": "; ".join(map(str, steps))})])
+
+
+def _check_project_name(name: str) -> None:
+    if not name.strip() or len(name) > 200 or not name.isprintable():
+        raise refuse(Kind.PROJECT_NAME, limit=200)
+
+
+def _check_timezone(name: str) -> None:
+    if name not in available_timezones():
+        raise refuse(Kind.TIMEZONE, value=name)
+
+
+def _check_qps(qps: int | None) -> None:
+    if qps is not None and not 1 <= qps <= MAX_QPS:
+        raise refuse(Kind.QPS, value=qps, most=MAX_QPS)
+
+
+def _checked_secret(secret: str | None) -> str:
+    if secret is None:
+        return secrets.token_hex(16)
+    if not _SECRET.fullmatch(secret):
+        raise refuse(Kind.SECRET, most=128)
+    return secret
+
+
+class RateLimit:
+    """At most `limit` requests in a window of one second, which begins with its first request."""
+
+    __slots__ = ("_ends", "limit", "remaining")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.remaining = limit
+        self._ends = 0.0
+
+    def take(self, now: float) -> bool:
+        """Count one request at the moment `now` (seconds, monotonic); False if it is over the limit."""
+        if now >= self._ends:
+            self._ends = now + 1.0
+            self.remaining = self.limit
+        if not self.remaining:
+            return False
+        self.remaining -= 1
+        return True
+
+
+class Access:
+    """A project as the requests that proved to know its secret see it: its schema of now, and its rate limits."""
+
+    __slots__ = ("limits", "project", "zone")
+
+    def __init__(self, project: Project, limits: dict[str, RateLimit]) -> None:
+        self.project = project
+        self.zone: ZoneInfo = project.zone
+        self.limits = limits
+
+    def limit(self, api: str) -> RateLimit | None:
+        """The rate limit of an API ("attribute", "register", …) for this project; None if there is none."""
+        if self.project.qps is None:
+            return None
+        limit = self.limits.get(api)
+        if limit is None or limit.limit != self.project.qps:
+            limit = self.limits[api] = RateLimit(self.project.qps)
+        return limit
+
+
+class Gate:
+    """Who is who, remembered: verifying a secret is slow on purpose, so a running server does it once per caller.
+
+    Whoever passed is found by a hash of the header, so no comparison's time tells anything of a secret. All is forgotten
+    when any project changes, which is looked for every quarter of a second.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._epoch = service.store.epoch()
+        self._verified: dict[bytes, Access] = {}
+        self._failed: OrderedDict[bytes, float] = OrderedDict()
+        self._limits: dict[int, dict[str, RateLimit]] = {}
+        self._verifier = ThreadPoolExecutor(max_workers=1, thread_name_prefix="verify")
+        self._under_way: dict[bytes, asyncio.Task[Access | None]] = {}
+
+    def known(self, authorization: bytes) -> Access | None:
+        """The access that this header value was granted before; quick."""
+        return self._verified.get(hashlib.sha256(authorization).digest())
+
+    async def verify(self, authorization: bytes, project_id: str, secret: str) -> Access | None:
+        """Grant access to a caller that is not known, or None. Raises Overloaded if too many wait to be verified."""
+        key = hashlib.sha256(authorization).digest()
+        if self._failed.get(key, 0.0) > time.monotonic():
+            return None
+        verification = self._under_way.get(key)
+        if verification is None:
+            if len(self._under_way) >= _VERIFICATIONS_WAITING:
+                raise Overloaded("too many callers wait to be verified")
+            verification = self._under_way[key] = asyncio.create_task(self._verify(key, project_id, secret))
+        return await asyncio.shield(verification)
+
+    async def _verify(self, key: bytes, project_id: str, secret: str) -> Access | None:
+        epoch = self._epoch
+        try:
+            loop = asyncio.get_running_loop()
+            project = await loop.run_in_executor(self._verifier, self._service.verify, project_id, secret)
+        finally:
+            del self._under_way[key]
+        if project is None:
+            self._failed[key] = time.monotonic() + _FAILED_SECONDS
+            while len(self._failed) > _FAILED_REMEMBERED:
+                self._failed.popitem(last=False)
+            return None
+        access = Access(project, self._limits.setdefault(project.number, {}))
+        if epoch == self._epoch:
+            if len(self._verified) >= _VERIFIED_REMEMBERED:
+                self._verified.clear()
+            self._verified[key] = access
+        return access
+
+    async def refresh(self, access: Access) -> None:
+        """Load an access's project anew, because a write found it stale."""
+        project = await asyncio.to_thread(self._service.project, access.project.id)
+        access.project = project
+        access.zone = project.zone
+
+    def poll(self) -> None:
+        """Forget everyone if any project changed since the last look. Blocks for one small read."""
+        epoch = self._service.store.epoch()
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._verified = {}
+            self._failed = OrderedDict()
+
+    def close(self) -> None:
+        self._verifier.shutdown(cancel_futures=True)
+
+
+class Intake:
+    """Setting attributes: validate, join the waiting batch, answer after the durable commit."""
+
+    def __init__(self, service: Service, gate: Gate, commit: GroupCommit, *, clock: Callable[[], int] = now_ms) -> None:
+        self._service = service
+        self._gate = gate
+        self._commit = commit
+        self._clock = clock
+
+    async def set_attributes(
+        self,
+        access: Access,
+        cuid: int,
+        data: Mapping[str, Any],
+        receipt: Receipt | None = None,
+        *,
+        dry: bool = False,
+        details: bool = True,
+    ) -> Result:
+        """Write `data` to the user by each attribute's rule; all of it or nothing.
+
+        A :class:`Refusal` lists every problem, that of an unknown CUID first. `details`: whether the caller looks at what
+        a :class:`~usertable.store.base.Written` holds.
+
+        Raises:
+            Unavailable: the queue is full or the store is down; a retry is right, safest with a receipt.
+        """
+        # A patch goes stale only by a change of the schema in the last quarter of a second; twice in a row is rare.
+        for _ in range(3):
+            project = access.project
+            patch = validate(project.schema, data, access.zone)
+            if type(patch) is not Patch:
+                return Refusal(await self.problems(access, cuid, [], data))
+            write = Write(project.number, cuid, patch, project.version, self._clock(), receipt, dry, details)
+            result = await self._commit.submit(write)
+            if type(result) is SchemaStale:
+                await self._gate.refresh(access)
+            elif type(result) is UserUnknown:
+                return Refusal([_unknown(cuid)])
+            else:
+                return result
+        raise Overloaded(f"the schema of project {access.project.id} keeps changing")
+
+    async def problems(
+        self, access: Access, cuid: int | None, known: Sequence[Problem], data: Mapping[str, Any] | None
+    ) -> list[Problem]:
+        """All that is wrong with a request that will be refused: `known`, an unknown CUID, then its attributes."""
+        problems = list(known)
+        if cuid is not None and await asyncio.to_thread(self._service.store.read, access.project.number, cuid) is None:
+            problems.append(_unknown(cuid))
+        if data is not None:
+            checked = validate(access.project.schema, data, access.zone)
+            if type(checked) is list:
+                problems += checked
+        return problems
+
+
+def _unknown(cuid: int) -> Problem:
+    return Problem(Kind.CUID_UNKNOWN, None, {"cuid": str(cuid)})

@@ -1,0 +1,336 @@
+"""The store protocol, the plain data it moves, and the part of a write that is the same in every engine.
+
+An engine only loads, asks (`decide`, or an edit of a project), and persists, inside one transaction of its own. A batch
+of writes is a performance hint, never a unit of atomicity: every write stands alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from usertable.domain.errors import Problem, StoreFault
+from usertable.domain.patch import Patch
+from usertable.domain.profile import Decision, Outcome, Profile
+from usertable.domain.schema import Project
+from usertable.domain.values import Value
+
+FIRST_CUID = 10_000_001
+"""The first CUID that a project hands out; they grow from here and are never reused."""
+MAX_CUID = 2**63 - 1
+CACHE_MB = 1024
+LARGEST_COUNTED_CUID = 2**53
+"""An imported CUID up to here moves the project's counter past it; a larger one does not, lest it exhaust the range."""
+
+Decide = Callable[[Profile, Patch, int], Decision]
+
+
+@dataclass(slots=True)
+class Receipt:
+    """Makes a write safe to retry: the same key and fingerprint get the stored answer again."""
+
+    key: str
+    fingerprint: bytes
+    whole: bool = False
+    """Whether the caller is shown the user's row: it is kept with the receipt then, and goes when the user is erased."""
+
+
+@dataclass(slots=True)
+class Write:
+    """One user's write: merge `patch` into the profile of `cuid` in the project with this number."""
+
+    project: int
+    cuid: int
+    patch: Patch
+    schema_version: int
+    """The version of the project that the patch was validated under."""
+    now: int
+    """Milliseconds since 1970 UTC."""
+    receipt: Receipt | None = None
+    dry: bool = False
+    """Decide and answer, but keep nothing."""
+    details: bool = True
+    """Whether the caller looks at what :class:`Written` holds; a lane leaves it out otherwise."""
+
+
+@dataclass(slots=True)
+class Written:
+    """The write was decided, and is durable unless it was dry."""
+
+    version: int
+    outcomes: dict[str, Outcome]
+    attributes: dict[str, Value] | None
+    """The user's row after the write; None in the replay of a receipt that does not hold it."""
+
+
+@dataclass(slots=True)
+class Refusal:
+    """The rules refused the write; nothing was changed."""
+
+    problems: list[Problem]
+
+
+@dataclass(slots=True)
+class Replayed:
+    """The receipt's key was used before with the same request: what came of it then."""
+
+    written: Written
+
+
+@dataclass(slots=True)
+class UserUnknown:
+    """There is no user with that CUID in the project; nothing was changed."""
+
+
+@dataclass(slots=True)
+class KeyReused:
+    """The receipt's key was used before with another request; nothing was changed."""
+
+
+@dataclass(slots=True)
+class SchemaStale:
+    """The project changed since the patch was validated; nothing was changed. Validate again and retry."""
+
+
+Result = Written | Refusal | Replayed | UserUnknown | KeyReused | SchemaStale
+
+
+@dataclass(slots=True)
+class User:
+    """A user as read: the profile, and identifier values by identifier name."""
+
+    cuid: int
+    profile: Profile
+    identifiers: dict[str, list[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaChange:
+    """An entry of a project's record of changes."""
+
+    at: int
+    who: str
+    what: str
+
+
+@dataclass(slots=True)
+class StoredReceipt:
+    """A receipt as an engine keeps it."""
+
+    fingerprint: bytes
+    written: Written
+
+
+@dataclass(slots=True)
+class NewReceipt:
+    """A receipt to be kept by an engine."""
+
+    project: int
+    key: str
+    cuid: int
+    fingerprint: bytes
+    written: Written
+    at: int
+
+
+@dataclass(slots=True)
+class Resolution:
+    """What a batch comes to: an answer per write, and what the engine must persist for it."""
+
+    results: list[Result]
+    profiles: dict[tuple[int, int], Profile]
+    """The changed ones, by (project, CUID)."""
+    receipts: list[NewReceipt]
+    reported: set[tuple[int, str]]
+    """(project, attribute name) of every attribute that got a value."""
+
+
+def resolve(
+    writes: Sequence[Write],
+    decide: Decide,
+    versions: Mapping[int, int],
+    profiles: dict[tuple[int, int], Profile],
+    receipts: dict[tuple[int, str], StoredReceipt],
+) -> Resolution:
+    """Decide a batch, in order, on what the engine loaded for it: later writes see what earlier ones did.
+
+    Args:
+        versions: the project version by project number, as stored now.
+        profiles: by (project, CUID); a user that is not in it does not exist. Updated on the way.
+        receipts: the stored receipts of the batch's keys, by (project, key). Updated on the way.
+    """
+    results: list[Result] = []
+    changed: dict[tuple[int, int], Profile] = {}
+    new_receipts: list[NewReceipt] = []
+    reported: set[tuple[int, str]] = set()
+    for write in writes:
+        project = write.project
+        receipt = write.receipt
+        if receipt is not None:
+            stored = receipts.get((project, receipt.key))
+            if stored is not None:
+                same = stored.fingerprint == receipt.fingerprint
+                results.append(Replayed(stored.written) if same else KeyReused())
+                continue
+        if versions.get(project) != write.schema_version:
+            results.append(SchemaStale())
+            continue
+        place = (project, write.cuid)
+        profile = profiles.get(place)
+        if profile is None:
+            results.append(UserUnknown())
+            continue
+        decision = decide(profile, write.patch, write.now)
+        if decision.problems:
+            results.append(Refusal(decision.problems))
+            continue
+        outcome = Written(decision.profile.version, decision.outcomes, decision.profile.attributes)
+        results.append(outcome)
+        if write.dry:
+            continue
+        if receipt is not None:
+            kept = outcome if receipt.whole else replace(outcome, attributes=None)
+            receipts[project, receipt.key] = StoredReceipt(receipt.fingerprint, kept)
+            new_receipts.append(NewReceipt(project, receipt.key, write.cuid, receipt.fingerprint, kept, write.now))
+        if decision.profile is not profile:
+            profiles[place] = changed[place] = decision.profile
+            for name in decision.outcomes:
+                reported.add((project, name))
+    return Resolution(results, changed, new_receipts, reported)
+
+
+class Store(Protocol):
+    """What every engine promises. All calls block; all but `close` may come from any thread.
+
+    Any call may raise :class:`~usertable.domain.errors.StoreDown`: nothing was changed then, or, if the engine cannot
+    tell (a connection lost during commit), a retry with the same receipt tells.
+    """
+
+    def write(self, writes: Sequence[Write], decide: Decide) -> list[Result]:
+        """Decide the writes in order and make the changes durable before returning; one result per write, in order.
+
+        Two writes to one user see each other in order. A decision without changes writes no row. A receipt is kept with
+        its write, also when the write changed nothing; a refused or dry write keeps none. Raises StoreDown: none of the
+        batch was kept.
+        """
+        ...
+
+    def read(self, project: int, cuid: int) -> User | None:
+        """The user, or None. Sees every write that was answered before the call."""
+        ...
+
+    def scan(self, project: int, after: int, limit: int) -> list[User]:
+        """Up to `limit` users with a CUID greater than `after`, by CUID."""
+        ...
+
+    def register(self, project: int, identifier: str, values: Sequence[str], now: int) -> list[int]:
+        """The CUID of each value, in order; a value never seen creates a user, in the same transaction.
+
+        Equal values get one CUID, whoever asks at the same time. Values are compared exactly. Whether `identifier` may
+        be used so is checked against the project as stored, inside the transaction; raises Refused if not.
+        """
+        ...
+
+    def add_user(self, project: int, cuid: int, identifiers: Mapping[str, str], now: int) -> None:
+        """Create a user with a CUID of the caller's, and a value for each identifier named.
+
+        Raises:
+            Refused: the CUID exists or was erased, a value belongs to another user, or an identifier is not declared.
+        """
+        ...
+
+    def resolve_identifier(self, project: int, identifier: str, value: str) -> int | None:
+        """The CUID that the value points to, or None."""
+        ...
+
+    def erase(self, project: int, cuid: int) -> bool:
+        """Remove the user, its identifier values and every stored answer that shows its data; the CUID is not reused.
+
+        False if there was no such user.
+        """
+        ...
+
+    def epoch(self) -> int:
+        """A number that differs from an earlier one if any project was created or changed in between. Cheap."""
+        ...
+
+    def projects(self) -> list[Project]:
+        """All projects, by number."""
+        ...
+
+    def project(self, project_id: str) -> Project | None:
+        """The project with that id as callers send it."""
+        ...
+
+    def add_project(self, project: Project, who: str) -> Project:
+        """Keep a new project; its `number` is the store's to choose. Raises Refused if the id is taken."""
+        ...
+
+    def edit_project(self, project_id: str, edit: Callable[[Project], Project], who: str, what: str, now: int) -> Project:
+        """Replace the project by `edit(project)` in one transaction, and record who changed what.
+
+        `edit` sees `reported` and the schema as stored. If it returns an equal project, nothing is recorded; if it raises,
+        nothing is changed. Raises Refused if there is no such project.
+        """
+        ...
+
+    def schema_changes(self, project: int, limit: int) -> list[SchemaChange]:
+        """The newest `limit` changes of the project, newest first."""
+        ...
+
+    def identifier_in_use(self, project: int, identifier: str) -> bool:
+        """Whether any user has a value of that identifier."""
+        ...
+
+    def expire_receipts(self, before: int) -> int:
+        """Forget receipts made before that moment (ms since 1970 UTC), some thousands at most; how many it were."""
+        ...
+
+    def ping(self) -> None:
+        """Return if the store can be reached."""
+        ...
+
+    def close(self) -> None:
+        """Release everything. No call may follow or be under way."""
+        ...
+
+
+def open_store(url: str, *, serving: bool = False) -> Store:
+    """Open the store a URL names, and create or migrate it as needed.
+
+    Args:
+        url: `memory:` or `sqlite:///path/file.db` (three slashes and a relative path, four and an absolute one), with
+            `?cache_mb=N` for the most memory that SQLite may keep pages in.
+        serving: this process will be the store's server; engines that allow one only refuse a second.
+
+    Raises:
+        StoreFault: an unknown scheme, an unusable place, a file that is not ours, or a store that is too new.
+    """
+    scheme = urlsplit(url).scheme
+    if scheme == "memory":
+        from usertable.store.memory import MemoryStore
+
+        return MemoryStore()
+    if scheme == "sqlite":
+        from usertable.store.sqlite import SQLiteStore
+
+        path, cache_mb = sqlite_place(url)
+        return SQLiteStore(path, serving=serving, cache_mb=cache_mb)
+    raise StoreFault(
+        f"unknown store URL {url!r}: the scheme {scheme!r} is none of memory, sqlite. Example: sqlite:///usertable.db"
+    )
+
+
+def sqlite_place(url: str) -> tuple[str, int]:
+    """The file that a `sqlite:///…[?cache_mb=N]` URL names, and the most memory for its pages, in MiB per process."""
+    path, _, query = url.removeprefix("sqlite:///").partition("?")
+    name, _, text = query.partition("=")
+    if not url.startswith("sqlite:///") or not path or "#" in path:
+        raise StoreFault(f"unusable store URL {url!r}: write sqlite:///relative/file.db or sqlite:////absolute/file.db")
+    if not query:
+        return path, CACHE_MB
+    if name != "cache_mb" or not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 1_000_000:
+        raise StoreFault(f"unusable store URL {url!r}: the only parameter is cache_mb=N, from 1 to 1000000")
+    return path, int(text)

@@ -1,0 +1,130 @@
+"""Documents as engines keep them: a user's attributes, and a project. JSON text, with numbers exact to the last digit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from usertable.domain.profile import Outcome
+from usertable.domain.schema import Attribute, Identifier, Project, Rule, Schema
+from usertable.domain.values import LIST_ELEMENT_BYTES, LIST_ELEMENTS, DataType, Limits, Value
+from usertable.store.base import Written
+
+_encoder = msgspec.json.Encoder(decimal_format="number")
+_attributes_decoder = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal)
+
+
+def encode_attributes(attributes: dict[str, Value]) -> str:
+    """Attribute values as JSON text. Whole numbers have no point and no exponent, so they come back as `int`."""
+    return _encoder.encode(attributes).decode()
+
+
+def decode_attributes(text: str | bytes) -> dict[str, Value]:
+    """The inverse of :func:`encode_attributes`."""
+    return _attributes_decoder.decode(text)
+
+
+_written_decoder = msgspec.json.Decoder(tuple[int, dict[str, Outcome], dict[str, Any] | None], float_hook=Decimal)
+
+
+def encode_written(written: Written) -> str:
+    """What came of a write, as its receipt keeps it."""
+    return _encoder.encode((written.version, written.outcomes, written.attributes)).decode()
+
+
+def decode_written(text: str) -> Written:
+    """The inverse of :func:`encode_written`."""
+    return Written(*_written_decoder.decode(text))
+
+
+class _ProjectDocument(msgspec.Struct, omit_defaults=True):
+    name: str
+    secret_salt: bytes
+    secret_hash: bytes
+    timezone: str
+    qps: int | None
+    created_at: int
+    attributes: list[_AttributeDocument]
+    identifiers: list[_IdentifierDocument]
+
+
+class _AttributeDocument(msgspec.Struct, omit_defaults=True):
+    name: str
+    type: str
+    rule: str
+    display_name: str = ""
+    description: str = ""
+    hidden: bool = False
+    elements: int = LIST_ELEMENTS
+    element_bytes: int = LIST_ELEMENT_BYTES
+
+
+class _IdentifierDocument(msgspec.Struct, omit_defaults=True):
+    name: str
+    display_name: str = ""
+    unique: bool = True
+    masked: bool = False
+
+
+_project_decoder = msgspec.json.Decoder(_ProjectDocument)
+
+
+def encode_project(project: Project) -> str:
+    """All of a project but what engines keep in columns of their own (number, id, version, reported)."""
+    document = _ProjectDocument(
+        name=project.name,
+        secret_salt=project.secret_salt,
+        secret_hash=project.secret_hash,
+        timezone=project.timezone,
+        qps=project.qps,
+        created_at=project.created_at,
+        attributes=[
+            _AttributeDocument(
+                a.name,
+                a.type,
+                a.rule,
+                a.display_name,
+                a.description,
+                a.hidden,
+                a.limits.elements,
+                a.limits.element_bytes,
+            )
+            for a in project.schema.attributes.values()
+        ],
+        identifiers=[_IdentifierDocument(i.name, i.display_name, i.unique, i.masked) for i in project.schema.identifiers],
+    )
+    return _encoder.encode(document).decode()
+
+
+def decode_project(number: int, project_id: str, version: int, document: str, reported: Iterable[str]) -> Project:
+    """The inverse of :func:`encode_project`."""
+    d = _project_decoder.decode(document)
+    attributes = (
+        Attribute(
+            a.name,
+            DataType(a.type),
+            Rule(a.rule),
+            a.display_name,
+            a.description,
+            a.hidden,
+            Limits(a.elements, a.element_bytes),
+        )
+        for a in d.attributes
+    )
+    identifiers = tuple(Identifier(i.name, i.display_name, i.unique, i.masked) for i in d.identifiers)
+    return Project(
+        number=number,
+        id=project_id,
+        name=d.name,
+        secret_salt=d.secret_salt,
+        secret_hash=d.secret_hash,
+        timezone=d.timezone,
+        qps=d.qps,
+        created_at=d.created_at,
+        schema=Schema({a.name: a for a in attributes}, identifiers),
+        version=version,
+        reported=frozenset(reported),
+    )

@@ -1,0 +1,194 @@
+"""The store's contract in its simplest form: dictionaries and one lock. For tests and for trying things; keeps nothing."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from usertable.domain.errors import Kind, refuse
+from usertable.domain.profile import Profile
+from usertable.domain.schema import Project
+from usertable.store.base import (
+    FIRST_CUID,
+    LARGEST_COUNTED_CUID,
+    Decide,
+    NewReceipt,
+    Result,
+    SchemaChange,
+    StoredReceipt,
+    User,
+    Write,
+    resolve,
+)
+
+
+@dataclass
+class _Table:
+    """One project with its users."""
+
+    project: Project
+    next_cuid: int = FIRST_CUID
+    profiles: dict[int, Profile] = field(default_factory=dict)
+    values: dict[tuple[str, str], int] = field(default_factory=dict)
+    erased: set[int] = field(default_factory=set)
+    receipts: dict[str, NewReceipt] = field(default_factory=dict)
+    changes: list[SchemaChange] = field(default_factory=list)
+
+
+class MemoryStore:
+    """See :class:`usertable.store.base.Store`."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._tables: dict[int, _Table] = {}
+        self._epoch = 0
+
+    def write(self, writes: Sequence[Write], decide: Decide) -> list[Result]:
+        with self._lock:
+            profiles = {}
+            receipts = {}
+            for write in writes:
+                table = self._tables[write.project]
+                if profile := table.profiles.get(write.cuid):
+                    profiles[write.project, write.cuid] = profile
+                if write.receipt and (kept := table.receipts.get(write.receipt.key)):
+                    receipts[write.project, kept.key] = StoredReceipt(kept.fingerprint, kept.written)
+            versions = {number: table.project.version for number, table in self._tables.items()}
+            resolution = resolve(writes, decide, versions, profiles, receipts)
+            for (number, cuid), profile in resolution.profiles.items():
+                self._tables[number].profiles[cuid] = profile
+            for receipt in resolution.receipts:
+                self._tables[receipt.project].receipts[receipt.key] = receipt
+            for number, name in resolution.reported:
+                table = self._tables[number]
+                if name not in table.project.reported:
+                    table.project = replace(table.project, reported=table.project.reported | {name})
+            return resolution.results
+
+    def read(self, project: int, cuid: int) -> User | None:
+        with self._lock:
+            table = self._tables[project]
+            return self._user(table, cuid) if cuid in table.profiles else None
+
+    def scan(self, project: int, after: int, limit: int) -> list[User]:
+        with self._lock:
+            table = self._tables[project]
+            cuids = sorted(c for c in table.profiles if c > after)[:limit]
+            return [self._user(table, cuid) for cuid in cuids]
+
+    def register(self, project: int, identifier: str, values: Sequence[str], now: int) -> list[int]:
+        with self._lock:
+            table = self._tables[project]
+            table.project.schema.registration_identifier(identifier)
+            cuids = []
+            for value in values:
+                cuid = table.values.get((identifier, value))
+                if cuid is None:
+                    cuid = table.next_cuid
+                    while cuid in table.profiles or cuid in table.erased:
+                        cuid += 1
+                    table.next_cuid = cuid + 1
+                    table.profiles[cuid] = Profile(1, now, now, {})
+                    table.values[identifier, value] = cuid
+                cuids.append(cuid)
+            return cuids
+
+    def add_user(self, project: int, cuid: int, identifiers: Mapping[str, str], now: int) -> None:
+        with self._lock:
+            table = self._tables[project]
+            if cuid in table.erased:
+                raise refuse(Kind.CUID_ERASED, cuid=cuid)
+            if cuid in table.profiles:
+                raise refuse(Kind.CUID_EXISTS, cuid=cuid)
+            for name, value in identifiers.items():
+                table.project.schema.identifier(name)
+                if (name, value) in table.values:
+                    raise refuse(Kind.IDENTIFIER_TAKEN, name, value=value)
+            table.profiles[cuid] = Profile(1, now, now, {})
+            for name, value in identifiers.items():
+                table.values[name, value] = cuid
+            if cuid <= LARGEST_COUNTED_CUID:
+                table.next_cuid = max(table.next_cuid, cuid + 1)
+
+    def resolve_identifier(self, project: int, identifier: str, value: str) -> int | None:
+        with self._lock:
+            return self._tables[project].values.get((identifier, value))
+
+    def erase(self, project: int, cuid: int) -> bool:
+        with self._lock:
+            table = self._tables[project]
+            if table.profiles.pop(cuid, None) is None:
+                return False
+            table.erased.add(cuid)
+            table.values = {place: c for place, c in table.values.items() if c != cuid}
+            table.receipts = {k: r for k, r in table.receipts.items() if r.cuid != cuid or r.written.attributes is None}
+            return True
+
+    def epoch(self) -> int:
+        return self._epoch
+
+    def projects(self) -> list[Project]:
+        with self._lock:
+            return [table.project for table in self._tables.values()]
+
+    def project(self, project_id: str) -> Project | None:
+        with self._lock:
+            table = self._table_of(project_id)
+            return table.project if table else None
+
+    def add_project(self, project: Project, who: str) -> Project:
+        with self._lock:
+            if self._table_of(project.id):
+                raise refuse(Kind.PROJECT_EXISTS, id=project.id)
+            project = replace(project, number=len(self._tables) + 1)
+            table = self._tables[project.number] = _Table(project)
+            table.changes.append(SchemaChange(project.created_at, who, "create project"))
+            self._epoch += 1
+            return project
+
+    def edit_project(self, project_id: str, edit: Callable[[Project], Project], who: str, what: str, now: int) -> Project:
+        with self._lock:
+            table = self._table_of(project_id)
+            if table is None:
+                raise refuse(Kind.PROJECT_UNKNOWN, id=project_id)
+            edited = edit(table.project)
+            if edited == table.project:
+                return table.project
+            table.project = replace(edited, version=table.project.version + 1)
+            table.changes.append(SchemaChange(now, who, what))
+            self._epoch += 1
+            return table.project
+
+    def schema_changes(self, project: int, limit: int) -> list[SchemaChange]:
+        with self._lock:
+            return self._tables[project].changes[::-1][:limit]
+
+    def identifier_in_use(self, project: int, identifier: str) -> bool:
+        with self._lock:
+            return any(name == identifier for name, _ in self._tables[project].values)
+
+    def expire_receipts(self, before: int) -> int:
+        with self._lock:
+            expired = 0
+            for table in self._tables.values():
+                kept = {k: r for k, r in table.receipts.items() if r.at >= before}
+                expired += len(table.receipts) - len(kept)
+                table.receipts = kept
+            return expired
+
+    def ping(self) -> None:
+        return
+
+    def close(self) -> None:
+        return
+
+    def _table_of(self, project_id: str) -> _Table | None:
+        return next((t for t in self._tables.values() if t.project.id == project_id), None)
+
+    def _user(self, table: _Table, cuid: int) -> User:
+        identifiers: dict[str, list[str]] = {}
+        for (name, value), owner in table.values.items():
+            if owner == cuid:
+                identifiers.setdefault(name, []).append(value)
+        return User(cuid, table.profiles[cuid], identifiers)

@@ -1,0 +1,569 @@
+"""SQLite: one file, one server process, WAL with `synchronous=FULL`.
+
+Users stand in one table per project, `user_<number>`, with the CUID as the rowid: that is the fastest table SQLite has,
+two projects may have the same CUID, and no statement can reach another project's users.
+
+The statements of the write path are shaped for Python: reading a batch and writing it back is one step of SQLite each,
+because the interpreter lock is released and taken again at every step, for which the server's thread competes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from usertable.domain.errors import Kind, StoreDown, StoreFault, refuse
+from usertable.domain.profile import Profile
+from usertable.domain.schema import Attribute, Project
+from usertable.store.base import (
+    CACHE_MB,
+    FIRST_CUID,
+    LARGEST_COUNTED_CUID,
+    Decide,
+    NewReceipt,
+    Result,
+    SchemaChange,
+    StoredReceipt,
+    User,
+    Write,
+    resolve,
+)
+from usertable.store.document import (
+    decode_attributes,
+    decode_project,
+    decode_written,
+    encode_attributes,
+    encode_project,
+    encode_written,
+)
+
+APPLICATION_ID = 0x75746231
+"""Marks a SQLite file as a store of usertable's ("utb1")."""
+OLDEST_SQLITE = (3, 37, 0)
+BUSY_SECONDS = 5.0
+CHECKPOINT_ROWS = 16_384
+"""So many written rows (about as many 4 KiB pages of WAL, 64 MiB) make a checkpoint due."""
+CHECKPOINT_IDLE_SECONDS = 1.0
+CHECKPOINT_SECONDS = 0.05
+_ROWS_PER_STATEMENT = 256
+
+_rows_decoder = msgspec.json.Decoder(list[tuple[int, int, int, int, dict[str, Any]]], float_hook=Decimal)
+
+
+class SQLiteStore:
+    """See :class:`usertable.store.base.Store`.
+
+    Args:
+        path: the database file; it is created if it is missing, its folder is not.
+        serving: hold the file's server lock.
+        cache_mb: the most memory for pages, in MiB, of each connection.
+        writing: this is the server's writer, which takes checkpoints off the write path with a thread of its own.
+
+    Raises:
+        StoreFault: the file cannot be made or opened, is not ours, is too new, or another server holds it.
+    """
+
+    def __init__(self, path: str, *, serving: bool = False, writing: bool = False, cache_mb: int = CACHE_MB) -> None:
+        self._path = path
+        self._cache_mb = cache_mb
+        self._lock = threading.Lock()
+        self._readers: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
+        self._reported: set[tuple[int, str]] = set()
+        self._server_lock: int | None = None
+        self._checkpointer: _Checkpointer | None = None
+        if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+            oldest = ".".join(map(str, OLDEST_SQLITE))
+            raise StoreFault(f"this Python's SQLite is {sqlite3.sqlite_version}; {oldest} or newer is needed")
+        _check_place(path)
+        if serving:
+            self._server_lock = _take_server_lock(path)
+        try:
+            self._writer = self._open()
+            _migrate(self._writer, path)
+            if serving or writing:
+                self._writer.execute("PRAGMA wal_autocheckpoint = 0")
+            if writing:
+                self._checkpointer = _Checkpointer(self._open(), self._lock)
+        except sqlite3.Error as error:
+            self._release_server_lock()
+            raise StoreFault(f"the store {path} cannot be opened: {error}") from error
+        except BaseException:
+            self._release_server_lock()
+            raise
+
+    def write(self, writes: Sequence[Write], decide: Decide) -> list[Result]:
+        with self._transaction() as db:
+            versions, profiles = self._load_users(db, writes)
+            receipts = self._load_receipts(db, writes)
+            resolution = resolve(writes, decide, versions, profiles, receipts)
+            tables: dict[int, list[int | str]] = {}
+            for (project, cuid), profile in resolution.profiles.items():
+                tables.setdefault(project, []).extend(
+                    (cuid, profile.version, profile.created_at, profile.updated_at, encode_attributes(profile.attributes))
+                )
+            for project, parameters in tables.items():
+                _insert_rows(db, f"REPLACE INTO user_{project} VALUES ", 5, parameters)
+            if resolution.receipts:
+                _insert_receipts(db, resolution.receipts)
+            news = resolution.reported - self._reported
+            if news:
+                db.executemany("INSERT OR IGNORE INTO reported VALUES (?, ?)", sorted(news))
+        if news:
+            self._reported |= news
+        if self._checkpointer:
+            self._checkpointer.pending += len(resolution.profiles)
+        return resolution.results
+
+    def _load_users(
+        self, db: sqlite3.Connection, writes: Sequence[Write]
+    ) -> tuple[dict[int, int], dict[tuple[int, int], Profile]]:
+        wanted: dict[int, set[int]] = {}
+        for write in writes:
+            wanted.setdefault(write.project, set()).add(write.cuid)
+        versions: dict[int, int] = {}
+        profiles: dict[tuple[int, int], Profile] = {}
+        for project, cuids in wanted.items():
+            version, rows = db.execute(
+                f"""SELECT (SELECT version FROM project WHERE number = ?),
+                  CAST('[' || group_concat('[' || cuid || ',' || version || ',' || created_at || ',' || updated_at
+                                           || ',' || attributes || ']') || ']' AS BLOB)
+                FROM user_{project} WHERE cuid IN (SELECT value FROM json_each(?))""",
+                (project, f"[{','.join(map(str, cuids))}]"),
+            ).fetchone()
+            versions[project] = version
+            if rows is not None:
+                for cuid, row_version, created_at, updated_at, attributes in _rows_decoder.decode(rows):
+                    profiles[project, cuid] = Profile(row_version, created_at, updated_at, attributes)
+        return versions, profiles
+
+    def _load_receipts(self, db: sqlite3.Connection, writes: Sequence[Write]) -> dict[tuple[int, str], StoredReceipt]:
+        keys: dict[int, list[str]] = {}
+        for write in writes:
+            if write.receipt is not None:
+                keys.setdefault(write.project, []).append(write.receipt.key)
+        receipts = {}
+        for project, names in keys.items():
+            rows = db.execute(
+                "SELECT key, fingerprint, written FROM receipt"
+                " WHERE project = ? AND key IN (SELECT value FROM json_each(?))",
+                (project, msgspec.json.encode(names).decode()),
+            )
+            for key, fingerprint, written in rows:
+                receipts[project, key] = StoredReceipt(fingerprint, decode_written(written))
+        return receipts
+
+    def read(self, project: int, cuid: int) -> User | None:
+        with self._reader() as db:
+            users = _select_users(db, project, "cuid = ?", (cuid,))
+        return users[0] if users else None
+
+    def scan(self, project: int, after: int, limit: int) -> list[User]:
+        with self._reader() as db:
+            return _select_users(db, project, "cuid > ? ORDER BY cuid LIMIT ?", (after, limit))
+
+    def register(self, project: int, identifier: str, values: Sequence[str], now: int) -> list[int]:
+        with self._transaction() as db:
+            stored, next_cuid = _project_by_number(db, project)
+            stored.schema.registration_identifier(identifier)
+            known = dict(
+                db.execute(
+                    "SELECT value, cuid FROM identifier_value WHERE project = ? AND identifier = ?"
+                    " AND value IN (SELECT value FROM json_each(?))",
+                    (project, identifier, msgspec.json.encode(values).decode()),
+                ).fetchall()
+            )
+            for value in values:
+                if value not in known:
+                    while _is_used(db, project, next_cuid):
+                        next_cuid += 1
+                    known[value] = next_cuid
+                    _insert_user(db, project, next_cuid, {identifier: value}, now)
+                    next_cuid += 1
+            db.execute(
+                "UPDATE project SET next_cuid = ? WHERE number = ? AND next_cuid < ?", (next_cuid, project, next_cuid)
+            )
+            return [known[value] for value in values]
+
+    def add_user(self, project: int, cuid: int, identifiers: Mapping[str, str], now: int) -> None:
+        with self._transaction() as db:
+            stored, next_cuid = _project_by_number(db, project)
+            if db.execute("SELECT 1 FROM erased WHERE project = ? AND cuid = ?", (project, cuid)).fetchone():
+                raise refuse(Kind.CUID_ERASED, cuid=cuid)
+            if _is_used(db, project, cuid):
+                raise refuse(Kind.CUID_EXISTS, cuid=cuid)
+            for name, value in identifiers.items():
+                stored.schema.identifier(name)
+                if _resolve_identifier(db, project, name, value) is not None:
+                    raise refuse(Kind.IDENTIFIER_TAKEN, name, value=value)
+            _insert_user(db, project, cuid, identifiers, now)
+            if next_cuid <= cuid <= LARGEST_COUNTED_CUID:
+                db.execute("UPDATE project SET next_cuid = ? WHERE number = ?", (cuid + 1, project))
+
+    def resolve_identifier(self, project: int, identifier: str, value: str) -> int | None:
+        with self._reader() as db:
+            return _resolve_identifier(db, project, identifier, value)
+
+    def erase(self, project: int, cuid: int) -> bool:
+        with self._transaction() as db:
+            if not db.execute(f"DELETE FROM user_{project} WHERE cuid = ?", (cuid,)).rowcount:
+                return False
+            db.execute("INSERT INTO erased VALUES (?, ?)", (project, cuid))
+            db.execute("DELETE FROM identifier_value WHERE project = ? AND cuid = ?", (project, cuid))
+            db.execute("DELETE FROM receipt WHERE project = ? AND cuid = ? AND personal", (project, cuid))
+            return True
+
+    def epoch(self) -> int:
+        with self._reader() as db:
+            value: int = db.execute("SELECT value FROM epoch").fetchone()[0]
+            return value
+
+    def projects(self) -> list[Project]:
+        with self._reader() as db:
+            return _select_projects(db, "1 ORDER BY number", ())
+
+    def project(self, project_id: str) -> Project | None:
+        with self._reader() as db:
+            return _project_by_id(db, project_id)
+
+    def attributes(self, number: int) -> tuple[int, dict[str, Attribute]]:
+        """The version of the project with that number, and its attributes by name."""
+        with self._reader() as db:
+            project, _ = _project_by_number(db, number)
+        return project.version, dict(project.schema.attributes)
+
+    def add_project(self, project: Project, who: str) -> Project:
+        with self._transaction() as db:
+            if _project_by_id(db, project.id):
+                raise refuse(Kind.PROJECT_EXISTS, id=project.id)
+            number = db.execute(
+                "INSERT INTO project (id, version, next_cuid, document) VALUES (?, ?, ?, ?)",
+                (project.id, project.version, FIRST_CUID, encode_project(project)),
+            ).lastrowid
+            assert number is not None
+            db.execute(
+                f"""CREATE TABLE user_{number} (
+                  cuid INTEGER PRIMARY KEY, version INTEGER NOT NULL, created_at INTEGER NOT NULL,
+                  updated_at INTEGER NOT NULL, attributes TEXT NOT NULL) STRICT"""
+            )
+            _record(db, number, project.created_at, who, "create project")
+            return replace(project, number=number)
+
+    def edit_project(self, project_id: str, edit: Callable[[Project], Project], who: str, what: str, now: int) -> Project:
+        with self._transaction() as db:
+            project = _project_by_id(db, project_id)
+            if project is None:
+                raise refuse(Kind.PROJECT_UNKNOWN, id=project_id)
+            edited = edit(project)
+            if edited == project:
+                return project
+            edited = replace(edited, version=project.version + 1)
+            db.execute(
+                "UPDATE project SET version = ?, document = ? WHERE number = ?",
+                (edited.version, encode_project(edited), project.number),
+            )
+            _record(db, project.number, now, who, what)
+            return edited
+
+    def schema_changes(self, project: int, limit: int) -> list[SchemaChange]:
+        with self._reader() as db:
+            rows = db.execute(
+                "SELECT at, who, what FROM schema_change WHERE project = ? ORDER BY id DESC LIMIT ?", (project, limit)
+            )
+            return [SchemaChange(*row) for row in rows]
+
+    def identifier_in_use(self, project: int, identifier: str) -> bool:
+        with self._reader() as db:
+            found = db.execute(
+                "SELECT 1 FROM identifier_value WHERE project = ? AND identifier = ? LIMIT 1", (project, identifier)
+            )
+            return found.fetchone() is not None
+
+    def expire_receipts(self, before: int) -> int:
+        with self._transaction() as db:
+            oldest = db.execute("SELECT id, at FROM receipt ORDER BY id LIMIT 2000").fetchall()
+            expired = [(id_,) for id_, at in oldest if at < before]
+            db.executemany("DELETE FROM receipt WHERE id = ?", expired)
+            return len(expired)
+
+    def ping(self) -> None:
+        self.epoch()
+
+    def close(self) -> None:
+        if self._checkpointer:
+            self._checkpointer.stop()
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._readers.get_nowait().close()
+        # The last connection to close checkpoints the whole WAL and removes it.
+        self._writer.close()
+        self._release_server_lock()
+
+    def _open(self) -> sqlite3.Connection:
+        db = sqlite3.connect(
+            self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=1024
+        )
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute(f"PRAGMA cache_size = -{self._cache_mb * 1024}")
+        return db
+
+    def _release_server_lock(self) -> None:
+        if self._server_lock is not None:
+            os.close(self._server_lock)
+            self._server_lock = None
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """The writer, in a transaction that is durable when the block is left, or gone if it raises."""
+        db = self._writer
+        with self._lock:
+            try:
+                db.execute("BEGIN IMMEDIATE")
+                yield db
+                db.execute("COMMIT")
+            except sqlite3.Error as error:
+                raise StoreDown(f"{self._path}: {error}") from error
+            finally:
+                if db.in_transaction:
+                    with contextlib.suppress(sqlite3.Error):
+                        db.execute("ROLLBACK")
+
+    @contextlib.contextmanager
+    def _reader(self) -> Iterator[sqlite3.Connection]:
+        """A connection that sees what was committed before; they are kept for the next who asks."""
+        try:
+            try:
+                db = self._readers.get_nowait()
+            except queue.Empty:
+                db = self._open()
+                db.execute("PRAGMA query_only = 1")
+            yield db
+            self._readers.put(db)
+        except sqlite3.Error as error:
+            raise StoreDown(f"{self._path}: {error}") from error
+
+
+class _Checkpointer:
+    """Copies the WAL into the database while writes go on, so that no commit has to.
+
+    A checkpoint that ends while a writer appends is never complete, and the WAL would grow for ever. So the bulk is copied
+    beside the writes, and only the small rest under the lock, after which SQLite starts the WAL anew.
+    """
+
+    def __init__(self, db: sqlite3.Connection, lock: threading.Lock) -> None:
+        self.pending = 0
+        """Rows written since the last checkpoint, more or less."""
+        self._lock = lock
+        self._db = db
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="checkpoint", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._db.close()
+
+    def _run(self) -> None:
+        seen = 0
+        waited = 0.0
+        while not self._stop.wait(CHECKPOINT_SECONDS):
+            waited = 0.0 if self.pending != seen else waited + CHECKPOINT_SECONDS
+            seen = self.pending
+            if seen < CHECKPOINT_ROWS and (not seen or waited < CHECKPOINT_IDLE_SECONDS):
+                continue
+            # A failed checkpoint loses nothing: the WAL keeps it, and a later turn tries again.
+            with contextlib.suppress(sqlite3.Error):
+                self._checkpoint()
+                self._checkpoint()
+                with self._lock:
+                    self._checkpoint()
+                    self.pending = 0
+
+    def _checkpoint(self) -> None:
+        self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+
+
+def _check_place(path: str) -> None:
+    file = Path(path)
+    if file.is_dir():
+        raise StoreFault(f"{path} is a folder; name a file in it")
+    if not file.parent.is_dir():
+        raise StoreFault(f"the folder {file.parent} does not exist; create it, or name another file")
+    try:
+        # The file holds personal data, so nobody else may read it. SQLite gives its side files the same mode.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    except OSError as error:
+        raise StoreFault(f"the store {path} cannot be written: {error.strerror}") from error
+
+
+def _take_server_lock(path: str) -> int:
+    lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        holder = os.read(lock, 32).decode(errors="replace").strip() or "unknown"
+        os.close(lock)
+        raise StoreFault(
+            f"another server (process {holder}) already serves {path}; stop it, or name another store."
+            " Only one server can serve a SQLite file."
+        ) from error
+    os.ftruncate(lock, 0)
+    os.write(lock, str(os.getpid()).encode())
+    return lock
+
+
+def _migrate(db: sqlite3.Connection, path: str) -> None:
+    """Bring the file to the newest version; several processes may try at once."""
+    scripts = sorted(
+        (file for file in resources.files("usertable.store.sql.sqlite").iterdir() if file.name.endswith(".sql")),
+        key=lambda file: file.name,
+    )
+    try:
+        _check_ours(db, path, len(scripts))
+        if _pragma(db, "user_version") == len(scripts):
+            return
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("BEGIN EXCLUSIVE")
+        version = _pragma(db, "user_version")
+        for number, script in enumerate(scripts[version:], start=version + 1):
+            for statement in _statements(script.read_text()):
+                db.execute(statement)
+            db.execute(f"PRAGMA user_version = {number}")
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        db.execute("COMMIT")
+    except sqlite3.DatabaseError as error:
+        if "not a database" in str(error):
+            raise StoreFault(f"{path} is not a store of usertable's: it is no SQLite database") from error
+        raise
+
+
+def _check_ours(db: sqlite3.Connection, path: str, newest: int) -> None:
+    application = _pragma(db, "application_id")
+    tables = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    if application != APPLICATION_ID and (application or tables):
+        raise StoreFault(f"{path} is not a store of usertable's: it is a SQLite database of another program")
+    version = _pragma(db, "user_version")
+    if version > newest:
+        raise StoreFault(f"{path} was written by a newer usertable (store version {version}, this one knows {newest})")
+
+
+def _pragma(db: sqlite3.Connection, name: str) -> int:
+    value: int = db.execute(f"PRAGMA {name}").fetchone()[0]
+    return value
+
+
+def _statements(script: str) -> Iterator[str]:
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+
+
+def _insert_rows(db: sqlite3.Connection, head: str, width: int, parameters: Sequence[Any]) -> None:
+    """Run `head (?, …), (?, …)` for all rows, in statements of 256, 128, … rows: few texts, so all stay prepared."""
+    row = f"({', '.join('?' * width)})"
+    done, rows, size = 0, len(parameters) // width, _ROWS_PER_STATEMENT
+    while done < rows:
+        while size > rows - done:
+            size //= 2
+        db.execute(head + ", ".join([row] * size), parameters[done * width : (done + size) * width])
+        done += size
+
+
+def _insert_receipts(db: sqlite3.Connection, receipts: Sequence[NewReceipt]) -> None:
+    parameters: list[Any] = []
+    for r in receipts:
+        parameters.extend(
+            (r.project, r.key, r.cuid, r.fingerprint, encode_written(r.written), r.written.attributes is not None, r.at)
+        )
+    _insert_rows(
+        db,
+        "INSERT INTO receipt (project, key, cuid, fingerprint, written, personal, at) VALUES ",
+        7,
+        parameters,
+    )
+
+
+def _select_users(db: sqlite3.Connection, project: int, where: str, parameters: tuple[Any, ...]) -> list[User]:
+    db.execute("BEGIN")
+    try:
+        rows = db.execute(
+            f"SELECT cuid, version, created_at, updated_at, attributes FROM user_{project} WHERE {where}", parameters
+        ).fetchall()
+        users = {
+            cuid: User(cuid, Profile(version, created_at, updated_at, decode_attributes(attributes)))
+            for cuid, version, created_at, updated_at, attributes in rows
+        }
+        values = db.execute(
+            "SELECT cuid, identifier, value FROM identifier_value"
+            " WHERE project = ? AND cuid IN (SELECT value FROM json_each(?)) ORDER BY identifier, value",
+            (project, f"[{','.join(map(str, users))}]"),
+        )
+        for cuid, identifier, value in values:
+            users[cuid].identifiers.setdefault(identifier, []).append(value)
+        return list(users.values())
+    finally:
+        db.execute("COMMIT")
+
+
+def _select_projects(db: sqlite3.Connection, where: str, parameters: tuple[Any, ...]) -> list[Project]:
+    rows = db.execute(f"SELECT number, id, version, document FROM project WHERE {where}", parameters).fetchall()
+    projects = []
+    for number, project_id, version, document in rows:
+        reported = db.execute("SELECT attribute FROM reported WHERE project = ?", (number,))
+        projects.append(decode_project(number, project_id, version, document, (name for (name,) in reported)))
+    return projects
+
+
+def _project_by_id(db: sqlite3.Connection, project_id: str) -> Project | None:
+    found = _select_projects(db, "id = ?", (project_id,))
+    return found[0] if found else None
+
+
+def _project_by_number(db: sqlite3.Connection, number: int) -> tuple[Project, int]:
+    (project,) = _select_projects(db, "number = ?", (number,))
+    next_cuid: int = db.execute("SELECT next_cuid FROM project WHERE number = ?", (number,)).fetchone()[0]
+    return project, next_cuid
+
+
+def _record(db: sqlite3.Connection, project: int, at: int, who: str, what: str) -> None:
+    db.execute("INSERT INTO schema_change (project, at, who, what) VALUES (?, ?, ?, ?)", (project, at, who, what))
+    db.execute("UPDATE epoch SET value = value + 1")
+
+
+def _is_used(db: sqlite3.Connection, project: int, cuid: int) -> bool:
+    found = db.execute(
+        f"SELECT 1 FROM user_{project} WHERE cuid = ? UNION ALL SELECT 1 FROM erased WHERE project = ? AND cuid = ?",
+        (cuid, project, cuid),
+    )
+    return found.fetchone() is not None
+
+
+def _insert_user(db: sqlite3.Connection, project: int, cuid: int, identifiers: Mapping[str, str], now: int) -> None:
+    db.execute(f"INSERT INTO user_{project} VALUES (?, 1, ?, ?, '{{}}')", (cuid, now, now))
+    db.executemany(
+        "INSERT INTO identifier_value VALUES (?, ?, ?, ?)",
+        [(project, name, value, cuid) for name, value in identifiers.items()],
+    )
+
+
+def _resolve_identifier(db: sqlite3.Connection, project: int, identifier: str, value: str) -> int | None:
+    found = db.execute(
+        "SELECT cuid FROM identifier_value WHERE project = ? AND identifier = ? AND value = ?",
+        (project, identifier, value),
+    ).fetchone()
+    return found[0] if found else None

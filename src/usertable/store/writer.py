@@ -1,0 +1,82 @@
+"""The process that writes a SQLite store for a server; see :class:`usertable.store.lanes.ProcessLane`.
+
+It reads batches from a socket, writes them one after the other, and answers each. It ends when the server closes the
+socket or dies; a batch that it has begun is finished first.
+"""
+
+from __future__ import annotations
+
+import pickle
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from typing import Any
+
+from usertable.domain.errors import StoreDown, StoreFault
+from usertable.domain.patch import Patch
+from usertable.domain.schema import Attribute
+from usertable.store.base import Decide, Result, SchemaStale, Write, Written, sqlite_place
+from usertable.store.sqlite import SQLiteStore
+
+
+class _Writer:
+    def __init__(self, store: SQLiteStore, decide: Decide) -> None:
+        self._store = store
+        self._decide = decide
+        self._schemas: dict[int, tuple[int, dict[str, Attribute]]] = {}
+
+    def write(self, packed: Sequence[tuple[Any, ...]]) -> list[Result | None]:
+        writes = [self._unpacked(*fields) for fields in packed]
+        results = iter(self._store.write([w for w in writes if w is not None], self._decide))
+        answers: list[Result | None] = []
+        for write in writes:
+            result = SchemaStale() if write is None else next(results)
+            plain = write is not None and not write.details and type(result) is Written
+            answers.append(None if plain else result)
+        return answers
+
+    def _unpacked(self, project: int, cuid: int, values: dict[str, Any], schema_version: int, *rest: Any) -> Write | None:
+        """The write, or None if it was validated under a schema that is not the stored one."""
+        version, attributes = self._schemas.get(project, (0, {}))
+        if version != schema_version:
+            version, attributes = self._schemas[project] = self._store.attributes(project)
+            if version != schema_version:
+                return None
+        patch = Patch([(attributes[name], value) for name, value in values.items()])
+        return Write(project, cuid, patch, schema_version, *rest)
+
+
+def main(descriptor: int) -> None:
+    """Serve the connection until it ends."""
+    # The server decides when to end; a signal to its whole group must not cut a batch short.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    connection = Connection(descriptor)
+    try:
+        url, decide = pickle.loads(connection.recv_bytes())
+        path, cache_mb = sqlite_place(url)
+        store = SQLiteStore(path, writing=True, cache_mb=cache_mb)
+    except StoreFault as fault:
+        sys.exit(f"usertable writer: {fault}")
+    writer = _Writer(store, decide)
+    try:
+        while True:
+            packed = pickle.loads(connection.recv_bytes())
+            answer: tuple[str, object]
+            try:
+                answer = ("results", writer.write(packed))
+            except StoreDown as failure:
+                answer = ("down", str(failure))
+            except Exception:
+                answer = ("error", traceback.format_exc())
+            connection.send_bytes(pickle.dumps(answer, pickle.HIGHEST_PROTOCOL))
+    except (EOFError, OSError):
+        pass
+    finally:
+        store.close()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,230 @@
+"""The text of every problem, in Chinese and English. Each says what was wrong, where, and what would be right.
+
+Of the platform's own Chinese texts only `用户属性[…]不存在` is published; the others follow its manner.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from usertable.domain.errors import Kind, Problem, excerpt
+
+Language = Literal["zh", "en"]
+
+_EXPECTED_ZH = {
+    "a number, or a string that is a plain number": "数字，或内容为普通数字的字符串",
+    "a string, a number or true/false": "字符串、数字或 true/false",
+    "the integer 0 or 1": "整数 0 或 1",
+    "a string yyyy-MM-dd HH:mm:ss": "yyyy-MM-dd HH:mm:ss 格式的字符串",
+    "an array of strings": "由字符串组成的数组",
+}
+
+TEXTS: dict[Kind, tuple[str, str]] = {
+    Kind.CREDENTIALS: (
+        "鉴权失败",
+        "authentication failed: the project id or secret is wrong, missing or malformed",
+    ),
+    Kind.ADMIN_ONLY: (
+        "鉴权失败：此接口需要管理员令牌",
+        "authentication failed: this route needs the admin token ({hint})",
+    ),
+    Kind.RATE_LIMITED: ("请求过于频繁：QPS 上限为 {limit}", "too many requests: the limit is {limit} per second"),
+    Kind.NO_ROUTE: ("接口不存在：{path}", "no such route: {path}"),
+    Kind.NO_METHOD: ("不支持的请求方法 {method}，应为 {allowed}", "method {method} is not allowed here; use {allowed}"),
+    Kind.CONTENT_TYPE: (
+        "不支持的 Content-Type：{value}，应为 application/json",
+        "unsupported Content-Type {value}; send application/json",
+    ),
+    Kind.BODY_TOO_LARGE: ("请求体超过上限 {limit} 字节", "the body is larger than the limit of {limit} bytes"),
+    Kind.BODY_TIMEOUT: ("请求体未在 {seconds} 秒内传完", "the body did not arrive within {seconds} seconds"),
+    Kind.BODY_NOT_JSON: ("请求体不是合法的 JSON：{reason}", "the body is not valid JSON: {reason}"),
+    Kind.BODY_NOT_OBJECT: ("请求体必须是 JSON 对象", "the body must be a JSON object"),
+    Kind.DUPLICATE_KEY: ("请求体中的键[{key}]重复", "the key [{key}] is repeated in the body"),
+    Kind.PARAMETER: ("参数[{name}]无效，应为：{expected}", "parameter [{name}] is invalid; expected {expected}"),
+    Kind.KEY_MALFORMED: (
+        "请求头 Idempotency-Key 必须是 1 到 255 个可见 ASCII 字符",
+        "Idempotency-Key must be 1 to 255 visible ASCII characters",
+    ),
+    Kind.KEY_REUSED: (
+        "Idempotency-Key 已用于另一个请求",
+        "this Idempotency-Key was used before with another request; take a new key",
+    ),
+    Kind.OVERLOADED: ("服务繁忙，请稍后重试", "the server is busy; nothing was stored, retry later"),
+    Kind.STORE_DOWN: ("存储暂不可用，请稍后重试", "the store is not available at the moment; retry later"),
+    Kind.INTERNAL: ("服务内部错误，请求编号 {request}", "internal error; quote request id {request}"),
+    Kind.DATA_MISSING: ("参数[data]不能缺失", "[data] is missing; send an object of attribute names and values"),
+    Kind.DATA_NOT_OBJECT: ("参数[data]必须是 JSON 对象", "[data] must be a JSON object"),
+    Kind.DATA_EMPTY: ("参数[data]不能为空对象", "[data] is an empty object; send at least one attribute"),
+    Kind.CUID_MISSING: ("cuid不能为空", "[cuid] is missing or empty"),
+    Kind.CUID_MALFORMED: (
+        "cuid[{value}]无效，应为 64 位有符号整数",
+        "cuid [{value}] is invalid; expected a signed 64-bit integer, or a string of its digits",
+    ),
+    Kind.CUID_UNKNOWN: ("cuid[{cuid}]不存在", "cuid [{cuid}] does not exist in this project"),
+    Kind.ATTRIBUTE_UNKNOWN: ("用户属性[{attribute}]不存在", "user attribute [{attribute}] does not exist"),
+    Kind.VALUE_EMPTY: ("用户属性[{attribute}]的值不能为空", "the value of user attribute [{attribute}] must not be empty"),
+    Kind.VALUE_TYPE: (
+        "用户属性[{attribute}]的值[{value}]无效，{type} 类型应为：{expected}",
+        "the value [{value}] of user attribute [{attribute}] is invalid; {type} expects {expected}",
+    ),
+    Kind.NUMBER_RANGE: (
+        "用户属性[{attribute}]的值[{value}]超出范围：最多 {digits} 位有效数字，指数在 ±{digits} 以内",
+        "the value [{value}] of user attribute [{attribute}] is out of range:"
+        " at most {digits} significant digits, exponent within ±{digits}",
+    ),
+    Kind.STRING_LENGTH: (
+        "用户属性[{attribute}]的值为 {bytes} 字节，超过上限 {limit} 字节",
+        "the value of user attribute [{attribute}] has {bytes} bytes; at most {limit} are allowed",
+    ),
+    Kind.STRING_CHARACTER: (
+        "用户属性[{attribute}]的值含有不允许的字符 {character}",
+        "the value of user attribute [{attribute}] holds the character {character}, which is not allowed",
+    ),
+    Kind.DATETIME_SKIPPED: (
+        "用户属性[{attribute}]的值[{value}]在时区 {zone} 中不存在（时钟调快时被跳过）",
+        "the value [{value}] of user attribute [{attribute}] does not exist in time zone {zone}: a clock change skips it",
+    ),
+    Kind.LIST_LENGTH: (
+        "用户属性[{attribute}]的值有 {elements} 个元素，超过上限 {limit}",
+        "the value of user attribute [{attribute}] has {elements} elements; at most {limit} are allowed",
+    ),
+    Kind.LIST_ELEMENT_LENGTH: (
+        "用户属性[{attribute}]的元素[{value}]为 {bytes} 字节，超过上限 {limit} 字节",
+        "the element [{value}] of user attribute [{attribute}] has {bytes} bytes; at most {limit} are allowed",
+    ),
+    Kind.ACCUMULATE_RANGE: (
+        "用户属性[{attribute}]累计后超出范围：{stored} 加 {value}，最多 {digits} 位有效数字",
+        "user attribute [{attribute}] would leave the range of a NUMBER: {stored} plus {value}"
+        " needs more than {digits} significant digits",
+    ),
+    Kind.APPEND_LENGTH: (
+        "用户属性[{attribute}]追加后有 {elements} 个元素，超过上限 {limit}",
+        "user attribute [{attribute}] would have {elements} elements; at most {limit} are allowed",
+    ),
+    Kind.IDENTITY_NAME: (
+        "参数[identityName]必须是非空字符串",
+        "[identityName] must be a string that is not empty: the name of an identifier",
+    ),
+    Kind.IDENTITY_VALUES: (
+        "参数[identityValues]必须是含 1 到 {limit} 个字符串的数组",
+        "[identityValues] must be an array of 1 to {limit} strings",
+    ),
+    Kind.IDENTITY_VALUE: (
+        "参数[identityValues]的第 {place} 个值无效，应为 1 到 {limit} 个字符的字符串",
+        "value {place} of [identityValues] is invalid; expected a string of 1 to {limit} characters",
+    ),
+    Kind.IDENTIFIER_UNKNOWN: (
+        "用户标识[{attribute}]不存在",
+        "identifier [{attribute}] does not exist; declared: {have}",
+    ),
+    Kind.IDENTIFIER_NOT_UNIQUE: (
+        "用户标识[{attribute}]不具有唯一性",
+        "identifier [{attribute}] is not unique, so it cannot be exchanged for a CUID",
+    ),
+    Kind.IDENTIFIER_NOT_FIRST: (
+        "用户标识[{attribute}]的优先级不是 1（当前为[{first}]）",
+        "identifier [{attribute}] does not have priority 1; [{first}] has",
+    ),
+    Kind.PROJECT_UNKNOWN: ("项目[{id}]不存在", "project [{id}] does not exist"),
+    Kind.PROJECT_EXISTS: ("项目[{id}]已存在", "project [{id}] exists already"),
+    Kind.PROJECT_ID: (
+        "项目 ID[{id}]无效，应为 1 到 64 个字母、数字、点、下划线或连字符",
+        "project id [{id}] is invalid; expected 1 to 64 letters, digits, dots, underscores or hyphens",
+    ),
+    Kind.PROJECT_NAME: (
+        "项目名称无效，应为 1 到 {limit} 个可见字符",
+        "the project's name is invalid; expected 1 to {limit} printable characters",
+    ),
+    Kind.SECRET: (
+        "项目密钥无效，应为 1 到 {most} 个可见 ASCII 字符",
+        "the secret is invalid; expected 1 to {most} visible ASCII characters",
+    ),
+    Kind.TIMEZONE: (
+        "时区[{value}]不存在，应为 IANA 名称，例如 Asia/Shanghai",
+        "time zone [{value}] does not exist; expected an IANA name such as Asia/Shanghai",
+    ),
+    Kind.QPS: (
+        "QPS 上限[{value}]无效，应为 1 到 {most} 的整数或 unlimited",
+        "QPS limit [{value}] is invalid; expected an integer from 1 to {most}, or unlimited",
+    ),
+    Kind.NAME_FORM: (
+        "名称[{attribute}]无效：应以小写字母开头，仅含小写字母、数字和下划线，最长 {limit} 个字符",
+        "name [{attribute}] is invalid: lowercase letters, digits and underscores only, starting with a letter,"
+        " at most {limit} characters",
+    ),
+    Kind.NAME_PRESET: (
+        "名称[{attribute}]无效：jg_ 前缀保留给预置项",
+        "name [{attribute}] is invalid: the prefix jg_ is reserved for presets",
+    ),
+    Kind.NAME_TAKEN: ("名称[{attribute}]已存在", "[{attribute}] exists already"),
+    Kind.TOO_MANY_ATTRIBUTES: (
+        "用户属性数量已达上限 {limit}",
+        "the project has {limit} attributes already, which is the limit",
+    ),
+    Kind.RULE_ILLEGAL: (
+        "用户属性[{attribute}]：{type} 类型不支持规则 {rule}，可用：{legal}",
+        "attribute [{attribute}]: {type} cannot have the rule {rule}; legal: {legal}",
+    ),
+    Kind.LIMIT_ILLEGAL: (
+        "用户属性[{attribute}]的 {field} 无效，应为：{expected}",
+        "{field} of attribute [{attribute}] is invalid; expected {expected}",
+    ),
+    Kind.TEXT_TOO_LONG: (
+        "[{attribute}]的 {field} 超过上限 {limit} 个字符",
+        "{field} of [{attribute}] is longer than {limit} characters",
+    ),
+    Kind.ATTRIBUTE_IN_USE: (
+        "用户属性[{attribute}]已有上报数据，不能删除，可改为隐藏",
+        "attribute [{attribute}] cannot be deleted: values were reported for it; hide it instead",
+    ),
+    Kind.ATTRIBUTE_FIXED: (
+        "变更被拒绝：{steps}",
+        "refused, because it would lose or reinterpret data: {steps}",
+    ),
+    Kind.IDENTIFIER_PRESET: ("预置标识[{attribute}]不能删除", "identifier [{attribute}] is a preset and cannot be deleted"),
+    Kind.IDENTIFIER_IN_USE: (
+        "用户标识[{attribute}]已有数据，不能删除",
+        "identifier [{attribute}] cannot be deleted: users have values of it",
+    ),
+    Kind.IDENTIFIER_ORDER: (
+        "顺序必须恰好包含每个标识一次：{have}",
+        "the order must name every identifier once: {have}",
+    ),
+    Kind.IDENTIFIER_TAKEN: (
+        "用户标识[{attribute}]的值[{value}]已属于另一个用户",
+        "the value [{value}] of identifier [{attribute}] belongs to another user",
+    ),
+    Kind.CUID_EXISTS: ("cuid[{cuid}]已存在", "cuid [{cuid}] exists already"),
+    Kind.CUID_ERASED: ("cuid[{cuid}]已被清除，不能再次使用", "cuid [{cuid}] was erased and is never used again"),
+    Kind.CONDITION: (
+        "筛选条件[{value}]无效：{expected}",
+        "condition [{value}] is invalid: {expected}",
+    ),
+    Kind.SCHEMA_FILE: ("schema 文件无效，{place}：{expected}", "the schema file is invalid at {place}: {expected}"),
+}
+
+
+def text(problem: Problem, language: Language) -> str:
+    """The problem in words. What the caller sent is quoted in excerpts only."""
+    chinese, english = TEXTS[problem.kind]
+    facts = dict(problem.facts)
+    if language == "zh" and "expected" in facts:
+        facts["expected"] = _EXPECTED_ZH.get(facts["expected"], facts["expected"])
+    return (chinese if language == "zh" else english).format(attribute=excerpt(problem.attribute or "", 120), **facts)
+
+
+def negotiate(accept_language: str | None, default: Language) -> Language:
+    """The language that an `Accept-Language` header prefers among the two, or the default."""
+    best: tuple[float, Language] = (0.0, default)
+    for part in (accept_language or "").lower().split(","):
+        tag, _, parameters = part.strip().partition(";")
+        quality = 1.0
+        if parameters.strip().startswith("q="):
+            try:
+                quality = float(parameters.strip()[2:])
+            except ValueError:
+                quality = 0.0
+        primary = tag.strip().split("-")[0]
+        if quality > best[0] and primary in ("zh", "en"):
+            best = (quality, "zh" if primary == "zh" else "en")
+    return best[1]
