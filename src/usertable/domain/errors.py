@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 _NO_FACTS: Mapping[str, str] = {}
+_OWN_WORDS = ("expected", "have", "legal", "hint")
 
 
 class Kind(StrEnum):
@@ -155,5 +156,5 @@ class StoreFault(UsertableError):
 
 
 def refuse(kind: Kind, attribute: str | None = None, **facts: object) -> Refused:
-    """A :class:`Refused` with one problem."""
-    return Refused([Problem(kind, attribute, {k: excerpt(v) for k, v in facts.items()})])
+    """A :class:`Refused` with one problem. Of what was sent only an excerpt is kept; our own words are kept whole."""
+    return Refused([Problem(kind, attribute, {k: excerpt(v, 2000 if k in _OWN_WORDS else 60) for k, v in facts.items()})])

@@ -7,7 +7,7 @@ keeps what it answers.
 from __future__ import annotations
 
 from collections.abc import Callable
-from decimal import Decimal
+from typing import Any
 
 from usertable.domain.errors import Kind, Problem
 from usertable.domain.patch import Patch
@@ -15,48 +15,47 @@ from usertable.domain.profile import Decision, Outcome, Profile
 from usertable.domain.schema import Attribute, Rule
 from usertable.domain.values import NUMBER_DIGITS, Value, add, number_text
 
-_Merged = tuple[Value, Outcome] | Problem
+_Merged = tuple[Any, Outcome] | Problem
+
+# Looked up once: an enumeration's member costs more than the rest of a rule.
+_APPLIED, _UNCHANGED, _KEPT = Outcome.APPLIED, Outcome.UNCHANGED, Outcome.KEPT
 
 
-def _overwrite(attribute: Attribute, stored: Value | None, value: Value) -> _Merged:
+def _overwrite(attribute: Attribute, stored: Any, value: Any) -> _Merged:
     """The newest value replaces the old."""
-    return (value, Outcome.UNCHANGED) if stored == value else (value, Outcome.APPLIED)
+    return value, _UNCHANGED if stored == value else _APPLIED
 
 
-def _once(attribute: Attribute, stored: Value | None, value: Value) -> _Merged:
+def _once(attribute: Attribute, stored: Any, value: Any) -> _Merged:
     """The first value stays; later ones are ignored, which is a success."""
-    return (value, Outcome.APPLIED) if stored is None else (stored, Outcome.KEPT)
+    return (value, _APPLIED) if stored is None else (stored, _KEPT)
 
 
-def _accumulate(attribute: Attribute, stored: Value | None, value: Value) -> _Merged:
+def _accumulate(attribute: Attribute, stored: Any, value: Any) -> _Merged:
     """Starts at 0; every report is added, exactly. A sum out of a NUMBER's range is refused."""
-    assert isinstance(value, int | Decimal)
     if stored is None:
-        return value, Outcome.APPLIED
-    assert isinstance(stored, int | Decimal)
+        return value, _APPLIED
     total = add(stored, value)
     if total is None:
         facts = {"stored": number_text(stored), "value": number_text(value), "digits": str(NUMBER_DIGITS)}
         return Problem(Kind.ACCUMULATE_RANGE, attribute.name, facts)
-    return total, Outcome.APPLIED if value else Outcome.UNCHANGED
+    return total, _APPLIED if value else _UNCHANGED
 
 
-def _append(attribute: Attribute, stored: Value | None, value: Value) -> _Merged:
+def _append(attribute: Attribute, stored: Any, value: Any) -> _Merged:
     """Adds the elements that are not there yet, in order of first arrival. More than the bound is refused."""
-    assert isinstance(value, list)
     if stored is None:
-        return value, Outcome.APPLIED
-    assert isinstance(stored, list)
+        return value, _APPLIED
     merged = list(dict.fromkeys([*stored, *value]))
     if len(merged) == len(stored):
-        return stored, Outcome.UNCHANGED
+        return stored, _UNCHANGED
     if len(merged) > attribute.limits.elements:
         facts = {"elements": str(len(merged)), "limit": str(attribute.limits.elements)}
         return Problem(Kind.APPEND_LENGTH, attribute.name, facts)
-    return merged, Outcome.APPLIED
+    return merged, _APPLIED
 
 
-RULES: dict[Rule, Callable[[Attribute, Value | None, Value], _Merged]] = {
+RULES: dict[Rule, Callable[[Attribute, Any, Any], _Merged]] = {
     Rule.OVERWRITE: _overwrite,
     Rule.ONCE: _once,
     Rule.ACCUMULATE: _accumulate,
@@ -83,7 +82,7 @@ def decide(profile: Profile, patch: Patch, now: int) -> Decision:
             continue
         result, outcome = merged  # type: ignore[misc]
         outcomes[name] = outcome
-        if outcome is Outcome.APPLIED:
+        if outcome is _APPLIED:
             changed[name] = result
     if problems:
         return Decision(profile, {}, problems)

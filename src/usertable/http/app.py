@@ -13,6 +13,7 @@ from usertable.domain.errors import StoreDown
 from usertable.domain.merge import decide
 from usertable.http.answers import JSON, Receive, Scope, Send, answer
 from usertable.http.native import native_app
+from usertable.http.openapi import LIVE_PATH
 from usertable.http.platform import ATTRIBUTE_PATH, REGISTER_PATH, Platform
 from usertable.service import REFRESH_SECONDS, Gate, Intake, Service, now_ms
 from usertable.store import Store
@@ -21,7 +22,6 @@ from usertable.store.lanes import open_lane
 log = logging.getLogger("usertable.http")
 
 EXPIRY_SECONDS = 60.0
-NO_WORK_PATH = "/livez"
 
 
 class App:
@@ -41,7 +41,7 @@ class App:
             path = scope["path"]
             if path == ATTRIBUTE_PATH:
                 await self._platform.put_attribute(scope, receive, send)
-            elif path == NO_WORK_PATH:
+            elif path == LIVE_PATH and scope["method"] == "GET":
                 await answer(send, 200, b'{"code":0,"msg":"ok"}', [JSON])
             elif path == REGISTER_PATH:
                 await self._platform.post_register(scope, receive, send)
@@ -70,7 +70,7 @@ class App:
             self._service, gate, intake, body_limit=self._config.body_limit, always_200=self._config.always_200
         )
         self._native = native_app(self._service, gate, self._config)
-        self._native_paths = {"/openapi.json", "/readyz"}
+        self._native_paths = {"/openapi.json", "/readyz", LIVE_PATH}
         tasks = [
             asyncio.create_task(_every(REFRESH_SECONDS, gate.poll)),
             asyncio.create_task(_every(EXPIRY_SECONDS, self._expire_receipts)),

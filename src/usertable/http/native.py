@@ -1,5 +1,560 @@
-from starlette.applications import Starlette
+"""The native API `/api/v1`, `/openapi.json` and `/readyz`: one table of operations, one way through for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+from starlette.routing import Route, Router
+
+from usertable.config import Config
+from usertable.domain.condition import parse_condition
+from usertable.domain.errors import Kind, Problem, Refused, Unavailable, excerpt, refuse
+from usertable.domain.schema import Project
+from usertable.http.admission import admit, is_admin
+from usertable.http.answers import (
+    CLOSE,
+    JSON,
+    RETRY_SOON,
+    Disconnected,
+    Header,
+    Receive,
+    Scope,
+    Send,
+    answer,
+    language,
+    read_json_body,
+    request_id,
+    unavailable,
+)
+from usertable.http.openapi import LIVE_PATH, Operation, document
+from usertable.service import Gate, Service
+from usertable.store.base import MAX_CUID, User
+from usertable.wire import native
+from usertable.wire.messages import Language
+
+log = logging.getLogger("usertable.http")
+
+App = Callable[[Scope, Receive, Send], Any]
+
+_PROBLEM: Header = (b"content-type", b"application/problem+json")
+# Answers hold personal data and secrets.
+_NO_STORE: Header = (b"cache-control", b"no-store")
+_BEARER: Header = (b"www-authenticate", b'Bearer realm="usertable"')
+_BASIC: Header = (b"www-authenticate", b'Basic realm="usertable", charset="UTF-8"')
+_CUID = re.compile(r"[1-9][0-9]{0,18}")
 
 
-def native_app(service, gate, config):
-    return Starlette()
+def native_app(service: Service, gate: Gate, config: Config) -> App:
+    """The ASGI application of everything in :data:`OPERATIONS`; any other path is answered with a 404 problem."""
+    by_path: dict[str, dict[str, Operation]] = {}
+    for operation in OPERATIONS:
+        by_path.setdefault(operation.path, {})[operation.method] = operation
+    # The platform's application serves its GET; here it only gets its 405.
+    by_path[LIVE_PATH] = {"GET": _LIVE}
+    return Router(
+        [Route(path, _Resource(operations, service, gate, config)) for path, operations in by_path.items()],
+        redirect_slashes=False,
+        default=_Resource({}, service, gate, config),
+    )
+
+
+@dataclass(slots=True)
+class Call:
+    """A request that was let in and understood."""
+
+    service: Service
+    who: str
+    """Who it is, for the record of changes: `admin`, or `project` and its id."""
+    path: dict[str, str]
+    query: Any
+    body: Any
+
+    @property
+    def project_id(self) -> str:
+        return self.path["project"]
+
+    def project(self) -> Project:
+        """The project that the path names, as it is now."""
+        return self.service.project(self.path["project"])
+
+
+@dataclass(slots=True)
+class Reply:
+    """What to answer: a document of :mod:`usertable.wire.native`, and the path of what was created."""
+
+    document: msgspec.Struct | dict[str, Any] | None = None
+    location: str = ""
+
+
+class _Resource:
+    """The ASGI application of one path: its operations by method. Without operations, that of an unknown path."""
+
+    def __init__(self, operations: dict[str, Operation], service: Service, gate: Gate, config: Config) -> None:
+        self._operations = operations
+        self._service = service
+        self._gate = gate
+        self._config = config
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = _Exchange(scope, send)
+        try:
+            await self._serve(exchange, scope, receive)
+        except Disconnected:
+            return
+        except Refused as refused:
+            await exchange.refuse(refused.problems)
+        except Unavailable as failure:
+            log.warning("request %s: %s", exchange.id, failure)
+            exchange.headers.append(RETRY_SOON)
+            await exchange.refuse([unavailable(failure)])
+        except Exception:
+            log.exception("request %s failed", exchange.id)
+            await exchange.refuse([Problem(Kind.INTERNAL, None, {"request": exchange.id})])
+
+    async def _serve(self, exchange: _Exchange, scope: Scope, receive: Receive) -> None:
+        method = scope["method"]
+        if not self._operations:
+            raise refuse(Kind.NO_ROUTE, path=excerpt(scope["path"], 200))
+        operation = self._operations.get("GET" if method == "HEAD" else method)
+        if operation is None:
+            allowed = ", ".join([*self._operations, *(["HEAD"] if "GET" in self._operations else [])])
+            exchange.headers.append((b"allow", allowed.encode()))
+            raise refuse(Kind.NO_METHOD, method=method, allowed=allowed)
+        path: dict[str, str] = scope["path_params"]
+        who = "" if operation.who == "public" else await self._admit(exchange, operation, path.get("project"))
+        query = body = None
+        if operation.who != "public":
+            query = native.decode_query(scope["query_string"], operation.query)
+        if operation.body:
+            sent = await read_json_body(receive, exchange.sent, self._config.body_limit)
+            if type(sent) is Problem:
+                raise Refused([sent])
+            assert type(sent) is bytes
+            body = operation.body() if operation.body_optional and not sent else native.decode(sent, operation.body)
+        # From here on the request has its form; what is refused, a rule refuses.
+        exchange.operation = operation
+        call = Call(self._service, who, path, query, body)
+        await exchange.answer(operation, *await asyncio.to_thread(self._handle, operation, call))
+
+    def _handle(self, operation: Operation, call: Call) -> tuple[bytes | None, str]:
+        """Body and location of the answer. Blocks: runs in a thread, encoding too, since a page can be large."""
+        reply: Reply = operation.handle(call)
+        if operation.method != "GET":
+            # Who declares an attribute may send values of it as soon as it is answered, not a quarter of a second later.
+            with contextlib.suppress(Unavailable):
+                self._gate.poll()
+        return None if operation.answer is None else native.encode(reply.document), reply.location
+
+    async def _admit(self, exchange: _Exchange, operation: Operation, project_id: str | None) -> str:
+        """Who asks, if they may; counts the requests of projects. Raises Refused and Unavailable."""
+        authorization = exchange.sent.get(b"authorization", b"")
+        if is_admin(authorization, self._config.admin_token):
+            return "admin"
+        if operation.who == "admin" or authorization[:7].lower() == b"bearer ":
+            exchange.headers += [_BEARER] if operation.who == "admin" else [_BEARER, _BASIC]
+            token = "set admin_token to have one" if not self._config.admin_token else "Authorization: Bearer <token>"
+            raise refuse(Kind.ADMIN_ONLY, hint=token)
+        access = await admit(self._gate, authorization)
+        if access is None:
+            exchange.headers += [_BEARER, _BASIC]
+            raise refuse(Kind.CREDENTIALS)
+        if limit := access.limit("native"):
+            allowed = limit.take(time.monotonic())
+            exchange.headers += (
+                (b"ratelimit-limit", b"%d" % limit.limit),
+                (b"ratelimit-remaining", b"%d" % limit.remaining),
+                (b"ratelimit-reset", b"1"),
+            )
+            if not allowed:
+                exchange.headers.append(RETRY_SOON)
+                raise refuse(Kind.RATE_LIMITED, limit=limit.limit)
+        if access.project.id != project_id:
+            # As for a project that does not exist: what others have is nobody's business.
+            raise refuse(Kind.PROJECT_UNKNOWN, id=project_id)
+        return f"project {access.project.id}"
+
+
+@dataclass(slots=True)
+class _Exchange:
+    """One request and its answer."""
+
+    scope: Scope
+    send: Send
+    sent: dict[bytes, bytes] = field(init=False)
+    id: str = field(init=False)
+    headers: list[Header] = field(init=False)
+    operation: Operation | None = None
+    """Set once the request is known to have its form."""
+
+    def __post_init__(self) -> None:
+        self.sent = dict(self.scope["headers"])
+        identity = request_id(self.sent)
+        self.id = identity.decode()
+        self.headers = [(b"x-request-id", identity), _NO_STORE]
+
+    async def answer(self, operation: Operation, body: bytes | None, location: str) -> None:
+        if location:
+            self.headers.append((b"location", location.encode()))
+        if body is None:
+            # No content, so no length of it either.
+            await self.send({"type": "http.response.start", "status": operation.status, "headers": self.headers})
+            await self.send({"type": "http.response.body"})
+        else:
+            await answer(self.send, operation.status, body, [JSON, *self.headers])
+
+    async def refuse(self, problems: Sequence[Problem]) -> None:
+        kind = problems[0].kind
+        status = self.operation.problem_status(kind) if self.operation else native.STATUSES.get(kind, 400)
+        if status == 413:
+            self.headers.append(CLOSE)
+        spoken: Language = language(self.sent, "en")
+        body = native.encode_problems(problems, status, spoken, self.id)
+        await answer(self.send, status, body, [_PROBLEM, *self.headers])
+
+
+# The handlers: blocking functions. The names are the operations' ids.
+
+
+def list_projects(call: Call) -> Reply:
+    return Reply(native.ProjectList([native.project_document(p) for p in call.service.projects()]))
+
+
+def create_project(call: Call) -> Reply:
+    body: native.NewProject = call.body
+    project, secret = call.service.create_project(
+        body.name,
+        id=None if body.id is UNSET else body.id,
+        secret=None if body.secret is UNSET else body.secret,
+        timezone=body.timezone,
+        qps=None if body.qps == "unlimited" else body.qps,
+        who=call.who,
+    )
+    return Reply(native.project_document(project, secret), f"/api/v1/projects/{project.id}")
+
+
+def get_project(call: Call) -> Reply:
+    return Reply(native.project_document(call.project()))
+
+
+def edit_project(call: Call) -> Reply:
+    edit = native.changes(call.body)
+    if edit.get("qps") == "unlimited":
+        del edit["qps"]
+        edit["unlimited"] = True
+    return Reply(native.project_document(call.service.edit_project(call.project_id, **edit, who=call.who)))
+
+
+def rotate_secret(call: Call) -> Reply:
+    project, secret = call.service.rotate_secret(call.project_id, **native.changes(call.body), who=call.who)
+    return Reply(native.project_document(project, secret))
+
+
+def list_changes(call: Call) -> Reply:
+    changes = call.service.schema_changes(call.project_id, call.query.limit)
+    return Reply(native.ChangeList([native.change_document(c) for c in changes]))
+
+
+def list_attributes(call: Call) -> Reply:
+    project = call.project()
+    query: native.AttributeQuery = call.query
+    selected = native.select_attributes(
+        project,
+        search=query.search,
+        status=query.status,
+        type=None if query.type is UNSET else query.type,
+        rule=None if query.rule is UNSET else query.rule,
+    )
+    return Reply(native.AttributeList([native.attribute_document(a, project) for a in selected]))
+
+
+def declare_attribute(call: Call) -> Reply:
+    body: native.NewAttribute = call.body
+    attribute = call.service.declare_attribute(call.project_id, body.attribute(), who=call.who)
+    location = f"/api/v1/projects/{call.project_id}/attributes/{attribute.name}"
+    return Reply(native.attribute_document(attribute, call.project()), location)
+
+
+def get_attribute(call: Call) -> Reply:
+    project = call.project()
+    return Reply(native.attribute_document(project.schema.attribute(call.path["name"]), project))
+
+
+def edit_attribute(call: Call) -> Reply:
+    edit = native.changes(call.body)
+    attribute = call.service.edit_attribute(call.project_id, call.path["name"], **edit, who=call.who)
+    return Reply(native.attribute_document(attribute, call.project()))
+
+
+def delete_attribute(call: Call) -> Reply:
+    call.service.delete_attribute(call.project_id, call.path["name"], who=call.who)
+    return Reply()
+
+
+def list_identifiers(call: Call) -> Reply:
+    return Reply(native.IdentifierList(native.identifier_documents(call.project().schema.identifiers)))
+
+
+def declare_identifier(call: Call) -> Reply:
+    body: native.NewIdentifier = call.body
+    identifier = call.service.declare_identifier(call.project_id, body.identifier(), who=call.who)
+    location = f"/api/v1/projects/{call.project_id}/identifiers/{identifier.name}"
+    return Reply(_identifier(call.project(), identifier.name), location)
+
+
+def get_identifier(call: Call) -> Reply:
+    return Reply(_identifier(call.project(), call.path["name"]))
+
+
+def edit_identifier(call: Call) -> Reply:
+    edit = native.changes(call.body)
+    call.service.edit_identifier(call.project_id, call.path["name"], **edit, who=call.who)
+    return Reply(_identifier(call.project(), call.path["name"]))
+
+
+def delete_identifier(call: Call) -> Reply:
+    call.service.delete_identifier(call.project_id, call.path["name"], who=call.who)
+    return Reply()
+
+
+def order_identifiers(call: Call) -> Reply:
+    project = call.service.order_identifiers(call.project_id, call.body.names, who=call.who)
+    return Reply(native.IdentifierList(native.identifier_documents(project.schema.identifiers)))
+
+
+def _identifier(project: Project, name: str) -> native.IdentifierDocument:
+    project.schema.identifier(name)
+    return next(i for i in native.identifier_documents(project.schema.identifiers) if i.name == name)
+
+
+def get_schema(call: Call) -> Reply:
+    return Reply(native.schema_form(call.project().schema))
+
+
+def put_schema(call: Call) -> Reply:
+    body: native.SchemaForm = call.body
+    wanted = body.schema()
+    if native.is_set(call.query.dry_run):
+        steps, refused = call.service.plan_schema(call.project_id, wanted)
+        return Reply(native.plan_document(steps, refused, dry_run=True))
+    return Reply(native.plan_document(call.service.apply_schema(call.project_id, wanted, who=call.who), [], dry_run=False))
+
+
+def list_users(call: Call) -> Reply:
+    project = call.project()
+    query: native.UserQuery = call.query
+    columns, hidden = _columns(project, query)
+    conditions = [parse_condition(text, project.schema, project.zone) for text in query.where]
+    after, following = query.after_cuid(), None
+    if query.identifier is UNSET and query.value is UNSET:
+        page = call.service.users(project, after=after, limit=query.limit, conditions=conditions)
+        users, following = page.users, page.next
+    elif query.identifier is UNSET or query.value is UNSET:
+        raise refuse(Kind.PARAMETER, name="identifier, value", expected="both of them, or neither")
+    else:
+        found = _find_user(call.service, project, query.identifier, query.value)
+        users = [u for u in found if u.cuid > after and all(c.met(u.profile) for c in conditions)]
+    documents = [native.user_document(u, project, columns, hidden=hidden, mask=True) for u in users]
+    return Reply(native.UserPage(documents, None if following is None else native.cursor(following)))
+
+
+def _find_user(service: Service, project: Project, identifier: str, value: str) -> list[User]:
+    """The user that the value points to, if there is one."""
+    try:
+        return [service.find_user(project, identifier, value)]
+    except Refused as refused:
+        if refused.problems[0].kind is Kind.CUID_UNKNOWN:
+            return []
+        raise
+
+
+def get_user(call: Call) -> Reply:
+    project = call.project()
+    columns, hidden = _columns(project, call.query)
+    return Reply(native.user_document(call.service.user(project, _cuid(call)), project, columns, hidden=hidden))
+
+
+def add_user(call: Call) -> Reply:
+    project = call.project()
+    body: native.NewUser = call.body
+    user = call.service.add_user(project, body.cuid, body.identifiers)
+    return Reply(native.user_document(user, project), f"/api/v1/projects/{project.id}/users/{user.cuid}")
+
+
+def erase_user(call: Call) -> Reply:
+    call.service.erase_user(call.project(), _cuid(call))
+    return Reply()
+
+
+def _columns(project: Project, query: native.ColumnQuery) -> tuple[list[str] | None, bool]:
+    """The attributes that are asked for by name, or None; and whether hidden ones are asked for."""
+    if query.attributes is UNSET:
+        return None, native.is_set(query.hidden)
+    names = query.attributes.split(",") if query.attributes else []
+    return [project.schema.attribute(name).name for name in names], False
+
+
+def _cuid(call: Call) -> int:
+    text = call.path["cuid"]
+    if not _CUID.fullmatch(text) or int(text) > MAX_CUID:
+        raise refuse(Kind.CUID_UNKNOWN, cuid=text)
+    return int(text)
+
+
+def ready(call: Call) -> Reply:
+    call.service.store.ping()
+    return Reply(native.Health("ready"))
+
+
+def live(call: Call) -> Reply:
+    return Reply(native.Live())
+
+
+def openapi(call: Call) -> Reply:
+    return Reply(_document())
+
+
+@functools.cache
+def _document() -> dict[str, Any]:
+    return document(OPERATIONS)
+
+
+_PROJECTS = "/api/v1/projects"
+_PROJECT = "/api/v1/projects/{project}"
+_ATTRIBUTES = f"{_PROJECT}/attributes"
+_ATTRIBUTE = f"{_PROJECT}/attributes/{{name}}"
+_IDENTIFIERS = f"{_PROJECT}/identifiers"
+_IDENTIFIER = f"{_PROJECT}/identifiers/{{name}}"
+_USERS = f"{_PROJECT}/users"
+_USER = f"{_PROJECT}/users/{{cuid}}"
+
+_NEW_NAME = (Kind.NAME_FORM, Kind.NAME_PRESET, Kind.NAME_TAKEN, Kind.TEXT_TOO_LONG, Kind.PARAMETER)
+_NEW_ATTRIBUTE = (*_NEW_NAME, Kind.RULE_ILLEGAL, Kind.LIMIT_ILLEGAL, Kind.TOO_MANY_ATTRIBUTES)
+
+OPERATIONS = (
+    Operation("GET", _PROJECTS, "projects", "List all projects", list_projects, native.ProjectList, who="admin"),
+    Operation(
+        *("POST", _PROJECTS, "projects", "Create a project; shows its secret this once", create_project),
+        *(native.ProjectDocument, 201, "admin"),
+        body=native.NewProject,
+        refuses=(Kind.PROJECT_ID, Kind.PROJECT_NAME, Kind.PROJECT_EXISTS, Kind.SECRET, Kind.TIMEZONE, Kind.QPS),
+    ),
+    Operation("GET", _PROJECT, "projects", "Show a project", get_project, native.ProjectDocument),
+    Operation(
+        *("PATCH", _PROJECT, "projects", "Change settings of a project", edit_project, native.ProjectDocument),
+        body=native.ProjectEdit,
+        refuses=(Kind.PROJECT_NAME, Kind.TIMEZONE, Kind.QPS),
+    ),
+    Operation(
+        *("POST", f"{_PROJECT}/secret:rotate", "projects", "Replace the secret; shows the new one this once"),
+        *(rotate_secret, native.ProjectDocument),
+        body=native.SecretRotation,
+        body_optional=True,
+        refuses=(Kind.SECRET,),
+    ),
+    Operation(
+        *("GET", f"{_PROJECT}/changes", "projects", "Who changed what of the project and its schema, newest first"),
+        *(list_changes, native.ChangeList),
+        query=native.ChangeQuery,
+    ),
+    Operation(
+        *("GET", _ATTRIBUTES, "attributes", "List attributes", list_attributes, native.AttributeList),
+        query=native.AttributeQuery,
+    ),
+    Operation(
+        *("POST", _ATTRIBUTES, "attributes", "Declare an attribute", declare_attribute, native.AttributeDocument, 201),
+        body=native.NewAttribute,
+        refuses=_NEW_ATTRIBUTE,
+    ),
+    Operation(
+        *("GET", _ATTRIBUTE, "attributes", "Show an attribute", get_attribute, native.AttributeDocument),
+        refuses=(Kind.ATTRIBUTE_UNKNOWN,),
+    ),
+    Operation(
+        *("PATCH", _ATTRIBUTE, "attributes", "Change display name, description or status"),
+        *(edit_attribute, native.AttributeDocument),
+        body=native.AttributeEdit,
+        refuses=(Kind.ATTRIBUTE_UNKNOWN, Kind.TEXT_TOO_LONG, Kind.PARAMETER),
+    ),
+    Operation(
+        *("DELETE", _ATTRIBUTE, "attributes", "Delete an attribute for which no value was ever reported"),
+        *(delete_attribute, None, 204),
+        refuses=(Kind.ATTRIBUTE_UNKNOWN, Kind.ATTRIBUTE_IN_USE),
+    ),
+    Operation("GET", _IDENTIFIERS, "identifiers", "List identifiers by priority", list_identifiers, native.IdentifierList),
+    Operation(
+        *("POST", _IDENTIFIERS, "identifiers", "Declare an identifier, below the declared ones and above the presets"),
+        *(declare_identifier, native.IdentifierDocument, 201),
+        body=native.NewIdentifier,
+        refuses=_NEW_NAME,
+    ),
+    Operation(
+        *("PUT", f"{_PROJECT}/identifiers:order", "identifiers", "Set the priority order"),
+        *(order_identifiers, native.IdentifierList),
+        body=native.IdentifierOrder,
+        refuses=(Kind.IDENTIFIER_ORDER,),
+    ),
+    Operation(
+        *("GET", _IDENTIFIER, "identifiers", "Show an identifier", get_identifier, native.IdentifierDocument),
+        refuses=(Kind.IDENTIFIER_UNKNOWN,),
+    ),
+    Operation(
+        *("PATCH", _IDENTIFIER, "identifiers", "Change display name or masking"),
+        *(edit_identifier, native.IdentifierDocument),
+        body=native.IdentifierEdit,
+        refuses=(Kind.IDENTIFIER_UNKNOWN, Kind.TEXT_TOO_LONG, Kind.PARAMETER),
+    ),
+    Operation(
+        *("DELETE", _IDENTIFIER, "identifiers", "Delete an identifier that no user has a value of"),
+        *(delete_identifier, None, 204),
+        refuses=(Kind.IDENTIFIER_UNKNOWN, Kind.IDENTIFIER_PRESET, Kind.IDENTIFIER_IN_USE),
+    ),
+    Operation("GET", f"{_PROJECT}/schema", "schema", "The whole schema, as PUT takes it", get_schema, native.SchemaForm),
+    Operation(
+        *("PUT", f"{_PROJECT}/schema", "schema", "Turn the schema into another, whole or not at all; never deletes"),
+        *(put_schema, native.PlanDocument),
+        query=native.SchemaQuery,
+        body=native.SchemaForm,
+        refuses=(*_NEW_ATTRIBUTE, Kind.ATTRIBUTE_FIXED),
+    ),
+    Operation(
+        *("GET", _USERS, "users", "A page of the user table, by CUID; masked identifiers show 4 characters"),
+        *(list_users, native.UserPage),
+        query=native.UserQuery,
+        refuses=(Kind.ATTRIBUTE_UNKNOWN, Kind.CONDITION, Kind.IDENTIFIER_UNKNOWN, Kind.PARAMETER),
+    ),
+    Operation(
+        *("POST", _USERS, "users", "Import a user with the CUID it has", add_user, native.UserDocument, 201),
+        body=native.NewUser,
+        refuses=(Kind.CUID_EXISTS, Kind.CUID_ERASED, Kind.IDENTIFIER_UNKNOWN, Kind.IDENTIFIER_TAKEN),
+    ),
+    Operation(
+        *("GET", _USER, "users", "Show a user", get_user, native.UserDocument),
+        query=native.ColumnQuery,
+        refuses=(Kind.CUID_UNKNOWN, Kind.ATTRIBUTE_UNKNOWN),
+    ),
+    Operation(
+        *("DELETE", _USER, "users", "Erase a user for good; the CUID is never used again", erase_user, None, 204),
+        refuses=(Kind.CUID_UNKNOWN,),
+    ),
+    Operation(
+        *("GET", "/readyz", "server", "Whether the server can work: its store can be reached", ready, native.Health, 200),
+        who="public",
+    ),
+    Operation(
+        *("GET", "/openapi.json", "server", "This document", openapi, native.OpenAPI, 200),
+        who="public",
+    ),
+)
+"""Every operation of the native API, in the order of the document."""
+
+_LIVE = Operation("GET", LIVE_PATH, "server", "", live, native.Live, who="public")

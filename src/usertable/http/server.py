@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import gc
 import logging
+import signal
 import socket
 import sys
+from collections.abc import Callable, Iterator
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -52,9 +54,26 @@ class Protocol(HttpToolsProtocol):
 class Server(uvicorn.Server):
     """uvicorn's server, sweeping out connections that are too slow to send their request."""
 
-    def __init__(self, config: uvicorn.Config, body_seconds: int) -> None:
+    def __init__(self, config: uvicorn.Config, body_seconds: int, announce: Callable[[], None]) -> None:
         super().__init__(config)
         self._body_seconds = body_seconds
+        self._announce = announce
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        # Only now: whoever reads it may connect, or send a signal, at once.
+        if self.started:
+            self._announce()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # uvicorn's own raises the signal again after the drain, which would end the process before the store is closed.
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     async def on_tick(self, counter: int) -> bool:
         if counter % 10 == 0:
@@ -92,6 +111,15 @@ def serve(config: Config) -> None:
     # Requests make no cycles; what lives long is not worth looking through again and again.
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
+    host, port = listener.getsockname()[:2]
+    where = f"[{host}]" if ":" in host else host
+    reach = "this machine only" if config.host in ("127.0.0.1", "::1", "localhost") else "other machines too"
+
+    def announce() -> None:
+        log.info("serving %s on http://%s:%d (reachable from %s)", config.store, where, port, reach)
+        if not config.admin_token:
+            log.info("no admin token is configured: the native API's admin routes are closed")
+
     server = Server(
         uvicorn.Config(
             App(store, config),
@@ -109,16 +137,10 @@ def serve(config: Config) -> None:
             backlog=2048,
         ),
         config.body_seconds,
+        announce,
     )
     try:
-        host, port = listener.getsockname()[:2]
-        where = f"[{host}]" if ":" in host else host
-        reach = "this machine only" if config.host in ("127.0.0.1", "::1", "localhost") else "other machines too"
-        log.info("serving %s on http://%s:%d (reachable from %s)", config.store, where, port, reach)
-        if not config.admin_token:
-            log.info("no admin token is configured: the native API's admin routes are closed")
-        with contextlib.suppress(KeyboardInterrupt):
-            server.run(sockets=[listener])
+        server.run(sockets=[listener])
     finally:
         store.close()
         log.info("stopped; every write that was answered is in the store")

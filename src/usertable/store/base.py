@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from usertable.domain.errors import Problem, StoreFault
 from usertable.domain.patch import Patch
@@ -143,8 +142,8 @@ class Resolution:
     profiles: dict[tuple[int, int], Profile]
     """The changed ones, by (project, CUID)."""
     receipts: list[NewReceipt]
-    reported: set[tuple[int, str]]
-    """(project, attribute name) of every attribute that got a value."""
+    reported: dict[int, set[str]]
+    """By project, the names of the attributes that got a value."""
 
 
 def resolve(
@@ -164,7 +163,7 @@ def resolve(
     results: list[Result] = []
     changed: dict[tuple[int, int], Profile] = {}
     new_receipts: list[NewReceipt] = []
-    reported: set[tuple[int, str]] = set()
+    reported: dict[int, set[str]] = {}
     for write in writes:
         project = write.project
         receipt = write.receipt
@@ -196,8 +195,7 @@ def resolve(
             new_receipts.append(NewReceipt(project, receipt.key, write.cuid, receipt.fingerprint, kept, write.now))
         if decision.profile is not profile:
             profiles[place] = changed[place] = decision.profile
-            for name in decision.outcomes:
-                reported.add((project, name))
+            reported.setdefault(project, set()).update(decision.outcomes)
     return Resolution(results, changed, new_receipts, reported)
 
 
@@ -295,32 +293,6 @@ class Store(Protocol):
     def close(self) -> None:
         """Release everything. No call may follow or be under way."""
         ...
-
-
-def open_store(url: str, *, serving: bool = False) -> Store:
-    """Open the store a URL names, and create or migrate it as needed.
-
-    Args:
-        url: `memory:` or `sqlite:///path/file.db` (three slashes and a relative path, four and an absolute one), with
-            `?cache_mb=N` for the most memory that SQLite may keep pages in.
-        serving: this process will be the store's server; engines that allow one only refuse a second.
-
-    Raises:
-        StoreFault: an unknown scheme, an unusable place, a file that is not ours, or a store that is too new.
-    """
-    scheme = urlsplit(url).scheme
-    if scheme == "memory":
-        from usertable.store.memory import MemoryStore
-
-        return MemoryStore()
-    if scheme == "sqlite":
-        from usertable.store.sqlite import SQLiteStore
-
-        path, cache_mb = sqlite_place(url)
-        return SQLiteStore(path, serving=serving, cache_mb=cache_mb)
-    raise StoreFault(
-        f"unknown store URL {url!r}: the scheme {scheme!r} is none of memory, sqlite. Example: sqlite:///usertable.db"
-    )
 
 
 def sqlite_place(url: str) -> tuple[str, int]:

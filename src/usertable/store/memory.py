@@ -60,10 +60,9 @@ class MemoryStore:
                 self._tables[number].profiles[cuid] = profile
             for receipt in resolution.receipts:
                 self._tables[receipt.project].receipts[receipt.key] = receipt
-            for number, name in resolution.reported:
+            for number, names in resolution.reported.items():
                 table = self._tables[number]
-                if name not in table.project.reported:
-                    table.project = replace(table.project, reported=table.project.reported | {name})
+                table.project = replace(table.project, reported=table.project.reported | names)
             return resolution.results
 
     def read(self, project: int, cuid: int) -> User | None:

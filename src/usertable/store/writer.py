@@ -6,6 +6,7 @@ socket or dies; a batch that it has begun is finished first.
 
 from __future__ import annotations
 
+import gc
 import pickle
 import signal
 import sys
@@ -61,6 +62,9 @@ def main(descriptor: int) -> None:
     except StoreFault as fault:
         sys.exit(f"usertable writer: {fault}")
     writer = _Writer(store, decide)
+    # Writes make no cycles; what lives long is not worth looking through again and again.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
     try:
         while True:
             packed = pickle.loads(connection.recv_bytes())

@@ -1,0 +1,203 @@
+"""Durable PUTs per second against the server's own no-work ceiling, in one run, with wrk.
+
+For each number of stored users: fill a SQLite store, start the real server, and alternate rounds of PUTs (5 attributes,
+random users) with rounds of a route that does no work, at each number of connections. That route is sent the very same
+requests, and also plain GETs. Prints medians and ratios, and writes them with the machine's description to
+`benchmarks/results/`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import os
+import platform
+import re
+import shutil
+import signal
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from usertable.domain.schema import Attribute, Rule
+from usertable.domain.values import DataType
+from usertable.http.platform import ATTRIBUTE_PATH
+from usertable.service import Service
+from usertable.store import open_store
+from usertable.store.base import FIRST_CUID
+
+HERE = Path(__file__).parent
+PROJECT, SECRET = "100102", "benchmark-secret-000"
+NO_WORK_PATH = "/livez"
+WRITTEN = [
+    Attribute("age", DataType.NUMBER, Rule.OVERWRITE),
+    Attribute("total_spent", DataType.NUMBER, Rule.ACCUMULATE),
+    Attribute("city", DataType.STRING, Rule.OVERWRITE),
+    Attribute("last_seen", DataType.DATETIME, Rule.OVERWRITE),
+    Attribute("interests", DataType.LIST, Rule.APPEND),
+]
+STORED = [
+    *WRITTEN,
+    Attribute("registered_at", DataType.DATETIME, Rule.ONCE),
+    Attribute("level", DataType.NUMBER, Rule.ONCE),
+    Attribute("channel", DataType.STRING, Rule.ONCE),
+    Attribute("is_member", DataType.BOOL, Rule.OVERWRITE),
+    Attribute("nickname", DataType.STRING, Rule.OVERWRITE),
+]
+
+
+@dataclass
+class Measured:
+    """What wrk said of one round; latencies in milliseconds."""
+
+    per_second: float
+    p50: float
+    p99: float
+    errors: int
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--users", default="1000000", help="users stored, several with commas (default 1000000)")
+    arguments.add_argument("--connections", default="1,16,64,256", help="connections, several with commas")
+    arguments.add_argument("--seconds", type=int, default=8, help="length of a round of PUTs")
+    arguments.add_argument("--rounds", type=int, default=3, help="rounds per number of connections")
+    arguments.add_argument("--warm-up", type=int, default=30, help="seconds of PUTs before the first round")
+    arguments.add_argument("--cache-mb", type=int, default=4096, help="SQLite's page cache")
+    arguments.add_argument("--folder", help="where the stores are made (default: the system's temporary folder)")
+    chosen = arguments.parse_args()
+    results = []
+    with tempfile.TemporaryDirectory(prefix="usertable-bench-", dir=chosen.folder) as folder:
+        for users in map(int, chosen.users.split(",")):
+            file = Path(folder) / f"{users}.db"
+            fill(file, users)
+            print(f"\n{users:,} users, {len(STORED)} attributes each ({file.stat().st_size / 2**20:,.0f} MiB), 5 per PUT")
+            with serving(f"sqlite:///{file}?cache_mb={chosen.cache_mb}") as base:
+                wrk(base + ATTRIBUTE_PATH, 64, chosen.warm_up, users)
+                for connections in map(int, chosen.connections.split(",")):
+                    results.append(measure(base, users, connections, chosen.seconds, chosen.rounds))
+            file.unlink()
+    write(results)
+
+
+def fill(file: Path, users: int) -> None:
+    """A store with a project and `users` rows, laid down by SQLite itself in the form the store has them."""
+    store = open_store(f"sqlite:///{file}")
+    service = Service(store)
+    project, _ = service.create_project("benchmark", id=PROJECT, secret=SECRET, qps=None, who="benchmark")
+    for attribute in STORED:
+        service.declare_attribute(PROJECT, attribute, who="benchmark")
+    store.close()
+    db = sqlite3.connect(file)
+    db.execute("PRAGMA synchronous = OFF")
+    db.executemany(f"INSERT INTO user_{project.number} VALUES (?, 1, 1700000000000, 1700000000000, ?)", rows(users))
+    db.commit()
+    db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    db.close()
+
+
+def rows(users: int) -> Iterator[tuple[int, str]]:
+    for i in range(users):
+        yield (
+            FIRST_CUID + i,
+            f'{{"age":{i % 80},"total_spent":{i % 1000}.25,"city":"city-{i % 10000}","last_seen":1700000000000,'
+            f'"interests":["tag-{i % 20}","tag-{i % 7 + 1}"],"registered_at":1600000000000,"level":{i % 60},'
+            f'"channel":"channel-{i % 30}","is_member":true,"nickname":"user-{i}"}}',
+        )
+
+
+@contextmanager
+def serving(url: str) -> Iterator[str]:
+    """The real server on a free port; its base URL."""
+    log = tempfile.TemporaryFile("w+")  # noqa: SIM115
+    server = subprocess.Popen([sys.executable, "-m", "usertable", "serve", "--store", url, "--port", "0"], stderr=log)
+    try:
+        for _ in range(300):
+            time.sleep(0.1)
+            log.seek(0)
+            if found := re.search(r"http://[\d.]+:\d+", log.read()):
+                yield found[0]
+                return
+        raise SystemExit("the server did not start")
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.wait(60)
+
+
+def measure(base: str, users: int, connections: int, seconds: int, rounds: int) -> dict[str, object]:
+    puts, same, plain = [], [], []
+    for _ in range(rounds):
+        puts.append(wrk(base + ATTRIBUTE_PATH, connections, seconds, users))
+        same.append(wrk(base + NO_WORK_PATH, connections, max(2, seconds // 2), users))
+        plain.append(wrk(base + NO_WORK_PATH, connections, max(2, seconds // 2)))
+    errors = sum(p.errors for p in puts)
+    per_second, p50, p99 = (statistics.median(getattr(p, name) for p in puts) for name in ("per_second", "p50", "p99"))
+    found = {"users": users, "connections": connections} | asdict(Measured(per_second, p50, p99, errors))
+    print(f"  {connections:4} connections: {per_second:8,.0f} PUT/s   p50 {p50:6.2f} ms   p99 {p99:6.2f} ms", end="")
+    for name, ceilings in (("same requests", same), ("plain GETs", plain)):
+        ceiling = statistics.median(c.per_second for c in ceilings)
+        ratio = statistics.median(p.per_second / c.per_second for p, c in zip(puts, ceilings, strict=True))
+        print(f"   no work, {name}: {ceiling:8,.0f}/s, ratio {ratio:.2f}", end="")
+        found |= {f"no work, {name}": ceiling, f"ratio to {name}": round(ratio, 3)}
+    print(f"   ERRORS {errors}" if errors else "")
+    return found
+
+
+def wrk(url: str, connections: int, seconds: int, users: int | None = None) -> Measured:
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}", "--latency", "--timeout", "30"]
+    environment = dict(os.environ)
+    if users is not None:
+        base, path = re.fullmatch(r"(http://[^/]+)(/.*)", url).groups()  # type: ignore[union-attr]
+        credentials = base64.b64encode(f"{PROJECT}:{SECRET}".encode()).decode()
+        environment |= {
+            "BENCH_USERS": str(users),
+            "BENCH_FIRST_CUID": str(FIRST_CUID),
+            "BENCH_AUTHORIZATION": f"Basic {credentials}",
+            "BENCH_PATH": path,
+        }
+        command += ["-s", str(HERE / "put.lua")]
+        url = base + path
+    said = subprocess.run([*command, url], env=environment, capture_output=True, text=True, check=True).stdout
+    wrong = re.search(r"Non-2xx or 3xx responses: (\d+)", said)
+    return Measured(
+        float(re.search(r"Requests/sec:\s+([\d.]+)", said)[1]),  # type: ignore[index]
+        milliseconds(re.search(r"\n +50% +(\S+)", said)[1]),  # type: ignore[index]
+        milliseconds(re.search(r"\n +99% +(\S+)", said)[1]),  # type: ignore[index]
+        int(wrong[1]) if wrong else 0,
+    )
+
+
+def milliseconds(text: str) -> float:
+    number, unit = re.fullmatch(r"([\d.]+)(us|ms|s|m)", text).groups()  # type: ignore[union-attr]
+    return float(number) * {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}[unit]
+
+
+def write(results: list[dict[str, object]]) -> None:
+    model = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())
+    machine = {
+        "processor": model[1] if model else platform.processor(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+        "system": f"{platform.system()} {platform.release().split('-')[0]}",
+        "python": platform.python_version(),
+        "sqlite": sqlite3.sqlite_version,
+        "wrk": shutil.which("wrk") is not None,
+    }
+    target = HERE / "results" / f"put-{time.strftime('%Y-%m-%d')}.json"
+    target.parent.mkdir(exist_ok=True)
+    target.write_text(
+        json.dumps({"date": time.strftime("%Y-%m-%d"), "machine": machine, "results": results}, indent=2) + "\n"
+    )
+    print(f"\nwritten to {target.relative_to(HERE.parent)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,5 @@
+"""`python -m usertable` is the command `usertable`."""
+
+from usertable.cli import main
+
+main()

@@ -1,0 +1,293 @@
+"""Schema as code: a project's attributes and identifiers as a YAML file, YAML 1.2.
+
+The file::
+
+    attributes:                 # in order of declaration
+    - name: level               # needed, as are type and rule
+      type: NUMBER              # NUMBER STRING BOOL DATETIME LIST
+      rule: overwrite           # overwrite once accumulate append
+      display_name: 等级        # up to 1,000 characters; left out: empty
+      description: ...          # the same, several lines are fine
+      hidden: false             # left out: false
+    - name: tags
+      type: LIST
+      rule: append
+      max_elements: 50          # of a LIST only; left out: 1000
+      max_element_bytes: 64     # of a LIST only; left out: 512
+    identifiers:                # by priority, the first has priority 1
+    - name: phone
+      display_name: 手机号
+      unique: true              # left out: true
+      masked: false             # left out: false
+
+The platform's preset identifiers may be left out; they keep their place at the end then.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.representer import SafeRepresenter
+
+from usertable.domain.errors import Kind, Problem, Refused, excerpt
+from usertable.domain.schema import PRESET_IDENTIFIERS, Attribute, Identifier, Rule, Schema
+from usertable.domain.values import DEFAULT_LIMITS, DataType, Limits
+from usertable.wire.messages import text
+
+HEADER = "# A schema of usertable. The first identifier has priority 1.\n"
+_ATTRIBUTE_KEYS = ("name", "type", "rule", "display_name", "description", "hidden", "max_elements", "max_element_bytes")
+_IDENTIFIER_KEYS = ("name", "display_name", "unique", "masked")
+_PRESETS = {i.name: i for i in PRESET_IDENTIFIERS}
+
+
+def decode(content: bytes) -> Schema:
+    """The schema that a file describes. Everything in it is legal to declare, but for the number of attributes.
+
+    Raises:
+        Refused: the file is no YAML in UTF-8, or has an unknown, repeated or missing key, a value of the wrong type, a
+            repeated name, or something that cannot be declared. One problem of `Kind.SCHEMA_FILE` for each, with its line.
+    """
+    file = _File()
+    schema = file.schema(_compose(content))
+    if file.problems:
+        raise Refused(file.problems)
+    return schema
+
+
+def encode(schema: Schema) -> str:
+    """The file that :func:`decode` reads as this very schema."""
+    yaml = _yaml()
+    yaml.Representer = _Representer
+    yaml.default_flow_style = False
+    yaml.allow_unicode = True
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    # No line is broken: what a line holds can be searched for and compared.
+    yaml.width = 2**31
+    stream = io.StringIO()
+    yaml.dump(_document(schema), stream)
+    return HEADER + stream.getvalue()
+
+
+def _document(schema: Schema) -> dict[str, list[dict[str, Any]]]:
+    """What the file says, without what may be left out."""
+    attributes = []
+    for a in schema.attributes.values():
+        entry: dict[str, Any] = {"name": a.name, "type": a.type.value, "rule": a.rule.value}
+        if a.display_name:
+            entry["display_name"] = a.display_name
+        if a.description:
+            entry["description"] = a.description
+        if a.hidden:
+            entry["hidden"] = True
+        if a.limits.elements != DEFAULT_LIMITS.elements:
+            entry["max_elements"] = a.limits.elements
+        if a.limits.element_bytes != DEFAULT_LIMITS.element_bytes:
+            entry["max_element_bytes"] = a.limits.element_bytes
+        attributes.append(entry)
+    written = schema.identifiers
+    if written[-len(PRESET_IDENTIFIERS) :] == PRESET_IDENTIFIERS:
+        written = written[: -len(PRESET_IDENTIFIERS)]
+    identifiers = []
+    for i in written:
+        entry = {"name": i.name}
+        if i.display_name or i.preset:
+            entry["display_name"] = i.display_name
+        entry["unique"] = i.unique
+        if i.masked:
+            entry["masked"] = True
+        identifiers.append(entry)
+    return {"attributes": attributes, "identifiers": identifiers}
+
+
+class _Representer(SafeRepresenter):
+    """Escapes what is not printable; the emitter loses some line breaks in other styles."""
+
+    def represent_str(self, data: Any) -> ScalarNode:
+        style = None if data.isprintable() else '"'
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
+
+_Representer.add_representer(str, _Representer.represent_str)
+
+
+def _yaml() -> YAML:
+    # Safe: only the plain types of YAML. Pure: the C library reads YAML 1.1, where `no` is false.
+    return YAML(typ="safe", pure=True)
+
+
+def _compose(content: bytes) -> Node | None:
+    """The file's tree, which knows the line of everything."""
+    place, expected = "line 1", "a YAML file in UTF-8"
+    try:
+        node: Node | None = _yaml().compose(content.decode("utf-8-sig"))
+        return node
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        place = f"line {line}"
+    except MarkedYAMLError as error:
+        if error.problem_mark is not None:
+            place = f"line {error.problem_mark.line + 1}"
+        expected = f"not valid YAML: {excerpt(error.problem or error.context or '', 120)}"
+    except YAMLError as error:
+        expected = f"not valid YAML: {excerpt(str(error).splitlines()[0], 120)}"
+    except RecursionError:
+        expected = "fewer levels of nesting"
+    raise Refused([_problem(place, expected)])
+
+
+def _problem(place: str, expected: str) -> Problem:
+    return Problem(Kind.SCHEMA_FILE, None, {"place": place, "expected": expected})
+
+
+class _File:
+    """Reads the tree of a file, and collects what is wrong with it."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+
+    def wrong(self, node: Node | None, expected: str) -> None:
+        line = node.start_mark.line + 1 if node is not None else 1
+        self.problems.append(_problem(f"line {line}", expected))
+
+    def schema(self, node: Node | None) -> Schema:
+        members = self.members(node, ("attributes", "identifiers"), "the file has the keys attributes and identifiers")
+        if members is None:
+            return Schema()
+        attributes: dict[str, Attribute] = {}
+        for entry in self.entries(members.get("attributes"), "attributes"):
+            attribute = self.attribute(entry)
+            if attribute is not None and attribute.name in attributes:
+                self.wrong(entry, f"the attribute {attribute.name} is repeated")
+            elif attribute is not None:
+                attributes[attribute.name] = attribute
+        identifiers: dict[str, Identifier] = {}
+        for entry in self.entries(members.get("identifiers"), "identifiers"):
+            identifier = self.identifier(entry)
+            if identifier is not None and identifier.name in identifiers:
+                self.wrong(entry, f"the identifier {identifier.name} is repeated")
+            elif identifier is not None:
+                identifiers[identifier.name] = identifier
+        left_out = [preset for preset in PRESET_IDENTIFIERS if preset.name not in identifiers]
+        return Schema(attributes, (*identifiers.values(), *left_out))
+
+    def entries(self, node: Node | None, what: str) -> list[Node]:
+        if isinstance(node, SequenceNode):
+            return list(node.value)
+        if node is not None and not _is(node, "null"):
+            self.wrong(node, f"{what} must be a list")
+        return []
+
+    def attribute(self, node: Node) -> Attribute | None:
+        before = len(self.problems)
+        members = self.members(node, _ATTRIBUTE_KEYS, "an attribute has the keys " + ", ".join(_ATTRIBUTE_KEYS))
+        if members is None:
+            return None
+        name = self.needed(node, members, "name", "an attribute")
+        data_type = self.needed(node, members, "type", "an attribute", tuple(DataType))
+        rule = self.needed(node, members, "rule", "an attribute", tuple(Rule))
+        display_name, description = self.text(members, "display_name"), self.text(members, "description")
+        hidden = self.flag(members, "hidden", default=False)
+        limits = Limits(
+            self.count(members, "max_elements", DEFAULT_LIMITS.elements),
+            self.count(members, "max_element_bytes", DEFAULT_LIMITS.element_bytes),
+        )
+        if len(self.problems) > before:
+            return None
+        attribute = Attribute(name, DataType(data_type), Rule(rule), display_name, description, hidden, limits)
+        try:
+            Schema().declare(attribute)
+        except Refused as refused:
+            self.take_over(node, refused)
+        return attribute
+
+    def identifier(self, node: Node) -> Identifier | None:
+        before = len(self.problems)
+        members = self.members(node, _IDENTIFIER_KEYS, "an identifier has the keys " + ", ".join(_IDENTIFIER_KEYS))
+        if members is None:
+            return None
+        name = self.needed(node, members, "name", "an identifier")
+        preset = _PRESETS.get(name)
+        default = preset or Identifier(name)
+        identifier = Identifier(
+            name,
+            self.text(members, "display_name", default.display_name),
+            self.flag(members, "unique", default=default.unique),
+            self.flag(members, "masked", default=default.masked),
+        )
+        if len(self.problems) > before:
+            return None
+        try:
+            if preset:
+                Schema().edit_identifier(name, display_name=identifier.display_name)
+            else:
+                Schema().declare_identifier(identifier)
+        except Refused as refused:
+            self.take_over(node, refused)
+        return identifier
+
+    def take_over(self, node: Node, refused: Refused) -> None:
+        for problem in refused.problems:
+            self.wrong(node, text(problem, "en"))
+
+    def members(self, node: Node | None, known: tuple[str, ...], keys: str) -> dict[str, Node] | None:
+        """The values of a mapping by key, None if it is none; unknown and repeated keys are problems."""
+        if not isinstance(node, MappingNode):
+            self.wrong(node, f"expected a mapping: {keys}")
+            return None
+        members: dict[str, Node] = {}
+        for key, value in node.value:
+            name = key.value if isinstance(key, ScalarNode) else None
+            if name not in known:
+                self.wrong(key, f"unknown key [{excerpt(name or '…')}]; {keys}")
+            elif name in members:
+                self.wrong(key, f"the key {name} is repeated")
+            else:
+                members[name] = value
+        return members
+
+    def needed(
+        self, node: Node, members: dict[str, Node], key: str, what: str, choices: tuple[str, ...] | None = None
+    ) -> str:
+        if key not in members:
+            self.wrong(node, f"{what} needs the key {key}, which is missing")
+            return ""
+        node = members[key]
+        if choices and not (_is(node, "str") and node.value in choices):
+            self.wrong(node, f"{key} must be one of {', '.join(choices)}")
+            return ""
+        return self.text(members, key)
+
+    def text(self, members: dict[str, Node], key: str, default: str = "") -> str:
+        node = members.get(key)
+        if node is None:
+            return default
+        if not _is(node, "str"):
+            self.wrong(node, f"{key} must be a text; put it in quotes")
+            return default
+        return str(node.value)
+
+    def flag(self, members: dict[str, Node], key: str, *, default: bool) -> bool:
+        node = members.get(key)
+        if node is None:
+            return default
+        if not _is(node, "bool") or node.value.lower() not in ("true", "false"):
+            self.wrong(node, f"{key} must be true or false")
+            return default
+        return bool(node.value.lower() == "true")
+
+    def count(self, members: dict[str, Node], key: str, default: int) -> int:
+        node = members.get(key)
+        if node is None:
+            return default
+        if not _is(node, "int") or not node.value.isascii() or not node.value.isdigit() or len(node.value) > 18:
+            self.wrong(node, f"{key} must be a whole number")
+            return default
+        return int(node.value)
+
+
+def _is(node: Node, scalar: str) -> bool:
+    return isinstance(node, ScalarNode) and str(node.tag) == f"tag:yaml.org,2002:{scalar}"

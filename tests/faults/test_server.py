@@ -1,0 +1,183 @@
+"""A full disk, slow and broken clients, a full queue, a second server, a drain."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from serving import ATTRIBUTE, Server, launch, prepare
+
+OK = b'{"code":0,"msg":"ok"}'
+
+
+def put(http: httpx.Client, cuid: int, **data: object) -> httpx.Response:
+    return http.put(ATTRIBUTE, json={"cuid": cuid, "data": data})
+
+
+def test_a_full_disk_refuses_writes_until_space_is_back(tmp_path: Path) -> None:
+    """The limit on file sizes makes every write past it fail, as a full disk does, for the real processes."""
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    (cuid,) = prepare(url, users=1)
+    server = Server(url, tmp_path)
+    try:
+        with server.client() as http:
+            assert put(http, cuid, user_number_accumulate=1).content == OK
+            writer = server.writer_pid()
+            size = (tmp_path / "store.db-wal").stat().st_size
+            resource.prlimit(writer, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+            refused = [put(http, cuid, user_number_accumulate=1, user_string_overwrite="x" * 8000) for _ in range(3)]
+            assert {(r.status_code, r.json()["code"], r.headers["retry-after"]) for r in refused} == {(503, -1, "1")}
+            assert str(tmp_path) not in refused[0].text
+            resource.prlimit(writer, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+            assert put(http, cuid, user_number_accumulate=1).content == OK
+            shown = put(http, cuid, user_number_accumulate=1)
+            assert shown.content == OK
+            final = http.put(ATTRIBUTE + "?dryRun=1", json={"cuid": cuid, "data": {"user_number_accumulate": 0}})
+            assert final.json()["data"]["user"]["attributes"] == {"user_number_accumulate": 3}
+    finally:
+        assert server.stop() == 0
+
+
+def test_slow_and_broken_clients_do_not_hold_up_others(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    (cuid,) = prepare(url, users=1)
+    server = Server(url, tmp_path, body_seconds="2")
+    host, port = server.url.removeprefix("http://").split(":")
+    head = f"PUT {ATTRIBUTE} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 50\r\n"
+    slow = [socket.create_connection((host, int(port))) for _ in range(100)]
+    try:
+        for place, connection in enumerate(slow):
+            # Silent, half a head, a head without its body, half a body.
+            connection.sendall((b"", head.encode()[:40], f"{head}\r\n".encode(), f'{head}\r\n{{"cuid":'.encode())[place % 4])
+        with server.client() as http:
+            started = time.monotonic()
+            assert put(http, cuid, user_number_accumulate=1).content == OK
+            assert time.monotonic() - started < 2
+            for connection in slow:
+                connection.settimeout(15)
+                answer = connection.recv(65536)
+                assert answer.startswith((b"HTTP/1.1 408 ", b"HTTP/1.1 401 ")), answer
+            assert put(http, cuid, user_number_accumulate=1).content == OK
+    finally:
+        for connection in slow:
+            connection.close()
+        assert server.stop() == 0
+
+
+@pytest.mark.parametrize(
+    "sent", [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"GET / HTTP/9.9\r\n\r\n", b"\r\n\0\r\n\r\n"]
+)
+def test_what_is_not_http_gets_a_json_answer(tmp_path: Path, sent: bytes) -> None:
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    prepare(url)
+    server = Server(url, tmp_path)
+    host, port = server.url.removeprefix("http://").split(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=10) as connection:
+            connection.sendall(sent)
+            answer = connection.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"), answer
+        assert b'"code":40002' in answer
+    finally:
+        assert server.stop() == 0
+
+
+def test_a_full_queue_answers_at_once(tmp_path: Path) -> None:
+    """The writer is stopped, so writes can only wait; one more than the queue holds is told to come back."""
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    (cuid,) = prepare(url, users=1)
+    server = Server(url, tmp_path, queue_capacity="5", max_batch="1")
+    answers: list[httpx.Response] = []
+
+    def send() -> None:
+        with server.client() as http:
+            answers.append(put(http, cuid, user_number_accumulate=1))
+
+    try:
+        with server.client() as http:
+            assert put(http, cuid, user_number_accumulate=1).content == OK
+        writer = server.writer_pid()
+        os.kill(writer, signal.SIGSTOP)
+        threads = [threading.Thread(target=send) for _ in range(20)]
+        for thread in threads:
+            thread.start()
+        deadline = time.monotonic() + 20
+        while len(answers) < 13 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        # Two are on their way to the writer, five wait.
+        assert [a.status_code for a in answers] == [503] * 13
+        assert {(a.json()["code"], a.headers["retry-after"]) for a in answers} == {(-1, "1")}
+        os.kill(writer, signal.SIGCONT)
+        for thread in threads:
+            thread.join(30)
+        assert [a.content for a in answers[13:]] == [OK] * 7
+        with server.client() as http:
+            final = http.put(ATTRIBUTE + "?dryRun=1", json={"cuid": cuid, "data": {"user_number_accumulate": 0}})
+        assert final.json()["data"]["user"]["attributes"]["user_number_accumulate"] == 8
+    finally:
+        assert server.stop() == 0
+
+
+def test_a_second_server_on_the_same_file_is_refused(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    prepare(url)
+    server = Server(url, tmp_path)
+    try:
+        log = tmp_path / "second.log"
+        second = launch(url, log, {})
+        assert second.wait(30) == 1
+        assert f"another server (process {server.pid}) already serves" in log.read_text()
+        assert "Traceback" not in log.read_text()
+    finally:
+        assert server.stop() == 0
+
+
+def test_sigterm_answers_what_is_under_way(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    (cuid,) = prepare(url, users=1)
+    server = Server(url, tmp_path)
+    counted = {"ok": 0, "cut": 0}
+    lock = threading.Lock()
+
+    def send() -> None:
+        with server.client() as http:
+            while True:
+                try:
+                    answer = put(http, cuid, user_number_accumulate=1)
+                except httpx.ConnectError:
+                    return
+                except httpx.TransportError:
+                    # Closed between two requests: a keep-alive connection of a server that stops.
+                    with lock:
+                        counted["cut"] += 1
+                    return
+                if answer.content == OK:
+                    with lock:
+                        counted["ok"] += 1
+                else:
+                    return
+
+    threads = [threading.Thread(target=send) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    time.sleep(1)
+    assert server.stop() == 0
+    for thread in threads:
+        thread.join(30)
+    server.start()
+    try:
+        with server.client() as http:
+            final = http.put(ATTRIBUTE + "?dryRun=1", json={"cuid": cuid, "data": {"user_number_accumulate": 0}})
+        stored = final.json()["data"]["user"]["attributes"]["user_number_accumulate"]
+        assert counted["ok"] <= stored <= counted["ok"] + counted["cut"]
+        assert counted["ok"] > 20
+    finally:
+        assert server.stop() == 0

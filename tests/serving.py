@@ -1,0 +1,95 @@
+"""A real server in a process of its own, for tests that call it, stop it and kill it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import httpx
+
+from usertable.domain.schema import LEGAL_RULES, Attribute, Identifier
+from usertable.service import Service
+from usertable.store import open_store
+
+PROJECT, SECRET = "100102", "a-secret-for-the-tests"
+ATTRIBUTE = "/smartop/api/v1/user/attribute"
+REGISTER = "/smartop/api/v1/user/register"
+
+
+def prepare(url: str, *, users: int = 0, qps: int | None = None) -> list[int]:
+    """A project with `user_<type>_<rule>` for every legal pair and the identifier `phone`; the CUIDs of new users."""
+    store = open_store(url)
+    service = Service(store)
+    project, _ = service.create_project("Tests", id=PROJECT, secret=SECRET, qps=qps, who="test")
+    for data_type, rules in LEGAL_RULES.items():
+        for rule in rules:
+            service.declare_attribute(PROJECT, Attribute(f"user_{data_type.lower()}_{rule}", data_type, rule), who="test")
+    service.declare_identifier(PROJECT, Identifier("phone"), who="test")
+    cuids = service.register(project, "phone", [f"{n:011}" for n in range(users)]) if users else []
+    store.close()
+    return cuids
+
+
+class Server:
+    """`usertable serve` on a free port of 127.0.0.1, with whatever else `settings` says (in the environment's names)."""
+
+    def __init__(self, url: str, folder: Path, **settings: str) -> None:
+        self._url = url
+        self._log = folder / "server.log"
+        self._settings = settings
+        self.start()
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        self._log.write_text("")
+        self._process = launch(self._url, self._log, self._settings)
+        deadline = time.monotonic() + 30
+        while not (found := re.search(r"http://[\d.]+:\d+", self.log)):
+            assert self._process.poll() is None, self.log
+            assert time.monotonic() < deadline, f"no start in 30 s: {self.log}"
+            time.sleep(0.02)
+        self.url = found[0]
+
+    @property
+    def log(self) -> str:
+        """All that it has said on stderr since it was started."""
+        return self._log.read_text()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def client(self) -> httpx.Client:
+        """A client with the project's credentials."""
+        return httpx.Client(base_url=self.url, auth=(PROJECT, SECRET), timeout=30)
+
+    def writer_pid(self) -> int:
+        """The process id of the writer."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        assert len(children) == 1, children
+        return int(children[0])
+
+    def kill(self) -> None:
+        """End it at once, as a power cut would."""
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> int:
+        """End it as an operator does; its exit code."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(60)
+
+
+def launch(url: str, log: Path, settings: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("USERTABLE_")}
+    environment |= {f"USERTABLE_{key.upper()}": value for key, value in settings.items()}
+    with log.open("ab") as stream:
+        command = [sys.executable, "-m", "usertable", "serve", "--store", url, "--port", "0"]
+        return subprocess.Popen(command, stderr=stream, stdout=stream, env=environment)
