@@ -2,7 +2,7 @@
 local users = tonumber(os.getenv("BENCH_USERS"))
 local first = tonumber(os.getenv("BENCH_FIRST_CUID"))
 local headers = { ["Content-Type"] = "application/json", ["Authorization"] = os.getenv("BENCH_AUTHORIZATION") }
-local path = os.getenv("BENCH_PATH")
+local method, path = os.getenv("BENCH_METHOD"), os.getenv("BENCH_PATH")
 local requests, next_request = {}, 0
 
 function init()
@@ -12,7 +12,7 @@ function init()
       '{"cuid":%d,"data":{"age":%d,"total_spent":%d.%02d,"city":"city-%d","last_seen":"2026-%02d-%02d %02d:%02d:%02d","interests":["tag-%d"]}}',
       first + math.random(0, users - 1), math.random(10, 90), math.random(0, 500), math.random(0, 99), math.random(0, 9999),
       math.random(1, 12), math.random(1, 28), math.random(0, 23), math.random(0, 59), math.random(0, 59), math.random(1, 20))
-    requests[i] = wrk.format("PUT", path, headers, body)
+    requests[i] = wrk.format(method, path, headers, body)
   end
 end
 

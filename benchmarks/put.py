@@ -162,6 +162,7 @@ def wrk(url: str, connections: int, seconds: int, users: int | None = None) -> M
             "BENCH_FIRST_CUID": str(FIRST_CUID),
             "BENCH_AUTHORIZATION": f"Basic {credentials}",
             "BENCH_PATH": path,
+            "BENCH_METHOD": "GET" if path == NO_WORK_PATH else "PUT",
         }
         command += ["-s", str(HERE / "put.lua")]
         url = base + path

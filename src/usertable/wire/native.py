@@ -650,12 +650,15 @@ def decode(body: bytes, form: type[Body]) -> Body:
     return _convert(_with_whole_numbers(members), form, strict=True, name="body")
 
 
-def _with_whole_numbers(value: Any) -> Any:
-    """`value` with 5.0 as 5: to JSON Schema that is an integer. No member of a body is a broken number."""
-    if type(value) is dict:
-        return {name: _with_whole_numbers(member) for name, member in value.items()}
-    if type(value) is list:
-        return [_with_whole_numbers(element) for element in value]
+def _with_whole_numbers(value: Any, depth: int = 4) -> Any:
+    """`value` with 5.0 as 5: to JSON Schema that is an integer, and no body has a member that is a broken number.
+
+    Only as deep as bodies are: what is deeper is refused anyway.
+    """
+    if type(value) is dict and depth:
+        return {name: _with_whole_numbers(member, depth - 1) for name, member in value.items()}
+    if type(value) is list and depth:
+        return [_with_whole_numbers(element, depth - 1) for element in value]
     if type(value) is Decimal and value.adjusted() < 20 and value == (whole := int(value)):
         return whole
     return value

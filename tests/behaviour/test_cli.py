@@ -1,0 +1,1151 @@
+"""The command line: every command, what it prints, its exit codes, and what bad input gets."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import re
+import signal
+import socket
+import sqlite3
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import click
+import httpx
+import pytest
+from click.testing import CliRunner, Result
+
+import usertable
+from usertable.cli import MASK, cli
+from usertable.config import Config
+from usertable.domain.merge import decide
+from usertable.domain.patch import Patch, validate
+from usertable.domain.schema import LEGAL_RULES, Rule
+from usertable.domain.values import DataType
+from usertable.store import open_store
+from usertable.store.base import Write, Written
+
+SECRET = "a-secret-of-the-tests"
+
+
+class Shell:
+    """Runs `usertable` on one store, in this process."""
+
+    def __init__(self, url: str, environment: dict[str, str | None]) -> None:
+        self.url = url
+        self.environment = {**environment, "USERTABLE_STORE": url}
+
+    def run(self, *arguments: str, code: int = 0, stdin: str | bytes | None = None) -> Result:
+        result = CliRunner(env=self.environment).invoke(cli, arguments, input=stdin, prog_name="usertable")
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        assert result.exit_code == code, result.output
+        return result
+
+    def out(self, *arguments: str, stdin: str | bytes | None = None) -> str:
+        result = self.run(*arguments, stdin=stdin)
+        assert result.stderr == ""
+        return result.stdout
+
+    def json(self, *arguments: str) -> Any:
+        out = self.out(*arguments, "--json")
+        assert out.count("\n") == 1
+        return json.loads(out)
+
+    def refused(self, *arguments: str, stdin: str | bytes | None = None) -> str:
+        """The reason of a refusal; nothing may be printed but that."""
+        result = self.run(*arguments, code=1, stdin=stdin)
+        assert result.stdout == ""
+        return result.stderr.removeprefix("Error: ").strip()
+
+    def misused(self, *arguments: str) -> str:
+        result = self.run(*arguments, code=2)
+        assert result.stdout == ""
+        return result.stderr.rpartition("Error: ")[2].strip()
+
+    def report(self, project_id: str, cuid: int, data: dict[str, object]) -> None:
+        """Set attributes, as the server does."""
+        store = open_store(self.url)
+        try:
+            project = store.project(project_id)
+            assert project is not None
+            patch = validate(project.schema, data, project.zone)
+            assert isinstance(patch, Patch)
+            (result,) = store.write([Write(project.number, cuid, patch, project.version, 1_700_000_000_000)], decide)
+            assert isinstance(result, Written)
+        finally:
+            store.close()
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, str | None]:
+    """No setting of the machine reaches a test."""
+    for name in [name for name in os.environ if name.startswith("USERTABLE_")]:
+        monkeypatch.delenv(name)
+    return {"XDG_DATA_HOME": str(tmp_path / "data"), "LOGNAME": "tester"}
+
+
+@pytest.fixture
+def empty(tmp_path: Path, environment: dict[str, str | None]) -> Shell:
+    """A store without a project."""
+    return Shell(f"sqlite:///{tmp_path}/users.db", environment)
+
+
+@pytest.fixture
+def shell(empty: Shell) -> Shell:
+    """A store with the project `p1`."""
+    empty.run("project", "create", "demo", "--id", "p1", "--secret", SECRET)
+    return empty
+
+
+# projects
+
+
+def test_project_create_makes_id_and_secret(empty: Shell) -> None:
+    made = empty.json("project", "create", "demo")
+    assert re.fullmatch(r"[0-9]{6}", made["id"])
+    assert re.fullmatch(r"[0-9a-f]{32}", made["secret"])
+    assert made == {
+        "id": made["id"],
+        "name": "demo",
+        "timezone": "Asia/Shanghai",
+        "qps": 100,
+        "created_at": made["created_at"],
+        "version": 1,
+        "secret": made["secret"],
+    }
+
+
+def test_project_create_says_that_the_secret_is_shown_once(empty: Shell) -> None:
+    out = empty.out("project", "create", "演示", "--id", "p1", "--secret", SECRET)
+    assert out == (
+        "id      p1\n"
+        "name    演示\n"
+        f"secret  {SECRET}\n"
+        "The secret is shown only this once. Keep it now; if it is lost, rotate it.\n"
+    )
+
+
+@pytest.mark.parametrize("command", [("create", "demo"), ("rotate-secret", "p1")])
+def test_a_short_secret_is_taken_with_a_warning(shell: Shell, command: tuple[str, str]) -> None:
+    result = shell.run("project", *command, "--secret", "x" * 15, "--json")
+    assert result.stderr.startswith("Warning: the secret has fewer than 16 characters")
+    assert json.loads(result.stdout)["secret"] == "x" * 15
+    assert shell.json("project", *command, "--secret", "x" * 16)["secret"] == "x" * 16
+
+
+def test_project_list_shows_no_secret(shell: Shell) -> None:
+    shell.run("project", "create", "shop", "--id", "p2", "--timezone", "Europe/Berlin", "--qps", "unlimited")
+    lines = [line.split() for line in shell.out("project", "list").splitlines()]
+    assert [line[:4] for line in lines] == [
+        ["id", "name", "timezone", "qps"],
+        ["p1", "demo", "Asia/Shanghai", "100"],
+        ["p2", "shop", "Europe/Berlin", "unlimited"],
+    ]
+    projects = shell.json("project", "list")["projects"]
+    assert [(p["id"], p["qps"]) for p in projects] == [("p1", 100), ("p2", "unlimited")]
+    assert all("secret" not in p for p in projects)
+
+
+def test_project_edit_changes_what_is_named(shell: Shell) -> None:
+    assert shell.json("project", "edit", "p1", "--qps", "unlimited")["qps"] == "unlimited"
+    edited = shell.json("project", "edit", "p1", "--qps", "7", "--name", "new", "--timezone", "UTC")
+    assert (edited["qps"], edited["name"], edited["timezone"]) == (7, "new", "UTC")
+    assert shell.out("project", "edit", "p1", "--name", "newer") == (
+        "id        p1\nname      newer\ntimezone  UTC\nqps       7\n"
+    )
+
+
+def test_project_rotate_secret(shell: Shell) -> None:
+    made = shell.json("project", "rotate-secret", "p1")
+    assert made["version"] == 2
+    assert re.fullmatch(r"[0-9a-f]{32}", made["secret"])
+    assert made["secret"] != shell.json("project", "rotate-secret", "p1")["secret"]
+    assert "only this once" in shell.out("project", "rotate-secret", "p1")
+
+
+def test_every_change_is_recorded_with_who_made_it(shell: Shell) -> None:
+    shell.run("attribute", "create", "level", "--project", "p1", "--type", "NUMBER", "--rule", "once")
+    shell.run("attribute", "hide", "level", "--project", "p1")
+    changes = shell.json("project", "changes", "p1")["changes"]
+    assert [(c["who"], c["what"]) for c in changes] == [
+        ("cli:tester", "edit attribute level: hidden = True"),
+        ("cli:tester", "declare attribute level: NUMBER once"),
+        ("cli:tester", "create project"),
+    ]
+    assert len(shell.out("project", "changes", "p1", "--limit", "2").splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("create", "x", "--id", "p1"), "project [p1] exists already"),
+        (("create", "x", "--id", "a/b"), "project id [a/b] is invalid"),
+        (("create", "x", "--id", ""), "project id [] is invalid"),
+        (("create", ""), "the project's name is invalid"),
+        (("create", "a\nb"), "the project's name is invalid"),
+        (("create", "x", "--secret", ""), "the secret is invalid"),
+        (("create", "x", "--secret", "密码"), "the secret is invalid"),
+        (("create", "x", "--timezone", "Mars/Olympus"), "time zone [Mars/Olympus] does not exist"),
+        (("create", "x", "--timezone", "../etc/passwd"), "time zone [../etc/passwd] does not exist"),
+        (("create", "x", "--qps", "0"), "QPS limit [0] is invalid"),
+        (("edit", "p1", "--qps", "0"), "QPS limit [0] is invalid"),
+        (("edit", "p1", "--qps", "-5"), "QPS limit [-5] is invalid"),
+        (("edit", "p2", "--qps", "5"), "project [p2] does not exist"),
+        (("rotate-secret", "p2"), "project [p2] does not exist"),
+        (("changes", "p2"), "project [p2] does not exist"),
+    ],
+)
+def test_a_project_that_cannot_be(shell: Shell, arguments: Sequence[str], reason: str) -> None:
+    before = shell.json("project", "list")
+    assert shell.refused("project", *arguments).startswith(reason)
+    assert shell.json("project", "list") == before
+
+
+# attributes
+
+
+@pytest.mark.parametrize("data_type", DataType)
+@pytest.mark.parametrize("rule", Rule)
+def test_attribute_create_takes_the_legal_pairs(shell: Shell, data_type: DataType, rule: Rule) -> None:
+    arguments = ("attribute", "create", "a", "--project", "p1", "--type", data_type, "--rule", rule)
+    if rule in LEGAL_RULES[data_type]:
+        limits = (1000, 512) if data_type is DataType.LIST else (None, None)
+        assert shell.json(*arguments) == {
+            "name": "a",
+            "type": data_type,
+            "rule": rule,
+            "display_name": "",
+            "description": "",
+            "hidden": False,
+            "reported": False,
+            "max_elements": limits[0],
+            "max_element_bytes": limits[1],
+        }
+    else:
+        legal = ", ".join(LEGAL_RULES[data_type])
+        assert shell.refused(*arguments) == f"attribute [a]: {data_type} cannot have the rule {rule}; legal: {legal}"
+
+
+def test_attribute_create_takes_everything_else_too(shell: Shell) -> None:
+    made = shell.json(
+        *("attribute", "create", "tags", "--project", "p1", "--type", "list", "--rule", "APPEND", "--display-name", "标签"),
+        *("--description", "What the user likes", "--hidden", "--max-elements", "5", "--max-element-bytes", "64"),
+    )
+    assert (made["type"], made["rule"], made["display_name"], made["hidden"]) == ("LIST", "append", "标签", True)
+    assert (made["description"], made["max_elements"], made["max_element_bytes"]) == ("What the user likes", 5, 64)
+    assert shell.out("attribute", "create", "a", "--project", "p1", "--type", "BOOL", "--rule", "once") == (
+        "attribute a (BOOL, once) of project p1: declared\n"
+    )
+
+
+@pytest.fixture
+def declared(shell: Shell) -> Shell:
+    """`p1` with some attributes and an identifier."""
+    for name, data_type, rule, *more in (
+        ("level", "NUMBER", "overwrite", "--display-name", "等级"),
+        ("tags", "LIST", "append"),
+        ("vip", "BOOL", "overwrite"),
+        ("born", "DATETIME", "once"),
+        ("note", "STRING", "overwrite", "--hidden"),
+    ):
+        shell.run("attribute", "create", name, "--project", "p1", "--type", data_type, "--rule", rule, *more)
+    shell.run("identifier", "create", "phone", "--project", "p1", "--masked")
+    return shell
+
+
+@pytest.mark.parametrize(
+    ("filters", "names"),
+    [
+        ((), "level tags vip born"),
+        (("--status", "visible"), "level tags vip born"),
+        (("--status", "hidden"), "note"),
+        (("--status", "all"), "level tags vip born note"),
+        (("--search", "级"), "level"),
+        (("--search", "E"), "level"),
+        (("--type", "list"), "tags"),
+        (("--rule", "overwrite", "--status", "all"), "level vip note"),
+        (("--rule", "overwrite", "--type", "BOOL", "--search", "v"), "vip"),
+        (("--search", "nothing"), ""),
+    ],
+)
+def test_attribute_list_filters(declared: Shell, filters: Sequence[str], names: str) -> None:
+    listed = declared.json("attribute", "list", "--project", "p1", *filters)["attributes"]
+    assert [a["name"] for a in listed] == names.split()
+    lines = declared.out("attribute", "list", "--project", "p1", *filters).splitlines()
+    assert [line.split()[0] for line in lines] == ["name", *names.split()]
+
+
+def test_attribute_list_is_aligned_by_what_a_terminal_shows(declared: Shell) -> None:
+    """A Chinese character is two columns wide."""
+    declared.report("p1", register(declared, "1")[0], {"level": 1})
+    assert declared.out("attribute", "list", "--project", "p1", "--type", "NUMBER") == (
+        "name   display name  type    rule       status   reported  description\n"
+        "level  等级          NUMBER  overwrite  visible  yes\n"
+    )
+
+
+def test_attribute_edit_hide_show(declared: Shell) -> None:
+    edited = declared.json(
+        "attribute", "edit", "vip", "--project", "p1", "--display-name", "VIP", "--description", "Pays\nevery month"
+    )
+    assert (edited["display_name"], edited["description"], edited["hidden"]) == ("VIP", "Pays\nevery month", False)
+    assert declared.json("attribute", "edit", "vip", "--project", "p1", "--display-name", "")["display_name"] == ""
+    assert declared.json("attribute", "hide", "vip", "--project", "p1")["hidden"] is True
+    assert (
+        declared.out("attribute", "hide", "vip", "--project", "p1")
+        == "attribute vip (BOOL, overwrite) of project p1: hidden\n"
+    )
+    assert declared.json("attribute", "show", "vip", "--project", "p1")["hidden"] is False
+    assert "Pays\\nevery month" in declared.out("attribute", "list", "--project", "p1", "--search", "vip")
+
+
+def test_attribute_delete_only_before_a_value_was_reported(declared: Shell) -> None:
+    assert declared.out("attribute", "delete", "vip", "--project", "p1") == "attribute vip deleted\n"
+    assert declared.json("attribute", "delete", "born", "--project", "p1") == {"name": "born", "deleted": True}
+    declared.report("p1", register(declared, "1")[0], {"level": 1})
+    assert declared.refused("attribute", "delete", "level", "--project", "p1") == (
+        "attribute [level] cannot be deleted: values were reported for it; hide it instead"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("create", "level", "--type", "NUMBER", "--rule", "once"), "[level] exists already"),
+        (("create", "Level", "--type", "NUMBER", "--rule", "once"), "name [Level] is invalid: lowercase letters"),
+        (("create", "等级", "--type", "NUMBER", "--rule", "once"), "name [等级] is invalid: lowercase letters"),
+        (("create", "x" * 101, "--type", "NUMBER", "--rule", "once"), "name [xxx"),
+        (("create", "jg_x", "--type", "NUMBER", "--rule", "once"), "name [jg_x] is invalid: the prefix jg_"),
+        (("create", "x", "--type", "LIST", "--rule", "once", "--max-elements", "0"), "max_elements of attribute [x]"),
+        (("create", "x", "--type", "BOOL", "--rule", "once", "--max-elements", "9"), "limits of attribute [x]"),
+        (("create", "x", "--type", "BOOL", "--rule", "once", "--display-name", "a\nb"), "parameter [display_name]"),
+        (("create", "x", "--type", "BOOL", "--rule", "once", "--description", "x" * 1001), "description of [x] is longer"),
+        (("edit", "none", "--display-name", "x"), "user attribute [none] does not exist"),
+        (("hide", "none"), "user attribute [none] does not exist"),
+        (("show", "none"), "user attribute [none] does not exist"),
+        (("delete", "none"), "user attribute [none] does not exist"),
+    ],
+)
+def test_an_attribute_that_cannot_be(declared: Shell, arguments: Sequence[str], reason: str) -> None:
+    before = declared.out("schema", "export", "--project", "p1")
+    assert declared.refused("attribute", *arguments, "--project", "p1").startswith(reason)
+    assert declared.out("schema", "export", "--project", "p1") == before
+
+
+# identifiers
+
+
+def test_identifiers(shell: Shell) -> None:
+    assert shell.json("identifier", "create", "phone", "--project", "p1", "--display-name", "手机号", "--masked") == {
+        "name": "phone",
+        "display_name": "手机号",
+        "priority": 1,
+        "unique": True,
+        "masked": True,
+        "preset": False,
+    }
+    assert shell.out("identifier", "create", "tv", "--project", "p1", "--no-unique") == (
+        "identifier tv of project p1: declared, priority 2\n"
+    )
+    assert shell.out("identifier", "list", "--project", "p1") == (
+        "priority  name                display name      unique  masked  preset\n"
+        "1         phone               手机号            yes     yes     no\n"
+        "2         tv                                    no      no      no\n"
+        "3         jg_registration_id  极光设备唯一标识  no      no      yes\n"
+        "4         jg_UnionID          用户会员卡号      yes     no      yes\n"
+    )
+    edited = shell.json("identifier", "edit", "phone", "--project", "p1", "--no-masked", "--display-name", "")
+    assert (edited["masked"], edited["display_name"]) == (False, "")
+    assert shell.out("identifier", "delete", "tv", "--project", "p1") == "identifier tv deleted\n"
+    assert shell.json("identifier", "delete", "phone", "--project", "p1") == {"name": "phone", "deleted": True}
+    left = shell.json("identifier", "list", "--project", "p1")["identifiers"]
+    assert [i["name"] for i in left] == ["jg_registration_id", "jg_UnionID"]
+
+
+def test_identifier_order(declared: Shell) -> None:
+    declared.run("identifier", "create", "login_id", "--project", "p1")
+    order = declared.json("identifier", "order", "login_id", "phone", "--project", "p1")["identifiers"]
+    assert [i["name"] for i in order] == ["login_id", "phone", "jg_registration_id", "jg_UnionID"]
+    order = declared.json("identifier", "order", "jg_UnionID", "phone", "login_id", "--project", "p1")["identifiers"]
+    assert [i["name"] for i in order] == ["jg_UnionID", "phone", "login_id", "jg_registration_id"]
+    assert (
+        declared.out("identifier", "order", "phone", "login_id", "--project", "p1")
+        .splitlines()[1]
+        .startswith("1         phone")
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("create", "phone"), "[phone] exists already"),
+        (("create", "Phone"), "name [Phone] is invalid"),
+        (("create", "jg_UnionID"), "name [jg_UnionID] is invalid: the prefix jg_"),
+        (("edit", "none", "--masked"), "identifier [none] does not exist; declared: phone, jg_registration_id, jg_UnionID"),
+        (("delete", "none"), "identifier [none] does not exist"),
+        (("delete", "jg_UnionID"), "identifier [jg_UnionID] is a preset and cannot be deleted"),
+        (("delete", "phone"), "identifier [phone] cannot be deleted: users have values of it"),
+        (("order", "phone", "phone"), "the order must name every identifier once: phone, jg_registration_id"),
+        (("order", "jg_UnionID"), "the order must name every identifier once: phone, jg_registration_id"),
+        (("order", "phone", "none"), "the order must name every identifier once: phone, jg_registration_id"),
+    ],
+)
+def test_an_identifier_that_cannot_be(declared: Shell, arguments: Sequence[str], reason: str) -> None:
+    register(declared, "1")
+    assert declared.refused("identifier", *arguments, "--project", "p1").startswith(reason)
+
+
+# users
+
+
+def register(shell: Shell, *values: str) -> list[int]:
+    users = shell.json("user", "register", "phone", *values, "--project", "p1")["users"]
+    assert [u["value"] for u in users] == list(values)
+    return [u["cuid"] for u in users]
+
+
+def test_user_register_gives_equal_values_one_cuid(declared: Shell) -> None:
+    a, b, again = register(declared, "180", " 180", "180")
+    assert a == again != b
+    assert register(declared, "180") == [a]
+    assert declared.out("user", "register", "phone", "180", "中文", "--project", "p1") == (
+        f"value  cuid\n180    {a}\n中文   {b + 1}\n"
+    )
+
+
+def test_user_register_takes_more_than_the_api_does_at_once(declared: Shell) -> None:
+    assert len(set(register(declared, *map(str, range(150))))) == 150
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("register", "none", "1"), "identifier [none] does not exist"),
+        (("register", "jg_registration_id", "1"), "identifier [jg_registration_id] is not unique"),
+        (("register", "jg_UnionID", "1"), "identifier [jg_UnionID] does not have priority 1; [phone] has"),
+        (("register", "phone", "ok", ""), "parameter [VALUE 2] is invalid; expected a text of 1 to 256 characters"),
+        (("register", "phone", "x" * 257), "parameter [VALUE 1] is invalid"),
+        (("create", "5", "--identifier", "none=1"), "identifier [none] does not exist"),
+        (("create", "5", "--identifier", "phone="), "parameter [--identifier phone] is invalid"),
+        (("create", "5", "--identifier", "phone=180"), "the value [180] of identifier [phone] belongs to another user"),
+        (("create", "7"), "cuid [7] exists already"),
+        (("create", "8"), "cuid [8] was erased and is never used again"),
+        (("get", "5"), "cuid [5] does not exist in this project"),
+        (("get", "--identifier", "phone=none"), "cuid [phone=none] does not exist in this project"),
+        (("get", "--identifier", "none=1"), "identifier [none] does not exist"),
+        (("erase", "5", "--yes"), "cuid [5] does not exist in this project"),
+        (("list", "--where", "none:set"), "condition [none:set] is invalid: it must begin with the name of a declared"),
+        (("list", "--where", "level:like:3"), "condition [level:like:3] is invalid: the operator must be one of"),
+        (("list", "--where", "level:eq:x"), "condition [level:eq:x] is invalid"),
+        (("list", "--attribute", "none"), "user attribute [none] does not exist"),
+    ],
+)
+def test_a_user_that_cannot_be(declared: Shell, arguments: Sequence[str], reason: str) -> None:
+    register(declared, "180")
+    declared.run("user", "create", "7", "--project", "p1")
+    declared.run("user", "create", "8", "--project", "p1")
+    declared.run("user", "erase", "8", "--project", "p1", "--yes")
+    before = declared.json("user", "list", "--project", "p1")
+    assert declared.refused("user", *arguments, "--project", "p1").startswith(reason)
+    assert declared.json("user", "list", "--project", "p1") == before
+
+
+def test_user_create_and_get(declared: Shell) -> None:
+    declared.run("identifier", "create", "login_id", "--project", "p1")
+    created = declared.json(
+        "user", "create", "10362473", "--identifier", "phone=18012345678", "--identifier", "login_id=a=b", "--project", "p1"
+    )
+    assert created == {
+        "cuid": 10362473,
+        "version": 1,
+        "created_at": created["created_at"],
+        "updated_at": created["created_at"],
+        "attributes": {},
+        "identifiers": {"phone": ["18012345678"], "login_id": ["a=b"]},
+    }
+    assert declared.out("user", "create", str(2**63 - 1), "--project", "p1") == f"user {2**63 - 1} created\n"
+    data = {"level": 12, "tags": ["a", "b c"], "vip": 1, "born": "2000-02-29 08:00:00", "note": "hidden"}
+    declared.report("p1", 10362473, data)
+    user = declared.json("user", "get", "10362473", "--project", "p1")
+    assert user["version"] == 2
+    assert user["updated_at"] == "2023-11-14T22:13:20.000Z"
+    assert user["attributes"] == {"level": 12, "tags": ["a", "b c"], "vip": True, "born": "2000-02-29 08:00:00"}
+    assert declared.json("user", "get", "--identifier", "phone=18012345678", "--project", "p1") == user
+    assert declared.json("user", "get", "--identifier", "login_id=a=b", "--project", "p1") == user
+    whole = declared.json("user", "get", "10362473", "--hidden", "--project", "p1")
+    assert whole["attributes"] == {**user["attributes"], "note": "hidden"}
+    assert declared.out("user", "get", "10362473", "--project", "p1") == (
+        "cuid                 10362473\n"
+        "version              2\n"
+        f"created              {created['created_at']}\n"
+        "updated              2023-11-14T22:13:20.000Z\n"
+        "identifier login_id  a=b\n"
+        "identifier phone     18012345678\n"
+        "\n"
+        "attribute  type      rule       value\n"
+        "level      NUMBER    overwrite  12\n"
+        'tags       LIST      append     ["a","b c"]\n'
+        "vip        BOOL      overwrite  true\n"
+        "born       DATETIME  once       2000-02-29 08:00:00\n"
+    )
+
+
+def test_numbers_are_printed_exactly(declared: Shell) -> None:
+    (cuid,) = register(declared, "1")
+    declared.report("p1", cuid, {"level": "1000000000000000000000000000001"})
+    assert '"level":1000000000000000000000000000001}' in declared.out("user", "get", str(cuid), "--project", "p1", "--json")
+    declared.report("p1", cuid, {"level": "0.10000000000000000000000000000000000001"})
+    assert "0.10000000000000000000000000000000000001\n" in declared.out("user", "get", str(cuid), "--project", "p1")
+
+
+def test_values_are_never_cut_or_wrapped_and_cannot_steer_a_terminal(declared: Shell) -> None:
+    (cuid,) = register(declared, "1")
+    declared.report("p1", cuid, {"note": "\x1b[31m[bold]长" + "x" * 500 + "\n\u202eend\u3000"})
+    shown = "\\x1b[31m[bold]长" + "x" * 500 + "\\n\\u202eend\u3000"
+    for command in (("get", str(cuid), "--hidden"), ("list", "--attribute", "note")):
+        lines = declared.out("user", *command, "--project", "p1").splitlines()
+        assert lines[-1].endswith(shown)
+
+
+def test_user_list(declared: Shell) -> None:
+    a, b, c = register(declared, "18012345678", "180", "18099999999")
+    for level, cuid in ((1, a), (2, b), (3, c)):
+        declared.report("p1", cuid, {"level": level, "note": "x"})
+    assert declared.out("user", "list", "--project", "p1") == (
+        f"cuid      phone        level\n{a}  1801*******  1\n{b}  180          2\n{c}  1809*******  3\n"
+    )
+    page = declared.json("user", "list", "--project", "p1", "--attribute", "level", "--attribute", "note")
+    assert page["next"] is None
+    assert [u["attributes"] for u in page["users"]] == [{"level": n, "note": "x"} for n in (1, 2, 3)]
+    assert page["users"][0]["identifiers"] == {"phone": ["1801*******"]}
+    assert set(page["users"][0]) == {"cuid", "version", "created_at", "updated_at", "attributes", "identifiers"}
+    page = declared.json("user", "list", "--project", "p1", "--where", "level:ge:2", "--where", "level:lt:3")
+    assert [u["cuid"] for u in page["users"]] == [b]
+
+
+def test_user_list_goes_on_where_it_ended(declared: Shell) -> None:
+    cuids = register(declared, *map(str, range(5)))
+    page = declared.json("user", "list", "--project", "p1", "--limit", "2")
+    assert ([u["cuid"] for u in page["users"]], page["next"]) == (cuids[:2], str(cuids[1]))
+    page = declared.json("user", "list", "--project", "p1", "--limit", "3", "--after", page["next"])
+    assert ([u["cuid"] for u in page["users"]], page["next"]) == (cuids[2:], None)
+    result = declared.run("user", "list", "--project", "p1", "--limit", "2")
+    assert result.stderr == f"More users may follow: --after {cuids[1]}\n"
+    assert len(result.stdout.splitlines()) == 3
+
+
+def test_user_list_reaches_beyond_a_page_of_the_store(declared: Shell) -> None:
+    cuids = register(declared, *map(str, range(1050)))
+    page = declared.json("user", "list", "--project", "p1", "--limit", "1040")
+    assert [u["cuid"] for u in page["users"]] == cuids[:1040]
+    assert page["next"] == str(cuids[1039])
+
+
+def test_user_erase_asks_first(declared: Shell) -> None:
+    a, b = register(declared, "1", "2")
+    for answer in ("", "n\n"):
+        result = declared.run("user", "erase", str(a), "--project", "p1", stdin=answer, code=1)
+        assert result.stderr.startswith(f"Erase user {a} of project p1 (demo) for good? [y/N]:")
+        assert result.stderr.endswith("Aborted!\n")
+        declared.run("user", "get", str(a), "--project", "p1")
+    result = declared.run("user", "erase", str(a), "--project", "p1", stdin="y\n")
+    assert result.stdout == f"user {a} erased\n"
+    assert declared.json("user", "erase", str(b), "--project", "p1", "--yes") == {"cuid": b, "erased": True}
+    assert declared.json("user", "list", "--project", "p1")["users"] == []
+
+
+# schema
+
+
+def test_schema_export_reads_back(declared: Shell) -> None:
+    exported = declared.out("schema", "export", "--project", "p1")
+    assert exported.startswith("# A schema of usertable.")
+    assert "display_name: 等级" in exported
+    declared.run("project", "create", "copy", "--id", "p2")
+    plan = declared.out("schema", "apply", "-", "--project", "p2", stdin=exported)
+    assert plan.splitlines() == [
+        "+ declare attribute level: NUMBER overwrite",
+        "+ declare attribute tags: LIST append",
+        "+ declare attribute vip: BOOL overwrite",
+        "+ declare attribute born: DATETIME once",
+        "+ declare attribute note: STRING overwrite",
+        "+ declare identifier phone: unique",
+    ]
+    assert declared.out("schema", "export", "--project", "p2") == exported
+    assert declared.out("schema", "apply", "-", "--project", "p2", stdin=exported) == "nothing to do\n"
+    assert len(declared.json("project", "changes", "p2")["changes"]) == 2
+
+
+def test_schema_export_as_json_is_a_schema_file_too(declared: Shell) -> None:
+    exported = declared.out("schema", "export", "--project", "p1", "--json")
+    phone = {"name": "phone", "display_name": "", "unique": True, "masked": True}
+    assert json.loads(exported)["identifiers"][0] == phone
+    assert declared.out("schema", "diff", "-", "--project", "p1", stdin=exported) == "nothing to do\n"
+
+
+def test_schema_diff_and_apply_show_one_plan(declared: Shell, tmp_path: Path) -> None:
+    file = tmp_path / "schema.yaml"
+    exported = declared.out("schema", "export", "--project", "p1")
+    file.write_text(
+        exported.replace("display_name: 等级", "display_name: Level\n  hidden: true").replace(
+            "identifiers:\n", "identifiers:\n- name: login_id\n"
+        ),
+        encoding="utf-8",
+    )
+    steps = [
+        {"verb": "edit", "thing": "attribute", "name": "level", "detail": "display_name, hidden"},
+        {"verb": "declare", "thing": "identifier", "name": "login_id", "detail": "unique"},
+        {
+            "verb": "order",
+            "thing": "identifiers",
+            "name": "login_id > phone > jg_registration_id > jg_UnionID",
+            "detail": "",
+        },
+    ]
+    assert declared.json("schema", "diff", str(file), "--project", "p1")["steps"] == steps
+    assert declared.out("schema", "export", "--project", "p1") == exported
+    assert declared.out("schema", "diff", str(file), "--project", "p1") == (
+        "~ edit attribute level: display_name, hidden\n"
+        "+ declare identifier login_id: unique\n"
+        "~ order identifiers login_id > phone > jg_registration_id > jg_UnionID\n"
+    )
+    assert declared.json("schema", "apply", str(file), "--project", "p1")["steps"] == steps
+    assert declared.json("schema", "apply", str(file), "--project", "p1") == {"dry_run": False, "steps": [], "refused": []}
+    assert declared.json("schema", "diff", str(file), "--project", "p1") == {"dry_run": True, "steps": [], "refused": []}
+
+
+@pytest.mark.parametrize("command", ["diff", "apply"])
+@pytest.mark.parametrize(
+    ("old", "new", "step"),
+    [
+        (
+            "type: NUMBER",
+            "type: STRING",
+            "change attribute level: NUMBER overwrite cannot become STRING overwrite; declare a new attribute",
+        ),
+        (
+            "rule: append",
+            "rule: once",
+            "change attribute tags: LIST append cannot become LIST once; declare a new attribute",
+        ),
+        (
+            "name: vip",
+            "name: vip2",
+            "delete attribute vip: it is missing from the file; hide it, or delete it by its own command",
+        ),
+        ("unique: true", "unique: false", "change identifier phone: its uniqueness is fixed"),
+        ("name: phone", "name: phone2", "delete identifier phone: it is missing from the file"),
+    ],
+)
+def test_what_would_lose_or_reinterpret_data_is_refused_whole(
+    declared: Shell, command: str, old: str, new: str, step: str
+) -> None:
+    exported = declared.out("schema", "export", "--project", "p1")
+    file = exported.replace(old, new).replace("display_name: 等级", "display_name: other")
+    result = declared.run("schema", command, "-", "--project", "p1", stdin=file, code=1)
+    assert f"! {step}\n" in result.stdout
+    assert "~ edit attribute level: display_name\n" in result.stdout or old == "type: NUMBER"
+    assert result.stderr == f"Error: refused, because it would lose or reinterpret data: {step}\n"
+    assert declared.out("schema", "export", "--project", "p1") == exported
+    result = declared.run("schema", command, "-", "--project", "p1", "--json", stdin=file, code=1)
+    assert [f"{s['verb']} {s['thing']} {s['name']}: {s['detail']}" for s in json.loads(result.stdout)["refused"]] == [step]
+
+
+def test_a_schema_file_that_is_wrong(declared: Shell, tmp_path: Path) -> None:
+    file = tmp_path / "schema.yaml"
+    file.write_text("attributes:\n- name: A\n  type: NUMBER\n  rule: once\n- name: b\n")
+    for command in ("diff", "apply"):
+        assert declared.refused("schema", command, str(file), "--project", "p1").splitlines() == [
+            "the schema file is invalid at line 2: name [A] is invalid: lowercase letters, digits and underscores only,"
+            " starting with a letter, at most 100 characters",
+            "the schema file is invalid at line 5: an attribute needs the key type, which is missing",
+            "the schema file is invalid at line 5: an attribute needs the key rule, which is missing",
+        ]
+        assert "No such file" in declared.misused("schema", command, str(tmp_path / "none"), "--project", "p1")
+        assert "directory" in declared.misused("schema", command, str(tmp_path), "--project", "p1")
+        assert declared.refused("schema", command, "-", "--project", "p2", stdin="{}") == "project [p2] does not exist"
+
+
+def test_schema_apply_keeps_to_the_number_of_attributes(declared: Shell) -> None:
+    exported = declared.out("schema", "export", "--project", "p1")
+    declared.environment["USERTABLE_MAX_ATTRIBUTES"] = "5"
+    more = exported.replace("identifiers:", "- {name: more, type: BOOL, rule: once}\nidentifiers:")
+    assert declared.refused("schema", "apply", "-", "--project", "p1", stdin=more) == (
+        "the project has 5 attributes already, which is the limit"
+    )
+    assert declared.out("schema", "export", "--project", "p1") == exported
+
+
+# settings
+
+
+def test_config_shows_every_setting_and_where_it_came_from(empty: Shell, tmp_path: Path) -> None:
+    file = tmp_path / "usertable.toml"
+    file.write_text('port = 9000\nhost = "::1"\nadmin_token = "0123456789abcdef"\n')
+    empty.environment["USERTABLE_HOST"] = "127.0.0.2"
+    settings = empty.json("config", "--config", str(file), "--store", "memory:")
+    assert list(settings) == list(Config.__dataclass_fields__)
+    assert {name: (s["value"], s["source"]) for name, s in settings.items() if s["source"] != "default"} == {
+        "store": ("memory:", "flag"),
+        "host": ("127.0.0.2", "environment"),
+        "port": (9000, "file"),
+        "admin_token": (MASK, "file"),
+    }
+    assert all(s["help"] for s in settings.values())
+    out = empty.out("--config", str(file), "config")
+    assert re.search(r"^port +9000 +file +port to listen on", out, re.MULTILINE)
+    assert "0123456789abcdef" not in out
+    empty.environment["USERTABLE_CONFIG"] = str(file)
+    assert empty.json("config")["port"]["source"] == "file"
+
+
+@pytest.mark.parametrize(
+    ("file", "reason"),
+    [
+        ("prot = 9000\n", "unknown setting 'prot'"),
+        ("port = 'x'\n", "port is 'x'; expected an integer from 0 to 65535"),
+        ("port = \n", "is not valid TOML"),
+        ('admin_token = "short"\n', "admin_token is set but has fewer than 16 characters"),
+    ],
+)
+def test_a_configuration_that_cannot_be_is_wrong_usage(shell: Shell, tmp_path: Path, file: str, reason: str) -> None:
+    path = tmp_path / "usertable.toml"
+    path.write_text(file)
+    for command in (("config",), ("project", "list"), ("serve",)):
+        assert reason in shell.misused(*command, "--config", str(path))
+    assert "cannot be read: No such file" in shell.misused("config", "--config", str(tmp_path / "none"))
+
+
+def test_an_unknown_variable_is_wrong_usage(shell: Shell) -> None:
+    shell.environment["USERTABLE_PROT"] = "9000"
+    assert shell.misused("project", "list").startswith(
+        "unknown environment variable USERTABLE_PROT; known: USERTABLE_CONFIG"
+    )
+
+
+def test_the_store_may_be_named_anywhere_and_the_innermost_wins(shell: Shell, tmp_path: Path) -> None:
+    other = f"sqlite:///{tmp_path}/other.db"
+    for place, arguments in enumerate(
+        (
+            ("--store", other, "project", "create", "x"),
+            ("project", "--store", other, "create", "x"),
+            ("project", "create", "--store", other, "x"),
+            ("project", "create", "x", "--store", other),
+            ("--store", "nonsense:", "project", "--store", shell.url, "create", "x", "--store", other),
+        ),
+        start=1,
+    ):
+        shell.run(*arguments)
+        assert len(shell.json("project", "list", "--store", other)["projects"]) == place
+    assert len(shell.json("project", "list")["projects"]) == 1
+    assert json.loads(shell.out("--json", "--store", other, "project", "list")) == shell.json(
+        "project", "list", "--store", other
+    )
+
+
+def test_the_default_store_gets_a_folder_of_its_own(empty: Shell, tmp_path: Path) -> None:
+    del empty.environment["USERTABLE_STORE"]
+    empty.run("project", "create", "demo")
+    folder = tmp_path / "data" / "usertable"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE((folder / "usertable.db").stat().st_mode) == 0o600
+    assert len(empty.json("project", "list")["projects"]) == 1
+
+
+def test_a_default_folder_that_cannot_be_made(empty: Shell, tmp_path: Path) -> None:
+    del empty.environment["USERTABLE_STORE"]
+    (tmp_path / "data").write_text("a file")
+    assert empty.refused("project", "list") == f"{tmp_path}/data/usertable: Not a directory"
+
+
+def test_a_memory_store_is_for_serve_only(empty: Shell) -> None:
+    for url in ("memory:", "memory:x"):
+        assert "lives and dies with the server" in empty.misused("project", "list", "--store", url)
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("sqlite:///{tmp}/none/users.db", "the folder {tmp}/none does not exist; create it, or name another file"),
+        ("sqlite:///{tmp}", "{tmp} is a folder; name a file in it"),
+        ("sqlite:///{tmp}/text/users.db", "the folder {tmp}/text does not exist"),
+        ("sqlite:////proc/users.db", "the store /proc/users.db cannot be written"),
+        ("sqlite:///{tmp}/" + "x" * 300, "the store {tmp}/xxx"),
+        ("sqlite:///{tmp}/text", "{tmp}/text is not a store of usertable's: it is no SQLite database"),
+        ("sqlite:///{tmp}/other.db", "{tmp}/other.db is not a store of usertable's: it is a SQLite database of another"),
+        ("sqlite:///{tmp}/newer.db", "{tmp}/newer.db was written by a newer usertable"),
+        ("sqlite://users.db", "unusable store URL 'sqlite://users.db'"),
+        ("users.db", "unknown store URL 'users.db'"),
+        ("postgres://localhost/x", "unknown store URL 'postgres://localhost/x'"),
+        ("", "unknown store URL ''"),
+    ],
+)
+def test_a_store_that_cannot_be_used(empty: Shell, tmp_path: Path, url: str, reason: str) -> None:
+    (tmp_path / "text").write_text("this is no database, but long enough to have been one")
+    with sqlite3.connect(tmp_path / "other.db") as db:
+        db.execute("CREATE TABLE x (y)")
+    db.close()
+    empty.run("project", "list", "--store", f"sqlite:///{tmp_path}/newer.db")
+    with sqlite3.connect(tmp_path / "newer.db") as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+    before = {file: file.read_bytes() for file in tmp_path.iterdir() if file.is_file()}
+    url, reason = url.replace("{tmp}", str(tmp_path)), reason.replace("{tmp}", str(tmp_path))
+    for command in (("project", "list"), ("serve", "--port", "0")):
+        assert empty.refused(*command, "--store", url).startswith(reason)
+    for file, content in before.items():
+        assert file.read_bytes() == content
+
+
+def test_a_store_that_stays_locked(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("usertable.store.sqlite.BUSY_SECONDS", 0.05)
+    path = shell.url.removeprefix("sqlite:///")
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    try:
+        reason = shell.refused("project", "edit", "p1", "--qps", "5")
+    finally:
+        holder.close()
+    assert reason == f"not possible at the moment, retry later: {path}: database is locked"
+
+
+# usage
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("--nope",), "No such option '--nope'"),
+        (("nope",), "No such command 'nope'"),
+        (("project", "nope"), "No such command 'nope'"),
+        (("project", "list", "--nope"), "No such option '--nope'"),
+        (("project", "list", "extra"), "Got unexpected extra argument (extra)"),
+        (("project", "create"), "Missing argument 'NAME'"),
+        (("project", "create", "x", "--qps", "many"), "'many' is neither an integer nor 'unlimited'"),
+        (("project", "create", "x", "--qps", "1.5"), "'1.5' is neither an integer nor 'unlimited'"),
+        (("project", "edit", "p1"), "nothing to change"),
+        (("attribute", "create", "x", "--type", "BOOL", "--rule", "once"), "Missing option '--project'"),
+        (("attribute", "create", "x", "--project", "p1", "--rule", "once"), "Missing option '--type'"),
+        (("attribute", "create", "x", "--project", "p1", "--type", "BOOL"), "Missing option '--rule'"),
+        (
+            ("attribute", "create", "x", "--project", "p1", "--type", "FLOAT", "--rule", "once"),
+            "'FLOAT' is not one of 'NUMBER', 'STRING', 'BOOL', 'DATETIME', 'LIST'",
+        ),
+        (
+            ("attribute", "create", "x", "--project", "p1", "--type", "BOOL", "--rule", "max"),
+            "'max' is not one of 'overwrite', 'once', 'accumulate', 'append'",
+        ),
+        (("attribute", "list", "--project", "p1", "--status", "x"), "'x' is not one of 'visible', 'hidden', 'all'"),
+        (("attribute", "edit", "x", "--project", "p1"), "nothing to change"),
+        (("identifier", "edit", "x", "--project", "p1"), "nothing to change"),
+        (("identifier", "order", "--project", "p1"), "Missing argument 'NAME...'"),
+        (("user", "register", "phone", "--project", "p1"), "Missing argument 'VALUE...'"),
+        (("user", "get", "--project", "p1"), "give either a CUID or --identifier NAME=VALUE"),
+        (("user", "get", "5", "--identifier", "a=b", "--project", "p1"), "give either a CUID or --identifier"),
+        (("user", "get", "--identifier", "phone", "--project", "p1"), "'phone' is not NAME=VALUE"),
+        (("user", "get", "--identifier", "=1", "--project", "p1"), "'=1' is not NAME=VALUE"),
+        (("user", "get", "five", "--project", "p1"), "'five' is not a valid integer range"),
+        (("user", "get", "0", "--project", "p1"), "0 is not in the range 1<=x<=9223372036854775807"),
+        (("user", "get", "9223372036854775808", "--project", "p1"), "9223372036854775808 is not in the range"),
+        (("user", "get", "9" * 5000, "--project", "p1"), "is not a valid integer range"),
+        (("user", "create", "0", "--project", "p1"), "0 is not in the range"),
+        (
+            ("user", "create", "5", "--identifier", "a=1", "--identifier", "a=2", "--project", "p1"),
+            "--identifier gives a value to the same name twice",
+        ),
+        (("user", "list", "--limit", "0", "--project", "p1"), "0 is not in the range x>=1"),
+        (("user", "list", "--after", "-1", "--project", "p1"), "-1 is not in the range"),
+        (("schema", "diff", "--project", "p1"), "Missing argument 'FILE'"),
+        (("serve", "--port", "x"), "--port is 'x'; expected an integer from 0 to 65535"),
+        (("serve", "--port", "65536"), "--port is 65536; expected an integer from 0 to 65535"),
+        (("serve", "--log-level", "loud"), "log_level is 'loud'"),
+    ],
+)
+def test_wrong_usage(shell: Shell, arguments: Sequence[str], reason: str) -> None:
+    assert reason in shell.misused(*arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("attribute", "list"),
+        ("identifier", "list"),
+        ("identifier", "create", "x"),
+        ("user", "list"),
+        ("user", "get", "5"),
+        ("user", "register", "phone", "1"),
+        ("schema", "export"),
+    ],
+)
+def test_a_project_that_is_not_there(shell: Shell, arguments: Sequence[str]) -> None:
+    assert shell.refused(*arguments, "--project", "none") == "project [none] does not exist"
+
+
+def _commands(command: click.Command = cli, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    yield path, command
+    if isinstance(command, click.Group):
+        for name, child in command.commands.items():
+            yield from _commands(child, (*path, name))
+
+
+@pytest.mark.parametrize("path", [path for path, _ in _commands()], ids=" ".join)
+def test_the_help_is_the_manual(shell: Shell, path: tuple[str, ...]) -> None:
+    command = dict(_commands())[path]
+    out = shell.out(*path, "--help")
+    assert out == shell.out(*path, "-h")
+    assert out.startswith(f"Usage: usertable {' '.join(path)}".rstrip())
+    options = [option for option in command.params if isinstance(option, click.Option)]
+    assert all(option.help for option in options)
+    assert {"store", "config"} <= {option.name for option in options}
+    assert ("json" in {option.name for option in options}) == (path != ("serve",))
+    if not isinstance(command, click.Group):
+        examples = re.findall(r"^ +(usertable .*)$", out, re.MULTILINE)
+        assert examples
+        assert all(example.startswith(f"usertable {' '.join(path)}") for example in examples)
+
+
+def test_the_commands_are_those_of_the_manual() -> None:
+    leaves = {" ".join(path) for path, command in _commands() if not isinstance(command, click.Group)}
+    assert leaves == {
+        "serve",
+        "config",
+        *(f"project {c}" for c in ("create", "list", "edit", "rotate-secret", "changes")),
+        *(f"attribute {c}" for c in ("create", "list", "edit", "hide", "show", "delete")),
+        *(f"identifier {c}" for c in ("create", "list", "order", "edit", "delete")),
+        *(f"user {c}" for c in ("register", "create", "get", "list", "erase")),
+        *(f"schema {c}" for c in ("export", "diff", "apply")),
+    }
+
+
+# As a process of its own
+
+
+class Process:
+    """Runs `python -m usertable` on one store."""
+
+    def __init__(self, shell: Shell) -> None:
+        self.environment = {k: v for k, v in {**os.environ, **shell.environment}.items() if v is not None}
+        self.environment["PYTHONPATH"] = str(Path(usertable.__file__).parent.parent)
+
+    def start(self, *arguments: str | bytes, **options: Any) -> subprocess.Popen[bytes]:
+        streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen(
+            [sys.executable, *options.pop("flags", ()), "-m", "usertable", *arguments],
+            env={**self.environment, **options.pop("env", {})},
+            **{**streams, **options},
+        )
+
+    def run(self, *arguments: str | bytes, **options: Any) -> tuple[int, str, str]:
+        with self.start(*arguments, **options) as process:
+            out, err = process.communicate(timeout=60)
+        assert b"Traceback" not in err
+        return process.returncode, (out or b"").decode(), (err or b"").decode()
+
+
+class Server(Process):
+    """A running `usertable serve`, on a free port."""
+
+    def __init__(self, shell: Shell) -> None:
+        super().__init__(shell)
+        self.process = self.start("serve", "--port", "0")
+        self.log: list[str] = []
+        assert self.process.stderr is not None
+        self.port = self._port(self.process.stderr)
+
+    def _port(self, stderr: IO[bytes]) -> int:
+        for line in stderr:
+            self.log.append(line.decode())
+            if found := re.search(r"serving .* on http://127\.0\.0\.1:([0-9]+)", self.log[-1]):
+                return int(found[1])
+        raise AssertionError(f"the server did not start: {self.log}")
+
+    def put(self, secret: str, cuid: int, data: dict[str, object]) -> dict[str, Any]:
+        answer: dict[str, Any] = httpx.put(
+            f"http://127.0.0.1:{self.port}/smartop/api/v1/user/attribute",
+            auth=("p1", secret),
+            json={"cuid": cuid, "data": data},
+            headers={"Accept-Language": "en"},
+        ).json()
+        return answer
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        if self.process.returncode is None:
+            self.process.send_signal(number)
+            _, err = self.process.communicate(timeout=30)
+            self.log += err.decode().splitlines(keepends=True)
+        return self.process.returncode
+
+
+@pytest.fixture
+def server(declared: Shell) -> Iterator[Server]:
+    server = Server(declared)
+    yield server
+    server.stop()
+
+
+def until(seconds: float, wanted: object, look: Any) -> None:
+    """Look again and again until `look()` is `wanted`; not longer than so many seconds."""
+    ends = time.monotonic() + seconds
+    while (seen := look()) != wanted:
+        assert time.monotonic() < ends, seen
+        time.sleep(0.02)
+
+
+def test_a_running_server_sees_a_change_within_a_second(declared: Shell, server: Server) -> None:
+    (cuid,) = register(declared, "1")
+    unknown = {"code": 40010, "msg": "user attribute [score] does not exist"}
+    ok = {"code": 0, "msg": "ok"}
+    assert server.put(SECRET, cuid, {"score": 1}) == unknown
+    declared.run("attribute", "create", "score", "--project", "p1", "--type", "NUMBER", "--rule", "accumulate")
+    until(1.0, ok, lambda: server.put(SECRET, cuid, {"score": 1}))
+    assert declared.json("user", "get", str(cuid), "--project", "p1")["attributes"] == {"score": 1}
+
+    exported = declared.out("schema", "export", "--project", "p1")
+    more = exported.replace("identifiers:", "- {name: more, type: BOOL, rule: once}\nidentifiers:")
+    declared.run("schema", "apply", "-", "--project", "p1", stdin=more)
+    until(1.0, ok, lambda: server.put(SECRET, cuid, {"more": 1}))
+
+    new = declared.json("project", "rotate-secret", "p1")["secret"]
+    until(1.0, 4009, lambda: server.put(SECRET, cuid, {"score": 1})["code"])
+    assert server.put(new, cuid, {"score": 1}) == ok
+
+
+def test_every_command_works_beside_a_server(declared: Shell, server: Server) -> None:
+    (cuid,) = register(declared, "1")
+    assert server.put(SECRET, cuid, {"level": 1}) == {"code": 0, "msg": "ok"}
+    declared.run("user", "erase", str(cuid), "--project", "p1", "--yes")
+    assert server.put(SECRET, cuid, {"level": 1})["code"] == 40003
+    declared.run("user", "create", "5", "--project", "p1")
+    assert server.put(SECRET, 5, {"level": 1}) == {"code": 0, "msg": "ok"}
+
+
+def test_a_second_server_on_the_same_store_is_refused(server: Server) -> None:
+    code, out, err = server.run("serve", "--port", "0")
+    assert (code, out) == (1, "")
+    assert err.startswith(f"Error: another server (process {server.process.pid}) already serves ")
+    assert server.stop() == 0
+
+
+def test_a_taken_port_is_told_and_leaves_the_store_alone(empty: Shell, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, out, err = Process(empty).run("serve", "--port", str(port))
+    assert (code, out) == (1, "")
+    assert err == (
+        f"Error: cannot listen on 127.0.0.1 port {port}: another program does already;"
+        " stop it, or choose another port with --port (0 for any free one)\n"
+    )
+    assert not (tmp_path / "users.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("host", "reason"),
+    [
+        ("999.1.1.1", "there is no such host; --host takes an address of this machine"),
+        ("..", "there is no such host; --host takes an address of this machine"),
+        ("192.0.2.1", "this machine does not have that address; choose another with --host"),
+    ],
+)
+def test_an_address_that_is_not_ours(empty: Shell, host: str, reason: str) -> None:
+    assert empty.refused("serve", "--port", "0", "--host", host) == f"cannot listen on {host} port 0: {reason}"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_is_stopped_by_a_signal(server: Server, number: int) -> None:
+    assert server.stop(number) == 0
+    assert "stopped; every write that was answered is in the store" in server.log[-1]
+
+
+def test_serve_says_who_can_reach_it(server: Server) -> None:
+    assert "(reachable from this machine only)" in server.log[0]
+
+
+def test_ctrl_c_ends_a_command_quietly(declared: Shell) -> None:
+    (cuid,) = register(declared, "1")
+    with Process(declared).start(
+        *("user", "erase", str(cuid), "--project", "p1"),
+        stdin=subprocess.PIPE,
+        # Whoever runs the tests in the background may have told us, and so our children, to ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
+        assert process.stderr is not None
+        prompt = f"Erase user {cuid} of project p1 (demo) for good? [y/N]: "
+        assert process.stderr.read(len(prompt)).decode() == prompt
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert (process.returncode, err.strip()) == (1, b"Aborted!")
+    declared.run("user", "get", str(cuid), "--project", "p1")
+
+
+@pytest.mark.parametrize("mode", [(), ("--json",)])
+def test_a_reader_that_leaves_is_no_error(declared: Shell, mode: Sequence[str]) -> None:
+    register(declared, *(f"{n:0200}" for n in range(1000)))
+    with Process(declared).start("user", "list", "--limit", "1000", "--project", "p1", *mode) as process:
+        assert process.stdout is not None
+        process.stdout.read(10)
+        process.stdout.close()
+        assert process.stderr is not None
+        err = process.stderr.read()
+    assert (process.returncode, err) == (0, b"")
+
+
+def test_a_terminal_gets_a_table_that_fits_it(declared: Shell) -> None:
+    (cuid,) = register(declared, "1")
+    declared.report("p1", cuid, {"note": "x" * 100 + "[red]等级", "level": 1})
+    main, terminal = pty.openpty()
+    with Process(declared).start(
+        "user", "get", str(cuid), "--hidden", "--project", "p1", stdout=terminal, env={"COLUMNS": "60"}
+    ) as process:
+        os.close(terminal)
+        shown = b""
+        # Once the process has left the terminal, there is no more to read.
+        with contextlib.suppress(OSError):
+            while part := os.read(main, 1 << 16):
+                shown += part
+        os.close(main)
+    assert process.returncode == 0
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in shown.decode().splitlines()]
+    assert max(len(line) for line in lines) <= 60
+    assert "x" * 100 + "[red]等级" in "".join(line.split()[-1] for line in lines if "x" in line or "red" in line)
+
+
+def test_an_output_that_cannot_be_written(shell: Shell) -> None:
+    with Path("/dev/full").open("wb") as full:
+        code, _, err = Process(shell).run("project", "list", stdout=full)
+    assert (code, err) == (1, "Error: No space left on device\n")
+
+
+def test_an_argument_that_is_no_text(shell: Shell) -> None:
+    code, _, err = Process(shell).run("project", "create", b"\xff", env={"LC_ALL": "C.UTF-8"})
+    assert (code, err) == (2, "Error: argument 3 is not valid UTF-8\n")
+
+
+def test_a_terminal_without_chinese(declared: Shell) -> None:
+    env = {"PYTHONIOENCODING": "latin-1"}
+    code, out, _ = Process(declared).run("attribute", "list", "--project", "p1", env=env)
+    assert code == 0
+    assert "\\u7b49\\u7ea7" in out
+    code, out, _ = Process(declared).run("schema", "export", "--project", "p1", env=env)
+    assert "display_name: 等级" in out
+    code, out, _ = Process(declared).run("attribute", "list", "--project", "p1", "--json", env=env)
+    assert json.loads(out)["attributes"][0]["display_name"] == "等级"
+    code, _, err = Process(declared).run("attribute", "hide", "等级", "--project", "p1", env=env)
+    assert code == 1
+    assert "[\\u7b49\\u7ea7]" in err
+
+
+def test_the_help_loads_nothing_slow(empty: Shell) -> None:
+    code, _, err = Process(empty).run("--help", flags=("-X", "importtime"))
+    loaded = {line.rpartition("|")[2].strip() for line in err.splitlines() if line.startswith("import time:")}
+    assert code == 0
+    assert "usertable.cli" in loaded
+    assert not {name for name in loaded if name.partition(".")[0] in ("asyncio", "starlette", "uvicorn", "ruamel", "rich")}
