@@ -50,7 +50,7 @@ clean: ## remove the virtual environment, caches and the demo's data
 $(VENV)/%: requirements/%.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "usertable needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Name another: make PYTHON=python3.12"; exit 1; }
-	@[ -x $(BIN)/python ] || { echo "Making a virtual environment in $(VENV) ..."; $(PYTHON) -m venv $(VENV); } \
+	@$(BIN)/python -c 'import pip' 2>/dev/null || { echo "Making a virtual environment in $(VENV) ..."; $(PYTHON) -m venv $(VENV); } \
 	  || { echo "Python's venv module is missing. On Debian or Ubuntu: apt-get install python3-venv"; exit 1; }
 	@echo "Installing what requirements/$*.txt names ..."
 	@$(PIP) install --require-hashes --requirement requirements/$*.txt

@@ -6,7 +6,6 @@ Makes `.demo/usertable.db` on the first run and keeps it. Stops after printing i
 from __future__ import annotations
 
 import http.client
-import json
 import os
 import signal
 import subprocess
@@ -19,7 +18,7 @@ from usertable.domain.schema import LEGAL_RULES, Attribute, Identifier
 from usertable.http.platform import ATTRIBUTE_PATH
 from usertable.service import Service
 from usertable.store import open_store
-from usertable.wire.native import encode, user_document
+from usertable.wire.native import pretty, user_document
 
 HOST, PORT = "127.0.0.1", 8000
 FILE = Path(".demo") / "usertable.db"
@@ -57,8 +56,7 @@ def show_user(url: str) -> None:
     try:
         service = Service(store)
         project = service.project(PROJECT)
-        row = encode(user_document(service.user(project, CUID), project))
-        print(json.dumps(json.loads(row, parse_float=str), indent=2, ensure_ascii=False))
+        print(pretty(user_document(service.user(project, CUID), project)))
     finally:
         store.close()
 

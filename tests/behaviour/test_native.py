@@ -215,16 +215,30 @@ def test_messages_are_english_or_chinese(project: tuple[str, httpx.Client]) -> N
         (b'{"name":"a","timezone":"Asia/Nowhere"}', 422, "timezone", None),
         (b'{"name":"a","qps":0}', 422, "qps", None),
         (b'{"name":"a","qps":1e30}', 400, "parameter", None),
+        (b'{"name":"a","qps":1e99999999999999999999}', 400, "parameter", None),
+        (b'{"name":"a","qps":-1e-99999999999999999999}', 400, "parameter", None),
         (b'{"name":"a","qps":1' + b"0" * 4000 + b"}", 422, "qps", None),
-        (b'{"name":' + b"[" * 400 + b"]" * 400 + b"}", 400, "parameter", None),
+        (b'{"name":' + b"[" * 900 + b"]" * 900 + b"}", 400, "parameter", None),
         (b'{"name":' + b"[" * 100_000 + b"]" * 100_000 + b"}", 400, "body_not_json", None),
-        (b'{"n":' * 400 + b"1" + b"}" * 400, 400, "parameter", None),
+        (b'{"n":' * 900 + b"1" + b"}" * 900, 400, "parameter", None),
     ],
 )
 def test_what_a_body_can_have_wrong(server: NativeServer, body: bytes, status: int, code: str, detail: str | None) -> None:
     answer = server.admin.post(PROJECTS, content=body, headers={"Content-Type": "application/json"})
     problem = refused(answer, status, code)
     assert detail is None or problem["detail"] == detail
+
+
+def test_no_depth_of_nesting_is_a_defect(table: tuple[str, httpx.Client]) -> None:
+    """Also close to where the parsers give up, each at a depth of its own."""
+    path, owner = table
+    for depth in (100, 300, 600, *range(940, 1010, 3)):
+        for opening, closing in ((b"[", b"]"), (b'{"x": ', b"}")):
+            nested = opening * depth + b"1" + closing * depth
+            answer = owner.put(ATTRIBUTE, content=b'{"cuid":11,"data":{"a_list":' + nested + b"}}")
+            assert (answer.status_code, answer.json()["code"]) == (400, 40002), (depth, answer.text)
+            answer = owner.patch(path, content=b'{"name":' + nested + b"}")
+            assert answer.status_code == 400, (depth, answer.text)
 
 
 def test_a_body_must_be_json_and_of_bearable_size(server: NativeServer) -> None:

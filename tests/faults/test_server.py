@@ -126,6 +126,27 @@ def test_a_full_queue_answers_at_once(tmp_path: Path) -> None:
         assert server.stop() == 0
 
 
+def test_one_connection_too_many_is_told_so(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    (cuid,) = prepare(url, users=1)
+    server = Server(url, tmp_path, max_connections="3")
+    host, port = server.url.removeprefix("http://").split(":")
+    held = [socket.create_connection((host, int(port))) for _ in range(3)]
+    try:
+        time.sleep(0.2)
+        with server.client() as http:
+            refused = put(http, cuid, user_number_accumulate=1)
+        assert (refused.status_code, refused.json()["code"]) == (503, -1)
+        held.pop().close()
+        time.sleep(0.2)
+        with server.client() as http:
+            assert put(http, cuid, user_number_accumulate=1).content == OK
+    finally:
+        for connection in held:
+            connection.close()
+        assert server.stop() == 0
+
+
 def test_a_second_server_on_the_same_file_is_refused(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
     prepare(url)

@@ -121,7 +121,9 @@ def _json_like(value: object, limit: int) -> str:
         # Python refuses to print integers of more than some thousand digits.
         return str(value) if value.bit_length() < 1024 else "a number of more than 300 digits"
     if isinstance(value, list):
-        return "[" + ", ".join(excerpt(v, limit) for v in value[:4]) + (", …" if len(value) > 4 else "") + "]"
+        # What is nested is not looked into: it may be so by hundreds of levels.
+        shown = ["[…]" if v and isinstance(v, list) else excerpt(v, limit) for v in value[:4]]
+        return "[" + ", ".join(shown) + (", …" if len(value) > 4 else "") + "]"
     if isinstance(value, dict):
         return "{…}" if value else "{}"
     return str(value)

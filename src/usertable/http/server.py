@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import gc
 import logging
+import resource
 import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -65,9 +67,12 @@ class Protocol(HttpToolsProtocol):
     """uvicorn's HTTP protocol; what it answers by itself is JSON, and a request must arrive whole in its time."""
 
     receiving_since: float | None = None
+    max_connections: int = 2**31
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(_Gathering(transport))  # type: ignore[arg-type]
+        if len(self.connections) > self.max_connections:
+            self._answer(503, Problem(Kind.OVERLOADED))
 
     def on_response_complete(self) -> None:
         self.transport.flush()  # type: ignore[attr-defined]
@@ -88,7 +93,7 @@ class Protocol(HttpToolsProtocol):
 
     def _answer(self, status: int, problem: Problem) -> None:
         _, body = jiguang.encode_refusal([problem], "zh")
-        head = f"HTTP/1.1 {status} {'Bad Request' if status == 400 else 'Request Timeout'}\r\n"
+        head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
         head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
         self.transport.write(head.encode() + body)
         self.transport.close()
@@ -163,10 +168,14 @@ def serve(config: Config) -> None:
         if not config.admin_token:
             log.info("no admin token is configured: the native API's admin routes are closed")
 
+    class Limited(Protocol):
+        max_connections = config.max_connections
+
+    _raise_file_limit()
     server = Server(
         uvicorn.Config(
             App(store, config),
-            http=Protocol,
+            http=Limited,
             ws="none",
             lifespan="on",
             interface="asgi3",
@@ -187,6 +196,14 @@ def serve(config: Config) -> None:
     finally:
         store.close()
         log.info("stopped; every write that was answered is in the store")
+
+
+def _raise_file_limit() -> None:
+    """Allow as many open files as the system lets us: every connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -26,6 +26,9 @@ _decode = msgspec.json.Decoder(float_hook=Decimal).decode
 _decode_any_exponent = msgspec.json.Decoder(float_hook=_decimal).decode
 
 
+_TOO_DEEP = Problem(Kind.BODY_NOT_JSON, None, {"reason": "nested too deeply"})
+
+
 def decode_object(body: bytes) -> dict[str, Any] | Problem:
     """The JSON object in `body`, or what is wrong with it.
 
@@ -40,7 +43,7 @@ def decode_object(body: bytes) -> dict[str, Any] | Problem:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return Problem(Kind.BODY_NOT_JSON, None, {"reason": excerpt(str(error), 120)})
     except RecursionError:
-        return Problem(Kind.BODY_NOT_JSON, None, {"reason": "nested too deeply"})
+        return _TOO_DEEP
     if type(value) is not dict:
         return Problem(Kind.BODY_NOT_OBJECT)
     # The decoder keeps the last of repeated keys and does not tell, and a full check is slow. Without escapes, and without
@@ -49,9 +52,12 @@ def decode_object(body: bytes) -> dict[str, Any] | Problem:
     data = value.get("data")
     arrived = len(value) + len(data) if type(data) is dict else len(value)
     plain = b"\\" not in body and body.count(b'":') == arrived and not _QUOTE_AND_SPACE.search(body)
-    if not plain and (key := _repeated_key(body)) is not None:
-        return Problem(Kind.DUPLICATE_KEY, None, {"key": excerpt(key)})
-    return value
+    try:
+        key = None if plain else _repeated_key(body)
+    except RecursionError:
+        # This parser gives up some levels before the other.
+        return _TOO_DEEP
+    return value if key is None else Problem(Kind.DUPLICATE_KEY, None, {"key": excerpt(key)})
 
 
 class _Repeated(Exception):

@@ -160,6 +160,11 @@ Values = Annotated[
 IdentifierValue = Annotated[str, Meta(extra_json_schema={"minLength": 1, "maxLength": MAX_IDENTITY_CHARACTERS})]
 
 
+def pretty(document: object) -> str:
+    """A document as JSON for people, over several lines."""
+    return msgspec.json.format(encode(document), indent=2).decode()
+
+
 class ProjectDocument(msgspec.Struct, omit_defaults=True):
     """A project. `secret` is shown once, when it is made."""
 
@@ -659,7 +664,7 @@ def _with_whole_numbers(value: Any, depth: int = 4) -> Any:
         return {name: _with_whole_numbers(member, depth - 1) for name, member in value.items()}
     if type(value) is list and depth:
         return [_with_whole_numbers(element, depth - 1) for element in value]
-    if type(value) is Decimal and value.adjusted() < 20 and value == (whole := int(value)):
+    if type(value) is Decimal and value.is_finite() and value.adjusted() < 20 and value == (whole := int(value)):
         return whole
     return value
 

@@ -1,0 +1,134 @@
+"""Random calls on SQLite, compared after every step with the memory store; the file is closed and opened on the way."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
+
+from house import House
+from usertable.domain.errors import Refused
+from usertable.domain.patch import Patch, validate
+from usertable.domain.schema import Attribute, Rule
+from usertable.domain.values import DataType
+from usertable.store import open_store
+from usertable.store.base import Receipt, Write
+
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=5)
+numbers = st.integers(-(10**39), 10**39) | st.decimals(-(10**6), 10**6, places=2)
+DATA: dict[str, st.SearchStrategy[Any]] = {
+    "user_number_overwrite": numbers,
+    "user_number_once": numbers,
+    "user_number_accumulate": numbers,
+    "user_string_overwrite": texts,
+    "user_string_once": texts,
+    "user_bool_overwrite": st.integers(0, 1),
+    "user_datetime_once": st.just("2024-02-29 12:00:00"),
+    "user_list_overwrite": st.lists(texts, min_size=1, max_size=3),
+    "user_list_append": st.lists(st.sampled_from("ABCDEF"), min_size=1, max_size=4),
+}
+data = st.fixed_dictionaries({}, optional=DATA).filter(bool)
+keys = st.sampled_from(["", "", "k1", "k2"])
+one_write = st.tuples(data, keys, st.sampled_from([b"a", b"b"]), st.booleans(), st.booleans())
+
+
+class Stores(RuleBasedStateMachine):
+    """Every call goes to both; answers and tables must agree."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._folder = Path(tempfile.mkdtemp())
+        self._url = f"sqlite:///{self._folder / 'store.db'}"
+        self._houses = (House(open_store("memory:")), House(open_store(self._url)))
+        self._extra = 0
+
+    def both(self, call: Callable[[House], Any]) -> Any:
+        answers = []
+        for house in self._houses:
+            try:
+                answers.append(call(house))
+            except Refused as refused:
+                answers.append(refused.problems)
+        assert answers[0] == answers[1]
+        return answers[0]
+
+    users = Bundle("users")
+
+    @initialize()
+    def begin(self) -> None:
+        for house in self._houses:
+            house.project("one")
+
+    @rule(target=users, value=texts)
+    def register(self, value: str) -> int:
+        (cuid,) = self.both(lambda h: h.service.register(h.service.project("one"), "phone", [value]))
+        return int(cuid)
+
+    @rule(cuid=st.integers(10_000_001, 10_000_012))
+    def import_one(self, cuid: int) -> None:
+        self.both(lambda h: h.service.add_user(h.service.project("one"), cuid, {}).cuid)
+
+    @rule(cuid=users, writes=st.lists(one_write, min_size=1, max_size=5), other=users)
+    def write(self, cuid: int, other: int, writes: list[Any]) -> None:
+        def call(house: House) -> Any:
+            project = house.service.project("one")
+            batch = []
+            for place, (values, key, body, whole, dry) in enumerate(writes):
+                patch = validate(project.schema, values, project.zone)
+                if isinstance(patch, Patch):
+                    receipt = Receipt(key, body, whole) if key else None
+                    user = other if place % 3 == 2 else cuid
+                    batch.append(Write(project.number, user, patch, project.version, house.now, receipt, dry))
+            return house.write(*batch)
+
+        self.both(call)
+
+    @rule(cuid=consumes(users))
+    def erase(self, cuid: int) -> None:
+        self.both(lambda h: h.store.erase(h.service.project("one").number, cuid))
+
+    @rule()
+    def declare(self) -> None:
+        self._extra += 1
+        attribute = Attribute(f"extra_{self._extra}", DataType.STRING, Rule.ONCE)
+        self.both(lambda h: h.service.declare_attribute("one", attribute, who="test"))
+
+    @rule(name=st.sampled_from([*DATA, "extra_1"]))
+    def delete(self, name: str) -> None:
+        if name.startswith("extra"):
+            self.both(lambda h: h.service.delete_attribute("one", name, who="test"))
+        else:
+            self.both(lambda h: h.service.edit_attribute("one", name, who="test", hidden=True).hidden)
+
+    @rule()
+    def time_passes(self) -> None:
+        for house in self._houses:
+            house.now += 1000
+        self.both(lambda h: h.store.expire_receipts(h.now - 3000))
+
+    @rule()
+    def reopen(self) -> None:
+        self._houses[1].store.close()
+        self._houses[1].store = self._houses[1].service.store = open_store(self._url)
+
+    @invariant()
+    def tables_agree(self) -> None:
+        self.both(lambda h: [replace(p, secret_salt=b"", secret_hash=b"") for p in h.store.projects()])
+        if self._houses[0].store.projects():
+            self.both(lambda h: h.store.scan(1, 0, 100))
+
+    def teardown(self) -> None:
+        for house in self._houses:
+            house.store.close()
+        shutil.rmtree(self._folder)
+
+
+TestStores = Stores.TestCase
+TestStores.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)

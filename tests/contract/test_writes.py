@@ -1,0 +1,177 @@
+"""Writes: order, all or nothing, exactness, stale schemas, dry runs."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from house import House
+from usertable.domain.errors import Kind
+from usertable.domain.patch import Patch
+from usertable.domain.profile import Decision, Profile
+from usertable.domain.schema import Attribute, Rule
+from usertable.domain.values import DataType
+from usertable.store.base import Refusal, SchemaStale, UserUnknown, Write, Written
+
+
+def test_two_writes_to_one_user_in_one_call_see_each_other_in_order(house: House) -> None:
+    project = house.project()
+    cuid = house.user(project)
+    results = house.write(
+        *(
+            house.prepare(project, cuid, {"user_list_append": [c], "user_number_accumulate": 1, "user_string_once": c})
+            for c in "CAB"
+        )
+    )
+    assert [r.version for r in results if isinstance(r, Written)] == [2, 3, 4]
+    assert [r.outcomes["user_string_once"] for r in results if isinstance(r, Written)] == ["applied", "kept", "kept"]
+    assert house.attributes(project, cuid) == {
+        "user_list_append": ["C", "A", "B"],
+        "user_number_accumulate": 3,
+        "user_string_once": "C",
+    }
+
+
+def test_a_refused_write_does_not_disturb_its_neighbours(house: House) -> None:
+    project = house.project()
+    cuid = house.user(project)
+    big = 10**38 - 1
+    first, second, third, fourth = house.write(
+        house.prepare(project, cuid, {"user_number_accumulate": big}),
+        house.prepare(project, cuid, {"user_string_overwrite": "no", "user_number_accumulate": big}),
+        house.prepare(project, cuid + 1, {"user_string_overwrite": "no"}),
+        house.prepare(project, cuid, {"user_string_overwrite": "yes"}),
+    )
+    assert isinstance(first, Written)
+    assert isinstance(second, Refusal)
+    assert [p.kind for p in second.problems] == [Kind.ACCUMULATE_RANGE]
+    assert isinstance(third, UserUnknown)
+    assert isinstance(fourth, Written)
+    assert house.attributes(project, cuid) == {"user_number_accumulate": big, "user_string_overwrite": "yes"}
+
+
+def test_a_write_that_changes_nothing_leaves_version_and_time(house: House) -> None:
+    project = house.project()
+    cuid = house.user(project)
+    house.write(house.prepare(project, cuid, {"user_string_overwrite": "a"}))
+    before = house.store.read(project.number, cuid)
+    house.now += 1000
+    (result,) = house.write(house.prepare(project, cuid, {"user_string_overwrite": "a"}))
+    assert isinstance(result, Written)
+    assert (result.version, result.outcomes) == (2, {"user_string_overwrite": "unchanged"})
+    assert house.store.read(project.number, cuid) == before
+
+
+def test_times_of_creation_and_change(house: House) -> None:
+    project = house.project()
+    cuid = house.user(project)
+    created = house.now
+    house.now += 5
+    house.write(house.prepare(project, cuid, {"user_bool_once": 1}))
+    user = house.store.read(project.number, cuid)
+    assert user is not None
+    assert user.profile == Profile(2, created, created + 5, {"user_bool_once": True})
+
+
+def test_a_dry_write_answers_and_keeps_nothing(house: House) -> None:
+    project = house.project()
+    cuid = house.user(project)
+    dry, real = house.write(
+        house.prepare(project, cuid, {"user_number_accumulate": 5}, dry=True),
+        house.prepare(project, cuid, {"user_number_accumulate": 1}),
+    )
+    assert isinstance(dry, Written)
+    assert (dry.version, dry.attributes) == (2, {"user_number_accumulate": 5})
+    assert isinstance(real, Written)
+    assert (real.version, real.attributes) == (2, {"user_number_accumulate": 1})
+
+
+def test_a_patch_of_an_older_schema_is_stale(house: House) -> None:
+    project = house.project()
+    cuid = house.user(project)
+    old = house.prepare(project, cuid, {"user_bool_once": 1})
+    house.service.declare_attribute("one", Attribute("more", DataType.STRING, Rule.ONCE), who="test")
+    new = house.prepare(house.service.project("one"), cuid, {"user_string_once": "a"})
+    stale, written = house.write(old, new)
+    assert isinstance(stale, SchemaStale)
+    assert isinstance(written, Written)
+    assert house.attributes(project, cuid) == {"user_string_once": "a"}
+
+
+@pytest.mark.parametrize(
+    ("attribute", "sent", "kept"),
+    [
+        ("user_number_overwrite", Decimal("46.20"), Decimal("46.2")),
+        ("user_number_overwrite", 10**30 + 1, 10**30 + 1),
+        ("user_number_overwrite", -(10**38) + 1, -(10**38) + 1),
+        ("user_number_overwrite", Decimal("0.00000000000000000000000000000000000001"), Decimal("1e-38")),
+        ("user_number_overwrite", 2**63, 2**63),
+        ("user_number_overwrite", 2**64 + 1, 2**64 + 1),
+        (
+            "user_string_overwrite",
+            'quote " backslash \\ newline \n \x01 \U0001f600 e\u0301 é\u2028',
+            'quote " backslash \\ newline \n \x01 \U0001f600 e\u0301 é\u2028',
+        ),
+        ("user_string_overwrite", "12", "12"),
+        ("user_string_overwrite", "true", "true"),
+        ("user_list_overwrite", ["1", "true", "null", "é", "e\u0301", " "], ["1", "true", "null", "é", "e\u0301", " "]),
+        ("user_bool_overwrite", 0, False),
+        ("user_datetime_overwrite", "0999-01-01 00:00:00", None),
+    ],
+)
+def test_values_come_back_as_they_were_kept(house: House, attribute: str, sent: object, kept: object) -> None:
+    project = house.project()
+    cuid = house.user(project)
+    write = house.prepare(project, cuid, {attribute: sent})
+    house.write(write)
+    found = house.attributes(project, cuid)[attribute]
+    wanted = write.patch.entries[0][1] if kept is None else kept
+    assert (found, type(found)) == (wanted, type(wanted))
+
+
+def test_a_tenth_ten_times_is_one(house: House) -> None:
+    project = house.project()
+    cuid = house.user(project)
+    for _ in range(10):
+        house.write(house.prepare(project, cuid, {"user_number_accumulate": Decimal("0.1")}))
+    assert house.attributes(project, cuid) == {"user_number_accumulate": 1}
+
+
+def test_a_defect_in_a_rule_keeps_nothing_of_the_batch(house: House) -> None:
+    project = house.project()
+    cuid = house.user(project)
+
+    def broken(profile: Profile, patch: Patch, now: int) -> Decision:
+        raise ZeroDivisionError
+
+    write: Write = house.prepare(project, cuid, {"user_bool_once": 1})
+    with pytest.raises(ZeroDivisionError):
+        house.store.write([write], broken)
+    assert house.attributes(project, cuid) == {}
+    (result,) = house.write(write)
+    assert isinstance(result, Written)
+
+
+def test_a_batch_over_projects_users_and_hundreds_of_rows(house: House) -> None:
+    one, two = house.project("one"), house.project("two")
+    values = [f"{n}" for n in range(300)]
+    cuids = house.service.register(one, "phone", values)
+    assert house.service.register(two, "phone", values) == cuids
+    writes = [house.prepare(p, c, {"user_number_overwrite": i}) for i, c in enumerate(cuids) for p in (one, two)]
+    assert all(isinstance(r, Written) for r in house.write(*writes))
+    for project in (one, two):
+        users = house.store.scan(project.number, 0, 1000)
+        assert [u.cuid for u in users] == cuids
+        assert [u.profile.attributes["user_number_overwrite"] for u in users] == list(range(300))
+
+
+def test_one_project_never_reaches_anothers_users(house: House) -> None:
+    one, two = house.project("one"), house.project("two")
+    cuid = house.user(one)
+    (result,) = house.write(house.prepare(two, cuid, {"user_bool_once": 1}))
+    assert isinstance(result, UserUnknown)
+    assert house.store.read(two.number, cuid) is None
+    assert house.user(two, "other") == cuid
+    house.write(house.prepare(two, cuid, {"user_bool_once": 1}))
+    assert house.attributes(one, cuid) == {}

@@ -1,0 +1,61 @@
+"""A store with a project in it, for tests below HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from usertable.domain.merge import decide
+from usertable.domain.patch import Patch, validate
+from usertable.domain.schema import LEGAL_RULES, Attribute, Identifier, Project
+from usertable.service import Service
+from usertable.store import Store
+from usertable.store.base import Receipt, Result, Write
+
+
+class House:
+    """A store with a project in it, and short ways to call it. The clock stands at `now` (ms)."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.now = 1_700_000_000_000
+        self.service = Service(store, clock=lambda: self.now)
+
+    def project(self, name: str = "one") -> Project:
+        """A project with `user_<type>_<rule>` for every legal pair and the identifier `phone`."""
+        self.service.create_project(name, id=name, secret="secret", who="test")
+        for data_type, rules in LEGAL_RULES.items():
+            for rule in rules:
+                self.service.declare_attribute(
+                    name, Attribute(f"user_{data_type.lower()}_{rule}", data_type, rule), who="test"
+                )
+        self.service.declare_identifier(name, Identifier("phone"), who="test")
+        return self.service.project(name)
+
+    def user(self, project: Project, value: str = "18012345678") -> int:
+        """The CUID of a new user."""
+        return self.service.register(project, "phone", [value])[0]
+
+    def prepare(
+        self,
+        project: Project,
+        cuid: int,
+        data: Mapping[str, object],
+        key: str = "",
+        *,
+        body: bytes = b"",
+        whole: bool = False,
+        dry: bool = False,
+    ) -> Write:
+        """A write as the server would make it; with a receipt if there is a key."""
+        patch = validate(project.schema, data, project.zone)
+        assert isinstance(patch, Patch), patch
+        receipt = Receipt(key, body, whole) if key else None
+        return Write(project.number, cuid, patch, project.version, self.now, receipt, dry)
+
+    def write(self, *writes: Write) -> list[Result]:
+        return self.store.write(writes, decide)
+
+    def attributes(self, project: Project, cuid: int) -> dict[str, object]:
+        user = self.store.read(project.number, cuid)
+        assert user is not None
+        return dict(user.profile.attributes)
