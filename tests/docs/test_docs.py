@@ -1,0 +1,212 @@
+"""The documentation says what the code has: settings, commands, problems, codes, rules, routes, dependencies, links."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from dataclasses import MISSING, fields
+from pathlib import Path
+
+import click
+import pytest
+
+from usertable.cli import cli
+from usertable.config import PREFIX, Config
+from usertable.domain.errors import Kind
+from usertable.domain.profile import Outcome
+from usertable.domain.schema import LEGAL_RULES, Rule
+from usertable.domain.values import DataType
+from usertable.http.native import OPERATIONS
+from usertable.http.openapi import LIVE_PATH
+from usertable.http.openapi import document as openapi_document
+from usertable.http.platform import ATTRIBUTE_PATH, REGISTER_PATH
+from usertable.wire import jiguang, native
+from usertable.wire.messages import TEXTS
+
+ROOT = Path(__file__).parents[2]
+REFERENCE = ROOT / "docs" / "reference"
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+_FENCE = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def page_id(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def rows(text: str) -> Iterator[list[str]]:
+    """The cells of every table row."""
+    for line in text.splitlines():
+        if line.startswith("|"):
+            yield [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+
+
+def row_of(page: Path, first: str) -> list[str]:
+    """The one table row of a page that begins with that cell."""
+    found = [row for row in rows(page.read_text()) if row[0] == first]
+    assert len(found) == 1, f"{page_id(page)} has {len(found)} rows for {first}"
+    return found[0]
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", _FENCE.sub("", page.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def commands(command: click.Command, words: str) -> Iterator[tuple[str, click.Command]]:
+    if isinstance(command, click.Group):
+        for name, inner in command.commands.items():
+            yield from commands(inner, f"{words} {name}")
+    else:
+        yield words, command
+
+
+COMMANDS = dict(commands(cli, "usertable"))
+
+
+def options(command: click.Command) -> Iterator[str]:
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            yield from (*parameter.opts, *parameter.secondary_opts)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_relative_links_lead_somewhere(page: Path) -> None:
+    for link in _LINK.findall(_FENCE.sub("", page.read_text())):
+        if "://" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{link} leads nowhere"
+        assert target.is_relative_to(ROOT), f"{link} leads out of the project"
+        if anchor:
+            assert anchor in anchors(target), f"{link}: there is no such heading"
+
+
+def test_the_index_has_every_page() -> None:
+    index = ROOT / "docs" / "README.md"
+    listed = {(index.parent / link.partition("#")[0]).resolve() for link in _LINK.findall(index.read_text())}
+    missing = [page_id(p) for p in PAGES if p.is_relative_to(index.parent) and p != index and p not in listed]
+    assert not missing
+
+
+@pytest.mark.parametrize("setting", fields(Config), ids=lambda setting: setting.name)
+def test_every_setting_is_on_its_page(setting: object) -> None:
+    name: str = setting.name  # type: ignore[attr-defined]
+    default = setting.default  # type: ignore[attr-defined]
+    metadata = setting.metadata  # type: ignore[attr-defined]
+    row = row_of(REFERENCE / "configuration.md", f"`{name}`")
+    assert row[1] == f"`{PREFIX}{name.upper()}`"
+    if isinstance(default, bool):
+        assert row[2:4] == [str(default).lower(), "true, false"]
+    elif isinstance(default, int):
+        assert row[2:4] == [str(default), f"{metadata['least']} to {metadata['most']}"]
+    elif default is not MISSING:
+        assert row[2] == (default or "(empty)")
+    assert row[4].lower() == metadata["help"].lower()
+
+
+def test_no_setting_is_on_the_page_that_is_not_in_the_code() -> None:
+    named = re.findall(r"`(USERTABLE_[A-Z0-9_]+)`", (REFERENCE / "configuration.md").read_text())
+    assert set(named) == {f"{PREFIX}CONFIG", *(f"{PREFIX}{f.name.upper()}" for f in fields(Config))}
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_every_command_is_on_its_page_with_its_options(words: str) -> None:
+    text = (REFERENCE / "cli.md").read_text()
+    sections = re.findall(rf"^#+ `{words}`$(.*?)(?=^## |^### |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert len(sections) == 1, f"cli.md has {len(sections)} headings `{words}`"
+    general = text.partition("**Exit codes**")[0]
+    for option in options(COMMANDS[words]):
+        known = re.escape(option) + r"(?![\w-])"
+        assert re.search(known, sections[0]) or re.search(known, general), f"{words}: {option} is missing"
+
+
+def test_no_command_or_option_is_on_the_page_that_is_not_in_the_code() -> None:
+    text = (REFERENCE / "cli.md").read_text()
+    assert set(re.findall(r"^#+ `(usertable [^`]+)`$", text, re.MULTILINE)) == set(COMMANDS)
+    named = {option for row in rows(text) for option in re.findall(r"--[a-z][a-z0-9-]*", row[0])}
+    assert named <= {"--help", *(option for command in COMMANDS.values() for option in options(command))}
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_every_kind_of_problem_is_on_its_page_with_its_texts(kind: Kind) -> None:
+    _, platform, status, chinese, english = row_of(REFERENCE / "errors.md", f"`{kind}`")
+    number, http = jiguang.code(kind)
+    assert platform == f"{number}, {http}"
+    assert status == str(native.STATUSES.get(kind, "400/422"))
+    assert (chinese, english) == TEXTS[kind]
+
+
+def test_every_code_of_the_platforms_endpoints_is_on_their_page() -> None:
+    page = REFERENCE / "wire-api.md"
+    text = page.read_text()
+    described = openapi_document(OPERATIONS)["paths"]
+    sections = re.split(r"^## `(?:PUT|POST) ", text, flags=re.MULTILINE)[1:]
+    for section, operation in zip(
+        sections, (described[ATTRIBUTE_PATH]["put"], described[REGISTER_PATH]["post"]), strict=True
+    ):
+        answers = operation["responses"]
+        expected = {("0", "200", "–")}
+        for status, answer in answers.items():
+            if status != "200":
+                expected |= {(n, status, f"`{k}`") for n, k in re.findall(r"- (-?\d+) `(\w+)`", answer["description"])}
+        table = [row for row in rows(section) if len(row) == 5 and re.fullmatch(r"-?\d+", row[0])]
+        assert {(row[0], row[1], row[2]) for row in table} == expected
+        for row in table[1:]:
+            assert (row[3], row[4]) == TEXTS[Kind(row[2].strip("`"))]
+    for kind, (number, status) in jiguang.CODES.items():
+        assert str(number) in text, kind
+        assert str(status) in text, kind
+        assert f"`{kind}`" in text, kind
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "explanation" / "rules.md"], ids=page_id)
+def test_the_pages_have_the_legal_pairs_and_no_others(page: Path) -> None:
+    tables = [row for row in rows(page.read_text()) if len(row) == 5]
+    (head,) = [row for row in tables if row[0] == "Data type" and row[1:] == [f"`{rule}`" for rule in Rule]]
+    body = tables[tables.index(head) + 2 :][: len(DataType)]
+    assert [row[0] for row in body] == list(DataType)
+    for row in body:
+        legal = {rule for rule, cell in zip(Rule, row[1:], strict=True) if cell != "–"}
+        assert legal == set(LEGAL_RULES[DataType(row[0])]), row[0]
+
+
+@pytest.mark.parametrize("word", [*DataType, *(f"`{rule}`" for rule in Rule), *(f"`{outcome}`" for outcome in Outcome)])
+def test_every_type_rule_and_outcome_is_explained(word: str) -> None:
+    first_cells = {row[0] for row in rows((ROOT / "docs" / "explanation" / "rules.md").read_text())}
+    assert word in first_cells
+
+
+def test_every_route_is_on_the_page_of_the_native_api() -> None:
+    listed = {tuple(row[:3]) for row in rows((REFERENCE / "native-api.md").read_text()) if len(row) == 4}
+    expected = {(f"`{o.method}`", f"`{o.path}`", o.who) for o in OPERATIONS} | {("`GET`", f"`{LIVE_PATH}`", "public")}
+    assert listed - {("Method", "Path", "Who"), ("---", "---", "---")} == expected
+
+
+def test_the_layers_on_the_page_are_those_of_the_contract() -> None:
+    text = (ROOT / "docs" / "explanation" / "architecture.md").read_text()
+    block = re.search(r"<!-- layers.*?-->\n```text\n(.*?)\n```", text, re.DOTALL)
+    assert block is not None
+    (contract,) = [c for c in PROJECT["tool"]["importlinter"]["contracts"] if c["type"] == "layers"]
+    assert block[1].splitlines() == contract["layers"]
+
+
+def test_every_dependency_has_its_reason() -> None:
+    groups = PROJECT["dependency-groups"]
+    required = [*PROJECT["project"]["dependencies"], *groups["build"], *groups["dev"]]
+    names = {match[0] for text in required if isinstance(text, str) and (match := re.match(r"[A-Za-z0-9._-]+", text))}
+    tables = (ROOT / "CONTRIBUTING.md").read_text().partition("## Dependencies")[2].partition("\n## ")[0]
+    reasons = {row[0].strip("`"): row[1] for row in rows(tables) if row[0].startswith("`")}
+    assert set(reasons) == names
+    assert all(reasons.values())
+
+
+def test_the_folders_for_tests_that_are_named_exist() -> None:
+    table = (ROOT / "CONTRIBUTING.md").read_text()
+    for folder in re.findall(r"\| `(tests/[a-z]+/)`", table):
+        assert (ROOT / folder).is_dir(), folder
