@@ -226,10 +226,11 @@ class Service:
 
     def delete_identifier(self, project_id: str, name: str, *, who: str) -> None:
         """Delete an identifier that is no preset and that no user has a value of."""
-        project = self.project(project_id)
-        project.schema.identifier(name)
-        in_use = self.store.identifier_in_use(project.number, name)
-        self._edit_schema(project_id, lambda s: s.delete_identifier(name, in_use), who, f"delete identifier {name}")
+
+        def edit(project: Project) -> Project:
+            return replace(project, schema=project.schema.delete_identifier(name, project.identifying))
+
+        self._edit(project_id, edit, who, f"delete identifier {name}")
 
     def order_identifiers(self, project_id: str, names: Sequence[str], *, who: str) -> Project:
         """Set the priority order; `names` must name every identifier once, the first gets priority 1."""
@@ -278,7 +279,7 @@ class Service:
             done[:] = steps
             return replace(project, schema=schema.order_identifiers(i.name for i in wanted.identifiers))
 
-        self._edit(project_id, edit, who, "apply schema")
+        self._edit(project_id, edit, who, lambda: f"apply schema: {'; '.join(map(str, done))}")
         return done
 
     # users
@@ -334,7 +335,7 @@ class Service:
         if not self.store.erase(project.number, cuid):
             raise refuse(Kind.CUID_UNKNOWN, cuid=cuid)
 
-    def _edit(self, project_id: str, edit: Callable[[Project], Project], who: str, what: str) -> Project:
+    def _edit(self, project_id: str, edit: Callable[[Project], Project], who: str, what: str | Callable[[], str]) -> Project:
         return self.store.edit_project(project_id, edit, who, what, self._clock())
 
     def _edit_schema(self, project_id: str, edit: Callable[[Schema], Schema], who: str, what: str) -> Project:

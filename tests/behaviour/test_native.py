@@ -306,7 +306,10 @@ def test_create_show_edit_a_project(server: NativeServer) -> None:
     assert done(server.admin.get(answer.headers["location"])) == shown | {"created_at": created_at}
     refused(server.admin.post(PROJECTS, json={"name": "other", "id": "shop-1"}), 409, "project_exists")
 
-    edited = done(owner.patch(f"{PROJECTS}/shop-1", json={"qps": "unlimited", "timezone": "Europe/Berlin"}))
+    own_limit = owner.patch(f"{PROJECTS}/shop-1", json={"qps": "unlimited", "timezone": "Europe/Berlin"})
+    refused(own_limit, 401, "admin_only")
+    assert own_limit.headers["www-authenticate"].startswith("Bearer")
+    edited = done(server.admin.patch(f"{PROJECTS}/shop-1", json={"qps": "unlimited", "timezone": "Europe/Berlin"}))
     assert edited == shown | {"created_at": created_at, "qps": "unlimited", "timezone": "Europe/Berlin", "version": 2}
     assert done(owner.patch(f"{PROJECTS}/shop-1", json={})) == edited
     refused(owner.patch(f"{PROJECTS}/shop-1", json={"id": "shop-2"}), 400, "parameter")

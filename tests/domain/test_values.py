@@ -63,6 +63,8 @@ def parse(data_type: DataType, raw: object, zone: ZoneInfo = SHANGHAI, limits: L
         (DataType.DATETIME, "2023-12-12 00:56:23", 1702313783000),
         (DataType.DATETIME, "1970-01-01 08:00:00", 0),
         (DataType.DATETIME, "1969-12-31 23:59:59", -28801000),
+        (DataType.DATETIME, "9999-12-31 23:59:59", 253402271999000),
+        (DataType.DATETIME, "0001-01-01 08:05:43", -62135596800000),
         (DataType.LIST, ["A", "B", "A", "C", "B"], ["A", "B", "C"]),
         (DataType.LIST, ["é", "e\u0301", "E", "e", "e "], ["é", "e\u0301", "E", "e", "e "]),
         (DataType.LIST, [""], [""]),

@@ -156,11 +156,15 @@ class Schema:
             _check_text(identifier.name, "display_name", identifier.display_name)
         return replace(self, identifiers=edited)
 
-    def delete_identifier(self, name: str, in_use: bool) -> Schema:
-        """This schema without an identifier that no user has a value of; raises Refused for a preset or one in use."""
+    def delete_identifier(self, name: str, identifying: Iterable[str]) -> Schema:
+        """This schema without an identifier that no user has a value of (`identifying`: those that one has).
+
+        Raises:
+            Refused: there is no such identifier, it is a preset, or a user has a value of it.
+        """
         if self.identifier(name).preset:
             raise refuse(Kind.IDENTIFIER_PRESET, name)
-        if in_use:
+        if name in identifying:
             raise refuse(Kind.IDENTIFIER_IN_USE, name)
         return replace(self, identifiers=tuple(i for i in self.identifiers if i.name != name))
 
@@ -215,6 +219,8 @@ class Project:
     """Grows with every change of the project or its schema."""
     reported: frozenset[str] = frozenset()
     """Attributes that a value was ever reported for. It only grows, and not every growth makes a new version."""
+    identifying: frozenset[str] = frozenset()
+    """Identifiers that a user has a value of. Like `reported`, it changes without a new version."""
 
     @property
     def zone(self) -> ZoneInfo:
@@ -235,7 +241,7 @@ class Step:
         return f"{self.verb} {self.thing} {self.name}" + (f": {self.detail}" if self.detail else "")
 
 
-def difference(current: Schema, wanted: Schema, reported: Iterable[str] = ()) -> tuple[list[Step], list[Step]]:
+def difference(current: Schema, wanted: Schema) -> tuple[list[Step], list[Step]]:
     """The steps from `current` to `wanted`, and those of them that would lose or reinterpret data.
 
     An attribute's name, type and rule are fixed, so a changed type or rule is a refused step, also before any value was

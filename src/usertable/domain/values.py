@@ -195,15 +195,18 @@ def _parse_datetime(name: str, raw: object, zone: tzinfo, limits: Limits) -> Val
     try:
         seconds = _HOURS[raw[11:13]] + _MINUTES[raw[14:16]] + _SECONDS[raw[17:]]
         midnight = _steady_midnight(raw[:10], zone)
-    except (KeyError, ValueError, OverflowError):
+    except (KeyError, ValueError):
         return _wrong_type(name, DataType.DATETIME, raw)
     if midnight is not None:
         return (midnight + seconds) * 1000
-    # A day on which the clocks change. fold=0 takes the offset before the change: for a repeated hour that is the earlier
-    # moment, while an hour that is skipped does not come back from UTC as it was.
+    # A day on which the clocks change, or an end of the calendar. fold=0 takes the offset before the change: for a repeated
+    # hour that is the earlier moment, while an hour that is skipped does not come back from UTC as it was.
     local = datetime.fromisoformat(raw).replace(tzinfo=zone)
     delta = local - _EPOCH
-    back = (_EPOCH + delta).astimezone(zone)
+    try:
+        back = (_EPOCH + delta).astimezone(zone)
+    except OverflowError:
+        return _wrong_type(name, DataType.DATETIME, raw)
     if back.replace(tzinfo=None, fold=0) != local.replace(tzinfo=None):
         return Problem(Kind.DATETIME_SKIPPED, name, {"value": raw, "zone": str(zone)})
     return (delta.days * 86400 + delta.seconds) * 1000
@@ -214,13 +217,16 @@ def _steady_midnight(day: str, zone: tzinfo) -> int | None:
     """Seconds from 1970 UTC to the first moment of a local day, or None if the zone's offset changes around that day.
 
     Raises:
-        ValueError, OverflowError: it is not `yyyy-MM-dd`, there is no such day, or it is at an end of the calendar.
+        ValueError: it is not `yyyy-MM-dd`, or there is no such day.
     """
     if not _DAY.fullmatch(day):
         raise ValueError(day)
     start = datetime.fromisoformat(day).replace(tzinfo=zone)
     # A day on either side: a change just before midnight can still make a moment of this day ambiguous.
-    before, after = start - timedelta(days=1), start + timedelta(days=2)
+    try:
+        before, after = start - timedelta(days=1), start + timedelta(days=2)
+    except OverflowError:
+        return None
     if not before.utcoffset() == start.utcoffset() == after.utcoffset():
         return None
     since = start - _EPOCH

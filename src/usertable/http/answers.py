@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from usertable.domain.errors import Kind, Overloaded, Problem, Unavailable, excerpt
+from usertable.service import RateLimit
 from usertable.wire.messages import Language, negotiate
 
 Scope = MutableMapping[str, Any]
@@ -45,6 +46,15 @@ async def answer(send: Send, status: int, body: bytes, headers: list[Header]) ->
     headers.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def rate_limit_headers(limit: RateLimit) -> tuple[Header, Header, Header]:
+    """The headers that tell a caller where it stands; the window is a second long."""
+    return (
+        (b"ratelimit-limit", b"%d" % limit.limit),
+        (b"ratelimit-remaining", b"%d" % limit.remaining),
+        (b"ratelimit-reset", b"1"),
+    )
 
 
 class Disconnected(Exception):

@@ -32,6 +32,7 @@ from usertable.http.answers import (
     Send,
     answer,
     language,
+    rate_limit_headers,
     read_json_body,
     request_id,
     unavailable,
@@ -170,11 +171,7 @@ class _Resource:
             raise refuse(Kind.CREDENTIALS)
         if limit := access.limit("native"):
             allowed = limit.take(time.monotonic())
-            exchange.headers += (
-                (b"ratelimit-limit", b"%d" % limit.limit),
-                (b"ratelimit-remaining", b"%d" % limit.remaining),
-                (b"ratelimit-reset", b"1"),
-            )
+            exchange.headers += rate_limit_headers(limit)
             if not allowed:
                 exchange.headers.append(RETRY_SOON)
                 raise refuse(Kind.RATE_LIMITED, limit=limit.limit)
@@ -217,6 +214,8 @@ class _Exchange:
         status = self.operation.problem_status(kind) if self.operation else native.STATUSES.get(kind, 400)
         if status == 413:
             self.headers.append(CLOSE)
+        if status == 401 and not any(name == b"www-authenticate" for name, _ in self.headers):
+            self.headers.append(_BEARER)
         spoken: Language = language(self.sent, "en")
         body = native.encode_problems(problems, status, spoken, self.id)
         await answer(self.send, status, body, [_PROBLEM, *self.headers])
@@ -248,6 +247,9 @@ def get_project(call: Call) -> Reply:
 
 def edit_project(call: Call) -> Reply:
     edit = native.changes(call.body)
+    if "qps" in edit and call.who != "admin":
+        # The limit protects the server from its projects.
+        raise refuse(Kind.ADMIN_ONLY, hint="the QPS limit is the operator's to set")
     if edit.get("qps") == "unlimited":
         del edit["qps"]
         edit["unlimited"] = True

@@ -23,6 +23,7 @@ from usertable.http.answers import (
     Send,
     answer,
     language,
+    rate_limit_headers,
     read_json_body,
     request_id,
     unavailable,
@@ -169,11 +170,7 @@ class _Request:
         if limit is None:
             return True
         allowed = limit.take(time.monotonic())
-        self.headers += (
-            (b"ratelimit-limit", b"%d" % limit.limit),
-            (b"ratelimit-remaining", b"%d" % limit.remaining),
-            (b"ratelimit-reset", b"1"),
-        )
+        self.headers += rate_limit_headers(limit)
         if not allowed:
             self.headers.append(RETRY_SOON)
             await self.refuse([Problem(Kind.RATE_LIMITED, None, {"limit": str(limit.limit)})])

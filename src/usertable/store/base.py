@@ -266,20 +266,18 @@ class Store(Protocol):
         """Keep a new project; its `number` is the store's to choose. Raises Refused if the id is taken."""
         ...
 
-    def edit_project(self, project_id: str, edit: Callable[[Project], Project], who: str, what: str, now: int) -> Project:
+    def edit_project(
+        self, project_id: str, edit: Callable[[Project], Project], who: str, what: str | Callable[[], str], now: int
+    ) -> Project:
         """Replace the project by `edit(project)` in one transaction, and record who changed what.
 
-        `edit` sees `reported` and the schema as stored. If it returns an equal project, nothing is recorded; if it raises,
-        nothing is changed. Raises Refused if there is no such project.
+        `edit` sees `reported`, `identifying` and the schema as stored; `what` may be made after it. If it returns an equal
+        project, nothing is recorded; if it raises, nothing is changed. Raises Refused if there is no such project.
         """
         ...
 
     def schema_changes(self, project: int, limit: int) -> list[SchemaChange]:
         """The newest `limit` changes of the project, newest first."""
-        ...
-
-    def identifier_in_use(self, project: int, identifier: str) -> bool:
-        """Whether any user has a value of that identifier."""
         ...
 
     def expire_receipts(self, before: int) -> int:
@@ -296,7 +294,7 @@ class Store(Protocol):
 
 
 def sqlite_place(url: str) -> tuple[str, int]:
-    """The file that a `sqlite:///…[?cache_mb=N]` URL names, and the most memory for its pages, in MiB per process."""
+    """The file that a `sqlite:///…[?cache_mb=N]` URL names, and the most memory for the writer's pages, in MiB."""
     path, _, query = url.removeprefix("sqlite:///").partition("?")
     name, _, text = query.partition("=")
     if not url.startswith("sqlite:///") or not path or "#" in path:

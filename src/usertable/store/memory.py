@@ -129,12 +129,12 @@ class MemoryStore:
 
     def projects(self) -> list[Project]:
         with self._lock:
-            return [table.project for table in self._tables.values()]
+            return [self._project(table) for table in self._tables.values()]
 
     def project(self, project_id: str) -> Project | None:
         with self._lock:
             table = self._table_of(project_id)
-            return table.project if table else None
+            return self._project(table) if table else None
 
     def add_project(self, project: Project, who: str) -> Project:
         with self._lock:
@@ -146,26 +146,25 @@ class MemoryStore:
             self._epoch += 1
             return project
 
-    def edit_project(self, project_id: str, edit: Callable[[Project], Project], who: str, what: str, now: int) -> Project:
+    def edit_project(
+        self, project_id: str, edit: Callable[[Project], Project], who: str, what: str | Callable[[], str], now: int
+    ) -> Project:
         with self._lock:
             table = self._table_of(project_id)
             if table is None:
                 raise refuse(Kind.PROJECT_UNKNOWN, id=project_id)
-            edited = edit(table.project)
-            if edited == table.project:
-                return table.project
+            project = self._project(table)
+            edited = edit(project)
+            if edited == project:
+                return project
             table.project = replace(edited, version=table.project.version + 1)
-            table.changes.append(SchemaChange(now, who, what))
+            table.changes.append(SchemaChange(now, who, what if isinstance(what, str) else what()))
             self._epoch += 1
             return table.project
 
     def schema_changes(self, project: int, limit: int) -> list[SchemaChange]:
         with self._lock:
             return self._tables[project].changes[::-1][:limit]
-
-    def identifier_in_use(self, project: int, identifier: str) -> bool:
-        with self._lock:
-            return any(name == identifier for name, _ in self._tables[project].values)
 
     def expire_receipts(self, before: int) -> int:
         with self._lock:
@@ -184,6 +183,9 @@ class MemoryStore:
 
     def _table_of(self, project_id: str) -> _Table | None:
         return next((t for t in self._tables.values() if t.project.id == project_id), None)
+
+    def _project(self, table: _Table) -> Project:
+        return replace(table.project, identifying=frozenset(name for name, _ in table.values))
 
     def _user(self, table: _Table, cuid: int) -> User:
         identifiers: dict[str, list[str]] = {}

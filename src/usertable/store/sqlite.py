@@ -70,7 +70,7 @@ class SQLiteStore:
     Args:
         path: the database file; it is created if it is missing, its folder is not.
         serving: hold the file's server lock.
-        cache_mb: the most memory for pages, in MiB, of each connection.
+        cache_mb: the most memory for the writer's pages, in MiB; other connections have 64 at most.
         writing: this is the server's writer, which takes checkpoints off the write path with a thread of its own.
 
     Raises:
@@ -79,7 +79,7 @@ class SQLiteStore:
 
     def __init__(self, path: str, *, serving: bool = False, writing: bool = False, cache_mb: int = CACHE_MB) -> None:
         self._path = path
-        self._cache_mb = cache_mb
+        self._cache_mb = cache_mb if writing else min(cache_mb, 64)
         self._lock = threading.Lock()
         self._readers: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
         self._reported: dict[int, set[str]] = {}
@@ -268,7 +268,9 @@ class SQLiteStore:
             _record(db, number, project.created_at, who, "create project")
             return replace(project, number=number)
 
-    def edit_project(self, project_id: str, edit: Callable[[Project], Project], who: str, what: str, now: int) -> Project:
+    def edit_project(
+        self, project_id: str, edit: Callable[[Project], Project], who: str, what: str | Callable[[], str], now: int
+    ) -> Project:
         with self._transaction() as db:
             project = _project_by_id(db, project_id)
             if project is None:
@@ -281,7 +283,7 @@ class SQLiteStore:
                 "UPDATE project SET version = ?, document = ? WHERE number = ?",
                 (edited.version, encode_project(edited), project.number),
             )
-            _record(db, project.number, now, who, what)
+            _record(db, project.number, now, who, what if isinstance(what, str) else what())
             return edited
 
     def schema_changes(self, project: int, limit: int) -> list[SchemaChange]:
@@ -290,13 +292,6 @@ class SQLiteStore:
                 "SELECT at, who, what FROM schema_change WHERE project = ? ORDER BY id DESC LIMIT ?", (project, limit)
             )
             return [SchemaChange(*row) for row in rows]
-
-    def identifier_in_use(self, project: int, identifier: str) -> bool:
-        with self._reader() as db:
-            found = db.execute(
-                "SELECT 1 FROM identifier_value WHERE project = ? AND identifier = ? LIMIT 1", (project, identifier)
-            )
-            return found.fetchone() is not None
 
     def expire_receipts(self, before: int) -> int:
         with self._transaction() as db:
@@ -442,10 +437,11 @@ def _migrate(db: sqlite3.Connection, path: str) -> None:
         key=lambda file: file.name,
     )
     _check_ours(db, path, len(scripts))
+    db.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+    # Every time: a copy made by VACUUM INTO has lost the mode. Nothing happens where it is set.
+    db.execute("PRAGMA journal_mode = WAL")
     if _pragma(db, "user_version") == len(scripts):
         return
-    db.execute(f"PRAGMA page_size = {PAGE_BYTES}")
-    db.execute("PRAGMA journal_mode = WAL")
     db.execute("BEGIN EXCLUSIVE")
     version = _pragma(db, "user_version")
     for number, script in enumerate(scripts[version:], start=version + 1):
@@ -532,8 +528,15 @@ def _select_projects(db: sqlite3.Connection, where: str, parameters: tuple[Any, 
     projects = []
     for number, project_id, version, document in rows:
         reported = db.execute("SELECT attribute FROM reported WHERE project = ?", (number,))
-        projects.append(decode_project(number, project_id, version, document, (name for (name,) in reported)))
+        project = decode_project(number, project_id, version, document, (name for (name,) in reported))
+        identifying = frozenset(i.name for i in project.schema.identifiers if _has_values(db, number, i.name))
+        projects.append(replace(project, identifying=identifying))
     return projects
+
+
+def _has_values(db: sqlite3.Connection, project: int, identifier: str) -> bool:
+    found = db.execute("SELECT 1 FROM identifier_value WHERE project = ? AND identifier = ? LIMIT 1", (project, identifier))
+    return found.fetchone() is not None
 
 
 def _project_by_id(db: sqlite3.Connection, project_id: str) -> Project | None:
