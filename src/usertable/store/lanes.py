@@ -94,7 +94,11 @@ class ProcessLane:
         answer: asyncio.Future[Sequence[Result]] = self._loop.create_future()
         self._answers.append(answer)
         try:
-            connection.send_bytes(message)
+            if self._ahead < AHEAD_BYTES:
+                connection.send_bytes(message)
+            else:
+                # It may have to wait for the writer to read; is_open() lets no other batch pass it meanwhile.
+                await self._loop.run_in_executor(None, connection.send_bytes, message)
         except OSError:
             self._lost()
         return await answer
