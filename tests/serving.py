@@ -69,11 +69,14 @@ class Server:
         """A client with the project's credentials."""
         return httpx.Client(base_url=self.url, auth=(PROJECT, SECRET), timeout=30)
 
+    def children(self) -> list[int]:
+        """The process ids of its children: its writer, or its workers."""
+        return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
+
     def writer_pid(self) -> int:
         """The process id of the writer."""
-        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-        assert len(children) == 1, children
-        return int(children[0])
+        (writer,) = self.children()
+        return writer
 
     def kill(self) -> None:
         """End it at once, as a power cut would."""

@@ -24,7 +24,7 @@ from usertable.domain.condition import parse_condition
 from usertable.domain.errors import Refused, StoreFault, Unavailable
 from usertable.domain.schema import Attribute, Identifier, Project, Rule, Step
 from usertable.domain.values import LIST_ELEMENT_BYTES, LIST_ELEMENTS, DataType, Limits
-from usertable.store.base import MAX_CUID, User
+from usertable.store.base import MAX_CUID, User, shown_url
 from usertable.wire import jiguang, native
 from usertable.wire.messages import text
 
@@ -298,6 +298,7 @@ def cli() -> None:
 @cli.command()
 @click.option("--host", metavar="ADDRESS", help="Address to listen on, default 127.0.0.1; 0.0.0.0 for every interface.")
 @click.option("--port", metavar="PORT", help="Port to listen on, default 8000; 0 for any free one.")
+@click.option("--workers", metavar="N", help="Server processes, default 1; more than one needs a postgresql store.")
 @click.option("--always-200", is_flag=True, default=None, help="Answer HTTP 200 to every business error.")
 @click.option("--body-limit", metavar="BYTES", help="Largest request body, default 1048576.")
 @click.option("--queue-capacity", metavar="N", help="Writes waiting at most, default 10000; one more gets 503.")
@@ -355,6 +356,8 @@ def show_config() -> None:
         value = getattr(loaded.config, setting.name)
         if setting.name == "admin_token" and value:
             value = MASK
+        elif setting.name == "store":
+            value = shown_url(value)
         settings[setting.name] = {
             "value": value,
             "source": loaded.sources[setting.name],
@@ -366,6 +369,116 @@ def show_config() -> None:
             ("setting", "value", "source", "help"),
             ((name, s["value"], s["source"], s["help"]) for name, s in settings.items()),
         ),
+    )
+
+
+@cli.command()
+@click.option("--check", is_flag=True, help="Change nothing; exit code 1 if there is something to do.")
+@click.option("--distribute", "distributed", is_flag=True, help="Distribute the tables over a Citus cluster.")
+@click.option("--shards", metavar="N", type=click.IntRange(1, 1024), default=32, help="With --distribute; default 32.")
+@_json
+def migrate(check: bool, distributed: bool, shards: int) -> None:
+    """Bring a store's tables to what this version needs.
+
+    Every command does so by itself; this is for those who run it apart, before new servers start. It goes forward only,
+    and may be run by several at once.
+
+    --distribute turns a PostgreSQL store, filled or empty, into the layout for Citus. Stop the servers for it, and have
+    a backup: it cannot be turned back.
+
+    \b
+    Examples:
+      usertable migrate --store postgresql://usertable@db/usertable --check
+      usertable migrate --store postgresql://usertable@coordinator/usertable --distribute --shards 64
+    """
+    if check and distributed:
+        raise click.UsageError("--check changes nothing, so it does not go with --distribute")
+    loaded = _loaded()
+    from usertable.store import distribute, open_store, stored_version
+
+    url = loaded.config.store
+    before, newest = stored_version(url)
+    if not check:
+        _make_default_folder(loaded)
+        open_store(url).close()
+    found = {
+        "store": shown_url(url),
+        "version": before if check else newest,
+        "newest": newest,
+        "migrated": not check and before < newest,
+    }
+    if distributed:
+        found["distributed"] = distribute(url, shards)
+
+    def show() -> None:
+        if check:
+            click.echo(f"{found['store']} is at version {before}, the newest is {newest}")
+        elif before < newest:
+            click.echo(f"{found['store']}: brought from version {before} to {newest}")
+        else:
+            click.echo(f"{found['store']} is at version {newest}, nothing to do")
+        if distributed:
+            done = f"distributed over {shards} shards" if found["distributed"] else "is distributed already"
+            click.echo(f"{found['store']}: {done}")
+
+    _answer(found, show)
+    if check and before < newest:
+        raise Failure("the store needs a migration: run usertable migrate")
+
+
+# store
+
+
+@cli.group()
+@_json
+def store() -> None:
+    """Whole stores."""
+
+
+@store.command("copy")
+@click.argument("source", metavar="FROM_URL")
+@click.argument("target", metavar="TO_URL")
+@_json
+def copy_stores(source: str, target: str) -> None:
+    """Copy everything from one store into another, empty one, and compare the two.
+
+    Projects, secrets, users, identifiers, answers kept for retries, the record of changes: all of it as it is. Stop the
+    servers of both. If it is interrupted, run it again: it goes on where it was, and a project appears in the target only
+    when it is whole. At the end both are read and compared by count and checksum.
+
+    \b
+    Example:
+      usertable store copy sqlite:///users.db postgresql://usertable@db/usertable
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from usertable.store import open_store
+    from usertable.store.copy import copy_store
+
+    if source == target:
+        raise click.UsageError("FROM_URL and TO_URL are the same store")
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("users"),
+        TimeRemainingColumn(),
+    )
+    with contextlib.ExitStack() as stores:
+        original, copy = (stores.enter_context(contextlib.closing(open_store(url, alone=True))) for url in (source, target))
+        with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
+            tasks = {what: bar.add_task(what) for what in ("copy", "verify")}
+            sums = copy_store(original, copy, lambda what, done, of: bar.update(tasks[what], completed=done, total=of))
+    rows = [
+        (project, table, found.rows, found.checksum) for project, parts in sums.items() for table, found in parts.items()
+    ]
+    _answer(
+        {
+            project: {table: {"rows": s.rows, "checksum": s.checksum} for table, s in parts.items()}
+            for project, parts in sums.items()
+        },
+        lambda: _table(("project", "table", "rows", "checksum"), [(*row[:3], row[3][:12]) for row in rows]),
     )
 
 

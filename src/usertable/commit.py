@@ -76,7 +76,7 @@ class GroupCommit:
         self._flush()
 
     async def _commit(self, batch: Sequence[_Waiting]) -> None:
-        results: Sequence[Result | Exception]
+        results: Sequence[Result]
         try:
             results = await self._lane.write([write for write, _ in batch])
         except Unavailable as failure:

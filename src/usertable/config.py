@@ -37,9 +37,10 @@ def _setting(default: Any, help_text: str, *, least: int = 0, most: int = 2**53)
 class Config:
     """Every setting of the server. Names are the keys of the file; in the environment, upper case after `USERTABLE_`."""
 
-    store: str = _setting(default_store, "URL of the store: sqlite:///file.db, or memory: (keeps nothing)")
+    store: str = _setting(default_store, "URL of the store: sqlite:///file.db, postgresql://…, or memory: (keeps nothing)")
     host: str = _setting("127.0.0.1", "address to listen on; 0.0.0.0 for every interface")
     port: int = _setting(8000, "port to listen on; 0 for any free one", most=65535)
+    workers: int = _setting(1, "server processes; more than one needs postgresql", least=1, most=256)
     admin_token: str = _setting("", "bearer token of the native API's admin, 16 characters or more; empty: no admin access")
     always_200: bool = _setting(False, "answer HTTP 200 to every business error of the platform's endpoints")
     body_limit: int = _setting(1_048_576, "largest request body, in bytes", least=1024, most=2**30)

@@ -32,6 +32,7 @@ from usertable.domain.schema import (
     Step,
     difference,
 )
+from usertable.limit import RateLimit, SharedCounts
 from usertable.store.base import (
     MAX_CUID,
     Receipt,
@@ -370,44 +371,29 @@ def _checked_secret(secret: str | None) -> str:
     return secret
 
 
-class RateLimit:
-    """At most `limit` requests in a window of one second, which begins with its first request."""
-
-    __slots__ = ("_ends", "limit", "remaining")
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.remaining = limit
-        self._ends = 0.0
-
-    def take(self, now: float) -> bool:
-        """Count one request at the moment `now` (seconds, monotonic); False if it is over the limit."""
-        if now >= self._ends:
-            self._ends = now + 1.0
-            self.remaining = self.limit
-        if not self.remaining:
-            return False
-        self.remaining -= 1
-        return True
-
-
 class Access:
-    """A project as the requests that proved to know its secret see it: its schema of now, and its rate limits."""
+    """A project as the requests that proved to know its secret see it: its schema of now, and its rate limits.
 
-    __slots__ = ("limits", "project", "zone")
+    Args:
+        limits: those of this project by API, shared by all who have access to it.
+    """
 
-    def __init__(self, project: Project, limits: dict[str, RateLimit]) -> None:
+    __slots__ = ("_counts", "_limits", "project", "zone")
+
+    def __init__(self, project: Project, limits: dict[str, RateLimit], counts: SharedCounts | None = None) -> None:
         self.project = project
         self.zone: ZoneInfo = project.zone
-        self.limits = limits
+        self._limits = limits
+        self._counts = counts
 
     def limit(self, api: str) -> RateLimit | None:
         """The rate limit of an API ("attribute", "register", …) for this project; None if there is none."""
         if self.project.qps is None:
             return None
-        limit = self.limits.get(api)
+        limit = self._limits.get(api)
         if limit is None or limit.limit != self.project.qps:
-            limit = self.limits[api] = RateLimit(self.project.qps)
+            count = self._counts.count(self.project.number, api) if self._counts else None
+            limit = self._limits[api] = RateLimit(self.project.qps, count)
         return limit
 
 
@@ -417,10 +403,14 @@ class Gate:
     Whoever passed is found in a dictionary by the header as sent. That tells nothing of a secret by its time: bytes are
     compared only when their hashes agree, and those are keyed by chance at every start. All is forgotten when any project
     changes, which is looked for every quarter of a second.
+
+    Args:
+        counts: where the workers of this server count requests together; None if this process is the server.
     """
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, counts: SharedCounts | None = None) -> None:
         self._service = service
+        self._counts = counts
         self._epoch = service.store.epoch()
         self._verified: dict[bytes, Access] = {}
         self._failed: OrderedDict[bytes, float] = OrderedDict()
@@ -456,7 +446,7 @@ class Gate:
             while len(self._failed) > _FAILED_REMEMBERED:
                 self._failed.popitem(last=False)
             return None
-        access = Access(project, self._limits.setdefault(project.number, {}))
+        access = Access(project, self._limits.setdefault(project.number, {}), self._counts)
         if epoch == self._epoch:
             if len(self._verified) >= _VERIFIED_REMEMBERED:
                 self._verified.clear()

@@ -1,18 +1,28 @@
-"""Random calls on SQLite, compared after every step with the memory store; the file is closed and opened on the way."""
+"""Random calls on every database, compared after every step with the memory store; it is closed and opened on the way."""
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
+from engines import ENGINES
 from house import House
 from usertable.domain.errors import Refused
 from usertable.domain.patch import Patch, validate
@@ -42,10 +52,13 @@ one_write = st.tuples(data, keys, st.sampled_from([b"a", b"b"]), st.booleans(), 
 class Stores(RuleBasedStateMachine):
     """Every call goes to both; answers and tables must agree."""
 
+    engine: ClassVar[str]
+
     def __init__(self) -> None:
         super().__init__()
-        self._folder = Path(tempfile.mkdtemp())
-        self._url = f"sqlite:///{self._folder / 'store.db'}"
+        self._places = ExitStack()
+        folder = self._places.enter_context(tempfile.TemporaryDirectory())
+        self._url = self._places.enter_context(ENGINES[self.engine](Path(folder)))
         self._houses = (House(open_store("memory:")), House(open_store(self._url)))
         self._extra = 0
 
@@ -127,8 +140,11 @@ class Stores(RuleBasedStateMachine):
     def teardown(self) -> None:
         for house in self._houses:
             house.store.close()
-        shutil.rmtree(self._folder)
+        self._places.close()
 
 
-TestStores = Stores.TestCase
-TestStores.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+@pytest.mark.parametrize("engine", [engine for engine in ENGINES if engine != "memory"])
+def test_every_store_does_as_memory_does(engine: str) -> None:
+    machine = type(engine, (Stores,), {"engine": engine})
+    examples = 60 if engine == "sqlite" else 20
+    run_state_machine_as_test(machine, settings=settings(max_examples=examples, stateful_step_count=25, deadline=None))

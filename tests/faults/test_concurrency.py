@@ -13,10 +13,9 @@ CLIENTS = 32
 EACH = 40
 
 
-def test_many_clients_on_few_users(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'store.db'}"
-    cuids = prepare(url, users=3)
-    server = Server(url, tmp_path)
+def test_many_clients_on_few_users(kept_url: str, tmp_path: Path) -> None:
+    cuids = prepare(kept_url, users=3)
+    server = Server(kept_url, tmp_path)
 
     async def client(http: httpx.AsyncClient, number: int) -> int:
         applied = 0
@@ -54,10 +53,9 @@ def exact_tenths(count: int) -> str:
     return f"{whole}.{rest}" if rest else str(whole)
 
 
-def test_callers_racing_with_one_value_get_one_cuid(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'store.db'}"
-    prepare(url)
-    server = Server(url, tmp_path)
+def test_callers_racing_with_one_value_get_one_cuid(kept_url: str, tmp_path: Path) -> None:
+    prepare(kept_url)
+    server = Server(kept_url, tmp_path)
 
     async def load() -> list[tuple[int, ...]]:
         async with httpx.AsyncClient(base_url=server.url, auth=(PROJECT, SECRET), timeout=60) as http:

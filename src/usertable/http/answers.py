@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from usertable.domain.errors import Kind, Overloaded, Problem, Unavailable, excerpt
-from usertable.service import RateLimit
+from usertable.limit import RateLimit
 from usertable.wire.messages import Language, negotiate
 
 Scope = MutableMapping[str, Any]

@@ -15,6 +15,7 @@ from usertable.http.answers import JSON, Receive, Scope, Send, answer
 from usertable.http.native import native_app
 from usertable.http.openapi import LIVE_PATH
 from usertable.http.platform import ATTRIBUTE_PATH, REGISTER_PATH, Platform
+from usertable.limit import SharedCounts
 from usertable.service import REFRESH_SECONDS, Gate, Intake, Service, now_ms
 from usertable.store import Store
 from usertable.store.lanes import open_lane
@@ -28,10 +29,14 @@ class App:
     """The ASGI application over an open store, which it does not close.
 
     Args:
+        counts: where the workers of a server count requests together.
         clock: milliseconds since 1970 UTC.
     """
 
-    def __init__(self, store: Store, config: Config, *, clock: Callable[[], int] = now_ms) -> None:
+    def __init__(
+        self, store: Store, config: Config, counts: SharedCounts | None = None, *, clock: Callable[[], int] = now_ms
+    ) -> None:
+        self._counts = counts
         self._config = config
         self._clock = clock
         self._service = Service(store, clock=clock, max_attributes=config.max_attributes)
@@ -62,7 +67,7 @@ class App:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """What must run while requests come; leaving it commits every write that was queued."""
-        gate = Gate(self._service)
+        gate = Gate(self._service, self._counts)
         lane = open_lane(self._config.store, self._service.store, decide)
         commit = GroupCommit(lane, capacity=self._config.queue_capacity, max_batch=self._config.max_batch)
         intake = Intake(self._service, gate, commit, clock=self._clock)

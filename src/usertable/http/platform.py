@@ -28,7 +28,8 @@ from usertable.http.answers import (
     request_id,
     unavailable,
 )
-from usertable.service import Access, Gate, Intake, RateLimit, Service
+from usertable.limit import RateLimit
+from usertable.service import Access, Gate, Intake, Service
 from usertable.store.base import KeyReused, Receipt, Refusal, Replayed, Written
 from usertable.wire import jiguang
 

@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http import HTTPStatus
 
 import uvicorn
@@ -19,7 +20,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from usertable.config import Config
 from usertable.domain.errors import Kind, Problem, StoreFault
 from usertable.http.app import App
-from usertable.store import open_store
+from usertable.http.workers import Supervisor, reserve
+from usertable.limit import SharedCounts
+from usertable.store import Store, is_shareable, open_store, shown_url
 from usertable.wire import jiguang
 
 log = logging.getLogger("usertable.server")
@@ -146,27 +149,52 @@ def serve(config: Config) -> None:
         StoreFault: the store cannot be used.
         OSError: the address cannot be listened on.
     """
-    logging.basicConfig(
-        level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
+    _log_to_stderr(config)
     # Bind first: a taken port must not touch the store.
     listener = _listen(config.host, config.port)
     try:
+        if config.workers > 1 and not is_shareable(config.store):
+            raise StoreFault(f"{shown_url(config.store)} can have one server process only; workers need a postgresql store")
         store = open_store(config.store, serving=True)
     except StoreFault:
         listener.close()
         raise
-    # Requests make no cycles; what lives long is not worth looking through again and again.
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
     host, port = listener.getsockname()[:2]
     where = f"[{host}]" if ":" in host else host
     reach = "this machine only" if config.host in ("127.0.0.1", "::1", "localhost") else "other machines too"
 
     def announce() -> None:
-        log.info("serving %s on http://%s:%d (reachable from %s)", config.store, where, port, reach)
+        log.info("serving %s on http://%s:%d (reachable from %s)", shown_url(config.store), where, port, reach)
         if not config.admin_token:
             log.info("no admin token is configured: the native API's admin routes are closed")
+
+    if config.workers == 1:
+        _run(config, store, listener, announce)
+    else:
+        # It was opened to migrate it, and to tell at once what is wrong with it.
+        store.close()
+        with reserve(listener):
+            Supervisor(replace(config, port=port), announce).run()
+    log.info("stopped; every write that was answered is in the store")
+
+
+def run_worker(config: Config, counts: SharedCounts, ready: Callable[[], None]) -> None:
+    """Serve as one of several processes, which the supervisor starts and stops."""
+    _log_to_stderr(config)
+    try:
+        store = open_store(config.store, serving=True)
+    except StoreFault as fault:
+        # The supervisor tries again; the database may be back by then.
+        raise SystemExit(f"usertable worker: {fault}") from fault
+    _run(config, store, _listen(config.host, config.port, shared=True), ready, counts)
+
+
+def _run(
+    config: Config, store: Store, listener: socket.socket, announce: Callable[[], None], counts: SharedCounts | None = None
+) -> None:
+    # Requests make no cycles; what lives long is not worth looking through again and again.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
     class Limited(Protocol):
         max_connections = config.max_connections
@@ -174,7 +202,7 @@ def serve(config: Config) -> None:
     _raise_file_limit()
     server = Server(
         uvicorn.Config(
-            App(store, config),
+            App(store, config, counts),
             http=Limited,
             ws="none",
             lifespan="on",
@@ -195,7 +223,12 @@ def serve(config: Config) -> None:
         server.run(sockets=[listener])
     finally:
         store.close()
-        log.info("stopped; every write that was answered is in the store")
+
+
+def _log_to_stderr(config: Config) -> None:
+    logging.basicConfig(
+        level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
 
 
 def _raise_file_limit() -> None:
@@ -206,10 +239,12 @@ def _raise_file_limit() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
     family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     listener = socket.socket(family, kind, proto)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         listener.bind(address)
     except OSError:

@@ -5,30 +5,83 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from usertable.domain.errors import StoreFault
-from usertable.store.base import Store, sqlite_place
-from usertable.store.memory import MemoryStore
-from usertable.store.sqlite import SQLiteStore
+from usertable.store.base import Store, migrations, shown_url, sqlite_place
 
-__all__ = ["Store", "open_store"]
+__all__ = ["Store", "distribute", "is_shareable", "open_store", "shown_url", "stored_version"]
 
 
-def open_store(url: str, *, serving: bool = False) -> Store:
+def is_shareable(url: str) -> bool:
+    """Whether several servers may have the store open at once."""
+    return urlsplit(url).scheme in ("postgresql", "postgres")
+
+
+def open_store(url: str, *, serving: bool = False, writing: bool = False, alone: bool = False) -> Store:
     """Open the store a URL names, and create or migrate it as needed.
 
     Args:
-        url: `memory:` or `sqlite:///path/file.db` (three slashes and a relative path, four and an absolute one), with
-            `?cache_mb=N` for the most memory that SQLite may keep pages in.
+        url: `memory:`; `sqlite:///path/file.db` (three slashes and a relative path, four and an absolute one), with
+            `?cache_mb=N` for the most memory that SQLite may keep pages in; `postgresql://user@host/database` with libpq's
+            parameters, and `pool_size=N`.
         serving: this process will be the store's server; engines that allow one only refuse a second.
+        alone: refuse if a server uses the store.
+        writing: this process is a server's writer; the server has opened the store before.
 
     Raises:
-        StoreFault: an unknown scheme, an unusable place, a file that is not ours, or a store that is too new.
+        StoreFault: an unknown scheme, an unusable place, a store that is not ours, or one that is too new.
     """
     scheme = urlsplit(url).scheme
+    # An engine's module is imported when it is asked for: drivers are slow to import.
     if scheme == "memory":
+        from usertable.store.memory import MemoryStore
+
         return MemoryStore()
     if scheme == "sqlite":
+        from usertable.store.sqlite import SQLiteStore
+
         path, cache_mb = sqlite_place(url)
-        return SQLiteStore(path, serving=serving, cache_mb=cache_mb)
-    raise StoreFault(
-        f"unknown store URL {url!r}: the scheme {scheme!r} is none of memory, sqlite. Example: sqlite:///usertable.db"
+        return SQLiteStore(path, serving=serving or alone, writing=writing, cache_mb=cache_mb)
+    if is_shareable(url):
+        from usertable.store.postgres import PostgresStore
+
+        return PostgresStore(url, writing=writing, alone=alone)
+    raise _unknown(url)
+
+
+def distribute(url: str, shards: int) -> bool:
+    """Turn a PostgreSQL store on Citus into the distributed layout; False if it has it already.
+
+    Raises:
+        StoreFault: another engine, no Citus, or a server that uses the store.
+    """
+    if not is_shareable(url):
+        raise StoreFault(f"only a PostgreSQL store with the Citus extension can be distributed, not {shown_url(url)}")
+    from usertable.store.postgres import distribute_store
+
+    return distribute_store(url, shards)
+
+
+def stored_version(url: str) -> tuple[int, int]:
+    """The number of a store's newest migration, 0 for none, and the number of ours. Changes nothing.
+
+    Raises:
+        StoreFault: the store cannot be used.
+    """
+    scheme = urlsplit(url).scheme
+    if scheme == "sqlite":
+        from usertable.store import sqlite
+
+        return sqlite.stored_version(sqlite_place(url)[0]), len(migrations("sqlite"))
+    if is_shareable(url):
+        from usertable.store import postgres
+
+        return postgres.stored_version(url), len(migrations("postgresql"))
+    if scheme == "memory":
+        return 0, 0
+    raise _unknown(url)
+
+
+def _unknown(url: str) -> StoreFault:
+    return StoreFault(
+        f"unknown store URL {shown_url(url)!r}: the scheme {urlsplit(url).scheme!r} is none of memory, sqlite, postgresql."
+        " Examples: sqlite:///usertable.db, postgresql://user@host/database"
     )

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from importlib import resources
+from typing import Any, Protocol
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from usertable.domain.errors import Problem, StoreFault
 from usertable.domain.patch import Patch
 from usertable.domain.profile import Decision, Outcome, Profile
-from usertable.domain.schema import Project
+from usertable.domain.schema import Attribute, Project
 from usertable.domain.values import Value
 
 FIRST_CUID = 10_000_001
@@ -93,7 +95,8 @@ class SchemaStale:
     """The project changed since the patch was validated; nothing was changed. Validate again and retry."""
 
 
-Result = Written | Refusal | Replayed | UserUnknown | KeyReused | SchemaStale
+Result = Written | Refusal | Replayed | UserUnknown | KeyReused | SchemaStale | Exception
+"""An exception stands for a write that failed by itself, in an engine that commits a batch in parts."""
 
 
 @dataclass(slots=True)
@@ -199,7 +202,57 @@ def resolve(
     return Resolution(results, changed, new_receipts, reported)
 
 
-class Store(Protocol):
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A kind of rows that a project has, for copying a store. The first `key` columns tell rows apart and order them."""
+
+    table: str
+    columns: tuple[str, ...]
+    key: int = 1
+
+
+USERS = Part("users", ("cuid", "version", "created_at", "updated_at", "attributes"))
+VALUES = Part("identifier_value", ("identifier", "value", "cuid"), key=2)
+ERASED = Part("erased", ("cuid",))
+RECEIPTS = Part("receipt", ("key", "cuid", "fingerprint", "written", "personal", "at"), key=2)
+CHANGES = Part("schema_change", ("number", "at", "who", "what"))
+REPORTED = Part("reported", ("attribute",))
+PARTS = (USERS, VALUES, ERASED, RECEIPTS, CHANGES, REPORTED)
+"""All that a project has beside itself."""
+
+Row = tuple[Any, ...]
+"""A row of a part, column by column. Attributes are a dictionary, `written` is a text; the others are plain values."""
+
+
+class Copyable(Protocol):
+    """What an engine does for those who copy a store as it is, from or into it. Nobody else may use the store meanwhile."""
+
+    def count(self, project: int, part: Part) -> int:
+        """How many rows the project has of that part."""
+        ...
+
+    def rows(self, project: int, part: Part, after: Row | None, limit: int) -> list[Row]:
+        """Up to `limit` rows in the order of their keys (texts by their UTF-8 bytes), after that key."""
+        ...
+
+    def last(self, project: int, part: Part) -> Row | None:
+        """The key of the last row; None if there is none."""
+        ...
+
+    def load(self, project: int, part: Part, rows: Sequence[Row]) -> None:
+        """Keep rows, all of them or none. The project need not be there yet."""
+        ...
+
+    def next_cuid(self, project: int) -> int:
+        """The next CUID that the project would give."""
+        ...
+
+    def adopt(self, project: Project, next_cuid: int) -> None:
+        """Keep the project itself, with the number that it has."""
+        ...
+
+
+class Store(Copyable, Protocol):
     """What every engine promises. All calls block; all but `close` may come from any thread.
 
     Any call may raise :class:`~usertable.domain.errors.StoreDown`: nothing was changed then, or, if the engine cannot
@@ -210,8 +263,8 @@ class Store(Protocol):
         """Decide the writes in order and make the changes durable before returning; one result per write, in order.
 
         Two writes to one user see each other in order. A decision without changes writes no row. A receipt is kept with
-        its write, also when the write changed nothing; a refused or dry write keeps none. Raises StoreDown: none of the
-        batch was kept.
+        its write, also when the write changed nothing; a refused or dry write keeps none. Whatever it raises: none of
+        the batch was kept.
         """
         ...
 
@@ -262,6 +315,10 @@ class Store(Protocol):
         """The project with that id as callers send it."""
         ...
 
+    def attributes(self, project: int) -> tuple[int, Mapping[str, Attribute]]:
+        """The version of the project with that number, and its attributes by name."""
+        ...
+
     def add_project(self, project: Project, who: str) -> Project:
         """Keep a new project; its `number` is the store's to choose. Raises Refused if the id is taken."""
         ...
@@ -291,6 +348,23 @@ class Store(Protocol):
     def close(self) -> None:
         """Release everything. No call may follow or be under way."""
         ...
+
+
+def migrations(engine: str) -> list[str]:
+    """The numbered scripts that make an engine's tables, in order; the first has number 1. They only ever grow in number."""
+    scripts = (f for f in resources.files(f"usertable.store.sql.{engine}").iterdir() if f.name.endswith(".sql"))
+    return [script.read_text() for script in sorted(scripts, key=lambda f: f.name)]
+
+
+def shown_url(url: str) -> str:
+    """The store's URL without its password, for messages and logs."""
+    parts = urlsplit(url)
+    if not parts.netloc:
+        return url
+    _, at, host = parts.netloc.rpartition("@")
+    user = parts.username or ""
+    query = urlencode([(k, "********" if k == "password" else v) for k, v in parse_qsl(parts.query)], safe="/*,")
+    return urlunsplit(parts._replace(netloc=f"{user}{':********' if parts.password else ''}{at}{host}", query=query))
 
 
 def sqlite_place(url: str) -> tuple[str, int]:

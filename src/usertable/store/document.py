@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 
-from usertable.domain.profile import Outcome
+from usertable.domain.profile import Outcome, Profile
 from usertable.domain.schema import Attribute, Identifier, Project, Rule, Schema
 from usertable.domain.values import LIST_ELEMENT_BYTES, LIST_ELEMENTS, DataType, Limits, Value
 from usertable.store.base import Written
@@ -25,6 +25,23 @@ def encode_attributes(attributes: dict[str, Value]) -> str:
 def decode_attributes(text: str | bytes) -> dict[str, Value]:
     """The inverse of :func:`encode_attributes`."""
     return _attributes_decoder.decode(text)
+
+
+_rows_decoder = msgspec.json.Decoder(list[tuple[int, int, int, int, int, dict[str, Any]]], float_hook=Decimal)
+
+
+def decode_profiles(rows: str | bytes) -> dict[tuple[int, int], Profile]:
+    """Profiles by (project, CUID), from a JSON array of `[project, cuid, version, created_at, updated_at, attributes]`."""
+    return {
+        (project, cuid): Profile(version, created_at, updated_at, attributes)
+        for project, cuid, version, created_at, updated_at, attributes in _rows_decoder.decode(rows)
+    }
+
+
+def encode_rows(profiles: Mapping[int, Profile]) -> str:
+    """Changed profiles by CUID, as a JSON array of `{"c": CUID, "v": version, "t": updated_at, "a": attributes}`."""
+    rows = [{"c": cuid, "v": p.version, "t": p.updated_at, "a": p.attributes} for cuid, p in profiles.items()]
+    return _encoder.encode(rows).decode()
 
 
 _written_decoder = msgspec.json.Decoder(tuple[int, dict[str, Outcome], dict[str, Any] | None], float_hook=Decimal)

@@ -1,7 +1,7 @@
 """How the server's event loop hands batches of writes to a store: in a thread, or to a process of the store's own.
 
-SQLite's work takes as much CPU as answering HTTP, and Python's interpreter lock would let them share but one core. So its
-writes go to a process of their own. Everything else goes to the store directly: SQLite keeps several processes apart.
+Writing takes as much CPU as answering HTTP, and Python's interpreter lock would let them share but one core. So writes go
+to a process of their own. Everything else goes to the store directly: databases keep several processes apart.
 """
 
 from __future__ import annotations
@@ -168,4 +168,4 @@ def _packed(write: Write) -> tuple[Any, ...]:
 
 def open_lane(url: str, store: Store, decide: Decide) -> Lane:
     """The lane for an open store, by its URL. Must be called in the event loop."""
-    return ProcessLane(url, decide) if url.startswith("sqlite:") else ThreadLane(store, decide)
+    return ThreadLane(store, decide) if url.startswith("memory:") else ProcessLane(url, decide)

@@ -8,19 +8,27 @@ from dataclasses import dataclass, field, replace
 
 from usertable.domain.errors import Kind, refuse
 from usertable.domain.profile import Profile
-from usertable.domain.schema import Project
+from usertable.domain.schema import Attribute, Project
 from usertable.store.base import (
+    CHANGES,
+    ERASED,
     FIRST_CUID,
     LARGEST_COUNTED_CUID,
+    RECEIPTS,
+    USERS,
+    VALUES,
     Decide,
     NewReceipt,
+    Part,
     Result,
+    Row,
     SchemaChange,
     StoredReceipt,
     User,
     Write,
     resolve,
 )
+from usertable.store.document import decode_written, encode_written
 
 
 @dataclass
@@ -36,12 +44,21 @@ class _Table:
     changes: list[SchemaChange] = field(default_factory=list)
 
 
+_NO_PROJECT = Project(0, "", "", b"", b"", "UTC", None, 0)
+
+
+def _order(key: Row) -> Row:
+    """What texts are compared by: their UTF-8 bytes."""
+    return tuple(value.encode() if isinstance(value, str) else value for value in key)
+
+
 class MemoryStore:
     """See :class:`usertable.store.base.Store`."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._tables: dict[int, _Table] = {}
+        self._loading: dict[int, _Table] = {}
         self._epoch = 0
 
     def write(self, writes: Sequence[Write], decide: Decide) -> list[Result]:
@@ -136,6 +153,11 @@ class MemoryStore:
             table = self._table_of(project_id)
             return self._project(table) if table else None
 
+    def attributes(self, project: int) -> tuple[int, Mapping[str, Attribute]]:
+        with self._lock:
+            stored = self._tables[project].project
+        return stored.version, stored.schema.attributes
+
     def add_project(self, project: Project, who: str) -> Project:
         with self._lock:
             if self._table_of(project.id):
@@ -174,6 +196,62 @@ class MemoryStore:
                 expired += len(table.receipts) - len(kept)
                 table.receipts = kept
             return expired
+
+    def count(self, project: int, part: Part) -> int:
+        return len(self._rows(project, part))
+
+    def rows(self, project: int, part: Part, after: Row | None, limit: int) -> list[Row]:
+        rows = sorted(self._rows(project, part), key=lambda row: _order(row[: part.key]))
+        return [row for row in rows if after is None or _order(row[: part.key]) > _order(after)][:limit]
+
+    def last(self, project: int, part: Part) -> Row | None:
+        return max((row[: part.key] for row in self._rows(project, part)), key=_order, default=None)
+
+    def load(self, project: int, part: Part, rows: Sequence[Row]) -> None:
+        with self._lock:
+            table = self._tables.get(project) or self._loading.setdefault(project, _Table(_NO_PROJECT))
+            for row in rows:
+                if part is USERS:
+                    table.profiles[row[0]] = Profile(*row[1:])
+                elif part is VALUES:
+                    table.values[row[0], row[1]] = row[2]
+                elif part is ERASED:
+                    table.erased.add(row[0])
+                elif part is RECEIPTS:
+                    key, cuid, fingerprint, written, _, at = row
+                    table.receipts[key] = NewReceipt(project, key, cuid, fingerprint, decode_written(written), at)
+                elif part is CHANGES:
+                    table.changes.append(SchemaChange(*row[1:]))
+                else:
+                    table.project = replace(table.project, reported=table.project.reported | {row[0]})
+
+    def next_cuid(self, project: int) -> int:
+        return self._tables[project].next_cuid
+
+    def adopt(self, project: Project, next_cuid: int) -> None:
+        with self._lock:
+            table = self._loading.pop(project.number, None) or _Table(project)
+            table.project = replace(project, reported=table.project.reported)
+            table.next_cuid = next_cuid
+            self._tables[project.number] = table
+            self._epoch += 1
+
+    def _rows(self, project: int, part: Part) -> list[Row]:
+        table = self._tables.get(project) or self._loading.get(project) or _Table(_NO_PROJECT)
+        if part is USERS:
+            return [(c, p.version, p.created_at, p.updated_at, p.attributes) for c, p in table.profiles.items()]
+        if part is VALUES:
+            return [(*place, cuid) for place, cuid in table.values.items()]
+        if part is ERASED:
+            return [(cuid,) for cuid in table.erased]
+        if part is RECEIPTS:
+            return [
+                (r.key, r.cuid, r.fingerprint, encode_written(r.written), r.written.attributes is not None, r.at)
+                for r in table.receipts.values()
+            ]
+        if part is CHANGES:
+            return [(number, c.at, c.who, c.what) for number, c in enumerate(table.changes, start=1)]
+        return [(name,) for name in table.project.reported]
 
     def ping(self) -> None:
         return

@@ -17,8 +17,6 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from decimal import Decimal
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -29,19 +27,26 @@ from usertable.domain.profile import Profile
 from usertable.domain.schema import Attribute, Project
 from usertable.store.base import (
     CACHE_MB,
+    CHANGES,
     FIRST_CUID,
     LARGEST_COUNTED_CUID,
+    RECEIPTS,
+    USERS,
     Decide,
     NewReceipt,
+    Part,
     Result,
+    Row,
     SchemaChange,
     StoredReceipt,
     User,
     Write,
+    migrations,
     resolve,
 )
 from usertable.store.document import (
     decode_attributes,
+    decode_profiles,
     decode_project,
     decode_written,
     encode_attributes,
@@ -60,8 +65,9 @@ CHECKPOINT_ROWS = 500
 CHECKPOINT_IDLE_SECONDS = 1.0
 CHECKPOINT_SECONDS = 0.02
 _ROWS_PER_STATEMENT = 256
-
-_rows_decoder = msgspec.json.Decoder(list[tuple[int, int, int, int, dict[str, Any]]], float_hook=Decimal)
+_USER_TABLE = """CREATE TABLE IF NOT EXISTS user_{} (
+  cuid INTEGER PRIMARY KEY, version INTEGER NOT NULL, created_at INTEGER NOT NULL,
+  updated_at INTEGER NOT NULL, attributes TEXT NOT NULL) STRICT"""
 
 
 class SQLiteStore:
@@ -145,15 +151,14 @@ class SQLiteStore:
         for project, cuids in wanted.items():
             version, rows = db.execute(
                 f"""SELECT (SELECT version FROM project WHERE number = ?),
-                  CAST('[' || group_concat('[' || cuid || ',' || version || ',' || created_at || ',' || updated_at
+                  CAST('[' || group_concat('[{project},' || cuid || ',' || version || ',' || created_at || ',' || updated_at
                                            || ',' || attributes || ']') || ']' AS BLOB)
                 FROM user_{project} WHERE cuid IN (SELECT value FROM json_each(?))""",
                 (project, f"[{','.join(map(str, cuids))}]"),
             ).fetchone()
             versions[project] = version
             if rows is not None:
-                for cuid, row_version, created_at, updated_at, attributes in _rows_decoder.decode(rows):
-                    profiles[project, cuid] = Profile(row_version, created_at, updated_at, attributes)
+                profiles |= decode_profiles(rows)
         return versions, profiles
 
     def _load_receipts(self, db: sqlite3.Connection, writes: Sequence[Write]) -> dict[tuple[int, str], StoredReceipt]:
@@ -245,11 +250,10 @@ class SQLiteStore:
         with self._reader() as db:
             return _project_by_id(db, project_id)
 
-    def attributes(self, number: int) -> tuple[int, dict[str, Attribute]]:
-        """The version of the project with that number, and its attributes by name."""
+    def attributes(self, project: int) -> tuple[int, Mapping[str, Attribute]]:
         with self._reader() as db:
-            project, _ = _project_by_number(db, number)
-        return project.version, dict(project.schema.attributes)
+            found, _ = _project_by_number(db, project)
+        return found.version, found.schema.attributes
 
     def add_project(self, project: Project, who: str) -> Project:
         with self._transaction() as db:
@@ -260,11 +264,7 @@ class SQLiteStore:
                 (project.id, project.version, FIRST_CUID, encode_project(project)),
             ).lastrowid
             assert number is not None
-            db.execute(
-                f"""CREATE TABLE user_{number} (
-                  cuid INTEGER PRIMARY KEY, version INTEGER NOT NULL, created_at INTEGER NOT NULL,
-                  updated_at INTEGER NOT NULL, attributes TEXT NOT NULL) STRICT"""
-            )
+            db.execute(_USER_TABLE.format(number))
             _record(db, number, project.created_at, who, "create project")
             return replace(project, number=number)
 
@@ -299,6 +299,64 @@ class SQLiteStore:
             expired = [(id_,) for id_, at in oldest if at < before]
             db.executemany("DELETE FROM receipt WHERE id = ?", expired)
             return len(expired)
+
+    def count(self, project: int, part: Part) -> int:
+        with self._reader() as db:
+            found: int = db.execute(f"SELECT count(*) FROM ({_part(db, project, part)})").fetchone()[0]
+            return found
+
+    def rows(self, project: int, part: Part, after: Row | None, limit: int) -> list[Row]:
+        key = ", ".join(part.columns[: part.key])
+        beyond = f"WHERE ({key}) > ({', '.join('?' * part.key)})" if after is not None else ""
+        with self._reader() as db:
+            rows = db.execute(
+                f"SELECT {', '.join(part.columns)} FROM ({_part(db, project, part)}) {beyond} ORDER BY {key} LIMIT ?",
+                (*(after or ()), limit),
+            ).fetchall()
+        if part is USERS:
+            return [(*row[:4], decode_attributes(row[4])) for row in rows]
+        if part is RECEIPTS:
+            return [(*row[:4], bool(row[4]), row[5]) for row in rows]
+        return rows
+
+    def last(self, project: int, part: Part) -> Row | None:
+        key = part.columns[: part.key]
+        with self._reader() as db:
+            found: Row | None = db.execute(
+                f"SELECT {', '.join(key)} FROM ({_part(db, project, part)})"
+                f" ORDER BY {', '.join(f'{column} DESC' for column in key)} LIMIT 1"
+            ).fetchone()
+        return found
+
+    def load(self, project: int, part: Part, rows: Sequence[Row]) -> None:
+        columns: Sequence[str] = ("project", *part.columns)
+        values: Sequence[Row] = [(project, *row) for row in rows]
+        table = part.table
+        if part is USERS:
+            table = f"user_{project}"
+            columns = part.columns
+            values = [(*row[:4], encode_attributes(row[4])) for row in rows]
+        elif part is CHANGES:
+            # Its own number is one for all projects.
+            columns = ("project", *part.columns[1:])
+            values = [(project, *row[1:]) for row in rows]
+        with self._transaction() as db:
+            if part is USERS:
+                db.execute(_USER_TABLE.format(project))
+            db.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})", values)
+
+    def next_cuid(self, project: int) -> int:
+        with self._reader() as db:
+            return _project_by_number(db, project)[1]
+
+    def adopt(self, project: Project, next_cuid: int) -> None:
+        with self._transaction() as db:
+            db.execute(_USER_TABLE.format(project.number))
+            db.execute(
+                "INSERT INTO project (number, id, version, next_cuid, document) VALUES (?, ?, ?, ?, ?)",
+                (project.number, project.id, project.version, next_cuid, encode_project(project)),
+            )
+            db.execute("UPDATE epoch SET value = value + 1")
 
     def ping(self) -> None:
         self.epoch()
@@ -432,10 +490,7 @@ def _take_server_lock(path: str) -> int:
 
 def _migrate(db: sqlite3.Connection, path: str) -> None:
     """Bring the file to the newest version; several processes may try at once."""
-    scripts = sorted(
-        (file for file in resources.files("usertable.store.sql.sqlite").iterdir() if file.name.endswith(".sql")),
-        key=lambda file: file.name,
-    )
+    scripts = migrations("sqlite")
     _check_ours(db, path, len(scripts))
     db.execute(f"PRAGMA page_size = {PAGE_BYTES}")
     # Every time: a copy made by VACUUM INTO has lost the mode. Nothing happens where it is set.
@@ -445,11 +500,23 @@ def _migrate(db: sqlite3.Connection, path: str) -> None:
     db.execute("BEGIN EXCLUSIVE")
     version = _pragma(db, "user_version")
     for number, script in enumerate(scripts[version:], start=version + 1):
-        for statement in _statements(script.read_text()):
+        for statement in _statements(script):
             db.execute(statement)
         db.execute(f"PRAGMA user_version = {number}")
     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     db.execute("COMMIT")
+
+
+def stored_version(path: str) -> int:
+    """The number of the last migration that was applied to a file; 0 for none, or no file."""
+    if not Path(path).exists():
+        return 0
+    try:
+        with contextlib.closing(sqlite3.connect(path)) as db:
+            _check_ours(db, path, len(migrations("sqlite")))
+            return _pragma(db, "user_version")
+    except sqlite3.Error as error:
+        raise StoreFault(f"{path} is not a store of usertable's: {error}") from error
 
 
 def _check_ours(db: sqlite3.Connection, path: str, newest: int) -> None:
@@ -499,6 +566,22 @@ def _insert_receipts(db: sqlite3.Connection, receipts: Sequence[NewReceipt]) -> 
         7,
         parameters,
     )
+
+
+def _part(db: sqlite3.Connection, project: int, part: Part) -> str:
+    """A query for the rows of a part, in its columns."""
+    if part is CHANGES:
+        return (
+            f"SELECT row_number() OVER (ORDER BY id) AS number, at, who, what FROM schema_change WHERE project = {project}"
+        )
+    if part is USERS:
+        there = db.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (f"user_{project}",)).fetchone()
+        return (
+            f"SELECT * FROM user_{project}"
+            if there
+            else "SELECT 0 cuid, 0 version, 0 created_at, 0 updated_at, '' attributes WHERE 0"
+        )
+    return f"SELECT {', '.join(part.columns)} FROM {part.table} WHERE project = {project}"
 
 
 def _select_users(db: sqlite3.Connection, project: int, where: str, parameters: tuple[Any, ...]) -> list[User]:

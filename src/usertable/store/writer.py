@@ -1,4 +1,4 @@
-"""The process that writes a SQLite store for a server; see :class:`usertable.store.lanes.ProcessLane`.
+"""The process that writes a store for a server; see :class:`usertable.store.lanes.ProcessLane`.
 
 It reads batches from a socket, writes them one after the other, and answers each. It ends when the server closes the
 socket or dies; a batch that it has begun is finished first.
@@ -11,22 +11,22 @@ import pickle
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
 from usertable.domain.errors import StoreDown, StoreFault
 from usertable.domain.patch import Patch
 from usertable.domain.schema import Attribute
-from usertable.store.base import Decide, Result, SchemaStale, Write, Written, sqlite_place
-from usertable.store.sqlite import SQLiteStore
+from usertable.store import Store, open_store
+from usertable.store.base import Decide, Result, SchemaStale, Write, Written
 
 
 class _Writer:
-    def __init__(self, store: SQLiteStore, decide: Decide) -> None:
+    def __init__(self, store: Store, decide: Decide) -> None:
         self._store = store
         self._decide = decide
-        self._schemas: dict[int, tuple[int, dict[str, Attribute]]] = {}
+        self._schemas: dict[int, tuple[int, Mapping[str, Attribute]]] = {}
 
     def write(self, packed: Sequence[tuple[Any, ...]]) -> list[Result | None]:
         writes = [self._unpacked(*fields) for fields in packed]
@@ -57,8 +57,7 @@ def main(descriptor: int) -> None:
     connection = Connection(descriptor)
     try:
         url, decide = pickle.loads(connection.recv_bytes())
-        path, cache_mb = sqlite_place(url)
-        store = SQLiteStore(path, writing=True, cache_mb=cache_mb)
+        store = open_store(url, writing=True)
     except StoreFault as fault:
         sys.exit(f"usertable writer: {fault}")
     writer = _Writer(store, decide)

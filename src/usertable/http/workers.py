@@ -1,0 +1,136 @@
+"""Several server processes on one port: a parent that starts workers, replaces those that die, and stops them together.
+
+Every worker listens on a socket of its own with SO_REUSEPORT, so that the system spreads connections over them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from types import FrameType
+from typing import IO
+
+from usertable.config import Config
+from usertable.limit import SharedCounts
+
+log = logging.getLogger("usertable.workers")
+
+RESTART_SECONDS = 1.0
+"""A worker that died is replaced at once, but one that hardly lived not sooner than so long after its start."""
+START_SECONDS = 30.0
+
+
+@dataclass
+class _Worker:
+    process: subprocess.Popen[bytes]
+    started: float
+
+
+class Supervisor:
+    """The parent process. It answers no requests and does not use the store.
+
+    Args:
+        config: `port` is the one to listen on; it is reserved.
+        announce: called once, when every worker serves.
+    """
+
+    def __init__(self, config: Config, announce: Callable[[], None]) -> None:
+        self._config = config
+        self._announce = announce
+        self._counts: IO[bytes] = SharedCounts.file()
+        self._stop = threading.Event()
+        self._workers: list[_Worker] = []
+
+    def run(self) -> None:
+        """Serve until SIGTERM or Ctrl-C; then every worker drains."""
+        before = {number: signal.signal(number, self._stopping) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            self._workers = [self._start() for _ in range(self._config.workers)]
+            if all(self._is_ready(worker) for worker in self._workers) and not self._stop.is_set():
+                self._announce()
+            while not self._stop.wait(0.2):
+                self._workers = [self._kept(worker) for worker in self._workers]
+        finally:
+            for worker in self._workers:
+                worker.process.send_signal(signal.SIGTERM)
+            for worker in self._workers:
+                worker.process.wait()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            self._counts.close()
+
+    def _stopping(self, number: int, frame: FrameType | None) -> None:
+        self._stop.set()
+
+    def _start(self) -> _Worker:
+        counts = self._counts.fileno()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "usertable.http.workers", str(counts)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=[counts],
+            # A session of its own: Ctrl-C is for the parent, which tells the workers.
+            start_new_session=True,
+        )
+        assert process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            # It stays open: its end tells the worker that the parent is gone.
+            process.stdin.write(pickle.dumps(replace(self._config, workers=1)))
+            process.stdin.flush()
+        return _Worker(process, time.monotonic())
+
+    def _is_ready(self, worker: _Worker) -> bool:
+        assert worker.process.stdout is not None
+        return worker.process.stdout.readline() == b"ready\n"
+
+    def _kept(self, worker: _Worker) -> _Worker:
+        code = worker.process.poll()
+        if code is None or time.monotonic() - worker.started < RESTART_SECONDS:
+            return worker
+        log.error("worker %d ended (%s); another takes its place", worker.process.pid, code)
+        return self._start()
+
+
+def main(counts: int) -> None:
+    """A worker, until its parent stops it or is gone."""
+    from usertable.http.server import run_worker
+
+    config = pickle.load(sys.stdin.buffer)
+    assert isinstance(config, Config)
+
+    def watch() -> None:
+        # Not through sys.stdin, whose lock must be free when the process ends.
+        if not os.read(0, 1):
+            signal.raise_signal(signal.SIGTERM)
+
+    def ready() -> None:
+        threading.Thread(target=watch, daemon=True).start()
+        with contextlib.suppress(BrokenPipeError):
+            print("ready", flush=True)
+
+    run_worker(config, SharedCounts(counts), ready)
+
+
+def reserve(listener: socket.socket) -> socket.socket:
+    """Hold the address of `listener` for workers that will listen on it, and give the listener up."""
+    family, kind, address = listener.family, listener.type, listener.getsockname()
+    listener.close()
+    holder = socket.socket(family, kind)
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    holder.bind(address)
+    return holder
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

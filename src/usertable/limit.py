@@ -1,0 +1,96 @@
+"""QPS limits: so many requests a second per project and API, counted by one process or by all workers of a server."""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import struct
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO
+
+APIS = ("attribute", "register", "native")
+_SLOTS = 65_536
+_SLOT = struct.Struct("<dQ")
+
+
+class RateLimit:
+    """At most `limit` requests in a window of one second, which begins with its first request.
+
+    Args:
+        count: where workers count together; None for one that counts alone.
+    """
+
+    __slots__ = ("_count", "ends", "limit", "remaining")
+
+    def __init__(self, limit: int, count: SharedCount | None = None) -> None:
+        self.limit = limit
+        self.remaining = limit
+        self.ends = 0.0
+        self._count = count
+
+    def take(self, now: float) -> bool:
+        """Count one request at the moment `now` (seconds, monotonic); False if it is over the limit."""
+        if self._count is None:
+            return self._take(now)
+        with self._count.loaded(self):
+            return self._take(now)
+
+    def _take(self, now: float) -> bool:
+        if now >= self.ends:
+            self.ends = now + 1.0
+            self.remaining = self.limit
+        if not self.remaining:
+            return False
+        self.remaining -= 1
+        return True
+
+
+class SharedCounts:
+    """What all workers of a server counted in the present second, in a file that each of them maps.
+
+    The moments in it are of the system's monotonic clock, which all processes of a machine share.
+
+    Args:
+        descriptor: an open file that :meth:`file` made.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._map = mmap.mmap(descriptor, _SLOTS * _SLOT.size)
+
+    @staticmethod
+    def file() -> IO[bytes]:
+        """A new file, which is gone when the last process has closed it."""
+        file = tempfile.TemporaryFile()  # noqa: SIM115
+        file.truncate(_SLOTS * _SLOT.size)
+        return file
+
+    def count(self, project: int, api: str) -> SharedCount:
+        """The count of a project (by its number) and an API. From some 20,000 projects on, two may share one."""
+        place = (project * len(APIS) + APIS.index(api)) % _SLOTS * _SLOT.size
+        return SharedCount(self._descriptor, self._map, place)
+
+
+class SharedCount:
+    """One count of :class:`SharedCounts`."""
+
+    __slots__ = ("_descriptor", "_map", "_place")
+
+    def __init__(self, descriptor: int, counts: mmap.mmap, place: int) -> None:
+        self._descriptor = descriptor
+        self._map = counts
+        self._place = place
+
+    @contextmanager
+    def loaded(self, limit: RateLimit) -> Iterator[None]:
+        """Bring `limit` to what all workers counted, and keep what becomes of it; no other worker counts meanwhile."""
+        fcntl.lockf(self._descriptor, fcntl.LOCK_EX, _SLOT.size, self._place)
+        try:
+            limit.ends, counted = _SLOT.unpack_from(self._map, self._place)
+            limit.remaining = max(0, limit.limit - counted)
+            yield
+            _SLOT.pack_into(self._map, self._place, limit.ends, limit.limit - limit.remaining)
+        finally:
+            fcntl.lockf(self._descriptor, fcntl.LOCK_UN, _SLOT.size, self._place)

@@ -1,0 +1,804 @@
+"""PostgreSQL 15 to 18: any number of server processes on any number of hosts over one database.
+
+All tables stand in the schema `usertable`. Everything runs under READ COMMITTED, where a statement sees what was committed
+before it began; what must not change under a transaction is locked first and read afterwards:
+
+- a project (its schema, its settings): an advisory lock, shared by those who use it, exclusive for an edit;
+- a user: its row, and several in the order of project and CUID, so that no two writers wait for each other;
+- the giving of CUIDs: the project's row in `cuid_counter`.
+
+A transaction that the database ended (deadlock, serialization), or whose connection broke before COMMIT was sent, has
+changed nothing and is begun again. A connection that breaks during COMMIT leaves open what came of it: StoreDown.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from enum import Enum
+from typing import Any, LiteralString, TypeVar
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import psycopg
+from psycopg import errors
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.sql import SQL, Identifier, Placeholder
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from usertable.domain.errors import Kind, StoreDown, StoreFault, refuse
+from usertable.domain.profile import Profile
+from usertable.domain.schema import Attribute, Project
+from usertable.store.base import (
+    FIRST_CUID,
+    LARGEST_COUNTED_CUID,
+    USERS,
+    VALUES,
+    Decide,
+    NewReceipt,
+    Part,
+    Resolution,
+    Result,
+    Row,
+    SchemaChange,
+    SchemaStale,
+    StoredReceipt,
+    User,
+    Write,
+    migrations,
+    resolve,
+    shown_url,
+)
+from usertable.store.citus import ShardMap, distribute, load_shards
+from usertable.store.document import (
+    decode_attributes,
+    decode_profiles,
+    decode_project,
+    decode_written,
+    encode_attributes,
+    encode_project,
+    encode_rows,
+    encode_written,
+)
+
+OLDEST_SERVER = 15
+POOL_SIZE = 8
+"""Connections of a process, unless the URL says `pool_size=N`."""
+ATTEMPTS = 5
+CONNECT_SECONDS = 5
+LOCK_CLASS = 0x75746231
+"""The first key of our advisory locks; the second is a project's number, or one of the next."""
+LOCK_PROJECTS = 0
+LOCK_MIGRATIONS = -1
+LOCK_EXPIRY = -2
+EXPIRY_WINDOW = 10_000
+"""Receipts of so many ms are removed in one transaction."""
+_CONNECTION_DEFAULTS = {
+    "application_name": "usertable",
+    "connect_timeout": str(CONNECT_SECONDS),
+    # A host that is gone is noticed in seconds, not in the kernel's quarter of an hour.
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "20000",
+}
+
+T = TypeVar("T")
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+
+class PostgresStore:
+    """See :class:`usertable.store.base.Store`.
+
+    Args:
+        url: `postgresql://user:password@host:port/database`, with libpq's parameters, and `pool_size=N`.
+        alone: refuse if a server uses the database.
+        writing: this is a server's writer, which the server has checked and migrated the store for. It need not be
+            reachable now.
+
+    Raises:
+        StoreFault: the database cannot be used: unreachable, too old, a standby, too new a store, or no right to migrate.
+    """
+
+    def __init__(self, url: str, *, writing: bool = False, alone: bool = False) -> None:
+        self._shown = shown_url(url)
+        self._reported: dict[int, set[str]] = {}
+        self._shards: ShardMap | _Unknown | None = _UNKNOWN
+        conninfo, size = _place(url)
+        if not writing:
+            with _opened(conninfo, self._shown) as db:
+                if alone:
+                    _check_alone(db, self._shown)
+                _migrate(db, self._shown)
+        self._pool = ConnectionPool(
+            conninfo,
+            min_size=0,
+            max_size=size,
+            kwargs={"autocommit": True},
+            timeout=CONNECT_SECONDS,
+            # After so long without success a waiting caller gets an error, and the next one starts new attempts.
+            reconnect_timeout=CONNECT_SECONDS,
+            max_idle=300,
+            name="usertable",
+            open=True,
+        )
+        self._threads = ThreadPoolExecutor(size, thread_name_prefix="shard")
+
+    def write(self, writes: Sequence[Write], decide: Decide) -> list[Result]:
+        shards = self._load_shards()
+        if shards is None:
+            return self._run(lambda transaction: self._write(transaction, writes, decide, {}))
+        return self._write_by_shard(shards, writes, decide)
+
+    def _write(
+        self,
+        transaction: _Transaction,
+        writes: Sequence[Write],
+        decide: Decide,
+        elsewhere: Mapping[tuple[int, str], StoredReceipt],
+    ) -> list[Result]:
+        """Write a batch in one transaction. `elsewhere`: receipts of its keys that this transaction would not see."""
+        db = transaction.db
+        wanted: dict[int, set[int]] = {}
+        keys: dict[int, list[str]] = {}
+        for write in writes:
+            wanted.setdefault(write.project, set()).add(write.cuid)
+            if write.receipt is not None:
+                keys.setdefault(write.project, []).append(write.receipt.key)
+        numbers = sorted(wanted)
+        cuids = {number: sorted(wanted[number]) for number in numbers}
+        with db.pipeline():
+            transaction.begin()
+            _share(db, numbers)
+            versions = db.execute(
+                "SELECT number, version FROM usertable.project WHERE number = ANY(%s::bigint[])", (numbers,)
+            )
+            rows = [db.execute(_LOCKED_USERS, (number, cuids[number])) for number in numbers]
+            # After the users' locks: a receipt that another writer kept with one of these users is seen.
+            receipts = _execute_receipts(db, keys, cuids if self._shards else None)
+        resolution = resolve(
+            writes,
+            decide,
+            dict(versions.fetchall()),
+            decode_profiles("[" + ",".join(row for cursor in rows for (row,) in cursor) + "]"),
+            {**elsewhere, **_stored_receipts(receipts)},
+        )
+        news = [
+            (project, name)
+            for project, names in resolution.reported.items()
+            for name in sorted(names - self._reported.get(project, set()))
+        ]
+        with db.pipeline():
+            _store(db, resolution)
+            if news:
+                projects, names = zip(*news, strict=True)
+                db.execute(_REPORT, (list(projects), list(names)))
+            transaction.commit()
+        for project, name in news:
+            self._reported.setdefault(project, set()).add(name)
+        return resolution.results
+
+    def _elsewhere(self, keys: Mapping[int, Sequence[str]]) -> dict[tuple[int, str], StoredReceipt]:
+        """The receipts of these keys in all shards."""
+        return _stored_receipts(self._read(lambda db: _execute_receipts(db, keys, None))) if keys else {}
+
+    def _load_shards(self) -> ShardMap | None:
+        if self._shards is _UNKNOWN:
+            self._shards = self._read(load_shards)
+        return self._shards
+
+    def _write_by_shard(self, shards: ShardMap, writes: Sequence[Write], decide: Decide) -> list[Result]:
+        """Write the users of each shard in a transaction of their own, side by side."""
+        groups: dict[int, list[int]] = {}
+        users: dict[tuple[int, str], set[int]] = {}
+        keys: dict[int, list[str]] = {}
+        for place, write in enumerate(writes):
+            groups.setdefault(shards.shard(write.cuid), []).append(place)
+            if write.receipt is not None:
+                users.setdefault((write.project, write.receipt.key), set()).add(write.cuid)
+                keys.setdefault(write.project, []).append(write.receipt.key)
+        if len(groups) == 1:
+            receipts = self._elsewhere(keys)
+            return self._run(lambda transaction: self._write(transaction, writes, decide, receipts))
+        results: list[Result] = [SchemaStale()] * len(writes)
+
+        def write_group(places: Sequence[int], receipts: Mapping[tuple[int, str], StoredReceipt]) -> None:
+            group = [writes[place] for place in places]
+            try:
+                found = self._run(lambda transaction: self._write(transaction, group, decide, receipts))
+            except StoreDown as failure:
+                found = [failure] * len(places)
+            except Exception as failure:
+                if isinstance(failure, errors.FeatureNotSupported):
+                    # The shards were split since: load them anew for the next batch.
+                    self._shards = _UNKNOWN
+                if len(places) > 1:
+                    # One write must not take its neighbours down with it: try each alone.
+                    for place in places:
+                        write_group([place], receipts)
+                    return
+                found = [failure]
+            for place, result in zip(places, found, strict=True):
+                results[place] = result
+
+        if any(len(cuids) > 1 for cuids in users.values()):
+            # A key that comes with two users, so with two shards perhaps: the second must see the first one's receipt.
+            for place in range(len(writes)):
+                write_group([place], self._elsewhere(keys))
+        else:
+            receipts = self._elsewhere(keys)
+            list(self._threads.map(lambda places: write_group(places, receipts), groups.values()))
+        return results
+
+    def read(self, project: int, cuid: int) -> User | None:
+        users = self._read(lambda db: _select_users(db, project, "cuid = %s", (cuid,)))
+        return users[0] if users else None
+
+    def scan(self, project: int, after: int, limit: int) -> list[User]:
+        return self._read(lambda db: _select_users(db, project, "cuid > %s ORDER BY cuid LIMIT %s", (after, limit)))
+
+    def register(self, project: int, identifier: str, values: Sequence[str], now: int) -> list[int]:
+        def known(db: Connection) -> dict[str, int]:
+            return _known_values(db, project, identifier, values)
+
+        def work(db: Connection) -> list[int]:
+            _share(db, [project])
+            _project_by_number(db, project).schema.registration_identifier(identifier)
+            cuids = known(db)
+            if any(value not in cuids for value in values):
+                next_cuid = _lock_counter(db, project)
+                # Someone may have registered them while we waited for the lock.
+                cuids = known(db)
+                missing = [value for value in dict.fromkeys(values) if value not in cuids]
+                fresh = _unused(db, project, next_cuid, len(missing))
+                _insert_users(db, project, [(c, {identifier: v}) for c, v in zip(fresh, missing, strict=True)], now)
+                if fresh:
+                    _move_counter(db, project, fresh[-1] + 1)
+                cuids |= dict(zip(missing, fresh, strict=True))
+            return [cuids[value] for value in values]
+
+        return self._change(work)
+
+    def add_user(self, project: int, cuid: int, identifiers: Mapping[str, str], now: int) -> None:
+        def work(db: Connection) -> None:
+            _share(db, [project])
+            schema = _project_by_number(db, project).schema
+            next_cuid = _lock_counter(db, project)
+            if db.execute("SELECT 1 FROM usertable.erased WHERE project = %s AND cuid = %s", (project, cuid)).fetchone():
+                raise refuse(Kind.CUID_ERASED, cuid=cuid)
+            if db.execute("SELECT 1 FROM usertable.users WHERE project = %s AND cuid = %s", (project, cuid)).fetchone():
+                raise refuse(Kind.CUID_EXISTS, cuid=cuid)
+            for name, value in identifiers.items():
+                schema.identifier(name)
+                if _known_values(db, project, name, [value]):
+                    raise refuse(Kind.IDENTIFIER_TAKEN, name, value=value)
+            _insert_users(db, project, [(cuid, identifiers)], now)
+            if next_cuid <= cuid <= LARGEST_COUNTED_CUID:
+                _move_counter(db, project, cuid + 1)
+
+        self._change(work)
+
+    def resolve_identifier(self, project: int, identifier: str, value: str) -> int | None:
+        return self._read(lambda db: _known_values(db, project, identifier, [value])).get(value)
+
+    def erase(self, project: int, cuid: int) -> bool:
+        user = (project, cuid)
+
+        def work(db: Connection) -> bool:
+            # Whoever makes users looks for a CUID among the users and the erased, and must not miss it in between.
+            _lock_counter(db, project)
+            if not db.execute("DELETE FROM usertable.users WHERE project = %s AND cuid = %s", user).rowcount:
+                return False
+            db.execute("INSERT INTO usertable.erased VALUES (%s, %s)", user)
+            values = db.execute(
+                "DELETE FROM usertable.user_identifier WHERE project = %s AND cuid = %s RETURNING identifier, value", user
+            ).fetchall()
+            for identifier, value in values:
+                db.execute(
+                    "DELETE FROM usertable.identifier_value WHERE project = %s AND identifier = %s AND value = %s",
+                    (project, identifier, value),
+                )
+            db.execute("DELETE FROM usertable.receipt WHERE project = %s AND cuid = %s AND personal", user)
+            return True
+
+        return self._change(work)
+
+    def epoch(self) -> int:
+        value: int = self._read(lambda db: db.execute("SELECT value FROM usertable.epoch").fetchall())[0][0]
+        return value
+
+    def projects(self) -> list[Project]:
+        return self._read(lambda db: _select_projects(db, "true ORDER BY number", ()))
+
+    def project(self, project_id: str) -> Project | None:
+        return self._read(lambda db: _project_by_id(db, project_id))
+
+    def attributes(self, project: int) -> tuple[int, Mapping[str, Attribute]]:
+        found = self._read(lambda db: _project_by_number(db, project))
+        return found.version, found.schema.attributes
+
+    def add_project(self, project: Project, who: str) -> Project:
+        def work(db: Connection) -> Project:
+            _lock(db, LOCK_PROJECTS)
+            if _project_by_id(db, project.id):
+                raise refuse(Kind.PROJECT_EXISTS, id=project.id)
+            number: int = db.execute("SELECT coalesce(max(number), 0) + 1 FROM usertable.project").fetchall()[0][0]
+            db.execute(
+                "INSERT INTO usertable.project (number, id, version, document) VALUES (%s, %s, %s, %s)",
+                (number, project.id, project.version, encode_project(project)),
+            )
+            db.execute("INSERT INTO usertable.cuid_counter VALUES (%s, %s)", (number, FIRST_CUID))
+            _record(db, number, project.created_at, who, "create project")
+            return replace(project, number=number)
+
+        return self._change(work)
+
+    def edit_project(
+        self, project_id: str, edit: Callable[[Project], Project], who: str, what: str | Callable[[], str], now: int
+    ) -> Project:
+        def work(db: Connection) -> Project:
+            project = _project_by_id(db, project_id)
+            if project is None:
+                raise refuse(Kind.PROJECT_UNKNOWN, id=project_id)
+            _lock(db, project.number)
+            project = _project_by_number(db, project.number)
+            edited = edit(project)
+            if edited == project:
+                return project
+            edited = replace(edited, version=project.version + 1)
+            db.execute(
+                "UPDATE usertable.project SET version = %s, document = %s WHERE number = %s",
+                (edited.version, encode_project(edited), project.number),
+            )
+            _record(db, project.number, now, who, what if isinstance(what, str) else what())
+            return edited
+
+        return self._change(work)
+
+    def schema_changes(self, project: int, limit: int) -> list[SchemaChange]:
+        rows = self._read(
+            lambda db: db.execute(
+                "SELECT at, who, what FROM usertable.schema_change WHERE project = %s ORDER BY number DESC LIMIT %s",
+                (project, limit),
+            ).fetchall()
+        )
+        return [SchemaChange(*row) for row in rows]
+
+    def expire_receipts(self, before: int) -> int:
+        def work(db: Connection) -> int:
+            # Every server tries; one at a time is enough.
+            if not db.execute("SELECT pg_try_advisory_xact_lock(%s, %s)", (LOCK_CLASS, LOCK_EXPIRY)).fetchall()[0][0]:
+                return 0
+            oldest = db.execute("SELECT min(at) FROM usertable.receipt WHERE at < %s", (before,)).fetchall()[0][0]
+            if oldest is None:
+                return 0
+            return db.execute("DELETE FROM usertable.receipt WHERE at < %s", (min(before, oldest + EXPIRY_WINDOW),)).rowcount
+
+        return self._change(work)
+
+    def count(self, project: int, part: Part) -> int:
+        found: int = self._read(
+            lambda db: db.execute(
+                SQL("SELECT count(*) FROM usertable.{} WHERE project = %s").format(Identifier(part.table)), (project,)
+            ).fetchall()
+        )[0][0]
+        return found
+
+    def rows(self, project: int, part: Part, after: Row | None, limit: int) -> list[Row]:
+        names = SQL(", ").join(Identifier(c) + SQL("::text" if c == "attributes" else "") for c in part.columns)
+        key = SQL(", ").join(map(Identifier, part.columns[: part.key]))
+        query = SQL("SELECT {} FROM usertable.{} WHERE project = %s").format(names, Identifier(part.table))
+        if after is not None:
+            query += SQL(" AND ({}) > ({})").format(key, SQL(", ").join(Placeholder() * part.key))
+        query += SQL(" ORDER BY {} LIMIT %s").format(key)
+        rows = self._read(lambda db: db.execute(query, (project, *(after or ()), limit)).fetchall())
+        return [(*row[:4], decode_attributes(row[4])) for row in rows] if part is USERS else rows
+
+    def last(self, project: int, part: Part) -> Row | None:
+        key = part.columns[: part.key]
+        query = SQL("SELECT {} FROM usertable.{} WHERE project = %s ORDER BY {} LIMIT 1").format(
+            SQL(", ").join(map(Identifier, key)),
+            Identifier(part.table),
+            SQL(", ").join(Identifier(column) + SQL(" DESC") for column in key),
+        )
+        return self._read(lambda db: db.execute(query, (project,)).fetchone())
+
+    def load(self, project: int, part: Part, rows: Sequence[Row]) -> None:
+        tables = [(part, [(*row[:4], encode_attributes(row[4])) for row in rows] if part is USERS else rows)]
+        if part is VALUES:
+            by_user = Part("user_identifier", part.columns)
+            tables.append((by_user, rows))
+
+        def work(db: Connection) -> None:
+            for table, values in tables:
+                copy = SQL("COPY usertable.{} (project, {}) FROM STDIN").format(
+                    Identifier(table.table), SQL(", ").join(map(Identifier, table.columns))
+                )
+                with db.cursor() as cursor, cursor.copy(copy) as target:
+                    for row in values:
+                        target.write_row((project, *row))
+
+        self._change(work)
+
+    def next_cuid(self, project: int) -> int:
+        found: int = self._read(
+            lambda db: db.execute("SELECT next_cuid FROM usertable.cuid_counter WHERE project = %s", (project,)).fetchall()
+        )[0][0]
+        return found
+
+    def adopt(self, project: Project, next_cuid: int) -> None:
+        def work(db: Connection) -> None:
+            db.execute(
+                "INSERT INTO usertable.project (number, id, version, document) VALUES (%s, %s, %s, %s)",
+                (project.number, project.id, project.version, encode_project(project)),
+            )
+            db.execute("INSERT INTO usertable.cuid_counter VALUES (%s, %s)", (project.number, next_cuid))
+            db.execute("UPDATE usertable.epoch SET value = value + 1")
+
+        self._change(work)
+
+    def ping(self) -> None:
+        self.epoch()
+
+    def close(self) -> None:
+        self._threads.shutdown()
+        self._pool.close()
+
+    def _read(self, work: Callable[[Connection], T]) -> T:
+        """`work` in a transaction that sees one moment throughout."""
+        return self._change(work, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+
+    def _change(self, work: Callable[[Connection], T], begin: LiteralString = "BEGIN") -> T:
+        """`work` in a transaction, which is committed when it returns, and undone if it raises."""
+
+        def whole(transaction: _Transaction) -> T:
+            transaction.begin(begin)
+            result = work(transaction.db)
+            transaction.commit()
+            return result
+
+        return self._run(whole)
+
+    def _run(self, work: Callable[[_Transaction], T]) -> T:
+        """`work`, which begins and commits; again and again if its transaction was lost and can have changed nothing."""
+        for attempt in range(1, ATTEMPTS + 1):
+            transaction: _Transaction | None = None
+            try:
+                with self._pool.connection() as db:
+                    transaction = _Transaction(db)
+                    return work(transaction)
+            except (errors.SerializationFailure, errors.DeadlockDetected, errors.UniqueViolation) as failure:
+                # The database undid it. What was taken in the meantime is seen by the next attempt.
+                if attempt == ATTEMPTS:
+                    raise StoreDown(f"{self._shown}: {_words(failure)}") from failure
+            except PoolTimeout as failure:
+                raise StoreDown(f"{self._shown}: no connection within {CONNECT_SECONDS} s") from failure
+            except _DOWN as failure:
+                broken = transaction is not None and transaction.db.closed
+                if broken and transaction.committing:  # type: ignore[union-attr]
+                    raise StoreDown(
+                        f"{self._shown}: the connection broke during COMMIT, so it is not known whether it was done"
+                    ) from failure
+                if not broken or attempt == ATTEMPTS:
+                    raise StoreDown(f"{self._shown}: {_words(failure)}") from failure
+                # Its neighbours in the pool are likely to have broken with it.
+                self._pool.check()
+        raise AssertionError("the last attempt returns or raises")
+
+
+class _Transaction:
+    """A connection, and whether COMMIT was sent."""
+
+    __slots__ = ("committing", "db")
+
+    def __init__(self, db: Connection) -> None:
+        self.db = db
+        self.committing = False
+
+    def begin(self, begin: LiteralString = "BEGIN") -> None:
+        self.db.execute(begin)
+
+    def commit(self) -> None:
+        self.committing = True
+        self.db.execute("COMMIT")
+
+
+class _Unknown(Enum):
+    UNKNOWN = 0
+
+
+_UNKNOWN = _Unknown.UNKNOWN
+_DOWN = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    errors.ReadOnlySqlTransaction,
+    errors.InsufficientPrivilege,
+    errors.UndefinedTable,
+)
+"""What the operator can mend; anything else is a defect of ours."""
+
+_LOCKED_USERS: LiteralString = """
+    SELECT '[' || project || ',' || cuid || ',' || version || ',' || created_at || ',' || updated_at || ','
+      || attributes::text || ']'
+    FROM usertable.users WHERE project = %s AND cuid = ANY(%s::bigint[]) ORDER BY cuid FOR NO KEY UPDATE"""
+_RECEIPTS: LiteralString = (
+    "SELECT key, fingerprint, written FROM usertable.receipt WHERE project = %s AND key = ANY(%s::text[])"
+)
+_UPDATE_USERS: LiteralString = """
+    UPDATE usertable.users u SET version = p.v, updated_at = p.t, attributes = p.a
+    FROM jsonb_to_recordset(%s::jsonb) AS p (c bigint, v bigint, t bigint, a jsonb)
+    WHERE u.project = %s AND u.cuid = p.c AND u.cuid = ANY(%s::bigint[])"""
+_KEEP_RECEIPT: LiteralString = """
+    INSERT INTO usertable.receipt (project, key, cuid, fingerprint, written, personal, at)
+    VALUES (%s, %s, %s, %s, %s, %s, %s)"""
+_REPORT: LiteralString = (
+    "INSERT INTO usertable.reported SELECT * FROM unnest(%s::bigint[], %s::text[]) ON CONFLICT DO NOTHING"
+)
+
+
+_Receipts = Sequence[tuple[int, psycopg.Cursor[tuple[Any, ...]]]]
+
+
+def _execute_receipts(db: Connection, keys: Mapping[int, Sequence[str]], cuids: Mapping[int, list[int]] | None) -> _Receipts:
+    """Ask for the receipts of these keys by project: of all users, or of some only, which keeps it in their shard."""
+    if cuids is None:
+        return [(number, db.execute(_RECEIPTS, (number, names))) for number, names in keys.items()]
+    of_users = _RECEIPTS + " AND cuid = ANY(%s::bigint[])"
+    return [(number, db.execute(of_users, (number, names, cuids[number]))) for number, names in keys.items()]
+
+
+def _stored_receipts(receipts: _Receipts) -> dict[tuple[int, str], StoredReceipt]:
+    return {
+        (number, key): StoredReceipt(fingerprint, decode_written(written))
+        for number, cursor in receipts
+        for key, fingerprint, written in cursor
+    }
+
+
+def _store(db: Connection, resolution: Resolution) -> None:
+    changed: dict[int, dict[int, Profile]] = {}
+    for (project, cuid), profile in resolution.profiles.items():
+        changed.setdefault(project, {})[cuid] = profile
+    for project, profiles in changed.items():
+        db.execute(_UPDATE_USERS, (encode_rows(profiles), project, list(profiles)))
+    if resolution.receipts:
+        with db.cursor() as cursor:
+            cursor.executemany(_KEEP_RECEIPT, [_receipt_row(receipt) for receipt in resolution.receipts])
+
+
+def _receipt_row(r: NewReceipt) -> tuple[Any, ...]:
+    return (r.project, r.key, r.cuid, r.fingerprint, encode_written(r.written), r.written.attributes is not None, r.at)
+
+
+def _share(db: Connection, projects: Sequence[int]) -> None:
+    """Keep these projects as they are until the transaction ends."""
+    db.execute("SELECT pg_advisory_xact_lock_shared(%s, n) FROM unnest(%s::int[]) n", (LOCK_CLASS, list(projects)))
+
+
+def _lock(db: Connection, number: int) -> None:
+    db.execute("SELECT pg_advisory_xact_lock(%s, %s)", (LOCK_CLASS, number))
+
+
+def _lock_counter(db: Connection, project: int) -> int:
+    """The project's next CUID; nobody else makes or erases users of it until the transaction ends."""
+    found = db.execute("SELECT next_cuid FROM usertable.cuid_counter WHERE project = %s FOR UPDATE", (project,)).fetchall()
+    next_cuid: int = found[0][0]
+    return next_cuid
+
+
+def _move_counter(db: Connection, project: int, next_cuid: int) -> None:
+    db.execute("UPDATE usertable.cuid_counter SET next_cuid = %s WHERE project = %s", (next_cuid, project))
+
+
+def _unused(db: Connection, project: int, start: int, count: int) -> list[int]:
+    """The first `count` CUIDs from `start` on that are neither a user's nor an erased one's."""
+    found: list[int] = []
+    while len(found) < count:
+        candidates = list(range(start, start + count - len(found)))
+        start = candidates[-1] + 1
+        used = {
+            cuid
+            for table in ("users", "erased")
+            for (cuid,) in db.execute(
+                f"SELECT cuid FROM usertable.{table} WHERE project = %s AND cuid = ANY(%s::bigint[])", (project, candidates)
+            )
+        }
+        found += [cuid for cuid in candidates if cuid not in used]
+    return found
+
+
+def _insert_users(db: Connection, project: int, users: Sequence[tuple[int, Mapping[str, str]]], now: int) -> None:
+    cuids = [cuid for cuid, _ in users]
+    db.execute(
+        "INSERT INTO usertable.users SELECT %s, c, 1, %s, %s, '{}' FROM unnest(%s::bigint[]) c", (project, now, now, cuids)
+    )
+    values = [(cuid, name, value) for cuid, identifiers in users for name, value in identifiers.items()]
+    if values:
+        columns = [list(column) for column in zip(*values, strict=True)]
+        db.execute(
+            "INSERT INTO usertable.identifier_value (project, cuid, identifier, value)"
+            " SELECT %s, * FROM unnest(%s::bigint[], %s::text[], %s::text[])",
+            (project, *columns),
+        )
+        db.execute(
+            "INSERT INTO usertable.user_identifier (project, cuid, identifier, value)"
+            " SELECT %s, * FROM unnest(%s::bigint[], %s::text[], %s::text[])",
+            (project, *columns),
+        )
+
+
+def _known_values(db: Connection, project: int, identifier: str, values: Sequence[str]) -> dict[str, int]:
+    rows = db.execute(
+        "SELECT value, cuid FROM usertable.identifier_value"
+        " WHERE project = %s AND identifier = %s AND value = ANY(%s::text[])",
+        (project, identifier, list(values)),
+    )
+    return dict(rows.fetchall())
+
+
+def _select_users(db: Connection, project: int, where: LiteralString, parameters: tuple[int, ...]) -> list[User]:
+    rows = db.execute(
+        "SELECT cuid, version, created_at, updated_at, attributes::text FROM usertable.users WHERE project = %s AND "
+        + where,
+        (project, *parameters),
+    )
+    users = {
+        cuid: User(cuid, Profile(version, created_at, updated_at, decode_attributes(attributes)))
+        for cuid, version, created_at, updated_at, attributes in rows
+    }
+    values = db.execute(
+        "SELECT cuid, identifier, value FROM usertable.user_identifier"
+        " WHERE project = %s AND cuid = ANY(%s::bigint[]) ORDER BY identifier, value",
+        (project, list(users)),
+    )
+    for cuid, identifier, value in values:
+        users[cuid].identifiers.setdefault(identifier, []).append(value)
+    return list(users.values())
+
+
+def _select_projects(db: Connection, where: LiteralString, parameters: tuple[Any, ...]) -> list[Project]:
+    rows = db.execute(
+        "SELECT number, id, version, document, ARRAY(SELECT attribute FROM usertable.reported WHERE project = number)"
+        " FROM usertable.project WHERE " + where,
+        parameters,
+    ).fetchall()
+    projects = [decode_project(*row) for row in rows]
+    with db.pipeline():
+        valued = [
+            (
+                identifier.name,
+                db.execute(
+                    "SELECT 1 FROM usertable.identifier_value WHERE project = %s AND identifier = %s LIMIT 1",
+                    (project.number, identifier.name),
+                ),
+            )
+            for project in projects
+            for identifier in project.schema.identifiers
+        ]
+    found = iter(valued)
+    return [
+        replace(
+            project,
+            identifying=frozenset(
+                n for n, row in itertools.islice(found, len(project.schema.identifiers)) if row.fetchone()
+            ),
+        )
+        for project in projects
+    ]
+
+
+def _project_by_id(db: Connection, project_id: str) -> Project | None:
+    # An id comes as a caller sent it; no project's has a NUL in it, and PostgreSQL takes none.
+    found = [] if "\0" in project_id else _select_projects(db, "id = %s", (project_id,))
+    return found[0] if found else None
+
+
+def _project_by_number(db: Connection, number: int) -> Project:
+    (project,) = _select_projects(db, "number = %s", (number,))
+    return project
+
+
+def _record(db: Connection, project: int, at: int, who: str, what: str) -> None:
+    """Note a change of a project, whose lock the caller has."""
+    number: int = db.execute(
+        "SELECT coalesce(max(number), 0) + 1 FROM usertable.schema_change WHERE project = %s", (project,)
+    ).fetchall()[0][0]
+    db.execute("INSERT INTO usertable.schema_change VALUES (%s, %s, %s, %s, %s)", (project, number, at, who, what))
+    db.execute("UPDATE usertable.epoch SET value = value + 1")
+
+
+def _place(url: str) -> tuple[str, int]:
+    """What libpq is told to connect to a URL, and the size of the pool."""
+    parts = urlsplit(url)
+    own = dict(parse_qsl(parts.query))
+    text = own.pop("pool_size", str(POOL_SIZE))
+    if not text.isascii() or not text.isdigit() or not 2 <= int(text) <= 1000:
+        raise StoreFault(f"unusable store URL {shown_url(url)!r}: pool_size is {text!r}, expected a number from 2 to 1000")
+    try:
+        given = conninfo_to_dict(urlunsplit(parts._replace(query=urlencode(own))))
+    except psycopg.ProgrammingError as error:
+        raise StoreFault(f"unusable store URL {shown_url(url)!r}: {_words(error)}") from error
+    return make_conninfo("", **{**_CONNECTION_DEFAULTS, **given}), int(text)
+
+
+@contextmanager
+def _opened(conninfo: str, shown: str) -> Iterator[Connection]:
+    """A connection to a database that can be our store."""
+    try:
+        with psycopg.connect(conninfo, autocommit=True) as db:
+            version = db.info.server_version // 10_000
+            if version < OLDEST_SERVER:
+                raise StoreFault(f"{shown} is PostgreSQL {version}; {OLDEST_SERVER} or newer is needed")
+            encoding = db.execute("SHOW server_encoding").fetchall()[0][0]
+            if encoding != "UTF8":
+                raise StoreFault(f"the database {shown} has the encoding {encoding}; create one with ENCODING 'UTF8'")
+            if db.execute("SHOW transaction_read_only").fetchall()[0][0] == "on":
+                raise StoreFault(
+                    f"{shown} is read-only, a standby perhaps; name the primary, or all hosts with"
+                    " target_session_attrs=read-write"
+                )
+            yield db
+    except (errors.InsufficientPrivilege, psycopg.OperationalError) as error:
+        raise StoreFault(f"the store {shown} cannot be opened: {_words(error)}") from error
+
+
+def distribute_store(url: str, shards: int) -> bool:
+    """See :func:`usertable.store.distribute`."""
+    shown = shown_url(url)
+    with _opened(_place(url)[0], shown) as db:
+        _check_alone(db, shown)
+        _migrate(db, shown)
+        return distribute(db, shown, shards)
+
+
+def _check_alone(db: Connection, shown: str) -> None:
+    others = db.execute(
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'usertable' AND pid <> pg_backend_pid()"
+        " AND datname = current_database()"
+    ).fetchall()[0][0]
+    if others:
+        raise StoreFault(f"{shown} is in use by {others} connections of usertable; stop the servers first")
+
+
+def stored_version(url: str) -> int:
+    """The number of the last migration that was applied; 0 for none."""
+    shown = shown_url(url)
+    with _opened(_place(url)[0], shown) as db:
+        return _version(db, shown, len(migrations("postgresql")))
+
+
+def _migrate(db: Connection, shown: str) -> None:
+    """Bring the database to the newest version; several processes may try at once."""
+    scripts = migrations("postgresql")
+    if _version(db, shown, len(scripts)) == len(scripts):
+        return
+    with db.transaction():
+        _lock(db, LOCK_MIGRATIONS)
+        version = _version(db, shown, len(scripts))
+        if not version:
+            db.execute("CREATE SCHEMA IF NOT EXISTS usertable")
+            db.execute(
+                "CREATE TABLE usertable.migration (number int PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
+            )
+        for number, script in enumerate(scripts[version:], start=version + 1):
+            db.execute(script)
+            db.execute("INSERT INTO usertable.migration (number) VALUES (%s)", (number,))
+
+
+def _version(db: Connection, shown: str, newest: int) -> int:
+    """The number of the last migration that was applied; 0 for none."""
+    # Not by to_regclass, which may answer from what it knew before the wait for the lock.
+    there = db.execute("SELECT 1 FROM pg_tables WHERE schemaname = 'usertable' AND tablename = 'migration'")
+    if not there.fetchone():
+        return 0
+    version: int = db.execute("SELECT coalesce(max(number), 0) FROM usertable.migration").fetchall()[0][0]
+    if version > newest:
+        raise StoreFault(f"{shown} was written by a newer usertable (store version {version}, this one knows {newest})")
+    return version
+
+
+def _words(error: Exception) -> str:
+    """What the database said, in one line."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,184 @@
+"""The commands for whole stores, and what is said of a database that cannot be one."""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psycopg
+import pytest
+
+import postgres
+from postgres import Cluster
+from serving import PROJECT, Server, prepare
+from shell import Shell
+from usertable.store import open_store
+from usertable.store import postgres as engine
+
+
+@pytest.fixture
+def database(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    for name in [name for name in os.environ if name.startswith("USERTABLE_")]:
+        monkeypatch.delenv(name)
+    cluster = postgres.shared(postgres.NEWEST)
+    url = cluster.create()
+    yield url
+    cluster.drop(url)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def shell(request: pytest.FixtureRequest, tmp_path: Path, database: str) -> Shell:
+    """A place where no store is yet."""
+    return Shell(database if request.param == "postgresql" else f"sqlite:///{tmp_path}/users.db", {})
+
+
+def test_migrate_and_check(shell: Shell) -> None:
+    unmigrated = shell.run("migrate", "--check", code=1)
+    assert unmigrated.stdout.rstrip() == f"{shell.url} is at version 0, the newest is 1"
+    assert unmigrated.stderr == "Error: the store needs a migration: run usertable migrate\n"
+    assert shell.json("migrate") == {"store": shell.url, "version": 1, "newest": 1, "migrated": True}
+    assert shell.out("migrate").rstrip() == f"{shell.url} is at version 1, nothing to do"
+    assert shell.json("migrate", "--check") == {"store": shell.url, "version": 1, "newest": 1, "migrated": False}
+    shell.run("project", "create", "demo", "--id", "p1")
+    assert "demo" in shell.out("project", "list")
+
+
+def test_several_processes_migrate_at_once(database: str, tmp_path: Path) -> None:
+    def start(name: str) -> Server:
+        folder = tmp_path / name
+        folder.mkdir()
+        return Server(database, folder)
+
+    with ThreadPoolExecutor(3) as pool:
+        servers = list(pool.map(start, "abc"))
+    assert [server.stop() for server in servers] == [0, 0, 0]
+
+
+def test_a_newer_store_is_refused(shell: Shell) -> None:
+    shell.run("migrate")
+    if shell.url.startswith("sqlite"):
+        with sqlite3.connect(shell.url.removeprefix("sqlite:///")) as file:
+            file.execute("PRAGMA user_version = 99")
+    else:
+        with psycopg.connect(shell.url, autocommit=True) as db:
+            db.execute("INSERT INTO usertable.migration (number) VALUES (99)")
+    for command in (("migrate",), ("migrate", "--check"), ("project", "list"), ("serve", "--port", "0")):
+        assert "was written by a newer usertable (store version 99, this one knows 1)" in shell.refused(*command)
+
+
+def test_distribute_needs_citus(shell: Shell) -> None:
+    reason = shell.refused("migrate", "--distribute")
+    assert ("has no Citus: run CREATE EXTENSION citus" in reason) or ("only a PostgreSQL store" in reason)
+    assert "does not go with" in shell.misused("migrate", "--distribute", "--check")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (("/test_", "/no_such_"), r'database "no_such_\d+" does not exist'),
+        (("postgres@", "nobody_there@"), 'role "nobody_there" does not exist'),
+        (("127.0.0.1", "no-such-host.invalid"), "cannot be opened"),
+        (("127.0.0.1", "127.0.0.1:1,127.0.0.1"), ""),
+        (("postgresql:", "mysql:"), "the scheme 'mysql' is none of memory, sqlite, postgresql"),
+        (("?", "?no_such_parameter=1"), "no_such_parameter"),
+        (("?", "?pool_size=many"), "pool_size is 'many', expected a number from 2 to 1000"),
+        (("?", "?pool_size=1"), "expected a number from 2 to 1000"),
+    ],
+)
+def test_a_database_that_cannot_be_used(database: str, change: tuple[str, str], reason: str) -> None:
+    url = (database + "?").replace(*change).rstrip("?")
+    shell = Shell(url, {})
+    if not reason:
+        shell.run("project", "list")
+        return
+    for command in (("project", "list"), ("migrate",), ("serve", "--port", "0")):
+        said = shell.refused(*command)
+        assert len(said.splitlines()) == 1
+        assert re.search(reason, said)
+
+
+def test_a_wrong_password(tmp_path: Path) -> None:
+    cluster = Cluster()
+    cluster.initialise()
+    cluster.start()
+    try:
+        cluster.execute("ALTER USER postgres PASSWORD 'right'")
+        (cluster.data / "pg_hba.conf").write_text("host all all 127.0.0.1/32 scram-sha-256\n")
+        cluster.run("pg_ctl", "-D", str(cluster.data), "reload")
+        url = cluster.url("postgres").replace("postgres@", "postgres:wrong-one@")
+        said = Shell(url, {}).refused("project", "list")
+        assert "password authentication failed" in said
+        assert "wrong-one" not in said
+        assert "demo" in Shell(url.replace("wrong-one", "right"), {}).out("project", "create", "demo")
+        shown = Shell(url.replace("wrong-one", "right"), {}).out("config")
+        assert "postgres:********@" in shown
+        assert "right@" not in shown
+    finally:
+        cluster.close()
+
+
+def test_a_read_only_standby() -> None:
+    primary, standby = Cluster(), Cluster()
+    try:
+        primary.initialise()
+        primary.start()
+        standby.follow(primary)
+        standby.start()
+        said = Shell(standby.url("postgres"), {}).refused("project", "list")
+        assert "is read-only, a standby perhaps; name the primary" in said
+    finally:
+        standby.close()
+        primary.close()
+
+
+def test_a_server_that_is_too_old(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "OLDEST_SERVER", 99)
+    said = Shell(database, {}).refused("project", "list")
+    assert f"is PostgreSQL {postgres.NEWEST}; 99 or newer is needed" in said
+
+
+def test_a_database_of_another_encoding() -> None:
+    cluster = postgres.shared(postgres.NEWEST)
+    cluster.execute("CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
+    url = cluster.url("latin")
+    try:
+        assert "has the encoding LATIN1; create one with ENCODING 'UTF8'" in Shell(url, {}).refused("project", "list")
+    finally:
+        cluster.drop(url)
+
+
+def test_a_role_that_may_not_migrate(database: str) -> None:
+    with psycopg.connect(database, autocommit=True) as db:
+        db.execute("DROP ROLE IF EXISTS reader")
+        db.execute("CREATE ROLE reader LOGIN")
+    said = Shell(database.replace("postgres@", "reader@"), {}).refused("migrate")
+    assert "permission denied for database" in said
+
+
+def test_a_store_is_copied_there_and_back(database: str, tmp_path: Path) -> None:
+    first, last = (f"sqlite:///{tmp_path}/{name}.db" for name in ("first", "last"))
+    cuids = prepare(first, users=2500)
+    shell = Shell(first, {})
+    copied = shell.json("store", "copy", first, database)
+    assert copied[PROJECT]["users"]["rows"] == 2500
+    assert shell.json("store", "copy", first, database) == copied
+    assert shell.json("store", "copy", database, last) == copied
+    assert "2500" in shell.out("store", "copy", first, last)
+    users = [Shell(url, {}).out("user", "list", "--project", PROJECT, "--limit", "2500") for url in (first, database, last)]
+    assert users[0] == users[1] == users[2]
+    assert str(cuids[-1]) in users[0]
+    assert "are the same store" in shell.misused("store", "copy", first, first)
+
+
+def test_a_store_in_use_is_not_copied(shell: Shell, tmp_path: Path) -> None:
+    prepare(shell.url)
+    server = Server(shell.url, tmp_path)
+    said = shell.refused("store", "copy", shell.url, f"sqlite:///{tmp_path}/copy.db")
+    assert "stop" in said
+    assert server.stop() == 0
+    shell.run("store", "copy", shell.url, f"sqlite:///{tmp_path}/copy.db")
+    open_store(f"sqlite:///{tmp_path}/copy.db").close()

@@ -1,0 +1,44 @@
+"""One suite for every store: `store` is each engine in turn, and a test must not ask which."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engines import ENGINES, KEPT, SHARED
+from house import House
+from usertable.store import Store, open_store
+
+
+@pytest.fixture(params=ENGINES)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    with ENGINES[request.param](tmp_path) as url:
+        yield url
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[Store]:
+    opened = open_store(url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def house(store: Store) -> House:
+    return House(store)
+
+
+@pytest.fixture(params=KEPT)
+def kept_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Each database that outlives its server, for tests that kill one."""
+    with ENGINES[request.param](tmp_path) as url:
+        yield url
+
+
+@pytest.fixture(params=SHARED)
+def shared_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Each database that may have several servers."""
+    with ENGINES[request.param](tmp_path) as url:
+        yield url

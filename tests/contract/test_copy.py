@@ -1,0 +1,119 @@
+"""Copying a store: everything arrives, an interrupted copy goes on, and what differs is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from engines import ENGINES
+from house import House
+from usertable.domain.errors import StoreFault
+from usertable.store import Store, copy, open_store
+from usertable.store.base import PARTS, Part, Replayed, Row
+from usertable.store.copy import copy_store
+
+VALUES = ["a", "Z", "é", "e\u0301", "😀", "中", "~", " "]
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql newest"])
+def target(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    folder = tmp_path / "target"
+    folder.mkdir()
+    with ENGINES[request.param](folder) as url:
+        opened = open_store(url)
+        yield opened
+        opened.close()
+
+
+def fill(house: House) -> None:
+    """Two projects with something of everything."""
+    one, two = house.project("one"), house.project("two")
+    cuids = house.service.register(one, "phone", VALUES)
+    data = {
+        "user_number_accumulate": Decimal("0.1"),
+        "user_number_overwrite": 10**37 + 1,
+        "user_string_once": 'a "quote"',
+        "user_list_append": VALUES,
+        "user_bool_once": 1,
+        "user_datetime_once": "2024-02-29 12:00:00",
+    }
+    house.write(*(house.prepare(one, cuid, data, f"key {cuid}", whole=cuid == cuids[0]) for cuid in cuids))
+    house.write(house.prepare(one, cuids[1], {"user_number_overwrite": Decimal("1e-38")}))
+    house.store.erase(one.number, cuids[2])
+    house.service.add_user(two, 5, {"phone": "a"})
+
+
+def content(store: Store) -> list[object]:
+    projects = store.projects()
+    return [projects, [store.next_cuid(p.number) for p in projects]] + [
+        store.rows(project.number, part, None, 1000) for project in projects for part in PARTS
+    ]
+
+
+def test_everything_arrives(house: House, target: Store) -> None:
+    fill(house)
+    sums = copy_store(house.store, target, lambda *_: None)
+    assert content(target) == content(house.store)
+    assert {table: found.rows for table, found in sums["one"].items()} == {
+        "users": 7,
+        "identifier_value": 7,
+        "erased": 1,
+        "receipt": 8,
+        "schema_change": 14,
+        "reported": 6,
+    }
+    moved = House(target)
+    one = moved.service.project("one")
+    assert moved.service.verify("one", "secret")
+    assert moved.service.register(one, "phone", ["new", "😀"]) == [10_000_009, 10_000_005]
+    (again,) = moved.write(moved.prepare(one, 10_000_001, {"user_number_accumulate": 1}, "key 10000001"))
+    assert isinstance(again, Replayed)
+    with pytest.raises(Exception, match="cuid_erased"):
+        moved.service.add_user(one, 10_000_003, {})
+    assert moved.service.add_user(moved.service.project("two"), 6, {"phone": "b"}).cuid == 6
+
+
+def test_an_interrupted_copy_goes_on(house: House, target: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(house)
+    monkeypatch.setattr(copy, "PAGE", 2)
+    load = target.load
+    pages: list[tuple[int, Part]] = []
+
+    def interrupted(project: int, part: Part, rows: list[Row]) -> None:
+        if pages.count((project, part)) >= 1 and len(pages) % 3 == 0:
+            pages.append((project, part))
+            raise KeyboardInterrupt
+        load(project, part, rows)
+        pages.append((project, part))
+
+    monkeypatch.setattr(target, "load", interrupted)
+    interruptions = 0
+    while True:
+        try:
+            copy_store(house.store, target, lambda *_: None)
+            break
+        except KeyboardInterrupt:
+            interruptions += 1
+            assert all(p.number != 1 for p in target.projects()) or interruptions > 1
+    assert interruptions > 2
+    assert content(target) == content(house.store)
+
+
+def test_what_differs_is_told(house: House, target: Store) -> None:
+    fill(house)
+    copy_store(house.store, target, lambda *_: None)
+    moved = House(target)
+    moved.write(moved.prepare(moved.service.project("one"), 10_000_001, {"user_string_overwrite": "changed"}))
+    with pytest.raises(StoreFault, match=r"project one(, users: 7 rows|.* is not the same)"):
+        copy_store(house.store, target, lambda *_: None)
+
+
+def test_a_store_with_projects_of_its_own_is_no_target(house: House, target: Store) -> None:
+    fill(house)
+    House(target).project("other")
+    with pytest.raises(StoreFault, match="other"):
+        copy_store(house.store, target, lambda *_: None)
+    assert [p.id for p in target.projects()] == ["other"]

@@ -1,0 +1,52 @@
+"""Every store, for the tests that all of them must pass."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+
+import psycopg
+
+import postgres
+from usertable.store import distribute, open_store
+
+
+@contextmanager
+def database(version: int) -> Iterator[str]:
+    """A database of its own on a server of that version."""
+    cluster = postgres.shared(version)
+    url = cluster.create()
+    yield url
+    cluster.drop(url)
+
+
+CITUS = os.environ.get("USERTABLE_TEST_CITUS")
+"""An empty database on a Citus cluster's coordinator, with the extension and the workers, which the tests may use."""
+
+
+@contextmanager
+def distributed() -> Iterator[str]:
+    """The Citus database, with the tables distributed over a few shards."""
+    assert CITUS
+    with psycopg.connect(CITUS, autocommit=True) as db:
+        db.execute("DROP SCHEMA IF EXISTS usertable CASCADE")
+    open_store(CITUS).close()
+    distribute(CITUS, 4)
+    yield CITUS
+
+
+# How to make a place for a store; what is made goes when the context is left.
+ENGINES: dict[str, Callable[[Path], AbstractContextManager[str]]] = {
+    "memory": lambda folder: nullcontext("memory:"),
+    "sqlite": lambda folder: nullcontext(f"sqlite:///{folder / 'store.db'}"),
+    "postgresql newest": lambda folder: database(postgres.NEWEST),
+    "postgresql oldest": lambda folder: database(postgres.OLDEST),
+}
+if CITUS:
+    ENGINES["citus"] = lambda folder: distributed()
+KEPT = [engine for engine in ENGINES if engine in ("sqlite", "postgresql newest", "citus")]
+"""Those that outlive their server."""
+SHARED = [engine for engine in KEPT if engine != "sqlite"]
+"""Those that may have several servers."""

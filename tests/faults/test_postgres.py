@@ -1,0 +1,318 @@
+"""PostgreSQL fails, or several servers share it: callers get an answer or a clear 503, and the sums are exact."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import psycopg
+import pytest
+
+from load import check_sums, load
+from postgres import NEWEST, Cluster
+from serving import ATTRIBUTE, PROJECT, Server, prepare
+from usertable.domain.schema import Attribute, Rule
+from usertable.domain.values import DataType
+from usertable.service import Service
+from usertable.store import open_store
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A server that tests may stop and start; it keeps what it said it keeps."""
+    cluster = Cluster(NEWEST, durable=True, settings=("deadlock_timeout = 200ms",))
+    cluster.initialise()
+    cluster.start()
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture
+def database(cluster: Cluster) -> Iterator[str]:
+    url = cluster.create()
+    yield url
+    cluster.drop(url)
+
+
+def folder(base: Path, name: str) -> Path:
+    made = base / name
+    made.mkdir()
+    return made
+
+
+def test_several_servers_with_workers_on_one_database(shared_url: str, tmp_path: Path) -> None:
+    cuids = prepare(shared_url, users=3)
+    servers = [Server(shared_url, folder(tmp_path, name), workers="2") for name in ("a", "b")]
+    with load(servers, cuids, 12) as clients:
+        time.sleep(4)
+    check_sums(shared_url, cuids, clients, 200)
+    once = {"cuid": cuids[0], "data": {"user_string_once": ""}}
+
+    def race(number: int) -> object:
+        with servers[number % 2].client() as http:
+            body = {**once, "data": {"user_string_once": f"caller {number}"}}
+            answer = http.put(ATTRIBUTE, json=body, headers={"Prefer": "return=representation"})
+            return answer.json()["data"]["outcomes"]["user_string_once"]
+
+    with ThreadPoolExecutor(16) as pool:
+        outcomes = list(pool.map(race, range(16)))
+    assert sorted(map(str, outcomes)) == ["applied"] + ["kept"] * 15
+    assert [server.stop() for server in servers] == [0, 0]
+
+
+def test_a_retry_is_replayed_whichever_worker_gets_it(shared_url: str, tmp_path: Path) -> None:
+    (cuid,) = prepare(shared_url, users=1)
+    server = Server(shared_url, tmp_path, workers="3")
+    body = {"cuid": cuid, "data": {"user_number_accumulate": 7}}
+    replayed = 0
+    for _ in range(12):
+        # A connection of its own each, so that the system chooses a worker anew.
+        with server.client() as http:
+            answer = http.put(ATTRIBUTE, json=body, headers={"Idempotency-Key": "k"})
+            assert answer.content == b'{"code":0,"msg":"ok"}'
+            replayed += answer.headers.get("idempotency-replayed") == "true"
+    assert replayed == 11
+    assert server.stop() == 0
+    store = open_store(shared_url)
+    user = Service(store).user(Service(store).project(PROJECT), cuid)
+    store.close()
+    assert user.profile.attributes == {"user_number_accumulate": 7}
+
+
+def test_a_schema_change_reaches_every_worker_within_a_second(shared_url: str, tmp_path: Path) -> None:
+    (cuid,) = prepare(shared_url, users=1)
+    server = Server(shared_url, tmp_path, workers="3")
+    body = {"cuid": cuid, "data": {"brand_new": "a"}}
+
+    def codes() -> set[int]:
+        found = set()
+        for _ in range(12):
+            with server.client() as http:
+                found.add(http.put(ATTRIBUTE, json=body).json()["code"])
+        return found
+
+    assert codes() == {40010}
+    store = open_store(shared_url)
+    Service(store).declare_attribute(PROJECT, Attribute("brand_new", DataType.STRING, Rule.OVERWRITE), who="test")
+    store.close()
+    time.sleep(1)
+    assert codes() == {0}
+    assert server.stop() == 0
+
+
+def test_workers_count_the_qps_limit_together(shared_url: str, tmp_path: Path) -> None:
+    (cuid,) = prepare(shared_url, users=1, qps=20)
+    server = Server(shared_url, tmp_path, workers="3")
+
+    def put(_: int) -> int:
+        with server.client() as http:
+            return http.put(ATTRIBUTE, json={"cuid": cuid, "data": {"user_bool_overwrite": 1}}).status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(put, range(30)))
+        # From the first request of a window on, 20 pass; 120 requests take less than two windows more.
+        begun = time.monotonic()
+        passed = list(pool.map(put, range(120))).count(200)
+        windows = time.monotonic() - begun + 2
+    assert 0 < passed <= 20 * windows
+    assert server.stop() == 0
+
+
+def test_a_killed_worker_is_replaced(shared_url: str, tmp_path: Path) -> None:
+    cuids = prepare(shared_url, users=3)
+    server = Server(shared_url, tmp_path, workers="2")
+    with load([server], cuids, 6) as clients:
+        for _ in range(3):
+            time.sleep(1.2)
+            os.kill(random.choice(server.children()), signal.SIGKILL)
+        time.sleep(1.5)
+        assert len(server.children()) == 2
+    assert server.stop() == 0
+    check_sums(shared_url, cuids, clients, 100)
+    assert server.log.count("another takes its place") == 3
+
+
+def test_workers_end_with_their_parent(database: str, tmp_path: Path) -> None:
+    prepare(database)
+    server = Server(database, tmp_path, workers="2")
+    workers = server.children()
+    server.kill()
+    deadline = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}").exists() for pid in workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_the_database_crashes_and_starts_again_under_load(cluster: Cluster, database: str, tmp_path: Path) -> None:
+    cuids = prepare(database, users=3)
+    server = Server(database, tmp_path)
+    with load([server], cuids, 8) as clients:
+        for _ in range(3):
+            time.sleep(1)
+            cluster.stop("immediate")
+            time.sleep(0.5)
+            cluster.start()
+            recovered = sum(sum(c.acknowledged.values()) for c in clients)
+            deadline = time.monotonic() + 15
+            while sum(sum(c.acknowledged.values()) for c in clients) < recovered + 20:
+                assert time.monotonic() < deadline, server.log
+                time.sleep(0.05)
+    assert server.stop() == 0
+    check_sums(database, cuids, clients, 60)
+
+
+def test_without_the_database_the_answer_is_a_clear_503(cluster: Cluster, database: str, tmp_path: Path) -> None:
+    (cuid,) = prepare(database, users=1)
+    server = Server(database, tmp_path)
+    body = {"cuid": cuid, "data": {"user_number_accumulate": 1}}
+    with server.client() as http:
+        assert http.put(ATTRIBUTE, json=body).status_code == 200
+        cluster.stop("fast")
+        try:
+            answer = http.put(ATTRIBUTE, json=body)
+            assert (answer.status_code, answer.json()["code"]) == (503, -1)
+            assert answer.headers["retry-after"]
+            assert "127.0.0.1" not in answer.text
+            assert http.get("/readyz").status_code == 503
+        finally:
+            cluster.start()
+        deadline = time.monotonic() + 15
+        while http.put(ATTRIBUTE, json=body).status_code != 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    assert server.stop() == 0
+
+
+def test_connections_cut_in_mid_transaction(database: str, tmp_path: Path) -> None:
+    cuids = prepare(database, users=3)
+    server = Server(database, tmp_path)
+    cut = 0
+    with load([server], cuids, 8) as clients, psycopg.connect(database, autocommit=True) as db:
+        end = time.monotonic() + 4
+        while time.monotonic() < end:
+            time.sleep(0.03)
+            cut += db.execute(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                " WHERE application_name = 'usertable' AND xact_start IS NOT NULL"
+            ).fetchall()[0][0]
+        time.sleep(0.5)
+    assert cut > 5
+    assert server.stop() == 0
+    check_sums(database, cuids, clients, 20)
+
+
+def test_a_deadlock_is_begun_again(database: str, tmp_path: Path) -> None:
+    """Another program locks users in the other order; the database ends one of the two transactions."""
+    cuids = prepare(database, users=2)
+    server = Server(database, tmp_path)
+    ended = 0
+    lock = "SELECT 1 FROM usertable.users WHERE cuid = %s FOR UPDATE"
+    with load([server], cuids, 8) as clients, psycopg.connect(database) as db:
+        # It waits longer, so that it is the server's transaction that is ended.
+        db.execute("SET deadlock_timeout = '30s'")
+        db.commit()
+        for _ in range(6):
+            db.execute(lock, (cuids[1],))
+            time.sleep(0.1)
+            db.execute(lock, (cuids[0],))
+            db.rollback()
+        time.sleep(0.5)
+        ended = db.execute(
+            "SELECT pg_stat_force_next_flush(), deadlocks FROM pg_stat_database WHERE datname = current_database()"
+        ).fetchall()[0][1]
+    assert ended > 0
+    assert server.stop() == 0
+    check_sums(database, cuids, clients, 20)
+    assert sum(client.refused for client in clients) == 0
+
+
+def test_a_slow_database_gives_back_pressure(database: str, tmp_path: Path) -> None:
+    (cuid,) = prepare(database, users=1)
+    server = Server(database, tmp_path, queue_capacity="20")
+    body = {"cuid": cuid, "data": {"user_number_accumulate": 1}}
+
+    def put(_: int) -> int:
+        with server.client() as http:
+            return http.put(ATTRIBUTE, json=body).status_code
+
+    assert put(0) == 200
+    with psycopg.connect(database) as db, ThreadPoolExecutor(80) as pool:
+        db.execute("SELECT 1 FROM usertable.users WHERE cuid = %s FOR UPDATE", (cuid,))
+        answers = [pool.submit(put, n) for n in range(80)]
+        deadline = time.monotonic() + 10
+        while sum(a.done() for a in answers) < 20:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        refused = {a.result() for a in answers if a.done()}
+        db.rollback()
+        statuses = [a.result() for a in answers]
+    assert refused == {503}
+    assert set(statuses) == {200, 503}
+    assert server.stop() == 0
+    store = open_store(database)
+    service = Service(store)
+    found = service.user(service.project(PROJECT), cuid).profile.attributes
+    store.close()
+    assert found == {"user_number_accumulate": 1 + statuses.count(200)}
+
+
+def test_fail_over_to_a_promoted_standby(tmp_path: Path) -> None:
+    primary = Cluster(NEWEST, durable=True)
+    primary.initialise()
+    primary.start()
+    standby = Cluster(NEWEST, durable=True)
+    standby.follow(primary)
+    standby.start()
+    try:
+        primary.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+        primary.execute("SELECT pg_reload_conf()")
+        database = primary.create()
+        name = database.rpartition("/")[2]
+        url = re.sub(
+            r"@.*", f"@127.0.0.1:{primary.port},127.0.0.1:{standby.port}/{name}?target_session_attrs=read-write", database
+        )
+        cuids = prepare(url, users=3)
+        server = Server(url, tmp_path)
+        with load([server], cuids, 8) as clients:
+            time.sleep(1.5)
+            primary.stop("immediate")
+            time.sleep(0.5)
+            standby.promote()
+            standby.execute("ALTER SYSTEM RESET synchronous_standby_names")
+            standby.execute("SELECT pg_reload_conf()")
+            before = sum(sum(c.acknowledged.values()) for c in clients)
+            deadline = time.monotonic() + 20
+            while sum(sum(c.acknowledged.values()) for c in clients) < before + 50:
+                assert time.monotonic() < deadline, server.log
+                time.sleep(0.05)
+        assert server.stop() == 0
+        check_sums(url, cuids, clients, 50)
+    finally:
+        standby.close()
+        primary.close()
+
+
+def test_the_server_does_not_start_without_its_database(cluster: Cluster, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match=r"database .* does not exist"):
+        Server(cluster.url("nobody_made_it"), tmp_path)
+
+
+def test_workers_need_a_store_that_can_be_shared(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="workers need a postgresql store"):
+        Server(f"sqlite:///{tmp_path / 'store.db'}", tmp_path, workers="2")
+
+
+def test_passwords_are_not_logged(cluster: Cluster, database: str, tmp_path: Path) -> None:
+    prepare(database)
+    server = Server(database.replace("postgres@", "postgres:very-secret@"), tmp_path)
+    assert httpx.get(server.url + "/readyz").status_code == 200
+    assert server.stop() == 0
+    assert "serving postgresql://postgres:********@" in server.log
+    assert "very-secret" not in server.log

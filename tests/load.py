@@ -1,0 +1,102 @@
+"""Clients that never give a write up, and what must be stored when they are done."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import httpx
+
+from serving import ATTRIBUTE, PROJECT, SECRET, Server
+from usertable.service import Service
+from usertable.store import open_store
+
+
+class Client(threading.Thread):
+    """Adds 1 to a random user's counter, with a key, and repeats the request, to any server, until it is answered."""
+
+    def __init__(self, number: int, servers: Sequence[Server], cuids: list[int], stop: threading.Event) -> None:
+        super().__init__(daemon=True)
+        self._number = number
+        self._servers = servers
+        self._cuids = cuids
+        self._stop_event = stop
+        self._http = httpx.Client(auth=(PROJECT, SECRET), timeout=10)
+        self._random = random.Random(number)
+        self.acknowledged: Counter[int] = Counter()
+        self.replayed = 0
+        self.refused = 0
+        self.wrong: list[str] = []
+
+    def run(self) -> None:
+        with self._http:
+            self._send_until_stopped()
+
+    def _send_until_stopped(self) -> None:
+        count = 0
+        while not self._stop_event.is_set():
+            count += 1
+            cuid = self._random.choice(self._cuids)
+            mark = f"{self._number}-{count}"
+            body = {"cuid": cuid, "data": {"user_number_accumulate": 1, "user_list_append": [mark]}}
+            answer = self._until_answered(body, mark)
+            self.replayed += answer.headers.get("idempotency-replayed") == "true"
+            if answer.content == b'{"code":0,"msg":"ok"}':
+                self.acknowledged[cuid] += 1
+            else:
+                self.wrong.append(answer.text)
+
+    def _until_answered(self, body: dict[str, object], key: str) -> httpx.Response:
+        while True:
+            try:
+                answer = self._http.put(
+                    self._random.choice(self._servers).url + ATTRIBUTE, json=body, headers={"Idempotency-Key": key}
+                )
+                if answer.status_code != 503:
+                    return answer
+                self.refused += 1
+            except httpx.TransportError:
+                pass
+            time.sleep(0.02)
+
+
+@contextmanager
+def load(servers: Sequence[Server], cuids: list[int], clients: int) -> Iterator[list[Client]]:
+    """That many clients at work on these users while the block runs; then every one of their writes is answered."""
+    stop = threading.Event()
+    at_work = [Client(n, servers, cuids, stop) for n in range(clients)]
+    for client in at_work:
+        client.start()
+    try:
+        yield at_work
+    finally:
+        stop.set()
+        for client in at_work:
+            client.join(60)
+    assert not any(client.is_alive() for client in at_work)
+    assert [text for client in at_work for text in client.wrong] == []
+
+
+def check_sums(url: str, cuids: list[int], clients: Sequence[Client], least: int) -> None:
+    """Every acknowledged write is in the store, and none of them twice; there were `least` at least."""
+    acknowledged: Counter[int] = sum((client.acknowledged for client in clients), Counter())
+    assert sum(acknowledged.values()) >= least
+    assert read_sums(url, cuids) == {cuid: acknowledged[cuid] for cuid in cuids}
+
+
+def read_sums(url: str, cuids: list[int]) -> dict[int, object]:
+    """The counters as the store has them; each must agree with the list that grew in the same writes."""
+    store = open_store(url)
+    service = Service(store)
+    project = service.project(PROJECT)
+    sums: dict[int, object] = {}
+    for cuid in cuids:
+        values = service.user(project, cuid).profile.attributes
+        sums[cuid] = values.get("user_number_accumulate", 0)
+        assert len(values.get("user_list_append", [])) == sums[cuid]  # type: ignore[arg-type]
+    store.close()
+    return sums

