@@ -37,6 +37,10 @@ class RateLimit:
         with self._count.loaded(self):
             return self._take(now)
 
+    def is_used_up(self, now: float) -> bool:
+        """Whether a request at this moment would be over the limit, as far as this process knows."""
+        return not self.remaining and now < self.ends
+
     def _take(self, now: float) -> bool:
         if now >= self.ends:
             self.ends = now + 1.0

@@ -480,6 +480,23 @@ class Intake:
         self._commit = commit
         self._clock = clock
 
+    def begin(
+        self,
+        access: Access,
+        cuid: int,
+        data: Mapping[str, Any],
+        receipt: Receipt | None = None,
+        *,
+        dry: bool = False,
+        details: bool = True,
+    ) -> asyncio.Future[Result] | None:
+        """Queue a write and return at once; None if something is wrong with `data`. Raises Overloaded."""
+        project = access.project
+        patch = validate(project.schema, data, access.zone)
+        if type(patch) is not Patch:
+            return None
+        return self._commit.submit(Write(project.number, cuid, patch, project.version, self._clock(), receipt, dry, details))
+
     async def set_attributes(
         self,
         access: Access,
@@ -489,23 +506,26 @@ class Intake:
         *,
         dry: bool = False,
         details: bool = True,
+        begun: asyncio.Future[Result] | None = None,
     ) -> Result:
         """Write `data` to the user by each attribute's rule; all of it or nothing.
 
-        A :class:`Refusal` lists every problem, that of an unknown CUID first. `details`: whether the caller looks at what
-        a :class:`~usertable.store.base.Written` holds.
+        A :class:`Refusal` lists every problem, that of an unknown CUID first.
+
+        Args:
+            details: whether the caller looks at what a :class:`~usertable.store.base.Written` holds.
+            begun: what :meth:`begin` gave for this very write, to see it through.
 
         Raises:
             Unavailable: the queue is full or the store is down; a retry is right, safest with a receipt.
         """
         # A patch goes stale only by a change of the schema in the last quarter of a second; twice in a row is rare.
         for _ in range(3):
-            project = access.project
-            patch = validate(project.schema, data, access.zone)
-            if type(patch) is not Patch:
+            begun = begun or self.begin(access, cuid, data, receipt, dry=dry, details=details)
+            if begun is None:
                 return Refusal(await self.problems(access, cuid, [], data))
-            write = Write(project.number, cuid, patch, project.version, self._clock(), receipt, dry, details)
-            result = await self._commit.submit(write)
+            result = await begun
+            begun = None
             if type(result) is SchemaStale:
                 await self._gate.refresh(access)
             elif type(result) is UserUnknown:

@@ -57,6 +57,11 @@ class App:
         elif scope["type"] == "lifespan":
             await self._live(receive, send)
 
+    @property
+    def platform(self) -> Platform:
+        """The platform's endpoints, once the application runs."""
+        return self._platform
+
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
         async with self.running():

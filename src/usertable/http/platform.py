@@ -8,6 +8,8 @@ import logging
 import re
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 from urllib.parse import parse_qs
 
 from usertable.domain.errors import Kind, Problem, Refused, Unavailable, excerpt
@@ -30,7 +32,7 @@ from usertable.http.answers import (
 )
 from usertable.limit import RateLimit
 from usertable.service import Access, Gate, Intake, Service
-from usertable.store.base import KeyReused, Receipt, Refusal, Replayed, Written
+from usertable.store.base import KeyReused, Receipt, Refusal, Replayed, Result, Written
 from usertable.wire import jiguang
 
 log = logging.getLogger("usertable.http")
@@ -98,6 +100,9 @@ class Platform:
         if key is not None:
             receipt = Receipt(key.decode(), hashlib.sha256(body).digest(), whole=details)
         result = await self._intake.set_attributes(access, cuid, data, receipt, dry=dry, details=details)
+        return await self._answer(request, access, cuid, result, details=details)
+
+    async def _answer(self, request: _Request, access: Access, cuid: int, result: Result, *, details: bool) -> None:
         if type(result) is Refusal:
             return await request.refuse(result.problems)
         if type(result) is KeyReused:
@@ -113,6 +118,56 @@ class Platform:
             cuid, result.version, result.outcomes, result.attributes, access.project.schema, access.zone
         )
         return await request.answer(200, shown)
+
+    def begin_plain(self, headers: list[Header], body: bytes) -> PlainPut | None:
+        """Begin a PUT that needs nothing but what is at hand; None if it must go the whole way, and nothing was begun.
+
+        This is the same as :meth:`put_attribute` does with the same pieces, for a request without a query, without ASGI.
+        """
+        access = key = sent_id = None
+        for name, value in headers:
+            if name == b"authorization":
+                access = self._gate.known(value)
+            elif name == b"content-type":
+                if value != b"application/json":
+                    return None
+            elif name == b"idempotency-key":
+                key = value
+            elif name == b"x-request-id":
+                sent_id = value
+            elif name == b"prefer":
+                return None
+        if access is None or len(body) > self._body_limit or (key is not None and not _KEY.fullmatch(key)):
+            return None
+        decoded = jiguang.decode_set(body)
+        if decoded.problems or decoded.cuid is None or decoded.data is None:
+            return None
+        receipt = None if key is None else Receipt(key.decode(), hashlib.sha256(body).digest())
+        limit = access.limit("attribute")
+        if limit is not None and limit.is_used_up(time.monotonic()):
+            return None
+        try:
+            begun = self._intake.begin(access, decoded.cuid, decoded.data, receipt, details=False)
+        except Unavailable:
+            return None
+        if begun is None:
+            return None
+        if limit is not None:
+            limit.take(time.monotonic())
+        return PlainPut(access, decoded.cuid, decoded.data, receipt, begun, headers, limit, sent_id)
+
+    async def conclude(self, put: PlainPut, send: Send) -> None:
+        """Answer a PUT that was begun and did not simply succeed."""
+        request = _Request(self, {"headers": put.headers, "method": "PUT"}, send)
+        if put.limit is not None:
+            request.headers += rate_limit_headers(put.limit)
+        try:
+            result = await self._intake.set_attributes(
+                put.access, put.cuid, put.data, put.receipt, details=False, begun=put.begun
+            )
+            await self._answer(request, put.access, put.cuid, result, details=False)
+        except Exception as failure:
+            await request.fail(failure)
 
     async def post_register(self, scope: Scope, receive: Receive, send: Send) -> None:
         """`POST /smartop/api/v1/user/register`: Get CUID."""
@@ -142,6 +197,35 @@ class Platform:
         """Any other path that is not the native API's."""
         request = _Request(self, scope, send)
         await request.refuse([Problem(Kind.NO_ROUTE, None, {"path": excerpt(scope["path"], 200)})])
+
+
+@dataclass(slots=True)
+class PlainPut:
+    """A PUT that was begun without ASGI; `begun` is done when its write is durable, or failed."""
+
+    access: Access
+    cuid: int
+    data: dict[str, Any]
+    receipt: Receipt | None
+    begun: asyncio.Future[Result]
+    headers: list[Header]
+    limit: RateLimit | None
+    sent_id: bytes | None
+
+    def answer(self) -> bytes | None:
+        """The rest of the answer, after the status line and the server's own headers; None if it is no plain success."""
+        if self.begun.cancelled() or self.begun.exception() is not None or type(self.begun.result()) is not Written:
+            return None
+        limits = b""
+        if self.limit is not None:
+            limits = b"".join(b"%b: %b\r\n" % header for header in rate_limit_headers(self.limit))
+        return _PLAIN_SUCCESS % (request_id({} if self.sent_id is None else {b"x-request-id": self.sent_id}), limits)
+
+
+_PLAIN_SUCCESS = b"content-type: application/json\r\nx-request-id: %%b\r\n%%bcontent-length: %d\r\n\r\n%b" % (
+    len(jiguang.OK),
+    jiguang.OK,
+)
 
 
 class _Request:

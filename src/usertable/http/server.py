@@ -13,13 +13,16 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from http import HTTPStatus
+from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from usertable.config import Config
 from usertable.domain.errors import Kind, Problem, StoreFault
+from usertable.http.answers import Receive, Scope, Send
 from usertable.http.app import App
+from usertable.http.platform import ATTRIBUTE_PATH, PlainPut
 from usertable.http.workers import Supervisor, reserve
 from usertable.limit import SharedCounts
 from usertable.store import Store, is_shareable, open_store, shown_url
@@ -66,16 +69,137 @@ class _Gathering:
         self._transport.close()
 
 
+_PLAIN_URL = ATTRIBUTE_PATH.encode()
+
+
+class _NobodyWaits:
+    def set(self) -> None:
+        return
+
+
+class _PlainCycle:
+    """What uvicorn sees of a request that is answered without ASGI: whole, and not answered yet."""
+
+    __slots__ = ("disconnected", "keep_alive", "response_complete", "scope")
+
+    more_body = False
+    response_started = False
+    message_event = _NobodyWaits()
+
+    def __init__(self, scope: Any) -> None:
+        self.scope = scope
+        self.disconnected = False
+        self.keep_alive = True
+        self.response_complete = False
+
+
+_heads: tuple[list[tuple[bytes, bytes]], bytes] = ([], b"")
+
+
+def _plain_head(default_headers: list[tuple[bytes, bytes]]) -> bytes:
+    """Status line and uvicorn's own headers, which it makes anew every second."""
+    global _heads
+    if _heads[0] is not default_headers:
+        lines = b"".join(b"%b: %b\r\n" % header for header in default_headers)
+        _heads = (default_headers, b"HTTP/1.1 200 OK\r\n" + lines)
+    return _heads[1]
+
+
 class Protocol(HttpToolsProtocol):
     """uvicorn's HTTP protocol; what it answers by itself is JSON, and a request must arrive whole in its time."""
 
     receiving_since: float | None = None
     max_connections: int = 2**31
+    application: App
+    cycle: Any  # uvicorn's, or a _PlainCycle
+    _held: bytes | None = None
+    """What came of the body of a PUT that may be answered without ASGI."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(_Gathering(transport))  # type: ignore[arg-type]
         if len(self.connections) > self.max_connections:
             self._answer(503, Problem(Kind.OVERLOADED))
+
+    # A PUT that comes in one piece and simply succeeds is answered without ASGI, whose messages and tasks cost as much as
+    # all the rest. Whatever is not plain goes uvicorn's way: from the start, or, once it is begun, through a cycle of its.
+
+    def on_headers_complete(self) -> None:
+        if (
+            self.url == _PLAIN_URL
+            and (self.cycle is None or self.cycle.response_complete)
+            and not self.expect_100_continue
+            and self.parser.get_method() == b"PUT"
+            and self.parser.get_http_version() == "1.1"
+            and self.parser.should_keep_alive()
+            and not self.parser.should_upgrade()
+        ):
+            self._held = b""
+        else:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if self._held == b"":
+            self._held = body
+            return
+        if self._held is not None:
+            self._release()
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if self._held is not None:
+            put = self.application.platform.begin_plain(self.headers, self._held)
+            if put is not None:
+                self._held = None
+                cycle = self.cycle = _PlainCycle(self.scope)
+                put.begun.add_done_callback(lambda _: self._answer_plain(cycle, put))
+                return
+            self._release()
+        super().on_message_complete()
+
+    def _release(self) -> None:
+        """Give a request that was held back to uvicorn."""
+        body, self._held = self._held, None
+        super().on_headers_complete()
+        if body:
+            super().on_body(body)
+
+    def _answer_plain(self, cycle: _PlainCycle, put: PlainPut) -> None:
+        answer = put.answer()
+        if cycle.disconnected or self.transport.is_closing():
+            return
+        if answer is None or self.flow.write_paused:
+            self._conclude(cycle, put)
+            return
+        end = b"" if cycle.keep_alive else b"connection: close\r\n"
+        self.transport.write(_plain_head(self.server_state.default_headers) + end + answer)
+        cycle.response_complete = True
+        if not cycle.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+
+    def _conclude(self, plain: _PlainCycle, put: PlainPut) -> None:
+        plain.scope["method"] = "PUT"
+        cycle = RequestResponseCycle(
+            scope=plain.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=False,
+            keep_alive=plain.keep_alive,
+            on_response=self.on_response_complete,
+        )
+        if self.cycle is plain:
+            self.cycle = cycle
+
+        async def conclude(scope: Scope, receive: Receive, send: Send) -> None:
+            await self.application.platform.conclude(put, send)
+            plain.response_complete = True
+
+        self._start_asgi_task(cycle, conclude)  # type: ignore[arg-type]
 
     def on_response_complete(self) -> None:
         self.transport.flush()  # type: ignore[attr-defined]
@@ -196,14 +320,17 @@ def _run(
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
 
-    class Limited(Protocol):
+    app = App(store, config, counts)
+
+    class Configured(Protocol):
         max_connections = config.max_connections
+        application = app
 
     _raise_file_limit()
     server = Server(
         uvicorn.Config(
-            App(store, config, counts),
-            http=Limited,
+            app,
+            http=Configured,
             ws="none",
             lifespan="on",
             interface="asgi3",
