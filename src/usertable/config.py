@@ -51,6 +51,10 @@ class Config:
     max_batch: int = _setting(256, "writes committed together at most", least=1, most=10_000)
     receipt_hours: int = _setting(24, "how long an Idempotency-Key is remembered, in hours", least=24, most=24 * 365)
     max_attributes: int = _setting(2000, "attributes per project", least=1, most=10_000)
+    console: bool = _setting(True, "serve the console, the Data Center in a browser, at /console")
+    console_minutes: int = _setting(
+        480, "a console session ends after so many minutes without a request", least=1, most=43_200
+    )
     drain_seconds: int = _setting(30, "time for requests under way when the server is told to stop", least=1, most=3600)
     log_level: str = _setting("info", "debug, info, warning or error")
 

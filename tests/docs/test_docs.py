@@ -13,6 +13,8 @@ import pytest
 
 from usertable.cli import cli
 from usertable.config import PREFIX, Config
+from usertable.console.app import HEADERS
+from usertable.console.app import PAGES as PAGES_OF_CONSOLE
 from usertable.domain.errors import Kind
 from usertable.domain.profile import Outcome
 from usertable.domain.schema import LEGAL_RULES, Rule
@@ -186,6 +188,17 @@ def test_every_route_is_on_the_page_of_the_native_api() -> None:
     listed = {tuple(row[:3]) for row in rows((REFERENCE / "native-api.md").read_text()) if len(row) == 4}
     expected = {(f"`{o.method}`", f"`{o.path}`", o.who) for o in OPERATIONS} | {("`GET`", f"`{LIVE_PATH}`", "public")}
     assert listed - {("Method", "Path", "Who"), ("---", "---", "---")} == expected
+
+
+def test_every_page_of_the_console_is_on_its_page_and_every_header() -> None:
+    listed = [row for row in rows((REFERENCE / "console.md").read_text()) if len(row) == 4 and row[0].startswith("`")]
+    expected = {(f"`{p.method}`", f"`{p.path}`", "no" if p.public else "yes") for p in PAGES_OF_CONSOLE}
+    assert {tuple(row[:3]) for row in listed} == expected
+    assert len(listed) == len(PAGES_OF_CONSOLE)
+    assert all(row[3] for row in listed)
+    for name, value in HEADERS.items():
+        described = row_of(REFERENCE / "console.md", f"`{name.title()}`")[1]
+        assert described.startswith(f"`{value}`"), name
 
 
 def test_the_layers_on_the_page_are_those_of_the_contract() -> None:

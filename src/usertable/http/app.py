@@ -5,12 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
+
+from starlette.types import ASGIApp
 
 from usertable.commit import GroupCommit
 from usertable.config import Config
+from usertable.console.app import console_app
+from usertable.console.notes import Notes
+from usertable.console.session import Sessions
+from usertable.console.visit import HOME, Console, Put
 from usertable.domain.errors import StoreDown
 from usertable.domain.merge import decide
+from usertable.domain.schema import Project
 from usertable.http.answers import JSON, Receive, Scope, Send, answer
 from usertable.http.native import native_app
 from usertable.http.openapi import LIVE_PATH
@@ -19,6 +27,7 @@ from usertable.limit import SharedCounts
 from usertable.service import REFRESH_SECONDS, Gate, Intake, Service, now_ms
 from usertable.store import Store
 from usertable.store.lanes import open_lane
+from usertable.wire.messages import Language
 
 log = logging.getLogger("usertable.http")
 
@@ -30,15 +39,23 @@ class App:
 
     Args:
         counts: where the workers of a server count requests together.
+        notes: what they know together of sign-ins to the console.
         clock: milliseconds since 1970 UTC.
     """
 
     def __init__(
-        self, store: Store, config: Config, counts: SharedCounts | None = None, *, clock: Callable[[], int] = now_ms
+        self,
+        store: Store,
+        config: Config,
+        counts: SharedCounts | None = None,
+        notes: Notes | None = None,
+        *,
+        clock: Callable[[], int] = now_ms,
     ) -> None:
         self._counts = counts
         self._config = config
         self._clock = clock
+        self._notes = notes or Notes.alone()
         self._service = Service(store, clock=clock, max_attributes=config.max_attributes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -52,6 +69,8 @@ class App:
                 await self._platform.post_register(scope, receive, send)
             elif path in self._native_paths or path.startswith("/api/"):
                 await self._native(scope, receive, send)
+            elif self._console and (path == HOME or path.startswith(f"{HOME}/")):
+                await self._console(scope, receive, send)
             else:
                 await self._platform.no_route(scope, receive, send)
         elif scope["type"] == "lifespan":
@@ -80,6 +99,7 @@ class App:
             self._service, gate, intake, body_limit=self._config.body_limit, always_200=self._config.always_200
         )
         self._native = native_app(self._service, gate, self._config)
+        self._console = self._made_console(gate) if self._config.console else None
         self._native_paths = {"/openapi.json", "/readyz", LIVE_PATH}
         tasks = [
             asyncio.create_task(_every(REFRESH_SECONDS, gate.poll)),
@@ -93,6 +113,14 @@ class App:
             await commit.close()
             await lane.close()
             gate.close()
+
+    def _made_console(self, gate: Gate) -> ASGIApp:
+        async def put(project: Project, body: bytes, language: Language, dry: bool) -> Put:
+            return await self._platform.put_as(gate.grant(project), body, language, dry=dry)
+
+        config = self._config
+        sessions = Sessions(self._notes, config.admin_token, config.console_minutes * 60, time.time)
+        return console_app(Console(self._service, gate, put, sessions, config))
 
     def _expire_receipts(self) -> None:
         before = self._clock() - self._config.receipt_hours * 3_600_000

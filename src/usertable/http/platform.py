@@ -7,11 +7,12 @@ import hashlib
 import logging
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
 
+from usertable.console.visit import Put
 from usertable.domain.errors import Kind, Problem, Refused, Unavailable, excerpt
 from usertable.http.admission import admit
 from usertable.http.answers import (
@@ -34,6 +35,7 @@ from usertable.limit import RateLimit
 from usertable.service import Access, Gate, Intake, Service
 from usertable.store.base import KeyReused, Receipt, Refusal, Replayed, Result, Written
 from usertable.wire import jiguang
+from usertable.wire.messages import Language
 
 log = logging.getLogger("usertable.http")
 
@@ -71,6 +73,26 @@ class Platform:
                 await self._set(request, access, scope["query_string"], receive)
         except Exception as failure:
             await request.fail(failure)
+
+    async def put_as(self, access: Access, body: bytes, language: Language, *, dry: bool) -> Put:
+        """What :meth:`put_attribute` answers to this body, in its long form, for somebody who was let in another way."""
+        sent: list[Any] = []
+
+        async def receive() -> MutableMapping[str, Any]:
+            return {"type": "http.request", "body": body}
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            sent.append(message)
+
+        headers = [(b"accept-language", language.encode()), (b"prefer", b"return=representation")]
+        request = _Request(self, {"method": "PUT", "headers": headers}, send)
+        try:
+            await self._set(request, access, b"dryRun=1" if dry else b"", receive)
+        except Exception as failure:
+            await request.fail(failure)
+        start, content = sent
+        shown = [(name.decode(), value.decode()) for name, value in start["headers"]]
+        return Put(start["status"], shown, content["body"])
 
     async def _set(self, request: _Request, access: Access, query: bytes, receive: Receive) -> None:
         headers = request.sent

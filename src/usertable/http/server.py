@@ -19,6 +19,9 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from usertable.config import Config
+from usertable.console.notes import Notes
+from usertable.console.views.sign_in import print_link
+from usertable.console.visit import HOME
 from usertable.domain.errors import Kind, Problem, StoreFault
 from usertable.http.answers import Receive, Scope, Send
 from usertable.http.app import App
@@ -287,22 +290,29 @@ def serve(config: Config) -> None:
     where = f"[{host}]" if ":" in host else host
     reach = "this machine only" if config.host in ("127.0.0.1", "::1", "localhost") else "other machines too"
 
-    def announce() -> None:
+    config = replace(config, port=port)
+
+    def announce(notes: Notes) -> None:
         log.info("serving %s on http://%s:%d (reachable from %s)", shown_url(config.store), where, port, reach)
         if not config.admin_token:
             log.info("no admin token is configured: the native API's admin routes are closed")
+        if config.console and config.admin_token:
+            log.info("the console: http://%s:%d%s", where, port, HOME)
+        elif config.console:
+            print_link(config, notes)
 
     if config.workers == 1:
-        _run(config, store, listener, announce)
+        notes = Notes.alone()
+        _run(config, store, listener, lambda: announce(notes), notes=notes)
     else:
         # It was opened to migrate it, and to tell at once what is wrong with it.
         store.close()
         with reserve(listener):
-            Supervisor(replace(config, port=port), announce).run()
+            Supervisor(config, announce).run()
     log.info("stopped; every write that was answered is in the store")
 
 
-def run_worker(config: Config, counts: SharedCounts, ready: Callable[[], None]) -> None:
+def run_worker(config: Config, counts: SharedCounts, notes: Notes, ready: Callable[[], None]) -> None:
     """Serve as one of several processes, which the supervisor starts and stops."""
     _log_to_stderr(config)
     try:
@@ -310,17 +320,22 @@ def run_worker(config: Config, counts: SharedCounts, ready: Callable[[], None]) 
     except StoreFault as fault:
         # The supervisor tries again; the database may be back by then.
         raise SystemExit(f"usertable worker: {fault}") from fault
-    _run(config, store, _listen(config.host, config.port, shared=True), ready, counts)
+    _run(config, store, _listen(config.host, config.port, shared=True), ready, counts, notes)
 
 
 def _run(
-    config: Config, store: Store, listener: socket.socket, announce: Callable[[], None], counts: SharedCounts | None = None
+    config: Config,
+    store: Store,
+    listener: socket.socket,
+    announce: Callable[[], None],
+    counts: SharedCounts | None = None,
+    notes: Notes | None = None,
 ) -> None:
     # Requests make no cycles; what lives long is not worth looking through again and again.
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
 
-    app = App(store, config, counts)
+    app = App(store, config, counts, notes)
 
     class Configured(Protocol):
         max_connections = config.max_connections

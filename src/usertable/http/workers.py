@@ -21,6 +21,7 @@ from types import FrameType
 from typing import IO
 
 from usertable.config import Config
+from usertable.console.notes import Notes
 from usertable.limit import SharedCounts
 
 log = logging.getLogger("usertable.workers")
@@ -44,10 +45,11 @@ class Supervisor:
         announce: called once, when every worker serves.
     """
 
-    def __init__(self, config: Config, announce: Callable[[], None]) -> None:
+    def __init__(self, config: Config, announce: Callable[[Notes], None]) -> None:
         self._config = config
         self._announce = announce
         self._counts: IO[bytes] = SharedCounts.file()
+        self._notes: IO[bytes] = Notes.file()
         self._stop = threading.Event()
         self._workers: list[_Worker] = []
 
@@ -57,7 +59,7 @@ class Supervisor:
         try:
             self._workers = [self._start() for _ in range(self._config.workers)]
             if all(self._is_ready(worker) for worker in self._workers) and not self._stop.is_set():
-                self._announce()
+                self._announce(Notes(self._notes.fileno()))
             while not self._stop.wait(0.2):
                 self._workers = [self._kept(worker) for worker in self._workers]
         finally:
@@ -68,17 +70,18 @@ class Supervisor:
             for number, handler in before.items():
                 signal.signal(number, handler)
             self._counts.close()
+            self._notes.close()
 
     def _stopping(self, number: int, frame: FrameType | None) -> None:
         self._stop.set()
 
     def _start(self) -> _Worker:
-        counts = self._counts.fileno()
+        shared = [self._counts.fileno(), self._notes.fileno()]
         process = subprocess.Popen(
-            [sys.executable, "-m", "usertable.http.workers", str(counts)],
+            [sys.executable, "-m", "usertable.http.workers", *map(str, shared)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            pass_fds=[counts],
+            pass_fds=shared,
             # A session of its own: Ctrl-C is for the parent, which tells the workers.
             start_new_session=True,
         )
@@ -101,7 +104,7 @@ class Supervisor:
         return self._start()
 
 
-def main(counts: int) -> None:
+def main(counts: int, notes: int) -> None:
     """A worker, until its parent stops it or is gone."""
     from usertable.http.server import run_worker
 
@@ -118,7 +121,7 @@ def main(counts: int) -> None:
         with contextlib.suppress(BrokenPipeError):
             print("ready", flush=True)
 
-    run_worker(config, SharedCounts(counts), ready)
+    run_worker(config, SharedCounts(counts), Notes(notes), ready)
 
 
 def reserve(listener: socket.socket) -> socket.socket:
@@ -133,4 +136,4 @@ def reserve(listener: socket.socket) -> socket.socket:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), int(sys.argv[2]))

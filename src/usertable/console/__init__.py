@@ -1,0 +1,1 @@
+"""The Data Center in a browser: server-rendered pages over the service."""

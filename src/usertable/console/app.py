@@ -1,0 +1,187 @@
+"""The console as an ASGI application: the routes, and what holds for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import logging
+import secrets
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from usertable.console.session import COOKIE, Session
+from usertable.console.views import attributes, identifiers, projects, sign_in, try_it
+from usertable.console.visit import HOME, LANGUAGE_COOKIE, THEME_COOKIE, THEMES, Console, Page, Visit
+from usertable.domain.errors import Refused, Unavailable
+from usertable.wire.messages import Language, negotiate
+from usertable.wire.native import STATUSES
+
+log = logging.getLogger("usertable.console")
+
+PAGES: tuple[Page, ...] = (*sign_in.PAGES, *projects.PAGES, *attributes.PAGES, *identifiers.PAGES, *try_it.PAGES)
+"""Every page of the console."""
+
+POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data:",
+        "connect-src 'self'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+        "base-uri 'none'",
+    )
+)
+HEADERS = {
+    "content-security-policy": POLICY,
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+    "cache-control": "no-store",
+}
+"""What every answer carries; a static file has its own `cache-control`."""
+_STATIC_HEADERS = {**HEADERS, "cache-control": "public, max-age=31536000, immutable"}
+
+
+def console_app(console: Console) -> ASGIApp:
+    """The ASGI application of everything under `/console`."""
+    by_path: dict[str, dict[str, Page]] = {}
+    for page in PAGES:
+        by_path.setdefault(page.path, {})[page.method] = page
+
+    async def static(request: Request) -> Response:
+        found = console.assets.by_address.get(request.path_params["name"])
+        if found is None:
+            return PlainTextResponse("no such file", 404, HEADERS)
+        return Response(found[0], media_type=found[1], headers=_STATIC_HEADERS)
+
+    routes = [Route(path, _Place(console, pages)) for path, pages in by_path.items()]
+    return Router([Route(f"{HOME}/static/{{name}}", static), *routes], redirect_slashes=False, default=_Place(console, {}))
+
+
+class _Place:
+    """The ASGI application of one path: its pages by method."""
+
+    def __init__(self, console: Console, pages: dict[str, Page]) -> None:
+        self._console = console
+        self._pages = pages
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        try:
+            response = await self._answer(request)
+        except ClientDisconnect:
+            return
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        cookie = self._console.sessions.open(request.cookies.get(COOKIE, ""))
+        session = cookie or self._console.sessions.begin("visitor")
+        visit = Visit(self._console, request, session, _language(request), _theme(request))
+        try:
+            response = await self._serve(visit)
+        except Refused as refused:
+            status = STATUSES.get(refused.problems[0].kind, 422)
+            response = visit.render("error.html", status, title="error.refused", message=visit.problem(refused.problems[0]))
+        except Unavailable as failure:
+            log.warning("%s %s: %s", request.method, request.url.path, failure)
+            response = visit.render("error.html", 503, title="error.unavailable", message=visit.text("error.try_later"))
+            response.headers["retry-after"] = "1"
+        except ClientDisconnect:
+            raise
+        except Exception:
+            number = secrets.token_hex(6)
+            log.exception("console request %s failed", number)
+            message = visit.text("error.quote", request=number)
+            response = visit.render("error.html", 500, title="error.internal", message=message)
+        self._keep(visit, response, known=cookie is not None)
+        return response
+
+    async def _serve(self, visit: Visit) -> Response:
+        request = visit.request
+        if not self._pages:
+            return visit.render("error.html", 404, title="error.no_page", message=visit.text("error.no_page_help"))
+        page = self._pages.get("GET" if request.method == "HEAD" else request.method)
+        if page is None:
+            response = visit.render("error.html", 405, title="error.method", message=visit.text("error.no_page_help"))
+            response.headers["allow"] = ", ".join(self._pages)
+            return response
+        if page.method == "POST":
+            form = await _form(request, self._console.config.body_limit)
+            if form is None:
+                return visit.render("error.html", 413, title="error.too_large", message=visit.text("error.go_back"))
+            if not _is_from_here(request) or not self._console.sessions.is_form_token(
+                visit.session, form.get("form_token", "")
+            ):
+                if not page.public and visit.session.role != "admin":
+                    return _to_sign_in(visit)
+                return visit.render("error.html", 403, title="error.forged", message=visit.text("error.forged_help"))
+            visit.form = form
+        if not page.public and visit.session.role != "admin":
+            return _to_sign_in(visit)
+        view: Any = page.view
+        response = await view(visit) if inspect.iscoroutinefunction(view) else await asyncio.to_thread(view, visit)
+        if page.method == "POST":
+            # Who declares an attribute may send values of it as soon as it is answered.
+            with contextlib.suppress(Unavailable):
+                await asyncio.to_thread(self._console.gate.poll)
+        assert isinstance(response, Response)
+        return response
+
+    def _keep(self, visit: Visit, response: Response, *, known: bool) -> None:
+        """Give the browser its session, if it has none or half of its time is over."""
+        sessions = self._console.sessions
+        session: Session | None = visit.session if not known else sessions.renewed(visit.session)
+        if session is None or any(value.startswith(f"{COOKIE}=") for value in response.headers.getlist("set-cookie")):
+            return
+        sign_in.keep(visit, response, session)
+
+
+def _to_sign_in(visit: Visit) -> Response:
+    following = visit.request.url.path if visit.request.method == "GET" else ""
+    query = f"?{urlencode({'next': following})}" if following not in ("", HOME) else ""
+    return RedirectResponse(f"{HOME}/sign-in{query}", 303)
+
+
+def _is_from_here(request: Request) -> bool:
+    """Whether a form was sent by a page of this server, by the word of the browser."""
+    if site := request.headers.get("sec-fetch-site"):
+        return site == "same-origin"
+    origin = request.headers.get("origin")
+    # Other clients than browsers send neither, and have no session that another site could ride on.
+    return origin is None or urlsplit(origin).netloc == request.headers.get("host", "")
+
+
+async def _form(request: Request, limit: int) -> dict[str, str] | None:
+    """The fields of a form; None if it is too large."""
+    body = b""
+    async for piece in request.stream():
+        body += piece
+        if len(body) > limit:
+            return None
+    return dict(parse_qsl(body.decode(errors="replace"), keep_blank_values=True, errors="replace"))
+
+
+def _language(request: Request) -> Language:
+    kept: Any = request.cookies.get(LANGUAGE_COOKIE)
+    if kept in ("zh", "en"):
+        language: Language = kept
+        return language
+    return negotiate(request.headers.get("accept-language"), "en")
+
+
+def _theme(request: Request) -> str:
+    kept = request.cookies.get(THEME_COOKIE, "")
+    return kept if kept in THEMES else "auto"

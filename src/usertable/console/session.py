@@ -1,0 +1,136 @@
+"""Who is signed in: signed cookies, the tokens of forms, and one-time links."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from usertable.console.notes import Notes
+
+COOKIE = "usertable_session"
+LINK_SECONDS = 15 * 60
+VISITOR_SECONDS = 3600
+
+Role = Literal["admin", "visitor"]
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Somebody at a browser: the admin, or a visitor who may sign in."""
+
+    role: Role
+    nonce: str
+    expires: int
+    """Seconds since 1970 UTC."""
+
+
+class Sessions:
+    """Makes and checks what proves that somebody signed in. Nothing of it is stored; what is ended early is noted.
+
+    With an admin token the key comes from it: sessions outlive a restart, hold on every worker and host, and end when the
+    token is changed. Without one the key is of this start of this server.
+
+    Args:
+        token: the admin token, or an empty text.
+        seconds: how long a session lasts without a request.
+        clock: seconds since 1970 UTC.
+    """
+
+    def __init__(self, notes: Notes, token: str, seconds: int, clock: Callable[[], float]) -> None:
+        self.notes = notes
+        self.link = Link(notes, clock)
+        self._token = token
+        self._seconds = seconds
+        self._clock = clock
+        secret = token.encode() if token else notes.key
+        self._key = hmac.digest(secret, b"usertable console", "sha256")
+
+    @property
+    def takes_token(self) -> bool:
+        """Whether there is an admin token to sign in with."""
+        return bool(self._token)
+
+    def begin(self, role: Role) -> Session:
+        """A new session."""
+        lifetime = self._seconds if role == "admin" else VISITOR_SECONDS
+        return Session(role, secrets.token_urlsafe(18), int(self._clock()) + lifetime)
+
+    def renewed(self, session: Session) -> Session | None:
+        """The same session with a new end, if half of its time is over."""
+        fresh = self.begin(session.role)
+        left = session.expires - self._clock()
+        if left > (fresh.expires - self._clock()) / 2:
+            return None
+        return Session(session.role, session.nonce, fresh.expires)
+
+    def end(self, session: Session) -> None:
+        """Make a session void before its time, on every worker of this server."""
+        self.notes.spend(session.nonce)
+
+    def seal(self, session: Session) -> str:
+        """The session as a cookie's value."""
+        plain = f"{session.role}.{session.nonce}.{session.expires}"
+        return f"{plain}.{self._mac('session', plain)}"
+
+    def open(self, sealed: str) -> Session | None:
+        """The session of a cookie, if it is one of ours, not over and not ended."""
+        plain, _, mac = sealed.rpartition(".")
+        if not plain or not hmac.compare_digest(mac.encode(), self._mac("session", plain).encode()):
+            return None
+        role, nonce, expires = plain.split(".")
+        if int(expires) <= self._clock() or self.notes.is_spent(nonce):
+            return None
+        return Session("admin" if role == "admin" else "visitor", nonce, int(expires))
+
+    def form_token(self, session: Session) -> str:
+        """What every form of this session carries."""
+        return self._mac("form", session.nonce)
+
+    def is_form_token(self, session: Session, sent: str) -> bool:
+        """Whether a form was made for this session."""
+        return hmac.compare_digest(sent.encode(), self.form_token(session).encode())
+
+    def sign_in(self, address: str, token: str) -> bool:
+        """Whether the admin token is right. Raises MustWait if too many of this address were not."""
+        wanted = hashlib.sha256(self._token.encode()).digest()
+        given = hashlib.sha256(token.encode()).digest()
+        return self.notes.attempt(address, lambda: bool(self._token) and hmac.compare_digest(wanted, given))
+
+    def _mac(self, purpose: str, text: str) -> str:
+        return hmac.new(self._key, f"{purpose} {text}".encode(), hashlib.sha256).hexdigest()
+
+
+class Link:
+    """One-time links, for a server without an admin token. Whoever can read the server's output may sign in.
+
+    Args:
+        notes: made by the parent of the workers, and shared with them.
+        clock: seconds since 1970 UTC.
+    """
+
+    def __init__(self, notes: Notes, clock: Callable[[], float]) -> None:
+        self._notes = notes
+        self._clock = clock
+
+    def make(self) -> str:
+        """What signs in once, within a quarter of an hour."""
+        plain = f"{secrets.token_urlsafe(18)}.{int(self._clock()) + LINK_SECONDS}"
+        return f"{plain}.{self._mac(plain)}"
+
+    def holds(self, link: str) -> bool:
+        """Whether a link would still sign in."""
+        plain, _, mac = link.rpartition(".")
+        if not plain or not hmac.compare_digest(mac.encode(), self._mac(plain).encode()):
+            return False
+        return int(plain.rpartition(".")[2]) > self._clock() and not self._notes.is_spent(plain)
+
+    def follow(self, link: str) -> bool:
+        """Use a link up: whether it signs in."""
+        return self.holds(link) and self._notes.spend(link.rpartition(".")[0])
+
+    def _mac(self, plain: str) -> str:
+        return hmac.new(self._notes.key, f"link {plain}".encode(), hashlib.sha256).hexdigest()

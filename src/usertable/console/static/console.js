@@ -1,0 +1,74 @@
+// What a page gains with script. Every page works without it.
+
+// Copy buttons.
+for (const button of document.querySelectorAll("[data-copy]")) {
+  if (!navigator.clipboard) continue;
+  button.hidden = false;
+  const label = button.textContent;
+  button.addEventListener("click", async () => {
+    await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent);
+    button.textContent = button.dataset.copied;
+    setTimeout(() => (button.textContent = label), 2000);
+  });
+}
+
+// The menu closes on Escape and on a click elsewhere.
+const menu = document.querySelector("[data-menu]");
+document.addEventListener("click", (event) => {
+  if (!menu.contains(event.target)) menu.open = false;
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape" || !menu.open) return;
+  menu.open = false;
+  menu.querySelector("summary").focus();
+});
+
+// A page that must not be sent again takes another address.
+const addressed = document.querySelector("[data-address]");
+if (addressed) history.replaceState(null, "", addressed.dataset.address);
+
+// The first field that is wrong gets the focus.
+document.querySelector("[aria-invalid=true]")?.focus();
+
+// A new attribute: only legal rules can be chosen, and the example is that of the pair.
+const form = document.querySelector("[data-attribute-form]");
+if (form) {
+  const follow = () => {
+    const type = form.querySelector("[name=type]:checked");
+    const legal = type ? type.dataset.legal.split(" ") : null;
+    for (const rule of form.querySelectorAll("[name=rule]")) {
+      rule.disabled = legal !== null && !legal.includes(rule.value);
+      if (rule.disabled && rule.checked) form.querySelector(`[name=rule][value=${legal[0]}]`).checked = true;
+    }
+    const rule = form.querySelector("[name=rule]:checked:not(:disabled)");
+    for (const example of form.querySelectorAll("[data-example]")) {
+      example.hidden = example.dataset.example !== `${type?.value} ${rule?.value}`;
+    }
+    for (const part of form.querySelectorAll("[data-only]")) part.hidden = part.dataset.only !== type?.value;
+  };
+  form.addEventListener("change", follow);
+  follow();
+}
+
+// No limit: the number does not matter then.
+const unlimited = document.getElementById("unlimited");
+if (unlimited) {
+  const qps = document.getElementById("qps");
+  const follow = () => (qps.readOnly = unlimited.checked);
+  unlimited.addEventListener("change", follow);
+  follow();
+}
+
+// Try it: add an attribute to the data, with a sample of its type.
+for (const button of document.querySelectorAll("[data-add]")) {
+  button.hidden = false;
+  button.addEventListener("click", () => {
+    const data = document.getElementById("data");
+    const line = `  ${JSON.stringify(button.dataset.add)}: ${button.dataset.sample}`;
+    const text = data.value.trim();
+    // As text: numbers keep every digit.
+    const inner = text.replace(/^\{/, "").replace(/\}$/, "").trimEnd();
+    data.value = inner.trim() ? `{${inner.replace(/^\n?/, "\n")},\n${line}\n}` : `{\n${line}\n}`;
+    data.focus();
+  });
+}

@@ -1,0 +1,267 @@
+"""Attributes: the list, one of them, a new one, editing, hiding, deleting."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC
+
+from starlette.responses import Response
+
+from usertable.console.visit import HOME, Page, Visit
+from usertable.domain.errors import Kind, Problem, Refused, refuse
+from usertable.domain.merge import decide
+from usertable.domain.patch import Patch, validate
+from usertable.domain.profile import Profile
+from usertable.domain.schema import (
+    LEGAL_RULES,
+    MAX_LIST_ELEMENT_BYTES,
+    MAX_LIST_ELEMENTS,
+    NAME_LENGTH,
+    TEXT_LENGTH,
+    Attribute,
+    Project,
+    Rule,
+    Schema,
+)
+from usertable.domain.values import LIST_ELEMENT_BYTES, LIST_ELEMENTS, DataType, Limits
+from usertable.store.base import SchemaChange
+from usertable.wire.jiguang import wire_value
+from usertable.wire.native import select_attributes
+
+CHANGES_SEARCHED = 1000
+_STORED_AND_SENT: Mapping[DataType, tuple[object, object]] = {
+    DataType.NUMBER: (3, 5),
+    DataType.STRING: ("gold", "silver"),
+    DataType.BOOL: (0, 1),
+    DataType.DATETIME: ("2023-12-12 00:56:23", "2024-01-01 00:00:00"),
+    DataType.LIST: (["A", "B", "C"], ["C", "D"]),
+}
+_NEW_FIELDS = {
+    Kind.NAME_FORM: "name",
+    Kind.NAME_PRESET: "name",
+    Kind.NAME_TAKEN: "name",
+    Kind.RULE_ILLEGAL: "rule",
+}
+
+
+def _example(data_type: DataType, rule: Rule) -> tuple[str, str, str]:
+    """A stored value, one that is sent, and what the rules make of them."""
+    schema = Schema({"it": Attribute("it", data_type, rule)})
+    profile = Profile(0, 0, 0, {})
+    for value in _STORED_AND_SENT[data_type]:
+        patch = validate(schema, {"it": value}, UTC)
+        assert isinstance(patch, Patch)
+        profile = decide(profile, patch, 0).profile
+    result = wire_value(profile.attributes["it"], schema, "it", UTC)
+    stored, sent, became = (json.dumps(value) for value in (*_STORED_AND_SENT[data_type], result))
+    return stored, sent, became
+
+
+EXAMPLES = {(data_type, rule): _example(data_type, rule) for data_type, rules in LEGAL_RULES.items() for rule in rules}
+
+
+def list_attributes(visit: Visit) -> Response:
+    """The attributes, searched and filtered."""
+    project = visit.project()
+    query = visit.request.query_params
+    search, status = query.get("search", "").strip(), query.get("status", "all")
+    chosen_type, rule = query.get("type", ""), query.get("rule", "")
+    selected = select_attributes(
+        project,
+        search=search,
+        status=status if status in ("visible", "hidden") else "all",
+        type=chosen_type if chosen_type in list(DataType) else None,
+        rule=rule if rule in list(Rule) else None,
+    )
+    return visit.render(
+        "attributes.html",
+        project=project,
+        attributes=selected,
+        search=search,
+        status=status,
+        chosen_type=chosen_type,
+        rule=rule,
+        types=list(DataType),
+        rules=list(Rule),
+    )
+
+
+def show_attribute(visit: Visit) -> Response:
+    """An attribute's own page."""
+    project = visit.project()
+    attribute = project.schema.attribute(visit.path["name"])
+    changes = visit.service.schema_changes(project.id, CHANGES_SEARCHED)
+    return visit.render(
+        "attribute.html",
+        project=project,
+        attribute=attribute,
+        reported=attribute.name in project.reported,
+        changes=[c for c in changes if _is_about(c, attribute.name)],
+    )
+
+
+def show_new(visit: Visit) -> Response:
+    """The form for a new attribute."""
+    fields = {"type": "STRING", "rule": "overwrite", "elements": str(LIST_ELEMENTS), "bytes": str(LIST_ELEMENT_BYTES)}
+    return _new_page(visit, visit.project(), fields)
+
+
+def declare(visit: Visit) -> Response:
+    """Declare an attribute."""
+    project, form = visit.project(), visit.form
+    errors: dict[str, str] = {}
+    name, data_type, rule = form.get("name", "").strip(), form.get("type", ""), form.get("rule", "")
+    if data_type not in list(DataType):
+        errors["type"] = visit.text("attribute.type_missing")
+    if rule not in list(Rule):
+        errors["rule"] = visit.text("attribute.rule_missing")
+    limits = Limits()
+    if data_type == DataType.LIST:
+        elements = _limit(visit, "elements", "max_elements", MAX_LIST_ELEMENTS, errors)
+        limits = Limits(elements, _limit(visit, "bytes", "max_element_bytes", MAX_LIST_ELEMENT_BYTES, errors))
+    if errors:
+        return _new_page(visit, project, form, errors)
+    attribute = Attribute(
+        name,
+        DataType(data_type),
+        Rule(rule),
+        display_name=form.get("display_name", "").strip(),
+        description=form.get("description", "").strip(),
+        limits=limits,
+    )
+    try:
+        visit.service.declare_attribute(project.id, attribute, who=visit.who)
+    except Refused as refused:
+        return _new_page(visit, project, form, _errors(visit, refused, _NEW_FIELDS))
+    return visit.redirect(visit.project_path(f"/attributes/{name}"), "attribute_declared")
+
+
+def show_edit(visit: Visit) -> Response:
+    """The form of what may change of an attribute."""
+    project = visit.project()
+    attribute = project.schema.attribute(visit.path["name"])
+    fields = {"display_name": attribute.display_name, "description": attribute.description}
+    return visit.render("attribute_edit.html", project=project, attribute=attribute, fields=fields, most=TEXT_LENGTH)
+
+
+def edit(visit: Visit) -> Response:
+    """Change display name and description."""
+    project, form = visit.project(), visit.form
+    attribute = project.schema.attribute(visit.path["name"])
+    try:
+        visit.service.edit_attribute(
+            project.id,
+            attribute.name,
+            display_name=form.get("display_name", "").strip(),
+            description=form.get("description", "").strip(),
+            who=visit.who,
+        )
+    except Refused as refused:
+        return visit.render(
+            "attribute_edit.html",
+            422,
+            project=project,
+            attribute=attribute,
+            fields=form,
+            errors=_errors(visit, refused, {}),
+            most=TEXT_LENGTH,
+        )
+    return visit.redirect(visit.project_path(f"/attributes/{attribute.name}"), "saved")
+
+
+def set_status(visit: Visit) -> Response:
+    """Hide or show an attribute."""
+    hidden = visit.form.get("hidden") == "1"
+    name = visit.path["name"]
+    visit.service.edit_attribute(visit.path["project"], name, hidden=hidden, who=visit.who)
+    return visit.redirect(visit.project_path(f"/attributes/{name}"), "hidden" if hidden else "shown")
+
+
+def ask_delete(visit: Visit) -> Response:
+    """Ask whether the attribute shall go, or say why it cannot."""
+    project = visit.project()
+    return _delete_page(visit, project, project.schema.attribute(visit.path["name"]))
+
+
+def delete(visit: Visit) -> Response:
+    """Delete an attribute that nothing was reported for."""
+    project = visit.project()
+    attribute = project.schema.attribute(visit.path["name"])
+    try:
+        visit.service.delete_attribute(project.id, attribute.name, who=visit.who)
+    except Refused as refused:
+        return _delete_page(visit, project, attribute, refused)
+    return visit.redirect(visit.project_path("/attributes"), "attribute_deleted")
+
+
+def _delete_page(visit: Visit, project: Project, attribute: Attribute, refused: Refused | None = None) -> Response:
+    problem = refused.problems[0] if refused else None
+    if problem is None and attribute.name in project.reported:
+        problem = Problem(Kind.ATTRIBUTE_IN_USE, attribute.name)
+    return visit.render(
+        "attribute_delete.html",
+        409 if refused else 200,
+        project=project,
+        attribute=attribute,
+        reason=visit.problem(problem) if problem else "",
+    )
+
+
+def _new_page(
+    visit: Visit, project: Project, fields: Mapping[str, str], errors: Mapping[str, str] | None = None
+) -> Response:
+    return visit.render(
+        "attribute_new.html",
+        422 if errors else 200,
+        project=project,
+        fields=fields,
+        errors=errors or {},
+        legal=LEGAL_RULES,
+        examples=EXAMPLES,
+        rules=list(Rule),
+        most_name=NAME_LENGTH,
+        most_text=TEXT_LENGTH,
+        most_elements=MAX_LIST_ELEMENTS,
+        most_bytes=MAX_LIST_ELEMENT_BYTES,
+    )
+
+
+def _errors(visit: Visit, refused: Refused, places: Mapping[Kind, str]) -> dict[str, str]:
+    errors = visit.problems(refused, places)
+    for problem in refused.problems:
+        if problem.kind is Kind.TEXT_TOO_LONG:
+            errors[problem.facts["field"]] = errors.pop("", visit.problem(problem))
+    return errors
+
+
+def _limit(visit: Visit, field: str, name: str, most: int, errors: dict[str, str]) -> int:
+    """A bound of a LIST from the form; what is none of the allowed numbers goes to `errors`."""
+    sent = visit.form.get(field, "").strip()
+    if sent.isascii() and sent.isdigit() and len(sent) < 10 and 1 <= int(sent) <= most:
+        return int(sent)
+    refused = refuse(Kind.LIMIT_ILLEGAL, visit.form.get("name", ""), field=name, expected=f"1 to {most}")
+    errors[field] = visit.problem(refused.problems[0])
+    return 1
+
+
+def _is_about(change: SchemaChange, name: str) -> bool:
+    """Whether an entry of the record of changes names the attribute."""
+    return f"attribute {name}" in change.what and name in change.what.replace(":", " ").replace(";", " ").split()
+
+
+_ATTRIBUTES = f"{HOME}/projects/{{project}}/attributes"
+_ATTRIBUTE = f"{_ATTRIBUTES}/{{name}}"
+_NEW = f"{HOME}/projects/{{project}}/new-attribute"
+
+PAGES = (
+    Page("GET", _ATTRIBUTES, list_attributes),
+    Page("GET", _NEW, show_new),
+    Page("POST", _NEW, declare),
+    Page("GET", _ATTRIBUTE, show_attribute),
+    Page("GET", f"{_ATTRIBUTE}/edit", show_edit),
+    Page("POST", f"{_ATTRIBUTE}/edit", edit),
+    Page("POST", f"{_ATTRIBUTE}/status", set_status),
+    Page("GET", f"{_ATTRIBUTE}/delete", ask_delete),
+    Page("POST", f"{_ATTRIBUTE}/delete", delete),
+)

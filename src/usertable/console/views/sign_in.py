@@ -1,0 +1,145 @@
+"""Signing in and out, and the choice of language and theme."""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+import time
+
+from starlette.responses import Response
+
+from usertable.config import Config
+from usertable.console.notes import MustWait, Notes
+from usertable.console.session import COOKIE, LINK_SECONDS, Link, Session
+from usertable.console.visit import HOME, LANGUAGE_COOKIE, THEME_COOKIE, THEMES, Page, Visit
+
+# A path of this console, not of another host.
+_OWN_PATH = re.compile(r"/console(/[A-Za-z0-9._~%:-]+)*")
+
+
+def home(visit: Visit) -> Response:
+    """The way in."""
+    return visit.redirect(f"{HOME}/projects")
+
+
+def show_sign_in(visit: Visit) -> Response:
+    """The form for the admin token, or that of a one-time link."""
+    if visit.session.role == "admin":
+        return visit.redirect(f"{HOME}/projects")
+    query = visit.request.query_params
+    return _sign_in_page(visit, link=query.get("link", ""), following=query.get("next", ""))
+
+
+def sign_in(visit: Visit) -> Response:
+    """Check the admin token."""
+    following = visit.form.get("next", "")
+    token = visit.form.get("token", "").strip()
+    if not token:
+        return _sign_in_page(visit, 422, error=visit.text("sign_in.empty"), following=following)
+    try:
+        if visit.console.sessions.sign_in(visit.address, token):
+            return _enter(visit, following)
+    except MustWait as wait:
+        return _must_wait(visit, wait, following)
+    return _sign_in_page(visit, 403, error=visit.text("sign_in.wrong"), following=following)
+
+
+def follow_link(visit: Visit) -> Response:
+    """Use a one-time link up."""
+    if visit.console.sessions.takes_token or not visit.console.sessions.link.follow(visit.form.get("link", "")):
+        return _sign_in_page(visit, 403, error=visit.text("sign_in.link_over"))
+    return _enter(visit, "")
+
+
+def ask_for_link(visit: Visit) -> Response:
+    """Write a new one-time link to the server's log, which only its operator reads."""
+    sessions = visit.console.sessions
+    if sessions.takes_token:
+        return visit.redirect(f"{HOME}/sign-in")
+    try:
+        # An attempt that cannot pass: who asks again and again waits longer and longer.
+        sessions.sign_in("a new link", "")
+    except MustWait as wait:
+        return _must_wait(visit, wait, "")
+    print_link(visit.console.config, sessions.notes)
+    return visit.redirect(f"{HOME}/sign-in", "link_printed")
+
+
+def print_link(config: Config, notes: Notes) -> None:
+    """Print a new one-time link on stderr, by the address that the server listens on: no caller has a say in it."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(config.host, config.host)
+    place = f"[{host}]" if ":" in host else host
+    link = Link(notes, time.time).make()
+    # Not logged: it must be seen whatever the log's level is.
+    print(
+        f"sign in to the console, once and within {LINK_SECONDS // 60} minutes:"
+        f" http://{place}:{config.port}{HOME}/sign-in?link={link}",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def sign_out(visit: Visit) -> Response:
+    """End the session."""
+    visit.console.sessions.end(visit.session)
+    response = visit.redirect(f"{HOME}/sign-in", "signed_out")
+    keep(visit, response, visit.console.sessions.begin("visitor"))
+    return response
+
+
+def prefer(visit: Visit) -> Response:
+    """Remember a language or a theme."""
+    back = visit.form.get("back", "")
+    response = visit.redirect(back if _OWN_PATH.fullmatch(back.partition("?")[0]) else f"{HOME}/projects")
+    language, theme = visit.form.get("language"), visit.form.get("theme")
+    if language in ("zh", "en"):
+        visit.remember(response, LANGUAGE_COOKIE, language)
+    if theme in THEMES:
+        visit.remember(response, THEME_COOKIE, theme)
+    return response
+
+
+def keep(visit: Visit, response: Response, session: Session) -> None:
+    """Set the session's cookie, which ends with the session."""
+    seconds = max(1, session.expires - int(time.time()))
+    visit.remember(response, COOKIE, visit.console.sessions.seal(session), seconds)
+
+
+def _enter(visit: Visit, following: str) -> Response:
+    response = visit.redirect(following if _OWN_PATH.fullmatch(following) else f"{HOME}/projects")
+    # A new one: whoever knew the visitor's session knows nothing of it.
+    keep(visit, response, visit.console.sessions.begin("admin"))
+    return response
+
+
+def _must_wait(visit: Visit, wait: MustWait, following: str) -> Response:
+    seconds = math.ceil(wait.seconds)
+    response = _sign_in_page(visit, 429, error=visit.text("sign_in.wait", seconds=seconds), following=following)
+    response.headers["retry-after"] = str(seconds)
+    return response
+
+
+def _sign_in_page(visit: Visit, status: int = 200, *, error: str = "", link: str = "", following: str = "") -> Response:
+    sessions = visit.console.sessions
+    if link and not sessions.takes_token and not sessions.link.holds(link):
+        status, error, link = 403, visit.text("sign_in.link_over"), ""
+    return visit.render(
+        "sign_in.html",
+        status,
+        error=error,
+        link="" if sessions.takes_token else link,
+        following=following,
+        takes_token=sessions.takes_token,
+    )
+
+
+PAGES = (
+    Page("GET", HOME, home),
+    Page("GET", f"{HOME}/sign-in", show_sign_in, public=True),
+    Page("POST", f"{HOME}/sign-in", sign_in, public=True),
+    Page("POST", f"{HOME}/sign-in/link", follow_link, public=True),
+    Page("POST", f"{HOME}/sign-in/new-link", ask_for_link, public=True),
+    Page("POST", f"{HOME}/sign-out", sign_out),
+    Page("POST", f"{HOME}/preferences", prefer, public=True),
+)

@@ -1,0 +1,157 @@
+"""Try it: one PUT, for real or dry, through the platform's own endpoint, with the row before and after."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from starlette.responses import Response
+
+from usertable.console.views.projects import SAMPLES
+from usertable.console.visit import HOME, Page, Visit
+from usertable.domain.errors import Kind, Problem, Refused
+from usertable.domain.schema import Project
+from usertable.store.base import MAX_CUID, User
+from usertable.wire.bodies import decode_object
+from usertable.wire.jiguang import wire_value
+
+_SAMPLED = 3
+_encoder = msgspec.json.Encoder(decimal_format="number")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A row of the comparison: an attribute before and after; None where there is no value."""
+
+    name: str
+    before: str | None
+    after: str | None
+    outcome: str
+
+    @property
+    def changed(self) -> bool:
+        return self.before != self.after
+
+
+def show(visit: Visit) -> Response:
+    """The form, with a sample to begin with."""
+    project = visit.project()
+    declared = [a for a in project.schema.attributes.values() if not a.hidden][:_SAMPLED]
+    data = json.dumps({a.name: SAMPLES[a.type] for a in declared}, indent=2) if declared else ""
+    fields = {"by": "cuid", "value": visit.request.query_params.get("cuid", ""), "data": data}
+    return _page(visit, project, fields)
+
+
+async def send(visit: Visit) -> Response:
+    """Send the request, and show what came of it."""
+    form = visit.form
+    project = await asyncio.to_thread(visit.project)
+    dry = form.get("mode") != "real"
+    errors: dict[str, str] = {}
+    sent = form.get("data", "").strip()
+    data = decode_object(sent.encode()) if sent else None
+    if data is None:
+        errors["data"] = visit.text("try.data_missing")
+    elif isinstance(data, Problem):
+        errors["data"] = visit.problem(data)
+    before = await asyncio.to_thread(_find, visit, project, errors)
+    if errors or before is None:
+        return _page(visit, project, form, errors)
+    # As text, so that every digit is sent as it was typed.
+    body = f'{{"cuid":{before.cuid},"data":{sent}}}'
+    put = await visit.console.put(project, body.encode(), language=visit.language, dry=dry)
+    answer = decode_object(put.body)
+    assert isinstance(answer, dict)
+    return _page(
+        visit,
+        project,
+        form,
+        result={
+            "dry": dry,
+            "cuid": before.cuid,
+            "accepted": put.status == 200 and answer["code"] == 0,
+            "curl": _curl(visit, project, body, dry),
+            "status": put.status,
+            "headers": "\n".join(f"{name}: {value}" for name, value in put.headers),
+            "answer": msgspec.json.format(put.body, indent=2).decode(),
+            "problems": [p["msg"] for p in answer.get("data", {}).get("problems", [])] or [answer["msg"]],
+            "lines": _compare(project, before, answer.get("data", {})),
+        },
+    )
+
+
+def _find(visit: Visit, project: Project, errors: dict[str, str]) -> User | None:
+    """The user that the form names; None if there is none, and why in `errors`."""
+    by, value = visit.form.get("by", "cuid"), visit.form.get("value", "").strip()
+    if not value:
+        errors["value"] = visit.text("try.value_missing")
+        return None
+    try:
+        if by != "cuid":
+            return visit.service.find_user(project, by, value)
+        if not (value.isascii() and value.isdigit() and len(value) <= 19 and 1 <= int(value) <= MAX_CUID):
+            errors["value"] = visit.problem(Problem(Kind.CUID_MALFORMED, None, {"value": value[:60]}))
+            return None
+        return visit.service.user(project, int(value))
+    except Refused as refused:
+        errors["value"] = visit.problem(refused.problems[0])
+        return None
+
+
+def _compare(project: Project, before: User, answered: Mapping[str, Any]) -> list[Line]:
+    """Every attribute that has a value before or after, in the order of the schema."""
+    old = {name: wire_value(value, project.schema, name, project.zone) for name, value in before.profile.attributes.items()}
+    user = answered.get("user")
+    # From the very answer: what this request did, whatever others did meanwhile.
+    new = user["attributes"] if user else old
+    outcomes = answered.get("outcomes", {})
+    names = [n for n in project.schema.attributes if n in old or n in new]
+    return [
+        Line(
+            name,
+            _encode(old[name]) if name in old else None,
+            _encode(new[name]) if name in new else None,
+            outcomes.get(name, ""),
+        )
+        for name in names
+    ]
+
+
+def _encode(value: object) -> str:
+    return _encoder.encode(value).decode()
+
+
+def _curl(visit: Visit, project: Project, body: str, dry: bool) -> str:
+    address = f"{visit.base_url}/smartop/api/v1/user/attribute{'?dryRun=1' if dry else ''}"
+    return (
+        f'curl -X PUT {shlex.quote(address)} \\\n  -u "{project.id}:$SECRET" \\\n'
+        f"  -H 'Content-Type: application/json' -H 'Prefer: return=representation' \\\n  -d {shlex.quote(body)}"
+    )
+
+
+def _page(
+    visit: Visit,
+    project: Project,
+    fields: Mapping[str, str],
+    errors: Mapping[str, str] | None = None,
+    result: Mapping[str, Any] | None = None,
+) -> Response:
+    return visit.render(
+        "try_it.html",
+        422 if errors else 200,
+        project=project,
+        fields=fields,
+        errors=errors or {},
+        result=result,
+        samples={name: json.dumps(sample) for name, sample in SAMPLES.items()},
+    )
+
+
+_TRY = f"{HOME}/projects/{{project}}/try"
+
+PAGES = (Page("GET", _TRY, show), Page("POST", _TRY, send))

@@ -1,0 +1,240 @@
+"""One request to the console: who, in what language, with what form; and the ways to answer it."""
+
+from __future__ import annotations
+
+import hashlib
+import mimetypes
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import resources
+from typing import Any, Literal, Protocol
+from urllib.parse import quote, urlencode
+from zoneinfo import ZoneInfo
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from usertable.config import Config
+from usertable.console.session import Session, Sessions
+from usertable.console.texts import TEXTS
+from usertable.domain.errors import Kind, Problem, Refused
+from usertable.domain.schema import Project
+from usertable.service import Gate, Service
+from usertable.wire.messages import Language, text
+
+HOME = "/console"
+LANGUAGE_COOKIE, THEME_COOKIE = "usertable_language", "usertable_theme"
+THEMES = ("auto", "light", "dark")
+_YEAR = 365 * 86400
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """What the server answers to a PUT of the platform's endpoint."""
+
+    status: int
+    headers: Sequence[tuple[str, str]]
+    body: bytes
+
+
+class PutAs(Protocol):
+    """Does what the platform's PUT does, in its long form, as a project."""
+
+    def __call__(self, project: Project, body: bytes, language: Language, dry: bool) -> Awaitable[Put]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """An entry of a project's navigation.
+
+    Args:
+        key: of its text.
+        path: what comes after the project's own.
+        other: where its other pages are, those of something new or of the secret.
+    """
+
+    key: str
+    path: str
+    other: str = ""
+
+
+SECTIONS = (
+    Section("nav.overview", ""),
+    Section("nav.attributes", "/attributes", "/new-attribute"),
+    Section("nav.identifiers", "/identifiers", "/new-identifier"),
+    Section("nav.try", "/try"),
+    Section("nav.changes", "/changes"),
+    Section("nav.settings", "/settings", "/secret"),
+)
+
+
+class Assets:
+    """The static files, under addresses that change with their content."""
+
+    def __init__(self) -> None:
+        self.by_address: dict[str, tuple[bytes, str]] = {}
+        self._addresses: dict[str, str] = {}
+        for file in resources.files("usertable.console").joinpath("static").iterdir():
+            content = file.read_bytes()
+            stem, _, ending = file.name.rpartition(".")
+            address = f"{stem}.{hashlib.sha256(content).hexdigest()[:12]}.{ending}"
+            self.by_address[address] = content, mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+            self._addresses[file.name] = f"{HOME}/static/{address}"
+
+    def address(self, name: str) -> str:
+        """Where a file is served."""
+        return self._addresses[name]
+
+
+@dataclass(slots=True)
+class Console:
+    """What all visits share."""
+
+    service: Service
+    gate: Gate
+    put: PutAs
+    sessions: Sessions
+    config: Config
+    assets: Assets = field(default_factory=Assets)
+    templates: Environment = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.templates = Environment(
+            loader=PackageLoader("usertable.console"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self.templates.globals["asset"] = self.assets.address
+        self.templates.filters["segment"] = lambda value: quote(str(value), safe="")
+
+
+@dataclass(slots=True)
+class Visit:
+    """One request. Views get it and give a response."""
+
+    console: Console
+    request: Request
+    session: Session
+    language: Language
+    theme: str
+    form: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def service(self) -> Service:
+        return self.console.service
+
+    @property
+    def path(self) -> Mapping[str, str]:
+        """What the path's variables stand for."""
+        return self.request.path_params
+
+    @property
+    def address(self) -> str:
+        """The caller's network address, as far as this server sees it."""
+        return self.request.client.host if self.request.client else ""
+
+    @property
+    def is_https(self) -> bool:
+        """Whether the browser came by https, by the word of the proxy if there is one."""
+        forwarded = self.request.headers.get("x-forwarded-proto", "").rpartition(",")[2].strip()
+        return (forwarded or self.request.url.scheme) == "https"
+
+    @property
+    def base_url(self) -> str:
+        """This server as the browser calls it."""
+        return f"{'https' if self.is_https else 'http'}://{self.request.headers.get('host', '')}"
+
+    @property
+    def who(self) -> str:
+        """Who it is, for the record of changes."""
+        return "admin (console)"
+
+    def project(self) -> Project:
+        """The project that the path names, as it is now; raises Refused if there is none."""
+        return self.service.project(self.path["project"])
+
+    def project_path(self, rest: str = "") -> str:
+        """The address of a page of the project that the path names."""
+        return f"{HOME}/projects/{quote(self.path['project'], safe='')}{rest}"
+
+    def is_in(self, section: Section) -> bool:
+        """Whether the page is one of that section of the project."""
+        own = self.request.url.path.removeprefix(self.project_path())
+        return own.startswith(section.path) or own == section.other
+
+    def text(self, key: str, **values: object) -> str:
+        """A text of the console in the visit's language."""
+        return say(self.language, key, **values)
+
+    def problem(self, problem: Problem) -> str:
+        """A problem in words."""
+        return text(problem, self.language)
+
+    def problems(self, refused: Refused, places: Mapping[Kind, str]) -> dict[str, str]:
+        """The texts of a refusal by the field they belong beside; those of no field are under an empty name."""
+        errors: dict[str, str] = {}
+        for problem in refused.problems:
+            errors.setdefault(places.get(problem.kind, ""), self.problem(problem))
+        return errors
+
+    def render(self, template: str, status: int = 200, /, **values: Any) -> Response:
+        """A page. `project`, if given, brings its navigation."""
+        done = self.request.query_params.get("done", "")
+        page = self.console.templates.get_template(template).render(
+            {
+                "visit": self,
+                "t": self.text,
+                "language": self.language,
+                "theme": self.theme,
+                "home": HOME,
+                "sections": SECTIONS,
+                "form_token": Markup('<input type="hidden" name="form_token" value="{}">').format(
+                    self.console.sessions.form_token(self.session)
+                ),
+                "here": self.request.url.path + (f"?{self.request.url.query}" if self.request.url.query else ""),
+                "done": f"done.{done}" if f"done.{done}" in TEXTS else "",
+                "project": None,
+                "errors": {},
+                **values,
+            }
+        )
+        return HTMLResponse(page, status)
+
+    def redirect(self, path: str, done: str = "") -> Response:
+        """Send the browser to another page, which then says what was done (a text `done.…`)."""
+        return RedirectResponse(f"{path}?{urlencode({'done': done})}" if done else path, 303)
+
+    def moment(self, ms: int, zone: ZoneInfo | None = None) -> Markup:
+        """A moment (ms since 1970 UTC) in a time zone, as an element."""
+        at = datetime.fromtimestamp(ms // 1000, UTC)
+        shown = at.astimezone(zone or UTC).strftime("%Y-%m-%d %H:%M:%S")
+        return Markup('<time datetime="{}">{}</time>').format(at.isoformat(), shown)
+
+    def remember(self, response: Response, cookie: str, value: str, seconds: int = _YEAR) -> None:
+        """Set a cookie that scripts and other sites do not get."""
+        response.set_cookie(cookie, value, max_age=seconds, path=HOME, httponly=True, samesite="lax", secure=self.is_https)
+
+
+def say(language: Language, key: str, **values: object) -> str:
+    """A text of the catalogue; raises KeyError if there is none."""
+    chinese, english = TEXTS[key]
+    return (chinese if language == "zh" else english).format(**values)
+
+
+View = Callable[[Visit], Response | Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A route of the console. A view that is no coroutine function may block: it runs in a thread."""
+
+    method: Literal["GET", "POST"]
+    path: str
+    view: View
+    public: bool = False
+    """Whether one need not be signed in."""

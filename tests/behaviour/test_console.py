@@ -1,0 +1,325 @@
+"""The console over HTTP: who may come in, forms, headers, texts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from serving import PROJECT, Server, prepare
+from usertable.console import texts
+from usertable.console.app import HEADERS, PAGES
+from usertable.console.notes import FREE_ATTEMPTS, MustWait, Notes
+from usertable.console.session import COOKIE, Link, Sessions
+from usertable.domain.profile import Outcome
+from usertable.domain.schema import Rule
+from usertable.domain.values import DataType
+
+TOKEN = "a-token-for-the-tests-only"
+AT = f"/console/projects/{PROJECT}"
+CONSOLE = Path(texts.__file__).parent
+
+
+class Browser(httpx.Client):
+    """A client that sends forms as a page of the server would, but runs no script."""
+
+    def page(self, path: str) -> httpx.Response:
+        self.shown = self.get(path)
+        return self.shown
+
+    def submit(self, path: str, headers: dict[str, str] | None = None, **fields: str) -> httpx.Response:
+        token = re.search(r'name="form_token" value="(\w+)"', self.shown.text)
+        assert token is not None, self.shown.text
+        headers = {"Sec-Fetch-Site": "same-origin", **(headers or {})}
+        return self.post(path, data={"form_token": token[1], **fields}, headers=headers)
+
+    def sign_in(self) -> None:
+        self.page("/console/sign-in")
+        assert self.submit("/console/sign-in", token=TOKEN).headers["location"] == "/console/projects"
+        self.page("/console/projects")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("console")
+    url = f"sqlite:///{folder / 'store.db'}"
+    prepare(url, users=2)
+    running = Server(url, folder, admin_token=TOKEN)
+    yield running
+    assert running.stop() == 0
+    assert "Traceback" not in running.log
+
+
+@pytest.fixture
+def browser(server: Server) -> Iterator[Browser]:
+    with Browser(base_url=server.url, timeout=30) as client:
+        yield client
+
+
+@pytest.fixture
+def admin(browser: Browser) -> Browser:
+    browser.sign_in()
+    return browser
+
+
+def errors(answer: httpx.Response) -> list[str]:
+    found = re.findall(r'class="error" id="(\w+)-error"', answer.text)
+    assert all(f"{name}-error" in answer.text for name in found)
+    return found
+
+
+# who may come in
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if not p.public], ids=lambda p: f"{p.method} {p.path}")
+def test_without_a_session_every_page_leads_to_the_sign_in(page, browser: Browser) -> None:  # type: ignore[no-untyped-def]
+    path = page.path.replace("{project}", PROJECT).replace("{name}", "phone")
+    browser.page("/console/sign-in")
+    answer = browser.get(path) if page.method == "GET" else browser.submit(path)
+    assert answer.status_code == 303
+    assert answer.headers["location"].startswith("/console/sign-in")
+
+
+def test_after_signing_in_one_is_where_one_wanted_to_go(browser: Browser) -> None:
+    there = browser.get(f"{AT}/attributes").headers["location"]
+    browser.page(there)
+    assert f'name="next" value="{AT}/attributes"' in browser.shown.text
+    answer = browser.submit("/console/sign-in", token=TOKEN, next=f"{AT}/attributes")
+    assert answer.headers["location"] == f"{AT}/attributes"
+    assert browser.get(f"{AT}/attributes").status_code == 200
+
+
+@pytest.mark.parametrize("where", ["//evil.example", "https://evil.example/console", "/console//evil.example", "/other"])
+def test_the_sign_in_never_leads_elsewhere(browser: Browser, where: str) -> None:
+    browser.page("/console/sign-in")
+    assert browser.submit("/console/sign-in", token=TOKEN, next=where).headers["location"] == "/console/projects"
+
+
+def test_the_session_cookie(browser: Browser) -> None:
+    browser.page("/console/sign-in")
+    before = browser.cookies[COOKIE]
+    cookie = browser.submit("/console/sign-in", token=TOKEN).headers["set-cookie"]
+    assert {"HttpOnly", "SameSite=lax", "Path=/console", "Max-Age=28800"} <= set(cookie.split("; "))
+    assert "Secure" not in cookie
+    assert before not in cookie
+    assert TOKEN not in cookie
+    secure = browser.get("/console/projects", headers={"X-Forwarded-Proto": "https", "Cookie": ""}).headers["set-cookie"]
+    assert "Secure" in secure.split("; ")
+
+
+def test_signing_out_ends_the_session_for_copies_of_the_cookie_too(admin: Browser, server: Server) -> None:
+    copied = admin.cookies[COOKIE]
+    assert admin.submit("/console/sign-out").headers["location"] == "/console/sign-in?done=signed_out"
+    assert admin.get("/console/projects").status_code == 303
+    assert httpx.get(f"{server.url}/console/projects", cookies={COOKIE: copied}).status_code == 303
+
+
+def test_a_cookie_that_was_changed_or_made_up_is_none(admin: Browser, server: Server) -> None:
+    good = admin.cookies[COOKIE]
+    role, nonce, expires, mac = good.split(".")
+    visitor = httpx.get(f"{server.url}/console/sign-in").cookies[COOKIE]
+    for bad in (
+        f"{role}.{nonce}.{int(expires) + 1}.{mac}",
+        f"admin.{visitor.partition('.')[2]}",
+        f"{role}.{nonce}.{expires}.",
+        "admin",
+        "...",
+    ):
+        assert httpx.get(f"{server.url}/console/projects", cookies={COOKIE: bad}).status_code == 303, bad
+    assert httpx.get(f"{server.url}/console/projects", cookies={COOKIE: good}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Sec-Fetch-Site": "", "Origin": "https://evil.example"},
+        {"Sec-Fetch-Site": "", "Origin": "null"},
+    ],
+)
+def test_a_form_of_another_site_is_refused(admin: Browser, headers: dict[str, str]) -> None:
+    answer = admin.submit(f"{AT}/settings", headers, name="taken over", timezone="UTC", qps="1")
+    assert answer.status_code == 403
+    assert "taken over" not in admin.get("/console/projects").text
+
+
+def test_a_form_without_the_token_of_its_session_is_refused(admin: Browser, server: Server) -> None:
+    fields = {"name": "taken over", "timezone": "UTC", "qps": "1"}
+    with Browser(base_url=server.url) as other:
+        other.sign_in()
+        foreign = re.search(r'name="form_token" value="(\w+)"', other.shown.text)
+    assert foreign is not None
+    for token in ({}, {"form_token": ""}, {"form_token": foreign[1]}, {"form_token": "\N{GREEK SMALL LETTER PI}"}):
+        answer = admin.post(f"{AT}/settings", data={**fields, **token})
+        assert answer.status_code == 403
+        assert "Nothing was changed" in answer.text
+    assert "taken over" not in admin.get("/console/projects").text
+
+
+def test_a_browser_that_only_sends_its_origin_is_let_in(admin: Browser, server: Server) -> None:
+    answer = admin.submit(
+        f"{AT}/settings", {"Sec-Fetch-Site": "", "Origin": server.url}, name="Tests", timezone="UTC", qps="9"
+    )
+    assert answer.status_code == 303
+
+
+def test_wrong_tokens_must_wait_longer_and_longer_and_the_right_one_too() -> None:
+    now = 0.0
+    with Notes.file() as file:
+        one, other = Notes(file.fileno(), lambda: now), Notes(file.fileno(), lambda: now)
+        for _ in range(FREE_ATTEMPTS):
+            assert not one.attempt("a", lambda: False)
+        waits = []
+        for _ in range(9):
+            with pytest.raises(MustWait) as caught:
+                other.attempt("a", lambda: True)
+            waits.append(caught.value.seconds)
+            now += caught.value.seconds
+            assert not other.attempt("a", lambda: False)
+        assert waits == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+        assert other.attempt("another address", lambda: True)
+        now += 60
+        assert one.attempt("a", lambda: True)
+        assert not one.attempt("a", lambda: False)
+        assert one.attempt("a", lambda: True)
+
+
+def test_a_session_ends_with_its_time_and_with_the_token() -> None:
+    now = 1000.0
+    notes = Notes.alone()
+    sessions = Sessions(notes, TOKEN, 600, lambda: now)
+    session = sessions.begin("admin")
+    sealed = sessions.seal(session)
+    assert sessions.renewed(session) is None
+    assert Sessions(Notes.alone(), TOKEN, 600, lambda: now).open(sealed) == session
+    assert Sessions(notes, TOKEN + "2", 600, lambda: now).open(sealed) is None
+    now += 400
+    renewed = sessions.renewed(session)
+    assert renewed is not None
+    assert renewed.expires == 2000
+    now += 200
+    assert sessions.open(sealed) is None
+    assert sessions.open(sessions.seal(renewed)) == renewed
+
+
+def test_a_link_signs_in_once_and_in_time() -> None:
+    now = 1000.0
+    with Notes.file() as file:
+        parent, worker = Link(Notes(file.fileno()), lambda: now), Link(Notes(file.fileno()), lambda: now)
+        link = parent.make()
+        assert worker.holds(link)
+        assert not worker.follow(link[:-1] + ("0" if link[-1] != "0" else "1"))
+        assert worker.follow(link)
+        assert not parent.follow(link)
+        late = parent.make()
+        now += 15 * 60
+        assert not worker.follow(late)
+        assert not worker.follow("")
+
+
+def test_without_an_admin_token_a_printed_link_signs_in_once(tmp_path: Path) -> None:
+    server = Server("memory:", tmp_path)
+    try:
+        link = re.search(rf"{server.url}(/console/sign-in\?link=\S+)", server.log)
+        assert link is not None, server.log
+        with Browser(base_url=server.url) as first, Browser(base_url=server.url) as second:
+            for browser in (first, second):
+                assert browser.page(link[1]).status_code == 200
+            token = link[1].partition("=")[2]
+            assert second.submit("/console/sign-in", token="").status_code == 422
+            assert second.submit("/console/sign-in", token="anything").status_code == 403
+            assert first.submit("/console/sign-in/link", link=token).headers["location"] == "/console/projects"
+            assert first.get("/console/projects").status_code == 200
+            assert second.submit("/console/sign-in/link", link=token).status_code == 403
+            assert second.page(link[1]).status_code == 403
+            assert "used already" in second.shown.text
+            assert second.submit("/console/sign-in/new-link").status_code == 303
+            links = re.findall(rf"{server.url}/console/sign-in\?link=(\S+)", server.log)
+            assert len(links) == 2
+            assert second.submit("/console/sign-in/link", link=links[1]).headers["location"] == "/console/projects"
+    finally:
+        server.stop()
+
+
+def test_the_console_can_be_switched_off(tmp_path: Path) -> None:
+    server = Server("memory:", tmp_path, console="false")
+    try:
+        assert httpx.get(f"{server.url}/console").status_code == 404
+        assert "console" not in server.log
+    finally:
+        server.stop()
+
+
+# what is sent
+
+
+def test_every_answer_has_the_headers(admin: Browser) -> None:
+    for path in ("/console/sign-in", "/console/projects", f"{AT}/try", "/console/nope", f"{AT}x"):
+        answer = admin.get(path)
+        for name, value in HEADERS.items():
+            assert answer.headers[name] == value, (path, name)
+    assert "script-src 'self'" in HEADERS["content-security-policy"]
+    assert "unsafe" not in HEADERS["content-security-policy"]
+
+
+def test_static_files_are_kept_by_the_browser_and_everything_they_name_is_here(admin: Browser) -> None:
+    addresses = re.findall(r'(?:href|src)="(/console/static/[^"]+)"', admin.page("/console/projects").text)
+    assert len(set(addresses)) == 3
+    for address in addresses:
+        answer = admin.get(address)
+        assert answer.status_code == 200
+        assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
+        assert answer.headers["content-security-policy"] == HEADERS["content-security-policy"]
+        assert "://" not in answer.text.replace("http://www.w3.org/2000/svg", "")
+    assert admin.get("/console/static/console.css").status_code == 404
+
+
+def test_no_page_holds_a_script_a_style_or_another_host() -> None:
+    for template in (CONSOLE / "templates").iterdir():
+        text = template.read_text()
+        assert "://" not in text, template
+        assert not re.search(r"<style|style=|\son\w+=|javascript:|\|\s*safe", text), template
+        assert all("src=" in script for script in re.findall(r"<script[^>]*>", text)), template
+
+
+# texts
+
+
+def test_no_template_holds_words_of_its_own() -> None:
+    for template in (CONSOLE / "templates").iterdir():
+        text = re.sub(r"{#.*?#}|{%.*?%}|{{.*?}}", "", template.read_text(), flags=re.DOTALL)
+        spoken = re.findall(r'(?:aria-label|title|alt|placeholder|data-copied)="([^"]*)"', text)
+        assert not any(re.search(r"\w", words) for words in spoken), template
+        text = re.sub(r"<[^>]*>|&#?\w+;|aria-[\w-]+=\"[^\"]*\"", "", text, flags=re.DOTALL)
+        assert not re.search(r"\w", text), (template.name, text.split())
+
+
+def test_every_text_is_there_in_both_languages_and_used() -> None:
+    for key, (chinese, english) in texts.TEXTS.items():
+        assert chinese, key
+        assert english, key
+        assert set(re.findall(r"{\w+}", chinese)) == set(re.findall(r"{\w+}", english)), key
+        assert re.search("[\u4e00-\u9fff]", chinese) or chinese == english or key == "language.en", key
+        assert not re.search("[\u4e00-\u9fff]", english) or key == "language.zh", key
+    code = "".join(f.read_text() for f in CONSOLE.rglob("*") if f.suffix in (".py", ".html") and f.name != "texts.py")
+    named = set(re.findall(r'"([a-z_]+(?:\.[a-zA-Z_]+)*)"', code)) | set(re.findall(r"'([a-z_]+(?:\.[a-zA-Z_]+)*)'", code))
+    made = {f"rule.{r}" for r in Rule} | {f"rule.{r}_help" for r in Rule} | {f"type.{t}" for t in DataType}
+    made |= {f"outcome.{o}" for o in Outcome} | {f"language.{code}" for code in ("zh", "en")}
+    made |= {f"theme.{theme}" for theme in ("auto", "light", "dark")} | {"attribute.visible", "attribute.hidden"}
+    assert made <= set(texts.TEXTS)
+    dones = {f"done.{name}" for name in named}
+    assert set(texts.TEXTS) <= named | made | dones
+
+
+def test_the_language_is_the_chosen_one_or_the_browsers(browser: Browser) -> None:
+    assert 'lang="en"' in browser.page("/console/sign-in").text
+    assert 'lang="zh-CN"' in browser.get("/console/sign-in", headers={"Accept-Language": "zh-TW,zh;q=0.9,en;q=0.1"}).text
+    assert browser.submit("/console/preferences", language="zh", back="/console/sign-in?x=1").status_code == 303
+    assert "管理员令牌" in browser.page("/console/sign-in").text
+    answer = browser.submit("/console/preferences", theme="dark", back="//evil.example/")
+    assert answer.headers["location"] == "/console/projects"
+    assert 'data-theme="dark"' in browser.get("/console/sign-in").text
