@@ -17,9 +17,9 @@ TOKEN = "a-token-for-the-tests-only"
 class NativeServer:
     """A server over a new store in `folder`, and clients for it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **settings: str) -> None:
         self.database = folder / "usertable.db"
-        self.process = Server(f"sqlite:///{self.database}", folder, admin_token=TOKEN)
+        self.process = Server(f"sqlite:///{self.database}", folder, admin_token=TOKEN, **settings)
         self.url = self.process.url
         self._clients: list[httpx.Client] = []
         self.anyone = self._client()
@@ -47,9 +47,9 @@ class NativeServer:
 
 
 @contextlib.contextmanager
-def running(folder: Path) -> Iterator[NativeServer]:
-    """A server for a while."""
-    server = NativeServer(folder)
+def running(folder: Path, **settings: str) -> Iterator[NativeServer]:
+    """A server for a while, with these settings beside."""
+    server = NativeServer(folder, **settings)
     try:
         yield server
     finally:

@@ -44,6 +44,9 @@ class Config:
     admin_token: str = _setting("", "bearer token of the native API's admin, 16 characters or more; empty: no admin access")
     always_200: bool = _setting(False, "answer HTTP 200 to every business error of the platform's endpoints")
     body_limit: int = _setting(1_048_576, "largest request body, in bytes", least=1024, most=2**30)
+    batch_body_limit: int = _setting(
+        16_777_216, "largest body of a batch, in bytes, compressed or not", least=1024, most=2**30
+    )
     body_seconds: int = _setting(30, "a request must have arrived whole within so many seconds", least=1, most=3600)
     keep_alive_seconds: int = _setting(75, "an idle connection is closed after so many seconds", least=1, most=3600)
     max_connections: int = _setting(10_000, "connections open at once; one more gets 503", least=1)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
-APIS = ("attribute", "register", "native")
+APIS = ("attribute", "register", "native", "batch")
 _SLOTS = 65_536
 _SLOT = struct.Struct("<dQ")
 
@@ -72,7 +72,7 @@ class SharedCounts:
         return file
 
     def count(self, project: int, api: str) -> SharedCount:
-        """The count of a project (by its number) and an API. From some 20,000 projects on, two may share one."""
+        """The count of a project (by its number) and an API. From some 16,000 projects on, two may share one."""
         place = (project * len(APIS) + APIS.index(api)) % _SLOTS * _SLOT.size
         return SharedCount(self._descriptor, self._map, place)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import logging
 import re
 import secrets
 import time
@@ -21,8 +22,10 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from usertable.commit import GroupCommit
 from usertable.domain.condition import Condition
-from usertable.domain.errors import Kind, Overloaded, Problem, Refused, refuse
+from usertable.domain.errors import Kind, Overloaded, Problem, Refused, Unavailable, excerpt, refuse
+from usertable.domain.merge import decide
 from usertable.domain.patch import Patch, validate
+from usertable.domain.profile import Profile
 from usertable.domain.schema import (
     MAX_ATTRIBUTES,
     Attribute,
@@ -44,7 +47,11 @@ from usertable.store.base import (
     User,
     UserUnknown,
     Write,
+    Written,
 )
+from usertable.wire.jiguang import is_identity_value
+
+log = logging.getLogger("usertable.service")
 
 DEFAULT_TIMEZONE = "Asia/Shanghai"
 DEFAULT_QPS = 100
@@ -59,6 +66,7 @@ _FAILED_REMEMBERED = 10_000
 _FAILED_SECONDS = 10.0
 _VERIFIED_REMEMBERED = 10_000
 _VERIFICATIONS_WAITING = 256
+_ENTRIES_AT_ONCE = 128
 
 
 def now_ms() -> int:
@@ -304,11 +312,16 @@ class Service:
 
     def find_user(self, project: Project, identifier: str, value: str) -> User:
         """The user that an identifier's value points to."""
-        project.schema.identifier(identifier)
-        cuid = self.store.resolve_identifier(project.number, identifier, value)
+        cuid = self.find_cuids(project, identifier, [value]).get(value)
         if cuid is None:
             raise refuse(Kind.CUID_UNKNOWN, cuid=f"{identifier}={value}")
         return self.user(project, cuid)
+
+    def find_cuids(self, project: Project, identifier: str, values: Sequence[str]) -> dict[str, int]:
+        """The CUIDs that an identifier's values point to; one that points to nobody is left out."""
+        project.schema.identifier(identifier)
+        found = {v: self.store.resolve_identifier(project.number, identifier, v) for v in values if is_identity_value(v)}
+        return {value: cuid for value, cuid in found.items() if cuid is not None}
 
     def users(self, project: Project, *, after: int = 0, limit: int = 100, conditions: Sequence[Condition] = ()) -> Page:
         """A page of the user table by CUID, of the users that meet all conditions.
@@ -475,6 +488,18 @@ class Gate:
         self._verifier.shutdown(cancel_futures=True)
 
 
+@dataclass(slots=True)
+class Entry:
+    """One record of a batch: whose attributes to set, by CUID or by (identifier, value), and to what."""
+
+    cuid: int | None
+    identity: tuple[str, str] | None
+    data: Mapping[str, Any] | None
+    receipt: Receipt | None = None
+    problems: Sequence[Problem] = ()
+    """What is wrong with its form; without any, there is `data`, and either `cuid` or `identity`."""
+
+
 class Intake:
     """Setting attributes: validate, join the waiting batch, answer after the durable commit."""
 
@@ -538,6 +563,116 @@ class Intake:
                 return result
         raise Overloaded(f"the schema of project {access.project.id} keeps changing")
 
+    async def set_many(
+        self, access: Access, entries: Sequence[Entry], *, register: bool, dry: bool = False
+    ) -> list[tuple[int | None, Result]]:
+        """Write every entry by itself; the CUID it was for, if that is known, and what came of it, in order.
+
+        Entries of one user are written one after the other, and each sees what the ones before it did. If one cannot be
+        written now (its result is an exception), those of the same user after it are not tried and have the same result:
+        a retry of all that failed so keeps their order.
+
+        Args:
+            register: whether a value that points to nobody makes a user (Get CUID), or is refused.
+        """
+        cuids, results = await self._find_users(access, entries, register=register, dry=dry)
+        turns: dict[tuple[int | None, int], list[int]] = {}
+        for place, cuid in enumerate(cuids):
+            if place not in results:
+                # One that is for nobody known is in nobody's way.
+                turns.setdefault((cuid, place if cuid is None else 0), []).append(place)
+
+        async def in_turn(places: Sequence[int]) -> None:
+            failure: Exception | None = None
+            for place in places:
+                if failure is None:
+                    try:
+                        results[place] = await self._set_entry(access, cuids[place], entries[place], dry=dry)
+                    except Unavailable as unavailable:
+                        failure = unavailable
+                    except Exception as defect:
+                        log.exception("a record of a batch failed")
+                        failure = defect
+                if failure is not None:
+                    results[place] = failure
+
+        tasks = []
+        for count, places in enumerate(turns.values(), start=1):
+            tasks.append(asyncio.create_task(in_turn(places)))
+            if count % _ENTRIES_AT_ONCE == 0:
+                # Single calls that came meanwhile have their turn.
+                await asyncio.sleep(0)
+        await asyncio.gather(*tasks)
+        return [(cuid, results[place]) for place, cuid in enumerate(cuids)]
+
+    async def _set_entry(self, access: Access, cuid: int | None, entry: Entry, *, dry: bool) -> Result:
+        if entry.problems or entry.data is None:
+            return Refusal(await self.problems(access, cuid, entry.problems, entry.data))
+        if cuid is not None:
+            return await self.set_attributes(access, cuid, entry.data, entry.receipt, dry=dry)
+        assert dry, "whose user would be made"
+        patch = validate(access.project.schema, entry.data, access.zone)
+        if type(patch) is list:
+            return Refusal(patch)
+        assert type(patch) is Patch
+        now = self._clock()
+        decision = decide(Profile(1, now, now, {}), patch, now)
+        if decision.problems:
+            return Refusal(decision.problems)
+        return Written(decision.profile.version, decision.outcomes, decision.profile.attributes)
+
+    async def _find_users(
+        self, access: Access, entries: Sequence[Entry], *, register: bool, dry: bool
+    ) -> tuple[list[int | None], dict[int, Result]]:
+        """The CUID of each entry, if it is known; and by its place, the result of each entry that fails for want of it."""
+        cuids = [entry.cuid for entry in entries]
+        results: dict[int, Result] = {}
+        wanted: dict[str, list[int]] = {}
+        for place, entry in enumerate(entries):
+            if entry.identity is not None and not entry.problems:
+                wanted.setdefault(entry.identity[0], []).append(place)
+        for name, places in wanted.items():
+            try:
+                known = await self._find_cuids(access, name, [entries[p] for p in places], register=register and not dry)
+            except Refused as refused:
+                results |= {place: Refusal(list(refused.problems)) for place in places}
+                continue
+            except Unavailable as failure:
+                results |= dict.fromkeys(places, failure)
+                continue
+            for place in places:
+                identity = entries[place].identity
+                assert identity is not None
+                cuids[place] = known.get(identity[1])
+                if cuids[place] is not None or (register and dry):
+                    continue
+                known_problems = [] if register else [_unknown("=".join(identity))]
+                problems = await self.problems(access, None, known_problems, entries[place].data)
+                # Without a problem, the schema changed since.
+                results[place] = Refusal(problems) if problems else Overloaded("the schema keeps changing")
+        return cuids, results
+
+    async def _find_cuids(self, access: Access, name: str, entries: Sequence[Entry], *, register: bool) -> dict[str, int]:
+        """The CUIDs of the values of one identifier; with `register`, also of those not seen before. May raise Refused."""
+        project = access.project
+        if register:
+            project.schema.registration_identifier(name)
+        values = list(dict.fromkeys(entry.identity[1] for entry in entries if entry.identity))
+        known = await asyncio.to_thread(self._service.find_cuids, project, name, values)
+        if register:
+            # Nobody is made for an entry that will be refused.
+            new = {
+                entry.identity[1]: None
+                for entry in entries
+                if entry.identity
+                and entry.identity[1] not in known
+                and type(validate(project.schema, entry.data or {}, access.zone)) is Patch
+            }
+            if new:
+                made = await asyncio.to_thread(self._service.register, project, name, list(new))
+                known |= zip(new, made, strict=True)
+        return known
+
     async def problems(
         self, access: Access, cuid: int | None, known: Sequence[Problem], data: Mapping[str, Any] | None
     ) -> list[Problem]:
@@ -552,5 +687,5 @@ class Intake:
         return problems
 
 
-def _unknown(cuid: int) -> Problem:
-    return Problem(Kind.CUID_UNKNOWN, None, {"cuid": str(cuid)})
+def _unknown(cuid: int | str) -> Problem:
+    return Problem(Kind.CUID_UNKNOWN, None, {"cuid": excerpt(cuid)})

@@ -101,6 +101,7 @@ _BODIES: dict[str, Any] = {
     "order_identifiers": {"names": ["phone"]},
     "put_schema": {"attributes": [], "identifiers": []},
     "add_user": {"cuid": 5},
+    "write_users": {"records": [{"cuid": CUID, "data": {"level": 1}}]},
 }
 
 

@@ -32,6 +32,8 @@ class Kind(StrEnum):
     CONTENT_TYPE = "content_type"
     BODY_TOO_LARGE = "body_too_large"
     BODY_TIMEOUT = "body_timeout"
+    CONTENT_CODING = "content_coding"
+    BODY_BROKEN = "body_broken"
     BODY_NOT_JSON = "body_not_json"
     BODY_NOT_OBJECT = "body_not_object"
     DUPLICATE_KEY = "duplicate_key"

@@ -57,6 +57,10 @@ def rate_limit_headers(limit: RateLimit) -> tuple[Header, Header, Header]:
     )
 
 
+KEY_FORM = re.compile(rb"[!-~]{1,255}")
+"""The form of an `Idempotency-Key`."""
+
+
 class Disconnected(Exception):
     """The client went away before its request was whole."""
 
@@ -71,11 +75,16 @@ async def read_json_body(receive: Receive, headers: dict[bytes, bytes], limit: i
         return Problem(Kind.BODY_TOO_LARGE, None, {"limit": str(limit)})
     message = await receive()
     body: bytes = message.get("body", b"")
-    while message.get("more_body"):
-        message = await receive()
-        body += message.get("body", b"")
-        if len(body) > limit:
-            return Problem(Kind.BODY_TOO_LARGE, None, {"limit": str(limit)})
+    if message.get("more_body"):
+        pieces = [body]
+        size = len(body)
+        while message.get("more_body"):
+            message = await receive()
+            pieces.append(message.get("body", b""))
+            size += len(pieces[-1])
+            if size > limit:
+                return Problem(Kind.BODY_TOO_LARGE, None, {"limit": str(limit)})
+        body = b"".join(pieces)
     if message["type"] == "http.disconnect":
         raise Disconnected
     return body

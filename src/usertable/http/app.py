@@ -98,7 +98,7 @@ class App:
         self._platform = Platform(
             self._service, gate, intake, body_limit=self._config.body_limit, always_200=self._config.always_200
         )
-        self._native = native_app(self._service, gate, self._config)
+        self._native = native_app(self._service, gate, intake, self._config)
         self._console = self._made_console(gate) if self._config.console else None
         self._native_paths = {"/openapi.json", "/readyz", LIVE_PATH}
         tasks = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import hashlib
 import logging
 import re
 import time
@@ -24,6 +25,7 @@ from usertable.http.admission import admit, is_admin
 from usertable.http.answers import (
     CLOSE,
     JSON,
+    KEY_FORM,
     RETRY_SOON,
     Disconnected,
     Header,
@@ -38,9 +40,10 @@ from usertable.http.answers import (
     unavailable,
 )
 from usertable.http.openapi import LIVE_PATH, Operation, document
-from usertable.service import Gate, Service
-from usertable.store.base import MAX_CUID, User
-from usertable.wire import native
+from usertable.service import Access, Entry, Gate, Intake, Service
+from usertable.store.base import MAX_CUID, Result, User
+from usertable.wire import batch, native
+from usertable.wire.codings import CODINGS, decompress
 from usertable.wire.messages import Language
 
 log = logging.getLogger("usertable.http")
@@ -52,10 +55,11 @@ _PROBLEM: Header = (b"content-type", b"application/problem+json")
 _NO_STORE: Header = (b"cache-control", b"no-store")
 _BEARER: Header = (b"www-authenticate", b'Bearer realm="usertable"')
 _BASIC: Header = (b"www-authenticate", b'Basic realm="usertable", charset="UTF-8"')
+_ACCEPTS: Header = (b"accept-encoding", ", ".join(CODINGS).encode())
 _CUID = re.compile(r"[1-9][0-9]{0,18}")
 
 
-def native_app(service: Service, gate: Gate, config: Config) -> App:
+def native_app(service: Service, gate: Gate, intake: Intake, config: Config) -> App:
     """The ASGI application of everything in :data:`OPERATIONS`; any other path is answered with a 404 problem."""
     by_path: dict[str, dict[str, Operation]] = {}
     for operation in OPERATIONS:
@@ -63,9 +67,9 @@ def native_app(service: Service, gate: Gate, config: Config) -> App:
     # The platform's application serves its GET; here it only gets its 405.
     by_path[LIVE_PATH] = {"GET": _LIVE}
     return Router(
-        [Route(path, _Resource(operations, service, gate, config)) for path, operations in by_path.items()],
+        [Route(path, _Resource(operations, service, gate, intake, config)) for path, operations in by_path.items()],
         redirect_slashes=False,
-        default=_Resource({}, service, gate, config),
+        default=_Resource({}, service, gate, intake, config),
     )
 
 
@@ -90,6 +94,18 @@ class Call:
 
 
 @dataclass(slots=True)
+class BatchCall:
+    """A batch that was let in and understood."""
+
+    intake: Intake
+    access: Access
+    query: batch.BatchQuery
+    entries: list[Entry]
+    register: bool
+    """Whether values that point to nobody make users."""
+
+
+@dataclass(slots=True)
 class Reply:
     """What to answer: a document of :mod:`usertable.wire.native`, and the path of what was created."""
 
@@ -100,10 +116,13 @@ class Reply:
 class _Resource:
     """The ASGI application of one path: its operations by method. Without operations, that of an unknown path."""
 
-    def __init__(self, operations: dict[str, Operation], service: Service, gate: Gate, config: Config) -> None:
+    def __init__(
+        self, operations: dict[str, Operation], service: Service, gate: Gate, intake: Intake, config: Config
+    ) -> None:
         self._operations = operations
         self._service = service
         self._gate = gate
+        self._intake = intake
         self._config = config
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -132,10 +151,13 @@ class _Resource:
             exchange.headers.append((b"allow", allowed.encode()))
             raise refuse(Kind.NO_METHOD, method=method, allowed=allowed)
         path: dict[str, str] = scope["path_params"]
-        who = "" if operation.who == "public" else await self._admit(exchange, operation, path.get("project"))
+        who, access = "", None
         query = body = None
         if operation.who != "public":
+            who, access = await self._admit(exchange, operation, path.get("project"))
             query = native.decode_query(scope["query_string"], operation.query)
+        if operation.batch:
+            return await self._serve_batch(exchange, operation, access, path["project"], query, receive)
         if operation.body:
             sent = await read_json_body(receive, exchange.sent, self._config.body_limit)
             if type(sent) is Problem:
@@ -147,6 +169,41 @@ class _Resource:
         call = Call(self._service, who, path, query, body)
         await exchange.answer(operation, *await asyncio.to_thread(self._handle, operation, call))
 
+    async def _serve_batch(
+        self, exchange: _Exchange, operation: Operation, access: Access | None, project_id: str, query: Any, receive: Receive
+    ) -> None:
+        """Serve the operation that joins the waiting writes in the event loop, and may have a large, compressed body."""
+        key = exchange.sent.get(b"idempotency-key")
+        if key is not None and not KEY_FORM.fullmatch(key):
+            raise refuse(Kind.KEY_MALFORMED)
+        limit = self._config.batch_body_limit
+        sent = await read_json_body(receive, exchange.sent, limit)
+        if type(sent) is Problem:
+            raise Refused([sent])
+        assert type(sent) is bytes
+        coding = exchange.sent.get(b"content-encoding", b"").decode("latin-1")
+        body = await asyncio.to_thread(decompress, sent, coding, limit)
+        if type(body) is Problem:
+            exchange.headers += [_ACCEPTS] if body.kind is Kind.CONTENT_CODING else []
+            raise Refused([body])
+        assert type(body) is bytes
+        records, on_unknown = await asyncio.to_thread(batch.decode_batch, body)
+        exchange.operation = operation
+        register = batch.registers(records, on_unknown)
+        if access is None:
+            # The admin, who has access to every project that there is.
+            access = Access(await asyncio.to_thread(self._service.project, project_id), {})
+        fingerprint = hashlib.sha256(body).digest()
+        entries = [
+            Entry(
+                r.cuid, r.identity, r.data, r.receipt(None if key is None else key.decode(), fingerprint, place), r.problems
+            )
+            for place, r in enumerate(records)
+        ]
+        results = await operation.handle(BatchCall(self._intake, access, query, entries, register))
+        answered = batch.batch_answer(results, language(exchange.sent, "en"), exchange.id)
+        await exchange.answer(operation, native.encode(answered), "")
+
     def _handle(self, operation: Operation, call: Call) -> tuple[bytes | None, str]:
         """Body and location of the answer. Blocks: runs in a thread, encoding too, since a page can be large."""
         reply: Reply = operation.handle(call)
@@ -156,11 +213,11 @@ class _Resource:
                 self._gate.poll()
         return None if operation.answer is None else native.encode(reply.document), reply.location
 
-    async def _admit(self, exchange: _Exchange, operation: Operation, project_id: str | None) -> str:
-        """Who asks, if they may; counts the requests of projects. Raises Refused and Unavailable."""
+    async def _admit(self, exchange: _Exchange, operation: Operation, project_id: str | None) -> tuple[str, Access | None]:
+        """Who asks, if they may, and a project's access; counts its requests. Raises Refused and Unavailable."""
         authorization = exchange.sent.get(b"authorization", b"")
         if is_admin(authorization, self._config.admin_token):
-            return "admin"
+            return "admin", None
         if operation.who == "admin" or authorization[:7].lower() == b"bearer ":
             exchange.headers += [_BEARER] if operation.who == "admin" else [_BEARER, _BASIC]
             token = "set admin_token to have one" if not self._config.admin_token else "Authorization: Bearer <token>"
@@ -169,7 +226,7 @@ class _Resource:
         if access is None:
             exchange.headers += [_BEARER, _BASIC]
             raise refuse(Kind.CREDENTIALS)
-        if limit := access.limit("native"):
+        if limit := access.limit("batch" if operation.batch else "native"):
             allowed = limit.take(time.monotonic())
             exchange.headers += rate_limit_headers(limit)
             if not allowed:
@@ -178,7 +235,7 @@ class _Resource:
         if access.project.id != project_id:
             # As for a project that does not exist: what others have is nobody's business.
             raise refuse(Kind.PROJECT_UNKNOWN, id=project_id)
-        return f"project {access.project.id}"
+        return f"project {access.project.id}", access
 
 
 @dataclass(slots=True)
@@ -397,6 +454,12 @@ def erase_user(call: Call) -> Reply:
     return Reply()
 
 
+async def write_users(call: BatchCall) -> list[tuple[int | None, Result]]:
+    return await call.intake.set_many(
+        call.access, call.entries, register=call.register, dry=native.is_set(call.query.dry_run)
+    )
+
+
 def _columns(project: Project, query: native.ColumnQuery) -> tuple[list[str] | None, bool]:
     """The attributes that are asked for by name, or None; and whether hidden ones are asked for."""
     if query.attributes is UNSET:
@@ -538,6 +601,14 @@ OPERATIONS = (
         *("POST", _USERS, "users", "Import a user with the CUID it has", add_user, native.UserDocument, 201),
         body=native.NewUser,
         refuses=(Kind.CUID_EXISTS, Kind.CUID_ERASED, Kind.IDENTIFIER_UNKNOWN, Kind.IDENTIFIER_TAKEN),
+    ),
+    Operation(
+        *("POST", f"{_USERS}:batch", "users", "Set attributes of up to 1,000 users, each record by itself"),
+        *(write_users, batch.BatchAnswer),
+        query=batch.BatchQuery,
+        body=batch.Batch,
+        batch=True,
+        refuses=(Kind.KEY_MALFORMED, Kind.CONTENT_CODING, Kind.BODY_BROKEN, Kind.PARAMETER),
     ),
     Operation(
         *("GET", _USER, "users", "Show a user", get_user, native.UserDocument),

@@ -15,7 +15,8 @@ from usertable.domain.profile import Outcome
 from usertable.domain.schema import Rule
 from usertable.domain.values import DataType
 from usertable.http.platform import ATTRIBUTE_PATH, REGISTER_PATH
-from usertable.wire import jiguang, native
+from usertable.wire import batch, jiguang, native
+from usertable.wire.codings import CODINGS
 from usertable.wire.messages import TEXTS
 
 Json = dict[str, Any]
@@ -35,7 +36,7 @@ class Operation:
     tag: str
     summary: str
     handle: Callable[[Any], Any]
-    """A blocking function; its name is the operation's id."""
+    """A blocking function, but for a batch; its name is the operation's id."""
     answer: type[msgspec.Struct] | None
     """The form of the answer's body; None if it has none."""
     status: int = 200
@@ -44,6 +45,8 @@ class Operation:
     query: type[msgspec.Struct] = native.Nothing
     body: type[msgspec.Struct] | None = None
     body_optional: bool = False
+    batch: bool = False
+    """Its handler is a coroutine function that writes in the event loop; its body may be compressed."""
     refuses: tuple[Kind, ...] = ()
     """What may be wrong beyond what may be wrong with any request of its kind."""
 
@@ -208,6 +211,7 @@ def _operation(operation: Operation) -> Json:
         "parameters": [
             *(_PATH_PARAMETERS[name] for name in re.findall(r"{(\w+)}", operation.path)),
             *_query_parameters(operation.query),
+            *([_ref("parameters", "IdempotencyKey")] if operation.batch else []),
             _ref("parameters", "RequestId"),
             _ref("parameters", "AcceptLanguage"),
         ],
@@ -217,6 +221,10 @@ def _operation(operation: Operation) -> Json:
             "required": not operation.body_optional,
             "content": _content(_ref("schemas", operation.body.__name__)),
         }
+        if operation.batch:
+            described["requestBody"]["description"] = (
+                f"It may be compressed; `Content-Encoding` says so then: {' or '.join(CODINGS)}."
+            )
     described["responses"] = responses
     return described
 
@@ -278,7 +286,13 @@ def _query_parameters(form: type[msgspec.Struct]) -> list[Json]:
 
 
 def _schemas(operations: Iterable[Operation]) -> Json:
-    forms: dict[type, None] = {native.ProblemDetails: None, native.Live: None, DataType: None, Rule: None}
+    forms: dict[type, None] = {
+        native.ProblemDetails: None,
+        native.Live: None,
+        batch.BatchRecord: None,
+        DataType: None,
+        Rule: None,
+    }
     for operation in operations:
         forms |= dict.fromkeys(form for form in (operation.body, operation.answer) if form)
     _, components = msgspec.json.schema_components(forms, ref_template="#/components/schemas/{name}")

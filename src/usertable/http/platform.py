@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import re
 import time
 from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from usertable.http.admission import admit
 from usertable.http.answers import (
     CLOSE,
     JSON,
+    KEY_FORM,
     RETRY_SOON,
     Disconnected,
     Header,
@@ -41,7 +41,6 @@ log = logging.getLogger("usertable.http")
 
 ATTRIBUTE_PATH = "/smartop/api/v1/user/attribute"
 REGISTER_PATH = "/smartop/api/v1/user/register"
-_KEY = re.compile(rb"[!-~]{1,255}")
 _AUTHENTICATE: Header = (b"www-authenticate", b'Basic realm="usertable", charset="UTF-8"')
 _REPLAYED: Header = (b"idempotency-replayed", b"true")
 _PREFERENCE_APPLIED: Header = (b"preference-applied", b"return=representation")
@@ -105,7 +104,7 @@ class Platform:
         if dry or b"prefer" in headers:
             request.details = details = dry or _wants_representation(headers[b"prefer"])
         key = headers.get(b"idempotency-key")
-        if key is not None and not _KEY.fullmatch(key):
+        if key is not None and not KEY_FORM.fullmatch(key):
             return await request.refuse([Problem(Kind.KEY_MALFORMED)])
         body = await read_json_body(receive, headers, self._body_limit)
         if type(body) is Problem:
@@ -159,7 +158,7 @@ class Platform:
                 sent_id = value
             elif name == b"prefer":
                 return None
-        if access is None or len(body) > self._body_limit or (key is not None and not _KEY.fullmatch(key)):
+        if access is None or len(body) > self._body_limit or (key is not None and not KEY_FORM.fullmatch(key)):
             return None
         decoded = jiguang.decode_set(body)
         if decoded.problems or decoded.cuid is None or decoded.data is None:

@@ -48,16 +48,25 @@ def decode_object(body: bytes) -> dict[str, Any] | Problem:
         return Problem(Kind.BODY_NOT_OBJECT)
     # The decoder keeps the last of repeated keys and does not tell, and a full check is slow. Without escapes, and without
     # a space behind any quote, every key is followed by `":`; so if there are no more of these than keys that arrived, no
-    # key was dropped. Keys below `data` count as too many, which only costs the full check.
+    # key was dropped. Keys elsewhere than here and in `data` are counted only if there are any.
     data = value.get("data")
     arrived = len(value) + len(data) if type(data) is dict else len(value)
-    plain = b"\\" not in body and body.count(b'":') == arrived and not _QUOTE_AND_SPACE.search(body)
     try:
+        plain = b"\\" not in body and not _QUOTE_AND_SPACE.search(body)
+        if plain and (there := body.count(b'":')) != arrived:
+            plain = there == _keys(value)
         key = None if plain else _repeated_key(body)
     except RecursionError:
         # This parser gives up some levels before the other.
         return _TOO_DEEP
     return value if key is None else Problem(Kind.DUPLICATE_KEY, None, {"key": excerpt(key)})
+
+
+def _keys(value: Any) -> int:
+    """How many keys there are in `value`, at all depths."""
+    if type(value) is dict:
+        return len(value) + sum(map(_keys, value.values()))
+    return sum(map(_keys, value)) if type(value) is list else 0
 
 
 class _Repeated(Exception):

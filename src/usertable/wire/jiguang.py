@@ -70,6 +70,12 @@ def decode_set(body: bytes) -> SetRequest:
         return SetRequest(problems=[members])
     assert type(members) is dict
     request = SetRequest()
+    read_set(members, request)
+    return request
+
+
+def read_set(members: dict[str, Any], request: SetRequest) -> None:
+    """Fill `request` with what a PUT's members, or a batch's record's, say of `cuid` and `data`."""
     data = members.get("data")
     if type(data) is dict and data:
         request.data = data
@@ -79,14 +85,13 @@ def decode_set(body: bytes) -> SetRequest:
     cuid = members.get("cuid")
     if cuid is None or cuid == "":
         request.problems.append(Problem(Kind.CUID_MISSING))
-        return request
+        return
     if type(cuid) is str and _DIGITS.fullmatch(cuid):
         cuid = int(cuid)
     if type(cuid) is int and -(2**63) <= cuid < 2**63:
         request.cuid = cuid
     else:
         request.problems.append(Problem(Kind.CUID_MALFORMED, None, {"value": excerpt(cuid)}))
-    return request
 
 
 @dataclass(slots=True)

@@ -37,6 +37,11 @@ TEXTS: dict[Kind, tuple[str, str]] = {
     ),
     Kind.BODY_TOO_LARGE: ("请求体超过上限 {limit} 字节", "the body is larger than the limit of {limit} bytes"),
     Kind.BODY_TIMEOUT: ("请求体未在 {seconds} 秒内传完", "the body did not arrive within {seconds} seconds"),
+    Kind.CONTENT_CODING: (
+        "不支持的 Content-Encoding：{value}，可用：{have}",
+        "unsupported Content-Encoding {value}; send {have}, or none",
+    ),
+    Kind.BODY_BROKEN: ("请求体不是完整的 {coding} 数据：{reason}", "the body is not whole {coding} data: {reason}"),
     Kind.BODY_NOT_JSON: ("请求体不是合法的 JSON：{reason}", "the body is not valid JSON: {reason}"),
     Kind.BODY_NOT_OBJECT: ("请求体必须是 JSON 对象", "the body must be a JSON object"),
     Kind.DUPLICATE_KEY: ("请求体中的键[{key}]重复", "the key [{key}] is repeated in the body"),

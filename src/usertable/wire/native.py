@@ -39,7 +39,10 @@ STATUSES: dict[Kind, int] = {
     Kind.ADMIN_ONLY: 401,
     Kind.RATE_LIMITED: 429,
     Kind.CONTENT_TYPE: 415,
+    Kind.CONTENT_CODING: 415,
     Kind.BODY_TOO_LARGE: 413,
+    Kind.BODY_BROKEN: 400,
+    Kind.KEY_MALFORMED: 400,
     Kind.BODY_NOT_JSON: 400,
     Kind.BODY_NOT_OBJECT: 400,
     Kind.DUPLICATE_KEY: 400,
@@ -652,7 +655,7 @@ def decode(body: bytes, form: type[Body]) -> Body:
     members = decode_object(body)
     if isinstance(members, Problem):
         raise Refused([members])
-    return _convert(_with_whole_numbers(members), form, strict=True, name="body")
+    return convert(_with_whole_numbers(members), form, strict=True, name="body")
 
 
 def _with_whole_numbers(value: Any, depth: int = 4) -> Any:
@@ -689,10 +692,11 @@ def decode_query(query: bytes, form: type[Body]) -> Body:
         else:
             parameters[name] = value
     # Not strict: a query has nothing but texts.
-    return _convert(parameters, form, strict=False, name="query")
+    return convert(parameters, form, strict=False, name="query")
 
 
-def _convert(members: dict[str, Any], form: type[Body], *, strict: bool, name: str) -> Body:
+def convert(members: dict[str, Any], form: type[Body], *, strict: bool, name: str) -> Body:
+    """Decoded members as `form`; with `strict`, a text is no number. Raises Refused; `name` is what they are called."""
     try:
         return msgspec.convert(members, form, strict=strict)
     except msgspec.ValidationError as error:

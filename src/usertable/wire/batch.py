@@ -1,0 +1,227 @@
+"""Batches: up to 1,000 records in one body, and an answer for each, with the platform's codes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from usertable.domain.errors import Kind, Overloaded, Problem, Refused, Unavailable
+from usertable.domain.profile import Outcome
+from usertable.store.base import KeyReused, Receipt, Refusal, Replayed, Result, Written
+from usertable.wire import jiguang, native
+from usertable.wire.bodies import decode_object
+from usertable.wire.jiguang import MAX_IDENTITY_CHARACTERS, SetRequest, is_identity_value
+from usertable.wire.messages import Language, text
+
+MAX_RECORDS = 1000
+RETRY_SECONDS = 1
+_KEY_FORM = "1 to 255 visible ASCII characters"
+
+_encoder = msgspec.json.Encoder(decimal_format="number", order="deterministic")
+
+
+class BatchIdentity(msgspec.Struct):
+    """A user by an identifier's value, which is compared exactly."""
+
+    name: Annotated[str, Meta(examples=["phone"], description="A declared identifier.")]
+    value: native.IdentifierValue
+
+
+class BatchRecord(msgspec.Struct):
+    """Attributes to set of one user, who is named by `cuid` or by `identity`. All of it is done, or nothing."""
+
+    data: Annotated[
+        dict[str, Any], Meta(description="As in the platform's own call.", extra_json_schema={"minProperties": 1})
+    ]
+    cuid: native.Cuid | UnsetType = UNSET
+    identity: BatchIdentity | UnsetType = UNSET
+    key: Annotated[
+        str | UnsetType,
+        Meta(
+            description="Makes this record safe to retry, in whatever batch it comes again.",
+            extra_json_schema={"pattern": "^[!-~]{1,255}$"},
+        ),
+    ] = UNSET
+
+
+class Batch(msgspec.Struct, forbid_unknown_fields=True):
+    """Records to be written, each by itself. What is no right record is refused by itself, too."""
+
+    records: Annotated[
+        list[Any],
+        Meta(
+            min_length=1,
+            max_length=MAX_RECORDS,
+            extra_json_schema={
+                "items": {
+                    "anyOf": [
+                        {"$ref": "#/components/schemas/BatchRecord"},
+                        {"description": "Anything else gets the answer of a refused record."},
+                    ]
+                },
+                "examples": [
+                    [
+                        {"cuid": 10362473, "data": {"user_level": 3}},
+                        {
+                            "identity": {"name": "phone", "value": "18012345678"},
+                            "data": {"total_spent": 9.9},
+                            "key": "order-1",
+                        },
+                    ]
+                ],
+            },
+        ),
+    ]
+    on_unknown: Annotated[
+        Literal["refuse", "register"] | UnsetType,
+        Meta(
+            description="What to do with an identifier's value that points to nobody: refuse the record, or make a user as"
+            " Get CUID does. Must be said if any record has an `identity`."
+        ),
+    ] = UNSET
+
+
+class RecordProblem(msgspec.Struct):
+    """One of the things that are wrong with a record."""
+
+    code: Annotated[int, Meta(description="The platform's.")]
+    kind: Annotated[str, Meta(description="For programs; never changes.")]
+    attribute: str | None
+    msg: str
+
+
+class RecordAnswer(msgspec.Struct):
+    """What came of one record: the code and text that the platform's own call would have answered, and more."""
+
+    code: Annotated[int, Meta(description="0 on success. -1: not now, the same record may be sent again.")]
+    msg: str
+    cuid: Annotated[int | None, Meta(description="The user's CUID, if it is known.")]
+    version: Annotated[int | None, Meta(description="Of the user's row after the write.")]
+    outcomes: Annotated[dict[str, Outcome], Meta(description="What became of each attribute.")]
+    problems: Annotated[list[RecordProblem], Meta(description="All that is wrong; the first gives `code` and `msg`.")]
+    replayed: Annotated[bool, Meta(description="The answer is that of an earlier request with the same key.")]
+
+
+class BatchAnswer(msgspec.Struct):
+    """An answer for every record, in order."""
+
+    results: list[RecordAnswer]
+    done: Annotated[int, Meta(ge=0, description="How many have code 0.")]
+    refused: Annotated[int, Meta(ge=0, description="How many were refused: sent again, they will be refused again.")]
+    unavailable: Annotated[int, Meta(ge=0, description="How many have code -1.")]
+    retry_after: Annotated[
+        int | None, Meta(description="Seconds to wait before those are sent again; null if there are none.")
+    ]
+
+
+class BatchQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """How to treat the batch."""
+
+    dry_run: Annotated[native.Flag, Meta(description="Decide and answer like the real thing; write nothing.")] = "0"
+
+
+@dataclass(slots=True)
+class Record(SetRequest):
+    """A decoded record: what could be read of it, and what is wrong with its form."""
+
+    identity: tuple[str, str] | None = None
+    key: str | None = None
+
+    def receipt(self, batch_key: str | None, batch_fingerprint: bytes, place: int) -> Receipt | None:
+        """What makes the record safe to retry: by its own key in any batch, else by its place in the one with this key."""
+        if self.key is not None:
+            content = _encoder.encode((self.cuid, self.identity, self.data))
+            return Receipt(self.key, hashlib.sha256(content).digest())
+        if batch_key is None:
+            return None
+        # No key that is sent has a space in it, so none can be this one.
+        return Receipt(f"{batch_key} {place}", batch_fingerprint)
+
+
+def decode_batch(body: bytes) -> tuple[list[Record], str | UnsetType]:
+    """The records of a batch, and its `on_unknown`.
+
+    Raises:
+        Refused: the body as a whole has not the form of :class:`Batch`.
+    """
+    members = decode_object(body)
+    if isinstance(members, Problem):
+        raise Refused([members])
+    batch = native.convert(members, Batch, strict=True, name="body")
+    return [_record(member, f"records[{place}]") for place, member in enumerate(batch.records)], batch.on_unknown
+
+
+def registers(records: Sequence[Record], on_unknown: str | UnsetType) -> bool:
+    """Whether values that point to nobody make users. Raises Refused if that must be said, and is not."""
+    if on_unknown is UNSET and any(record.identity for record in records):
+        raise Refused([native.parameter_problem("on_unknown", "refuse or register, because a record has an identity")])
+    return on_unknown == "register"
+
+
+def _record(members: Any, name: str) -> Record:
+    record = Record()
+    if type(members) is not dict:
+        record.problems.append(native.parameter_problem(name, "an object with data, and cuid or identity"))
+        return record
+    jiguang.read_set(members, record)
+    if "identity" in members:
+        _read_identity(members, record, f"{name}.identity")
+    key = members.get("key")
+    if key is not None:
+        if type(key) is str and key.isascii() and key.isprintable() and " " not in key and 1 <= len(key) <= 255:
+            record.key = key
+        else:
+            record.problems.append(native.parameter_problem(f"{name}.key", _KEY_FORM))
+    record.problems += [
+        native.parameter_problem(f"{name}.{other}", "nothing of that name; a record has cuid, identity, data, key")
+        for other in members
+        if other not in ("cuid", "identity", "data", "key")
+    ]
+    return record
+
+
+def _read_identity(members: dict[str, Any], record: Record, name: str) -> None:
+    if "cuid" in members:
+        record.problems.append(native.parameter_problem(name, "either cuid or identity, not both"))
+        return
+    record.problems = [problem for problem in record.problems if problem.kind is not Kind.CUID_MISSING]
+    identity = members["identity"]
+    if type(identity) is dict and set(identity) == {"name", "value"}:
+        identifier, value = identity["name"], identity["value"]
+        if type(identifier) is str and is_identity_value(value):
+            record.identity = (identifier, value)
+            return
+    expected = f"an object with name, and value: a string of 1 to {MAX_IDENTITY_CHARACTERS} characters"
+    record.problems.append(native.parameter_problem(name, expected))
+
+
+def batch_answer(results: Sequence[tuple[int | None, Result]], language: Language, request_id: str) -> BatchAnswer:
+    """The answer to a batch whose records had these CUIDs and results."""
+    answers = [_answer(cuid, result, language, request_id) for cuid, result in results]
+    done = sum(answer.code == 0 for answer in answers)
+    unavailable = sum(answer.code == -1 for answer in answers)
+    retry_after = RETRY_SECONDS if unavailable else None
+    return BatchAnswer(answers, done, len(answers) - done - unavailable, unavailable, retry_after)
+
+
+def _answer(cuid: int | None, result: Result, language: Language, request_id: str) -> RecordAnswer:
+    replayed = type(result) is Replayed
+    if isinstance(result, Replayed):
+        result = result.written
+    if isinstance(result, Written):
+        return RecordAnswer(0, "ok", cuid, result.version, result.outcomes, [], replayed)
+    if isinstance(result, Refusal):
+        problems = result.problems
+    elif isinstance(result, KeyReused):
+        problems = [Problem(Kind.KEY_REUSED)]
+    elif isinstance(result, Unavailable):
+        problems = [Problem(Kind.OVERLOADED if isinstance(result, Overloaded) else Kind.STORE_DOWN)]
+    else:
+        problems = [Problem(Kind.INTERNAL, None, {"request": request_id})]
+    shown = [RecordProblem(jiguang.code(p.kind)[0], p.kind, p.attribute, text(p, language)) for p in problems]
+    return RecordAnswer(shown[0].code, shown[0].msg, cuid, None, {}, shown, replayed=False)

@@ -1,0 +1,47 @@
+"""Content codings of request bodies: gzip and zstd, and never more memory than the limit allows."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import sys
+import zlib
+from typing import Any
+
+from usertable.domain.errors import Kind, Problem, excerpt
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+ZSTD_WINDOW_LOG = 23
+"""A zstd body may ask for a window of 8 MiB at most, as RFC 9659 has it for HTTP."""
+CODINGS = ("gzip", "zstd")
+
+
+def decompress(body: bytes, coding: str, limit: int) -> bytes | Problem:
+    """`body` without its content coding (the value of `Content-Encoding`; empty for none), if it is one that we know.
+
+    A body that would be larger than `limit` bytes is refused as soon as that shows: it is not inflated further.
+    """
+    name = coding.strip().lower()
+    if name in ("", "identity"):
+        return body
+    stream: Any
+    if name in ("gzip", "x-gzip"):
+        stream = gzip.GzipFile(fileobj=io.BytesIO(body))
+    elif name == "zstd":
+        options = {int(zstd.DecompressionParameter.window_log_max): ZSTD_WINDOW_LOG}
+        stream = zstd.ZstdFile(io.BytesIO(body), options=options)
+    else:
+        return Problem(Kind.CONTENT_CODING, None, {"value": excerpt(coding), "have": ", ".join(CODINGS)})
+    try:
+        with stream:
+            decompressed = stream.read(limit + 1)
+    except (OSError, EOFError, zlib.error, zstd.ZstdError) as error:
+        return Problem(Kind.BODY_BROKEN, None, {"coding": name, "reason": excerpt(str(error), 120)})
+    assert type(decompressed) is bytes
+    if len(decompressed) > limit:
+        return Problem(Kind.BODY_TOO_LARGE, None, {"limit": str(limit)})
+    return decompressed
