@@ -10,6 +10,7 @@ import resource
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from http import HTTPStatus
@@ -245,6 +246,9 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
         # uvicorn's own raises the signal again after the drain, which would end the process before the store is closed.
         before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
@@ -335,14 +339,39 @@ def _run(
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
 
-    app = App(store, config, counts, notes)
+    _raise_file_limit()
+    server = _server(config, App(store, config, counts, notes), announce)
+    try:
+        server.run(sockets=[listener])
+    finally:
+        store.close()
 
+
+@contextlib.contextmanager
+def in_background(config: Config, store: Store, clock: Callable[[], int]) -> Iterator[str]:
+    """Serve an open store from a thread of this process, while the block runs; the server's URL."""
+    listener = _listen(config.host, config.port)
+    started = threading.Event()
+    server = _server(config, App(store, config, clock=clock), started.set)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="usertable server", daemon=True)
+    thread.start()
+    try:
+        if not started.wait(30):
+            raise StoreFault("the server did not start within 30 seconds; the log says why")
+        host, port = listener.getsockname()[:2]
+        yield f"http://{host}:{port}"
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()
+
+
+def _server(config: Config, app: App, announce: Callable[[], None]) -> Server:
     class Configured(Protocol):
         max_connections = config.max_connections
         application = app
 
-    _raise_file_limit()
-    server = Server(
+    return Server(
         uvicorn.Config(
             app,
             http=Configured,
@@ -361,10 +390,6 @@ def _run(
         config.body_seconds,
         announce,
     )
-    try:
-        server.run(sockets=[listener])
-    finally:
-        store.close()
 
 
 def _log_to_stderr(config: Config) -> None:

@@ -1,0 +1,55 @@
+"""The Python client: typed, sync and async, safe to retry; with a buffer, and a spool on disk."""
+
+from usertable.client.buffer import AsyncBuffer, Buffer
+from usertable.client.core import Record, RecordResult, Retry, SetResult, User
+from usertable.client.errors import (
+    ApiError,
+    AttributeUnknown,
+    AuthenticationFailed,
+    BatchFailed,
+    BufferFull,
+    ClientError,
+    InvalidParameter,
+    NotDelivered,
+    ProblemShown,
+    RateLimited,
+    RecordsRefused,
+    ServerFailed,
+    SpoolFault,
+    Stale,
+    Unreachable,
+    UserMissing,
+    UserUnknown,
+    ValueEmpty,
+)
+from usertable.client.shells import AsyncClient, Client
+
+__all__ = [
+    "ApiError",
+    "AsyncBuffer",
+    "AsyncClient",
+    "AttributeUnknown",
+    "AuthenticationFailed",
+    "BatchFailed",
+    "Buffer",
+    "BufferFull",
+    "Client",
+    "ClientError",
+    "InvalidParameter",
+    "NotDelivered",
+    "ProblemShown",
+    "RateLimited",
+    "Record",
+    "RecordResult",
+    "RecordsRefused",
+    "Retry",
+    "ServerFailed",
+    "SetResult",
+    "SpoolFault",
+    "Stale",
+    "Unreachable",
+    "User",
+    "UserMissing",
+    "UserUnknown",
+    "ValueEmpty",
+]

@@ -1,0 +1,519 @@
+"""The client without I/O: what to send, when to try again, and what an answer means.
+
+A call is a generator of steps: it yields what is to be done (:class:`Wait`, :class:`Send`) and is sent what came of it
+(:class:`Reply`, :class:`Lost`). The shells in :mod:`usertable.client.shells` do the steps, with threads or with asyncio.
+"""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import random
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, TypeVar
+from urllib.parse import quote
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from usertable.client.errors import (
+    ApiError,
+    BatchFailed,
+    ClientError,
+    ProblemShown,
+    RateLimited,
+    ServerFailed,
+    Unreachable,
+    api_error,
+)
+from usertable.client.values import Wire, seconds, wire_values
+from usertable.domain.errors import Kind, Problem
+from usertable.wire import jiguang
+from usertable.wire.bodies import decode_object
+
+ATTRIBUTE = "/smartop/api/v1/user/attribute"
+REGISTER = "/smartop/api/v1/user/register"
+MAX_RECORDS = 1000
+BATCH_BYTES = 4 * 2**20
+"""A batch is cut at so many bytes, well below what a server takes unless it is told otherwise."""
+_PACE_MARGIN = 0.05
+_BUSINESS = {40002, 40003, 40007, 40009, 40010}
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+
+T = TypeVar("T")
+Identity = tuple[str, str]
+"""Name and value of an identifier."""
+OnUnknown = Literal["refuse", "register"]
+
+
+@dataclass(slots=True)
+class Wait:
+    """To be done: wait so many seconds."""
+
+    seconds: float
+
+
+@dataclass(slots=True)
+class Send:
+    """To be done: send a request."""
+
+    method: str
+    path: str
+    content: bytes | None
+    headers: dict[str, str]
+
+
+@dataclass(slots=True)
+class Reply:
+    """What came back. The names of headers are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+
+
+@dataclass(slots=True)
+class Lost:
+    """No reply: `sent` tells whether the request may have reached the server."""
+
+    error: Exception
+    sent: bool
+
+
+Steps = Generator[Wait | Send, Reply | Lost | None, T]
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How often and how long to try: waits are random, up to `first`, twice that, and so on, up to `most` seconds.
+
+    A server's Retry-After makes them longer. A call gives up after so many `attempts`, or when the next would begin later
+    than `seconds` after it began.
+    """
+
+    attempts: int = 10
+    first: float = 0.1
+    most: float = 10.0
+    seconds: float = 60.0
+
+    def delay(self, attempt: int, chance: random.Random) -> float:
+        """How long to wait after that attempt (0 is the first)."""
+        return chance.uniform(0, min(self.most, self.first * 2 ** min(attempt, 60)))
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One user's values, for a batch or a buffer. The user is named by CUID, or by an identifier's name and value.
+
+    `key` makes the write safe to retry; what has a number or id of its own (an order, an event) is best named by that. One
+    is made if there is none.
+    """
+
+    user: int | Identity
+    values: Mapping[str, Any]
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SetResult:
+    """A write that is done. `outcomes` and `version` are told only if they were asked for."""
+
+    replayed: bool
+    outcomes: dict[str, str] | None = None
+    version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordResult:
+    """What came of one record of a batch: `error` is None if it is done."""
+
+    record: Record
+    error: ClientError | None
+    cuid: int | None = None
+    version: int | None = None
+    outcomes: dict[str, str] = field(default_factory=dict)
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A user's row. NUMBERs are `int` or `Decimal`, DATETIMEs `datetime` in the project's zone, BOOLs `bool`."""
+
+    cuid: int
+    version: int
+    created_at: datetime
+    updated_at: datetime
+    attributes: dict[str, Any]
+    identifiers: dict[str, list[str]]
+
+
+class Pace:
+    """Keeps requests of one API below so many in any second; the moments are monotonic seconds."""
+
+    def __init__(self, limit: int | None) -> None:
+        self._own_limit = limit
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._sent: deque[float] = deque()
+        self._not_before = 0.0
+
+    def delay(self, now: float) -> float:
+        """Take a turn, and how long to wait until it is there."""
+        with self._lock:
+            moment = max(now, self._not_before)
+            if self._limit is not None:
+                if len(self._sent) >= self._limit:
+                    moment = max(moment, self._sent[-self._limit] + 1 + _PACE_MARGIN)
+                self._sent.append(moment)
+                while len(self._sent) > self._limit:
+                    self._sent.popleft()
+            return moment - now
+
+    def observe(self, headers: Mapping[str, str], now: float) -> None:
+        """Learn from an answer: the limit, and whether others that share it have used it up."""
+        limit = headers.get("ratelimit-limit", "")
+        if not limit.isascii() or not limit.isdigit() or not int(limit):
+            return
+        with self._lock:
+            self._limit = min(int(limit), self._own_limit or int(limit))
+            if headers.get("ratelimit-remaining") == "0":
+                recent = sum(1 for moment in self._sent if now - 1 < moment <= now)
+                if recent < self._limit:
+                    self._not_before = max(self._not_before, now + seconds(headers.get("ratelimit-reset")))
+
+
+class Core:
+    """All calls of a client, as steps. May be used by many threads.
+
+    Args:
+        plain: the server is the original platform: no keys, no batches, no native API.
+        qps: so many requests per second and API at most, even if the server would take more.
+    """
+
+    def __init__(
+        self,
+        project: str,
+        secret: str,
+        *,
+        timezone: str | None,
+        plain: bool,
+        qps: int | None,
+        retry: Retry,
+        clock: Callable[[], float] = time.monotonic,
+        chance: random.Random | None = None,
+    ) -> None:
+        if qps is not None and qps < 1:
+            raise ValueError(f"qps is {qps}; expected 1 or more, or None")
+        credentials = base64.b64encode(f"{project}:{secret}".encode()).decode()
+        self.plain = plain
+        self.retry = retry
+        self.chance = chance or random.Random()
+        self._headers = {"authorization": f"Basic {credentials}", "accept-language": "en"}
+        self._project = f"/api/v1/projects/{quote(project, safe='')}"
+        self._zone = ZoneInfo(timezone) if timezone else None
+        self._types: dict[str, str] = {}
+        self._clock = clock
+        self._paces = {api: Pace(qps) for api in ("attribute", "register", "native", "batch")}
+        self._batch_bytes = BATCH_BYTES
+        self._key = secrets.token_hex(8)
+        self._count = itertools.count(1)
+
+    def new_key(self) -> str:
+        """An idempotency key that was never used."""
+        return f"{self._key}-{next(self._count):x}"
+
+    # calls
+
+    def set(
+        self,
+        cuid: int,
+        values: Mapping[str, Any],
+        *,
+        key: str | None = None,
+        explain: bool = False,
+        dry_run: bool = False,
+        repeatable: bool = False,
+    ) -> Steps[SetResult]:
+        """Set attributes of one user."""
+        if self.plain and (key is not None or explain or dry_run):
+            raise ValueError("the platform's own endpoint knows no key, explanation or dry run")
+        body = _encode({"cuid": cuid, "data": (yield from self.wire(values))})
+        headers = {}
+        if not self.plain and not dry_run:
+            headers["idempotency-key"] = key or self.new_key()
+        if explain:
+            headers["prefer"] = "return=representation"
+        request = self._send("PUT", ATTRIBUTE + ("?dryRun=1" if dry_run else ""), body, headers)
+        reply = yield from self._ask(request, "attribute", safe=not self.plain or repeatable)
+        try:
+            answer = _platform_answer(reply)
+        except ApiError as refused:
+            # A lean refusal tells the first problem only; a dry run tells all of them.
+            if not self.plain and not refused.problems and refused.code in _BUSINESS:
+                yield from self._explain_refusal(body)
+            raise
+        told = answer.get("data") or {}
+        return SetResult(reply.headers.get("idempotency-replayed") == "true", told.get("outcomes"), told.get("version"))
+
+    def _explain_refusal(self, body: bytes) -> Steps[None]:
+        """Raise the refusal of a write with all its problems, if a dry run can tell them."""
+        request = self._send("PUT", ATTRIBUTE + "?dryRun=1", body)
+        reply = yield from self._ask(request, "attribute", safe=True)
+        if reply.status < 429:
+            _platform_answer(reply)
+
+    def register(self, identifier: str, values: Iterable[str]) -> Steps[dict[str, int]]:
+        """Get CUID, for any number of values."""
+        wanted = list(dict.fromkeys(values))
+        cuids: dict[str, int] = {}
+        while wanted:
+            some, wanted = wanted[: jiguang.MAX_IDENTITY_VALUES], wanted[jiguang.MAX_IDENTITY_VALUES :]
+            body = _encode({"identityName": identifier, "identityValues": some})
+            # The same value always gives the same CUID, so this is safe to repeat, on the platform too.
+            reply = yield from self._ask(self._send("POST", REGISTER, body), "register", safe=True)
+            for entry in _platform_answer(reply)["data"]:
+                if entry.get("errorCode"):
+                    raise api_error(entry["errorCode"], str(entry.get("errorMsg", "")), status=reply.status)
+                cuids[entry["identityValues"]] = entry["cuid"]
+        return cuids
+
+    def get(self, cuid: int, *, hidden: bool = False) -> Steps[User]:
+        """One user's row."""
+        query = "?hidden=1" if hidden else ""
+        row = yield from self._native("GET", f"{self._project}/users/{int(cuid)}{query}")
+        zone = yield from self.zone()
+        values = row["attributes"]
+        if not values.keys() <= self._types.keys():
+            schema = yield from self._native("GET", f"{self._project}/schema")
+            self._types = {a["name"]: a["type"] for a in schema["attributes"]}
+        return User(
+            cuid=row["cuid"],
+            version=row["version"],
+            created_at=datetime.fromisoformat(row["created_at"]),
+            updated_at=datetime.fromisoformat(row["updated_at"]),
+            attributes={
+                name: datetime.fromisoformat(value).replace(tzinfo=zone) if self._types.get(name) == "DATETIME" else value
+                for name, value in values.items()
+            },
+            identifiers=row["identifiers"],
+        )
+
+    def batch(
+        self, records: Iterable[Record], *, on_unknown: OnUnknown | None = None, dry_run: bool = False
+    ) -> Steps[list[RecordResult]]:
+        """Write any number of records, each by itself, in order."""
+        given = list(records)
+        if on_unknown is None and any(isinstance(record.user, tuple) for record in given):
+            raise ValueError("on_unknown must be 'refuse' or 'register', because a record names its user by an identifier")
+        results: list[RecordResult | None] = [None] * len(given)
+        wired: list[dict[str, Wire]] = []
+        for place, record in enumerate(given):
+            try:
+                wired.append((yield from self.wire(record.values)))
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"record {place}: {error}") from None
+        try:
+            if self.plain:
+                if dry_run or on_unknown == "refuse":
+                    raise ValueError("the platform's own endpoint knows no dry run, and no look-up without making users")
+                yield from self._one_by_one(given, wired, results)
+            else:
+                encoded = [self._encode_record(r, w, dry_run) for r, w in zip(given, wired, strict=True)]
+                yield from self._in_batches(given, encoded, results, on_unknown, dry_run)
+        except ClientError as failure:
+            known = sum(result is not None for result in results)
+            raise BatchFailed(f"{len(given) - known} of {len(given)} records are not done: {failure}", results) from failure
+        return [result for result in results if result is not None]
+
+    # what they are made of
+
+    def zone(self) -> Steps[ZoneInfo]:
+        """The project's time zone, asked for once."""
+        if self._zone is None:
+            if self.plain:
+                raise ValueError("name the project's timezone: the platform's own endpoint does not tell it")
+            project = yield from self._native("GET", self._project)
+            self._zone = ZoneInfo(project["timezone"])
+        return self._zone
+
+    def wire(self, values: Mapping[str, Any]) -> Steps[dict[str, Wire]]:
+        """Values as they are sent; asks for the time zone if that is needed."""
+        if self._zone is None and any(isinstance(v, datetime) and v.tzinfo is not None for v in values.values()):
+            yield from self.zone()
+        known = self._zone or ZoneInfo("UTC")
+        return wire_values(values, lambda: known)
+
+    def _send(self, method: str, path: str, content: bytes | None = None, headers: Mapping[str, str] | None = None) -> Send:
+        sent = {**self._headers, **(headers or {})}
+        if content is not None:
+            sent["content-type"] = "application/json"
+        return Send(method, path, content, sent)
+
+    def _native(self, method: str, path: str) -> Steps[dict[str, Any]]:
+        if self.plain:
+            raise ValueError("the platform has no such endpoint; only set and register are plain")
+        return _native_answer((yield from self._ask(self._send(method, path), "native", safe=True)))
+
+    def _ask(self, request: Send, api: str, *, safe: bool) -> Steps[Reply]:
+        """Send a request until there is an answer that another try would not better, or no time for one.
+
+        Args:
+            safe: whether it may be sent again when nobody knows if it was done.
+        """
+        pace = self._paces[api]
+        give_up = self._clock() + self.retry.seconds
+        maybe_done = False
+        for attempt in itertools.count():
+            if delay := pace.delay(self._clock()):
+                yield Wait(delay)
+            came = yield request
+            assert came is not None
+            least = 0.0
+            if isinstance(came, Reply):
+                pace.observe(came.headers, self._clock())
+                if not _is_passing(came, safe=safe):
+                    return came
+                least = seconds(came.headers.get("retry-after"))
+            else:
+                maybe_done |= came.sent
+                if came.sent and not safe:
+                    raise Unreachable(
+                        f"no reply: {came.error}; it was not tried again, since it may have been done",
+                        maybe_done=True,
+                    ) from came.error
+            pause = max(least, self.retry.delay(attempt, self.chance))
+            if attempt + 1 >= self.retry.attempts or self._clock() + pause > give_up:
+                if isinstance(came, Reply):
+                    return came
+                raise Unreachable(f"no reply after {attempt + 1} tries: {came.error}", maybe_done=maybe_done) from came.error
+            yield Wait(pause)
+        raise AssertionError("unreachable")
+
+    def _encode_record(self, record: Record, values: dict[str, Wire], dry_run: bool) -> bytes:
+        user: dict[str, Any] = {"cuid": record.user}
+        if isinstance(record.user, tuple):
+            user = {"identity": {"name": record.user[0], "value": record.user[1]}}
+        key = {} if dry_run else {"key": record.key or self.new_key()}
+        return _encode({**user, "data": values, **key})
+
+    def _in_batches(
+        self,
+        records: Sequence[Record],
+        encoded: Sequence[bytes],
+        results: list[RecordResult | None],
+        on_unknown: OnUnknown | None,
+        dry_run: bool,
+    ) -> Steps[None]:
+        path = f"{self._project}/users:batch{'?dry_run=1' if dry_run else ''}"
+        tail = f'],"on_unknown":"{on_unknown}"}}'.encode() if on_unknown else b"]}"
+        waiting = deque(range(len(records)))
+        attempt = 0
+        while waiting:
+            places = [waiting.popleft()]
+            size = len(encoded[places[0]])
+            while waiting and len(places) < MAX_RECORDS and size + len(encoded[waiting[0]]) <= self._batch_bytes:
+                places.append(waiting.popleft())
+                size += len(encoded[places[-1]])
+            body = b'{"records":[' + b",".join(encoded[place] for place in places) + tail
+            reply = yield from self._ask(self._send("POST", path, body), "batch", safe=True)
+            if reply.status == 413 and len(places) > 1:
+                # This server takes less than others.
+                self._batch_bytes = max(1, size // 2)
+                waiting.extendleft(reversed(places))
+                continue
+            answers = _native_answer(reply)["results"]
+            undone = []
+            for place, answer in zip(places, answers, strict=True):
+                if answer["code"] == -1:
+                    undone.append((place, answer))
+                else:
+                    results[place] = _record_result(records[place], answer)
+            if not undone:
+                attempt = 0
+                continue
+            # What follows waits, so that the order of one user's records is kept.
+            waiting.extendleft(reversed([place for place, _ in undone]))
+            attempt = attempt + 1 if len(undone) == len(places) else 0
+            if attempt >= self.retry.attempts:
+                raise ServerFailed(-1, undone[0][1]["msg"], _problems(undone[0][1]["problems"]))
+            yield Wait(max(1.0 if attempt else 0.0, self.retry.delay(attempt, self.chance)))
+
+    def _one_by_one(
+        self, records: Sequence[Record], wired: Sequence[dict[str, Wire]], results: list[RecordResult | None]
+    ) -> Steps[None]:
+        for place, (record, values) in enumerate(zip(records, wired, strict=True)):
+            try:
+                cuid = record.user
+                if isinstance(cuid, tuple):
+                    cuid = (yield from self.register(cuid[0], [cuid[1]]))[cuid[1]]
+                yield from self.set(cuid, values)
+            except RateLimited:
+                raise
+            except ApiError as refused:
+                results[place] = RecordResult(record, refused)
+                if isinstance(refused, ServerFailed):
+                    # Whether it was done is not known, and that it will be next time neither.
+                    raise
+            except Unreachable as unreachable:
+                if unreachable.maybe_done:
+                    # It must not be sent again.
+                    results[place] = RecordResult(record, unreachable)
+                raise
+            else:
+                results[place] = RecordResult(record, None, cuid)
+
+
+def _is_passing(reply: Reply, *, safe: bool) -> bool:
+    """Whether another try may be answered better."""
+    # A server may be set to answer 200 to refusals.
+    if reply.status in (408, 429) or reply.content.startswith(b'{"code":4029,'):
+        return True
+    return safe and reply.status >= 500
+
+
+def _record_result(record: Record, answer: Mapping[str, Any]) -> RecordResult:
+    error = api_error(answer["code"], answer["msg"], _problems(answer["problems"])) if answer["code"] else None
+    return RecordResult(record, error, answer["cuid"], answer["version"], answer["outcomes"], answer["replayed"])
+
+
+def _problems(entries: Iterable[Mapping[str, Any]]) -> list[ProblemShown]:
+    return [ProblemShown(e.get("kind") or e["code"], e["attribute"], e.get("msg") or e.get("detail", "")) for e in entries]
+
+
+def _document(reply: Reply) -> dict[str, Any]:
+    document = decode_object(reply.content)
+    if isinstance(document, Problem):
+        # Not from a server of this kind: a proxy's error page, most likely.
+        shown = reply.content[:80].decode("utf-8", "replace")
+        code = {401: 4009, 429: 4029}.get(reply.status, -1 if reply.status >= 500 else reply.status)
+        raise api_error(code, f"HTTP {reply.status}, and no JSON object: {shown!r}", status=reply.status)
+    return document
+
+
+def _platform_answer(reply: Reply) -> dict[str, Any]:
+    """The answer of the platform's endpoints. Raises ApiError for any code but 0."""
+    answer = _document(reply)
+    code = answer.get("code")
+    if code == 0 and reply.status < 400:
+        return answer
+    told = answer.get("data")
+    problems = _problems(told.get("problems", ())) if isinstance(told, dict) else []
+    number = code if isinstance(code, int) and code else -1
+    raise api_error(number, str(answer.get("msg", "")), problems, reply.status, reply.headers.get("x-request-id", ""))
+
+
+def _native_answer(reply: Reply) -> dict[str, Any]:
+    """The answer of the native API. Raises ApiError for problem details, with the platform's code for their kind."""
+    answer = _document(reply)
+    if reply.status < 400:
+        return answer
+    kind = answer.get("code")
+    number = jiguang.code(Kind(kind))[0] if kind in set(Kind) else reply.status
+    problems = _problems(answer.get("problems", ()))
+    raise api_error(number, str(answer.get("detail", "")), problems, reply.status, str(answer.get("request_id", "")))

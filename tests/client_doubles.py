@@ -1,0 +1,164 @@
+"""What the tests of the client share: both clients with one face, and a proxy that breaks what passes through it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+from usertable import AsyncClient, Client
+
+
+class Caller:
+    """A client of either kind, called alike; the asynchronous one in an event loop of its own."""
+
+    def __init__(self, kind: str, *arguments: Any, **settings: Any) -> None:
+        self._runner = asyncio.Runner() if kind == "async" else None
+        self.client: Any = (AsyncClient if self._runner else Client)(*arguments, **settings)
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self.client, name)
+        runner = self._runner
+        return method if runner is None else lambda *a, **k: runner.run(method(*a, **k))
+
+    def buffer(self, **settings: Any) -> contextlib.AbstractContextManager[Any]:
+        runner = self._runner
+        return self.client.buffer(**settings) if runner is None else _Buffer(self.client.buffer(**settings), runner)
+
+    def close(self) -> None:
+        if self._runner is None:
+            self.client.close()
+        else:
+            self._runner.run(self.client.close())
+            self._runner.close()
+
+
+class _Buffer:
+    def __init__(self, buffer: Any, runner: asyncio.Runner) -> None:
+        self._buffer = buffer
+        self._runner = runner
+
+    def __enter__(self) -> _Buffer:
+        self._runner.run(self._buffer.__aenter__())
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._runner.run(self._buffer.__aexit__(*exception))
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._buffer, name)
+        if not callable(found):
+            return found
+        return lambda *a, **k: self._runner.run(found(*a, **k))
+
+
+@contextlib.contextmanager
+def calling(kind: str, *arguments: Any, **settings: Any) -> Iterator[Caller]:
+    caller = Caller(kind, *arguments, **settings)
+    try:
+        yield caller
+    finally:
+        caller.close()
+
+
+class Proxy:
+    """A TCP proxy that breaks connections: before a request gets through, or after, when its reply is on the way.
+
+    Args:
+        faults: how likely a piece that passes meets each fault: `refuse` (answer 503 or 429 instead of passing it on),
+            `before` (drop the connection before the request gets through), `lost` (drop the reply), `cut` (half of it).
+    """
+
+    def __init__(self, url: str, **faults: float) -> None:
+        target = urlsplit(url)
+        self._target = (target.hostname, target.port)
+        self.faults = faults
+        self.met: dict[str, int] = dict.fromkeys(("refuse", "before", "lost", "cut"), 0)
+        self._chance = random.Random(1)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._open: set[socket.socket] = set()
+        self._closing = False
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
+
+    def close(self) -> None:
+        self._closing = True
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for connection in list(self._open):
+            _end(connection)
+        for thread in self._threads:
+            thread.join(10)
+
+    def _strikes(self, fault: str) -> bool:
+        struck = self._chance.random() < self.faults.get(fault, 0)
+        self.met[fault] += struck
+        return struck
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            try:
+                server = socket.create_connection(self._target)
+            except OSError:
+                client.close()
+                continue
+            self._open |= {client, server}
+            for work in (self._requests, self._replies):
+                thread = threading.Thread(target=self._pump, args=(work, client, server), daemon=True)
+                self._threads.append(thread)
+                thread.start()
+
+    def _pump(self, work: Callable[..., None], client: socket.socket, server: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            work(client, server)
+        for connection in (client, server):
+            _end(connection)
+
+    def _requests(self, client: socket.socket, server: socket.socket) -> None:
+        while piece := client.recv(262_144):
+            begins = piece[:4] in (b"PUT ", b"POST", b"GET ")
+            if begins and self._strikes("refuse"):
+                status = self._chance.choice((b"503 Service Unavailable", b"429 Too Many Requests"))
+                client.sendall(b"HTTP/1.1 %b\r\nretry-after: 0\r\ncontent-length: 0\r\nconnection: close\r\n\r\n" % status)
+                # What is left of the request must not be answered by a reset.
+                client.shutdown(socket.SHUT_WR)
+                while client.recv(262_144):
+                    pass
+                return
+            if begins and self._strikes("before"):
+                return
+            server.sendall(piece)
+
+    def _replies(self, client: socket.socket, server: socket.socket) -> None:
+        while piece := server.recv(262_144):
+            if self._strikes("lost"):
+                return
+            if self._strikes("cut"):
+                client.sendall(piece[: len(piece) // 2])
+                return
+            client.sendall(piece)
+
+
+def _end(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+    connection.close()
+
+
+@contextlib.contextmanager
+def breaking(url: str, **faults: float) -> Iterator[Proxy]:
+    proxy = Proxy(url, **faults)
+    try:
+        yield proxy
+    finally:
+        proxy.close()
