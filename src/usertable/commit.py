@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Sequence
+from functools import partial
 
 from usertable.domain.errors import Overloaded, Unavailable
 from usertable.store.base import Result, Write
 from usertable.store.lanes import Lane
-
-log = logging.getLogger("usertable.commit")
 
 _Waiting = tuple[Write, asyncio.Future[Result]]
 
@@ -32,9 +30,12 @@ class GroupCommit:
         self._max_batch = max_batch
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[_Waiting] = deque()
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._alone: deque[_Waiting] = deque()
+        """Writes of a batch that failed, each of which is tried alone."""
+        self._under_way = 0
         self._scheduled = False
         self._closing = False
+        self._drained = asyncio.Event()
 
     def submit(self, write: Write) -> asyncio.Future[Result]:
         """Queue a write. It will be committed whether or not the caller still waits for the result.
@@ -58,38 +59,35 @@ class GroupCommit:
     async def close(self) -> None:
         """Commit what was queued; later writes are refused."""
         self._closing = True
-        while self._waiting or self._under_way:
-            self._flush()
-            await asyncio.wait(self._under_way)
+        self._flush()
+        await self._drained.wait()
 
     def _flush(self) -> None:
         self._scheduled = False
-        waiting = self._waiting
-        while waiting and self._lane.is_open(len(self._under_way)):
-            batch = [waiting.popleft() for _ in range(min(len(waiting), self._max_batch))]
-            task = self._loop.create_task(self._commit(batch))
-            self._under_way.add(task)
-            task.add_done_callback(self._done)
+        while (self._alone or self._waiting) and self._lane.is_open(self._under_way):
+            if self._alone:
+                batch = [self._alone.popleft()]
+            else:
+                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._max_batch))]
+            self._under_way += 1
+            self._lane.write([write for write, _ in batch], partial(self._finish, batch))
+        if self._closing and not self._under_way:
+            self._drained.set()
 
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._under_way.discard(task)
-        self._flush()
-
-    async def _commit(self, batch: Sequence[_Waiting]) -> None:
+    def _finish(self, batch: Sequence[_Waiting], outcome: Sequence[Result] | Exception) -> None:
+        self._under_way -= 1
         results: Sequence[Result]
-        try:
-            results = await self._lane.write([write for write, _ in batch])
-        except Unavailable as failure:
-            results = [failure] * len(batch)
-        except Exception as failure:
-            if len(batch) > 1:
-                # One write must not take its neighbours down with it: try each alone.
-                for one in batch:
-                    await self._commit([one])
-                return
-            log.exception("a write failed")
-            results = [failure]
-        for (_, future), result in zip(batch, results, strict=True):
+        if not isinstance(outcome, Exception):
+            results = outcome
+        elif isinstance(outcome, Unavailable) or len(batch) == 1:
+            results = [outcome] * len(batch)
+        else:
+            # One write must not take its neighbours down with it.
+            self._alone.extend(batch)
+            results = []
+        # The next batch goes first: the store works on it while these callers are answered.
+        self._flush()
+        for (_, future), result in zip(batch, results, strict=False):
             # A caller that went away has cancelled its future; its write is committed all the same.
             if not future.done():
                 if isinstance(result, Exception):

@@ -10,12 +10,12 @@ import asyncio
 import contextlib
 import logging
 import pickle
+import struct
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Sequence
-from multiprocessing.connection import Connection
-from socket import socketpair
+from collections.abc import Callable, Sequence
+from socket import socket, socketpair
 from typing import Any, Protocol
 
 from usertable.domain.errors import StoreDown
@@ -23,8 +23,13 @@ from usertable.store.base import Decide, Result, Store, Write, Written
 
 log = logging.getLogger("usertable.store")
 
-AHEAD_BYTES = 65_536
-"""A second batch may be sent ahead of the first one's answer while both fit the socket's buffer."""
+UNDER_WAY = 2
+"""Batches that a writer process may have: the one it writes, and the next, so that it never waits for work."""
+HEAD = struct.Struct("!Q")
+RECEIVED_BYTES = 1 << 18
+
+Done = Callable[[Sequence[Result] | Exception], None]
+"""Told what came of a batch: a result per write, or why there are none."""
 
 
 class Lane(Protocol):
@@ -34,10 +39,11 @@ class Lane(Protocol):
         """Whether one more batch may be sent while `under_way` are not answered yet."""
         ...
 
-    async def write(self, writes: Sequence[Write]) -> Sequence[Result]:
+    def write(self, writes: Sequence[Write], done: Done) -> None:
         """See :meth:`usertable.store.base.Store.write`. Batches are written in the order of the calls.
 
-        The results of writes without `details` may be a :class:`Written` that says nothing.
+        `done` is called later, in the event loop, never from within. The results of writes without `details` may be a
+        :class:`Written` that says nothing.
         """
         ...
 
@@ -56,8 +62,9 @@ class ThreadLane:
     def is_open(self, under_way: int) -> bool:
         return under_way == 0
 
-    async def write(self, writes: Sequence[Write]) -> Sequence[Result]:
-        return await asyncio.to_thread(self._store.write, writes, self._decide)
+    def write(self, writes: Sequence[Write], done: Done) -> None:
+        written = asyncio.get_running_loop().run_in_executor(None, self._store.write, writes, self._decide)
+        written.add_done_callback(lambda future: done(_outcome(future)))
 
     async def close(self) -> None:
         return
@@ -78,40 +85,33 @@ class ProcessLane:
         self._url = url
         self._decide = decide
         self._loop = asyncio.get_running_loop()
-        self._answers: deque[asyncio.Future[Sequence[Result]]] = deque()
-        self._ahead = 0
-        self._connection: Connection | None = None
+        self._answers: deque[Done] = deque()
+        self._socket: socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._start()
 
     def is_open(self, under_way: int) -> bool:
-        return under_way == 0 or (under_way == 1 and self._ahead < AHEAD_BYTES)
+        return under_way < UNDER_WAY
 
-    async def write(self, writes: Sequence[Write]) -> Sequence[Result]:
-        connection = self._connection or self._start()
-        message = pickle.dumps([_packed(write) for write in writes], pickle.HIGHEST_PROTOCOL)
-        self._ahead = len(message)
-        answer: asyncio.Future[Sequence[Result]] = self._loop.create_future()
-        self._answers.append(answer)
-        try:
-            if self._ahead < AHEAD_BYTES:
-                connection.send_bytes(message)
-            else:
-                # It may have to wait for the writer to read; is_open() lets no other batch pass it meanwhile.
-                await self._loop.run_in_executor(None, connection.send_bytes, message)
-        except OSError:
-            self._lost()
-        return await answer
+    def write(self, writes: Sequence[Write], done: Done) -> None:
+        if self._socket is None:
+            self._start()
+        self._answers.append(done)
+        self._send([_packed(write) for write in writes])
 
     async def close(self) -> None:
-        if self._connection is not None:
-            self._loop.remove_reader(self._connection.fileno())
-            self._connection.close()
+        if self._socket is not None:
+            self._loop.remove_reader(self._socket)
+            self._socket.close()
         if self._process is not None:
             await asyncio.to_thread(self._process.wait)
 
-    def _start(self) -> Connection:
-        ours, theirs = socketpair()
+    def _start(self) -> None:
+        self._socket, theirs = socketpair()
+        # Neither side may ever wait for the other inside the event loop, however large a message is.
+        self._socket.setblocking(False)
+        self._unsent = bytearray()
+        self._received = bytearray()
         with theirs:
             # A session of its own: Ctrl-C is for the server, which tells the writer by closing the connection.
             self._process = subprocess.Popen(
@@ -120,44 +120,76 @@ class ProcessLane:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
-        connection = self._connection = Connection(ours.detach())
-        connection.send_bytes(pickle.dumps((self._url, self._decide)))
-        self._loop.add_reader(connection.fileno(), self._receive)
-        return connection
+        self._loop.add_reader(self._socket, self._receive)
+        self._send((self._url, self._decide))
+
+    def _send(self, message: object) -> None:
+        waiting = bool(self._unsent)
+        self._unsent += framed(message)
+        if not waiting:
+            self._drain()
+
+    def _drain(self) -> None:
+        assert self._socket is not None
+        try:
+            del self._unsent[: self._socket.send(self._unsent)]
+        except BlockingIOError:
+            pass
+        except OSError:
+            # What it still has to say comes first; that it ended is read after that.
+            self._unsent.clear()
+        if self._unsent:
+            self._loop.add_writer(self._socket, self._drain)
+        else:
+            self._loop.remove_writer(self._socket)
 
     def _receive(self) -> None:
-        assert self._connection is not None
-        try:
-            outcome, content = pickle.loads(self._connection.recv_bytes())
-        except (EOFError, OSError):
-            self._lost()
+        assert self._socket is not None
+        received = b""
+        with contextlib.suppress(ConnectionError):
+            received = self._socket.recv(RECEIVED_BYTES)
+        if not received:
+            self._lost(self._socket)
             return
-        answer = self._answers.popleft()
-        if answer.done():
-            return
-        if outcome == "results":
-            answer.set_result([WRITTEN if result is None else result for result in content])
-        elif outcome == "down":
-            answer.set_exception(StoreDown(content))
-        else:
-            answer.set_exception(RuntimeError(f"in the writer process:\n{content}"))
+        buffer = self._received
+        buffer += received
+        while len(buffer) >= HEAD.size and len(buffer) >= (end := HEAD.size + HEAD.unpack_from(buffer)[0]):
+            outcome, content = pickle.loads(buffer[HEAD.size : end])
+            del buffer[:end]
+            done = self._answers.popleft()
+            if outcome == "results":
+                done([WRITTEN if result is None else result for result in content])
+            elif outcome == "down":
+                done(StoreDown(content))
+            else:
+                done(RuntimeError(f"in the writer process:\n{content}"))
 
-    def _lost(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is None:
-            return
-        self._loop.remove_reader(connection.fileno())
-        connection.close()
+    def _lost(self, ended: socket) -> None:
+        self._socket = None
+        self._loop.remove_reader(ended)
+        self._loop.remove_writer(ended)
+        ended.close()
         log.error("the writer process ended; the next write starts another")
         while self._answers:
-            answer = self._answers.popleft()
-            if not answer.done():
-                answer.set_exception(StoreDown("the writer process ended"))
+            self._loop.call_soon(self._answers.popleft(), StoreDown("the writer process ended"))
         if self._process is not None:
             process, self._process = self._process, None
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             self._loop.run_in_executor(None, process.wait)
+
+
+def framed(message: object) -> bytes:
+    """A message between a server and its writer: its length, and itself pickled."""
+    pickled = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+    return HEAD.pack(len(pickled)) + pickled
+
+
+def _outcome(future: asyncio.Future[list[Result]]) -> Sequence[Result] | Exception:
+    failure = future.exception()
+    if failure is None:
+        return future.result()
+    return failure if isinstance(failure, Exception) else RuntimeError(f"{failure!r}")
 
 
 def _packed(write: Write) -> tuple[Any, ...]:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import gc
 import pickle
 import signal
+import socket
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from multiprocessing.connection import Connection
+from io import BufferedReader
 from typing import Any
 
 from usertable.domain.errors import StoreDown, StoreFault
@@ -20,6 +21,7 @@ from usertable.domain.patch import Patch
 from usertable.domain.schema import Attribute
 from usertable.store import Store, open_store
 from usertable.store.base import Decide, Result, SchemaStale, Write, Written
+from usertable.store.lanes import HEAD, framed
 
 
 class _Writer:
@@ -54,9 +56,10 @@ def main(descriptor: int) -> None:
     # The server decides when to end; a signal to its whole group must not cut a batch short.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    connection = Connection(descriptor)
+    connection = socket.socket(fileno=descriptor)
+    stream = connection.makefile("rb")
     try:
-        url, decide = pickle.loads(connection.recv_bytes())
+        url, decide = _received(stream)
         store = open_store(url, writing=True)
     except StoreFault as fault:
         sys.exit(f"usertable writer: {fault}")
@@ -66,7 +69,7 @@ def main(descriptor: int) -> None:
     gc.set_threshold(50_000, 20, 100)
     try:
         while True:
-            packed = pickle.loads(connection.recv_bytes())
+            packed = _received(stream)
             answer: tuple[str, object]
             try:
                 answer = ("results", writer.write(packed))
@@ -74,11 +77,19 @@ def main(descriptor: int) -> None:
                 answer = ("down", str(failure))
             except Exception:
                 answer = ("error", traceback.format_exc())
-            connection.send_bytes(pickle.dumps(answer, pickle.HIGHEST_PROTOCOL))
-    except (EOFError, OSError):
+            connection.sendall(framed(answer))
+    except (EOFError, ConnectionError):
         pass
     finally:
         store.close()
+
+
+def _received(stream: BufferedReader) -> Any:
+    head = stream.read(HEAD.size)
+    pickled = stream.read(HEAD.unpack(head)[0]) if len(head) == HEAD.size else b""
+    if not pickled:
+        raise EOFError
+    return pickle.loads(pickled)
 
 
 if __name__ == "__main__":
