@@ -62,6 +62,8 @@ PAGE_BYTES = 2048
 """Writes to random users dirty a page each, for the WAL and the file: half of SQLite's default saves a fifth of the work."""
 CHECKPOINT_ROWS = 500
 """So many written rows make a checkpoint due. The fewer, the shorter commits wait for the disk beside a checkpoint."""
+WAL_ROWS = 20_000
+"""So many written rows make it due to begin the WAL anew, for which commits wait a moment."""
 CHECKPOINT_IDLE_SECONDS = 1.0
 CHECKPOINT_SECONDS = 0.02
 _ROWS_PER_STATEMENT = 256
@@ -377,6 +379,8 @@ class SQLiteStore:
         )
         db.execute("PRAGMA synchronous = FULL")
         db.execute(f"PRAGMA cache_size = -{self._cache_mb * 1024}")
+        # A statement of many rows keeps the pages it changes until it ends; from 32 on, they would go to a file.
+        db.execute("PRAGMA temp_store = MEMORY")
         return db
 
     def _release_server_lock(self) -> None:
@@ -437,20 +441,25 @@ class _Checkpointer:
         self._db.close()
 
     def _run(self) -> None:
-        seen = 0
+        seen = copied = 0
         waited = 0.0
         while not self._stop.wait(CHECKPOINT_SECONDS):
             waited = 0.0 if self.pending != seen else waited + CHECKPOINT_SECONDS
             seen = self.pending
-            if seen < CHECKPOINT_ROWS and (not seen or waited < CHECKPOINT_IDLE_SECONDS):
+            if not seen:
                 continue
+            idle = waited >= CHECKPOINT_IDLE_SECONDS
             # A failed checkpoint loses nothing: the WAL keeps it, and a later turn tries again.
             with contextlib.suppress(sqlite3.Error):
-                self._checkpoint()
-                self._checkpoint()
-                with self._lock:
+                if idle or seen - copied >= CHECKPOINT_ROWS:
                     self._checkpoint()
-                    self.pending = 0
+                    copied = seen
+                if idle or seen >= WAL_ROWS:
+                    # What came during the last copy is little, and what comes during this one is less.
+                    self._checkpoint()
+                    with self._lock:
+                        self._checkpoint()
+                        self.pending = copied = 0
 
     def _checkpoint(self) -> None:
         self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
