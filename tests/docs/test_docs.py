@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import tomllib
 from collections.abc import Iterator
@@ -11,7 +12,9 @@ from pathlib import Path
 import click
 import pytest
 
+from usertable import client
 from usertable.cli import cli
+from usertable.client.errors import ERRORS
 from usertable.config import PREFIX, Config
 from usertable.console.app import HEADERS
 from usertable.console.app import PAGES as PAGES_OF_CONSOLE
@@ -199,6 +202,20 @@ def test_every_page_of_the_console_is_on_its_page_and_every_header() -> None:
     for name, value in HEADERS.items():
         described = row_of(REFERENCE / "console.md", f"`{name.title()}`")[1]
         assert described.startswith(f"`{value}`"), name
+
+
+def test_every_name_and_argument_of_the_client_is_on_its_page() -> None:
+    page = (REFERENCE / "client.md").read_text()
+    missing = [name for name in client.__all__ if f"`{name}" not in page]
+    kind = client.Client
+    for call in (kind, kind.set, kind.get, kind.batch, kind.buffer, client.Retry):
+        names = set(inspect.signature(call).parameters) - {"self"}
+        missing += [name for name in names if not re.search(rf"[`(, *]{name}\b", page)]
+    missing += [name for name in vars(client.Buffer) if not name.startswith("_") and f"`{name}" not in page]
+    assert missing == []
+    codes = {row[0].strip("`"): row[1] for row in rows(page) if row[0].startswith("`")}
+    for code, error in ERRORS.items():
+        assert codes[error.__name__].partition(",")[0] == str(code)
 
 
 def test_the_layers_on_the_page_are_those_of_the_contract() -> None:

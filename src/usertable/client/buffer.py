@@ -255,15 +255,18 @@ class Buffer:
             left = [entry for entry, result in zip(waiting, results, strict=True) if result is None]
             attempt = 0 if len(left) < len(waiting) else attempt + 1
             waiting = left
+            gave_up = self._given_up.is_set()
+            if waiting and not gave_up and self._failure is None:
+                log.warning("%d records wait to be delivered: %s", len(waiting), failure)
             with self._changed:
-                self._failure = failure if waiting else None
+                # What kept it from getting on before is the reason, not that it was told to stop.
+                self._failure = (self._failure or failure if gave_up else failure) if waiting else None
                 self._queue.settle(len(results) - len(left))
                 self._changed.notify_all()
             if waiting:
-                if self._given_up.is_set():
+                if gave_up:
                     self._left = waiting
                     return False
-                log.warning("%d records wait to be delivered: %s", len(waiting), failure)
                 self._given_up.wait(self._core.retry.delay(attempt, self._core.chance))
         kept = self._keep(self._queue.mark_done, entries[-1].end)
         with self._changed:

@@ -153,37 +153,48 @@ class User:
     identifiers: dict[str, list[str]]
 
 
+@dataclass(slots=True)
+class Turn:
+    """When a request may be sent, and later, when it was answered; monotonic seconds."""
+
+    moment: float
+
+
 class Pace:
-    """Keeps requests of one API below so many in any second; the moments are monotonic seconds."""
+    """Keeps requests of one API below so many in any second."""
 
     def __init__(self, limit: int | None) -> None:
         self._own_limit = limit
         self._limit = limit
         self._lock = threading.Lock()
-        self._sent: deque[float] = deque()
+        self._sent: deque[Turn] = deque()
         self._not_before = 0.0
 
-    def delay(self, now: float) -> float:
-        """Take a turn, and how long to wait until it is there."""
+    def turn(self, now: float) -> Turn:
+        """Take a turn, which begins at its moment."""
         with self._lock:
             moment = max(now, self._not_before)
             if self._limit is not None:
                 if len(self._sent) >= self._limit:
-                    moment = max(moment, self._sent[-self._limit] + 1 + _PACE_MARGIN)
-                self._sent.append(moment)
-                while len(self._sent) > self._limit:
+                    moment = max(moment, self._sent[-self._limit].moment + 1 + _PACE_MARGIN)
+                while len(self._sent) >= self._limit:
                     self._sent.popleft()
-            return moment - now
+            turn = Turn(moment)
+            if self._limit is not None:
+                self._sent.append(turn)
+            return turn
 
-    def observe(self, headers: Mapping[str, str], now: float) -> None:
-        """Learn from an answer: the limit, and whether others that share it have used it up."""
+    def observe(self, turn: Turn, headers: Mapping[str, str], now: float) -> None:
+        """Learn from the answer to a turn: the limit, and whether others that share it have used it up."""
+        # The server has counted it by now, but maybe not long before.
+        turn.moment = now
         limit = headers.get("ratelimit-limit", "")
         if not limit.isascii() or not limit.isdigit() or not int(limit):
             return
         with self._lock:
             self._limit = min(int(limit), self._own_limit or int(limit))
             if headers.get("ratelimit-remaining") == "0":
-                recent = sum(1 for moment in self._sent if now - 1 < moment <= now)
+                recent = sum(1 for sent in self._sent if now - 1 < sent.moment <= now)
                 if recent < self._limit:
                     self._not_before = max(self._not_before, now + seconds(headers.get("ratelimit-reset")))
 
@@ -370,13 +381,14 @@ class Core:
         give_up = self._clock() + self.retry.seconds
         maybe_done = False
         for attempt in itertools.count():
-            if delay := pace.delay(self._clock()):
+            turn = pace.turn(self._clock())
+            if (delay := turn.moment - self._clock()) > 0:
                 yield Wait(delay)
             came = yield request
             assert came is not None
             least = 0.0
             if isinstance(came, Reply):
-                pace.observe(came.headers, self._clock())
+                pace.observe(turn, came.headers, self._clock())
                 if not _is_passing(came, safe=safe):
                     return came
                 least = seconds(came.headers.get("retry-after"))

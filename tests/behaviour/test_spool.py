@@ -1,0 +1,216 @@
+"""The spool on disk: what was kept is there again, in order, whatever cut its writer off; damage is told."""
+
+from __future__ import annotations
+
+import os
+import resource
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from usertable import Client, Record
+from usertable.client import BufferFull, NotDelivered, Retry, SpoolFault
+from usertable.client.spool import LEAST_BYTES, Entry, Spool
+
+LIMIT = 2**20
+
+
+def keep(spool: Spool, *marks: str, size: int = 0) -> None:
+    spool.append(spool.frame([(7, {"a": mark, "b": "x" * size}, mark) for mark in marks]), len(marks))
+
+
+def everything(folder: Path) -> list[str]:
+    spool = Spool(folder, LIMIT)
+    found = keys(take_all(spool))
+    assert spool.waiting == len(found)
+    spool.close()
+    return found
+
+
+def take_all(spool: Spool) -> list[Entry]:
+    found: list[Entry] = []
+    while entries := spool.take(3):
+        found += entries
+    return found
+
+
+def keys(entries: list[Entry]) -> list[str]:
+    return [entry.key for entry in entries]
+
+
+def segments(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.spool"))
+
+
+def test_a_record_that_was_cut_off_is_dropped_and_no_other(tmp_path: Path) -> None:
+    """At every byte at which the last write can have ended."""
+    spool = Spool(tmp_path / "whole", LIMIT)
+    keep(spool, "a")
+    keep(spool, "b", "c")
+    before = spool.size
+    keep(spool, "d")
+    spool.close()
+    (segment,) = segments(tmp_path / "whole")
+    data = segment.read_bytes()
+    for end in range(before, len(data) + 1):
+        folder = tmp_path / str(end)
+        folder.mkdir()
+        (folder / segment.name).write_bytes(data[:end])
+        kept = ["a", "b", "c"] + ["d"] * (end == len(data))
+        assert everything(folder) == kept
+        # What comes next is kept behind it.
+        again = Spool(folder, LIMIT)
+        keep(again, "e")
+        again.close()
+        assert everything(folder) == [*kept, "e"]
+    # A file system may have made the file longer before it wrote into it.
+    (tmp_path / "zeros").mkdir()
+    (tmp_path / "zeros" / segment.name).write_bytes(data[:before] + b"\0" * 500)
+    assert everything(tmp_path / "zeros") == ["a", "b", "c"]
+
+
+def test_damage_before_the_end_is_told(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, LIMIT)
+    keep(spool, "a")
+    place = spool.size - 3
+    keep(spool, "b")
+    spool.close()
+    (segment,) = segments(tmp_path)
+    data = bytearray(segment.read_bytes())
+    data[place] ^= 1
+    segment.write_bytes(data)
+    with pytest.raises(SpoolFault, match=r"is broken at byte \d+"):
+        Spool(tmp_path, LIMIT)
+    segment.write_bytes(b"something else altogether")
+    with pytest.raises(SpoolFault, match="no spool of this version"):
+        Spool(tmp_path, LIMIT)
+
+
+def test_one_owner_at_a_time_and_no_tiny_one(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, LIMIT)
+    with pytest.raises(SpoolFault, match="in use"):
+        Spool(tmp_path, LIMIT)
+    spool.close()
+    Spool(tmp_path, LIMIT).close()
+    with pytest.raises(ValueError, match="too small"):
+        Spool(tmp_path, LEAST_BYTES - 1)
+
+
+def test_space_comes_back_as_records_are_done(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, LIMIT)
+    count = 0
+    frame = spool.frame([(7, {"a": "x" * 1000}, "k")])
+    while spool.has_room(len(frame)):
+        spool.append(frame, 1)
+        count += 1
+    assert 500 < count < 1000
+    assert spool.size <= LIMIT
+    assert len(segments(tmp_path)) > 5
+    for _ in range(count // 2):
+        (entry,) = spool.take(1)
+        spool.settle(1)
+        spool.mark_done(entry.end)
+    assert spool.has_room(100 * len(frame))
+    assert spool.size < LIMIT * 0.6
+    assert sum(f.stat().st_size for f in segments(tmp_path)) == spool.size
+    spool.close()
+    assert len(everything(tmp_path)) == count - count // 2
+
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("keep"), st.integers(1, 4), st.sampled_from([0, 10, 3000])),
+        st.tuples(st.just("take"), st.integers(1, 8), st.just(0)),
+        st.tuples(st.just("done"), st.just(0), st.just(0)),
+        st.tuples(st.just("reopen"), st.just(0), st.just(0)),
+    ),
+    max_size=60,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(steps)
+def test_it_is_a_queue_that_survives(tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int, int]]) -> None:
+    """Against a list: what was kept and not marked as done is taken again, in order, after each opening."""
+    folder = tmp_path_factory.mktemp("spool")
+    limit = LEAST_BYTES
+    spool = Spool(folder, limit)
+    kept: list[str] = []
+    taken = done = count = 0
+    last: list[Entry] = []
+    for step, number, size in steps:
+        if step == "keep":
+            marks = [str(count + n) for n in range(number)]
+            if spool.has_room(number * (size + 100)):
+                keep(spool, *marks, size=size)
+                kept += marks
+                count += number
+        elif step == "take":
+            last = spool.take(number)
+            assert keys(last) == kept[taken : taken + len(last)]
+            assert bool(last) == (taken < len(kept))
+            taken += len(last)
+            if last:
+                spool.mark_sent(last[-1].end, 5)
+        elif step == "done" and last:
+            spool.settle(taken - done)
+            spool.mark_done(last[-1].end)
+            done, last = taken, []
+        elif step == "reopen":
+            sent = spool.sent
+            spool.close()
+            spool = Spool(folder, limit)
+            assert spool.sent == sent
+            taken, last = done, []
+        assert spool.waiting == len(kept) - done
+    spool.close()
+
+
+def test_a_disk_without_room_refuses_the_record_and_goes_on(tmp_path: Path) -> None:
+    """The limit on file sizes makes every write past it fail, as a full disk does."""
+    with Client("http://127.0.0.1:9", "p", "s", retry=Retry(attempts=1)) as nowhere:
+        buffer = nowhere.buffer(spool=tmp_path, close_seconds=0)
+        buffer.set(7, {"a": "kept"}, key="first")
+        (segment,) = segments(tmp_path)
+        unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (segment.stat().st_size + 60, unlimited[1]))
+        try:
+            with pytest.raises(OSError, match=r"no room|too large"):
+                buffer.set(7, {"a": "x" * 500})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+        buffer.set(7, {"a": "kept too"}, key="second")
+        with pytest.raises(NotDelivered, match="2 records"):
+            buffer.close()
+    assert everything(tmp_path) == ["first", "second"]
+
+
+def test_a_full_spool_refuses_or_waits(tmp_path: Path) -> None:
+    with Client("http://127.0.0.1:9", "p", "s", retry=Retry(attempts=1)) as nowhere:
+        buffer = nowhere.buffer(spool=tmp_path, spool_bytes=LEAST_BYTES, full="raise", close_seconds=0)
+        with pytest.raises(BufferFull):  # noqa: PT012
+            while True:
+                buffer.set(7, {"a": "x" * 5000})
+        with pytest.raises(ValueError, match="at once"):
+            buffer.add([Record(7, {"a": "x" * 5000})] * 10)
+        assert sum(f.stat().st_size for f in segments(tmp_path)) <= LEAST_BYTES
+        with pytest.raises(NotDelivered):
+            buffer.close()
+
+
+def test_a_record_is_flushed_before_it_is_acknowledged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[int] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        flushed.append(os.fstat(descriptor).st_size)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    spool = Spool(tmp_path, LIMIT)
+    for mark in "abc":
+        keep(spool, mark)
+        assert flushed[-1] == spool.size
+    spool.close()
