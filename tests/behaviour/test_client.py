@@ -208,6 +208,12 @@ def test_a_server_that_always_answers_200() -> None:
         assert server.attributes(CUID) == {"number_accumulate": 3}
 
 
+@pytest.mark.parametrize("url", ["localhost:8000", "ftp://localhost", "http://", ""])
+def test_a_url_that_is_none(url: str) -> None:
+    with pytest.raises(ValueError, match="base_url"):
+        Client(url, "p", "s")
+
+
 # batches
 
 

@@ -7,20 +7,21 @@ import re
 from pathlib import Path
 
 import httpx
+import pytest
 
 from serving import ATTRIBUTE, PROJECT, SECRET, Server, prepare
 from usertable.service import Service
 from usertable.store import open_store
 from usertable.wire.jiguang import CODES
 
-GOLDEN = Path(__file__).parent / "golden" / "attribute.txt"
+GOLDEN = Path(__file__).parent / "golden"
 OK = b"Basic " + base64.b64encode(f"{PROJECT}:{SECRET}".encode())
 
 
-def cases() -> list[tuple[str, str, str]]:
+def cases(file: str) -> list[tuple[str, str, str]]:
     """Name, request and answer of every case."""
     found = []
-    for case in GOLDEN.read_text().split("\n=== ")[1:]:
+    for case in (GOLDEN / file).read_text().split("\n=== ")[1:]:
         name, _, rest = case.partition("\n")
         request, answer = rest.split("\n---\n")
         found.append((name, request, answer.rstrip("\n")))
@@ -32,7 +33,8 @@ def as_bytes(text: str) -> bytes:
     return re.sub(rb"\\x([0-9a-f]{2})", lambda found: bytes([int(found[1], 16)]), text.encode())
 
 
-def test_every_case(tmp_path: Path) -> None:
+@pytest.mark.parametrize("file", sorted(path.name for path in GOLDEN.iterdir()))
+def test_every_case(tmp_path: Path, file: str) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
     prepare(url)
     store = open_store(url)
@@ -42,7 +44,7 @@ def test_every_case(tmp_path: Path) -> None:
     server = Server(url, tmp_path)
     try:
         with httpx.Client(base_url=server.url, timeout=30) as http:
-            for name, request, answer in cases():
+            for name, request, answer in cases(file):
                 head, _, body = request.partition("\n\n")
                 (method, path), *headers = (line.split(" ", 1) for line in head.strip().split("\n"))
                 sent = {key.rstrip(":").encode(): value.encode() for key, value in headers}
@@ -63,7 +65,7 @@ def test_every_case(tmp_path: Path) -> None:
 
 def test_every_code_has_a_case() -> None:
     codes = {code for code, _ in CODES.values()} | {0, 40002}
-    shown = {int(found) for _, _, answer in cases() for found in re.findall(r'\{"code":(-?\d+)', answer)}
+    shown = {int(found) for _, _, answer in cases("attribute.txt") for found in re.findall(r'\{"code":(-?\d+)', answer)}
     # Over the limit and internal errors need a server of their own: test_platform and tests/faults.
     assert codes - shown == {4029, -1}
 

@@ -17,7 +17,7 @@ from usertable.client.errors import ClientError
 T = TypeVar("T")
 
 # Of these it is certain that the server has not got the request.
-_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol, httpx.ProxyError)
+_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 
 
 class _Shell:
@@ -51,6 +51,8 @@ class _Shell:
         receipt_hours: int = 24,
         http: Mapping[str, Any] | None = None,
     ) -> None:
+        if httpx.URL(base_url).scheme not in ("http", "https") or not httpx.URL(base_url).host:
+            raise ValueError(f"base_url is {base_url!r}; expected something like https://usertable.example.com")
         self._core = Core(project, secret, timezone=timezone, plain=plain, qps=qps, retry=retry or Retry())
         self._receipt_hours = receipt_hours
         self._settings: dict[str, Any] = {"base_url": base_url, "timeout": timeout, **(http or {})}
@@ -248,7 +250,7 @@ class AsyncClient(_Shell):
                 if isinstance(step, Send):
                     try:
                         came = _reply(await self._http.request(**_request(step)))
-                    except httpx.TransportError as error:
+                    except httpx.RequestError as error:
                         came = _lost(error)
                 else:
                     await asyncio.sleep(step.seconds)
@@ -266,7 +268,7 @@ def _drive(http: httpx.Client, steps: Steps[T], sleep: Callable[[float], None] =
             if isinstance(step, Send):
                 try:
                     came = _reply(http.request(**_request(step)))
-                except httpx.TransportError as error:
+                except httpx.RequestError as error:
                     came = _lost(error)
             else:
                 try:
@@ -287,5 +289,5 @@ def _reply(response: httpx.Response) -> Reply:
     return Reply(response.status_code, response.headers, response.content)
 
 
-def _lost(error: httpx.TransportError) -> Lost:
+def _lost(error: httpx.RequestError) -> Lost:
     return Lost(error, sent=not isinstance(error, _NOT_SENT))

@@ -17,6 +17,12 @@ _EXPECTED_ZH = {
     "the integer 0 or 1": "整数 0 或 1",
     "a string yyyy-MM-dd HH:mm:ss": "yyyy-MM-dd HH:mm:ss 格式的字符串",
     "an array of strings": "由字符串组成的数组",
+    "an object with data, and cuid or identity": "含 data 以及 cuid 或 identity 的对象",
+    "nothing of that name; a record has cuid, identity, data, key": "无此名称；记录可含 cuid、identity、data、key",
+    "either cuid or identity, not both": "cuid 或 identity 之一，不可同时使用",
+    "an object with name, and value: a string of 1 to 256 characters": "含 name 和 value（1 到 256 个字符的字符串）的对象",
+    "1 to 255 visible ASCII characters": "1 到 255 个可见 ASCII 字符",
+    "refuse or register, because a record has an identity": "refuse 或 register，因为有记录使用 identity",
 }
 
 TEXTS: dict[Kind, tuple[str, str]] = {

@@ -1,0 +1,95 @@
+"""A batch of records through the intake, over every store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from house import House
+from usertable.commit import GroupCommit
+from usertable.domain.merge import decide
+from usertable.service import Access, Entry, Gate, Intake
+from usertable.store.base import Receipt, Refusal, Replayed, Result, Written
+from usertable.store.lanes import ThreadLane
+
+
+def entry(user: int | str, key: str = "", **data: Any) -> Entry:
+    """A record for a CUID, or for a value of `phone`."""
+    receipt = Receipt(key, b"same") if key else None
+    if isinstance(user, str):
+        return Entry(None, ("phone", user), data, receipt)
+    return Entry(user, None, data, receipt)
+
+
+def send(house: House, *batches: Sequence[Entry], register: bool = True) -> list[list[tuple[int | None, Result]]]:
+    """The results of batches that come at the same time."""
+
+    async def work() -> list[list[tuple[int | None, Result]]]:
+        gate = Gate(house.service)
+        commit = GroupCommit(ThreadLane(house.store, decide), max_batch=7)
+        intake = Intake(house.service, gate, commit, clock=lambda: house.now)
+        access = Access(house.service.project("one"), {})
+        results = await asyncio.gather(*(intake.set_many(access, batch, register=register) for batch in batches))
+        await commit.close()
+        gate.close()
+        return list(results)
+
+    return asyncio.run(work())
+
+
+def test_records_of_one_user_are_written_in_order(house: House) -> None:
+    project = house.project()
+    cuids = [house.user(project, str(n)) for n in range(3)]
+    batch = [entry(cuids[n % 3], user_number_overwrite=n, user_list_append=[str(n)]) for n in range(60)]
+    (results,) = send(house, batch)
+    assert all(type(result) is Written for _, result in results)
+    for place, cuid in enumerate(cuids):
+        row = house.attributes(project, cuid)
+        assert row["user_number_overwrite"] == 57 + place
+        assert row["user_list_append"] == [str(n) for n in range(place, 60, 3)]
+
+
+def test_values_that_are_new_make_one_user_each_whoever_comes_first(house: House) -> None:
+    project = house.project()
+    batches = [[entry(str(n), user_number_accumulate=1) for n in range(10)] for _ in range(4)]
+    answers = send(house, *batches)
+    assert len({tuple(cuid for cuid, _ in results) for results in answers}) == 1
+    assert len(house.store.scan(project.number, 0, 100)) == 10
+    for cuid, _ in answers[0]:
+        assert cuid is not None
+        assert house.attributes(project, cuid) == {"user_number_accumulate": 4}
+    (refused,) = send(house, [entry("unseen", user_number_accumulate=1), entry("3", user_bool_once=7)], register=False)
+    assert [type(result) for _, result in refused] == [Refusal, Refusal]
+    assert len(house.store.scan(project.number, 0, 100)) == 10
+
+
+def test_a_key_holds_across_batches(house: House) -> None:
+    project = house.project()
+    cuid = house.user(project)
+    batch = [entry(cuid, f"key {n}", user_number_accumulate=1) for n in range(20)]
+    send(house, batch[:12])
+    answers = send(house, batch, batch[::-1])
+    assert house.attributes(project, cuid) == {"user_number_accumulate": 20}
+    results = [result for results in answers for _, result in results]
+    assert {type(result) for result in results} == {Written, Replayed}
+    assert sum(type(result) is Written for result in results) == 8
+
+
+def test_a_schema_that_changes_meanwhile_costs_no_record(house: House) -> None:
+    project = house.project()
+    cuid = house.user(project)
+
+    async def work() -> list[tuple[int | None, Result]]:
+        gate = Gate(house.service)
+        commit = GroupCommit(ThreadLane(house.store, decide))
+        intake = Intake(house.service, gate, commit, clock=lambda: house.now)
+        access = Access(house.service.project("one"), {})
+        house.service.edit_attribute("one", "user_bool_once", who="test", hidden=True)
+        results = await intake.set_many(access, [entry(cuid, user_number_overwrite=n) for n in range(5)], register=False)
+        await commit.close()
+        gate.close()
+        return results
+
+    assert [type(result) for _, result in asyncio.run(work())] == [Written] * 5
+    assert house.attributes(project, cuid) == {"user_number_overwrite": 4}
