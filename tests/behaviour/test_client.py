@@ -512,7 +512,7 @@ def shared() -> Iterator[Server]:
         yield server
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     records=st.lists(st.tuples(st.integers(0, 2), _values), min_size=1, max_size=30),
     flushes=st.sets(st.integers(0, 30)),

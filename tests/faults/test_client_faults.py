@@ -62,7 +62,7 @@ def test_single_calls_through_a_breaking_proxy(place: Place, kind: str) -> None:
         breaking(place.server.url, **FAULTS) as proxy,
         calling(kind, proxy.url, PROJECT, SECRET, retry=QUICK) as client,
     ):
-        for n in range(150):
+        for n in range(100):
             cuid = chance.choice(place.cuids)
             client.set(cuid, write(str(n)))
             expected[cuid] += 1
@@ -209,7 +209,7 @@ def test_the_caller_is_killed_again_and_again(place: Place, tmp_path: Path) -> N
     script.write_text(CHILD)
     chance = random.Random(11)
     handed: dict[str, int] = {}
-    kills = 6
+    kills = 5
     with breaking(place.server.url, **FAULTS) as proxy:
         for turn in range(kills + 1):
             last = turn == kills
