@@ -246,8 +246,12 @@ def test_a_server_that_takes_less_gets_smaller_batches() -> None:
         declare(server)
         with server.client() as client:
             results = client.batch([Record(1, {"string_overwrite": "x" * 4000, "number_accumulate": 1}) for _ in range(20)])
-        assert all(result.error is None for result in results)
-        assert server.attributes(1)["number_accumulate"] == 20
+            assert all(result.error is None for result in results)
+            large, small = client.batch([Record(1, {"string_once": "x" * 30_000}), Record(1, {"number_accumulate": 1})])
+            assert isinstance(large.error, ApiError)
+            assert large.error.problems[0].kind == "body_too_large"
+            assert small.error is None
+        assert server.attributes(1)["number_accumulate"] == 21
 
 
 # the core, by hand: what is sent and when, without a network and without time
@@ -419,6 +423,18 @@ def test_values_that_cannot_be_sent_are_told_at_once(client: Caller) -> None:
             buffer.set(CUID, {"string_once": {}})
         with pytest.raises(ValueError, match="on_unknown"):
             buffer.set(("phone", "1"), {"string_once": "a"})
+        with pytest.raises(ValueError, match="U\\+D800"):
+            buffer.set(CUID, {"string_once": "a\ud800"})
+        with pytest.raises(ValueError, match="surrogates"):
+            buffer.set(CUID, {"a\ud800": "a"})
+        for user in ("phone", ("phone",), ("phone", 1), None, 1.5, True):
+            with pytest.raises(TypeError, match="a CUID, or a pair"):
+                buffer.set(user, {"string_once": "a"})
+        for key in ("", "two words", "ü", "x" * 256):
+            with pytest.raises(ValueError, match="visible ASCII"):
+                buffer.set(CUID, {"string_once": "a"}, key=key)
+            with pytest.raises(ValueError, match="visible ASCII"):
+                client.set(CUID, {"string_once": "a"}, key=key)
 
 
 def test_users_by_identifier_in_a_buffer(client: Caller, server: Server) -> None:

@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
 
+import msgspec
+
 from usertable.client.core import MAX_RECORDS, Core, Identity, OnUnknown, Record, RecordResult, Steps
 from usertable.client.errors import (
     ApiError,
@@ -35,6 +37,7 @@ log = logging.getLogger("usertable.client")
 
 OnError = Callable[[Record, ClientError], object]
 FAILURES_KEPT = 1000
+_encode = msgspec.json.Encoder(decimal_format="number").encode
 _RECEIPT_MARGIN_MS = 3_600_000
 """A record is not sent again when its key is nearer than an hour to being forgotten."""
 
@@ -232,13 +235,14 @@ class Buffer:
             if not self._keep(self._queue.mark_sent, entries[-1].end, sent_at):
                 self._left = list(entries)
                 return False
-        waiting = list(entries)
+        self._left = waiting = list(entries)
         attempt = 0
         while waiting:
             if self._now_ms() - sent_at > self._lifetime:
                 text = "sent so long ago that its key may be forgotten; whether it was done is not known"
                 for entry in waiting:
                     self._tell(_record(entry), Stale(text, maybe_done=True))
+                self._left = []
                 break
             results: Sequence[RecordResult | None]
             failure: ClientError | None = None
@@ -254,7 +258,7 @@ class Buffer:
                     self._tell(result.record, result.error)
             left = [entry for entry, result in zip(waiting, results, strict=True) if result is None]
             attempt = 0 if len(left) < len(waiting) else attempt + 1
-            waiting = left
+            self._left = waiting = left
             gave_up = self._given_up.is_set()
             if waiting and not gave_up and self._failure is None:
                 log.warning("%d records wait to be delivered: %s", len(waiting), failure)
@@ -265,7 +269,6 @@ class Buffer:
                 self._changed.notify_all()
             if waiting:
                 if gave_up:
-                    self._left = waiting
                     return False
                 self._given_up.wait(self._core.retry.delay(attempt, self._core.chance))
         kept = self._keep(self._queue.mark_done, entries[-1].end)
@@ -348,6 +351,8 @@ class _Memory:
         self.waiting = 0
 
     def frame(self, records: Sequence[tuple[int | Identity, dict[str, Any], str]]) -> list[tuple[Any, Any, str]]:
+        # What cannot be sent must be told to the caller, not found out by the thread.
+        _encode(records)
         if len(records) > self._capacity:
             raise ValueError(f"{len(records)} records at once; the buffer holds {self._capacity}")
         return list(records)

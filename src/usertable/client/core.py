@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import itertools
 import random
+import re
 import secrets
 import threading
 import time
@@ -43,6 +44,7 @@ MAX_RECORDS = 1000
 BATCH_BYTES = 4 * 2**20
 """A batch is cut at so many bytes, well below what a server takes unless it is told otherwise."""
 _PACE_MARGIN = 0.05
+_KEY = re.compile(r"[!-~]{1,255}")
 _BUSINESS = {40002, 40003, 40007, 40009, 40010}
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -113,11 +115,28 @@ class Record:
 
     `key` makes the write safe to retry; what has a number or id of its own (an order, an event) is best named by that. One
     is made if there is none.
+
+    Raises:
+        TypeError, ValueError: user or key is none.
     """
 
     user: int | Identity
     values: Mapping[str, Any]
     key: str | None = None
+
+    def __post_init__(self) -> None:
+        user = self.user
+        is_identity = isinstance(user, tuple) and len(user) == 2 and all(isinstance(part, str) for part in user)
+        if not is_identity and (not isinstance(user, int) or isinstance(user, bool)):
+            raise TypeError(f"user is {user!r}; expected a CUID, or a pair of an identifier's name and value")
+        if self.key is not None:
+            check_key(self.key)
+
+
+def check_key(key: str) -> None:
+    """Raise ValueError if it can be no idempotency key."""
+    if not isinstance(key, str) or not _KEY.fullmatch(key):
+        raise ValueError(f"key is {key!r}; expected 1 to 255 visible ASCII characters")
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +273,8 @@ class Core:
         """Set attributes of one user."""
         if self.plain and (key is not None or explain or dry_run):
             raise ValueError("the platform's own endpoint knows no key, explanation or dry run")
+        if key is not None:
+            check_key(key)
         body = _encode({"cuid": cuid, "data": (yield from self.wire(values))})
         headers = {}
         if not self.plain and not dry_run:
@@ -439,6 +460,10 @@ class Core:
                 self._batch_bytes = max(1, size // 2)
                 waiting.extendleft(reversed(places))
                 continue
+            if reply.status == 413:
+                # The record is too large all by itself.
+                results[places[0]] = RecordResult(records[places[0]], _refusal(reply))
+                continue
             answers = _native_answer(reply)["results"]
             undone = []
             for place, answer in zip(places, answers, strict=True):
@@ -487,6 +512,14 @@ def _is_passing(reply: Reply, *, safe: bool) -> bool:
     if reply.status in (408, 429) or reply.content.startswith(b'{"code":4029,'):
         return True
     return safe and reply.status >= 500
+
+
+def _refusal(reply: Reply) -> ApiError:
+    try:
+        _native_answer(reply)
+    except ApiError as refused:
+        return refused
+    raise AssertionError(reply.status)
 
 
 def _record_result(record: Record, answer: Mapping[str, Any]) -> RecordResult:

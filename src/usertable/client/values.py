@@ -34,7 +34,7 @@ def _wire_value(name: str, value: Any, zone: Callable[[], ZoneInfo]) -> Wire:
     if isinstance(value, bool):
         return int(value)
     if isinstance(value, str):
-        return str.__str__(value)
+        return _text(name, value)
     if isinstance(value, int):
         return int(value) if -_INT64 <= value < _INT64 else Decimal(int(value))
     if isinstance(value, float):
@@ -62,7 +62,17 @@ def _elements(name: str, values: Any) -> list[str]:
     for element in values:
         if not isinstance(element, str):
             raise TypeError(f"{name} has an element of type {type(element).__name__}; a LIST has texts only")
-    return [str.__str__(element) for element in values]
+    return [_text(name, element) for element in values]
+
+
+def _text(name: str, value: str) -> str:
+    text = str.__str__(value)
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"{name} holds the character U+{ord(text[error.start]):04X}, half of a pair") from None
+    return text
 
 
 def local_text(name: str, moment: datetime, zone: Callable[[], ZoneInfo]) -> str:
