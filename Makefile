@@ -5,18 +5,20 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST_ARGS ?= -n 2
 BENCH_ARGS ?=
+SCREENSHOTS_ARGS ?=
 export DEMO_EXIT
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench lock clean
+.PHONY: help demo test check format bench screenshots lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/runtime ## start a server with sample data on 127.0.0.1:8000 (DEMO_EXIT=1: stop after the first request)
 	@exec $(BIN)/python -m usertable.demo
 
 test: $(VENV)/dev ## run the whole test suite (PYTEST_ARGS to choose)
+	@$(BIN)/python tests/chromium.py
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 check: $(VENV)/dev ## format, lint, strict types, import layers
@@ -33,6 +35,10 @@ bench: $(VENV)/dev ## measure durable writes against the server's no-work ceilin
 	@command -v wrk >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get install -y wrk >/dev/null; } \
 	  || { echo "make bench needs wrk, a load generator. On Debian or Ubuntu: apt-get install wrk"; exit 1; }
 	$(BIN)/python benchmarks/put.py $(BENCH_ARGS)
+
+screenshots: $(VENV)/dev ## make docs/images anew (SCREENSHOTS_ARGS="--all FOLDER": every page, language, theme and size)
+	@$(BIN)/python tests/chromium.py
+	PYTHONPATH=tests $(BIN)/python tests/browser/screenshots.py $(SCREENSHOTS_ARGS)
 
 lock: ## write requirements/*.txt anew from pyproject.toml, with the newest releases
 	$(PYTHON) -m venv $(VENV)/lock

@@ -53,21 +53,21 @@ class Section:
     Args:
         key: of its text.
         path: what comes after the project's own.
-        other: where its other pages are, those of something new or of the secret.
+        others: its other pages, for something new or for the secret.
     """
 
     key: str
     path: str
-    other: str = ""
+    others: tuple[str, ...] = ()
 
 
 SECTIONS = (
     Section("nav.overview", ""),
-    Section("nav.attributes", "/attributes", "/new-attribute"),
-    Section("nav.identifiers", "/identifiers", "/new-identifier"),
+    Section("nav.attributes", "/attributes", ("/new-attribute",)),
+    Section("nav.identifiers", "/identifiers", ("/new-identifier",)),
     Section("nav.try", "/try"),
     Section("nav.changes", "/changes"),
-    Section("nav.settings", "/settings", "/secret"),
+    Section("nav.settings", "/settings", ("/secret",)),
 )
 
 
@@ -162,10 +162,14 @@ class Visit:
         """The address of a page of the project that the path names."""
         return f"{HOME}/projects/{quote(self.path['project'], safe='')}{rest}"
 
-    def is_in(self, section: Section) -> bool:
+    def is_in(self, project: Project, section: Section) -> bool:
         """Whether the page is one of that section of the project."""
-        own = self.request.url.path.removeprefix(self.project_path())
-        return own.startswith(section.path) or own == section.other
+        whole = f"{HOME}/projects/{quote(project.id, safe='')}"
+        here = self.request.url.path
+        if not here.startswith(whole):
+            return False
+        own = here.removeprefix(whole)
+        return own in section.others or (own.startswith(section.path) if section.path else not own)
 
     def text(self, key: str, **values: object) -> str:
         """A text of the console in the visit's language."""

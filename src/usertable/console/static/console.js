@@ -23,6 +23,9 @@ document.addEventListener("keydown", (event) => {
   menu.querySelector("summary").focus();
 });
 
+// On a phone the navigation is a strip: its current entry comes into view.
+document.querySelector(".side [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+
 // A page that must not be sent again takes another address.
 const addressed = document.querySelector("[data-address]");
 if (addressed) history.replaceState(null, "", addressed.dataset.address);

@@ -1,0 +1,451 @@
+"""The console as people meet it, in a real browser."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+from furnished import AT, CUID, SCRIPT, TOKEN, addresses, chromium, furnished, sign_in
+from serving import ATTRIBUTE, PROJECT, SECRET, Server
+from usertable.console.notes import FREE_ATTEMPTS, Notes
+from usertable.console.session import COOKIE, Sessions
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with furnished(tmp_path_factory.mktemp("console")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture
+def context(browser: Browser, server: Server) -> Iterator[BrowserContext]:
+    context = browser.new_context(base_url=server.url, locale="en-GB")
+    context.set_default_timeout(15_000)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext) -> Page:
+    """Signed in; what the browser complains about fails the test."""
+    page = sign_in(context)
+    page.on("pageerror", lambda error: pytest.fail(str(error)))
+    page.on("console", lambda message: _complain(message.text) if "Content Security Policy" in message.text else None)
+    return page
+
+
+def _complain(text: str) -> None:
+    pytest.fail(text)
+
+
+def errors(page: Page) -> dict[str, str]:
+    """The errors beside the fields, each tied to its field for a screen reader."""
+    found = {}
+    for error in page.locator("p.error").all():
+        name = (error.get_attribute("id") or "").removesuffix("-error")
+        assert page.locator(f"[aria-describedby~='{name}-error']").count() == 1
+        found[name] = error.inner_text().removeprefix("Error:").strip()
+    return found
+
+
+# signing in
+
+
+def test_a_wrong_token_then_the_right_one_and_out_again(context: BrowserContext) -> None:
+    page = context.new_page()
+    page.goto(f"{AT}/identifiers")
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    page.get_by_label("Admin token").fill("not the admin token")
+    page.get_by_role("button", name="Sign in").click()
+    assert errors(page) == {"token": "This is not the admin token."}
+    expect(page.get_by_label("Admin token")).to_be_focused()
+    page.keyboard.type(TOKEN)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Identifiers")).to_be_visible()
+    page.get_by_text("Options").click()
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("status")).to_have_text("You are signed out.")
+    page.goto(AT)
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+
+
+def test_too_many_wrong_tokens_must_wait(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("slow")
+    server = Server("memory:", folder, admin_token=TOKEN)
+    try:
+        page = browser.new_page(base_url=server.url, locale="en-GB")
+        page.goto("/console/sign-in")
+        for _ in range(FREE_ATTEMPTS):
+            page.fill("#token", "wrong")
+            page.keyboard.press("Enter")
+            expect(page.locator("#token-error")).to_contain_text("not the admin token")
+            page.goto("/console/sign-in")
+        page.fill("#token", TOKEN)
+        page.keyboard.press("Enter")
+        expect(page.locator("#token-error")).to_contain_text("Too many failed attempts")
+        time.sleep(1.1)
+        page.fill("#token", TOKEN)
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/console/projects")
+        page.close()
+    finally:
+        server.stop()
+
+
+def test_a_session_that_is_over_leads_to_the_sign_in(context: BrowserContext, server: Server) -> None:
+    earlier = time.time() - 7200
+    sessions = Sessions(Notes.alone(), TOKEN, 3600, lambda: earlier)
+    over = sessions.seal(sessions.begin("admin"))
+    context.add_cookies([{"name": COOKIE, "value": over, "url": f"{server.url}/console"}])
+    page = context.new_page()
+    page.goto(AT)
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+
+
+def test_a_form_with_another_token_changes_nothing(page: Page) -> None:
+    page.goto(f"{AT}/settings")
+    page.evaluate("document.querySelectorAll('[name=form_token]').forEach((field) => (field.value = '0'.repeat(64)))")
+    page.get_by_label("Name").fill("Taken over")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("heading", name="This form is not valid any more")).to_be_visible()
+    page.goto("/console/projects")
+    expect(page.get_by_role("link", name="Taken over")).to_have_count(0)
+
+
+# the whole path
+
+
+def test_from_a_new_project_to_a_put_that_took_effect(page: Page, server: Server) -> None:
+    page.get_by_role("link", name="New project").click()
+    page.get_by_label("Name").fill("Shop")
+    page.get_by_role("button", name="Create project").click()
+    expect(page.get_by_text("Copy the secret now")).to_be_visible()
+    secret = page.locator("#secret-value").inner_text()
+    project = page.url.rpartition("/")[2]
+    assert re.fullmatch(r"\d{6}", project)
+    assert f'-u "{project}:{secret}"' in page.locator("#snippet-curl").inner_text()
+    # A reload shows the project, and makes no other one.
+    page.reload()
+    expect(page.get_by_role("heading", name="Shop")).to_be_visible()
+    assert secret not in page.content()
+
+    page.get_by_role("link", name="New attribute").click()
+    page.get_by_label("Name", exact=True).fill("total_spent")
+    page.get_by_label("Display name").fill("Total spent")
+    page.get_by_label("NUMBER").first.check()
+    expect(page.get_by_role("radio", name="Append")).to_be_disabled()
+    page.get_by_role("radio", name="Accumulate").check()
+    expect(page.locator("[data-example]:visible")).to_have_text("NUMBER · Accumulate Stored 3, sent 5 → 8")
+    page.get_by_role("button", name="Create attribute").click()
+    expect(page.get_by_role("status")).to_contain_text("Attribute created")
+
+    page.get_by_role("link", name="Identifiers").click()
+    page.get_by_role("link", name="New identifier").click()
+    page.get_by_label("Name", exact=True).fill("phone")
+    page.get_by_role("button", name="Create identifier").click()
+    expect(page.get_by_text("Get CUID takes the identifier of priority 1: phone.")).to_be_visible()
+
+    with httpx.Client(base_url=server.url, auth=(project, secret)) as client:
+        register = {"identityName": "phone", "identityValues": ["18000000000"]}
+        cuid = client.post("/smartop/api/v1/user/register", json=register).json()["data"][0]["cuid"]
+
+        page.get_by_role("link", name="Try it").click()
+        page.get_by_label("Find by").select_option("phone")
+        page.get_by_label("Value").fill("18000000000")
+        page.get_by_label("data", exact=True).fill('{"total_spent": 0.1}')
+        page.get_by_role("button", name="Dry run").click()
+        expect(page.get_by_text("Dry run: nothing was written")).to_be_visible()
+        for total in ("0.1", "0.2", "0.3"):
+            page.get_by_role("button", name="Send for real").click()
+            row = page.get_by_role("row", name="total_spent")
+            expect(row.locator("ins")).to_have_text(total)
+        expect(row.locator("del")).to_have_text("0.2")
+        expect(page.get_by_role("heading", name=f"The row of user {cuid}")).to_be_visible()
+        answer = client.put(
+            ATTRIBUTE, json={"cuid": cuid, "data": {"total_spent": 0}}, headers={"Prefer": "return=representation"}
+        )
+        assert answer.json()["data"]["user"]["attributes"] == {"total_spent": 0.3}
+
+    page.get_by_role("link", name="Attributes").click()
+    page.get_by_role("link", name="total_spent").click()
+    page.get_by_role("link", name="Delete").click()
+    expect(page.get_by_role("alert")).to_contain_text("values were reported for it; hide it instead")
+    page.get_by_role("link", name="Changes").click()
+    expect(page.get_by_role("row", name="declare attribute total_spent").first).to_contain_text("admin (console)")
+
+
+def test_a_rotated_secret_works_and_the_old_one_does_not(page: Page, server: Server) -> None:
+    page.get_by_role("link", name="New project").click()
+    page.get_by_label("Name").fill("Rotated")
+    page.get_by_label("Project id").fill("rotated")
+    page.get_by_role("button", name="Create project").click()
+    old = page.locator("#secret-value").inner_text()
+    page.get_by_role("link", name="I have saved it").click()
+    page.get_by_role("link", name="Settings").click()
+    page.get_by_role("link", name="Rotate secret").click()
+    page.get_by_role("button", name="Rotate secret").click()
+    assert errors(page) == {"confirm": "Tick the box to confirm."}
+    page.get_by_label("I understand").check()
+    page.get_by_role("button", name="Rotate secret").click()
+    new = page.locator("#secret-value").inner_text()
+    body = {"cuid": 1, "data": {"a": 1}}
+    codes = [httpx.put(server.url + ATTRIBUTE, json=body, auth=("rotated", s)).json()["code"] for s in (old, new)]
+    assert codes == [4009, 40003]
+
+
+def test_settings_filters_editing_hiding_and_deleting(page: Page) -> None:
+    page.goto(f"{AT}/settings")
+    page.get_by_label("Time zone").fill("Europe/Berlin")
+    page.get_by_label("No limit").check()
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("status")).to_have_text("Saved.")
+    expect(page.get_by_label("Time zone")).to_have_value("Europe/Berlin")
+    expect(page.get_by_label("No limit")).to_be_checked()
+
+    page.goto(f"{AT}/attributes")
+    page.get_by_label("Search").fill("会员")
+    page.get_by_role("button", name="Filter").click()
+    expect(page.locator("tbody tr")).to_have_count(2)
+    page.get_by_label("Data type").select_option("BOOL")
+    page.get_by_role("button", name="Filter").click()
+    expect(page.locator("tbody th")).to_have_text(["is_member"])
+    page.get_by_label("Rule").select_option("once")
+    page.get_by_role("button", name="Filter").click()
+    expect(page.get_by_role("heading", name="No attribute matches")).to_be_visible()
+    page.get_by_role("link", name="Clear filters").click()
+    page.get_by_label("Status").select_option("hidden")
+    page.get_by_role("button", name="Filter").click()
+    expect(page.locator("tbody th")).to_have_text(["referrer"])
+
+    page.get_by_role("link", name="referrer").click()
+    page.get_by_role("button", name="Show again").click()
+    expect(page.get_by_role("status")).to_contain_text("shown again")
+    page.get_by_role("button", name="Hide").click()
+    expect(page.get_by_role("status")).to_contain_text("hidden")
+    page.get_by_role("link", name="Edit").click()
+    page.get_by_label("Display name").fill("Where from")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("heading", name="Where from")).to_be_visible()
+    expect(page.get_by_role("row", name="edit attribute referrer").first).to_be_visible()
+    page.get_by_role("link", name="Delete").click()
+    page.get_by_role("button", name="Delete").click()
+    expect(page.get_by_role("status")).to_have_text("Attribute deleted.")
+    page.goto(f"{AT}/attributes/referrer")
+    expect(page.get_by_text("does not exist")).to_be_visible()
+
+
+def test_identifiers_are_ordered_edited_and_deleted(page: Page) -> None:
+    page.goto(f"{AT}/identifiers")
+    page.get_by_role("button", name="Move login_id up").click()
+    expect(page.get_by_text("is not unique, so Get CUID refuses it")).to_be_visible()
+    page.get_by_role("button", name="Move login_id down").click()
+    expect(page.locator("tbody th").first).to_contain_text("phone")
+    page.get_by_role("row", name="login_id").get_by_role("link", name="Edit").click()
+    page.get_by_label("Display name").fill("Account")
+    page.get_by_label("Masked").check()
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("row", name="login_id")).to_contain_text("Account")
+    page.get_by_role("row", name="login_id").get_by_role("link", name="Delete").click()
+    page.get_by_role("button", name="Delete").click()
+    expect(page.get_by_role("row", name="login_id")).to_have_count(0)
+    page.goto(f"{AT}/identifiers/phone/delete")
+    expect(page.get_by_role("alert")).to_contain_text("users have values of it")
+    page.goto(f"{AT}/identifiers/jg_UnionID/delete")
+    expect(page.get_by_role("alert")).to_contain_text("is a preset")
+
+
+# what forms refuse
+
+
+@pytest.mark.parametrize(
+    ("path", "button", "typed", "wrong"),
+    [
+        ("/console/new-project", "Create project", {"name": " "}, {"name": "printable characters"}),
+        ("/console/new-project", "Create project", {"name": "x", "id": "a b"}, {"id": "[a b] is invalid"}),
+        ("/console/new-project", "Create project", {"name": "x", "id": PROJECT}, {"id": "exists already"}),
+        ("/console/new-project", "Create project", {"name": "x", "timezone": "Mars/Base"}, {"timezone": "[Mars/Base]"}),
+        ("/console/new-project", "Create project", {"name": "x", "qps": "many"}, {"qps": "[many]"}),
+        (f"{AT}/settings", "Save", {"name": ""}, {"name": "printable characters"}),
+        (f"{AT}/settings", "Save", {"qps": "0"}, {"qps": "[0]"}),
+        (f"{AT}/settings", "Save", {"timezone": SCRIPT}, {"timezone": "<script>document.title"}),
+        (f"{AT}/new-attribute", "Create attribute", {"name": ""}, {"name": "starting with a letter"}),
+        (f"{AT}/new-attribute", "Create attribute", {"name": "Level"}, {"name": "[Level]"}),
+        (f"{AT}/new-attribute", "Create attribute", {"name": "jg_x"}, {"name": "reserved for presets"}),
+        (f"{AT}/new-attribute", "Create attribute", {"name": "level"}, {"name": "exists already"}),
+        (f"{AT}/new-attribute", "Create attribute", {"name": SCRIPT}, {"name": "<script>document.title"}),
+        (f"{AT}/new-attribute", "Create attribute", {"name": "a", "description": "x" * 1001}, {"description": "1000"}),
+        (f"{AT}/attributes/tags/edit", "Save", {"display_name": "x" * 1001}, {"display_name": "1000"}),
+        (f"{AT}/new-identifier", "Create identifier", {"name": "phone"}, {"name": "exists already"}),
+        (f"{AT}/new-identifier", "Create identifier", {"name": "x", "display_name": "x" * 1001}, {"display_name": "1000"}),
+        (f"{AT}/identifiers/phone/edit", "Save", {"display_name": "x" * 1001}, {"display_name": "1000"}),
+        (f"{AT}/try", "Dry run", {"value": ""}, {"value": "Enter a CUID"}),
+        (f"{AT}/try", "Dry run", {"value": "7"}, {"value": "does not exist"}),
+        (f"{AT}/try", "Dry run", {"value": "1e3"}, {"value": "signed 64-bit"}),
+        (f"{AT}/try", "Dry run", {"value": str(CUID), "data": ""}, {"data": "at least one attribute"}),
+        (f"{AT}/try", "Dry run", {"value": str(CUID), "data": "{"}, {"data": "not valid JSON"}),
+        (f"{AT}/try", "Send for real", {"value": str(CUID), "data": '{"a":1,"a":2}'}, {"data": "repeated"}),
+    ],
+)
+def test_what_is_wrong_stands_beside_its_field_and_what_was_typed_stays(
+    page: Page, path: str, button: str, typed: dict[str, str], wrong: dict[str, str]
+) -> None:
+    page.goto(path)
+    for name, value in typed.items():
+        if name == "qps" and page.get_by_label("No limit").is_checked():
+            page.get_by_label("No limit").uncheck()
+        page.locator(f"#{name}").fill(value)
+    page.get_by_role("button", name=button).click()
+    page.wait_for_selector("p.error")
+    found = errors(page)
+    assert set(found) == set(wrong)
+    for name, part in wrong.items():
+        assert part in found[name]
+        expect(page.locator(f"#{name}")).to_be_focused()
+    for name, value in typed.items():
+        expect(page.locator(f"#{name}")).to_have_value(value)
+    assert page.title() != "taken"
+
+
+def test_a_pair_that_is_not_legal_is_refused_by_the_server_too(page: Page) -> None:
+    page.goto(f"{AT}/new-attribute")
+    page.locator("#name").fill("odd")
+    page.evaluate("""() => {
+        const rule = document.querySelector('[name=rule][value=append]');
+        rule.disabled = false;
+        rule.checked = true;
+        rule.form.submit();
+    }""")
+    page.wait_for_selector("p.error")
+    assert "STRING cannot have the rule append; legal: overwrite, once" in errors(page)["rule"]
+    page.get_by_label("LIST").first.check()
+    page.get_by_label("Elements at most").fill("0")
+    page.get_by_role("button", name="Create attribute").click()
+    page.wait_for_selector("#elements-error")
+    assert "1 to 100000" in errors(page)["elements"]
+
+
+def test_a_refused_put_names_every_problem(page: Page) -> None:
+    page.goto(f"{AT}/try?cuid={CUID}")
+    page.get_by_label("data", exact=True).fill('{"nope": 1, "level": "", "total_spent": "much"}')
+    page.get_by_role("button", name="Send for real").click()
+    expect(page.get_by_text("Refused: nothing was written")).to_be_visible()
+    expect(page.locator(".problems li")).to_have_count(3)
+
+
+def test_values_are_text_wherever_they_are_shown(page: Page, server: Server) -> None:
+    name = f"{SCRIPT}\"'&"
+    page.goto(f"{AT}/attributes/city/edit")
+    page.get_by_label("Display name").fill(name)
+    page.get_by_label("Description").fill(name)
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text(name)
+    page.goto(f"{AT}/identifiers/phone/edit")
+    page.get_by_label("Display name").fill(name)
+    page.get_by_role("button", name="Save").click()
+    body = {"cuid": CUID, "data": {"city": name, "tags": [name]}}
+    assert httpx.put(server.url + ATTRIBUTE, json=body, auth=(PROJECT, SECRET)).status_code == 200
+    page.goto(f"{AT}/try?cuid={CUID}")
+    page.get_by_role("button", name="Dry run").click()
+    expect(page.get_by_role("row", name="city")).to_contain_text("<script>")
+    for path in addresses():
+        page.goto(path)
+        assert page.title() != "taken", path
+        assert page.locator("script:not([src])").count() == 0, path
+
+
+# every page, in every dress
+
+
+@pytest.mark.parametrize("locale", ["en-GB", "zh-CN"])
+def test_every_page_is_accessible_in_both_themes_and_fits_a_phone(browser: Browser, server: Server, locale: str) -> None:
+    # The policy would keep axe out too.
+    context = browser.new_context(base_url=server.url, locale=locale, bypass_csp=True)
+    page = context.new_page()
+    page.goto("/console/sign-in")
+    _check(page)
+    page.close()
+    page = sign_in(context)
+    for path in addresses():
+        page.goto(path)
+        if path.endswith("/try"):
+            page.fill("#value", str(CUID))
+            page.click("button[value=dry]")
+            page.wait_for_selector("#result")
+        assert page.locator("html").get_attribute("lang") == locale.replace("en-GB", "en")
+        _check(page)
+        page.set_viewport_size({"width": 360, "height": 740})
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360, path
+        page.set_viewport_size({"width": 1280, "height": 800})
+    context.close()
+
+
+def _check(page: Page) -> None:
+    """Nothing that axe calls serious; what the theme changes is colours."""
+    page.emulate_media(color_scheme="light")
+    found = Axe().run(page).response["violations"]
+    page.emulate_media(color_scheme="dark")
+    found += Axe().run(page, options={"runOnly": ["color-contrast"]}).response["violations"]
+    serious = [(v["id"], [n["target"] for n in v["nodes"]]) for v in found if v["impact"] in ("serious", "critical")]
+    assert not serious, (page.url, serious)
+
+
+def test_language_and_theme_are_chosen_and_remembered(page: Page) -> None:
+    page.goto(f"{AT}/attributes?type=LIST")
+    page.get_by_text("Options").click()
+    page.get_by_role("button", name="中文").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("用户属性")
+    assert page.url.endswith("?type=LIST")
+    page.get_by_text("选项").click()
+    page.get_by_role("button", name="深色").click()
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.goto("/console/projects")
+    expect(page.get_by_role("heading", level=1)).to_have_text("项目")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == dark
+
+
+def test_the_keyboard_reaches_everything(page: Page) -> None:
+    page.goto(f"{AT}/attributes")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("main")).to_be_focused()
+    page.get_by_text("Options").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Sign out")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("button", name="Sign out")).to_be_hidden()
+    expect(page.locator(".side [aria-current=page]")).to_have_text("Attributes")
+
+
+def test_no_page_asks_another_host(page: Page, server: Server) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    for path in addresses():
+        page.goto(path)
+    assert asked
+    assert all(url.startswith(f"{server.url}/console") for url in asked)
+
+
+def test_the_forms_work_without_script(browser: Browser, server: Server) -> None:
+    context = browser.new_context(base_url=server.url, locale="en-GB", java_script_enabled=False)
+    page = sign_in(context)
+    page.goto(f"{AT}/new-attribute")
+    page.locator("#name").fill("without_script")
+    page.locator("[name=type][value=LIST]").check()
+    page.locator("[name=rule][value=append]").check()
+    page.get_by_role("button", name="Create attribute").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("without_script")
+    context.close()

@@ -1,0 +1,56 @@
+"""The browser of the tests: one that is installed, else Playwright's own, else Debian's package.
+
+Run by itself, as `make test` does, it gets one, or says loudly why it could not.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+INSTALLED = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+def find() -> str | None:
+    """The program to run: what `USERTABLE_TEST_CHROMIUM` names, an installed one, or Playwright's; None if there is none."""
+    if named := os.environ.get("USERTABLE_TEST_CHROMIUM"):
+        return named
+    for name in INSTALLED:
+        if found := shutil.which(name):
+            return found
+    with sync_playwright() as playwright:
+        own = playwright.chromium.executable_path
+    return own if Path(own).exists() else None
+
+
+def provide() -> str:
+    """The same, after getting one if there is none; exits if none can be had."""
+    if found := find():
+        return found
+    print("The browser tests need a Chromium. Asking Playwright for its own ...", flush=True)
+    environment = {**os.environ, "PLAYWRIGHT_DOWNLOAD_CONNECTION_TIMEOUT": "15000"}
+    _run([sys.executable, "-m", "playwright", "install", "chromium"], environment)
+    if not find() and os.geteuid() == 0 and shutil.which("apt-get"):
+        print("That did not work. Asking Debian for its package ...", flush=True)
+        if not _run(["apt-get", "install", "-y", "--no-install-recommends", "chromium"], environment):
+            _run(["apt-get", "update"], environment)
+            _run(["apt-get", "install", "-y", "--no-install-recommends", "chromium"], environment)
+    if found := find():
+        return found
+    sys.exit(
+        "No Chromium for the browser tests: install chromium or google-chrome (on Debian: apt-get install chromium),"
+        " or name one in USERTABLE_TEST_CHROMIUM."
+    )
+
+
+def _run(command: list[str], environment: dict[str, str]) -> bool:
+    return subprocess.run(command, env=environment, stdout=subprocess.DEVNULL).returncode == 0
+
+
+if __name__ == "__main__":
+    provide()

@@ -1,0 +1,101 @@
+"""A server with something to see, and a browser that looks at it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from chromium import find
+from serving import ATTRIBUTE, PROJECT, SECRET, Server
+from usertable.console.app import PAGES
+from usertable.domain.schema import Attribute, Identifier, Rule
+from usertable.domain.values import DataType, Limits
+from usertable.service import Service
+from usertable.store import open_store
+
+TOKEN = "a-token-for-the-tests-only"
+AT = f"/console/projects/{PROJECT}"
+SCRIPT = "<script>document.title='taken'</script>"
+CUID = 10_000_001
+
+_DECLARED = (
+    Attribute("level", DataType.STRING, Rule.OVERWRITE, "会员等级 Level", "gold, silver or bronze"),
+    Attribute("total_spent", DataType.NUMBER, Rule.ACCUMULATE, "累计消费 Total spent", "In yuan, refunds are negative"),
+    Attribute("first_paid_at", DataType.DATETIME, Rule.ONCE, "首次付费 First payment"),
+    Attribute("tags", DataType.LIST, Rule.APPEND, "兴趣 Interests", limits=Limits(200, 64)),
+    Attribute("is_member", DataType.BOOL, Rule.OVERWRITE, "会员 Member"),
+    Attribute("city", DataType.STRING, Rule.OVERWRITE, "城市 City"),
+    Attribute("referrer", DataType.STRING, Rule.ONCE, "来源 Referrer", hidden=True),
+    Attribute("logins", DataType.NUMBER, Rule.ACCUMULATE, "登录次数 Logins"),
+)
+
+
+def furnish(url: str, name: str = "Tests") -> None:
+    """A project with a shop's attributes and one user."""
+    store = open_store(url)
+    service = Service(store)
+    project, _ = service.create_project(name, id=PROJECT, secret=SECRET, who="admin")
+    for attribute in _DECLARED:
+        service.declare_attribute(PROJECT, attribute, who="admin")
+    service.declare_identifier(PROJECT, Identifier("phone", "手机号 Phone", masked=True), who="admin")
+    service.declare_identifier(PROJECT, Identifier("login_id", "账号 Login", unique=False), who="admin")
+    assert service.register(project, "phone", ["18012345678"]) == [CUID]
+    store.close()
+
+
+@contextlib.contextmanager
+def furnished(folder: Path, name: str = "Tests") -> Iterator[Server]:
+    """A server with that project."""
+    url = f"sqlite:///{folder / 'store.db'}"
+    furnish(url, name)
+    server = Server(url, folder, admin_token=TOKEN)
+    try:
+        with server.client() as client:
+            data = {
+                "level": "silver",
+                "total_spent": 46.2,
+                "tags": ["news", "sport"],
+                "first_paid_at": "2023-12-12 00:56:23",
+            }
+            assert client.put(ATTRIBUTE, json={"cuid": CUID, "data": data}).status_code == 200
+        yield server
+    finally:
+        assert server.stop() == 0
+        assert "Traceback" not in server.log, server.log
+
+
+@contextlib.contextmanager
+def chromium() -> Iterator[Browser]:
+    """A browser; the tests fail if there is none."""
+    program = find()
+    if program is None:
+        pytest.fail("no Chromium for the browser tests; `make test` gets one")
+    with sync_playwright() as playwright:
+        # The sandbox needs rights that a container often has not; all it opens is our own server.
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+def sign_in(context: BrowserContext) -> Page:
+    """A page of the console, signed in."""
+    page = context.new_page()
+    page.goto("/console/sign-in")
+    page.fill("#token", TOKEN)
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/console/projects")
+    return page
+
+
+def addresses() -> list[str]:
+    """Every page that can be looked at, with something in it."""
+    found = []
+    for page in PAGES:
+        if page.method == "GET" and page.path != "/console":
+            path = page.path.replace("{project}", PROJECT).replace("{cuid}", str(CUID))
+            found.append(path.replace("{name}", "phone" if "/identifiers/" in path else "tags"))
+    return [*found, "/console/there-is-no-such-page"]
