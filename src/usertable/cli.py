@@ -1035,8 +1035,8 @@ def list_users(project_id: str, limit: int, after: int, conditions: tuple[str, .
     """Show the user table, by CUID.
 
     A CONDITION is written attribute:operator or attribute:operator:value. Operators: set, unset, eq, ne, in (values with
-    commas between), lt, le, gt, ge, contains. Without --attribute, the table has a column for every visible attribute
-    that one of the users has. Values of masked identifiers are cut.
+    commas between), lt, le, gt, ge, between, contains. Without --attribute, the table has a column for every visible
+    attribute that one of the users has. Values of masked identifiers are cut.
 
     \b
     Examples:

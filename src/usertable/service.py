@@ -14,7 +14,7 @@ import re
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -57,7 +57,7 @@ DEFAULT_TIMEZONE = "Asia/Shanghai"
 DEFAULT_QPS = 100
 MAX_QPS = 1_000_000
 MAX_PAGE = 1000
-EXAMINED_PER_PAGE = 20_000
+EXAMINED_PER_PAGE = 50_000
 """A filtered page looks at so many users at most, so that no request reads a whole large table."""
 REFRESH_SECONDS = 0.25
 _PROJECT_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -323,26 +323,23 @@ class Service:
         found = {v: self.store.resolve_identifier(project.number, identifier, v) for v in values if is_identity_value(v)}
         return {value: cuid for value, cuid in found.items() if cuid is not None}
 
-    def users(self, project: Project, *, after: int = 0, limit: int = 100, conditions: Sequence[Condition] = ()) -> Page:
-        """A page of the user table by CUID, of the users that meet all conditions.
+    def users(
+        self,
+        project: Project,
+        *,
+        after: int | None = None,
+        limit: int = 100,
+        conditions: Sequence[Condition] = (),
+        descending: bool = False,
+    ) -> Page:
+        """A page of the user table by CUID, of the users that meet all conditions; `descending` goes down from `after`.
 
         A page with conditions may hold fewer than `limit` users, even none, and still have a next one.
         """
         limit = max(1, min(limit, MAX_PAGE))
-        found: list[User] = []
-        for examined, user in enumerate(self._walk(project, after), start=1):
-            if all(condition.met(user.profile) for condition in conditions):
-                if len(found) == limit:
-                    return Page(found, found[-1].cuid)
-                found.append(user)
-            if examined >= EXAMINED_PER_PAGE:
-                return Page(found, user.cuid)
-        return Page(found, None)
-
-    def _walk(self, project: Project, after: int) -> Iterator[User]:
-        while users := self.store.scan(project.number, after, MAX_PAGE):
-            yield from users
-            after = users[-1].cuid
+        examine = EXAMINED_PER_PAGE if conditions else limit
+        found = self.store.select(project.number, conditions, after, limit, examine, descending)
+        return Page(found.users, found.end)
 
     def erase_user(self, project: Project, cuid: int) -> None:
         """Remove a user for good: the row, identifier values, and stored answers that show the user's data."""

@@ -10,6 +10,7 @@ operator       data types                  met by users whose value
 `eq`, `ne`     NUMBER STRING BOOL DATETIME equals, does not equal (a user without a value meets neither)
 `in`           NUMBER STRING BOOL DATETIME equals one of the values, which commas separate
 `lt` `le` `gt` `ge`  NUMBER DATETIME       is less / at most / greater / at least (for times: before, after)
+`between`      NUMBER DATETIME             lies between two values, which a comma separates, or is one of them
 `contains`     STRING LIST                 holds the text, or has the element
 =============  ==========================  =========================================================
 """
@@ -17,7 +18,7 @@ operator       data types                  met by users whose value
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Any
@@ -39,6 +40,7 @@ OPERATORS: dict[str, tuple[tuple[DataType, ...], _Compare]] = {
     "le": (_ORDERED, operator.le),
     "gt": (_ORDERED, operator.gt),
     "ge": (_ORDERED, operator.ge),
+    "between": (_ORDERED, lambda value, wanted: wanted[0] <= value <= wanted[1]),
     "contains": ((DataType.STRING, DataType.LIST), lambda value, wanted: wanted in value),
 }
 """Per operator that takes a value: the data types it is for, and the comparison (stored value, wanted value)."""
@@ -62,6 +64,11 @@ class Condition:
         return value is not None and OPERATORS[self.operator][1](value, self.wanted)
 
 
+def meets(profile: Profile, conditions: Sequence[Condition]) -> bool:
+    """Whether the user's row meets all conditions."""
+    return all(condition.met(profile) for condition in conditions)
+
+
 def parse_condition(text: str, schema: Schema, zone: tzinfo) -> Condition:
     """The condition that `text` writes.
 
@@ -82,8 +89,11 @@ def parse_condition(text: str, schema: Schema, zone: tzinfo) -> Condition:
     types, _ = OPERATORS[op]
     if attribute.type not in types:
         raise refuse(Kind.CONDITION, value=text, expected=f"{op} is for {', '.join(types)}, not for {attribute.type}")
-    if op == "in":
-        return Condition(name, op, tuple(_value(attribute, part, text, zone) for part in raw.split(",")))
+    if op in ("in", "between"):
+        wanted = tuple(_value(attribute, part, text, zone) for part in raw.split(","))
+        if op == "between" and len(wanted) != 2:
+            raise refuse(Kind.CONDITION, value=text, expected="between takes two values with a comma between")
+        return Condition(name, op, wanted)
     return Condition(name, op, _value(attribute, raw, text, zone))
 
 
@@ -91,10 +101,10 @@ def _value(attribute: Attribute, raw: str, text: str, zone: tzinfo) -> Value:
     data_type = attribute.type
     sent: object = raw
     if data_type is DataType.LIST:
-        return raw
-    if data_type is DataType.BOOL:
+        sent = [raw]
+    elif data_type is DataType.BOOL:
         sent = {"0": 0, "1": 1, "false": 0, "true": 1}.get(raw)
     value = PARSERS[data_type](attribute.name, sent, zone, attribute.limits)
     if isinstance(value, Problem):
         raise refuse(Kind.CONDITION, value=text, expected=value.facts.get("expected", "a value within the bounds"))
-    return value
+    return value[0] if isinstance(value, list) else value

@@ -12,6 +12,7 @@ from importlib import resources
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
+from usertable.domain.condition import Condition
 from usertable.domain.errors import Problem, StoreFault
 from usertable.domain.patch import Patch
 from usertable.domain.profile import Decision, Outcome, Profile
@@ -106,6 +107,47 @@ class User:
     cuid: int
     profile: Profile
     identifiers: dict[str, list[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Users that were looked for, in order, and how far the search came."""
+
+    users: list[User]
+    examined: int
+    """So many users were looked at."""
+    end: int | None
+    """The CUID to go on after; None if there are no more users."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many users of a stretch of the table meet some conditions, and those that were changed last (or first)."""
+
+    matched: int
+    examined: int
+    end: int | None
+    """The CUID to go on after; None if there are no more users."""
+    edge: list[tuple[int, int]]
+    """`updated_at` and CUID of the outermost, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """The values that the users of a stretch have of one attribute."""
+
+    values: list[Value]
+    examined: int
+    end: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """How many users of a stretch have a value, by attribute."""
+
+    filled: dict[str, int]
+    examined: int
+    end: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +294,61 @@ class Copyable(Protocol):
         ...
 
 
-class Store(Copyable, Protocol):
+class Browsable(Protocol):
+    """What an engine does for those who look through the user table.
+
+    Every call looks at a stretch of the table: the next `examine` users by CUID after `after` (None: from the start), at
+    most. It holds no snapshot longer than that, and cannot keep writes waiting.
+    """
+
+    def select(
+        self,
+        project: int,
+        conditions: Sequence[Condition],
+        after: int | None,
+        limit: int,
+        examine: int,
+        descending: bool = False,
+    ) -> Selection:
+        """The first users of the stretch that meet all conditions, `limit` at most; `descending` goes down from `after`.
+
+        What meets a condition is what :meth:`~usertable.domain.condition.Condition.met` says, exact numbers included.
+        """
+        ...
+
+    def tally(
+        self,
+        project: int,
+        conditions: Sequence[Condition],
+        after: int | None,
+        examine: int,
+        keep: int,
+        oldest: bool = False,
+    ) -> Tally:
+        """Count the users of the stretch that meet all conditions; the `keep` last updated ones, or first with `oldest`.
+
+        The edge is in the order of `updated_at` and, among equals, CUID; both descending unless `oldest`.
+        """
+        ...
+
+    def column(self, project: int, attribute: str, after: int | None, examine: int) -> Column:
+        """The values of an attribute in the stretch, by CUID; users without one are left out."""
+        ...
+
+    def fill(self, project: int, after: int | None, examine: int) -> Fill:
+        """Count, by attribute, the users of the stretch that have a value."""
+        ...
+
+    def read_many(self, project: int, cuids: Sequence[int]) -> list[User]:
+        """Those of the users that exist, in the order of `cuids`."""
+        ...
+
+    def extent(self, project: int) -> tuple[int, int] | None:
+        """The first and the last CUID that a user has; None if there is no user."""
+        ...
+
+
+class Store(Copyable, Browsable, Protocol):
     """What every engine promises. All calls block; all but `close` may come from any thread.
 
     Any call may raise :class:`~usertable.domain.errors.StoreDown`: nothing was changed then, or, if the engine cannot

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -25,6 +26,27 @@ def encode_attributes(attributes: dict[str, Value]) -> str:
 def decode_attributes(text: str | bytes) -> dict[str, Value]:
     """The inverse of :func:`encode_attributes`."""
     return _attributes_decoder.decode(text)
+
+
+def decode_column(attribute: str, texts: Iterable[str]) -> list[Value]:
+    """The values of one attribute in documents that have it."""
+    decoder = _column_decoder(attribute)
+    return [decoder.decode(text).value for text in texts]
+
+
+def decode_values(texts: Iterable[str]) -> list[Value]:
+    """Single values of attributes, from their JSON texts."""
+    return [_value_decoder.decode(text) for text in texts]
+
+
+_value_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(Any, float_hook=Decimal)
+
+
+@lru_cache(maxsize=256)
+def _column_decoder(attribute: str) -> msgspec.json.Decoder[Any]:
+    # A struct with but one member: the other values are passed over, not built.
+    form = msgspec.defstruct("Document", [("value", Any)], rename={"value": attribute})
+    return msgspec.json.Decoder(form, float_hook=Decimal)
 
 
 _rows_decoder = msgspec.json.Decoder(list[tuple[int, int, int, int, int, dict[str, Any]]], float_hook=Decimal)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from usertable.domain.condition import Condition, meets
 from usertable.domain.errors import Kind, refuse
 from usertable.domain.profile import Profile
 from usertable.domain.schema import Attribute, Project
@@ -17,13 +19,17 @@ from usertable.store.base import (
     RECEIPTS,
     USERS,
     VALUES,
+    Column,
     Decide,
+    Fill,
     NewReceipt,
     Part,
     Result,
     Row,
     SchemaChange,
+    Selection,
     StoredReceipt,
+    Tally,
     User,
     Write,
     resolve,
@@ -92,6 +98,60 @@ class MemoryStore:
             table = self._tables[project]
             cuids = sorted(c for c in table.profiles if c > after)[:limit]
             return [self._user(table, cuid) for cuid in cuids]
+
+    def select(
+        self,
+        project: int,
+        conditions: Sequence[Condition],
+        after: int | None,
+        limit: int,
+        examine: int,
+        descending: bool = False,
+    ) -> Selection:
+        with self._lock:
+            table = self._tables[project]
+            examined = 0
+            found: list[User] = []
+            for cuid in self._beyond(table, after, descending):
+                if examined == examine or len(found) == limit:
+                    return Selection(found, examined, after)
+                examined += 1
+                after = cuid
+                if meets(table.profiles[cuid], conditions):
+                    found.append(self._user(table, cuid))
+            return Selection(found, examined, None)
+
+    def tally(
+        self,
+        project: int,
+        conditions: Sequence[Condition],
+        after: int | None,
+        examine: int,
+        keep: int,
+        oldest: bool = False,
+    ) -> Tally:
+        profiles, end = self._stretch(project, after, examine)
+        found = [(p.updated_at, cuid) for cuid, p in profiles.items() if meets(p, conditions)]
+        return Tally(len(found), len(profiles), end, sorted(found, reverse=not oldest)[:keep])
+
+    def column(self, project: int, attribute: str, after: int | None, examine: int) -> Column:
+        profiles, end = self._stretch(project, after, examine)
+        values = [p.attributes[attribute] for p in profiles.values() if attribute in p.attributes]
+        return Column(values, len(profiles), end)
+
+    def fill(self, project: int, after: int | None, examine: int) -> Fill:
+        profiles, end = self._stretch(project, after, examine)
+        return Fill(dict(Counter(name for p in profiles.values() for name in p.attributes)), len(profiles), end)
+
+    def read_many(self, project: int, cuids: Sequence[int]) -> list[User]:
+        with self._lock:
+            table = self._tables[project]
+            return [self._user(table, cuid) for cuid in cuids if cuid in table.profiles]
+
+    def extent(self, project: int) -> tuple[int, int] | None:
+        with self._lock:
+            cuids = self._tables[project].profiles
+            return (min(cuids), max(cuids)) if cuids else None
 
     def register(self, project: int, identifier: str, values: Sequence[str], now: int) -> list[int]:
         with self._lock:
@@ -258,6 +318,18 @@ class MemoryStore:
 
     def close(self) -> None:
         return
+
+    def _beyond(self, table: _Table, after: int | None, descending: bool = False) -> list[int]:
+        """The CUIDs after `after`, in order."""
+        cuids = sorted(table.profiles, reverse=descending)
+        return cuids if after is None else [c for c in cuids if (c < after if descending else c > after)]
+
+    def _stretch(self, project: int, after: int | None, examine: int) -> tuple[dict[int, Profile], int | None]:
+        with self._lock:
+            table = self._tables[project]
+            cuids = self._beyond(table, after)
+            profiles = {cuid: table.profiles[cuid] for cuid in cuids[:examine]}
+            return profiles, cuids[examine - 1] if len(cuids) > examine else None
 
     def _table_of(self, project_id: str) -> _Table | None:
         return next((t for t in self._tables.values() if t.project.id == project_id), None)

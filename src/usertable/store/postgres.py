@@ -17,7 +17,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, LiteralString, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -28,15 +28,19 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.sql import SQL, Identifier, Placeholder
 from psycopg_pool import ConnectionPool, PoolTimeout
 
+from usertable.domain.condition import Condition
 from usertable.domain.errors import Kind, StoreDown, StoreFault, refuse
 from usertable.domain.profile import Profile
 from usertable.domain.schema import Attribute, Project
 from usertable.store.base import (
     FIRST_CUID,
     LARGEST_COUNTED_CUID,
+    MAX_CUID,
     USERS,
     VALUES,
+    Column,
     Decide,
+    Fill,
     NewReceipt,
     Part,
     Resolution,
@@ -44,7 +48,9 @@ from usertable.store.base import (
     Row,
     SchemaChange,
     SchemaStale,
+    Selection,
     StoredReceipt,
+    Tally,
     User,
     Write,
     migrations,
@@ -56,16 +62,20 @@ from usertable.store.document import (
     decode_attributes,
     decode_profiles,
     decode_project,
+    decode_values,
     decode_written,
     encode_attributes,
     encode_project,
     encode_rows,
     encode_written,
 )
+from usertable.store.postgres_filter import translate
 
 OLDEST_SERVER = 15
 POOL_SIZE = 8
 """Connections of a process, unless the URL says `pool_size=N`."""
+LOOKING_CONNECTIONS = 2
+"""Further connections of a server process, for those who look through the user table: they never keep a write waiting."""
 ATTEMPTS = 5
 CONNECT_SECONDS = 5
 LOCK_CLASS = 0x75746231
@@ -87,6 +97,7 @@ _CONNECTION_DEFAULTS = {
 
 T = TypeVar("T")
 Connection = psycopg.Connection[tuple[Any, ...]]
+Pool = ConnectionPool[Connection]
 
 
 class PostgresStore:
@@ -112,18 +123,9 @@ class PostgresStore:
                 if alone:
                     _check_alone(db, self._shown)
                 _migrate(db, self._shown)
-        self._pool = ConnectionPool(
-            conninfo,
-            min_size=0,
-            max_size=size,
-            kwargs={"autocommit": True},
-            timeout=CONNECT_SECONDS,
-            # After so long without success a waiting caller gets an error, and the next one starts new attempts.
-            reconnect_timeout=CONNECT_SECONDS,
-            max_idle=300,
-            name="usertable",
-            open=True,
-        )
+        self._pool = _pool(conninfo, size)
+        # A writer never looks through the table.
+        self._looking = self._pool if writing else _pool(conninfo, LOOKING_CONNECTIONS)
         self._threads = ThreadPoolExecutor(size, thread_name_prefix="shard")
 
     def write(self, writes: Sequence[Write], decide: Decide) -> list[Result]:
@@ -238,6 +240,92 @@ class PostgresStore:
 
     def scan(self, project: int, after: int, limit: int) -> list[User]:
         return self._read(lambda db: _select_users(db, project, "cuid > %s ORDER BY cuid LIMIT %s", (after, limit)))
+
+    def select(
+        self,
+        project: int,
+        conditions: Sequence[Condition],
+        after: int | None,
+        limit: int,
+        examine: int,
+        descending: bool = False,
+    ) -> Selection:
+        predicate, parameters = translate(conditions)
+
+        def work(db: Connection) -> Selection:
+            stretch = _stretch(db, project, after, examine, descending)
+            order: LiteralString = " ORDER BY cuid DESC LIMIT %s" if descending else " ORDER BY cuid LIMIT %s"
+            where: LiteralString = "cuid BETWEEN %s AND %s" + predicate + order
+            # One more than asked for tells whether there are more.
+            users = _select_users(db, project, where, (*stretch.bounds, *parameters, limit + 1))
+            if len(users) <= limit:
+                return Selection(users, stretch.examined, stretch.end)
+            return Selection(users[:limit], stretch.examined, users[limit - 1].cuid if limit else after)
+
+        return self._look(work)
+
+    def tally(
+        self,
+        project: int,
+        conditions: Sequence[Condition],
+        after: int | None,
+        examine: int,
+        keep: int,
+        oldest: bool = False,
+    ) -> Tally:
+        predicate, parameters = translate(conditions)
+
+        def work(db: Connection) -> Tally:
+            stretch = _stretch(db, project, after, examine)
+            matching: LiteralString = " FROM usertable.users WHERE project = %s AND cuid BETWEEN %s AND %s" + predicate
+            order: LiteralString = " ORDER BY updated_at, cuid" if oldest else " ORDER BY updated_at DESC, cuid DESC"
+            given = (project, *stretch.bounds, *parameters)
+            edge = db.execute("SELECT updated_at, cuid" + matching + order + " LIMIT %s", (*given, keep)).fetchall()
+            matched = len(edge)
+            if matched == keep:
+                matched = (
+                    db.execute("SELECT count(*)" + matching, given).fetchall()[0][0] if conditions else stretch.examined
+                )
+            return Tally(matched, stretch.examined, stretch.end, edge)
+
+        return self._look(work)
+
+    def column(self, project: int, attribute: str, after: int | None, examine: int) -> Column:
+        def work(db: Connection) -> Column:
+            stretch = _stretch(db, project, after, examine)
+            rows = db.execute(
+                "SELECT (attributes->%s)::text FROM usertable.users"
+                " WHERE project = %s AND cuid BETWEEN %s AND %s AND jsonb_exists(attributes, %s) ORDER BY cuid",
+                (attribute, project, *stretch.bounds, attribute),
+            ).fetchall()
+            return Column(decode_values(text for (text,) in rows), stretch.examined, stretch.end)
+
+        return self._look(work)
+
+    def fill(self, project: int, after: int | None, examine: int) -> Fill:
+        def work(db: Connection) -> Fill:
+            stretch = _stretch(db, project, after, examine)
+            rows = db.execute(
+                "SELECT key, count(*) FROM usertable.users, jsonb_object_keys(attributes) AS key"
+                " WHERE project = %s AND cuid BETWEEN %s AND %s GROUP BY key",
+                (project, *stretch.bounds),
+            ).fetchall()
+            return Fill(dict(rows), stretch.examined, stretch.end)
+
+        return self._look(work)
+
+    def read_many(self, project: int, cuids: Sequence[int]) -> list[User]:
+        found = self._look(lambda db: _select_users(db, project, "cuid = ANY(%s::bigint[])", (list(cuids),)))
+        users = {user.cuid: user for user in found}
+        return [users[cuid] for cuid in cuids if cuid in users]
+
+    def extent(self, project: int) -> tuple[int, int] | None:
+        first, last = self._look(
+            lambda db: db.execute(
+                "SELECT min(cuid), max(cuid) FROM usertable.users WHERE project = %s", (project,)
+            ).fetchall()
+        )[0]
+        return None if first is None else (first, last)
 
     def register(self, project: int, identifier: str, values: Sequence[str], now: int) -> list[int]:
         def known(db: Connection) -> dict[str, int]:
@@ -444,13 +532,23 @@ class PostgresStore:
 
     def close(self) -> None:
         self._threads.shutdown()
+        self._looking.close()
         self._pool.close()
 
     def _read(self, work: Callable[[Connection], T]) -> T:
         """`work` in a transaction that sees one moment throughout."""
         return self._change(work, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 
-    def _change(self, work: Callable[[Connection], T], begin: LiteralString = "BEGIN") -> T:
+    def _look(self, work: Callable[[Connection], T]) -> T:
+        """Like `_read`, for those who look through the table: on few connections of their own, and not for long."""
+
+        def bounded(db: Connection) -> T:
+            db.execute(_LOOK_TIMEOUT)
+            return work(db)
+
+        return self._change(bounded, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", self._looking)
+
+    def _change(self, work: Callable[[Connection], T], begin: LiteralString = "BEGIN", pool: Pool | None = None) -> T:
         """`work` in a transaction, which is committed when it returns, and undone if it raises."""
 
         def whole(transaction: _Transaction) -> T:
@@ -459,14 +557,15 @@ class PostgresStore:
             transaction.commit()
             return result
 
-        return self._run(whole)
+        return self._run(whole, pool)
 
-    def _run(self, work: Callable[[_Transaction], T]) -> T:
+    def _run(self, work: Callable[[_Transaction], T], pool: Pool | None = None) -> T:
         """`work`, which begins and commits; again and again if its transaction was lost and can have changed nothing."""
+        pool = pool or self._pool
         for attempt in range(1, ATTEMPTS + 1):
             transaction: _Transaction | None = None
             try:
-                with self._pool.connection() as db:
+                with pool.connection() as db:
                     transaction = _Transaction(db)
                     return work(transaction)
             except (errors.SerializationFailure, errors.DeadlockDetected, errors.UniqueViolation) as failure:
@@ -484,7 +583,7 @@ class PostgresStore:
                 if not broken or attempt == ATTEMPTS:
                     raise StoreDown(f"{self._shown}: {_words(failure)}") from failure
                 # Its neighbours in the pool are likely to have broken with it.
-                self._pool.check()
+                pool.check()
         raise AssertionError("the last attempt returns or raises")
 
 
@@ -519,6 +618,7 @@ _DOWN = (
 )
 """What the operator can mend; anything else is a defect of ours."""
 
+_LOOK_TIMEOUT: LiteralString = "SET LOCAL statement_timeout = '10s'"
 _LOCKED_USERS: LiteralString = """
     SELECT '[' || project || ',' || cuid || ',' || version || ',' || created_at || ',' || updated_at || ','
       || attributes::text || ']'
@@ -638,7 +738,37 @@ def _known_values(db: Connection, project: int, identifier: str, values: Sequenc
     return dict(rows.fetchall())
 
 
-def _select_users(db: Connection, project: int, where: LiteralString, parameters: tuple[int, ...]) -> list[User]:
+@dataclass(frozen=True, slots=True)
+class _Stretch:
+    """A stretch of a project's users that is looked at: `bounds` are the CUIDs at its ends."""
+
+    bounds: tuple[int, int]
+    examined: int
+    end: int | None
+
+
+_UPWARD: LiteralString = """
+    SELECT min(cuid), max(cuid), count(*) FROM
+      (SELECT cuid FROM usertable.users WHERE project = %s AND cuid > %s ORDER BY cuid LIMIT %s) stretch"""
+_DOWNWARD: LiteralString = """
+    SELECT min(cuid), max(cuid), count(*) FROM
+      (SELECT cuid FROM usertable.users WHERE project = %s AND cuid <= %s ORDER BY cuid DESC LIMIT %s) stretch"""
+
+
+def _stretch(db: Connection, project: int, after: int | None, examine: int, descending: bool = False) -> _Stretch:
+    if descending:
+        query, begin = _DOWNWARD, MAX_CUID if after is None else after - 1
+    else:
+        query, begin = _UPWARD, after or 0
+    low, high, count = db.execute(query, (project, begin, examine)).fetchall()[0]
+    if not count:
+        return _Stretch((1, 0), 0, None)
+    end = low if descending else high
+    more = count == examine and db.execute(query, (project, low - 1 if descending else high, 1)).fetchall()[0][2]
+    return _Stretch((low, high), count, end if more else None)
+
+
+def _select_users(db: Connection, project: int, where: LiteralString, parameters: tuple[Any, ...]) -> list[User]:
     rows = db.execute(
         "SELECT cuid, version, created_at, updated_at, attributes::text FROM usertable.users WHERE project = %s AND "
         + where,
@@ -707,6 +837,21 @@ def _record(db: Connection, project: int, at: int, who: str, what: str) -> None:
     ).fetchall()[0][0]
     db.execute("INSERT INTO usertable.schema_change VALUES (%s, %s, %s, %s, %s)", (project, number, at, who, what))
     db.execute("UPDATE usertable.epoch SET value = value + 1")
+
+
+def _pool(conninfo: str, size: int) -> Pool:
+    return ConnectionPool(
+        conninfo,
+        min_size=0,
+        max_size=size,
+        kwargs={"autocommit": True},
+        timeout=CONNECT_SECONDS,
+        # After so long without success a waiting caller gets an error, and the next one starts new attempts.
+        reconnect_timeout=CONNECT_SECONDS,
+        max_idle=300,
+        name="usertable",
+        open=True,
+    )
 
 
 def _place(url: str) -> tuple[str, int]:

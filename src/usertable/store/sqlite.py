@@ -16,12 +16,13 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from usertable.domain.condition import Condition, meets
 from usertable.domain.errors import Kind, StoreDown, StoreFault, refuse
 from usertable.domain.profile import Profile
 from usertable.domain.schema import Attribute, Project
@@ -32,13 +33,17 @@ from usertable.store.base import (
     LARGEST_COUNTED_CUID,
     RECEIPTS,
     USERS,
+    Column,
     Decide,
+    Fill,
     NewReceipt,
     Part,
     Result,
     Row,
     SchemaChange,
+    Selection,
     StoredReceipt,
+    Tally,
     User,
     Write,
     migrations,
@@ -46,6 +51,7 @@ from usertable.store.base import (
 )
 from usertable.store.document import (
     decode_attributes,
+    decode_column,
     decode_profiles,
     decode_project,
     decode_written,
@@ -53,6 +59,7 @@ from usertable.store.document import (
     encode_project,
     encode_written,
 )
+from usertable.store.sqlite_filter import place, translate
 
 APPLICATION_ID = 0x75746231
 """Marks a SQLite file as a store of usertable's ("utb1")."""
@@ -180,13 +187,103 @@ class SQLiteStore:
         return receipts
 
     def read(self, project: int, cuid: int) -> User | None:
-        with self._reader() as db:
-            users = _select_users(db, project, "cuid = ?", (cuid,))
+        with self._moment() as db:
+            users = _load_users(db, project, "cuid = ?", (cuid,))
         return users[0] if users else None
 
     def scan(self, project: int, after: int, limit: int) -> list[User]:
-        with self._reader() as db:
-            return _select_users(db, project, "cuid > ? ORDER BY cuid LIMIT ?", (after, limit))
+        with self._moment() as db:
+            return _load_users(db, project, "cuid > ? ORDER BY cuid LIMIT ?", (after, limit))
+
+    def select(
+        self,
+        project: int,
+        conditions: Sequence[Condition],
+        after: int | None,
+        limit: int,
+        examine: int,
+        descending: bool = False,
+    ) -> Selection:
+        matching = translate(conditions)
+        order = "DESC" if descending else "ASC"
+        with self._moment() as db:
+            stretch = _stretch(db, project, after, examine, descending)
+            users: list[User] = []
+            while len(users) < limit:
+                wanted = limit - len(users)
+                found = _load_users(
+                    db,
+                    project,
+                    f"{stretch.range} AND {matching.maybe} ORDER BY cuid {order} LIMIT ?",
+                    (*matching.parameters, wanted),
+                )
+                users += [user for user in found if matching.exact or meets(user.profile, conditions)]
+                if len(found) < wanted:
+                    return Selection(users, stretch.examined, stretch.end)
+                stretch.begin_after(found[-1].cuid)
+            more = db.execute(f"SELECT 1 FROM user_{project} WHERE {stretch.beyond} LIMIT 1").fetchone()
+            return Selection(users, stretch.examined, stretch.after if more else None)
+
+    def tally(
+        self,
+        project: int,
+        conditions: Sequence[Condition],
+        after: int | None,
+        examine: int,
+        keep: int,
+        oldest: bool = False,
+    ) -> Tally:
+        matching = translate(conditions)
+        order = "ASC" if oldest else "DESC"
+        with self._moment() as db:
+            stretch = _stretch(db, project, after, examine)
+            rows = db.execute(
+                f"SELECT updated_at, cuid, count(*) OVER () FROM user_{project} WHERE {stretch.range} AND {matching.sure}"
+                f" ORDER BY updated_at {order}, cuid {order} LIMIT ?",
+                (*matching.parameters, max(1, keep)),
+            ).fetchall()
+            doubtful = []
+            if not matching.exact:
+                doubtful = _load_users(
+                    db,
+                    project,
+                    f"{stretch.range} AND {matching.maybe} AND NOT coalesce({matching.sure}, 0)",
+                    (*matching.parameters, *matching.parameters),
+                    identifiers=False,
+                )
+        more = [(user.profile.updated_at, user.cuid) for user in doubtful if meets(user.profile, conditions)]
+        edge = sorted([row[:2] for row in rows] + more, reverse=not oldest)
+        matched = (rows[0][2] if rows else 0) + len(more)
+        return Tally(matched, stretch.examined, stretch.end, edge[:keep])
+
+    def column(self, project: int, attribute: str, after: int | None, examine: int) -> Column:
+        with self._moment() as db:
+            stretch = _stretch(db, project, after, examine)
+            # Taken apart again from the document's own text: as SQL values, decimals would be rounded.
+            rows = db.execute(
+                f"SELECT attributes FROM user_{project} WHERE {stretch.range}"
+                f" AND json_type(attributes, {place(attribute)}) IS NOT NULL ORDER BY cuid"
+            ).fetchall()
+        return Column(decode_column(attribute, [text for (text,) in rows]), stretch.examined, stretch.end)
+
+    def fill(self, project: int, after: int | None, examine: int) -> Fill:
+        with self._moment() as db:
+            stretch = _stretch(db, project, after, examine)
+            rows = db.execute(
+                f"SELECT key, count(*) FROM user_{project}, json_each(attributes) WHERE {stretch.range} GROUP BY key"
+            ).fetchall()
+        return Fill(dict(rows), stretch.examined, stretch.end)
+
+    def read_many(self, project: int, cuids: Sequence[int]) -> list[User]:
+        with self._moment() as db:
+            found = _load_users(db, project, "cuid IN (SELECT value FROM json_each(?))", (f"[{','.join(map(str, cuids))}]",))
+        users = {user.cuid: user for user in found}
+        return [users[cuid] for cuid in cuids if cuid in users]
+
+    def extent(self, project: int) -> tuple[int, int] | None:
+        with self._moment() as db:
+            first, last = (db.execute(f"SELECT {end}(cuid) FROM user_{project}").fetchone()[0] for end in ("min", "max"))
+        return None if first is None else (first, last)
 
     def register(self, project: int, identifier: str, values: Sequence[str], now: int) -> list[int]:
         with self._transaction() as db:
@@ -418,6 +515,16 @@ class SQLiteStore:
         except sqlite3.Error as error:
             raise StoreDown(f"{self._path}: {error}") from error
 
+    @contextlib.contextmanager
+    def _moment(self) -> Iterator[sqlite3.Connection]:
+        """A connection that sees one moment throughout."""
+        with self._reader() as db:
+            db.execute("BEGIN")
+            try:
+                yield db
+            finally:
+                db.execute("COMMIT")
+
 
 class _Checkpointer:
     """Copies the WAL into the database while writes go on, so that no commit has to.
@@ -593,16 +700,56 @@ def _part(db: sqlite3.Connection, project: int, part: Part) -> str:
     return f"SELECT {', '.join(part.columns)} FROM {part.table} WHERE project = {project}"
 
 
-def _select_users(db: sqlite3.Connection, project: int, where: str, parameters: tuple[Any, ...]) -> list[User]:
-    db.execute("BEGIN")
-    try:
-        rows = db.execute(
-            f"SELECT cuid, version, created_at, updated_at, attributes FROM user_{project} WHERE {where}", parameters
-        ).fetchall()
-        users = {
-            cuid: User(cuid, Profile(version, created_at, updated_at, decode_attributes(attributes)))
-            for cuid, version, created_at, updated_at, attributes in rows
-        }
+@dataclass
+class _Stretch:
+    """A stretch of a project's users that is looked at."""
+
+    after: int | None
+    last: int | None
+    """The CUID at its end; None if it holds nobody."""
+    examined: int
+    end: int | None
+    descending: bool
+
+    @property
+    def beyond(self) -> str:
+        """The predicate for all users after its beginning."""
+        return "1" if self.after is None else f"cuid {'<' if self.descending else '>'} {self.after}"
+
+    @property
+    def range(self) -> str:
+        """The predicate for the users in it."""
+        return f"{self.beyond} AND cuid {'>=' if self.descending else '<='} {self.last}" if self.last is not None else "0"
+
+    def begin_after(self, cuid: int) -> None:
+        self.after = cuid
+
+
+def _stretch(db: sqlite3.Connection, project: int, after: int | None, examine: int, descending: bool = False) -> _Stretch:
+    stretch = _Stretch(after, None, 0, None, descending)
+    last, order = ("min", "DESC") if descending else ("max", "ASC")
+    stretch.last, stretch.examined = db.execute(
+        f"SELECT {last}(cuid), count(*) FROM"
+        f" (SELECT cuid FROM user_{project} WHERE {stretch.beyond} ORDER BY cuid {order} LIMIT {examine})"
+    ).fetchone()
+    if stretch.examined == examine and stretch.last is not None:
+        sign = "<" if descending else ">"
+        more = db.execute(f"SELECT 1 FROM user_{project} WHERE cuid {sign} {stretch.last} LIMIT 1").fetchone()
+        stretch.end = stretch.last if more else None
+    return stretch
+
+
+def _load_users(
+    db: sqlite3.Connection, project: int, where: str, parameters: Sequence[Any], *, identifiers: bool = True
+) -> list[User]:
+    rows = db.execute(
+        f"SELECT cuid, version, created_at, updated_at, attributes FROM user_{project} WHERE {where}", parameters
+    ).fetchall()
+    users = {
+        cuid: User(cuid, Profile(version, created_at, updated_at, decode_attributes(attributes)))
+        for cuid, version, created_at, updated_at, attributes in rows
+    }
+    if identifiers:
         values = db.execute(
             "SELECT cuid, identifier, value FROM identifier_value"
             " WHERE project = ? AND cuid IN (SELECT value FROM json_each(?)) ORDER BY identifier, value",
@@ -610,9 +757,7 @@ def _select_users(db: sqlite3.Connection, project: int, where: str, parameters: 
         )
         for cuid, identifier, value in values:
             users[cuid].identifiers.setdefault(identifier, []).append(value)
-        return list(users.values())
-    finally:
-        db.execute("COMMIT")
+    return list(users.values())
 
 
 def _select_projects(db: sqlite3.Connection, where: str, parameters: tuple[Any, ...]) -> list[Project]:

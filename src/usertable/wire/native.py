@@ -623,8 +623,8 @@ class UserQuery(ColumnQuery, forbid_unknown_fields=True):
         Meta(
             description="A condition `attribute:operator` or `attribute:operator:value`; every one must be met. Operators:"
             " set, unset (all types); eq, ne, in (all but LIST; commas separate the values of in);"
-            " lt, le, gt, ge (NUMBER, DATETIME); contains (STRING, LIST). A page may then hold fewer users than `limit`,"
-            " even none, and still have a next one.",
+            " lt, le, gt, ge, between (NUMBER, DATETIME); contains (STRING, LIST). A page may then hold fewer users than"
+            " `limit`, even none, and still have a next one.",
             examples=[["user_level:ge:3", "user_tags:contains:news"]],
         ),
     ] = []
