@@ -58,6 +58,7 @@ class Config:
     console_minutes: int = _setting(
         480, "a console session ends after so many minutes without a request", least=1, most=43_200
     )
+    arrival_payloads: bool = _setting(True, "keep excerpts of sampled requests' values for an hour, for the console")
     drain_seconds: int = _setting(30, "time for requests under way when the server is told to stop", least=1, most=3600)
     log_level: str = _setting("info", "debug, info, warning or error")
 

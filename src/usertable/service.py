@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
+from usertable.arrivals import ProjectArrivals, Recorder
 from usertable.commit import GroupCommit
 from usertable.domain.condition import Condition
 from usertable.domain.errors import Kind, Overloaded, Problem, Refused, Unavailable, excerpt, refuse
@@ -386,12 +387,20 @@ class Access:
 
     Args:
         limits: those of this project by API, shared by all who have access to it.
+        arrivals: where its requests are counted.
     """
 
-    __slots__ = ("_counts", "_limits", "project", "zone")
+    __slots__ = ("_counts", "_limits", "arrivals", "project", "zone")
 
-    def __init__(self, project: Project, limits: dict[str, RateLimit], counts: SharedCounts | None = None) -> None:
+    def __init__(
+        self,
+        project: Project,
+        limits: dict[str, RateLimit],
+        arrivals: ProjectArrivals,
+        counts: SharedCounts | None = None,
+    ) -> None:
         self.project = project
+        self.arrivals = arrivals
         self.zone: ZoneInfo = project.zone
         self._limits = limits
         self._counts = counts
@@ -415,11 +424,13 @@ class Gate:
     changes, which is looked for every quarter of a second.
 
     Args:
+        recorder: where requests are counted.
         counts: where the workers of this server count requests together; None if this process is the server.
     """
 
-    def __init__(self, service: Service, counts: SharedCounts | None = None) -> None:
+    def __init__(self, service: Service, recorder: Recorder, counts: SharedCounts | None = None) -> None:
         self._service = service
+        self._recorder = recorder
         self._counts = counts
         self._epoch = service.store.epoch()
         self._verified: dict[bytes, Access] = {}
@@ -465,7 +476,8 @@ class Gate:
 
     def grant(self, project: Project) -> Access:
         """Access for somebody who need not know the project's secret, such as the admin."""
-        return Access(project, self._limits.setdefault(project.number, {}), self._counts)
+        limits = self._limits.setdefault(project.number, {})
+        return Access(project, limits, self._recorder.project(project.number), self._counts)
 
     async def refresh(self, access: Access) -> None:
         """Load an access's project anew, because a write found it stale."""

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 
 from starlette.types import ASGIApp
 
+from usertable.arrivals import KEPT_MS, Recorder, Taken
 from usertable.commit import GroupCommit
 from usertable.config import Config
 from usertable.console.app import console_app
@@ -32,6 +33,7 @@ from usertable.wire.messages import Language
 log = logging.getLogger("usertable.http")
 
 EXPIRY_SECONDS = 60.0
+ARRIVALS_SECONDS = 1.0
 
 
 class App:
@@ -57,6 +59,7 @@ class App:
         self._clock = clock
         self._notes = notes or Notes.alone()
         self._service = Service(store, clock=clock, max_attributes=config.max_attributes)
+        self._recorder = Recorder(now_ms, payloads=config.arrival_payloads)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -91,19 +94,25 @@ class App:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """What must run while requests come; leaving it commits every write that was queued."""
-        gate = Gate(self._service, self._counts)
+        gate = Gate(self._service, self._recorder, self._counts)
         lane = open_lane(self._config.store, self._service.store, decide)
         commit = GroupCommit(lane, capacity=self._config.queue_capacity, max_batch=self._config.max_batch)
         intake = Intake(self._service, gate, commit, clock=self._clock)
         self._platform = Platform(
-            self._service, gate, intake, body_limit=self._config.body_limit, always_200=self._config.always_200
+            self._service,
+            gate,
+            intake,
+            self._recorder,
+            body_limit=self._config.body_limit,
+            always_200=self._config.always_200,
         )
         self._native = native_app(self._service, gate, intake, self._config)
         self._console = self._made_console(gate) if self._config.console else None
         self._native_paths = {"/openapi.json", "/readyz", LIVE_PATH}
         tasks = [
             asyncio.create_task(_every(REFRESH_SECONDS, gate.poll)),
-            asyncio.create_task(_every(EXPIRY_SECONDS, self._expire_receipts)),
+            asyncio.create_task(_every(EXPIRY_SECONDS, self._expire)),
+            asyncio.create_task(_every(ARRIVALS_SECONDS, self._store_arrivals, self._take_arrivals)),
         ]
         try:
             yield
@@ -113,6 +122,8 @@ class App:
             await commit.close()
             await lane.close()
             gate.close()
+            with contextlib.suppress(StoreDown):
+                await asyncio.to_thread(self._store_arrivals, self._take_arrivals())
 
     def _made_console(self, gate: Gate) -> ASGIApp:
         async def put(project: Project, body: bytes, language: Language, dry: bool) -> Put:
@@ -122,19 +133,30 @@ class App:
         sessions = Sessions(self._notes, config.admin_token, config.console_minutes * 60, time.time)
         return console_app(Console(self._service, gate, put, sessions, config))
 
-    def _expire_receipts(self) -> None:
+    def _expire(self) -> None:
+        store = self._service.store
+        store.expire_arrivals(self._clock() - KEPT_MS)
         before = self._clock() - self._config.receipt_hours * 3_600_000
-        while self._service.store.expire_receipts(before):
+        while store.expire_receipts(before):
             pass
 
+    def _take_arrivals(self) -> Taken:
+        return self._recorder.take()
 
-async def _every(seconds: float, work: Callable[[], object]) -> None:
-    """Do blocking work again and again, in a thread. A store that is down is asked again at the next turn."""
+    def _store_arrivals(self, taken: Taken) -> None:
+        self._recorder.hand_over(self._service.store, taken)
+
+
+async def _every(seconds: float, work: Callable[..., object], *prepare: Callable[[], object]) -> None:
+    """Do blocking work again and again, in a thread, with what `prepare` gave in the event loop.
+
+    A store that is down is asked again at the next turn.
+    """
     down = False
     while True:
         await asyncio.sleep(seconds)
         try:
-            await asyncio.to_thread(work)
+            await asyncio.to_thread(work, *(make() for make in prepare))
             down = False
         except StoreDown as failure:
             if not down:

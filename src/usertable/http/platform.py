@@ -6,14 +6,16 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
 
+from usertable.arrivals import ProjectArrivals, Recorder
 from usertable.console.visit import Put
 from usertable.domain.errors import Kind, Problem, Refused, Unavailable, excerpt
-from usertable.http.admission import admit
+from usertable.domain.profile import Outcome
+from usertable.http.admission import admit, basic_credentials
 from usertable.http.answers import (
     CLOSE,
     JSON,
@@ -54,20 +56,23 @@ class Platform:
         always_200: answer HTTP 200 to every refusal; clients then go by `code` alone.
     """
 
-    def __init__(self, service: Service, gate: Gate, intake: Intake, *, body_limit: int, always_200: bool) -> None:
+    def __init__(
+        self, service: Service, gate: Gate, intake: Intake, recorder: Recorder, *, body_limit: int, always_200: bool
+    ) -> None:
         self._service = service
         self._gate = gate
         self._intake = intake
+        self._recorder = recorder
         self._body_limit = body_limit
         self._always_200 = always_200
 
     async def put_attribute(self, scope: Scope, receive: Receive, send: Send) -> None:
         """`PUT /smartop/api/v1/user/attribute`: set attributes of one user."""
-        request = _Request(self, scope, send)
+        request = _Request(self, scope, send, "attribute")
         try:
             if scope["method"] != "PUT":
                 return await request.refuse_method("PUT")
-            access = self._gate.known(request.sent.get(b"authorization", b"")) or await request.authenticate(self._gate)
+            access = await request.authenticate(self._gate)
             if access is not None and await request.within_limit(access.limit("attribute")):
                 await self._set(request, access, scope["query_string"], receive)
         except Exception as failure:
@@ -84,7 +89,8 @@ class Platform:
             sent.append(message)
 
         headers = [(b"accept-language", language.encode()), (b"prefer", b"return=representation")]
-        request = _Request(self, {"method": "PUT", "headers": headers}, send)
+        request = _Request(self, {"method": "PUT", "headers": headers}, send, "attribute")
+        request.arrivals = access.arrivals
         try:
             await self._set(request, access, b"dryRun=1" if dry else b"", receive)
         except Exception as failure:
@@ -101,6 +107,9 @@ class Platform:
             if dry_run is None:
                 return await request.refuse([_bad_dry_run])
             dry = dry_run
+        if dry:
+            # Nothing arrives with it.
+            request.arrivals = None
         if dry or b"prefer" in headers:
             request.details = details = dry or _wants_representation(headers[b"prefer"])
         key = headers.get(b"idempotency-key")
@@ -111,7 +120,7 @@ class Platform:
             return await request.refuse([body])
         assert type(body) is bytes
         decoded = jiguang.decode_set(body)
-        cuid, data = decoded.cuid, decoded.data
+        cuid, data = request.cuid, request.data = decoded.cuid, decoded.data
         if decoded.problems or cuid is None or data is None:
             problems = decoded.problems
             if details:
@@ -120,7 +129,8 @@ class Platform:
         receipt = None
         if key is not None:
             receipt = Receipt(key.decode(), hashlib.sha256(body).digest(), whole=details)
-        result = await self._intake.set_attributes(access, cuid, data, receipt, dry=dry, details=details)
+        known = details or access.arrivals.wants_sample()
+        result = await self._intake.set_attributes(access, cuid, data, receipt, dry=dry, details=known)
         return await self._answer(request, access, cuid, result, details=details)
 
     async def _answer(self, request: _Request, access: Access, cuid: int, result: Result, *, details: bool) -> None:
@@ -130,13 +140,16 @@ class Platform:
             return await request.refuse([Problem(Kind.KEY_REUSED)])
         if type(result) is Replayed:
             request.headers.append(_REPLAYED)
-            result = result.written
+            written = result.written
+        else:
+            assert type(result) is Written, result
+            written = result
+        request.accept(cuid, written.outcomes, repeated=written is not result)
         if not details:
             return await request.answer(200, jiguang.OK)
-        assert type(result) is Written, result
         request.headers.append(_PREFERENCE_APPLIED)
         shown = jiguang.encode_representation(
-            cuid, result.version, result.outcomes, result.attributes, access.project.schema, access.zone
+            cuid, written.version, written.outcomes, written.attributes, access.project.schema, access.zone
         )
         return await request.answer(200, shown)
 
@@ -168,7 +181,8 @@ class Platform:
         if limit is not None and limit.is_used_up(time.monotonic()):
             return None
         try:
-            begun = self._intake.begin(access, decoded.cuid, decoded.data, receipt, details=False)
+            sampled = access.arrivals.wants_sample()
+            begun = self._intake.begin(access, decoded.cuid, decoded.data, receipt, details=sampled)
         except Unavailable:
             return None
         if begun is None:
@@ -179,7 +193,9 @@ class Platform:
 
     async def conclude(self, put: PlainPut, send: Send) -> None:
         """Answer a PUT that was begun and did not simply succeed."""
-        request = _Request(self, {"headers": put.headers, "method": "PUT"}, send)
+        request = _Request(self, {"headers": put.headers, "method": "PUT"}, send, "attribute")
+        request.arrivals = None if put.counted else put.access.arrivals
+        request.cuid, request.data = put.cuid, put.data
         if put.limit is not None:
             request.headers += rate_limit_headers(put.limit)
         try:
@@ -192,7 +208,7 @@ class Platform:
 
     async def post_register(self, scope: Scope, receive: Receive, send: Send) -> None:
         """`POST /smartop/api/v1/user/register`: Get CUID."""
-        request = _Request(self, scope, send)
+        request = _Request(self, scope, send, "register")
         try:
             if scope["method"] != "POST":
                 return await request.refuse_method("POST")
@@ -210,13 +226,14 @@ class Platform:
                 cuids = await asyncio.to_thread(self._service.register, access.project, decoded.name, decoded.values)
             except Refused as refused:
                 return await request.refuse(refused.problems)
+            access.arrivals.accepted_registration(request.id, decoded.name, cuids)
             await request.answer(200, jiguang.encode_registered(decoded.values, cuids))
         except Exception as failure:
             await request.fail(failure)
 
     async def no_route(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Any other path that is not the native API's."""
-        request = _Request(self, scope, send)
+        request = _Request(self, scope, send, "")
         await request.refuse([Problem(Kind.NO_ROUTE, None, {"path": excerpt(scope["path"], 200)})])
 
 
@@ -232,15 +249,22 @@ class PlainPut:
     headers: list[Header]
     limit: RateLimit | None
     sent_id: bytes | None
+    counted: bool = False
 
     def answer(self) -> bytes | None:
         """The rest of the answer, after the status line and the server's own headers; None if it is no plain success."""
-        if self.begun.cancelled() or self.begun.exception() is not None or type(self.begun.result()) is not Written:
+        if self.begun.cancelled() or self.begun.exception() is not None:
             return None
+        written = self.begun.result()
+        if type(written) is not Written:
+            return None
+        request = request_id({} if self.sent_id is None else {b"x-request-id": self.sent_id})
+        self.counted = True
+        self.access.arrivals.accepted("attribute", request, self.cuid, self.data, written.outcomes)
         limits = b""
         if self.limit is not None:
             limits = b"".join(b"%b: %b\r\n" % header for header in rate_limit_headers(self.limit))
-        return _PLAIN_SUCCESS % (request_id({} if self.sent_id is None else {b"x-request-id": self.sent_id}), limits)
+        return _PLAIN_SUCCESS % (request, limits)
 
 
 _PLAIN_SUCCESS = b"content-type: application/json\r\nx-request-id: %%b\r\n%%bcontent-length: %d\r\n\r\n%b" % (
@@ -252,24 +276,53 @@ _PLAIN_SUCCESS = b"content-type: application/json\r\nx-request-id: %%b\r\n%%bcon
 class _Request:
     """One request and its answer, in the platform's format."""
 
-    __slots__ = ("_always_200", "_id", "_method", "_send", "details", "headers", "sent")
+    __slots__ = (
+        "_always_200",
+        "_api",
+        "_method",
+        "_recorder",
+        "_send",
+        "arrivals",
+        "cuid",
+        "data",
+        "details",
+        "headers",
+        "id",
+        "sent",
+    )
 
-    def __init__(self, platform: Platform, scope: Scope, send: Send) -> None:
+    def __init__(self, platform: Platform, scope: Scope, send: Send, api: str) -> None:
         self.sent: dict[bytes, bytes] = dict(scope["headers"])
         self.details = False
         self._send = send
         self._method: str = scope["method"]
         self._always_200 = platform._always_200
-        self._id = request_id(self.sent)
-        self.headers: list[Header] = [JSON, (b"x-request-id", self._id)]
+        self._api = api
+        self._recorder = platform._recorder
+        self.arrivals: ProjectArrivals | None = None
+        """Where it is counted, once its project is known."""
+        self.cuid: int | None = None
+        self.data: dict[str, Any] | None = None
+        self.id = request_id(self.sent)
+        self.headers: list[Header] = [JSON, (b"x-request-id", self.id)]
 
     async def authenticate(self, gate: Gate) -> Access | None:
         """The access that the caller's credentials grant; None if the request was refused and answered."""
-        access = await admit(gate, self.sent.get(b"authorization", b""))
+        authorization = self.sent.get(b"authorization", b"")
+        access = gate.known(authorization) or await admit(gate, authorization)
         if access is None:
             self.headers.append(_AUTHENTICATE)
+            if named := basic_credentials(authorization):
+                self._recorder.stranger(named[0], self.id)
             await self.refuse([Problem(Kind.CREDENTIALS)])
+        else:
+            self.arrivals = access.arrivals
         return access
+
+    def accept(self, cuid: int, outcomes: Mapping[str, Outcome], *, repeated: bool) -> None:
+        """Count it as accepted."""
+        if self.arrivals is not None and self.data is not None:
+            self.arrivals.accepted(self._api, self.id, cuid, self.data, outcomes, repeated=repeated)
 
     async def within_limit(self, limit: RateLimit | None) -> bool:
         """Count the request; False if it was over the limit, refused and answered."""
@@ -287,6 +340,8 @@ class _Request:
 
     async def refuse(self, problems: Sequence[Problem]) -> None:
         """Answer with the first problem's code and text, and with all of them if the caller asked for details."""
+        if self.arrivals is not None:
+            self.arrivals.refused(self._api, self.id, problems, self.cuid, self.data)
         status, body = jiguang.encode_refusal(problems, language(self.sent, "zh"), details=self.details)
         if status in (408, 413):
             self.headers.append(CLOSE)
@@ -300,7 +355,7 @@ class _Request:
 
     async def fail(self, failure: Exception) -> None:
         """Answer a request that could not be done, without a word of the inside; the log has the rest."""
-        name = self._id.decode()
+        name = self.id.decode()
         if isinstance(failure, Disconnected):
             return
         if isinstance(failure, Unavailable):

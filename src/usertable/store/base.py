@@ -12,8 +12,9 @@ from importlib import resources
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
+from usertable.domain.arrival import Arrival, Arrivals, Rate
 from usertable.domain.condition import Condition
-from usertable.domain.errors import Problem, StoreFault
+from usertable.domain.errors import Kind, Problem, StoreFault
 from usertable.domain.patch import Patch
 from usertable.domain.profile import Decision, Outcome, Profile
 from usertable.domain.schema import Attribute, Project
@@ -348,7 +349,43 @@ class Browsable(Protocol):
         ...
 
 
-class Store(Copyable, Browsable, Protocol):
+KEPT_SAMPLES = 300
+"""Of the accepted and of the refused requests of a project, so many samples are kept."""
+
+
+class Arriving(Protocol):
+    """What an engine keeps of what came in, for a while. It may lose it in a crash; it is no part of a copy."""
+
+    def keep_arrivals(self, batch: Sequence[Arrivals]) -> None:
+        """Add what came in. A sample of a user that has been erased since is not kept."""
+        ...
+
+    def arrivals(self, project: int, after: int, limit: int, *, refused: bool | None = None) -> list[tuple[int, Arrival]]:
+        """The newest samples with a number greater than `after`, newest first, each with its number.
+
+        Args:
+            refused: only those that were refused, or that were not.
+        """
+        ...
+
+    def rates(self, project: int, since: int, step: int) -> list[Rate]:
+        """How many requests came in, by steps of `step` ms from that moment on; steps without any are left out."""
+        ...
+
+    def refusals(self, project: int, since: int) -> list[tuple[Kind, str | None, int, int]]:
+        """By kind and attribute, how many refusals there were from that moment on, and the moment of the newest."""
+        ...
+
+    def last_writes(self, project: int) -> dict[str, int]:
+        """By attribute, when an accepted request last had it; ms since 1970 UTC, to the second."""
+        ...
+
+    def expire_arrivals(self, before: int) -> None:
+        """Forget what came in before that moment, and all samples but the newest of each project."""
+        ...
+
+
+class Store(Copyable, Browsable, Arriving, Protocol):
     """What every engine promises. All calls block; all but `close` may come from any thread.
 
     Any call may raise :class:`~usertable.domain.errors.StoreDown`: nothing was changed then, or, if the engine cannot
@@ -393,7 +430,7 @@ class Store(Copyable, Browsable, Protocol):
         ...
 
     def erase(self, project: int, cuid: int) -> bool:
-        """Remove the user, its identifier values and every stored answer that shows its data; the CUID is not reused.
+        """Remove the user, its identifier values, every stored answer and sample that shows its data; no CUID is reused.
 
         False if there was no such user.
         """

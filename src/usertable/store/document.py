@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from usertable.domain.arrival import Arrival
 from usertable.domain.profile import Outcome, Profile
 from usertable.domain.schema import Attribute, Identifier, Project, Rule, Schema
 from usertable.domain.values import LIST_ELEMENT_BYTES, LIST_ELEMENTS, DataType, Limits, Value
@@ -167,3 +168,16 @@ def decode_project(number: int, project_id: str, version: int, document: str, re
         version=version,
         reported=frozenset(reported),
     )
+
+
+_arrival_decoder = msgspec.json.Decoder(Arrival)
+
+
+def encode_arrival(arrival: Arrival) -> str:
+    """A sample of what came in."""
+    return _encoder.encode(arrival).decode()
+
+
+def decode_arrival(text: str) -> Arrival:
+    """The inverse of :func:`encode_arrival`."""
+    return _arrival_decoder.decode(text)

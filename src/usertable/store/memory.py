@@ -6,7 +6,9 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import add, itemgetter
 
+from usertable.domain.arrival import Arrival, Arrivals, Rate
 from usertable.domain.condition import Condition, meets
 from usertable.domain.errors import Kind, refuse
 from usertable.domain.profile import Profile
@@ -15,6 +17,7 @@ from usertable.store.base import (
     CHANGES,
     ERASED,
     FIRST_CUID,
+    KEPT_SAMPLES,
     LARGEST_COUNTED_CUID,
     RECEIPTS,
     USERS,
@@ -48,6 +51,10 @@ class _Table:
     erased: set[int] = field(default_factory=set)
     receipts: dict[str, NewReceipt] = field(default_factory=dict)
     changes: list[SchemaChange] = field(default_factory=list)
+    arrivals: list[tuple[int, Arrival]] = field(default_factory=list)
+    rates: dict[int, tuple[int, int, int]] = field(default_factory=dict)
+    refusals: list[tuple[int, Kind, str | None, int]] = field(default_factory=list)
+    last_writes: dict[str, int] = field(default_factory=dict)
 
 
 _NO_PROJECT = Project(0, "", "", b"", b"", "UTC", None, 0)
@@ -66,6 +73,7 @@ class MemoryStore:
         self._tables: dict[int, _Table] = {}
         self._loading: dict[int, _Table] = {}
         self._epoch = 0
+        self._arrived = 0
 
     def write(self, writes: Sequence[Write], decide: Decide) -> list[Result]:
         with self._lock:
@@ -199,7 +207,61 @@ class MemoryStore:
             table.erased.add(cuid)
             table.values = {place: c for place, c in table.values.items() if c != cuid}
             table.receipts = {k: r for k, r in table.receipts.items() if r.cuid != cuid or r.written.attributes is None}
+            table.arrivals = [pair for pair in table.arrivals if pair[1].cuid != cuid]
             return True
+
+    def keep_arrivals(self, batch: Sequence[Arrivals]) -> None:
+        with self._lock:
+            for came in batch:
+                table = self._tables[came.project]
+                counted = table.rates.get(came.at, (0, 0, 0))
+                news = (came.accepted, came.refused, len(came.samples))
+                table.rates[came.at] = tuple(map(add, counted, news))
+                for (kind, attribute), count in came.refusals.items():
+                    table.refusals.append((came.at, kind, attribute, count))
+                for name in came.written:
+                    table.last_writes[name] = max(came.at, table.last_writes.get(name, 0))
+                for sample in came.samples:
+                    if sample.cuid not in table.erased:
+                        self._arrived += 1
+                        table.arrivals.append((self._arrived, sample))
+
+    def arrivals(self, project: int, after: int, limit: int, *, refused: bool | None = None) -> list[tuple[int, Arrival]]:
+        with self._lock:
+            kept = self._tables[project].arrivals[::-1]
+        return [(n, a) for n, a in kept if n > after and refused in (None, bool(a.problems))][:limit]
+
+    def rates(self, project: int, since: int, step: int) -> list[Rate]:
+        steps: dict[int, tuple[int, int, int]] = {}
+        with self._lock:
+            for at, counted in sorted(self._tables[project].rates.items()):
+                if at >= since:
+                    place = since + (at - since) // step * step
+                    steps[place] = tuple(map(add, steps.get(place, (0, 0, 0)), counted))
+        return [Rate(at, *counted) for at, counted in steps.items()]
+
+    def refusals(self, project: int, since: int) -> list[tuple[Kind, str | None, int, int]]:
+        groups: dict[tuple[Kind, str | None], tuple[int, int]] = {}
+        with self._lock:
+            for at, kind, attribute, number in self._tables[project].refusals:
+                if at >= since - since % 60_000:
+                    count, last = groups.get((kind, attribute), (0, 0))
+                    groups[kind, attribute] = (count + number, max(last, at))
+        return [(*group, *counted) for group, counted in groups.items()]
+
+    def last_writes(self, project: int) -> dict[str, int]:
+        with self._lock:
+            return dict(self._tables[project].last_writes)
+
+    def expire_arrivals(self, before: int) -> None:
+        with self._lock:
+            for table in self._tables.values():
+                table.rates = {at: counted for at, counted in table.rates.items() if at >= before}
+                table.refusals = [refusal for refusal in table.refusals if refusal[0] >= before - before % 60_000]
+                kept: list[tuple[int, Arrival]] = []
+                for refused in (True, False):
+                    kept += [pair for pair in table.arrivals if bool(pair[1].problems) is refused][-KEPT_SAMPLES:]
+                table.arrivals = sorted((pair for pair in kept if pair[1].at >= before), key=itemgetter(0))
 
     def epoch(self) -> int:
         return self._epoch

@@ -28,12 +28,14 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.sql import SQL, Identifier, Placeholder
 from psycopg_pool import ConnectionPool, PoolTimeout
 
+from usertable.domain.arrival import Arrival, Arrivals, Rate
 from usertable.domain.condition import Condition
 from usertable.domain.errors import Kind, StoreDown, StoreFault, refuse
 from usertable.domain.profile import Profile
 from usertable.domain.schema import Attribute, Project
 from usertable.store.base import (
     FIRST_CUID,
+    KEPT_SAMPLES,
     LARGEST_COUNTED_CUID,
     MAX_CUID,
     USERS,
@@ -59,11 +61,13 @@ from usertable.store.base import (
 )
 from usertable.store.citus import ShardMap, distribute, load_shards
 from usertable.store.document import (
+    decode_arrival,
     decode_attributes,
     decode_profiles,
     decode_project,
     decode_values,
     decode_written,
+    encode_arrival,
     encode_attributes,
     encode_project,
     encode_rows,
@@ -83,6 +87,7 @@ LOCK_CLASS = 0x75746231
 LOCK_PROJECTS = 0
 LOCK_MIGRATIONS = -1
 LOCK_EXPIRY = -2
+LOCK_ARRIVALS = -3
 EXPIRY_WINDOW = 10_000
 """Receipts of so many ms are removed in one transaction."""
 _CONNECTION_DEFAULTS = {
@@ -389,9 +394,95 @@ class PostgresStore:
                     (project, identifier, value),
                 )
             db.execute("DELETE FROM usertable.receipt WHERE project = %s AND cuid = %s AND personal", user)
+            db.execute("DELETE FROM usertable.arrival WHERE project = %s AND cuid = %s", user)
             return True
 
         return self._change(work)
+
+    def keep_arrivals(self, batch: Sequence[Arrivals]) -> None:
+        numbers = sorted({came.project for came in batch})
+
+        def work(db: Connection) -> None:
+            # One server after the other, so that their numbers are seen in order; and no user is erased meanwhile.
+            _lock(db, LOCK_ARRIVALS)
+            db.execute(
+                "SELECT 1 FROM usertable.cuid_counter WHERE project = ANY(%s::bigint[]) ORDER BY project FOR SHARE",
+                (numbers,),
+            )
+            with db.cursor() as cursor:
+                cursor.executemany(
+                    _COUNT_ARRIVALS, [(c.project, c.at, c.accepted, c.refused, len(c.samples)) for c in batch]
+                )
+                refusals = [
+                    (c.project, c.at - c.at % 60_000, kind, attribute or "", count, c.at)
+                    for c in batch
+                    for (kind, attribute), count in c.refusals.items()
+                ]
+                if refusals:
+                    cursor.executemany(_COUNT_REFUSALS, refusals)
+                written = [(c.project, name, c.at) for c in batch for name in sorted(c.written)]
+                if written:
+                    cursor.executemany(_NOTE_WRITE, written)
+                samples = [
+                    (c.project, bool(a.problems), a.at, a.cuid, encode_arrival(a), c.project, a.cuid)
+                    for c in batch
+                    for a in c.samples
+                ]
+                if samples:
+                    cursor.executemany(_KEEP_ARRIVAL, samples)
+
+        self._change(work)
+
+    def arrivals(self, project: int, after: int, limit: int, *, refused: bool | None = None) -> list[tuple[int, Arrival]]:
+        which = [False, True] if refused is None else [refused]
+        rows = self._read(
+            lambda db: db.execute(
+                "SELECT id, document FROM usertable.arrival WHERE project = %s AND refused = ANY(%s) AND id > %s"
+                " ORDER BY id DESC LIMIT %s",
+                (project, which, after, limit),
+            ).fetchall()
+        )
+        return [(number, decode_arrival(document)) for number, document in rows]
+
+    def rates(self, project: int, since: int, step: int) -> list[Rate]:
+        rows = self._read(
+            lambda db: db.execute(
+                "SELECT (%s + (at - %s) / %s * %s)::bigint AS step, sum(accepted)::bigint, sum(refused)::bigint,"
+                " sum(sampled)::bigint FROM usertable.arrival_rate WHERE project = %s AND at >= %s GROUP BY 1 ORDER BY 1",
+                (since, since, step, step, project, since),
+            ).fetchall()
+        )
+        return [Rate(*row) for row in rows]
+
+    def refusals(self, project: int, since: int) -> list[tuple[Kind, str | None, int, int]]:
+        rows = self._read(
+            lambda db: db.execute(
+                "SELECT kind, attribute, sum(count)::bigint, max(last) FROM usertable.arrival_refusal"
+                " WHERE project = %s AND at >= %s GROUP BY 1, 2",
+                (project, since - since % 60_000),
+            ).fetchall()
+        )
+        return [(Kind(kind), attribute or None, count, last) for kind, attribute, count, last in rows]
+
+    def last_writes(self, project: int) -> dict[str, int]:
+        return dict(
+            self._read(
+                lambda db: db.execute(
+                    "SELECT attribute, at FROM usertable.last_write WHERE project = %s", (project,)
+                ).fetchall()
+            )
+        )
+
+    def expire_arrivals(self, before: int) -> None:
+        def work(db: Connection) -> None:
+            # Every server tries; one at a time is enough.
+            if not db.execute("SELECT pg_try_advisory_xact_lock(%s, %s)", (LOCK_CLASS, LOCK_ARRIVALS)).fetchall()[0][0]:
+                return
+            db.execute("DELETE FROM usertable.arrival_rate WHERE at < %s", (before,))
+            db.execute("DELETE FROM usertable.arrival_refusal WHERE at < %s", (before - before % 60_000,))
+            db.execute(_EXPIRE_ARRIVALS, (KEPT_SAMPLES, before))
+
+        self._change(work)
 
     def epoch(self) -> int:
         value: int = self._read(lambda db: db.execute("SELECT value FROM usertable.epoch").fetchall())[0][0]
@@ -636,6 +727,27 @@ _KEEP_RECEIPT: LiteralString = """
 _REPORT: LiteralString = (
     "INSERT INTO usertable.reported SELECT * FROM unnest(%s::bigint[], %s::text[]) ON CONFLICT DO NOTHING"
 )
+
+
+_COUNT_ARRIVALS: LiteralString = """
+    INSERT INTO usertable.arrival_rate AS r VALUES (%s, %s, %s, %s, %s) ON CONFLICT (project, at) DO UPDATE SET
+      accepted = r.accepted + excluded.accepted, refused = r.refused + excluded.refused,
+      sampled = r.sampled + excluded.sampled"""
+_COUNT_REFUSALS: LiteralString = """
+    INSERT INTO usertable.arrival_refusal AS r VALUES (%s, %s, %s, %s, %s, %s)
+    ON CONFLICT (project, at, kind, attribute) DO UPDATE SET
+      count = r.count + excluded.count, last = greatest(r.last, excluded.last)"""
+_NOTE_WRITE: LiteralString = """
+    INSERT INTO usertable.last_write AS l VALUES (%s, %s, %s)
+    ON CONFLICT (project, attribute) DO UPDATE SET at = greatest(l.at, excluded.at)"""
+_KEEP_ARRIVAL: LiteralString = """
+    INSERT INTO usertable.arrival (project, refused, at, cuid, document) SELECT %s, %s, %s, %s::bigint, %s
+    WHERE NOT EXISTS (SELECT 1 FROM usertable.erased WHERE project = %s AND cuid = %s)"""
+_EXPIRE_ARRIVALS: LiteralString = """
+    DELETE FROM usertable.arrival WHERE id IN (
+      SELECT id FROM (SELECT id, at, row_number() OVER (PARTITION BY project, refused ORDER BY id DESC) AS place
+                      FROM usertable.arrival) kept
+      WHERE place > %s OR at < %s)"""
 
 
 _Receipts = Sequence[tuple[int, psycopg.Cursor[tuple[Any, ...]]]]

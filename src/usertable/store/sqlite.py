@@ -22,6 +22,7 @@ from typing import Any
 
 import msgspec
 
+from usertable.domain.arrival import Arrival, Arrivals, Rate
 from usertable.domain.condition import Condition, meets
 from usertable.domain.errors import Kind, StoreDown, StoreFault, refuse
 from usertable.domain.profile import Profile
@@ -30,6 +31,7 @@ from usertable.store.base import (
     CACHE_MB,
     CHANGES,
     FIRST_CUID,
+    KEPT_SAMPLES,
     LARGEST_COUNTED_CUID,
     RECEIPTS,
     USERS,
@@ -50,11 +52,13 @@ from usertable.store.base import (
     resolve,
 )
 from usertable.store.document import (
+    decode_arrival,
     decode_attributes,
     decode_column,
     decode_profiles,
     decode_project,
     decode_written,
+    encode_arrival,
     encode_attributes,
     encode_project,
     encode_written,
@@ -72,6 +76,8 @@ CHECKPOINT_ROWS = 500
 WAL_ROWS = 20_000
 """So many written rows make it due to begin the WAL anew, for which commits wait a moment."""
 CHECKPOINT_IDLE_SECONDS = 1.0
+NOTES_CHECKPOINT_PAGES = 20_000
+"""What came in is written beside the writer, which checkpoints: only a WAL this long is none that it looks after."""
 CHECKPOINT_SECONDS = 0.02
 _ROWS_PER_STATEMENT = 256
 _USER_TABLE = """CREATE TABLE IF NOT EXISTS user_{} (
@@ -111,6 +117,11 @@ class SQLiteStore:
             _migrate(self._writer, path)
             if serving or writing:
                 self._writer.execute("PRAGMA wal_autocheckpoint = 0")
+            # What it writes need not survive a crash, so nobody waits for the disk; WAL keeps the file whole all the same.
+            self._notes = self._open()
+            self._notes.execute("PRAGMA synchronous = NORMAL")
+            self._notes.execute("PRAGMA cache_size = -2048")
+            self._notes.execute(f"PRAGMA wal_autocheckpoint = {NOTES_CHECKPOINT_PAGES}")
             if writing:
                 self._checkpointer = _Checkpointer(self._open(), self._lock)
         except sqlite3.Error as error:
@@ -334,7 +345,81 @@ class SQLiteStore:
             db.execute("INSERT INTO erased VALUES (?, ?)", (project, cuid))
             db.execute("DELETE FROM identifier_value WHERE project = ? AND cuid = ?", (project, cuid))
             db.execute("DELETE FROM receipt WHERE project = ? AND cuid = ? AND personal", (project, cuid))
+            db.execute("DELETE FROM arrival WHERE project = ? AND cuid = ?", (project, cuid))
             return True
+
+    def keep_arrivals(self, batch: Sequence[Arrivals]) -> None:
+        with self._transaction(self._notes) as db:
+            for came in batch:
+                project, at = came.project, came.at
+                db.execute(
+                    "INSERT INTO arrival_rate VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+                    " accepted = accepted + excluded.accepted, refused = refused + excluded.refused,"
+                    " sampled = sampled + excluded.sampled",
+                    (project, at, came.accepted, came.refused, len(came.samples)),
+                )
+                db.executemany(
+                    "INSERT INTO arrival_refusal VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+                    " count = count + excluded.count, last = max(last, excluded.last)",
+                    [
+                        (project, at - at % 60_000, kind, attribute or "", count, at)
+                        for (kind, attribute), count in came.refusals.items()
+                    ],
+                )
+                db.executemany(
+                    "INSERT INTO last_write VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET at = max(at, excluded.at)",
+                    [(project, name, at) for name in came.written],
+                )
+                db.executemany(
+                    "INSERT INTO arrival (project, refused, at, cuid, document) SELECT ?1, ?2, ?3, ?4, ?5"
+                    " WHERE NOT EXISTS (SELECT 1 FROM erased WHERE project = ?1 AND cuid = ?4)",
+                    [(project, bool(a.problems), a.at, a.cuid, encode_arrival(a)) for a in came.samples],
+                )
+
+    def arrivals(self, project: int, after: int, limit: int, *, refused: bool | None = None) -> list[tuple[int, Arrival]]:
+        which = (0, 1) if refused is None else (int(refused), int(refused))
+        with self._reader() as db:
+            rows = db.execute(
+                "SELECT id, document FROM arrival WHERE project = ? AND refused IN (?, ?) AND id > ?"
+                " ORDER BY id DESC LIMIT ?",
+                (project, *which, after, limit),
+            ).fetchall()
+        return [(number, decode_arrival(document)) for number, document in rows]
+
+    def rates(self, project: int, since: int, step: int) -> list[Rate]:
+        with self._reader() as db:
+            rows = db.execute(
+                "SELECT ?1 + (at - ?1) / ?2 * ?2, sum(accepted), sum(refused), sum(sampled) FROM arrival_rate"
+                " WHERE project = ?3 AND at >= ?1 GROUP BY 1 ORDER BY 1",
+                (since, step, project),
+            ).fetchall()
+        return [Rate(*row) for row in rows]
+
+    def refusals(self, project: int, since: int) -> list[tuple[Kind, str | None, int, int]]:
+        with self._reader() as db:
+            rows = db.execute(
+                "SELECT kind, attribute, sum(count), max(last) FROM arrival_refusal"
+                " WHERE project = ? AND at >= ? GROUP BY 1, 2",
+                (project, since - since % 60_000),
+            ).fetchall()
+        return [(Kind(kind), attribute or None, count, last) for kind, attribute, count, last in rows]
+
+    def last_writes(self, project: int) -> dict[str, int]:
+        with self._reader() as db:
+            return dict(db.execute("SELECT attribute, at FROM last_write WHERE project = ?", (project,)).fetchall())
+
+    def expire_arrivals(self, before: int) -> None:
+        with self._transaction(self._notes) as db:
+            projects = [number for (number,) in db.execute("SELECT number FROM project")]
+            for project in projects:
+                db.execute("DELETE FROM arrival_rate WHERE project = ? AND at < ?", (project, before))
+                db.execute("DELETE FROM arrival_refusal WHERE project = ? AND at < ?", (project, before - before % 60_000))
+                for refused in (0, 1):
+                    db.execute(
+                        "DELETE FROM arrival WHERE project = ?1 AND refused = ?2 AND (at < ?3 OR id <="
+                        " (SELECT id FROM arrival WHERE project = ?1 AND refused = ?2 ORDER BY id DESC LIMIT 1 OFFSET ?4))",
+                        (project, refused, before, KEPT_SAMPLES),
+                    )
 
     def epoch(self) -> int:
         with self._reader() as db:
@@ -466,6 +551,7 @@ class SQLiteStore:
         with contextlib.suppress(queue.Empty):
             while True:
                 self._readers.get_nowait().close()
+        self._notes.close()
         # The last connection to close checkpoints the whole WAL and removes it.
         self._writer.close()
         self._release_server_lock()
@@ -486,9 +572,9 @@ class SQLiteStore:
             self._server_lock = None
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """The writer, in a transaction that is durable when the block is left, or gone if it raises."""
-        db = self._writer
+    def _transaction(self, db: sqlite3.Connection | None = None) -> Iterator[sqlite3.Connection]:
+        """The writer, or another, in a transaction that is durable when the block is left, or gone if it raises."""
+        db = db or self._writer
         with self._lock:
             try:
                 db.execute("BEGIN IMMEDIATE")

@@ -1,0 +1,419 @@
+"""Surveys: passes through a whole user table in the background, for what no page can wait for.
+
+A count, who changed last, how many users have a value, how values are spread. A survey goes through the table stretch by
+stretch, rests between them, and goes on only as long as somebody waits for it. What it found stays for a while, with its
+moment, so that whoever asks next is answered at once.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import math
+import threading
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Generic, Protocol, TypeVar
+
+from usertable.domain.condition import Condition
+from usertable.domain.errors import Unavailable
+from usertable.domain.schema import Attribute, Project
+from usertable.domain.values import DataType, Value
+from usertable.store.base import Browsable
+
+log = logging.getLogger("usertable.survey")
+
+WORKERS = 2
+"""So many surveys go on at once; others wait."""
+WAITED_SECONDS = 10.0
+"""A survey that nobody asked after for so long is given up."""
+FRESH_SECONDS = 60.0
+"""What was found is given again for so long before another pass begins."""
+REMEMBERED = 200
+KEPT_EDGE = 2000
+"""So many of the last changed users a count knows."""
+STRETCH = 5000
+LIST_STRETCH = 200
+SAMPLED_USERS = 2_000_000
+"""A table of more users than this is not gone through whole for its statistics, but in so many evenly spread samples."""
+DISTINCT = 20_000
+"""So many different values are counted at most."""
+SHOWN_CHARACTERS = 200
+FINE_BINS = 4000
+BINS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many users meet some conditions; `edge` has the times and CUIDs of those who were changed last (or first)."""
+
+    matched: int = 0
+    edge: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def has_all(self) -> bool:
+        """Whether all that matched are in `edge`."""
+        return self.matched == len(self.edge)
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """By attribute, how many users of those looked at have a value."""
+
+    filled: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """How many values lie from `low` up to and without `high`."""
+
+    low: float
+    high: float
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """How the values of an attribute are spread: `bins` for numbers and moments, `top` for the other types."""
+
+    values: int = 0
+    """So many users have a value."""
+    bins: tuple[Bin, ...] = ()
+    least: int | Decimal | None = None
+    greatest: int | Decimal | None = None
+    top: tuple[tuple[str | bool, int], ...] = ()
+    distinct: int = 0
+    rounded: bool = False
+    """There were too many different values to count each: rare ones are missing, and a count may be too low."""
+
+
+R = TypeVar("R", bound=Count | Filled | Distribution)
+R_co = TypeVar("R_co", bound=Count | Filled | Distribution, covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Found(Generic[R]):
+    """What a survey has found so far."""
+
+    result: R
+    examined: int
+    """So many users were looked at."""
+    done: bool
+    sampled: bool
+    """Not all users were looked at, but evenly spread ones."""
+    at: int
+    """When the pass began, ms since 1970 UTC."""
+    failed: bool = False
+
+
+class _Pass(Protocol[R_co]):
+    """One pass: `step(after)` looks at a stretch and gives how many users that were, and where it ended."""
+
+    @property
+    def stretch(self) -> int: ...
+
+    @property
+    def whole(self) -> bool:
+        """Whether it must see every user."""
+        ...
+
+    def step(self, store: Browsable, project: int, after: int | None) -> tuple[int, int | None]: ...
+
+    def result(self) -> R_co: ...
+
+
+class Surveys:
+    """Begins surveys, and remembers what they found. Its methods may be called from any thread.
+
+    Args:
+        clock: milliseconds since 1970 UTC.
+    """
+
+    def __init__(self, store: Browsable, *, clock: Callable[[], int]) -> None:
+        self._store = store
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._threads = ThreadPoolExecutor(WORKERS, thread_name_prefix="survey")
+        self._surveys: OrderedDict[Any, _Survey[Any]] = OrderedDict()
+        self._closing = threading.Event()
+
+    def count(
+        self, project: Project, conditions: Sequence[Condition], *, oldest: bool = False, anew: bool = False
+    ) -> Found[Count]:
+        """Count the users that meet all conditions. `anew`: begin another pass, whatever is known."""
+        key = (project.number, "count", tuple(conditions), oldest)
+        return self._survey(key, lambda: _CountPass(conditions, oldest), project, anew)
+
+    def filled(self, project: Project, *, anew: bool = False) -> Found[Filled]:
+        """Count, by attribute, who has a value."""
+        return self._survey((project.number, "filled"), _FillPass, project, anew)
+
+    def distribution(self, project: Project, attribute: Attribute, *, anew: bool = False) -> Found[Distribution]:
+        """How the values of an attribute are spread."""
+        key = (project.number, "distribution", attribute.name)
+        return self._survey(key, lambda: _passes[attribute.type](attribute, project), project, anew)
+
+    def forget(self, project: Project) -> None:
+        """Give nothing again that was found in this project so far."""
+        with self._lock:
+            for key in [key for key in self._surveys if key[0] == project.number]:
+                del self._surveys[key]
+
+    def close(self) -> None:
+        self._closing.set()
+        self._threads.shutdown(cancel_futures=True)
+
+    def _survey(self, key: Any, begin: Callable[[], _Pass[R]], project: Project, anew: bool) -> Found[R]:
+        with self._lock:
+            survey: _Survey[R] | None = self._surveys.get(key)
+            if survey is None:
+                survey = self._surveys[key] = _Survey(project.number, begin, self._clock())
+            self._surveys.move_to_end(key)
+            while len(self._surveys) > REMEMBERED:
+                self._surveys.popitem(last=False)
+            survey.wanted_until = time.monotonic() + WAITED_SECONDS
+            if not survey.running and (anew or survey.is_stale(self._clock())):
+                survey.running = True
+                self._threads.submit(self._run, survey)
+            return survey.shown()
+
+    def _run(self, survey: _Survey[Any]) -> None:
+        try:
+            survey.go(self._store, self._clock, self._closing)
+        except Unavailable as failure:
+            log.warning("a survey was given up: %s", failure)
+            survey.fail()
+        except Exception:
+            log.exception("a survey failed")
+            survey.fail()
+        finally:
+            survey.running = False
+
+
+class _Survey(Generic[R]):
+    def __init__(self, project: int, begin: Callable[[], _Pass[R]], now: int) -> None:
+        self._project = project
+        self._begin = begin
+        self.wanted_until = 0.0
+        self.running = False
+        self._now = Found(begin().result(), 0, False, False, now)
+        self._before: Found[R] | None = None
+
+    def is_stale(self, now: int) -> bool:
+        return not self._now.done or now - self._now.at > FRESH_SECONDS * 1000
+
+    def shown(self) -> Found[R]:
+        """What was found last; a pass that goes on does not hide what the one before it found."""
+        now, before = self._now, self._before
+        return before if before is not None and not now.done else now
+
+    def fail(self) -> None:
+        self._now = replace(self._now, failed=True)
+
+    def go(self, store: Browsable, clock: Callable[[], int], closing: threading.Event) -> None:
+        if self._now.done:
+            self._before = self._now
+        work = self._begin()
+        found = self._now = Found(work.result(), 0, False, False, clock())
+        route = _Route(store, self._project, work)
+        after: int | None = None
+        while True:
+            if closing.is_set() or time.monotonic() > self.wanted_until:
+                return
+            began = time.monotonic()
+            examined, end = work.step(store, self._project, after)
+            after = route.after(end)
+            found = self._now = replace(
+                found,
+                result=work.result(),
+                examined=found.examined + examined,
+                done=after is None,
+                sampled=route.skipped,
+            )
+            if after is None:
+                self._before = None
+                return
+            # As long a rest as the work took: whoever writes has the machine half of the time at least.
+            closing.wait(time.monotonic() - began)
+
+
+class _Route:
+    """Where a pass goes: from stretch to stretch through a small table, to evenly spread ones of a large one."""
+
+    def __init__(self, store: Browsable, project: int, work: _Pass[Any]) -> None:
+        self.skipped = False
+        self._places = itertools.count(1)
+        self._step = 0
+        extent = None if work.whole else store.extent(project)
+        if extent is not None:
+            self._first, last = extent
+            if last - self._first >= SAMPLED_USERS:
+                self._step = (last - self._first) * work.stretch // SAMPLED_USERS
+        self._next = 0
+
+    def after(self, end: int | None) -> int | None:
+        """The CUID after which the stretch begins that follows one which ended at `end`."""
+        if end is None or not self._step:
+            return end
+        while self._next <= end:
+            place = self._first + next(self._places) * self._step
+            if self._next < place:
+                self._next = place
+        self.skipped = True
+        return self._next - 1
+
+
+class _CountPass:
+    stretch = 20_000
+    whole = True
+
+    def __init__(self, conditions: Sequence[Condition], oldest: bool) -> None:
+        self._conditions = conditions
+        self._oldest = oldest
+        self._count = Count()
+
+    def step(self, store: Browsable, project: int, after: int | None) -> tuple[int, int | None]:
+        tally = store.tally(project, self._conditions, after, self.stretch, KEPT_EDGE, self._oldest)
+        edge = itertools.islice(heapq.merge(self._count.edge, tally.edge, reverse=not self._oldest), KEPT_EDGE)
+        self._count = Count(self._count.matched + tally.matched, tuple(edge))
+        return tally.examined, tally.end
+
+    def result(self) -> Count:
+        return self._count
+
+
+class _FillPass:
+    stretch = STRETCH
+    whole = False
+
+    def __init__(self) -> None:
+        self._filled: Counter[str] = Counter()
+
+    def step(self, store: Browsable, project: int, after: int | None) -> tuple[int, int | None]:
+        fill = store.fill(project, after, self.stretch)
+        self._filled.update(fill.filled)
+        return fill.examined, fill.end
+
+    def result(self) -> Filled:
+        return Filled(dict(self._filled))
+
+
+class _ColumnPass:
+    """A pass over the values of one attribute."""
+
+    stretch = STRETCH
+    whole = False
+
+    def __init__(self, attribute: Attribute, project: Project) -> None:
+        self._name = attribute.name
+        self._values = 0
+
+    def step(self, store: Browsable, project: int, after: int | None) -> tuple[int, int | None]:
+        column = store.column(project, self._name, after, self.stretch)
+        self._values += len(column.values)
+        if column.values:
+            self.add(column.values)
+        return column.examined, column.end
+
+    def add(self, values: list[Value]) -> None:
+        raise NotImplementedError
+
+    def result(self) -> Distribution:
+        raise NotImplementedError
+
+
+class _TopPass(_ColumnPass):
+    def __init__(self, attribute: Attribute, project: Project) -> None:
+        super().__init__(attribute, project)
+        self._counts: Counter[str | bool] = Counter()
+        self._rounded = False
+        if attribute.type is DataType.LIST:
+            self.stretch = LIST_STRETCH
+
+    def add(self, values: list[Any]) -> None:
+        if isinstance(values[0], list):
+            values = list(itertools.chain.from_iterable(values))
+        self._counts.update(v[:SHOWN_CHARACTERS] if isinstance(v, str) else v for v in values)
+        if len(self._counts) > DISTINCT:
+            self._counts = Counter(dict(self._counts.most_common(DISTINCT // 2)))
+            self._rounded = True
+
+    def result(self) -> Distribution:
+        top = tuple(self._counts.most_common(12))
+        return Distribution(self._values, top=top, distinct=len(self._counts), rounded=self._rounded)
+
+
+class _HistogramPass(_ColumnPass):
+    """Counts values in fine bins, whose width grows with the range, each time by a whole factor."""
+
+    def __init__(self, attribute: Attribute, project: Project) -> None:
+        super().__init__(attribute, project)
+        self._least: Any = None
+        self._greatest: Any = None
+        self._fine: Counter[int] = Counter()
+        self._width = 0.0
+        self._is_moment = attribute.type is DataType.DATETIME
+        self._shift = 0
+        if self._is_moment:
+            # Days begin at midnight of the project's zone, as it is now.
+            offset = project.zone.utcoffset(datetime.now())
+            self._shift = int(offset.total_seconds() * 1000) if offset else 0
+
+    def add(self, values: list[Any]) -> None:
+        least, greatest = min(values), max(values)
+        self._least = least if self._least is None else min(self._least, least)
+        self._greatest = greatest if self._greatest is None else max(self._greatest, greatest)
+        if not self._width:
+            self._width = self._first_width(values, float(greatest) - float(least))
+        width, shift = self._width, self._shift
+        self._fine.update(math.floor((float(value) + shift) / width) for value in values)
+        while max(self._fine) - min(self._fine) >= FINE_BINS:
+            factor = self._factor()
+            self._width *= factor
+            coarser: Counter[int] = Counter()
+            for place, count in self._fine.items():
+                coarser[place // factor] += count
+            self._fine = coarser
+
+    def _first_width(self, values: list[Any], span: float) -> float:
+        if self._is_moment:
+            return 60_000.0
+        if all(type(value) is int for value in values) or not span:
+            return 1.0
+        return float(10.0 ** (math.floor(math.log10(span)) - 2))
+
+    def _factor(self) -> int:
+        if self._is_moment and self._width < 86_400_000:
+            return 60 if self._width < 3_600_000 else 24
+        return 10
+
+    def result(self) -> Distribution:
+        if not self._fine:
+            return Distribution(self._values)
+        first, last = min(self._fine), max(self._fine)
+        factor = next(f for f in _FACTORS if last // f - first // f < BINS)
+        counts: Counter[int] = Counter()
+        for place, count in self._fine.items():
+            counts[place // factor] += count
+        width = self._width * factor
+        bins = tuple(
+            Bin(place * width - self._shift, (place + 1) * width - self._shift, counts[place])
+            for place in range(first // factor, last // factor + 1)
+        )
+        return Distribution(self._values, bins, self._least, self._greatest)
+
+
+_FACTORS = (1, 2, 5, 10, 20, 30, 50, 60, 100, 120, 200, 500, 1000)
+_passes: dict[DataType, Callable[[Attribute, Project], _ColumnPass]] = {
+    DataType.NUMBER: _HistogramPass,
+    DataType.DATETIME: _HistogramPass,
+    DataType.STRING: _TopPass,
+    DataType.BOOL: _TopPass,
+    DataType.LIST: _TopPass,
+}

@@ -1,0 +1,156 @@
+"""What the server keeps of the requests that come in, by HTTP, as any process that opens its store sees it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import httpx
+import pytest
+
+from serving import ATTRIBUTE, PROJECT, REGISTER, SECRET, Server, prepare
+from usertable.domain.arrival import Arrival
+from usertable.domain.errors import Kind
+from usertable.store import Store, open_store
+
+T = TypeVar("T")
+
+
+def until(look: Callable[[], T]) -> T:
+    """What `look` gives once it gives something."""
+    deadline = time.monotonic() + 20
+    while not (found := look()):
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.05)
+    return found
+
+
+@contextmanager
+def serving(url: str, folder: Path, **settings: str) -> Iterator[tuple[httpx.Client, Store]]:
+    server = Server(url, folder, **settings)
+    store = open_store(url)
+    try:
+        with server.client() as client:
+            yield client, store
+    finally:
+        store.close()
+        assert server.stop() == 0
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'store.db'}"
+
+
+def samples(store: Store, count: int) -> dict[str, Arrival]:
+    """The samples by request id, once there are so many."""
+    until(lambda: len(store.arrivals(1, 0, 100)) >= count)
+    kept = [arrival for _, arrival in store.arrivals(1, 0, 100)]
+    assert len(kept) == count
+    return {arrival.request: arrival for arrival in kept}
+
+
+def test_every_way_to_come_in_is_seen_with_its_outcomes(url: str, tmp_path: Path) -> None:
+    (cuid, _) = prepare(url, users=2)
+    with serving(url, tmp_path) as (client, store):
+        data = {"user_number_accumulate": 1.5, "user_string_once": "<script>alert(1)</script>"}
+
+        def put(name: str, sent: dict[str, object], user: object = cuid, **headers: str) -> int:
+            body = {"cuid": user, "data": sent}
+            return client.put(ATTRIBUTE, json=body, headers={"X-Request-Id": name} | headers).status_code
+
+        assert put("first", data) == 200
+        assert put("again", data, Prefer="return=representation") == 200
+        assert put("keyed", data, **{"Idempotency-Key": "k"}) == 200
+        assert put("retry", data, **{"Idempotency-Key": "k"}) == 200
+        assert put("refused", {"user_number_once": "ten", "nope": 1}) == 400
+        assert put("nobody", {"user_number_once": 1}, 5) == 400
+        assert client.put(ATTRIBUTE, content=b"{", headers={"X-Request-Id": "broken"}).status_code == 400
+        assert client.put(f"{ATTRIBUTE}?dryRun=1", json={"cuid": cuid, "data": data}).status_code == 200
+        registration = {"identityName": "phone", "identityValues": ["18012345678"]}
+        assert client.post(REGISTER, json=registration, headers={"X-Request-Id": "register"}).status_code == 200
+        wrong = {"identityName": "nope", "identityValues": ["18012345678"]}
+        assert client.post(REGISTER, json=wrong, headers={"X-Request-Id": "no-register"}).status_code == 400
+        stranger = client.put(ATTRIBUTE, json={}, auth=(PROJECT, "wrong"), headers={"X-Request-Id": "stranger"})
+        assert stranger.status_code == 401
+        assert client.put(ATTRIBUTE, json={}, auth=("other", "wrong")).status_code == 401
+
+        kept = samples(store, 10)
+        first = kept["first"]
+        assert (first.api, first.cuid, first.problems, first.repeated) == ("attribute", cuid, (), False)
+        assert [(e.attribute, e.value, e.outcome) for e in first.entries] == [
+            ("user_number_accumulate", "1.5", "applied"),
+            ("user_string_once", "<script>alert(1)</script>", "applied"),
+        ]
+        assert [e.outcome for e in kept["again"].entries] == ["applied", "kept"]
+        assert (kept["keyed"].repeated, kept["retry"].repeated) == (False, True)
+        assert [(p.kind, p.attribute) for p in kept["refused"].problems] == [
+            (Kind.VALUE_TYPE, "user_number_once"),
+            (Kind.ATTRIBUTE_UNKNOWN, "nope"),
+        ]
+        assert kept["nobody"].problems[0].kind is Kind.CUID_UNKNOWN
+        assert kept["broken"].problems[0].kind is Kind.BODY_NOT_JSON
+        registered = kept["register"]
+        assert (registered.api, registered.subject, registered.values) == ("register", "phone", 1)
+        assert registered.cuid is not None
+        assert kept["no-register"].problems[0].kind is Kind.IDENTIFIER_UNKNOWN
+        assert kept["stranger"].problems[0].kind is Kind.CREDENTIALS
+
+        rates = store.rates(1, 0, 10**13)
+        assert (rates[0].accepted, rates[0].refused, rates[0].sampled) == (5, 5, 10)
+        groups = {(kind, attribute): count for kind, attribute, count, _ in store.refusals(1, 0)}
+        assert groups[Kind.ATTRIBUTE_UNKNOWN, "nope"] == 1
+        assert groups[Kind.CREDENTIALS, None] == 1
+        assert set(store.last_writes(1)) == set(data)
+    text = "".join(path.read_bytes().decode("latin-1") for path in tmp_path.glob("store.db*"))
+    assert SECRET not in text
+    assert "wrong" not in text
+
+
+def test_a_flood_is_counted_whole_and_sampled(url: str, tmp_path: Path) -> None:
+    (cuid,) = prepare(url, users=1)
+    with serving(url, tmp_path) as (client, store):
+        for n in range(300):
+            client.put(ATTRIBUTE, json={"cuid": cuid, "data": {"user_number_overwrite": n}}).raise_for_status()
+
+        def counted() -> int:
+            return sum(rate.accepted for rate in store.rates(1, 0, 1000))
+
+        assert until(lambda: counted() == 300)
+        assert 0 < sum(rate.sampled for rate in store.rates(1, 0, 1000)) == len(store.arrivals(1, 0, 1000)) < 300
+
+
+def test_payloads_can_be_left_out(url: str, tmp_path: Path) -> None:
+    (cuid,) = prepare(url, users=1)
+    with serving(url, tmp_path, arrival_payloads="false") as (client, store):
+        client.put(ATTRIBUTE, json={"cuid": cuid, "data": {"user_string_once": "private"}})
+        client.put(ATTRIBUTE, json={"cuid": cuid, "data": {"user_number_once": "private"}})
+        kept = samples(store, 2)
+        assert [entry.value for arrival in kept.values() for entry in arrival.entries] == [None, None]
+        assert [dict(p.facts) for arrival in kept.values() for p in arrival.problems] == [{}]
+
+
+def test_what_came_last_before_the_end_is_kept(url: str, tmp_path: Path) -> None:
+    (cuid,) = prepare(url, users=1)
+    with serving(url, tmp_path) as (client, _):
+        client.put(ATTRIBUTE, json={"cuid": cuid, "data": {"user_string_once": "x"}}).raise_for_status()
+    store = open_store(url)
+    assert len(store.arrivals(1, 0, 10)) == 1
+    store.close()
+
+
+def test_workers_show_it_together(shared_url: str, tmp_path: Path) -> None:
+    (cuid,) = prepare(shared_url, users=1)
+    with serving(shared_url, tmp_path, workers="2") as (_, store):
+        base = Path(tmp_path / "server.log").read_text().rpartition("http://")[2].split()[0]
+        for n in range(12):
+            # Each on a connection of its own, so that both workers get some.
+            body = {"cuid": cuid, "data": {"user_number_accumulate": 1}}
+            sent = httpx.put(
+                f"http://{base}{ATTRIBUTE}", json=body, auth=(PROJECT, SECRET), headers={"X-Request-Id": f"r{n}"}
+            )
+            assert sent.status_code == 200
+        assert set(samples(store, 12)) == {f"r{n}" for n in range(12)}

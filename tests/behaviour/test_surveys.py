@@ -1,0 +1,269 @@
+"""Passes through a whole table in the background: what they find, that they end, and that nobody waits for one in vain."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from house import House
+from usertable import survey
+from usertable.domain.condition import Condition, parse_condition
+from usertable.domain.errors import StoreDown
+from usertable.domain.schema import Attribute, Project, Rule
+from usertable.domain.values import DataType
+from usertable.store import open_store
+from usertable.store.memory import MemoryStore
+from usertable.survey import Distribution, Found, Surveys
+
+
+@contextmanager
+def surveying(house: House) -> Iterator[Surveys]:
+    surveys = Surveys(house.store, clock=lambda: house.now)
+    try:
+        yield surveys
+    finally:
+        surveys.close()
+
+
+def done(look: Callable[[], Found[Any]]) -> Found[Any]:
+    """What a survey found, when it is done or has failed."""
+    deadline = time.monotonic() + 20
+    while not (found := look()).done and not found.failed:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return found
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    house = House(open_store(f"sqlite:///{tmp_path / 'store.db'}"))
+    yield house
+    house.store.close()
+
+
+def fill(house: House, project: Project, rows: list[dict[str, Any]]) -> list[int]:
+    cuids = house.service.register(project, "phone", [str(n) for n in range(len(rows))])
+    for cuid, data in zip(cuids, rows, strict=True):
+        house.now += 1000
+        if data:
+            house.write(house.prepare(project, cuid, data))
+    return cuids
+
+
+@pytest.fixture
+def small_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_CountPass", "_FillPass", "_ColumnPass"):
+        monkeypatch.setattr(getattr(survey, name), "stretch", 3)
+
+
+@pytest.mark.usefixtures("small_stretches")
+def test_counts_and_who_changed_last(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(survey, "KEPT_EDGE", 4)
+    project = house.project()
+    cuids = fill(house, project, [{"user_bool_overwrite": n % 2} for n in range(11)])
+    with surveying(house) as surveys:
+        odd = [parse_condition("user_bool_overwrite:eq:1", project.schema, project.zone)]
+        found = done(lambda: surveys.count(project, odd))
+        assert (found.result.matched, found.examined, found.sampled, found.at) == (5, 11, False, house.now)
+        assert [cuid for _, cuid in found.result.edge] == [cuids[9], cuids[7], cuids[5], cuids[3]]
+        assert not found.result.has_all
+        oldest = done(lambda: surveys.count(project, [], oldest=True))
+        assert [cuid for _, cuid in oldest.result.edge] == cuids[:4]
+        # What is fresh is given again; what is stale is given until the next pass is done; what is asked for anew is anew.
+        moment = house.now
+        house.service.erase_user(project, cuids[0])
+        house.now += 1000
+        assert surveys.count(project, [], oldest=True).result.matched == 11
+        assert surveys.count(project, [], oldest=True, anew=True).at == moment
+        deadline = time.monotonic() + 20
+        while (found := surveys.count(project, [], oldest=True)).at == moment:
+            assert time.monotonic() < deadline
+        assert (found.result.matched, found.at) == (10, house.now)
+        surveys.forget(project)
+        assert surveys.count(project, [], oldest=True).examined in range(11)
+
+
+@pytest.mark.usefixtures("small_stretches")
+def test_fill_rates(house: House) -> None:
+    project = house.project()
+    fill(house, project, [{"user_number_once": 1}, {}, {"user_number_once": 2, "user_bool_once": 1}, {}, {}])
+    with surveying(house) as surveys:
+        found = done(lambda: surveys.filled(project))
+        assert (found.result.filled, found.examined) == ({"user_number_once": 2, "user_bool_once": 1}, 5)
+        empty, _ = house.service.create_project("empty", who="test")
+        assert done(lambda: surveys.filled(empty)).examined == 0
+
+
+@pytest.mark.usefixtures("small_stretches")
+def test_distributions_of_every_type(house: House) -> None:
+    project = house.project()
+    fill(
+        house,
+        project,
+        [
+            {"user_number_overwrite": 1, "user_string_overwrite": "a", "user_bool_overwrite": 1},
+            {"user_number_overwrite": 3, "user_string_overwrite": "<b>", "user_bool_overwrite": 0},
+            {"user_number_overwrite": 3, "user_string_overwrite": "a", "user_list_append": ["x", "y"]},
+            {"user_number_overwrite": Decimal("2.5"), "user_list_append": ["y"]},
+            {"user_datetime_overwrite": "2024-02-29 12:00:00"},
+        ],
+    )
+    attributes = project.schema.attributes
+    with surveying(house) as surveys:
+
+        def spread(name: str) -> Distribution:
+            result = done(lambda: surveys.distribution(project, attributes[name])).result
+            assert isinstance(result, Distribution)
+            return result
+
+        numbers = spread("user_number_overwrite")
+        assert (numbers.values, numbers.least, numbers.greatest) == (4, 1, 3)
+        assert sum(b.count for b in numbers.bins) == 4
+        assert spread("user_string_overwrite").top == (("a", 2), ("<b>", 1))
+        assert spread("user_bool_overwrite").top == ((True, 1), (False, 1))
+        lists = spread("user_list_append")
+        assert (lists.values, lists.top, lists.distinct) == (2, (("y", 2), ("x", 1)), 2)
+        moments = spread("user_datetime_overwrite")
+        assert moments.least == moments.greatest == 1_709_179_200_000
+        assert [(b.low <= 1_709_179_200_000 < b.high, b.count) for b in moments.bins] == [(True, 1)]
+        assert spread("user_number_once") == Distribution()
+
+
+def test_too_many_different_values_are_said_to_be_rounded(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(survey, "DISTINCT", 4)
+    project = house.project()
+    fill(house, project, [{"user_string_overwrite": text} for text in ["a", "a", "b", "b", "c", "d", "e"]])
+    with surveying(house) as surveys:
+        attribute = project.schema.attributes["user_string_overwrite"]
+        found = done(lambda: surveys.distribution(project, attribute)).result
+        assert (found.top, found.rounded) == ((("a", 2), ("b", 2)), True)
+
+
+@given(
+    st.lists(
+        st.lists(
+            st.integers(-(10**6), 10**6)
+            | st.decimals(-(10**3), 10**3, places=2)
+            | st.sampled_from([10**30, Decimal("1e-9")]),
+            min_size=1,
+            max_size=20,
+        ),
+        max_size=4,
+    )
+)
+@settings(deadline=None)
+def test_a_histogram_counts_every_value_once(chunks: list[list[Any]]) -> None:
+    attribute = Attribute("n", DataType.NUMBER, Rule.OVERWRITE)
+    project = House(MemoryStore()).project()
+    work = survey._HistogramPass(attribute, project)
+    for chunk in chunks:
+        work.add(chunk)
+    bins = work.result().bins
+    values = [float(value) for chunk in chunks for value in chunk]
+    assert len(bins) <= survey.BINS
+    assert sum(b.count for b in bins) == len(values)
+    assert all(one.high == other.low for one, other in itertools.pairwise(bins))
+    if values:
+        # Up to the rounding of a bin's edge, every value lies in the bins, and their ends are not empty.
+        slack = abs(bins[0].high - bins[0].low) * 1e-6
+        assert bins[0].low - slack <= min(values) <= bins[0].high + slack
+        assert bins[-1].low - slack <= max(values) <= bins[-1].high + slack
+        assert bins[0].count
+        assert bins[-1].count
+
+
+@pytest.mark.usefixtures("small_stretches")
+def test_a_large_table_is_sampled_and_says_so(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(survey, "SAMPLED_USERS", 30)
+    project = house.project()
+    fill(house, project, [{"user_bool_overwrite": n % 2} for n in range(100)])
+    with surveying(house) as surveys:
+        found = done(lambda: surveys.filled(project))
+        assert found.sampled
+        assert 20 <= found.examined <= 40
+        assert found.result.filled == {"user_bool_overwrite": found.examined}
+        assert done(lambda: surveys.count(project, [])).examined == 100
+
+
+class Slow(MemoryStore):
+    """A store whose stretches take a while, and tell how many there were."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = Counter[str]()
+        self.down = False
+
+    def tally(self, *arguments: Any, **options: Any) -> Any:
+        self.calls["tally"] += 1
+        time.sleep(0.02)
+        if self.down:
+            raise StoreDown("gone")
+        return super().tally(*arguments, **options)
+
+
+@pytest.mark.usefixtures("small_stretches")
+def test_what_nobody_waits_for_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(survey, "WAITED_SECONDS", 0.1)
+    store = Slow()
+    house = House(store)
+    project = house.project()
+    fill(house, project, [{}] * 300)
+    with surveying(house) as surveys:
+        surveys.count(project, [])
+        time.sleep(0.5)
+        calls = store.calls["tally"]
+        assert 0 < calls < 20
+        time.sleep(0.2)
+        assert store.calls["tally"] == calls
+        # Whoever asks later starts it anew, and as long as someone asks, it goes on.
+        assert done(lambda: surveys.count(project, [Condition("user_bool_once", "unset")])).result.matched == 300
+
+
+def test_a_store_that_is_down_fails_a_survey_and_not_the_next() -> None:
+    store = Slow()
+    house = House(store)
+    project = house.project()
+    store.down = True
+    with surveying(house) as surveys:
+        assert done(lambda: surveys.count(project, [])).failed
+        store.down = False
+        deadline = time.monotonic() + 20
+        while not surveys.count(project, []).done:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def test_no_more_go_on_at_once_than_there_are_workers() -> None:
+    at_once, most, lock = 0, 0, threading.Lock()
+
+    class Counting(MemoryStore):
+        def tally(self, *arguments: Any, **options: Any) -> Any:
+            nonlocal at_once, most
+            with lock:
+                at_once += 1
+                most = max(most, at_once)
+            time.sleep(0.02)
+            with lock:
+                at_once -= 1
+            return super().tally(*arguments, **options)
+
+    house = House(Counting())
+    project = house.project()
+    with surveying(house) as surveys:
+        conditions = [[Condition("user_number_once", "eq", n)] for n in range(8)]
+        for one in conditions:
+            surveys.count(project, one)
+        for one in conditions:
+            done(lambda one=one: surveys.count(project, one))  # type: ignore[misc]
+    assert most == survey.WORKERS
