@@ -21,6 +21,8 @@ SAMPLES = 10
 """Of the accepted and of the refused requests of a project, so many are kept as samples in each second."""
 STRANGERS = 100
 """So many requests with a wrong secret are counted in each second."""
+_PAYLOAD = ("value", "stored")
+"""The facts of a problem that hold something of the user's."""
 HELD_BATCHES = 60
 """What a store that is down could not take is held for so many seconds."""
 
@@ -111,8 +113,7 @@ class ProjectArrivals:
                 Problem(
                     p.kind,
                     None if p.attribute is None else excerpt(p.attribute, NAME_LENGTH),
-                    # The facts of a problem hold excerpts of what was sent.
-                    p.facts if self._payloads else {},
+                    p.facts if self._payloads else {k: "…" if k in _PAYLOAD else v for k, v in p.facts.items()},
                 )
                 for p in problems[:ENTRIES]
             )

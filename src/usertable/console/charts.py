@@ -1,0 +1,103 @@
+"""Charts as SVG markup: classes for the style sheet, no inline style, no script. Every text in them is escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+WIDTH = 720
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One bar: its parts from the bottom up (class of the style sheet, amount), and what it says when pointed at."""
+
+    parts: tuple[tuple[str, float], ...]
+    title: str
+
+    @property
+    def total(self) -> float:
+        return sum(amount for _, amount in self.parts)
+
+
+def columns(
+    bars: Sequence[Bar],
+    *,
+    label: str,
+    ticks: Sequence[tuple[float, str]],
+    scale: Sequence[tuple[float, str]],
+    height: int = 180,
+) -> str:
+    """Upright bars beside each other.
+
+    Args:
+        label: what the chart shows, for those who cannot see it.
+        ticks: texts below the chart, each at a place from 0 (left) to 1 (right).
+        scale: texts at the side, each at an amount; the greatest is the top of the chart.
+    """
+    left, bottom, top = 46, 22, 8
+    across, up = WIDTH - left, height - bottom - top
+    most = max(amount for amount, _ in scale) or 1.0
+    step = across / max(1, len(bars))
+    gap = min(2.0, step * 0.15)
+    out = [_open(height, label)]
+    for amount, text in scale:
+        y = top + up * (1 - amount / most)
+        out.append(f'<line class="chart-grid" x1="{left}" x2="{WIDTH}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        out.append(f'<text class="chart-text" x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{escape(text)}</text>')
+    for place, bar in enumerate(bars):
+        if not bar.total:
+            continue
+        x, y = left + place * step + gap / 2, float(top + up)
+        out.append(f"<g><title>{escape(bar.title)}</title>")
+        for name, amount in bar.parts:
+            if not amount:
+                continue
+            # What is there is seen, however little it is.
+            tall = max(1.0, up * amount / most)
+            y -= tall
+            out.append(
+                f'<rect class="{name}" x="{x:.2f}" y="{y:.2f}" width="{max(0.5, step - gap):.2f}" height="{tall:.2f}"/>'
+            )
+        out.append("</g>")
+    for at, text in ticks:
+        anchor = "start" if at == 0 else "end" if at == 1 else "middle"
+        out.append(
+            f'<text class="chart-text" x="{left + across * at:.1f}" y="{height - 6}" text-anchor="{anchor}">'
+            f"{escape(text)}</text>"
+        )
+    out.append("</svg>")
+    return "".join(out)
+
+
+def share(parts: Sequence[tuple[str, float, str]], *, label: str) -> str:
+    """One bar from side to side, in parts: class, amount, and what it says when pointed at."""
+    whole = sum(amount for _, amount, _ in parts) or 1.0
+    out, x = [_open(24, label)], 0.0
+    for name, amount, title in parts:
+        wide = WIDTH * amount / whole
+        if wide:
+            out.append(f'<g><title>{escape(title)}</title><rect class="{name}" x="{x:.2f}" y="0" width="{wide:.2f}"')
+            out.append(' height="24"/></g>')
+        x += wide
+    out.append("</svg>")
+    return "".join(out)
+
+
+def scale(most: float, lines: int = 4) -> list[float]:
+    """Round amounts from 0 to at least `most`, for the side of a chart."""
+    if most <= 0:
+        return [0.0, 1.0]
+    size = 10.0 ** len(str(int(most))) if most >= 1 else 10.0
+    while size > most * 10:
+        size /= 10
+    step = next(size * part for part in (0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5, 1.0, 2.0) if size * part * lines >= most)
+    return [step * place for place in range(lines + 1) if step * (place - 1) < most]
+
+
+def _open(height: int, label: str) -> str:
+    return (
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(label)}"'
+        ' xmlns="http://www.w3.org/2000/svg">'
+    )

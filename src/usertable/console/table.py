@@ -1,0 +1,190 @@
+"""A page of the user table: which users it shows, and where the pages beside it are."""
+
+from __future__ import annotations
+
+import csv
+import io
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+from urllib.parse import urlencode
+
+from usertable.domain.condition import Condition, meets
+from usertable.domain.schema import Project
+from usertable.domain.values import DataType
+from usertable.service import MAX_PAGE, Service
+from usertable.store.base import User
+from usertable.survey import Count, Found, Surveys
+from usertable.wire.native import shown_value, user_document
+
+PAGE = 50
+Order = Literal["cuid", "-cuid", "updated", "-updated"]
+ORDERS: tuple[Order, ...] = get_args(Order)
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What someone wants to see of the table."""
+
+    where: tuple[str, ...] = ()
+    """Conditions as they are written."""
+    columns: tuple[str, ...] = ()
+    order: Order = "cuid"
+    after: int | None = None
+    before: int | None = None
+    skip: int = 0
+    """In the orders by time, which are lists: so many users come before the page."""
+
+    @property
+    def by_time(self) -> bool:
+        return self.order.endswith("updated")
+
+    @property
+    def descending(self) -> bool:
+        return self.order.startswith("-")
+
+    @property
+    def from_start(self) -> bool:
+        return self.after is None and self.before is None and not self.skip
+
+    def at(self, *, after: int | None = None, before: int | None = None, skip: int = 0) -> View:
+        """The same, on another page."""
+        return replace(self, after=after, before=before, skip=skip)
+
+    def query(self) -> str:
+        """The URL's query for it."""
+        pairs: list[tuple[str, str | int]] = [("where", text) for text in self.where]
+        pairs += [("column", name) for name in self.columns]
+        if self.order != "cuid":
+            pairs.append(("order", self.order))
+        for name, value in (("after", self.after), ("before", self.before), ("skip", self.skip or None)):
+            if value is not None:
+                pairs.append((name, value))
+        return urlencode(pairs)
+
+
+@dataclass(frozen=True, slots=True)
+class TablePage:
+    """A page of the table."""
+
+    users: list[User]
+    count: Found[Count]
+    next: View | None
+    previous: View | None
+    complete: bool
+    """Not so: the search for users goes on, here in the background, or on the next page."""
+
+
+def page(service: Service, surveys: Surveys, project: Project, view: View, conditions: Sequence[Condition]) -> TablePage:
+    """The page that `view` asks for."""
+    count = surveys.count(project, conditions, oldest=view.order == "updated")
+    if view.by_time:
+        return _by_time(service, project, view, conditions, count)
+    if conditions and count.done and count.result.has_all:
+        return _of_few(service, project, view, conditions, count)
+    turned = view.before is not None
+    position = view.before if turned else view.after
+    found = service.users(
+        project, after=position, limit=PAGE, conditions=conditions, descending=view.descending is not turned
+    )
+    users = found.users[::-1] if turned else found.users
+    complete = found.next is None or len(users) == PAGE
+    if turned:
+        assert position is not None
+        beside = position + 1 if view.descending else position - 1
+        following: View | None = view.at(after=users[-1].cuid if users else beside)
+        preceding = None if found.next is None else view.at(before=found.next)
+    else:
+        following = None if found.next is None else view.at(after=found.next)
+        preceding = None if position is None else view.at(before=_before(users, position, view))
+    return TablePage(users, count, following, preceding, complete)
+
+
+def _before(users: Sequence[User], position: int, view: View) -> int:
+    return users[0].cuid if users else position - 1 if view.descending else position + 1
+
+
+def _of_few(
+    service: Service, project: Project, view: View, conditions: Sequence[Condition], count: Found[Count]
+) -> TablePage:
+    """A page of those who were all found by the count, so that it is full however rare they are."""
+    cuids = sorted(cuid for _, cuid in count.result.edge)
+    if view.descending:
+        cuids = [-cuid for cuid in reversed(cuids)]
+    sign = -1 if view.descending else 1
+    if view.before is not None:
+        end = bisect_left(cuids, view.before * sign)
+        begin = max(0, end - PAGE)
+    else:
+        begin = 0 if view.after is None else bisect_right(cuids, view.after * sign)
+        end = begin + PAGE
+    shown = [cuid * sign for cuid in cuids[begin:end]]
+    users = [user for user in service.users_of(project, shown) if meets(user.profile, conditions)]
+    following = view.at(after=shown[-1]) if end < len(cuids) else None
+    preceding = view.at(before=cuids[begin] * sign) if 0 < begin < len(cuids) else None
+    return TablePage(users, count, following, preceding, True)
+
+
+def _by_time(
+    service: Service, project: Project, view: View, conditions: Sequence[Condition], count: Found[Count]
+) -> TablePage:
+    edge = count.result.edge
+    shown = [cuid for _, cuid in edge[view.skip : view.skip + PAGE]]
+    users = [user for user in service.users_of(project, shown) if meets(user.profile, conditions)]
+    following = view.at(skip=view.skip + PAGE) if view.skip + PAGE < len(edge) else None
+    preceding = view.at(skip=max(0, view.skip - PAGE)) if view.skip else None
+    return TablePage(users, count, following, preceding, count.done)
+
+
+def csv_rows(
+    service: Service, surveys: Surveys, project: Project, view: View, conditions: Sequence[Condition]
+) -> Iterator[bytes]:
+    """All users that the filters let through, in the chosen columns and order, as CSV in pieces; blocks."""
+    names = [i.name for i in project.schema.identifiers]
+    # A byte order mark: without one, spreadsheets take UTF-8 for something else.
+    yield b"\xef\xbb\xbf" + _line(["cuid", *names, *view.columns, "version", "created_at", "updated_at"])
+    for users in _csv_pages(service, surveys, project, view, conditions):
+        yield b"".join(_csv_row(user, project, names, view.columns) for user in users)
+
+
+def _csv_pages(
+    service: Service, surveys: Surveys, project: Project, view: View, conditions: Sequence[Condition]
+) -> Iterator[list[User]]:
+    if view.by_time:
+        edge = surveys.count(project, conditions, oldest=view.order == "updated").result.edge
+        for begin in range(0, len(edge), PAGE):
+            users = service.users_of(project, [cuid for _, cuid in edge[begin : begin + PAGE]])
+            yield [user for user in users if meets(user.profile, conditions)]
+        return
+    after: int | None = None
+    while True:
+        found = service.users(project, after=after, limit=MAX_PAGE, conditions=conditions, descending=view.descending)
+        yield found.users
+        if found.next is None:
+            return
+        after = found.next
+
+
+def _csv_row(user: User, project: Project, identifiers: Sequence[str], columns: Sequence[str]) -> bytes:
+    shown = user_document(user, project, columns, mask=True)
+    cells: list[str] = [str(user.cuid)]
+    cells += [_harmless(" ".join(shown.identifiers.get(name, ()))) for name in identifiers]
+    for name in columns:
+        value = shown.attributes.get(name)
+        text = "" if value is None else shown_value(value)
+        is_text = project.schema.attributes[name].type in (DataType.STRING, DataType.LIST)
+        cells.append(_harmless(text) if is_text else text)
+    return _line([*cells, str(shown.version), shown.created_at, shown.updated_at])
+
+
+def _harmless(text: str) -> str:
+    """A text that no spreadsheet takes for a formula."""
+    return "'" + text if text.startswith(_FORMULA) else text
+
+
+def _line(cells: Sequence[str]) -> bytes:
+    out = io.StringIO()
+    csv.writer(out).writerow(cells)
+    return out.getvalue().encode()

@@ -1,0 +1,144 @@
+"""Pages of the user table as the console asks for them: forth and back, in every order, and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from urllib.parse import parse_qs
+
+import pytest
+
+from house import House
+from usertable.console import table
+from usertable.console.table import ORDERS, Order, TablePage, View
+from usertable.domain.condition import Condition, parse_condition
+from usertable.domain.schema import Attribute, Project, Rule
+from usertable.domain.values import DataType
+from usertable.store import open_store
+from usertable.survey import Surveys
+
+USERS = 17
+ODD = "user_number_overwrite:in:1,3,5,7,9,11,13,15"
+
+
+class Table:
+    """A table of 17 users with a number each; the later ones changed first."""
+
+    def __init__(self, url: str) -> None:
+        self.house = House(open_store(url))
+        self.project: Project = self.house.project()
+        self.surveys = Surveys(self.house.store, clock=lambda: self.house.now)
+        self.cuids = self.house.service.register(self.project, "phone", [str(n) for n in range(USERS)])
+        for n in reversed(range(USERS)):
+            self.house.now += 1000
+            self.house.write(self.house.prepare(self.project, self.cuids[n], {"user_number_overwrite": n}))
+
+    def conditions(self, view: View) -> list[Condition]:
+        return [parse_condition(text, self.project.schema, self.project.zone) for text in view.where]
+
+    def page(self, view: View) -> TablePage:
+        return table.page(self.house.service, self.surveys, self.project, view, self.conditions(view))
+
+    def counted(self, view: View) -> TablePage:
+        """The page once the count of its filter is done."""
+        deadline = time.monotonic() + 20
+        while not (page := self.page(view)).count.done:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        return page
+
+    def walk(self, view: View) -> list[int]:
+        """Whom one finds going forth from page to page, checked against going back."""
+        pages = [self.page(view)]
+        while pages[-1].next is not None:
+            pages.append(self.page(pages[-1].next))
+        back = [pages[-1]]
+        while back[-1].previous is not None:
+            back.append(self.page(back[-1].previous))
+        forth = [user.cuid for page in pages for user in page.users]
+        assert [user.cuid for page in reversed(back) for user in page.users] == forth
+        return forth
+
+    def csv(self, view: View) -> list[list[str]]:
+        pieces = table.csv_rows(self.house.service, self.surveys, self.project, view, self.conditions(view))
+        return list(csv.reader(io.StringIO(b"".join(pieces).decode("utf-8-sig"))))
+
+
+@pytest.fixture
+def users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Table]:
+    monkeypatch.setattr(table, "PAGE", 3)
+    table_ = Table(f"sqlite:///{tmp_path / 'store.db'}")
+    yield table_
+    table_.surveys.close()
+    table_.house.store.close()
+
+
+def ordered(cuids: Sequence[int], order: Order) -> list[int]:
+    # By time the last come first.
+    return list(cuids) if order in ("cuid", "-updated") else list(cuids)[::-1]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("where", [(), (ODD,)], ids=["all", "filtered"])
+def test_forth_and_back_in_every_order(users: Table, order: Order, where: tuple[str, ...]) -> None:
+    view = View(where, order=order)
+    page = users.counted(view)
+    expected = ordered(users.cuids if not where else users.cuids[1:16:2], order)
+    assert page.count.result.matched == len(expected)
+    assert page.previous is None
+    assert users.walk(view) == expected
+
+
+@pytest.mark.parametrize("order", ["cuid", "-cuid"])
+def test_forth_and_back_through_more_than_a_count_knows(users: Table, order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("usertable.survey.KEPT_EDGE", 2)
+    monkeypatch.setattr("usertable.service.EXAMINED_PER_PAGE", 2)
+    view = View((ODD,), order=order)
+    assert not users.counted(view).count.result.has_all
+    assert users.walk(view) == ordered(users.cuids[1:16:2], order)
+    assert not users.page(view).complete
+
+
+def test_an_erased_user_is_on_no_page(users: Table) -> None:
+    view = View((ODD,), order="-updated")
+    users.counted(view)
+    users.house.service.erase_user(users.project, users.cuids[1])
+    assert users.walk(view) == users.cuids[3:16:2]
+    assert users.walk(View((ODD,))) == users.cuids[3:16:2]
+
+
+def test_a_view_is_the_query_of_its_page() -> None:
+    view = View(("a:eq:x&y", "b:set"), ("a", "b"), "-updated", skip=50)
+    assert parse_qs(view.query()) == {
+        "where": ["a:eq:x&y", "b:set"],
+        "column": ["a", "b"],
+        "order": ["-updated"],
+        "skip": ["50"],
+    }
+    assert View(after=7).query() == "after=7"
+    assert View().query() == ""
+
+
+def test_csv_has_what_is_shown_and_no_formula(users: Table) -> None:
+    house, project, cuids = users.house, users.project, users.cuids
+    house.service.edit_identifier("one", "phone", who="test", masked=True)
+    house.service.declare_attribute("one", Attribute("note", DataType.STRING, Rule.OVERWRITE), who="test")
+    users.project = project = house.service.project("one")
+    for cuid, note in zip(cuids, ("=1+1", "-x", "@x", "+1", "\tx", 'say "hi", <b>', "中文"), strict=False):
+        house.write(house.prepare(project, cuid, {"note": note, "user_number_overwrite": -5, "user_list_append": ["=a"]}))
+    house.service.add_user(project, 5, {"phone": "12345678"})
+    rows = users.csv(View(("note:set",), ("note", "user_number_overwrite", "user_list_append"), "-cuid"))
+    assert rows[0] == [
+        *("cuid", "phone", "jg_registration_id", "jg_UnionID", "note", "user_number_overwrite", "user_list_append"),
+        *("version", "created_at", "updated_at"),
+    ]
+    assert [row[0] for row in rows[1:]] == [str(cuid) for cuid in cuids[6::-1]]
+    assert [row[4] for row in rows[:0:-1]] == ["'=1+1", "'-x", "'@x", "'+1", "'\tx", 'say "hi", <b>', "中文"]
+    assert {(row[5], row[6]) for row in rows[1:]} == {("-5", '["=a"]')}
+    assert users.csv(View(("user_number_overwrite:unset",)))[1][1] == "1234****"
+    by_time = View(order="-updated")
+    users.counted(by_time)
+    assert len(users.csv(by_time)) == USERS + 2
