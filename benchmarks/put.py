@@ -181,7 +181,7 @@ def milliseconds(text: str) -> float:
     return float(number) * {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}[unit]
 
 
-def write(results: list[dict[str, object]]) -> None:
+def write(results: list[dict[str, object]], name: str = "put") -> None:
     model = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())
     machine = {
         "processor": model[1] if model else platform.processor(),
@@ -192,7 +192,7 @@ def write(results: list[dict[str, object]]) -> None:
         "sqlite": sqlite3.sqlite_version,
         "wrk": shutil.which("wrk") is not None,
     }
-    target = HERE / "results" / f"put-{time.strftime('%Y-%m-%d')}.json"
+    target = HERE / "results" / f"{name}-{time.strftime('%Y-%m-%d')}.json"
     target.parent.mkdir(exist_ok=True)
     target.write_text(
         json.dumps({"date": time.strftime("%Y-%m-%d"), "machine": machine, "results": results}, indent=2) + "\n"

@@ -443,8 +443,8 @@ def copy_stores(source: str, target: str) -> None:
     """Copy everything from one store into another, empty one, and compare the two.
 
     Projects, secrets, users, identifiers, answers kept for retries, the record of changes: all of it as it is. Arrivals
-    stay behind. Stop the servers of both. If it is interrupted, run it again: it goes on where it was, and a project appears in the target only
-    when it is whole. At the end both are read and compared by count and checksum.
+    stay behind. Stop the servers of both. If it is interrupted, run it again: it goes on where it was, and a project
+    appears in the target only when it is whole. At the end both are read and compared by count and checksum.
 
     \b
     Example:

@@ -22,6 +22,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from usertable.arrivals import ProjectArrivals, Recorder
 from usertable.commit import GroupCommit
+from usertable.domain.arrival import Arrival, Rate, RefusalGroup
 from usertable.domain.condition import Condition
 from usertable.domain.errors import Kind, Overloaded, Problem, Refused, Unavailable, excerpt, refuse
 from usertable.domain.merge import decide
@@ -38,6 +39,7 @@ from usertable.domain.schema import (
 )
 from usertable.limit import RateLimit, SharedCounts
 from usertable.store.base import (
+    KEPT_SAMPLES,
     MAX_CUID,
     Receipt,
     Refusal,
@@ -350,6 +352,43 @@ class Service:
         """Remove a user for good: the row, identifier values, and stored answers that show the user's data."""
         if not self.store.erase(project.number, cuid):
             raise refuse(Kind.CUID_UNKNOWN, cuid=cuid)
+
+    # what came in
+
+    def arrivals(
+        self, project: Project, *, after: int = 0, limit: int = 50, refused: bool | None = None
+    ) -> list[tuple[int, Arrival]]:
+        """The newest samples of what came in, newest first, each with its number; `after`: only greater numbers."""
+        return self.store.arrivals(project.number, after, limit, refused=refused)
+
+    def arrivals_of(self, project: Project, cuid: int) -> list[Arrival]:
+        """The samples that are about a user, newest first."""
+        kept = self.store.arrivals(project.number, 0, 2 * KEPT_SAMPLES)
+        return [arrival for _, arrival in kept if arrival.cuid == cuid]
+
+    def rates(self, project: Project, *, since: int, step: int) -> list[Rate]:
+        """How many requests came in, by steps of `step` ms from the moment `since` on."""
+        return self.store.rates(project.number, since, step)
+
+    def refusals(self, project: Project, *, since: int, attribute: str | None = None) -> list[RefusalGroup]:
+        """What was refused from the moment `since` on, by kind and attribute, most of them first, each with a sample.
+
+        `attribute`: only what is about this one.
+        """
+        samples: dict[tuple[Kind, str | None], Arrival] = {}
+        for _, arrival in self.store.arrivals(project.number, 0, KEPT_SAMPLES, refused=True):
+            for problem in arrival.problems:
+                samples.setdefault((problem.kind, problem.attribute), arrival)
+        groups = [
+            RefusalGroup(kind, name, count, last, samples.get((kind, name)))
+            for kind, name, count, last in self.store.refusals(project.number, since)
+            if attribute is None or name == attribute
+        ]
+        return sorted(groups, key=lambda group: (-group.count, group.kind, group.attribute or ""))
+
+    def last_writes(self, project: Project) -> dict[str, int]:
+        """By attribute, when an accepted request last had it; ms since 1970 UTC, to the second."""
+        return self.store.last_writes(project.number)
 
     def _edit(self, project_id: str, edit: Callable[[Project], Project], who: str, what: str | Callable[[], str]) -> Project:
         return self.store.edit_project(project_id, edit, who, what, self._clock())

@@ -146,13 +146,11 @@ def test_what_came_last_before_the_end_is_kept(url: str, tmp_path: Path) -> None
 
 def test_workers_show_it_together(shared_url: str, tmp_path: Path) -> None:
     (cuid,) = prepare(shared_url, users=1)
-    with serving(shared_url, tmp_path, workers="2") as (_, store):
-        base = Path(tmp_path / "server.log").read_text().rpartition("http://")[2].split()[0]
+    with serving(shared_url, tmp_path, workers="2") as (client, store):
+        address = client.base_url.join(ATTRIBUTE)
         for n in range(12):
             # Each on a connection of its own, so that both workers get some.
             body = {"cuid": cuid, "data": {"user_number_accumulate": 1}}
-            sent = httpx.put(
-                f"http://{base}{ATTRIBUTE}", json=body, auth=(PROJECT, SECRET), headers={"X-Request-Id": f"r{n}"}
-            )
+            sent = httpx.put(address, json=body, auth=(PROJECT, SECRET), headers={"X-Request-Id": f"r{n}"})
             assert sent.status_code == 200
         assert set(samples(store, 12)) == {f"r{n}" for n in range(12)}

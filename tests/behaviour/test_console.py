@@ -14,6 +14,8 @@ from usertable.console import texts
 from usertable.console.app import HEADERS, PAGES
 from usertable.console.notes import FREE_ATTEMPTS, MustWait, Notes
 from usertable.console.session import COOKIE, Link, Sessions
+from usertable.console.table import ORDERS
+from usertable.console.views.users import OPERATOR_ORDER
 from usertable.domain.profile import Outcome
 from usertable.domain.schema import Rule
 from usertable.domain.values import DataType
@@ -310,6 +312,9 @@ def test_every_text_is_there_in_both_languages_and_used() -> None:
     made = {f"rule.{r}" for r in Rule} | {f"rule.{r}_help" for r in Rule} | {f"type.{t}" for t in DataType}
     made |= {f"outcome.{o}" for o in Outcome} | {f"language.{code}" for code in ("zh", "en")}
     made |= {f"theme.{theme}" for theme in ("auto", "light", "dark")} | {"attribute.visible", "attribute.hidden"}
+    made |= {f"order.{order}" for order in ORDERS} | {f"operator.{op}" for op in OPERATOR_ORDER}
+    made |= {f"arrivals.api_{api}" for api in ("attribute", "register", "batch", "unknown")}
+    made |= {f"arrivals.show_{which}" for which in ("all", "accepted", "refused")}
     assert made <= set(texts.TEXTS)
     dones = {f"done.{name}" for name in named}
     assert set(texts.TEXTS) <= named | made | dones

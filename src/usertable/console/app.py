@@ -16,7 +16,7 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from usertable.console.session import COOKIE, Session
-from usertable.console.views import attributes, identifiers, projects, sign_in, try_it
+from usertable.console.views import arrivals, attributes, identifiers, projects, sign_in, statistics, try_it, users
 from usertable.console.visit import HOME, LANGUAGE_COOKIE, THEME_COOKIE, THEMES, Console, Page, Visit
 from usertable.domain.errors import Refused, Unavailable
 from usertable.wire.messages import Language, negotiate
@@ -24,7 +24,16 @@ from usertable.wire.native import STATUSES
 
 log = logging.getLogger("usertable.console")
 
-PAGES: tuple[Page, ...] = (*sign_in.PAGES, *projects.PAGES, *attributes.PAGES, *identifiers.PAGES, *try_it.PAGES)
+PAGES: tuple[Page, ...] = (
+    *sign_in.PAGES,
+    *projects.PAGES,
+    *attributes.PAGES,
+    *identifiers.PAGES,
+    *users.PAGES,
+    *arrivals.PAGES,
+    *statistics.PAGES,
+    *try_it.PAGES,
+)
 """Every page of the console."""
 
 POLICY = "; ".join(

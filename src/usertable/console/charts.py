@@ -27,7 +27,7 @@ def columns(
     label: str,
     ticks: Sequence[tuple[float, str]],
     scale: Sequence[tuple[float, str]],
-    height: int = 180,
+    height: int = 220,
 ) -> str:
     """Upright bars beside each other.
 

@@ -23,6 +23,7 @@ from usertable.console.texts import TEXTS
 from usertable.domain.errors import Kind, Problem, Refused
 from usertable.domain.schema import Project
 from usertable.service import Gate, Service
+from usertable.survey import Surveys
 from usertable.wire.messages import Language, text
 
 HOME = "/console"
@@ -65,6 +66,8 @@ SECTIONS = (
     Section("nav.overview", ""),
     Section("nav.attributes", "/attributes", ("/new-attribute",)),
     Section("nav.identifiers", "/identifiers", ("/new-identifier",)),
+    Section("nav.users", "/users"),
+    Section("nav.arrivals", "/arrivals"),
     Section("nav.try", "/try"),
     Section("nav.changes", "/changes"),
     Section("nav.settings", "/settings", ("/secret",)),
@@ -97,7 +100,10 @@ class Console:
     gate: Gate
     put: PutAs
     sessions: Sessions
+    surveys: Surveys
     config: Config
+    is_stopping: Callable[[], bool] = lambda: False
+    """Whether the server is about to end, so that nothing may be kept open."""
     assets: Assets = field(default_factory=Assets)
     templates: Environment = field(init=False)
 
@@ -188,8 +194,12 @@ class Visit:
 
     def render(self, template: str, status: int = 200, /, **values: Any) -> Response:
         """A page. `project`, if given, brings its navigation."""
+        return HTMLResponse(self.fragment(template, **values), status)
+
+    def fragment(self, template: str, /, **values: Any) -> str:
+        """The markup of a template."""
         done = self.request.query_params.get("done", "")
-        page = self.console.templates.get_template(template).render(
+        return self.console.templates.get_template(template).render(
             {
                 "visit": self,
                 "t": self.text,
@@ -207,7 +217,6 @@ class Visit:
                 **values,
             }
         )
-        return HTMLResponse(page, status)
 
     def redirect(self, path: str, done: str = "") -> Response:
         """Send the browser to another page, which then says what was done (a text `done.…`)."""

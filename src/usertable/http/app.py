@@ -28,6 +28,7 @@ from usertable.limit import SharedCounts
 from usertable.service import REFRESH_SECONDS, Gate, Intake, Service, now_ms
 from usertable.store import Store
 from usertable.store.lanes import open_lane
+from usertable.survey import Surveys
 from usertable.wire.messages import Language
 
 log = logging.getLogger("usertable.http")
@@ -59,6 +60,8 @@ class App:
         self._clock = clock
         self._notes = notes or Notes.alone()
         self._service = Service(store, clock=clock, max_attributes=config.max_attributes)
+        self.stopping: Callable[[], bool] = lambda: False
+        """Whether the server is about to end; whoever runs it says so here."""
         self._recorder = Recorder(now_ms, payloads=config.arrival_payloads)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -107,7 +110,8 @@ class App:
             always_200=self._config.always_200,
         )
         self._native = native_app(self._service, gate, intake, self._config)
-        self._console = self._made_console(gate) if self._config.console else None
+        surveys = Surveys(self._service.store, clock=self._clock)
+        self._console = self._made_console(gate, surveys) if self._config.console else None
         self._native_paths = {"/openapi.json", "/readyz", LIVE_PATH}
         tasks = [
             asyncio.create_task(_every(REFRESH_SECONDS, gate.poll)),
@@ -122,16 +126,17 @@ class App:
             await commit.close()
             await lane.close()
             gate.close()
+            await asyncio.to_thread(surveys.close)
             with contextlib.suppress(StoreDown):
                 await asyncio.to_thread(self._store_arrivals, self._take_arrivals())
 
-    def _made_console(self, gate: Gate) -> ASGIApp:
+    def _made_console(self, gate: Gate, surveys: Surveys) -> ASGIApp:
         async def put(project: Project, body: bytes, language: Language, dry: bool) -> Put:
             return await self._platform.put_as(gate.grant(project), body, language, dry=dry)
 
         config = self._config
         sessions = Sessions(self._notes, config.admin_token, config.console_minutes * 60, time.time)
-        return console_app(Console(self._service, gate, put, sessions, config))
+        return console_app(Console(self._service, gate, put, sessions, surveys, config, lambda: self.stopping()))
 
     def _expire(self) -> None:
         store = self._service.store

@@ -372,7 +372,7 @@ def _server(config: Config, app: App, announce: Callable[[], None]) -> Server:
         max_connections = config.max_connections
         application = app
 
-    return Server(
+    server = Server(
         uvicorn.Config(
             app,
             http=Configured,
@@ -391,6 +391,8 @@ def _server(config: Config, app: App, announce: Callable[[], None]) -> Server:
         config.body_seconds,
         announce,
     )
+    app.stopping = lambda: server.should_exit
+    return server
 
 
 def _log_to_stderr(config: Config) -> None:

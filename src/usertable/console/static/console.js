@@ -75,3 +75,68 @@ for (const button of document.querySelectorAll("[data-add]")) {
     data.focus();
   });
 }
+
+// What changes while a page is open, the server tells: <div data-live="address"> … <div data-part="name">.
+for (const root of document.querySelectorAll("[data-live]")) {
+  const button = root.querySelector("[data-live-pause]");
+  let source = null;
+  let over = false;
+
+  const replace = (part, markup) => {
+    // What the reader has opened stays open, and what has the focus keeps it.
+    const opened = [...part.querySelectorAll("details[open][id]")].map((element) => element.id);
+    const focused = part.contains(document.activeElement) ? document.activeElement.closest("[id]")?.id : "";
+    part.innerHTML = markup;
+    for (const id of opened) document.getElementById(id)?.setAttribute("open", "");
+    const again = focused ? document.getElementById(focused) : null;
+    (again?.matches("details") ? again.querySelector("summary") : again)?.focus({ preventScroll: true });
+  };
+
+  const stop = () => {
+    source?.close();
+    source = null;
+  };
+
+  const start = () => {
+    source = new EventSource(root.dataset.live);
+    for (const part of root.querySelectorAll("[data-part]")) {
+      source.addEventListener(part.dataset.part, (event) => replace(part, event.data));
+    }
+    source.addEventListener("end", () => {
+      over = true;
+      stop();
+    });
+  };
+
+  if (button) {
+    button.hidden = false;
+    button.addEventListener("click", () => {
+      const pausing = source !== null;
+      button.setAttribute("aria-pressed", String(pausing));
+      if (pausing) stop();
+      else start();
+    });
+  }
+  // A page that nobody sees need not be kept up to date.
+  document.addEventListener("visibilitychange", () => {
+    const paused = button?.getAttribute("aria-pressed") === "true";
+    if (document.hidden) stop();
+    else if (!source && !paused && !over) start();
+  });
+  if (!document.hidden) start();
+}
+
+// A new filter: only conditions that the attribute's type has, and the fields that the condition takes.
+for (const filter of document.querySelectorAll("[data-filter]")) {
+  const { add_attribute: attribute, add_operator: operator } = filter.elements;
+  const follow = () => {
+    const offered = attribute.selectedOptions[0].dataset.operators.split(" ");
+    for (const option of operator.options) option.hidden = option.disabled = !offered.includes(option.value);
+    if (operator.selectedOptions[0]?.disabled ?? true) operator.value = offered[0];
+    filter.querySelector("[data-filter-value]").hidden = ["set", "unset"].includes(operator.value);
+    filter.querySelector("[data-filter-until]").hidden = operator.value !== "between";
+  };
+  attribute.addEventListener("change", follow);
+  operator.addEventListener("change", follow);
+  follow();
+}

@@ -8,6 +8,7 @@ from datetime import UTC
 
 from starlette.responses import Response
 
+from usertable.console.views import statistics
 from usertable.console.visit import HOME, Page, Visit
 from usertable.domain.errors import Kind, Problem, Refused, refuse
 from usertable.domain.merge import decide
@@ -84,6 +85,7 @@ def list_attributes(visit: Visit) -> Response:
         rule=rule,
         types=list(DataType),
         rules=list(Rule),
+        **statistics.of_attributes(visit, project),
     )
 
 
@@ -98,6 +100,7 @@ def show_attribute(visit: Visit) -> Response:
         attribute=attribute,
         reported=attribute.name in project.reported,
         changes=[c for c in changes if _is_about(c, attribute.name)],
+        **statistics.of_attribute(visit, project, attribute),
     )
 
 

@@ -1,0 +1,95 @@
+"""Arrivals: what came in within the last hour, as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+from markupsafe import Markup
+from starlette.responses import Response
+
+from usertable.arrivals import KEPT_MS
+from usertable.console.charts import Bar, columns, scale
+from usertable.console.live import Parts, stream
+from usertable.console.visit import HOME, Page, Visit
+from usertable.domain.arrival import Rate
+from usertable.domain.schema import Project
+from usertable.service import now_ms
+from usertable.wire import jiguang
+
+SHOWN = 50
+STEP_MS = 20_000
+LIVE_SECONDS = 1.0
+
+
+def show(visit: Visit) -> Response:
+    """Requests per second as a chart, the newest requests, refusals by kind and attribute."""
+    project = visit.project()
+    return visit.render("arrivals.html", project=project, **_seen(visit, project))
+
+
+def live(visit: Visit) -> Response:
+    """The same, as it changes."""
+    project = visit.project()
+    only = visit.request.query_params.get("show", "")
+
+    def look() -> tuple[Parts, bool]:
+        seen = _seen(visit, project, only)
+        return {
+            name: visit.fragment(f"arrivals_{name}.html", project=project, **seen)
+            for name in ("chart", "requests", "refusals")
+        }, False
+
+    async def look_aside() -> tuple[Parts, bool]:
+        return await asyncio.to_thread(look)
+
+    return stream(visit, look_aside, LIVE_SECONDS)
+
+
+def _seen(visit: Visit, project: Project, only: str | None = None) -> dict[str, Any]:
+    only = visit.request.query_params.get("show", "") if only is None else only
+    refused = {"refused": True, "accepted": False}.get(only)
+    until = now_ms() // STEP_MS * STEP_MS + STEP_MS
+    since = until - KEPT_MS
+    rates = visit.service.rates(project, since=since, step=STEP_MS)
+    accepted, turned_away, sampled = (sum(getattr(r, n) for r in rates) for n in ("accepted", "refused", "sampled"))
+    return {
+        "chart": chart(visit, project, rates, since, until),
+        "accepted": accepted,
+        "refused": turned_away,
+        "left_out": max(0, accepted + turned_away - sampled),
+        "requests": visit.service.arrivals(project, limit=SHOWN, refused=refused),
+        "groups": visit.service.refusals(project, since=since),
+        "only": only if refused is not None else "",
+        "code": lambda kind: jiguang.code(kind)[0],
+        "payloads": visit.console.config.arrival_payloads,
+    }
+
+
+def chart(visit: Visit, project: Project, rates: list[Rate], since: int, until: int) -> Markup:
+    """Accepted and refused requests per second over the last hour."""
+    zone = project.zone
+    by_step = {rate.at: rate for rate in rates}
+    seconds = STEP_MS / 1000
+    bars = []
+    for at in range(since, until, STEP_MS):
+        rate = by_step.get(at, Rate(at, 0, 0, 0))
+        clock = datetime.fromtimestamp(at / 1000, UTC).astimezone(zone).strftime("%H:%M:%S")
+        title = visit.text("arrivals.bar", time=clock, accepted=f"{rate.accepted:,}", refused=f"{rate.refused:,}")
+        bars.append(Bar((("bar-good", rate.accepted / seconds), ("bar-bad", rate.refused / seconds)), title))
+    most = max(bar.total for bar in bars)
+    ticks = [
+        (place / 6, datetime.fromtimestamp((since + KEPT_MS * place / 6) / 1000, UTC).astimezone(zone).strftime("%H:%M"))
+        for place in range(7)
+    ]
+    sides = [(amount, f"{amount:,g}") for amount in scale(most)]
+    return Markup(columns(bars, label=visit.text("arrivals.chart"), ticks=ticks, scale=sides))
+
+
+_ARRIVALS = f"{HOME}/projects/{{project}}/arrivals"
+
+PAGES = (
+    Page("GET", _ARRIVALS, show),
+    Page("GET", f"{_ARRIVALS}/live", live),
+)

@@ -1,0 +1,295 @@
+"""Users: the table, whom an identifier's value points to, one user with all that is known, erasing."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from starlette.responses import Response, StreamingResponse
+
+from usertable.console import table
+from usertable.console.live import Parts, stream
+from usertable.console.table import ORDERS, View
+from usertable.console.visit import HOME, Page, Visit
+from usertable.domain.condition import OPERATORS, Condition, parse_condition
+from usertable.domain.errors import Kind, Refused, refuse
+from usertable.domain.schema import Project
+from usertable.domain.values import DataType
+from usertable.store.base import MAX_CUID, User
+from usertable.wire import jiguang
+from usertable.wire.native import user_document
+
+FIRST_COLUMNS = 6
+"""So many attributes are shown to whoever has chosen none."""
+MOST_COLUMNS = 30
+MOST_CONDITIONS = 20
+LIVE_SECONDS = 0.5
+OPERATOR_ORDER = ("eq", "ne", "contains", "in", "lt", "le", "gt", "ge", "between", "set", "unset")
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+_DIGITS = re.compile(r"[0-9]{1,19}")
+
+
+@dataclass(frozen=True, slots=True)
+class Chip:
+    """A filter as the page shows it, and the address without it."""
+
+    attribute: str
+    operator: str
+    values: str
+    without: str
+
+
+def operators(data_type: DataType) -> list[str]:
+    """The operators of conditions on attributes of a type."""
+    return [op for op in OPERATOR_ORDER if op in ("set", "unset") or data_type in OPERATORS[op][0]]
+
+
+def list_users(visit: Visit) -> Response:
+    """A page of the user table."""
+    project = visit.project()
+    query = visit.request.query_params
+    if query.get("add_attribute"):
+        return _add_filter(visit, project)
+    view = _view(visit, project)
+    if query.get("anew") == "1":
+        visit.console.surveys.count(project, _conditions(view, project), oldest=view.order == "updated", anew=True)
+    response = visit.render("users.html", project=project, **_shown(visit, project, view))
+    if query.get("choose") is not None:
+        visit.remember(response, _cookie(project), ".".join(view.columns))
+    return response
+
+
+def _shown(visit: Visit, project: Project, view: View, *, only_table: bool = False) -> dict[str, Any]:
+    conditions = _conditions(view, project)
+    page = table.page(visit.service, visit.console.surveys, project, view, conditions)
+    address = visit.project_path("/users")
+
+    def link(to: View | None) -> str:
+        return "" if to is None else f"{address}?{to.query()}"
+
+    shown: dict[str, Any] = {
+        "view": view,
+        "page": page,
+        "found": page.count,
+        "columns": [project.schema.attributes[name] for name in view.columns],
+        "rows": [_row(user, project, view.columns) for user in page.users],
+        "next": link(page.next),
+        "previous": link(page.previous),
+        "first": link(view.at()),
+        "live": f"{address}/live?{view.query()}",
+    }
+    if only_table:
+        return shown
+    return shown | {
+        "chips": [_chip(text, condition, view, link) for text, condition in zip(view.where, conditions, strict=True)],
+        "orders": ORDERS,
+        "clear": link(View(columns=view.columns, order=view.order)),
+        "anew": link(view.at()) + "&anew=1",
+        "csv": f"{address}/csv?{view.query()}",
+        "attributes": [a for a in project.schema.attributes.values() if not a.hidden],
+        "operators": OPERATOR_ORDER,
+        "operators_of": operators,
+        "filter": {"attribute": "", "operator": "", "value": "", "until": ""},
+        "errors": {},
+        "most_columns": MOST_COLUMNS,
+        "sought": {"identifier": "cuid", "value": ""},
+    }
+
+
+def _add_filter(visit: Visit, project: Project) -> Response:
+    """Show the table with one more filter, or what is wrong with that."""
+    query = visit.request.query_params
+    view = _view(visit, project).at()
+    name, op = query.get("add_attribute", ""), query.get("add_operator", "")
+    value, until = query.get("add_value", "").strip(), query.get("add_until", "").strip()
+    attribute = project.schema.attribute(name)
+    errors: dict[str, str] = {}
+    text = f"{name}:{op}"
+    if op not in operators(attribute.type):
+        errors["operator"] = visit.text("users.operator_wrong", type=attribute.type)
+    elif op not in ("set", "unset"):
+        if not value or (op == "between" and not until):
+            errors["value"] = visit.text("users.value_missing")
+        if attribute.type is DataType.DATETIME:
+            value, until = _whole(value), _whole(until)
+        text += f":{value},{until}" if op == "between" else f":{value}"
+    if len(view.where) >= MOST_CONDITIONS:
+        errors["value"] = visit.text("users.too_many_filters", most=MOST_CONDITIONS)
+    if not errors:
+        try:
+            parse_condition(text, project.schema, project.zone)
+        except Refused as refused:
+            errors["value"] = visit.problem(refused.problems[0])
+    if errors:
+        sent = {"attribute": name, "operator": op, "value": query.get("add_value", ""), "until": query.get("add_until", "")}
+        shown = _shown(visit, project, view) | {"filter": sent, "errors": errors}
+        return visit.render("users.html", 422, project=project, **shown)
+    where = tuple(dict.fromkeys((*view.where, text)))
+    return visit.redirect(f"{visit.project_path('/users')}?{replace(view, where=where).query()}")
+
+
+def _whole(moment: str) -> str:
+    """A day as its first moment."""
+    return f"{moment} 00:00:00" if _DAY.fullmatch(moment) else moment
+
+
+def users_live(visit: Visit) -> Response:
+    """The count as it grows, and the page's users when it is known who they are."""
+    project = visit.project()
+    view = _view(visit, project)
+    conditions = _conditions(view, project)
+
+    async def look() -> tuple[Parts, bool]:
+        found = visit.console.surveys.count(project, conditions, oldest=view.order == "updated")
+        parts = {"count": visit.fragment("users_count.html", project=project, found=found, view=view)}
+        ended = found.done or found.failed
+        if ended and (view.by_time or conditions):
+            shown = await asyncio.to_thread(_shown, visit, project, view, only_table=True)
+            parts["rows"] = visit.fragment("users_rows.html", project=project, **shown)
+        return parts, ended
+
+    return stream(visit, look, LIVE_SECONDS)
+
+
+def users_csv(visit: Visit) -> Response:
+    """All users that the filters let through, as CSV."""
+    project = visit.project()
+    view = _view(visit, project)
+    rows = table.csv_rows(visit.service, visit.console.surveys, project, view, _conditions(view, project))
+    return StreamingResponse(
+        rows,
+        media_type="text/csv; charset=utf-8",
+        headers={"content-disposition": f'attachment; filename="users-{project.id}.csv"'},
+    )
+
+
+def find(visit: Visit) -> Response:
+    """Go to the user that a CUID or an identifier's value names."""
+    project = visit.project()
+    query = visit.request.query_params
+    identifier, value = query.get("identifier", "cuid"), query.get("value", "")
+    try:
+        if identifier == "cuid":
+            user = visit.service.user(project, _cuid(value.strip()))
+        else:
+            user = visit.service.find_user(project, identifier, value)
+    except Refused:
+        name = "CUID" if identifier == "cuid" else identifier
+        errors = {"sought": visit.text("users.nobody", identifier=name, value=value[:256])}
+        shown = _shown(visit, project, _view(visit, project).at())
+        shown |= {"errors": errors, "sought": {"identifier": identifier, "value": value}}
+        return visit.render("users.html", 404, project=project, **shown)
+    return visit.redirect(visit.project_path(f"/users/{user.cuid}"))
+
+
+def show(visit: Visit) -> Response:
+    """A user with every attribute."""
+    project = visit.project()
+    user = visit.service.user(project, _cuid(visit.path["cuid"]))
+    values = user_document(user, project, hidden=True).attributes
+    declared = project.schema.attributes
+    return visit.render(
+        "user.html",
+        project=project,
+        user=user,
+        values=[(declared[name], values[name]) for name in declared if name in values],
+        empty=[attribute for name, attribute in declared.items() if name not in values and not attribute.hidden],
+        identifiers=user_document(user, project, (), mask=True).identifiers,
+        requests=list(enumerate(visit.service.arrivals_of(project, user.cuid)[:20])),
+        left_out=0,
+        code=lambda kind: jiguang.code(kind)[0],
+    )
+
+
+def ask_erase(visit: Visit) -> Response:
+    """Ask whether the user shall be erased."""
+    project = visit.project()
+    return visit.render(
+        "user_erase.html", project=project, user=visit.service.user(project, _cuid(visit.path["cuid"])), errors={}
+    )
+
+
+def erase(visit: Visit) -> Response:
+    """Erase the user, if that was confirmed by the CUID."""
+    project = visit.project()
+    user = visit.service.user(project, _cuid(visit.path["cuid"]))
+    if visit.form.get("confirm", "").strip() != str(user.cuid):
+        errors = {"confirm": visit.text("erase.wrong")}
+        return visit.render("user_erase.html", 422, project=project, user=user, errors=errors)
+    visit.service.erase_user(project, user.cuid)
+    # No count that is remembered may show it.
+    visit.console.surveys.forget(project)
+    return visit.redirect(visit.project_path("/users"), "erased")
+
+
+def _view(visit: Visit, project: Project) -> View:
+    """What the query asks for; what it names that does not exist is left out."""
+    query = visit.request.query_params
+    declared = project.schema.attributes
+    columns = query.getlist("column")
+    if not columns and query.get("choose") is None:
+        columns = [name for name in visit.request.cookies.get(_cookie(project), "").split(".") if name]
+    columns = [name for name in dict.fromkeys(columns) if name in declared][:MOST_COLUMNS]
+    if not columns and query.get("choose") is None:
+        columns = [name for name, a in declared.items() if not a.hidden][:FIRST_COLUMNS]
+    order = query.get("order", "cuid")
+    return View(
+        where=tuple(query.getlist("where")[:MOST_CONDITIONS]),
+        columns=tuple(columns),
+        order=order if order in ORDERS else "cuid",
+        after=_number(query.get("after")),
+        before=_number(query.get("before")),
+        skip=_number(query.get("skip")) or 0,
+    )
+
+
+def _cookie(project: Project) -> str:
+    return f"usertable_columns_{project.number}"
+
+
+def _conditions(view: View, project: Project) -> list[Condition]:
+    return [parse_condition(text, project.schema, project.zone) for text in view.where]
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text is not None and _DIGITS.fullmatch(text) and int(text) <= MAX_CUID else None
+
+
+def _cuid(text: str) -> int:
+    number = _number(text)
+    if not number:
+        raise refuse(Kind.CUID_UNKNOWN, cuid=text)
+    return number
+
+
+def _row(user: User, project: Project, columns: Sequence[str]) -> dict[str, Any]:
+    shown = user_document(user, project, columns, mask=True)
+    return {
+        "cuid": user.cuid,
+        "updated_at": user.profile.updated_at,
+        "identifiers": [value for values in shown.identifiers.values() for value in values],
+        "values": [shown.attributes.get(name) for name in columns],
+    }
+
+
+def _chip(text: str, condition: Condition, view: View, link: Any) -> Chip:
+    _, _, rest = text.partition(":")
+    _, _, values = rest.partition(":")
+    without = replace(view.at(), where=tuple(other for other in view.where if other != text))
+    return Chip(condition.attribute, condition.operator, values, link(without))
+
+
+_USERS = f"{HOME}/projects/{{project}}/users"
+
+PAGES = (
+    Page("GET", _USERS, list_users),
+    Page("GET", f"{_USERS}/live", users_live),
+    Page("GET", f"{_USERS}/csv", users_csv),
+    Page("GET", f"{_USERS}/find", find),
+    Page("GET", f"{_USERS}/{{cuid}}", show),
+    Page("GET", f"{_USERS}/{{cuid}}/erase", ask_erase),
+    Page("POST", f"{_USERS}/{{cuid}}/erase", erase),
+)

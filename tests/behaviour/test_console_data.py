@@ -1,0 +1,292 @@
+"""Users, arrivals and statistics in the console, over HTTP: what the pages show, and what they tell while they are open."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from serving import ATTRIBUTE, PROJECT, REGISTER, Server, prepare
+from usertable.console.notes import Notes
+from usertable.console.session import COOKIE, Sessions
+from usertable.console.visit import LANGUAGE_COOKIE
+from usertable.service import Service
+from usertable.store import open_store
+
+TOKEN = "a-token-for-the-tests-only"
+AT = f"/console/projects/{PROJECT}"
+EVIL = "<script>alert(1)</script>"
+DATA = [
+    {"user_number_overwrite": 5, "user_string_overwrite": EVIL, "user_bool_overwrite": 1, "user_list_append": ["a", "b,c"]},
+    {"user_number_overwrite": 5.25, "user_datetime_overwrite": "2024-02-29 12:00:00", "user_bool_overwrite": 0},
+    {"user_number_overwrite": -3, "user_string_overwrite": "=1+1", "user_list_append": ["a"]},
+    {},
+]
+
+
+@dataclass
+class Site:
+    """A server with four users, and somebody who is signed in to its console."""
+
+    server: Server
+    cuids: list[int]
+    platform: httpx.Client
+    admin: httpx.Client
+    form_token: str
+
+    def put(self, cuid: int, data: dict[str, object], name: str = "") -> httpx.Response:
+        headers = {"X-Request-Id": name} if name else {}
+        return self.platform.put(ATTRIBUTE, json={"cuid": cuid, "data": data}, headers=headers)
+
+    def page(self, path: str, status: int = 200) -> str:
+        answer = self.admin.get(AT + path)
+        assert answer.status_code == status, answer.text
+        assert EVIL not in answer.text
+        return answer.text
+
+    def users(self, query: str) -> list[int]:
+        """The CUIDs on a page of the table."""
+        return [
+            int(cuid) for cuid in re.findall(rf'<th scope="row"><a href="{AT}/users/(\d+)">', self.page(f"/users{query}"))
+        ]
+
+    def events(self, path: str, until: str) -> str:
+        """What an open page is told, up to some text."""
+        told = ""
+        with self.admin.stream("GET", AT + path) as stream:
+            assert stream.headers["content-type"].startswith("text/event-stream")
+            for piece in stream.iter_text():
+                told += piece
+                if until in told:
+                    return told
+        raise AssertionError(f"it ended without {until!r}: {told}")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("console")
+    url = f"sqlite:///{folder / 'store.db'}"
+    cuids = prepare(url, users=4)
+    store = open_store(url)
+    Service(store).edit_identifier(PROJECT, "phone", masked=True, who="test")
+    store.close()
+    server = Server(url, folder, admin_token=TOKEN)
+    sessions = Sessions(Notes.alone(), TOKEN, 28_800, time.time)
+    session = sessions.begin("admin")
+    cookies = {COOKIE: sessions.seal(session), LANGUAGE_COOKIE: "en"}
+    with server.client() as platform, httpx.Client(base_url=server.url, cookies=cookies, timeout=30) as admin:
+        site = Site(server, cuids, platform, admin, sessions.form_token(session))
+        for cuid, data in zip(cuids, DATA, strict=True):
+            if data:
+                assert site.put(cuid, dict(data)).status_code == 200
+        yield site
+        # A page that is still open keeps no server from ending.
+        with admin.stream("GET", f"{AT}/arrivals/live") as stream:
+            next(stream.iter_text())
+            assert server.stop() == 0
+    assert "Traceback" not in server.log
+
+
+@pytest.mark.parametrize(
+    ("attribute", "operator", "value", "until", "expected"),
+    [
+        ("user_number_overwrite", "eq", "5", "", [0]),
+        ("user_number_overwrite", "ne", "5", "", [1, 2]),
+        ("user_number_overwrite", "between", "-3", "5", [0, 2]),
+        ("user_number_overwrite", "in", "5,5.25", "", [0, 1]),
+        ("user_number_overwrite", "lt", "5.25", "", [0, 2]),
+        ("user_number_overwrite", "unset", "", "", [3]),
+        ("user_string_overwrite", "contains", "script", "", [0]),
+        ("user_string_overwrite", "eq", EVIL, "", [0]),
+        ("user_bool_overwrite", "eq", "0", "", [1]),
+        ("user_datetime_overwrite", "gt", "2024-02-29 11:59:59", "", [1]),
+        ("user_datetime_overwrite", "ge", "2024-02-29", "", [1]),
+        ("user_datetime_overwrite", "between", "2024-02-29", "2024-03-01", [1]),
+        ("user_list_append", "contains", "b,c", "", [0]),
+        ("user_list_append", "set", "", "", [0, 2]),
+    ],
+)
+def test_filters_of_every_type_by_the_form(
+    site: Site, attribute: str, operator: str, value: str, until: str, expected: list[int]
+) -> None:
+    form = {"add_attribute": attribute, "add_operator": operator, "add_value": value, "add_until": until}
+    there = site.admin.get(f"{AT}/users", params=form)
+    assert there.status_code == 303, there.text
+    query = there.headers["location"].removeprefix(f"{AT}/users")
+    assert site.users(query) == [site.cuids[n] for n in expected]
+    without = re.search(r'<li class="chip">.*?<a href="([^"]*)"', site.page(f"/users{query}"))
+    assert without is not None
+    assert site.users(html.unescape(without[1]).removeprefix(f"{AT}/users")) == site.cuids
+
+
+@pytest.mark.parametrize(
+    ("form", "field"),
+    [
+        ({"add_attribute": "user_bool_overwrite", "add_operator": "lt", "add_value": "1"}, "operator"),
+        ({"add_attribute": "user_number_overwrite", "add_operator": "eq", "add_value": " "}, "value"),
+        ({"add_attribute": "user_number_overwrite", "add_operator": "between", "add_value": "1"}, "value"),
+        ({"add_attribute": "user_number_overwrite", "add_operator": "eq", "add_value": "ten"}, "value"),
+        ({"add_attribute": "user_datetime_overwrite", "add_operator": "lt", "add_value": "yesterday"}, "value"),
+        ({"add_attribute": "user_bool_overwrite", "add_operator": "eq", "add_value": EVIL}, "value"),
+    ],
+)
+def test_what_is_wrong_with_a_filter_stands_beside_the_field(site: Site, form: dict[str, str], field: str) -> None:
+    answer = site.admin.get(f"{AT}/users", params=form)
+    assert answer.status_code == 422
+    assert re.findall(r'class="error" id="(\w+)-error"', answer.text) == [field]
+    assert EVIL not in answer.text
+    assert site.admin.get(f"{AT}/users", params={"where": "nope"}).status_code == 422
+
+
+def test_several_filters_are_all_met_and_columns_are_remembered(site: Site) -> None:
+    where = "where=user_number_overwrite:ge:5&where=user_bool_overwrite:eq:1"
+    assert site.users(f"?{where}") == site.cuids[:1]
+    chosen = f"/users?choose=1&{where}&column=user_string_overwrite&column=user_list_append"
+    text = site.page(chosen)
+    heads = re.findall(r'<th scope="col"\s*>([^<]*)</th>', text)
+    assert heads == ["CUID", "Identifiers", "user_string_overwrite", "user_list_append", "Updated"]
+    assert html.escape(EVIL) in text
+    assert re.findall(r'<th scope="col"\s*>([^<]*)</th>', site.page("/users")) == heads
+    site.admin.cookies.delete("usertable_columns_1")
+
+
+def test_orders_and_pages_by_following_the_links(site: Site) -> None:
+    assert site.users("?order=-cuid") == site.cuids[::-1]
+    site.events("/users/live?order=-updated", "event: end")
+    assert site.users("?order=-updated")[:3] == site.cuids[2::-1]
+    assert site.users(f"?after={site.cuids[1]}") == site.cuids[2:]
+    back = re.search(r'rel="prev" href="([^"]+)"', site.page(f"/users?after={site.cuids[1]}"))
+    assert back is not None
+    assert site.users(html.unescape(back[1]).removeprefix(f"{AT}/users")) == site.cuids[:2]
+
+
+def test_the_count_comes_while_the_page_is_open(site: Site) -> None:
+    told = site.events("/users/live?where=user_number_overwrite:ge:5", "event: end")
+    assert "<strong>2 users</strong>" in told
+    assert "event: rows" in told
+    assert EVIL not in told
+    assert "<strong>4 users</strong>" in site.events("/users/live", "event: end")
+
+
+def test_csv_of_what_is_shown(site: Site) -> None:
+    query = "where=user_number_overwrite:set&column=user_string_overwrite&column=user_number_overwrite&order=-cuid"
+    answer = site.admin.get(f"{AT}/users/csv?{query}")
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    assert answer.headers["content-disposition"] == f'attachment; filename="users-{PROJECT}.csv"'
+    rows = list(csv.DictReader(io.StringIO(answer.content.decode("utf-8-sig"))))
+    assert [row["cuid"] for row in rows] == [str(cuid) for cuid in site.cuids[2::-1]]
+    assert [row["user_string_overwrite"] for row in rows] == ["'=1+1", "", EVIL]
+    assert [row["user_number_overwrite"] for row in rows] == ["-3", "5.25", "5"]
+    assert {row["phone"] for row in rows} == {"0000*******"}
+
+
+def test_a_user_is_found_by_cuid_or_identifier(site: Site) -> None:
+    for form in ({"identifier": "cuid", "value": f" {site.cuids[1]} "}, {"identifier": "phone", "value": "00000000001"}):
+        answer = site.admin.get(f"{AT}/users/find", params=form)
+        assert answer.headers["location"] == f"{AT}/users/{site.cuids[1]}"
+    for form in ({"identifier": "phone", "value": EVIL}, {"identifier": "cuid", "value": "x"}, {"identifier": "nope"}):
+        answer = site.admin.get(f"{AT}/users/find", params=form)
+        assert answer.status_code == 404
+        assert 'id="sought-error"' in answer.text
+        assert EVIL not in answer.text
+
+
+def test_a_users_page_has_every_value_as_text_and_masks_identifiers(site: Site) -> None:
+    text = site.page(f"/users/{site.cuids[0]}")
+    assert html.escape(EVIL) in text
+    assert "a, b,c" in text
+    assert "0000*******" in text
+    assert "00000000000" not in text
+    assert site.admin.get(f"{AT}/users/5").status_code == 404
+    assert site.admin.get(f"{AT}/users/nobody").status_code == 404
+
+
+def test_a_put_arrives_on_the_open_page_with_its_outcomes(site: Site) -> None:
+    assert site.put(site.cuids[1], {"user_string_overwrite": EVIL, "user_number_once": 1}, "arrives").status_code == 200
+    assert site.put(site.cuids[1], {"user_number_once": EVIL, "nope": 1}, "refused").status_code == 400
+    site.platform.post(REGISTER, json={"identityName": "phone", "identityValues": ["1"]}, headers={"X-Request-Id": "reg"})
+    told = site.events("/arrivals/live", "<code>reg</code>")
+    for text in ("<code>arrives</code>", "<code>refused</code>", html.escape(EVIL), "applied", "event: chart", "40010"):
+        assert text in told, text
+    assert EVIL not in told
+    page = site.page("/arrivals?show=refused")
+    assert "<code>refused</code>" in page
+    assert "<code>arrives</code>" not in page
+    assert "<rect" in page
+    assert "nope" in site.page("/arrivals")
+    # The attribute's own page has it too, and so has the user's.
+    assert "value_type" in site.page("/attributes/user_number_once")
+    assert "<code>arrives</code>" in site.page(f"/users/{site.cuids[1]}")
+
+
+def test_statistics_of_attributes(site: Site) -> None:
+    told = site.events("/fill/live", "event: end")
+    assert re.findall(r"event: fill-user_number_accumulate\ndata: (.*)", told)[-1] == "0 %"
+    assert re.findall(r"event: fill-user_list_append\ndata: (.*)", told)[-1] in ("50.0 %", "40.0 %")
+    page = site.page("/attributes")
+    assert 'data-part="fill-user_list_append"' in page
+    for name, text in (
+        ("user_number_overwrite", "<svg"),
+        ("user_datetime_overwrite", "<svg"),
+        ("user_bool_overwrite", "<svg"),
+        ("user_string_overwrite", html.escape(EVIL)),
+        ("user_list_append", '<th scope="row" class="long">a</th>'),
+    ):
+        told = site.events(f"/attributes/{name}/live", "event: end")
+        assert text in told, name
+        assert EVIL not in told
+        assert "Last write: <time" in site.page(f"/attributes/{name}"), name
+    assert "Last write: –" in site.page("/attributes/user_number_accumulate")
+    assert site.page("/attributes/user_bool_overwrite?anew=1")
+
+
+def test_erasing_asks_and_leaves_nothing(site: Site) -> None:
+    registration = {"identityName": "phone", "identityValues": ["13900000000"]}
+    cuid = site.platform.post(REGISTER, json=registration).json()["data"][0]["cuid"]
+    assert site.put(cuid, {"user_string_overwrite": "remember me"}, "to be erased").status_code == 200
+    assert site.put(cuid, {"user_string_overwrite": "remember me"}, "to-be-erased").status_code == 200
+    site.events("/arrivals/live", "<code>to-be-erased</code>")
+    path = f"{AT}/users/{cuid}/erase"
+    assert "cannot be undone" in site.page(f"/users/{cuid}/erase")
+    for confirm in ("", "yes"):
+        refused = site.admin.post(path, data={"form_token": site.form_token, "confirm": confirm})
+        assert refused.status_code == 422
+        assert 'id="confirm-error"' in refused.text
+    done = site.admin.post(path, data={"form_token": site.form_token, "confirm": str(cuid)})
+    assert done.headers["location"] == f"{AT}/users?done=erased"
+    assert "was erased" in site.page("/users?done=erased")
+    assert site.admin.get(f"{AT}/users/{cuid}").status_code == 404
+    assert cuid not in site.users("")
+    assert "to-be-erased" not in site.page("/arrivals")
+    assert "remember me" not in site.page("/arrivals")
+
+
+def test_an_empty_project_says_what_to_do_next(site: Site) -> None:
+    fields = {"form_token": site.form_token, "name": "empty", "id": "empty", "timezone": "UTC", "qps": "5"}
+    assert site.admin.post("/console/new-project", data=fields).status_code == 200
+    for path in ("/users", "/arrivals", "/attributes"):
+        answer = site.admin.get(f"/console/projects/empty{path}")
+        assert answer.status_code == 200
+        assert 'class="empty' in answer.text
+        assert 'class="button primary"' in answer.text
+
+
+def test_both_languages(site: Site) -> None:
+    for path in ("/users", "/arrivals", f"/users/{site.cuids[0]}", "/attributes/user_number_overwrite"):
+        cookies = {**dict(site.admin.cookies), LANGUAGE_COOKIE: "zh"}
+        answer = httpx.get(site.server.url + AT + path, cookies=cookies)
+        assert answer.status_code == 200
+        assert 'lang="zh-CN"' in answer.text
+
+
+def test_the_server_holds_no_secret_in_its_samples(site: Site, tmp_path: Path) -> None:
+    assert TOKEN not in site.page("/arrivals")
+    assert "a-secret-for-the-tests" not in site.page("/arrivals")
