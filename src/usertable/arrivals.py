@@ -56,7 +56,7 @@ class ProjectArrivals:
         self,
         api: str,
         request: bytes,
-        cuid: int,
+        cuid: int | None,
         data: Mapping[str, Any],
         outcomes: Mapping[str, Outcome],
         *,
@@ -141,7 +141,7 @@ class Recorder:
         payloads: keep excerpts of the values that were sent.
     """
 
-    def __init__(self, clock: Callable[[], int], *, payloads: bool) -> None:
+    def __init__(self, clock: Callable[[], int], *, payloads: bool = False) -> None:
         self._clock = clock
         self._payloads = payloads
         self._projects: dict[int, ProjectArrivals] = {}

@@ -430,7 +430,7 @@ class Access:
 
     Args:
         limits: those of this project by API, shared by all who have access to it.
-        arrivals: where its requests are counted.
+        arrivals: where its requests are counted; None if nobody wants to know.
     """
 
     __slots__ = ("_counts", "_limits", "arrivals", "project", "zone")
@@ -439,11 +439,11 @@ class Access:
         self,
         project: Project,
         limits: dict[str, RateLimit],
-        arrivals: ProjectArrivals,
         counts: SharedCounts | None = None,
+        arrivals: ProjectArrivals | None = None,
     ) -> None:
         self.project = project
-        self.arrivals = arrivals
+        self.arrivals = arrivals or Recorder(now_ms).project(project.number)
         self.zone: ZoneInfo = project.zone
         self._limits = limits
         self._counts = counts
@@ -467,13 +467,13 @@ class Gate:
     changes, which is looked for every quarter of a second.
 
     Args:
-        recorder: where requests are counted.
         counts: where the workers of this server count requests together; None if this process is the server.
+        recorder: where requests are counted for the console; None if nobody wants to know.
     """
 
-    def __init__(self, service: Service, recorder: Recorder, counts: SharedCounts | None = None) -> None:
+    def __init__(self, service: Service, counts: SharedCounts | None = None, recorder: Recorder | None = None) -> None:
         self._service = service
-        self._recorder = recorder
+        self._recorder = recorder or Recorder(now_ms)
         self._counts = counts
         self._epoch = service.store.epoch()
         self._verified: dict[bytes, Access] = {}
@@ -520,7 +520,7 @@ class Gate:
     def grant(self, project: Project) -> Access:
         """Access for somebody who need not know the project's secret, such as the admin."""
         limits = self._limits.setdefault(project.number, {})
-        return Access(project, limits, self._recorder.project(project.number), self._counts)
+        return Access(project, limits, self._counts, self._recorder.project(project.number))
 
     async def refresh(self, access: Access) -> None:
         """Load an access's project anew, because a write found it stale."""

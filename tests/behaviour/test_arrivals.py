@@ -110,6 +110,31 @@ def test_every_way_to_come_in_is_seen_with_its_outcomes(url: str, tmp_path: Path
     assert "wrong" not in text
 
 
+def test_every_record_of_a_batch_is_counted(url: str, tmp_path: Path) -> None:
+    (cuid,) = prepare(url, users=1)
+    with serving(url, tmp_path) as (client, store):
+        path = f"/api/v1/projects/{PROJECT}/users:batch"
+        records = [
+            {"cuid": cuid, "data": {"user_number_overwrite": 1}},
+            {"cuid": cuid, "data": {"user_number_overwrite": "x"}},
+            {"cuid": 5, "data": {"user_bool_once": 1}},
+        ]
+        assert client.post(path, json={"records": records}, headers={"X-Request-Id": "batch"}).status_code == 200
+        assert client.post(f"{path}?dry_run=1", json={"records": records}).status_code == 200
+        assert client.post(path, json={"records": []}, headers={"X-Request-Id": "empty"}).status_code >= 400
+        until(lambda: len(store.arrivals(1, 0, 9)) >= 4)
+        kept = [arrival for _, arrival in store.arrivals(1, 0, 9)]
+        assert {arrival.api for arrival in kept} == {"batch"}
+        assert sorted((a.request, [p.kind for p in a.problems][:1]) for a in kept if a.request == "batch") == [
+            ("batch", []),
+            ("batch", [Kind.CUID_UNKNOWN]),
+            ("batch", [Kind.VALUE_TYPE]),
+        ]
+        assert [a.problems != () for a in kept if a.request == "empty"] == [True]
+        (rate,) = store.rates(1, 0, 10**13)
+        assert (rate.accepted, rate.refused) == (1, 3)
+
+
 def test_a_flood_is_counted_whole_and_sampled(url: str, tmp_path: Path) -> None:
     (cuid,) = prepare(url, users=1)
     with serving(url, tmp_path) as (client, store):

@@ -97,7 +97,7 @@ class App:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """What must run while requests come; leaving it commits every write that was queued."""
-        gate = Gate(self._service, self._recorder, self._counts)
+        gate = Gate(self._service, self._counts, self._recorder)
         lane = open_lane(self._config.store, self._service.store, decide)
         commit = GroupCommit(lane, capacity=self._config.queue_capacity, max_batch=self._config.max_batch)
         intake = Intake(self._service, gate, commit, clock=self._clock)

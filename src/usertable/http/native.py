@@ -17,6 +17,7 @@ import msgspec
 from msgspec import UNSET
 from starlette.routing import Route, Router
 
+from usertable.arrivals import ProjectArrivals
 from usertable.config import Config
 from usertable.domain.condition import parse_condition
 from usertable.domain.errors import Kind, Problem, Refused, Unavailable, excerpt, refuse
@@ -41,7 +42,7 @@ from usertable.http.answers import (
 )
 from usertable.http.openapi import LIVE_PATH, Operation, document
 from usertable.service import Access, Entry, Gate, Intake, Service
-from usertable.store.base import MAX_CUID, Result, User
+from usertable.store.base import MAX_CUID, Replayed, Result, User, Written
 from usertable.wire import batch, native
 from usertable.wire.codings import CODINGS, decompress
 from usertable.wire.messages import Language
@@ -192,7 +193,7 @@ class _Resource:
         register = batch.registers(records, on_unknown)
         if access is None:
             # The admin, who has access to every project that there is.
-            access = Access(await asyncio.to_thread(self._service.project, project_id), {})
+            access = self._gate.grant(await asyncio.to_thread(self._service.project, project_id))
         fingerprint = hashlib.sha256(body).digest()
         entries = [
             Entry(
@@ -201,6 +202,8 @@ class _Resource:
             for place, r in enumerate(records)
         ]
         results = await operation.handle(BatchCall(self._intake, access, query, entries, register))
+        if not native.is_set(query.dry_run):
+            _count(access.arrivals, exchange.id, entries, results)
         answered = batch.batch_answer(results, language(exchange.sent, "en"), exchange.id)
         await exchange.answer(operation, native.encode(answered), "")
 
@@ -226,6 +229,8 @@ class _Resource:
         if access is None:
             exchange.headers += [_BEARER, _BASIC]
             raise refuse(Kind.CREDENTIALS)
+        if operation.batch:
+            exchange.arrivals = access.arrivals
         if limit := access.limit("batch" if operation.batch else "native"):
             allowed = limit.take(time.monotonic())
             exchange.headers += rate_limit_headers(limit)
@@ -249,6 +254,8 @@ class _Exchange:
     headers: list[Header] = field(init=False)
     operation: Operation | None = None
     """Set once the request is known to have its form."""
+    arrivals: ProjectArrivals | None = None
+    """Where it is counted if it is refused as a whole."""
 
     def __post_init__(self) -> None:
         self.sent = dict(self.scope["headers"])
@@ -267,6 +274,8 @@ class _Exchange:
             await answer(self.send, operation.status, body, [JSON, *self.headers])
 
     async def refuse(self, problems: Sequence[Problem]) -> None:
+        if self.arrivals is not None:
+            self.arrivals.refused("batch", self.id.encode(), problems)
         kind = problems[0].kind
         status = self.operation.problem_status(kind) if self.operation else native.STATUSES.get(kind, 400)
         if status == 413:
@@ -276,6 +285,20 @@ class _Exchange:
         spoken: Language = language(self.sent, "en")
         body = native.encode_problems(problems, status, spoken, self.id)
         await answer(self.send, status, body, [_PROBLEM, *self.headers])
+
+
+def _count(
+    arrivals: ProjectArrivals, request: str, entries: Sequence[Entry], results: Sequence[tuple[int | None, Result]]
+) -> None:
+    """Count every record of a batch that came in."""
+    name = request.encode()
+    for entry, (cuid, result) in zip(entries, results, strict=True):
+        if isinstance(result, Replayed):
+            arrivals.accepted("batch", name, cuid, entry.data or {}, result.written.outcomes, repeated=True)
+        elif isinstance(result, Written):
+            arrivals.accepted("batch", name, cuid, entry.data or {}, result.outcomes)
+        else:
+            arrivals.refused("batch", name, batch.problems_of(result, request), cuid, entry.data)
 
 
 # The handlers: blocking functions. The names are the operations' ids.

@@ -209,19 +209,25 @@ def batch_answer(results: Sequence[tuple[int | None, Result]], language: Languag
     return BatchAnswer(answers, done, len(answers) - done - unavailable, unavailable, retry_after)
 
 
+def problems_of(result: Result, request_id: str) -> Sequence[Problem]:
+    """Why a record was not written; nothing if it was."""
+    if isinstance(result, Written | Replayed):
+        return []
+    if isinstance(result, Refusal):
+        return result.problems
+    if isinstance(result, KeyReused):
+        return [Problem(Kind.KEY_REUSED)]
+    if isinstance(result, Unavailable):
+        return [Problem(Kind.OVERLOADED if isinstance(result, Overloaded) else Kind.STORE_DOWN)]
+    return [Problem(Kind.INTERNAL, None, {"request": request_id})]
+
+
 def _answer(cuid: int | None, result: Result, language: Language, request_id: str) -> RecordAnswer:
     replayed = type(result) is Replayed
     if isinstance(result, Replayed):
         result = result.written
     if isinstance(result, Written):
         return RecordAnswer(0, "ok", cuid, result.version, result.outcomes, [], replayed)
-    if isinstance(result, Refusal):
-        problems = result.problems
-    elif isinstance(result, KeyReused):
-        problems = [Problem(Kind.KEY_REUSED)]
-    elif isinstance(result, Unavailable):
-        problems = [Problem(Kind.OVERLOADED if isinstance(result, Overloaded) else Kind.STORE_DOWN)]
-    else:
-        problems = [Problem(Kind.INTERNAL, None, {"request": request_id})]
+    problems = problems_of(result, request_id)
     shown = [RecordProblem(jiguang.code(p.kind)[0], p.kind, p.attribute, text(p, language)) for p in problems]
     return RecordAnswer(shown[0].code, shown[0].msg, cuid, None, {}, shown, replayed=False)
