@@ -121,7 +121,7 @@ def pages(client: httpx.Client, users: int, requests: int) -> list[dict[str, obj
             began = time.perf_counter()
             answer = client.get(asked(number)[name])
             times.append((time.perf_counter() - began) * 1000)
-            assert answer.status_code in (200, 303), (name, answer.status_code)
+            assert answer.status_code in (200, 303), (name, answer.status_code, answer.text[:500])
         times.sort()
         p50, p95 = statistics.median(times), times[int(len(times) * 0.95)]
         print(f"  {name:32} p50 {p50:7.1f} ms   p95 {p95:7.1f} ms{'   OVER THE BAR' if p95 > BAR_MS else ''}")

@@ -95,7 +95,8 @@ def addresses() -> list[str]:
     """Every page that can be looked at, with something in it."""
     found = []
     for page in PAGES:
-        if page.method == "GET" and page.path != "/console":
+        # Streams and files are no pages.
+        if page.method == "GET" and page.path != "/console" and not page.path.endswith(("/live", "/csv")):
             path = page.path.replace("{project}", PROJECT).replace("{cuid}", str(CUID))
             found.append(path.replace("{name}", "phone" if "/identifiers/" in path else "tags"))
     return [*found, "/console/there-is-no-such-page"]

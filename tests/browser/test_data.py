@@ -1,0 +1,150 @@
+"""Users, arrivals and statistics as people meet them, in a real browser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from furnished import AT, CUID, SCRIPT, chromium, furnished, sign_in
+from serving import ATTRIBUTE, PROJECT, SECRET, Server
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with furnished(tmp_path_factory.mktemp("console")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture
+def page(browser: Browser, server: Server) -> Iterator[Page]:
+    """Signed in; what the browser complains about fails the test."""
+    context = browser.new_context(base_url=server.url, locale="en-GB")
+    context.set_default_timeout(15_000)
+    page = sign_in(context)
+    wrong: list[str] = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("console", lambda message: wrong.append(message.text) if "Security Policy" in message.text else None)
+    yield page
+    context.close()
+    assert not wrong
+
+
+def put(server: Server, data: dict[str, object], name: str) -> None:
+    body = {"cuid": CUID, "data": data}
+    httpx.put(server.url + ATTRIBUTE, json=body, auth=(PROJECT, SECRET), headers={"X-Request-Id": name})
+
+
+def test_a_put_arrives_while_one_looks(page: Page, server: Server) -> None:
+    page.goto(AT)
+    page.get_by_role("link", name="Arrivals").click()
+    put(server, {"city": SCRIPT, "logins": 1}, "seen-at-once")
+    arrival = page.locator(".arrivals details", has_text="seen-at-once")
+    expect(arrival).to_have_count(1)
+    arrival.locator("summary").click()
+    expect(arrival.get_by_role("row", name="city")).to_contain_text(SCRIPT)
+    expect(arrival.get_by_role("row", name="logins")).to_contain_text("applied")
+    put(server, {"logins": "many", "nope": 1}, "refused-at-once")
+    expect(page.locator(".arrivals summary", has_text="refused 40002")).to_have_count(1)
+    expect(page.get_by_role("row", name="attribute_unknown")).to_contain_text("refused-at-once")
+    # What was opened stays open while others come in, and nothing comes while it is paused.
+    expect(arrival.locator("summary ~ .more")).to_be_visible()
+    page.get_by_role("button", name="Pause").click()
+    put(server, {"logins": 1}, "not-yet")
+    page.wait_for_timeout(2500)
+    expect(page.locator(".arrivals details", has_text="not-yet")).to_have_count(0)
+    page.get_by_role("button", name="Pause").click()
+    expect(page.locator(".arrivals details", has_text="not-yet")).to_have_count(1)
+    page.get_by_role("link", name="Refused", exact=True).click()
+    expect(page.locator(".arrivals details", has_text="refused-at-once")).to_have_count(1)
+    expect(page.locator(".arrivals details", has_text="seen-at-once")).to_have_count(0)
+    assert page.title() != "taken"
+
+
+def test_filters_offer_what_the_type_has(page: Page) -> None:
+    page.goto(f"{AT}/users")
+    page.get_by_text("Add a filter").click()
+    attribute, condition = page.locator("#add_attribute"), page.locator("#add_operator")
+    attribute.select_option("is_member")
+    offered = condition.evaluate("e => [...e.options].filter(o => !o.hidden).map(o => o.value)")
+    assert offered == ["eq", "ne", "in", "set", "unset"]
+    condition.select_option("set")
+    expect(page.locator("#add_value")).to_be_hidden()
+    attribute.select_option("first_paid_at")
+    condition.select_option("between")
+    page.locator("#add_value").fill("2023-12-12")
+    page.locator("#add_until").fill("someday")
+    page.get_by_role("button", name="Add", exact=True).click()
+    expect(page.locator("#value-error")).to_contain_text("yyyy-MM-dd HH:mm:ss")
+    page.locator("#add_until").fill("2023-12-13")
+    page.get_by_role("button", name="Add", exact=True).click()
+    expect(page.locator(".chip")).to_contain_text("first_paid_at is between 2023-12-12 00:00:00,2023-12-13 00:00:00")
+    expect(page.locator("[data-part=count]")).to_contain_text("1 users")
+    expect(page.get_by_role("rowheader", name=str(CUID))).to_be_visible()
+    page.get_by_role("link", name="Remove the filter").click()
+    expect(page.locator(".chip")).to_have_count(0)
+
+
+def test_columns_order_and_csv(page: Page, tmp_path: Path) -> None:
+    page.goto(f"{AT}/users")
+    page.get_by_text("Columns", exact=True).click()
+    for box in page.locator(".checks input").all():
+        box.set_checked(box.get_attribute("value") == "tags")
+    page.get_by_role("button", name="Apply").first.click()
+    expect(page.locator("thead th")).to_have_text(["CUID", "Identifiers", "兴趣 Interests", "Updated"])
+    page.goto(f"{AT}/users")
+    expect(page.locator("thead th")).to_have_count(4)
+    page.locator("#order").select_option("-updated")
+    page.locator(".order button").click()
+    expect(page.get_by_role("rowheader", name=str(CUID))).to_be_visible()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download CSV").click()
+    assert download.value.suggested_filename == f"users-{PROJECT}.csv"
+    download.value.save_as(tmp_path / "users.csv")
+    assert (tmp_path / "users.csv").read_text("utf-8-sig").splitlines()[1].startswith(f"{CUID},1801*******,")
+
+
+def test_statistics_come_while_one_looks(page: Page) -> None:
+    page.goto(f"{AT}/attributes")
+    expect(page.locator("[data-part=fill-tags]")).to_have_text("100 %")
+    expect(page.locator("[data-part=fill-referrer]")).to_have_text("0 %")
+    page.goto(f"{AT}/attributes/tags")
+    expect(page.locator("[data-part=distribution]")).to_contain_text("1 of 1")
+    expect(page.get_by_role("row", name="sport")).to_be_visible()
+    page.goto(f"{AT}/attributes/total_spent")
+    expect(page.locator("svg.chart rect")).to_have_count(1)
+
+
+def test_a_user_is_found_looked_at_and_erased(page: Page, server: Server) -> None:
+    registered = httpx.post(
+        f"{server.url}/smartop/api/v1/user/register",
+        json={"identityName": "phone", "identityValues": ["13912345678"]},
+        auth=(PROJECT, SECRET),
+    )
+    cuid = registered.json()["data"][0]["cuid"]
+    page.goto(f"{AT}/users")
+    page.locator("#identifier").select_option("phone")
+    page.locator("#sought").fill("nobody")
+    page.get_by_role("button", name="Find").click()
+    expect(page.locator("#sought-error")).to_be_visible()
+    page.locator("#sought").fill("13912345678")
+    page.get_by_role("button", name="Find").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text(f"User {cuid}")
+    expect(page.get_by_text("1391*******")).to_be_visible()
+    page.get_by_role("link", name="Erase this user").click()
+    page.locator("#confirm").fill("yes")
+    page.get_by_role("button", name="Erase for good").click()
+    expect(page.locator("#confirm-error")).to_be_visible()
+    page.locator("#confirm").fill(str(cuid))
+    page.get_by_role("button", name="Erase for good").click()
+    expect(page.get_by_text("The user was erased.")).to_be_visible()
+    expect(page.get_by_role("rowheader", name=str(cuid))).to_have_count(0)
