@@ -371,7 +371,7 @@ def test_values_are_text_wherever_they_are_shown(page: Page, server: Server) -> 
 @pytest.mark.parametrize("locale", ["en-GB", "zh-CN"])
 def test_every_page_is_accessible_in_both_themes_and_fits_a_phone(browser: Browser, server: Server, locale: str) -> None:
     # The policy would keep axe out too.
-    context = browser.new_context(base_url=server.url, locale=locale, bypass_csp=True)
+    context = browser.new_context(base_url=server.url, locale=locale, bypass_csp=True, reduced_motion="reduce")
     page = context.new_page()
     page.goto("/console/sign-in")
     _check(page)
