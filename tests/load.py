@@ -78,7 +78,8 @@ def load(servers: Sequence[Server], cuids: list[int], clients: int) -> Iterator[
         for client in at_work:
             client.join(60)
     assert not any(client.is_alive() for client in at_work)
-    assert [text for client in at_work for text in client.wrong] == []
+    wrong = [text for client in at_work for text in client.wrong]
+    assert not wrong, wrong
 
 
 def check_sums(url: str, cuids: list[int], clients: Sequence[Client], least: int) -> None:

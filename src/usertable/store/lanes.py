@@ -19,7 +19,7 @@ from socket import socket, socketpair
 from typing import Any, Protocol
 
 from usertable.domain.errors import StoreDown
-from usertable.store.base import Decide, Result, Store, Write, Written
+from usertable.store.base import WRITTEN, Decide, Result, Store, Write
 
 log = logging.getLogger("usertable.store")
 
@@ -42,8 +42,7 @@ class Lane(Protocol):
     def write(self, writes: Sequence[Write], done: Done) -> None:
         """See :meth:`usertable.store.base.Store.write`. Batches are written in the order of the calls.
 
-        `done` is called later, in the event loop, never from within. The results of writes without `details` may be a
-        :class:`Written` that says nothing.
+        `done` is called later, in the event loop, never from within.
         """
         ...
 
@@ -68,10 +67,6 @@ class ThreadLane:
 
     async def close(self) -> None:
         return
-
-
-WRITTEN = Written(0, {}, None)
-"""Stands for the result of a write whose caller does not look at it."""
 
 
 class ProcessLane:
