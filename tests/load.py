@@ -82,6 +82,15 @@ def load(servers: Sequence[Server], cuids: list[int], clients: int) -> Iterator[
     assert not wrong, wrong
 
 
+def wait_for_more(clients: Sequence[Client], count: int, seconds: float = 30) -> None:
+    """Until so many more writes are acknowledged than now."""
+    wanted = sum(client.acknowledged.total() for client in clients) + count
+    deadline = time.monotonic() + seconds
+    while sum(client.acknowledged.total() for client in clients) < wanted:
+        assert time.monotonic() < deadline, f"not {count} more writes in {seconds} s"
+        time.sleep(0.02)
+
+
 def check_sums(url: str, cuids: list[int], clients: Sequence[Client], least: int) -> None:
     """Every acknowledged write is in the store, and none of them twice; there were `least` at least."""
     acknowledged: Counter[int] = sum((client.acknowledged for client in clients), Counter())

@@ -83,6 +83,13 @@ def test_a_newer_store_is_refused(shell: Shell) -> None:
         )
 
 
+@pytest.mark.parametrize("command", [("serve", "--port", "0"), ("migrate",), ("project", "list")])
+def test_a_url_that_cannot_be_read(database: str, command: tuple[str, ...]) -> None:
+    said = Shell("postgresql://user:pass[word@db/users", {}).refused(*command)
+    assert "write the characters [ ] @ / : of a user or password as %5B" in said
+    assert "pass[word" not in said
+
+
 def test_distribute_needs_citus(shell: Shell) -> None:
     reason = shell.refused("migrate", "--distribute")
     assert ("has no Citus: run CREATE EXTENSION citus" in reason) or ("only a PostgreSQL store" in reason)

@@ -15,7 +15,7 @@ import httpx
 import psycopg
 import pytest
 
-from load import check_sums, load
+from load import check_sums, load, wait_for_more
 from postgres import NEWEST, Cluster
 from serving import ATTRIBUTE, PROJECT, Server, prepare
 from usertable.domain.schema import Attribute, Project, Rule
@@ -159,11 +159,7 @@ def test_the_database_crashes_and_starts_again_under_load(cluster: Cluster, data
             cluster.stop("immediate")
             time.sleep(0.5)
             cluster.start()
-            recovered = sum(sum(c.acknowledged.values()) for c in clients)
-            deadline = time.monotonic() + 15
-            while sum(sum(c.acknowledged.values()) for c in clients) < recovered + 20:
-                assert time.monotonic() < deadline, server.log
-                time.sleep(0.05)
+            wait_for_more(clients, 20)
     assert server.stop() == 0
     check_sums(database, cuids, clients, 60)
 
@@ -309,11 +305,7 @@ def test_fail_over_to_a_promoted_standby(tmp_path: Path) -> None:
             standby.promote()
             standby.execute("ALTER SYSTEM RESET synchronous_standby_names")
             standby.execute("SELECT pg_reload_conf()")
-            before = sum(sum(c.acknowledged.values()) for c in clients)
-            deadline = time.monotonic() + 20
-            while sum(sum(c.acknowledged.values()) for c in clients) < before + 50:
-                assert time.monotonic() < deadline, server.log
-                time.sleep(0.05)
+            wait_for_more(clients, 50)
         assert server.stop() == 0
         check_sums(url, cuids, clients, 50)
     finally:

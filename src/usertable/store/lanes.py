@@ -24,7 +24,7 @@ from usertable.store.base import WRITTEN, Decide, Result, Store, Write
 log = logging.getLogger("usertable.store")
 
 UNDER_WAY = 2
-"""Batches that a writer process may have: the one it writes, and the next, so that it never waits for work."""
+"""Batches that a writer process may have: the one it writes, and the next, which it need not wait for."""
 HEAD = struct.Struct("!Q")
 RECEIVED_BYTES = 1 << 18
 
@@ -40,7 +40,8 @@ class Lane(Protocol):
         ...
 
     def write(self, writes: Sequence[Write], done: Done) -> None:
-        """See :meth:`usertable.store.base.Store.write`. Batches are written in the order of the calls.
+        """See :meth:`usertable.store.base.Store.write`. Batches are written in the order of the calls; those that share
+        no user may be written at the same time.
 
         `done` is called later, in the event loop, never from within.
         """
