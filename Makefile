@@ -9,10 +9,10 @@ SCREENSHOTS_ARGS ?=
 export DEMO_EXIT
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench screenshots lock clean
+.PHONY: help demo test check format bench bench-postgres screenshots wrk lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/runtime ## start a server with sample data on 127.0.0.1:8000 (DEMO_EXIT=1: stop after the first request)
 	@exec $(BIN)/python -m usertable.demo
@@ -31,14 +31,19 @@ format: $(VENV)/dev ## format the code and mend what the linter can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/dev ## measure durable writes against the server's no-work ceiling, with wrk
-	@command -v wrk >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get install -y wrk >/dev/null; } \
-	  || { echo "make bench needs wrk, a load generator. On Debian or Ubuntu: apt-get install wrk"; exit 1; }
+bench: $(VENV)/dev wrk ## measure durable writes against the server's no-work ceiling, with wrk
 	$(BIN)/python benchmarks/put.py $(BENCH_ARGS)
 
 screenshots: $(VENV)/dev ## make docs/images anew (SCREENSHOTS_ARGS="--all FOLDER": every page, language, theme and size)
 	@$(BIN)/python tests/chromium.py
 	PYTHONPATH=tests $(BIN)/python tests/browser/screenshots.py $(SCREENSHOTS_ARGS)
+
+bench-postgres: $(VENV)/dev wrk ## measure writes on PostgreSQL beside pgbench, Parse Server (needs node) and Kinto
+	PYTHONPATH=tests $(BIN)/python benchmarks/postgresql.py $(BENCH_ARGS)
+
+wrk:
+	@command -v wrk >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get install -y wrk >/dev/null; } \
+	  || { echo "the benchmarks need wrk, a load generator. On Debian or Ubuntu: apt-get install wrk"; exit 1; }
 
 lock: ## write requirements/*.txt anew from pyproject.toml, with the newest releases
 	$(PYTHON) -m venv $(VENV)/lock

@@ -12,6 +12,7 @@ import argparse
 import itertools
 import os
 import re
+import sqlite3
 import statistics
 import tempfile
 import threading
@@ -22,12 +23,13 @@ from pathlib import Path
 
 import httpx
 
-from put import PROJECT, STORED, Measured, fill, rows, serving, write, wrk
+from put import PROJECT, STORED, fill, rows, send, serving
 from usertable.http.platform import ATTRIBUTE_PATH
 from usertable.service import Service
 from usertable.store import open_store, shown_url
 from usertable.store.base import FIRST_CUID, USERS
 from usertable.store.document import decode_attributes
+from wrk import Measured, write_results
 
 TOKEN = "benchmark-token-0000000"
 BAR_MS = 300
@@ -57,7 +59,7 @@ def main() -> None:
             sign_in(client)
             results += pages(client, chosen.users, chosen.requests)
             results.append(puts(base, client.cookies, chosen.users, chosen.rounds, chosen.seconds))
-    write(results, "console")
+    write_results("console", {"sqlite": sqlite3.sqlite_version}, results)
 
 
 def load(url: str, users: int) -> None:
@@ -131,13 +133,13 @@ def pages(client: httpx.Client, users: int, requests: int) -> list[dict[str, obj
 
 def puts(base: str, cookies: httpx.Cookies, users: int, rounds: int, seconds: int) -> dict[str, object]:
     """PUTs per second with nobody looking, and with Arrivals open."""
-    wrk(base + ATTRIBUTE_PATH, 64, seconds, users)
+    send(base + ATTRIBUTE_PATH, 64, seconds, users)
     alone: list[Measured] = []
     watched: list[Measured] = []
     for _ in range(rounds):
         for found, looking in ((alone, nullcontext()), (watched, arrivals_open(base, cookies))):
             with looking:
-                found.append(wrk(base + ATTRIBUTE_PATH, 64, seconds, users))
+                found.append(send(base + ATTRIBUTE_PATH, 64, seconds, users))
     errors = sum(measured.errors for measured in (*alone, *watched))
     ratio = statistics.median(w.per_second / a.per_second for a, w in zip(alone, watched, strict=True))
     nobody, somebody = (statistics.median(m.per_second for m in found) for found in (alone, watched))

@@ -10,11 +10,7 @@ from __future__ import annotations
 
 import argparse
 import base64
-import json
-import os
-import platform
 import re
-import shutil
 import signal
 import sqlite3
 import statistics
@@ -24,8 +20,9 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from usertable.domain.schema import Attribute, Rule
 from usertable.domain.values import DataType
@@ -33,8 +30,8 @@ from usertable.http.platform import ATTRIBUTE_PATH
 from usertable.service import Service
 from usertable.store import open_store
 from usertable.store.base import FIRST_CUID
+from wrk import Measured, write_results, wrk
 
-HERE = Path(__file__).parent
 PROJECT, SECRET = "100102", "benchmark-secret-000"
 NO_WORK_PATH = "/livez"
 WRITTEN = [
@@ -54,16 +51,6 @@ STORED = [
 ]
 
 
-@dataclass
-class Measured:
-    """What wrk said of one round; latencies in milliseconds."""
-
-    per_second: float
-    p50: float
-    p99: float
-    errors: int
-
-
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--users", default="1000000", help="users stored, several with commas (default 1000000)")
@@ -81,11 +68,11 @@ def main() -> None:
             fill(file, users)
             print(f"\n{users:,} users, {len(STORED)} attributes each ({file.stat().st_size / 2**20:,.0f} MiB), 5 per PUT")
             with serving(f"sqlite:///{file}?cache_mb={chosen.cache_mb}") as base:
-                wrk(base + ATTRIBUTE_PATH, 64, chosen.warm_up, users)
+                send(base + ATTRIBUTE_PATH, 64, chosen.warm_up, users)
                 for connections in map(int, chosen.connections.split(",")):
                     results.append(measure(base, users, connections, chosen.seconds, chosen.rounds))
             file.unlink()
-    write(results)
+    write_results("put", {"sqlite": sqlite3.sqlite_version}, results)
 
 
 def fill(file: Path, users: int) -> None:
@@ -115,10 +102,12 @@ def rows(users: int) -> Iterator[tuple[int, str]]:
 
 
 @contextmanager
-def serving(url: str) -> Iterator[str]:
+def serving(url: str, workers: int = 1) -> Iterator[str]:
     """The real server on a free port; its base URL."""
     log = tempfile.TemporaryFile("w+")  # noqa: SIM115
-    server = subprocess.Popen([sys.executable, "-m", "usertable", "serve", "--store", url, "--port", "0"], stderr=log)
+    server = subprocess.Popen(
+        [sys.executable, "-m", "usertable", "serve", "--store", url, "--port", "0", "--workers", str(workers)], stderr=log
+    )
     try:
         for _ in range(300):
             time.sleep(0.1)
@@ -135,8 +124,8 @@ def serving(url: str) -> Iterator[str]:
 def measure(base: str, users: int, connections: int, seconds: int, rounds: int) -> dict[str, object]:
     puts, same, plain = [], [], []
     for _ in range(rounds):
-        puts.append(wrk(base + ATTRIBUTE_PATH, connections, seconds, users))
-        same.append(wrk(base + NO_WORK_PATH, connections, max(2, seconds // 2), users))
+        puts.append(send(base + ATTRIBUTE_PATH, connections, seconds, users))
+        same.append(send(base + NO_WORK_PATH, connections, max(2, seconds // 2), users))
         plain.append(wrk(base + NO_WORK_PATH, connections, max(2, seconds // 2)))
     errors = sum(p.errors for p in puts)
     per_second, p50, p99 = (statistics.median(getattr(p, name) for p in puts) for name in ("per_second", "p50", "p99"))
@@ -151,53 +140,18 @@ def measure(base: str, users: int, connections: int, seconds: int, rounds: int) 
     return found
 
 
-def wrk(url: str, connections: int, seconds: int, users: int | None = None) -> Measured:
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}", "--latency", "--timeout", "30"]
-    environment = dict(os.environ)
-    if users is not None:
-        base, path = re.fullmatch(r"(http://[^/]+)(/.*)", url).groups()  # type: ignore[union-attr]
-        credentials = base64.b64encode(f"{PROJECT}:{SECRET}".encode()).decode()
-        environment |= {
-            "BENCH_USERS": str(users),
-            "BENCH_FIRST_CUID": str(FIRST_CUID),
-            "BENCH_AUTHORIZATION": f"Basic {credentials}",
-            "BENCH_PATH": path,
-            "BENCH_METHOD": "GET" if path == NO_WORK_PATH else "PUT",
-        }
-        command += ["-s", str(HERE / "put.lua")]
-        url = base + path
-    said = subprocess.run([*command, url], env=environment, capture_output=True, text=True, check=True).stdout
-    wrong = re.search(r"Non-2xx or 3xx responses: (\d+)", said)
-    return Measured(
-        float(re.search(r"Requests/sec:\s+([\d.]+)", said)[1]),  # type: ignore[index]
-        milliseconds(re.search(r"\n +50% +(\S+)", said)[1]),  # type: ignore[index]
-        milliseconds(re.search(r"\n +99% +(\S+)", said)[1]),  # type: ignore[index]
-        int(wrong[1]) if wrong else 0,
-    )
-
-
-def milliseconds(text: str) -> float:
-    number, unit = re.fullmatch(r"([\d.]+)(us|ms|s|m)", text).groups()  # type: ignore[union-attr]
-    return float(number) * {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}[unit]
-
-
-def write(results: list[dict[str, object]], name: str = "put") -> None:
-    model = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())
-    machine = {
-        "processor": model[1] if model else platform.processor(),
-        "cores": os.cpu_count(),
-        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
-        "system": f"{platform.system()} {platform.release().split('-')[0]}",
-        "python": platform.python_version(),
-        "sqlite": sqlite3.sqlite_version,
-        "wrk": shutil.which("wrk") is not None,
+def send(url: str, connections: int, seconds: int, users: int) -> Measured:
+    """Load `url` with PUTs of five attributes to random users, or, where no work is done, with GETs of the same content."""
+    path = urlsplit(url).path
+    credentials = base64.b64encode(f"{PROJECT}:{SECRET}".encode()).decode()
+    settings = {
+        "BENCH_USERS": str(users),
+        "BENCH_FIRST_CUID": str(FIRST_CUID),
+        "BENCH_AUTHORIZATION": f"Basic {credentials}",
+        "BENCH_PATH": path,
+        "BENCH_METHOD": "GET" if path == NO_WORK_PATH else "PUT",
     }
-    target = HERE / "results" / f"{name}-{time.strftime('%Y-%m-%d')}.json"
-    target.parent.mkdir(exist_ok=True)
-    target.write_text(
-        json.dumps({"date": time.strftime("%Y-%m-%d"), "machine": machine, "results": results}, indent=2) + "\n"
-    )
-    print(f"\nwritten to {target.relative_to(HERE.parent)}")
+    return wrk(url, connections, seconds, "put.lua", settings)
 
 
 if __name__ == "__main__":

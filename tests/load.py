@@ -78,7 +78,17 @@ def load(servers: Sequence[Server], cuids: list[int], clients: int) -> Iterator[
         for client in at_work:
             client.join(60)
     assert not any(client.is_alive() for client in at_work)
-    assert [text for client in at_work for text in client.wrong] == []
+    wrong = [text for client in at_work for text in client.wrong]
+    assert not wrong, wrong
+
+
+def wait_for_more(clients: Sequence[Client], count: int, seconds: float = 30) -> None:
+    """Until so many more writes are acknowledged than now."""
+    wanted = sum(client.acknowledged.total() for client in clients) + count
+    deadline = time.monotonic() + seconds
+    while sum(client.acknowledged.total() for client in clients) < wanted:
+        assert time.monotonic() < deadline, f"not {count} more writes in {seconds} s"
+        time.sleep(0.02)
 
 
 def check_sums(url: str, cuids: list[int], clients: Sequence[Client], least: int) -> None:

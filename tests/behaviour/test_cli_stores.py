@@ -18,6 +18,7 @@ from serving import PROJECT, Server, prepare
 from shell import Shell
 from usertable.store import open_store
 from usertable.store import postgres as engine
+from usertable.store.base import migrations
 
 
 @pytest.fixture
@@ -36,13 +37,23 @@ def shell(request: pytest.FixtureRequest, tmp_path: Path, database: str) -> Shel
     return Shell(database if request.param == "postgresql" else f"sqlite:///{tmp_path}/users.db", {})
 
 
+def newest(shell: Shell) -> int:
+    """The number of the newest migration of the place's engine."""
+    return len(migrations("sqlite" if shell.url.startswith("sqlite") else "postgresql"))
+
+
 def test_migrate_and_check(shell: Shell) -> None:
     unmigrated = shell.run("migrate", "--check", code=1)
-    assert unmigrated.stdout.rstrip() == f"{shell.url} is at version 0, the newest is 1"
+    assert unmigrated.stdout.rstrip() == f"{shell.url} is at version 0, the newest is {newest(shell)}"
     assert unmigrated.stderr == "Error: the store needs a migration: run usertable migrate\n"
-    assert shell.json("migrate") == {"store": shell.url, "version": 1, "newest": 1, "migrated": True}
-    assert shell.out("migrate").rstrip() == f"{shell.url} is at version 1, nothing to do"
-    assert shell.json("migrate", "--check") == {"store": shell.url, "version": 1, "newest": 1, "migrated": False}
+    assert shell.json("migrate") == {"store": shell.url, "version": newest(shell), "newest": newest(shell), "migrated": True}
+    assert shell.out("migrate").rstrip() == f"{shell.url} is at version {newest(shell)}, nothing to do"
+    assert shell.json("migrate", "--check") == {
+        "store": shell.url,
+        "version": newest(shell),
+        "newest": newest(shell),
+        "migrated": False,
+    }
     shell.run("project", "create", "demo", "--id", "p1")
     assert "demo" in shell.out("project", "list")
 
@@ -67,7 +78,16 @@ def test_a_newer_store_is_refused(shell: Shell) -> None:
         with psycopg.connect(shell.url, autocommit=True) as db:
             db.execute("INSERT INTO usertable.migration (number) VALUES (99)")
     for command in (("migrate",), ("migrate", "--check"), ("project", "list"), ("serve", "--port", "0")):
-        assert "was written by a newer usertable (store version 99, this one knows 1)" in shell.refused(*command)
+        assert f"was written by a newer usertable (store version 99, this one knows {newest(shell)})" in shell.refused(
+            *command
+        )
+
+
+@pytest.mark.parametrize("command", [("serve", "--port", "0"), ("migrate",), ("project", "list")])
+def test_a_url_that_cannot_be_read(database: str, command: tuple[str, ...]) -> None:
+    said = Shell("postgresql://user:pass[word@db/users", {}).refused(*command)
+    assert "write the characters [ ] @ / : of a user or password as %5B" in said
+    assert "pass[word" not in said
 
 
 def test_distribute_needs_citus(shell: Shell) -> None:

@@ -29,7 +29,7 @@ from usertable.domain.patch import Patch, validate
 from usertable.domain.schema import Attribute, Rule
 from usertable.domain.values import DataType
 from usertable.store import open_store
-from usertable.store.base import Receipt, Write
+from usertable.store.base import Receipt, Write, Written
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=5)
 numbers = st.integers(-(10**39), 10**39) | st.decimals(-(10**6), 10**6, places=2)
@@ -46,7 +46,7 @@ DATA: dict[str, st.SearchStrategy[Any]] = {
 }
 data = st.fixed_dictionaries({}, optional=DATA).filter(bool)
 keys = st.sampled_from(["", "", "k1", "k2"])
-one_write = st.tuples(data, keys, st.sampled_from([b"a", b"b"]), st.booleans(), st.booleans())
+one_write = st.tuples(data, keys, st.sampled_from([b"a", b"b"]), st.booleans(), st.booleans(), st.booleans())
 
 
 class Stores(RuleBasedStateMachine):
@@ -93,13 +93,16 @@ class Stores(RuleBasedStateMachine):
         def call(house: House) -> Any:
             project = house.service.project("one")
             batch = []
-            for place, (values, key, body, whole, dry) in enumerate(writes):
+            for place, (values, key, body, whole, dry, details) in enumerate(writes):
                 patch = validate(project.schema, values, project.zone)
                 if isinstance(patch, Patch):
                     receipt = Receipt(key, body, whole) if key else None
                     user = other if place % 3 == 2 else cuid
-                    batch.append(Write(project.number, user, patch, project.version, house.now, receipt, dry))
-            return house.write(*batch)
+                    batch.append(Write(project.number, user, patch, project.version, house.now, receipt, dry, details))
+            return [
+                type(result) if isinstance(result, Written) and not write.details else result
+                for write, result in zip(batch, house.write(*batch), strict=True)
+            ]
 
         self.both(call)
 

@@ -8,7 +8,7 @@ import signal
 import time
 from pathlib import Path
 
-from load import check_sums, load
+from load import check_sums, load, wait_for_more
 from serving import Server, prepare
 
 KILLS = 6
@@ -20,10 +20,10 @@ def test_killed_again_and_again_under_load(kept_url: str, tmp_path: Path) -> Non
     chance = random.Random(7)
     with load([server], cuids, 8) as clients:
         for _ in range(KILLS):
-            time.sleep(chance.uniform(0.4, 0.9))
+            wait_for_more(clients, 10)
+            time.sleep(chance.uniform(0.1, 0.5))
             server.kill()
             server.start()
-        time.sleep(0.5)
     assert server.stop() == 0
     check_sums(kept_url, cuids, clients, 10 * KILLS)
 
@@ -33,9 +33,9 @@ def test_a_killed_writer_is_replaced_and_nothing_is_lost(kept_url: str, tmp_path
     server = Server(kept_url, tmp_path)
     with load([server], cuids, 4) as clients:
         for _ in range(4):
-            time.sleep(0.4)
+            wait_for_more(clients, 5)
             os.kill(server.writer_pid(), signal.SIGKILL)
-        time.sleep(0.5)
+        wait_for_more(clients, 5)
     assert server.stop() == 0
     check_sums(kept_url, cuids, clients, 20)
     assert "the writer process ended" in server.log

@@ -15,10 +15,10 @@ import httpx
 import psycopg
 import pytest
 
-from load import check_sums, load
+from load import check_sums, load, wait_for_more
 from postgres import NEWEST, Cluster
 from serving import ATTRIBUTE, PROJECT, Server, prepare
-from usertable.domain.schema import Attribute, Rule
+from usertable.domain.schema import Attribute, Project, Rule
 from usertable.domain.values import DataType
 from usertable.service import Service
 from usertable.store import open_store
@@ -159,11 +159,7 @@ def test_the_database_crashes_and_starts_again_under_load(cluster: Cluster, data
             cluster.stop("immediate")
             time.sleep(0.5)
             cluster.start()
-            recovered = sum(sum(c.acknowledged.values()) for c in clients)
-            deadline = time.monotonic() + 15
-            while sum(sum(c.acknowledged.values()) for c in clients) < recovered + 20:
-                assert time.monotonic() < deadline, server.log
-                time.sleep(0.05)
+            wait_for_more(clients, 20)
     assert server.stop() == 0
     check_sums(database, cuids, clients, 60)
 
@@ -212,25 +208,47 @@ def test_a_deadlock_is_begun_again(database: str, tmp_path: Path) -> None:
     """Another program locks users in the other order; the database ends one of the two transactions."""
     cuids = prepare(database, users=2)
     server = Server(database, tmp_path)
-    ended = 0
+    ours = 0
     lock = "SELECT 1 FROM usertable.users WHERE cuid = %s FOR UPDATE"
     with load([server], cuids, 8) as clients, psycopg.connect(database) as db:
-        # It waits longer, so that it is the server's transaction that is ended.
-        db.execute("SET deadlock_timeout = '30s'")
+        # It looks for a deadlock later than the server's transaction, so that mostly that one is ended.
+        db.execute("SET deadlock_timeout = '2s'")
         db.commit()
         for _ in range(6):
-            db.execute(lock, (cuids[1],))
-            time.sleep(0.1)
-            db.execute(lock, (cuids[0],))
+            try:
+                db.execute(lock, (cuids[1],))
+                time.sleep(0.1)
+                db.execute(lock, (cuids[0],))
+            except psycopg.errors.DeadlockDetected:
+                # A machine so busy that the server's transaction had looked before there was one.
+                ours += 1
             db.rollback()
         time.sleep(0.5)
         ended = db.execute(
             "SELECT pg_stat_force_next_flush(), deadlocks FROM pg_stat_database WHERE datname = current_database()"
         ).fetchall()[0][1]
-    assert ended > 0
+    assert ended > ours
     assert server.stop() == 0
     check_sums(database, cuids, clients, 20)
     assert sum(client.refused for client in clients) == 0
+
+
+def test_a_pool_whose_connections_are_busy_is_waited_for(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("usertable.store.postgres.CONNECT_SECONDS", 0.2)
+    prepare(database)
+    store = open_store(database + "?pool_size=2")
+
+    def slow(project: Project) -> Project:
+        time.sleep(1)
+        return project
+
+    with ThreadPoolExecutor(2) as pool:
+        edits = [pool.submit(store.edit_project, PROJECT, slow, "test", "nothing", 0) for _ in range(2)]
+        time.sleep(0.1)
+        store.ping()
+        for edit in edits:
+            edit.result()
+    store.close()
 
 
 def test_a_slow_database_gives_back_pressure(database: str, tmp_path: Path) -> None:
@@ -287,11 +305,7 @@ def test_fail_over_to_a_promoted_standby(tmp_path: Path) -> None:
             standby.promote()
             standby.execute("ALTER SYSTEM RESET synchronous_standby_names")
             standby.execute("SELECT pg_reload_conf()")
-            before = sum(sum(c.acknowledged.values()) for c in clients)
-            deadline = time.monotonic() + 20
-            while sum(sum(c.acknowledged.values()) for c in clients) < before + 50:
-                assert time.monotonic() < deadline, server.log
-                time.sleep(0.05)
+            wait_for_more(clients, 50)
         assert server.stop() == 0
         check_sums(url, cuids, clients, 50)
     finally:

@@ -12,7 +12,7 @@ __all__ = ["Store", "distribute", "is_shareable", "open_store", "shown_url", "st
 
 def is_shareable(url: str) -> bool:
     """Whether several servers may have the store open at once."""
-    return urlsplit(url).scheme in ("postgresql", "postgres")
+    return _scheme(url) in ("postgresql", "postgres")
 
 
 def open_store(url: str, *, serving: bool = False, writing: bool = False, alone: bool = False) -> Store:
@@ -29,7 +29,7 @@ def open_store(url: str, *, serving: bool = False, writing: bool = False, alone:
     Raises:
         StoreFault: an unknown scheme, an unusable place, a store that is not ours, or one that is too new.
     """
-    scheme = urlsplit(url).scheme
+    scheme = _scheme(url)
     # An engine's module is imported when it is asked for: drivers are slow to import.
     if scheme == "memory":
         from usertable.store.memory import MemoryStore
@@ -66,7 +66,7 @@ def stored_version(url: str) -> tuple[int, int]:
     Raises:
         StoreFault: the store cannot be used.
     """
-    scheme = urlsplit(url).scheme
+    scheme = _scheme(url)
     if scheme == "sqlite":
         from usertable.store import sqlite
 
@@ -78,6 +78,16 @@ def stored_version(url: str) -> tuple[int, int]:
     if scheme == "memory":
         return 0, 0
     raise _unknown(url)
+
+
+def _scheme(url: str) -> str:
+    try:
+        return urlsplit(url).scheme
+    except ValueError as error:
+        # Not shown: it may hold a password, which cannot be told apart in it.
+        raise StoreFault(
+            f"unusable store URL ({error}): write the characters [ ] @ / : of a user or password as %5B %5D %40 %2F %3A"
+        ) from error
 
 
 def _unknown(url: str) -> StoreFault:

@@ -55,7 +55,7 @@ class Write:
     dry: bool = False
     """Decide and answer, but keep nothing."""
     details: bool = True
-    """Whether the caller looks at what :class:`Written` holds; a lane leaves it out otherwise."""
+    """Whether the caller looks at what :class:`Written` holds; if not, the answer may be :data:`WRITTEN`."""
 
 
 @dataclass(slots=True)
@@ -66,6 +66,10 @@ class Written:
     outcomes: dict[str, Outcome]
     attributes: dict[str, Value] | None
     """The user's row after the write; None in the replay of a receipt that does not hold it."""
+
+
+WRITTEN = Written(0, {}, None)
+"""May stand for what came of a write whose caller does not look at it (`details` is false)."""
 
 
 @dataclass(slots=True)

@@ -17,6 +17,10 @@ from usertable.domain.errors import StoreFault
 SHARDS = 32
 _MASK = 0xFFFFFFFF
 
+_EVERYWHERE = ("project", "reported", "schema_change")
+_WITH_USERS = ("user_identifier", "erased", "receipt")
+_DISTRIBUTED = (*_EVERYWHERE, "users", *_WITH_USERS, "identifier_value")
+
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 
@@ -88,10 +92,10 @@ def distribute(db: Connection, shown: str, shards: int) -> bool:
             # A unique key of a distributed table must hold the column that distributes it.
             db.execute("ALTER TABLE usertable.receipt DROP CONSTRAINT receipt_pkey")
             db.execute("ALTER TABLE usertable.receipt ADD CONSTRAINT receipt_pkey PRIMARY KEY (project, key, cuid)")
-            for table in ("project", "reported", "schema_change"):
+            for table in _EVERYWHERE:
                 db.execute("SELECT create_reference_table(%s)", (f"usertable.{table}",))
             db.execute("SELECT create_distributed_table('usertable.users', 'cuid', shard_count => %s)", (shards,))
-            for table in ("user_identifier", "erased", "receipt"):
+            for table in _WITH_USERS:
                 db.execute(
                     "SELECT create_distributed_table(%s, 'cuid', colocate_with => 'usertable.users')",
                     (f"usertable.{table}",),
@@ -101,8 +105,11 @@ def distribute(db: Connection, shown: str, shards: int) -> bool:
                 " shard_count => %s)",
                 (shards,),
             )
+        for table in _DISTRIBUTED:
+            # What stood on the coordinator before is only hidden.
+            db.execute("SELECT truncate_local_data_after_distributing_table(%s)", (f"usertable.{table}",))
     except errors.Error as error:
-        raise StoreFault(f"{shown} could not be distributed: {error}") from error
+        raise StoreFault(f"{shown} could not be distributed: {' '.join(str(error).split())}") from error
     return True
 
 

@@ -13,9 +13,10 @@ from usertable.domain.arrival import Arrival
 from usertable.domain.profile import Outcome, Profile
 from usertable.domain.schema import Attribute, Identifier, Project, Rule, Schema
 from usertable.domain.values import LIST_ELEMENT_BYTES, LIST_ELEMENTS, DataType, Limits, Value
-from usertable.store.base import Written
+from usertable.store.base import Write, Written
 
 _encoder = msgspec.json.Encoder(decimal_format="number")
+_OVERWRITE = Rule.OVERWRITE
 _attributes_decoder = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal)
 
 
@@ -61,9 +62,36 @@ def decode_profiles(rows: str | bytes) -> dict[tuple[int, int], Profile]:
     }
 
 
-def encode_rows(profiles: Mapping[int, Profile]) -> str:
-    """Changed profiles by CUID, as a JSON array of `{"c": CUID, "v": version, "t": updated_at, "a": attributes}`."""
-    rows = [{"c": cuid, "v": p.version, "t": p.updated_at, "a": p.attributes} for cuid, p in profiles.items()]
+def encode_rows(changed: Mapping[int, Profile], before: Mapping[int, Profile]) -> str:
+    """How profiles changed, by CUID, as a JSON array.
+
+    Of each `{"c": CUID, "v": version, "t": updated_at, "a": the attributes that are not as before}`.
+    """
+    rows = []
+    for cuid, profile in changed.items():
+        old = before[cuid].attributes
+        # What a decision leaves alone is the very same object.
+        news = {name: value for name, value in profile.attributes.items() if old.get(name) is not value}
+        rows.append({"c": cuid, "v": profile.version, "t": profile.updated_at, "a": news})
+    return _encoder.encode(rows).decode()
+
+
+def encode_patches(writes: Iterable[Write]) -> str:
+    """Writes as a JSON array, for an engine that merges by itself.
+
+    Of each `{"c": CUID, "t": its moment, "s": {name: value}, "o": [[rule, name, value, most elements], …]}`: `s` for the
+    rule overwrite, `o` for the others.
+    """
+    rows = []
+    for write in writes:
+        values: dict[str, Value] = {}
+        reports: list[tuple[Rule, str, Value, int]] = []
+        for attribute, value in write.patch.entries:
+            if attribute.rule is _OVERWRITE:
+                values[attribute.name] = value
+            else:
+                reports.append((attribute.rule, attribute.name, value, attribute.limits.elements))
+        rows.append({"c": write.cuid, "t": write.now, "s": values, "o": reports})
     return _encoder.encode(rows).decode()
 
 

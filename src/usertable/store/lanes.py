@@ -19,12 +19,12 @@ from socket import socket, socketpair
 from typing import Any, Protocol
 
 from usertable.domain.errors import StoreDown
-from usertable.store.base import Decide, Result, Store, Write, Written
+from usertable.store.base import WRITTEN, Decide, Result, Store, Write
 
 log = logging.getLogger("usertable.store")
 
 UNDER_WAY = 2
-"""Batches that a writer process may have: the one it writes, and the next, so that it never waits for work."""
+"""Batches that a writer process may have: the one it writes, and the next, which it need not wait for."""
 HEAD = struct.Struct("!Q")
 RECEIVED_BYTES = 1 << 18
 
@@ -40,10 +40,10 @@ class Lane(Protocol):
         ...
 
     def write(self, writes: Sequence[Write], done: Done) -> None:
-        """See :meth:`usertable.store.base.Store.write`. Batches are written in the order of the calls.
+        """See :meth:`usertable.store.base.Store.write`. Batches are written in the order of the calls; those that share
+        no user may be written at the same time.
 
-        `done` is called later, in the event loop, never from within. The results of writes without `details` may be a
-        :class:`Written` that says nothing.
+        `done` is called later, in the event loop, never from within.
         """
         ...
 
@@ -68,10 +68,6 @@ class ThreadLane:
 
     async def close(self) -> None:
         return
-
-
-WRITTEN = Written(0, {}, None)
-"""Stands for the result of a write whose caller does not look at it."""
 
 
 class ProcessLane:

@@ -7,13 +7,18 @@ before it began; what must not change under a transaction is locked first and re
 - a user: its row, and several in the order of project and CUID, so that no two writers wait for each other;
 - the giving of CUIDs: the project's row in `cuid_counter`.
 
-A transaction that the database ended (deadlock, serialization), or whose connection broke before COMMIT was sent, has
+Plain writes take no lock beforehand: the database merges them in one statement, which leaves alone whoever got another
+version meanwhile (docs/adr/0007-postgresql.md).
+
+A transaction that others got in the way of (deadlock, serialization), or whose connection broke before COMMIT was sent, has
 changed nothing and is begun again. A connection that breaks during COMMIT leaves open what came of it: StoreDown.
 """
 
 from __future__ import annotations
 
 import itertools
+import random
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -40,6 +45,7 @@ from usertable.store.base import (
     MAX_CUID,
     USERS,
     VALUES,
+    WRITTEN,
     Column,
     Decide,
     Fill,
@@ -69,6 +75,7 @@ from usertable.store.document import (
     decode_written,
     encode_arrival,
     encode_attributes,
+    encode_patches,
     encode_project,
     encode_rows,
     encode_written,
@@ -80,8 +87,11 @@ POOL_SIZE = 8
 """Connections of a process, unless the URL says `pool_size=N`."""
 LOOKING_CONNECTIONS = 2
 """Further connections of a server process, for those who look through the user table: they never keep a write waiting."""
-ATTEMPTS = 5
 CONNECT_SECONDS = 5
+BROKEN_CONNECTIONS = 5
+"""After so many that broke, one after the other, the database counts as down."""
+CONFLICT_SECONDS = 30
+"""So long is a transaction begun again that others get in the way of, before it counts as a failure."""
 LOCK_CLASS = 0x75746231
 """The first key of our advisory locks; the second is a project's number, or one of the next."""
 LOCK_PROJECTS = 0
@@ -135,9 +145,69 @@ class PostgresStore:
 
     def write(self, writes: Sequence[Write], decide: Decide) -> list[Result]:
         shards = self._load_shards()
-        if shards is None:
+        if shards is not None:
+            return self._write_by_shard(shards, writes, decide)
+        merged = self._merge(writes)
+        if not merged:
             return self._run(lambda transaction: self._write(transaction, writes, decide, {}))
-        return self._write_by_shard(shards, writes, decide)
+        rest = [write for write in writes if (write.project, write.cuid) not in merged]
+        apart = iter(self._write_apart(rest, decide, {}))
+        return [WRITTEN if (write.project, write.cuid) in merged else next(apart) for write in writes]
+
+    def _merge(self, writes: Sequence[Write]) -> set[tuple[int, int]]:
+        """Let the database merge what it can in a single round trip; the users, by project and CUID, whose writes are done.
+
+        It takes a write whose outcomes nobody looks at, without a receipt, alone on its user in the batch, and of attributes
+        that had values before. It declines what is not plain success, and a user that another writer changes meanwhile.
+        """
+        plain: dict[tuple[int, int], Write] = {}
+        seen: set[tuple[int, int]] = set()
+        for write in writes:
+            user = (write.project, write.cuid)
+            if user in seen or write.details or write.receipt is not None or write.dry:
+                plain.pop(user, None)
+            else:
+                plain[user] = write
+            seen.add(user)
+        batches: dict[tuple[int, int], list[Write]] = {}
+        for user in sorted(plain):
+            write = plain[user]
+            reported = self._reported.get(write.project, ())
+            if all(attribute.name in reported for attribute, _ in write.patch.entries):
+                batches.setdefault((write.project, write.schema_version), []).append(write)
+        if not batches:
+            return set()
+
+        def merge(transaction: _Transaction) -> set[tuple[int, int]]:
+            # What is sent in one pipeline is one transaction.
+            transaction.committing = True
+            with transaction.db.pipeline():
+                cursors = [
+                    transaction.db.execute(_MERGE, {"project": p, "version": version, "patches": encode_patches(batch)})
+                    for (p, version), batch in batches.items()
+                ]
+            return {user for cursor in cursors for user in cursor}
+
+        return self._run(merge)
+
+    def _write_apart(
+        self, writes: Sequence[Write], decide: Decide, elsewhere: Mapping[tuple[int, str], StoredReceipt]
+    ) -> list[Result]:
+        """Write a part of a batch whose other parts may be committed already: a failure is the result of its writes."""
+        if not writes:
+            return []
+        try:
+            return self._run(lambda transaction: self._write(transaction, writes, decide, elsewhere))
+        except StoreDown as failure:
+            return [failure] * len(writes)
+        except Exception as failure:
+            if isinstance(failure, errors.FeatureNotSupported):
+                # The shards were split since: load them anew for the next batch.
+                self._shards = _UNKNOWN
+            if len(writes) == 1:
+                return [failure]
+            # One write must not take its neighbours down with it: try each alone.
+            return [result for write in writes for result in self._write_apart([write], decide, elsewhere)]
 
     def _write(
         self,
@@ -165,12 +235,9 @@ class PostgresStore:
             rows = [db.execute(_LOCKED_USERS, (number, cuids[number])) for number in numbers]
             # After the users' locks: a receipt that another writer kept with one of these users is seen.
             receipts = _execute_receipts(db, keys, cuids if self._shards else None)
+        profiles = decode_profiles("[" + ",".join(row for cursor in rows for (row,) in cursor) + "]")
         resolution = resolve(
-            writes,
-            decide,
-            dict(versions.fetchall()),
-            decode_profiles("[" + ",".join(row for cursor in rows for (row,) in cursor) + "]"),
-            {**elsewhere, **_stored_receipts(receipts)},
+            writes, decide, dict(versions.fetchall()), dict(profiles), {**elsewhere, **_stored_receipts(receipts)}
         )
         news = [
             (project, name)
@@ -178,7 +245,7 @@ class PostgresStore:
             for name in sorted(names - self._reported.get(project, set()))
         ]
         with db.pipeline():
-            _store(db, resolution)
+            _store(db, resolution, profiles)
             if news:
                 projects, names = zip(*news, strict=True)
                 db.execute(_REPORT, (list(projects), list(names)))
@@ -212,21 +279,7 @@ class PostgresStore:
         results: list[Result] = [SchemaStale()] * len(writes)
 
         def write_group(places: Sequence[int], receipts: Mapping[tuple[int, str], StoredReceipt]) -> None:
-            group = [writes[place] for place in places]
-            try:
-                found = self._run(lambda transaction: self._write(transaction, group, decide, receipts))
-            except StoreDown as failure:
-                found = [failure] * len(places)
-            except Exception as failure:
-                if isinstance(failure, errors.FeatureNotSupported):
-                    # The shards were split since: load them anew for the next batch.
-                    self._shards = _UNKNOWN
-                if len(places) > 1:
-                    # One write must not take its neighbours down with it: try each alone.
-                    for place in places:
-                        write_group([place], receipts)
-                    return
-                found = [failure]
+            found = self._write_apart([writes[place] for place in places], decide, receipts)
             for place, result in zip(places, found, strict=True):
                 results[place] = result
 
@@ -651,31 +704,47 @@ class PostgresStore:
         return self._run(whole, pool)
 
     def _run(self, work: Callable[[_Transaction], T], pool: Pool | None = None) -> T:
-        """`work`, which begins and commits; again and again if its transaction was lost and can have changed nothing."""
+        """`work`, which begins and commits; again and again if its transaction was lost and can have changed nothing.
+
+        A database that answers is never down: others that get in the way, and a pool whose connections are all in use, are
+        waited for.
+        """
         pool = pool or self._pool
-        for attempt in range(1, ATTEMPTS + 1):
+        deadline = time.monotonic() + CONFLICT_SECONDS
+        broken = 0
+        while True:
             transaction: _Transaction | None = None
             try:
                 with pool.connection() as db:
                     transaction = _Transaction(db)
                     return work(transaction)
-            except (errors.SerializationFailure, errors.DeadlockDetected, errors.UniqueViolation) as failure:
+            except _CONFLICTS as failure:
                 # The database undid it. What was taken in the meantime is seen by the next attempt.
-                if attempt == ATTEMPTS:
+                if time.monotonic() > deadline or pool is self._looking:
                     raise StoreDown(f"{self._shown}: {_words(failure)}") from failure
+                time.sleep(random.uniform(0, 0.01))
             except PoolTimeout as failure:
-                raise StoreDown(f"{self._shown}: no connection within {CONNECT_SECONDS} s") from failure
+                self._probe()
+                if time.monotonic() > deadline:
+                    raise StoreDown(f"{self._shown}: all connections are busy") from failure
             except _DOWN as failure:
-                broken = transaction is not None and transaction.db.closed
-                if broken and transaction.committing:  # type: ignore[union-attr]
+                lost = transaction is not None and transaction.db.closed
+                if lost and transaction.committing:  # type: ignore[union-attr]
                     raise StoreDown(
                         f"{self._shown}: the connection broke during COMMIT, so it is not known whether it was done"
                     ) from failure
-                if not broken or attempt == ATTEMPTS:
+                broken += 1
+                if not lost or broken == BROKEN_CONNECTIONS:
                     raise StoreDown(f"{self._shown}: {_words(failure)}") from failure
                 # Its neighbours in the pool are likely to have broken with it.
                 pool.check()
-        raise AssertionError("the last attempt returns or raises")
+
+    def _probe(self) -> None:
+        """Return if the database takes connections; else StoreDown tells why not."""
+        try:
+            psycopg.connect(self._pool.conninfo).close()  # type: ignore[arg-type]
+        except psycopg.OperationalError as failure:
+            raise StoreDown(f"{self._shown}: {_words(failure)}") from failure
 
 
 class _Transaction:
@@ -710,6 +779,15 @@ _DOWN = (
 """What the operator can mend; anything else is a defect of ours."""
 
 _LOOK_TIMEOUT: LiteralString = "SET LOCAL statement_timeout = '10s'"
+_CONFLICTS = (
+    errors.SerializationFailure,
+    errors.DeadlockDetected,
+    errors.UniqueViolation,
+    errors.LockNotAvailable,
+    errors.QueryCanceled,
+)
+"""What others caused, or the operator's time limits: the transaction is undone, and the next attempt may succeed."""
+
 _LOCKED_USERS: LiteralString = """
     SELECT '[' || project || ',' || cuid || ',' || version || ',' || created_at || ',' || updated_at || ','
       || attributes::text || ']'
@@ -718,12 +796,27 @@ _RECEIPTS: LiteralString = (
     "SELECT key, fingerprint, written FROM usertable.receipt WHERE project = %s AND key = ANY(%s::text[])"
 )
 _UPDATE_USERS: LiteralString = """
-    UPDATE usertable.users u SET version = p.v, updated_at = p.t, attributes = p.a
+    UPDATE usertable.users u SET version = p.v, updated_at = p.t, attributes = u.attributes || p.a
     FROM jsonb_to_recordset(%s::jsonb) AS p (c bigint, v bigint, t bigint, a jsonb)
     WHERE u.project = %s AND u.cuid = p.c AND u.cuid = ANY(%s::bigint[])"""
-_KEEP_RECEIPT: LiteralString = """
+# Without locks: a user that got another version since it was read is left alone, and is not in the answer.
+_MERGE: LiteralString = """
+    WITH merged AS MATERIALIZED (
+      SELECT u.cuid, u.version, p.t, usertable.merge(u.attributes, p.s, p.o) AS attributes
+      FROM jsonb_to_recordset(%(patches)s::jsonb) AS p (c bigint, t bigint, s jsonb, o jsonb)
+      JOIN usertable.users u ON u.project = %(project)s AND u.cuid = p.c
+      WHERE EXISTS (SELECT 1 FROM usertable.project WHERE number = %(project)s AND version = %(version)s)
+    ), changed AS (
+      UPDATE usertable.users u SET version = m.version + 1, updated_at = m.t, attributes = m.attributes
+      FROM merged m
+      WHERE u.project = %(project)s AND u.cuid = m.cuid AND u.version = m.version AND m.attributes <> '{}'
+      RETURNING u.cuid
+    )
+    SELECT %(project)s::bigint, cuid
+    FROM (SELECT cuid FROM changed UNION ALL SELECT cuid FROM merged WHERE attributes = '{}') done"""
+_KEEP_RECEIPTS: LiteralString = """
     INSERT INTO usertable.receipt (project, key, cuid, fingerprint, written, personal, at)
-    VALUES (%s, %s, %s, %s, %s, %s, %s)"""
+    SELECT * FROM unnest(%s::bigint[], %s::text[], %s::bigint[], %s::bytea[], %s::text[], %s::boolean[], %s::bigint[])"""
 _REPORT: LiteralString = (
     "INSERT INTO usertable.reported SELECT * FROM unnest(%s::bigint[], %s::text[]) ON CONFLICT DO NOTHING"
 )
@@ -769,15 +862,16 @@ def _stored_receipts(receipts: _Receipts) -> dict[tuple[int, str], StoredReceipt
     }
 
 
-def _store(db: Connection, resolution: Resolution) -> None:
+def _store(db: Connection, resolution: Resolution, before: Mapping[tuple[int, int], Profile]) -> None:
     changed: dict[int, dict[int, Profile]] = {}
     for (project, cuid), profile in resolution.profiles.items():
         changed.setdefault(project, {})[cuid] = profile
     for project, profiles in changed.items():
-        db.execute(_UPDATE_USERS, (encode_rows(profiles), project, list(profiles)))
+        rows = encode_rows(profiles, {cuid: before[project, cuid] for cuid in profiles})
+        db.execute(_UPDATE_USERS, (rows, project, list(profiles)))
     if resolution.receipts:
-        with db.cursor() as cursor:
-            cursor.executemany(_KEEP_RECEIPT, [_receipt_row(receipt) for receipt in resolution.receipts])
+        columns = zip(*map(_receipt_row, resolution.receipts), strict=True)
+        db.execute(_KEEP_RECEIPTS, [list(column) for column in columns])
 
 
 def _receipt_row(r: NewReceipt) -> tuple[Any, ...]:

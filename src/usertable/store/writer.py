@@ -1,16 +1,19 @@
 """The process that writes a store for a server; see :class:`usertable.store.lanes.ProcessLane`.
 
-It reads batches from a socket, writes them one after the other, and answers each. It ends when the server closes the
+It reads batches from a socket, writes them, and answers each, in order. A database that takes several writers gets two
+batches at a time, so that it works on one while the other waits for the disk. The process ends when the server closes the
 socket or dies; a batch that it has begun is finished first.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import pickle
 import signal
 import socket
 import sys
+import threading
 import traceback
 from collections.abc import Mapping, Sequence
 from io import BufferedReader
@@ -19,9 +22,9 @@ from typing import Any
 from usertable.domain.errors import StoreDown, StoreFault
 from usertable.domain.patch import Patch
 from usertable.domain.schema import Attribute
-from usertable.store import Store, open_store
+from usertable.store import Store, is_shareable, open_store
 from usertable.store.base import Decide, Result, SchemaStale, Write, Written
-from usertable.store.lanes import HEAD, framed
+from usertable.store.lanes import HEAD, UNDER_WAY, framed
 
 
 class _Writer:
@@ -51,6 +54,69 @@ class _Writer:
         return Write(project, cuid, patch, schema_version, *rest)
 
 
+class _Line:
+    """The connection, served by threads that each take a batch, write it, and answer when all before it are answered.
+
+    A batch with a user of one that is still being written waits for it, so that each user's writes keep their order.
+    """
+
+    def __init__(self, connection: socket.socket, stream: BufferedReader, writer: _Writer) -> None:
+        self._connection = connection
+        self._stream = stream
+        self._writer = writer
+        self._receiving = threading.Lock()
+        self._moved = threading.Condition()
+        self._received = 0
+        self._answered = 0
+        self._written: dict[int, set[tuple[int, int]]] = {}
+        """The users of the batches that are being written, by the batch's place."""
+
+    def serve(self, threads: int) -> None:
+        """Until the connection ends. One of the threads is the caller's: an engine may allow no other."""
+        others = [threading.Thread(target=self._work) for _ in range(threads - 1)]
+        for thread in others:
+            thread.start()
+        self._work()
+        for thread in others:
+            thread.join()
+
+    def _work(self) -> None:
+        with contextlib.suppress(EOFError, ConnectionError):
+            while True:
+                with self._receiving:
+                    packed = _received(self._stream)
+                    place = self._begin({(project, cuid) for project, cuid, *_ in packed})
+                answer = framed(self._answer(packed))
+                self._finish(place, answer)
+
+    def _begin(self, users: set[tuple[int, int]]) -> int:
+        with self._moved:
+            self._moved.wait_for(lambda: all(users.isdisjoint(others) for others in self._written.values()))
+            place = self._received
+            self._received += 1
+            self._written[place] = users
+            return place
+
+    def _finish(self, place: int, answer: bytes) -> None:
+        with self._moved:
+            del self._written[place]
+            self._moved.notify_all()
+            self._moved.wait_for(lambda: self._answered == place)
+            try:
+                self._connection.sendall(answer)
+            finally:
+                self._answered += 1
+                self._moved.notify_all()
+
+    def _answer(self, packed: Sequence[tuple[Any, ...]]) -> tuple[str, object]:
+        try:
+            return "results", self._writer.write(packed)
+        except StoreDown as failure:
+            return "down", str(failure)
+        except Exception:
+            return "error", traceback.format_exc()
+
+
 def main(descriptor: int) -> None:
     """Serve the connection until it ends."""
     # The server decides when to end; a signal to its whole group must not cut a batch short.
@@ -68,18 +134,7 @@ def main(descriptor: int) -> None:
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
     try:
-        while True:
-            packed = _received(stream)
-            answer: tuple[str, object]
-            try:
-                answer = ("results", writer.write(packed))
-            except StoreDown as failure:
-                answer = ("down", str(failure))
-            except Exception:
-                answer = ("error", traceback.format_exc())
-            connection.sendall(framed(answer))
-    except (EOFError, ConnectionError):
-        pass
+        _Line(connection, stream, writer).serve(UNDER_WAY if is_shareable(url) else 1)
     finally:
         store.close()
 

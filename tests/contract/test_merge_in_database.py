@@ -1,0 +1,89 @@
+"""PostgreSQL merges plain writes by itself: on random values that is what the rules say, or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC
+from typing import Any
+
+import psycopg
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import postgres
+from usertable.domain.merge import decide
+from usertable.domain.patch import Patch, validate
+from usertable.domain.profile import Profile
+from usertable.domain.schema import LEGAL_RULES, Attribute, Schema
+from usertable.domain.values import DataType, Limits
+from usertable.store import open_store
+from usertable.store.base import Write
+from usertable.store.document import decode_attributes, encode_attributes, encode_patches
+
+ATTRIBUTES = [
+    Attribute(f"{data_type.lower()}_{rule}", data_type, rule, limits=Limits(elements=6))
+    for data_type, rules in LEGAL_RULES.items()
+    for rule in rules
+]
+SCHEMA = Schema({attribute.name: attribute for attribute in ATTRIBUTES})
+
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=4)
+small = st.integers(-3, 3) | st.decimals(-5, 5, places=1)
+VALUES: dict[DataType, st.SearchStrategy[Any]] = {
+    DataType.NUMBER: small
+    | st.integers(-(10**38) + 1, 10**38 - 1)
+    | st.builds(lambda digits, places: f"{digits}.{'0' * places}{abs(digits)}", st.integers(-99, 99), st.integers(0, 30)),
+    DataType.STRING: texts,
+    DataType.BOOL: st.integers(0, 1),
+    DataType.DATETIME: st.integers(0, 3).map(lambda day: f"2024-02-2{day} 12:00:00"),
+    DataType.LIST: st.lists(st.sampled_from("ABCDEFG") | texts, min_size=1, max_size=3),
+}
+patches = st.fixed_dictionaries({}, optional={a.name: VALUES[a.type] for a in ATTRIBUTES}).filter(bool)
+
+
+@pytest.fixture(scope="module", params=[postgres.NEWEST, postgres.OLDEST])
+def db(request: pytest.FixtureRequest) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
+    cluster = postgres.shared(request.param)
+    url = cluster.create()
+    open_store(url).close()
+    with psycopg.connect(url, autocommit=True) as db:
+        yield db
+    cluster.drop(url)
+
+
+def test_the_database_merges_as_the_rules_say(db: psycopg.Connection[tuple[Any, ...]]) -> None:
+    declined = 0
+    merged = 0
+
+    @settings(max_examples=400, deadline=None)
+    @given(st.lists(patches, min_size=1, max_size=8))
+    def compare(history: list[dict[str, Any]]) -> None:
+        nonlocal declined, merged
+        profile = Profile(1, 0, 0, {})
+        for now, raw in enumerate(history, start=1):
+            patch = validate(SCHEMA, raw, UTC)
+            if not isinstance(patch, Patch):
+                continue
+            decision = decide(profile, patch, now)
+            found = db.execute(
+                "SELECT usertable.merge(%s::jsonb, p.s, p.o)::text"
+                " FROM jsonb_to_recordset(%s::jsonb) AS p (c bigint, t bigint, s jsonb, o jsonb)",
+                (encode_attributes(profile.attributes), encode_patches([Write(1, 1, patch, 1, now)])),
+            ).fetchall()[0][0]
+            if found is None:
+                declined += 1
+            else:
+                merged += 1
+                # With problems, it must have declined.
+                assert not decision.problems
+                expected = {} if decision.profile is profile else decision.profile.attributes
+                attributes = decode_attributes(found)
+                assert attributes == expected
+                assert {name: repr(value) for name, value in attributes.items()} == {
+                    name: repr(value) for name, value in expected.items()
+                }
+            profile = decision.profile
+
+    compare()
+    assert merged > declined
