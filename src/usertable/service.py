@@ -323,8 +323,8 @@ class Service:
     def find_cuids(self, project: Project, identifier: str, values: Sequence[str]) -> dict[str, int]:
         """The CUIDs that an identifier's values point to; one that points to nobody is left out."""
         project.schema.identifier(identifier)
-        found = {v: self.store.resolve_identifier(project.number, identifier, v) for v in values if is_identity_value(v)}
-        return {value: cuid for value, cuid in found.items() if cuid is not None}
+        # SQLite's JSON would end a value at a NUL; none that was ever kept has one.
+        return self.store.resolve_identifiers(project.number, identifier, [v for v in values if is_identity_value(v)])
 
     def users(
         self,

@@ -26,8 +26,8 @@ def test_a_value_never_seen_creates_a_user(house: House) -> None:
     user = house.store.read(project.number, first)
     assert user is not None
     assert (user.profile.version, user.profile.attributes, user.identifiers) == (1, {}, {"phone": ["a"]})
-    assert house.store.resolve_identifier(project.number, "phone", "a") == first
-    assert house.store.resolve_identifier(project.number, "phone", "A") is None
+    assert house.store.resolve_identifiers(project.number, "phone", ["A", "a", "a"]) == {"a": first}
+    assert house.store.resolve_identifiers(project.number, "phone", []) == {}
 
 
 def test_values_are_compared_exactly(house: House) -> None:
@@ -118,7 +118,7 @@ def test_an_erased_user_is_gone_and_its_cuid_not_used_again(house: House) -> Non
     house.service.erase_user(project, cuid)
     assert house.store.read(project.number, cuid) is None
     assert house.store.scan(project.number, 0, 10) == []
-    assert house.store.resolve_identifier(project.number, "phone", "18012345678") is None
+    assert house.store.resolve_identifiers(project.number, "phone", ["18012345678"]) == {}
     with pytest.raises(Refused) as again:
         house.service.erase_user(project, cuid)
     assert kind_of(again) is Kind.CUID_UNKNOWN

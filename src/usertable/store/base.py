@@ -429,8 +429,8 @@ class Store(Copyable, Browsable, Arriving, Protocol):
         """
         ...
 
-    def resolve_identifier(self, project: int, identifier: str, value: str) -> int | None:
-        """The CUID that the value points to, or None."""
+    def resolve_identifiers(self, project: int, identifier: str, values: Sequence[str]) -> dict[str, int]:
+        """The CUIDs that the values point to; one that points to nobody is left out."""
         ...
 
     def erase(self, project: int, cuid: int) -> bool:

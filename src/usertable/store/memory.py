@@ -195,9 +195,10 @@ class MemoryStore:
             if cuid <= LARGEST_COUNTED_CUID:
                 table.next_cuid = max(table.next_cuid, cuid + 1)
 
-    def resolve_identifier(self, project: int, identifier: str, value: str) -> int | None:
+    def resolve_identifiers(self, project: int, identifier: str, values: Sequence[str]) -> dict[str, int]:
         with self._lock:
-            return self._tables[project].values.get((identifier, value))
+            known = self._tables[project].values
+            return {value: known[identifier, value] for value in values if (identifier, value) in known}
 
     def erase(self, project: int, cuid: int) -> bool:
         with self._lock:

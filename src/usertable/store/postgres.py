@@ -426,8 +426,8 @@ class PostgresStore:
 
         self._change(work)
 
-    def resolve_identifier(self, project: int, identifier: str, value: str) -> int | None:
-        return self._read(lambda db: _known_values(db, project, identifier, [value])).get(value)
+    def resolve_identifiers(self, project: int, identifier: str, values: Sequence[str]) -> dict[str, int]:
+        return self._read(lambda db: _known_values(db, project, identifier, values))
 
     def erase(self, project: int, cuid: int) -> bool:
         user = (project, cuid)

@@ -300,13 +300,7 @@ class SQLiteStore:
         with self._transaction() as db:
             stored, next_cuid = _project_by_number(db, project)
             stored.schema.registration_identifier(identifier)
-            known = dict(
-                db.execute(
-                    "SELECT value, cuid FROM identifier_value WHERE project = ? AND identifier = ?"
-                    " AND value IN (SELECT value FROM json_each(?))",
-                    (project, identifier, msgspec.json.encode(values).decode()),
-                ).fetchall()
-            )
+            known = _known_values(db, project, identifier, values)
             for value in values:
                 if value not in known:
                     while _is_used(db, project, next_cuid):
@@ -328,15 +322,15 @@ class SQLiteStore:
                 raise refuse(Kind.CUID_EXISTS, cuid=cuid)
             for name, value in identifiers.items():
                 stored.schema.identifier(name)
-                if _resolve_identifier(db, project, name, value) is not None:
+                if _known_values(db, project, name, [value]):
                     raise refuse(Kind.IDENTIFIER_TAKEN, name, value=value)
             _insert_user(db, project, cuid, identifiers, now)
             if next_cuid <= cuid <= LARGEST_COUNTED_CUID:
                 db.execute("UPDATE project SET next_cuid = ? WHERE number = ?", (cuid + 1, project))
 
-    def resolve_identifier(self, project: int, identifier: str, value: str) -> int | None:
+    def resolve_identifiers(self, project: int, identifier: str, values: Sequence[str]) -> dict[str, int]:
         with self._reader() as db:
-            return _resolve_identifier(db, project, identifier, value)
+            return _known_values(db, project, identifier, values)
 
     def erase(self, project: int, cuid: int) -> bool:
         with self._transaction() as db:
@@ -894,9 +888,11 @@ def _insert_user(db: sqlite3.Connection, project: int, cuid: int, identifiers: M
     )
 
 
-def _resolve_identifier(db: sqlite3.Connection, project: int, identifier: str, value: str) -> int | None:
-    found = db.execute(
-        "SELECT cuid FROM identifier_value WHERE project = ? AND identifier = ? AND value = ?",
-        (project, identifier, value),
-    ).fetchone()
-    return found[0] if found else None
+def _known_values(db: sqlite3.Connection, project: int, identifier: str, values: Sequence[str]) -> dict[str, int]:
+    return dict(
+        db.execute(
+            "SELECT value, cuid FROM identifier_value WHERE project = ? AND identifier = ?"
+            " AND value IN (SELECT value FROM json_each(?))",
+            (project, identifier, msgspec.json.encode(values).decode()),
+        ).fetchall()
+    )
