@@ -109,6 +109,7 @@ def test_without_register_nobody_is_made(house: House) -> None:
     assert kinds(taken) == [(0, [Kind.CUID_UNKNOWN]), (1, [Kind.CUID_UNKNOWN]), (3, [Kind.CUID_UNKNOWN])]
     assert house.attributes(project, there) == {"user_bool_once": True}
     assert house.store.resolve_identifier(project.number, "phone", "c") is None
+    assert house.user(project, "next") == there + 1
 
 
 def test_identifiers_find_users_or_make_them(house: House) -> None:

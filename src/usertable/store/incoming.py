@@ -38,7 +38,7 @@ class Intake:
     reported: set[str] = field(default_factory=set)
     """Attributes that got a value for the first time."""
     next_cuid: int = 0
-    """The project's counter must be this at least."""
+    """The project's counter must be this at least; 0 if nobody was made."""
 
 
 def resolve_batch(batch: Batch, decide: Decide, project: Project, known: Known, unused: Iterator[int]) -> Intake:
@@ -184,7 +184,7 @@ class _Work:
                 created.append((cuid, 1 if made == "{}" else 2, made))
                 if names_are_news:
                     self._reported.update(decode_attributes(made))
-        brought = max((cuid for cuid in self.created if cuid <= LARGEST_COUNTED_CUID), default=0)
+        brought = max((cuid for cuid in self.created if cuid <= LARGEST_COUNTED_CUID), default=-1)
         self.taken.created = len(created)
         next_cuid = max(self._next_cuid, brought + 1)
         return Intake(self.taken, created, self._changed, self._values, self._reported - self._project.reported, next_cuid)

@@ -453,7 +453,7 @@ class PostgresStore:
             if batch.dry:
                 return intake.taken
             _keep(db, batch, intake, shards)
-            if intake.next_cuid > next_cuid:
+            if batch.register and intake.next_cuid > next_cuid:
                 _move_counter(db, project.number, intake.next_cuid)
             db.execute(
                 "INSERT INTO usertable.import_job VALUES (%s, %s, %s)"
