@@ -447,12 +447,12 @@ class PostgresStore:
                 return SchemaStale()
             # Before the users: nobody else makes or erases one from here on.
             next_cuid = _lock_counter(db, project.number) if batch.register else 0
-            intake = resolve_batch(
-                batch, decide, project, _known(db, batch, shards), _unused_from(db, project.number, next_cuid)
-            )
+            known = _known(db, batch, shards)
+            before = dict(known.profiles)
+            intake = resolve_batch(batch, decide, project, known, _unused_from(db, project.number, next_cuid))
             if batch.dry:
                 return intake.taken
-            _keep(db, batch, intake, shards)
+            _keep(db, batch, intake, before, shards)
             if batch.register and intake.next_cuid > next_cuid:
                 _move_counter(db, project.number, intake.next_cuid)
             db.execute(
@@ -1075,7 +1075,7 @@ def _known(db: Connection, batch: Batch, shards: ShardMap | None) -> Known:
     return Known(profiles, {cuid for (cuid,) in erased}, owners, of_users)
 
 
-def _keep(db: Connection, batch: Batch, intake: Intake, shards: ShardMap | None) -> None:
+def _keep(db: Connection, batch: Batch, intake: Intake, before: Mapping[int, Profile], shards: ShardMap | None) -> None:
     number, now = batch.project, batch.now
     if intake.created:
         rows = "".join(f"{number}\t{cuid}\t{version}\t{now}\t{now}\t{text}\n" for cuid, version, text in intake.created)
@@ -1084,7 +1084,8 @@ def _keep(db: Connection, batch: Batch, intake: Intake, shards: ShardMap | None)
             # JSON text has no tab and no newline; the backslash is COPY's own too.
             target.write(rows.replace("\\", "\\\\"))
     for group in _by_shard(intake.changed, shards):
-        db.execute(_UPDATE_USERS, (encode_rows({cuid: intake.changed[cuid] for cuid in group}), number, group))
+        rows = encode_rows({cuid: intake.changed[cuid] for cuid in group}, before)
+        db.execute(_UPDATE_USERS, (rows, number, group))
     _insert_values(db, number, intake.values)
     if intake.reported:
         names = sorted(intake.reported)
