@@ -9,7 +9,7 @@ SCREENSHOTS_ARGS ?=
 export DEMO_EXIT
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench bench-postgres screenshots wrk lock clean
+.PHONY: help demo test check format bench bench-postgres bench-bulk screenshots wrk lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,11 +45,14 @@ wrk:
 	@command -v wrk >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get install -y wrk >/dev/null; } \
 	  || { echo "the benchmarks need wrk, a load generator. On Debian or Ubuntu: apt-get install wrk"; exit 1; }
 
+bench-bulk: $(VENV)/dev ## measure import and export beside sqlite3, COPY and DuckDB
+	$(BIN)/python benchmarks/bulk.py $(BENCH_ARGS)
+
 lock: ## write requirements/*.txt anew from pyproject.toml, with the newest releases
 	$(PYTHON) -m venv $(VENV)/lock
 	$(VENV)/lock/bin/python -m pip --quiet install uv
 	for part in runtime dev; do \
-	  $(VENV)/lock/bin/uv pip compile pyproject.toml --group build $$([ $$part = dev ] && echo --group dev) --universal --upgrade --quiet \
+	  $(VENV)/lock/bin/uv pip compile pyproject.toml --extra parquet --group build $$([ $$part = dev ] && echo --group dev) --universal --upgrade --quiet \
 	    --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links --no-config \
 	    --output-file requirements/$$part.txt || exit 1; \
 	done

@@ -1188,3 +1188,12 @@ def _show_plan(steps: Sequence[Step], refused: Sequence[Step], *, dry_run: bool)
             click.echo("nothing to do")
 
     _answer(native.plan_document(steps, refused, dry_run=dry_run), show)
+
+
+# import, export: in a module of their own, which needs this one
+
+
+from usertable.cli_bulk import export_table, import_table  # noqa: E402
+
+cli.add_command(import_table)
+cli.add_command(export_table)

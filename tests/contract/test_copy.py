@@ -11,8 +11,9 @@ import pytest
 from engines import ENGINES
 from house import House
 from usertable.domain.errors import StoreFault
+from usertable.domain.merge import decide
 from usertable.store import Store, copy, open_store
-from usertable.store.base import PARTS, Part, Replayed, Row
+from usertable.store.base import PARTS, Batch, Part, Replayed, Row
 from usertable.store.copy import copy_store
 
 VALUES = ["a", "Z", "é", "e\u0301", "😀", "中", "~", " "]
@@ -44,6 +45,7 @@ def fill(house: House) -> None:
     house.write(house.prepare(one, cuids[1], {"user_number_overwrite": Decimal("1e-38")}))
     house.store.erase(one.number, cuids[2])
     house.service.add_user(two, 5, {"phone": "a"})
+    house.store.take(Batch(one.number, one.version, [], frozenset(), house.now, job="job"), decide, lambda _: "state")
 
 
 def content(store: Store) -> list[object]:
@@ -64,6 +66,7 @@ def test_everything_arrives(house: House, target: Store) -> None:
         "receipt": 8,
         "schema_change": 14,
         "reported": 6,
+        "import_job": 1,
     }
     moved = House(target)
     one = moved.service.project("one")

@@ -228,7 +228,8 @@ def test_the_layers_on_the_page_are_those_of_the_contract() -> None:
 
 def test_every_dependency_has_its_reason() -> None:
     groups = PROJECT["dependency-groups"]
-    required = [*PROJECT["project"]["dependencies"], *groups["build"], *groups["dev"]]
+    extras = [text for extra in PROJECT["project"]["optional-dependencies"].values() for text in extra]
+    required = [*PROJECT["project"]["dependencies"], *extras, *groups["build"], *groups["dev"]]
     names = {match[0] for text in required if isinstance(text, str) and (match := re.match(r"[A-Za-z0-9._-]+", text))}
     tables = (ROOT / "CONTRIBUTING.md").read_text().partition("## Dependencies")[2].partition("\n## ")[0]
     reasons = {row[0].strip("`"): row[1] for row in rows(tables) if row[0].startswith("`")}

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 _NO_FACTS: Mapping[str, str] = {}
-_OWN_WORDS = ("expected", "have", "legal", "hint")
+_OWN_WORDS = ("expected", "have", "legal", "hint", "reason")
 
 
 class Kind(StrEnum):
@@ -93,6 +93,13 @@ class Kind(StrEnum):
     CUID_ERASED = "cuid_erased"
     CONDITION = "condition"
     SCHEMA_FILE = "schema_file"
+    # import and export
+    IDENTIFIER_FULL = "identifier_full"
+    USER_UNNAMED = "user_unnamed"
+    ROW_FORM = "row_form"
+    COLUMN = "column"
+    IMPORT_FILE = "import_file"
+    IMPORT_JOB = "import_job"
 
 
 @dataclass(frozen=True, slots=True)

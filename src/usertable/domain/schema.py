@@ -42,6 +42,8 @@ MAX_ATTRIBUTES = 2000
 MAX_LIST_ELEMENTS = 100_000
 MAX_LIST_ELEMENT_BYTES = 8192
 PRESET_PREFIX = "jg_"
+IDENTIFIER_VALUES = 10
+"""A user has at most so many values of an identifier that is not unique; of a unique one, one."""
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 

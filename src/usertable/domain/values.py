@@ -194,7 +194,7 @@ def _parse_datetime(name: str, raw: object, zone: tzinfo, limits: Limits) -> Val
         return _wrong_type(name, DataType.DATETIME, raw)
     try:
         seconds = _HOURS[raw[11:13]] + _MINUTES[raw[14:16]] + _SECONDS[raw[17:]]
-        midnight = _steady_midnight(raw[:10], zone)
+        midnight = steady_midnight(raw[:10], zone)
     except (KeyError, ValueError):
         return _wrong_type(name, DataType.DATETIME, raw)
     if midnight is not None:
@@ -213,7 +213,7 @@ def _parse_datetime(name: str, raw: object, zone: tzinfo, limits: Limits) -> Val
 
 
 @lru_cache(maxsize=4096)
-def _steady_midnight(day: str, zone: tzinfo) -> int | None:
+def steady_midnight(day: str, zone: tzinfo) -> int | None:
     """Seconds from 1970 UTC to the first moment of a local day, or None if the zone's offset changes around that day.
 
     Raises:

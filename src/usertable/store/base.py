@@ -6,7 +6,8 @@ of writes is a performance hint, never a unit of atomicity: every write stands a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from typing import Any, Protocol
@@ -249,6 +250,79 @@ def resolve(
     return Resolution(results, changed, new_receipts, reported)
 
 
+Incoming = tuple[int | None, tuple[tuple[str, str], ...], str]
+"""A row to be imported: the CUID, or None to find the user by an identifier; identifier values, by priority of the
+identifier; the checked values as :func:`usertable.store.document.encode_attributes` writes them, `{}` for none."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """Rows of an import, in order, that become durable together with the news of how far it came."""
+
+    project: int
+    schema_version: int
+    """The version of the project that the rows were validated under."""
+    rows: Sequence[Incoming]
+    names: frozenset[str]
+    """The attributes that a row has a value of."""
+    now: int
+    """Milliseconds since 1970 UTC."""
+    register: bool = False
+    """Make users, and identifier values, that are not there."""
+    job: str = ""
+    """The import's name in the project."""
+    before: str | None = None
+    """What the job's state must be now; None if there must be none."""
+    dry: bool = False
+    """Decide and answer, but keep nothing."""
+
+
+@dataclass(slots=True)
+class Taken:
+    """What came of a batch."""
+
+    created: int
+    changed: int
+    unchanged: int
+    refused: list[tuple[int, list[Problem]]]
+    """The refused rows by their places in the batch, in order, with all that is wrong."""
+    shown: list[tuple[int, dict[str, Value]]] = field(default_factory=list)
+    """Of a dry batch: the CUID and the attributes after each row that was not refused, in order."""
+
+
+@dataclass(slots=True)
+class JobMoved:
+    """The job's state is another than the batch expects; nothing was changed."""
+
+    state: str | None
+
+
+Note = Callable[[Taken], str]
+"""Makes a job's new state of what came of a batch, before it is committed; may be asked again for the same batch."""
+
+
+class Snapshot(Protocol):
+    """A project as of one moment, however long it is looked at."""
+
+    @property
+    def project(self) -> Project:
+        """The project."""
+        ...
+
+    def count(self) -> int:
+        """How many users there are."""
+        ...
+
+    def pages(self) -> Iterator[list[SnapshotRow]]:
+        """All users by CUID, some thousands at a time."""
+        ...
+
+
+SnapshotRow = tuple[int, str, Mapping[str, list[str]]]
+"""A user: CUID; attributes as :func:`usertable.store.document.encode_attributes` writes them (perhaps with spaces and in
+another order); identifier values by identifier."""
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """A kind of rows that a project has, for copying a store. The first `key` columns tell rows apart and order them."""
@@ -264,7 +338,8 @@ ERASED = Part("erased", ("cuid",))
 RECEIPTS = Part("receipt", ("key", "cuid", "fingerprint", "written", "personal", "at"), key=2)
 CHANGES = Part("schema_change", ("number", "at", "who", "what"))
 REPORTED = Part("reported", ("attribute",))
-PARTS = (USERS, VALUES, ERASED, RECEIPTS, CHANGES, REPORTED)
+JOBS = Part("import_job", ("name", "state"))
+PARTS = (USERS, VALUES, ERASED, RECEIPTS, CHANGES, REPORTED, JOBS)
 """All that a project has beside itself."""
 
 Row = tuple[Any, ...]
@@ -426,6 +501,27 @@ class Store(Copyable, Browsable, Arriving, Protocol):
 
         Raises:
             Refused: the CUID exists or was erased, a value belongs to another user, or an identifier is not declared.
+        """
+        ...
+
+    def take(self, batch: Batch, decide: Decide, note: Note) -> Taken | SchemaStale | JobMoved:
+        """Import rows: each merges into its user as a write would, in order, and a refused one disturbs no other.
+
+        All of it is durable, with `note(…)` as the job's state, before it returns; or none of it was kept. So whoever finds
+        that state in the store knows that the batch was taken, and whoever finds the one before, that it was not.
+        A row that names no user is refused, or makes one with `register`: with the CUID it has, or, like Get CUID,
+        by a value of the identifier with priority 1.
+        """
+        ...
+
+    def job(self, project: int, name: str) -> str | None:
+        """The state of the import of that name; None if there was none."""
+        ...
+
+    def snapshot(self, project_id: str) -> AbstractContextManager[Snapshot]:
+        """The project as of now. Writes go on beside it and are not seen in it. Raises Refused if there is none.
+
+        On Citus each machine has a moment of its own, milliseconds apart.
         """
         ...
 

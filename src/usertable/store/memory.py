@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from operator import add, itemgetter
 
@@ -17,27 +19,36 @@ from usertable.store.base import (
     CHANGES,
     ERASED,
     FIRST_CUID,
+    JOBS,
     KEPT_SAMPLES,
     LARGEST_COUNTED_CUID,
     RECEIPTS,
     USERS,
     VALUES,
+    Batch,
     Column,
     Decide,
     Fill,
+    JobMoved,
     NewReceipt,
+    Note,
     Part,
     Result,
     Row,
     SchemaChange,
+    SchemaStale,
     Selection,
+    Snapshot,
+    SnapshotRow,
     StoredReceipt,
+    Taken,
     Tally,
     User,
     Write,
     resolve,
 )
-from usertable.store.document import decode_written, encode_written
+from usertable.store.document import decode_attributes, decode_written, encode_attributes, encode_written
+from usertable.store.incoming import Known, named, resolve_batch, values_by_user
 
 
 @dataclass
@@ -55,6 +66,7 @@ class _Table:
     rates: dict[int, tuple[int, int, int]] = field(default_factory=dict)
     refusals: list[tuple[int, Kind, str | None, int]] = field(default_factory=list)
     last_writes: dict[str, int] = field(default_factory=dict)
+    jobs: dict[str, str] = field(default_factory=dict)
 
 
 _NO_PROJECT = Project(0, "", "", b"", b"", "UTC", None, 0)
@@ -63,6 +75,18 @@ _NO_PROJECT = Project(0, "", "", b"", b"", "UTC", None, 0)
 def _order(key: Row) -> Row:
     """What texts are compared by: their UTF-8 bytes."""
     return tuple(value.encode() if isinstance(value, str) else value for value in key)
+
+
+@dataclass(frozen=True)
+class _Snapshot:
+    project: Project
+    users: list[SnapshotRow]
+
+    def count(self) -> int:
+        return len(self.users)
+
+    def pages(self) -> Iterator[list[SnapshotRow]]:
+        yield self.users
 
 
 class MemoryStore:
@@ -194,6 +218,47 @@ class MemoryStore:
                 table.values[name, value] = cuid
             if cuid <= LARGEST_COUNTED_CUID:
                 table.next_cuid = max(table.next_cuid, cuid + 1)
+
+    def take(self, batch: Batch, decide: Decide, note: Note) -> Taken | SchemaStale | JobMoved:
+        with self._lock:
+            table = self._tables[batch.project]
+            state = table.jobs.get(batch.job)
+            if state != batch.before:
+                return JobMoved(state)
+            if table.project.version != batch.schema_version:
+                return SchemaStale()
+            values = values_by_user((cuid, *pair) for pair, cuid in table.values.items()) if named(batch)[1] else {}
+            known = Known(dict(table.profiles), table.erased, dict(table.values), values)
+            unused = (c for c in itertools.count(table.next_cuid) if c not in table.profiles and c not in table.erased)
+            intake = resolve_batch(batch, decide, table.project, known, unused)
+            if batch.dry:
+                return intake.taken
+            table.jobs[batch.job] = note(intake.taken)
+            for cuid, version, text in intake.created:
+                table.profiles[cuid] = Profile(version, batch.now, batch.now, decode_attributes(text))
+            table.profiles.update(intake.changed)
+            table.values.update({(name, value): cuid for cuid, name, value in intake.values})
+            table.next_cuid = max(table.next_cuid, intake.next_cuid)
+            if intake.reported:
+                table.project = replace(table.project, reported=table.project.reported | intake.reported)
+            return intake.taken
+
+    def job(self, project: int, name: str) -> str | None:
+        with self._lock:
+            return self._tables[project].jobs.get(name)
+
+    @contextmanager
+    def snapshot(self, project_id: str) -> Iterator[Snapshot]:
+        with self._lock:
+            table = self._table_of(project_id)
+            if table is None:
+                raise refuse(Kind.PROJECT_UNKNOWN, id=project_id)
+            values = values_by_user((cuid, *pair) for pair, cuid in sorted(table.values.items()))
+            users: list[SnapshotRow] = [
+                (c, encode_attributes(p.attributes), values.get(c, {})) for c, p in sorted(table.profiles.items())
+            ]
+            found = _Snapshot(self._project(table), users)
+        yield found
 
     def resolve_identifiers(self, project: int, identifier: str, values: Sequence[str]) -> dict[str, int]:
         with self._lock:
@@ -345,6 +410,8 @@ class MemoryStore:
                     table.receipts[key] = NewReceipt(project, key, cuid, fingerprint, decode_written(written), at)
                 elif part is CHANGES:
                     table.changes.append(SchemaChange(*row[1:]))
+                elif part is JOBS:
+                    table.jobs[row[0]] = row[1]
                 else:
                     table.project = replace(table.project, reported=table.project.reported | {row[0]})
 
@@ -374,6 +441,8 @@ class MemoryStore:
             ]
         if part is CHANGES:
             return [(number, c.at, c.who, c.what) for number, c in enumerate(table.changes, start=1)]
+        if part is JOBS:
+            return list(table.jobs.items())
         return [(name,) for name in table.project.reported]
 
     def ping(self) -> None:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import itertools
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -46,10 +46,13 @@ from usertable.store.base import (
     USERS,
     VALUES,
     WRITTEN,
+    Batch,
     Column,
     Decide,
     Fill,
+    JobMoved,
     NewReceipt,
+    Note,
     Part,
     Resolution,
     Result,
@@ -57,7 +60,10 @@ from usertable.store.base import (
     SchemaChange,
     SchemaStale,
     Selection,
+    Snapshot,
+    SnapshotRow,
     StoredReceipt,
+    Taken,
     Tally,
     User,
     Write,
@@ -80,6 +86,7 @@ from usertable.store.document import (
     encode_rows,
     encode_written,
 )
+from usertable.store.incoming import NO_VALUES, Intake, Known, named, resolve_batch, values_by_user
 from usertable.store.postgres_filter import translate
 
 OLDEST_SERVER = 15
@@ -98,6 +105,7 @@ LOCK_PROJECTS = 0
 LOCK_MIGRATIONS = -1
 LOCK_EXPIRY = -2
 LOCK_ARRIVALS = -3
+SNAPSHOT_ROWS = 5000
 EXPIRY_WINDOW = 10_000
 """Receipts of so many ms are removed in one transaction."""
 _CONNECTION_DEFAULTS = {
@@ -426,6 +434,57 @@ class PostgresStore:
 
         self._change(work)
 
+    def take(self, batch: Batch, decide: Decide, note: Note) -> Taken | SchemaStale | JobMoved:
+        shards = self._load_shards()
+
+        def work(db: Connection) -> Taken | SchemaStale | JobMoved:
+            _share(db, [batch.project])
+            state = _job(db, batch.project, batch.job, lock=True)
+            if state != batch.before:
+                return JobMoved(state)
+            project = _project_by_number(db, batch.project)
+            if project.version != batch.schema_version:
+                return SchemaStale()
+            # Before the users: nobody else makes or erases one from here on.
+            next_cuid = _lock_counter(db, project.number) if batch.register else 0
+            known = _known(db, batch, shards)
+            before = dict(known.profiles)
+            intake = resolve_batch(batch, decide, project, known, _unused_from(db, project.number, next_cuid))
+            if batch.dry:
+                return intake.taken
+            _keep(db, batch, intake, before, shards)
+            if batch.register and intake.next_cuid > next_cuid:
+                _move_counter(db, project.number, intake.next_cuid)
+            db.execute(
+                "INSERT INTO usertable.import_job VALUES (%s, %s, %s)"
+                " ON CONFLICT (project, name) DO UPDATE SET state = excluded.state",
+                (project.number, batch.job, note(intake.taken)),
+            )
+            return intake.taken
+
+        return self._change(work)
+
+    def job(self, project: int, name: str) -> str | None:
+        return self._read(lambda db: _job(db, project, name))
+
+    @contextmanager
+    def snapshot(self, project_id: str) -> Iterator[Snapshot]:
+        try:
+            with self._pool.connection() as db:
+                db.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                try:
+                    project = _project_by_id(db, project_id)
+                    if project is None:
+                        raise refuse(Kind.PROJECT_UNKNOWN, id=project_id)
+                    yield _Snapshot(project, db)
+                finally:
+                    if not db.closed:
+                        db.execute("ROLLBACK")
+        except PoolTimeout as failure:
+            raise StoreDown(f"{self._shown}: no connection within {CONNECT_SECONDS} s") from failure
+        except _DOWN as failure:
+            raise StoreDown(f"{self._shown}: {_words(failure)}") from failure
+
     def resolve_identifiers(self, project: int, identifier: str, values: Sequence[str]) -> dict[str, int]:
         return self._read(lambda db: _known_values(db, project, identifier, values))
 
@@ -747,6 +806,34 @@ class PostgresStore:
             raise StoreDown(f"{self._shown}: {_words(failure)}") from failure
 
 
+class _Snapshot:
+    def __init__(self, project: Project, db: Connection) -> None:
+        self.project = project
+        self._db = db
+
+    def count(self) -> int:
+        found: int = self._db.execute(
+            "SELECT count(*) FROM usertable.users WHERE project = %s", (self.project.number,)
+        ).fetchall()[0][0]
+        return found
+
+    def pages(self) -> Iterator[list[SnapshotRow]]:
+        number = self.project.number
+        with self._db.cursor(name="users") as users:
+            users.execute("SELECT cuid, attributes::text FROM usertable.users WHERE project = %s ORDER BY cuid", (number,))
+            while rows := users.fetchmany(SNAPSHOT_ROWS):
+                values: Mapping[int, Mapping[str, list[str]]] = {}
+                if self.project.identifying:
+                    values = values_by_user(
+                        self._db.execute(
+                            "SELECT cuid, identifier, value FROM usertable.user_identifier"
+                            " WHERE project = %s AND cuid BETWEEN %s AND %s ORDER BY cuid, identifier, value",
+                            (number, rows[0][0], rows[-1][0]),
+                        )
+                    )
+                yield [(cuid, text, values.get(cuid, NO_VALUES)) for cuid, text in rows]
+
+
 class _Transaction:
     """A connection, and whether COMMIT was sent."""
 
@@ -920,7 +1007,11 @@ def _insert_users(db: Connection, project: int, users: Sequence[tuple[int, Mappi
     db.execute(
         "INSERT INTO usertable.users SELECT %s, c, 1, %s, %s, '{}' FROM unnest(%s::bigint[]) c", (project, now, now, cuids)
     )
-    values = [(cuid, name, value) for cuid, identifiers in users for name, value in identifiers.items()]
+    _insert_values(db, project, [(cuid, name, value) for cuid, identifiers in users for name, value in identifiers.items()])
+
+
+def _insert_values(db: Connection, project: int, values: Sequence[tuple[int, str, str]]) -> None:
+    """Keep identifier values: of (CUID, identifier, value)."""
     if values:
         columns = [list(column) for column in zip(*values, strict=True)]
         db.execute(
@@ -933,6 +1024,72 @@ def _insert_users(db: Connection, project: int, users: Sequence[tuple[int, Mappi
             " SELECT %s, * FROM unnest(%s::bigint[], %s::text[], %s::text[])",
             (project, *columns),
         )
+
+
+def _unused_from(db: Connection, project: int, start: int) -> Iterator[int]:
+    """All CUIDs from `start` on that are neither a user's nor an erased one's."""
+    while True:
+        found = _unused(db, project, start, 1000)
+        yield from found
+        start = found[-1] + 1
+
+
+def _job(db: Connection, project: int, name: str, *, lock: bool = False) -> str | None:
+    query: LiteralString = "SELECT state FROM usertable.import_job WHERE project = %s AND name = %s"
+    found = db.execute(query + " FOR UPDATE" if lock else query, (project, name)).fetchone()
+    return found[0] if found else None
+
+
+def _by_shard(cuids: Iterable[int], shards: ShardMap | None) -> list[list[int]]:
+    """The CUIDs, ascending, those of a shard together: a statement that locks or changes users must stay in one."""
+    groups: dict[int, list[int]] = {}
+    for cuid in sorted(cuids):
+        groups.setdefault(shards.shard(cuid) if shards else 0, []).append(cuid)
+    return list(groups.values())
+
+
+def _known(db: Connection, batch: Batch, shards: ShardMap | None) -> Known:
+    cuids, names = named(batch)
+    number = batch.project
+    owners = {
+        (name, value): cuid
+        for name, values in names.items()
+        for value, cuid in _known_values(db, number, name, values).items()
+    }
+    cuids |= set(owners.values())
+    profiles: dict[int, Profile] = {}
+    for group in _by_shard(cuids, shards):
+        rows = db.execute(_LOCKED_USERS, (number, group)).fetchall()
+        profiles |= {cuid: p for (_, cuid), p in decode_profiles(f"[{','.join(row for (row,) in rows)}]").items()}
+    wanted = (number, list(cuids))
+    erased = db.execute("SELECT cuid FROM usertable.erased WHERE project = %s AND cuid = ANY(%s::bigint[])", wanted)
+    of_users: dict[int, dict[str, list[str]]] = {}
+    if names:
+        of_users = values_by_user(
+            db.execute(
+                "SELECT cuid, identifier, value FROM usertable.user_identifier"
+                " WHERE project = %s AND cuid = ANY(%s::bigint[])",
+                wanted,
+            )
+        )
+    return Known(profiles, {cuid for (cuid,) in erased}, owners, of_users)
+
+
+def _keep(db: Connection, batch: Batch, intake: Intake, before: Mapping[int, Profile], shards: ShardMap | None) -> None:
+    number, now = batch.project, batch.now
+    if intake.created:
+        rows = "".join(f"{number}\t{cuid}\t{version}\t{now}\t{now}\t{text}\n" for cuid, version, text in intake.created)
+        columns = "project, cuid, version, created_at, updated_at, attributes"
+        with db.cursor() as cursor, cursor.copy(f"COPY usertable.users ({columns}) FROM STDIN") as target:
+            # JSON text has no tab and no newline; the backslash is COPY's own too.
+            target.write(rows.replace("\\", "\\\\"))
+    for group in _by_shard(intake.changed, shards):
+        rows = encode_rows({cuid: intake.changed[cuid] for cuid in group}, before)
+        db.execute(_UPDATE_USERS, (rows, number, group))
+    _insert_values(db, number, intake.values)
+    if intake.reported:
+        names = sorted(intake.reported)
+        db.execute(_REPORT, ([number] * len(names), names))
 
 
 def _known_values(db: Connection, project: int, identifier: str, values: Sequence[str]) -> dict[str, int]:

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,16 +37,23 @@ from usertable.store.base import (
     LARGEST_COUNTED_CUID,
     RECEIPTS,
     USERS,
+    Batch,
     Column,
     Decide,
     Fill,
+    JobMoved,
     NewReceipt,
+    Note,
     Part,
     Result,
     Row,
     SchemaChange,
+    SchemaStale,
     Selection,
+    Snapshot,
+    SnapshotRow,
     StoredReceipt,
+    Taken,
     Tally,
     User,
     Write,
@@ -63,6 +72,7 @@ from usertable.store.document import (
     encode_project,
     encode_written,
 )
+from usertable.store.incoming import NO_VALUES, Intake, Known, named, resolve_batch, values_by_user
 from usertable.store.sqlite_filter import place, translate
 
 APPLICATION_ID = 0x75746231
@@ -79,6 +89,9 @@ CHECKPOINT_IDLE_SECONDS = 1.0
 NOTES_CHECKPOINT_PAGES = 20_000
 """What came in is written beside the writer, which checkpoints: only a WAL this long is none that it looks after."""
 CHECKPOINT_SECONDS = 0.02
+IMPORT_CHECKPOINT_PAGES = 16_384
+"""An import lets the WAL grow to 32 MiB before it is copied: larger, and so fewer, copies."""
+SNAPSHOT_ROWS = 5000
 _ROWS_PER_STATEMENT = 256
 _USER_TABLE = """CREATE TABLE IF NOT EXISTS user_{} (
   cuid INTEGER PRIMARY KEY, version INTEGER NOT NULL, created_at INTEGER NOT NULL,
@@ -115,13 +128,13 @@ class SQLiteStore:
         try:
             self._writer = self._open()
             _migrate(self._writer, path)
-            if serving or writing:
-                self._writer.execute("PRAGMA wal_autocheckpoint = 0")
             # What it writes need not survive a crash, so nobody waits for the disk; WAL keeps the file whole all the same.
             self._notes = self._open()
             self._notes.execute("PRAGMA synchronous = NORMAL")
             self._notes.execute("PRAGMA cache_size = -2048")
             self._notes.execute(f"PRAGMA wal_autocheckpoint = {NOTES_CHECKPOINT_PAGES}")
+            pages = 0 if serving or writing else IMPORT_CHECKPOINT_PAGES
+            self._writer.execute(f"PRAGMA wal_autocheckpoint = {pages}")
             if writing:
                 self._checkpointer = _Checkpointer(self._open(), self._lock)
         except sqlite3.Error as error:
@@ -327,6 +340,44 @@ class SQLiteStore:
             _insert_user(db, project, cuid, identifiers, now)
             if next_cuid <= cuid <= LARGEST_COUNTED_CUID:
                 db.execute("UPDATE project SET next_cuid = ? WHERE number = ?", (cuid + 1, project))
+
+    def take(self, batch: Batch, decide: Decide, note: Note) -> Taken | SchemaStale | JobMoved:
+        began = time.monotonic()
+        with self._transaction() as db:
+            state = _job(db, batch.project, batch.job)
+            if state != batch.before:
+                return JobMoved(state)
+            project, next_cuid = _project_by_number(db, batch.project)
+            if project.version != batch.schema_version:
+                return SchemaStale()
+            unused = (c for c in itertools.count(next_cuid) if not _is_used(db, project.number, c))
+            intake = resolve_batch(batch, decide, project, _known(db, batch), unused)
+            if batch.dry:
+                return intake.taken
+            _keep(db, batch, intake)
+            db.execute("REPLACE INTO import_job VALUES (?, ?, ?)", (project.number, batch.job, note(intake.taken)))
+        if self._is_served():
+            # SQLite's lock is not fair: the server gets its turn only while nobody else wants it.
+            time.sleep(time.monotonic() - began)
+        return intake.taken
+
+    def job(self, project: int, name: str) -> str | None:
+        with self._reader() as db:
+            return _job(db, project, name)
+
+    @contextlib.contextmanager
+    def snapshot(self, project_id: str) -> Iterator[Snapshot]:
+        with contextlib.closing(self._open()) as db:
+            try:
+                db.execute("PRAGMA query_only = 1")
+                # From here to the end of the transaction this connection sees what was committed at its first read.
+                db.execute("BEGIN")
+                project = _project_by_id(db, project_id)
+                if project is None:
+                    raise refuse(Kind.PROJECT_UNKNOWN, id=project_id)
+                yield _Snapshot(project, db)
+            except sqlite3.Error as error:
+                raise StoreDown(f"{self._path}: {error}") from error
 
     def resolve_identifiers(self, project: int, identifier: str, values: Sequence[str]) -> dict[str, int]:
         with self._reader() as db:
@@ -560,6 +611,21 @@ class SQLiteStore:
         db.execute("PRAGMA temp_store = MEMORY")
         return db
 
+    def _is_served(self) -> bool:
+        """Whether another process is this file's server."""
+        try:
+            lock = os.open(f"{self._path}.lock", os.O_RDONLY)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        else:
+            return False
+        finally:
+            os.close(lock)
+
     def _release_server_lock(self) -> None:
         if self._server_lock is not None:
             os.close(self._server_lock)
@@ -604,6 +670,31 @@ class SQLiteStore:
                 yield db
             finally:
                 db.execute("COMMIT")
+
+
+class _Snapshot:
+    def __init__(self, project: Project, db: sqlite3.Connection) -> None:
+        self.project = project
+        self._db = db
+
+    def count(self) -> int:
+        found: int = self._db.execute(f"SELECT count(*) FROM user_{self.project.number}").fetchone()[0]
+        return found
+
+    def pages(self) -> Iterator[list[SnapshotRow]]:
+        number, has_values = self.project.number, bool(self.project.identifying)
+        users = self._db.execute(f"SELECT cuid, attributes FROM user_{number} ORDER BY cuid")
+        while rows := users.fetchmany(SNAPSHOT_ROWS):
+            values: Mapping[int, Mapping[str, list[str]]] = {}
+            if has_values:
+                values = values_by_user(
+                    self._db.execute(
+                        "SELECT cuid, identifier, value FROM identifier_value"
+                        " WHERE project = ? AND cuid BETWEEN ? AND ? ORDER BY cuid, identifier, value",
+                        (number, rows[0][0], rows[-1][0]),
+                    )
+                )
+            yield [(cuid, text, values.get(cuid, NO_VALUES)) for cuid, text in rows]
 
 
 class _Checkpointer:
@@ -895,4 +986,58 @@ def _known_values(db: sqlite3.Connection, project: int, identifier: str, values:
             " AND value IN (SELECT value FROM json_each(?))",
             (project, identifier, msgspec.json.encode(values).decode()),
         ).fetchall()
+    )
+
+
+def _job(db: sqlite3.Connection, project: int, name: str) -> str | None:
+    found = db.execute("SELECT state FROM import_job WHERE project = ? AND name = ?", (project, name)).fetchone()
+    return found[0] if found else None
+
+
+def _known(db: sqlite3.Connection, batch: Batch) -> Known:
+    cuids, names = named(batch)
+    number = batch.project
+    owners: dict[tuple[str, str], int] = {}
+    for name, values in names.items():
+        owners |= {(name, value): cuid for value, cuid in _known_values(db, number, name, values).items()}
+    cuids |= set(owners.values())
+    wanted = f"[{','.join(map(str, cuids))}]"
+    within = "cuid IN (SELECT value FROM json_each(?))"
+    profiles: dict[int, Profile] = {}
+    erased: set[int] = set()
+    span = (min(cuids, default=0), max(cuids, default=0))
+    # New users are often brought in the order of their CUIDs: then a glance at the span saves looking for each.
+    if db.execute(f"SELECT 1 FROM user_{number} WHERE cuid BETWEEN ? AND ? LIMIT 1", span).fetchone():
+        rows = db.execute(
+            f"SELECT cuid, version, created_at, updated_at, attributes FROM user_{number} WHERE {within}", (wanted,)
+        )
+        profiles = {c: Profile(v, created, updated, decode_attributes(text)) for c, v, created, updated, text in rows}
+    if db.execute("SELECT 1 FROM erased WHERE project = ? AND cuid BETWEEN ? AND ? LIMIT 1", (number, *span)).fetchone():
+        erased = {c for (c,) in db.execute(f"SELECT cuid FROM erased WHERE project = ? AND {within}", (number, wanted))}
+    of_users: dict[int, dict[str, list[str]]] = {}
+    if names:
+        of_users = values_by_user(
+            db.execute(
+                f"SELECT cuid, identifier, value FROM identifier_value WHERE project = ? AND {within}", (number, wanted)
+            )
+        )
+    return Known(profiles, erased, owners, of_users)
+
+
+def _keep(db: sqlite3.Connection, batch: Batch, intake: Intake) -> None:
+    number, now = batch.project, batch.now
+    db.executemany(
+        f"INSERT INTO user_{number} VALUES (?, ?, {now}, {now}, ?)",
+        intake.created,
+    )
+    parameters: list[int | str] = []
+    for cuid, p in intake.changed.items():
+        parameters.extend((cuid, p.version, p.created_at, p.updated_at, encode_attributes(p.attributes)))
+    _insert_rows(db, f"REPLACE INTO user_{number} VALUES ", 5, parameters)
+    db.executemany(
+        f"INSERT INTO identifier_value (project, cuid, identifier, value) VALUES ({number}, ?, ?, ?)", intake.values
+    )
+    db.executemany(f"INSERT OR IGNORE INTO reported VALUES ({number}, ?)", [(name,) for name in intake.reported])
+    db.execute(
+        "UPDATE project SET next_cuid = ? WHERE number = ? AND next_cuid < ?", (intake.next_cuid, number, intake.next_cuid)
     )

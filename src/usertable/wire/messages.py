@@ -211,6 +211,18 @@ TEXTS: dict[Kind, tuple[str, str]] = {
         "筛选条件[{value}]无效：{expected}",
         "condition [{value}] is invalid: {expected}",
     ),
+    Kind.IDENTIFIER_FULL: (
+        "用户[{cuid}]的标识[{attribute}]最多只能有 {limit} 个值",
+        "user [{cuid}] cannot have more than {limit} value(s) of identifier [{attribute}]",
+    ),
+    Kind.USER_UNNAMED: (
+        "该行既没有 cuid，也没有用户标识的值",
+        "the row has neither a cuid nor a value of an identifier",
+    ),
+    Kind.ROW_FORM: ("该行无法读取：{reason}", "the row cannot be read: {reason}"),
+    Kind.COLUMN: ("列[{attribute}]无效：{expected}", "column [{attribute}]: {expected}"),
+    Kind.IMPORT_FILE: ("文件无法导入：{reason}", "the file cannot be imported: {reason}"),
+    Kind.IMPORT_JOB: ("导入任务[{job}]：{reason}", "import [{job}]: {reason}"),
     Kind.SCHEMA_FILE: ("schema 文件无效，{place}：{expected}", "the schema file is invalid at {place}: {expected}"),
 }
 

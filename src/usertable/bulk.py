@@ -1,0 +1,485 @@
+"""Import and export: the jobs that move a whole user table into a store and out of it."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import hashlib
+import io
+import os
+import pickle
+import queue
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from socket import socketpair
+from typing import IO, Any, Literal
+
+import msgspec
+
+from usertable.domain.condition import Condition
+from usertable.domain.errors import Kind, Problem, Refused, StoreDown, refuse
+from usertable.domain.merge import decide
+from usertable.domain.profile import Profile
+from usertable.domain.schema import Attribute, Project
+from usertable.domain.values import Value, show
+from usertable.service import Service, now_ms
+from usertable.store.base import Batch, JobMoved, SchemaStale, Snapshot, SnapshotRow, Taken
+from usertable.store.document import decode_attributes
+from usertable.wire.messages import text as text_of
+from usertable.wire.rows import LINE, REASON, ROW, Block, Format, Reading, json_cell, originals
+from usertable.wire.table import Unfit, open_table, unfit_numbers
+
+PREVIEW_ROWS = 5
+PROBLEMS_SHOWN = 20
+PATIENCE_SECONDS = 60.0
+"""An import tries again for so long when the store is down."""
+_encoder = msgspec.json.Encoder(decimal_format="number")
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """How far an import came. It is kept in the store, with the rows that it counts."""
+
+    options: str
+    """Tells whether the import is carried on as it was begun."""
+    rows: int = 0
+    digest: str = ""
+    created: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    refused: int = 0
+    rejects: int = 0
+    """Bytes of the file of refused rows."""
+    finished: bool = False
+
+
+_state_decoder = msgspec.json.Decoder(State)
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """A row as it would be stored: its number, and what is wrong with it, or the user's CUID and attributes after it."""
+
+    number: int
+    problems: Sequence[Problem] = ()
+    cuid: int = 0
+    attributes: dict[str, Value] = field(default_factory=dict)
+
+
+class _SchemaChanged(Exception):
+    pass
+
+
+class Import:
+    """An import of one file into one project, exact at any moment: a row is taken once or not at all.
+
+    Rows, and how far the import came, become durable in one transaction, a block of rows at a time. The refused rows of a
+    block are on the disk before that transaction ends, and how much of their file counts is part of it.
+
+    Args:
+        stream: the file, open for reading; its descriptor is handed to the process that reads it.
+        job: the import's name in the project; the same name finds it again.
+        register: make users and identifier values that are not there.
+        rejects: where refused rows go, to be mended and imported again. The file is made when there is one.
+        dry: check and decide every row, and keep nothing.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        project_id: str,
+        stream: IO[bytes],
+        reading: Reading,
+        *,
+        job: str,
+        register: bool,
+        rejects: Path,
+        dry: bool = False,
+        clock: Callable[[], int] = now_ms,
+    ) -> None:
+        self._service = service
+        self._store = service.store
+        self._project = service.project(project_id)
+        self._stream = stream
+        self._reading = reading
+        self._job = job
+        self._register = register
+        self._dry = dry
+        self._clock = clock
+        how = repr((replace(reading, rows=0), sorted(reading.columns.items()), sorted(reading.nulls), register))
+        self._options = hashlib.blake2b(how.encode(), digest_size=16).hexdigest()
+        self._stored = self._store.job(self._project.number, job)
+        self.state = State(self._options)
+        self.problems: list[tuple[int, list[Problem]]] = []
+        """Of a dry run: the first refused rows."""
+        self._rejects = Rejects(rejects, reading)
+
+    @property
+    def project(self) -> Project:
+        """The project as the rows are checked against."""
+        return self._project
+
+    def begin(self, mode: Literal["new", "resume", "restart"]) -> None:
+        """Say where to begin: at the first row, after the last that was taken, or anew although some were taken.
+
+        Raises:
+            Refused: an earlier import was interrupted and `mode` is new; there is none to resume; it was begun with other
+                options; or the file of refused rows is there already.
+        """
+        earlier = _state_decoder.decode(self._stored) if self._stored else None
+        if self._dry:
+            return
+        if mode == "new" and earlier and not earlier.finished:
+            raise self._refuse(
+                f"it was interrupted after row {earlier.rows}; go on with --resume, or with --restart take all rows again"
+            )
+        if mode == "resume":
+            if earlier is None:
+                raise self._refuse("there is none to resume; leave --resume out")
+            if earlier.options != self._options:
+                raise self._refuse("it was begun with other options; give the same to --resume")
+            self.state = earlier
+            return
+        if self._rejects.path.exists():
+            raise self._refuse(
+                f"the file for refused rows, {self._rejects.path}, is there already; move it, or name another with --rejects"
+            )
+
+    def _refuse(self, reason: str) -> Refused:
+        return refuse(Kind.IMPORT_JOB, job=self._job, reason=reason)
+
+    def run(self, progress: Callable[[State, int], None], preview: Callable[[list[Preview]], None]) -> State:
+        """Take all rows that are left.
+
+        Args:
+            progress: told the state, and how many bytes of the file were read, after every block.
+            preview: told the first rows before any is taken.
+
+        Raises:
+            Refused: the file cannot be read, or is another one than was begun with. What was taken before stays, and the
+                import can be resumed.
+            Unavailable: the store was down for too long. The import can be resumed.
+        """
+        if self.state.finished:
+            return self.state
+        shown: Callable[[list[Preview]], None] | None = preview
+        while True:
+            with reading(self._stream, self._reading, self._project, self.state.rows, self.state.digest) as blocks:
+                try:
+                    for columns, block in blocks:
+                        self._rejects.columns = columns
+                        if shown:
+                            shown(self._preview(block))
+                            shown = None
+                        self._take(block)
+                        progress(self.state, block.position)
+                    self._finish()
+                    return self.state
+                except _SchemaChanged:
+                    pass
+            if not self._stream.seekable():
+                raise self._refuse("the project was changed meanwhile; bring the same rows again, with --resume")
+            self._stream.seek(0)
+            self._project = self._service.project(self._project.id)
+
+    def _preview(self, block: Block) -> list[Preview]:
+        found = {number: Preview(number, problems) for number, problems in block.refused[:PREVIEW_ROWS]}
+        numbers = block.numbers[:PREVIEW_ROWS]
+        batch = self._batch(block, block.rows[:PREVIEW_ROWS])
+        batch.dry = True
+        taken = self._patiently(batch, lambda taken: "")
+        refused = dict(taken.refused)
+        shown = iter(taken.shown)
+        declared, zone = self._project.schema.attributes, self._project.zone
+        for place, number in enumerate(numbers):
+            if place in refused:
+                found[number] = Preview(number, refused[place])
+            else:
+                cuid, attributes = next(shown)
+                values = {name: show(value, declared[name].type, zone) for name, value in attributes.items()}
+                found[number] = Preview(number, (), cuid, values)
+        return [found[number] for number in sorted(found)[:PREVIEW_ROWS]]
+
+    def _batch(self, block: Block | None, rows: Sequence[Any]) -> Batch:
+        return Batch(
+            self._project.number,
+            self._project.version,
+            rows,
+            block.names if block else frozenset(),
+            self._clock(),
+            self._register,
+            self._job,
+            self._stored,
+            self._dry,
+        )
+
+    def _take(self, block: Block) -> None:
+        before = self.state
+        after = before
+        refused: list[tuple[int, list[Problem]]] = []
+
+        def note(taken: Taken) -> str:
+            nonlocal after, refused
+            refused = block.refused + [(block.numbers[place], problems) for place, problems in taken.refused]
+            refused.sort(key=lambda entry: entry[0])
+            after = replace(
+                before,
+                rows=block.done,
+                digest=block.digest,
+                created=before.created + taken.created,
+                changed=before.changed + taken.changed,
+                unchanged=before.unchanged + taken.unchanged,
+                refused=before.refused + len(refused),
+            )
+            if not self._dry:
+                after = replace(after, rejects=self._rejects.keep(before.rejects, block, refused))
+            return _encoder.encode(after).decode()
+
+        batch = self._batch(block, block.rows)
+        taken = self._patiently(batch, note)
+        if self._dry:
+            note(taken)
+            self.problems += refused[: PROBLEMS_SHOWN - len(self.problems)]
+        self.state = after
+
+    def _finish(self) -> None:
+        after = replace(self.state, finished=True)
+        if not self._dry:
+            self._patiently(self._batch(None, []), lambda taken: _encoder.encode(after).decode())
+        self.state = after
+
+    def _patiently(self, batch: Batch, note: Callable[[Taken], str]) -> Taken:
+        """Take a batch, and look whether it was taken when the store cannot tell."""
+        found: Taken | None = None
+        wanted: str | None = None
+
+        def noted(taken: Taken) -> str:
+            nonlocal found, wanted
+            found, wanted = taken, note(taken)
+            return wanted
+
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        pause = 0.1
+        while True:
+            try:
+                result = self._store.take(batch, decide, noted)
+            except StoreDown:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(pause)
+                pause = min(2 * pause, 5.0)
+                continue
+            if type(result) is JobMoved and wanted is not None and result.state == wanted:
+                # The commit whose answer was lost had been done.
+                assert found is not None
+                result = found
+            if type(result) is SchemaStale:
+                raise _SchemaChanged
+            if type(result) is JobMoved:
+                raise self._refuse("another process goes on with it at the same time")
+            assert isinstance(result, Taken)
+            if not batch.dry:
+                self._stored = wanted
+            return result
+
+
+class Rejects:
+    """The file of refused rows: as they stood in the import's file, with their number and what is wrong.
+
+    CSV rows go to a CSV file, those of other formats to NDJSON.
+    """
+
+    def __init__(self, path: Path, reading: Reading) -> None:
+        self.path = path
+        self.columns: list[str] = []
+        self._reading = reading
+
+    def keep(self, size: int, block: Block, refused: Sequence[tuple[int, list[Problem]]]) -> int:
+        """Cut the file to that size, add rows, and flush it to the disk; its size then."""
+        if not refused and not (size or self.path.exists()):
+            return 0
+        numbers = [number for number, _ in refused]
+        reasons = ["; ".join(text_of(problem, "en") for problem in problems) for _, problems in refused]
+        rows = originals(block, self._reading, numbers) if refused else []
+        lines = [self._line(*entry) for entry in zip(numbers, reasons, rows, strict=True)]
+        if not size and lines and self._reading.format == "csv":
+            lines.insert(0, self._csv([*(c for c in self.columns if c not in (ROW, REASON)), ROW, REASON]))
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.truncate(size)
+            stream.seek(size)
+            stream.write(b"".join(lines))
+            stream.flush()
+            os.fsync(descriptor)
+            return stream.tell()
+
+    def _line(self, number: int, reason: str, row: Any) -> bytes:
+        if self._reading.format == "csv":
+            own = [i for i, column in enumerate(self.columns) if column in (ROW, REASON)]
+            cells = [cell for i, cell in enumerate(row) if i not in own]
+            # A row with too few cells gets empty ones, so that the two of ours stand below their names.
+            cells += [""] * (len(self.columns) - len(own) - len(cells))
+            return self._csv([*cells, str(number), reason])
+        marks = {ROW: number, REASON: reason}
+        if self._reading.format == "parquet":
+            return _encoder.encode(marks | {name: json_cell(value) for name, value in row.items()}) + b"\n"
+        try:
+            members = msgspec.json.decode(row, type=dict[str, msgspec.Raw])
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return _encoder.encode(marks | {LINE: row.decode("utf-8", "replace")}) + b"\n"
+        return _encoder.encode(marks | {n: raw for n, raw in members.items() if n not in (ROW, REASON)}) + b"\n"
+
+    def _csv(self, cells: Sequence[str]) -> bytes:
+        text = io.StringIO(newline="")
+        csv.writer(text, delimiter=self._reading.delimiter, lineterminator="\r\n").writerow(cells)
+        return text.getvalue().encode("utf-8", "surrogateescape")
+
+
+@contextlib.contextmanager
+def reading(
+    stream: IO[bytes], how: Reading, project: Project, skip: int, digest: str
+) -> Iterator[Iterator[tuple[list[str], Block]]]:
+    """The blocks of a file, each with the names of its columns, read by a process of their own."""
+    ours, theirs = socketpair()
+    file = stream.fileno()
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "usertable.wire.reading", str(theirs.fileno())],
+            pass_fds=[theirs.fileno(), file],
+            stdin=subprocess.DEVNULL,
+        )
+    connection = Connection(ours.detach())
+    received: queue.Queue[bytes | None] = queue.Queue(2)
+    stopped = threading.Event()
+
+    def receive() -> None:
+        # A thread, so that the reader does not wait for the store while its message passes through the socket.
+        try:
+            while not stopped.is_set():
+                received.put(connection.recv_bytes())
+        except (EOFError, OSError):
+            received.put(None)
+
+    def blocks() -> Iterator[tuple[list[str], Block]]:
+        columns: list[str] = []
+        while message := received.get():
+            what, content = pickle.loads(message)
+            if what == "columns":
+                columns = content
+            elif what == "block":
+                yield columns, content
+            elif what == "end":
+                return
+            elif what == "refused":
+                raise Refused(content)
+            elif what == "failed":
+                raise refuse(Kind.IMPORT_FILE, reason=content)
+            else:
+                raise RuntimeError(f"in the reading process:\n{content}")
+        raise refuse(Kind.IMPORT_FILE, reason="the process that read it ended; was it killed for want of memory?")
+
+    thread = threading.Thread(target=receive, name="receive", daemon=True)
+    try:
+        connection.send_bytes(pickle.dumps((file, how, project, skip, digest)))
+        thread.start()
+        yield blocks()
+    finally:
+        stopped.set()
+        process.kill()
+        process.wait()
+        while thread.is_alive():
+            with contextlib.suppress(queue.Empty):
+                received.get(timeout=0.05)
+        connection.close()
+
+
+def spooled(stream: IO[bytes]) -> IO[bytes]:
+    """A copy of a stream in a file without a name, for what must be sought in or handed on."""
+    copy = tempfile.TemporaryFile()  # noqa: SIM115
+    shutil.copyfileobj(stream, copy, 2**20)
+    copy.flush()
+    copy.seek(0)
+    return copy
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What came of an export."""
+
+    users: int
+    as_text: frozenset[str] = frozenset()
+    """NUMBERs that Parquet's DECIMAL(38, 18) could not hold, so that they were written as text."""
+
+
+def export(
+    snapshot: Snapshot,
+    stream: IO[bytes],
+    format: Format,
+    attributes: Sequence[Attribute],
+    conditions: Sequence[Condition],
+    progress: Callable[[int], None],
+    *,
+    escape_formulas: bool = False,
+) -> Exported:
+    """Write the users that meet all conditions. A Parquet's stream can seek.
+
+    Args:
+        progress: told how many users were looked at so far.
+    """
+    as_text: frozenset[str] = frozenset()
+    while True:
+        try:
+            with contextlib.ExitStack() as stack:
+                table = open_table(
+                    stream, format, snapshot.project, attributes, escape_formulas=escape_formulas, as_text=as_text
+                )
+                stack.callback(table.close)
+                looked_at = users = 0
+                for page in snapshot.pages():
+                    looked_at += len(page)
+                    kept = [row for row in page if _meets(row, conditions)] if conditions else page
+                    users += len(kept)
+                    table.write(kept)
+                    progress(looked_at)
+            return Exported(users, as_text)
+        except Unfit:
+            found = unfit_numbers((row for page in snapshot.pages() for row in page), attributes)
+            if not found - as_text:
+                raise
+            as_text = found
+            stream.seek(0)
+            stream.truncate()
+
+
+def _meets(row: SnapshotRow, conditions: Sequence[Condition]) -> bool:
+    profile = Profile(0, 0, 0, decode_attributes(row[1]))
+    return all(condition.met(profile) for condition in conditions)
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file that is there, durable and whole, when the block is left; if the block raises, what was there before."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "w+b", buffering=2**20) as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(name).unlink()
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

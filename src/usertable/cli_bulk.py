@@ -1,0 +1,343 @@
+"""The commands `usertable import` and `usertable export`."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import io
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Literal, cast
+
+import click
+
+from usertable import cli as commands
+from usertable.domain.condition import parse_condition
+from usertable.domain.errors import Kind, Problem, refuse
+from usertable.wire.messages import text
+
+if TYPE_CHECKING:
+    from usertable.bulk import Import, Preview, State
+    from usertable.wire.rows import Format, Reading
+
+ENDINGS: Mapping[str, Format] = {
+    ".csv": "csv",
+    ".ndjson": "ndjson",
+    ".jsonl": "ndjson",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+}
+FORMAT = click.Choice(["csv", "ndjson", "parquet"])
+
+
+def _format(given: str | None, file: str) -> Format:
+    found = given or ENDINGS.get(Path(file).suffix.lower())
+    if found is None:
+        raise click.UsageError(f"--format is needed: {file} does not end in {', '.join(ENDINGS)}")
+    return cast("Format", found)
+
+
+@click.command("import")
+@click.argument("file", metavar="FILE|-")
+@commands._in_project
+@click.option("--format", "format_", type=FORMAT, help="Default: by the file's ending.")
+@click.option(
+    "--map", "pairs", type=commands.Pair(), multiple=True, metavar="COLUMN=NAME", help="What a column is for; repeatable."
+)
+@click.option("--map-file", type=click.File("rb"), metavar="FILE", help="The same as a YAML file of COLUMN: NAME.")
+@click.option("--register", is_flag=True, help="Create users, and identifier values, that are not there.")
+@click.option(
+    "--empty",
+    type=click.Choice(["skip", "refuse"]),
+    default="skip",
+    show_default=True,
+    help="An empty cell: the attribute is not set, or the row is refused.",
+)
+@click.option(
+    "--null", "nulls", multiple=True, metavar="TEXT", help="A cell that counts as empty, such as NULL; repeatable."
+)
+@click.option(
+    "--encoding", type=click.Choice(["auto", "utf-8", "gbk", "utf-16"]), default="auto", show_default=True, help="Of CSV."
+)
+@click.option("--delimiter", default=",", metavar="CHARACTER", help="Of CSV, default a comma; \\t for a tab.")
+@click.option(
+    "--list-separator", metavar="TEXT", help="Of CSV: what stands between a LIST's elements. Default: JSON arrays."
+)
+@click.option("--dry-run", is_flag=True, help="Check every row, show the first ones and what is wrong; keep nothing.")
+@click.option("--resume", is_flag=True, help="Go on after the last row that an interrupted import of this file took.")
+@click.option("--restart", is_flag=True, help="Begin anew, although an import of this file was interrupted.")
+@click.option("--job", metavar="NAME", help="The name to resume by. Default: the file's path.")
+@click.option("--rejects", metavar="FILE", help="Where refused rows go. Default: FILE.rejects.csv or .ndjson.")
+@click.option(
+    "--batch", type=click.IntRange(1, 100_000), default=5000, show_default=True, metavar="N", help="Rows per commit."
+)
+@commands._json
+def import_table(
+    file: str,
+    project_id: str,
+    format_: str | None,
+    pairs: tuple[tuple[str, str], ...],
+    map_file: IO[bytes] | None,
+    register: bool,
+    empty: Literal["skip", "refuse"],
+    nulls: tuple[str, ...],
+    encoding: str,
+    delimiter: str,
+    list_separator: str | None,
+    dry_run: bool,
+    resume: bool,
+    restart: bool,
+    job: str | None,
+    rejects: str | None,
+    batch: int,
+) -> None:
+    """Import users from a CSV, NDJSON or Parquet file, or from stdin.
+
+    Every row names its user by cuid, or by the value of an identifier. Its other columns are attributes, which merge by
+    their rules, row by row. A row with anything wrong is refused whole and goes to the rejects file, with its number and
+    the reason; mend it there and import that file. The exit code is 1 if a row was refused.
+
+    If it is interrupted, by whatever, --resume goes on exactly after the last row that was taken: nothing is applied
+    twice. It works beside a running server.
+
+    \b
+    Examples:
+      usertable import crm.csv --project 100102 --register --map Phone=phone --map 'Old id=' --dry-run
+      usertable import crm.csv --project 100102 --register --map Phone=phone --map 'Old id='
+      zcat users.ndjson.gz | usertable import - --format ndjson --project 100102
+    """
+    if resume and restart:
+        raise click.UsageError("--resume goes on and --restart begins anew; give one of them")
+    if dry_run and (resume or restart):
+        raise click.UsageError(
+            "a dry run reads the whole file and keeps nothing, so it does not go with --resume or --restart"
+        )
+    delimiter = "\t" if delimiter == "\\t" else delimiter
+    if len(delimiter) != 1 or delimiter in '"\r\n':
+        raise click.UsageError(f"--delimiter is {delimiter!r}; expected one character, such as ; or \\t")
+    from usertable.bulk import Import
+    from usertable.wire.rows import Reading
+
+    form = _format(format_, file)
+    reading = Reading(
+        form,
+        {"gbk": "gb18030"}.get(encoding, encoding),
+        delimiter,
+        list_separator or None,
+        frozenset(nulls),
+        empty,
+        _columns(pairs, map_file),
+        batch,
+    )
+    ending = "csv" if form == "csv" else "ndjson"
+    target = Path(
+        rejects or (f"import.rejects.{ending}" if file == "-" else f"{Path(file).with_suffix('')}.rejects.{ending}")
+    )
+    name = job or ("-" if file == "-" else str(Path(file).resolve()))
+    with commands._service() as service, _input(file, reading) as stream:
+        work = Import(service, project_id, stream, reading, job=name, register=register, rejects=target, dry=dry_run)
+        work.begin("resume" if resume else "restart" if restart else "new")
+        resumed = work.state.rows
+        # Rows make no cycles; what lives long is not worth looking through again and again.
+        gc.freeze()
+        gc.set_threshold(500_000, 20, 100)
+        _run(work, os.fstat(stream.fileno()).st_size)
+        for number, problems in work.problems:
+            click.echo(f"row {number}: {_reasons(problems)}", err=True)
+    state = work.state
+    found = {
+        "rows": state.rows,
+        "created": state.created,
+        "changed": state.changed,
+        "unchanged": state.unchanged,
+        "refused": state.refused,
+        "rejects": str(target) if state.rejects else None,
+        "resumed_after": resumed,
+        "dry_run": dry_run,
+    }
+    commands._answer(found, lambda: _show(state, dry_run))
+    if state.refused:
+        where = f"they are in {target}; mend them there and import that file" if state.rejects else "nothing was kept"
+        raise commands.Failure(f"{state.refused} rows were refused: {where}")
+
+
+def _show(state: State, dry_run: bool) -> None:
+    would = "would be " if dry_run else ""
+    click.echo(
+        f"{state.rows} rows: {state.created} users {would}created, {state.changed} {would}changed,"
+        f" {state.unchanged} unchanged, {state.refused} {would}refused"
+    )
+
+
+def _columns(pairs: Sequence[tuple[str, str]], file: IO[bytes] | None) -> dict[str, str]:
+    columns: dict[str, str] = {}
+    if file is not None:
+        from ruamel.yaml import YAML
+        from ruamel.yaml.error import YAMLError
+
+        try:
+            found = YAML(typ="safe", pure=True).load(file.read())
+        except (YAMLError, UnicodeDecodeError) as error:
+            raise refuse(Kind.IMPORT_FILE, reason=f"--map-file is not YAML: {' '.join(str(error).split())}") from error
+        if not isinstance(found, dict) or not all(isinstance(v, str | None) for v in found.values()):
+            raise refuse(Kind.IMPORT_FILE, reason="--map-file must map each column to a name, or to nothing")
+        columns = {str(column): name or "" for column, name in found.items()}
+    for column, name in pairs:
+        if column in columns:
+            raise click.UsageError(f"column {column} is mapped twice")
+        columns[column] = name
+    return columns
+
+
+@contextlib.contextmanager
+def _input(file: str, reading: Reading) -> Iterator[IO[bytes]]:
+    """The file, unread; stdin as a file of its own, copied if it must be sought in or is no real one."""
+    from usertable.bulk import spooled
+
+    if file != "-":
+        with Path(file).open("rb", buffering=0) as stream:
+            yield stream
+        return
+    stdin = sys.stdin.buffer
+    try:
+        descriptor = os.dup(stdin.fileno())
+    except OSError:
+        with spooled(stdin) as stream:
+            yield stream
+        return
+    with os.fdopen(descriptor, "rb", buffering=0) as stream:
+        if reading.format == "parquet" and not stream.seekable():
+            with spooled(stream) as copy:
+                yield copy
+        else:
+            yield stream
+
+
+def _run(work: Import, size: int) -> None:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("import"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[rows]:,} rows, {task.fields[refused]:,} refused, {task.fields[rate]:,.0f} rows/s"),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    start = work.state.rows
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=False) as bar:
+        task = bar.add_task("import", total=size or None, rows=start, refused=work.state.refused, rate=0.0)
+
+        def progress(state: State, position: int) -> None:
+            elapsed = bar.tasks[0].elapsed or 1.0
+            rate = (state.rows - start) / elapsed
+            bar.update(task, completed=position, rows=state.rows, refused=state.refused, rate=rate)
+
+        def preview(rows: list[Preview]) -> None:
+            console.print("The first rows, as they would be stored:", highlight=False)
+            for row in rows:
+                if row.problems:
+                    line = f"row {row.number}: refused: {_reasons(row.problems)}"
+                else:
+                    cells = [f"{name}={commands._plain(value)}" for name, value in row.attributes.items()]
+                    line = f"row {row.number}: cuid {row.cuid}: {', '.join(cells) or 'no attributes'}"
+                console.print(commands._plain(line), highlight=False, markup=False, soft_wrap=True)
+
+        work.run(progress, preview)
+
+
+def _reasons(problems: Sequence[Problem]) -> str:
+    return "; ".join(text(problem, "en") for problem in problems)
+
+
+@click.command("export")
+@commands._in_project
+@click.option("--format", "format_", type=FORMAT, help="Default: by the file's ending, else csv.")
+@click.option("-o", "--output", default="-", metavar="FILE", help="Where to; it is there when it is whole. Default: stdout.")
+@click.option(
+    "--attribute", "--attributes", "attributes", multiple=True, metavar="NAME[,NAME]", help="Only these; repeatable."
+)
+@click.option("--where", "conditions", multiple=True, metavar="CONDITION", help="Only users that meet it; repeatable.")
+@click.option("--hidden", is_flag=True, help="Hidden attributes too.")
+@click.option("--escape-formulas", is_flag=True, help="Of CSV: put ' before texts that a spreadsheet takes for formulas.")
+@commands._json
+def export_table(
+    project_id: str,
+    format_: str | None,
+    output: str,
+    attributes: tuple[str, ...],
+    conditions: tuple[str, ...],
+    hidden: bool,
+    escape_formulas: bool,
+) -> None:
+    """Export the user table as CSV, NDJSON or Parquet.
+
+    It is the table as of the moment of the call, whatever is written meanwhile: cuid, the identifiers in full, and the
+    visible attributes, or those that are named. A CONDITION is written as for `usertable user list`. `usertable import`
+    of the file, with --register, gives back the same table.
+
+    \b
+    Examples:
+      usertable export --project 100102 -o users.parquet
+      usertable export --project 100102 --where level:ge:10 --attributes level,city > vips.csv
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from usertable.bulk import export, spooled, whole_file
+
+    form = _format(format_ or ("csv" if output == "-" else None), output)
+    if escape_formulas and form != "csv":
+        raise click.UsageError("--escape-formulas is for CSV")
+    if output == "-" and form == "parquet" and sys.stdout.isatty():
+        raise click.UsageError("a Parquet file is not for a terminal; name a file with -o")
+    names = [name for given in attributes for name in given.split(",")]
+    console = Console(stderr=True)
+    columns = (TextColumn("export"), BarColumn(), MofNCompleteColumn(), TextColumn("users"), TimeRemainingColumn())
+    with contextlib.ExitStack() as stack:
+        service = stack.enter_context(commands._service())
+        snapshot = stack.enter_context(service.store.snapshot(project_id))
+        schema = snapshot.project.schema
+        if len(set(names)) < len(names):
+            raise click.UsageError("--attributes names one twice")
+        chosen = [schema.attribute(name) for name in names] or [
+            a for a in schema.attributes.values() if hidden or not a.hidden
+        ]
+        parsed = [parse_condition(condition, schema, snapshot.project.zone) for condition in conditions]
+        stdout = sys.stdout.buffer
+        if output != "-":
+            stream = stack.enter_context(whole_file(Path(output)))
+        elif form == "parquet":
+            stream = stack.enter_context(spooled(io.BytesIO()))
+        else:
+            stream = stdout
+        bar = stack.enter_context(Progress(*columns, console=console, disable=not console.is_terminal))
+        task = bar.add_task("export", total=snapshot.count() if console.is_terminal else None)
+        done = export(
+            snapshot,
+            stream,
+            form,
+            chosen,
+            parsed,
+            lambda looked_at: bar.update(task, completed=looked_at),
+            escape_formulas=escape_formulas,
+        )
+        if output == "-" and form == "parquet":
+            stream.seek(0)
+            shutil.copyfileobj(stream, stdout, 2**20)
+        if output == "-":
+            stdout.flush()
+    if done.as_text:
+        click.echo(
+            f"written as text, because DECIMAL(38, 18) does not hold all their values: {', '.join(sorted(done.as_text))}",
+            err=True,
+        )
+    if output != "-":
+        commands._answer(
+            {"users": done.users, "file": output, "as_text": sorted(done.as_text)},
+            lambda: click.echo(f"{done.users} users written to {output}"),
+        )

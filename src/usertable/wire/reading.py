@@ -1,0 +1,53 @@
+"""The process that reads a file for an import; see :func:`usertable.bulk.reading`.
+
+Reading and checking takes as much CPU as storing, and Python's interpreter lock would let the two share but one core.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import pickle
+import signal
+import sys
+import traceback
+from multiprocessing.connection import Connection
+
+from usertable.domain.errors import Refused
+from usertable.wire.rows import open_source
+
+
+def main(descriptor: int) -> None:
+    """Send the blocks of the file that the first message names."""
+    # Ctrl-C is for the import, which ends this process by closing the connection.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Rows make no cycles; looking through them for some would take a third of the time.
+    gc.disable()
+    connection = Connection(descriptor)
+    try:
+        file, reading, project, skip, digest = pickle.loads(connection.recv_bytes())
+        try:
+            with os.fdopen(file, "rb", buffering=2**20) as stream:
+                source = open_source(stream, reading, project)
+                _send(connection, "columns", source.columns)
+                for block in source.blocks(skip, digest):
+                    _send(connection, "block", block)
+            _send(connection, "end", None)
+        except Refused as refused:
+            _send(connection, "refused", refused.problems)
+        except OSError as error:
+            if isinstance(error, BrokenPipeError):
+                raise
+            _send(connection, "failed", error.strerror or str(error))
+        except Exception:
+            _send(connection, "error", traceback.format_exc())
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        pass
+
+
+def _send(connection: Connection, what: str, content: object) -> None:
+    connection.send_bytes(pickle.dumps((what, content), pickle.HIGHEST_PROTOCOL))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,269 @@
+"""The user table as a file: what an export writes, and what an import of it reads back as it was."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from decimal import Decimal
+from typing import IO, Any, Protocol
+
+import msgspec
+
+from usertable.domain.schema import Attribute, Project
+from usertable.domain.values import DataType, Value, number_text
+from usertable.store.base import SnapshotRow
+from usertable.store.document import decode_attributes
+from usertable.wire.rows import CUID, Format, Target, moment_text, parquet_library
+
+NUMBER_PRECISION, NUMBER_SCALE = 38, 18
+"""A NUMBER is DECIMAL(38, 18) in Parquet, if that holds all values of its column; otherwise the column is text."""
+_WHOLE: int = 10 ** (NUMBER_PRECISION - NUMBER_SCALE)
+ROW_GROUP = 100_000
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_encoder = msgspec.json.Encoder(decimal_format="number")
+
+
+class TableWriter(Protocol):
+    """Writes users, some at a time."""
+
+    def write(self, rows: Sequence[SnapshotRow]) -> None:
+        """Write some more users."""
+        ...
+
+    def close(self) -> None:
+        """Write what is left. The stream stays open."""
+        ...
+
+
+class Unfit(Exception):
+    """A NUMBER does not fit its column: write anew, with the columns as text that :func:`unfit_numbers` finds."""
+
+
+def table_columns(project: Project, attributes: Sequence[Attribute]) -> list[tuple[str, Target]]:
+    """The columns of a table: CUID, identifiers by priority, attributes; with a prefix where a name means two things."""
+    declared = project.schema.attributes
+    identifiers = {identifier.name for identifier in project.schema.identifiers}
+    columns = [(CUID, Target("cuid"))]
+    for identifier in project.schema.identifiers:
+        name = identifier.name
+        columns.append((f"identifier:{name}" if name in declared or name == CUID else name, Target("identifier", name)))
+    for attribute in attributes:
+        name = attribute.name
+        columns.append((f"attribute:{name}" if name in identifiers or name == CUID else name, Target("attribute", name)))
+    return columns
+
+
+def open_table(
+    stream: IO[bytes],
+    format: Format,
+    project: Project,
+    attributes: Sequence[Attribute],
+    *,
+    escape_formulas: bool = False,
+    as_text: frozenset[str] = frozenset(),
+) -> TableWriter:
+    """Begin a table.
+
+    Args:
+        escape_formulas: of CSV: put an apostrophe before a text that a spreadsheet would take for a formula.
+        as_text: of Parquet: NUMBERs that are written as text.
+    """
+    if format == "csv":
+        return _CSV(stream, project, attributes, escape_formulas)
+    if format == "ndjson":
+        return _NDJSON(stream, project, attributes)
+    return _Parquet(stream, project, attributes, as_text)
+
+
+def _shown(project: Project, attributes: Sequence[Attribute]) -> list[tuple[str, Callable[[Any], Any] | None]]:
+    """By attribute, how its value is shown in a text format; None for as it is."""
+    zone = project.zone
+
+    def moment(ms: int) -> str:
+        return moment_text(ms, zone)
+
+    return [(a.name, moment if a.type is DataType.DATETIME else None) for a in attributes]
+
+
+class _CSV:
+    def __init__(self, stream: IO[bytes], project: Project, attributes: Sequence[Attribute], escape_formulas: bool) -> None:
+        self._stream = stream
+        self._identifiers = [(i.name, i.unique) for i in project.schema.identifiers]
+        self._shown = _shown(project, attributes)
+        self._escape = escape_formulas
+        self._lines([[name for name, _ in table_columns(project, attributes)]])
+
+    def write(self, rows: Sequence[SnapshotRow]) -> None:
+        self._lines(self._cells(*row) for row in rows)
+
+    def _lines(self, rows: Iterable[Sequence[Any]]) -> None:
+        text = io.StringIO(newline="")
+        # With CR LF, as RFC 4180 has it, the writer quotes either of them.
+        csv.writer(text, lineterminator="\r\n").writerows(rows)
+        self._stream.write(text.getvalue().encode())
+
+    def _cells(self, cuid: int, text: str, values: Mapping[str, list[str]]) -> list[Any]:
+        attributes = decode_attributes(text)
+        cells: list[Any] = [cuid]
+        for name, unique in self._identifiers:
+            found = values.get(name)
+            cells.append("" if not found else self._text(found[0]) if unique else _encoder.encode(found).decode())
+        for name, moment in self._shown:
+            value = attributes.get(name)
+            cells.append("" if value is None else self._cell(value if moment is None else moment(value)))
+        return cells
+
+    def _cell(self, value: Value) -> object:
+        if type(value) is str:
+            return self._text(value)
+        if type(value) is bool:
+            return "true" if value else "false"
+        if type(value) is list:
+            return _encoder.encode(value).decode()
+        return number_text(value)  # type: ignore[arg-type]
+
+    def _text(self, text: str) -> str:
+        return f"'{text}" if self._escape and text.startswith(_FORMULA) else text
+
+    def close(self) -> None:
+        return
+
+
+class _NDJSON:
+    def __init__(self, stream: IO[bytes], project: Project, attributes: Sequence[Attribute]) -> None:
+        self._stream = stream
+        columns = table_columns(project, attributes)
+        self._columns = {target.name: name for name, target in columns if target.kind == "attribute"}
+        self._identifiers = {target.name: name for name, target in columns if target.kind == "identifier"}
+        self._unique = {i.name: i.unique for i in project.schema.identifiers}
+        self._shown = _shown(project, attributes)
+
+    def write(self, rows: Sequence[SnapshotRow]) -> None:
+        self._stream.write(_encoder.encode_lines([self._row(*row) for row in rows]))
+
+    def _row(self, cuid: int, text: str, values: Mapping[str, list[str]]) -> dict[str, Any]:
+        attributes = decode_attributes(text)
+        row: dict[str, Any] = {CUID: cuid}
+        for name, found in values.items():
+            row[self._identifiers[name]] = found[0] if self._unique[name] else found
+        for name, moment in self._shown:
+            value = attributes.get(name)
+            if value is not None:
+                row[self._columns[name]] = value if moment is None else moment(value)
+        return row
+
+    def close(self) -> None:
+        return
+
+
+class _Parquet:
+    def __init__(
+        self, stream: IO[bytes], project: Project, attributes: Sequence[Attribute], as_text: frozenset[str]
+    ) -> None:
+        pyarrow, parquet = parquet_library()
+        import pyarrow.json as arrow_json
+
+        self._pyarrow = pyarrow
+        self._json = arrow_json
+        types = {
+            DataType.NUMBER: pyarrow.decimal128(NUMBER_PRECISION, NUMBER_SCALE),
+            DataType.STRING: pyarrow.string(),
+            DataType.BOOL: pyarrow.bool_(),
+            DataType.DATETIME: pyarrow.timestamp("ms", "UTC"),
+            DataType.LIST: pyarrow.list_(pyarrow.string()),
+        }
+        identifier_types = {
+            i.name: types[DataType.STRING if i.unique else DataType.LIST] for i in project.schema.identifiers
+        }
+        attribute_types = {a.name: types[DataType.STRING if a.name in as_text else a.type] for a in attributes}
+        self._targets = table_columns(project, attributes)
+        fields = []
+        for name, target in self._targets:
+            kind = {"identifier": identifier_types, "attribute": attribute_types}.get(target.kind, {})
+            fields.append(pyarrow.field(name, kind.get(target.name, pyarrow.int64())))
+        self._schema = pyarrow.schema(fields)
+        self._as_text = as_text
+        # Moments come as numbers, and are taken for moments afterwards.
+        read = [
+            pyarrow.field(name, pyarrow.int64() if pyarrow.types.is_timestamp(kind) else kind)
+            for name, kind in attribute_types.items()
+            if name not in as_text
+        ]
+        self._parse_options = arrow_json.ParseOptions(pyarrow.schema(read), unexpected_field_behavior="ignore")
+        self._writer = parquet.ParquetWriter(stream, self._schema)
+        self._unwritten: list[Any] = []
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="parquet")
+        self._under_way: Future[None] | None = None
+
+    def write(self, rows: Sequence[SnapshotRow]) -> None:
+        if not rows:
+            return
+        if self._under_way:
+            self._under_way.result()
+        self._under_way = self._thread.submit(self._convert, rows)
+
+    def _convert(self, rows: Sequence[SnapshotRow]) -> None:
+        pyarrow = self._pyarrow
+        text = "\n".join([row[1] for row in rows]).encode()
+        options = self._json.ReadOptions(use_threads=False, block_size=len(text) + 1)
+        try:
+            read = self._json.read_json(pyarrow.BufferReader(text), options, self._parse_options)
+        except pyarrow.ArrowInvalid as error:
+            raise Unfit(str(error)) from error
+        decoded = [decode_attributes(row[1]) for row in rows] if self._as_text else []
+        columns = []
+        for (_, target), field in zip(self._targets, self._schema, strict=True):
+            if target.kind == "cuid":
+                column = pyarrow.array([row[0] for row in rows], field.type)
+            elif target.kind == "identifier":
+                cells: list[Any] = [row[2].get(target.name) for row in rows]
+                if pyarrow.types.is_string(field.type):
+                    cells = [cell and cell[0] for cell in cells]
+                column = pyarrow.array(cells, field.type)
+            elif target.name in self._as_text:
+                numbers = [values.get(target.name) for values in decoded]
+                column = pyarrow.array([None if n is None else number_text(n) for n in numbers], field.type)  # type: ignore[arg-type]
+            else:
+                column = read[target.name]
+                if pyarrow.types.is_timestamp(field.type):
+                    column = column.cast(field.type)
+            columns.append(column)
+        self._unwritten.append(pyarrow.table(columns, schema=self._schema))
+        if sum(table.num_rows for table in self._unwritten) >= ROW_GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._unwritten:
+            self._writer.write_table(self._pyarrow.concat_tables(self._unwritten))
+            self._unwritten = []
+
+    def close(self) -> None:
+        try:
+            if self._under_way:
+                self._under_way.result()
+            self._flush()
+        finally:
+            self._thread.shutdown()
+            # Also after a failure: otherwise it would close itself later, into whatever the stream is by then.
+            self._writer.close()
+
+
+def unfit_numbers(rows: Iterable[SnapshotRow], attributes: Sequence[Attribute]) -> frozenset[str]:
+    """The NUMBERs with a value that DECIMAL(38, 18) does not hold exactly."""
+    numbers = [a.name for a in attributes if a.type is DataType.NUMBER]
+    found: set[str] = set()
+    for _, text, _ in rows:
+        values = decode_attributes(text)
+        found.update(name for name in numbers if name in values and not _fits(values[name]))  # type: ignore[arg-type]
+    return frozenset(found)
+
+
+def _fits(value: int | Decimal) -> bool:
+    if type(value) is int:
+        return -_WHOLE < value < _WHOLE
+    assert isinstance(value, Decimal)
+    exponent = value.as_tuple().exponent
+    assert isinstance(exponent, int)
+    return exponent >= -NUMBER_SCALE and -_WHOLE < value < _WHOLE

@@ -1,0 +1,414 @@
+"""`usertable import` and `usertable export`, as their users would use them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from contextlib import closing
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from house import House
+from shell import Shell
+from usertable.store import open_store
+
+DECLARED = {
+    "level": "NUMBER overwrite",
+    "spent": "NUMBER accumulate",
+    "name": "STRING overwrite",
+    "vip": "BOOL overwrite",
+    "seen": "DATETIME once",
+    "tags": "LIST append",
+}
+
+
+@pytest.fixture
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    """A store with the project `p`, some attributes and the identifiers `phone` and `device`, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    shell = Shell(f"sqlite:///{tmp_path / 'users.db'}", {})
+    shell.run("project", "create", "demo", "--id", "p")
+    for name, form in DECLARED.items():
+        data_type, rule = form.split()
+        shell.run("attribute", "create", name, "--project", "p", "--type", data_type, "--rule", rule)
+    shell.run("identifier", "create", "phone", "--project", "p")
+    shell.run("identifier", "create", "device", "--no-unique", "--project", "p")
+    return shell
+
+
+def load(shell: Shell, file: str, *options: str, code: int = 0, stdin: bytes | None = None) -> dict[str, Any]:
+    """Import a file; what the command answers."""
+    result = shell.run("import", file, "--project", "p", "--json", *options, code=code, stdin=stdin)
+    found: dict[str, Any] = json.loads(result.stdout)
+    return found
+
+
+def user(shell: Shell, cuid: int) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(shell.out("user", "get", str(cuid), "--project", "p", "--json"))["attributes"]
+    return found
+
+
+def table(shell: Shell, *options: str) -> list[dict[str, Any]]:
+    """The user table, by an export."""
+    lines = shell.out("export", "--project", "p", "--format", "ndjson", *options).splitlines()
+    return [json.loads(line, parse_float=Decimal) for line in lines]
+
+
+def rejects(file: str) -> list[dict[str, str]]:
+    with Path(file).open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+CRM = """cuid,phone,level,spent,name,vip,seen,tags
+1,p1,1.50,0.1,"a ""quote""
+and a line",1,2023-12-12 00:56:23,"[""x"",""y""]"
+2,p2,,,,false,,
+,p3,7,2,=1+1,true,,[]
+1,,,0.2,,,2024-01-01 00:00:00,"[""y"",""z""]"
+"""
+
+
+def check_crm(shell: Shell) -> None:
+    assert table(shell) == [
+        {
+            "cuid": 1,
+            "phone": "p1",
+            "level": Decimal("1.5"),
+            "spent": Decimal("0.3"),
+            "name": 'a "quote"\nand a line',
+            "vip": True,
+            "seen": "2023-12-12 00:56:23",
+            "tags": ["x", "y", "z"],
+        },
+        {"cuid": 2, "phone": "p2", "vip": False},
+        {"cuid": 10000001, "phone": "p3", "level": 7, "spent": 2, "name": "=1+1", "vip": True},
+    ]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_csv_is_imported(shell: Shell, encoding: str) -> None:
+    Path("crm.csv").write_bytes(CRM.encode(encoding))
+    assert load(shell, "crm.csv", "--register") == {
+        "rows": 4,
+        "created": 3,
+        "changed": 1,
+        "unchanged": 0,
+        "refused": 0,
+        "rejects": None,
+        "resumed_after": 0,
+        "dry_run": False,
+    }
+    check_crm(shell)
+
+
+def test_an_ndjson_from_stdin_is_imported(shell: Shell) -> None:
+    rows: list[dict[str, object]] = [
+        {"cuid": 1, "phone": "p1", "level": 1.50, "spent": "0.1", "name": 'a "quote"\nand a line', "vip": 1},
+        {"cuid": "2", "phone": "p2", "vip": False, "level": None, "name": "", "tags": []},
+        {"phone": "p3", "level": 7, "spent": 2, "name": "=1+1", "vip": True},
+        {"cuid": 1, "spent": 0.2, "seen": "2023-12-12 00:56:23", "tags": ["x", "y"]},
+        {"cuid": 1, "seen": "2024-01-01 00:00:00", "tags": ["y", "z"]},
+    ]
+    body = "\n".join(json.dumps(row) for row in rows).encode() + b"\n\n"
+    assert load(shell, "-", "--format", "ndjson", "--register", stdin=body)["refused"] == 0
+    check_crm(shell)
+
+
+def test_a_parquet_is_imported(shell: Shell) -> None:
+    moment = datetime(2023, 12, 11, 16, 56, 23, tzinfo=UTC)
+    columns = {
+        "cuid": pa.array([1, 2, None, 1], pa.int64()),
+        "phone": pa.array(["p1", "p2", "p3", None]).dictionary_encode(),
+        "level": pa.array([1.5, None, 7.0, None], pa.float64()),
+        "spent": pa.array([Decimal("0.10"), None, Decimal("2.00"), Decimal("0.20")], pa.decimal128(10, 2)),
+        "name": pa.array(['a "quote"\nand a line', None, "=1+1", ""], pa.large_string()),
+        "vip": pa.array([True, False, True, None]),
+        "seen": pa.array([moment, None, None, moment], pa.timestamp("us", "UTC")),
+        "tags": pa.array([["x", "y"], None, [], ["y", "z"]], pa.list_(pa.string())),
+    }
+    parquet.write_table(pa.table(columns), "crm.parquet", row_group_size=3)
+    assert load(shell, "crm.parquet", "--register")["refused"] == 0
+    check_crm(shell)
+    stdin = Path("crm.parquet").read_bytes()
+    assert load(shell, "-", "--format", "parquet", "--dry-run", stdin=stdin)["changed"] == 3
+
+
+def test_a_gbk_file_is_recognised_or_named(shell: Shell) -> None:
+    Path("crm.csv").write_bytes("cuid,name\n1,张伟\n".encode("gbk"))
+    assert load(shell, "crm.csv", "--register")["created"] == 1
+    assert user(shell, 1) == {"name": "张伟"}
+    assert load(shell, "crm.csv", "--encoding", "gbk")["unchanged"] == 1
+
+
+def test_a_byte_of_another_encoding_refuses_its_row(shell: Shell) -> None:
+    Path("crm.csv").write_bytes(b"cuid,name\n1,ok\n" + b"2,\xd5\xc5\n3,ok\n")
+    found = load(shell, "crm.csv", "--register", "--encoding", "utf-8", code=1)
+    assert (found["created"], found["refused"]) == (2, 1)
+    kept = Path("crm.rejects.csv").read_bytes().splitlines()[1]
+    assert kept.startswith(b"2,\xd5\xc5,2,")
+    assert b"the byte 0xD5 is not utf-8; name the file's encoding with --encoding" in kept
+
+
+def test_refused_rows_are_handed_back_and_imported_when_mended(shell: Shell) -> None:
+    Path("crm.csv").write_text(
+        'cuid,level,name,spent\n1,abc,x,1\n2,1,y,1\n3,1\n4,1,z,1,extra\n,1,z,1\n0,1,z,1\n9,"1"2,z,1\n7,2,v,1\n', newline=""
+    )
+    found = load(shell, "crm.csv", "--register", code=1)
+    assert (found["rows"], found["created"], found["refused"], found["rejects"]) == (8, 2, 6, "crm.rejects.csv")
+    kept = rejects("crm.rejects.csv")
+    reasons = {row["#row"]: row["#reason"] for row in kept}
+    assert "the value [abc] of user attribute [level] is invalid" in reasons["1"]
+    assert "it has 2 cells, and the header has 4" in reasons["3"]
+    assert "neither a cuid nor a value of an identifier" in reasons["5"]
+    assert "cuid [0] is invalid" in reasons["6"]
+    assert "expected after" in reasons["7"]
+    text = Path("crm.rejects.csv").read_text()
+    mended = [line for line in text.replace("1,abc", "1,5").splitlines() if line.startswith(("cuid", "1,"))]
+    Path("mended.csv").write_text("\n".join(mended))
+    assert load(shell, "mended.csv", "--register")["created"] == 1
+    assert user(shell, 1) == {"level": 5, "name": "x", "spent": 1}
+
+
+def test_refused_lines_of_ndjson_keep_their_text(shell: Shell) -> None:
+    lines = [
+        '{"cuid":1,"level":1.000}',
+        '{"cuid":2,"level":1e400}',
+        '{"cuid":3',
+        '{"cuid":4,"cuid":5}',
+        '{"cuid":6,"color":"red"}',
+    ]
+    Path("crm.ndjson").write_text("\n".join(lines))
+    assert load(shell, "crm.ndjson", "--register", code=1)["refused"] == 4
+    kept = Path("crm.rejects.ndjson").read_text().splitlines()
+    assert kept[0].endswith('"cuid":2,"level":1e400}')
+    assert json.loads(kept[1])["#line"] == '{"cuid":3'
+    assert "repeated" in json.loads(kept[2])["#reason"]
+    assert "neither cuid nor a declared attribute or identifier" in json.loads(kept[3])["#reason"]
+    Path("again.ndjson").write_text("\n".join([kept[1], kept[0].replace("1e400", "2")]))
+    assert load(shell, "again.ndjson", "--register", code=1)["created"] == 1
+    assert user(shell, 2) == {"level": 2}
+
+
+def test_columns_are_mapped(shell: Shell) -> None:
+    Path("crm.csv").write_text("Kunde;Telefon;Umsatz;Alt\n1;p1;12,50;x\n2;p2;3;y\n")
+    options = ("--register", "--delimiter", ";", "--map", "Kunde=cuid", "--map", "Telefon=phone", "--map", "Alt=")
+    assert "column [Umsatz]: Umsatz is neither cuid nor" in shell.refused("import", "crm.csv", "--project", "p", *options)
+    assert "there is no" not in shell.refused("import", "crm.csv", "--project", "p", *options)
+    found = load(shell, "crm.csv", *options, "--map", "Umsatz=spent", code=1)
+    assert (found["created"], found["refused"]) == (1, 1)
+    Path("map.yaml").write_text("Kunde: cuid\nTelefon: identifier:phone\nUmsatz: attribute:spent\nAlt:\n")
+    found = load(shell, "crm.csv", "--delimiter", ";", "--map-file", "map.yaml", "--rejects", "r.csv", code=1)
+    assert (found["changed"], found["refused"]) == (1, 1)
+    assert user(shell, 2) == {"spent": 6}
+    Path("twice.csv").write_text("cuid,level,Level\n")
+    assert "for the same as column [level]" in shell.refused("import", "twice.csv", "--project", "p", "--map", "Level=level")
+    Path("nobody.csv").write_text("level\n1\n")
+    assert "no column is the cuid or an identifier" in shell.refused("import", "nobody.csv", "--project", "p")
+
+
+def test_empty_cells_and_separators(shell: Shell) -> None:
+    Path("crm.csv").write_text("cuid,level,tags\n1,NULL,x|y|x\n2,5,\n")
+    assert load(shell, "crm.csv", "--register", "--null", "NULL", "--list-separator", "|")["created"] == 2
+    assert [user(shell, 1), user(shell, 2)] == [{"tags": ["x", "y"]}, {"level": 5}]
+    found = load(shell, "crm.csv", "--empty", "refuse", "--list-separator", "|", code=1)
+    assert found["refused"] == 2
+    assert "must not be empty" in rejects("crm.rejects.csv")[1]["#reason"]
+
+
+def test_a_dry_run_shows_and_keeps_nothing(shell: Shell) -> None:
+    Path("crm.csv").write_text(CRM + "5,,abc,,,,,\n")
+    result = shell.run("import", "crm.csv", "--project", "p", "--register", "--dry-run", code=1)
+    assert "5 rows: 3 users would be created, 1 would be changed, 0 unchanged, 1 would be refused" in result.stdout
+    assert 'row 1: cuid 1: level=1.5, spent=0.1, name=a "quote"\\nand a line, vip=true' in result.stderr
+    assert "row 4: cuid 1: level=1.5, spent=0.3" in result.stderr
+    assert "row 5: the value [abc] of user attribute [level] is invalid" in result.stderr
+    assert table(shell) == []
+    assert not Path("crm.rejects.csv").exists()
+
+
+def test_without_register_unknown_users_are_refused(shell: Shell) -> None:
+    Path("crm.csv").write_text("phone,level\np1,1\n")
+    assert load(shell, "crm.csv", code=1)["refused"] == 1
+    assert "cuid [phone=p1] does not exist" in rejects("crm.rejects.csv")[0]["#reason"]
+    assert "is there already; move it" in shell.refused("import", "crm.csv", "--project", "p", "--register")
+    assert load(shell, "crm.csv", "--register", "--rejects", "other.csv")["created"] == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("empty.csv", b"", "it is empty"),
+        ("cut.parquet", b"PAR1 and no more", "it is not a whole Parquet file"),
+        ("x.csv", "姓名,cuid\n".encode("gbk"), "neither cuid nor"),
+        ("not.csv", b'"cuid\n1', "unexpected end of data"),
+    ],
+)
+def test_a_broken_file_is_refused_before_anything_is_stored(shell: Shell, name: str, content: bytes, reason: str) -> None:
+    Path(name).write_bytes(content)
+    assert reason in shell.refused("import", name, "--project", "p", "--register")
+    assert table(shell) == []
+
+
+def test_a_truncated_parquet_is_refused(shell: Shell) -> None:
+    parquet.write_table(pa.table({"cuid": list(range(1, 5000))}), "whole.parquet")
+    whole = Path("whole.parquet").read_bytes()
+    Path("cut.parquet").write_bytes(whole[: len(whole) // 2])
+    assert "it is not a whole Parquet file" in shell.refused("import", "cut.parquet", "--project", "p", "--register")
+    assert table(shell) == []
+
+
+def test_an_interrupted_import_must_be_resumed_or_restarted(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    from usertable.store.sqlite import SQLiteStore
+
+    Path("crm.csv").write_text("cuid,spent\n" + "".join(f"{1 + n % 7},1\n" for n in range(100)) + "8,x\n9,1\n")
+    take = SQLiteStore.take
+    taken = 0
+
+    def failing(self: SQLiteStore, *arguments: Any) -> Any:
+        nonlocal taken
+        taken += 1
+        if taken == 6:
+            raise OSError(28, "No space left on device")
+        return take(self, *arguments)
+
+    command = ("import", "crm.csv", "--project", "p", "--register", "--batch", "10")
+    with monkeypatch.context() as patch:
+        patch.setattr(SQLiteStore, "take", failing)
+        assert "No space left on device" in shell.run(*command, code=1).stderr
+    assert "it was interrupted after row 40; go on with --resume" in shell.refused(*command)
+    assert "with other options" in shell.refused(*command, "--resume", "--empty", "refuse")
+    changed = Path("crm.csv").read_text().replace("1,1", "1,2", 1)
+    Path("other.csv").write_text(changed)
+    job = str(Path("crm.csv").resolve())
+    assert (
+        "its first 40 rows are not those that were imported"
+        in shell.run(
+            *("import", "other.csv", "--project", "p", "--register", "--batch", "10", "--resume", "--job", job), code=1
+        ).stderr
+    )
+    found = load(shell, "crm.csv", "--register", "--resume", "--batch", "7", code=1)
+    assert (found["rows"], found["created"], found["refused"], found["resumed_after"]) == (102, 8, 1, 40)
+    assert sum(row["spent"] for row in table(shell)) == 101
+    assert load(shell, "crm.csv", "--register", "--resume", code=1)["rows"] == 102
+    assert sum(row["spent"] for row in table(shell)) == 101
+
+
+def test_a_schema_that_changes_meanwhile_is_taken_up(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    from usertable.store.sqlite import SQLiteStore
+
+    Path("crm.csv").write_text("cuid,spent\n" + "".join(f"{1 + n % 7},1\n" for n in range(100)))
+    take = SQLiteStore.take
+    taken = 0
+
+    def meanwhile(self: SQLiteStore, *arguments: Any) -> Any:
+        nonlocal taken
+        taken += 1
+        if taken == 4:
+            with closing(open_store(shell.url)) as store:
+                House(store).service.edit_attribute("p", "spent", display_name="Spent", who="test")
+        return take(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SQLiteStore, "take", meanwhile)
+        assert load(shell, "crm.csv", "--register", "--batch", "10")["rows"] == 100
+    assert sum(row["spent"] for row in table(shell)) == 100
+
+
+def test_an_export_is_filtered(shell: Shell) -> None:
+    Path("crm.csv").write_text(CRM)
+    load(shell, "crm.csv", "--register")
+    shell.run("attribute", "hide", "vip", "--project", "p")
+    assert table(shell, "--where", "level:ge:2", "--attributes", "level,spent") == [
+        {"cuid": 10000001, "phone": "p3", "level": 7, "spent": 2}
+    ]
+    assert all("vip" not in row for row in table(shell))
+    assert all("vip" in row for row in table(shell, "--hidden"))
+    assert shell.out("export", "--project", "p", "--attribute", "name", "--where", "name:set").splitlines()[0] == (
+        "cuid,phone,device,jg_registration_id,jg_UnionID,name"
+    )
+    assert "color" in shell.refused("export", "--project", "p", "--attribute", "color")
+    assert "condition" in shell.refused("export", "--project", "p", "--where", "level:like:3")
+    assert "does not exist" in shell.refused("export", "--project", "q")
+
+
+def test_an_export_is_there_whole_or_not_at_all(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("crm.csv").write_text(CRM)
+    load(shell, "crm.csv", "--register")
+    Path("out.csv").write_text("what was there before")
+    Path("crm.csv").unlink()
+    assert shell.out("export", "--project", "p", "-o", "out.csv") == "3 users written to out.csv\n"
+    whole = Path("out.csv").read_text()
+    from usertable.wire import table as module
+
+    def failing(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module._NDJSON, "write", failing)
+    Path("out.csv").write_text("before")
+    assert "No space left" in shell.refused("export", "--project", "p", "--format", "ndjson", "-o", "out.csv")
+    assert Path("out.csv").read_text() == "before"
+    assert sorted(path.name for path in Path.cwd().iterdir() if "users.db" not in path.name) == ["out.csv"]
+    assert whole.startswith("cuid,")
+
+
+def test_formulas_are_exported_as_they_are_or_escaped(shell: Shell) -> None:
+    Path("crm.csv").write_text("cuid,level,name\n1,-1,=1+1\n2,1,@x\n3,1,plain\n")
+    load(shell, "crm.csv", "--register")
+    columns = ("--attributes", "level,name")
+    assert [line.rsplit(",", 1)[1] for line in shell.out("export", "--project", "p", *columns).splitlines()] == [
+        "name",
+        "=1+1",
+        "@x",
+        "plain",
+    ]
+    escaped = shell.out("export", "--project", "p", *columns, "--escape-formulas").splitlines()
+    assert [line.rsplit(",", 2)[1:] for line in escaped[1:]] == [["-1", "'=1+1"], ["1", "'@x"], ["1", "plain"]]
+
+
+def test_parquet_has_types(shell: Shell) -> None:
+    Path("crm.csv").write_text(CRM)
+    load(shell, "crm.csv", "--register")
+    shell.run("export", "--project", "p", "-o", "out.parquet")
+    found = parquet.read_table("out.parquet")
+    assert [str(field.type) for field in found.schema] == [
+        "int64",
+        "string",
+        "list<element: string>",
+        "list<element: string>",
+        "string",
+        "decimal128(38, 18)",
+        "decimal128(38, 18)",
+        "string",
+        "bool",
+        "timestamp[ms, tz=UTC]",
+        "list<element: string>",
+    ]
+    assert found["spent"].to_pylist() == [Decimal("0.3"), None, Decimal(2)]
+    assert found["seen"][0].as_py() == datetime(2023, 12, 11, 16, 56, 23, tzinfo=UTC)
+    Path("crm.csv").write_text("cuid,level\n1,0.12345678901234567890\n")
+    load(shell, "crm.csv", "--job", "second")
+    result = shell.run("export", "--project", "p", "-o", "out.parquet")
+    assert "written as text, because DECIMAL(38, 18) does not hold all their values: level" in result.stderr
+    assert parquet.read_table("out.parquet")["level"].to_pylist() == ["0.1234567890123456789", None, "7"]
+
+
+def test_without_pyarrow_the_error_says_how_to_get_it(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert "pip install 'usertable[parquet]'" in shell.refused("export", "--project", "p", "--format", "parquet")
+
+
+def test_misuse_is_told(shell: Shell) -> None:
+    assert "--format is needed" in shell.misused("import", "crm.txt", "--project", "p")
+    assert "one of them" in shell.misused("import", "crm.csv", "--project", "p", "--resume", "--restart")
+    assert "expected one character" in shell.misused("import", "crm.csv", "--project", "p", "--delimiter", "ab")
+    assert "mapped twice" in shell.misused("import", "crm.csv", "--project", "p", "--map", "a=level", "--map", "a=name")
+    assert "crm.csv: No such file or directory" in shell.refused("import", "crm.csv", "--project", "p")
+    assert "is for CSV" in shell.misused("export", "--project", "p", "--format", "ndjson", "--escape-formulas")

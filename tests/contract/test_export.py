@@ -1,0 +1,153 @@
+"""An import of an export gives back the same table: from every store, in every format, whatever is in it."""
+
+from __future__ import annotations
+
+import io
+from decimal import Decimal
+from typing import get_args
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from house import House
+from usertable.bulk import export
+from usertable.domain.merge import decide
+from usertable.domain.patch import Patch, validate
+from usertable.domain.schema import Attribute, Identifier, Project, Rule
+from usertable.domain.values import DataType
+from usertable.store import Store
+from usertable.store.base import Batch, Taken
+from usertable.store.memory import MemoryStore
+from usertable.wire.rows import Format, Reading, open_source
+
+FORMATS: tuple[Format, ...] = get_args(Format)
+ODD_TEXTS = ["=1+1", "@x", " a ", "a\r\nb", "\r", "\n", "\t", '"', '""', ",", "'", "\\", "\\N", "NULL", "null", "true", "1"]
+ODD_TEXTS += ["0.10", "[]", '["a"]', "é", "e\u0301", "😀", "\u2028", "\x7f", "\ufeff", "x" * 8192, "中" * 2730]
+TEXTS = (
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=30)
+    | st.sampled_from(ODD_TEXTS)
+)  # fmt: skip
+ODD_NUMBERS = (
+    ["1e-38", "-1.5e-20", "1e38", "123456789012345678.123456789012345678", "0." + "1" * 38, "1e20", "1e19", "0", "-1"]
+)  # fmt: skip
+NUMBERS = (
+    st.integers(-(10**38) + 1, 10**38 - 1)
+    | st.decimals(-1000, 1000, places=2)
+    | st.sampled_from([Decimal(text) for text in ODD_NUMBERS])
+)
+VALUES: dict[str, st.SearchStrategy[object]] = {
+    "number": NUMBERS,
+    "string": TEXTS,
+    "bool": st.integers(0, 1),
+    "datetime": st.datetimes().map(lambda moment: f"{moment.year:04}-{moment:%m-%d %H:%M:%S}"),
+    "list": st.lists(TEXTS.filter(lambda text: len(text) < 100), min_size=1, max_size=5),
+}
+
+
+@st.composite
+def users(draw: st.DrawFn, names: list[str]) -> list[dict[str, object]]:
+    rows = []
+    for _ in range(draw(st.integers(1, 8))):
+        chosen = draw(st.lists(st.sampled_from(names), unique=True, max_size=8))
+        rows.append({name: draw(VALUES[name.split("_")[1]]) for name in chosen})
+    return rows
+
+
+def project_of(house: House) -> Project:
+    house.project()
+    house.service.declare_identifier("one", Identifier("device", unique=False), who="test")
+    # Names that mean two things, or nothing good.
+    house.service.declare_attribute("one", Attribute("cuid", DataType.NUMBER, Rule.OVERWRITE), who="test")
+    house.service.declare_attribute("one", Attribute("phone", DataType.STRING, Rule.OVERWRITE), who="test")
+    return house.service.project("one")
+
+
+def fill(house: House, project: Project, rows: list[dict[str, object]], identifiers: list[str]) -> None:
+    for place, row in enumerate(rows):
+        cuid = 3 * place + 1
+        values = {"phone": identifiers[place]} if place < len(identifiers) else {}
+        house.service.add_user(project, cuid, values)
+        patch = validate(project.schema, row, project.zone) if row else Patch([])
+        if isinstance(patch, Patch) and patch.entries:
+            house.write(house.prepare(project, cuid, row))
+
+
+def exported(store: Store, format: Format) -> bytes:
+    stream = io.BytesIO()
+    with store.snapshot("one") as snapshot:
+        export(snapshot, stream, format, list(snapshot.project.schema.attributes.values()), [], lambda _: None)
+    return stream.getvalue()
+
+
+def imported(house: House, project: Project, file: bytes, format: Format, rows: int) -> None:
+    state = None
+    buffered = io.BufferedReader(io.BytesIO(file))
+    for block in open_source(buffered, Reading(format, rows=rows, encoding="utf-8"), project).blocks():
+        assert block.refused == []
+        batch = Batch(project.number, project.version, block.rows, block.names, house.now, True, "job", state)
+        state = str(block.done)
+        taken = house.store.take(batch, decide, lambda taken, state=state: state)  # type: ignore[misc]
+        assert isinstance(taken, Taken)
+        assert taken.refused == []
+
+
+def content(store: Store) -> list[tuple[object, ...]]:
+    number = store.project("one").number  # type: ignore[union-attr]
+    return [(user.cuid, user.profile.attributes, user.identifiers) for user in store.scan(number, 0, 1000)]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@pytest.mark.parametrize("format", FORMATS)
+@given(data=st.data())
+def test_an_import_of_an_export_gives_the_same_table(format: Format, data: st.DataObject) -> None:
+    house, other = House(MemoryStore()), House(MemoryStore())
+    project, target = project_of(house), project_of(other)
+    rows = data.draw(users(list(project.schema.attributes)[:-2]))
+    identifiers = data.draw(st.lists(TEXTS.filter(lambda text: len(text) <= 256), unique=True, max_size=len(rows)))
+    fill(house, project, rows, identifiers)
+    file = exported(house.store, format)
+    imported(other, target, file, format, data.draw(st.integers(1, 10)))
+    assert content(other.store) == content(house.store)
+
+
+ROWS: list[dict[str, object]] = [
+    {
+        "user_number_accumulate": Decimal("0.1"),
+        "user_string_once": 'a "quote"\r\n,\t=1',
+        "user_list_append": ["b", "a", '"'],
+    },
+    {"user_number_overwrite": 10**37 + 1, "user_bool_once": 0, "user_datetime_once": "2024-02-29 12:00:00"},
+    {"user_number_overwrite": Decimal("1e-38"), "cuid": 5, "phone": "an attribute"},
+    {},
+]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_store_gives_back_the_same_table(house: House, format: Format) -> None:
+    project = project_of(house)
+    fill(house, project, ROWS, ["p1", "=p2"])
+    before = content(house.store)
+    file = exported(house.store, format)
+    other = House(MemoryStore())
+    imported(other, project_of(other), file, format, 2)
+    assert content(other.store) == before
+    # And back into a store of the engine: everybody is there, so nothing but accumulations change.
+    imported(house, project, file, format, 3)
+    again = content(house.store)
+    assert again[0][1] == before[0][1] | {"user_number_accumulate": Decimal("0.2")}  # type: ignore[operator]
+    assert again[1:] == before[1:]
+
+
+def test_a_moment_that_its_zone_repeats_comes_back(house: House) -> None:
+    project = project_of(house)
+    fill(house, project, [{"user_datetime_once": "2024-10-27 09:30:00"}], [])
+    house.service.edit_project("one", timezone="Europe/Berlin", who="test")
+    before = content(house.store)
+    for format in FORMATS:
+        other = House(MemoryStore())
+        project_of(other)
+        target = other.service.edit_project("one", timezone="Europe/Berlin", who="test")
+        file = exported(house.store, format)
+        imported(other, target, file, format, 5)
+        assert content(other.store) == before

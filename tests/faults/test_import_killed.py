@@ -1,0 +1,171 @@
+"""The import is killed at random moments and goes on: every row counts once. It also goes on beside a server."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from contextlib import closing
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from load import check_sums, load
+from serving import PROJECT, Server, prepare
+from usertable.store import open_store
+
+ROWS = 30_000
+
+
+def crm(folder: Path, rows: int = ROWS) -> tuple[Path, dict[int, Decimal], int]:
+    """A file whose rows add to the sums of some users, a few rows of which are refused; the sums, and how many those are."""
+    chance = random.Random(3)
+    sums: dict[int, Decimal] = {}
+    refused = 0
+    file = folder / "crm.csv"
+    with file.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["cuid", "phone", "user_number_accumulate", "user_string_overwrite"])
+        for _ in range(rows):
+            cuid, amount = chance.randrange(1, 3000), Decimal(chance.randrange(-999, 999)) / 100
+            if chance.random() < 0.01:
+                # Refused by the reader, or by the store.
+                writer.writerow([cuid, "", "many", "x"] if chance.random() < 0.5 else [cuid, "taken", amount, "x"])
+                refused += 1
+            else:
+                sums[cuid] = sums.get(cuid, Decimal(0)) + amount
+                writer.writerow([cuid, f"p{cuid}", amount, "several\nlines"])
+    return file, sums, refused
+
+
+def prepared(url: str) -> list[int]:
+    """A project with five users, and one who has the phone that no row may have; the CUIDs of the five."""
+    cuids = prepare(url, users=5)
+    with closing(open_store(url)) as store:
+        project = store.project(PROJECT)
+        assert project is not None
+        store.add_user(project.number, 5000, {"phone": "taken"}, 0)
+    return cuids
+
+
+def start(url: str, file: Path, *options: str) -> subprocess.Popen[bytes]:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("USERTABLE_")}
+    command = [sys.executable, "-m", "usertable", "import", str(file), "--project", PROJECT, "--register", "--batch", "200"]
+    return subprocess.Popen(
+        [*command, "--store", url, "--json", *options],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def state(url: str, file: Path) -> dict[str, object] | None:
+    with closing(open_store(url)) as store:
+        project = store.project(PROJECT)
+        assert project is not None
+        text = store.job(project.number, str(file.resolve()))
+    return json.loads(text) if text else None
+
+
+def stored(url: str) -> dict[int, Decimal]:
+    with closing(open_store(url)) as store, store.snapshot(PROJECT) as snapshot:
+        users = [json.loads(row[1], parse_float=Decimal) | {"cuid": row[0]} for page in snapshot.pages() for row in page]
+    return {user["cuid"]: Decimal(user["user_number_accumulate"]) for user in users if "user_number_accumulate" in user}
+
+
+def test_killed_again_and_again_every_row_counts_once(kept_url: str, tmp_path: Path) -> None:
+    prepared(kept_url)
+    file, sums, refused = crm(tmp_path)
+    chance = random.Random(11)
+    kills = 0
+    while True:
+        before = state(kept_url, file)
+        process = start(kept_url, file, *(["--resume"] if before else []))
+        # So far that it takes some rows, and some more.
+        while process.poll() is None and state(kept_url, file) == before:
+            time.sleep(0.01)
+        time.sleep(chance.uniform(0, 0.25))
+        if kills < 8 and process.poll() is None:
+            process.kill()
+            process.communicate()
+            kills += 1
+            continue
+        out, err = process.communicate()
+        break
+    assert kills >= 3, "it was done before it could be killed"
+    assert process.returncode == 1, err
+    found = json.loads(out)
+    assert (found["rows"], found["refused"]) == (ROWS, refused)
+    assert stored(kept_url) == sums
+    with (tmp_path / "crm.rejects.csv").open(newline="") as stream:
+        numbers = [int(row["#row"]) for row in csv.DictReader(stream)]
+    assert len(numbers) == refused
+    assert numbers == sorted(set(numbers))
+
+
+def test_an_import_beside_a_server_disturbs_nobody(kept_url: str, tmp_path: Path) -> None:
+    cuids = prepared(kept_url)
+    file, sums, _ = crm(tmp_path, 10_000)
+    server = Server(kept_url, tmp_path)
+    with load([server], cuids, 4) as clients:
+        process = start(kept_url, file)
+        out, err = process.communicate(timeout=150)
+        time.sleep(0.5)
+    assert json.loads(out)["rows"] == 10_000, err
+    with server.client() as client:
+        # The server knows at once what the import reported, and whom it made.
+        attributes = {"cuid": 1, "data": {"user_number_accumulate": 1}}
+        assert client.put("/smartop/api/v1/user/attribute", json=attributes).json() == {"code": 0, "msg": "ok"}
+        answer = client.delete(f"/api/v1/projects/{PROJECT}/attributes/user_string_overwrite")
+        assert answer.status_code == 409
+    assert server.stop() == 0
+    check_sums(kept_url, cuids, clients, 20)
+    found = stored(kept_url)
+    first = next(iter(sums))
+    assert found[first] == sums[first] + (1 if first == 1 else 0)
+    assert {cuid: total for cuid, total in found.items() if cuid < 3000} == sums | {1: sums.get(1, Decimal(0)) + 1}
+
+
+def test_a_commit_whose_answer_is_lost_is_found(monkeypatch: pytest.MonkeyPatch, kept_url: str, tmp_path: Path) -> None:
+    from usertable import bulk
+    from usertable.domain.errors import StoreDown
+    from usertable.service import Service
+    from usertable.store.base import Batch, Decide, Note
+    from usertable.wire.rows import Reading
+
+    prepared(kept_url)
+    file, sums, _ = crm(tmp_path, 3000)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    with closing(open_store(kept_url)) as store, file.open("rb") as stream:
+        take, calls = store.take, 0
+
+        def losing(batch: Batch, decide: Decide, note: Note) -> object:
+            nonlocal calls
+            calls += 1
+            if calls % 3 == 1 and not batch.dry:
+                raise StoreDown("it cannot be reached")
+            result = take(batch, decide, note)
+            if calls % 3 == 2 and not batch.dry:
+                raise StoreDown("the connection broke during COMMIT")
+            return result
+
+        monkeypatch.setattr(store, "take", losing)
+        work = bulk.Import(
+            Service(store),
+            PROJECT,
+            stream,
+            Reading("csv", rows=100),
+            job="job",
+            register=True,
+            rejects=tmp_path / "rejects.csv",
+        )
+        work.begin("new")
+        work.run(lambda state, position: None, lambda rows: None)
+    found = stored(kept_url)
+    assert {cuid: found[cuid] for cuid in sums} == sums
+    assert work.state.rows == 3000

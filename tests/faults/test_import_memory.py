@@ -1,0 +1,57 @@
+"""A file of a gigabyte is imported within 512 MB. Takes a minute or two, so it runs only when asked for: `-m large`."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import resource
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from serving import PROJECT, prepare
+from usertable.store import open_store
+
+LIMIT = 512 * 2**20
+ROWS = 600_000
+
+
+def limit_memory() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (LIMIT, LIMIT))
+
+
+@pytest.mark.large
+@pytest.mark.timeout(1800)
+def test_a_gigabyte_within_512_mb(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'users.db'}"
+    prepare(url)
+    file = tmp_path / "large.csv"
+    text = "what is known of a user, " * 70
+    with file.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["cuid", "user_number_accumulate", "user_string_once", "user_list_append"])
+        for number in range(1, ROWS + 1):
+            writer.writerow([number, number, f"{number} {text}", '["a","b"]'])
+    assert file.stat().st_size > 2**30
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("USERTABLE_")}
+    command = [sys.executable, "-m", "usertable", "import", str(file), "--project", PROJECT, "--register", "--json"]
+    # The limit is of each of the two processes; the peak is of both together, as far as they were in memory.
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    done = subprocess.run(
+        [*command, "--store", url], env=environment, preexec_fn=limit_memory, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["created"] == ROWS
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    # The largest child so far was one of the two, so both together stay below twice that.
+    assert before <= peak < LIMIT // 2
+    with closing(open_store(url)) as store:
+        project = store.project(PROJECT)
+        assert project is not None
+        user = store.read(project.number, ROWS)
+        assert user is not None
+        assert user.profile.attributes["user_number_accumulate"] == ROWS

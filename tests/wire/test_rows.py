@@ -1,0 +1,191 @@
+"""Reading rows: whole columns at once come to what each value by itself comes to."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from house import House
+from usertable.domain.errors import Kind
+from usertable.domain.patch import Patch, validate
+from usertable.domain.schema import Project
+from usertable.store.document import decode_attributes
+from usertable.store.memory import MemoryStore
+from usertable.wire.rows import Block, Format, Reading, find_encoding, open_source
+
+NAMES = ["user_number_overwrite", "user_string_overwrite", "user_bool_overwrite", "user_datetime_overwrite"]
+NUMBERS = [
+    "0",
+    "-0",
+    "1",
+    "01",
+    "-1",
+    "1.5",
+    "1.50",
+    "0.000001",
+    "0.0000001",
+    "1e5",
+    "1E-5",
+    "-0.0",
+    "9" * 38,
+    "9" * 39,
+    "+1",
+    " 1",
+]
+NUMBERS += ["0." + "1" * 38, "1." + "0" * 40, "١", "1_0", ".5", "5.", "NaN", "--1", "-"]
+TEXTS = ["a", 'say "a"', "a\\b", "é", "a\tb", "\x7f", "\u2028", "\0", "x" * 8193, "中" * 2731, " ", "%s", "{", "null"]
+MOMENTS = ["2023-12-12 00:56:23", "2023-02-30 00:00:00", "2023-12-12 24:00:00", "2023-12-12T00:56:23", "0001-01-01 00:00:00"]
+MOMENTS += ["9999-12-31 23:59:59", "1986-05-04 02:30:00", "2023-12-12 00:56", "20233-1-12 00:56:23"]
+CELLS = {
+    "number": st.sampled_from(NUMBERS) | st.decimals(allow_nan=False, allow_infinity=False, places=3).map(str),
+    "string": st.sampled_from(TEXTS) | st.text(st.characters(exclude_categories=["Cs"]), min_size=1),
+    "bool": st.sampled_from(["0", "1", "true", "false", "2", "yes", "True"]),
+    "datetime": st.sampled_from(MOMENTS) | st.datetimes().map(lambda d: f"{d.year:04}-{d:%m-%d %H:%M:%S}"),
+}
+BOOLS = {"true": 1, "True": 1, "false": 0, "0": 0, "1": 1}
+
+
+def project() -> Project:
+    return House(MemoryStore()).project()
+
+
+PROJECT = project()
+
+
+def blocks(content: bytes, format: Format = "csv", **how: Any) -> list[Block]:
+    stream = io.BufferedReader(io.BytesIO(content))
+    return list(open_source(stream, Reading(format, **how), PROJECT).blocks())
+
+
+def expected(row: dict[str, object]) -> dict[str, object] | None:
+    """What the row's values come to one by one; None if something is wrong."""
+    sent = {name: BOOLS.get(str(cell), cell) if "bool" in name else cell for name, cell in row.items() if cell != ""}
+    patch = validate(PROJECT.schema, sent, PROJECT.zone) if sent else Patch([])
+    return {a.name: value for a, value in patch.entries} if isinstance(patch, Patch) else None
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_columns_come_to_what_values_come_to(data: st.DataObject) -> None:
+    cells: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+        {name: st.just("") | CELLS[name.split("_")[1]] for name in NAMES}
+    )
+    plain: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+        {
+            NAMES[0]: st.integers(0, 10**37).map(str),
+            NAMES[1]: st.text("abc", min_size=1),
+            NAMES[2]: st.sampled_from("01"),
+            NAMES[3]: st.sampled_from(MOMENTS[:1]),
+        }
+    )
+    rows: list[dict[str, Any]] = data.draw(st.lists(cells, min_size=1, max_size=4) | st.lists(plain, max_size=4))
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, ["cuid", *NAMES])
+    writer.writeheader()
+    writer.writerows({"cuid": place, **row} for place, row in enumerate(rows, start=1))
+    found: dict[int, Any] = {}
+    for block in blocks(text.getvalue().encode(), rows=data.draw(st.integers(1, 5)), encoding="utf-8"):
+        found |= {number: decode_attributes(row[2]) for number, row in zip(block.numbers, block.rows, strict=True)}
+        found |= {number: None for number, _ in block.refused}
+    wanted = {place: expected(row) for place, row in enumerate(rows, start=1)}
+    assert found == wanted
+    # The same as JSON texts, of which each stands for what the API would make of it.
+    lines = b"\n".join(json.dumps({"cuid": n, **row}).encode() for n, row in enumerate(rows, start=1))
+    found = {}
+    for block in blocks(lines, "ndjson", rows=data.draw(st.integers(1, 5))):
+        found |= {number: decode_attributes(row[2]) for number, row in zip(block.numbers, block.rows, strict=True)}
+        found |= {number: None for number, _ in block.refused}
+    for place, row in enumerate(rows, start=1):
+        sent = {name: cell for name, cell in row.items() if cell != ""}
+        patch = validate(PROJECT.schema, sent, PROJECT.zone) if sent else Patch([])
+        alone = {a.name: value for a, value in patch.entries} if isinstance(patch, Patch) else None
+        assert found[place] == alone
+
+
+JSON_VALUES = [0, 1, True, False, "1", "1.50", "x", [], ["a"], ["a", "a"], [1], {}, None, "", "2023-12-12 00:56:23"]
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_lines_taken_together_come_to_what_each_comes_to(data: st.DataObject) -> None:
+    numbers = st.sampled_from(["1", "1.0", "1.50", "1e2", "-0", "1E400", "0.1", "9" * 39])
+    values = st.sampled_from(JSON_VALUES).map(json.dumps) | numbers
+    names = [*NAMES, "user_list_append"]
+    keys = data.draw(st.lists(st.sampled_from(names), unique=True, min_size=1))
+    alike = data.draw(st.booleans())
+    lines = []
+    for number in range(1, data.draw(st.integers(2, 6))):
+        own = keys if alike else data.draw(st.lists(st.sampled_from(names), unique=True))
+        members = "".join(f',"{name}":{data.draw(values)}' for name in own)
+        lines.append(f'{{"cuid":{number}{members}}}'.encode())
+
+    def outcome(content: list[Block]) -> list[tuple[int, object]]:
+        found: list[tuple[int, object]] = []
+        for block in content:
+            found += zip(block.numbers, [(row[0], decode_attributes(row[2])) for row in block.rows], strict=True)
+            found += [(number, [problem.kind for problem in problems]) for number, problems in block.refused]
+        return sorted(found, key=lambda entry: entry[0])
+
+    together = outcome(blocks(b"\n".join(lines), "ndjson"))
+    # A space behind a quote keeps the lines from being taken together.
+    alone = outcome(blocks(b"\n".join(line.replace(b'"cuid":', b'"cuid" :') for line in lines), "ndjson"))
+    assert together == alone
+
+
+def test_a_quote_that_is_never_closed_costs_its_row() -> None:
+    content = b'cuid,user_string_once\n1,a\n2,"b\n' + b"3,c\n" * 10
+    (block,) = blocks(content, rows=100)
+    assert block.numbers == [1]
+    ((number, (problem,)),) = block.refused
+    assert (number, problem.kind) == (2, Kind.ROW_FORM)
+    assert "is a quote not closed?" in problem.facts["reason"]
+
+
+def test_a_row_may_go_on_over_blocks() -> None:
+    content = b"cuid,user_string_once\n" + b"".join(b'%d,"a\n\n\nb"\n' % n for n in range(1, 50))
+    for rows in (1, 2, 3, 7):
+        found = [row for block in blocks(content, rows=rows) for row in block.rows]
+        assert [row[0] for row in found] == list(range(1, 50))
+        assert {row[2] for row in found} == {'{"user_string_once":"a\\n\\n\\nb"}'}
+
+
+@pytest.mark.parametrize("format", ["csv", "ndjson"])
+def test_reading_goes_on_after_any_row(format: Format) -> None:
+    if format == "csv":
+        content = b"cuid,user_string_once\n" + b"".join(b'%d,"a\nb"\n' % n for n in range(1, 20))
+    else:
+        content = b"".join(b'{"cuid":%d}\n' % n for n in range(1, 20))
+    whole = [row for block in blocks(content, format) for row in block.rows]
+    for rows in (1, 3, 5):
+        for block in blocks(content, format, rows=rows):
+            stream = io.BufferedReader(io.BytesIO(content))
+            rest = open_source(stream, Reading(format, rows=4), PROJECT).blocks(block.done, block.digest)
+            assert [row for later in rest for row in later.rows] == whole[block.done :]
+
+
+def test_numbers_of_typed_columns_stay_exact() -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    numbers = [Decimal("1E-18"), Decimal("46.2"), Decimal("12345678901234567890.5"), None, Decimal(0)]
+    sink = io.BytesIO()
+    columns = {"cuid": [1, 2, 3, 4, 5], "user_number_once": pa.array(numbers, pa.decimal128(38, 18))}
+    parquet.write_table(pa.table(columns), sink)
+    (block,) = blocks(sink.getvalue(), "parquet")
+    found = [decode_attributes(row[2]).get("user_number_once") for row in block.rows]
+    assert found == numbers
+
+
+def test_the_beginning_of_a_file_tells_its_encoding() -> None:
+    assert find_encoding("姓名,电话".encode()) == "utf-8"
+    assert find_encoding("姓名,电话".encode()[:-1]) == "utf-8"
+    assert find_encoding("姓名,电话".encode("gbk")) == "gb18030"
+    assert find_encoding("姓名".encode("utf-16")) == "utf-16"
+    assert find_encoding(b"") == "utf-8"
