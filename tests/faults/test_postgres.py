@@ -125,6 +125,32 @@ def test_workers_count_the_qps_limit_together(shared_url: str, tmp_path: Path) -
     assert server.stop() == 0
 
 
+def test_whoever_signs_in_to_the_console_is_known_to_every_worker(shared_url: str, tmp_path: Path) -> None:
+    server = Server(shared_url, tmp_path, workers="3")
+
+    def ask(path: str, cookies: httpx.Cookies, **fields: str) -> httpx.Response:
+        # A connection of its own each time: the system chooses the worker.
+        with httpx.Client(base_url=server.url, cookies=cookies, timeout=30) as http:
+            return http.post(path, data=fields) if fields else http.get(path)
+
+    def form_token(page: httpx.Response) -> str:
+        token = re.search(r'name="form_token" value="(\w+)"', page.text)
+        assert token is not None
+        return token[1]
+
+    link = server.log.partition("sign-in?link=")[2].split()[0]
+    page = ask(f"/console/sign-in?link={link}", httpx.Cookies())
+    entered = ask("/console/sign-in/link", page.cookies, form_token=form_token(page), link=link)
+    assert entered.headers["location"] == "/console/projects"
+    pages = [ask("/console/projects", entered.cookies) for _ in range(24)]
+    assert [p.status_code for p in pages] == [200] * 24
+    again = [ask("/console/sign-in/link", page.cookies, form_token=form_token(page), link=link) for _ in range(12)]
+    assert [a.status_code for a in again] == [403] * 12
+    assert ask("/console/sign-out", entered.cookies, form_token=form_token(pages[0])).status_code == 303
+    assert [ask("/console/projects", entered.cookies).status_code for _ in range(24)] == [303] * 24
+    assert server.stop() == 0
+
+
 def test_a_killed_worker_is_replaced(shared_url: str, tmp_path: Path) -> None:
     cuids = prepare(shared_url, users=3)
     server = Server(shared_url, tmp_path, workers="2")
