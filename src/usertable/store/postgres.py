@@ -779,7 +779,7 @@ class PostgresStore:
                     return work(transaction)
             except _CONFLICTS as failure:
                 # The database undid it. What was taken in the meantime is seen by the next attempt.
-                if time.monotonic() > deadline or pool is self._looking:
+                if time.monotonic() > deadline or pool is not self._pool:
                     raise StoreDown(f"{self._shown}: {_words(failure)}") from failure
                 time.sleep(random.uniform(0, 0.01))
             except PoolTimeout as failure:
