@@ -179,6 +179,7 @@ class Import:
                         if shown:
                             shown(self._preview(block))
                             shown = None
+                            self._begin()
                         self._take(block)
                         progress(self.state, block.position)
                     self._finish()
@@ -249,6 +250,11 @@ class Import:
             note(taken)
             self.problems += refused[: PROBLEMS_SHOWN - len(self.problems)]
         self.state = after
+
+    def _begin(self) -> None:
+        # Before a refused row is written: a file of them that is found later belongs to a job that is known.
+        if not self._dry and not self.state.rows:
+            self._patiently(self._batch(None, []), lambda taken: _encoder.encode(self.state).decode())
 
     def _finish(self) -> None:
         after = replace(self.state, finished=True)

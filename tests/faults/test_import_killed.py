@@ -44,8 +44,8 @@ def crm(folder: Path, rows: int = ROWS) -> tuple[Path, dict[int, Decimal], int]:
 
 
 def prepared(url: str) -> list[int]:
-    """A project with five users, and one who has the phone that no row may have; the CUIDs of the five."""
-    cuids = prepare(url, users=5)
+    """A project with some users, and one who has the phone that no row may have; the CUIDs of the others."""
+    cuids = prepare(url, users=30)
     with closing(open_store(url)) as store:
         project = store.project(PROJECT)
         assert project is not None
@@ -99,6 +99,7 @@ def test_killed_again_and_again_every_row_counts_once(kept_url: str, tmp_path: P
         break
     assert kills >= 3, "it was done before it could be killed"
     assert process.returncode == 1, err
+    assert out, err
     found = json.loads(out)
     assert (found["rows"], found["refused"]) == (ROWS, refused)
     assert stored(kept_url) == sums
