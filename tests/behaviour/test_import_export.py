@@ -16,6 +16,7 @@ from pyarrow import parquet
 
 from house import House
 from shell import Shell
+from usertable.bulk import Rejects
 from usertable.store import open_store
 
 DECLARED = {
@@ -273,7 +274,7 @@ def test_an_interrupted_import_must_be_resumed_or_restarted(shell: Shell, monkey
     def failing(self: SQLiteStore, *arguments: Any) -> Any:
         nonlocal taken
         taken += 1
-        if taken == 6:
+        if taken == 7:
             raise OSError(28, "No space left on device")
         return take(self, *arguments)
 
@@ -297,6 +298,23 @@ def test_an_interrupted_import_must_be_resumed_or_restarted(shell: Shell, monkey
     assert sum(row["spent"] for row in table(shell)) == 101
     assert load(shell, "crm.csv", "--register", "--resume", code=1)["rows"] == 102
     assert sum(row["spent"] for row in table(shell)) == 101
+
+
+def test_refused_rows_of_a_batch_that_was_not_committed_do_not_count(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("crm.csv").write_text("cuid,spent\n1,x\n2,1\n")
+    keep = Rejects.keep
+
+    def failing(self: Rejects, *arguments: Any) -> int:
+        keep(self, *arguments)
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Rejects, "keep", failing)
+        shell.run("import", "crm.csv", "--project", "p", "--register", code=1)
+    assert Path("crm.rejects.csv").exists()
+    assert table(shell) == []
+    assert load(shell, "crm.csv", "--register", "--resume", code=1)["rows"] == 2
+    assert [row["#row"] for row in rejects("crm.rejects.csv")] == ["1"]
 
 
 def test_a_schema_that_changes_meanwhile_is_taken_up(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -159,15 +159,18 @@ def test_a_row_may_go_on_over_blocks() -> None:
 @pytest.mark.parametrize("format", ["csv", "ndjson"])
 def test_reading_goes_on_after_any_row(format: Format) -> None:
     if format == "csv":
-        content = b"cuid,user_string_once\n" + b"".join(b'%d,"a\nb"\n' % n for n in range(1, 20))
+        cells = [b'"a\nb"', b"c", b'"\n\n\nd"', b'"e"f', b""]
+        content = b"cuid,user_string_once\n" + b"".join(b"%d,%s\n" % (n, cells[n % 5]) for n in range(1, 40))
     else:
         content = b"".join(b'{"cuid":%d}\n' % n for n in range(1, 20))
     whole = [row for block in blocks(content, format) for row in block.rows]
-    for rows in (1, 3, 5):
+    for rows, others in ((1, 4), (3, 1), (5, 7), (7, 100), (100, 8)):
+        taken: list[Any] = []
         for block in blocks(content, format, rows=rows):
+            taken += block.rows
             stream = io.BufferedReader(io.BytesIO(content))
-            rest = open_source(stream, Reading(format, rows=4), PROJECT).blocks(block.done, block.digest)
-            assert [row for later in rest for row in later.rows] == whole[block.done :]
+            rest = open_source(stream, Reading(format, rows=others), PROJECT).blocks(block.done, block.digest)
+            assert taken + [row for later in rest for row in later.rows] == whole
 
 
 def test_numbers_of_typed_columns_stay_exact() -> None:

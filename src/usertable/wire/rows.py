@@ -550,33 +550,63 @@ class _CSV:
         return raw
 
     def _rows(self, count: int) -> tuple[list[list[str]], dict[int, str]]:
-        """The rows in the next lines, as many as `count`, and by place among them what keeps some from being read."""
+        """The rows in the next `count` lines, and by place among them what keeps some from being read.
+
+        A row that is not at its end then is read to it, and no further: so whoever asks for as many lines as rows are left
+        before a place never passes that place.
+        """
         lines = self._lines = list(islice(self._text, count))
+        rows, broken = self._parsed(lines)
+        if "unexpected end" in broken.get(len(rows) - 1, ""):
+            begun = self._last_row(lines)
+            if self._finish(lines, begun):
+                last, still_broken = self._parsed(lines[begun:])
+                del broken[len(rows) - 1]
+                rows[-1:] = last
+                broken |= {len(rows) - 1: reason for reason in still_broken.values()}
+        return rows, {
+            place: f"{why}; is a quote not closed?" if _UNCLOSED.search(why) else why for place, why in broken.items()
+        }
+
+    def _parsed(self, lines: list[str]) -> tuple[list[list[str]], dict[int, str]]:
+        rows: list[list[str]] = []
+        broken: dict[int, str] = {}
+        reader = csv.reader(lines, delimiter=self._delimiter, strict=True)
         while True:
-            rows: list[list[str]] = []
-            broken: dict[int, str] = {}
-            reader = csv.reader(lines, delimiter=self._delimiter, strict=True)
-            while True:
-                try:
-                    rows.extend(reader)
-                    return rows, broken
-                except csv.Error as error:
-                    reason = str(error)
-                if "unexpected end" in reason and (more := self._rest(lines)):
-                    # The last row goes on in lines that are not read yet.
-                    lines += more
-                    break
-                broken[len(rows)] = f"{reason}; is a quote not closed?" if _UNCLOSED.search(reason) else reason
+            try:
+                rows.extend(reader)
+                return rows, broken
+            except csv.Error as error:
+                broken[len(rows)] = str(error)
                 rows.append([])
 
-    def _rest(self, lines: list[str]) -> list[str]:
-        """Some more lines, unless a cell would become too large."""
-        size = 0
-        for line in reversed(lines):
+    def _last_row(self, lines: list[str]) -> int:
+        """The place of the line with which the last row begins."""
+        reader = csv.reader(lines, delimiter=self._delimiter, strict=True)
+        begun = 0
+        while True:
+            try:
+                for _ in reader:
+                    begun = reader.line_num
+                return begun
+            except csv.Error:
+                if reader.line_num < len(lines):
+                    begun = reader.line_num
+                else:
+                    return begun
+
+    def _finish(self, lines: list[str], begun: int) -> bool:
+        """Add the lines up to the end of the row that begins with that one; none if it has none, or is too large."""
+        more: list[str] = []
+        size = sum(map(len, lines[begun:]))
+        while size <= CELL_CHARACTERS and (line := self._text.readline()):
+            more.append(line)
             size += len(line)
-            if size > CELL_CHARACTERS:
-                return []
-        return list(islice(self._text, max(1, len(lines) // 8)))
+            # Only a quote can end a quoted cell, so the others need no try.
+            if '"' in line and not self._parsed(lines[begun:] + more)[1]:
+                break
+        lines += more
+        return bool(more)
 
     def _has_foreign_bytes(self, raw: bytes) -> bool:
         try:
