@@ -84,10 +84,10 @@ class GroupCommit:
         else:
             # One write must not take its neighbours down with it.
             self._alone.extend(batch)
-            results = []
+            batch, results = [], []
         # The next batch goes first: the store works on it while these callers are answered.
         self._flush()
-        for (_, future), result in zip(batch, results, strict=False):
+        for (_, future), result in zip(batch, results, strict=True):
             # A caller that went away has cancelled its future; its write is committed all the same.
             if not future.done():
                 if isinstance(result, Exception):
