@@ -75,8 +75,7 @@ class Proxy:
     """
 
     def __init__(self, url: str, **faults: float) -> None:
-        target = urlsplit(url)
-        self._target = (target.hostname, target.port)
+        self.lead_to(url)
         self.faults = faults
         self.met: dict[str, int] = dict.fromkeys(("refuse", "before", "lost", "cut"), 0)
         self._chance = random.Random(1)
@@ -86,6 +85,11 @@ class Proxy:
         self._closing = False
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
+
+    def lead_to(self, url: str) -> None:
+        """Where new connections go."""
+        target = urlsplit(url)
+        self._target = (target.hostname, target.port)
 
     def close(self) -> None:
         self._closing = True

@@ -15,7 +15,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -66,27 +67,29 @@ _state_decoder = msgspec.json.Decoder(State)
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """A row as it would be stored: its number, and what is wrong with it, or the user's CUID and attributes after it."""
+    """A row as it would be stored: its number, and why it is refused, or whose it is and that user's attributes after it.
+
+    A target that cannot tell the attributes after it shows the row's own.
+    """
 
     number: int
-    problems: Sequence[Problem] = ()
-    cuid: int = 0
-    attributes: dict[str, Value] = field(default_factory=dict)
+    reason: str = ""
+    user: str = ""
+    attributes: Mapping[str, Value] = field(default_factory=dict)
 
 
 class _SchemaChanged(Exception):
     pass
 
 
-class Import:
+class Import(ABC):
     """An import of one file into one project, exact at any moment: a row is taken once or not at all.
 
-    Rows, and how far the import came, become durable in one transaction, a block of rows at a time. The refused rows of a
-    block are on the disk before that transaction ends, and how much of their file counts is part of it.
+    How that is kept is the target's matter: :class:`StoreImport`, and :class:`usertable.bulk_api.ApiImport`.
 
     Args:
         stream: the file, open for reading; its descriptor is handed to the process that reads it.
-        job: the import's name in the project; the same name finds it again.
+        job: the import's name, for messages.
         register: make users and identifier values that are not there.
         rejects: where refused rows go, to be mended and imported again. The file is made when there is one.
         dry: check and decide every row, and keep nothing.
@@ -94,8 +97,7 @@ class Import:
 
     def __init__(
         self,
-        service: Service,
-        project_id: str,
+        project: Project,
         stream: IO[bytes],
         reading: Reading,
         *,
@@ -105,9 +107,7 @@ class Import:
         dry: bool = False,
         clock: Callable[[], int] = now_ms,
     ) -> None:
-        self._service = service
-        self._store = service.store
-        self._project = service.project(project_id)
+        self._project = project
         self._stream = stream
         self._reading = reading
         self._job = job
@@ -116,11 +116,38 @@ class Import:
         self._clock = clock
         how = repr((replace(reading, rows=0), sorted(reading.columns.items()), sorted(reading.nulls), register))
         self._options = hashlib.blake2b(how.encode(), digest_size=16).hexdigest()
-        self._stored = self._store.job(self._project.number, job)
         self.state = State(self._options)
-        self.problems: list[tuple[int, list[Problem]]] = []
-        """Of a dry run: the first refused rows."""
+        self.problems: list[tuple[int, str]] = []
+        """Of a dry run: the first refused rows, and why."""
         self._rejects = Rejects(rejects, reading)
+
+    # what a target does
+
+    @abstractmethod
+    def _earlier(self) -> State | None:
+        """How far an earlier import of the same name came."""
+
+    @abstractmethod
+    def _reread(self) -> Project:
+        """The project as it is now."""
+
+    @abstractmethod
+    def _preview(self, block: Block) -> list[Preview]:
+        """The first rows of a block as they would be stored."""
+
+    @abstractmethod
+    def _take(self, block: Block) -> None:
+        """Take a block's rows, and move the state."""
+
+    @abstractmethod
+    def _begin(self) -> None:
+        """Make the import known, before a row is taken or a refused one written."""
+
+    @abstractmethod
+    def _finish(self) -> None:
+        """Note that no rows are left."""
+
+    # what all of them share
 
     @property
     def project(self) -> Project:
@@ -134,9 +161,9 @@ class Import:
             Refused: an earlier import was interrupted and `mode` is new; there is none to resume; it was begun with other
                 options; or the file of refused rows is there already.
         """
-        earlier = _state_decoder.decode(self._stored) if self._stored else None
         if self._dry:
             return
+        earlier = self._earlier()
         if mode == "new" and earlier and not earlier.finished:
             raise self._refuse(
                 f"it was interrupted after row {earlier.rows}; go on with --resume, or with --restart take all rows again"
@@ -189,25 +216,63 @@ class Import:
             if not self._stream.seekable():
                 raise self._refuse("the project was changed meanwhile; bring the same rows again, with --resume")
             self._stream.seek(0)
-            self._project = self._service.project(self._project.id)
+            self._project = self._reread()
+
+    def _shown(self, block: Block, shown: Iterable[Preview]) -> list[Preview]:
+        """The first rows of a block: those that the target shows, and those that the reader refused."""
+        found = [Preview(number, reasons(problems)) for number, problems in block.refused[:PREVIEW_ROWS]]
+        return sorted([*found, *shown], key=lambda row: row.number)[:PREVIEW_ROWS]
+
+    def _counted(self, block: Block, refused: Sequence[tuple[int, str]], **counts: int) -> State:
+        """The state after a block; its refused rows are on the disk then.
+
+        Args:
+            refused: all of them, with the reasons, by number.
+            counts: how many more there are of each sort.
+        """
+        before = self.state
+        more = {name: getattr(before, name) + count for name, count in counts.items()}
+        after = replace(before, rows=block.done, digest=block.digest, refused=before.refused + len(refused), **more)
+        if self._dry:
+            return after
+        return replace(after, rejects=self._rejects.keep(before.rejects, block, refused))
+
+
+class StoreImport(Import):
+    """An import into a store: rows, and how far the import came, become durable in one transaction, a block at a time.
+
+    The refused rows of a block are on the disk before that transaction ends, and how much of their file counts is part of
+    it. The same job in the same project finds it again.
+    """
+
+    def __init__(self, service: Service, project_id: str, stream: IO[bytes], reading: Reading, **settings: Any) -> None:
+        super().__init__(service.project(project_id), stream, reading, **settings)
+        self._service = service
+        self._store = service.store
+        self._stored = self._store.job(self._project.number, self._job)
+
+    def _earlier(self) -> State | None:
+        return _state_decoder.decode(self._stored) if self._stored else None
+
+    def _reread(self) -> Project:
+        return self._service.project(self._project.id)
 
     def _preview(self, block: Block) -> list[Preview]:
-        found = {number: Preview(number, problems) for number, problems in block.refused[:PREVIEW_ROWS]}
-        numbers = block.numbers[:PREVIEW_ROWS]
         batch = self._batch(block, block.rows[:PREVIEW_ROWS])
         batch.dry = True
         taken = self._patiently(batch, lambda taken: "")
         refused = dict(taken.refused)
-        shown = iter(taken.shown)
+        after = iter(taken.shown)
         declared, zone = self._project.schema.attributes, self._project.zone
-        for place, number in enumerate(numbers):
+        rows = []
+        for place, number in enumerate(block.numbers[:PREVIEW_ROWS]):
             if place in refused:
-                found[number] = Preview(number, refused[place])
+                rows.append(Preview(number, reasons(refused[place])))
             else:
-                cuid, attributes = next(shown)
+                cuid, attributes = next(after)
                 values = {name: show(value, declared[name].type, zone) for name, value in attributes.items()}
-                found[number] = Preview(number, (), cuid, values)
-        return [found[number] for number in sorted(found)[:PREVIEW_ROWS]]
+                rows.append(Preview(number, "", f"cuid {cuid}", values))
+        return self._shown(block, rows)
 
     def _batch(self, block: Block | None, rows: Sequence[Any]) -> Batch:
         return Batch(
@@ -223,25 +288,14 @@ class Import:
         )
 
     def _take(self, block: Block) -> None:
-        before = self.state
-        after = before
-        refused: list[tuple[int, list[Problem]]] = []
+        after = self.state
+        refused: list[tuple[int, str]] = []
 
         def note(taken: Taken) -> str:
             nonlocal after, refused
-            refused = block.refused + [(block.numbers[place], problems) for place, problems in taken.refused]
-            refused.sort(key=lambda entry: entry[0])
-            after = replace(
-                before,
-                rows=block.done,
-                digest=block.digest,
-                created=before.created + taken.created,
-                changed=before.changed + taken.changed,
-                unchanged=before.unchanged + taken.unchanged,
-                refused=before.refused + len(refused),
-            )
-            if not self._dry:
-                after = replace(after, rejects=self._rejects.keep(before.rejects, block, refused))
+            found = block.refused + [(block.numbers[place], problems) for place, problems in taken.refused]
+            refused = sorted((number, reasons(problems)) for number, problems in found)
+            after = self._counted(block, refused, created=taken.created, changed=taken.changed, unchanged=taken.unchanged)
             return _encoder.encode(after).decode()
 
         batch = self._batch(block, block.rows)
@@ -297,6 +351,11 @@ class Import:
             return result
 
 
+def reasons(problems: Iterable[Problem]) -> str:
+    """Why a row is refused."""
+    return "; ".join(text_of(problem, "en") for problem in problems)
+
+
 class Rejects:
     """The file of refused rows: as they stood in the import's file, with their number and what is wrong.
 
@@ -308,14 +367,12 @@ class Rejects:
         self.columns: list[str] = []
         self._reading = reading
 
-    def keep(self, size: int, block: Block, refused: Sequence[tuple[int, list[Problem]]]) -> int:
-        """Cut the file to that size, add rows, and flush it to the disk; its size then."""
+    def keep(self, size: int, block: Block, refused: Sequence[tuple[int, str]]) -> int:
+        """Cut the file to that size, add rows with their reasons, and flush it to the disk; its size then."""
         if not refused and not (size or self.path.exists()):
             return 0
-        numbers = [number for number, _ in refused]
-        reasons = ["; ".join(text_of(problem, "en") for problem in problems) for _, problems in refused]
-        rows = originals(block, self._reading, numbers) if refused else []
-        lines = [self._line(*entry) for entry in zip(numbers, reasons, rows, strict=True)]
+        rows = originals(block, self._reading, [number for number, _ in refused]) if refused else []
+        lines = [self._line(number, reason, row) for (number, reason), row in zip(refused, rows, strict=True)]
         if not size and lines and self._reading.format == "csv":
             lines.insert(0, self._csv([*(c for c in self.columns if c not in (ROW, REASON)), ROW, REASON]))
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600)

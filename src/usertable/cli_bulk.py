@@ -15,9 +15,9 @@ from typing import IO, TYPE_CHECKING, Literal, cast
 import click
 
 from usertable import cli as commands
+from usertable.config import SECRET
 from usertable.domain.condition import parse_condition
-from usertable.domain.errors import Kind, Problem, refuse
-from usertable.wire.messages import text
+from usertable.domain.errors import Kind, refuse
 
 if TYPE_CHECKING:
     from usertable.bulk import Import, Preview, State
@@ -72,7 +72,21 @@ def _format(given: str | None, file: str) -> Format:
 @click.option("--job", metavar="NAME", help="The name to resume by. Default: the file's path.")
 @click.option("--rejects", metavar="FILE", help="Where refused rows go. Default: FILE.rejects.csv or .ndjson.")
 @click.option(
-    "--batch", type=click.IntRange(1, 100_000), default=5000, show_default=True, metavar="N", help="Rows per commit."
+    "--batch",
+    type=click.IntRange(1, 100_000),
+    metavar="N",
+    help="Rows per commit. Default: 5000; with --url, 1000, which is also the most.",
+)
+@click.option("--url", metavar="URL", help="Import through the API of the server there, instead of into a store.")
+@click.option("--secret", metavar="SECRET", envvar=SECRET, help=f"With --url: the project's secret. Better: {SECRET}.")
+@click.option("--state", metavar="FILE", help="With --url: where the position is kept. Default: FILE.import.json.")
+@click.option(
+    "--receipt-hours",
+    type=click.IntRange(24, 24 * 365),
+    default=24,
+    show_default=True,
+    metavar="N",
+    help="With --url: the server's setting of that name.",
 )
 @commands._json
 def import_table(
@@ -92,7 +106,11 @@ def import_table(
     restart: bool,
     job: str | None,
     rejects: str | None,
-    batch: int,
+    batch: int | None,
+    url: str | None,
+    secret: str | None,
+    state: str | None,
+    receipt_hours: int,
 ) -> None:
     """Import users from a CSV, NDJSON or Parquet file, or from stdin.
 
@@ -103,11 +121,15 @@ def import_table(
     If it is interrupted, by whatever, --resume goes on exactly after the last row that was taken: nothing is applied
     twice. It works beside a running server.
 
+    With --url the rows go to a server, in batches, with the project's secret. How far it came is kept in a file, --state,
+    without which it cannot be resumed. A row then names its user by one thing only, and sets at least one value.
+
     \b
     Examples:
       usertable import crm.csv --project 100102 --register --map Phone=phone --map 'Old id=' --dry-run
       usertable import crm.csv --project 100102 --register --map Phone=phone --map 'Old id='
       zcat users.ndjson.gz | usertable import - --format ndjson --project 100102
+      usertable import crm.csv --project 100102 --url https://usertable.example.com
     """
     if resume and restart:
         raise click.UsageError("--resume goes on and --restart begins anew; give one of them")
@@ -118,7 +140,10 @@ def import_table(
     delimiter = "\t" if delimiter == "\\t" else delimiter
     if len(delimiter) != 1 or delimiter in '"\r\n':
         raise click.UsageError(f"--delimiter is {delimiter!r}; expected one character, such as ; or \\t")
-    from usertable.bulk import Import
+    if url is None:
+        _refuse_without_url(secret=secret if _from_command_line("secret") else None, state=state)
+    else:
+        _check_url_options(url, secret, job, batch)
     from usertable.wire.rows import Reading
 
     form = _format(format_, file)
@@ -130,44 +155,85 @@ def import_table(
         frozenset(nulls),
         empty,
         _columns(pairs, map_file),
-        batch,
+        batch or (5000 if url is None else 1000),
     )
     ending = "csv" if form == "csv" else "ndjson"
     target = Path(
         rejects or (f"import.rejects.{ending}" if file == "-" else f"{Path(file).with_suffix('')}.rejects.{ending}")
     )
     name = job or ("-" if file == "-" else str(Path(file).resolve()))
-    with commands._service() as service, _input(file, reading) as stream:
-        work = Import(service, project_id, stream, reading, job=name, register=register, rejects=target, dry=dry_run)
+    settings = {"job": name, "register": register, "rejects": target, "dry": dry_run}
+    with contextlib.ExitStack() as stack:
+        work: Import
+        if url is None:
+            from usertable.bulk import StoreImport
+
+            service = stack.enter_context(commands._service())
+            stream = stack.enter_context(_input(file, reading))
+            work = StoreImport(service, project_id, stream, reading, **settings)
+        else:
+            from usertable.bulk_api import ApiImport, Server
+
+            position = Path(state or ("import.json" if file == "-" else f"{file}.import.json"))
+            stream = stack.enter_context(_input(file, reading))
+            server = Server(url.rstrip("/"), project_id, secret or "", receipt_hours)
+            try:
+                work = ApiImport(server, stream, reading, position=position, **settings)
+            except ValueError as error:
+                raise click.UsageError(f"--url is {url!r}; expected something like https://usertable.example.com") from error
+            stack.callback(work.close)
         work.begin("resume" if resume else "restart" if restart else "new")
         resumed = work.state.rows
         # Rows make no cycles; what lives long is not worth looking through again and again.
         gc.freeze()
         gc.set_threshold(500_000, 20, 100)
         _run(work, os.fstat(stream.fileno()).st_size)
-        for number, problems in work.problems:
-            click.echo(f"row {number}: {_reasons(problems)}", err=True)
-    state = work.state
+        for number, reason in work.problems:
+            click.echo(f"row {number}: {reason}", err=True)
+    done = work.state
     found = {
-        "rows": state.rows,
-        "created": state.created,
-        "changed": state.changed,
-        "unchanged": state.unchanged,
-        "refused": state.refused,
-        "rejects": str(target) if state.rejects else None,
+        "rows": done.rows,
+        # A server does not tell whether a batch's record made its user.
+        "created": done.created if url is None else None,
+        "changed": done.changed,
+        "unchanged": done.unchanged,
+        "refused": done.refused,
+        "rejects": str(target) if done.rejects else None,
         "resumed_after": resumed,
         "dry_run": dry_run,
     }
-    commands._answer(found, lambda: _show(state, dry_run))
-    if state.refused:
-        where = f"they are in {target}; mend them there and import that file" if state.rejects else "nothing was kept"
-        raise commands.Failure(f"{state.refused} rows were refused: {where}")
+    commands._answer(found, lambda: _show(done, dry_run, url is None))
+    if done.refused:
+        where = f"they are in {target}; mend them there and import that file" if done.rejects else "nothing was kept"
+        raise commands.Failure(f"{done.refused} rows were refused: {where}")
 
 
-def _show(state: State, dry_run: bool) -> None:
+def _from_command_line(option: str) -> bool:
+    return click.get_current_context().get_parameter_source(option) is click.core.ParameterSource.COMMANDLINE
+
+
+def _refuse_without_url(**options: str | None) -> None:
+    for name, value in options.items():
+        if value is not None:
+            raise click.UsageError(f"--{name} is for an import through the API; it goes with --url")
+
+
+def _check_url_options(url: str, secret: str | None, job: str | None, batch: int | None) -> None:
+    if commands._kept("store"):
+        raise click.UsageError("--store imports into a store and --url through a server; give one of them")
+    if not secret:
+        raise click.UsageError(f"the project's secret is needed; put it into {SECRET}, or give --secret")
+    if job is not None:
+        raise click.UsageError("with --url an import is known by the file that holds its position; name one with --state")
+    if batch is not None and batch > 1000:
+        raise click.UsageError(f"--batch is {batch}; a server takes 1000 rows at once at most")
+
+
+def _show(state: State, dry_run: bool, tells_created: bool) -> None:
     would = "would be " if dry_run else ""
+    created = f"{state.created} users {would}created, " if tells_created else ""
     click.echo(
-        f"{state.rows} rows: {state.created} users {would}created, {state.changed} {would}changed,"
+        f"{state.rows} rows: {created}{state.changed} {would}changed,"
         f" {state.unchanged} unchanged, {state.refused} {would}refused"
     )
 
@@ -240,18 +306,14 @@ def _run(work: Import, size: int) -> None:
         def preview(rows: list[Preview]) -> None:
             console.print("The first rows, as they would be stored:", highlight=False)
             for row in rows:
-                if row.problems:
-                    line = f"row {row.number}: refused: {_reasons(row.problems)}"
+                if row.reason:
+                    line = f"row {row.number}: refused: {row.reason}"
                 else:
                     cells = [f"{name}={commands._plain(value)}" for name, value in row.attributes.items()]
-                    line = f"row {row.number}: cuid {row.cuid}: {', '.join(cells) or 'no attributes'}"
+                    line = f"row {row.number}: {row.user}: {', '.join(cells) or 'no attributes'}"
                 console.print(commands._plain(line), highlight=False, markup=False, soft_wrap=True)
 
         work.run(progress, preview)
-
-
-def _reasons(problems: Sequence[Problem]) -> str:
-    return "; ".join(text(problem, "en") for problem in problems)
 
 
 @click.command("export")

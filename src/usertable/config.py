@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 PREFIX = "USERTABLE_"
+SECRET = "USERTABLE_SECRET"
+"""Not a setting, but the project's secret for a command that calls a server."""
 
 
 class ConfigError(Exception):
@@ -95,7 +97,7 @@ def load(flags: Mapping[str, Any], environment: Mapping[str, str] | None = None,
             values[key] = _check(known[key], value, f"{file}: {key}")
             sources[key] = "file"
     for variable, text in environment.items():
-        if not variable.startswith(PREFIX) or variable.startswith((PREFIX + "CONFIG", PREFIX + "TEST_")):
+        if not variable.startswith(PREFIX) or variable.startswith((PREFIX + "CONFIG", PREFIX + "TEST_", SECRET)):
             continue
         key = variable.removeprefix(PREFIX).lower()
         if key not in known or variable != variable.upper():
@@ -115,7 +117,7 @@ def load(flags: Mapping[str, Any], environment: Mapping[str, str] | None = None,
 
 
 def _variables(known: Mapping[str, Any]) -> list[str]:
-    return [PREFIX + "CONFIG", *(PREFIX + key.upper() for key in known)]
+    return [PREFIX + "CONFIG", SECRET, *(PREFIX + key.upper() for key in known)]
 
 
 def _read(file: str) -> dict[str, Any]:

@@ -156,7 +156,7 @@ def test_a_commit_whose_answer_is_lost_is_found(monkeypatch: pytest.MonkeyPatch,
             return result
 
         monkeypatch.setattr(store, "take", losing)
-        work = bulk.Import(
+        work = bulk.StoreImport(
             Service(store),
             PROJECT,
             stream,

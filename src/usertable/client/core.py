@@ -363,6 +363,11 @@ class Core:
             raise BatchFailed(f"{len(given) - known} of {len(given)} records are not done: {failure}", results) from failure
         return [result for result in results if result is not None]
 
+    def declared(self) -> Steps[tuple[dict[str, Any], dict[str, Any]]]:
+        """The project and its schema, as the native API shows them."""
+        project = yield from self._native("GET", self._project)
+        return project, (yield from self._native("GET", f"{self._project}/schema"))
+
     # what they are made of
 
     def zone(self) -> Steps[ZoneInfo]:

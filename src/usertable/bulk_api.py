@@ -1,0 +1,349 @@
+"""Import through a server's API: rows become batches of writes, each row with an idempotency key of its own.
+
+Nothing is applied twice: a row's key is made of the import's random name and the row's number, so a row that comes again
+gets its first answer, in whatever batch. How far the import came is kept in a file, which says before a block is sent that
+it may have been, and when. The server forgets keys after a while; what may have been sent too long ago is not sent again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import IO, Any, Literal, cast
+
+import msgspec
+
+from usertable.bulk import PATIENCE_SECONDS, PREVIEW_ROWS, PROBLEMS_SHOWN, Import, Preview, State, reasons, whole_file
+from usertable.client.core import Record, RecordResult, Retry
+from usertable.client.errors import (
+    ApiError,
+    AuthenticationFailed,
+    BatchFailed,
+    ClientError,
+    RateLimited,
+    ServerFailed,
+    Unreachable,
+)
+from usertable.client.shells import Client
+from usertable.domain.errors import Kind, Problem, Unavailable, refuse
+from usertable.domain.profile import Outcome
+from usertable.domain.schema import Project
+from usertable.domain.values import DataType
+from usertable.store.base import Incoming
+from usertable.store.document import decode_attributes
+from usertable.wire import native
+from usertable.wire.rows import Block, Reading, moment_text
+
+_FIRST_CALL = Retry(attempts=3, seconds=5.0)
+_PATIENT = Retry(attempts=30, most=5.0, seconds=PATIENCE_SECONDS)
+_ANSWER_SECONDS = 60.0
+_MARGIN_MS = 3_600_000
+"""A row is not sent again when its key is nearer than an hour to being forgotten."""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far an import through the API came, and what may have been sent beyond that."""
+
+    url: str
+    project: str
+    key: str
+    """What the rows' keys begin with."""
+    state: State
+    sent: int = 0
+    """Rows up to this one may have been sent; more than `state.rows` only while an answer is awaited."""
+    since: int = 0
+    """When the first of those was sent; milliseconds since 1970 UTC."""
+    format: Literal[1] = 1
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Position)
+
+
+class PositionFile:
+    """A position on the disk: replaced whole, flushed, and from reading to closing held by one process at a time.
+
+    Raises:
+        Refused: another process holds it, or it holds something else.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._held: IO[bytes] | None = None
+
+    def read(self) -> Position | None:
+        """Hold the file from now on, and tell what is there; None if there is nothing."""
+        while True:
+            self.close()
+            stream = self._lock(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+            self._held = stream
+            # Whoever held it may have replaced it, or taken it away, since it was opened.
+            if self._is_there(stream):
+                break
+        content = stream.read()
+        try:
+            return _decoder.decode(content) if content else None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise self._refuse("is none, or damaged; move it away, or name another with --state") from error
+
+    def write(self, position: Position) -> None:
+        """Put it there; it is durable when this returns."""
+        with whole_file(self._path) as stream:
+            stream.write(_encoder.encode(position))
+            # Held before it gets its name, and the one before until then, so that it is held all the time.
+            held = self._lock(os.dup(stream.fileno()))
+        before, self._held = self._held, held
+        if before:
+            before.close()
+
+    def close(self) -> None:
+        """Let go of it; one that was never written goes away."""
+        if self._held:
+            if not os.fstat(self._held.fileno()).st_size and self._is_there(self._held):
+                self._path.unlink()
+            self._held.close()
+            self._held = None
+
+    def _is_there(self, stream: IO[bytes]) -> bool:
+        try:
+            return self._path.stat().st_ino == os.fstat(stream.fileno()).st_ino
+        except FileNotFoundError:
+            return False
+
+    def _lock(self, descriptor: int) -> IO[bytes]:
+        stream = os.fdopen(descriptor, "r+b")
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            stream.close()
+            raise self._refuse("is in use by another process") from error
+        return stream
+
+    def _refuse(self, reason: str) -> Exception:
+        return refuse(Kind.IMPORT_FILE, reason=f"the file of the import's position, {self._path}, {reason}")
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where a project is, and how to be let in."""
+
+    url: str
+    project: str
+    secret: str = field(repr=False)
+    receipt_hours: int = 24
+    """How long it remembers a key: its setting of that name."""
+
+
+class ApiImport(Import):
+    """An import into a project of a running server, by its native API. Close it.
+
+    Args:
+        position: the file that tells how far it came.
+        settings: those of :class:`~usertable.bulk.Import`.
+
+    Raises:
+        Refused: the server is none of ours, or lets nobody in with that secret.
+        Unavailable: it cannot be reached.
+        ValueError: the URL is none.
+    """
+
+    def __init__(self, server: Server, stream: IO[bytes], reading: Reading, *, position: Path, **settings: Any) -> None:
+        self._server = server
+        self._job = settings["job"]
+        with self._client(_FIRST_CALL) as client:
+            project = self._declared(client)
+        super().__init__(project, stream, reading, **settings)
+        self._file = PositionFile(position)
+        self._found: Position | None = None
+        self._position = Position(server.url, project.id, f"import-{secrets.token_hex(12)}", self.state)
+        self._calls = self._client(_PATIENT)
+
+    def close(self) -> None:
+        """Close the connections, and let go of the position."""
+        self._calls.close()
+        self._file.close()
+
+    def begin(self, mode: Literal["new", "resume", "restart"]) -> None:
+        """See :meth:`Import.begin`. What may have been sent too long ago cannot be resumed."""
+        super().begin(mode)
+        if mode == "resume" and self._found:
+            self._position = self._found
+            self._check_age()
+
+    def _earlier(self) -> State | None:
+        found = self._file.read()
+        if found and (found.url, found.project) != (self._server.url, self._project.id):
+            if not found.state.finished:
+                raise self._refuse(
+                    f"its position is of project {found.project} at {found.url}; name the same, or another file with --state"
+                )
+            return None
+        self._found = found
+        return found.state if found else None
+
+    def _reread(self) -> Project:
+        return self._declared(self._calls)
+
+    def _client(self, retry: Retry) -> Client:
+        server = self._server
+        return Client(server.url, server.project, server.secret, retry=retry, timeout=_ANSWER_SECONDS)
+
+    def _declared(self, client: Client) -> Project:
+        """The project, with its schema."""
+        try:
+            shown, schema = client._run(client._core.declared())
+            form = native.SchemaForm.schema(msgspec.convert(schema, native.SchemaForm))
+            return Project(0, shown["id"], shown["name"], b"", b"", shown["timezone"], None, 0, form)
+        except ClientError as error:
+            raise self._failed(error) from error
+        except (msgspec.ValidationError, KeyError) as error:
+            raise self._refuse(f"the server at {self._server.url} is of another version: {error}") from error
+
+    def _preview(self, block: Block) -> list[Preview]:
+        shown = []
+        for number, row in list(zip(block.numbers, block.rows, strict=True))[:PREVIEW_ROWS]:
+            made = self._record(number, row)
+            if isinstance(made, Problem):
+                shown.append(Preview(number, reasons([made])))
+                continue
+            (result,) = self._batch([made], dry=True)
+            user = f"cuid {result.cuid or made.user}" if isinstance(made.user, int) or result.cuid else "a new user"
+            values = {name: value if type(value) is not bool else int(value) for name, value in made.values.items()}
+            shown.append(Preview(number, _reason(result), user, values))
+        return self._shown(block, shown)
+
+    def _take(self, block: Block) -> None:
+        if not self._dry:
+            self._mark(block.done)
+        refused = [(number, reasons(problems)) for number, problems in block.refused]
+        sent: list[tuple[int, Record]] = []
+        for number, row in zip(block.numbers, block.rows, strict=True):
+            made = self._record(number, row)
+            if isinstance(made, Problem):
+                refused.append((number, reasons([made])))
+            else:
+                sent.append((number, made))
+        changed = unchanged = 0
+        results = self._batch([record for _, record in sent], dry=self._dry)
+        for (number, _), result in zip(sent, results, strict=True):
+            if result.error is not None:
+                self._check_key(number, result)
+                refused.append((number, _reason(result)))
+            elif Outcome.APPLIED in result.outcomes.values():
+                changed += 1
+            else:
+                unchanged += 1
+        refused.sort()
+        self.state = self._counted(block, refused, changed=changed, unchanged=unchanged)
+        if self._dry:
+            self.problems += refused[: PROBLEMS_SHOWN - len(self.problems)]
+        else:
+            self._keep()
+
+    def _begin(self) -> None:
+        if not self._dry and not self.state.rows:
+            self._keep()
+
+    def _finish(self) -> None:
+        self.state = replace(self.state, finished=True)
+        if not self._dry:
+            self._keep()
+
+    def _mark(self, rows: int) -> None:
+        """Note that rows up to this one may be sent from now on."""
+        position = self._position
+        if position.sent <= self.state.rows:
+            position = replace(position, since=self._clock())
+        # What was sent by an earlier process, before it was killed, keeps its moment.
+        self._position = replace(position, state=self.state, sent=max(position.sent, rows))
+        self._check_age()
+        self._file.write(self._position)
+
+    def _keep(self) -> None:
+        self._position = replace(self._position, state=self.state)
+        self._file.write(self._position)
+
+    def _check_age(self) -> None:
+        position = self._position
+        first, last = position.state.rows + 1, position.sent
+        age = self._clock() - position.since
+        if last < first or 0 <= age <= self._server.receipt_hours * 3_600_000 - _MARGIN_MS:
+            return
+        when = f"{age / 3_600_000:.1f} hours ago" if age > 0 else "at a time that this machine's clock has not reached"
+        raise self._refuse(
+            f"rows {first} to {last} may have been stored, and were sent {when}; the server remembers that for"
+            f" {self._server.receipt_hours} hours, and an hour is kept as a margin. Sent again they could count twice."
+            f" Look which of them are in; then import the rows that are not as a file of their own"
+        )
+
+    def _check_key(self, number: int, result: RecordResult) -> None:
+        error = result.error
+        if isinstance(error, ApiError) and any(problem.kind == Kind.KEY_REUSED for problem in error.problems):
+            raise self._refuse(
+                f"row {number} was sent before, and means something else now; was the file changed, or the project's zone?"
+            )
+
+    def _record(self, number: int, row: Incoming) -> Record | Problem:
+        """A row as it is sent, or why it cannot be."""
+        cuid, identities, text = row
+        if len(identities) + (cuid is not None) != 1:
+            return _unfit("it names its user by more than one thing; through the API it is one, so leave the others out")
+        values: dict[str, Any] = dict(decode_attributes(text))
+        if not values:
+            return _unfit("it has no value to set, and through the API every row needs one")
+        attributes = self._project.schema.attributes
+        for name, value in values.items():
+            if attributes[name].type is DataType.DATETIME:
+                shown = values[name] = _moment(value, self._project.timezone)
+                if len(shown) != 19:
+                    return _unfit(f"{name} is {shown}; through the API it is whole seconds of a local time that comes once")
+        key = f"{self._position.key}-{number}"
+        return Record(identities[0] if cuid is None else cuid, values, key)
+
+    def _batch(self, records: list[Record], *, dry: bool) -> list[RecordResult]:
+        if not records:
+            return []
+        try:
+            return self._calls.batch(records, on_unknown="register" if self._register else "refuse", dry_run=dry)
+        except BatchFailed as failed:
+            raise self._failed(cast("ClientError", failed.__cause__)) from failed
+
+    def _failed(self, error: ClientError) -> Exception:
+        url = self._server.url
+        if isinstance(error, Unreachable):
+            return Unavailable(f"the server at {url}: {error}")
+        if isinstance(error, ServerFailed | RateLimited):
+            return Unavailable(f"the server at {url} answered: {error}")
+        if isinstance(error, AuthenticationFailed):
+            return self._refuse(
+                f"the server at {url} does not know project {self._server.project} with that secret: {error.text}"
+            )
+        if isinstance(error, ApiError) and error.status in (404, 405):
+            return self._refuse(
+                f"at {url} there is no server of usertable that takes batches; is the URL right? {error.text}"
+            )
+        return self._refuse(f"the server at {url} answered: {error}")
+
+
+def _unfit(reason: str) -> Problem:
+    return Problem(Kind.ROW_FORM, None, {"reason": reason})
+
+
+def _reason(result: RecordResult) -> str:
+    """Why the server refused a record; empty if it did not."""
+    error = result.error
+    if isinstance(error, ApiError):
+        return "; ".join(problem.text for problem in error.problems) or error.text
+    return str(error) if error else ""
+
+
+@lru_cache(maxsize=20_000)
+def _moment(ms: int, zone: str) -> str:
+    from zoneinfo import ZoneInfo
+
+    return moment_text(ms, ZoneInfo(zone))

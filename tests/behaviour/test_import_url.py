@@ -1,0 +1,233 @@
+"""`usertable import --url`: through the API of a real server, as its users would do it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from serving import PROJECT, SECRET, Server, prepare
+from shell import Shell
+from usertable.store import open_store
+
+
+class Place:
+    """A server with a project, a folder to work in, and a shell."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store = f"sqlite:///{folder / 'store.db'}"
+        self.cuids = prepare(self.store, users=3)
+        self.server = Server(self.store, folder)
+        self.shell = Shell("sqlite:////nowhere/there-is-no-such-store.db", {"USERTABLE_SECRET": SECRET})
+
+    def command(self, file: str, *options: str) -> list[str]:
+        return ["import", file, "--project", PROJECT, "--url", self.server.url, *options]
+
+    def load(self, file: str, *options: str, code: int = 0, stdin: bytes | None = None) -> dict[str, Any]:
+        result = self.shell.run(*self.command(file, *options), "--json", code=code, stdin=stdin)
+        found: dict[str, Any] = json.loads(result.stdout)
+        return found
+
+    def table(self) -> dict[int, dict[str, Any]]:
+        """Every user's attributes, by CUID."""
+        with closing(open_store(self.store)) as store, store.snapshot(PROJECT) as snapshot:
+            return {row[0]: json.loads(row[1], parse_float=Decimal) for page in snapshot.pages() for row in page}
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    monkeypatch.chdir(tmp_path)
+    made = Place(tmp_path)
+    yield made
+    made.server.stop()
+    assert "Traceback" not in made.server.log
+
+
+def write_csv(*rows: str, name: str = "crm.csv") -> None:
+    Path(name).write_text("\n".join(rows) + "\n")
+
+
+def rejects() -> list[dict[str, str]]:
+    with Path("crm.rejects.csv").open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_every_type_arrives_from_every_format(place: Place) -> None:
+    first, second, third = place.cuids
+    names = ["number_accumulate", "string_once", "bool_overwrite", "datetime_once", "list_append"]
+    write_csv(
+        "cuid," + ",".join(f"user_{name}" for name in names),
+        f'{first},1.5,"a ""quote""",true,2023-12-12 00:56:23,"[""x"",""y""]"',
+        f'{first},0.25,later,,2024-01-01 00:00:00,"[""y"",""z""]"',
+    )
+    line = {"cuid": second, "user_number_accumulate": 10**30, "user_bool_overwrite": False, "user_list_append": ["é"]}
+    Path("more.ndjson").write_text(json.dumps(line) + "\n")
+    columns = {
+        "cuid": pa.array([third]),
+        "user_number_accumulate": pa.array([Decimal("0.10")], pa.decimal128(10, 2)),
+        "user_datetime_once": pa.array([1_700_000_000], pa.timestamp("s", "UTC")),
+    }
+    parquet.write_table(pa.table(columns), "rest.parquet")
+    assert place.load("crm.csv") == {
+        "rows": 2,
+        "created": None,
+        "changed": 2,
+        "unchanged": 0,
+        "refused": 0,
+        "rejects": None,
+        "resumed_after": 0,
+        "dry_run": False,
+    }
+    assert place.load("-", "--format", "ndjson", stdin=Path("more.ndjson").read_bytes())["changed"] == 1
+    assert place.load("rest.parquet")["changed"] == 1
+    assert place.table() == {
+        first: {
+            "user_number_accumulate": Decimal("1.75"),
+            "user_string_once": 'a "quote"',
+            "user_bool_overwrite": True,
+            "user_datetime_once": 1702313783000,
+            "user_list_append": ["x", "y", "z"],
+        },
+        second: {"user_number_accumulate": 10**30, "user_bool_overwrite": False, "user_list_append": ["é"]},
+        third: {"user_number_accumulate": Decimal("0.1"), "user_datetime_once": 1_700_000_000_000},
+    }
+
+
+def test_an_identifiers_value_makes_a_user_once(place: Place) -> None:
+    write_csv("Phone,user_number_accumulate", "new1,1", "new2,1", "new1,1")
+    refused = place.load("crm.csv", "--map", "Phone=phone", code=1)
+    assert (refused["refused"], refused["changed"]) == (3, 0)
+    # What was refused is mended by nothing but the option.
+    Path("crm.rejects.csv").rename("again.csv")
+    assert place.load("again.csv", "--map", "Phone=phone", "--register")["changed"] == 3
+    made = [values["user_number_accumulate"] for cuid, values in place.table().items() if cuid not in place.cuids]
+    assert sorted(made) == [1, 2]
+
+
+def test_refused_rows_are_mended_and_imported_again(place: Place) -> None:
+    first = place.cuids[0]
+    write_csv(
+        "cuid,user_number_accumulate,user_number_overwrite",
+        f"{first},1,1",
+        f"{first},many,1",
+        "999,1,1",
+        f"{first},,",
+        f"{first},1,2",
+    )
+    result = place.shell.run(*place.command("crm.csv"), code=1)
+    assert "5 rows: 2 changed, 0 unchanged, 3 refused" in result.stdout
+    assert "crm.rejects.csv; mend them there" in result.stderr
+    assert [(row["#row"], row["cuid"]) for row in rejects()] == [("2", str(first)), ("3", "999"), ("4", str(first))]
+    first_reason, second_reason, third_reason = (row["#reason"] for row in rejects())
+    assert "user_number_accumulate" in first_reason
+    assert "999" in second_reason
+    assert "no value to set" in third_reason
+    mended = Path("crm.rejects.csv").read_text().replace("many", "2").replace("999,", f"{first},").splitlines()
+    Path("mended.csv").write_text("\n".join(mended[:3]) + "\n")
+    assert place.load("mended.csv")["changed"] == 2
+    assert place.table()[first]["user_number_accumulate"] == 5
+
+
+def test_what_the_api_cannot_carry_is_refused(place: Place) -> None:
+    first = place.cuids[0]
+    lines: list[dict[str, object]] = [
+        {"cuid": first, "phone": "00000000000", "user_number_overwrite": 1},
+        {"cuid": first, "user_datetime_once": "2024-01-01 00:00:00.500+08:00"},
+    ]
+    Path("crm.ndjson").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert place.load("crm.ndjson", code=1)["refused"] == 2
+    found = [json.loads(line)["#reason"] for line in Path("crm.rejects.ndjson").read_text().splitlines()]
+    assert "more than one thing" in found[0]
+    assert "whole seconds" in found[1]
+    assert place.table()[first] == {}
+
+
+def test_a_dry_run_changes_nothing(place: Place, tmp_path: Path) -> None:
+    write_csv("phone,user_number_accumulate", "00000000000,1", "new,1", "00000000000,many")
+    before = set(tmp_path.glob("*crm*"))
+    result = place.shell.run(*place.command("crm.csv", "--register", "--dry-run"), code=1)
+    assert f"row 1: cuid {place.cuids[0]}: user_number_accumulate=1" in result.stderr
+    assert "row 2: a new user: user_number_accumulate=1" in result.stderr
+    assert "row 3: " in result.stderr.partition("row 3: refused")[2]
+    assert "3 rows: 2 would be changed, 0 unchanged, 1 would be refused" in result.stdout
+    assert place.table() == {cuid: {} for cuid in place.cuids}
+    assert set(tmp_path.glob("*crm*")) == before
+
+
+def test_an_import_that_is_unfinished_is_not_begun_again_by_chance(place: Place) -> None:
+    first = place.cuids[0]
+    write_csv("cuid,user_number_accumulate", *(f"{first},1" for _ in range(3)))
+    assert "none to resume" in place.shell.refused(*place.command("crm.csv", "--resume"))
+    place.load("crm.csv")
+    # Begun again on purpose, all rows count again; a finished one has nothing left.
+    assert place.load("crm.csv")["changed"] == 3
+    assert place.load("crm.csv", "--resume")["resumed_after"] == 3
+    assert place.table()[first]["user_number_accumulate"] == 6
+    unfinish(sent=0, since=0)
+    assert "interrupted after row 3" in place.shell.refused(*place.command("crm.csv"))
+    assert "other options" in place.shell.refused(*place.command("crm.csv", "--resume", "--register"))
+    elsewhere = place.command("crm.csv", "--resume")
+    elsewhere[elsewhere.index("--url") + 1] = place.server.url.replace("127.0.0.1", "localhost")
+    assert "its position is of project" in place.shell.refused(*elsewhere)
+    Path("crm.csv.import.json").write_text("{}")
+    assert "is none, or damaged" in place.shell.refused(*place.command("crm.csv", "--resume"))
+
+
+def unfinish(*, sent: int, since: int, **state: object) -> None:
+    """Make the position that of an import that was killed."""
+    file = Path("crm.csv.import.json")
+    position = json.loads(file.read_text())
+    position |= {"sent": sent, "since": since, "state": position["state"] | {"finished": False} | state}
+    file.write_text(json.dumps(position))
+
+
+def test_what_the_server_may_have_forgotten_is_not_sent_again(place: Place) -> None:
+    first = place.cuids[0]
+    write_csv("cuid,user_number_accumulate", *(f"{first},1" for _ in range(5)))
+    place.load("crm.csv")
+    now = int(time.time() * 1000)
+    # As it was before the answer to its only batch came.
+    nothing = {"rows": 0, "digest": "", "changed": 0}
+    unfinish(sent=5, since=now - 24 * 3_600_000, **nothing)
+    assert "rows 1 to 5 may have been stored, and were sent 24.0 hours ago" in place.shell.refused(
+        *place.command("crm.csv", "--resume")
+    )
+    unfinish(sent=5, since=now + 3_600_000, **nothing)
+    assert "clock has not reached" in place.shell.refused(*place.command("crm.csv", "--resume"))
+    # Another size of batches does no harm: every row has its own key.
+    unfinish(sent=5, since=now - 22 * 3_600_000, **nothing)
+    assert place.load("crm.csv", "--resume", "--batch", "2")["changed"] == 5
+    assert place.table()[first]["user_number_accumulate"] == 5
+
+
+def test_what_is_wrong_is_said_and_nothing_is_sent(place: Place) -> None:
+    write_csv("cuid,user_number_accumulate", f"{place.cuids[0]},1")
+    command = place.command("crm.csv")
+    store = place.shell.misused("--store", "memory:", *command)
+    assert "--store imports into a store and --url through a server" in store
+    assert "--state" in place.shell.misused(*command, "--job", "mine")
+    assert "1000 rows" in place.shell.misused(*command, "--batch", "1001")
+    assert "goes with --url" in place.shell.misused("import", "crm.csv", "--project", PROJECT, "--state", "x")
+    assert "expected something like https://" in place.shell.misused(*place.command("crm.csv", "--url", "example.com"))
+    wrong = place.shell.refused(*command, "--secret", "wrong")
+    assert "does not know project 100102 with that secret" in wrong
+    assert "does not know project none" in place.shell.refused(*command, "--project", "none")
+    elsewhere = place.shell.refused(*place.command("crm.csv", "--url", f"{place.server.url}/elsewhere"))
+    assert "no server of usertable that takes batches" in elsewhere
+    closed = place.shell.refused(*place.command("crm.csv", "--url", "http://127.0.0.1:9"))
+    assert "not possible at the moment" in closed
+    undeclared = place.shell.refused(*command, "--map", "user_number_accumulate=nothing_of_that_name")
+    assert "nothing_of_that_name is neither cuid nor a declared attribute" in undeclared
+    place.shell.environment["USERTABLE_SECRET"] = None
+    assert "USERTABLE_SECRET" in place.shell.misused(*command)
+    assert place.table() == {cuid: {} for cuid in place.cuids}
+    assert not Path("crm.csv.import.json").exists()
