@@ -375,7 +375,7 @@ def show_config() -> None:
 @cli.command()
 @click.option("--check", is_flag=True, help="Change nothing; exit code 1 if there is something to do.")
 @click.option("--distribute", "distributed", is_flag=True, help="Distribute the tables over a Citus cluster.")
-@click.option("--shards", metavar="N", type=click.IntRange(1, 1024), default=32, help="With --distribute; default 32.")
+@click.option("--shards", metavar="N", type=click.IntRange(1, 1024), default=8, help="With --distribute; default 8.")
 @_json
 def migrate(check: bool, distributed: bool, shards: int) -> None:
     """Bring a store's tables to what this version needs.
@@ -389,7 +389,7 @@ def migrate(check: bool, distributed: bool, shards: int) -> None:
     \b
     Examples:
       usertable migrate --store postgresql://usertable@db/usertable --check
-      usertable migrate --store postgresql://usertable@coordinator/usertable --distribute --shards 64
+      usertable migrate --store postgresql://usertable@coordinator/usertable --distribute --shards 16
     """
     if check and distributed:
         raise click.UsageError("--check changes nothing, so it does not go with --distribute")

@@ -14,7 +14,6 @@ from psycopg import errors
 
 from usertable.domain.errors import StoreFault
 
-SHARDS = 32
 _MASK = 0xFFFFFFFF
 
 _EVERYWHERE = ("project", "reported", "schema_change")
@@ -92,6 +91,8 @@ def distribute(db: Connection, shown: str, shards: int) -> bool:
             # A unique key of a distributed table must hold the column that distributes it.
             db.execute("ALTER TABLE usertable.receipt DROP CONSTRAINT receipt_pkey")
             db.execute("ALTER TABLE usertable.receipt ADD CONSTRAINT receipt_pkey PRIMARY KEY (project, key, cuid)")
+            # Machines that joined after it was made do not have it.
+            db.execute("SELECT create_distributed_function('usertable.merge(jsonb, jsonb, jsonb)')")
             for table in _EVERYWHERE:
                 db.execute("SELECT create_reference_table(%s)", (f"usertable.{table}",))
             db.execute("SELECT create_distributed_table('usertable.users', 'cuid', shard_count => %s)", (shards,))

@@ -17,9 +17,10 @@ changed nothing and is begun again. A connection that breaks during COMMIT leave
 from __future__ import annotations
 
 import itertools
+import logging
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -118,6 +119,8 @@ _CONNECTION_DEFAULTS = {
     "tcp_user_timeout": "20000",
 }
 
+log = logging.getLogger("usertable.store")
+
 T = TypeVar("T")
 Connection = psycopg.Connection[tuple[Any, ...]]
 Pool = ConnectionPool[Connection]
@@ -158,15 +161,64 @@ class PostgresStore:
         merged = self._merge(writes)
         if not merged:
             return self._run(lambda transaction: self._write(transaction, writes, decide, {}))
+        return self._write_rest(writes, merged, decide, {})
+
+    def _write_rest(
+        self,
+        writes: Sequence[Write],
+        merged: Set[tuple[int, int]],
+        decide: Decide,
+        elsewhere: Mapping[tuple[int, str], StoredReceipt],
+    ) -> list[Result]:
+        """Write what the database did not merge; the results of all."""
         rest = [write for write in writes if (write.project, write.cuid) not in merged]
-        apart = iter(self._write_apart(rest, decide, {}))
+        apart = iter(self._write_apart(rest, decide, elsewhere))
         return [WRITTEN if (write.project, write.cuid) in merged else next(apart) for write in writes]
 
     def _merge(self, writes: Sequence[Write]) -> set[tuple[int, int]]:
         """Let the database merge what it can in a single round trip; the users, by project and CUID, whose writes are done.
 
-        It takes a write whose outcomes nobody looks at, without a receipt, alone on its user in the batch, and of attributes
-        that had values before. It declines what is not plain success, and a user that another writer changes meanwhile.
+        It declines what is not plain success, and a user that another writer changes meanwhile.
+        """
+        batches = self._plain(writes)
+        if not batches:
+            return set()
+
+        def merge(transaction: _Transaction) -> set[tuple[int, int]]:
+            # What is sent in one pipeline is one transaction.
+            transaction.committing = True
+            with transaction.db.pipeline():
+                cursors = [transaction.db.execute(_MERGE, parameters) for parameters in batches]
+            return {user for cursor in cursors for user in cursor}
+
+        return self._run(merge)
+
+    def _merge_in_shard(self, writes: Sequence[Write]) -> set[tuple[int, int]]:
+        """Like `_merge`, of users in one shard: each statement is a transaction of its own, on that shard's machine."""
+        merged: set[tuple[int, int]] = set()
+        for parameters in self._plain(writes):
+
+            def merge(transaction: _Transaction, parameters: Mapping[str, object] = parameters) -> list[tuple[int, int]]:
+                transaction.committing = True
+                try:
+                    return transaction.db.execute(_MERGE_IN_SHARD, parameters).fetchall()
+                except errors.QueryCanceled as failure:
+                    # Cancelled here; the shard's machine may have committed it already.
+                    raise StoreDown(f"{self._shown}: {_words(failure)}") from failure
+
+            try:
+                merged.update(self._run(merge))
+            except (psycopg.NotSupportedError, psycopg.ProgrammingError, psycopg.DataError) as failure:
+                # Refused, so nothing of it is done: the shards were split since, perhaps.
+                log.warning("%s: a merge was refused: %s", self._shown, _words(failure))
+                self._shards = _UNKNOWN
+        return merged
+
+    def _plain(self, writes: Sequence[Write]) -> list[dict[str, object]]:
+        """The parameters of a merge for each project and version of its schema, of the writes that the database can merge.
+
+        Those are writes whose outcomes nobody looks at, without a receipt, alone on their user in the batch, and of
+        attributes that had values before.
         """
         plain: dict[tuple[int, int], Write] = {}
         seen: set[tuple[int, int]] = set()
@@ -183,20 +235,15 @@ class PostgresStore:
             reported = self._reported.get(write.project, ())
             if all(attribute.name in reported for attribute, _ in write.patch.entries):
                 batches.setdefault((write.project, write.schema_version), []).append(write)
-        if not batches:
-            return set()
-
-        def merge(transaction: _Transaction) -> set[tuple[int, int]]:
-            # What is sent in one pipeline is one transaction.
-            transaction.committing = True
-            with transaction.db.pipeline():
-                cursors = [
-                    transaction.db.execute(_MERGE, {"project": p, "version": version, "patches": encode_patches(batch)})
-                    for (p, version), batch in batches.items()
-                ]
-            return {user for cursor in cursors for user in cursor}
-
-        return self._run(merge)
+        return [
+            {
+                "project": project,
+                "version": version,
+                "cuids": [write.cuid for write in batch],
+                "patches": encode_patches(batch),
+            }
+            for (project, version), batch in batches.items()
+        ]
 
     def _write_apart(
         self, writes: Sequence[Write], decide: Decide, elsewhere: Mapping[tuple[int, str], StoredReceipt]
@@ -282,12 +329,15 @@ class PostgresStore:
                 users.setdefault((write.project, write.receipt.key), set()).add(write.cuid)
                 keys.setdefault(write.project, []).append(write.receipt.key)
         if len(groups) == 1:
+            merged = self._merge_in_shard(writes)
             receipts = self._elsewhere(keys)
-            return self._run(lambda transaction: self._write(transaction, writes, decide, receipts))
+            if not merged:
+                return self._run(lambda transaction: self._write(transaction, writes, decide, receipts))
+            return self._write_rest(writes, merged, decide, receipts)
         results: list[Result] = [SchemaStale()] * len(writes)
 
         def write_group(places: Sequence[int], receipts: Mapping[tuple[int, str], StoredReceipt]) -> None:
-            found = self._write_apart([writes[place] for place in places], decide, receipts)
+            found = self._write_in_shard([writes[place] for place in places], decide, receipts)
             for place, result in zip(places, found, strict=True):
                 results[place] = result
 
@@ -299,6 +349,17 @@ class PostgresStore:
             receipts = self._elsewhere(keys)
             list(self._threads.map(lambda places: write_group(places, receipts), groups.values()))
         return results
+
+    def _write_in_shard(
+        self, writes: Sequence[Write], decide: Decide, elsewhere: Mapping[tuple[int, str], StoredReceipt]
+    ) -> list[Result]:
+        """Write the users of one shard; a failure is the result of the writes that it concerns."""
+        try:
+            merged = self._merge_in_shard(writes)
+        except Exception as failure:
+            # Some may be merged. None is written a second time.
+            return [failure] * len(writes)
+        return self._write_rest(writes, merged, decide, elsewhere)
 
     def read(self, project: int, cuid: int) -> User | None:
         users = self._read(lambda db: _select_users(db, project, "cuid = %s", (cuid,)))
@@ -901,6 +962,10 @@ _MERGE: LiteralString = """
     )
     SELECT %(project)s::bigint, cuid
     FROM (SELECT cuid FROM changed UNION ALL SELECT cuid FROM merged WHERE attributes = '{}') done"""
+# The same, with the users named apart, by which Citus finds out that they are all in one shard.
+_MERGE_IN_SHARD: LiteralString = _MERGE.replace(
+    "u.project = %(project)s", "u.project = %(project)s AND u.cuid = ANY(%(cuids)s::bigint[])"
+)
 _KEEP_RECEIPTS: LiteralString = """
     INSERT INTO usertable.receipt (project, key, cuid, fingerprint, written, personal, at)
     SELECT * FROM unnest(%s::bigint[], %s::text[], %s::bigint[], %s::bytea[], %s::text[], %s::boolean[], %s::bigint[])"""
