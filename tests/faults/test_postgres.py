@@ -155,13 +155,20 @@ def test_a_killed_worker_is_replaced(shared_url: str, tmp_path: Path) -> None:
     cuids = prepare(shared_url, users=3)
     server = Server(shared_url, tmp_path, workers="2")
     with load([server], cuids, 6) as clients:
-        for _ in range(3):
-            time.sleep(1.2)
-            os.kill(random.choice(server.children()), signal.SIGKILL)
-        time.sleep(1.5)
+        for killed in range(1, 4):
+            wait_for_more(clients, 40)
+            victim = random.choice(server.children())
+            os.kill(victim, signal.SIGKILL)
+            # Not until it is replaced: before that it is still among the children, and killing it again does nothing.
+            deadline = time.monotonic() + 30
+            while server.log.count("another takes its place") < killed:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        wait_for_more(clients, 40)
         assert len(server.children()) == 2
+        assert victim not in server.children()
     assert server.stop() == 0
-    check_sums(shared_url, cuids, clients, 100)
+    check_sums(shared_url, cuids, clients, 160)
     assert server.log.count("another takes its place") == 3
 
 
