@@ -4,9 +4,14 @@ One server (the wheel's newest) holds the same users, of 20 attributes, four tim
 Server and for Kinto. Rounds alternate between
 
 - usertable with one worker and with two: PUTs of 5 attributes, one added up, one appended to a list;
+- if `--only` names it, usertable-keys-1: the same PUTs to one worker, each with an `Idempotency-Key` of its own;
 - pgbench: 32 clients, each transaction merges 5 attributes into one JSONB document by primary key;
 - Parse Server: the same 5 attributes in one PUT, by Increment, AddUnique and set;
 - Kinto: the same 5 attributes in one PATCH, which only sets them.
+
+With `--citus`, none of this: a Citus cluster beside plain PostgreSQL, through the store alone (users a second of plain
+writes, two batches under way, by the size of a batch) and through HTTP with one worker. The cluster is named by its
+coordinator's URL there or in USERTABLE_TEST_CITUS; the schema `usertable` in it is dropped.
 
 The peers are installed from their registries into `benchmarks/.peers/`. Prints medians and ratios, and writes them with the
 machine's description to `benchmarks/results/`.
@@ -15,8 +20,10 @@ machine's description to `benchmarks/results/`.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -29,21 +36,27 @@ import time
 import urllib.error
 import urllib.request
 import venv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 import psycopg
 
 from postgres import NEWEST, Cluster
 from put import PROJECT, SECRET, STORED, send, serving
+from usertable.domain.merge import decide
+from usertable.domain.patch import Patch
 from usertable.domain.schema import Attribute, Rule
-from usertable.domain.values import DataType
+from usertable.domain.values import DataType, Value
 from usertable.http.platform import ATTRIBUTE_PATH
 from usertable.service import Service
-from usertable.store import open_store
-from usertable.store.base import FIRST_CUID
+from usertable.store import distribute, open_store
+from usertable.store.base import FIRST_CUID, Write, Written
+from usertable.store.lanes import UNDER_WAY
 from wrk import Measured, write_results, wrk
 
 PEERS = Path(__file__).parent / ".peers"
@@ -80,14 +93,26 @@ def main() -> None:
     arguments.add_argument("--seconds", type=int, default=8, help="length of a round")
     arguments.add_argument("--rounds", type=int, default=3, help="rounds of each")
     arguments.add_argument("--warm-up", type=int, default=10, help="seconds of each before the first round")
-    arguments.add_argument("--only", help="some of usertable-1, usertable-2, pgbench, parse, kinto, with commas")
+    arguments.add_argument(
+        "--only", help="some of usertable-1, usertable-2, usertable-keys-1, pgbench, parse, kinto, with commas"
+    )
+    arguments.add_argument(
+        "--citus", nargs="?", const=os.environ.get("USERTABLE_TEST_CITUS"), metavar="URL", help="compare a Citus cluster"
+    )
+    arguments.add_argument("--shards", type=int, default=8, help="shards on Citus (default 8)")
+    arguments.add_argument("--batches", default="64,256,1024", help="writes a batch, with --citus (default 64,256,1024)")
     chosen = arguments.parse_args()
+    if "--citus" in sys.argv and not chosen.citus:
+        arguments.error("--citus needs the coordinator's URL, here or in USERTABLE_TEST_CITUS")
     names = chosen.only.split(",") if chosen.only else ["usertable-1", "usertable-2", "pgbench", "parse", "kinto"]
     cluster = Cluster(NEWEST, durable=True, settings=tuple(f"{key} = {value}" for key, value in SETTINGS.items()))
     with ExitStack() as stack:
         stack.callback(cluster.close)
         cluster.initialise()
         cluster.start()
+        if chosen.citus:
+            compare_citus(cluster.create(), chosen)
+            return
         candidates: dict[str, Callable[[int], Measured]] = {}
         begun = time.monotonic()
         if any(name.startswith("usertable") for name in names):
@@ -96,8 +121,8 @@ def main() -> None:
         for name in names:
             if name.startswith("usertable"):
                 base = stack.enter_context(serving(url, workers=int(name[-1])))
-                candidates[name] = lambda seconds, base=base: send(  # type: ignore[misc]
-                    base + ATTRIBUTE_PATH, chosen.connections, seconds, chosen.users
+                candidates[name] = lambda seconds, base=base, keyed="keys" in name: send(  # type: ignore[misc]
+                    base + ATTRIBUTE_PATH, chosen.connections, seconds, chosen.users, keyed=keyed
                 )
             elif name == "pgbench":
                 candidates[name] = stack.enter_context(pgbench(cluster, chosen.users))
@@ -162,6 +187,95 @@ def fill(url: str, users: int) -> None:
         f" {DOCUMENT} FROM generate_series(1, {users}) n",
         "usertable.users",
     )
+
+
+def compare_citus(plain: str, chosen: argparse.Namespace) -> None:
+    """Plain PostgreSQL and Citus with the same users, turn by turn."""
+    urls = {"postgresql": plain, "citus": chosen.citus}
+    with psycopg.connect(chosen.citus, autocommit=True) as db:
+        db.execute("DROP SCHEMA IF EXISTS usertable CASCADE")
+        server = db.execute("SHOW server_version").fetchall()[0][0]
+        version = db.execute("SELECT extversion FROM pg_extension WHERE extname = 'citus'").fetchall()[0][0]
+    open_store(chosen.citus).close()
+    distribute(chosen.citus, chosen.shards)
+    for url in urls.values():
+        fill(url, chosen.users)
+    print(
+        f"{chosen.users:,} users of 20 attributes, 5 per write; {chosen.shards} shards, Citus {version}, PostgreSQL {server}"
+    )
+    found: dict[str, object] = {"users": chosen.users, "shards": chosen.shards}
+    for size in map(int, chosen.batches.split(",")):
+        candidates = {name: partial(written, url, chosen.users, size, chosen.seconds) for name, url in urls.items()}
+        found[f"users/s, {size} a batch"] = alternate(candidates, f"{size:5} a batch", chosen.rounds)
+    with ExitStack() as stack:
+        bases = {name: stack.enter_context(serving(url)) + ATTRIBUTE_PATH for name, url in urls.items()}
+        for base in bases.values():
+            send(base, 64, chosen.warm_up, chosen.users)
+        for connections in (64, 256):
+            candidates = {
+                name: partial(put, base, connections, chosen.seconds, chosen.users) for name, base in bases.items()
+            }
+            found[f"PUT/s, {connections} connections"] = alternate(candidates, f"{connections:5} connections", chosen.rounds)
+    write_results("citus", {"citus": version, "citus's postgresql": server}, found)
+
+
+def put(url: str, connections: int, seconds: int, users: int) -> float:
+    measured = send(url, connections, seconds, users)
+    if measured.errors:
+        print(f"  {measured.errors} ERRORS of {url}")
+    return measured.per_second
+
+
+def alternate(candidates: Mapping[str, Callable[[], float]], label: str, rounds: int) -> dict[str, float]:
+    """Each candidate's median a second, over rounds that alternate; and the ratio of the last to the first."""
+    measured: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(rounds):
+        for name, candidate in candidates.items():
+            measured[name].append(candidate())
+    first, *_, last = measured.values()
+    found = {name: round(statistics.median(values)) for name, values in measured.items()}
+    ratio = round(statistics.median(b / a for a, b in zip(first, last, strict=True)), 2)
+    print(f"  {label}:", *(f"{name} {value:,}/s" for name, value in found.items()), f"ratio {ratio}", sep="   ", flush=True)
+    return {**found, "ratio": ratio}
+
+
+def written(url: str, users: int, size: int, seconds: int) -> float:
+    """Users a second that a store writes in batches of `size`, with as many under way as a server's writer has."""
+    store = open_store(url, writing=True)
+    project = store.project(PROJECT)
+    assert project is not None
+    version, attributes = store.attributes(project.number)
+
+    def write() -> Write:
+        values: dict[str, Value] = {
+            "age": Decimal(random.randint(1, 99)),
+            "total_spent": Decimal(random.randint(1, 50_000)) / 100,
+            "city": f"city-{random.randint(0, 9999)}",
+            "last_seen": 1_700_000_000_000 + random.randint(0, 10**9),
+            "interests": [f"tag-{random.randint(1, 20)}"],
+        }
+        patch = Patch([(attributes[name], value) for name, value in values.items()])
+        cuid = FIRST_CUID + random.randrange(users)
+        return Write(project.number, cuid, patch, version, 1_700_000_000_000, None, False, False)
+
+    store.write([write()], decide)
+    # Made beforehand: making them is no work of the store's.
+    batches = [[write() for _ in range(size)] for _ in range(100)]
+    begun = time.monotonic()
+
+    def work(start: int) -> int:
+        done = 0
+        for batch in itertools.cycle(batches[start::UNDER_WAY]):
+            if time.monotonic() - begun > seconds:
+                return done
+            done += sum(isinstance(result, Written) for result in store.write(batch, decide))
+        return done
+
+    with ThreadPoolExecutor(UNDER_WAY) as threads:
+        done = sum(threads.map(work, range(UNDER_WAY)))
+    took = time.monotonic() - begun
+    store.close()
+    return done / took
 
 
 def insert(url: str, statement: str, table: str) -> None:

@@ -140,8 +140,11 @@ def measure(base: str, users: int, connections: int, seconds: int, rounds: int) 
     return found
 
 
-def send(url: str, connections: int, seconds: int, users: int) -> Measured:
-    """Load `url` with PUTs of five attributes to random users, or, where no work is done, with GETs of the same content."""
+def send(url: str, connections: int, seconds: int, users: int, *, keyed: bool = False) -> Measured:
+    """Load `url` with PUTs of five attributes to random users, or, where no work is done, with GETs of the same content.
+
+    `keyed`: each with an Idempotency-Key of its own.
+    """
     path = urlsplit(url).path
     credentials = base64.b64encode(f"{PROJECT}:{SECRET}".encode()).decode()
     settings = {
@@ -149,6 +152,7 @@ def send(url: str, connections: int, seconds: int, users: int) -> Measured:
         "BENCH_FIRST_CUID": str(FIRST_CUID),
         "BENCH_AUTHORIZATION": f"Basic {credentials}",
         "BENCH_PATH": path,
+        "BENCH_KEYS": str(int(keyed)),
         "BENCH_METHOD": "GET" if path == NO_WORK_PATH else "PUT",
     }
     return wrk(url, connections, seconds, "put.lua", settings)
