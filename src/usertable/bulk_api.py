@@ -191,7 +191,7 @@ class ApiImport(Import):
 
     def _client(self, retry: Retry) -> Client:
         server = self._server
-        return Client(server.url, server.project, server.secret, retry=retry, timeout=_ANSWER_SECONDS)
+        return Client(server.url, server.project, server.secret, retry=retry, timeout=_ANSWER_SECONDS, compress=True)
 
     def _declared(self, client: Client) -> Project:
         """The project, with its schema."""

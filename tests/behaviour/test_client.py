@@ -69,6 +69,23 @@ def client(request: pytest.FixtureRequest, server: Server) -> Iterator[Caller]:
         yield made
 
 
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_batches_are_sent_in_gzip_if_that_is_asked(server: Server, kind: str) -> None:
+    records = [Record(CUID, {"list_append": [f"{n:0100}"]}) for n in range(100)]
+    sizes = {}
+    for compress in (False, True):
+        with calling(kind, server.url, server.project, server.secret, compress=compress) as client:
+            send = client.client._http.send
+
+            def noting(request: Any, *, to: Any = send, **more: Any) -> Any:
+                sizes[request.headers.get("content-encoding")] = int(request.headers["content-length"])
+                return to(request, **more)
+
+            client.client._http.send = noting
+            assert all(result.error is None for result in client.batch(records))
+    assert sizes["gzip"] * 5 < sizes[None]
+
+
 def refused(error: type[ApiError], call: Callable[..., Any], *arguments: Any, **more: Any) -> ApiError:
     with pytest.raises(error) as caught:
         call(*arguments, **more)

@@ -209,6 +209,19 @@ def test_what_the_server_may_have_forgotten_is_not_sent_again(place: Place) -> N
     assert place.table()[first]["user_number_accumulate"] == 5
 
 
+def test_a_row_that_was_stored_and_means_something_else_now_stops_it(place: Place) -> None:
+    first = place.cuids[0]
+    write_csv("cuid,user_number_accumulate", *(f"{first},1" for _ in range(5)))
+    place.load("crm.csv")
+    unfinish(sent=5, since=int(time.time() * 1000), rows=0, digest="", changed=0)
+    write_csv("cuid,user_number_accumulate", f"{first},1", f"{first},2", f"{first},1")
+    assert "row 2 was sent before, and means something else now" in place.shell.refused(
+        *place.command("crm.csv", "--resume")
+    )
+    assert not Path("crm.rejects.csv").exists()
+    assert place.table()[first]["user_number_accumulate"] == 5
+
+
 def test_what_is_wrong_is_said_and_nothing_is_sent(place: Place) -> None:
     write_csv("cuid,user_number_accumulate", f"{place.cuids[0]},1")
     command = place.command("crm.csv")

@@ -7,6 +7,7 @@ A call is a generator of steps: it yields what is to be done (:class:`Wait`, :cl
 from __future__ import annotations
 
 import base64
+import gzip
 import itertools
 import random
 import re
@@ -224,6 +225,7 @@ class Core:
     Args:
         plain: the server is the original platform: no keys, no batches, no native API.
         qps: so many requests per second and API at most, even if the server would take more.
+        compress: batches are sent in gzip.
     """
 
     def __init__(
@@ -235,6 +237,7 @@ class Core:
         plain: bool,
         qps: int | None,
         retry: Retry,
+        compress: bool = False,
         clock: Callable[[], float] = time.monotonic,
         chance: random.Random | None = None,
     ) -> None:
@@ -243,6 +246,7 @@ class Core:
         credentials = base64.b64encode(f"{project}:{secret}".encode()).decode()
         self.plain = plain
         self.retry = retry
+        self._compress = compress
         self.chance = chance or random.Random()
         self._headers = {"authorization": f"Basic {credentials}", "accept-language": "en"}
         self._project = f"/api/v1/projects/{quote(project, safe='')}"
@@ -459,7 +463,8 @@ class Core:
                 places.append(waiting.popleft())
                 size += len(encoded[places[-1]])
             body = b'{"records":[' + b",".join(encoded[place] for place in places) + tail
-            reply = yield from self._ask(self._send("POST", path, body), "batch", safe=True)
+            content, headers = (gzip.compress(body, 1), {"content-encoding": "gzip"}) if self._compress else (body, {})
+            reply = yield from self._ask(self._send("POST", path, content, headers), "batch", safe=True)
             if reply.status == 413 and len(places) > 1:
                 # This server takes less than others.
                 self._batch_bytes = max(1, size // 2)

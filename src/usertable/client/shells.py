@@ -34,6 +34,7 @@ class _Shell:
         retry: how often and how long to try.
         timeout: seconds for connecting, and for each wait for a piece of the answer.
         receipt_hours: how long the server remembers a key: its setting of that name.
+        compress: send batches in gzip: less to send, more to compute.
         http: settings for the `httpx` client, such as `verify` or `proxy`.
     """
 
@@ -49,11 +50,14 @@ class _Shell:
         retry: Retry | None = None,
         timeout: float = 10.0,
         receipt_hours: int = 24,
+        compress: bool = False,
         http: Mapping[str, Any] | None = None,
     ) -> None:
         if httpx.URL(base_url).scheme not in ("http", "https") or not httpx.URL(base_url).host:
             raise ValueError(f"base_url is {base_url!r}; expected something like https://usertable.example.com")
-        self._core = Core(project, secret, timezone=timezone, plain=plain, qps=qps, retry=retry or Retry())
+        self._core = Core(
+            project, secret, timezone=timezone, plain=plain, qps=qps, retry=retry or Retry(), compress=compress
+        )
         self._receipt_hours = receipt_hours
         self._settings: dict[str, Any] = {"base_url": base_url, "timeout": timeout, **(http or {})}
         self._open()
