@@ -187,9 +187,10 @@ def import_table(
             stack.callback(work.close)
         work.begin("resume" if resume else "restart" if restart else "new")
         resumed = work.state.rows
-        # Rows make no cycles; what lives long is not worth looking through again and again.
-        gc.freeze()
-        gc.set_threshold(500_000, 20, 100)
+        if url is None:
+            # Rows make no cycles, as answers of a server do; what lives long is not worth looking through again and again.
+            gc.freeze()
+            gc.set_threshold(500_000, 20, 100)
         _run(work, os.fstat(stream.fileno()).st_size)
         for number, reason in work.problems:
             click.echo(f"row {number}: {reason}", err=True)
