@@ -494,7 +494,10 @@ def project() -> None:
 @project.command("create")
 @click.argument("name")
 @click.option(
-    "--id", "project_id", metavar="ID", help="Its id in requests: 1 to 64 of A-Z a-z 0-9 . _ - (default: six digits)."
+    "--id",
+    "project_id",
+    metavar="ID",
+    help="Its id in requests: 1 to 64 of A-Z a-z 0-9 . _ -, and neither . nor .. (default: six digits).",
 )
 @click.option("--secret", metavar="SECRET", help="A secret that you have already (default: a random one).")
 @click.option("--timezone", metavar="TZ", help="IANA time zone of its DATETIME values (default: Asia/Shanghai).")

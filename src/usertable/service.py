@@ -63,7 +63,8 @@ MAX_PAGE = 1000
 EXAMINED_PER_PAGE = 50_000
 """A filtered page looks at so many users at most, so that no request reads a whole large table."""
 REFRESH_SECONDS = 0.25
-_PROJECT_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# The ids `.` and `..` could not be addressed: browsers and proxies take them for steps in a path.
+_PROJECT_ID = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,64}")
 _SECRET = re.compile(r"[!-~]{1,128}")
 _FAILED_REMEMBERED = 10_000
 _FAILED_SECONDS = 10.0

@@ -70,6 +70,14 @@ class Site:
         raise AssertionError(f"it ended without {until!r}: {told}")
 
 
+def signed_in(server: Server, cuids: list[int]) -> Iterator[Site]:
+    sessions = Sessions(Notes.alone(), TOKEN, 28_800, time.time)
+    session = sessions.begin("admin")
+    cookies = {COOKIE: sessions.seal(session), LANGUAGE_COOKIE: "en"}
+    with server.client() as platform, httpx.Client(base_url=server.url, cookies=cookies, timeout=30) as admin:
+        yield Site(server, cuids, platform, admin, sessions.form_token(session))
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("console")
@@ -79,17 +87,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     Service(store).edit_identifier(PROJECT, "phone", masked=True, who="test")
     store.close()
     server = Server(url, folder, admin_token=TOKEN)
-    sessions = Sessions(Notes.alone(), TOKEN, 28_800, time.time)
-    session = sessions.begin("admin")
-    cookies = {COOKIE: sessions.seal(session), LANGUAGE_COOKIE: "en"}
-    with server.client() as platform, httpx.Client(base_url=server.url, cookies=cookies, timeout=30) as admin:
-        site = Site(server, cuids, platform, admin, sessions.form_token(session))
+    for site in signed_in(server, cuids):
         for cuid, data in zip(cuids, DATA, strict=True):
             if data:
                 assert site.put(cuid, dict(data)).status_code == 200
         yield site
         # A page that is still open keeps no server from ending.
-        with admin.stream("GET", f"{AT}/arrivals/live") as stream:
+        with site.admin.stream("GET", f"{AT}/arrivals/live") as stream:
             next(stream.iter_text())
             assert server.stop() == 0
     assert "Traceback" not in server.log
@@ -166,6 +170,17 @@ def test_orders_and_pages_by_following_the_links(site: Site) -> None:
     back = re.search(r'rel="prev" href="([^"]+)"', site.page(f"/users?after={site.cuids[1]}"))
     assert back is not None
     assert site.users(html.unescape(back[1]).removeprefix(f"{AT}/users")) == site.cuids[:2]
+
+
+def test_the_order_by_time_says_at_once_that_it_ends(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    cuids = prepare(url, users=2001)
+    for site in signed_in(Server(url, tmp_path, admin_token=TOKEN), cuids):
+        site.events("/users/live?order=-updated", "event: end")
+        notice = "only the first 2,000 users are listed"
+        assert notice in site.page("/users?order=-updated")
+        assert notice not in site.page("/users")
+        assert site.server.stop() == 0
 
 
 def test_the_count_comes_while_the_page_is_open(site: Site) -> None:

@@ -211,6 +211,8 @@ def test_messages_are_english_or_chinese(project: tuple[str, httpx.Client]) -> N
         (b'{"name":" "}', 422, "project_name", None),
         (b'{"name":"a\\u0007"}', 422, "project_name", None),
         (b'{"name":"a","id":"a/b"}', 422, "project_id", None),
+        (b'{"name":"a","id":"."}', 422, "project_id", None),
+        (b'{"name":"a","id":".."}', 422, "project_id", None),
         (b'{"name":"a","secret":""}', 422, "secret", None),
         (b'{"name":"a","secret":"with space"}', 422, "secret", None),
         (b'{"name":"a","timezone":"Asia/Nowhere"}', 422, "timezone", None),

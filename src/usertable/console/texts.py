@@ -362,8 +362,8 @@ TEXTS: dict[str, tuple[str, str]] = {
     "users.none_help": ("用户在获取 CUID（Get CUID）或导入时产生。", "Users come with Get CUID, or by import."),
     "users.first": ("第一页", "First page"),
     "users.list_ends": (
-        "按更新时间排序时只列出 {most} 个用户；可加筛选条件缩小范围。",
-        "By time, {most} users are listed and no more. Add a filter to narrow them down.",
+        "按更新时间排序时，页面和 CSV 都只包含前 {most} 个用户。按 CUID 排序可查看全部，也可添加筛选。",
+        "By time, only the first {most} users are listed, here and in the CSV. Order by CUID to see all, or add a filter.",
     ),
     "order.cuid": ("CUID 升序", "CUID, ascending"),
     "order.-cuid": ("CUID 降序", "CUID, descending"),

@@ -5,6 +5,7 @@ Of the platform's own Chinese texts only `用户属性[…]不存在` is publish
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from usertable.domain.errors import Kind, Problem, excerpt
@@ -23,7 +24,32 @@ _EXPECTED_ZH = {
     "an object with name, and value: a string of 1 to 256 characters": "含 name 和 value（1 到 256 个字符的字符串）的对象",
     "1 to 255 visible ASCII characters": "1 到 255 个可见 ASCII 字符",
     "refuse or register, because a record has an identity": "refuse 或 register，因为有记录使用 identity",
+    "printable text on one line": "一行可见文本",
+    "Unicode text without U+0000": "不含 U+0000 的 Unicode 文本",
+    "limits on a LIST only": "仅 LIST 类型可设上限",
+    "it must begin with the name of a declared attribute and a colon": "应以已声明的属性名和冒号开头",
+    "between takes two values with a comma between": "between 需要两个值，以逗号分隔",
+    "a value within the bounds": "范围以内的值",
+    "both of them, or neither": "两者同时提供，或都不提供",
+    "percent-encoded UTF-8": "百分号编码的 UTF-8",
+    "one value": "单个值",
+    "nothing of that name": "无此名称",
+    "a value, but it is missing": "必填，但缺失",
+    "0 or 1": "0 或 1",
 }
+
+_EXPECTED_FORMS_ZH = (
+    (re.compile(r"(\d+) to (\d+)"), r"\1 到 \2"),
+    (re.compile(r"a text of 1 to (\d+) characters"), r"1 到 \1 个字符的文本"),
+    (re.compile(r"one of (.+)"), r"以下之一：\1"),
+    (re.compile(r"(\w+) takes no value"), r"\1 不带值"),
+    (re.compile(r"the operator must be one of (.+)"), r"操作符应为以下之一：\1"),
+    (re.compile(r"(\w+) is for (.+), not for (\w+)"), r"\1 适用于 \2，不适用于 \3"),
+    (re.compile(r"(`.+`), got (`.+`)"), r"\1，实际为 \2"),
+    (re.compile(r"(`.+`) of length (.+)"), r"\1，长度 \2"),
+    (re.compile(r"(`.+`) matching regex (.+)"), r"\1，符合正则表达式 \2"),
+)
+"""Expected forms with facts in them."""
 
 TEXTS: dict[Kind, tuple[str, str]] = {
     Kind.CREDENTIALS: (
@@ -139,8 +165,8 @@ TEXTS: dict[Kind, tuple[str, str]] = {
     Kind.PROJECT_UNKNOWN: ("项目[{id}]不存在", "project [{id}] does not exist"),
     Kind.PROJECT_EXISTS: ("项目[{id}]已存在", "project [{id}] exists already"),
     Kind.PROJECT_ID: (
-        "项目 ID[{id}]无效，应为 1 到 64 个字母、数字、点、下划线或连字符",
-        "project id [{id}] is invalid; expected 1 to 64 letters, digits, dots, underscores or hyphens",
+        "项目 ID[{id}]无效，应为 1 到 64 个字母、数字、点、下划线或连字符，且不能是 . 或 ..",
+        "project id [{id}] is invalid; expected 1 to 64 letters, digits, dots, underscores or hyphens, and neither . nor ..",
     ),
     Kind.PROJECT_NAME: (
         "项目名称无效，应为 1 到 {limit} 个可见字符",
@@ -232,8 +258,17 @@ def text(problem: Problem, language: Language) -> str:
     chinese, english = TEXTS[problem.kind]
     facts = dict(problem.facts)
     if language == "zh" and "expected" in facts:
-        facts["expected"] = _EXPECTED_ZH.get(facts["expected"], facts["expected"])
+        facts["expected"] = _expected_zh(facts["expected"])
     return (chinese if language == "zh" else english).format(attribute=excerpt(problem.attribute or "", 120), **facts)
+
+
+def _expected_zh(expected: str) -> str:
+    if known := _EXPECTED_ZH.get(expected):
+        return known
+    for form, chinese in _EXPECTED_FORMS_ZH:
+        if match := form.fullmatch(expected):
+            return match.expand(chinese)
+    return expected
 
 
 def negotiate(accept_language: str | None, default: Language) -> Language:

@@ -125,7 +125,7 @@ Name = Annotated[
     ),
 ]
 Text = Annotated[str, Meta(extra_json_schema={"maxLength": TEXT_LENGTH})]
-ProjectId = Annotated[str, Meta(extra_json_schema={"pattern": "^[A-Za-z0-9._-]{1,64}$"})]
+ProjectId = Annotated[str, Meta(extra_json_schema={"pattern": r"^(?!\.{1,2}$)[A-Za-z0-9._-]{1,64}$"})]
 ProjectName = Annotated[
     str, Meta(extra_json_schema={"minLength": 1, "maxLength": 200}, description="Printable characters, not only spaces.")
 ]
