@@ -81,10 +81,10 @@ OLDEST_SQLITE = (3, 37, 0)
 BUSY_SECONDS = 5.0
 PAGE_BYTES = 2048
 """Writes to random users dirty a page each, for the WAL and the file: half of SQLite's default saves a fifth of the work."""
-CHECKPOINT_ROWS = 500
-"""So many written rows make a checkpoint due. The fewer, the shorter commits wait for the disk beside a checkpoint."""
+CHECKPOINT_ROWS = 2_500
+"""So many written rows make a checkpoint due, which copies them beside the commits."""
 WAL_ROWS = 20_000
-"""So many written rows make it due to begin the WAL anew, for which commits wait a moment."""
+"""So many written rows make it due to sync the file and begin the WAL anew. Commits wait for the latter, a moment."""
 CHECKPOINT_IDLE_SECONDS = 1.0
 NOTES_CHECKPOINT_PAGES = 20_000
 """What came in is written beside the writer, which checkpoints: only a WAL this long is none that it looks after."""
@@ -93,6 +93,8 @@ IMPORT_CHECKPOINT_PAGES = 16_384
 """An import lets the WAL grow to 32 MiB before it is copied: larger, and so fewer, copies."""
 SNAPSHOT_ROWS = 5000
 _ROWS_PER_STATEMENT = 256
+_sync = getattr(os, "fdatasync", os.fsync)
+"""Not every system has `fdatasync`."""
 _USER_TABLE = """CREATE TABLE IF NOT EXISTS user_{} (
   cuid INTEGER PRIMARY KEY, version INTEGER NOT NULL, created_at INTEGER NOT NULL,
   updated_at INTEGER NOT NULL, attributes TEXT NOT NULL) STRICT"""
@@ -136,7 +138,7 @@ class SQLiteStore:
             pages = 0 if serving or writing else IMPORT_CHECKPOINT_PAGES
             self._writer.execute(f"PRAGMA wal_autocheckpoint = {pages}")
             if writing:
-                self._checkpointer = _Checkpointer(self._open(), self._lock)
+                self._checkpointer = _Checkpointer(self._open(), self._lock, path)
         except sqlite3.Error as error:
             self._release_server_lock()
             if "not a database" in str(error):
@@ -599,6 +601,8 @@ class SQLiteStore:
         self._notes.close()
         # The last connection to close checkpoints the whole WAL and removes it.
         self._writer.close()
+        if self._checkpointer:
+            self._checkpointer.release()
         self._release_server_lock()
 
     def _open(self) -> sqlite3.Connection:
@@ -702,13 +706,17 @@ class _Checkpointer:
 
     A checkpoint that ends while a writer appends is never complete, and the WAL would grow for ever. So the bulk is copied
     beside the writes, and only the small rest under the lock, after which SQLite starts the WAL anew.
+
+    SQLite syncs the file only in a complete checkpoint: under the lock, for all that was copied since the last one. Most of
+    it is therefore synced here before the lock is taken.
     """
 
-    def __init__(self, db: sqlite3.Connection, lock: threading.Lock) -> None:
+    def __init__(self, db: sqlite3.Connection, lock: threading.Lock, path: str) -> None:
         self.pending = 0
         """Rows written since the last checkpoint, more or less."""
         self._lock = lock
         self._db = db
+        self._file = os.open(path, os.O_RDWR)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="checkpoint", daemon=True)
         self._thread.start()
@@ -717,6 +725,10 @@ class _Checkpointer:
         self._stop.set()
         self._thread.join()
         self._db.close()
+
+    def release(self) -> None:
+        """Call it when all connections are closed: to close any descriptor of the file ends the locks they hold on it."""
+        os.close(self._file)
 
     def _run(self) -> None:
         seen = copied = 0
@@ -728,13 +740,15 @@ class _Checkpointer:
                 continue
             idle = waited >= CHECKPOINT_IDLE_SECONDS
             # A failed checkpoint loses nothing: the WAL keeps it, and a later turn tries again.
-            with contextlib.suppress(sqlite3.Error):
+            with contextlib.suppress(sqlite3.Error, OSError):
                 if idle or seen - copied >= CHECKPOINT_ROWS:
                     self._checkpoint()
                     copied = seen
                 if idle or seen >= WAL_ROWS:
-                    # What came during the last copy is little, and what comes during this one is less.
-                    self._checkpoint()
+                    # What comes during the first sync is little, and what comes during the second is less.
+                    for _ in range(2):
+                        self._checkpoint()
+                        _sync(self._file)
                     with self._lock:
                         self._checkpoint()
                         self.pending = copied = 0
