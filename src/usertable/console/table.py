@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from typing import Literal, get_args
 from urllib.parse import urlencode
 
 from usertable.domain.condition import Condition, meets
+from usertable.domain.errors import Unavailable
 from usertable.domain.schema import Project
 from usertable.domain.values import DataType
 from usertable.service import MAX_PAGE, Service
@@ -19,6 +21,9 @@ from usertable.survey import Count, Found, Surveys
 from usertable.wire.native import shown_value, user_document
 
 PAGE = 50
+COUNT_POLL_SECONDS = 0.1
+COUNT_PATIENCE_SECONDS = 5.0
+"""A count that fails for so long is waited for no more."""
 Order = Literal["cuid", "-cuid", "updated", "-updated"]
 ORDERS: tuple[Order, ...] = get_args(Order)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -141,23 +146,48 @@ def _by_time(
 def csv_rows(
     service: Service, surveys: Surveys, project: Project, view: View, conditions: Sequence[Condition]
 ) -> Iterator[bytes]:
-    """All users that the filters let through, in the chosen columns and order, as CSV in pieces; blocks."""
+    """All users that the filters let through, in the chosen columns and order, as CSV in pieces; blocks.
+
+    By time, those that the table lists. They are known when the count has ended, which is waited for before this returns: a
+    file does not show that more would have come.
+
+    Raises:
+        Unavailable: the count fails again and again.
+    """
+    pages = _csv_pages(service, project, view, conditions)
+    if view.by_time:
+        edge = _whole_count(surveys, project, conditions, oldest=view.order == "updated").edge
+        pages = _pages_of(service, project, edge, conditions)
+    return _csv(project, view, pages)
+
+
+def _whole_count(surveys: Surveys, project: Project, conditions: Sequence[Condition], *, oldest: bool) -> Count:
+    patient_until = time.monotonic() + COUNT_PATIENCE_SECONDS
+    while not (found := surveys.count(project, conditions, oldest=oldest)).done:
+        # Asking begins a failed one again, so the first answers may tell of the failure before.
+        if found.failed and time.monotonic() > patient_until:
+            raise Unavailable("the users could not be counted")
+        time.sleep(COUNT_POLL_SECONDS)
+    return found.result
+
+
+def _csv(project: Project, view: View, pages: Iterator[list[User]]) -> Iterator[bytes]:
     names = [i.name for i in project.schema.identifiers]
     # A byte order mark: without one, spreadsheets take UTF-8 for something else.
     yield b"\xef\xbb\xbf" + _line(["cuid", *names, *view.columns, "version", "created_at", "updated_at"])
-    for users in _csv_pages(service, surveys, project, view, conditions):
+    for users in pages:
         yield b"".join(_csv_row(user, project, names, view.columns) for user in users)
 
 
-def _csv_pages(
-    service: Service, surveys: Surveys, project: Project, view: View, conditions: Sequence[Condition]
+def _pages_of(
+    service: Service, project: Project, edge: Sequence[tuple[int, int]], conditions: Sequence[Condition]
 ) -> Iterator[list[User]]:
-    if view.by_time:
-        edge = surveys.count(project, conditions, oldest=view.order == "updated").result.edge
-        for begin in range(0, len(edge), PAGE):
-            users = service.users_of(project, [cuid for _, cuid in edge[begin : begin + PAGE]])
-            yield [user for user in users if meets(user.profile, conditions)]
-        return
+    for begin in range(0, len(edge), PAGE):
+        users = service.users_of(project, [cuid for _, cuid in edge[begin : begin + PAGE]])
+        yield [user for user in users if meets(user.profile, conditions)]
+
+
+def _csv_pages(service: Service, project: Project, view: View, conditions: Sequence[Condition]) -> Iterator[list[User]]:
     after: int | None = None
     while True:
         found = service.users(project, after=after, limit=MAX_PAGE, conditions=conditions, descending=view.descending)
