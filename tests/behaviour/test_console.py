@@ -320,6 +320,28 @@ def test_every_text_is_there_in_both_languages_and_used() -> None:
     assert set(texts.TEXTS) <= named | made | dones
 
 
+def test_changes_are_told_in_the_language_of_the_reader(admin: Browser, server: Server) -> None:
+    path = f"{server.url}/api/v1/projects/{PROJECT}"
+    name = "edit_attribute"
+    with httpx.Client(headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30) as owner:
+        owner.patch(path, json={"name": "delete attribute"}).raise_for_status()
+        owner.post(f"{path}/attributes", json={"name": name, "type": "BOOL", "rule": "once"}).raise_for_status()
+        owner.patch(f"{path}/attributes/{name}", json={"hidden": True}).raise_for_status()
+        owner.delete(f"{path}/attributes/{name}").raise_for_status()
+    chinese, english = (
+        re.findall(r'<td class="long">(.*?)</td>', admin.get(f"{AT}/changes", headers={"Accept-Language": language}).text)
+        for language in ("zh-CN", "en")
+    )
+    assert chinese[:4] == [
+        f"删除属性 {name}",
+        f"修改属性 {name}: hidden = True",
+        f"声明属性 {name}: BOOL once",
+        "修改项目: name = delete attribute",
+    ]
+    assert english[0] == f"delete attribute {name}"
+    assert not [what for what in chinese if what.isascii()]
+
+
 def test_the_language_is_the_chosen_one_or_the_browsers(browser: Browser) -> None:
     assert 'lang="en"' in browser.page("/console/sign-in").text
     assert 'lang="zh-CN"' in browser.get("/console/sign-in", headers={"Accept-Language": "zh-TW,zh;q=0.9,en;q=0.1"}).text

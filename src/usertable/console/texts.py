@@ -476,3 +476,18 @@ TEXTS: dict[str, tuple[str, str]] = {
     "statistics.distinct": ("共 {count} 个不同的值", "{count} different values"),
 }
 """Chinese and English by key; a key begins with the page that it is on."""
+
+CHANGES: dict[str, str] = {
+    "create project": "创建项目",
+    "edit project": "修改项目",
+    "rotate secret": "更换密钥",
+    "apply schema": "应用 schema",
+    "declare attribute": "声明属性",
+    "edit attribute": "修改属性",
+    "delete attribute": "删除属性",
+    "declare identifier": "声明标识",
+    "edit identifier": "修改标识",
+    "delete identifier": "删除标识",
+    "order identifiers": "排列标识",
+}
+"""How an entry of the record of changes begins, in Chinese. The record itself is in English, in every store."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import mimetypes
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from usertable.config import Config
 from usertable.console.session import Session, Sessions
-from usertable.console.texts import TEXTS
+from usertable.console.texts import CHANGES, TEXTS
 from usertable.domain.errors import Kind, Problem, Refused
 from usertable.domain.schema import Project
 from usertable.service import Gate, Service
@@ -27,6 +28,7 @@ from usertable.survey import Surveys
 from usertable.wire.messages import Language, text
 
 HOME = "/console"
+_CHANGE = re.compile(rf"^(?:{'|'.join(CHANGES)})\b|(?<=^apply schema: )(?:{'|'.join(CHANGES)})\b")
 LANGUAGE_COOKIE, THEME_COOKIE = "usertable_language", "usertable_theme"
 THEMES = ("auto", "light", "dark")
 _YEAR = 365 * 86400
@@ -180,6 +182,10 @@ class Visit:
     def text(self, key: str, **values: object) -> str:
         """A text of the console in the visit's language."""
         return say(self.language, key, **values)
+
+    def change(self, what: str) -> str:
+        """An entry of the record of changes: what was done in the visit's language, to what as it was recorded."""
+        return what if self.language == "en" else _CHANGE.sub(lambda found: CHANGES[found[0]], what)
 
     def problem(self, problem: Problem) -> str:
         """A problem in words."""
