@@ -19,6 +19,7 @@ from usertable.service import MAX_PAGE, Service
 from usertable.store.base import User
 from usertable.survey import Count, Found, Surveys
 from usertable.wire.native import shown_value, user_document
+from usertable.wire.table import harmless
 
 PAGE = 50
 COUNT_POLL_SECONDS = 0.1
@@ -26,7 +27,6 @@ COUNT_PATIENCE_SECONDS = 5.0
 """A count that fails for so long is waited for no more."""
 Order = Literal["cuid", "-cuid", "updated", "-updated"]
 ORDERS: tuple[Order, ...] = get_args(Order)
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ def _of_few(
         begin = 0 if view.after is None else bisect_right(cuids, view.after * sign)
         end = begin + PAGE
     shown = [cuid * sign for cuid in cuids[begin:end]]
-    users = [user for user in service.users_of(project, shown) if meets(user.profile, conditions)]
+    users = _still(service, project, shown, conditions)
     following = view.at(after=shown[-1]) if end < len(cuids) else None
     preceding = view.at(before=cuids[begin] * sign) if 0 < begin < len(cuids) else None
     return TablePage(users, count, following, preceding, True)
@@ -137,10 +137,15 @@ def _by_time(
 ) -> TablePage:
     edge = count.result.edge
     shown = [cuid for _, cuid in edge[view.skip : view.skip + PAGE]]
-    users = [user for user in service.users_of(project, shown) if meets(user.profile, conditions)]
+    users = _still(service, project, shown, conditions)
     following = view.at(skip=view.skip + PAGE) if view.skip + PAGE < len(edge) else None
     preceding = view.at(skip=max(0, view.skip - PAGE)) if view.skip else None
     return TablePage(users, count, following, preceding, count.done)
+
+
+def _still(service: Service, project: Project, cuids: Sequence[int], conditions: Sequence[Condition]) -> list[User]:
+    """Those of the counted users who are there and meet the conditions now."""
+    return [user for user in service.users_of(project, cuids) if meets(user.profile, conditions)]
 
 
 def csv_rows(
@@ -154,11 +159,10 @@ def csv_rows(
     Raises:
         Unavailable: the count fails again and again.
     """
-    pages = _csv_pages(service, project, view, conditions)
     if view.by_time:
         edge = _whole_count(surveys, project, conditions, oldest=view.order == "updated").edge
-        pages = _pages_of(service, project, edge, conditions)
-    return _csv(project, view, pages)
+        return _csv(project, view, _pages_of(service, project, edge, conditions))
+    return _csv(project, view, _csv_pages(service, project, view, conditions))
 
 
 def _whole_count(surveys: Surveys, project: Project, conditions: Sequence[Condition], *, oldest: bool) -> Count:
@@ -183,8 +187,7 @@ def _pages_of(
     service: Service, project: Project, edge: Sequence[tuple[int, int]], conditions: Sequence[Condition]
 ) -> Iterator[list[User]]:
     for begin in range(0, len(edge), PAGE):
-        users = service.users_of(project, [cuid for _, cuid in edge[begin : begin + PAGE]])
-        yield [user for user in users if meets(user.profile, conditions)]
+        yield _still(service, project, [cuid for _, cuid in edge[begin : begin + PAGE]], conditions)
 
 
 def _csv_pages(service: Service, project: Project, view: View, conditions: Sequence[Condition]) -> Iterator[list[User]]:
@@ -200,18 +203,13 @@ def _csv_pages(service: Service, project: Project, view: View, conditions: Seque
 def _csv_row(user: User, project: Project, identifiers: Sequence[str], columns: Sequence[str]) -> bytes:
     shown = user_document(user, project, columns, mask=True)
     cells: list[str] = [str(user.cuid)]
-    cells += [_harmless(" ".join(shown.identifiers.get(name, ()))) for name in identifiers]
+    cells += [harmless(" ".join(shown.identifiers.get(name, ()))) for name in identifiers]
     for name in columns:
         value = shown.attributes.get(name)
         text = "" if value is None else shown_value(value)
         is_text = project.schema.attributes[name].type in (DataType.STRING, DataType.LIST)
-        cells.append(_harmless(text) if is_text else text)
+        cells.append(harmless(text) if is_text else text)
     return _line([*cells, str(shown.version), shown.created_at, shown.updated_at])
-
-
-def _harmless(text: str) -> str:
-    """A text that no spreadsheet takes for a formula."""
-    return "'" + text if text.startswith(_FORMULA) else text
 
 
 def _line(cells: Sequence[str]) -> bytes:

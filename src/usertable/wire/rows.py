@@ -996,9 +996,8 @@ def _arrow_cells(pyarrow: Any, column: Any) -> list[Any]:
         column = column.dictionary_decode()
         kind = column.type
     if pyarrow.types.is_timestamp(kind) and kind.tz is not None:
-        ticks = {"s": (1000, 1), "ms": (1, 1), "us": (1, 1000), "ns": (1, 1_000_000)}[kind.unit]
+        times, by = {"s": (1000, 1), "ms": (1, 1), "us": (1, 1000), "ns": (1, 1_000_000)}[kind.unit]
         cells = column.cast(pyarrow.int64()).to_pylist()
-        times, by = ticks
         if times == by:
             return cells
         return [

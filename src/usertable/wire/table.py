@@ -87,6 +87,11 @@ def _shown(project: Project, attributes: Sequence[Attribute]) -> list[tuple[str,
     return [(a.name, moment if a.type is DataType.DATETIME else None) for a in attributes]
 
 
+def harmless(text: str) -> str:
+    """A text of a CSV that no spreadsheet takes for a formula."""
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
 class _CSV:
     def __init__(self, stream: IO[bytes], project: Project, attributes: Sequence[Attribute], escape_formulas: bool) -> None:
         self._stream = stream
@@ -125,7 +130,7 @@ class _CSV:
         return number_text(value)  # type: ignore[arg-type]
 
     def _text(self, text: str) -> str:
-        return f"'{text}" if self._escape and text.startswith(_FORMULA) else text
+        return harmless(text) if self._escape else text
 
     def close(self) -> None:
         return
