@@ -1,9 +1,9 @@
 """Durable PUTs per second against the server's own no-work ceiling, in one run, with wrk.
 
-For each number of stored users: fill a SQLite store, start the real server, and alternate rounds of PUTs (5 attributes,
-random users) with rounds of a route that does no work, at each number of connections. That route is sent the very same
-requests, and also plain GETs. Prints medians and ratios, and writes them with the machine's description to
-`benchmarks/results/`.
+For each number of stored users: fill a SQLite store and start the real server; then, at each number of connections,
+alternate rounds of PUTs (5 attributes, random users) with rounds of a route that does no work. That route is sent the very
+same requests, and also plain GETs. Several numbers of users are measured in turn, round by round, and compared with the
+first. Prints medians and ratios, and writes them with the machine's description to `benchmarks/results/`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -60,19 +60,25 @@ def main() -> None:
     arguments.add_argument("--warm-up", type=int, default=30, help="seconds of PUTs before the first round")
     arguments.add_argument("--cache-mb", type=int, default=4096, help="SQLite's page cache")
     arguments.add_argument("--folder", help="where the stores are made (default: the system's temporary folder)")
+    arguments.add_argument("--suffix", default="", help="added to the name of the result file")
     chosen = arguments.parse_args()
+    sizes = [int(users) for users in chosen.users.split(",")]
     results = []
-    with tempfile.TemporaryDirectory(prefix="usertable-bench-", dir=chosen.folder) as folder:
-        for users in map(int, chosen.users.split(",")):
+    with tempfile.TemporaryDirectory(prefix="usertable-bench-", dir=chosen.folder) as folder, ExitStack() as servers:
+        bases = {}
+        for users in sizes:
             file = Path(folder) / f"{users}.db"
             fill(file, users)
-            print(f"\n{users:,} users, {len(STORED)} attributes each ({file.stat().st_size / 2**20:,.0f} MiB), 5 per PUT")
-            with serving(f"sqlite:///{file}?cache_mb={chosen.cache_mb}") as base:
-                send(base + ATTRIBUTE_PATH, 64, chosen.warm_up, users)
-                for connections in map(int, chosen.connections.split(",")):
-                    results.append(measure(base, users, connections, chosen.seconds, chosen.rounds))
-            file.unlink()
-    write_results("put", {"sqlite": sqlite3.sqlite_version}, results)
+            print(f"{users:,} users, {len(STORED)} attributes each: {file.stat().st_size / 2**20:,.0f} MiB")
+            bases[users] = servers.enter_context(serving(f"sqlite:///{file}?cache_mb={chosen.cache_mb}"))
+            send(bases[users] + ATTRIBUTE_PATH, 64, chosen.warm_up, users)
+        for connections in map(int, chosen.connections.split(",")):
+            rounds = [
+                {users: measure(base, users, connections, chosen.seconds) for users, base in bases.items()}
+                for _ in range(chosen.rounds)
+            ]
+            results += [report(connections, users, sizes[0], rounds) for users in sizes]
+    write_results("put" + chosen.suffix, {"sqlite": sqlite3.sqlite_version}, results)
 
 
 def fill(file: Path, users: int) -> None:
@@ -121,22 +127,45 @@ def serving(url: str, workers: int = 1) -> Iterator[str]:
         server.wait(60)
 
 
-def measure(base: str, users: int, connections: int, seconds: int, rounds: int) -> dict[str, object]:
-    puts, same, plain = [], [], []
-    for _ in range(rounds):
-        puts.append(send(base + ATTRIBUTE_PATH, connections, seconds, users))
-        same.append(send(base + NO_WORK_PATH, connections, max(2, seconds // 2), users))
-        plain.append(wrk(base + NO_WORK_PATH, connections, max(2, seconds // 2)))
+@dataclass(frozen=True, slots=True)
+class Round:
+    """PUTs, and the no-work route: `ceilings` by what it was sent."""
+
+    puts: Measured
+    ceilings: dict[str, Measured]
+
+
+def measure(base: str, users: int, connections: int, seconds: int) -> Round:
+    """One round on one server."""
+    short = max(2, seconds // 2)
+    return Round(
+        send(base + ATTRIBUTE_PATH, connections, seconds, users),
+        {
+            "same requests": send(base + NO_WORK_PATH, connections, short, users),
+            "plain GETs": wrk(base + NO_WORK_PATH, connections, short),
+        },
+    )
+
+
+def report(connections: int, users: int, first: int, rounds: list[dict[int, Round]]) -> dict[str, object]:
+    """Print and return the medians of a number of users, with its ratio to the `first` of the same rounds."""
+    mine = [sizes[users] for sizes in rounds]
+    puts = [each.puts for each in mine]
     errors = sum(p.errors for p in puts)
     per_second, p50, p99 = (statistics.median(getattr(p, name) for p in puts) for name in ("per_second", "p50", "p99"))
     found = {"users": users, "connections": connections} | asdict(Measured(per_second, p50, p99, errors))
-    print(f"  {connections:4} connections: {per_second:8,.0f} PUT/s   p50 {p50:6.2f} ms   p99 {p99:6.2f} ms", end="")
-    for name, ceilings in (("same requests", same), ("plain GETs", plain)):
-        ceiling = statistics.median(c.per_second for c in ceilings)
-        ratio = statistics.median(p.per_second / c.per_second for p, c in zip(puts, ceilings, strict=True))
-        print(f"   no work, {name}: {ceiling:8,.0f}/s, ratio {ratio:.2f}", end="")
+    print(f"{users:12,} users {connections:4} connections: {per_second:8,.0f} PUT/s   p50 {p50:6.2f} ms   p99 {p99:6.2f} ms")
+    for name in mine[0].ceilings:
+        ceiling = statistics.median(each.ceilings[name].per_second for each in mine)
+        ratio = statistics.median(each.puts.per_second / each.ceilings[name].per_second for each in mine)
+        print(f"{'':32}no work, {name}: {ceiling:8,.0f}/s, ratio {ratio:.2f}")
         found |= {f"no work, {name}": ceiling, f"ratio to {name}": round(ratio, 3)}
-    print(f"   ERRORS {errors}" if errors else "")
+    if users != first:
+        ratio = statistics.median(sizes[users].puts.per_second / sizes[first].puts.per_second for sizes in rounds)
+        print(f"{'':32}ratio to {first:,} users: {ratio:.2f}")
+        found[f"ratio to {first} users"] = round(ratio, 3)
+    if errors:
+        print(f"{'':32}ERRORS {errors}")
     return found
 
 

@@ -196,7 +196,7 @@ class ApiImport(Import):
     def _declared(self, client: Client) -> Project:
         """The project, with its schema."""
         try:
-            shown, schema = client._run(client._core.declared())
+            shown, schema = client.declared()
             form = native.SchemaForm.schema(msgspec.convert(schema, native.SchemaForm))
             return Project(0, shown["id"], shown["name"], b"", b"", shown["timezone"], None, 0, form)
         except ClientError as error:

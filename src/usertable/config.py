@@ -97,7 +97,11 @@ def load(flags: Mapping[str, Any], environment: Mapping[str, str] | None = None,
             values[key] = _check(known[key], value, f"{file}: {key}")
             sources[key] = "file"
     for variable, text in environment.items():
-        if not variable.startswith(PREFIX) or variable.startswith((PREFIX + "CONFIG", PREFIX + "TEST_", SECRET)):
+        if (
+            not variable.startswith(PREFIX)
+            or variable in (PREFIX + "CONFIG", SECRET)
+            or variable.startswith(PREFIX + "TEST_")
+        ):
             continue
         key = variable.removeprefix(PREFIX).lower()
         if key not in known or variable != variable.upper():

@@ -672,11 +672,10 @@ def test_a_configuration_that_cannot_be_is_wrong_usage(shell: Shell, tmp_path: P
     assert "cannot be read: No such file" in shell.misused("config", "--config", str(tmp_path / "none"))
 
 
-def test_an_unknown_variable_is_wrong_usage(shell: Shell) -> None:
-    shell.environment["USERTABLE_PROT"] = "9000"
-    assert shell.misused("project", "list").startswith(
-        "unknown environment variable USERTABLE_PROT; known: USERTABLE_CONFIG"
-    )
+@pytest.mark.parametrize("name", ["USERTABLE_PROT", "USERTABLE_SECRETS", "USERTABLE_CONFIG_FILE"])
+def test_an_unknown_variable_is_wrong_usage(shell: Shell, name: str) -> None:
+    shell.environment[name] = "9000"
+    assert shell.misused("project", "list").startswith(f"unknown environment variable {name}; known: USERTABLE_CONFIG")
 
 
 def test_the_store_may_be_named_anywhere_and_the_innermost_wins(shell: Shell, tmp_path: Path) -> None:

@@ -136,6 +136,9 @@ def test_values_arrive_as_they_are(client: Caller, server: Server) -> None:
     assert (user.cuid, user.version, user.updated_at) == (CUID, 2, server.clock.now)
     assert type(user.attributes["number_accumulate"]) is int
     assert type(user.attributes["bool_once"]) is bool
+    project, schema = client.declared()
+    assert (project["id"], project["timezone"]) == (server.project, "Asia/Shanghai")
+    assert values.keys() < {attribute["name"] for attribute in schema["attributes"]}
 
 
 @pytest.mark.parametrize(

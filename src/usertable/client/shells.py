@@ -125,6 +125,10 @@ class Client(_Shell):
         """A user's row; hidden attributes too, if asked. Raises UserUnknown, ApiError, Unreachable."""
         return self._run(self._core.get(cuid, hidden=hidden))
 
+    def declared(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The project and its schema, as the native API shows them. Raises ApiError, Unreachable."""
+        return self._run(self._core.declared())
+
     def batch(
         self, records: Iterable[Record], *, on_unknown: OnUnknown | None = None, dry_run: bool = False
     ) -> list[RecordResult]:
@@ -214,6 +218,10 @@ class AsyncClient(_Shell):
     async def get(self, cuid: int, *, hidden: bool = False) -> User:
         """See :meth:`Client.get`."""
         return await self._run(self._core.get(cuid, hidden=hidden))
+
+    async def declared(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """See :meth:`Client.declared`."""
+        return await self._run(self._core.declared())
 
     async def batch(
         self, records: Iterable[Record], *, on_unknown: OnUnknown | None = None, dry_run: bool = False
