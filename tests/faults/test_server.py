@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import signal
 import socket
@@ -33,9 +34,14 @@ def test_a_full_disk_refuses_writes_until_space_is_back(tmp_path: Path) -> None:
             writer = server.writer_pid()
             size = (tmp_path / "store.db-wal").stat().st_size
             resource.prlimit(writer, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-            refused = [put(http, cuid, user_number_accumulate=1, user_string_overwrite="x" * 8000) for _ in range(3)]
+            refused = [put(http, cuid, user_number_accumulate=1, user_string_overwrite="x" * 8000) for _ in range(100)]
             assert {(r.status_code, r.json()["code"], r.headers["retry-after"]) for r in refused} == {(503, -1, "1")}
             assert str(tmp_path) not in refused[0].text
+            # The log must not fill the disk further.
+            assert 1 <= server.log.count("WARNING") < 50
+            time.sleep(1)
+            put(http, cuid, user_number_accumulate=1, user_string_overwrite="x" * 8000)
+            assert re.search(r"before it \d+ more requests", server.log)
             resource.prlimit(writer, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
             assert put(http, cuid, user_number_accumulate=1).content == OK
             shown = put(http, cuid, user_number_accumulate=1)

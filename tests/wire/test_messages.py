@@ -14,6 +14,7 @@ import usertable
 from usertable.domain.errors import Kind, Problem
 from usertable.domain.values import EXPECTED_FORMS
 from usertable.wire import messages
+from usertable.wire.bodies import decode_object
 
 SOURCE = Path(usertable.__file__).parent
 ANSWERED = ("domain/*.py", "http/*.py", "console/**/*.py", "wire/native.py", "wire/batch.py")
@@ -71,3 +72,13 @@ def test_what_the_json_decoder_expected_is_said_in_chinese(body: bytes) -> None:
     said = chinese(str(refused.value).partition(" - at `")[0].removeprefix("Expected "))
     assert "实际为" in said
     assert " got " not in said
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b'{"a":1', b'{"a":1}x', b'{"a":tru}', b"{a:1}", b'{"a":1,}', b'{"a":"\\q"}', b'{"a":"\xff"}', b'{"a":' + b"[" * 5000],
+)
+def test_what_is_wrong_with_a_body_is_said_in_chinese(body: bytes) -> None:
+    problem = decode_object(body)
+    assert isinstance(problem, Problem)
+    assert not re.search("[a-z]{4}", messages.text(problem, "zh"))

@@ -35,6 +35,7 @@ from usertable.http.answers import (
     Send,
     answer,
     language,
+    log_unavailable,
     rate_limit_headers,
     read_json_body,
     request_id,
@@ -135,7 +136,7 @@ class _Resource:
         except Refused as refused:
             await exchange.refuse(refused.problems)
         except Unavailable as failure:
-            log.warning("request %s: %s", exchange.id, failure)
+            log_unavailable(exchange.id, failure)
             exchange.headers.append(RETRY_SOON)
             await exchange.refuse([unavailable(failure)])
         except Exception:

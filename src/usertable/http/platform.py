@@ -28,6 +28,7 @@ from usertable.http.answers import (
     Send,
     answer,
     language,
+    log_unavailable,
     rate_limit_headers,
     read_json_body,
     request_id,
@@ -359,7 +360,7 @@ class _Request:
         if isinstance(failure, Disconnected):
             return
         if isinstance(failure, Unavailable):
-            log.warning("request %s: %s", name, failure)
+            log_unavailable(name, failure)
             self.headers.append(RETRY_SOON)
             await self.refuse([unavailable(failure)])
         else:

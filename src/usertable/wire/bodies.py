@@ -41,7 +41,7 @@ def decode_object(body: bytes) -> dict[str, Any] | Problem:
         except InvalidOperation:
             value = _decode_any_exponent(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return Problem(Kind.BODY_NOT_JSON, None, {"reason": excerpt(str(error), 120)})
+        return Problem(Kind.BODY_NOT_JSON, None, {"reason": _reason(body, error)})
     except RecursionError:
         return _TOO_DEEP
     if type(value) is not dict:
@@ -60,6 +60,15 @@ def decode_object(body: bytes) -> dict[str, Any] | Problem:
         # This parser gives up some levels before the other.
         return _TOO_DEEP
     return value if key is None else Problem(Kind.DUPLICATE_KEY, None, {"key": excerpt(key)})
+
+
+def _reason(body: bytes, error: Exception) -> str:
+    try:
+        body.decode()
+    except UnicodeDecodeError as wrong:
+        # The decoder counts from the beginning of a string.
+        return f"byte 0x{body[wrong.start]:02x} at position {wrong.start} is not UTF-8"
+    return excerpt(str(error), 120)
 
 
 def _keys(value: Any) -> int:

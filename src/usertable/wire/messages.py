@@ -12,7 +12,7 @@ from usertable.domain.errors import Kind, Problem, excerpt
 
 Language = Literal["zh", "en"]
 
-_EXPECTED_ZH = {
+_PHRASES_ZH = {
     "a number, or a string that is a plain number": "数字，或内容为普通数字的字符串",
     "a string, a number or true/false": "字符串、数字或 true/false",
     "the integer 0 or 1": "整数 0 或 1",
@@ -36,9 +36,13 @@ _EXPECTED_ZH = {
     "nothing of that name": "无此名称",
     "a value, but it is missing": "必填，但缺失",
     "0 or 1": "0 或 1",
+    "nested too deeply": "嵌套过深",
+    "this is not an HTTP/1.1 request": "不是 HTTP/1.1 请求",
+    "Input data was truncated": "数据不完整",
 }
+"""What was expected, and what is wrong with a body."""
 
-_EXPECTED_FORMS_ZH = (
+_PHRASE_FORMS_ZH = (
     (re.compile(r"(\d+) to (\d+)"), r"\1 到 \2"),
     (re.compile(r"a text of 1 to (\d+) characters"), r"1 到 \1 个字符的文本"),
     (re.compile(r"one of (.+)"), r"以下之一：\1"),
@@ -48,8 +52,11 @@ _EXPECTED_FORMS_ZH = (
     (re.compile(r"(`.+`), got (`.+`)"), r"\1，实际为 \2"),
     (re.compile(r"(`.+`) of length (.+)"), r"\1，长度 \2"),
     (re.compile(r"(`.+`) matching regex (.+)"), r"\1，符合正则表达式 \2"),
+    (re.compile(r"byte (\w+) at position (\d+) is not UTF-8"), r"偏移 \2 处的字节 \1 不是 UTF-8"),
+    (re.compile(r"JSON is malformed: trailing characters \(byte (\d+)\)"), r"偏移 \1 字节起有多余内容"),
+    (re.compile(r"JSON is malformed: .+ \(byte (\d+)\)"), r"偏移 \1 字节处格式错误"),
 )
-"""Expected forms with facts in them."""
+"""Phrases with facts in them."""
 
 TEXTS: dict[Kind, tuple[str, str]] = {
     Kind.CREDENTIALS: (
@@ -257,18 +264,18 @@ def text(problem: Problem, language: Language) -> str:
     """The problem in words. What the caller sent is quoted in excerpts only."""
     chinese, english = TEXTS[problem.kind]
     facts = dict(problem.facts)
-    if language == "zh" and "expected" in facts:
-        facts["expected"] = _expected_zh(facts["expected"])
+    if language == "zh":
+        facts |= {name: _phrase_zh(facts[name]) for name in ("expected", "reason") if name in facts}
     return (chinese if language == "zh" else english).format(attribute=excerpt(problem.attribute or "", 120), **facts)
 
 
-def _expected_zh(expected: str) -> str:
-    if known := _EXPECTED_ZH.get(expected):
+def _phrase_zh(phrase: str) -> str:
+    if known := _PHRASES_ZH.get(phrase):
         return known
-    for form, chinese in _EXPECTED_FORMS_ZH:
-        if match := form.fullmatch(expected):
+    for form, chinese in _PHRASE_FORMS_ZH:
+        if match := form.fullmatch(phrase):
             return match.expand(chinese)
-    return expected
+    return phrase
 
 
 def negotiate(accept_language: str | None, default: Language) -> Language:
