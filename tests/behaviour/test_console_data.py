@@ -179,6 +179,10 @@ def test_the_order_by_time_says_at_once_that_it_ends(tmp_path: Path) -> None:
         # Nobody has counted the users yet.
         answer = site.admin.get(f"{AT}/users/csv?order=-updated")
         assert len(list(csv.DictReader(io.StringIO(answer.content.decode("utf-8-sig"))))) == 2000
+        named = f'attachment; filename="users-{PROJECT}-last-updated-2000-of-2001.csv"'
+        assert answer.headers["content-disposition"] == named
+        assert "2,000 users at most" in site.page("/users?order=updated")
+        assert "2,000 users at most" not in site.page("/users?order=-cuid")
         notice = "only the first 2,000 users are listed"
         assert notice in site.page("/users?order=-updated")
         assert notice not in site.page("/users")
@@ -219,11 +223,29 @@ def test_a_user_is_found_by_cuid_or_identifier(site: Site) -> None:
 def test_a_users_page_has_every_value_as_text_and_masks_identifiers(site: Site) -> None:
     text = site.page(f"/users/{site.cuids[0]}")
     assert html.escape(EVIL) in text
-    assert "a, b,c" in text
+    assert '<span class="element">a</span><span class="element">b,c</span>' in text
     assert "0000*******" in text
     assert "00000000000" not in text
     assert site.admin.get(f"{AT}/users/5").status_code == 404
     assert site.admin.get(f"{AT}/users/nobody").status_code == 404
+
+
+def test_long_values_are_folded_and_a_change_has_its_time(site: Site) -> None:
+    cuid = site.platform.post(REGISTER, json={"identityName": "phone", "identityValues": ["long"]}).json()["data"][0]["cuid"]
+    long: dict[str, object] = {"user_string_overwrite": "long" * 500, "user_list_append": [f"e{n}" for n in range(60)]}
+    assert site.put(cuid, {"user_number_overwrite": 1e-7}, "tiny").status_code == 200
+    assert site.put(cuid, long, "long").status_code == 200
+    site.events("/arrivals/live", "<code>long</code>")
+    text = site.page(f"/users/{cuid}")
+    assert "2,000 characters" in text
+    assert "10 more elements" in text
+    assert re.search(r">\s*0\.0000001\s*<", text)
+    times = dict(re.findall(r"<code>(user_\w+)</code></a>.*?<td class=\"moment\">(.*?)</td>", text, re.DOTALL))
+    assert set(times) == {"user_number_overwrite", *long}
+    assert all(cell.startswith("<time ") for cell in times.values())
+    row = site.page(f"/users?column=user_string_overwrite&column=user_list_append&after={cuid - 1}")
+    assert "+52" in row
+    assert "long" * 51 not in row
 
 
 def test_a_put_arrives_on_the_open_page_with_its_outcomes(site: Site) -> None:

@@ -63,7 +63,7 @@ class Table:
         return forth
 
     def csv(self, view: View) -> list[list[str]]:
-        pieces = table.csv_rows(self.house.service, self.surveys, self.project, view, self.conditions(view))
+        _, pieces = table.csv_file(self.house.service, self.surveys, self.project, view, self.conditions(view))
         return list(csv.reader(io.StringIO(b"".join(pieces).decode("utf-8-sig"))))
 
 

@@ -148,21 +148,27 @@ def _still(service: Service, project: Project, cuids: Sequence[int], conditions:
     return [user for user in service.users_of(project, cuids) if meets(user.profile, conditions)]
 
 
-def csv_rows(
+def csv_file(
     service: Service, surveys: Surveys, project: Project, view: View, conditions: Sequence[Condition]
-) -> Iterator[bytes]:
-    """All users that the filters let through, in the chosen columns and order, as CSV in pieces; blocks.
+) -> tuple[str, Iterator[bytes]]:
+    """All users that the filters let through, in the chosen columns and order, as CSV: the file's name and its pieces.
 
-    By time, those that the table lists. They are known when the count has ended, which is waited for before this returns: a
-    file does not show that more would have come.
+    By time, those that the table lists; if there are more, the name says so, since a file of rows has no place for it. Who
+    they are is known when the count has ended, which is waited for before this returns.
 
     Raises:
         Unavailable: the count fails again and again.
     """
+    name = f"users-{project.id}"
     if view.by_time:
-        edge = _whole_count(surveys, project, conditions, oldest=view.order == "updated").edge
-        return _csv(project, view, _pages_of(service, project, edge, conditions))
-    return _csv(project, view, _csv_pages(service, project, view, conditions))
+        count = _whole_count(surveys, project, conditions, oldest=view.order == "updated")
+        if not count.has_all:
+            which = "last" if view.descending else "first"
+            name += f"-{which}-updated-{len(count.edge)}-of-{count.matched}"
+        pages = _pages_of(service, project, count.edge, conditions)
+    else:
+        pages = _csv_pages(service, project, view, conditions)
+    return f"{name}.csv", _csv(project, view, pages)
 
 
 def _whole_count(surveys: Surveys, project: Project, conditions: Sequence[Condition], *, oldest: bool) -> Count:

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import resources
+from types import MappingProxyType
 from typing import Any, Literal, Protocol
 from urllib.parse import quote, urlencode
 from zoneinfo import ZoneInfo
@@ -23,6 +24,7 @@ from usertable.console.session import Session, Sessions
 from usertable.console.texts import CHANGES, TEXTS
 from usertable.domain.errors import Kind, Problem, Refused
 from usertable.domain.schema import Project
+from usertable.domain.values import number_text
 from usertable.service import Gate, Service
 from usertable.survey import Surveys
 from usertable.wire.messages import Language, text
@@ -32,6 +34,8 @@ _CHANGE = re.compile(rf"^(?:{'|'.join(CHANGES)})\b|(?<=^apply schema: )(?:{'|'.j
 LANGUAGE_COOKIE, THEME_COOKIE = "usertable_language", "usertable_theme"
 THEMES = ("auto", "light", "dark")
 _YEAR = 365 * 86400
+_NAMES_ITS_FIELD = {Kind.TEXT_TOO_LONG: "field", Kind.PARAMETER: "name"}
+"""Kinds whose facts have the name of the field, and under which name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +123,7 @@ class Console:
         )
         self.templates.globals["asset"] = self.assets.address
         self.templates.filters["segment"] = lambda value: quote(str(value), safe="")
+        self.templates.filters["plain"] = number_text
 
 
 @dataclass(slots=True)
@@ -191,11 +196,15 @@ class Visit:
         """A problem in words."""
         return text(problem, self.language)
 
-    def problems(self, refused: Refused, places: Mapping[Kind, str]) -> dict[str, str]:
-        """The texts of a refusal by the field they belong beside; those of no field are under an empty name."""
+    def problems(self, refused: Refused, places: Mapping[Kind, str] = MappingProxyType({})) -> dict[str, str]:
+        """The texts of a refusal by the field they belong beside; those of no field are under an empty name.
+
+        `places`: the field that a kind is about, where the problem itself does not name it.
+        """
         errors: dict[str, str] = {}
         for problem in refused.problems:
-            errors.setdefault(places.get(problem.kind, ""), self.problem(problem))
+            named = problem.facts.get(_NAMES_ITS_FIELD.get(problem.kind, ""))
+            errors.setdefault(named or places.get(problem.kind, ""), self.problem(problem))
         return errors
 
     def render(self, template: str, status: int = 200, /, **values: Any) -> Response:

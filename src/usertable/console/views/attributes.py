@@ -19,7 +19,6 @@ from usertable.domain.schema import (
     MAX_LIST_ELEMENT_BYTES,
     MAX_LIST_ELEMENTS,
     NAME_LENGTH,
-    TEXT_LENGTH,
     Attribute,
     Project,
     Rule,
@@ -136,7 +135,7 @@ def declare(visit: Visit) -> Response:
     try:
         visit.service.declare_attribute(project.id, attribute, who=visit.who)
     except Refused as refused:
-        return _new_page(visit, project, form, _errors(visit, refused, _NEW_FIELDS))
+        return _new_page(visit, project, form, visit.problems(refused, _NEW_FIELDS))
     return visit.redirect(visit.project_path(f"/attributes/{name}"), "attribute_declared")
 
 
@@ -145,7 +144,7 @@ def show_edit(visit: Visit) -> Response:
     project = visit.project()
     attribute = project.schema.attribute(visit.path["name"])
     fields = {"display_name": attribute.display_name, "description": attribute.description}
-    return visit.render("attribute_edit.html", project=project, attribute=attribute, fields=fields, most=TEXT_LENGTH)
+    return _edit_page(visit, project, attribute, fields)
 
 
 def edit(visit: Visit) -> Response:
@@ -161,15 +160,7 @@ def edit(visit: Visit) -> Response:
             who=visit.who,
         )
     except Refused as refused:
-        return visit.render(
-            "attribute_edit.html",
-            422,
-            project=project,
-            attribute=attribute,
-            fields=form,
-            errors=_errors(visit, refused, {}),
-            most=TEXT_LENGTH,
-        )
+        return _edit_page(visit, project, attribute, form, refused)
     return visit.redirect(visit.project_path(f"/attributes/{attribute.name}"), "saved")
 
 
@@ -198,6 +189,15 @@ def delete(visit: Visit) -> Response:
     return visit.redirect(visit.project_path("/attributes"), "attribute_deleted")
 
 
+def _edit_page(
+    visit: Visit, project: Project, attribute: Attribute, fields: Mapping[str, str], refused: Refused | None = None
+) -> Response:
+    errors = visit.problems(refused) if refused else {}
+    return visit.render(
+        "attribute_edit.html", 422 if refused else 200, project=project, attribute=attribute, fields=fields, errors=errors
+    )
+
+
 def _delete_page(visit: Visit, project: Project, attribute: Attribute, refused: Refused | None = None) -> Response:
     problem = refused.problems[0] if refused else None
     if problem is None and attribute.name in project.reported:
@@ -224,18 +224,9 @@ def _new_page(
         examples=EXAMPLES,
         rules=list(Rule),
         most_name=NAME_LENGTH,
-        most_text=TEXT_LENGTH,
         most_elements=MAX_LIST_ELEMENTS,
         most_bytes=MAX_LIST_ELEMENT_BYTES,
     )
-
-
-def _errors(visit: Visit, refused: Refused, places: Mapping[Kind, str]) -> dict[str, str]:
-    errors = visit.problems(refused, places)
-    for problem in refused.problems:
-        if problem.kind is Kind.TEXT_TOO_LONG:
-            errors[problem.facts["field"]] = errors.pop("", visit.problem(problem))
-    return errors
 
 
 def _limit(visit: Visit, field: str, name: str, most: int, errors: dict[str, str]) -> int:

@@ -8,13 +8,12 @@ from starlette.responses import Response
 
 from usertable.console.visit import HOME, Page, Visit
 from usertable.domain.errors import Kind, Problem, Refused
-from usertable.domain.schema import NAME_LENGTH, TEXT_LENGTH, Identifier, Project
+from usertable.domain.schema import NAME_LENGTH, Identifier, Project
 
 _FIELDS = {
     Kind.NAME_FORM: "name",
     Kind.NAME_PRESET: "name",
     Kind.NAME_TAKEN: "name",
-    Kind.TEXT_TOO_LONG: "display_name",
 }
 
 
@@ -114,7 +113,6 @@ def _form_page(
         fields=fields,
         errors=visit.problems(refused, _FIELDS) if refused else {},
         most_name=NAME_LENGTH,
-        most_text=TEXT_LENGTH,
     )
 
 

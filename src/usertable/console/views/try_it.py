@@ -16,12 +16,12 @@ from usertable.console.views.projects import SAMPLES
 from usertable.console.visit import HOME, Page, Visit
 from usertable.domain.errors import Kind, Problem, Refused
 from usertable.domain.schema import Project
+from usertable.domain.values import DataType, Value
 from usertable.store.base import MAX_CUID, User
 from usertable.wire.bodies import decode_object
-from usertable.wire.jiguang import wire_value
+from usertable.wire.native import user_document
 
 _SAMPLED = 3
-_encoder = msgspec.json.Encoder(decimal_format="number")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,8 @@ class Line:
     """A row of the comparison: an attribute before and after; None where there is no value."""
 
     name: str
-    before: str | None
-    after: str | None
+    before: Value | None
+    after: Value | None
     outcome: str
 
     @property
@@ -105,33 +105,31 @@ def _find(visit: Visit, project: Project, errors: dict[str, str]) -> User | None
 
 def _compare(project: Project, before: User, answered: Mapping[str, Any]) -> list[Line]:
     """Every attribute that has a value before or after, in the order of the schema."""
-    old = {name: wire_value(value, project.schema, name, project.zone) for name, value in before.profile.attributes.items()}
+    old = user_document(before, project, hidden=True).attributes
     user = answered.get("user")
     # From the very answer: what this request did, whatever others did meanwhile.
-    new = user["attributes"] if user else old
+    new = {name: _shown(value, project, name) for name, value in user["attributes"].items()} if user else old
     outcomes = answered.get("outcomes", {})
     names = [n for n in project.schema.attributes if n in old or n in new]
-    return [
-        Line(
-            name,
-            _encode(old[name]) if name in old else None,
-            _encode(new[name]) if name in new else None,
-            outcomes.get(name, ""),
-        )
-        for name in names
-    ]
+    return [Line(name, old.get(name), new.get(name), outcomes.get(name, "")) for name in names]
 
 
-def _encode(value: object) -> str:
-    return _encoder.encode(value).decode()
+def _shown(value: Value, project: Project, name: str) -> Value:
+    """A value of an answer as the user's page shows it: a BOOL is a number on the wire."""
+    attribute = project.schema.attributes.get(name)
+    return bool(value) if attribute is not None and attribute.type is DataType.BOOL else value
 
 
 def _curl(visit: Visit, project: Project, body: str, dry: bool) -> str:
     address = f"{visit.base_url}/smartop/api/v1/user/attribute{'?dryRun=1' if dry else ''}"
-    return (
-        f'curl -X PUT {shlex.quote(address)} \\\n  -u "{project.id}:$SECRET" \\\n'
-        f"  -H 'Content-Type: application/json' -H 'Prefer: return=representation' \\\n  -d {shlex.quote(body)}"
+    lines = (
+        f"curl -X PUT {shlex.quote(address)}",
+        f'-u "{project.id}:$SECRET"',
+        "-H 'Content-Type: application/json'",
+        "-H 'Prefer: return=representation'",
+        f"-d {shlex.quote(body)}",
     )
+    return " \\\n  ".join(lines)
 
 
 def _page(

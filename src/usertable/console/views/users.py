@@ -14,11 +14,14 @@ from usertable.console import table
 from usertable.console.live import Parts, stream
 from usertable.console.table import ORDERS, View
 from usertable.console.visit import HOME, Page, Visit
+from usertable.domain.arrival import Arrival
 from usertable.domain.condition import OPERATORS, Condition, parse_condition
 from usertable.domain.errors import Kind, Refused, refuse
+from usertable.domain.profile import Outcome
 from usertable.domain.schema import Project
 from usertable.domain.values import DataType
 from usertable.store.base import MAX_CUID, User
+from usertable.survey import KEPT_EDGE
 from usertable.wire import jiguang
 from usertable.wire.native import user_document
 
@@ -89,6 +92,7 @@ def _shown(visit: Visit, project: Project, view: View, *, only_table: bool = Fal
         "clear": link(View(columns=view.columns, order=view.order)),
         "anew": link(view.at()) + "&anew=1",
         "csv": f"{address}/csv?{view.query()}",
+        "most_by_time": KEPT_EDGE,
         "attributes": [a for a in project.schema.attributes.values() if not a.hidden],
         "operators": OPERATOR_ORDER,
         "operators_of": operators,
@@ -158,11 +162,11 @@ def users_csv(visit: Visit) -> Response:
     """All users that the filters let through, as CSV."""
     project = visit.project()
     view = _view(visit, project)
-    rows = table.csv_rows(visit.service, visit.console.surveys, project, view, _conditions(view, project))
+    name, pieces = table.csv_file(visit.service, visit.console.surveys, project, view, _conditions(view, project))
     return StreamingResponse(
-        rows,
+        pieces,
         media_type="text/csv; charset=utf-8",
-        headers={"content-disposition": f'attachment; filename="users-{project.id}.csv"'},
+        headers={"content-disposition": f'attachment; filename="{name}"'},
     )
 
 
@@ -191,17 +195,33 @@ def show(visit: Visit) -> Response:
     user = visit.service.user(project, _cuid(visit.path["cuid"]))
     values = user_document(user, project, hidden=True).attributes
     declared = project.schema.attributes
+    arrivals = visit.service.arrivals_of(project, user.cuid)
+    changed = _changes(user, arrivals)
     return visit.render(
         "user.html",
         project=project,
         user=user,
-        values=[(declared[name], values[name]) for name in declared if name in values],
+        values=[(declared[name], values[name], changed.get(name)) for name in declared if name in values],
         empty=[attribute for name, attribute in declared.items() if name not in values and not attribute.hidden],
         identifiers=user_document(user, project, (), mask=True).identifiers,
-        requests=list(enumerate(visit.service.arrivals_of(project, user.cuid)[:20])),
+        requests=list(enumerate(arrivals[:20])),
         left_out=0,
         code=lambda kind: jiguang.code(kind)[0],
     )
+
+
+def _changes(user: User, arrivals: Sequence[Arrival]) -> dict[str, int]:
+    """When attributes last changed, as far as it is known: the row has one time, and of requests there are samples."""
+    profile = user.profile
+    if profile.updated_at == profile.created_at:
+        return dict.fromkeys(profile.attributes, profile.updated_at)
+    changed: dict[str, int] = {}
+    for arrival in arrivals:
+        for entry in arrival.entries:
+            if entry.outcome is Outcome.APPLIED:
+                # A sample is made when its write is answered, a little after the row's own time.
+                changed.setdefault(entry.attribute, min(arrival.at, profile.updated_at))
+    return changed
 
 
 def ask_erase(visit: Visit) -> Response:
