@@ -32,10 +32,11 @@ from usertable.domain.profile import Profile
 from usertable.domain.schema import Attribute, Project
 from usertable.domain.values import Value, show
 from usertable.service import Service, now_ms
-from usertable.store.base import Batch, JobMoved, SchemaStale, Snapshot, SnapshotRow, Taken
+from usertable.store.base import Batch, IncomingRows, JobMoved, SchemaStale, Snapshot, SnapshotRow, Taken
 from usertable.store.document import decode_attributes
+from usertable.wire.columns import LINE, REASON, ROW, Format, Reading
 from usertable.wire.messages import text as text_of
-from usertable.wire.rows import LINE, REASON, ROW, Block, Format, Reading, json_cell, originals
+from usertable.wire.rows import Block, json_cell, originals
 from usertable.wire.table import Unfit, open_table, unfit_numbers
 
 PREVIEW_ROWS = 5
@@ -258,7 +259,7 @@ class StoreImport(Import):
         return self._service.project(self._project.id)
 
     def _preview(self, block: Block) -> list[Preview]:
-        batch = self._batch(block, block.rows[:PREVIEW_ROWS])
+        batch = self._batch(block, block.rows.first(PREVIEW_ROWS))
         batch.dry = True
         taken = self._patiently(batch, lambda taken: "")
         refused = dict(taken.refused)
@@ -274,7 +275,7 @@ class StoreImport(Import):
                 rows.append(Preview(number, "", f"cuid {cuid}", values))
         return self._shown(block, rows)
 
-    def _batch(self, block: Block | None, rows: Sequence[Any]) -> Batch:
+    def _batch(self, block: Block | None, rows: IncomingRows) -> Batch:
         return Batch(
             self._project.number,
             self._project.version,
@@ -308,12 +309,12 @@ class StoreImport(Import):
     def _begin(self) -> None:
         # Before a refused row is written: a file of them that is found later belongs to a job that is known.
         if not self._dry and not self.state.rows:
-            self._patiently(self._batch(None, []), lambda taken: _encoder.encode(self.state).decode())
+            self._patiently(self._batch(None, IncomingRows.of([])), lambda taken: _encoder.encode(self.state).decode())
 
     def _finish(self) -> None:
         after = replace(self.state, finished=True)
         if not self._dry:
-            self._patiently(self._batch(None, []), lambda taken: _encoder.encode(after).decode())
+            self._patiently(self._batch(None, IncomingRows.of([])), lambda taken: _encoder.encode(after).decode())
         self.state = after
 
     def _patiently(self, batch: Batch, note: Callable[[Taken], str]) -> Taken:

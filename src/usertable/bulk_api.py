@@ -36,7 +36,8 @@ from usertable.domain.values import DataType
 from usertable.store.base import Incoming
 from usertable.store.document import decode_attributes
 from usertable.wire import native
-from usertable.wire.rows import Block, Reading, moment_text
+from usertable.wire.columns import Reading, moment_text
+from usertable.wire.rows import Block
 
 _FIRST_CALL = Retry(attempts=3, seconds=5.0)
 _PATIENT = Retry(attempts=30, most=5.0, seconds=PATIENCE_SECONDS)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from usertable.bulk import Import, Preview, State
-    from usertable.wire.rows import Format, Reading
+    from usertable.wire.columns import Format, Reading
 
 ENDINGS: Mapping[str, Format] = {
     ".csv": "csv",
@@ -147,7 +147,7 @@ def import_table(
         _refuse_without_url(secret=secret if _from_command_line("secret") else None, state=state)
     else:
         _check_url_options(url, secret, job, batch)
-    from usertable.wire.rows import Reading
+    from usertable.wire.columns import Reading
 
     form = _format(format_, file)
     reading = Reading(

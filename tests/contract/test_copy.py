@@ -13,7 +13,7 @@ from house import House
 from usertable.domain.errors import StoreFault
 from usertable.domain.merge import decide
 from usertable.store import Store, copy, open_store
-from usertable.store.base import PARTS, Batch, Part, Replayed, Row
+from usertable.store.base import PARTS, Batch, IncomingRows, Part, Replayed, Row
 from usertable.store.copy import copy_store
 
 VALUES = ["a", "Z", "é", "e\u0301", "😀", "中", "~", " "]
@@ -45,7 +45,8 @@ def fill(house: House) -> None:
     house.write(house.prepare(one, cuids[1], {"user_number_overwrite": Decimal("1e-38")}))
     house.store.erase(one.number, cuids[2])
     house.service.add_user(two, 5, {"phone": "a"})
-    house.store.take(Batch(one.number, one.version, [], frozenset(), house.now, job="job"), decide, lambda _: "state")
+    nothing = Batch(one.number, one.version, IncomingRows.of([]), frozenset(), house.now, job="job")
+    house.store.take(nothing, decide, lambda _: "state")
 
 
 def content(store: Store) -> list[object]:

@@ -19,7 +19,8 @@ from usertable.domain.values import DataType
 from usertable.store import Store
 from usertable.store.base import Batch, Taken
 from usertable.store.memory import MemoryStore
-from usertable.wire.rows import Format, Reading, open_source
+from usertable.wire.columns import Format, Reading
+from usertable.wire.rows import open_source
 
 FORMATS: tuple[Format, ...] = get_args(Format)
 ODD_TEXTS = ["=1+1", "@x", " a ", "a\r\nb", "\r", "\n", "\t", '"', '""', ",", "'", "\\", "\\N", "NULL", "null", "true", "1"]

@@ -15,7 +15,7 @@ from usertable.domain.merge import decide
 from usertable.domain.patch import Patch, validate
 from usertable.domain.profile import Profile
 from usertable.domain.schema import Identifier, Project
-from usertable.store.base import Batch, Incoming, JobMoved, SchemaStale, Taken
+from usertable.store.base import Batch, Incoming, IncomingRows, JobMoved, SchemaStale, Taken
 from usertable.store.document import encode_attributes
 
 
@@ -31,7 +31,7 @@ def take(
     """Import rows as a job of their own."""
     names = frozenset(name for name in project.schema.attributes)
     job = "" if before is None else "job"
-    batch = Batch(project.number, project.version, rows, names, house.now, register, job, before, dry)
+    batch = Batch(project.number, project.version, IncomingRows.of(rows), names, house.now, register, job, before, dry)
     if before is None:
         batch.before = house.store.job(project.number, job)
     result = house.store.take(batch, decide, lambda taken: "done")
@@ -156,7 +156,7 @@ def test_imported_cuids_move_the_counter(house: House) -> None:
 
 def test_a_batch_is_taken_once(house: House) -> None:
     project = house.project()
-    rows = [row(project, 7, {"user_number_accumulate": 1})]
+    rows = IncomingRows.of([row(project, 7, {"user_number_accumulate": 1})])
     batch = Batch(project.number, project.version, rows, frozenset({"user_number_accumulate"}), house.now, True, "job")
     seen: list[Taken] = []
 
@@ -180,7 +180,7 @@ def test_what_raises_before_the_commit_keeps_nothing(house: House) -> None:
     batch = Batch(
         project.number,
         project.version,
-        [row(project, 7, {"user_bool_once": 1}, ("phone", "a"))],
+        IncomingRows.of([row(project, 7, {"user_bool_once": 1}, ("phone", "a"))]),
         frozenset({"user_bool_once"}),
         house.now,
         True,
@@ -201,7 +201,7 @@ def test_what_raises_before_the_commit_keeps_nothing(house: House) -> None:
 def test_a_stale_schema_is_told(house: House) -> None:
     project = house.project()
     house.service.edit_attribute("one", "user_bool_once", hidden=True, who="test")
-    batch = Batch(project.number, project.version, [row(project, 7, {})], frozenset(), house.now, True)
+    batch = Batch(project.number, project.version, IncomingRows.of([row(project, 7, {})]), frozenset(), house.now, True)
     assert house.store.take(batch, decide, lambda taken: "") == SchemaStale()
     assert house.store.read(project.number, 7) is None
 

@@ -137,7 +137,7 @@ def test_a_commit_whose_answer_is_lost_is_found(monkeypatch: pytest.MonkeyPatch,
     from usertable.domain.errors import StoreDown
     from usertable.service import Service
     from usertable.store.base import Batch, Decide, Note
-    from usertable.wire.rows import Reading
+    from usertable.wire.columns import Reading
 
     prepared(kept_url)
     file, sums, _ = crm(tmp_path, 3000)

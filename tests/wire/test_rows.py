@@ -18,7 +18,8 @@ from usertable.domain.patch import Patch, validate
 from usertable.domain.schema import Project
 from usertable.store.document import decode_attributes
 from usertable.store.memory import MemoryStore
-from usertable.wire.rows import Block, Format, Reading, find_encoding, open_source
+from usertable.wire.columns import Format, Reading
+from usertable.wire.rows import Block, find_encoding, open_source
 
 NAMES = ["user_number_overwrite", "user_string_overwrite", "user_bool_overwrite", "user_datetime_overwrite"]
 NUMBERS = [
@@ -192,3 +193,81 @@ def test_the_beginning_of_a_file_tells_its_encoding() -> None:
     assert find_encoding("姓名,电话".encode("gbk")) == "gb18030"
     assert find_encoding("姓名".encode("utf-16")) == "utf-16"
     assert find_encoding(b"") == "utf-8"
+
+
+def outcomes(found: list[Block]) -> list[tuple[int, object]]:
+    """By number, what each row comes to."""
+    rows: list[tuple[int, object]] = []
+    for block in found:
+        taken = ((cuid, pairs, decode_attributes(text)) for cuid, pairs, text in block.rows)
+        rows += zip(block.numbers, taken, strict=True)
+        rows += [(number, [(p.kind, p.attribute, p.facts) for p in problems]) for number, problems in block.refused]
+    return sorted(rows, key=lambda row: row[0])
+
+
+COLUMNS = ["cuid", "phone", "user_list_append", *NAMES]
+QUOTED = st.lists(
+    st.sampled_from(['"', '""', ",", "\n", "\r\n", "\r", "a", "1", "[", "]", "é", "\1", "\ufeff"]), max_size=12
+)
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_arrow_comes_to_what_python_comes_to(data: st.DataObject) -> None:
+    if data.draw(st.booleans()):
+        # Cells, some of them as they should be, and quotes in any place.
+        width = data.draw(st.integers(1, 4))
+        cell = QUOTED.map("".join) | st.sampled_from(["1", "a", '"a,b"', '"[""x"",""y""]"', '""', '""""', '"a\nb"', ""])
+        lines = data.draw(st.lists(st.lists(cell, min_size=width, max_size=width).map(",".join), max_size=4))
+        end = data.draw(st.sampled_from(["\n", "\r\n"]))
+        text = end.join([",".join(COLUMNS[:width]), *lines]) + data.draw(st.sampled_from(["", end]))
+    else:
+        lists = st.lists(st.sampled_from(["a", "b", 'q"', ""]) | st.sampled_from(TEXTS)).map(json.dumps)
+        cells = [st.integers(-1, 9).map(str), st.sampled_from(["", "1", "x" * 300]), lists]
+        row = st.tuples(*cells, *(st.just("") | CELLS[name.split("_")[1]] for name in NAMES))
+        out = io.StringIO(newline="")
+        csv.writer(out).writerows([COLUMNS, *data.draw(st.lists(row, min_size=1, max_size=4))])
+        text = out.getvalue()
+    how = Reading(
+        "csv",
+        encoding="utf-8",
+        rows=data.draw(st.integers(1, 5)),
+        empty=data.draw(st.sampled_from(["skip", "refuse"])),
+        nulls=data.draw(st.sampled_from([frozenset(), frozenset({"1"})])),
+    )
+    found = []
+    for with_arrow in (True, False):
+        source: Any = open_source(io.BufferedReader(io.BytesIO(text.encode())), how, PROJECT)
+        if not with_arrow:
+            source._arrow = None
+        found.append(list(source.blocks()))
+    with_it, without = found
+    assert outcomes(with_it) == outcomes(without)
+    assert [(b.done, b.digest, b.raw, b.names) for b in with_it] == [(b.done, b.digest, b.raw, b.names) for b in without]
+
+
+def test_typed_columns_come_to_what_their_values_come_to() -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    numbers = [Decimal("0.000001"), Decimal(100), Decimal("-12.5"), Decimal(0), None, Decimal("99999999999999999999")]
+    moments = [-1000, 0, 1_700_000_000_000, -62_135_424_000_000, None, 253_402_128_000_000]
+    sink = io.BytesIO()
+    columns = {
+        "cuid": [1, 2, 3, 4, 5, 6],
+        "user_number_once": pa.array(numbers, pa.decimal128(38, 18)),
+        "user_number_overwrite": pa.array([0, -1, 2**63 - 1, 5, None, 7], pa.int64()),
+        "user_bool_once": [True, False, None, True, True, False],
+        "user_string_once": pa.array(["a", "", None, "a", "é", "b"]).dictionary_encode(),
+        "user_datetime_once": pa.array(moments, pa.timestamp("ms", "UTC")),
+        "user_list_append": [["a", "b", "a"], [], None, ["x"], [""], ["", "y"]],
+    }
+    parquet.write_table(pa.table(columns), sink)
+    (block,) = blocks(sink.getvalue(), "parquet")
+    found = [decode_attributes(row[2]) for row in block.rows]
+    assert [row.get("user_number_once") for row in found] == numbers
+    assert [row.get("user_number_overwrite") for row in found] == [0, -1, 2**63 - 1, 5, None, 7]
+    assert [row.get("user_bool_once") for row in found] == columns["user_bool_once"]
+    assert [row.get("user_string_once") for row in found] == ["a", None, None, "a", "é", "b"]
+    assert [row.get("user_datetime_once") for row in found] == moments
+    assert [row.get("user_list_append") for row in found] == [["a", "b"], None, None, ["x"], [""], ["", "y"]]

@@ -6,10 +6,11 @@ of writes is a performance hint, never a unit of atomicity: every write stands a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from importlib import resources
+from itertools import islice, repeat
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -256,13 +257,44 @@ identifier; the checked values as :func:`usertable.store.document.encode_attribu
 
 
 @dataclass(slots=True)
+class IncomingRows:
+    """Rows to be imported, column by column: so a block of them is made, sent and stored without an object for each."""
+
+    cuids: Sequence[int | None]
+    identifiers: Sequence[tuple[tuple[str, str], ...]] | None
+    """None if no row has any."""
+    lines: str
+    """The values of all rows, a line each; JSON texts have no newline."""
+
+    @classmethod
+    def of(cls, rows: Iterable[Incoming]) -> IncomingRows:
+        columns = list(zip(*rows, strict=True)) or [(), (), ()]
+        return cls(columns[0], columns[1] if any(columns[1]) else None, "\n".join(columns[2]))
+
+    @property
+    def texts(self) -> list[str]:
+        """The values of each row."""
+        return self.lines.split("\n") if self.cuids else []
+
+    def first(self, count: int) -> IncomingRows:
+        """So many of the rows."""
+        return IncomingRows.of(islice(self, count))
+
+    def __len__(self) -> int:
+        return len(self.cuids)
+
+    def __iter__(self) -> Iterator[Incoming]:
+        return zip(self.cuids, self.identifiers or repeat(()), self.texts, strict=False)
+
+
+@dataclass(slots=True)
 class Batch:
     """Rows of an import, in order, that become durable together with the news of how far it came."""
 
     project: int
     schema_version: int
     """The version of the project that the rows were validated under."""
-    rows: Sequence[Incoming]
+    rows: IncomingRows
     names: frozenset[str]
     """The attributes that a row has a value of."""
     now: int

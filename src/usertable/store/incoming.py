@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import repeat
 
 from usertable.domain.errors import Kind, Problem, excerpt
 from usertable.domain.patch import Patch
@@ -51,13 +52,12 @@ def resolve_batch(batch: Batch, decide: Decide, project: Project, known: Known, 
         project: as stored now.
         unused: CUIDs that may be given, from the project's counter on.
     """
-    work = _Work(batch, decide, project, known, unused)
-    if batch.register and not batch.dry and not known.profiles and not known.erased and not known.owners:
+    if batch.register and not batch.dry and batch.rows.identifiers is None and not known.profiles and not known.erased:
         # Most batches of a large import: users that are brought along and that are not there yet, each once.
-        brought = {cuid: text for cuid, identifiers, text in batch.rows if cuid is not None and not identifiers}
-        if len(brought) == len(batch.rows):
-            work.created.update(brought)
-            return work.outcome()
+        cuids = [cuid for cuid in batch.rows.cuids if cuid is not None]
+        if len(set(cuids)) == len(batch.rows):
+            return _all_new(batch, project, cuids)
+    work = _Work(batch, decide, project, known, unused)
     created, profiles, erased = work.created, known.profiles, known.erased
     register, dry = batch.register, batch.dry
     for place, row in enumerate(batch.rows):
@@ -72,6 +72,19 @@ def resolve_batch(batch: Batch, decide: Decide, project: Project, known: Known, 
         if problems := work.one(row):
             work.taken.refused.append((place, problems))
     return work.outcome()
+
+
+def _all_new(batch: Batch, project: Project, cuids: list[int]) -> Intake:
+    rows = batch.rows
+    versions: Iterable[int] = repeat(2)
+    if "{}" in rows.lines:
+        versions = [1 if text == "{}" else 2 for text in rows.texts]
+    created = list(zip(cuids, versions, rows.texts, strict=False))
+    reported: set[str] = set()
+    if not batch.names <= project.reported:
+        reported.update(*map(decode_attributes, rows.texts))
+    last = max((cuid for cuid in cuids if cuid <= LARGEST_COUNTED_CUID), default=-1)
+    return Intake(Taken(len(created), 0, 0, []), created, reported=reported - project.reported, next_cuid=last + 1)
 
 
 class _Work:
@@ -192,9 +205,9 @@ class _Work:
 
 def named(batch: Batch) -> tuple[set[int], dict[str, list[str]]]:
     """The CUIDs that the rows name, and the values by identifier."""
-    cuids = {row[0] for row in batch.rows if row[0] is not None}
+    cuids = {cuid for cuid in batch.rows.cuids if cuid is not None}
     values: dict[str, list[str]] = {}
-    for _, identifiers, _ in batch.rows:
+    for identifiers in batch.rows.identifiers or ():
         for name, value in identifiers:
             values.setdefault(name, []).append(value)
     return cuids, values

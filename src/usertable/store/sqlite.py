@@ -1015,18 +1015,25 @@ def _known(db: sqlite3.Connection, batch: Batch) -> Known:
     for name, values in names.items():
         owners |= {(name, value): cuid for value, cuid in _known_values(db, number, name, values).items()}
     cuids |= set(owners.values())
+    span = (min(cuids, default=0), max(cuids, default=0))
+    is_there, is_erased = db.execute(
+        f"SELECT EXISTS (SELECT 1 FROM user_{number} WHERE cuid BETWEEN ?1 AND ?2),"
+        " EXISTS (SELECT 1 FROM erased WHERE project = ?3 AND cuid BETWEEN ?1 AND ?2)",
+        (*span, number),
+    ).fetchone()
+    if not (is_there or is_erased or names):
+        # New users are often brought in the order of their CUIDs: then a glance at the span saves looking for each.
+        return Known({}, set(), {}, {})
     wanted = f"[{','.join(map(str, cuids))}]"
     within = "cuid IN (SELECT value FROM json_each(?))"
     profiles: dict[int, Profile] = {}
     erased: set[int] = set()
-    span = (min(cuids, default=0), max(cuids, default=0))
-    # New users are often brought in the order of their CUIDs: then a glance at the span saves looking for each.
-    if db.execute(f"SELECT 1 FROM user_{number} WHERE cuid BETWEEN ? AND ? LIMIT 1", span).fetchone():
+    if is_there:
         rows = db.execute(
             f"SELECT cuid, version, created_at, updated_at, attributes FROM user_{number} WHERE {within}", (wanted,)
         )
         profiles = {c: Profile(v, created, updated, decode_attributes(text)) for c, v, created, updated, text in rows}
-    if db.execute("SELECT 1 FROM erased WHERE project = ? AND cuid BETWEEN ? AND ? LIMIT 1", (number, *span)).fetchone():
+    if is_erased:
         erased = {c for (c,) in db.execute(f"SELECT cuid FROM erased WHERE project = ? AND {within}", (number, wanted))}
     of_users: dict[int, dict[str, list[str]]] = {}
     if names:

@@ -8,78 +8,55 @@ stood in the file, so that one that is refused can be handed back to be mended.
 from __future__ import annotations
 
 import codecs
+import contextlib
 import csv
 import hashlib
 import io
 import itertools
 import json
-import operator
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta, tzinfo
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
-from itertools import islice, repeat
-from typing import IO, Any, Literal, Protocol
+from itertools import islice
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from usertable.domain.errors import Kind, Problem, Refused, excerpt, refuse
 from usertable.domain.patch import Patch, validate
-from usertable.domain.schema import Attribute, Identifier, Project
-from usertable.domain.values import (
-    DEFAULT_LIMITS,
-    PARSERS,
-    STRING_BYTES,
-    DataType,
-    Value,
-    datetime_text,
-    is_empty,
-    steady_midnight,
-)
-from usertable.store.base import MAX_CUID, Incoming
+from usertable.domain.schema import Attribute, Project
+from usertable.domain.values import DataType, Value, is_empty
+from usertable.store.base import Incoming, IncomingRows
 from usertable.store.document import encode_attributes
 from usertable.wire.bodies import decode_object
-from usertable.wire.jiguang import MAX_IDENTITY_CHARACTERS, is_identity_value
+from usertable.wire.columns import (
+    CUID,
+    LINE,
+    MEMO,
+    Columns,
+    Format,
+    JSONNumber,
+    Made,
+    Reading,
+    Ready,
+    Target,
+    column_target,
+    identifier_values,
+    parse_cuid,
+    parse_moment,
+    parse_value,
+)
 
-Format = Literal["csv", "ndjson", "parquet"]
+if TYPE_CHECKING:
+    from usertable.wire.arrow import ArrowColumns, ArrowCSV
+
 FORMATS: tuple[Format, ...] = ("csv", "ndjson", "parquet")
 CELL_CHARACTERS = 16 * 2**20
 """A cell, or a line of NDJSON, has at most so many characters; a quote that is never closed is found by it."""
 BLOCK_BYTES = 8 * 2**20
 """A block of NDJSON has at most so much of a file, and a row more."""
-_MEMO = 20_000
-ROW, REASON, LINE = "#row", "#reason", "#line"
-"""Members of a refused row, beside its own. No attribute has such a name; they are not read when it is imported again."""
-CUID = "cuid"
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What a column is for: the CUID, an identifier, an attribute, or nothing."""
-
-    kind: Literal["cuid", "identifier", "attribute", "nothing"]
-    name: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """How a file is to be read."""
-
-    format: Format
-    encoding: str = "auto"
-    """Of CSV: utf-8, gb18030 (which GBK is a part of), utf-16, or auto to see by :func:`find_encoding`."""
-    delimiter: str = ","
-    list_separator: str | None = None
-    """Of CSV: what stands between the elements of a LIST. Otherwise its cells are JSON arrays."""
-    nulls: frozenset[str] = frozenset()
-    """Texts that count as an empty cell."""
-    empty: Literal["skip", "refuse"] = "skip"
-    """What an empty cell or null means: the attribute is not set, or the row is refused."""
-    columns: Mapping[str, str] = field(default_factory=dict)
-    """By column, the attribute or identifier that it is for; empty for nothing."""
-    rows: int = 5000
-    """So many rows make a block."""
 
 
 @dataclass(slots=True)
@@ -88,7 +65,7 @@ class Block:
 
     numbers: Sequence[int]
     """By row that is in order: its number; the first row of a file has 1, and a CSV's header none."""
-    rows: list[Incoming]
+    rows: IncomingRows
     names: frozenset[str]
     """The attributes that a row has a value of."""
     refused: list[tuple[int, list[Problem]]]
@@ -115,43 +92,6 @@ class Source(Protocol):
     def blocks(self, skip: int = 0, digest: str = "") -> Iterator[Block]:
         """The blocks after `skip` rows; raises Refused if those rows have another digest."""
         ...
-
-
-def column_target(project: Project, column: str, columns: Mapping[str, str]) -> Target:
-    """What a column is for: as `columns` says, or by its own name.
-
-    A name may be `cuid`, or an attribute's or identifier's; `attribute:NAME` and `identifier:NAME` tell which.
-
-    Raises:
-        Refused: there is nothing of that name, or both an attribute and an identifier.
-    """
-    if column in (ROW, REASON, LINE):
-        return Target("nothing")
-    name = columns.get(column, column)
-    if not name:
-        return Target("nothing")
-    kind, colon, rest = name.partition(":")
-    attributes = project.schema.attributes
-    identifiers = {identifier.name for identifier in project.schema.identifiers}
-    if colon and kind == "attribute" and rest in attributes:
-        return Target("attribute", rest)
-    if colon and kind == "identifier" and rest in identifiers:
-        return Target("identifier", rest)
-    if name == CUID:
-        return Target("cuid")
-    found = [Target("attribute", name)] if name in attributes else []
-    found += [Target("identifier", name)] if name in identifiers else []
-    if len(found) == 1:
-        return found[0]
-    if found:
-        ways = " or ".join(f"--map '{column}={target.kind}:{target.name}'" for target in found)
-        raise refuse(Kind.COLUMN, column, expected=f"{name} is more than one thing; say {ways}")
-    raise refuse(
-        Kind.COLUMN,
-        column,
-        expected=f"{name} is neither cuid nor a declared attribute or identifier; name one with --map '{column}=NAME',"
-        f" or leave the column out with --map '{column}='",
-    )
 
 
 def open_source(stream: IO[bytes], reading: Reading, project: Project) -> Source:
@@ -181,344 +121,6 @@ def find_encoding(head: bytes) -> str:
     return "utf-8"
 
 
-class _Ready:
-    """A value that needs no parsing any more."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: Value) -> None:
-        self.value = value
-
-
-_OFFSET = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{3})?(Z|[+-][0-9]{2}:[0-9]{2}(:[0-9]{2})?)"
-)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
-_BOOLS = {"0": 0, "1": 1, "false": 0, "true": 1, "FALSE": 0, "TRUE": 1, "False": 0, "True": 1}
-
-
-def moment_text(ms: int, zone: tzinfo) -> str:
-    """A DATETIME for a file: `yyyy-MM-dd HH:mm:ss` in the zone if that means this very moment, else with an offset."""
-    text = datetime_text(ms, zone)
-    if PARSERS[DataType.DATETIME]("", text, zone, DEFAULT_LIMITS) == ms:
-        return text
-    return (_EPOCH + timedelta(milliseconds=ms)).astimezone(zone).isoformat(" ", "milliseconds" if ms % 1000 else "seconds")
-
-
-def _moment(text: str) -> object:
-    """What a text with an offset means, as a value; any other as it is."""
-    if _OFFSET.fullmatch(text):
-        try:
-            return _Ready((datetime.fromisoformat(text) - _EPOCH) // _MILLISECOND)
-        except (ValueError, OverflowError):
-            pass
-    return text
-
-
-# The calendar's first and last days are not whole in every zone.
-_EARLIEST, _LATEST = -62_135_424_000_000, 253_402_128_000_000
-
-
-def _parse(attribute: Attribute, raw: object, zone: tzinfo) -> Value | Problem:
-    if type(raw) is _Ready:
-        if type(raw.value) is int and _EARLIEST <= raw.value <= _LATEST:
-            return raw.value
-        raw = f"{raw.value} ms since 1970"
-    return PARSERS[attribute.type](attribute.name, raw, zone, attribute.limits)
-
-
-class _Number(str):
-    """A JSON number with a point or an exponent, as it is written."""
-
-    __slots__ = ()
-
-
-_NUMBERS = {int, _Number}
-
-
-@dataclass(slots=True)
-class _Texts:
-    """A column as JSON texts of its values, "" for one that is empty."""
-
-    texts: Sequence[Any]
-    has_empty: bool = False
-    is_quoted: bool = True
-    """Whether texts of a STRING have their quotes."""
-    problems: Mapping[int, Problem] = field(default_factory=dict)
-    """By place, where the text counts as empty."""
-
-
-class _Column(dict[Any, "str | Problem"]):
-    """Turns an attribute's cells into JSON texts, each different one once; what is plain all over, without a look at each.
-
-    Plain is what becomes itself: a STRING without anything to be escaped, a NUMBER in its canonical form. That is looked
-    for in all cells at once, which costs a hundredth of parsing them. What is not plain goes through the domain's parsers.
-    """
-
-    def __init__(self, attribute: Attribute, zone: tzinfo, reading: Reading, prepare: Callable[[Any], object]) -> None:
-        self.name = attribute.name
-        self._attribute = attribute
-        self._zone = zone
-        self._reading = reading
-        self._prepare = prepare
-        self._days = _Days(zone)
-        self.are_moments = False
-        """Whether the cells are milliseconds since 1970 UTC."""
-
-    @property
-    def is_datetime(self) -> bool:
-        """Whether the attribute is a DATETIME."""
-        return self._attribute.type is DataType.DATETIME
-
-    def texts(self, cells: Sequence[Any]) -> _Texts:
-        """The texts of some cells: strings, or for typed formats, values of one type or None."""
-        if None in cells:
-            cells = ["" if cell is None else cell for cell in cells]
-        has_empty = "" in cells
-        reading = self._reading
-        if not (has_empty and reading.empty == "refuse") and (not reading.nulls or reading.nulls.isdisjoint(cells)):
-            plain = self._plain(cells)
-            if plain is not None:
-                return _Texts(plain, has_empty, self._attribute.type is not DataType.STRING)
-        made = list(map(self.__getitem__, cells))
-        if Problem in set(map(type, made)):
-            problems = {place: text for place, text in enumerate(made) if type(text) is Problem}
-            texts = ["" if type(text) is Problem else text for text in made]
-            return _Texts(texts, "" in texts, True, problems)
-        return _Texts(made, "" in made)
-
-    def _plain(self, cells: Sequence[Any]) -> Sequence[Any] | None:
-        kind = self._attribute.type
-        try:
-            if kind is DataType.STRING:
-                text = " ".join(cells)
-                if text.isprintable() and '"' not in text and "\\" not in text and max(map(len, cells)) * 4 <= STRING_BYTES:
-                    return cells
-            elif self.are_moments:
-                if set(map(type, cells)) == {int} and min(cells) >= _EARLIEST and max(cells) <= _LATEST:
-                    return list(map(str, cells))
-            elif kind is DataType.NUMBER:
-                if set(map(type, cells)) <= _NUMBERS:
-                    cells = list(map(str, cells))
-                if _PLAIN_NUMBERS.fullmatch("\n".join(cells)):
-                    return cells
-            elif kind is DataType.DATETIME and len(set(cells)) * 2 > len(cells):
-                text = "\n".join(cells)
-                if _PLAIN_MOMENTS.fullmatch(text):
-                    parts = text.replace(" ", "\n").split("\n")
-                    days = map(self._days.__getitem__, parts[::2])
-                    return list(map(str, map(operator.add, days, map(_SECONDS.__getitem__, parts[1::2]))))
-        except (TypeError, KeyError, ValueError):
-            # Not all are texts; or a day is none, or its clocks change.
-            pass
-        return None
-
-    def __missing__(self, cell: Any) -> str | Problem:
-        if len(self) >= _MEMO:
-            self.clear()
-        made = self[cell] = self._made(cell)
-        return made
-
-    def _made(self, cell: Any) -> str | Problem:
-        raw = "" if cell in self._reading.nulls else self._prepare(cell) if cell != "" else ""
-        if is_empty(raw):
-            return "" if self._reading.empty == "skip" else Problem(Kind.VALUE_EMPTY, self.name)
-        value = _parse(self._attribute, raw, self._zone)
-        if type(value) is Problem:
-            return value
-        return encode_attributes({"": value})[4:-1]  # type: ignore[dict-item]
-
-
-# Digits so few that the form is the one in which the store writes them, without an exponent.
-_NUMBER = r"(?:-?(?:0|[1-9][0-9]{0,30})\.[0-9]{0,5}[1-9]|0|-?[1-9][0-9]{0,37})"
-_PLAIN_NUMBERS = re.compile(rf"{_NUMBER}?(?:\n{_NUMBER}?)*+")
-_PLAIN_MOMENTS = re.compile(r"[0-9-]{10} [0-9:]{8}(?:\n[0-9-]{10} [0-9:]{8})*+")
-_PLAIN_CUIDS = re.compile(r"[1-9][0-9]{0,17}(?:\n[1-9][0-9]{0,17})*+")
-_SECONDS = {
-    f"{hour:02}:{minute:02}:{second:02}": (hour * 3600 + minute * 60 + second) * 1000
-    for hour in range(24)
-    for minute in range(60)
-    for second in range(60)
-}
-
-
-class _Days(dict[str, int]):
-    """Milliseconds since 1970 UTC at which local days begin, of those whose offset is steady."""
-
-    def __init__(self, zone: tzinfo) -> None:
-        self._zone = zone
-
-    def __missing__(self, day: str) -> int:
-        midnight = steady_midnight(day, self._zone)
-        if midnight is None:
-            raise KeyError(day)
-        made = self[day] = midnight * 1000
-        return made
-
-
-def _cell_reader(attribute: Attribute, reading: Reading) -> Callable[[str], object]:
-    """From a CSV's cell to what the API would be sent."""
-    if attribute.type is DataType.BOOL:
-        return lambda cell: _BOOLS.get(cell, cell)
-    if attribute.type is DataType.DATETIME:
-        return _moment
-    if attribute.type is DataType.LIST:
-        separator = reading.list_separator
-        if separator:
-            return lambda cell: [part for part in cell.split(separator) if part]
-        return _array
-    return lambda cell: cell
-
-
-def _array(cell: str) -> object:
-    try:
-        return msgspec.json.decode(cell)
-    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
-        return cell
-
-
-def _cuid(cell: object) -> int | Problem | None:
-    if cell is None or cell == "":
-        return None
-    value = cell
-    if type(value) is str and value.isascii() and value.isdigit() and len(value) < 20:
-        value = int(value)
-    if type(value) is int and 1 <= value <= MAX_CUID:
-        return value
-    return Problem(Kind.CUID_MALFORMED, None, {"value": excerpt(cell)})
-
-
-def _identifier_values(identifier: Identifier, cell: object) -> list[str] | Problem:
-    """The values in a cell: one of a unique identifier; of another one, or a JSON array of some."""
-    values: object = [cell]
-    if not identifier.unique:
-        if type(cell) is str and cell.startswith("["):
-            cell = _array(cell)
-        values = cell if type(cell) is list else [cell]
-    assert isinstance(values, list)
-    texts = [str(value) if type(value) is int else value for value in values]
-    if not all(isinstance(text, str) and is_identity_value(text) for text in texts):
-        expected = f"a text of 1 to {MAX_IDENTITY_CHARACTERS} characters"
-        return Problem(Kind.PARAMETER, identifier.name, {"name": identifier.name, "expected": expected})
-    return list(dict.fromkeys(texts))
-
-
-_Made = tuple[Sequence[int], list[Incoming], frozenset[str], list[tuple[int, list[Problem]]]]
-"""The numbers of the rows that are in order, those rows, the attributes in them, and the refused by number."""
-
-
-class _Columns:
-    """Turns rows of equal width, column by column, into what a store takes."""
-
-    def __init__(self, columns: Sequence[str], reading: Reading, project: Project) -> None:
-        self.targets = [column_target(project, column, reading.columns) for column in columns]
-        for place, (column, target) in enumerate(zip(columns, self.targets, strict=True)):
-            if target.kind != "nothing" and target in self.targets[:place]:
-                other = columns[self.targets.index(target)]
-                raise refuse(Kind.COLUMN, column, expected=f"it is for the same as column [{other}]; leave one out")
-        if not any(target.kind in ("cuid", "identifier") for target in self.targets):
-            raise refuse(Kind.IMPORT_FILE, reason="no column is the cuid or an identifier, so no row names its user")
-        self._cuid = next((i for i, t in enumerate(self.targets) if t.kind == "cuid"), None)
-        identifiers = project.schema.identifiers
-        places = {t.name: i for i, t in enumerate(self.targets) if t.kind == "identifier"}
-        self._identifiers = [
-            (identifier, places[identifier.name]) for identifier in identifiers if identifier.name in places
-        ]
-        self._attributes = [
-            (i, project.schema.attributes[t.name]) for i, t in enumerate(self.targets) if t.kind == "attribute"
-        ]
-        self._nulls = reading.nulls
-        self._columns: list[tuple[int, _Column]] = []
-        self._reading = reading
-        self._zone = project.zone
-        self.prepare(lambda place, attribute: _cell_reader(attribute, reading))
-
-    def prepare(self, reader: Callable[[int, Attribute], Callable[[Any], object]]) -> None:
-        """Say how the cells of an attribute's column are read, by its place."""
-        self._columns = [(i, _Column(a, self._zone, self._reading, reader(i, a))) for i, a in self._attributes]
-
-    def mark_moments(self, places: Sequence[int]) -> None:
-        """Say which columns' cells are milliseconds since 1970 UTC."""
-        for place, column in self._columns:
-            column.are_moments = place in places and column.is_datetime
-
-    def block(self, columns: Sequence[Sequence[Any]], numbers: Sequence[int]) -> _Made:
-        """What the rows of these columns come to."""
-        count = len(numbers)
-        bad: dict[int, list[Problem]] = {}
-        full: list[Iterable[str]] = []
-        partial: list[Iterable[str]] = []
-        names = []
-        before = "{"
-        for place, column in self._columns:
-            name, found = column.name, column.texts(columns[place])
-            for i, problem in found.problems.items():
-                bad.setdefault(i, []).append(problem)
-            quote = "" if found.is_quoted else '"'
-            if not found.has_empty:
-                full += [repeat(f'{before}"{name}":{quote}'), found.texts]
-                before = f"{quote},"
-                names.append(name)
-            elif any(found.texts):
-                partial.append([f',"{name}":{quote}{text}{quote}' if text != "" else "" for text in found.texts])
-                names.append(name)
-        if full:
-            texts = list(map("".join, zip(*full, repeat(before.rstrip(",")), *partial, repeat("}"), strict=False)))
-        elif partial:
-            texts = ["{" + "".join(row)[1:] + "}" for row in zip(*partial, strict=True)]
-        else:
-            texts = ["{}"] * count
-        cuids: Sequence[Any] = [None] * count
-        if self._cuid is not None and count:
-            cuids = self._cuids(columns[self._cuid], bad)
-        places = [(identifier, i) for identifier, i in self._identifiers if any(columns[i])]
-        pairs: Iterable[tuple[tuple[str, str], ...]] = repeat(())
-        if places or None in cuids:
-            pairs = [self._pairs(places, columns, i, cuids[i], bad) for i in range(count)]
-        rows: list[Incoming] = list(zip(cuids, pairs, texts, strict=False))
-        if not bad:
-            return numbers, rows, frozenset(names), []
-        kept = [i for i in range(len(numbers)) if i not in bad]
-        refused = [(numbers[i], bad[i]) for i in sorted(bad)]
-        return [numbers[i] for i in kept], [rows[i] for i in kept], frozenset(names), refused
-
-    def _cuids(self, cells: Sequence[Any], bad: dict[int, list[Problem]]) -> Sequence[Any]:
-        try:
-            if _PLAIN_CUIDS.fullmatch("\n".join(cells)):
-                return list(map(int, cells))
-        except TypeError:
-            if set(map(type, cells)) == {int} and min(cells) > 0:
-                return cells
-        cuids = [_cuid(None if type(cell) is str and cell in self._nulls else cell) for cell in cells]
-        for i, cuid in enumerate(cuids):
-            if type(cuid) is Problem:
-                bad.setdefault(i, []).insert(0, cuid)
-        return cuids
-
-    def _pairs(
-        self,
-        places: Sequence[tuple[Identifier, int]],
-        columns: Sequence[Sequence[Any]],
-        i: int,
-        cuid: object,
-        bad: dict[int, list[Problem]],
-    ) -> tuple[tuple[str, str], ...]:
-        pairs: list[tuple[str, str]] = []
-        for identifier, place in places:
-            cell = columns[place][i]
-            if is_empty(cell) or (type(cell) is str and cell in self._nulls):
-                continue
-            values = _identifier_values(identifier, cell)
-            if type(values) is Problem:
-                bad.setdefault(i, []).append(values)
-            else:
-                pairs += [(identifier.name, value) for value in values]  # type: ignore[union-attr]
-        if cuid is None and not pairs and i not in bad:
-            bad[i] = [Problem(Kind.USER_UNNAMED)]
-        return tuple(pairs)
-
-
 class _CSV:
     def __init__(self, stream: IO[bytes], reading: Reading, project: Project) -> None:
         csv.field_size_limit(CELL_CHARACTERS)
@@ -541,13 +143,19 @@ class _CSV:
         if not self.columns:
             raise refuse(Kind.IMPORT_FILE, reason="it is empty; the first line must name the columns")
         self._header = self._raw()
-        self._columns = _Columns(self.columns, reading, project)
+        self._hash.update(self._header)
+        self._columns = Columns(self.columns, reading, project)
+        self._arrow: tuple[ArrowCSV, ArrowColumns] | None = None
+        # Only the extra for Parquet brings Arrow, which reads and checks several times as fast.
+        with contextlib.suppress(ImportError):
+            from usertable.wire.arrow import ArrowColumns, ArrowCSV
+
+            if self._delimiter.isascii():
+                self._arrow = ArrowCSV(len(self.columns), self._delimiter), ArrowColumns(self.columns, reading, project)
 
     def _raw(self) -> bytes:
         """What the last call of :meth:`_rows` read."""
-        raw = "".join(self._lines).encode("utf-8", "surrogateescape")
-        self._hash.update(raw)
-        return raw
+        return "".join(self._lines).encode("utf-8", "surrogateescape")
 
     def _rows(self, count: int) -> tuple[list[list[str]], dict[int, str]]:
         """The rows in the next `count` lines, and by place among them what keeps some from being read.
@@ -555,7 +163,10 @@ class _CSV:
         A row that is not at its end then is read to it, and no further: so whoever asks for as many lines as rows are left
         before a place never passes that place.
         """
-        lines = self._lines = list(islice(self._text, count))
+        self._lines = list(islice(self._text, count))
+        return self._rows_of(self._lines)
+
+    def _rows_of(self, lines: list[str]) -> tuple[list[list[str]], dict[int, str]]:
         rows, broken = self._parsed(lines)
         if "unexpected end" in broken.get(len(rows) - 1, ""):
             begun = self._last_row(lines)
@@ -616,52 +227,59 @@ class _CSV:
         return False
 
     def blocks(self, skip: int = 0, digest: str = "") -> Iterator[Block]:
-        width, done = len(self.columns), 0
+        done = 0
         while skip > done:
             rows, _ = self._rows(min(self._reading.rows, skip - done))
             if not self._lines:
                 break
-            self._raw()
+            self._hash.update(self._raw())
             done += len(rows)
         _check_digest(skip, done, digest, self._hash.hexdigest())
-        while True:
-            rows, broken = self._rows(self._reading.rows)
-            if not self._lines:
-                return
-            raw = self._raw()
-            if self._has_foreign_bytes(raw):
-                for i, row in enumerate(rows):
-                    if found := _FOREIGN.search("".join(row)):
-                        broken[i] = (
-                            f"the byte 0x{ord(found[0]) - 0xDC00:02X} is not {self._encoding};"
-                            " name the file's encoding with --encoding"
-                        )
-                        row.clear()
-            refused = [(done + 1 + i, [Problem(Kind.ROW_FORM, None, {"reason": reason})]) for i, reason in broken.items()]
-            numbers: Sequence[int] = range(done + 1, done + 1 + len(rows))
-            if broken or not all(map(width.__eq__, map(len, rows))):
-                refused += [
-                    (done + 1 + i, [_ragged(len(row), width)]) for i, row in enumerate(rows) if len(row) not in (0, width)
-                ]
-                # A line without anything is no row, and so nothing that is wrong.
-                numbers = [done + 1 + i for i, row in enumerate(rows) if len(row) == width]
-                good = [row for row in rows if len(row) == width]
-            else:
-                good = rows
-            columns = list(zip(*good, strict=True)) if good else [()] * width
-            kept, incoming, names, wrong = self._columns.block(columns, numbers)
-            first, done = done + 1, done + len(rows)
-            yield Block(
-                kept,
-                incoming,
-                names,
-                sorted([*refused, *wrong], key=lambda entry: entry[0]),
-                first,
-                done,
-                self._stream.tell() if self._stream.seekable() else 0,
-                self._hash.hexdigest(),
-                self._header + raw,
-            )
+        while lines := list(islice(self._text, self._reading.rows)):
+            self._lines = lines
+            raw, count = self._raw(), len(lines)
+            made = self._at_once(raw, range(done + 1, done + 1 + count))
+            if made is None:
+                count, made = self._one_by_one(lines, done + 1)
+                raw = self._raw()
+            self._hash.update(raw)
+            numbers, rows_, names, refused = made
+            first, done = done + 1, done + count
+            position = self._stream.tell() if self._stream.seekable() else 0
+            digest = self._hash.hexdigest()
+            yield Block(numbers, rows_, names, refused, first, done, position, digest, self._header + raw)
+
+    def _at_once(self, raw: bytes, numbers: range) -> Made | None:
+        """What the lines say, if each is a row and Arrow sees at once what is in them."""
+        if self._arrow is None or len(raw) > CELL_CHARACTERS:
+            return None
+        split, columns = self._arrow
+        found = split.columns(raw, len(numbers))
+        return None if found is None else columns.block(found, numbers)
+
+    def _one_by_one(self, lines: list[str], first: int) -> tuple[int, Made]:
+        """How many rows there are in the lines, to which the rest of the last row is added, and what they say."""
+        width = len(self.columns)
+        rows, broken = self._rows_of(lines)
+        if self._has_foreign_bytes(self._raw()):
+            for i, row in enumerate(rows):
+                if found := _FOREIGN.search("".join(row)):
+                    broken[i] = (
+                        f"the byte 0x{ord(found[0]) - 0xDC00:02X} is not {self._encoding};"
+                        " name the file's encoding with --encoding"
+                    )
+                    row.clear()
+        refused = [(first + i, [Problem(Kind.ROW_FORM, None, {"reason": reason})]) for i, reason in broken.items()]
+        numbers: Sequence[int] = range(first, first + len(rows))
+        good = rows
+        if broken or not all(map(width.__eq__, map(len, rows))):
+            refused += [(first + i, [_ragged(len(row), width)]) for i, row in enumerate(rows) if len(row) not in (0, width)]
+            # A line without anything is no row, and so nothing that is wrong.
+            numbers = [first + i for i, row in enumerate(rows) if len(row) == width]
+            good = [row for row in rows if len(row) == width]
+        columns = list(zip(*good, strict=True)) if good else [()] * width
+        kept, incoming, names, wrong = self._columns.block(columns, numbers)
+        return len(rows), (kept, incoming, names, sorted([*refused, *wrong], key=lambda entry: entry[0]))
 
 
 _UNCLOSED = re.compile("unexpected end|field larger")
@@ -682,7 +300,7 @@ def _check_digest(skip: int, done: int, expected: str, found: str) -> None:
 
 
 _ALIKE: dict[DataType, set[type]] = {
-    DataType.NUMBER: {int, _Number},
+    DataType.NUMBER: {int, JSONNumber},
     DataType.STRING: {str},
     DataType.BOOL: {int, bool},
     DataType.DATETIME: {str},
@@ -694,17 +312,17 @@ _ALIKE: dict[DataType, set[type]] = {
 def _member_reader(place: int, attribute: Attribute) -> Callable[[Any], object]:
     """From a JSON member to what the API would be sent."""
     if attribute.type is DataType.NUMBER:
-        return lambda member: Decimal(member) if type(member) is _Number else member
+        return lambda member: Decimal(member) if type(member) is JSONNumber else member
     if attribute.type is DataType.BOOL:
         return int
     if attribute.type is DataType.DATETIME:
-        return _moment
+        return parse_moment
     if attribute.type is DataType.LIST:
         return list
     return lambda member: member
 
 
-_decode_lines = msgspec.json.Decoder(dict[str, Any], float_hook=_Number).decode_lines
+_decode_lines = msgspec.json.Decoder(dict[str, Any], float_hook=JSONNumber).decode_lines
 _QUOTE_AND_SPACE = re.compile(rb'"[ \t\r]')
 
 
@@ -721,7 +339,7 @@ class _NDJSON:
             identifier.name: (place, identifier) for place, identifier in enumerate(project.schema.identifiers)
         }
         self._shape: tuple[str, ...] = ()
-        self._columns: _Columns | None = None
+        self._columns: Columns | None = None
 
     def _lines(self, count: int) -> list[bytes]:
         lines: list[bytes] = []
@@ -751,7 +369,7 @@ class _NDJSON:
             first, done = done + 1, done + len(lines)
             yield Block(numbers, rows, names, refused, first, done, position, self._hash.hexdigest(), raw)
 
-    def _at_once(self, raw: bytes, numbers: range) -> _Made | None:
+    def _at_once(self, raw: bytes, numbers: range) -> Made | None:
         """What the lines say, column by column; None if they are not all alike, or anything needs a closer look."""
         if b"\\" in raw or self._reading.empty == "refuse" or _QUOTE_AND_SPACE.search(raw):
             return None
@@ -769,7 +387,7 @@ class _NDJSON:
             if any(column == LINE or type(self._target(column)) is list for column in shape):
                 return None
             try:
-                self._columns = _Columns(shape, self._reading, self._project)
+                self._columns = Columns(shape, self._reading, self._project)
             except Refused:
                 return None
             self._columns.prepare(_member_reader)
@@ -797,7 +415,7 @@ class _NDJSON:
             # A list with something in it that cannot be looked up.
             return None
 
-    def _one_by_one(self, lines: list[bytes], first: int) -> _Made:
+    def _one_by_one(self, lines: list[bytes], first: int) -> Made:
         numbers: list[int] = []
         rows: list[Incoming] = []
         refused: list[tuple[int, list[Problem]]] = []
@@ -809,7 +427,7 @@ class _NDJSON:
                 rows.append(made)
             elif made is not None:
                 refused.append((number, made))  # type: ignore[arg-type]
-        return numbers, rows, frozenset(names), refused
+        return numbers, IncomingRows.of(rows), frozenset(names), refused
 
     def _row(self, line: bytes, names: set[str]) -> Incoming | list[Problem] | None:
         """What a line says; None if there is nothing on it."""
@@ -848,14 +466,14 @@ class _NDJSON:
                 if self._reading.empty == "refuse":
                     problems.append(Problem(Kind.VALUE_EMPTY, target.name or CUID))
             elif target.kind == "cuid":
-                found = _cuid(raw)
+                found = parse_cuid(raw)
                 if type(found) is Problem:
                     problems.append(found)
                 else:
                     cuid = found  # type: ignore[assignment]
             elif target.kind == "identifier":
                 place, identifier = self._priority[target.name]
-                values = _identifier_values(identifier, raw)
+                values = identifier_values(identifier, raw)
                 if type(values) is Problem:
                     problems.append(values)
                 else:
@@ -878,7 +496,7 @@ class _NDJSON:
             found = column_target(self._project, column, self._reading.columns)
         except Refused as refused:
             found = list(refused.problems)
-        if len(self._targets) < _MEMO:
+        if len(self._targets) < MEMO:
             self._targets[column] = found
         return found
 
@@ -891,9 +509,9 @@ class _NDJSON:
             if kind is DataType.BOOL and type(raw) is bool:
                 data[name] = int(raw)
             elif kind is DataType.DATETIME and type(raw) is str and len(raw) != 19:
-                found = _moment(raw)
-                if type(found) is _Ready:
-                    value = _parse(attributes[name], found, self._zone)
+                found = parse_moment(raw)
+                if type(found) is Ready:
+                    value = parse_value(attributes[name], found, self._zone)
                     if type(value) is Problem:
                         wrong.append(value)
                     else:
@@ -917,19 +535,21 @@ class _Parquet:
         self._pyarrow = pyarrow
         self._reading = reading
         self.columns = list(self._file.schema_arrow.names)
-        self._columns = _Columns(self.columns, reading, project)
+        from usertable.wire.arrow import ArrowColumns, arrow_reader
+
+        self._columns = ArrowColumns(self.columns, reading, project)
         footer = self._file.metadata
         described = json.dumps(footer.to_dict(), default=str, sort_keys=True)
         self._digest = hashlib.blake2b(described.encode(), digest_size=16).hexdigest()
         self._size = stream.seek(0, io.SEEK_END)
         self._rows = footer.num_rows
         types = [field.type for field in self._file.schema_arrow]
-        self._columns.prepare(lambda place, attribute: _arrow_reader(pyarrow, attribute, types[place]))
-        self._columns.mark_moments([place for place, t in enumerate(types) if pyarrow.types.is_timestamp(t) and t.tz])
+        self._columns.prepare(lambda place, attribute: arrow_reader(attribute, types[place]))
 
     def blocks(self, skip: int = 0, digest: str = "") -> Iterator[Block]:
         _check_digest(skip, self._rows, digest, self._digest)
         pyarrow, done = self._pyarrow, 0
+        is_dictionary = pyarrow.types.is_dictionary
         groups: list[int] = []
         for group in range(self._file.num_row_groups):
             size = self._file.metadata.row_group(group).num_rows
@@ -953,7 +573,7 @@ class _Parquet:
             if done < skip:
                 batch = batch.slice(skip - done)
                 done = skip
-            columns = [_arrow_cells(pyarrow, column) for column in batch.columns]
+            columns = [column.dictionary_decode() if is_dictionary(column.type) else column for column in batch.columns]
             numbers, rows, names, refused = self._columns.block(columns, range(done + 1, done + 1 + batch.num_rows))
             first, done = done + 1, done + batch.num_rows
             sink = pyarrow.BufferOutputStream()
@@ -986,51 +606,6 @@ def parquet_library() -> tuple[Any, Any]:
             Kind.IMPORT_FILE, reason="Parquet needs the library pyarrow; install it with: pip install 'usertable[parquet]'"
         ) from error
     return pyarrow, parquet
-
-
-def _arrow_cells(pyarrow: Any, column: Any) -> list[Any]:
-    """The cells of a column; moments as milliseconds since 1970 UTC, or in a column without a zone, as text."""
-    kind = column.type
-    cells: list[Any]
-    if pyarrow.types.is_dictionary(kind):
-        column = column.dictionary_decode()
-        kind = column.type
-    if pyarrow.types.is_timestamp(kind) and kind.tz is not None:
-        times, by = {"s": (1000, 1), "ms": (1, 1), "us": (1, 1000), "ns": (1, 1_000_000)}[kind.unit]
-        cells = column.cast(pyarrow.int64()).to_pylist()
-        if times == by:
-            return cells
-        return [
-            None if c is None else c * times // by if not c * times % by else f"{c} {kind.unit} since 1970" for c in cells
-        ]
-    if pyarrow.types.is_decimal(kind):
-        from pyarrow import compute
-
-        texts = column.cast(pyarrow.string())
-        texts = compute.replace_substring_regex(texts, r"^(-?[0-9]+)\.0*$", r"\1")
-        found = compute.replace_substring_regex(texts, r"^(-?[0-9]+\.[0-9]*[1-9])0+$", r"\1").to_pylist()
-        return [text if text is None or "E" not in text else format(Decimal(text), "f") for text in found]
-    if pyarrow.types.is_list(kind) or pyarrow.types.is_large_list(kind):
-        return [tuple(cell) if cell else None for cell in column.to_pylist()]
-    if pyarrow.types.is_floating(kind):
-        return [None if c is None else Decimal(repr(c)) for c in column.to_pylist()]
-    cells = column.to_pylist()
-    return cells
-
-
-def _arrow_reader(pyarrow: Any, attribute: Attribute, kind: Any) -> Callable[[Any], object]:
-    """From a cell of a typed column to what the API would be sent."""
-    if attribute.type is DataType.DATETIME and pyarrow.types.is_timestamp(kind):
-        if kind.tz is not None:
-            return lambda cell: _Ready(cell) if type(cell) is int else cell
-        return lambda cell: str(cell)
-    if attribute.type is DataType.DATETIME:
-        return lambda cell: _moment(cell) if type(cell) is str else cell
-    if attribute.type is DataType.BOOL and pyarrow.types.is_boolean(kind):
-        return int
-    if attribute.type is DataType.LIST:
-        return lambda cell: _array(cell) if type(cell) is str else list(cell) if type(cell) is tuple else cell
-    return lambda cell: cell
 
 
 def originals(block: Block, reading: Reading, numbers: Sequence[int]) -> list[Any]:

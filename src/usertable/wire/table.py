@@ -15,7 +15,8 @@ from usertable.domain.schema import Attribute, Project
 from usertable.domain.values import DataType, Value, number_text
 from usertable.store.base import SnapshotRow
 from usertable.store.document import decode_attributes
-from usertable.wire.rows import CUID, Format, Target, moment_text, parquet_library
+from usertable.wire.columns import CUID, Format, Target, moment_text
+from usertable.wire.rows import parquet_library
 
 NUMBER_PRECISION, NUMBER_SCALE = 38, 18
 """A NUMBER is DECIMAL(38, 18) in Parquet, if that holds all values of its column; otherwise the column is text."""

@@ -1,0 +1,244 @@
+"""Columns as Arrow arrays: what is plain all over becomes the JSON of its rows without an object for any value.
+
+What a value comes to is decided in :mod:`usertable.wire.columns` alone. Here stands only how Arrow tells that a whole
+column is plain; a column that is not goes there, each different value once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from datetime import date
+from decimal import Decimal
+from functools import partial
+from operator import itemgetter
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv
+
+from usertable.domain.errors import Problem
+from usertable.domain.schema import Attribute
+from usertable.domain.values import STRING_BYTES, DataType
+from usertable.wire.columns import (
+    EARLIEST,
+    LATEST,
+    PLAIN_NUMBER,
+    Column,
+    Columns,
+    Ready,
+    decode_array,
+    parse_moment,
+)
+
+_EPOCH = date(1970, 1, 1)
+_NUMBER = f"^(?:{PLAIN_NUMBER})$"
+_MOMENT = "^[0-9-]{10} [0-9:]{8}$"
+_CUID = "^[1-9][0-9]{0,17}$"
+_ESCAPED = r'["\\\x00-\x1f]'
+_SHORT_DECIMAL = pa.decimal128(38, 6)
+"""With so few digits behind the point, Arrow writes no exponent, and the store none either."""
+_join: Callable[..., Any] = partial(pc.binary_join_element_wise, null_handling="emit_null")
+
+
+class ArrowColumns(Columns):
+    """Like :class:`Columns`, of Arrow arrays."""
+
+    def _documents(self, columns: Sequence[pa.Array], count: int, bad: dict[int, list[Problem]]) -> tuple[str, list[str]]:
+        full: list[Any] = []
+        sparse: list[Any] = []
+        names = []
+        before = "{"
+        for place, column in self._columns:
+            texts, quote = self._texts(column, columns[place], bad)
+            if texts.null_count == count:
+                continue
+            names.append(column.name)
+            if texts.null_count:
+                sparse.append(_join(f',"{column.name}":{quote}', texts, quote, ""))
+            else:
+                full += [f'{before}"{column.name}":{quote}', texts]
+                before = f"{quote},"
+        if not names:
+            return "\n".join(["{}"] * count), names
+        rows = _join(*full, before.rstrip(","), *sparse, "}", "", null_handling="replace")
+        if not full:
+            rows = pc.replace_substring(rows, "{,", "{", max_replacements=1)
+        lines: str = pc.binary_join(pa.ListArray.from_arrays([0, count], rows), "\n")[0].as_py()
+        return lines, names
+
+    def _texts(self, column: Column, cells: pa.Array, bad: dict[int, list[Problem]]) -> tuple[pa.Array, str]:
+        """A column as JSON texts, null for an empty cell, and the quotes that they lack."""
+        if pa.types.is_string(cells.type) and pc.min(pc.binary_length(cells)).as_py() == 0:
+            cells = pc.if_else(pc.equal(cells, ""), None, cells)
+        if not (cells.null_count and self._reading.empty == "refuse") and not self._reading.nulls:
+            if cells.null_count == len(cells):
+                return cells, ""
+            # Errors: a value is not of the form; a day is none in Python's calendar, or its clocks change.
+            with contextlib.suppress(pa.ArrowException, KeyError, ValueError, OverflowError):
+                plain = _plain(column, cells)
+                if plain is not None:
+                    return plain, '"' if column.type is DataType.STRING else ""
+        return self._one_by_one(column, cells, bad)
+
+    def _one_by_one(self, column: Column, cells: pa.Array, bad: dict[int, list[Problem]]) -> tuple[pa.Array, str]:
+        places = None
+        if pa.types.is_list(cells.type) and not _is_escaped(cells.flatten()) and not cells.flatten().null_count:
+            joined = _join('["', pc.binary_join(cells, '","'), '"]', "")
+            cells = pc.if_else(pc.equal(pc.list_value_length(cells), 0), None, joined)
+        if pa.types.is_string(cells.type) and not cells.null_count:
+            encoded = cells.dictionary_encode()
+            cells, places = encoded.dictionary, encoded.indices
+        found = column.texts(arrow_cells(cells))
+        texts = pa.array([text or None for text in found.texts], pa.string())
+        if places is None:
+            problems = found.problems
+        else:
+            texts = texts.take(places)
+            problems = {}
+            if found.problems:
+                problems = {i: found.problems[k] for i, k in enumerate(places.to_pylist()) if k in found.problems}
+        for i, problem in problems.items():
+            bad.setdefault(i, []).append(problem)
+        return texts, "" if found.is_quoted else '"'
+
+    def _cuids(self, cells: pa.Array, bad: dict[int, list[Problem]]) -> Sequence[Any]:
+        if not cells.null_count:
+            if pa.types.is_string(cells.type) and _all_match(cells, _CUID):
+                cells = cells.cast(pa.int64())
+            if cells.type == pa.int64() and pc.min(cells).as_py() > 0:
+                cuids: list[int] = cells.to_pylist()
+                return cuids
+        return super()._cuids(arrow_cells(cells), bad)
+
+    def _cells(self, column: pa.Array) -> Sequence[Any]:
+        return arrow_cells(column)
+
+    def _has_cells(self, column: pa.Array) -> bool:
+        if pa.types.is_string(column.type):
+            return bool(pc.max(pc.binary_length(column)).as_py())
+        return bool(column.null_count < len(column))
+
+
+def _plain(column: Column, cells: pa.Array) -> pa.Array | None:
+    """The texts of cells that are plain all over; None if they are not."""
+    types, kind, attribute = pa.types, cells.type, column.type
+    if attribute is DataType.STRING and types.is_string(kind):
+        return None if _is_escaped(cells) or pc.max(pc.binary_length(cells)).as_py() > STRING_BYTES else cells
+    if attribute is DataType.NUMBER:
+        if types.is_string(kind):
+            return cells if _all_match(cells, _NUMBER) else None
+        if types.is_integer(kind):
+            return cells.cast(pa.string())
+        if types.is_decimal(kind):
+            texts = cells.cast(_SHORT_DECIMAL).cast(pa.string())
+            return pc.ascii_rtrim(pc.ascii_rtrim(texts, "0"), ".")
+    if attribute is DataType.BOOL and types.is_boolean(kind):
+        return cells.cast(pa.string())
+    if attribute is DataType.DATETIME:
+        if types.is_string(kind) and _all_match(cells, _MOMENT):
+            local = cells.cast(pa.timestamp("ms"))
+            days = local.cast(pa.date32()).dictionary_encode()
+            shifts = [column.days[str(day)] - (day - _EPOCH).days * 86_400_000 for day in days.dictionary.to_pylist()]
+            return pc.add(local.cast(pa.int64()), pa.array(shifts, pa.int64()).take(days.indices)).cast(pa.string())
+        if types.is_timestamp(kind) and kind.tz is not None:
+            moments = cells.cast(pa.timestamp("ms", kind.tz)).cast(pa.int64())
+            bounds = pc.min_max(moments).as_py()
+            return moments.cast(pa.string()) if bounds["min"] >= EARLIEST and bounds["max"] <= LATEST else None
+    return None
+
+
+def _all_match(cells: pa.Array, pattern: str) -> bool:
+    return bool(pc.all(pc.match_substring_regex(cells, pattern)).as_py())
+
+
+def _is_escaped(texts: pa.Array) -> bool:
+    """Whether there is a character that JSON escapes."""
+    return bool(pc.any(pc.match_substring_regex(texts, _ESCAPED)).as_py())
+
+
+def arrow_cells(column: pa.Array) -> list[Any]:
+    """The cells of a column; moments as milliseconds since 1970 UTC, or in a column without a zone, as text."""
+    kind = column.type
+    cells: list[Any]
+    if pa.types.is_timestamp(kind) and kind.tz is not None:
+        times, by = {"s": (1000, 1), "ms": (1, 1), "us": (1, 1000), "ns": (1, 1_000_000)}[kind.unit]
+        cells = column.cast(pa.int64()).to_pylist()
+        if times == by:
+            return cells
+        return [
+            None if c is None else c * times // by if not c * times % by else f"{c} {kind.unit} since 1970" for c in cells
+        ]
+    if pa.types.is_decimal(kind):
+        texts = column.cast(pa.string())
+        texts = pc.replace_substring_regex(texts, r"^(-?[0-9]+)\.0*$", r"\1")
+        found = pc.replace_substring_regex(texts, r"^(-?[0-9]+\.[0-9]*[1-9])0+$", r"\1").to_pylist()
+        return [text if text is None or "E" not in text else format(Decimal(text), "f") for text in found]
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return [tuple(cell) if cell else None for cell in column.to_pylist()]
+    if pa.types.is_floating(kind):
+        return [None if c is None else Decimal(repr(c)) for c in column.to_pylist()]
+    cells = column.to_pylist()
+    return cells
+
+
+def arrow_reader(attribute: Attribute, kind: pa.DataType) -> Callable[[Any], object]:
+    """From a cell of a typed column to what the API would be sent."""
+    if attribute.type is DataType.DATETIME and pa.types.is_timestamp(kind):
+        if kind.tz is not None:
+            return lambda cell: Ready(cell) if type(cell) is int else cell
+        return lambda cell: str(cell)
+    if attribute.type is DataType.DATETIME:
+        return lambda cell: parse_moment(cell) if type(cell) is str else cell
+    if attribute.type is DataType.BOOL and pa.types.is_boolean(kind):
+        return int
+    if attribute.type is DataType.LIST:
+        return lambda cell: decode_array(cell) if type(cell) is str else list(cell) if type(cell) is tuple else cell
+    return lambda cell: cell
+
+
+class ArrowCSV:
+    """Splits lines of CSV into columns, if that needs no closer look: each line is a row, and no quote is out of place."""
+
+    def __init__(self, width: int, delimiter: str) -> None:
+        self._width = width
+        self._ends = f"{delimiter}\r\n".encode()
+        self._parse = csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
+        names = [f"f{i}" for i in range(width)]
+        self._convert = csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
+
+    def columns(self, raw: bytes, lines: int) -> list[pa.Array] | None:
+        """The columns of so many lines; None if they need a closer look."""
+        if raw.startswith(b"\xef\xbb\xbf") or not self._are_quotes_plain(raw, lines):
+            return None
+        read = csv.ReadOptions(use_threads=False, block_size=len(raw) + 1, autogenerate_column_names=True)
+        try:
+            table = csv.read_csv(pa.BufferReader(raw), read, self._parse, self._convert)
+        except pa.ArrowInvalid:
+            return None
+        if table.num_rows != lines or table.num_columns != self._width:
+            return None
+        return [column.combine_chunks() for column in table.columns]
+
+    def _are_quotes_plain(self, raw: bytes, lines: int) -> bool:
+        """Whether every quote stands where it must, which Arrow does not mind.
+
+        Without doubled quotes, cells in quotes and what is between them take turns, and the latter begins and ends with a
+        delimiter or a line's end.
+        """
+        if b'"' not in raw:
+            return True
+        if b"\1" in raw:
+            return False
+        marked = raw.replace(b'""', b"\1")
+        if marked.count(b'"') > 8 * lines:
+            # So many are found faster by a closer look.
+            return False
+        cells = marked.split(b'"')
+        between = cells[::2]
+        edges = b"".join([*map(_FIRST, between[1:-1]), *map(_LAST, between[1:-1]), between[0][-1:], between[-1][:1]])
+        return len(cells) % 2 == 1 and not edges.strip(self._ends) and b"\1" not in b"".join(between)
+
+
+_FIRST, _LAST = itemgetter(slice(0, 1)), itemgetter(slice(-1, None))

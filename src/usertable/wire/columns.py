@@ -1,0 +1,440 @@
+"""Columns of a file to checked values: what each of its cells comes to, and what its rows do."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta, tzinfo
+from itertools import repeat
+from typing import Any, Literal
+
+import msgspec
+
+from usertable.domain.errors import Kind, Problem, excerpt, refuse
+from usertable.domain.schema import Attribute, Identifier, Project
+from usertable.domain.values import (
+    DEFAULT_LIMITS,
+    PARSERS,
+    STRING_BYTES,
+    DataType,
+    Value,
+    datetime_text,
+    is_empty,
+    steady_midnight,
+)
+from usertable.store.base import MAX_CUID, IncomingRows
+from usertable.store.document import encode_attributes
+from usertable.wire.jiguang import MAX_IDENTITY_CHARACTERS, is_identity_value
+
+Format = Literal["csv", "ndjson", "parquet"]
+MEMO = 20_000
+ROW, REASON, LINE = "#row", "#reason", "#line"
+"""Members of a refused row, beside its own. No attribute has such a name; they are not read when it is imported again."""
+CUID = "cuid"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a column is for: the CUID, an identifier, an attribute, or nothing."""
+
+    kind: Literal["cuid", "identifier", "attribute", "nothing"]
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a file is to be read."""
+
+    format: Format
+    encoding: str = "auto"
+    """Of CSV: utf-8, gb18030 (which GBK is a part of), utf-16, or auto to see by :func:`find_encoding`."""
+    delimiter: str = ","
+    list_separator: str | None = None
+    """Of CSV: what stands between the elements of a LIST. Otherwise its cells are JSON arrays."""
+    nulls: frozenset[str] = frozenset()
+    """Texts that count as an empty cell."""
+    empty: Literal["skip", "refuse"] = "skip"
+    """What an empty cell or null means: the attribute is not set, or the row is refused."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """By column, the attribute or identifier that it is for; empty for nothing."""
+    rows: int = 5000
+    """So many rows make a block."""
+
+
+def column_target(project: Project, column: str, columns: Mapping[str, str]) -> Target:
+    """What a column is for: as `columns` says, or by its own name.
+
+    A name may be `cuid`, or an attribute's or identifier's; `attribute:NAME` and `identifier:NAME` tell which.
+
+    Raises:
+        Refused: there is nothing of that name, or both an attribute and an identifier.
+    """
+    if column in (ROW, REASON, LINE):
+        return Target("nothing")
+    name = columns.get(column, column)
+    if not name:
+        return Target("nothing")
+    kind, colon, rest = name.partition(":")
+    attributes = project.schema.attributes
+    identifiers = {identifier.name for identifier in project.schema.identifiers}
+    if colon and kind == "attribute" and rest in attributes:
+        return Target("attribute", rest)
+    if colon and kind == "identifier" and rest in identifiers:
+        return Target("identifier", rest)
+    if name == CUID:
+        return Target("cuid")
+    found = [Target("attribute", name)] if name in attributes else []
+    found += [Target("identifier", name)] if name in identifiers else []
+    if len(found) == 1:
+        return found[0]
+    if found:
+        ways = " or ".join(f"--map '{column}={target.kind}:{target.name}'" for target in found)
+        raise refuse(Kind.COLUMN, column, expected=f"{name} is more than one thing; say {ways}")
+    raise refuse(
+        Kind.COLUMN,
+        column,
+        expected=f"{name} is neither cuid nor a declared attribute or identifier; name one with --map '{column}=NAME',"
+        f" or leave the column out with --map '{column}='",
+    )
+
+
+class Ready:
+    """A value that needs no parsing any more."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Value) -> None:
+        self.value = value
+
+
+_OFFSET = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{3})?(Z|[+-][0-9]{2}:[0-9]{2}(:[0-9]{2})?)"
+)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+_BOOLS = {"0": 0, "1": 1, "false": 0, "true": 1, "FALSE": 0, "TRUE": 1, "False": 0, "True": 1}
+
+
+def moment_text(ms: int, zone: tzinfo) -> str:
+    """A DATETIME for a file: `yyyy-MM-dd HH:mm:ss` in the zone if that means this very moment, else with an offset."""
+    text = datetime_text(ms, zone)
+    if PARSERS[DataType.DATETIME]("", text, zone, DEFAULT_LIMITS) == ms:
+        return text
+    return (_EPOCH + timedelta(milliseconds=ms)).astimezone(zone).isoformat(" ", "milliseconds" if ms % 1000 else "seconds")
+
+
+def parse_moment(text: str) -> object:
+    """What a text with an offset means, as a value; any other as it is."""
+    if _OFFSET.fullmatch(text):
+        try:
+            return Ready((datetime.fromisoformat(text) - _EPOCH) // _MILLISECOND)
+        except (ValueError, OverflowError):
+            pass
+    return text
+
+
+# The calendar's first and last days are not whole in every zone.
+EARLIEST, LATEST = -62_135_424_000_000, 253_402_128_000_000
+
+
+def parse_value(attribute: Attribute, raw: object, zone: tzinfo) -> Value | Problem:
+    if type(raw) is Ready:
+        if type(raw.value) is int and EARLIEST <= raw.value <= LATEST:
+            return raw.value
+        raw = f"{raw.value} ms since 1970"
+    return PARSERS[attribute.type](attribute.name, raw, zone, attribute.limits)
+
+
+class JSONNumber(str):
+    """A JSON number with a point or an exponent, as it is written."""
+
+    __slots__ = ()
+
+
+_NUMBERS = {int, JSONNumber}
+
+
+@dataclass(slots=True)
+class Texts:
+    """A column as JSON texts of its values, "" for one that is empty."""
+
+    texts: Sequence[Any]
+    has_empty: bool = False
+    is_quoted: bool = True
+    """Whether texts of a STRING have their quotes."""
+    problems: Mapping[int, Problem] = field(default_factory=dict)
+    """By place, where the text counts as empty."""
+
+
+class Column(dict[Any, "str | Problem"]):
+    """Turns an attribute's cells into JSON texts, each different one once; what is plain all over, without a look at each.
+
+    Plain is what becomes itself: a STRING without anything to be escaped, a NUMBER in its canonical form. That is looked
+    for in all cells at once, which costs a hundredth of parsing them. What is not plain goes through the domain's parsers.
+    """
+
+    def __init__(self, attribute: Attribute, zone: tzinfo, reading: Reading, prepare: Callable[[Any], object]) -> None:
+        self.name = attribute.name
+        self._attribute = attribute
+        self._zone = zone
+        self._reading = reading
+        self._prepare = prepare
+        self.days = Days(zone)
+
+    @property
+    def type(self) -> DataType:
+        """The attribute's data type."""
+        return self._attribute.type
+
+    def texts(self, cells: Sequence[Any]) -> Texts:
+        """The texts of some cells: strings, or for typed formats, values of one type or None."""
+        if None in cells:
+            cells = ["" if cell is None else cell for cell in cells]
+        has_empty = "" in cells
+        reading = self._reading
+        if not (has_empty and reading.empty == "refuse") and (not reading.nulls or reading.nulls.isdisjoint(cells)):
+            plain = self._plain(cells)
+            if plain is not None:
+                return Texts(plain, has_empty, self._attribute.type is not DataType.STRING)
+        made = list(map(self.__getitem__, cells))
+        if Problem in set(map(type, made)):
+            problems = {place: text for place, text in enumerate(made) if type(text) is Problem}
+            texts = ["" if type(text) is Problem else text for text in made]
+            return Texts(texts, "" in texts, True, problems)
+        return Texts(made, "" in made)
+
+    def _plain(self, cells: Sequence[Any]) -> Sequence[Any] | None:
+        kind = self._attribute.type
+        try:
+            if kind is DataType.STRING:
+                text = " ".join(cells)
+                if text.isprintable() and '"' not in text and "\\" not in text and max(map(len, cells)) * 4 <= STRING_BYTES:
+                    return cells
+            elif kind is DataType.NUMBER:
+                if set(map(type, cells)) <= _NUMBERS:
+                    cells = list(map(str, cells))
+                if _PLAIN_NUMBERS.fullmatch("\n".join(cells)):
+                    return cells
+            elif kind is DataType.DATETIME and len(set(cells)) * 2 > len(cells):
+                text = "\n".join(cells)
+                if _PLAIN_MOMENTS.fullmatch(text):
+                    parts = text.replace(" ", "\n").split("\n")
+                    days = map(self.days.__getitem__, parts[::2])
+                    return list(map(str, map(operator.add, days, map(_SECONDS.__getitem__, parts[1::2]))))
+        except (TypeError, KeyError, ValueError):
+            # Not all are texts; or a day is none, or its clocks change.
+            pass
+        return None
+
+    def __missing__(self, cell: Any) -> str | Problem:
+        if len(self) >= MEMO:
+            self.clear()
+        made = self[cell] = self._made(cell)
+        return made
+
+    def _made(self, cell: Any) -> str | Problem:
+        raw = "" if cell in self._reading.nulls else self._prepare(cell) if cell != "" else ""
+        if is_empty(raw):
+            return "" if self._reading.empty == "skip" else Problem(Kind.VALUE_EMPTY, self.name)
+        value = parse_value(self._attribute, raw, self._zone)
+        if type(value) is Problem:
+            return value
+        return encode_attributes({"": value})[4:-1]  # type: ignore[dict-item]
+
+
+# Digits so few that the form is the one in which the store writes them, without an exponent.
+PLAIN_NUMBER = r"(?:-?(?:0|[1-9][0-9]{0,30})\.[0-9]{0,5}[1-9]|0|-?[1-9][0-9]{0,37})"
+_PLAIN_NUMBERS = re.compile(rf"{PLAIN_NUMBER}?(?:\n{PLAIN_NUMBER}?)*+")
+_PLAIN_MOMENTS = re.compile(r"[0-9-]{10} [0-9:]{8}(?:\n[0-9-]{10} [0-9:]{8})*+")
+_PLAIN_CUIDS = re.compile(r"[1-9][0-9]{0,17}(?:\n[1-9][0-9]{0,17})*+")
+_SECONDS = {
+    f"{hour:02}:{minute:02}:{second:02}": (hour * 3600 + minute * 60 + second) * 1000
+    for hour in range(24)
+    for minute in range(60)
+    for second in range(60)
+}
+
+
+class Days(dict[str, int]):
+    """Milliseconds since 1970 UTC at which local days begin, of those whose offset is steady."""
+
+    def __init__(self, zone: tzinfo) -> None:
+        self._zone = zone
+
+    def __missing__(self, day: str) -> int:
+        midnight = steady_midnight(day, self._zone)
+        if midnight is None:
+            raise KeyError(day)
+        made = self[day] = midnight * 1000
+        return made
+
+
+def _cell_reader(attribute: Attribute, reading: Reading) -> Callable[[str], object]:
+    """From a CSV's cell to what the API would be sent."""
+    if attribute.type is DataType.BOOL:
+        return lambda cell: _BOOLS.get(cell, cell)
+    if attribute.type is DataType.DATETIME:
+        return parse_moment
+    if attribute.type is DataType.LIST:
+        separator = reading.list_separator
+        if separator:
+            return lambda cell: [part for part in cell.split(separator) if part]
+        return decode_array
+    return lambda cell: cell
+
+
+def decode_array(cell: str) -> object:
+    try:
+        return msgspec.json.decode(cell)
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+        return cell
+
+
+def parse_cuid(cell: object) -> int | Problem | None:
+    if cell is None or cell == "":
+        return None
+    value = cell
+    if type(value) is str and value.isascii() and value.isdigit() and len(value) < 20:
+        value = int(value)
+    if type(value) is int and 1 <= value <= MAX_CUID:
+        return value
+    return Problem(Kind.CUID_MALFORMED, None, {"value": excerpt(cell)})
+
+
+def identifier_values(identifier: Identifier, cell: object) -> list[str] | Problem:
+    """The values in a cell: one of a unique identifier; of another one, or a JSON array of some."""
+    values: object = [cell]
+    if not identifier.unique:
+        if type(cell) is str and cell.startswith("["):
+            cell = decode_array(cell)
+        values = cell if type(cell) is list else [cell]
+    assert isinstance(values, list)
+    texts = [str(value) if type(value) is int else value for value in values]
+    if not all(isinstance(text, str) and is_identity_value(text) for text in texts):
+        expected = f"a text of 1 to {MAX_IDENTITY_CHARACTERS} characters"
+        return Problem(Kind.PARAMETER, identifier.name, {"name": identifier.name, "expected": expected})
+    return list(dict.fromkeys(texts))
+
+
+Made = tuple[Sequence[int], IncomingRows, frozenset[str], list[tuple[int, list[Problem]]]]
+"""The numbers of the rows that are in order, those rows, the attributes in them, and the refused by number."""
+
+
+class Columns:
+    """Turns rows of equal width, column by column, into what a store takes."""
+
+    def __init__(self, columns: Sequence[str], reading: Reading, project: Project) -> None:
+        self.targets = [column_target(project, column, reading.columns) for column in columns]
+        for place, (column, target) in enumerate(zip(columns, self.targets, strict=True)):
+            if target.kind != "nothing" and target in self.targets[:place]:
+                other = columns[self.targets.index(target)]
+                raise refuse(Kind.COLUMN, column, expected=f"it is for the same as column [{other}]; leave one out")
+        if not any(target.kind in ("cuid", "identifier") for target in self.targets):
+            raise refuse(Kind.IMPORT_FILE, reason="no column is the cuid or an identifier, so no row names its user")
+        self._cuid = next((i for i, t in enumerate(self.targets) if t.kind == "cuid"), None)
+        identifiers = project.schema.identifiers
+        places = {t.name: i for i, t in enumerate(self.targets) if t.kind == "identifier"}
+        self._identifiers = [
+            (identifier, places[identifier.name]) for identifier in identifiers if identifier.name in places
+        ]
+        self._attributes = [
+            (i, project.schema.attributes[t.name]) for i, t in enumerate(self.targets) if t.kind == "attribute"
+        ]
+        self._nulls = reading.nulls
+        self._columns: list[tuple[int, Column]] = []
+        self._reading = reading
+        self._zone = project.zone
+        self.prepare(lambda place, attribute: _cell_reader(attribute, reading))
+
+    def prepare(self, reader: Callable[[int, Attribute], Callable[[Any], object]]) -> None:
+        """Say how the cells of an attribute's column are read, by its place."""
+        self._columns = [(i, Column(a, self._zone, self._reading, reader(i, a))) for i, a in self._attributes]
+
+    def block(self, columns: Sequence[Any], numbers: Sequence[int]) -> Made:
+        """What the rows of these columns come to."""
+        count = len(numbers)
+        bad: dict[int, list[Problem]] = {}
+        lines, names = self._documents(columns, count, bad)
+        cuids: Sequence[Any] = [None] * count
+        if self._cuid is not None and count:
+            cuids = self._cuids(columns[self._cuid], bad)
+        cells = [(identifier, self._cells(columns[i])) for identifier, i in self._identifiers if self._has_cells(columns[i])]
+        pairs = None
+        if cells or None in cuids:
+            pairs = [self._pairs(cells, i, cuids[i], bad) for i in range(count)]
+        rows = IncomingRows(cuids, pairs if pairs and any(pairs) else None, lines)
+        if not bad:
+            return numbers, rows, frozenset(names), []
+        kept = [i for i in range(count) if i not in bad]
+        refused = [(numbers[i], bad[i]) for i in sorted(bad)]
+        good = IncomingRows.of(row for i, row in enumerate(rows) if i not in bad)
+        return [numbers[i] for i in kept], good, frozenset(names), refused
+
+    def _documents(self, columns: Sequence[Any], count: int, bad: dict[int, list[Problem]]) -> tuple[str, list[str]]:
+        """The attributes of each row, a line each, and the names of those that a row has."""
+        full: list[Iterable[str]] = []
+        partial: list[Iterable[str]] = []
+        names = []
+        before = "{"
+        for place, column in self._columns:
+            name, found = column.name, column.texts(columns[place])
+            for i, problem in found.problems.items():
+                bad.setdefault(i, []).append(problem)
+            quote = "" if found.is_quoted else '"'
+            if not found.has_empty:
+                full += [repeat(f'{before}"{name}":{quote}'), found.texts]
+                before = f"{quote},"
+                names.append(name)
+            elif any(found.texts):
+                partial.append([f',"{name}":{quote}{text}{quote}' if text != "" else "" for text in found.texts])
+                names.append(name)
+        if full:
+            texts = list(map("".join, zip(*full, repeat(before.rstrip(",")), *partial, repeat("}"), strict=False)))
+        elif partial:
+            texts = ["{" + "".join(row)[1:] + "}" for row in zip(*partial, strict=True)]
+        else:
+            texts = ["{}"] * count
+        return "\n".join(texts), names
+
+    def _cells(self, column: Any) -> Sequence[Any]:
+        cells: Sequence[Any] = column
+        return cells
+
+    def _has_cells(self, column: Any) -> bool:
+        return any(column)
+
+    def _cuids(self, cells: Sequence[Any], bad: dict[int, list[Problem]]) -> Sequence[Any]:
+        try:
+            if _PLAIN_CUIDS.fullmatch("\n".join(cells)):
+                return list(map(int, cells))
+        except TypeError:
+            if set(map(type, cells)) == {int} and min(cells) > 0:
+                return cells
+        cuids = [parse_cuid(None if type(cell) is str and cell in self._nulls else cell) for cell in cells]
+        for i, cuid in enumerate(cuids):
+            if type(cuid) is Problem:
+                bad.setdefault(i, []).insert(0, cuid)
+        return cuids
+
+    def _pairs(
+        self,
+        columns: Sequence[tuple[Identifier, Sequence[Any]]],
+        i: int,
+        cuid: object,
+        bad: dict[int, list[Problem]],
+    ) -> tuple[tuple[str, str], ...]:
+        pairs: list[tuple[str, str]] = []
+        for identifier, cells in columns:
+            cell = cells[i]
+            if is_empty(cell) or (type(cell) is str and cell in self._nulls):
+                continue
+            values = identifier_values(identifier, cell)
+            if type(values) is Problem:
+                bad.setdefault(i, []).append(values)
+            else:
+                pairs += [(identifier.name, value) for value in values]  # type: ignore[union-attr]
+        if cuid is None and not pairs and i not in bad:
+            bad[i] = [Problem(Kind.USER_UNNAMED)]
+        return tuple(pairs)
