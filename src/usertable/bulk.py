@@ -407,6 +407,10 @@ class Rejects:
         return text.getvalue().encode("utf-8", "surrogateescape")
 
 
+_FRUGAL = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1"}
+"""Arrow's own allocator reserves a gigabyte of addresses, and the system's some for every thread."""
+
+
 @contextlib.contextmanager
 def reading(
     stream: IO[bytes], how: Reading, project: Project, skip: int, digest: str
@@ -419,9 +423,10 @@ def reading(
             [sys.executable, "-m", "usertable.wire.reading", str(theirs.fileno())],
             pass_fds=[theirs.fileno(), file],
             stdin=subprocess.DEVNULL,
+            env={**os.environ, **_FRUGAL},
         )
     connection = Connection(ours.detach())
-    received: queue.Queue[bytes | None] = queue.Queue(2)
+    received: queue.Queue[bytes | None] = queue.Queue(1)
     stopped = threading.Event()
 
     def receive() -> None:
@@ -436,6 +441,7 @@ def reading(
         columns: list[str] = []
         while message := received.get():
             what, content = pickle.loads(message)
+            del message
             if what == "columns":
                 columns = content
             elif what == "block":

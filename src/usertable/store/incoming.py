@@ -75,14 +75,14 @@ def resolve_batch(batch: Batch, decide: Decide, project: Project, known: Known, 
 
 
 def _all_new(batch: Batch, project: Project, cuids: list[int]) -> Intake:
-    rows = batch.rows
+    texts = batch.rows.texts
     versions: Iterable[int] = repeat(2)
-    if "{}" in rows.lines:
-        versions = [1 if text == "{}" else 2 for text in rows.texts]
-    created = list(zip(cuids, versions, rows.texts, strict=False))
+    if "{}" in batch.rows.lines:
+        versions = [1 if text == "{}" else 2 for text in texts]
+    created = list(zip(cuids, versions, texts, strict=False))
     reported: set[str] = set()
     if not batch.names <= project.reported:
-        reported.update(*map(decode_attributes, rows.texts))
+        reported.update(*map(decode_attributes, texts))
     last = max((cuid for cuid in cuids if cuid <= LARGEST_COUNTED_CUID), default=-1)
     return Intake(Taken(len(created), 0, 0, []), created, reported=reported - project.reported, next_cuid=last + 1)
 

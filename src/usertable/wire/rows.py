@@ -57,6 +57,8 @@ CELL_CHARACTERS = 16 * 2**20
 """A cell, or a line of NDJSON, has at most so many characters; a quote that is never closed is found by it."""
 BLOCK_BYTES = 8 * 2**20
 """A block of NDJSON has at most so much of a file, and a row more."""
+ARROW_BYTES = 4 * 2**20
+"""Of a larger block of CSV, most is in long texts, for which Arrow would take several times the memory and win little."""
 
 
 @dataclass(slots=True)
@@ -251,7 +253,7 @@ class _CSV:
 
     def _at_once(self, raw: bytes, numbers: range) -> Made | None:
         """What the lines say, if each is a row and Arrow sees at once what is in them."""
-        if self._arrow is None or len(raw) > CELL_CHARACTERS:
+        if self._arrow is None or len(raw) > ARROW_BYTES:
             return None
         split, columns = self._arrow
         found = split.columns(raw, len(numbers))
