@@ -271,3 +271,23 @@ def test_typed_columns_come_to_what_their_values_come_to() -> None:
     assert [row.get("user_string_once") for row in found] == ["a", None, None, "a", "é", "b"]
     assert [row.get("user_datetime_once") for row in found] == moments
     assert [row.get("user_list_append") for row in found] == [["a", "b"], None, None, ["x"], [""], ["", "y"]]
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_lines_in_arrow_come_to_what_lines_in_python_come_to(data: st.DataObject) -> None:
+    numbers = st.sampled_from(["1", "1.0", "1.50", "1e2", "-0", "1E400", "0.1", "9" * 39, "9" * 20, "-5"]) | st.just("null")
+    moments = st.sampled_from(MOMENTS).map(json.dumps)
+    texts = st.sampled_from(["a", "é", " ", "", "x" * 8193]).map(lambda text: json.dumps(text, ensure_ascii=False))
+    bools = st.sampled_from(["0", "1", "2"]) | st.sampled_from(["true", "false"])
+    lists = st.lists(st.sampled_from(["a", "b", "", "é"]) | st.sampled_from([1, None])).map(
+        lambda cell: json.dumps(cell, ensure_ascii=False, separators=(",", ":"))
+    )
+    kinds = dict(zip([*NAMES, "user_list_append"], [numbers, texts, bools, moments, lists], strict=True))
+    lines = [
+        "{" + ",".join([f'"cuid":{n}', *(f'"{name}":{data.draw(kind)}' for name, kind in kinds.items())]) + "}\n"
+        for n in range(1, data.draw(st.integers(2, 5)))
+    ]
+    content = "".join(lines).encode()
+    alone = b"".join(line.encode().replace(b'"cuid":', b'"cuid" :') for line in lines)
+    assert outcomes(blocks(content, "ndjson")) == outcomes(blocks(alone, "ndjson"))

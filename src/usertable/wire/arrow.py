@@ -27,6 +27,7 @@ from usertable.wire.columns import (
     PLAIN_NUMBER,
     Column,
     Columns,
+    JSONNumber,
     Ready,
     decode_array,
     parse_moment,
@@ -196,6 +197,37 @@ def arrow_reader(attribute: Attribute, kind: pa.DataType) -> Callable[[Any], obj
     if attribute.type is DataType.LIST:
         return lambda cell: decode_array(cell) if type(cell) is str else list(cell) if type(cell) is tuple else cell
     return lambda cell: cell
+
+
+def json_reader(place: int, attribute: Attribute) -> Callable[[Any], object]:
+    """From a cell of :func:`json_columns` to what the API would be sent."""
+    if attribute.type is DataType.NUMBER:
+        return lambda cell: Decimal(cell) if type(cell) is str else cell
+    return arrow_reader(attribute, pa.bool_() if attribute.type is DataType.BOOL else pa.string())
+
+
+def json_columns(columns: Sequence[Sequence[Any]]) -> list[pa.Array] | None:
+    """Columns of JSON members as arrays, numbers that are not all whole as texts; None if Arrow has no type for some."""
+    try:
+        return [_json_column(cells) for cells in columns]
+    except (pa.ArrowException, KeyError, OverflowError, TypeError, ValueError):
+        return None
+
+
+_JSON_TYPES = {
+    frozenset[type](): pa.string(),
+    frozenset({str}): pa.string(),
+    frozenset({int}): pa.int64(),
+    frozenset({bool}): pa.bool_(),
+    frozenset({tuple}): pa.list_(pa.string()),
+}
+
+
+def _json_column(cells: Sequence[Any]) -> pa.Array:
+    kinds = frozenset(map(type, cells)) - {type(None)}
+    if JSONNumber in kinds and kinds <= {int, JSONNumber}:
+        return pa.array([None if cell is None else str(cell) for cell in cells], pa.string())
+    return pa.array(cells, _JSON_TYPES[kinds])
 
 
 class ArrowCSV:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from itertools import islice
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
@@ -58,7 +59,7 @@ CELL_CHARACTERS = 16 * 2**20
 BLOCK_BYTES = 8 * 2**20
 """A block of NDJSON has at most so much of a file, and a row more."""
 ARROW_BYTES = 4 * 2**20
-"""Of a larger block of CSV, most is in long texts, for which Arrow would take several times the memory and win little."""
+"""Of a larger block, most is in long texts, for which Arrow would take several times the memory and win little."""
 
 
 @dataclass(slots=True)
@@ -325,7 +326,6 @@ def _member_reader(place: int, attribute: Attribute) -> Callable[[Any], object]:
 
 
 _decode_lines = msgspec.json.Decoder(dict[str, Any], float_hook=JSONNumber).decode_lines
-_QUOTE_AND_SPACE = re.compile(rb'"[ \t\r]')
 
 
 class _NDJSON:
@@ -342,16 +342,16 @@ class _NDJSON:
         }
         self._shape: tuple[str, ...] = ()
         self._columns: Columns | None = None
+        self._arrow: ArrowColumns | None = None
 
     def _lines(self, count: int) -> list[bytes]:
         lines: list[bytes] = []
         size = 0
-        while len(lines) < count and size < BLOCK_BYTES:
-            line = self._stream.readline(CELL_CHARACTERS)
-            if not line:
-                break
+        for line in islice(iter(partial(self._stream.readline, CELL_CHARACTERS), b""), count):
             lines.append(line)
             size += len(line)
+            if size >= BLOCK_BYTES:
+                break
         self._hash.update(b"".join(lines))
         return lines
 
@@ -373,7 +373,11 @@ class _NDJSON:
 
     def _at_once(self, raw: bytes, numbers: range) -> Made | None:
         """What the lines say, column by column; None if they are not all alike, or anything needs a closer look."""
-        if b"\\" in raw or self._reading.empty == "refuse" or _QUOTE_AND_SPACE.search(raw):
+        # Of members that are not texts, none counts as empty because its text would.
+        if b"\\" in raw or self._reading.empty == "refuse" or self._reading.nulls:
+            return None
+        if b'" ' in raw or b'"\t' in raw or b'"\r' in raw:
+            # A name may stand apart from its colon, by which names are counted below.
             return None
         try:
             rows = _decode_lines(raw)
@@ -382,7 +386,8 @@ class _NDJSON:
         # The decoder keeps the last of repeated members and does not tell: then there are more names than members.
         if len(rows) != len(numbers) or raw.count(b'":') != sum(map(len, rows)):
             return None
-        shape = tuple(dict.fromkeys(itertools.chain.from_iterable(rows)))
+        shapes = dict.fromkeys(map(tuple, rows))
+        shape = tuple(dict.fromkeys(itertools.chain.from_iterable(shapes)))
         if not shape or len(shape) > 4 * max(map(len, rows)):
             return None
         if shape != self._shape:
@@ -393,10 +398,15 @@ class _NDJSON:
             except Refused:
                 return None
             self._columns.prepare(_member_reader)
+            with contextlib.suppress(ImportError):
+                from usertable.wire.arrow import ArrowColumns, json_reader
+
+                self._arrow = ArrowColumns(shape, self._reading, self._project)
+                self._arrow.prepare(json_reader)
             self._shape = shape
         assert self._columns is not None
         columns: list[Sequence[Any]]
-        if len(set(map(tuple, rows))) == 1:
+        if len(shapes) == 1:
             columns = list(zip(*map(dict.values, rows), strict=True))
         else:
             columns = [[row.get(name) for row in rows] for name in shape]
@@ -411,6 +421,12 @@ class _NDJSON:
                     return None
                 if kinds == {list}:
                     columns[place] = [tuple(cell) if cell else None for cell in cells]
+        if self._arrow and len(raw) <= ARROW_BYTES:
+            from usertable.wire.arrow import json_columns
+
+            arrays = json_columns(columns)
+            if arrays is not None:
+                return self._arrow.block(arrays, numbers)
         try:
             return self._columns.block(columns, numbers)
         except TypeError:
