@@ -112,6 +112,18 @@ def test_an_import_of_an_export_gives_the_same_table(format: Format, data: st.Da
     assert content(other.store) == content(house.store)
 
 
+@pytest.mark.parametrize("digits", range(19, 39))
+def test_a_number_of_any_length_comes_back_from_parquet(digits: int) -> None:
+    house, other = House(MemoryStore()), House(MemoryStore())
+    project, target = project_of(house), project_of(other)
+    numbers = [int("752468779948839671578273293752468779948839"[shift : shift + digits]) for shift in range(3)]
+    rows: list[dict[str, object]] = [{"user_number_overwrite": n, "user_number_once": -n} for n in numbers]
+    rows.append({"user_string_once": "1" * 30, "user_number_overwrite": Decimal("0.5")})
+    fill(house, project, rows, [])
+    imported(other, target, exported(house.store, "parquet"), "parquet", 10)
+    assert content(other.store) == content(house.store)
+
+
 ROWS: list[dict[str, object]] = [
     {
         "user_number_accumulate": Decimal("0.1"),

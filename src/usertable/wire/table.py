@@ -21,6 +21,8 @@ from usertable.wire.rows import parquet_library
 NUMBER_PRECISION, NUMBER_SCALE = 38, 18
 """A NUMBER is DECIMAL(38, 18) in Parquet, if that holds all values of its column; otherwise the column is text."""
 _WHOLE: int = 10 ** (NUMBER_PRECISION - NUMBER_SCALE)
+_TOO_LONG = f"[0-9]{{{NUMBER_PRECISION - NUMBER_SCALE + 1}}}"
+"""What a document with a number that has too many digits before its point holds; others may hold it too."""
 ROW_GROUP = 100_000
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _encoder = msgspec.json.Encoder(decimal_format="number")
@@ -170,9 +172,12 @@ class _Parquet:
     ) -> None:
         pyarrow, parquet = parquet_library()
         import pyarrow.json as arrow_json
+        from pyarrow import compute
 
         self._pyarrow = pyarrow
+        self._attributes = attributes
         self._json = arrow_json
+        self._compute = compute
         types = {
             DataType.NUMBER: pyarrow.decimal128(NUMBER_PRECISION, NUMBER_SCALE),
             DataType.STRING: pyarrow.string(),
@@ -212,7 +217,13 @@ class _Parquet:
 
     def _convert(self, rows: Sequence[SnapshotRow]) -> None:
         pyarrow = self._pyarrow
-        text = "\n".join([row[1] for row in rows]).encode()
+        texts = [row[1] for row in rows]
+        # Arrow does not see every overflow of a DECIMAL, and would write another number.
+        if self._compute.any(self._compute.match_substring_regex(pyarrow.array(texts), _TOO_LONG)).as_py():
+            unfit = unfit_numbers(rows, self._attributes) - self._as_text
+            if unfit:
+                raise Unfit(", ".join(sorted(unfit)))
+        text = "\n".join(texts).encode()
         options = self._json.ReadOptions(use_threads=False, block_size=len(text) + 1)
         try:
             read = self._json.read_json(pyarrow.BufferReader(text), options, self._parse_options)
