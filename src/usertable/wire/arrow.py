@@ -132,7 +132,8 @@ def _plain(column: Column, cells: pa.Array) -> pa.Array | None:
             return cells if _all_match(cells, _NUMBER) else None
         if types.is_integer(kind):
             return cells.cast(pa.string())
-        if types.is_decimal(kind):
+        # Of more digits, Arrow does not see every overflow.
+        if types.is_decimal128(kind) and kind.precision - kind.scale <= _SHORT_DECIMAL.precision - _SHORT_DECIMAL.scale:
             texts = cells.cast(_SHORT_DECIMAL).cast(pa.string())
             return pc.ascii_rtrim(pc.ascii_rtrim(texts, "0"), ".")
     if attribute is DataType.BOOL and types.is_boolean(kind):
