@@ -246,23 +246,20 @@ def test_arrow_comes_to_what_python_comes_to(data: st.DataObject) -> None:
     assert [(b.done, b.digest, b.raw, b.names) for b in with_it] == [(b.done, b.digest, b.raw, b.names) for b in without]
 
 
-@settings(max_examples=300, deadline=None)
-@given(data=st.data())
-def test_a_decimal_of_any_type_stays_exact(data: st.DataObject) -> None:
+@pytest.mark.parametrize("scale", [0, 1, 5, 6, 18, 38])
+def test_a_decimal_of_any_type_stays_exact(scale: int) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
-    make = data.draw(st.sampled_from([pa.decimal128, pa.decimal256]))
-    precision = data.draw(st.integers(1, 38))
-    scale = data.draw(st.integers(0, precision))
-    digits = data.draw(st.lists(st.integers(1 - 10**precision, 10**precision - 1), min_size=1, max_size=4))
-    numbers = [Decimal(f"{number}E-{scale}") for number in digits]
-    sink = io.BytesIO()
-    columns = {"cuid": list(range(1, len(numbers) + 1)), "user_number_once": pa.array(numbers, make(precision, scale))}
-    parquet.write_table(pa.table(columns), sink)
-    (block,) = blocks(sink.getvalue(), "parquet")
-    assert block.refused == []
-    assert [decode_attributes(row[2])["user_number_once"] for row in block.rows] == numbers
+    # Arrow's own change of scale makes other numbers of some of these.
+    digits = "77704909808966381918379981520636655853777049098089663819183799815206366558537"
+    numbers = [Decimal(f"{digits[i : i + size]}E-{scale}") for size in range(1, 39) for i in range(30)]
+    for make in (pa.decimal128, pa.decimal256):
+        sink = io.BytesIO()
+        columns = {"cuid": list(range(1, len(numbers) + 1)), "user_number_once": pa.array(numbers, make(38, scale))}
+        parquet.write_table(pa.table(columns), sink)
+        rows = [row for block in blocks(sink.getvalue(), "parquet", rows=1) for row in block.rows]
+        assert [decode_attributes(row[2])["user_number_once"] for row in rows] == numbers
 
 
 def test_typed_columns_come_to_what_their_values_come_to() -> None:
