@@ -263,23 +263,26 @@ class SQLiteStore:
         order = "ASC" if oldest else "DESC"
         with self._moment() as db:
             stretch = _stretch(db, project, after, examine)
+            # Taken out of the documents once; those in doubt bring theirs along.
             rows = db.execute(
-                f"SELECT updated_at, cuid, count(*) OVER () FROM user_{project} WHERE {stretch.range} AND {matching.sure}"
-                f" ORDER BY updated_at {order}, cuid {order} LIMIT ?",
-                (*matching.parameters, max(1, keep)),
-            ).fetchall()
-            doubtful = []
-            if not matching.exact:
-                doubtful = _load_users(
-                    db,
-                    project,
-                    f"{stretch.range} AND {matching.maybe} AND NOT coalesce({matching.sure}, 0)",
-                    (*matching.parameters, *matching.parameters),
-                    identifiers=False,
+                f"""WITH found AS MATERIALIZED (
+                  SELECT updated_at, cuid, coalesce({matching.sure}, 0) AS sure, attributes
+                  FROM user_{project} WHERE {stretch.range} AND {matching.maybe}
                 )
-        more = [(user.profile.updated_at, user.cuid) for user in doubtful if meets(user.profile, conditions)]
-        edge = sorted([row[:2] for row in rows] + more, reverse=not oldest)
-        matched = (rows[0][2] if rows else 0) + len(more)
+                SELECT * FROM (
+                  SELECT updated_at, cuid, count(*) OVER (), NULL FROM found WHERE sure
+                  ORDER BY updated_at {order}, cuid {order} LIMIT ?
+                ) UNION ALL SELECT updated_at, cuid, 0, attributes FROM found WHERE NOT sure""",
+                (*matching.parameters, *matching.parameters, max(1, keep)),
+            ).fetchall()
+        edge = [
+            (updated_at, cuid)
+            for updated_at, cuid, _, attributes in rows
+            if attributes is None or meets(Profile(0, 0, updated_at, decode_attributes(attributes)), conditions)
+        ]
+        sure = sum(attributes is None for *_, attributes in rows)
+        matched = len(edge) - sure + max((count for _, _, count, _ in rows), default=0)
+        edge.sort(reverse=not oldest)
         return Tally(matched, stretch.examined, stretch.end, edge[:keep])
 
     def column(self, project: int, attribute: str, after: int | None, examine: int) -> Column:
@@ -924,9 +927,7 @@ def _stretch(db: sqlite3.Connection, project: int, after: int | None, examine: i
     return stretch
 
 
-def _load_users(
-    db: sqlite3.Connection, project: int, where: str, parameters: Sequence[Any], *, identifiers: bool = True
-) -> list[User]:
+def _load_users(db: sqlite3.Connection, project: int, where: str, parameters: Sequence[Any]) -> list[User]:
     rows = db.execute(
         f"SELECT cuid, version, created_at, updated_at, attributes FROM user_{project} WHERE {where}", parameters
     ).fetchall()
@@ -934,14 +935,13 @@ def _load_users(
         cuid: User(cuid, Profile(version, created_at, updated_at, decode_attributes(attributes)))
         for cuid, version, created_at, updated_at, attributes in rows
     }
-    if identifiers:
-        values = db.execute(
-            "SELECT cuid, identifier, value FROM identifier_value"
-            " WHERE project = ? AND cuid IN (SELECT value FROM json_each(?)) ORDER BY identifier, value",
-            (project, f"[{','.join(map(str, users))}]"),
-        )
-        for cuid, identifier, value in values:
-            users[cuid].identifiers.setdefault(identifier, []).append(value)
+    values = db.execute(
+        "SELECT cuid, identifier, value FROM identifier_value"
+        " WHERE project = ? AND cuid IN (SELECT value FROM json_each(?)) ORDER BY identifier, value",
+        (project, f"[{','.join(map(str, users))}]"),
+    )
+    for cuid, identifier, value in values:
+        users[cuid].identifiers.setdefault(identifier, []).append(value)
     return list(users.values())
 
 

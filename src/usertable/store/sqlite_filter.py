@@ -60,7 +60,9 @@ def _translate(condition: Condition) -> tuple[str, str, list[Any]]:
     if type(several[0]) in (int, Decimal):
         if op == "between":
             low, high = (_number(value, "ge", several[0]), _number(value, "le", several[1]))
-            return f"({low[0]}) AND ({high[0]})", f"({low[1]}) AND ({high[1]})", []
+            # Nearly all whom it leaves out are left out by the first part, which takes the value out of the document once.
+            roughly = f"{value} BETWEEN {_around(several[0])[0]!r} AND {_around(several[1])[1]!r}"
+            return f"{roughly} AND ({low[0]}) AND ({high[0]})", f"{roughly} AND ({low[1]}) AND ({high[1]})", []
         forms = [_number(value, "eq" if op == "in" else op, one) for one in several]
         return " OR ".join(sure for sure, _ in forms), " OR ".join(maybe for _, maybe in forms), []
     if op == "contains":
@@ -74,10 +76,15 @@ def _translate(condition: Condition) -> tuple[str, str, list[Any]]:
     return predicate, predicate, list(several)
 
 
+def _around(wanted: int | Decimal) -> tuple[float, float]:
+    """Two numbers with the wanted one between them, however SQLite reads it."""
+    about = float(wanted)
+    return about - abs(about) * _TOLERANCE, about + abs(about) * _TOLERANCE
+
+
 def _number(value: str, op: str, wanted: Any) -> tuple[str, str]:
     """The two forms of a comparison with an exact number."""
-    about = float(wanted)
-    low, high = about - abs(about) * _TOLERANCE, about + abs(about) * _TOLERANCE
+    low, high = _around(wanted)
     sign = _SIGNS[op]
     if op in ("eq", "ne"):
         if type(wanted) is int and wanted in _INTEGER:
