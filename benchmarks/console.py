@@ -59,7 +59,8 @@ def main() -> None:
             sign_in(client)
             results += pages(client, chosen.users, chosen.requests)
             results.append(puts(base, client.cookies, chosen.users, chosen.rounds, chosen.seconds))
-    write_results("console", {"sqlite": sqlite3.sqlite_version}, results)
+    engine = {} if chosen.store else {"sqlite": sqlite3.sqlite_version}
+    write_results("console-postgresql" if chosen.store else "console", engine, results)
 
 
 def load(url: str, users: int) -> None:
