@@ -124,6 +124,16 @@ def test_a_number_of_any_length_comes_back_from_parquet(digits: int) -> None:
     assert content(other.store) == content(house.store)
 
 
+@pytest.mark.parametrize("format", ["csv", "ndjson", "parquet"])
+def test_several_values_of_an_identifier_come_back(format: Format) -> None:
+    house, other = House(MemoryStore()), House(MemoryStore())
+    project, target = project_of(house), project_of(other)
+    imported(house, project, b'{"cuid":5,"device":["a","b"]}\n{"cuid":6,"device":["c"]}\n', "ndjson", 10)
+    imported(other, target, exported(house.store, format), format, 10)
+    assert content(other.store) == content(house.store)
+    assert '"a","b"' in str(content(other.store)).replace("'", '"').replace(" ", "")
+
+
 ROWS: list[dict[str, object]] = [
     {
         "user_number_accumulate": Decimal("0.1"),

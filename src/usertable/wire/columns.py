@@ -309,7 +309,7 @@ def identifier_values(identifier: Identifier, cell: object) -> list[str] | Probl
     if not identifier.unique:
         if type(cell) is str and cell.startswith("["):
             cell = decode_array(cell)
-        values = cell if type(cell) is list else [cell]
+        values = list(cell) if isinstance(cell, list | tuple) else [cell]
     assert isinstance(values, list)
     texts = [str(value) if type(value) is int else value for value in values]
     if not all(isinstance(text, str) and is_identity_value(text) for text in texts):
