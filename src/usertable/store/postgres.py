@@ -118,6 +118,13 @@ _CONNECTION_DEFAULTS = {
     "keepalives_count": "3",
     "tcp_user_timeout": "20000",
 }
+_BY_INDEX: LiteralString = """
+    SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off;
+    SET jit = off
+"""
+"""Said on every connection. Each statement on a large table has an index for it, and no other plan is ever right.
+Without this, one who has not analysed a table that was just loaded goes through all users for every batch, and so does a
+plan that was made when there were few. Every other plan counts as immensely dear then, which alone would set off JIT."""
 
 log = logging.getLogger("usertable.store")
 
@@ -404,16 +411,15 @@ class PostgresStore:
 
         def work(db: Connection) -> Tally:
             stretch = _stretch(db, project, after, examine)
-            matching: LiteralString = " FROM usertable.users WHERE project = %s AND cuid BETWEEN %s AND %s" + predicate
             order: LiteralString = " ORDER BY updated_at, cuid" if oldest else " ORDER BY updated_at DESC, cuid DESC"
-            given = (project, *stretch.bounds, *parameters)
-            edge = db.execute("SELECT updated_at, cuid" + matching + order + " LIMIT %s", (*given, keep)).fetchall()
-            matched = len(edge)
-            if matched == keep:
-                matched = (
-                    db.execute("SELECT count(*)" + matching, given).fetchall()[0][0] if conditions else stretch.examined
-                )
-            return Tally(matched, stretch.examined, stretch.end, edge)
+            rows = db.execute(
+                "SELECT updated_at, cuid, count(*) OVER () FROM usertable.users"
+                " WHERE project = %s AND cuid BETWEEN %s AND %s" + predicate + order + " LIMIT %s",
+                # Without a row there would be no count.
+                (project, *stretch.bounds, *parameters, max(keep, 1)),
+            ).fetchall()
+            edge = [(updated_at, cuid) for updated_at, cuid, _ in rows[:keep]]
+            return Tally(rows[0][2] if rows else 0, stretch.examined, stretch.end, edge)
 
         return self._look(work)
 
@@ -948,23 +954,35 @@ _UPDATE_USERS: LiteralString = """
     FROM jsonb_to_recordset(%s::jsonb) AS p (c bigint, v bigint, t bigint, a jsonb)
     WHERE u.project = %s AND u.cuid = p.c AND u.cuid = ANY(%s::bigint[])"""
 # Without locks: a user that got another version since it was read is left alone, and is not in the answer.
-_MERGE: LiteralString = """
+_MERGE_FORM: LiteralString = """
     WITH merged AS MATERIALIZED (
-      SELECT u.cuid, u.version, p.t, usertable.merge(u.attributes, p.s, p.o) AS attributes
+      SELECT u.cuid, u.place, u.version, p.t, usertable.merge(u.attributes, p.s, p.o) AS attributes
       FROM jsonb_to_recordset(%(patches)s::jsonb) AS p (c bigint, t bigint, s jsonb, o jsonb)
-      JOIN usertable.users u ON u.project = %(project)s AND u.cuid = p.c
+      {users}
       WHERE EXISTS (SELECT 1 FROM usertable.project WHERE number = %(project)s AND version = %(version)s)
     ), changed AS (
       UPDATE usertable.users u SET version = m.version + 1, updated_at = m.t, attributes = m.attributes
       FROM merged m
-      WHERE u.project = %(project)s AND u.cuid = m.cuid AND u.version = m.version AND m.attributes <> '{}'
+      WHERE {same} AND u.version = m.version AND m.attributes <> '{}'
       RETURNING u.cuid
     )
     SELECT %(project)s::bigint, cuid
     FROM (SELECT cuid FROM changed UNION ALL SELECT cuid FROM merged WHERE attributes = '{}') done"""
-# The same, with the users named apart, by which Citus finds out that they are all in one shard.
-_MERGE_IN_SHARD: LiteralString = _MERGE.replace(
-    "u.project = %(project)s", "u.project = %(project)s AND u.cuid = ANY(%(cuids)s::bigint[])"
+# OFFSET 0 makes the database look up each user of the batch by itself, and ctid is where it found the row: there is no
+# other way through this statement, whatever is believed about the table's size.
+_MERGE: LiteralString = _MERGE_FORM.replace(
+    "{users}",
+    """CROSS JOIN LATERAL (
+        SELECT cuid, version, attributes, ctid AS place FROM usertable.users
+        WHERE project = %(project)s AND cuid = p.c OFFSET 0
+      ) u""",
+).replace("{same}", "u.ctid = m.place")
+# With the users named apart, by which Citus finds out that they are all in one shard.
+_MERGE_IN_SHARD: LiteralString = (
+    _MERGE_FORM.replace("u.place, ", "")
+    .replace("{users}", "JOIN usertable.users u ON {these} AND u.cuid = p.c")
+    .replace("{same}", "{these} AND u.cuid = m.cuid")
+    .replace("{these}", "u.project = %(project)s AND u.cuid = ANY(%(cuids)s::bigint[])")
 )
 _KEEP_RECEIPTS: LiteralString = """
     INSERT INTO usertable.receipt (project, key, cuid, fingerprint, written, personal, at)
@@ -1267,12 +1285,18 @@ def _record(db: Connection, project: int, at: int, who: str, what: str) -> None:
     db.execute("UPDATE usertable.epoch SET value = value + 1")
 
 
+def _settle(db: Connection) -> None:
+    """Make a new connection one of ours."""
+    db.execute(_BY_INDEX)
+
+
 def _pool(conninfo: str, size: int) -> Pool:
     return ConnectionPool(
         conninfo,
         min_size=0,
         max_size=size,
         kwargs={"autocommit": True},
+        configure=_settle,
         timeout=CONNECT_SECONDS,
         # After so long without success a waiting caller gets an error, and the next one starts new attempts.
         reconnect_timeout=CONNECT_SECONDS,

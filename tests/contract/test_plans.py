@@ -1,0 +1,99 @@
+"""PostgreSQL looks at no more rows than a call asks for, whatever it knows of the table's size."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+import pytest
+
+import postgres
+from engines import database
+from house import House
+from usertable.domain.condition import parse_condition
+from usertable.store import open_store
+from usertable.store.base import USERS
+
+MANY = 6000
+BATCH = 20
+
+
+@pytest.fixture(params=[postgres.NEWEST, postgres.OLDEST])
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
+    with database(request.param) as url:
+        yield url
+
+
+@contextmanager
+def looking(url: str) -> Iterator[dict[str, int]]:
+    """How many rows of the user table were looked at by connections that were opened and closed meanwhile."""
+    with psycopg.connect(url, autocommit=True) as db:
+        db.execute("SELECT pg_stat_reset()")
+        found: dict[str, int] = {}
+        yield found
+        while db.execute(
+            "SELECT 1 FROM pg_stat_activity WHERE application_name = 'usertable' AND datname = current_database()"
+        ).fetchone():
+            time.sleep(0.01)
+        found["rows"] = db.execute(
+            "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'users'"
+        ).fetchall()[0][0]
+
+
+def load(url: str, project: int, first: int) -> None:
+    """Many users, of whom the database is told nothing else."""
+    store = open_store(url)
+    store.load(project, USERS, [(cuid, 1, 1, 1, {"user_number_overwrite": 1}) for cuid in range(first, first + MANY)])
+    store.close()
+
+
+@pytest.mark.parametrize("first_users", [2, 60])
+def test_plans_made_for_few_users_are_right_for_many(url: str, first_users: int) -> None:
+    store = open_store(url)
+    house = House(store)
+    project = house.project()
+    cuids = [house.user(project, f"user {number}") for number in range(first_users)]
+    if first_users > 50:
+        # From here on PostgreSQL would do it by itself, some time.
+        with psycopg.connect(url, autocommit=True) as db:
+            db.execute("VACUUM ANALYZE usertable.users")
+    has_one = [parse_condition("user_number_overwrite:ge:1", project.schema, project.zone)]
+
+    def use(some: list[int], value: int) -> None:
+        data = {"user_number_overwrite": value, "user_number_accumulate": 1}
+        house.write(*(house.prepare(project, cuid, data) for cuid in some))
+        house.write(*(house.prepare(project, cuid, data, f"{value} {cuid}") for cuid in some))
+        assert len(store.read_many(project.number, some)) == len(some)
+        assert len(store.select(project.number, has_one, None, 2, BATCH).users) == 2
+        assert store.tally(project.number, has_one, some[0], 1, 10).matched == 1
+
+    # So often that the plans are kept.
+    for value in range(1, 16):
+        use(cuids[:BATCH], value)
+    with looking(url) as looked:
+        first = cuids[-1] + 1
+        load(url, project.number, first)
+        use([*range(first, first + BATCH)], 16)
+        store.close()
+    # A single statement that goes through the table looks at more.
+    assert looked["rows"] < MANY
+
+
+def test_a_table_never_analysed_is_not_gone_through(url: str) -> None:
+    store = open_store(url)
+    house = House(store)
+    project = house.project()
+    cuid = house.user(project)
+    house.write(house.prepare(project, cuid, {"user_number_overwrite": 1}))
+    store.close()
+    load(url, project.number, cuid + 1)
+    with looking(url) as looked:
+        store = open_store(url)
+        house = House(store)
+        for value in range(2, 5):
+            data = {"user_number_overwrite": value}
+            house.write(*(house.prepare(project, cuid + number, data) for number in range(BATCH)))
+        store.close()
+    assert looked["rows"] < MANY
