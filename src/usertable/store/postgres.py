@@ -123,7 +123,7 @@ _BY_INDEX: LiteralString = """
     SET jit = off
 """
 """Said on every connection. Each statement on a large table has an index for it, and no other plan is ever right.
-Without this, one who has not analysed a table that was just loaded goes through all users for every batch, and so does a
+Without this, a database that has not analysed a table just loaded goes through all users for every batch, and so does a
 plan that was made when there were few. Every other plan counts as immensely dear then, which alone would set off JIT."""
 
 log = logging.getLogger("usertable.store")
