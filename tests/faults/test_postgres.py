@@ -186,15 +186,28 @@ def test_workers_end_with_their_parent(database: str, tmp_path: Path) -> None:
 def test_the_database_crashes_and_starts_again_under_load(cluster: Cluster, database: str, tmp_path: Path) -> None:
     cuids = prepare(database, users=3)
     server = Server(database, tmp_path)
+    noted = 0
     with load([server], cuids, 8) as clients:
         for _ in range(3):
             time.sleep(1)
+            noted = max(noted, *arrival_numbers(database))
             cluster.stop("immediate")
             time.sleep(0.5)
             cluster.start()
             wait_for_more(clients, 20)
     assert server.stop() == 0
     check_sums(database, cuids, clients, 60)
+    # What came in before the crash is gone, and nobody who reads on from its numbers misses what came after.
+    assert min(arrival_numbers(database)) > noted
+
+
+def arrival_numbers(url: str) -> list[int]:
+    """The numbers of what came in, as far as it is stored."""
+    store = open_store(url)
+    project = Service(store).project(PROJECT)
+    numbers = [number for number, _ in store.arrivals(project.number, 0, 1000)]
+    store.close()
+    return numbers or [0]
 
 
 def test_without_the_database_the_answer_is_a_clear_503(cluster: Cluster, database: str, tmp_path: Path) -> None:
@@ -341,6 +354,8 @@ def test_fail_over_to_a_promoted_standby(tmp_path: Path) -> None:
             wait_for_more(clients, 50)
         assert server.stop() == 0
         check_sums(url, cuids, clients, 50)
+        assert "background work failed" not in server.log
+        assert arrival_numbers(url) != [0]
     finally:
         standby.close()
         primary.close()

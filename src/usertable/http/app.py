@@ -155,17 +155,18 @@ class App:
 async def _every(seconds: float, work: Callable[..., object], *prepare: Callable[[], object]) -> None:
     """Do blocking work again and again, in a thread, with what `prepare` gave in the event loop.
 
-    A store that is down is asked again at the next turn.
+    What fails is tried again at the next turn; the log has it once, until it went well or fails otherwise.
     """
-    down = False
+    known: type[Exception] | None = None
     while True:
         await asyncio.sleep(seconds)
         try:
             await asyncio.to_thread(work, *(make() for make in prepare))
-            down = False
-        except StoreDown as failure:
-            if not down:
-                log.warning("%s", failure)
-            down = True
-        except Exception:
-            log.exception("background work failed")
+            known = None
+        except Exception as failure:
+            if type(failure) is not known:
+                known = type(failure)
+                if isinstance(failure, StoreDown):
+                    log.warning("%s", failure)
+                else:
+                    log.exception("background work failed")
