@@ -32,7 +32,7 @@ from usertable.domain.profile import Profile
 from usertable.domain.schema import Attribute, Project
 from usertable.domain.values import Value, show
 from usertable.service import Service, now_ms
-from usertable.store.base import Batch, IncomingRows, JobMoved, SchemaStale, Snapshot, SnapshotRow, Taken
+from usertable.store.base import Batch, IncomingRows, JobMoved, Page, SchemaStale, Snapshot, SnapshotRow, Taken
 from usertable.store.document import decode_attributes
 from usertable.wire.columns import LINE, REASON, ROW, Format, Reading
 from usertable.wire.messages import text as text_of
@@ -515,9 +515,10 @@ def export(
                 looked_at = users = 0
                 for page in snapshot.pages():
                     looked_at += len(page)
-                    kept = [row for row in page if _meets(row, conditions)] if conditions else page
-                    users += len(kept)
-                    table.write(kept)
+                    kept = _meeting(page, conditions) if conditions else page
+                    if kept:
+                        users += len(kept)
+                        table.write(kept)
                     progress(looked_at)
             return Exported(users, as_text)
         except Unfit:
@@ -527,6 +528,12 @@ def export(
             as_text = found
             stream.seek(0)
             stream.truncate()
+
+
+def _meeting(page: Page, conditions: Sequence[Condition]) -> Page:
+    """The users of a page that meet all conditions; none of them is no page to write."""
+    rows = [row for row in page if _meets(row, conditions)]
+    return Page([cuid for cuid, _, _ in rows], b"\n".join(line for _, line, _ in rows), page.values)
 
 
 def _meets(row: SnapshotRow, conditions: Sequence[Condition]) -> bool:

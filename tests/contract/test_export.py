@@ -9,6 +9,7 @@ from typing import get_args
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from house import House
 from usertable.bulk import export
@@ -160,6 +161,59 @@ def test_every_store_gives_back_the_same_table(house: House, format: Format) -> 
     again = content(house.store)
     assert again[0][1] == before[0][1] | {"user_number_accumulate": Decimal("0.2")}  # type: ignore[operator]
     assert again[1:] == before[1:]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_table_of_many_pages_comes_back(house: House, format: Format, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("usertable.store.sqlite.SNAPSHOT_ROWS", 3)
+    monkeypatch.setattr("usertable.store.sqlite.SNAPSHOT_BYTES", 6000)
+    monkeypatch.setattr("usertable.store.postgres.SNAPSHOT_ROWS", 3)
+    monkeypatch.setattr("usertable.wire.table.ROW_GROUP", 7)
+    project = project_of(house)
+    rows: list[dict[str, object]] = [
+        {"user_string_once": "x" * (1000 * (i % 8)) or "y", "user_number_accumulate": i, "user_bool_once": i % 2}
+        for i in range(40)
+    ]
+    # The last one is in no DECIMAL(38, 18), so that what was written before it is written anew.
+    rows.append({"user_number_once": 10**30, "user_list_append": ["a", "b"]})
+    fill(house, project, rows, [f"p{i}" for i in range(30)])
+    before = content(house.store)
+    assert len(before) == 41
+    file = exported(house.store, format)
+    other = House(MemoryStore())
+    imported(other, project_of(other), file, format, 10)
+    assert content(other.store) == before
+    if format == "parquet":
+        found = parquet.read_table(io.BytesIO(file), columns=["cuid"])
+        assert found["cuid"].to_pylist() == [user[0] for user in before]
+
+
+def test_what_repeats_in_a_parquet_has_a_dictionary() -> None:
+    house = House(MemoryStore())
+    project = project_of(house)
+    rows: list[dict[str, object]] = [
+        {"user_string_once": f"own-{i}", "user_string_overwrite": f"one of {i % 3}", "user_list_append": ["a", "b"]}
+        for i in range(10)
+    ]
+    fill(house, project, rows, [])
+    group = parquet.ParquetFile(io.BytesIO(exported(house.store, "parquet"))).metadata.row_group(0)
+    chunks = [group.column(i) for i in range(group.num_columns)]
+    with_one = {chunk.path_in_schema.split(".")[0] for chunk in chunks if chunk.has_dictionary_page}
+    assert with_one >= {"user_string_overwrite", "user_list_append"}
+    assert with_one.isdisjoint({"cuid", "user_string_once"})
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_table_of_nobody_has_its_columns(format: Format) -> None:
+    house, other = House(MemoryStore()), House(MemoryStore())
+    project = project_of(house)
+    file = exported(house.store, format)
+    imported(other, project_of(other), file, format, 10)
+    assert content(other.store) == []
+    if format == "parquet":
+        columns = parquet.read_schema(io.BytesIO(file)).names
+        assert columns[0] == "cuid"
+        assert {*project.schema.attributes} - {"cuid", "phone"} < {*columns}
 
 
 def test_a_moment_that_its_zone_repeats_comes_back(house: House) -> None:

@@ -345,14 +345,33 @@ class Snapshot(Protocol):
         """How many users there are."""
         ...
 
-    def pages(self) -> Iterator[list[SnapshotRow]]:
+    def pages(self) -> Iterator[Page]:
         """All users by CUID, some thousands at a time."""
         ...
 
 
-SnapshotRow = tuple[int, str, Mapping[str, list[str]]]
+SnapshotRow = tuple[int, bytes, Mapping[str, list[str]]]
 """A user: CUID; attributes as :func:`usertable.store.document.encode_attributes` writes them (perhaps with spaces and in
 another order); identifier values by identifier."""
+NO_VALUES: Mapping[str, list[str]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some users of a snapshot, at least one, in the order of their CUIDs."""
+
+    cuids: Sequence[int]
+    lines: bytes
+    """The attributes of each as in :data:`SnapshotRow`, a line each, without a line's end after the last."""
+    values: Mapping[int, Mapping[str, list[str]]]
+    """By CUID: the identifier values of those who have some."""
+
+    def __iter__(self) -> Iterator[SnapshotRow]:
+        for cuid, line in zip(self.cuids, self.lines.split(b"\n"), strict=True):
+            yield cuid, line, self.values.get(cuid, NO_VALUES)
+
+    def __len__(self) -> int:
+        return len(self.cuids)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import repeat
 
@@ -221,5 +221,4 @@ def values_by_user(rows: Iterable[tuple[int, str, str]]) -> dict[int, dict[str, 
     return found
 
 
-NO_VALUES: Mapping[str, list[str]] = {}
 """The identifier values of a user that has none."""

@@ -32,6 +32,7 @@ from usertable.store.base import (
     JobMoved,
     NewReceipt,
     Note,
+    Page,
     Part,
     Result,
     Row,
@@ -39,7 +40,6 @@ from usertable.store.base import (
     SchemaStale,
     Selection,
     Snapshot,
-    SnapshotRow,
     StoredReceipt,
     Taken,
     Tally,
@@ -80,13 +80,14 @@ def _order(key: Row) -> Row:
 @dataclass(frozen=True)
 class _Snapshot:
     project: Project
-    users: list[SnapshotRow]
+    users: Page
 
     def count(self) -> int:
         return len(self.users)
 
-    def pages(self) -> Iterator[list[SnapshotRow]]:
-        yield self.users
+    def pages(self) -> Iterator[Page]:
+        if self.users:
+            yield self.users
 
 
 class MemoryStore:
@@ -254,10 +255,9 @@ class MemoryStore:
             if table is None:
                 raise refuse(Kind.PROJECT_UNKNOWN, id=project_id)
             values = values_by_user((cuid, *pair) for pair, cuid in sorted(table.values.items()))
-            users: list[SnapshotRow] = [
-                (c, encode_attributes(p.attributes), values.get(c, {})) for c, p in sorted(table.profiles.items())
-            ]
-            found = _Snapshot(self._project(table), users)
+            cuids = sorted(table.profiles)
+            lines = "\n".join(encode_attributes(table.profiles[cuid].attributes) for cuid in cuids).encode()
+            found = _Snapshot(self._project(table), Page(cuids, lines, values))
         yield found
 
     def resolve_identifiers(self, project: int, identifier: str, values: Sequence[str]) -> dict[str, int]:

@@ -54,6 +54,7 @@ from usertable.store.base import (
     JobMoved,
     NewReceipt,
     Note,
+    Page,
     Part,
     Resolution,
     Result,
@@ -62,7 +63,6 @@ from usertable.store.base import (
     SchemaStale,
     Selection,
     Snapshot,
-    SnapshotRow,
     StoredReceipt,
     Taken,
     Tally,
@@ -87,7 +87,7 @@ from usertable.store.document import (
     encode_rows,
     encode_written,
 )
-from usertable.store.incoming import NO_VALUES, Intake, Known, named, resolve_batch, values_by_user
+from usertable.store.incoming import Intake, Known, named, resolve_batch, values_by_user
 from usertable.store.postgres_filter import translate
 
 OLDEST_SERVER = 15
@@ -884,7 +884,7 @@ class _Snapshot:
         ).fetchall()[0][0]
         return found
 
-    def pages(self) -> Iterator[list[SnapshotRow]]:
+    def pages(self) -> Iterator[Page]:
         number = self.project.number
         with self._db.cursor(name="users") as users:
             users.execute("SELECT cuid, attributes::text FROM usertable.users WHERE project = %s ORDER BY cuid", (number,))
@@ -898,7 +898,8 @@ class _Snapshot:
                             (number, rows[0][0], rows[-1][0]),
                         )
                     )
-                yield [(cuid, text, values.get(cuid, NO_VALUES)) for cuid, text in rows]
+                cuids, texts = zip(*rows, strict=True)
+                yield Page(cuids, "\n".join(texts).encode(), values)
 
 
 class _Transaction:

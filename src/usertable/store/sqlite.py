@@ -44,6 +44,7 @@ from usertable.store.base import (
     JobMoved,
     NewReceipt,
     Note,
+    Page,
     Part,
     Result,
     Row,
@@ -51,7 +52,6 @@ from usertable.store.base import (
     SchemaStale,
     Selection,
     Snapshot,
-    SnapshotRow,
     StoredReceipt,
     Taken,
     Tally,
@@ -72,7 +72,7 @@ from usertable.store.document import (
     encode_project,
     encode_written,
 )
-from usertable.store.incoming import NO_VALUES, Intake, Known, named, resolve_batch, values_by_user
+from usertable.store.incoming import Intake, Known, named, resolve_batch, values_by_user
 from usertable.store.sqlite_filter import place, translate
 
 APPLICATION_ID = 0x75746231
@@ -92,6 +92,11 @@ CHECKPOINT_SECONDS = 0.02
 IMPORT_CHECKPOINT_PAGES = 16_384
 """An import lets the WAL grow to 32 MiB before it is copied: larger, and so fewer, copies."""
 SNAPSHOT_ROWS = 5000
+SNAPSHOT_BYTES = 8 * 2**20
+"""A page of a snapshot has at most so many rows and bytes, or one row."""
+_SQLITE_LENGTH = 1_000_000_000
+"""SQLite's own limit."""
+_cuids_decoder = msgspec.json.Decoder(list[int])
 _ROWS_PER_STATEMENT = 256
 _sync = getattr(os, "fdatasync", os.fsync)
 """Not every system has `fdatasync`."""
@@ -688,20 +693,38 @@ class _Snapshot:
         found: int = self._db.execute(f"SELECT count(*) FROM user_{self.project.number}").fetchone()[0]
         return found
 
-    def pages(self) -> Iterator[list[SnapshotRow]]:
+    def pages(self) -> Iterator[Page]:
         number, has_values = self.project.number, bool(self.project.identifying)
-        users = self._db.execute(f"SELECT cuid, attributes FROM user_{number} ORDER BY cuid")
-        while rows := users.fetchmany(SNAPSHOT_ROWS):
+        # A page is one row of SQLite's, for which the interpreter lock is taken once.
+        users = (
+            "SELECT json_group_array(cuid), CAST(group_concat(attributes, char(10)) AS BLOB)"
+            f" FROM (SELECT cuid, attributes FROM user_{number} WHERE cuid > ? ORDER BY cuid LIMIT ?)"
+        )
+        after, rows = 0, SNAPSHOT_ROWS
+        while True:
+            self._db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, SNAPSHOT_BYTES if rows > 1 else _SQLITE_LENGTH)
+            try:
+                ((found, lines),) = self._db.execute(users, (after, rows))
+            except sqlite3.DataError:
+                # Too much for a page.
+                if rows == 1:
+                    raise
+                rows //= 2
+                continue
+            cuids = _cuids_decoder.decode(found)
+            if not cuids:
+                return
             values: Mapping[int, Mapping[str, list[str]]] = {}
             if has_values:
                 values = values_by_user(
                     self._db.execute(
                         "SELECT cuid, identifier, value FROM identifier_value"
                         " WHERE project = ? AND cuid BETWEEN ? AND ? ORDER BY cuid, identifier, value",
-                        (number, rows[0][0], rows[-1][0]),
+                        (number, cuids[0], cuids[-1]),
                     )
                 )
-            yield [(cuid, text, values.get(cuid, NO_VALUES)) for cuid, text in rows]
+            yield Page(cuids, lines, values)
+            after, rows = cuids[-1], min(2 * rows, SNAPSHOT_ROWS)
 
 
 class _Checkpointer:

@@ -222,7 +222,7 @@ class Column(dict[Any, "str | Problem"]):
                 if _PLAIN_MOMENTS.fullmatch(text):
                     parts = text.replace(" ", "\n").split("\n")
                     days = map(self.days.__getitem__, parts[::2])
-                    return list(map(str, map(operator.add, days, map(_SECONDS.__getitem__, parts[1::2]))))
+                    return list(map(str, map(operator.add, days, map(_clock.__getitem__, parts[1::2]))))
         except (TypeError, KeyError, ValueError):
             # Not all are texts; or a day is none, or its clocks change.
             pass
@@ -249,12 +249,22 @@ PLAIN_NUMBER = r"(?:-?(?:0|[1-9][0-9]{0,30})\.[0-9]{0,5}[1-9]|0|-?[1-9][0-9]{0,3
 _PLAIN_NUMBERS = re.compile(rf"{PLAIN_NUMBER}?(?:\n{PLAIN_NUMBER}?)*+")
 _PLAIN_MOMENTS = re.compile(r"[0-9-]{10} [0-9:]{8}(?:\n[0-9-]{10} [0-9:]{8})*+")
 _PLAIN_CUIDS = re.compile(r"[1-9][0-9]{0,17}(?:\n[1-9][0-9]{0,17})*+")
-_SECONDS = {
-    f"{hour:02}:{minute:02}:{second:02}": (hour * 3600 + minute * 60 + second) * 1000
-    for hour in range(24)
-    for minute in range(60)
-    for second in range(60)
-}
+_CLOCK = re.compile("([01][0-9]|2[0-3]):([0-5][0-9]):([0-5][0-9])")
+
+
+class _Clock(dict[str, int]):
+    """Milliseconds since midnight by `HH:MM:SS`."""
+
+    def __missing__(self, text: str) -> int:
+        found = _CLOCK.fullmatch(text)
+        if found is None:
+            raise KeyError(text)
+        hour, minute, second = map(int, found.groups())
+        made = self[text] = (hour * 3600 + minute * 60 + second) * 1000
+        return made
+
+
+_clock = _Clock()
 
 
 class Days(dict[str, int]):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from decimal import Decimal
 from typing import IO, Any, Protocol
@@ -13,7 +14,7 @@ import msgspec
 
 from usertable.domain.schema import Attribute, Project
 from usertable.domain.values import DataType, Value, number_text
-from usertable.store.base import SnapshotRow
+from usertable.store.base import NO_VALUES, Page, SnapshotRow
 from usertable.store.document import decode_attributes
 from usertable.wire.columns import CUID, Format, Target, moment_text
 from usertable.wire.rows import parquet_library
@@ -21,9 +22,12 @@ from usertable.wire.rows import parquet_library
 NUMBER_PRECISION, NUMBER_SCALE = 38, 18
 """A NUMBER is DECIMAL(38, 18) in Parquet, if that holds all values of its column; otherwise the column is text."""
 _WHOLE: int = 10 ** (NUMBER_PRECISION - NUMBER_SCALE)
-_TOO_LONG = f"[0-9]{{{NUMBER_PRECISION - NUMBER_SCALE + 1}}}"
-"""What a document with a number that has too many digits before its point holds; others may hold it too."""
-ROW_GROUP = 100_000
+_WIDE_PRECISION = 76
+"""Arrow does not see every overflow of the type that it reads a number as. With this precision no NUMBER overflows."""
+ROW_GROUP, ROW_GROUP_BYTES = 100_000, 128 * 2**20
+"""A row group of Parquet is written when it has so many rows, or takes so much memory."""
+CONVERTERS = 2
+PAGES_UNDER_WAY = 6
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
@@ -31,7 +35,7 @@ _encoder = msgspec.json.Encoder(decimal_format="number")
 class TableWriter(Protocol):
     """Writes users, some at a time."""
 
-    def write(self, rows: Sequence[SnapshotRow]) -> None:
+    def write(self, page: Page) -> None:
         """Write some more users."""
         ...
 
@@ -103,8 +107,8 @@ class _CSV:
         self._escape = escape_formulas
         self._lines([[name for name, _ in table_columns(project, attributes)]])
 
-    def write(self, rows: Sequence[SnapshotRow]) -> None:
-        self._lines(self._cells(*row) for row in rows)
+    def write(self, page: Page) -> None:
+        self._lines(self._cells(*row) for row in page)
 
     def _lines(self, rows: Iterable[Sequence[Any]]) -> None:
         text = io.StringIO(newline="")
@@ -112,8 +116,8 @@ class _CSV:
         csv.writer(text, lineterminator="\r\n").writerows(rows)
         self._stream.write(text.getvalue().encode())
 
-    def _cells(self, cuid: int, text: str, values: Mapping[str, list[str]]) -> list[Any]:
-        attributes = decode_attributes(text)
+    def _cells(self, cuid: int, line: bytes, values: Mapping[str, list[str]]) -> list[Any]:
+        attributes = decode_attributes(line)
         cells: list[Any] = [cuid]
         for name, unique in self._identifiers:
             found = values.get(name)
@@ -148,11 +152,11 @@ class _NDJSON:
         self._unique = {i.name: i.unique for i in project.schema.identifiers}
         self._shown = _shown(project, attributes)
 
-    def write(self, rows: Sequence[SnapshotRow]) -> None:
-        self._stream.write(_encoder.encode_lines([self._row(*row) for row in rows]))
+    def write(self, page: Page) -> None:
+        self._stream.write(_encoder.encode_lines([self._row(*row) for row in page]))
 
-    def _row(self, cuid: int, text: str, values: Mapping[str, list[str]]) -> dict[str, Any]:
-        attributes = decode_attributes(text)
+    def _row(self, cuid: int, line: bytes, values: Mapping[str, list[str]]) -> dict[str, Any]:
+        attributes = decode_attributes(line)
         row: dict[str, Any] = {CUID: cuid}
         for name, found in values.items():
             row[self._identifiers[name]] = found[0] if self._unique[name] else found
@@ -196,83 +200,94 @@ class _Parquet:
             fields.append(pyarrow.field(name, kind.get(target.name, pyarrow.int64())))
         self._schema = pyarrow.schema(fields)
         self._as_text = as_text
-        # Moments come as numbers, and are taken for moments afterwards.
-        read = [
-            pyarrow.field(name, pyarrow.int64() if pyarrow.types.is_timestamp(kind) else kind)
-            for name, kind in attribute_types.items()
-            if name not in as_text
-        ]
-        self._parse_options = arrow_json.ParseOptions(pyarrow.schema(read), unexpected_field_behavior="ignore")
-        self._writer = parquet.ParquetWriter(stream, self._schema)
+        # Moments come as numbers, and are taken for moments afterwards; numbers are looked at when they are narrowed.
+        number = pyarrow.decimal256(_WIDE_PRECISION, NUMBER_SCALE)
+        read = {DataType.DATETIME: pyarrow.int64(), DataType.NUMBER: number}
+        members = [pyarrow.field(a.name, read.get(a.type, types[a.type])) for a in attributes if a.name not in as_text]
+        self._parse_options = arrow_json.ParseOptions(pyarrow.schema(members), unexpected_field_behavior="ignore")
+        self._stream = stream
+        self._parquet = parquet
+        self._writer: Any = None
         self._unwritten: list[Any] = []
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="parquet")
-        self._under_way: Future[None] | None = None
+        self._converting = ThreadPoolExecutor(CONVERTERS, thread_name_prefix="convert")
+        self._writing = ThreadPoolExecutor(1, thread_name_prefix="parquet")
+        self._under_way: deque[Future[None]] = deque()
 
-    def write(self, rows: Sequence[SnapshotRow]) -> None:
-        if not rows:
-            return
-        if self._under_way:
-            self._under_way.result()
-        self._under_way = self._thread.submit(self._convert, rows)
+    def write(self, page: Page) -> None:
+        converted = self._converting.submit(self._convert, page)
+        self._under_way.append(self._writing.submit(self._add, converted))
+        if len(self._under_way) > PAGES_UNDER_WAY:
+            self._under_way.popleft().result()
 
-    def _convert(self, rows: Sequence[SnapshotRow]) -> None:
+    def _convert(self, page: Page) -> Any:
         pyarrow = self._pyarrow
-        texts = [row[1] for row in rows]
-        # Arrow does not see every overflow of a DECIMAL, and would write another number.
-        if self._compute.any(self._compute.match_substring_regex(pyarrow.array(texts), _TOO_LONG)).as_py():
-            unfit = unfit_numbers(rows, self._attributes) - self._as_text
-            if unfit:
-                raise Unfit(", ".join(sorted(unfit)))
-        text = "\n".join(texts).encode()
-        options = self._json.ReadOptions(use_threads=False, block_size=len(text) + 1)
+        options = self._json.ReadOptions(use_threads=False, block_size=len(page.lines) + 1)
         try:
-            read = self._json.read_json(pyarrow.BufferReader(text), options, self._parse_options)
+            read = self._json.read_json(pyarrow.BufferReader(page.lines), options, self._parse_options)
+            decoded = [decode_attributes(line) for _, line, _ in page] if self._as_text else []
+            columns = []
+            for (_, target), field in zip(self._targets, self._schema, strict=True):
+                if target.kind == "cuid":
+                    column = pyarrow.array(page.cuids, field.type)
+                elif target.kind == "identifier" and not page.values:
+                    column = pyarrow.nulls(len(page), field.type)
+                elif target.kind == "identifier":
+                    cells: list[Any] = [page.values.get(cuid, NO_VALUES).get(target.name) for cuid in page.cuids]
+                    if pyarrow.types.is_string(field.type):
+                        cells = [cell and cell[0] for cell in cells]
+                    column = pyarrow.array(cells, field.type)
+                elif target.name in self._as_text:
+                    numbers = [values.get(target.name) for values in decoded]
+                    column = pyarrow.array([None if n is None else number_text(n) for n in numbers], field.type)  # type: ignore[arg-type]
+                else:
+                    column = read[target.name].cast(field.type)
+                columns.append(column)
         except pyarrow.ArrowInvalid as error:
             raise Unfit(str(error)) from error
-        decoded = [decode_attributes(row[1]) for row in rows] if self._as_text else []
-        columns = []
-        for (_, target), field in zip(self._targets, self._schema, strict=True):
-            if target.kind == "cuid":
-                column = pyarrow.array([row[0] for row in rows], field.type)
-            elif target.kind == "identifier":
-                cells: list[Any] = [row[2].get(target.name) for row in rows]
-                if pyarrow.types.is_string(field.type):
-                    cells = [cell and cell[0] for cell in cells]
-                column = pyarrow.array(cells, field.type)
-            elif target.name in self._as_text:
-                numbers = [values.get(target.name) for values in decoded]
-                column = pyarrow.array([None if n is None else number_text(n) for n in numbers], field.type)  # type: ignore[arg-type]
-            else:
-                column = read[target.name]
-                if pyarrow.types.is_timestamp(field.type):
-                    column = column.cast(field.type)
-            columns.append(column)
-        self._unwritten.append(pyarrow.table(columns, schema=self._schema))
-        if sum(table.num_rows for table in self._unwritten) >= ROW_GROUP:
+        return pyarrow.table(columns, schema=self._schema)
+
+    def _add(self, converted: Future[Any]) -> None:
+        self._unwritten.append(converted.result())
+        rows = sum(table.num_rows for table in self._unwritten)
+        if rows >= ROW_GROUP or sum(table.nbytes for table in self._unwritten) >= ROW_GROUP_BYTES:
             self._flush()
 
     def _flush(self) -> None:
-        if self._unwritten:
-            self._writer.write_table(self._pyarrow.concat_tables(self._unwritten))
-            self._unwritten = []
+        group = self._pyarrow.concat_tables(self._unwritten) if self._unwritten else self._schema.empty_table()
+        self._unwritten = []
+        if self._writer is None:
+            repeating = list(self._repeating(group))
+            self._writer = self._parquet.ParquetWriter(self._stream, self._schema, use_dictionary=repeating)
+        self._writer.write_table(group)
+
+    def _repeating(self, group: Any) -> Iterator[str]:
+        """The columns whose values are there twice or more on average: for others, a dictionary is made in vain."""
+        for name, column in zip(group.column_names, group.columns, strict=True):
+            if self._pyarrow.types.is_list(column.type):
+                name, column = f"{name}.list.element", self._compute.list_flatten(column)
+            if 2 * self._compute.count_distinct(column).as_py() <= len(column):
+                yield name
 
     def close(self) -> None:
         try:
-            if self._under_way:
-                self._under_way.result()
-            self._flush()
+            while self._under_way:
+                self._under_way.popleft().result()
+            if self._unwritten or self._writer is None:
+                self._flush()
         finally:
-            self._thread.shutdown()
+            self._converting.shutdown(cancel_futures=True)
+            self._writing.shutdown(cancel_futures=True)
             # Also after a failure: otherwise it would close itself later, into whatever the stream is by then.
-            self._writer.close()
+            if self._writer is not None:
+                self._writer.close()
 
 
 def unfit_numbers(rows: Iterable[SnapshotRow], attributes: Sequence[Attribute]) -> frozenset[str]:
     """The NUMBERs with a value that DECIMAL(38, 18) does not hold exactly."""
     numbers = [a.name for a in attributes if a.type is DataType.NUMBER]
     found: set[str] = set()
-    for _, text, _ in rows:
-        values = decode_attributes(text)
+    for _, line, _ in rows:
+        values = decode_attributes(line)
         found.update(name for name in numbers if name in values and not _fits(values[name]))  # type: ignore[arg-type]
     return frozenset(found)
 
