@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Sequence
+from decimal import Decimal
 
 import pytest
 import uvloop
@@ -11,8 +13,9 @@ import uvloop
 from house import House
 from usertable.domain.merge import decide
 from usertable.store import open_store
-from usertable.store.base import Result, Write, Written
+from usertable.store.base import Receipt, Result, Write, Written
 from usertable.store.lanes import open_lane
+from usertable.store.memory import MemoryStore
 
 LARGE = "x" * 8000
 Answer = asyncio.Future[Sequence[Result] | Exception]
@@ -74,4 +77,61 @@ def test_order_is_kept_when_a_batch_is_large(kept_url: str) -> None:
     outcomes = asyncio.run(send())
     assert [len(results) for results in outcomes if not isinstance(results, Exception)] == sizes
     assert house.attributes(project, cuid)["user_list_append"] == ["0", "1", "2", "3", "4"]
+    store.close()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_batches_under_way_together_do_what_they_do_one_after_the_other(kept_url: str, seed: int) -> None:
+    chance = random.Random(seed)
+    store = open_store(kept_url)
+    house, reference = House(store), House(MemoryStore())
+    project = house.project()
+    reference.project()
+    cuids = [house.user(project, str(number)) for number in range(12)]
+    assert [reference.user(project, str(number)) for number in range(12)] == cuids
+
+    def write(names: Sequence[str], cuid: int) -> Write:
+        data = {
+            "user_number_accumulate": chance.choice([0, 1, Decimal("2.5"), -3, 4 * 10**37]),
+            "user_list_append": chance.choices("abcdefgh", k=2),
+            "user_string_overwrite": chance.choice("ab"),
+            "user_bool_once": chance.randint(0, 1),
+        }
+        made = house.prepare(project, cuid, {name: data[name] for name in names})
+        made.details = chance.random() < 0.1
+        if chance.random() < 0.5:
+            made.receipt = Receipt(f"{cuid} {chance.randrange(30)}", bytes([chance.randrange(2)]), whole=made.details)
+        return made
+
+    names = ["user_number_accumulate", "user_list_append", "user_string_overwrite", "user_bool_once"]
+    # Attributes that had values before are for the database to merge, where it can.
+    batches = [[write(names, cuids[0])]]
+    for _ in range(150):
+        size = chance.randint(1, 12)
+        some = (chance.sample(names, chance.randint(1, 4)) for _ in range(size))
+        batches.append([write(chosen, chance.choice([*cuids, 7])) for chosen in some])
+
+    async def send() -> list[Sequence[Result] | Exception]:
+        lane = open_lane(kept_url, store, decide)
+        answers: list[Answer] = []
+        under_way: set[Answer] = set()
+        for batch in batches:
+            while not lane.is_open(len(under_way)):
+                _, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+            answer: Answer = asyncio.get_running_loop().create_future()
+            lane.write(batch, answer.set_result)
+            answers.append(answer)
+            under_way.add(answer)
+        try:
+            return await asyncio.gather(*answers)
+        finally:
+            await lane.close()
+
+    def told(results: Sequence[Result] | Exception, batch: Sequence[Write]) -> list[object]:
+        assert not isinstance(results, Exception), results
+        return [type(r) if type(r) is Written and not w.details else r for r, w in zip(results, batch, strict=True)]
+
+    for results, batch in zip(asyncio.run(send()), batches, strict=True):
+        assert told(results, batch) == told(reference.write(*batch), batch)
+    assert [house.attributes(project, cuid) for cuid in cuids] == [reference.attributes(project, cuid) for cuid in cuids]
     store.close()

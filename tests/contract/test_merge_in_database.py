@@ -18,7 +18,7 @@ from usertable.domain.profile import Profile
 from usertable.domain.schema import LEGAL_RULES, Attribute, Schema
 from usertable.domain.values import DataType, Limits
 from usertable.store import open_store
-from usertable.store.base import Write
+from usertable.store.base import Receipt, Write
 from usertable.store.document import decode_attributes, encode_attributes, encode_patches
 
 ATTRIBUTES = [
@@ -66,17 +66,21 @@ def test_the_database_merges_as_the_rules_say(db: psycopg.Connection[tuple[Any, 
             if not isinstance(patch, Patch):
                 continue
             decision = decide(profile, patch, now)
-            found = db.execute(
-                "SELECT usertable.merge(%s::jsonb, p.s, p.o)::text"
-                " FROM jsonb_to_recordset(%s::jsonb) AS p (c bigint, t bigint, s jsonb, o jsonb)",
-                (encode_attributes(profile.attributes), encode_patches([Write(1, 1, patch, 1, now)])),
-            ).fetchall()[0][0]
+            write = Write(1, 1, patch, 1, now, Receipt("key", b"fingerprint"))
+            ((found, outcomes),) = db.execute(
+                "SELECT merged::text, usertable.outcomes(before, merged, n)"
+                " FROM (SELECT %s::jsonb AS before) stored,"
+                "   jsonb_to_recordset(%s::jsonb) AS p (c bigint, t bigint, s jsonb, o jsonb, n jsonb),"
+                "   usertable.merge(before, p.s, p.o) merged",
+                (encode_attributes(profile.attributes), encode_patches([write])),
+            ).fetchall()
             if found is None:
                 declined += 1
             else:
                 merged += 1
                 # With problems, it must have declined.
                 assert not decision.problems
+                assert outcomes == decision.outcomes
                 expected = {} if decision.profile is profile else decision.profile.attributes
                 attributes = decode_attributes(found)
                 assert attributes == expected

@@ -80,9 +80,9 @@ def encode_patches(writes: Iterable[Write]) -> str:
     """Writes as a JSON array, for an engine that merges by itself.
 
     Of each `{"c": CUID, "t": its moment, "s": {name: value}, "o": [[rule, name, value, most elements], …]}`: `s` for the
-    rule overwrite, `o` for the others.
+    rule overwrite, `o` for the others. With a receipt also `"k": key, "f": fingerprint in hex, "n": [[rule, name], …]`.
     """
-    rows = []
+    rows: list[dict[str, object]] = []
     for write in writes:
         values: dict[str, Value] = {}
         reports: list[tuple[Rule, str, Value, int]] = []
@@ -91,7 +91,12 @@ def encode_patches(writes: Iterable[Write]) -> str:
                 values[attribute.name] = value
             else:
                 reports.append((attribute.rule, attribute.name, value, attribute.limits.elements))
-        rows.append({"c": write.cuid, "t": write.now, "s": values, "o": reports})
+        row: dict[str, object] = {"c": write.cuid, "t": write.now, "s": values, "o": reports}
+        receipt = write.receipt
+        if receipt is not None:
+            row["k"], row["f"] = receipt.key, receipt.fingerprint.hex()
+            row["n"] = [(attribute.rule, attribute.name) for attribute, _ in write.patch.entries]
+        rows.append(row)
     return _encoder.encode(rows).decode()
 
 

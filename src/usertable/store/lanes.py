@@ -19,6 +19,7 @@ from socket import socket, socketpair
 from typing import Any, Protocol
 
 from usertable.domain.errors import StoreDown
+from usertable.store import is_shareable
 from usertable.store.base import WRITTEN, Decide, Result, Store, Write
 
 log = logging.getLogger("usertable.store")
@@ -196,4 +197,12 @@ def _packed(write: Write) -> tuple[Any, ...]:
 
 def open_lane(url: str, store: Store, decide: Decide) -> Lane:
     """The lane for an open store, by its URL. Must be called in the event loop."""
-    return ThreadLane(store, decide) if url.startswith("memory:") else ProcessLane(url, decide)
+    if url.startswith("memory:"):
+        return ThreadLane(store, decide)
+    lane = ProcessLane(url, decide)
+    if not is_shareable(url):
+        return lane
+    # The driver is slow to import.
+    from usertable.store.postgres_lane import MergingLane
+
+    return MergingLane(url, lane)

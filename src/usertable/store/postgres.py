@@ -31,6 +31,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import psycopg
 from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import ExecStatus
 from psycopg.sql import SQL, Identifier, Placeholder
 from psycopg_pool import ConnectionPool, PoolTimeout
 
@@ -93,6 +94,7 @@ from usertable.store.postgres_filter import translate
 OLDEST_SERVER = 15
 POOL_SIZE = 8
 """Connections of a process, unless the URL says `pool_size=N`."""
+MERGE_PARAMETERS = ("project", "version", "patches")
 LOOKING_CONNECTIONS = 2
 """Further connections of a server process, for those who look through the user table: they never keep a write waiting."""
 CONNECT_SECONDS = 5
@@ -130,6 +132,8 @@ log = logging.getLogger("usertable.store")
 
 T = TypeVar("T")
 Connection = psycopg.Connection[tuple[Any, ...]]
+UserPlace = tuple[int, int]
+"""A user: the project's number, and the CUID."""
 Pool = ConnectionPool[Connection]
 
 
@@ -173,7 +177,7 @@ class PostgresStore:
     def _write_rest(
         self,
         writes: Sequence[Write],
-        merged: Set[tuple[int, int]],
+        merged: Set[UserPlace],
         decide: Decide,
         elsewhere: Mapping[tuple[int, str], StoredReceipt],
     ) -> list[Result]:
@@ -182,75 +186,45 @@ class PostgresStore:
         apart = iter(self._write_apart(rest, decide, elsewhere))
         return [WRITTEN if (write.project, write.cuid) in merged else next(apart) for write in writes]
 
-    def _merge(self, writes: Sequence[Write]) -> set[tuple[int, int]]:
+    def _merge(self, writes: Sequence[Write]) -> set[UserPlace]:
         """Let the database merge what it can in a single round trip; the users, by project and CUID, whose writes are done.
 
         It declines what is not plain success, and a user that another writer changes meanwhile.
         """
-        batches = self._plain(writes)
-        if not batches:
+        merges = plain_merges(writes, self._reported, receipts=True)
+        if not merges:
             return set()
 
-        def merge(transaction: _Transaction) -> set[tuple[int, int]]:
+        def work(transaction: _Transaction) -> set[UserPlace]:
             # What is sent in one pipeline is one transaction.
             transaction.committing = True
             with transaction.db.pipeline():
-                cursors = [transaction.db.execute(_MERGE, parameters) for parameters in batches]
-            return {user for cursor in cursors for user in cursor}
+                cursors = [transaction.db.execute(_MERGES[merge.name], merge.parameters) for merge in merges]
+            return {(merge.project, cuid) for merge, cursor in zip(merges, cursors, strict=True) for (cuid,) in cursor}
 
-        return self._run(merge)
+        return self._run(work)
 
-    def _merge_in_shard(self, writes: Sequence[Write]) -> set[tuple[int, int]]:
+    def _merge_in_shard(self, writes: Sequence[Write]) -> set[UserPlace]:
         """Like `_merge`, of users in one shard: each statement is a transaction of its own, on that shard's machine."""
-        merged: set[tuple[int, int]] = set()
-        for parameters in self._plain(writes):
+        merged: set[UserPlace] = set()
+        for merge in plain_merges(writes, self._reported):
 
-            def merge(transaction: _Transaction, parameters: Mapping[str, object] = parameters) -> list[tuple[int, int]]:
+            def work(transaction: _Transaction, merge: Merge = merge) -> list[UserPlace]:
                 transaction.committing = True
+                parameters = {**merge.parameters, "cuids": [cuid for _, cuid in merge.users]}
                 try:
-                    return transaction.db.execute(_MERGE_IN_SHARD, parameters).fetchall()
+                    return [(merge.project, cuid) for (cuid,) in transaction.db.execute(_MERGE_IN_SHARD, parameters)]
                 except errors.QueryCanceled as failure:
                     # Cancelled here; the shard's machine may have committed it already.
                     raise StoreDown(f"{self._shown}: {_words(failure)}") from failure
 
             try:
-                merged.update(self._run(merge))
+                merged.update(self._run(work))
             except (psycopg.NotSupportedError, psycopg.ProgrammingError, psycopg.DataError) as failure:
                 # Refused, so nothing of it is done: the shards were split since, perhaps.
                 log.warning("%s: a merge was refused: %s", self._shown, _words(failure))
                 self._shards = _UNKNOWN
         return merged
-
-    def _plain(self, writes: Sequence[Write]) -> list[dict[str, object]]:
-        """The parameters of a merge for each project and version of its schema, of the writes that the database can merge.
-
-        Those are writes whose outcomes nobody looks at, without a receipt, alone on their user in the batch, and of
-        attributes that had values before.
-        """
-        plain: dict[tuple[int, int], Write] = {}
-        seen: set[tuple[int, int]] = set()
-        for write in writes:
-            user = (write.project, write.cuid)
-            if user in seen or write.details or write.receipt is not None or write.dry:
-                plain.pop(user, None)
-            else:
-                plain[user] = write
-            seen.add(user)
-        batches: dict[tuple[int, int], list[Write]] = {}
-        for user in sorted(plain):
-            write = plain[user]
-            reported = self._reported.get(write.project, ())
-            if all(attribute.name in reported for attribute, _ in write.patch.entries):
-                batches.setdefault((write.project, write.schema_version), []).append(write)
-        return [
-            {
-                "project": project,
-                "version": version,
-                "cuids": [write.cuid for write in batch],
-                "patches": encode_patches(batch),
-            }
-            for (project, version), batch in batches.items()
-        ]
 
     def _write_apart(
         self, writes: Sequence[Write], decide: Decide, elsewhere: Mapping[tuple[int, str], StoredReceipt]
@@ -844,7 +818,7 @@ class PostgresStore:
                 with pool.connection() as db:
                     transaction = _Transaction(db)
                     return work(transaction)
-            except _CONFLICTS as failure:
+            except CONFLICTS as failure:
                 # The database undid it. What was taken in the meantime is seen by the next attempt.
                 if time.monotonic() > deadline or pool is not self._pool:
                     raise StoreDown(f"{self._shown}: {_words(failure)}") from failure
@@ -902,6 +876,73 @@ class _Snapshot:
                 yield Page(cuids, "\n".join(texts).encode(), values)
 
 
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """Plain writes under one version of a project, for the database to merge in one statement."""
+
+    project: int
+    version: int
+    users: Sequence[UserPlace]
+    patches: str
+    receipts: bool
+    """Whether any of them has one."""
+
+    @property
+    def name(self) -> bytes:
+        """Of its statement, see :func:`connect_to_merge`."""
+        return b"merge with receipts" if self.receipts else b"merge"
+
+    @property
+    def parameters(self) -> dict[str, object]:
+        return {"project": self.project, "version": self.version, "patches": self.patches}
+
+
+def plain_merges(writes: Sequence[Write], reported: Mapping[int, Set[str]], *, receipts: bool = False) -> list[Merge]:
+    """Those of the writes that the database can merge, by project and version of its schema.
+
+    They are the ones whose outcomes nobody looks at, alone on their user and with their key in the batch, and of
+    attributes that had values before.
+
+    Args:
+        reported: by project, attributes that are known to have had values.
+        receipts: also those with a receipt.
+    """
+    plain: dict[UserPlace, Write] = {}
+    seen: set[UserPlace] = set()
+    keys: dict[tuple[int, str], UserPlace] = {}
+    for write in writes:
+        user = (write.project, write.cuid)
+        receipt = write.receipt
+        simple = user not in seen and not write.details and not write.dry
+        if receipt is not None:
+            first = keys.setdefault((write.project, receipt.key), user)
+            if first != user:
+                plain.pop(first, None)
+            simple = simple and receipts and first == user and not receipt.whole
+        if simple:
+            plain[user] = write
+        else:
+            plain.pop(user, None)
+        seen.add(user)
+    batches: dict[tuple[int, int], list[Write]] = {}
+    # In order, so that no two batches wait for each other's users.
+    for user in sorted(plain):
+        write = plain[user]
+        known = reported.get(write.project, ())
+        if all(attribute.name in known for attribute, _ in write.patch.entries):
+            batches.setdefault((write.project, write.schema_version), []).append(write)
+    return [
+        Merge(
+            project,
+            version,
+            [(project, write.cuid) for write in batch],
+            encode_patches(batch),
+            any(write.receipt is not None for write in batch),
+        )
+        for (project, version), batch in batches.items()
+    ]
+
+
 class _Transaction:
     """A connection, and whether COMMIT was sent."""
 
@@ -934,7 +975,7 @@ _DOWN = (
 """What the operator can mend; anything else is a defect of ours."""
 
 _LOOK_TIMEOUT: LiteralString = "SET LOCAL statement_timeout = '10s'"
-_CONFLICTS = (
+CONFLICTS = (
     errors.SerializationFailure,
     errors.DeadlockDetected,
     errors.UniqueViolation,
@@ -967,17 +1008,15 @@ _MERGE_FORM: LiteralString = """
       WHERE {same} AND u.version = m.version AND m.attributes <> '{}'
       RETURNING u.cuid
     )
-    SELECT %(project)s::bigint, cuid
-    FROM (SELECT cuid FROM changed UNION ALL SELECT cuid FROM merged WHERE attributes = '{}') done"""
+    SELECT cuid FROM changed UNION ALL SELECT cuid FROM merged WHERE attributes = '{}'"""
 # OFFSET 0 makes the database look up each user of the batch by itself, and ctid is where it found the row: there is no
 # other way through this statement, whatever is believed about the table's size.
-_MERGE: LiteralString = _MERGE_FORM.replace(
-    "{users}",
-    """CROSS JOIN LATERAL (
+_EACH_USER: LiteralString = """
+      CROSS JOIN LATERAL (
         SELECT cuid, version, attributes, ctid AS place FROM usertable.users
         WHERE project = %(project)s AND cuid = p.c OFFSET 0
-      ) u""",
-).replace("{same}", "u.ctid = m.place")
+      ) u"""
+_MERGE: LiteralString = _MERGE_FORM.replace("{users}", _EACH_USER).replace("{same}", "u.ctid = m.place")
 # With the users named apart, by which Citus finds out that they are all in one shard.
 _MERGE_IN_SHARD: LiteralString = (
     _MERGE_FORM.replace("u.place, ", "")
@@ -985,6 +1024,33 @@ _MERGE_IN_SHARD: LiteralString = (
     .replace("{same}", "{these} AND u.cuid = m.cuid")
     .replace("{these}", "u.project = %(project)s AND u.cuid = ANY(%(cuids)s::bigint[])")
 )
+# A key that is kept already is declined; one that another transaction keeps meanwhile is a conflict. Not NOT EXISTS, for
+# which the planner reads all receipts there are.
+_MERGE_WITH_RECEIPTS: LiteralString = """
+    WITH merged AS MATERIALIZED (
+      SELECT u.cuid, u.place, u.version, u.attributes AS before, usertable.merge(u.attributes, p.s, p.o) AS attributes,
+        p.t, p.k, p.f, p.n
+      FROM jsonb_to_recordset(%(patches)s::jsonb) AS p (c bigint, t bigint, s jsonb, o jsonb, k text, f text, n jsonb)
+      {users}
+      WHERE EXISTS (SELECT 1 FROM usertable.project WHERE number = %(project)s AND version = %(version)s)
+        AND (SELECT r.cuid FROM usertable.receipt r WHERE r.project = %(project)s AND r.key = p.k LIMIT 1) IS NULL
+    ), changed AS (
+      UPDATE usertable.users u SET version = m.version + 1, updated_at = m.t, attributes = m.attributes
+      FROM merged m
+      WHERE u.ctid = m.place AND u.version = m.version AND m.attributes <> '{}'
+      RETURNING u.cuid, u.version, m.before, m.attributes, m.t, m.k, m.f, m.n
+    ), done AS MATERIALIZED (
+      SELECT * FROM changed
+      UNION ALL
+      SELECT cuid, version, before, attributes, t, k, f, n FROM merged WHERE attributes = '{}'
+    ), kept AS (
+      INSERT INTO usertable.receipt (project, key, cuid, fingerprint, written, personal, at)
+      SELECT %(project)s, k, cuid, decode(f, 'hex'),
+        jsonb_build_array(version, usertable.outcomes(before, attributes, n), NULL)::text, false, t
+      FROM done WHERE k IS NOT NULL
+    )
+    SELECT cuid FROM done""".replace("{users}", _EACH_USER)
+_MERGES = {b"merge": _MERGE, b"merge with receipts": _MERGE_WITH_RECEIPTS}
 _KEEP_RECEIPTS: LiteralString = """
     INSERT INTO usertable.receipt (project, key, cuid, fingerprint, written, personal, at)
     SELECT * FROM unnest(%s::bigint[], %s::text[], %s::bigint[], %s::bytea[], %s::text[], %s::boolean[], %s::bigint[])"""
@@ -1325,21 +1391,56 @@ def _place(url: str) -> tuple[str, int]:
 def _opened(conninfo: str, shown: str) -> Iterator[Connection]:
     """A connection to a database that can be our store."""
     try:
-        with psycopg.connect(conninfo, autocommit=True) as db:
-            version = db.info.server_version // 10_000
-            if version < OLDEST_SERVER:
-                raise StoreFault(f"{shown} is PostgreSQL {version}; {OLDEST_SERVER} or newer is needed")
-            encoding = db.execute("SHOW server_encoding").fetchall()[0][0]
-            if encoding != "UTF8":
-                raise StoreFault(f"the database {shown} has the encoding {encoding}; create one with ENCODING 'UTF8'")
-            if db.execute("SHOW transaction_read_only").fetchall()[0][0] == "on":
-                raise StoreFault(
-                    f"{shown} is read-only, a standby perhaps; name the primary, or all hosts with"
-                    " target_session_attrs=read-write"
-                )
+        with _connect(conninfo, shown) as db:
             yield db
     except (errors.InsufficientPrivilege, psycopg.OperationalError) as error:
         raise StoreFault(f"the store {shown} cannot be opened: {_words(error)}") from error
+
+
+def _connect(conninfo: str, shown: str) -> Connection:
+    db = psycopg.connect(conninfo, autocommit=True)
+    try:
+        version = db.info.server_version // 10_000
+        if version < OLDEST_SERVER:
+            raise StoreFault(f"{shown} is PostgreSQL {version}; {OLDEST_SERVER} or newer is needed")
+        encoding = db.execute("SHOW server_encoding").fetchall()[0][0]
+        if encoding != "UTF8":
+            raise StoreFault(f"the database {shown} has the encoding {encoding}; create one with ENCODING 'UTF8'")
+        if db.execute("SHOW transaction_read_only").fetchall()[0][0] == "on":
+            raise StoreFault(
+                f"{shown} is read-only, a standby perhaps; name the primary, or all hosts with"
+                " target_session_attrs=read-write"
+            )
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def connect_to_merge(url: str) -> Connection | None:
+    """A connection on which the statements of `Merge`s are prepared by their names; None if the store is distributed.
+
+    Raises:
+        psycopg.Error: there is none to be had now.
+        StoreFault: the database cannot be written now.
+    """
+    db = _connect(_place(url)[0], shown_url(url))
+    try:
+        if load_shards(db) is not None:
+            db.close()
+            return None
+        _settle(db)
+        for name, statement in _MERGES.items():
+            text: str = statement
+            for place, parameter in enumerate(MERGE_PARAMETERS, start=1):
+                text = text.replace(f"%({parameter})s", f"${place}")
+            prepared = db.pgconn.prepare(name, text.encode())
+            if prepared.status != ExecStatus.COMMAND_OK:
+                raise errors.error_from_result(prepared)
+    except BaseException:
+        db.close()
+        raise
+    return db
 
 
 def distribute_store(url: str, shards: int) -> bool:

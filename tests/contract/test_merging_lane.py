@@ -1,0 +1,190 @@
+"""Plain writes go from the event loop straight to PostgreSQL, and to the writer where that fails; each is done once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from engines import ENGINES
+from house import House
+from usertable.domain.errors import StoreDown
+from usertable.domain.merge import decide
+from usertable.domain.schema import Attribute, Project, Rule
+from usertable.domain.values import DataType
+from usertable.store import open_store
+from usertable.store.base import Replayed, Result, UserUnknown, Write, Written
+from usertable.store.lanes import Done, ThreadLane
+from usertable.store.postgres_lane import MergingLane
+
+ONE = {"user_number_accumulate": 1}
+
+
+class Writer(ThreadLane):
+    """The lane beside it, which tells what came to it."""
+
+    def __init__(self, house: House) -> None:
+        super().__init__(house.store, decide)
+        self.writes: list[Write] = []
+
+    def write(self, writes: Sequence[Write], done: Done) -> None:
+        self.writes += writes
+        super().write(writes, done)
+
+
+class Case:
+    """A lane with two users, whose attribute has had values."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.house = House(open_store(url))
+        self.project: Project = self.house.project()
+        self.cuids = [self.house.user(self.project, value) for value in "ab"]
+
+    def plain(self, cuid: int, key: str = "") -> Write:
+        write = self.house.prepare(self.project, cuid, ONE, key)
+        write.details = False
+        return write
+
+    async def send(self, *writes: Write) -> Sequence[Result] | Exception:
+        answer: asyncio.Future[Sequence[Result] | Exception] = asyncio.get_running_loop().create_future()
+        self.lane.write(writes, answer.set_result)
+        return await answer
+
+    def run(self, work: Callable[[], Awaitable[None]]) -> None:
+        async def whole() -> None:
+            self.writer = Writer(self.house)
+            self.lane = MergingLane(self.url, self.writer)
+            try:
+                assert type((await self.send(self.plain(self.cuids[0])))[0]) is Written  # type: ignore[index]
+                await self.until_merged()
+                await work()
+            finally:
+                await self.lane.close()
+
+        asyncio.run(whole())
+
+    async def until_merged(self) -> None:
+        """Until there is a connection to merge on, and it is used."""
+        for _ in range(500):
+            before = len(self.writer.writes)
+            await self.send(self.plain(self.cuids[1]))
+            if len(self.writer.writes) == before:
+                return
+            await asyncio.sleep(0.01)
+        raise AssertionError("nothing was merged by the database")
+
+    def sum(self, cuid: int) -> object:
+        return self.house.attributes(self.project, cuid)["user_number_accumulate"]
+
+
+@pytest.fixture(params=[name for name in ENGINES if name.startswith("postgresql")])
+def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
+    with ENGINES[request.param](tmp_path) as url:
+        case = Case(url)
+        yield case
+        case.house.store.close()
+
+
+async def backend(db: psycopg.Connection[tuple[object, ...]], waiting: str) -> object:
+    """The process id of the backend that waits for a lock with this statement."""
+    for _ in range(500):
+        found = db.execute(
+            "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE %s", (f"%{waiting}%",)
+        ).fetchone()
+        if found:
+            return found[0]
+        await asyncio.sleep(0.01)
+    raise AssertionError("nobody waits")
+
+
+def test_only_what_is_not_plain_or_not_a_plain_success_goes_to_the_writer(case: Case) -> None:
+    async def work() -> None:
+        one, two = case.cuids
+        case.writer.writes.clear()
+        results = await case.send(case.plain(one), case.plain(two, "k"))
+        assert [type(result) for result in results] == [Written, Written]  # type: ignore[union-attr]
+        assert case.writer.writes == []
+        looked_at = case.house.prepare(case.project, one, ONE)
+        again, unknown = case.plain(two, "k"), case.plain(7)
+        written, replayed, refused = await case.send(looked_at, again, unknown)  # type: ignore[misc]
+        assert isinstance(written, Written)
+        assert written.outcomes == {"user_number_accumulate": "applied"}
+        assert isinstance(replayed, Replayed)
+        assert replayed.written.outcomes == {"user_number_accumulate": "applied"}
+        assert isinstance(refused, UserUnknown)
+        assert case.writer.writes == [looked_at, again, unknown]
+
+    case.run(work)
+
+
+def test_a_schema_change_is_noticed(case: Case) -> None:
+    async def work() -> None:
+        case.house.service.declare_attribute("one", Attribute("new", DataType.STRING, Rule.OVERWRITE), who="test")
+        (stale,) = await case.send(case.plain(case.cuids[0]))  # type: ignore[misc]
+        assert type(stale).__name__ == "SchemaStale"
+
+    case.run(work)
+
+
+@pytest.mark.parametrize("cut", ["pg_cancel_backend", "pg_terminate_backend"])
+def test_a_merge_that_the_database_ends_is_done_once_by_the_writer(case: Case, cut: str) -> None:
+    async def work() -> None:
+        one = case.cuids[0]
+        with psycopg.connect(case.url) as holder, psycopg.connect(case.url, autocommit=True) as db:
+            holder.execute("SELECT 1 FROM usertable.users WHERE cuid = %s FOR UPDATE", (one,))
+            before = case.sum(one)
+            assert isinstance(before, int)
+            case.writer.writes.clear()
+            sent = asyncio.create_task(case.send(case.plain(one)))
+            db.execute(f"SELECT {cut}(%s)".encode(), (await backend(db, "WITH merged"),))
+            while not case.writer.writes:
+                await asyncio.sleep(0.01)
+            holder.rollback()
+            (result,) = await sent  # type: ignore[misc]
+        assert type(result) is Written
+        assert case.sum(one) == before + 1
+        await case.until_merged()
+
+    case.run(work)
+
+
+def test_a_write_waits_for_the_one_before_it_to_the_same_user(case: Case) -> None:
+    async def work() -> None:
+        one, two = case.cuids
+        with psycopg.connect(case.url) as holder, psycopg.connect(case.url, autocommit=True) as db:
+            holder.execute("SELECT 1 FROM usertable.users WHERE cuid = %s FOR UPDATE", (one,))
+            first = asyncio.create_task(case.send(case.plain(one)))
+            await backend(db, "WITH merged")
+            # The other connection is free.
+            second = asyncio.create_task(case.send(case.plain(one), case.plain(two)))
+            await asyncio.sleep(0.1)
+            assert not second.done()
+            holder.rollback()
+            assert [len(results) for results in await asyncio.gather(first, second)] == [1, 2]  # type: ignore[arg-type]
+
+    case.run(work)
+
+
+def test_what_became_of_a_merge_is_unknown_if_the_connection_is_cut(case: Case) -> None:
+    async def work() -> None:
+        one = case.cuids[0]
+        with psycopg.connect(case.url) as holder, psycopg.connect(case.url, autocommit=True) as db:
+            holder.execute("SELECT 1 FROM usertable.users WHERE cuid = %s FOR UPDATE", (one,))
+            sent = asyncio.create_task(case.send(case.plain(one)))
+            await backend(db, "WITH merged")
+            for session in case.lane._sessions:
+                # As if the network between were gone.
+                with socket.socket(fileno=os.dup(session._socket)) as connection:
+                    connection.shutdown(socket.SHUT_RDWR)
+            (result,) = await sent  # type: ignore[misc]
+            assert isinstance(result, StoreDown)
+            holder.rollback()
+        await case.until_merged()
+
+    case.run(work)
