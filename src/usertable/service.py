@@ -180,15 +180,14 @@ class Service:
         elif qps is not None:
             _check_qps(qps)
             changes["qps"] = qps
-        what = "edit project: " + ", ".join(f"{key} = {value}" for key, value in changes.items())
-        return self._edit(project_id, lambda project: replace(project, **changes), who, what)
+        return self._edit(project_id, lambda project: replace(project, **changes), who)
 
     def rotate_secret(self, project_id: str, *, secret: str | None = None, who: str) -> tuple[Project, str]:
         """Replace a project's secret; the old one stops to work within a second. The new one cannot be shown again."""
         secret = _checked_secret(secret)
         salt = secrets.token_bytes(16)
         hashed = _hash_secret(secret, salt)
-        project = self._edit(project_id, lambda p: replace(p, secret_salt=salt, secret_hash=hashed), who, "rotate secret")
+        project = self._edit(project_id, lambda p: replace(p, secret_salt=salt, secret_hash=hashed), who)
         return project, secret
 
     def schema_changes(self, project_id: str, limit: int = 100) -> list[SchemaChange]:
@@ -206,14 +205,12 @@ class Service:
 
     def declare_attribute(self, project_id: str, attribute: Attribute, *, who: str) -> Attribute:
         """Declare an attribute; see :meth:`~usertable.domain.schema.Schema.declare` for what is refused."""
-        what = f"declare attribute {attribute.name}: {attribute.type} {attribute.rule}"
-        self._edit_schema(project_id, lambda s: s.declare(attribute, self._max_attributes), who, what)
+        self._edit_schema(project_id, lambda s: s.declare(attribute, self._max_attributes), who)
         return attribute
 
     def edit_attribute(self, project_id: str, name: str, *, who: str, **changes: str | bool) -> Attribute:
         """Change `display_name`, `description` or `hidden` of an attribute."""
-        what = f"edit attribute {name}: " + ", ".join(f"{key} = {value!r}" for key, value in changes.items())
-        return self._edit_schema(project_id, lambda s: s.edit(name, **changes), who, what).schema.attribute(name)
+        return self._edit_schema(project_id, lambda s: s.edit(name, **changes), who).schema.attribute(name)
 
     def delete_attribute(self, project_id: str, name: str, *, who: str) -> None:
         """Delete an attribute for which no value was ever reported; else refused."""
@@ -221,20 +218,18 @@ class Service:
         def edit(project: Project) -> Project:
             return replace(project, schema=project.schema.delete(name, project.reported))
 
-        self._edit(project_id, edit, who, f"delete attribute {name}")
+        self._edit(project_id, edit, who)
 
     # identifiers
 
     def declare_identifier(self, project_id: str, identifier: Identifier, *, who: str) -> Identifier:
         """Declare an identifier, with a priority below the declared ones and above the presets that stand last."""
-        what = f"declare identifier {identifier.name}: {'unique' if identifier.unique else 'not unique'}"
-        self._edit_schema(project_id, lambda s: s.declare_identifier(identifier), who, what)
+        self._edit_schema(project_id, lambda s: s.declare_identifier(identifier), who)
         return identifier
 
     def edit_identifier(self, project_id: str, name: str, *, who: str, **changes: str | bool) -> Identifier:
         """Change `display_name` or `masked` of an identifier."""
-        what = f"edit identifier {name}: " + ", ".join(f"{key} = {value!r}" for key, value in changes.items())
-        edited = self._edit_schema(project_id, lambda s: s.edit_identifier(name, **changes), who, what)
+        edited = self._edit_schema(project_id, lambda s: s.edit_identifier(name, **changes), who)
         return edited.schema.identifier(name)
 
     def delete_identifier(self, project_id: str, name: str, *, who: str) -> None:
@@ -243,12 +238,11 @@ class Service:
         def edit(project: Project) -> Project:
             return replace(project, schema=project.schema.delete_identifier(name, project.identifying))
 
-        self._edit(project_id, edit, who, f"delete identifier {name}")
+        self._edit(project_id, edit, who)
 
     def order_identifiers(self, project_id: str, names: Sequence[str], *, who: str) -> Project:
         """Set the priority order; `names` must name every identifier once, the first gets priority 1."""
-        what = f"order identifiers: {' > '.join(names)}"
-        return self._edit_schema(project_id, lambda s: s.order_identifiers(names), who, what)
+        return self._edit_schema(project_id, lambda s: s.order_identifiers(names), who)
 
     # schema as code
 
@@ -292,7 +286,7 @@ class Service:
             done[:] = steps
             return replace(project, schema=schema.order_identifiers(i.name for i in wanted.identifiers))
 
-        self._edit(project_id, edit, who, lambda: f"apply schema: {'; '.join(map(str, done))}")
+        self._edit(project_id, edit, who)
         return done
 
     # users
@@ -391,11 +385,11 @@ class Service:
         """By attribute, when an accepted request last had it; ms since 1970 UTC, to the second."""
         return self.store.last_writes(project.number)
 
-    def _edit(self, project_id: str, edit: Callable[[Project], Project], who: str, what: str | Callable[[], str]) -> Project:
-        return self.store.edit_project(project_id, edit, who, what, self._clock())
+    def _edit(self, project_id: str, edit: Callable[[Project], Project], who: str) -> Project:
+        return self.store.edit_project(project_id, edit, who, self._clock())
 
-    def _edit_schema(self, project_id: str, edit: Callable[[Schema], Schema], who: str, what: str) -> Project:
-        return self._edit(project_id, lambda p: replace(p, schema=edit(p.schema)), who, what)
+    def _edit_schema(self, project_id: str, edit: Callable[[Schema], Schema], who: str) -> Project:
+        return self._edit(project_id, lambda p: replace(p, schema=edit(p.schema)), who)
 
 
 def refuse_steps(steps: Sequence[Step]) -> Refused:

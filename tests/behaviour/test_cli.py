@@ -124,7 +124,7 @@ def test_every_change_is_recorded_with_who_made_it(shell: Shell) -> None:
     shell.run("attribute", "hide", "level", "--project", "p1")
     changes = shell.json("project", "changes", "p1")["changes"]
     assert [(c["who"], c["what"]) for c in changes] == [
-        ("cli:tester", "edit attribute level: hidden = True"),
+        ("cli:tester", "edit attribute level: hidden false → true"),
         ("cli:tester", "declare attribute level: NUMBER once"),
         ("cli:tester", "create project"),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,13 +17,19 @@ from usertable.console.notes import FREE_ATTEMPTS, MustWait, Notes
 from usertable.console.session import COOKIE, Link, Sessions
 from usertable.console.table import ORDERS
 from usertable.console.views.users import OPERATOR_ORDER
+from usertable.domain import change
+from usertable.domain.change import ChangeKind
 from usertable.domain.profile import Outcome
 from usertable.domain.schema import Rule
 from usertable.domain.values import DataType
+from usertable.service import Service
+from usertable.store import open_store
+from usertable.store.base import CHANGES
 
 TOKEN = "a-token-for-the-tests-only"
 AT = f"/console/projects/{PROJECT}"
 CONSOLE = Path(texts.__file__).parent
+OLD_CHANGE = "apply schema: declare attribute old_one: BOOL once"
 
 
 class Browser(httpx.Client):
@@ -49,6 +56,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("console")
     url = f"sqlite:///{folder / 'store.db'}"
     prepare(url, users=2)
+    store = open_store(url)
+    number = Service(store).project(PROJECT).number
+    store.load(number, CHANGES, [(0, 1, "cli", OLD_CHANGE)])
+    store.close()
     running = Server(url, folder, admin_token=TOKEN)
     yield running
     assert running.stop() == 0
@@ -315,6 +326,8 @@ def test_every_text_is_there_in_both_languages_and_used() -> None:
     made |= {f"order.{order}" for order in ORDERS} | {f"operator.{op}" for op in OPERATOR_ORDER}
     made |= {f"arrivals.api_{api}" for api in ("attribute", "register", "batch", "unknown")}
     made |= {f"arrivals.show_{which}" for which in ("all", "accepted", "refused")}
+    made |= {f"change.{kind}" for kind in (*ChangeKind, "apply schema")}
+    made |= {f"change.field.{name}" for name in re.findall('"([a-z_]+)": ', inspect.getsource(change))}
     assert made <= set(texts.TEXTS)
     dones = {f"done.{name}" for name in named}
     assert set(texts.TEXTS) <= named | made | dones
@@ -329,17 +342,31 @@ def test_changes_are_told_in_the_language_of_the_reader(admin: Browser, server: 
         owner.patch(f"{path}/attributes/{name}", json={"hidden": True}).raise_for_status()
         owner.delete(f"{path}/attributes/{name}").raise_for_status()
     chinese, english = (
-        re.findall(r'<td class="long">(.*?)</td>', admin.get(f"{AT}/changes", headers={"Accept-Language": language}).text)
+        [
+            " ".join(re.sub("<[^>]+>", " ", cell).split())
+            for cell in re.findall(
+                r'<td class="long">(.*?)</td>',
+                admin.get(f"{AT}/changes", headers={"Accept-Language": language}).text,
+                re.DOTALL,
+            )
+        ]
         for language in ("zh-CN", "en")
     )
     assert chinese[:4] == [
-        f"删除属性 {name}",
-        f"修改属性 {name}: hidden = True",
-        f"声明属性 {name}: BOOL once",
-        "修改项目: name = delete attribute",
+        f"删除属性 {name} 数据类型 BOOL 规则 仅一次 状态 隐藏",
+        f"修改属性 {name} 状态 可见 → 隐藏",
+        f"声明属性 {name} 数据类型 BOOL 规则 仅一次",
+        "修改项目 名称 Tests → delete attribute",
     ]
-    assert english[0] == f"delete attribute {name}"
-    assert not [what for what in chinese if what.isascii()]
+    assert english[:4] == [
+        f"Delete attribute {name} Data type BOOL Rule Once only Status Hidden",
+        f"Edit attribute {name} Status Visible → Hidden",
+        f"Declare attribute {name} Data type BOOL Rule Once only",
+        "Edit project Name Tests → delete attribute",
+    ]
+    # Made by an older usertable.
+    assert "应用 schema: 声明属性 old_one: BOOL once" in chinese
+    assert OLD_CHANGE in english
 
 
 def test_the_language_is_the_chosen_one_or_the_browsers(browser: Browser) -> None:

@@ -8,9 +8,11 @@ from dataclasses import replace
 import pytest
 
 from house import House
+from usertable.domain.change import Change, ChangeKind
 from usertable.domain.errors import Kind, Refused
 from usertable.domain.schema import Attribute, Identifier, Project, Rule
 from usertable.domain.values import DataType
+from usertable.store.base import CHANGES
 
 
 def kind_of(refused: pytest.ExceptionInfo[Refused]) -> Kind:
@@ -151,7 +153,7 @@ def test_every_change_of_a_project_is_recorded_and_seen(house: House) -> None:
     assert house.store.epoch() != epoch
     newest = house.service.schema_changes("one")[0]
     assert (newest.at, newest.who) == (house.now, "somebody")
-    assert "user_bool_once" in newest.what
+    assert newest.what == [Change(ChangeKind.EDIT_ATTRIBUTE, "user_bool_once", {"hidden": False}, {"hidden": True})]
     changed = house.service.project("one")
     assert changed.version == project.version + 1
     assert changed.schema.attributes["user_bool_once"].hidden
@@ -166,12 +168,32 @@ def test_an_edit_without_change_or_with_an_error_leaves_no_trace(house: House) -
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        house.store.edit_project("one", fail, "test", "fail", 1)
+        house.store.edit_project("one", fail, "test", 1)
     with pytest.raises(Refused):
-        house.store.edit_project("nope", lambda p: replace(p, name="x"), "test", "x", 1)
+        house.store.edit_project("nope", lambda p: replace(p, name="x"), "test", 1)
     assert house.store.epoch() == epoch
     assert house.service.schema_changes("one") == changes
     assert house.service.project("one") == project
+
+
+def test_only_what_changed_is_recorded(house: House) -> None:
+    house.project()
+    house.service.edit_project("one", name="one", timezone="Asia/Shanghai", unlimited=True, who="test")
+    house.service.edit_attribute("one", "user_list_append", who="test", display_name="会员", description="", hidden=False)
+    house.service.rotate_secret("one", who="test")
+    assert [entry.what for entry in house.service.schema_changes("one", 3)] == [
+        [Change(ChangeKind.ROTATE_SECRET)],
+        [Change(ChangeKind.EDIT_ATTRIBUTE, "user_list_append", {"display_name": ""}, {"display_name": "会员"})],
+        [Change(ChangeKind.EDIT_PROJECT, "", {"qps": 100}, {"qps": None})],
+    ]
+
+
+def test_an_entry_that_was_kept_as_a_sentence_is_still_there(house: House) -> None:
+    project = house.project()
+    (number,) = house.store.last(project.number, CHANGES) or (0,)
+    house.store.load(project.number, CHANGES, [(number + 1, 5, "somebody", "edit project: name = [one]")])
+    newest = house.service.schema_changes("one")[0]
+    assert (newest.at, newest.who, newest.what) == (5, "somebody", "edit project: name = [one]")
 
 
 def test_an_id_is_of_one_project(house: House) -> None:

@@ -289,7 +289,7 @@ def test_a_pool_whose_connections_are_busy_is_waited_for(database: str, monkeypa
         return project
 
     with ThreadPoolExecutor(2) as pool:
-        edits = [pool.submit(store.edit_project, PROJECT, slow, "test", "nothing", 0) for _ in range(2)]
+        edits = [pool.submit(store.edit_project, PROJECT, slow, "test", 0) for _ in range(2)]
         time.sleep(0.1)
         store.ping()
         for edit in edits:

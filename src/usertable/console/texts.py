@@ -168,6 +168,30 @@ TEXTS: dict[str, tuple[str, str]] = {
     "changes.empty": ("还没有变更", "No changes yet"),
     "changes.empty_help": ("声明一个属性后，这里会有记录。", "Declare an attribute, and its record appears here."),
     "changes.most": ("显示最近 {most} 条。", "The newest {most} are shown."),
+    "change.create project": ("创建项目", "Create project"),
+    "change.edit project": ("修改项目", "Edit project"),
+    "change.rotate secret": ("更换密钥", "Rotate secret"),
+    "change.apply schema": ("应用 schema", "Apply schema"),
+    "change.declare attribute": ("声明属性", "Declare attribute"),
+    "change.edit attribute": ("修改属性", "Edit attribute"),
+    "change.delete attribute": ("删除属性", "Delete attribute"),
+    "change.declare identifier": ("声明标识", "Declare identifier"),
+    "change.edit identifier": ("修改标识", "Edit identifier"),
+    "change.delete identifier": ("删除标识", "Delete identifier"),
+    "change.order identifiers": ("排列标识", "Order identifiers"),
+    "change.field.name": ("名称", "Name"),
+    "change.field.timezone": ("时区", "Time zone"),
+    "change.field.qps": ("QPS 上限", "QPS limit"),
+    "change.field.type": ("数据类型", "Data type"),
+    "change.field.rule": ("规则", "Rule"),
+    "change.field.display_name": ("显示名称", "Display name"),
+    "change.field.description": ("说明", "Description"),
+    "change.field.hidden": ("状态", "Status"),
+    "change.field.max_elements": ("最多元素数", "Elements at most"),
+    "change.field.max_element_bytes": ("单个元素最多字节数", "Bytes of an element at most"),
+    "change.field.unique": ("唯一", "Unique"),
+    "change.field.masked": ("脱敏显示", "Masked"),
+    "change.field.order": ("优先级", "Priority"),
     # attributes
     "attributes.lead": (
         "用户表的列。名称、类型和规则创建后不能修改。",
@@ -480,18 +504,3 @@ TEXTS: dict[str, tuple[str, str]] = {
     "statistics.distinct": ("共 {count} 个不同的值", "{count} different values"),
 }
 """Chinese and English by key; a key begins with the page that it is on."""
-
-CHANGES: dict[str, str] = {
-    "create project": "创建项目",
-    "edit project": "修改项目",
-    "rotate secret": "更换密钥",
-    "apply schema": "应用 schema",
-    "declare attribute": "声明属性",
-    "edit attribute": "修改属性",
-    "delete attribute": "删除属性",
-    "declare identifier": "声明标识",
-    "edit identifier": "修改标识",
-    "delete identifier": "删除标识",
-    "order identifiers": "排列标识",
-}
-"""How an entry of the record of changes begins, in Chinese. The record itself is in English, in every store."""

@@ -21,7 +21,8 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from usertable.config import Config
 from usertable.console.session import Session, Sessions
-from usertable.console.texts import CHANGES, TEXTS
+from usertable.console.texts import TEXTS
+from usertable.domain.change import Change, ChangeKind, Fact
 from usertable.domain.errors import Kind, Problem, Refused
 from usertable.domain.schema import Project
 from usertable.domain.values import number_text
@@ -30,7 +31,8 @@ from usertable.survey import Surveys
 from usertable.wire.messages import Language, text
 
 HOME = "/console"
-_CHANGE = re.compile(rf"^(?:{'|'.join(CHANGES)})\b|(?<=^apply schema: )(?:{'|'.join(CHANGES)})\b")
+_OLD_KINDS = "|".join([*ChangeKind, "apply schema"])
+_OLD_CHANGE = re.compile(rf"^(?:{_OLD_KINDS})\b|(?<=^apply schema: )(?:{_OLD_KINDS})\b")
 LANGUAGE_COOKIE, THEME_COOKIE = "usertable_language", "usertable_theme"
 THEMES = ("auto", "light", "dark")
 _YEAR = 365 * 86400
@@ -188,9 +190,34 @@ class Visit:
         """A text of the console in the visit's language."""
         return say(self.language, key, **values)
 
-    def change(self, what: str) -> str:
-        """An entry of the record of changes: what was done in the visit's language, to what as it was recorded."""
-        return what if self.language == "en" else _CHANGE.sub(lambda found: CHANGES[found[0]], what)
+    def old_change(self, what: str) -> str:
+        """An entry that was recorded in English: what was done in the visit's language, to what as it was recorded."""
+        return what if self.language == "en" else _OLD_CHANGE.sub(lambda found: self.text(f"change.{found[0]}"), what)
+
+    def changed_fields(self, change: Change) -> list[tuple[str, str | None, str | None]]:
+        """The fields of a change: how each is called, and what it was before and after; None for nothing."""
+        return [
+            (
+                self.text(f"change.field.{name}"),
+                self._fact(name, change.before[name]) if name in change.before else None,
+                self._fact(name, change.after[name]) if name in change.after else None,
+            )
+            for name in change.after or change.before
+        ]
+
+    def _fact(self, name: str, fact: Fact) -> str:
+        match fact:
+            case None:
+                return self.text("project.unlimited")
+            case bool() if name == "hidden":
+                return self.text("attribute.hidden" if fact else "attribute.visible")
+            case bool():
+                return self.text("yes" if fact else "no")
+            case int():
+                return f"{fact:,}"
+            case list():
+                return " > ".join(fact)
+        return self.text(f"rule.{fact}") if name == "rule" else fact or "–"
 
     def problem(self, problem: Problem) -> str:
         """A problem in words."""

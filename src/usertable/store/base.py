@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from usertable.domain.arrival import Arrival, Arrivals, Rate
+from usertable.domain.change import Change
 from usertable.domain.condition import Condition
 from usertable.domain.errors import Kind, Problem, StoreFault
 from usertable.domain.patch import Patch
@@ -163,7 +164,8 @@ class SchemaChange:
 
     at: int
     who: str
-    what: str
+    what: list[Change] | str
+    """A text is an entry that was made before changes were kept by kind: what was done, in English."""
 
 
 @dataclass(slots=True)
@@ -607,13 +609,11 @@ class Store(Copyable, Browsable, Arriving, Protocol):
         """Keep a new project; its `number` is the store's to choose. Raises Refused if the id is taken."""
         ...
 
-    def edit_project(
-        self, project_id: str, edit: Callable[[Project], Project], who: str, what: str | Callable[[], str], now: int
-    ) -> Project:
+    def edit_project(self, project_id: str, edit: Callable[[Project], Project], who: str, now: int) -> Project:
         """Replace the project by `edit(project)` in one transaction, and record who changed what.
 
-        `edit` sees `reported`, `identifying` and the schema as stored; `what` may be made after it. If it returns an equal
-        project, nothing is recorded; if it raises, nothing is changed. Raises Refused if there is no such project.
+        `edit` sees `reported`, `identifying` and the schema as stored. If it returns an equal project, nothing is recorded;
+        if it raises, nothing is changed. Raises Refused if there is no such project.
         """
         ...
 

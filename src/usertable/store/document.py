@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from usertable.domain.arrival import Arrival
+from usertable.domain.change import Change, changes_between
 from usertable.domain.profile import Outcome, Profile
 from usertable.domain.schema import Attribute, Identifier, Project, Rule, Schema
 from usertable.domain.values import LIST_ELEMENT_BYTES, LIST_ELEMENTS, DataType, Limits, Value
@@ -201,6 +202,19 @@ def decode_project(number: int, project_id: str, version: int, document: str, re
         version=version,
         reported=frozenset(reported),
     )
+
+
+_changes_decoder = msgspec.json.Decoder(list[Change])
+
+
+def encode_changes(before: Project | None, after: Project) -> str:
+    """What the record of changes keeps of an edit."""
+    return _encoder.encode(changes_between(before, after)).decode()
+
+
+def decode_changes(text: str) -> list[Change] | str:
+    """The inverse of :func:`encode_changes`; a sentence of an older record stays one."""
+    return _changes_decoder.decode(text) if text.startswith("[") else text
 
 
 _arrival_decoder = msgspec.json.Decoder(Arrival)

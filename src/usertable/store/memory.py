@@ -47,7 +47,14 @@ from usertable.store.base import (
     Write,
     resolve,
 )
-from usertable.store.document import decode_attributes, decode_written, encode_attributes, encode_written
+from usertable.store.document import (
+    decode_attributes,
+    decode_changes,
+    decode_written,
+    encode_attributes,
+    encode_changes,
+    encode_written,
+)
 from usertable.store.incoming import Known, named, resolve_batch, values_by_user
 
 
@@ -61,7 +68,7 @@ class _Table:
     values: dict[tuple[str, str], int] = field(default_factory=dict)
     erased: set[int] = field(default_factory=set)
     receipts: dict[str, NewReceipt] = field(default_factory=dict)
-    changes: list[SchemaChange] = field(default_factory=list)
+    changes: list[tuple[int, str, str]] = field(default_factory=list)
     arrivals: list[tuple[int, Arrival]] = field(default_factory=list)
     rates: dict[int, tuple[int, int, int]] = field(default_factory=dict)
     refusals: list[tuple[int, Kind, str | None, int]] = field(default_factory=list)
@@ -352,13 +359,11 @@ class MemoryStore:
                 raise refuse(Kind.PROJECT_EXISTS, id=project.id)
             project = replace(project, number=len(self._tables) + 1)
             table = self._tables[project.number] = _Table(project)
-            table.changes.append(SchemaChange(project.created_at, who, "create project"))
+            table.changes.append((project.created_at, who, encode_changes(None, project)))
             self._epoch += 1
             return project
 
-    def edit_project(
-        self, project_id: str, edit: Callable[[Project], Project], who: str, what: str | Callable[[], str], now: int
-    ) -> Project:
+    def edit_project(self, project_id: str, edit: Callable[[Project], Project], who: str, now: int) -> Project:
         with self._lock:
             table = self._table_of(project_id)
             if table is None:
@@ -368,13 +373,15 @@ class MemoryStore:
             if edited == project:
                 return project
             table.project = replace(edited, version=table.project.version + 1)
-            table.changes.append(SchemaChange(now, who, what if isinstance(what, str) else what()))
+            table.changes.append((now, who, encode_changes(project, edited)))
             self._epoch += 1
             return table.project
 
     def schema_changes(self, project: int, limit: int) -> list[SchemaChange]:
         with self._lock:
-            return self._tables[project].changes[::-1][:limit]
+            return [
+                SchemaChange(at, who, decode_changes(what)) for at, who, what in self._tables[project].changes[::-1][:limit]
+            ]
 
     def expire_receipts(self, before: int) -> int:
         with self._lock:
@@ -409,7 +416,7 @@ class MemoryStore:
                     key, cuid, fingerprint, written, _, at = row
                     table.receipts[key] = NewReceipt(project, key, cuid, fingerprint, decode_written(written), at)
                 elif part is CHANGES:
-                    table.changes.append(SchemaChange(*row[1:]))
+                    table.changes.append(row[1:])
                 elif part is JOBS:
                     table.jobs[row[0]] = row[1]
                 else:
@@ -440,7 +447,7 @@ class MemoryStore:
                 for r in table.receipts.values()
             ]
         if part is CHANGES:
-            return [(number, c.at, c.who, c.what) for number, c in enumerate(table.changes, start=1)]
+            return [(number, *entry) for number, entry in enumerate(table.changes, start=1)]
         if part is JOBS:
             return list(table.jobs.items())
         return [(name,) for name in table.project.reported]

@@ -77,12 +77,14 @@ from usertable.store.citus import ShardMap, distribute, load_shards
 from usertable.store.document import (
     decode_arrival,
     decode_attributes,
+    decode_changes,
     decode_profiles,
     decode_project,
     decode_values,
     decode_written,
     encode_arrival,
     encode_attributes,
+    encode_changes,
     encode_patches,
     encode_project,
     encode_rows,
@@ -662,14 +664,12 @@ class PostgresStore:
                 (number, project.id, project.version, encode_project(project)),
             )
             db.execute("INSERT INTO usertable.cuid_counter VALUES (%s, %s)", (number, FIRST_CUID))
-            _record(db, number, project.created_at, who, "create project")
+            _record(db, number, project.created_at, who, encode_changes(None, project))
             return replace(project, number=number)
 
         return self._change(work)
 
-    def edit_project(
-        self, project_id: str, edit: Callable[[Project], Project], who: str, what: str | Callable[[], str], now: int
-    ) -> Project:
+    def edit_project(self, project_id: str, edit: Callable[[Project], Project], who: str, now: int) -> Project:
         def work(db: Connection) -> Project:
             project = _project_by_id(db, project_id)
             if project is None:
@@ -684,7 +684,7 @@ class PostgresStore:
                 "UPDATE usertable.project SET version = %s, document = %s WHERE number = %s",
                 (edited.version, encode_project(edited), project.number),
             )
-            _record(db, project.number, now, who, what if isinstance(what, str) else what())
+            _record(db, project.number, now, who, encode_changes(project, edited))
             return edited
 
         return self._change(work)
@@ -696,7 +696,7 @@ class PostgresStore:
                 (project, limit),
             ).fetchall()
         )
-        return [SchemaChange(*row) for row in rows]
+        return [SchemaChange(at, who, decode_changes(what)) for at, who, what in rows]
 
     def expire_receipts(self, before: int) -> int:
         def work(db: Connection) -> int:

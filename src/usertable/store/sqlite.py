@@ -63,12 +63,14 @@ from usertable.store.base import (
 from usertable.store.document import (
     decode_arrival,
     decode_attributes,
+    decode_changes,
     decode_column,
     decode_profiles,
     decode_project,
     decode_written,
     encode_arrival,
     encode_attributes,
+    encode_changes,
     encode_project,
     encode_written,
 )
@@ -504,12 +506,10 @@ class SQLiteStore:
             ).lastrowid
             assert number is not None
             db.execute(_USER_TABLE.format(number))
-            _record(db, number, project.created_at, who, "create project")
+            _record(db, number, project.created_at, who, encode_changes(None, project))
             return replace(project, number=number)
 
-    def edit_project(
-        self, project_id: str, edit: Callable[[Project], Project], who: str, what: str | Callable[[], str], now: int
-    ) -> Project:
+    def edit_project(self, project_id: str, edit: Callable[[Project], Project], who: str, now: int) -> Project:
         with self._transaction() as db:
             project = _project_by_id(db, project_id)
             if project is None:
@@ -522,7 +522,7 @@ class SQLiteStore:
                 "UPDATE project SET version = ?, document = ? WHERE number = ?",
                 (edited.version, encode_project(edited), project.number),
             )
-            _record(db, project.number, now, who, what if isinstance(what, str) else what())
+            _record(db, project.number, now, who, encode_changes(project, edited))
             return edited
 
     def schema_changes(self, project: int, limit: int) -> list[SchemaChange]:
@@ -530,7 +530,7 @@ class SQLiteStore:
             rows = db.execute(
                 "SELECT at, who, what FROM schema_change WHERE project = ? ORDER BY id DESC LIMIT ?", (project, limit)
             )
-            return [SchemaChange(*row) for row in rows]
+            return [SchemaChange(at, who, decode_changes(what)) for at, who, what in rows]
 
     def expire_receipts(self, before: int) -> int:
         with self._transaction() as db:

@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from usertable.domain.change import Change, ChangeKind, Fact
 from usertable.domain.errors import Kind, Problem, Refused, excerpt, refuse
 from usertable.domain.schema import (
     MAX_LIST_ELEMENT_BYTES,
@@ -223,12 +224,24 @@ class IdentifierList(msgspec.Struct):
     identifiers: list[IdentifierDocument]
 
 
+class ChangeDetail(msgspec.Struct):
+    """One thing that was done, with the fields that it changed."""
+
+    kind: ChangeKind
+    subject: Annotated[str, Meta(description="The attribute or identifier; empty if it is the project.")]
+    before: Annotated[dict[str, Fact], Meta(examples=[{"hidden": False}])]
+    after: Annotated[dict[str, Fact], Meta(examples=[{"hidden": True}])]
+
+
 class ChangeDocument(msgspec.Struct):
     """An entry of a project's record of changes."""
 
     at: Moment
     who: Annotated[str, Meta(examples=["admin", "project 100102"])]
-    what: Annotated[str, Meta(examples=["declare attribute user_level: NUMBER overwrite"])]
+    what: Annotated[str, Meta(description="For people.", examples=["edit attribute level: hidden false → true"])]
+    changes: Annotated[
+        list[ChangeDetail], Meta(description="For programs. Empty for an entry that an older usertable made.")
+    ]
 
 
 class ChangeList(msgspec.Struct):
@@ -358,7 +371,31 @@ def identifier_documents(identifiers: Iterable[Identifier]) -> list[IdentifierDo
 
 def change_document(change: SchemaChange) -> ChangeDocument:
     """An entry of the record of changes as it is shown."""
-    return ChangeDocument(moment(change.at), change.who, change.what)
+    at, who, what = moment(change.at), change.who, change.what
+    if isinstance(what, str):
+        return ChangeDocument(at, who, what, [])
+    details = [ChangeDetail(c.kind, c.subject, dict(c.before), dict(c.after)) for c in what]
+    return ChangeDocument(at, who, "; ".join(map(_sentence, what)), details)
+
+
+def _sentence(change: Change) -> str:
+    """A change in words."""
+    said = f"{change.kind} {change.subject}".strip()
+    match change.kind:
+        case ChangeKind.DECLARE_ATTRIBUTE:
+            return f"{said}: {change.after['type']} {change.after['rule']}"
+        case ChangeKind.DECLARE_IDENTIFIER:
+            return f"{said}: {'unique' if change.after['unique'] else 'not unique'}"
+        case ChangeKind.ORDER_IDENTIFIERS:
+            return f"{said}: {' > '.join(change.after['order'])}"  # type: ignore[arg-type]
+        case ChangeKind.EDIT_PROJECT | ChangeKind.EDIT_ATTRIBUTE | ChangeKind.EDIT_IDENTIFIER:
+            fields = (f"{name} {_fact(change.before[name])} → {_fact(after)}" for name, after in change.after.items())
+            return f"{said}: {', '.join(fields)}"
+    return said
+
+
+def _fact(fact: Fact) -> str:
+    return msgspec.json.encode(fact).decode()
 
 
 def user_document(

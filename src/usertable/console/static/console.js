@@ -24,7 +24,13 @@ document.addEventListener("keydown", (event) => {
 });
 
 // On a phone the navigation is a strip: its current entry comes into view.
-document.querySelector(".side [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+// Not by scrollIntoView, after which the Tab key would begin there and not at the page's top.
+const current = document.querySelector(".side [aria-current]");
+if (current) {
+  const strip = current.closest(".side");
+  const [inner, outer] = [current.getBoundingClientRect(), strip.getBoundingClientRect()];
+  strip.scrollLeft += inner.left + inner.width / 2 - (outer.left + outer.width / 2);
+}
 
 // A page that must not be sent again takes another address.
 const addressed = document.querySelector("[data-address]");

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from usertable.console.views import statistics
 from usertable.console.visit import HOME, Page, Visit
+from usertable.domain.change import ATTRIBUTE_KINDS
 from usertable.domain.errors import Kind, Problem, Refused, refuse
 from usertable.domain.merge import decide
 from usertable.domain.patch import Patch, validate
@@ -241,7 +242,9 @@ def _limit(visit: Visit, field: str, name: str, most: int, errors: dict[str, str
 
 def _is_about(change: SchemaChange, name: str) -> bool:
     """Whether an entry of the record of changes names the attribute."""
-    return f"attribute {name}" in change.what and name in change.what.replace(":", " ").replace(";", " ").split()
+    if isinstance(change.what, str):
+        return f"attribute {name}" in change.what and name in change.what.replace(":", " ").replace(";", " ").split()
+    return any(each.subject == name and each.kind in ATTRIBUTE_KINDS for each in change.what)
 
 
 _ATTRIBUTES = f"{HOME}/projects/{{project}}/attributes"
