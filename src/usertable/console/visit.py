@@ -267,8 +267,8 @@ class Visit:
     def moment(self, ms: int, zone: ZoneInfo | None = None) -> Markup:
         """A moment (ms since 1970 UTC) in a time zone, as an element."""
         at = datetime.fromtimestamp(ms // 1000, UTC)
-        shown = at.astimezone(zone or UTC).strftime("%Y-%m-%d %H:%M:%S")
-        return Markup('<time datetime="{}">{}</time>').format(at.isoformat(), shown)
+        day, time = at.astimezone(zone or UTC).strftime("%Y-%m-%d %H:%M:%S").split()
+        return Markup('<time datetime="{}"><span>{}</span> <span>{}</span></time>').format(at.isoformat(), day, time)
 
     def remember(self, response: Response, cookie: str, value: str, seconds: int = _YEAR) -> None:
         """Set a cookie that scripts and other sites do not get."""
@@ -277,6 +277,8 @@ class Visit:
 
 def say(language: Language, key: str, **values: object) -> str:
     """A text of the catalogue; raises KeyError if there is none."""
+    if str(values.get("count")) == "1" and f"{key}.one" in TEXTS:
+        key += ".one"
     chinese, english = TEXTS[key]
     return (chinese if language == "zh" else english).format(**values)
 
