@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import inspect
 import re
 from collections.abc import Iterator
@@ -97,15 +98,30 @@ def test_without_a_session_every_page_leads_to_the_sign_in(page, browser: Browse
 
 
 def test_after_signing_in_one_is_where_one_wanted_to_go(browser: Browser) -> None:
-    there = browser.get(f"{AT}/attributes").headers["location"]
+    wanted = f"{AT}/attributes?type=LIST&search=a%26b"
+    there = browser.get(wanted).headers["location"]
     browser.page(there)
-    assert f'name="next" value="{AT}/attributes"' in browser.shown.text
-    answer = browser.submit("/console/sign-in", token=TOKEN, next=f"{AT}/attributes")
-    assert answer.headers["location"] == f"{AT}/attributes"
-    assert browser.get(f"{AT}/attributes").status_code == 200
+    assert f'name="next" value="{html.escape(wanted)}"' in browser.shown.text
+    answer = browser.submit("/console/sign-in", token=TOKEN, next=wanted)
+    assert answer.headers["location"] == wanted
+    assert browser.get(wanted).status_code == 200
 
 
-@pytest.mark.parametrize("where", ["//evil.example", "https://evil.example/console", "/console//evil.example", "/other"])
+@pytest.mark.parametrize(("form", "back"), [("/settings", f"{AT}/settings"), ("/attributes/user_bool_once/status", "")])
+def test_a_form_sent_after_the_session_says_so_and_is_shown_again(browser: Browser, form: str, back: str) -> None:
+    browser.page("/console/sign-in")
+    answer = browser.submit(AT + form, name="Renamed", timezone="UTC", qps="1", hidden="1")
+    page = browser.page(answer.headers["location"]).text
+    assert "Your session had ended before this was sent, so nothing was changed." in page
+    assert f'name="next" value="{back}"' in page
+    browser.submit("/console/sign-in", token=TOKEN)
+    assert "Renamed" not in browser.page(f"{AT}/settings").text
+
+
+@pytest.mark.parametrize(
+    "where",
+    ["//evil.example", "//evil.example/?/console", "https://evil.example/console", "/console//evil.example", "/other"],
+)
 def test_the_sign_in_never_leads_elsewhere(browser: Browser, where: str) -> None:
     browser.page("/console/sign-in")
     assert browser.submit("/console/sign-in", token=TOKEN, next=where).headers["location"] == "/console/projects"

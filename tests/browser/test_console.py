@@ -250,6 +250,8 @@ def test_identifiers_are_ordered_edited_and_deleted(page: Page) -> None:
     page.goto(f"{AT}/identifiers")
     page.get_by_role("button", name="Move login_id up").click()
     expect(page.get_by_text("is not unique, so Get CUID refuses it")).to_be_visible()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("button", name="Move login_id down")).to_be_focused()
     page.get_by_role("button", name="Move login_id down").click()
     expect(page.locator("tbody th").first).to_contain_text("phone")
     page.get_by_role("row", name="login_id").get_by_role("link", name="Edit").click()

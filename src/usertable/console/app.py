@@ -7,6 +7,7 @@ import contextlib
 import inspect
 import logging
 import secrets
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -135,11 +136,11 @@ class _Place:
                 visit.session, form.get("form_token", "")
             ):
                 if not page.public and visit.session.role != "admin":
-                    return _to_sign_in(visit)
+                    return _to_sign_in(visit, self._pages)
                 return visit.render("error.html", 403, title="error.forged", message=visit.text("error.forged_help"))
             visit.form = form
         if not page.public and visit.session.role != "admin":
-            return _to_sign_in(visit)
+            return _to_sign_in(visit, self._pages)
         view: Any = page.view
         response = await view(visit) if inspect.iscoroutinefunction(view) else await asyncio.to_thread(view, visit)
         if page.method == "POST":
@@ -158,10 +159,14 @@ class _Place:
         sign_in.keep(visit, response, session)
 
 
-def _to_sign_in(visit: Visit) -> Response:
-    following = visit.request.url.path if visit.request.method == "GET" else ""
-    query = f"?{urlencode({'next': following})}" if following not in ("", HOME) else ""
-    return RedirectResponse(f"{HOME}/sign-in{query}", 303)
+def _to_sign_in(visit: Visit, pages: Mapping[str, Page]) -> Response:
+    """To the page for signing in, and from there to the page that was asked for, or to the form that was sent too late."""
+    url, query = visit.request.url, {}
+    if "GET" in pages and url.path != HOME:
+        query["next"] = f"{url.path}?{url.query}" if url.query else url.path
+    if visit.request.method == "POST":
+        query["done"] = "session_ended"
+    return RedirectResponse(f"{HOME}/sign-in?{urlencode(query)}" if query else f"{HOME}/sign-in", 303)
 
 
 def _is_from_here(request: Request) -> bool:

@@ -48,6 +48,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     "done.identifier_declared": ("标识已创建。", "Identifier created."),
     "done.identifier_deleted": ("标识已删除。", "Identifier deleted."),
     "done.ordered": ("优先级已更新。", "Priority order changed."),
+    "done.session_ended": (
+        "发送前登录已过期，什么都没有改动。请登录后再次提交。",
+        "Your session had ended before this was sent, so nothing was changed. Sign in, and send it again.",
+    ),
     "done.signed_out": ("已退出登录。", "You are signed out."),
     "done.link_printed": (
         "新的登录链接已写到服务器的输出（stderr）里，15 分钟内有效。",

@@ -260,9 +260,13 @@ class Visit:
             }
         )
 
-    def redirect(self, path: str, done: str = "") -> Response:
-        """Send the browser to another page, which then says what was done (a text `done.…`)."""
-        return RedirectResponse(f"{path}?{urlencode({'done': done})}" if done else path, 303)
+    def redirect(self, path: str, done: str = "", *, at: str = "") -> Response:
+        """Send the browser to another page, which then says what was done (a text `done.…`).
+
+        `at`: the element from which the Tab key goes on there.
+        """
+        address = f"{path}?{urlencode({'done': done})}" if done else path
+        return RedirectResponse(f"{address}#{quote(at)}" if at else address, 303)
 
     def moment(self, ms: int, zone: ZoneInfo | None = None) -> Markup:
         """A moment (ms since 1970 UTC) in a time zone, as an element."""

@@ -27,12 +27,13 @@ def move(visit: Visit) -> Response:
     """Move an identifier one place up or down."""
     project = visit.project()
     names = [i.name for i in project.schema.identifiers]
-    place = names.index(project.schema.identifier(visit.form.get("name", "")).name)
+    name = project.schema.identifier(visit.form.get("name", "")).name
+    place = names.index(name)
     other = place + (1 if visit.form.get("direction") == "down" else -1)
     if 0 <= other < len(names):
         names[place], names[other] = names[other], names[place]
         visit.service.order_identifiers(project.id, names, who=visit.who)
-    return visit.redirect(visit.project_path("/identifiers"), "ordered")
+    return visit.redirect(visit.project_path("/identifiers"), "ordered", at=f"identifier-{name}")
 
 
 def show_new(visit: Visit) -> Response:

@@ -90,8 +90,7 @@ def sign_out(visit: Visit) -> Response:
 
 def prefer(visit: Visit) -> Response:
     """Remember a language or a theme."""
-    back = visit.form.get("back", "")
-    response = visit.redirect(back if _OWN_PATH.fullmatch(back.partition("?")[0]) else f"{HOME}/projects")
+    response = visit.redirect(_own(visit.form.get("back", "")))
     language, theme = visit.form.get("language"), visit.form.get("theme")
     if language in ("zh", "en"):
         visit.remember(response, LANGUAGE_COOKIE, language)
@@ -107,10 +106,15 @@ def keep(visit: Visit, response: Response, session: Session) -> None:
 
 
 def _enter(visit: Visit, following: str) -> Response:
-    response = visit.redirect(following if _OWN_PATH.fullmatch(following) else f"{HOME}/projects")
+    response = visit.redirect(_own(following))
     # A new one: whoever knew the visitor's session knows nothing of it.
     keep(visit, response, visit.console.sessions.begin("admin"))
     return response
+
+
+def _own(address: str) -> str:
+    """The address, if it is one of this console's pages; else that of the projects."""
+    return address if _OWN_PATH.fullmatch(address.partition("?")[0]) else f"{HOME}/projects"
 
 
 def _must_wait(visit: Visit, wait: MustWait, following: str) -> Response:
