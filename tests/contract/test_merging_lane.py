@@ -38,13 +38,13 @@ class Writer(ThreadLane):
 
 
 class Case:
-    """A lane with two users, whose attribute has had values."""
+    """A lane with three users, whose attribute has had values."""
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.house = House(open_store(url))
         self.project: Project = self.house.project()
-        self.cuids = [self.house.user(self.project, value) for value in "ab"]
+        self.cuids = [self.house.user(self.project, value) for value in "abc"]
 
     def plain(self, cuid: int, key: str = "") -> Write:
         write = self.house.prepare(self.project, cuid, ONE, key)
@@ -80,7 +80,7 @@ class Case:
         raise AssertionError("nothing was merged by the database")
 
     def sum(self, cuid: int) -> object:
-        return self.house.attributes(self.project, cuid)["user_number_accumulate"]
+        return self.house.attributes(self.project, cuid).get("user_number_accumulate", 0)
 
 
 @pytest.fixture(params=[name for name in ENGINES if name.startswith("postgresql")])
@@ -105,7 +105,7 @@ async def backend(db: psycopg.Connection[tuple[object, ...]], waiting: str) -> o
 
 def test_only_what_is_not_plain_or_not_a_plain_success_goes_to_the_writer(case: Case) -> None:
     async def work() -> None:
-        one, two = case.cuids
+        one, two, _ = case.cuids
         case.writer.writes.clear()
         results = await case.send(case.plain(one), case.plain(two, "k"))
         assert [type(result) for result in results] == [Written, Written]  # type: ignore[union-attr]
@@ -156,7 +156,7 @@ def test_a_merge_that_the_database_ends_is_done_once_by_the_writer(case: Case, c
 
 def test_a_write_waits_for_the_one_before_it_to_the_same_user(case: Case) -> None:
     async def work() -> None:
-        one, two = case.cuids
+        one, two, _ = case.cuids
         with psycopg.connect(case.url) as holder, psycopg.connect(case.url, autocommit=True) as db:
             holder.execute("SELECT 1 FROM usertable.users WHERE cuid = %s FOR UPDATE", (one,))
             first = asyncio.create_task(case.send(case.plain(one)))
@@ -167,6 +167,20 @@ def test_a_write_waits_for_the_one_before_it_to_the_same_user(case: Case) -> Non
             assert not second.done()
             holder.rollback()
             assert [len(results) for results in await asyncio.gather(first, second)] == [1, 2]  # type: ignore[arg-type]
+
+    case.run(work)
+
+
+def test_a_batch_that_begins_where_another_ends_does_not_disturb_it(case: Case) -> None:
+    async def work() -> None:
+        before = [case.sum(cuid) for cuid in case.cuids]
+        case.writer.writes.clear()
+        for _ in range(20):
+            # More than there are connections.
+            results = await asyncio.gather(*[case.send(case.plain(cuid)) for cuid in case.cuids])
+            assert [[type(result) for result in answer] for answer in results] == [[Written]] * 3  # type: ignore[union-attr]
+        assert case.writer.writes == []
+        assert [case.sum(cuid) for cuid in case.cuids] == [number + 20 for number in before]  # type: ignore[operator]
 
     case.run(work)
 

@@ -302,8 +302,10 @@ class _Session:
             return
         tell, self._tell = self._tell, None
         assert tell is not None
+        merged = None if self._refusal is not None else self._users
+        # From here on another batch may be under way.
         self._released(self)
-        tell(None if self._refusal is not None else self._users)
+        tell(merged)
 
     def _end(self, delay: float = 0) -> None:
         if self._closed:
