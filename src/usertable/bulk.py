@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from socket import socketpair
-from typing import IO, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -31,13 +31,15 @@ from usertable.domain.merge import decide
 from usertable.domain.profile import Profile
 from usertable.domain.schema import Attribute, Project
 from usertable.domain.values import Value, show
-from usertable.service import Service, now_ms
 from usertable.store.base import Batch, IncomingRows, JobMoved, Page, SchemaStale, Snapshot, SnapshotRow, Taken
 from usertable.store.document import decode_attributes
 from usertable.wire.columns import LINE, REASON, ROW, Format, Reading
 from usertable.wire.messages import text as text_of
 from usertable.wire.rows import Block, json_cell, originals
 from usertable.wire.table import Unfit, open_table, unfit_numbers
+
+if TYPE_CHECKING:
+    from usertable.service import Service
 
 PREVIEW_ROWS = 5
 PROBLEMS_SHOWN = 20
@@ -106,7 +108,7 @@ class Import(ABC):
         register: bool,
         rejects: Path,
         dry: bool = False,
-        clock: Callable[[], int] = now_ms,
+        clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._project = project
         self._stream = stream

@@ -31,6 +31,7 @@ from usertable.wire.messages import text
 # asyncio, rich, the YAML reader and the web framework are slow to import: only the commands that need one do so.
 if TYPE_CHECKING:
     from usertable.service import Service
+    from usertable.store import Store
 
 SHORT_SECRET = 16
 """A given secret with fewer characters is taken with a warning."""
@@ -177,7 +178,7 @@ def _make_default_folder(loaded: Loaded) -> None:
 
 
 @contextlib.contextmanager
-def _service() -> Iterator[Service]:
+def _store() -> Iterator[Store]:
     loaded = _loaded()
     if loaded.config.store.startswith("memory:"):
         raise click.UsageError(
@@ -185,14 +186,18 @@ def _service() -> Iterator[Service]:
             " name a file: --store sqlite:///users.db"
         )
     _make_default_folder(loaded)
-    from usertable.service import Service
     from usertable.store import open_store
 
-    store = open_store(loaded.config.store)
-    try:
-        yield Service(store, max_attributes=loaded.config.max_attributes)
-    finally:
-        store.close()
+    with contextlib.closing(open_store(loaded.config.store)) as store:
+        yield store
+
+
+@contextlib.contextmanager
+def _service() -> Iterator[Service]:
+    with _store() as store:
+        from usertable.service import Service
+
+        yield Service(store, max_attributes=_loaded().config.max_attributes)
 
 
 def _who() -> str:

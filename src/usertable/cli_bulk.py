@@ -8,7 +8,7 @@ import io
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal, cast
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from usertable.bulk import Import, Preview, State
+    from usertable.store.base import Snapshot
     from usertable.wire.columns import Format, Reading
 
 ENDINGS: Mapping[str, Format] = {
@@ -332,6 +333,16 @@ def _run(work: Import, size: int) -> None:
         work.run(progress, preview)
 
 
+@contextlib.contextmanager
+def _export_progress(snapshot: Snapshot) -> Iterator[Callable[[int], None]]:
+    from rich.console import Console
+
+    wide = "{task.completed:,.0f} of {task.total:,.0f} users"
+    with _progress(Console(stderr=True), "export", wide, "{task.completed:,.0f} users") as bar:
+        task = bar.add_task("export", total=snapshot.count())
+        yield lambda looked_at: bar.update(task, completed=looked_at)
+
+
 @click.command("export")
 @commands._in_project
 @click.option("--format", "format_", type=FORMAT, help="Default: by the file's ending, else csv.")
@@ -363,8 +374,6 @@ def export_table(
       usertable export --project 100102 -o users.parquet
       usertable export --project 100102 --where level:ge:10 --attributes level,city > vips.csv
     """
-    from rich.console import Console
-
     from usertable.bulk import export, spooled, whole_file
 
     form = _format(format_ or ("csv" if output == "-" else None), output)
@@ -373,10 +382,9 @@ def export_table(
     if output == "-" and form == "parquet" and sys.stdout.isatty():
         raise click.UsageError("a Parquet file is not for a terminal; name a file with -o")
     names = [name for given in attributes for name in given.split(",")]
-    console = Console(stderr=True)
     with contextlib.ExitStack() as stack:
-        service = stack.enter_context(commands._service())
-        snapshot = stack.enter_context(service.store.snapshot(project_id))
+        store = stack.enter_context(commands._store())
+        snapshot = stack.enter_context(store.snapshot(project_id))
         schema = snapshot.project.schema
         if len(set(names)) < len(names):
             raise click.UsageError("--attributes names one twice")
@@ -391,18 +399,8 @@ def export_table(
             stream = stack.enter_context(spooled(io.BytesIO()))
         else:
             stream = stdout
-        wide = "{task.completed:,.0f} of {task.total:,.0f} users"
-        bar = stack.enter_context(_progress(console, "export", wide, "{task.completed:,.0f} users"))
-        task = bar.add_task("export", total=snapshot.count() if console.is_terminal else None)
-        done = export(
-            snapshot,
-            stream,
-            form,
-            chosen,
-            parsed,
-            lambda looked_at: bar.update(task, completed=looked_at),
-            escape_formulas=escape_formulas,
-        )
+        progress = stack.enter_context(_export_progress(snapshot)) if sys.stderr.isatty() else lambda looked_at: None
+        done = export(snapshot, stream, form, chosen, parsed, progress, escape_formulas=escape_formulas)
         if output == "-" and form == "parquet":
             stream.seek(0)
             shutil.copyfileobj(stream, stdout, 2**20)

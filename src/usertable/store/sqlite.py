@@ -697,7 +697,7 @@ class _Snapshot:
         number, has_values = self.project.number, bool(self.project.identifying)
         # A page is one row of SQLite's, for which the interpreter lock is taken once.
         users = (
-            "SELECT json_group_array(cuid), CAST(group_concat(attributes, char(10)) AS BLOB)"
+            "SELECT group_concat(cuid), CAST(group_concat(attributes, '\n') AS BLOB)"
             f" FROM (SELECT cuid, attributes FROM user_{number} WHERE cuid > ? ORDER BY cuid LIMIT ?)"
         )
         after, rows = 0, SNAPSHOT_ROWS
@@ -711,9 +711,9 @@ class _Snapshot:
                     raise
                 rows //= 2
                 continue
-            cuids = _cuids_decoder.decode(found)
-            if not cuids:
+            if found is None:
                 return
+            cuids = _cuids_decoder.decode(f"[{found}]")
             values: Mapping[int, Mapping[str, list[str]]] = {}
             if has_values:
                 values = values_by_user(

@@ -24,10 +24,11 @@ NUMBER_PRECISION, NUMBER_SCALE = 38, 18
 _WHOLE: int = 10 ** (NUMBER_PRECISION - NUMBER_SCALE)
 _WIDE_PRECISION = 76
 """Arrow does not see every overflow of the type that it reads a number as. With this precision no NUMBER overflows."""
-ROW_GROUP, ROW_GROUP_BYTES = 100_000, 128 * 2**20
+ROW_GROUP, ROW_GROUP_BYTES = 50_000, 64 * 2**20
 """A row group of Parquet is written when it has so many rows, or takes so much memory."""
 CONVERTERS = 2
-PAGES_UNDER_WAY = 6
+BYTES_UNDER_WAY = 32 * 2**20
+"""Of pages that are converted and written beside the reading, in so many threads and one."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
@@ -176,12 +177,10 @@ class _Parquet:
     ) -> None:
         pyarrow, parquet = parquet_library()
         import pyarrow.json as arrow_json
-        from pyarrow import compute
 
         self._pyarrow = pyarrow
         self._attributes = attributes
         self._json = arrow_json
-        self._compute = compute
         types = {
             DataType.NUMBER: pyarrow.decimal128(NUMBER_PRECISION, NUMBER_SCALE),
             DataType.STRING: pyarrow.string(),
@@ -211,13 +210,20 @@ class _Parquet:
         self._unwritten: list[Any] = []
         self._converting = ThreadPoolExecutor(CONVERTERS, thread_name_prefix="convert")
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="parquet")
-        self._under_way: deque[Future[None]] = deque()
+        self._under_way: deque[tuple[int, Future[None]]] = deque()
+        self._bytes_under_way = 0
 
     def write(self, page: Page) -> None:
         converted = self._converting.submit(self._convert, page)
-        self._under_way.append(self._writing.submit(self._add, converted))
-        if len(self._under_way) > PAGES_UNDER_WAY:
-            self._under_way.popleft().result()
+        self._under_way.append((len(page.lines), self._writing.submit(self._add, converted)))
+        self._bytes_under_way += len(page.lines)
+        while self._bytes_under_way > BYTES_UNDER_WAY:
+            self._await_first()
+
+    def _await_first(self) -> None:
+        size, added = self._under_way.popleft()
+        self._bytes_under_way -= size
+        added.result()
 
     def _convert(self, page: Page) -> Any:
         pyarrow = self._pyarrow
@@ -253,25 +259,32 @@ class _Parquet:
             self._flush()
 
     def _flush(self) -> None:
-        group = self._pyarrow.concat_tables(self._unwritten) if self._unwritten else self._schema.empty_table()
+        pyarrow = self._pyarrow
+        group = pyarrow.concat_tables(self._unwritten) if self._unwritten else self._schema.empty_table()
         self._unwritten = []
         if self._writer is None:
             repeating = list(self._repeating(group))
-            self._writer = self._parquet.ParquetWriter(self._stream, self._schema, use_dictionary=repeating)
+            # The least and greatest of a row group help to find what grows along the file, and little else.
+            growing = [field.name for field in self._schema if field.name == CUID or pyarrow.types.is_timestamp(field.type)]
+            self._writer = self._parquet.ParquetWriter(
+                self._stream, self._schema, use_dictionary=repeating, write_statistics=growing
+            )
         self._writer.write_table(group)
 
     def _repeating(self, group: Any) -> Iterator[str]:
         """The columns whose values are there twice or more on average: for others, a dictionary is made in vain."""
+        from pyarrow import compute
+
         for name, column in zip(group.column_names, group.columns, strict=True):
             if self._pyarrow.types.is_list(column.type):
-                name, column = f"{name}.list.element", self._compute.list_flatten(column)
-            if 2 * self._compute.count_distinct(column).as_py() <= len(column):
+                name, column = f"{name}.list.element", compute.list_flatten(column)
+            if 2 * compute.count_distinct(column).as_py() <= len(column):
                 yield name
 
     def close(self) -> None:
         try:
             while self._under_way:
-                self._under_way.popleft().result()
+                self._await_first()
             if self._unwritten or self._writer is None:
                 self._flush()
         finally:
