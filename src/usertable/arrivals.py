@@ -34,7 +34,7 @@ Taken = tuple[list[Arrivals], list[tuple[str, bytes]]]
 class ProjectArrivals:
     """What comes in to one project. Belongs to the event loop, like all that counts here."""
 
-    __slots__ = ("_accepted_quota", "_clock", "_payloads", "_refused_quota", "came", "number")
+    __slots__ = ("_accepted_quota", "_clock", "_payloads", "_refused_quota", "_unclaimed", "came", "number")
 
     def __init__(self, number: int, clock: Callable[[], int], payloads: bool) -> None:
         self.number = number
@@ -47,10 +47,17 @@ class ProjectArrivals:
         self.came = Arrivals(self.number, 0)
         self._accepted_quota = SAMPLES
         self._refused_quota = SAMPLES
+        self._unclaimed = SAMPLES
 
-    def wants_sample(self) -> bool:
-        """Whether a request that is accepted now would be kept as a sample, if its outcomes are known."""
-        return self._accepted_quota > 0
+    def claim_sample(self) -> bool:
+        """Whether a request that is about to be written shall tell its outcomes, for a sample, if it is accepted.
+
+        So many may as there will be samples: what tells its outcomes costs the store several times as much.
+        """
+        if self._accepted_quota <= 0 or self._unclaimed <= 0:
+            return False
+        self._unclaimed -= 1
+        return True
 
     def accepted(
         self,
@@ -101,6 +108,8 @@ class ProjectArrivals:
         """Count a request that was refused, and keep a sample of it."""
         came = self.came
         came.refused += 1
+        # If it had claimed a sample of the accepted, another one may.
+        self._unclaimed += 1
         for problem in problems[:ENTRIES]:
             group = (problem.kind, None if problem.attribute is None else excerpt(problem.attribute, NAME_LENGTH))
             if group not in came.refusals and len(came.refusals) >= GROUPS:

@@ -18,7 +18,8 @@ class GroupCommit:
     """Sends all waiting writes, up to `max_batch`, down the lane together. Belongs to the event loop it is made in.
 
     It never waits for a batch to fill: what comes while one batch is committed is the next batch. A batch is sent when the
-    loop has handled all that was ready with it, so that requests which arrive together share a commit.
+    loop has handled all that was ready with it, so that requests which arrive together share a commit. While others are
+    under way, only one that is as large as all of them goes ahead: so batches stay of one size.
 
     Args:
         capacity: so many writes may wait; one more is refused.
@@ -33,6 +34,9 @@ class GroupCommit:
         self._alone: deque[_Waiting] = deque()
         """Writes of a batch that failed, each of which is tried alone."""
         self._under_way = 0
+        """Batches that are sent and not answered yet."""
+        self._sent = 0
+        """The writes in them."""
         self._scheduled = False
         self._closing = False
         self._drained = asyncio.Event()
@@ -65,17 +69,21 @@ class GroupCommit:
     def _flush(self) -> None:
         self._scheduled = False
         while (self._alone or self._waiting) and self._lane.is_open(self._under_way):
+            if self._under_way and len(self._waiting) < self._sent:
+                break
             if self._alone:
                 batch = [self._alone.popleft()]
             else:
                 batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._max_batch))]
             self._under_way += 1
+            self._sent += len(batch)
             self._lane.write([write for write, _ in batch], partial(self._finish, batch))
         if self._closing and not self._under_way:
             self._drained.set()
 
     def _finish(self, batch: Sequence[_Waiting], outcome: Sequence[Result] | Exception) -> None:
         self._under_way -= 1
+        self._sent -= len(batch)
         results: Sequence[Result]
         if not isinstance(outcome, Exception):
             results = outcome

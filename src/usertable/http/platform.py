@@ -130,7 +130,7 @@ class Platform:
         receipt = None
         if key is not None:
             receipt = Receipt(key.decode(), hashlib.sha256(body).digest(), whole=details)
-        known = details or access.arrivals.wants_sample()
+        known = details or access.arrivals.claim_sample()
         result = await self._intake.set_attributes(access, cuid, data, receipt, dry=dry, details=known)
         return await self._answer(request, access, cuid, result, details=details)
 
@@ -182,7 +182,7 @@ class Platform:
         if limit is not None and limit.is_used_up(time.monotonic()):
             return None
         try:
-            sampled = access.arrivals.wants_sample()
+            sampled = access.arrivals.claim_sample()
             begun = self._intake.begin(access, decoded.cuid, decoded.data, receipt, details=sampled)
         except Unavailable:
             return None

@@ -1,0 +1,68 @@
+"""Which writes become a batch, and when it goes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from house import House
+from usertable.commit import GroupCommit
+from usertable.store.base import WRITTEN, Result, Write
+from usertable.store.lanes import Done
+from usertable.store.memory import MemoryStore
+
+
+class Lane:
+    """Takes two batches, and answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+        self.answers: list[Callable[[], None]] = []
+
+    def is_open(self, under_way: int) -> bool:
+        return under_way < 2
+
+    def write(self, writes: Sequence[Write], done: Done) -> None:
+        self.sizes.append(len(writes))
+        self.answers.append(lambda: done([WRITTEN] * len(writes)))
+
+    async def close(self) -> None:
+        return
+
+
+def test_a_batch_goes_ahead_of_an_answer_only_if_it_is_as_large() -> None:
+    house = House(MemoryStore())
+    project = house.project()
+    write = house.prepare(project, house.user(project), {"user_bool_once": 1})
+
+    async def work() -> None:
+        lane = Lane()
+        commit = GroupCommit(lane)
+        futures: list[asyncio.Future[Result]] = []
+
+        async def come(count: int) -> list[int]:
+            futures.extend(commit.submit(write) for _ in range(count))
+            await asyncio.sleep(0)
+            return lane.sizes
+
+        assert await come(1) == [1]
+        # As large as what is under way: there is work for the store meanwhile.
+        assert await come(4) == [1, 4]
+        assert await come(3) == [1, 4]
+        lane.answers[0]()
+        # Four are under way, three wait: they would be answered no sooner by a commit of their own.
+        assert lane.sizes == [1, 4]
+        assert await come(1) == [1, 4, 4]
+        assert await come(2) == [1, 4, 4]
+        lane.answers[1]()
+        assert lane.sizes == [1, 4, 4]
+        lane.answers[2]()
+        # Nothing is under way: what waits goes, however little.
+        assert lane.sizes == [1, 4, 4, 2]
+        closing = asyncio.create_task(commit.close())
+        await asyncio.sleep(0)
+        lane.answers[3]()
+        await closing
+        assert all(future.result() is WRITTEN for future in futures)
+
+    asyncio.run(work())
