@@ -213,7 +213,13 @@ def test_a_user_is_found_by_cuid_or_identifier(site: Site) -> None:
     for form in ({"identifier": "cuid", "value": f" {site.cuids[1]} "}, {"identifier": "phone", "value": "00000000001"}):
         answer = site.admin.get(f"{AT}/users/find", params=form)
         assert answer.headers["location"] == f"{AT}/users/{site.cuids[1]}"
-    for form in ({"identifier": "phone", "value": EVIL}, {"identifier": "cuid", "value": "x"}, {"identifier": "nope"}):
+    assert "Fill in a value" in site.admin.get(f"{AT}/users/find", params={"identifier": "cuid", "value": ""}).text
+    for form in (
+        {"identifier": "phone", "value": EVIL},
+        {"identifier": "cuid", "value": "x"},
+        {"identifier": "nope", "value": "x"},
+        {"identifier": "phone", "value": " "},
+    ):
         answer = site.admin.get(f"{AT}/users/find", params=form)
         assert answer.status_code == 404
         assert 'id="sought-error"' in answer.text

@@ -175,6 +175,8 @@ def find(visit: Visit) -> Response:
     project = visit.project()
     query = visit.request.query_params
     identifier, value = query.get("identifier", "cuid"), query.get("value", "")
+    if not value:
+        return _not_found(visit, project, identifier, value, visit.text("users.value_missing"))
     try:
         if identifier == "cuid":
             user = visit.service.user(project, _cuid(value.strip()))
@@ -182,11 +184,14 @@ def find(visit: Visit) -> Response:
             user = visit.service.find_user(project, identifier, value)
     except Refused:
         name = "CUID" if identifier == "cuid" else identifier
-        errors = {"sought": visit.text("users.nobody", identifier=name, value=value[:256])}
-        shown = _shown(visit, project, _view(visit, project).at())
-        shown |= {"errors": errors, "sought": {"identifier": identifier, "value": value}}
-        return visit.render("users.html", 404, project=project, **shown)
+        return _not_found(visit, project, identifier, value, visit.text("users.nobody", identifier=name, value=value[:256]))
     return visit.redirect(visit.project_path(f"/users/{user.cuid}"))
+
+
+def _not_found(visit: Visit, project: Project, identifier: str, value: str, error: str) -> Response:
+    shown = _shown(visit, project, _view(visit, project).at())
+    shown |= {"errors": {"sought": error}, "sought": {"identifier": identifier, "value": value}}
+    return visit.render("users.html", 404, project=project, **shown)
 
 
 def show(visit: Visit) -> Response:
