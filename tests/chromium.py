@@ -33,7 +33,8 @@ def provide() -> str:
     if found := find():
         return found
     print("The browser tests need a Chromium. Asking Playwright for its own ...", flush=True)
-    environment = {**os.environ, "PLAYWRIGHT_DOWNLOAD_CONNECTION_TIMEOUT": "15000"}
+    # Nobody is there to answer a package's questions.
+    environment = {**os.environ, "PLAYWRIGHT_DOWNLOAD_CONNECTION_TIMEOUT": "15000", "DEBIAN_FRONTEND": "noninteractive"}
     _run([sys.executable, "-m", "playwright", "install", "chromium"], environment)
     if not find() and os.geteuid() == 0 and shutil.which("apt-get"):
         print("That did not work. Asking Debian for its package ...", flush=True)
