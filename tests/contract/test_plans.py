@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -12,6 +13,7 @@ import pytest
 import postgres
 from engines import database
 from house import House
+from serving import ATTRIBUTE, Server, prepare
 from usertable.domain.condition import parse_condition
 from usertable.store import open_store
 from usertable.store.base import USERS
@@ -96,4 +98,26 @@ def test_a_table_never_analysed_is_not_gone_through(url: str) -> None:
             data = {"user_number_overwrite": value}
             house.write(*(house.prepare(project, cuid + number, data) for number in range(BATCH)))
         store.close()
+    assert looked["rows"] < MANY
+
+
+def test_a_server_keeps_no_plan_for_few_users(url: str, tmp_path: Path) -> None:
+    cuids = prepare(url, users=2)
+    server = Server(url, tmp_path)
+    with looking(url) as looked:
+        with server.client() as client:
+
+            def put(cuid: int, value: int) -> None:
+                body = {"cuid": cuid, "data": {"user_number_overwrite": value, "user_number_accumulate": 1}}
+                for headers in ({}, {"Idempotency-Key": f"{cuid}-{value}"}):
+                    assert client.put(ATTRIBUTE, json=body, headers=headers).json()["code"] == 0
+
+            for value in range(1, 16):
+                for cuid in cuids:
+                    put(cuid, value)
+            first = cuids[-1] + 1
+            load(url, 1, first)
+            for cuid in range(first, first + BATCH):
+                put(cuid, 16)
+        assert server.stop() == 0
     assert looked["rows"] < MANY
