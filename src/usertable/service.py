@@ -24,7 +24,7 @@ from usertable.arrivals import ProjectArrivals, Recorder
 from usertable.commit import GroupCommit
 from usertable.domain.arrival import Arrival, Rate, RefusalGroup
 from usertable.domain.condition import Condition
-from usertable.domain.errors import Kind, Overloaded, Problem, Refused, Unavailable, excerpt, refuse
+from usertable.domain.errors import Kind, Overloaded, Problem, Refused, Unavailable, check_all, excerpt, refuse
 from usertable.domain.merge import decide
 from usertable.domain.patch import Patch, validate
 from usertable.domain.profile import Profile
@@ -120,11 +120,13 @@ class Service:
 
         `id` and `secret` are made if they are not given: an id of digits, a secret of 32 random hex characters.
         """
-        _check_project_name(name)
-        _check_timezone(timezone)
-        _check_qps(qps)
-        if id is not None and not _PROJECT_ID.fullmatch(id):
-            raise refuse(Kind.PROJECT_ID, id=id)
+        check_all(
+            lambda: _check_project_name(name),
+            lambda: _check_project_id(id),
+            lambda: _check_timezone(timezone),
+            lambda: _check_qps(qps),
+            lambda: _checked_secret(secret),
+        )
         secret = _checked_secret(secret)
         salt = secrets.token_bytes(16)
         while True:
@@ -168,18 +170,15 @@ class Service:
 
         Moments are kept in UTC, so another time zone changes how they are shown and how later ones are read.
         """
-        changes: dict[str, Any] = {}
-        if name is not None:
-            _check_project_name(name)
-            changes["name"] = name
-        if timezone is not None:
-            _check_timezone(timezone)
-            changes["timezone"] = timezone
+        check_all(
+            lambda: _check_project_name(name),
+            lambda: _check_timezone(timezone),
+            lambda: _check_qps(None if unlimited else qps),
+        )
+        sent = {"name": name, "timezone": timezone, "qps": qps}
+        changes: dict[str, Any] = {key: value for key, value in sent.items() if value is not None}
         if unlimited:
             changes["qps"] = None
-        elif qps is not None:
-            _check_qps(qps)
-            changes["qps"] = qps
         return self._edit(project_id, lambda project: replace(project, **changes), who)
 
     def rotate_secret(self, project_id: str, *, secret: str | None = None, who: str) -> tuple[Project, str]:
@@ -397,13 +396,18 @@ def refuse_steps(steps: Sequence[Step]) -> Refused:
     return Refused([Problem(Kind.ATTRIBUTE_FIXED, None, {"steps": "; ".join(map(str, steps))})])
 
 
-def _check_project_name(name: str) -> None:
-    if not name.strip() or len(name) > 200 or not name.isprintable():
+def _check_project_name(name: str | None) -> None:
+    if name is not None and (not name.strip() or len(name) > 200 or not name.isprintable()):
         raise refuse(Kind.PROJECT_NAME, limit=200)
 
 
-def _check_timezone(name: str) -> None:
-    if name not in available_timezones():
+def _check_project_id(id: str | None) -> None:
+    if id is not None and not _PROJECT_ID.fullmatch(id):
+        raise refuse(Kind.PROJECT_ID, id=id)
+
+
+def _check_timezone(name: str | None) -> None:
+    if name is not None and name not in available_timezones():
         raise refuse(Kind.TIMEZONE, value=name)
 
 

@@ -327,6 +327,20 @@ def test_no_template_holds_words_of_its_own() -> None:
         assert not re.search(r"\w", text), (template.name, text.split())
 
 
+def test_all_that_is_wrong_with_a_form_is_said_at_once(admin: Browser) -> None:
+    wrong = {"name": " ", "id": "a b", "timezone": "Mars", "qps": "many"}
+    answer = admin.submit("/console/new-project", None, **wrong)
+    assert (answer.status_code, errors(answer)) == (422, ["name", "id", "timezone", "qps"])
+    assert "QPS limit [many] is invalid" in answer.text
+    answer = admin.submit(f"{AT}/settings", None, **wrong)
+    assert (answer.status_code, errors(answer)) == (422, ["name", "timezone", "qps"])
+    attribute = {"name": "No", "display_name": "x" * 3000, "description": "x" * 3000, "type": "NUMBER", "rule": "append"}
+    answer = admin.submit(f"{AT}/new-attribute", None, **attribute)
+    assert (answer.status_code, errors(answer)) == (422, ["name", "display_name", "description", "rule"])
+    answer = admin.submit(f"{AT}/new-identifier", name="phone", display_name="x" * 3000)
+    assert (answer.status_code, errors(answer)) == (422, ["name", "display_name"])
+
+
 def test_every_text_is_there_in_both_languages_and_used() -> None:
     for key, (chinese, english) in texts.TEXTS.items():
         assert chinese, key

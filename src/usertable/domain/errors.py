@@ -12,7 +12,7 @@ The exception tree::
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -169,3 +169,15 @@ class StoreFault(UsertableError):
 def refuse(kind: Kind, attribute: str | None = None, **facts: object) -> Refused:
     """A :class:`Refused` with one problem. Of what was sent only an excerpt is kept; our own words are kept whole."""
     return Refused([Problem(kind, attribute, {k: excerpt(v, 2000 if k in _OWN_WORDS else 60) for k, v in facts.items()})])
+
+
+def check_all(*checks: Callable[[], object]) -> None:
+    """Make every check, each of which may raise Refused; then raise one Refused with all that they found."""
+    problems: list[Problem] = []
+    for check in checks:
+        try:
+            check()
+        except Refused as refused:
+            problems += refused.problems
+    if problems:
+        raise Refused(problems)

@@ -6,13 +6,13 @@ Everything here is immutable; an edit gives a new object or raises :class:`~user
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
 from zoneinfo import ZoneInfo
 
-from usertable.domain.errors import Kind, refuse
+from usertable.domain.errors import Kind, check_all, refuse
 from usertable.domain.values import DEFAULT_LIMITS, DataType, Limits
 
 
@@ -95,10 +95,10 @@ class Schema:
             Refused: the name has not the form of a name, is a preset's or taken; the rule is not legal for the type;
                 a limit is out of its range; a text is too long; or there are `max_attributes` already.
         """
-        _check_name(attribute.name)
-        if attribute.name in self.attributes:
-            raise refuse(Kind.NAME_TAKEN, attribute.name)
-        _check_attribute(attribute)
+        check_all(
+            lambda: _check_new_name(attribute.name, self.attributes),
+            lambda: _check_attribute(attribute),
+        )
         if len(self.attributes) >= max_attributes:
             raise refuse(Kind.TOO_MANY_ATTRIBUTES, attribute.name, limit=max_attributes)
         return replace(self, attributes={**self.attributes, attribute.name: attribute})
@@ -136,10 +136,10 @@ class Schema:
         Raises:
             Refused: the name has not the form of a name, is a preset's or taken, or the display name is too long.
         """
-        _check_name(identifier.name)
-        if any(i.name == identifier.name for i in self.identifiers):
-            raise refuse(Kind.NAME_TAKEN, identifier.name)
-        _check_text(identifier.name, "display_name", identifier.display_name)
+        check_all(
+            lambda: _check_new_name(identifier.name, [i.name for i in self.identifiers]),
+            lambda: _check_text(identifier.name, "display_name", identifier.display_name),
+        )
         declared = list(self.identifiers)
         place = len(declared)
         while place and declared[place - 1].preset:
@@ -300,11 +300,13 @@ def _changed(have: Attribute | Identifier, want: Attribute | Identifier) -> str:
     return ", ".join(names)
 
 
-def _check_name(name: str) -> None:
+def _check_new_name(name: str, taken: Collection[str]) -> None:
     if name.startswith(PRESET_PREFIX):
         raise refuse(Kind.NAME_PRESET, name)
     if len(name) > NAME_LENGTH or not _NAME.fullmatch(name):
         raise refuse(Kind.NAME_FORM, name, limit=NAME_LENGTH)
+    if name in taken:
+        raise refuse(Kind.NAME_TAKEN, name)
 
 
 def _check_text(name: str, field_name: str, text: str) -> None:
@@ -325,16 +327,30 @@ def _encodable(text: str) -> bool:
 
 
 def _check_attribute(attribute: Attribute) -> None:
-    name = attribute.name
+    check_all(
+        lambda: _check_rule(attribute),
+        lambda: _check_text(attribute.name, "display_name", attribute.display_name),
+        lambda: _check_text(attribute.name, "description", attribute.description),
+        lambda: _check_limits(attribute),
+    )
+
+
+def _check_rule(attribute: Attribute) -> None:
     legal = LEGAL_RULES[attribute.type]
     if attribute.rule not in legal:
-        raise refuse(Kind.RULE_ILLEGAL, name, type=attribute.type, rule=attribute.rule, legal=", ".join(legal))
-    _check_text(name, "display_name", attribute.display_name)
-    _check_text(name, "description", attribute.description)
-    limits = attribute.limits
+        raise refuse(Kind.RULE_ILLEGAL, attribute.name, type=attribute.type, rule=attribute.rule, legal=", ".join(legal))
+
+
+def _check_limits(attribute: Attribute) -> None:
+    name, limits = attribute.name, attribute.limits
     if limits != DEFAULT_LIMITS and attribute.type is not DataType.LIST:
         raise refuse(Kind.LIMIT_ILLEGAL, name, field="limits", expected="limits on a LIST only")
-    if not 1 <= limits.elements <= MAX_LIST_ELEMENTS:
-        raise refuse(Kind.LIMIT_ILLEGAL, name, field="max_elements", expected=f"1 to {MAX_LIST_ELEMENTS}")
-    if not 1 <= limits.element_bytes <= MAX_LIST_ELEMENT_BYTES:
-        raise refuse(Kind.LIMIT_ILLEGAL, name, field="max_element_bytes", expected=f"1 to {MAX_LIST_ELEMENT_BYTES}")
+    check_all(
+        lambda: _check_limit(name, "max_elements", limits.elements, MAX_LIST_ELEMENTS),
+        lambda: _check_limit(name, "max_element_bytes", limits.element_bytes, MAX_LIST_ELEMENT_BYTES),
+    )
+
+
+def _check_limit(name: str, field_name: str, limit: int, most: int) -> None:
+    if not 1 <= limit <= most:
+        raise refuse(Kind.LIMIT_ILLEGAL, name, field=field_name, expected=f"1 to {most}")

@@ -45,12 +45,11 @@ def create(visit: Visit) -> Response:
     """Create a project; show its secret, this once."""
     form = visit.form
     try:
-        qps = _qps(visit)
         project, secret = visit.service.create_project(
             form.get("name", "").strip(),
             id=form.get("id", "").strip() or None,
             timezone=form.get("timezone", "").strip(),
-            qps=qps,
+            qps=_qps(visit),
             who=visit.who,
         )
     except Refused as refused:
@@ -75,8 +74,8 @@ def show_settings(visit: Visit) -> Response:
 def edit(visit: Visit) -> Response:
     """Change a project's settings."""
     project, form = visit.project(), visit.form
+    qps = _qps(visit)
     try:
-        qps = _qps(visit)
         visit.service.edit_project(
             project.id,
             name=form.get("name", "").strip(),
@@ -113,7 +112,7 @@ def list_changes(visit: Visit) -> Response:
 
 
 def _new_page(visit: Visit, fields: object, refused: Refused | None = None) -> Response:
-    errors = visit.problems(refused, _FIELDS) if refused else {}
+    errors = _errors(visit, refused) if refused else {}
     zones = sorted(available_timezones())
     return visit.render(
         "project_new.html", 422 if refused else 200, fields=fields, errors=errors, zones=zones, most_qps=MAX_QPS
@@ -126,7 +125,7 @@ def _settings_page(visit: Visit, project: Project, fields: object, refused: Refu
         422 if refused else 200,
         project=project,
         fields=fields,
-        errors=visit.problems(refused, _FIELDS) if refused else {},
+        errors=_errors(visit, refused) if refused else {},
         zones=sorted(available_timezones()),
         most_qps=MAX_QPS,
     )
@@ -137,13 +136,20 @@ def _secret_page(visit: Visit, project: Project, secret: str, *, created: bool) 
 
 
 def _qps(visit: Visit) -> int | None:
-    """The QPS limit of a form; None for none. Raises Refused."""
+    """The QPS limit of a form; None for none, and one that is refused for what is no number."""
     if visit.form.get("unlimited") == "on":
         return None
     sent = visit.form.get("qps", "").strip()
-    if not sent.isascii() or not sent.isdigit() or len(sent) > 12:
-        raise refuse(Kind.QPS, value=sent, most=MAX_QPS)
-    return int(sent)
+    return int(sent) if sent.isascii() and sent.isdigit() and len(sent) <= 12 else 0
+
+
+def _errors(visit: Visit, refused: Refused) -> dict[str, str]:
+    errors = visit.problems(refused, _FIELDS)
+    if "qps" in errors:
+        # As it was sent, number or not.
+        sent = refuse(Kind.QPS, value=visit.form.get("qps", ""), most=MAX_QPS)
+        errors["qps"] = visit.problem(sent.problems[0])
+    return errors
 
 
 def _snippets(visit: Visit, project: Project, secret: str) -> dict[str, str]:
