@@ -307,3 +307,121 @@ def test_lines_in_arrow_come_to_what_lines_in_python_come_to(data: st.DataObject
     content = "".join(lines).encode()
     alone = b"".join(line.encode().replace(b'"cuid":', b'"cuid" :') for line in lines)
     assert outcomes(blocks(content, "ndjson")) == outcomes(blocks(alone, "ndjson"))
+
+
+PIECES = [
+    "null",
+    "true",
+    "1",
+    "-0",
+    "1.5",
+    "1e3",
+    "1E-7",
+    "5e-90",
+    '"x"',
+    '"5"',
+    '""',
+    "[]",
+    '["a"]',
+    "[null]",
+    "[1]",
+    ",",
+    ":",
+]
+PIECES += [
+    " ",
+    "\t",
+    "\r",
+    "\n",
+    "[",
+    "]",
+    '"',
+    "-",
+    ".",
+    "0",
+    "NaN",
+    "Infinity",
+    "é",
+    "{",
+    "}",
+    "{}",
+    "} null {",
+    "\x00",
+    "\x01",
+]
+PIECES += ["\\u00e9", "\\ud800", "9" * 19, "9" * 39, "9" * 57, "9" * 60, "1." + "1" * 19, "\xff", '"cuid":7,', '"more":1,']
+LINES = st.tuples(
+    st.sampled_from(["1", "1.5", "0.10", "-7", "100", "1e2", "123456789012345678901234567890.5", "0.0000001"]),
+    st.sampled_from(["a", "é", " ", "", "channel-1", "a5e-9", "null", "x:null"]),
+    st.sampled_from(["true", "false"]),
+    st.sampled_from(MOMENTS[:1]),
+    st.sampled_from(["[]", '["a"]', '["a","b","a"]', '[""]']),
+)
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_lines_split_by_arrow_come_to_what_each_comes_to(data: st.DataObject) -> None:
+    form = '{{"cuid":{},"{}":{},"{}":"{}","{}":{},"{}":"{}","user_list_append":{}}}'
+    lines = []
+    for place, (number, *texts) in enumerate(data.draw(st.lists(LINES, min_size=3, max_size=8)), start=1):
+        pairs = zip(NAMES, [number, *texts], strict=False)
+        line = form.format(place, *(part for pair in pairs for part in pair), texts[-1]).encode()
+        if place > 2 and data.draw(st.booleans()):
+            for _ in range(data.draw(st.integers(1, 3))):
+                # What is between two places gives way to a piece.
+                start = data.draw(st.integers(0, len(line)))
+                piece = data.draw(st.sampled_from(["", *PIECES])).encode("latin-1" if data.draw(st.booleans()) else "utf-8")
+                line = line[:start] + piece + line[start + data.draw(st.integers(0, 9)) :]
+        lines.append(line)
+    content = b"\n".join(lines) + data.draw(st.sampled_from([b"", b"\n"]))
+    how = Reading("ndjson", rows=data.draw(st.integers(1, 3)))
+    found = []
+    for together in (True, False):
+        source: Any = open_source(io.BufferedReader(io.BytesIO(content)), how, PROJECT)
+        if not together:
+            source._at_once = lambda *_: None
+        found.append(list(source.blocks()))
+    with_it, without = found
+    assert outcomes(with_it) == outcomes(without)
+    assert [(b.done, b.digest, b.raw) for b in with_it] == [(b.done, b.digest, b.raw) for b in without]
+
+
+def test_lines_like_those_before_are_split_by_arrow_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = (
+        '{{"cuid":{},"user_number_once":0.{},"user_number_overwrite":{},"user_list_append":["a"],"user_bool_once":true}}\n'
+    )
+    content = "".join(line.format(n, n, 10**n) for n in range(1, 10)).encode()
+    found = open_source(io.BufferedReader(io.BytesIO(content)), Reading("ndjson", rows=3), PROJECT).blocks()
+    rows = [*next(found).rows]
+    monkeypatch.setattr("usertable.wire.rows._decode_lines", None)
+    rows += [row for block in found for row in block.rows]
+    assert [row[2] for row in rows] == [
+        f'{{"user_number_once":0.{n},"user_number_overwrite":{10**n},"user_list_append":["a"],"user_bool_once":true}}'
+        for n in range(1, 10)
+    ]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"null",
+        b'{"cuid":4} null {"cuid":5}',
+        b'{"cuid":4} {"cuid":5}',
+        b'{"cuid":4}}',
+        b'{"cuid":4,"user_string_once":"\xff"}',
+        b'{"cuid":4,"user_number_once":"x"}',
+        b'{"cuid":4,"user_number_once":1e-400}',
+        b'{"cuid":4,"user_number_once":' + b"9" * 76 + b"}",
+        b'{"cuid":4,"user_number_once":NaN}',
+        b'{"cuid":4,"cuid":5}',
+        b'{"cuid":4,"unknown":5}',
+        b"",
+    ],
+)
+def test_an_odd_line_among_plain_ones_is_refused_alone(line: bytes) -> None:
+    plain = b'{"cuid":%d,"user_string_once":"a","user_number_once":1.5}\n'
+    content = b"".join(plain % n for n in range(1, 4)) + line + b"\n" + b"".join(plain % n for n in range(5, 7))
+    found = blocks(content, "ndjson", rows=3)
+    assert [number for block in found for number in block.numbers] == [1, 2, 3, 5, 6]
+    assert [number for block in found for number, _ in block.refused] == ([4] if line else [])

@@ -10,13 +10,12 @@ import contextlib
 from collections.abc import Callable, Sequence
 from datetime import date
 from decimal import Decimal
-from functools import partial
 from operator import itemgetter
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow import csv
+from pyarrow import csv, json
 
 from usertable.domain.errors import Problem
 from usertable.domain.schema import Attribute
@@ -40,7 +39,21 @@ _CUID = "^[1-9][0-9]{0,17}$"
 _ESCAPED = r'["\\\x00-\x1f]'
 _SHORT_DECIMAL = pa.decimal128(38, 6)
 """With so few digits behind the point, Arrow writes no exponent, and the store none either."""
-_join: Callable[..., Any] = partial(pc.binary_join_element_wise, null_handling="emit_null")
+_FIRST, _LAST, _LAST_TWO = itemgetter(slice(0, 1)), itemgetter(slice(-1, None)), itemgetter(slice(-2, None))
+
+
+def _scalar(text: str) -> pa.Scalar:
+    """A text beside arrays. Without its type, Arrow would look for libraries that know of times, each time anew."""
+    return pa.scalar(text, pa.string())
+
+
+_NONE, _EMPTY, _ZERO = pa.scalar(None, pa.string()), _scalar(""), pa.scalar(0, pa.int32())
+
+
+def _join(*parts: Any, null_handling: str = "emit_null") -> pa.Array:
+    """The texts of each row, one after the other; the last part is what stands between them."""
+    typed = (_scalar(part) if type(part) is str else part for part in parts)
+    return pc.binary_join_element_wise(*typed, null_handling=null_handling)
 
 
 class ArrowColumns(Columns):
@@ -66,13 +79,15 @@ class ArrowColumns(Columns):
         rows = _join(*full, before.rstrip(","), *sparse, "}", "", null_handling="replace")
         if not full:
             rows = pc.replace_substring(rows, "{,", "{", max_replacements=1)
-        lines: str = pc.binary_join(pa.ListArray.from_arrays([0, count], rows), "\n")[0].as_py()
+        lines: str = pc.binary_join(pa.ListArray.from_arrays(pa.array([0, count], pa.int32()), rows), _scalar("\n"))[
+            0
+        ].as_py()
         return lines, names
 
     def _texts(self, column: Column, cells: pa.Array, bad: dict[int, list[Problem]]) -> tuple[pa.Array, str]:
         """A column as JSON texts, null for an empty cell, and the quotes that they lack."""
         if pa.types.is_string(cells.type) and pc.min(pc.binary_length(cells)).as_py() == 0:
-            cells = pc.if_else(pc.equal(cells, ""), None, cells)
+            cells = pc.if_else(pc.equal(cells, _EMPTY), _NONE, cells)
         if not (cells.null_count and self._reading.empty == "refuse") and not self._reading.nulls:
             if cells.null_count == len(cells):
                 return cells, ""
@@ -86,8 +101,8 @@ class ArrowColumns(Columns):
     def _one_by_one(self, column: Column, cells: pa.Array, bad: dict[int, list[Problem]]) -> tuple[pa.Array, str]:
         places = None
         if pa.types.is_list(cells.type) and not _is_escaped(cells.flatten()) and not cells.flatten().null_count:
-            joined = _join('["', pc.binary_join(cells, '","'), '"]', "")
-            cells = pc.if_else(pc.equal(pc.list_value_length(cells), 0), None, joined)
+            joined = _join('["', pc.binary_join(cells, _scalar('","')), '"]', "")
+            cells = pc.if_else(pc.equal(pc.list_value_length(cells), _ZERO), _NONE, joined)
         if pa.types.is_string(cells.type) and not cells.null_count:
             encoded = cells.dictionary_encode()
             cells, places = encoded.dictionary, encoded.indices
@@ -153,6 +168,11 @@ def _plain(column: Column, cells: pa.Array) -> pa.Array | None:
 
 def _all_match(cells: pa.Array, pattern: str) -> bool:
     return bool(pc.all(pc.match_substring_regex(cells, pattern)).as_py())
+
+
+def _any_tiny(text: str) -> bool:
+    """Whether there is a number with a negative exponent, or what looks like one in a text."""
+    return bool(pc.match_substring_regex(pa.array([text]), "[0-9][eE]-")[0].as_py())
 
 
 def _is_escaped(texts: pa.Array) -> bool:
@@ -231,6 +251,71 @@ def _json_column(cells: Sequence[Any]) -> pa.Array:
     return pa.array(cells, _JSON_TYPES[kinds])
 
 
+_WIDE = pa.decimal256(57, 18)
+"""Arrow does not see every overflow when it brings a number to a type's places. With so few digits, there is none."""
+_DECIMAL = pa.decimal128(38, 18)
+_TYPES = {DataType.NUMBER: _WIDE, DataType.BOOL: pa.bool_(), DataType.LIST: pa.list_(pa.string())}
+
+
+class ArrowLines:
+    """Splits lines of NDJSON into columns, if they are like those before: the same members, of the same types.
+
+    Arrow takes several objects on a line, bytes that are not UTF-8, and texts for decimals; it does not look at how many
+    places a tiny exponent means; and a line `null` ends the process (26.0). What might be one of these is not for it.
+
+    Args:
+        names: the members.
+        columns: those of the lines before, as :func:`json_columns` makes them.
+        types: of each that is for an attribute, its type.
+    """
+
+    def __init__(self, names: Sequence[str], columns: Sequence[pa.Array], types: Sequence[DataType | None]) -> None:
+        fields = []
+        for name, column, kind in zip(names, columns, types, strict=True):
+            if column.null_count == len(column):
+                fields.append(pa.field(name, _TYPES.get(kind, pa.string()) if kind else pa.string()))
+            else:
+                is_decimal = kind is DataType.NUMBER and pa.types.is_string(column.type)
+                fields.append(pa.field(name, _WIDE if is_decimal else column.type))
+        self._parse = json.ParseOptions(pa.schema(fields), unexpected_field_behavior="error")
+        self._has_decimals = any(field.type == _WIDE for field in fields)
+
+    def columns(self, lines: Sequence[bytes], raw: bytes) -> list[pa.Array] | None:
+        """The columns of some lines, which are `raw` together, and have no backslash; None if they are not alike."""
+        # An object from each line's beginning to its end, so that there is nothing beside it.
+        if {*map(_FIRST, lines)} != {b"{"} or not {*map(_LAST_TWO, lines[:-1])} <= {b"}\n"}:
+            return None
+        if not lines[-1].endswith((b"}", b"}\n")) or raw.count(b"}") != len(lines):
+            return None
+        try:
+            text = raw.decode()
+        except UnicodeDecodeError:
+            return None
+        if self._has_decimals and (b"e-" in raw or b"E-" in raw) and _any_tiny(text):
+            return None
+        read = json.ReadOptions(use_threads=False, block_size=len(raw) + 1)
+        try:
+            found = json.read_json(pa.BufferReader(raw), read, self._parse)
+            columns = [c.cast(_DECIMAL if c.type == _WIDE else c.type).combine_chunks() for c in found.columns]
+        except pa.ArrowInvalid:
+            return None
+        if found.num_rows != len(lines) or (self._has_decimals and not self._are_all_texts(raw, columns)):
+            return None
+        return columns
+
+    def _are_all_texts(self, raw: bytes, columns: Sequence[pa.Array]) -> bool:
+        """Whether every text of the lines is in a column of texts, and none was taken for a number."""
+        members = texts = 0
+        for column in columns:
+            members += len(column) - column.null_count
+            cells = column.flatten() if pa.types.is_list(column.type) else column
+            if pa.types.is_string(cells.type):
+                texts += len(cells) - cells.null_count
+        if b"null" in raw:
+            members = raw.count(b'":')
+        return raw.count(b'"') == 2 * (members + texts)
+
+
 class ArrowCSV:
     """Splits lines of CSV into columns, if that needs no closer look: each line is a row, and no quote is out of place."""
 
@@ -272,6 +357,3 @@ class ArrowCSV:
         between = cells[::2]
         edges = b"".join([*map(_FIRST, between[1:-1]), *map(_LAST, between[1:-1]), between[0][-1:], between[-1][:1]])
         return len(cells) % 2 == 1 and not edges.strip(self._ends) and b"\1" not in b"".join(between)
-
-
-_FIRST, _LAST = itemgetter(slice(0, 1)), itemgetter(slice(-1, None))

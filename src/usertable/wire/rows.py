@@ -51,7 +51,7 @@ from usertable.wire.columns import (
 )
 
 if TYPE_CHECKING:
-    from usertable.wire.arrow import ArrowColumns, ArrowCSV
+    from usertable.wire.arrow import ArrowColumns, ArrowCSV, ArrowLines
 
 FORMATS: tuple[Format, ...] = ("csv", "ndjson", "parquet")
 CELL_CHARACTERS = 16 * 2**20
@@ -60,6 +60,8 @@ BLOCK_BYTES = 8 * 2**20
 """A block of NDJSON has at most so much of a file, and a row more."""
 ARROW_BYTES = 4 * 2**20
 """Of a larger block, most is in long texts, for which Arrow would take several times the memory and win little."""
+ARROW_MISSES = 3
+"""After so many blocks of NDJSON in turn that are not like those before, none is looked at that way any more."""
 
 
 @dataclass(slots=True)
@@ -325,6 +327,8 @@ def _member_reader(place: int, attribute: Attribute) -> Callable[[Any], object]:
     return lambda member: member
 
 
+_MARK = b"\xef\xbb\xbf"
+"""What a file of UTF-8 may begin with."""
 _decode_lines = msgspec.json.Decoder(dict[str, Any], float_hook=JSONNumber).decode_lines
 
 
@@ -343,8 +347,11 @@ class _NDJSON:
         self._shape: tuple[str, ...] = ()
         self._columns: Columns | None = None
         self._arrow: ArrowColumns | None = None
+        self._alike: ArrowLines | None = None
+        self._misses = 0
 
-    def _lines(self, count: int) -> list[bytes]:
+    def _lines(self, count: int) -> tuple[list[bytes], bytes]:
+        """The next lines, at most so many, and all of them together."""
         lines: list[bytes] = []
         size = 0
         for line in islice(iter(partial(self._stream.readline, CELL_CHARACTERS), b""), count):
@@ -352,30 +359,45 @@ class _NDJSON:
             size += len(line)
             if size >= BLOCK_BYTES:
                 break
-        self._hash.update(b"".join(lines))
-        return lines
+        raw = b"".join(lines)
+        self._hash.update(raw)
+        return lines, raw
 
     def blocks(self, skip: int = 0, digest: str = "") -> Iterator[Block]:
         done = position = 0
-        while skip > done and (lines := self._lines(min(self._reading.rows, skip - done))):
+        while skip > done:
+            lines, raw = self._lines(min(self._reading.rows, skip - done))
+            if not lines:
+                break
             done += len(lines)
-            position += sum(map(len, lines))
-        _check_digest(skip, done, digest, self._hash.hexdigest())
-        while lines := self._lines(self._reading.rows):
-            raw = b"".join(lines)
             position += len(raw)
+        _check_digest(skip, done, digest, self._hash.hexdigest())
+        while True:
+            lines, raw = self._lines(self._reading.rows)
+            if not lines:
+                return
+            position += len(raw)
+            text = raw
             if not done:
-                lines[0] = lines[0].removeprefix(b"\xef\xbb\xbf")
-            found = self._at_once(b"".join(lines), range(done + 1, done + 1 + len(lines)))
+                text = raw.removeprefix(_MARK)
+                lines[0] = lines[0].removeprefix(_MARK)
+            found = self._at_once(lines, text, range(done + 1, done + 1 + len(lines)))
             numbers, rows, names, refused = found or self._one_by_one(lines, done + 1)
             first, done = done + 1, done + len(lines)
             yield Block(numbers, rows, names, refused, first, done, position, self._hash.hexdigest(), raw)
 
-    def _at_once(self, raw: bytes, numbers: range) -> Made | None:
-        """What the lines say, column by column; None if they are not all alike, or anything needs a closer look."""
+    def _at_once(self, lines: list[bytes], raw: bytes, numbers: range) -> Made | None:
+        """What the lines, `raw` together, say, column by column; None if they are not all alike, or need a closer look."""
         # Of members that are not texts, none counts as empty because its text would.
         if b"\\" in raw or self._reading.empty == "refuse" or self._reading.nulls:
             return None
+        is_small = len(raw) <= ARROW_BYTES
+        if self._arrow and self._alike and is_small and self._misses < ARROW_MISSES:
+            arrays = self._alike.columns(lines, raw)
+            if arrays is not None:
+                self._misses = 0
+                return self._arrow.block(arrays, numbers)
+            self._misses += 1
         if b'" ' in raw or b'"\t' in raw or b'"\r' in raw:
             # A name may stand apart from its colon, by which names are counted below.
             return None
@@ -403,7 +425,7 @@ class _NDJSON:
 
                 self._arrow = ArrowColumns(shape, self._reading, self._project)
                 self._arrow.prepare(json_reader)
-            self._shape = shape
+            self._shape, self._alike = shape, None
         assert self._columns is not None
         columns: list[Sequence[Any]]
         if len(shapes) == 1:
@@ -421,11 +443,13 @@ class _NDJSON:
                     return None
                 if kinds == {list}:
                     columns[place] = [tuple(cell) if cell else None for cell in cells]
-        if self._arrow and len(raw) <= ARROW_BYTES:
-            from usertable.wire.arrow import json_columns
+        if self._arrow and is_small:
+            from usertable.wire.arrow import ArrowLines, json_columns
 
             arrays = json_columns(columns)
             if arrays is not None:
+                types = [attributes[t.name].type if t.kind == "attribute" else None for t in self._columns.targets]
+                self._alike = ArrowLines(shape, arrays, types)
                 return self._arrow.block(arrays, numbers)
         try:
             return self._columns.block(columns, numbers)

@@ -22,8 +22,8 @@ from usertable.wire.rows import parquet_library
 NUMBER_PRECISION, NUMBER_SCALE = 38, 18
 """A NUMBER is DECIMAL(38, 18) in Parquet, if that holds all values of its column; otherwise the column is text."""
 _WHOLE: int = 10 ** (NUMBER_PRECISION - NUMBER_SCALE)
-_WIDE_PRECISION = 76
-"""Arrow does not see every overflow of the type that it reads a number as. With this precision no NUMBER overflows."""
+_WIDE_PRECISION = 57
+"""Arrow does not see every overflow when it brings a number to a type's places. With so few digits, there is none."""
 ROW_GROUP, ROW_GROUP_BYTES = 50_000, 64 * 2**20
 """A row group of Parquet is written when it has so many rows, or takes so much memory."""
 CONVERTERS = 2
