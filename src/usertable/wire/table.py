@@ -208,6 +208,7 @@ class _Parquet:
         self._parquet = parquet
         self._writer: Any = None
         self._unwritten: list[Any] = []
+        self._rows_unwritten = self._bytes_unwritten = 0
         self._converting = ThreadPoolExecutor(CONVERTERS, thread_name_prefix="convert")
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="parquet")
         self._under_way: deque[tuple[int, Future[None]]] = deque()
@@ -253,15 +254,17 @@ class _Parquet:
         return pyarrow.table(columns, schema=self._schema)
 
     def _add(self, converted: Future[Any]) -> None:
-        self._unwritten.append(converted.result())
-        rows = sum(table.num_rows for table in self._unwritten)
-        if rows >= ROW_GROUP or sum(table.nbytes for table in self._unwritten) >= ROW_GROUP_BYTES:
+        table = converted.result()
+        self._unwritten.append(table)
+        self._rows_unwritten += table.num_rows
+        self._bytes_unwritten += table.nbytes
+        if self._rows_unwritten >= ROW_GROUP or self._bytes_unwritten >= ROW_GROUP_BYTES:
             self._flush()
 
     def _flush(self) -> None:
         pyarrow = self._pyarrow
         group = pyarrow.concat_tables(self._unwritten) if self._unwritten else self._schema.empty_table()
-        self._unwritten = []
+        self._unwritten, self._rows_unwritten, self._bytes_unwritten = [], 0, 0
         if self._writer is None:
             repeating = list(self._repeating(group))
             # The least and greatest of a row group help to find what grows along the file, and little else.
