@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -217,7 +218,8 @@ class _Session:
         self._closed = False
         self._pgconn.nonblocking = 1
         self._pgconn.enter_pipeline_mode()
-        self._socket = self._pgconn.socket
+        # One of our own: libpq closes its own as soon as it notices the end, and the next connection may get that number.
+        self._socket = os.dup(self._pgconn.socket)
         self._loop.add_reader(self._socket, self._receive)
 
     def merge(self, merges: Sequence[Merge], tell: Merged) -> None:
@@ -238,6 +240,7 @@ class _Session:
         self._closed = True
         self._loop.remove_reader(self._socket)
         self._loop.remove_writer(self._socket)
+        os.close(self._socket)
         self._db.close()
 
     def _flush(self) -> None:
@@ -267,6 +270,10 @@ class _Session:
                     broken = True
                     break
                 self._refusal = failure
+                if failure.diag.severity_nonlocalized in ("FATAL", "PANIC"):
+                    # It ends the connection; what it sends after this, if anything, changes nothing.
+                    broken = True
+                    break
             elif result.status == pq.ExecStatus.PIPELINE_SYNC:
                 synced = True
                 break
