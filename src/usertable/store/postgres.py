@@ -214,11 +214,7 @@ class PostgresStore:
             def work(transaction: _Transaction, merge: Merge = merge) -> list[UserPlace]:
                 transaction.committing = True
                 parameters = {**merge.parameters, "cuids": [cuid for _, cuid in merge.users]}
-                try:
-                    return [(merge.project, cuid) for (cuid,) in transaction.db.execute(_MERGE_IN_SHARD, parameters)]
-                except errors.QueryCanceled as failure:
-                    # Cancelled here; the shard's machine may have committed it already.
-                    raise StoreDown(f"{self._shown}: {_words(failure)}") from failure
+                return [(merge.project, cuid) for (cuid,) in transaction.db.execute(_MERGE_IN_SHARD, parameters)]
 
             try:
                 merged.update(self._run(work))
@@ -311,12 +307,6 @@ class PostgresStore:
             if write.receipt is not None:
                 users.setdefault((write.project, write.receipt.key), set()).add(write.cuid)
                 keys.setdefault(write.project, []).append(write.receipt.key)
-        if len(groups) == 1:
-            merged = self._merge_in_shard(writes)
-            receipts = self._elsewhere(keys)
-            if not merged:
-                return self._run(lambda transaction: self._write(transaction, writes, decide, receipts))
-            return self._write_rest(writes, merged, decide, receipts)
         results: list[Result] = [SchemaStale()] * len(writes)
 
         def write_group(places: Sequence[int], receipts: Mapping[tuple[int, str], StoredReceipt]) -> None:
@@ -819,6 +809,8 @@ class PostgresStore:
                     transaction = _Transaction(db)
                     return work(transaction)
             except CONFLICTS as failure:
+                if transaction is not None and transaction.committing and self._may_be_done(failure):
+                    raise StoreDown(f"{self._shown}: cancelled during COMMIT: {_words(failure)}") from failure
                 # The database undid it. What was taken in the meantime is seen by the next attempt.
                 if time.monotonic() > deadline or pool is not self._pool:
                     raise StoreDown(f"{self._shown}: {_words(failure)}") from failure
@@ -838,6 +830,14 @@ class PostgresStore:
                     raise StoreDown(f"{self._shown}: {_words(failure)}") from failure
                 # Its neighbours in the pool are likely to have broken with it.
                 pool.check()
+            except psycopg.InternalError as failure:
+                if not self._may_be_done(failure):
+                    raise
+                raise StoreDown(f"{self._shown}: {_words(failure)}") from failure
+
+    def _may_be_done(self, failure: psycopg.Error) -> bool:
+        """Whether a COMMIT that failed so may have been done: on Citus, by another machine that was not heard any more."""
+        return self._shards is not None and isinstance(failure, (errors.QueryCanceled, psycopg.InternalError))
 
     def _probe(self) -> None:
         """Return if the database takes connections; else StoreDown tells why not."""
