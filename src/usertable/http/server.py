@@ -338,6 +338,8 @@ def _run(
     # Requests make no cycles; what lives long is not worth looking through again and again.
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
+    # A thread that works beside the event loop lets it go on after so many seconds, instead of 5 ms.
+    sys.setswitchinterval(0.0005)
 
     _raise_file_limit()
     server = _server(config, App(store, config, counts, notes), announce)
