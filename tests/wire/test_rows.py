@@ -425,3 +425,19 @@ def test_an_odd_line_among_plain_ones_is_refused_alone(line: bytes) -> None:
     found = blocks(content, "ndjson", rows=3)
     assert [number for block in found for number in block.numbers] == [1, 2, 3, 5, 6]
     assert [number for block in found for number, _ in block.refused] == ([4] if line else [])
+
+
+def test_of_json_only_texts_count_as_empty() -> None:
+    line = (
+        '{"cuid":1,"user_number_once":1,"user_number_overwrite":1.5,"user_bool_once":1,"user_string_once":"1",'
+        '"user_string_overwrite":"1.50","user_list_append":["1"]}\n'
+    )
+    (block,) = blocks(line.encode() * 3, "ndjson", nulls=frozenset({"1", "1.5"}))
+    expected = {
+        "user_number_once": 1,
+        "user_number_overwrite": Decimal("1.5"),
+        "user_bool_once": True,
+        "user_string_overwrite": "1.50",
+        "user_list_append": ["1"],
+    }
+    assert [(row[0], decode_attributes(row[2])) for row in block.rows] == [(1, expected)] * 3
