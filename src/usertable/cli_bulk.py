@@ -381,6 +381,10 @@ def export_table(
         raise click.UsageError("--escape-formulas is for CSV")
     if output == "-" and form == "parquet" and sys.stdout.isatty():
         raise click.UsageError("a Parquet file is not for a terminal; name a file with -o")
+    # A file that is put in its place when it is whole would take the place of a device, too.
+    target = Path(output).resolve()
+    if output != "-" and target.exists() and not target.is_file():
+        raise click.UsageError(f"-o is {output}, which is no regular file; leave -o out and redirect the output")
     names = [name for given in attributes for name in given.split(",")]
     with contextlib.ExitStack() as stack:
         store = stack.enter_context(commands._store())
@@ -394,7 +398,7 @@ def export_table(
         parsed = [parse_condition(condition, schema, snapshot.project.zone) for condition in conditions]
         stdout = sys.stdout.buffer
         if output != "-":
-            stream = stack.enter_context(whole_file(Path(output)))
+            stream = stack.enter_context(whole_file(target))
         elif form == "parquet":
             stream = stack.enter_context(spooled(io.BytesIO()))
         else:

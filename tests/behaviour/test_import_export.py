@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import stat
 from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -414,6 +416,20 @@ def test_parquet_has_types(shell: Shell) -> None:
     result = shell.run("export", "--project", "p", "-o", "out.parquet")
     assert "written as text, because DECIMAL(38, 18) does not hold all their values: level" in result.stderr
     assert parquet.read_table("out.parquet")["level"].to_pylist() == ["0.1234567890123456789", None, "7"]
+
+
+def test_an_export_takes_no_other_place_than_a_files(shell: Shell) -> None:
+    Path("crm.csv").write_text(CRM)
+    load(shell, "crm.csv", "--register")
+    os.mkfifo("pipe")
+    Path("kept.csv").touch()
+    Path("link.csv").symlink_to("kept.csv")
+    for place in ("pipe", "."):
+        assert "is no regular file" in shell.misused("export", "--project", "p", "--format", "csv", "-o", place)
+    assert stat.S_ISFIFO(Path("pipe").stat().st_mode)
+    shell.run("export", "--project", "p", "-o", "link.csv")
+    assert Path("link.csv").is_symlink()
+    assert Path("kept.csv").read_text().startswith("cuid,")
 
 
 def test_without_pyarrow_the_error_says_how_to_get_it(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
