@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import struct
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
 import psycopg
 import pytest
+import uvloop
 
 from engines import ENGINES
 from house import House
@@ -56,7 +58,7 @@ class Case:
         self.lane.write(writes, answer.set_result)
         return await answer
 
-    def run(self, work: Callable[[], Awaitable[None]]) -> None:
+    def run(self, work: Callable[[], Awaitable[None]], loop: Callable[..., None] = asyncio.run) -> None:
         async def whole() -> None:
             self.writer = Writer(self.house)
             self.lane = MergingLane(self.url, self.writer)
@@ -67,7 +69,7 @@ class Case:
             finally:
                 await self.lane.close()
 
-        asyncio.run(whole())
+        loop(whole())
 
     async def until_merged(self) -> None:
         """Until there is a connection to merge on, and it is used."""
@@ -185,6 +187,38 @@ def test_a_batch_that_begins_where_another_ends_does_not_disturb_it(case: Case) 
     case.run(work)
 
 
+def test_a_connection_that_says_something_and_is_reset(case: Case) -> None:
+    """The server's event loop tells of a reset once, together with what came before it."""
+
+    async def work() -> None:
+        (one, *_) = case.cuids
+        with psycopg.connect(case.url) as holder, psycopg.connect(case.url, autocommit=True) as db:
+            holder.execute("SELECT 1 FROM usertable.users WHERE cuid = %s FOR UPDATE", (one,))
+            theirs, ours = socket.socket(), socket.create_server(("127.0.0.1", 0))
+            with theirs, ours:
+                theirs.connect(ours.getsockname())
+                peer, _ = ours.accept()
+                sent = asyncio.create_task(case.send(case.plain(one)))
+                await backend(db, "WITH merged")
+                (session,) = [s for s in case.lane._sessions if s._tell is not None]
+                # Its connection leads to us from here on.
+                asyncio.get_running_loop().remove_reader(session._socket)
+                for number in (session._pgconn.socket, session._socket.fileno()):
+                    os.dup2(theirs.fileno(), number)
+                asyncio.get_running_loop().add_reader(session._socket, session._receive)
+                await asyncio.sleep(0.05)
+                notice = b"SWARNING\0C57P02\0Mgoing down\0\0"
+                peer.sendall(b"N" + struct.pack("!I", len(notice) + 4) + notice)
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                peer.close()
+                (result,) = await asyncio.wait_for(sent, 10)  # type: ignore[misc]
+                assert isinstance(result, StoreDown)
+            holder.rollback()
+        await case.until_merged()
+
+    case.run(work, uvloop.run)
+
+
 def test_what_became_of_a_merge_is_unknown_if_the_connection_is_cut(case: Case) -> None:
     async def work() -> None:
         one = case.cuids[0]
@@ -194,7 +228,7 @@ def test_what_became_of_a_merge_is_unknown_if_the_connection_is_cut(case: Case) 
             await backend(db, "WITH merged")
             for session in case.lane._sessions:
                 # As if the network between were gone.
-                with socket.socket(fileno=os.dup(session._socket)) as connection:
+                with socket.socket(fileno=os.dup(session._socket.fileno())) as connection:
                     connection.shutdown(socket.SHUT_RDWR)
             (result,) = await sent  # type: ignore[misc]
             assert isinstance(result, StoreDown)

@@ -142,14 +142,23 @@ class ProcessLane:
 
     def _receive(self) -> None:
         assert self._socket is not None
-        received = b""
-        with contextlib.suppress(ConnectionError):
-            received = self._socket.recv(RECEIVED_BYTES)
-        if not received:
+        ended = False
+        try:
+            # To the very end: of a socket that was reset the loop tells once, though answers may come before the end.
+            while received := self._socket.recv(RECEIVED_BYTES):
+                self._received += received
+            ended = True
+        except BlockingIOError:
+            pass
+        except OSError:
+            ended = True
+        self._answer()
+        if ended:
             self._lost(self._socket)
-            return
+
+    def _answer(self) -> None:
+        """Hand on the answers that have come whole."""
         buffer = self._received
-        buffer += received
         while len(buffer) >= HEAD.size and len(buffer) >= (end := HEAD.size + HEAD.unpack_from(buffer)[0]):
             outcome, content = pickle.loads(buffer[HEAD.size : end])
             del buffer[:end]

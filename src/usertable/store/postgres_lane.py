@@ -7,12 +7,12 @@ cost as much as the database's own work, so libpq is driven here without waiting
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from socket import MSG_DONTWAIT, MSG_PEEK, socket
 
 import psycopg
 from psycopg import errors, pq
@@ -219,7 +219,7 @@ class _Session:
         self._pgconn.nonblocking = 1
         self._pgconn.enter_pipeline_mode()
         # One of our own: libpq closes its own as soon as it notices the end, and the next connection may get that number.
-        self._socket = os.dup(self._pgconn.socket)
+        self._socket = socket(fileno=os.dup(self._pgconn.socket))
         self._loop.add_reader(self._socket, self._receive)
 
     def merge(self, merges: Sequence[Merge], tell: Merged) -> None:
@@ -240,20 +240,29 @@ class _Session:
         self._closed = True
         self._loop.remove_reader(self._socket)
         self._loop.remove_writer(self._socket)
-        os.close(self._socket)
+        self._socket.close()
         self._db.close()
 
     def _flush(self) -> None:
         unsent = 0
-        # If the connection is gone, the reader hears of it, after all that was said before.
-        with contextlib.suppress(psycopg.OperationalError):
+        try:
             unsent = self._pgconn.flush()
+        except psycopg.OperationalError:
+            # It is gone: to be noticed after all that was said before.
+            self._loop.call_soon(self._receive)
         if unsent:
             self._loop.add_writer(self._socket, self._flush)
         else:
             self._loop.remove_writer(self._socket)
 
     def _receive(self) -> None:
+        # To the very end: of a connection that was reset the loop tells once, though data may come before the end.
+        while not self._closed:
+            self._receive_some()
+            if self._closed or not self._has_more():
+                return
+
+    def _receive_some(self) -> None:
         broken = False
         try:
             self._pgconn.consume_input()
@@ -281,6 +290,16 @@ class _Session:
             self._end()
         elif synced:
             self._settle()
+
+    def _has_more(self) -> bool:
+        """Whether there is something to receive still, be it the end."""
+        try:
+            self._socket.recv(1, MSG_PEEK | MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass
+        return True
 
     def _results(self, broken: bool) -> Iterator[pq.abc.PGresult]:
         """What has come of the batch under way; of a broken connection, all that ever will."""
