@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 
 from usertable.domain.schema import LEGAL_RULES, Attribute, Identifier
+from usertable.domain.values import DEFAULT_LIMITS, DataType, Limits
 from usertable.service import Service
 from usertable.store import open_store
 
@@ -29,7 +30,10 @@ def prepare(url: str, *, users: int = 0, qps: int | None = None) -> list[int]:
     project, _ = service.create_project("Tests", id=PROJECT, secret=SECRET, qps=qps, who="test")
     for data_type, rules in LEGAL_RULES.items():
         for rule in rules:
-            service.declare_attribute(PROJECT, Attribute(f"user_{data_type.lower()}_{rule}", data_type, rule), who="test")
+            # Clients that append to few users reach a thousand within seconds.
+            limits = Limits(elements=10_000) if data_type is DataType.LIST else DEFAULT_LIMITS
+            attribute = Attribute(f"user_{data_type.lower()}_{rule}", data_type, rule, limits=limits)
+            service.declare_attribute(PROJECT, attribute, who="test")
     service.declare_identifier(PROJECT, Identifier("phone"), who="test")
     cuids = service.register(project, "phone", [f"{n:011}" for n in range(users)]) if users else []
     store.close()
