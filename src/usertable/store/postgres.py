@@ -307,6 +307,12 @@ class PostgresStore:
             if write.receipt is not None:
                 users.setdefault((write.project, write.receipt.key), set()).add(write.cuid)
                 keys.setdefault(write.project, []).append(write.receipt.key)
+        if len(groups) == 1:
+            merged = self._merge_in_shard(writes)
+            receipts = self._elsewhere(keys)
+            if not merged:
+                return self._run(lambda transaction: self._write(transaction, writes, decide, receipts))
+            return self._write_rest(writes, merged, decide, receipts)
         results: list[Result] = [SchemaStale()] * len(writes)
 
         def write_group(places: Sequence[int], receipts: Mapping[tuple[int, str], StoredReceipt]) -> None:
