@@ -356,6 +356,7 @@ SnapshotRow = tuple[int, bytes, Mapping[str, list[str]]]
 """A user: CUID; attributes as :func:`usertable.store.document.encode_attributes` writes them (perhaps with spaces and in
 another order); identifier values by identifier."""
 NO_VALUES: Mapping[str, list[str]] = {}
+"""The identifier values of a user that has none."""
 
 
 @dataclass(frozen=True, slots=True)

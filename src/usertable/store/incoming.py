@@ -219,6 +219,3 @@ def values_by_user(rows: Iterable[tuple[int, str, str]]) -> dict[int, dict[str, 
     for cuid, name, value in rows:
         found.setdefault(cuid, {}).setdefault(name, []).append(value)
     return found
-
-
-"""The identifier values of a user that has none."""

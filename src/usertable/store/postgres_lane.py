@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from socket import MSG_DONTWAIT, MSG_PEEK, socket
 
@@ -48,6 +48,10 @@ class _Batch:
     results: list[Result] = field(default_factory=list)
     parts: int = 0
     """Parts of it that are not answered yet."""
+
+    def places(self, users: Set[UserPlace]) -> list[int]:
+        """Where the writes to these users stand in it."""
+        return [place for place, write in enumerate(self.writes) if (write.project, write.cuid) in users]
 
 
 class MergingLane:
@@ -110,16 +114,14 @@ class MergingLane:
         batch.parts = 1
         self._free.pop().merge(merges, lambda merged: self._merged(batch, sent, merged))
         if len(sent) < len(batch.writes):
-            self._hand_on(batch, [place for place, w in enumerate(batch.writes) if (w.project, w.cuid) not in sent])
+            self._hand_on(batch, batch.places(batch.users - sent))
 
     def _merged(self, batch: _Batch, sent: set[UserPlace], merged: set[UserPlace] | Exception | None) -> None:
         if isinstance(merged, Exception):
-            for place, write in enumerate(batch.writes):
-                if (write.project, write.cuid) in sent:
-                    batch.results[place] = merged
+            for place in batch.places(sent):
+                batch.results[place] = merged
         elif merged != sent:
-            rest = sent - merged if merged else sent
-            self._hand_on(batch, [place for place, w in enumerate(batch.writes) if (w.project, w.cuid) in rest])
+            self._hand_on(batch, batch.places(sent - (merged or set())))
         self._finish_part(batch)
 
     def _hand_on(self, batch: _Batch, places: Sequence[int]) -> None:
@@ -228,8 +230,8 @@ class _Session:
         self._users, self._answered, self._refusal = set(), 0, None
         try:
             for merge in merges:
-                parameters = [str(merge.parameters[name]).encode() for name in MERGE_PARAMETERS]
-                self._pgconn.send_query_prepared(merge.name, parameters)
+                parameters = merge.parameters
+                self._pgconn.send_query_prepared(merge.name, [str(parameters[name]).encode() for name in MERGE_PARAMETERS])
             self._pgconn.pipeline_sync()
         except psycopg.OperationalError:
             self._loop.call_soon(self._end)

@@ -24,6 +24,7 @@ from usertable.wire.columns import (
     EARLIEST,
     LATEST,
     PLAIN_NUMBER,
+    WIDE_PRECISION,
     Column,
     Columns,
     JSONNumber,
@@ -251,8 +252,7 @@ def _json_column(cells: Sequence[Any]) -> pa.Array:
     return pa.array(cells, _JSON_TYPES[kinds])
 
 
-_WIDE = pa.decimal256(57, 18)
-"""Arrow does not see every overflow when it brings a number to a type's places. With so few digits, there is none."""
+_WIDE = pa.decimal256(WIDE_PRECISION, 18)
 _DECIMAL = pa.decimal128(38, 18)
 _TYPES = {DataType.NUMBER: _WIDE, DataType.BOOL: pa.bool_(), DataType.LIST: pa.list_(pa.string())}
 

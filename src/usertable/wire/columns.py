@@ -244,6 +244,8 @@ class Column(dict[Any, "str | Problem"]):
         return encode_attributes({"": value})[4:-1]  # type: ignore[dict-item]
 
 
+WIDE_PRECISION = 57
+"""Arrow does not see every overflow when it brings a number to a type's places. With so few digits, there is none."""
 # Digits so few that the form is the one in which the store writes them, without an exponent.
 PLAIN_NUMBER = r"(?:-?(?:0|[1-9][0-9]{0,30})\.[0-9]{0,5}[1-9]|0|-?[1-9][0-9]{0,37})"
 _PLAIN_NUMBERS = re.compile(rf"{PLAIN_NUMBER}?(?:\n{PLAIN_NUMBER}?)*+")

@@ -16,14 +16,12 @@ from usertable.domain.schema import Attribute, Project
 from usertable.domain.values import DataType, Value, number_text
 from usertable.store.base import NO_VALUES, Page, SnapshotRow
 from usertable.store.document import decode_attributes
-from usertable.wire.columns import CUID, Format, Target, moment_text
+from usertable.wire.columns import CUID, WIDE_PRECISION, Format, Target, moment_text
 from usertable.wire.rows import parquet_library
 
 NUMBER_PRECISION, NUMBER_SCALE = 38, 18
 """A NUMBER is DECIMAL(38, 18) in Parquet, if that holds all values of its column; otherwise the column is text."""
 _WHOLE: int = 10 ** (NUMBER_PRECISION - NUMBER_SCALE)
-_WIDE_PRECISION = 57
-"""Arrow does not see every overflow when it brings a number to a type's places. With so few digits, there is none."""
 ROW_GROUP, ROW_GROUP_BYTES = 50_000, 64 * 2**20
 """A row group of Parquet is written when it has so many rows, or takes so much memory."""
 CONVERTERS = 2
@@ -200,7 +198,7 @@ class _Parquet:
         self._schema = pyarrow.schema(fields)
         self._as_text = as_text
         # Moments come as numbers, and are taken for moments afterwards; numbers are looked at when they are narrowed.
-        number = pyarrow.decimal256(_WIDE_PRECISION, NUMBER_SCALE)
+        number = pyarrow.decimal256(WIDE_PRECISION, NUMBER_SCALE)
         read = {DataType.DATETIME: pyarrow.int64(), DataType.NUMBER: number}
         members = [pyarrow.field(a.name, read.get(a.type, types[a.type])) for a in attributes if a.name not in as_text]
         self._parse_options = arrow_json.ParseOptions(pyarrow.schema(members), unexpected_field_behavior="ignore")
