@@ -40,7 +40,7 @@ class Browser(httpx.Client):
         self.shown = self.get(path)
         return self.shown
 
-    def submit(self, path: str, headers: dict[str, str] | None = None, **fields: str) -> httpx.Response:
+    def submit(self, path: str, headers: dict[str, str] | None = None, /, **fields: str) -> httpx.Response:
         token = re.search(r'name="form_token" value="(\w+)"', self.shown.text)
         assert token is not None, self.shown.text
         headers = {"Sec-Fetch-Site": "same-origin", **(headers or {})}
@@ -93,8 +93,12 @@ def test_without_a_session_every_page_leads_to_the_sign_in(page, browser: Browse
     path = page.path.replace("{project}", PROJECT).replace("{name}", "phone")
     browser.page("/console/sign-in")
     answer = browser.get(path) if page.method == "GET" else browser.submit(path)
-    assert answer.status_code == 303
-    assert answer.headers["location"].startswith("/console/sign-in")
+    if answer.status_code == 403:
+        # A form, which is kept on the page for signing in.
+        assert "<h1>Sign in</h1>" in answer.text
+        assert "Tests" not in answer.text
+    else:
+        assert (answer.status_code, answer.headers["location"].startswith("/console/sign-in")) == (303, True)
 
 
 def test_after_signing_in_one_is_where_one_wanted_to_go(browser: Browser) -> None:
@@ -107,15 +111,121 @@ def test_after_signing_in_one_is_where_one_wanted_to_go(browser: Browser) -> Non
     assert browser.get(wanted).status_code == 200
 
 
-@pytest.mark.parametrize(("form", "back"), [("/settings", f"{AT}/settings"), ("/attributes/user_bool_once/status", "")])
-def test_a_form_sent_after_the_session_says_so_and_is_shown_again(browser: Browser, form: str, back: str) -> None:
+ENDED = "Your session had ended before this was sent, so nothing was changed."
+
+
+def fields(answer: httpx.Response) -> dict[str, str]:
+    """The fields of the form that a page is about, as a browser would send them."""
+    form = answer.text[answer.text.index("<main") :]
+    found = {}
+    for tag in re.findall(r"<input[^>]*>", form):
+        (name,) = re.findall(r'\bname="([^"]*)"', tag)
+        kind = (re.findall(r'\btype="([^"]*)"', tag) or ["text"])[0]
+        if kind not in ("checkbox", "radio") or " checked" in tag:
+            found[name] = html.unescape((re.findall(r'\bvalue="([^"]*)"', tag) or ["on"])[0])
+    for name, value in re.findall(r'<textarea[^>]* name="([^"]*)"[^>]*>\n?(.*?)</textarea>', form, re.DOTALL):
+        found[name] = html.unescape(value)
+    return found
+
+
+def test_a_button_pressed_after_the_session_says_so_and_leads_back(browser: Browser, server: Server) -> None:
+    attribute = f"{AT}/attributes/user_bool_once"
     browser.page("/console/sign-in")
-    answer = browser.submit(AT + form, name="Renamed", timezone="UTC", qps="1", hidden="1")
-    page = browser.page(answer.headers["location"]).text
-    assert "Your session had ended before this was sent, so nothing was changed." in page
-    assert f'name="next" value="{back}"' in page
+    for referer, back in (
+        (f"{server.url}{attribute}?done=shown&x=%26", f"{attribute}?x=%26"),
+        ("https://evil.example/console", ""),
+        ("", ""),
+    ):
+        answer = browser.submit(f"{attribute}/status", {"Referer": referer}, hidden="1")
+        page = browser.page(answer.headers["location"]).text
+        assert ENDED in page
+        assert f'name="next" value="{back}"' in page
+    assert browser.submit("/console/sign-out").headers["location"] == "/console/sign-in?done=signed_out"
+    browser.page("/console/sign-in")
     browser.submit("/console/sign-in", token=TOKEN)
-    assert "Renamed" not in browser.page(f"{AT}/settings").text
+    assert "Hidden attributes" not in browser.page(attribute).text
+    assert 'name="hidden" value="1"' in browser.shown.text
+
+
+TYPED = "Renamed \"'<script>&amp;\r\nsecond line"
+
+
+@pytest.mark.parametrize(
+    ("form", "typed"),
+    [
+        ("/console/new-project", {"name": "Typed", "id": "typed", "timezone": "UTC", "qps": "7"}),
+        (f"{AT}/settings", {"name": "Typed", "timezone": "UTC", "qps": "7", "unlimited": "on"}),
+        (f"{AT}/secret", {"confirm": "on"}),
+        (
+            f"{AT}/new-attribute",
+            {"name": "typed", "display_name": "Typed", "description": TYPED, "type": "LIST", "rule": "append"}
+            | {"elements": "7", "bytes": "8"},
+        ),
+        (f"{AT}/attributes/user_bool_once/edit", {"display_name": "Typed", "description": TYPED}),
+        (f"{AT}/new-identifier", {"name": "typed", "display_name": "", "masked": "on"}),
+        (f"{AT}/identifiers/phone/edit", {"display_name": "Typed"}),
+        (f"{AT}/users/10000001/erase", {"confirm": "10000001"}),
+        (f"{AT}/try", {"value": "10000001", "data": '{"user_bool_once": 1}'}),
+    ],
+)
+def test_what_was_typed_is_there_again_after_signing_in(browser: Browser, form: str, typed: dict[str, str]) -> None:
+    browser.page("/console/sign-in")
+    browser.shown = browser.submit(form, **typed)
+    assert (browser.shown.status_code, ENDED in browser.shown.text) == (403, True)
+    assert "nobody's token" not in browser.shown.text
+    for token, status in (("", 422), ("wrong", 403)):
+        browser.shown = browser.submit(form, **typed, token=token)
+        assert (browser.shown.status_code, errors(browser.shown)) == (status, ["token"])
+        kept = fields(browser.shown)
+        assert {name: kept[name] for name in typed} == typed
+    browser.shown = browser.submit(form, **typed, token=TOKEN)
+    assert (browser.shown.status_code, "You are signed in" in browser.shown.text) == (200, True)
+    assert TOKEN not in browser.shown.text
+    kept = fields(browser.shown)
+    kept.pop("form_token")
+    assert kept == typed
+    browser.get("/console/projects").raise_for_status()
+
+
+def test_a_kept_form_is_not_taken_from_another_site_nor_without_its_token(browser: Browser) -> None:
+    browser.page("/console/sign-in")
+    sent = {"name": "Typed", "timezone": "UTC", "qps": "7"}
+    for headers in ({"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "", "Origin": "https://evil.example"}):
+        answer = browser.submit(f"{AT}/settings", headers, **sent, token=TOKEN)
+        assert answer.status_code == 303
+        assert "Typed" not in browser.get(answer.headers["location"]).text
+    answer = browser.post(f"{AT}/settings", data={**sent, "token": TOKEN}, headers={"Sec-Fetch-Site": "same-origin"})
+    assert (answer.status_code, ENDED in answer.text) == (403, True)
+    assert browser.get("/console/projects").status_code == 303
+    browser.submit("/console/sign-in", token=TOKEN)
+    assert "Typed" not in browser.get("/console/projects").text
+
+
+def test_a_form_of_an_earlier_session_is_shown_again_as_it_was_filled_in(admin: Browser, server: Server) -> None:
+    admin.page(f"{AT}/settings")
+    earlier = admin.shown
+    with Browser(base_url=server.url) as other_tab:
+        other_tab.sign_in()
+        admin.cookies = other_tab.cookies
+    admin.shown = earlier
+    answer = admin.submit(f"{AT}/settings", name="Typed", timezone="UTC", qps="7")
+    assert (answer.status_code, "signed in again meanwhile" in answer.text) == (403, True)
+    assert fields(answer)["name"] == "Typed"
+    assert "Typed" not in admin.get("/console/projects").text
+    attribute = f"{AT}/attributes/user_bool_once"
+    answer = admin.submit(f"{attribute}/status", {"Referer": server.url + attribute}, hidden="1")
+    assert answer.headers["location"] == f"{attribute}?done=form_over"
+
+
+def test_a_page_for_signing_in_that_was_open_for_too_long_is_shown_again(browser: Browser) -> None:
+    browser.page("/console/sign-in")
+    browser.cookies.clear()
+    answer = browser.submit("/console/sign-in", token=TOKEN, next=f"{AT}/users")
+    assert (answer.status_code, TOKEN in answer.text) == (403, False)
+    assert fields(answer)["next"] == f"{AT}/users"
+    browser.shown = answer
+    assert browser.submit("/console/sign-in", token=TOKEN, next=f"{AT}/users").headers["location"] == f"{AT}/users"
+    assert browser.get(f"/console/sign-in?next={AT}/users").headers["location"] == f"{AT}/users"
 
 
 @pytest.mark.parametrize(
@@ -177,13 +287,13 @@ def test_a_form_of_another_site_is_refused(admin: Browser, headers: dict[str, st
 
 
 def test_a_form_without_the_token_of_its_session_is_refused(admin: Browser, server: Server) -> None:
-    fields = {"name": "taken over", "timezone": "UTC", "qps": "1"}
+    sent = {"name": "taken over", "timezone": "UTC", "qps": "1"}
     with Browser(base_url=server.url) as other:
         other.sign_in()
         foreign = re.search(r'name="form_token" value="(\w+)"', other.shown.text)
     assert foreign is not None
     for token in ({}, {"form_token": ""}, {"form_token": foreign[1]}, {"form_token": "\N{GREEK SMALL LETTER PI}"}):
-        answer = admin.post(f"{AT}/settings", data={**fields, **token})
+        answer = admin.post(f"{AT}/settings", data={**sent, **token})
         assert answer.status_code == 403
         assert "Nothing was changed" in answer.text
     assert "taken over" not in admin.get("/console/projects").text
@@ -269,6 +379,9 @@ def test_without_an_admin_token_a_printed_link_signs_in_once(tmp_path: Path) -> 
             assert second.submit("/console/sign-in/new-link").status_code == 303
             links = re.findall(rf"{server.url}/console/sign-in\?link=(\S+)", server.log)
             assert len(links) == 2
+            # What was typed waits for the link that is opened in another tab.
+            second.shown = second.submit("/console/new-project", name="Typed")
+            assert fields(second.shown)["name"] == "Typed"
             assert second.submit("/console/sign-in/link", link=links[1]).headers["location"] == "/console/projects"
     finally:
         server.stop()

@@ -132,22 +132,41 @@ class _Place:
             form = await _form(request, self._console.config.body_limit)
             if form is None:
                 return visit.render("error.html", 413, title="error.too_large", message=visit.text("error.go_back"))
-            if not _is_from_here(request) or not self._console.sessions.is_form_token(
-                visit.session, form.get("form_token", "")
-            ):
-                if not page.public and visit.session.role != "admin":
-                    return _to_sign_in(visit, self._pages)
-                return visit.render("error.html", 403, title="error.forged", message=visit.text("error.forged_help"))
             visit.form = form
+            from_here = _is_from_here(request)
+            proven = from_here and self._console.sessions.is_form_token(visit.session, form.get("form_token", ""))
+            if from_here and not page.public and visit.session.role != "admin" and "GET" in self._pages:
+                return await self._sign_in_and_show_again(visit, proven)
+            if from_here and not proven and (page.public or visit.session.role == "admin"):
+                return await self._show_again(visit, "form_over", 403)
+            if not proven and (page.public or visit.session.role == "admin"):
+                return visit.render("error.html", 403, title="error.forged", message=visit.text("error.forged_help"))
         if not page.public and visit.session.role != "admin":
             return _to_sign_in(visit, self._pages)
-        view: Any = page.view
-        response = await view(visit) if inspect.iscoroutinefunction(view) else await asyncio.to_thread(view, visit)
+        response = await _view(page, visit)
         if page.method == "POST":
             # Who declares an attribute may send values of it as soon as it is answered.
             with contextlib.suppress(Unavailable):
                 await asyncio.to_thread(self._console.gate.poll)
-        assert isinstance(response, Response)
+        return response
+
+    async def _sign_in_and_show_again(self, visit: Visit, proven: bool) -> Response:
+        """Somebody whose session is over has sent a form: it is kept on the page for signing in, and shown afterwards."""
+        response = await asyncio.to_thread(sign_in.keep_form, visit, proven)
+        if response is not None:
+            return response
+        response = await self._show_again(visit, "form_kept", 200)
+        sign_in.keep(visit, response, visit.session)
+        return response
+
+    async def _show_again(self, visit: Visit, note: str, status: int) -> Response:
+        """Show a form that could not be taken as it was filled in, or the page that it was on. Nothing is done."""
+        if "GET" not in self._pages:
+            return visit.redirect(sign_in.own(_came_from(visit.request)), note)
+        visit.kept, visit.note = sign_in.without_sign_in(visit.form), note
+        response = await _view(self._pages["GET"], visit)
+        if response.status_code == 200:
+            response.status_code = status
         return response
 
     def _keep(self, visit: Visit, response: Response, *, known: bool) -> None:
@@ -159,13 +178,24 @@ class _Place:
         sign_in.keep(visit, response, session)
 
 
+async def _view(page: Page, visit: Visit) -> Response:
+    view: Any = page.view
+    response = await view(visit) if inspect.iscoroutinefunction(view) else await asyncio.to_thread(view, visit)
+    assert isinstance(response, Response)
+    return response
+
+
 def _to_sign_in(visit: Visit, pages: Mapping[str, Page]) -> Response:
-    """To the page for signing in, and from there to the page that was asked for, or to the form that was sent too late."""
+    """To the page for signing in, and from there to the page that was asked for, or that had the button."""
     url, query = visit.request.url, {}
-    if "GET" in pages and url.path != HOME:
+    if "GET" not in pages:
+        if came_from := _came_from(visit.request):
+            query["next"] = came_from
+    elif url.path != HOME:
         query["next"] = f"{url.path}?{url.query}" if url.query else url.path
     if visit.request.method == "POST":
-        query["done"] = "session_ended"
+        signing_out = url.path == f"{HOME}/sign-out"
+        query = {"done": "signed_out"} if signing_out else {**query, "done": "session_ended"}
     return RedirectResponse(f"{HOME}/sign-in?{urlencode(query)}" if query else f"{HOME}/sign-in", 303)
 
 
@@ -176,6 +206,15 @@ def _is_from_here(request: Request) -> bool:
     origin = request.headers.get("origin")
     # Other clients than browsers send neither, and have no session that another site could ride on.
     return origin is None or urlsplit(origin).netloc == request.headers.get("host", "")
+
+
+def _came_from(request: Request) -> str:
+    """The page of this server that a form was on, by the word of the browser; an empty text if that is not known."""
+    url = urlsplit(request.headers.get("referer", ""))
+    if url.netloc != request.headers.get("host", ""):
+        return ""
+    query = urlencode([(name, value) for name, value in parse_qsl(url.query) if name != "done"])
+    return f"{url.path}?{query}" if query else url.path
 
 
 async def _form(request: Request, limit: int) -> dict[str, str] | None:

@@ -49,8 +49,21 @@ TEXTS: dict[str, tuple[str, str]] = {
     "done.identifier_deleted": ("标识已删除。", "Identifier deleted."),
     "done.ordered": ("优先级已更新。", "Priority order changed."),
     "done.session_ended": (
-        "发送前登录已过期，什么都没有改动。请登录后再次提交。",
-        "Your session had ended before this was sent, so nothing was changed. Sign in, and send it again.",
+        "登录已过期，刚才的操作没有生效。请重新登录后再试。",
+        "Your session had ended before this was sent, so nothing was changed. Sign in, and do it again.",
+    ),
+    "done.session_kept": (
+        "登录已过期，刚才的操作没有生效。填写的内容都还在，登录后可以继续。",
+        "Your session had ended before this was sent, so nothing was changed. What you typed is kept: sign in and go on.",
+    ),
+    "done.form_kept": (
+        "登录成功。填写的内容还没有提交，请确认后再次提交。",
+        "You are signed in. Nothing was changed yet: look at what you typed, and send it again.",
+    ),
+    "done.form_over": (
+        "页面打开太久，或期间重新登录过。刚才的操作没有生效，请确认后再次提交。",
+        "This page was open for too long, or you signed in again meanwhile. Nothing was changed: look it over, and send it"
+        " again.",
     ),
     "done.signed_out": ("已退出登录。", "You are signed out."),
     "done.link_printed": (
@@ -95,6 +108,11 @@ TEXTS: dict[str, tuple[str, str]] = {
         "This server has no admin token, so you sign in with a one-time link, which the server prints on its output.",
     ),
     "sign_in.new_link": ("让服务器打印新链接", "Print a new link"),
+    "sign_in.other_tab": (
+        "在此浏览器的另一个标签页里打开链接并登录，然后回到这里继续。",
+        "Open the link in another tab of this browser and sign in there; then go on here.",
+    ),
+    "sign_in.go_on": ("我已登录，继续", "I have signed in, go on"),
     "sign_in.set_token": (
         "要用令牌登录，请设置 USERTABLE_ADMIN_TOKEN 并重启服务器。",
         "To sign in with a token instead, set USERTABLE_ADMIN_TOKEN and restart the server.",

@@ -138,6 +138,10 @@ class Visit:
     language: Language
     theme: str
     form: Mapping[str, str] = field(default_factory=dict)
+    kept: Mapping[str, str] | None = None
+    """The fields of this page's form, if it was sent and could not be taken."""
+    note: str = ""
+    """What the page says above all else: a text `done.…` without that beginning."""
 
     @property
     def service(self) -> Service:
@@ -176,6 +180,10 @@ class Visit:
     def project_path(self, rest: str = "") -> str:
         """The address of a page of the project that the path names."""
         return f"{HOME}/projects/{quote(self.path['project'], safe='')}{rest}"
+
+    def filled(self, fields: Mapping[str, str]) -> Mapping[str, str]:
+        """What a form begins with: `fields`, or what was typed if it is shown again."""
+        return fields if self.kept is None else self.kept
 
     def is_in(self, project: Project, section: Section) -> bool:
         """Whether the page is one of that section of the project."""
@@ -240,7 +248,7 @@ class Visit:
 
     def fragment(self, template: str, /, **values: Any) -> str:
         """The markup of a template."""
-        done = self.request.query_params.get("done", "")
+        done = self.note or self.request.query_params.get("done", "")
         return self.console.templates.get_template(template).render(
             {
                 "visit": self,
@@ -265,7 +273,7 @@ class Visit:
 
         `at`: the element from which the Tab key goes on there.
         """
-        address = f"{path}?{urlencode({'done': done})}" if done else path
+        address = f"{path}{'&' if '?' in path else '?'}{urlencode({'done': done})}" if done else path
         return RedirectResponse(f"{address}#{quote(at)}" if at else address, 303)
 
     def moment(self, ms: int, zone: ZoneInfo | None = None) -> Markup:

@@ -107,7 +107,7 @@ def show_attribute(visit: Visit) -> Response:
 def show_new(visit: Visit) -> Response:
     """The form for a new attribute."""
     fields = {"type": "STRING", "rule": "overwrite", "elements": str(LIST_ELEMENTS), "bytes": str(LIST_ELEMENT_BYTES)}
-    return _new_page(visit, visit.project(), fields)
+    return _new_page(visit, visit.project(), visit.filled(fields))
 
 
 def declare(visit: Visit) -> Response:
@@ -145,7 +145,7 @@ def show_edit(visit: Visit) -> Response:
     project = visit.project()
     attribute = project.schema.attribute(visit.path["name"])
     fields = {"display_name": attribute.display_name, "description": attribute.description}
-    return _edit_page(visit, project, attribute, fields)
+    return _edit_page(visit, project, attribute, visit.filled(fields))
 
 
 def edit(visit: Visit) -> Response:

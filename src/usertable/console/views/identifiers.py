@@ -38,7 +38,7 @@ def move(visit: Visit) -> Response:
 
 def show_new(visit: Visit) -> Response:
     """The form for a new identifier."""
-    return _form_page(visit, visit.project(), None, {"unique": "on"})
+    return _form_page(visit, visit.project(), None, visit.filled({"unique": "on"}))
 
 
 def declare(visit: Visit) -> Response:
@@ -62,7 +62,7 @@ def show_edit(visit: Visit) -> Response:
     project = visit.project()
     identifier = project.schema.identifier(visit.path["name"])
     fields = {"display_name": identifier.display_name, **({"masked": "on"} if identifier.masked else {})}
-    return _form_page(visit, project, identifier, fields)
+    return _form_page(visit, project, identifier, visit.filled(fields))
 
 
 def edit(visit: Visit) -> Response:

@@ -38,7 +38,7 @@ def list_projects(visit: Visit) -> Response:
 
 def show_new(visit: Visit) -> Response:
     """The form for a new project."""
-    return _new_page(visit, {"name": "", "id": "", "timezone": DEFAULT_TIMEZONE, "qps": str(DEFAULT_QPS)})
+    return _new_page(visit, visit.filled({"timezone": DEFAULT_TIMEZONE, "qps": str(DEFAULT_QPS)}))
 
 
 def create(visit: Visit) -> Response:
@@ -68,7 +68,7 @@ def show_settings(visit: Visit) -> Response:
     project = visit.project()
     unlimited = {"unlimited": "on"} if project.qps is None else {}
     fields = {"name": project.name, "timezone": project.timezone, "qps": str(project.qps or DEFAULT_QPS), **unlimited}
-    return _settings_page(visit, project, fields)
+    return _settings_page(visit, project, visit.filled(fields))
 
 
 def edit(visit: Visit) -> Response:
@@ -91,7 +91,7 @@ def edit(visit: Visit) -> Response:
 
 def ask_rotate(visit: Visit) -> Response:
     """Ask whether the secret shall be replaced."""
-    return visit.render("secret_rotate.html", project=visit.project())
+    return visit.render("secret_rotate.html", project=visit.project(), fields=visit.filled({}))
 
 
 def rotate(visit: Visit) -> Response:
@@ -99,7 +99,11 @@ def rotate(visit: Visit) -> Response:
     project = visit.project()
     if visit.form.get("confirm") != "on":
         return visit.render(
-            "secret_rotate.html", 422, project=project, errors={"confirm": visit.text("secret.confirm_missing")}
+            "secret_rotate.html",
+            422,
+            project=project,
+            fields=visit.form,
+            errors={"confirm": visit.text("secret.confirm_missing")},
         )
     return _secret_page(visit, *visit.service.rotate_secret(project.id, who=visit.who), created=False)
 

@@ -6,6 +6,7 @@ import math
 import re
 import sys
 import time
+from collections.abc import Mapping
 
 from starlette.responses import Response
 
@@ -14,6 +15,8 @@ from usertable.console.notes import MustWait, Notes
 from usertable.console.session import COOKIE, LINK_SECONDS, Link, Session
 from usertable.console.visit import HOME, LANGUAGE_COOKIE, THEME_COOKIE, THEMES, Page, Visit
 
+SIGN_IN_FIELDS = ("form_token", "token", "new_link")
+"""What the form for signing in has of its own, and no other form has."""
 # A path of this console, not of another host.
 _OWN_PATH = re.compile(r"/console(/[A-Za-z0-9._~%:-]+)*")
 
@@ -25,9 +28,9 @@ def home(visit: Visit) -> Response:
 
 def show_sign_in(visit: Visit) -> Response:
     """The form for the admin token, or that of a one-time link."""
+    query = visit.filled(visit.request.query_params)
     if visit.session.role == "admin":
-        return visit.redirect(f"{HOME}/projects")
-    query = visit.request.query_params
+        return visit.redirect(own(query.get("next", "")))
     return _sign_in_page(visit, link=query.get("link", ""), following=query.get("next", ""))
 
 
@@ -54,16 +57,46 @@ def follow_link(visit: Visit) -> Response:
 
 def ask_for_link(visit: Visit) -> Response:
     """Write a new one-time link to the server's log, which only its operator reads."""
-    sessions = visit.console.sessions
-    if sessions.takes_token:
+    if visit.console.sessions.takes_token:
         return visit.redirect(f"{HOME}/sign-in")
     try:
-        # An attempt that cannot pass: who asks again and again waits longer and longer.
-        sessions.sign_in("a new link", "")
+        _make_link(visit)
     except MustWait as wait:
         return _must_wait(visit, wait, "")
-    print_link(visit.console.config, sessions.notes)
     return visit.redirect(f"{HOME}/sign-in", "link_printed")
+
+
+def without_sign_in(form: Mapping[str, str]) -> dict[str, str]:
+    """The fields of a form without those for signing in."""
+    return {name: value for name, value in form.items() if name not in SIGN_IN_FIELDS}
+
+
+def keep_form(visit: Visit, proven: bool) -> Response | None:
+    """Sign in on a page that keeps a form which was sent after its session; None once that is done.
+
+    Nothing is stored: what was typed goes back to the browser, which sends it again with the token.
+
+    Args:
+        proven: whether the page was made for this session, so that it may sign in.
+    """
+    sessions, form = visit.console.sessions, visit.form
+    kept = without_sign_in(form)
+    visit.note = "session_kept"
+    try:
+        if proven and "new_link" in form and not sessions.takes_token:
+            _make_link(visit)
+            visit.note = "link_printed"
+        if not proven or "token" not in form:
+            return _sign_in_page(visit, 403, kept=kept)
+        token = form["token"].strip()
+        if not token:
+            return _sign_in_page(visit, 422, error=visit.text("sign_in.empty"), kept=kept)
+        if not sessions.sign_in(visit.address, token):
+            return _sign_in_page(visit, 403, error=visit.text("sign_in.wrong"), kept=kept)
+    except MustWait as wait:
+        return _must_wait(visit, wait, "", kept)
+    visit.session = sessions.begin("admin")
+    return None
 
 
 def print_link(config: Config, notes: Notes) -> None:
@@ -90,7 +123,7 @@ def sign_out(visit: Visit) -> Response:
 
 def prefer(visit: Visit) -> Response:
     """Remember a language or a theme."""
-    response = visit.redirect(_own(visit.form.get("back", "")))
+    response = visit.redirect(own(visit.form.get("back", "")))
     language, theme = visit.form.get("language"), visit.form.get("theme")
     if language in ("zh", "en"):
         visit.remember(response, LANGUAGE_COOKIE, language)
@@ -106,25 +139,41 @@ def keep(visit: Visit, response: Response, session: Session) -> None:
 
 
 def _enter(visit: Visit, following: str) -> Response:
-    response = visit.redirect(_own(following))
+    response = visit.redirect(own(following))
     # A new one: whoever knew the visitor's session knows nothing of it.
     keep(visit, response, visit.console.sessions.begin("admin"))
     return response
 
 
-def _own(address: str) -> str:
+def own(address: str) -> str:
     """The address, if it is one of this console's pages; else that of the projects."""
     return address if _OWN_PATH.fullmatch(address.partition("?")[0]) else f"{HOME}/projects"
 
 
-def _must_wait(visit: Visit, wait: MustWait, following: str) -> Response:
+def _make_link(visit: Visit) -> None:
+    sessions = visit.console.sessions
+    # An attempt that cannot pass: who asks again and again waits longer and longer.
+    sessions.sign_in("a new link", "")
+    print_link(visit.console.config, sessions.notes)
+
+
+def _must_wait(visit: Visit, wait: MustWait, following: str, kept: Mapping[str, str] | None = None) -> Response:
     seconds = math.ceil(wait.seconds)
-    response = _sign_in_page(visit, 429, error=visit.text("sign_in.wait", seconds=seconds), following=following)
+    error = visit.text("sign_in.wait", seconds=seconds)
+    response = _sign_in_page(visit, 429, error=error, following=following, kept=kept)
     response.headers["retry-after"] = str(seconds)
     return response
 
 
-def _sign_in_page(visit: Visit, status: int = 200, *, error: str = "", link: str = "", following: str = "") -> Response:
+def _sign_in_page(
+    visit: Visit,
+    status: int = 200,
+    *,
+    error: str = "",
+    link: str = "",
+    following: str = "",
+    kept: Mapping[str, str] | None = None,
+) -> Response:
     sessions = visit.console.sessions
     if link and not sessions.takes_token and not sessions.link.holds(link):
         status, error, link = 403, visit.text("sign_in.link_over"), ""
@@ -134,6 +183,7 @@ def _sign_in_page(visit: Visit, status: int = 200, *, error: str = "", link: str
         error=error,
         link="" if sessions.takes_token else link,
         following=following,
+        kept=kept,
         takes_token=sessions.takes_token,
     )
 

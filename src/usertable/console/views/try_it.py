@@ -44,7 +44,7 @@ def show(visit: Visit) -> Response:
     declared = [a for a in project.schema.attributes.values() if not a.hidden][:_SAMPLED]
     data = json.dumps({a.name: SAMPLES[a.type] for a in declared}, indent=2) if declared else ""
     fields = {"by": "cuid", "value": visit.request.query_params.get("cuid", ""), "data": data}
-    return _page(visit, project, fields)
+    return _page(visit, project, visit.filled(fields))
 
 
 async def send(visit: Visit) -> Response:

@@ -232,9 +232,8 @@ def _changes(user: User, arrivals: Sequence[Arrival]) -> dict[str, int]:
 def ask_erase(visit: Visit) -> Response:
     """Ask whether the user shall be erased."""
     project = visit.project()
-    return visit.render(
-        "user_erase.html", project=project, user=visit.service.user(project, _cuid(visit.path["cuid"])), errors={}
-    )
+    user = visit.service.user(project, _cuid(visit.path["cuid"]))
+    return visit.render("user_erase.html", project=project, user=user, fields=visit.filled({}))
 
 
 def erase(visit: Visit) -> Response:
@@ -243,7 +242,7 @@ def erase(visit: Visit) -> Response:
     user = visit.service.user(project, _cuid(visit.path["cuid"]))
     if visit.form.get("confirm", "").strip() != str(user.cuid):
         errors = {"confirm": visit.text("erase.wrong")}
-        return visit.render("user_erase.html", 422, project=project, user=user, errors=errors)
+        return visit.render("user_erase.html", 422, project=project, user=user, fields=visit.form, errors=errors)
     visit.service.erase_user(project, user.cuid)
     # No count that is remembered may show it.
     visit.console.surveys.forget(project)
