@@ -91,6 +91,14 @@ def sign_in(context: BrowserContext) -> Page:
     return page
 
 
+def watch(page: Page) -> list[str]:
+    """What the browser complains about on that page: errors of its script, and what the policy forbids."""
+    found: list[str] = []
+    page.on("pageerror", lambda error: found.append(str(error)))
+    page.on("console", lambda message: found.append(message.text) if "Security Policy" in message.text else None)
+    return found
+
+
 def addresses() -> list[str]:
     """Every page that can be looked at, with something in it."""
     found = []

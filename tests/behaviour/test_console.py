@@ -450,6 +450,13 @@ def test_all_that_is_wrong_with_a_form_is_said_at_once(admin: Browser) -> None:
     attribute = {"name": "No", "display_name": "x" * 3000, "description": "x" * 3000, "type": "NUMBER", "rule": "append"}
     answer = admin.submit(f"{AT}/new-attribute", None, **attribute)
     assert (answer.status_code, errors(answer)) == (422, ["name", "display_name", "description", "rule"])
+    attribute |= {"type": "LIST", "rule": "once", "elements": "0", "bytes": "many"}
+    for missing in ({}, {"rule": "never"}, {"type": "", "rule": ""}):
+        answer = admin.submit(f"{AT}/new-attribute", **{**attribute, **missing})
+        # The limits are those of a LIST only.
+        limits = ["elements", "bytes"] if missing.get("type") is None else []
+        wrong_fields = ["name", "display_name", "description", *missing, *limits]
+        assert (answer.status_code, errors(answer)) == (422, wrong_fields)
     answer = admin.submit(f"{AT}/new-identifier", name="phone", display_name="x" * 3000)
     assert (answer.status_code, errors(answer)) == (422, ["name", "display_name"])
 

@@ -11,7 +11,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from furnished import AT, CUID, SCRIPT, TOKEN, addresses, chromium, furnished, sign_in
+from furnished import AT, CUID, SCRIPT, TOKEN, addresses, chromium, furnished, sign_in, watch
 from serving import ATTRIBUTE, PROJECT, SECRET, Server
 from usertable.console.notes import FREE_ATTEMPTS, Notes
 from usertable.console.session import COOKIE, Sessions
@@ -38,16 +38,12 @@ def context(browser: Browser, server: Server) -> Iterator[BrowserContext]:
 
 
 @pytest.fixture
-def page(context: BrowserContext) -> Page:
+def page(context: BrowserContext) -> Iterator[Page]:
     """Signed in; what the browser complains about fails the test."""
     page = sign_in(context)
-    page.on("pageerror", lambda error: pytest.fail(str(error)))
-    page.on("console", lambda message: _complain(message.text) if "Content Security Policy" in message.text else None)
-    return page
-
-
-def _complain(text: str) -> None:
-    pytest.fail(text)
+    complaints = watch(page)
+    yield page
+    assert not complaints
 
 
 def errors(page: Page) -> dict[str, str]:
@@ -366,6 +362,23 @@ def test_a_pair_that_is_not_legal_is_refused_by_the_server_too(page: Page) -> No
     page.get_by_role("button", name="Create attribute").click()
     page.wait_for_selector("#elements-error")
     assert "1 to 100000" in errors(page)["elements"]
+
+
+def test_the_first_field_that_is_wrong_has_the_focus(page: Page) -> None:
+    page.goto(f"{AT}/new-attribute")
+    page.get_by_label("LIST").first.check()
+    page.get_by_label("Elements at most").fill("none")
+    page.evaluate("document.querySelectorAll('[name=rule]').forEach((rule) => (rule.checked = false))")
+    page.get_by_role("button", name="Create attribute").click()
+    page.wait_for_selector("p.error")
+    assert list(errors(page)) == ["name", "rule", "elements"]
+    expect(page.locator("#name")).to_be_focused()
+    page.locator("#name").fill("later_ones")
+    page.get_by_role("button", name="Create attribute").click()
+    page.wait_for_selector("p.error")
+    assert list(errors(page)) == ["rule", "elements"]
+    expect(page.get_by_role("radio", name="Overwrite")).to_be_focused()
+    expect(page.get_by_role("radiogroup", name="Rule")).to_have_attribute("aria-invalid", "true")
 
 
 def test_a_refused_put_names_every_problem(page: Page) -> None:

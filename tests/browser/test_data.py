@@ -9,7 +9,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from furnished import AT, CUID, SCRIPT, chromium, furnished, sign_in
+from furnished import AT, CUID, SCRIPT, chromium, furnished, sign_in, watch
 from serving import ATTRIBUTE, PROJECT, SECRET, Server
 
 
@@ -31,12 +31,10 @@ def page(browser: Browser, server: Server) -> Iterator[Page]:
     context = browser.new_context(base_url=server.url, locale="en-GB")
     context.set_default_timeout(15_000)
     page = sign_in(context)
-    wrong: list[str] = []
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("console", lambda message: wrong.append(message.text) if "Security Policy" in message.text else None)
+    complaints = watch(page)
     yield page
     context.close()
-    assert not wrong
+    assert not complaints
 
 
 def put(server: Server, data: dict[str, object], name: str) -> None:

@@ -36,9 +36,6 @@ if (current) {
 const addressed = document.querySelector("[data-address]");
 if (addressed) history.replaceState(null, "", addressed.dataset.address);
 
-// The first field that is wrong gets the focus.
-document.querySelector("[aria-invalid=true]")?.focus();
-
 // A new attribute: only legal rules can be chosen, and the example is that of the pair.
 const form = document.querySelector("[data-attribute-form]");
 if (form) {
@@ -58,6 +55,11 @@ if (form) {
   form.addEventListener("change", follow);
   follow();
 }
+
+// The first field that is wrong gets the focus; of several to choose from, the one that is chosen.
+const wrong = document.querySelector("[aria-invalid=true]");
+const choices = wrong?.matches("fieldset") ? wrong : null;
+(choices ? (choices.querySelector(":checked") ?? choices.querySelector("input:enabled")) : wrong)?.focus();
 
 // No limit: the number does not matter then.
 const unlimited = document.getElementById("unlimited");

@@ -119,24 +119,29 @@ def declare(visit: Visit) -> Response:
         errors["type"] = visit.text("attribute.type_missing")
     if rule not in list(Rule):
         errors["rule"] = visit.text("attribute.rule_missing")
+    fits = not errors
     limits = Limits()
     if data_type == DataType.LIST:
         elements = _limit(visit, "elements", "max_elements", MAX_LIST_ELEMENTS, errors)
         limits = Limits(elements, _limit(visit, "bytes", "max_element_bytes", MAX_LIST_ELEMENT_BYTES, errors))
-    if errors:
-        return _new_page(visit, project, form, errors)
     attribute = Attribute(
         name,
-        DataType(data_type),
-        Rule(rule),
+        # What is missing has its error; the rest is checked as if it were right.
+        DataType(data_type) if fits else DataType.LIST,
+        Rule(rule) if fits else Rule.OVERWRITE,
         display_name=form.get("display_name", "").strip(),
         description=form.get("description", "").strip(),
         limits=limits,
     )
     try:
-        visit.service.declare_attribute(project.id, attribute, who=visit.who)
+        if errors:
+            project.schema.declare(attribute)
+        else:
+            visit.service.declare_attribute(project.id, attribute, who=visit.who)
     except Refused as refused:
-        return _new_page(visit, project, form, visit.problems(refused, _NEW_FIELDS))
+        errors |= visit.problems(refused, _NEW_FIELDS)
+    if errors:
+        return _new_page(visit, project, form, errors)
     return visit.redirect(visit.project_path(f"/attributes/{name}"), "attribute_declared")
 
 
