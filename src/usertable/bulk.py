@@ -9,6 +9,7 @@ import io
 import os
 import pickle
 import queue
+import secrets
 import shutil
 import subprocess
 import sys
@@ -546,16 +547,18 @@ def _meets(row: SnapshotRow, conditions: Sequence[Condition]) -> bool:
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
     """A file that is there, durable and whole, when the block is left; if the block raises, what was there before."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    # Its name is known before it is there, so that a signal finds no moment in which it would be left behind.
+    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     try:
+        descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w+b", buffering=2**20) as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        Path(name).replace(path)
+        part.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
-            Path(name).unlink()
+            part.unlink()
         raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:

@@ -436,7 +436,8 @@ def test_without_pyarrow_the_error_says_how_to_get_it(shell: Shell, monkeypatch:
     import sys
 
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    assert "pip install 'usertable[parquet]'" in shell.refused("export", "--project", "p", "--format", "parquet")
+    told = shell.refused("export", "--project", "p", "--format", "parquet")
+    assert told == "Parquet needs the library pyarrow; install it with: pip install 'usertable[parquet]'"
 
 
 def test_misuse_is_told(shell: Shell) -> None:

@@ -1,4 +1,7 @@
-"""The import is killed at random moments and goes on: every row counts once. It also goes on beside a server."""
+"""The import is killed at random moments and goes on: every row counts once. It also goes on beside a server.
+
+What ends an import or an export politely finds it tidy.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,12 @@ import csv
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from decimal import Decimal
 from pathlib import Path
 
@@ -17,7 +22,9 @@ import pytest
 
 from load import check_sums, load
 from serving import PROJECT, Server, prepare
+from usertable.domain.merge import decide
 from usertable.store import open_store
+from usertable.store.base import Batch, IncomingRows
 
 ROWS = 30_000
 
@@ -53,15 +60,27 @@ def prepared(url: str) -> list[int]:
     return cuids
 
 
-def start(url: str, file: Path, *options: str) -> subprocess.Popen[bytes]:
+@contextmanager
+def command(url: str, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """`usertable` in a process of its own, which does not outlive the block."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("USERTABLE_")}
-    command = [sys.executable, "-m", "usertable", "import", str(file), "--project", PROJECT, "--register", "--batch", "200"]
-    return subprocess.Popen(
-        [*command, "--store", url, "--json", *options],
+    process = subprocess.Popen(
+        [sys.executable, "-m", "usertable", *words, "--project", PROJECT, "--store", url, "--json"],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        # Whoever runs the tests in the background may have told us, and so our children, to ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def start(url: str, file: Path, *options: str) -> AbstractContextManager[subprocess.Popen[bytes]]:
+    return command(url, "import", str(file), "--register", "--batch", "200", *options)
 
 
 def state(url: str, file: Path) -> dict[str, object] | None:
@@ -85,18 +104,16 @@ def test_killed_again_and_again_every_row_counts_once(kept_url: str, tmp_path: P
     kills = 0
     while True:
         before = state(kept_url, file)
-        process = start(kept_url, file, *(["--resume"] if before else []))
-        # So far that it takes some rows, and some more.
-        while process.poll() is None and state(kept_url, file) == before:
-            time.sleep(0.01)
-        time.sleep(chance.uniform(0, 0.25))
-        if kills < 8 and process.poll() is None:
-            process.kill()
-            process.communicate()
-            kills += 1
-            continue
-        out, err = process.communicate()
-        break
+        with start(kept_url, file, *(["--resume"] if before else [])) as process:
+            # So far that it takes some rows, and some more.
+            while process.poll() is None and state(kept_url, file) == before:
+                time.sleep(0.01)
+            time.sleep(chance.uniform(0, 0.25))
+            if kills < 8 and process.poll() is None:
+                kills += 1
+                continue
+            out, err = process.communicate(timeout=150)
+            break
     assert kills >= 3, "it was done before it could be killed"
     assert process.returncode == 1, err
     assert out, err
@@ -113,8 +130,7 @@ def test_an_import_beside_a_server_disturbs_nobody(kept_url: str, tmp_path: Path
     cuids = prepared(kept_url)
     file, sums, _ = crm(tmp_path, 4000)
     server = Server(kept_url, tmp_path)
-    with load([server], cuids, 4) as clients:
-        process = start(kept_url, file)
+    with load([server], cuids, 4) as clients, start(kept_url, file) as process:
         out, err = process.communicate(timeout=150)
         time.sleep(0.5)
     assert json.loads(out)["rows"] == 4000, err
@@ -136,7 +152,7 @@ def test_a_commit_whose_answer_is_lost_is_found(monkeypatch: pytest.MonkeyPatch,
     from usertable import bulk
     from usertable.domain.errors import StoreDown
     from usertable.service import Service
-    from usertable.store.base import Batch, Decide, Note
+    from usertable.store.base import Decide, Note
     from usertable.wire.columns import Reading
 
     prepared(kept_url)
@@ -170,3 +186,58 @@ def test_a_commit_whose_answer_is_lost_is_found(monkeypatch: pytest.MonkeyPatch,
     found = stored(kept_url)
     assert {cuid: found[cuid] for cuid in sums} == sums
     assert work.state.rows == 3000
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_an_export_that_is_ended_leaves_what_was_there(tmp_path: Path, ending: str, number: signal.Signals) -> None:
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    prepare(url)
+    rows = [(cuid, (), '{"user_string_once":"' + f"{cuid}" * 10 + '"}') for cuid in range(1, 50_001)]
+    with closing(open_store(url)) as store:
+        project = store.project(PROJECT)
+        assert project is not None
+        names = frozenset({"user_string_once"})
+        batch = Batch(project.number, project.version, IncomingRows.of(rows), names, 0, register=True)
+        store.take(batch, decide, lambda taken: "")
+    place = tmp_path / "exported"
+    place.mkdir()
+    target = place / f"users.{ending}"
+    target.write_bytes(b"what was there")
+    with command(url, "export", "-o", str(target)) as process:
+        while process.poll() is None and not list(place.glob(".*.part")):
+            time.sleep(0.001)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (143 if number == signal.SIGTERM else 1, b""), err
+    assert b"Traceback" not in err
+    assert target.read_bytes() == b"what was there"
+    assert list(place.iterdir()) == [target]
+
+
+def test_an_import_that_is_ended_takes_its_reader_along_and_goes_on(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    prepared(url)
+    file, sums, refused = crm(tmp_path)
+    with start(url, file) as process:
+        while process.poll() is None and state(url, file) is None:
+            time.sleep(0.01)
+        (reader,) = children(process.pid)
+        # As a supervisor does, which tells all processes of a unit.
+        os.kill(reader, signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (143, b""), err
+    assert b"Traceback" not in err
+    assert b"Error" not in err
+    assert not Path(f"/proc/{reader}").exists()
+    with start(url, file, "--resume") as process:
+        out, err = process.communicate(timeout=150)
+    found = json.loads(out)
+    assert (found["rows"], found["refused"]) == (ROWS, refused), err
+    assert 0 < found["resumed_after"] < ROWS
+    assert stored(url) == sums

@@ -99,6 +99,7 @@ class Kind(StrEnum):
     ROW_FORM = "row_form"
     COLUMN = "column"
     IMPORT_FILE = "import_file"
+    PARQUET_LIBRARY = "parquet_library"
     IMPORT_JOB = "import_job"
 
 

@@ -255,6 +255,10 @@ TEXTS: dict[Kind, tuple[str, str]] = {
     Kind.ROW_FORM: ("该行无法读取：{reason}", "the row cannot be read: {reason}"),
     Kind.COLUMN: ("列[{attribute}]无效：{expected}", "column [{attribute}]: {expected}"),
     Kind.IMPORT_FILE: ("文件无法导入：{reason}", "the file cannot be imported: {reason}"),
+    Kind.PARQUET_LIBRARY: (
+        "Parquet 需要 pyarrow 库，安装命令：pip install 'usertable[parquet]'",
+        "Parquet needs the library pyarrow; install it with: pip install 'usertable[parquet]'",
+    ),
     Kind.IMPORT_JOB: ("导入任务[{job}]：{reason}", "import [{job}]: {reason}"),
     Kind.SCHEMA_FILE: ("schema 文件无效，{place}：{expected}", "the schema file is invalid at {place}: {expected}"),
 }

@@ -19,8 +19,9 @@ from usertable.wire.rows import open_source
 
 def main(descriptor: int) -> None:
     """Send the blocks of the file that the first message names."""
-    # Ctrl-C is for the import, which ends this process by closing the connection.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C, and a SIGTERM to the whole group, are for the import, which ends this process by closing the connection.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     # Rows make no cycles; looking through them for some would take a third of the time.
     gc.disable()
     connection = Connection(descriptor)

@@ -644,9 +644,7 @@ def parquet_library() -> tuple[Any, Any]:
         import pyarrow
         from pyarrow import parquet
     except ImportError as error:
-        raise refuse(
-            Kind.IMPORT_FILE, reason="Parquet needs the library pyarrow; install it with: pip install 'usertable[parquet]'"
-        ) from error
+        raise refuse(Kind.PARQUET_LIBRARY) from error
     return pyarrow, parquet
 
 
