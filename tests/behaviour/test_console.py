@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import inspect
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import pytest
 
 from serving import PROJECT, Server, prepare
-from usertable.console import texts
+from usertable.console import live, texts
 from usertable.console.app import HEADERS, PAGES
 from usertable.console.notes import FREE_ATTEMPTS, MustWait, Notes
 from usertable.console.session import COOKIE, Link, Sessions
@@ -215,6 +219,48 @@ def test_a_form_of_an_earlier_session_is_shown_again_as_it_was_filled_in(admin: 
     attribute = f"{AT}/attributes/user_bool_once"
     answer = admin.submit(f"{attribute}/status", {"Referer": server.url + attribute}, hidden="1")
     assert answer.headers["location"] == f"{attribute}?done=form_over"
+
+
+def test_a_stream_ends_in_time_to_renew_the_session_and_with_it() -> None:
+    notes = Notes.alone()
+    console = SimpleNamespace(sessions=Sessions(notes, TOKEN, 1, time.time), is_stopping=lambda: False)
+
+    def looks(end_after: int) -> float:
+        session = console.sessions.begin("admin")
+        visit = SimpleNamespace(console=console, session=session)
+        seen = 0
+
+        async def look() -> tuple[dict[str, str], bool]:
+            nonlocal seen
+            seen += 1
+            if seen == end_after:
+                console.sessions.end(session)
+            return {"count": str(seen)}, False
+
+        async def follow() -> None:
+            answer: Any = live.stream(visit, look, 0.01)  # type: ignore[arg-type]
+            async for _ in answer.body_iterator:
+                pass
+
+        begun = time.monotonic()
+        asyncio.run(follow())
+        assert not end_after or seen == end_after
+        return time.monotonic() - begun
+
+    # A session is renewed in the second half of its time: at least one new request falls into that.
+    assert looks(0) < 0.5
+    looks(3)
+
+
+def test_a_page_that_is_open_is_told_that_its_session_is_over(browser: Browser, server: Server) -> None:
+    headers = {"Accept": "text/event-stream", "Referer": f"{server.url}{AT}/arrivals?show=refused"}
+    answer = browser.get(f"{AT}/arrivals/live?show=refused", headers=headers)
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert "Your session has ended" in answer.text
+    assert answer.text.endswith("event: end\ndata: \n\n")
+    (back,) = re.findall(r'href="([^"]*)"', answer.text)
+    browser.page(back)
+    assert f'name="next" value="{AT}/arrivals?show=refused"' in browser.shown.text
 
 
 def test_a_page_for_signing_in_that_was_open_for_too_long_is_shown_again(browser: Browser) -> None:
@@ -476,6 +522,7 @@ def test_every_text_is_there_in_both_languages_and_used() -> None:
     made |= {f"order.{order}" for order in ORDERS} | {f"operator.{op}" for op in OPERATOR_ORDER}
     made |= {f"arrivals.api_{api}" for api in ("attribute", "register", "batch", "unknown")}
     made |= {f"arrivals.show_{which}" for which in ("all", "accepted", "refused")}
+    made |= {"arrivals.none_accepted", "arrivals.none_refused"}
     made |= {f"change.{kind}" for kind in (*ChangeKind, "apply schema")}
     made |= {key for key in texts.TEXTS if key.endswith(".one") and key.removesuffix(".one") in texts.TEXTS}
     made |= {f"change.field.{name}" for name in re.findall('"([a-z_]+)": ', inspect.getsource(change))}

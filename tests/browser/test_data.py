@@ -9,7 +9,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from furnished import AT, CUID, SCRIPT, chromium, furnished, sign_in, watch
+from furnished import AT, CUID, SCRIPT, TOKEN, chromium, furnished, sign_in, watch
 from serving import ATTRIBUTE, PROJECT, SECRET, Server
 
 
@@ -66,6 +66,29 @@ def test_a_put_arrives_while_one_looks(page: Page, server: Server) -> None:
     expect(page.locator(".arrivals details", has_text="refused-at-once")).to_have_count(1)
     expect(page.locator(".arrivals details", has_text="seen-at-once")).to_have_count(0)
     assert page.title() != "taken"
+
+
+def test_a_page_that_is_open_says_that_its_session_or_its_server_is_gone(browser: Browser, tmp_path: Path) -> None:
+    with furnished(tmp_path) as server:
+        context = browser.new_context(base_url=server.url, locale="en-GB")
+        page, other = sign_in(context), context.new_page()
+        page.goto(f"{AT}/arrivals?show=refused")
+        notice = page.locator("[data-live-notice]")
+        expect(notice).to_have_text("")
+        expect(page.get_by_text("No request was refused within the last hour.")).to_be_visible()
+        other.goto("/console/projects")
+        other.get_by_text("Options").click()
+        other.get_by_role("button", name="Sign out").click()
+        expect(notice).to_contain_text("Your session has ended")
+        other.fill("#token", TOKEN)
+        other.keyboard.press("Enter")
+        other.wait_for_url("**/console/projects")
+        # Who has signed in elsewhere meanwhile is back at once.
+        notice.get_by_role("link").click()
+        expect(page).to_have_url(f"{server.url}{AT}/arrivals?show=refused")
+        assert server.stop() == 0
+        expect(notice).to_contain_text("The connection to the server is lost", timeout=15_000)
+        context.close()
 
 
 def test_filters_offer_what_the_type_has(page: Page) -> None:

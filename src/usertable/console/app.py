@@ -16,6 +16,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from usertable.console import live
 from usertable.console.session import COOKIE, Session
 from usertable.console.views import arrivals, attributes, identifiers, projects, sign_in, statistics, try_it, users
 from usertable.console.visit import HOME, LANGUAGE_COOKIE, THEME_COOKIE, THEMES, Console, Page, Visit
@@ -142,6 +143,8 @@ class _Place:
             if not proven and (page.public or visit.session.role == "admin"):
                 return visit.render("error.html", 403, title="error.forged", message=visit.text("error.forged_help"))
         if not page.public and visit.session.role != "admin":
+            if "text/event-stream" in request.headers.get("accept", ""):
+                return live.signed_out(visit)
             return _to_sign_in(visit, self._pages)
         response = await _view(page, visit)
         if page.method == "POST":
@@ -162,7 +165,7 @@ class _Place:
     async def _show_again(self, visit: Visit, note: str, status: int) -> Response:
         """Show a form that could not be taken as it was filled in, or the page that it was on. Nothing is done."""
         if "GET" not in self._pages:
-            return visit.redirect(sign_in.own(_came_from(visit.request)), note)
+            return visit.redirect(visit.own(visit.came_from), note)
         visit.kept, visit.note = sign_in.without_sign_in(visit.form), note
         response = await _view(self._pages["GET"], visit)
         if response.status_code == 200:
@@ -189,7 +192,7 @@ def _to_sign_in(visit: Visit, pages: Mapping[str, Page]) -> Response:
     """To the page for signing in, and from there to the page that was asked for, or that had the button."""
     url, query = visit.request.url, {}
     if "GET" not in pages:
-        if came_from := _came_from(visit.request):
+        if came_from := visit.came_from:
             query["next"] = came_from
     elif url.path != HOME:
         query["next"] = f"{url.path}?{url.query}" if url.query else url.path
@@ -206,15 +209,6 @@ def _is_from_here(request: Request) -> bool:
     origin = request.headers.get("origin")
     # Other clients than browsers send neither, and have no session that another site could ride on.
     return origin is None or urlsplit(origin).netloc == request.headers.get("host", "")
-
-
-def _came_from(request: Request) -> str:
-    """The page of this server that a form was on, by the word of the browser; an empty text if that is not known."""
-    url = urlsplit(request.headers.get("referer", ""))
-    if url.netloc != request.headers.get("host", ""):
-        return ""
-    query = urlencode([(name, value) for name, value in parse_qsl(url.query) if name != "done"])
-    return f"{url.path}?{query}" if query else url.path
 
 
 async def _form(request: Request, limit: int) -> dict[str, str] | None:

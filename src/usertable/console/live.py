@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from urllib.parse import urlencode
 
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 
-from usertable.console.visit import Visit
+from usertable.console.visit import HOME, Visit
 from usertable.domain.errors import Refused, Unavailable
 
 log = logging.getLogger("usertable.console")
@@ -16,7 +18,8 @@ log = logging.getLogger("usertable.console")
 MOST_STREAMS = 100
 """So many open pages of a server process are kept up to date; further ones show what was when they were opened."""
 LONGEST_SECONDS = 1800
-"""Then a stream ends, and the browser asks again: by then its session may have ended."""
+"""Then a stream ends, and the browser asks again."""
+_HEADERS = {"x-accel-buffering": "no"}
 
 Parts = Mapping[str, str]
 """Markup by the name of the part it belongs into."""
@@ -29,10 +32,19 @@ def stream(visit: Visit, look: Callable[[], Awaitable[tuple[Parts, bool]]], seco
     `look` gives the parts as they are now, and whether that is the end of it.
     """
     if _open >= MOST_STREAMS:
-        return PlainTextResponse("too many pages are open", 503, {"retry-after": "60"})
-    return StreamingResponse(
-        _events(visit, look, seconds), media_type="text/event-stream", headers={"x-accel-buffering": "no"}
-    )
+        return notice(visit, "live.too_many", "live.reload", visit.came_from)
+    return StreamingResponse(_events(visit, look, seconds), media_type="text/event-stream", headers=_HEADERS)
+
+
+def signed_out(visit: Visit) -> Response:
+    """The answer to a page that is open still, though its session is over."""
+    return notice(visit, "live.session_ended", "sign_in", f"{HOME}/sign-in?{urlencode({'next': visit.came_from})}")
+
+
+def notice(visit: Visit, key: str, link: str, address: str) -> Response:
+    """A stream that only says why there is none. A browser gives up on any answer that is not a stream, and says nothing."""
+    told = visit.fragment("live_notice.html", key=key, link=link, address=address)
+    return Response(_event("notice", told) + _event("end", ""), media_type="text/event-stream", headers=_HEADERS)
 
 
 async def _events(visit: Visit, look: Callable[[], Awaitable[tuple[Parts, bool]]], seconds: float) -> AsyncIterator[str]:
@@ -41,7 +53,11 @@ async def _events(visit: Visit, look: Callable[[], Awaitable[tuple[Parts, bool]]
     try:
         told: dict[str, str] = {}
         quiet = 0
-        for _ in range(int(LONGEST_SECONDS / seconds)):
+        sessions = visit.console.sessions
+        # A session in use is renewed by requests in its second half, and a page that one looks at is in use.
+        until = time.monotonic() + min(LONGEST_SECONDS, sessions.seconds / 4)
+        yield "retry: 1000\n\n"
+        while time.monotonic() < until and not sessions.is_over(visit.session):
             if visit.console.is_stopping():
                 return
             try:

@@ -44,7 +44,7 @@ class Sessions:
         self.notes = notes
         self.link = Link(notes, clock)
         self._token = token
-        self._seconds = seconds
+        self.seconds = seconds
         self._clock = clock
         secret = token.encode() if token else notes.key
         self._key = hmac.digest(secret, b"usertable console", "sha256")
@@ -56,7 +56,7 @@ class Sessions:
 
     def begin(self, role: Role) -> Session:
         """A new session."""
-        lifetime = self._seconds if role == "admin" else VISITOR_SECONDS
+        lifetime = self.seconds if role == "admin" else VISITOR_SECONDS
         return Session(role, secrets.token_urlsafe(18), int(self._clock()) + lifetime)
 
     def renewed(self, session: Session) -> Session | None:
@@ -82,9 +82,12 @@ class Sessions:
         if not plain or not hmac.compare_digest(mac.encode(), self._mac("session", plain).encode()):
             return None
         role, nonce, expires = plain.split(".")
-        if int(expires) <= self._clock() or self.notes.is_spent(nonce):
-            return None
-        return Session("admin" if role == "admin" else "visitor", nonce, int(expires))
+        session = Session("admin" if role == "admin" else "visitor", nonce, int(expires))
+        return None if self.is_over(session) else session
+
+    def is_over(self, session: Session) -> bool:
+        """Whether a session's time is over, or it was ended before."""
+        return session.expires <= self._clock() or self.notes.is_spent(session.nonce)
 
     def form_token(self, session: Session) -> str:
         """What every form of this session carries."""

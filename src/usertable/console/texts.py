@@ -70,6 +70,20 @@ TEXTS: dict[str, tuple[str, str]] = {
         "新的登录链接已写到服务器的输出（stderr）里，15 分钟内有效。",
         "A new sign-in link was printed by the server, on stderr. It works once, within 15 minutes.",
     ),
+    # a page that is open
+    "live.session_ended": (
+        "登录已过期，此页面不再更新。",
+        "Your session has ended: this page is not kept up to date any more.",
+    ),
+    "live.too_many": (
+        "打开的页面太多，此页面不会自动更新。",
+        "Too many pages are open: this one is not kept up to date.",
+    ),
+    "live.reload": ("刷新", "Reload"),
+    "live.lost": (
+        "与服务器的连接已断开，正在重试。页面显示的可能不是最新数据。",
+        "The connection to the server is lost: what you see may be old. Trying again …",
+    ),
     # errors
     "error.refused": ("无法完成", "That was not possible"),
     "error.unavailable": ("暂时不可用", "Not available at the moment"),
@@ -510,6 +524,8 @@ TEXTS: dict[str, tuple[str, str]] = {
     "arrivals.lead": ("最近一小时到达的请求，约一秒内可见。", "What came in within the last hour, within about a second."),
     "arrivals.none": ("最近一小时没有请求到达", "Nothing came in within the last hour"),
     "arrivals.none_help": ("发出请求后，约一秒内会出现在这里。", "A request appears here about a second after it was sent."),
+    "arrivals.none_accepted": ("最近一小时没有接受的请求。", "No request was accepted within the last hour."),
+    "arrivals.none_refused": ("最近一小时没有拒绝的请求。", "No request was refused within the last hour."),
     "arrivals.not_written": ("未写入", "not written"),
     "statistics.title": ("统计", "Statistics"),
     "statistics.refusals": ("最近一小时的拒绝", "Refusals of the last hour"),

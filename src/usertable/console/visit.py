@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from importlib import resources
 from types import MappingProxyType
 from typing import Any, Literal, Protocol
-from urllib.parse import quote, urlencode
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 from zoneinfo import ZoneInfo
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -33,6 +33,8 @@ from usertable.wire.messages import Language, text
 HOME = "/console"
 _OLD_KINDS = "|".join([*ChangeKind, "apply schema"])
 _OLD_CHANGE = re.compile(rf"^(?:{_OLD_KINDS})\b|(?<=^apply schema: )(?:{_OLD_KINDS})\b")
+# A path of this console, not of another host.
+_OWN_PATH = re.compile(r"/console(/[A-Za-z0-9._~%:-]+)*")
 LANGUAGE_COOKIE, THEME_COOKIE = "usertable_language", "usertable_theme"
 THEMES = ("auto", "light", "dark")
 _YEAR = 365 * 86400
@@ -167,6 +169,20 @@ class Visit:
     def base_url(self) -> str:
         """This server as the browser calls it."""
         return f"{'https' if self.is_https else 'http'}://{self.request.headers.get('host', '')}"
+
+    @property
+    def came_from(self) -> str:
+        """The page of this server that the browser was on, by its word; an empty text if that is not known."""
+        url = urlsplit(self.request.headers.get("referer", ""))
+        if url.netloc != self.request.headers.get("host", ""):
+            return ""
+        query = urlencode([(name, value) for name, value in parse_qsl(url.query) if name != "done"])
+        return self.own(f"{url.path}?{query}" if query else url.path)
+
+    @staticmethod
+    def own(address: str) -> str:
+        """The address, if it is one of this console's pages; else that of the projects."""
+        return address if _OWN_PATH.fullmatch(address.partition("?")[0]) else f"{HOME}/projects"
 
     @property
     def who(self) -> str:

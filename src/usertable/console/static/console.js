@@ -87,8 +87,11 @@ for (const button of document.querySelectorAll("[data-add]")) {
 // What changes while a page is open, the server tells: <div data-live="address"> … <div data-part="name">.
 for (const root of document.querySelectorAll("[data-live]")) {
   const button = root.querySelector("[data-live-pause]");
+  const notice = document.querySelector("[data-live-notice]");
   let source = null;
   let over = false;
+  let lost = 0;
+  let again = 0;
 
   const replace = (part, markup) => {
     // What the reader has opened stays open, and what has the focus keeps it.
@@ -100,13 +103,38 @@ for (const root of document.querySelectorAll("[data-live]")) {
     (again?.matches("details") ? again.querySelector("summary") : again)?.focus({ preventScroll: true });
   };
 
+  const found = () => {
+    clearTimeout(lost);
+    lost = 0;
+  };
+
   const stop = () => {
+    found();
+    clearTimeout(again);
     source?.close();
     source = null;
   };
 
+  const sayLost = () => {
+    const paragraph = document.createElement("p");
+    paragraph.className = "notice warn";
+    paragraph.textContent = notice.dataset.lost;
+    notice.replaceChildren(paragraph);
+  };
+
   const start = () => {
+    stop();
     source = new EventSource(root.dataset.live);
+    source.addEventListener("open", () => {
+      found();
+      notice.replaceChildren();
+    });
+    source.addEventListener("notice", (event) => (notice.innerHTML = event.data));
+    source.addEventListener("error", () => {
+      // A stream that ends is asked for again at once, by the browser. It gives up on any other answer.
+      lost ||= setTimeout(sayLost, 5000);
+      if (source.readyState === EventSource.CLOSED) again = setTimeout(start, 10000);
+    });
     for (const part of root.querySelectorAll("[data-part]")) {
       source.addEventListener(part.dataset.part, (event) => replace(part, event.data));
     }
@@ -121,8 +149,10 @@ for (const root of document.querySelectorAll("[data-live]")) {
     button.addEventListener("click", () => {
       const pausing = source !== null;
       button.setAttribute("aria-pressed", String(pausing));
-      if (pausing) stop();
-      else start();
+      if (pausing) {
+        stop();
+        notice.replaceChildren();
+      } else start();
     });
   }
   // A page that nobody sees need not be kept up to date.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import sys
 import time
 from collections.abc import Mapping
@@ -17,8 +16,6 @@ from usertable.console.visit import HOME, LANGUAGE_COOKIE, THEME_COOKIE, THEMES,
 
 SIGN_IN_FIELDS = ("form_token", "token", "new_link")
 """What the form for signing in has of its own, and no other form has."""
-# A path of this console, not of another host.
-_OWN_PATH = re.compile(r"/console(/[A-Za-z0-9._~%:-]+)*")
 
 
 def home(visit: Visit) -> Response:
@@ -30,7 +27,7 @@ def show_sign_in(visit: Visit) -> Response:
     """The form for the admin token, or that of a one-time link."""
     query = visit.filled(visit.request.query_params)
     if visit.session.role == "admin":
-        return visit.redirect(own(query.get("next", "")))
+        return visit.redirect(visit.own(query.get("next", "")))
     return _sign_in_page(visit, link=query.get("link", ""), following=query.get("next", ""))
 
 
@@ -123,7 +120,7 @@ def sign_out(visit: Visit) -> Response:
 
 def prefer(visit: Visit) -> Response:
     """Remember a language or a theme."""
-    response = visit.redirect(own(visit.form.get("back", "")))
+    response = visit.redirect(visit.own(visit.form.get("back", "")))
     language, theme = visit.form.get("language"), visit.form.get("theme")
     if language in ("zh", "en"):
         visit.remember(response, LANGUAGE_COOKIE, language)
@@ -139,15 +136,10 @@ def keep(visit: Visit, response: Response, session: Session) -> None:
 
 
 def _enter(visit: Visit, following: str) -> Response:
-    response = visit.redirect(own(following))
+    response = visit.redirect(visit.own(following))
     # A new one: whoever knew the visitor's session knows nothing of it.
     keep(visit, response, visit.console.sessions.begin("admin"))
     return response
-
-
-def own(address: str) -> str:
-    """The address, if it is one of this console's pages; else that of the projects."""
-    return address if _OWN_PATH.fullmatch(address.partition("?")[0]) else f"{HOME}/projects"
 
 
 def _make_link(visit: Visit) -> None:
