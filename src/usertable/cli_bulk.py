@@ -208,9 +208,8 @@ def import_table(
         work.begin("resume" if resume else "restart" if restart else "new")
         resumed = work.state.rows
         if url is None:
-            # Rows make no cycles, as answers of a server do; what lives long is not worth looking through again and again.
-            gc.freeze()
-            gc.set_threshold(500_000, 20, 100)
+            # As answers of a server do.
+            _expect_no_cycles()
         _run(work, os.fstat(stream.fileno()).st_size)
         for number, reason in work.problems:
             click.echo(f"row {number}: {reason}", err=True)
@@ -231,6 +230,12 @@ def import_table(
         rows, they, them = ("row was", "it is", "it") if done.refused == 1 else ("rows were", "they are", "them")
         where = f"{they} in {target}; mend {them} there and import that file" if done.rejects else "nothing was kept"
         raise commands.Failure(f"{done.refused} {rows} refused: {where}")
+
+
+def _expect_no_cycles() -> None:
+    """Rows make none, and what lives long is not worth looking through for some again and again."""
+    gc.freeze()
+    gc.set_threshold(500_000, 20, 100)
 
 
 def _from_command_line(option: str) -> bool:
@@ -424,6 +429,7 @@ def export_table(
         else:
             stream = stdout
         progress = stack.enter_context(_export_progress(snapshot)) if sys.stderr.isatty() else lambda looked_at: None
+        _expect_no_cycles()
         done = export(snapshot, stream, form, chosen, parsed, progress, escape_formulas=escape_formulas)
         if output == "-" and form == "parquet":
             stream.seek(0)

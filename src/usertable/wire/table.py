@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from decimal import Decimal
+from itertools import starmap
+from operator import attrgetter
 from typing import IO, Any, Protocol
 
 import msgspec
 
-from usertable.domain.schema import Attribute, Project
-from usertable.domain.values import DataType, Value, number_text
+from usertable.domain.schema import Attribute, Identifier, Project
+from usertable.domain.values import DataType, number_text
 from usertable.store.base import NO_VALUES, Page, SnapshotRow
 from usertable.store.document import decode_attributes
-from usertable.wire.columns import CUID, WIDE_PRECISION, Format, Target, moment_text
+from usertable.wire.columns import CUID, WIDE_PRECISION, Format, Moments, Target
 from usertable.wire.rows import parquet_library
 
 NUMBER_PRECISION, NUMBER_SCALE = 38, 18
@@ -83,96 +84,193 @@ def open_table(
     return _Parquet(stream, project, attributes, as_text)
 
 
-def _shown(project: Project, attributes: Sequence[Attribute]) -> list[tuple[str, Callable[[Any], Any] | None]]:
-    """By attribute, how its value is shown in a text format; None for as it is."""
-    zone = project.zone
-
-    def moment(ms: int) -> str:
-        return moment_text(ms, zone)
-
-    return [(a.name, moment if a.type is DataType.DATETIME else None) for a in attributes]
-
-
 def harmless(text: str) -> str:
     """A text of a CSV that no spreadsheet takes for a formula."""
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
-class _CSV:
-    def __init__(self, stream: IO[bytes], project: Project, attributes: Sequence[Attribute], escape_formulas: bool) -> None:
-        self._stream = stream
-        self._identifiers = [(i.name, i.unique) for i in project.schema.identifiers]
-        self._shown = _shown(project, attributes)
-        self._escape = escape_formulas
-        self._lines([[name for name, _ in table_columns(project, attributes)]])
+class _Behind:
+    """Converts pages in threads and writes them in another, in order, beside the reading of the next ones."""
+
+    def __init__(self, converters: int) -> None:
+        self._converting = ThreadPoolExecutor(converters, thread_name_prefix="convert")
+        self._writing = ThreadPoolExecutor(1, thread_name_prefix="write")
+        self._under_way: deque[tuple[int, Future[None]]] = deque()
+        self._bytes_under_way = 0
 
     def write(self, page: Page) -> None:
-        self._lines(self._cells(*row) for row in page)
+        converted = self._converting.submit(self._convert, page)
+        self._under_way.append((len(page.lines), self._writing.submit(self._add_when_there, converted)))
+        self._bytes_under_way += len(page.lines)
+        while self._bytes_under_way > BYTES_UNDER_WAY:
+            self._await_first()
 
-    def _lines(self, rows: Iterable[Sequence[Any]]) -> None:
-        text = io.StringIO(newline="")
-        # With CR LF, as RFC 4180 has it, the writer quotes either of them.
-        csv.writer(text, lineterminator="\r\n").writerows(rows)
-        self._stream.write(text.getvalue().encode())
+    def _await_first(self) -> None:
+        size, added = self._under_way.popleft()
+        self._bytes_under_way -= size
+        added.result()
 
-    def _cells(self, cuid: int, line: bytes, values: Mapping[str, list[str]]) -> list[Any]:
-        attributes = decode_attributes(line)
-        cells: list[Any] = [cuid]
-        for name, unique in self._identifiers:
-            found = values.get(name)
-            cells.append("" if not found else self._text(found[0]) if unique else _encoder.encode(found).decode())
-        for name, moment in self._shown:
-            value = attributes.get(name)
-            cells.append("" if value is None else self._cell(value if moment is None else moment(value)))
-        return cells
-
-    def _cell(self, value: Value) -> object:
-        if type(value) is str:
-            return self._text(value)
-        if type(value) is bool:
-            return "true" if value else "false"
-        if type(value) is list:
-            return _encoder.encode(value).decode()
-        return number_text(value)  # type: ignore[arg-type]
-
-    def _text(self, text: str) -> str:
-        return harmless(text) if self._escape else text
+    def _add_when_there(self, converted: Future[Any]) -> None:
+        self._add(converted.result())
 
     def close(self) -> None:
-        return
+        try:
+            while self._under_way:
+                self._await_first()
+            self._finish()
+        finally:
+            self._converting.shutdown(cancel_futures=True)
+            self._writing.shutdown(cancel_futures=True)
+            self._release()
+
+    def _convert(self, page: Page) -> Any:
+        raise NotImplementedError
+
+    def _add(self, converted: Any) -> None:
+        raise NotImplementedError
+
+    def _finish(self) -> None:
+        """Write what is left."""
+
+    def _release(self) -> None:
+        """Done at the end, after a failure as well."""
 
 
-class _NDJSON:
+class _Text(_Behind):
+    """What a text format is made from: the documents of a page as objects, which are built as far as they are needed.
+
+    Args:
+        types: what the stored values of a data type become; those of the others stay the JSON that they are.
+    """
+
+    def __init__(
+        self, stream: IO[bytes], project: Project, attributes: Sequence[Attribute], types: Mapping[DataType, Any]
+    ) -> None:
+        # More than one would wait for each other: building objects takes the interpreter lock.
+        super().__init__(converters=1)
+        self._stream = stream
+        self._identifiers = project.schema.identifiers
+        self._attributes = attributes
+        self._moments = Moments(project.zone)
+        names = [name for name, _ in table_columns(project, attributes)]
+        self._fields = [f"f{i}" for i in range(len(names))]
+        self._first = 1 + len(self._identifiers)
+        kinds = [Any] * self._first + [types.get(a.type, msgspec.Raw) for a in attributes]
+        self._members = [(field, kind, None) for field, kind in zip(self._fields, kinds, strict=True)]
+        # What is no attribute is not in a document; no attribute has a name with a sign in it.
+        declared = project.schema.attributes
+        stored = [f"={name}" if name in declared else name for name in names[: self._first]] + [a.name for a in attributes]
+        self._document = self._struct(stored)
+        self._row = self._document if stored == names else self._struct(names)
+        self._decoder = msgspec.json.Decoder(self._document)
+
+    def _struct(self, names: Sequence[str]) -> type[msgspec.Struct]:
+        rename = dict(zip(self._fields, names, strict=True))
+        return msgspec.defstruct("Document", self._members, rename=rename, omit_defaults=True, gc=False)
+
+    def _values(self, page: Page, identifier: Identifier) -> list[Any]:
+        """By user: the value of a unique identifier, or those of another one; None where there are none."""
+        found = [page.values.get(cuid, NO_VALUES).get(identifier.name) for cuid in page.cuids]
+        return [values and values[0] for values in found] if identifier.unique else found
+
+    def _add(self, converted: bytes) -> None:
+        self._stream.write(converted)
+
+
+class _NDJSON(_Text):
     def __init__(self, stream: IO[bytes], project: Project, attributes: Sequence[Attribute]) -> None:
-        self._stream = stream
-        columns = table_columns(project, attributes)
-        self._columns = {target.name: name for name, target in columns if target.kind == "attribute"}
-        self._identifiers = {target.name: name for name, target in columns if target.kind == "identifier"}
-        self._unique = {i.name: i.unique for i in project.schema.identifiers}
-        self._shown = _shown(project, attributes)
+        super().__init__(stream, project, attributes, {DataType.DATETIME: int})
 
-    def write(self, page: Page) -> None:
-        self._stream.write(_encoder.encode_lines([self._row(*row) for row in page]))
+    def _convert(self, page: Page) -> bytes:
+        documents = self._decoder.decode_lines(page.lines)
+        self._set(documents, 0, page.cuids)
+        if page.values:
+            for place, identifier in enumerate(self._identifiers, start=1):
+                self._set(documents, place, self._values(page, identifier))
+        for place, attribute in enumerate(self._attributes, start=self._first):
+            if attribute.type is DataType.DATETIME:
+                cells = map(attrgetter(self._fields[place]), documents)
+                self._set(documents, place, self._moments.texts(cells))
+        if self._row is not self._document:
+            documents = list(starmap(self._row, map(msgspec.structs.astuple, documents)))
+        return _encoder.encode_lines(documents)
 
-    def _row(self, cuid: int, line: bytes, values: Mapping[str, list[str]]) -> dict[str, Any]:
-        attributes = decode_attributes(line)
-        row: dict[str, Any] = {CUID: cuid}
-        for name, found in values.items():
-            row[self._identifiers[name]] = found[0] if self._unique[name] else found
-        for name, moment in self._shown:
-            value = attributes.get(name)
-            if value is not None:
-                row[self._columns[name]] = value if moment is None else moment(value)
-        return row
-
-    def close(self) -> None:
-        return
+    def _set(self, documents: Sequence[Any], place: int, cells: Sequence[Any]) -> None:
+        field = self._fields[place]
+        for document, cell in zip(documents, cells, strict=True):
+            setattr(document, field, cell)
 
 
-class _Parquet:
+_BOOLS = {None: "", True: "true", False: "false"}
+
+
+class _CSV(_Text):
+    def __init__(self, stream: IO[bytes], project: Project, attributes: Sequence[Attribute], escape_formulas: bool) -> None:
+        types = {DataType.STRING: str, DataType.BOOL: bool, DataType.DATETIME: int, DataType.LIST: list[str]}
+        super().__init__(stream, project, attributes, types)
+        self._escape = escape_formulas
+        stream.write(_csv([[cell] for cell in _quoted([name for name, _ in table_columns(project, attributes)])]))
+
+    def _convert(self, page: Page) -> bytes:
+        columns = [list(map(str, page.cuids))]
+        for identifier in self._identifiers:
+            if page.values:
+                kind = DataType.STRING if identifier.unique else DataType.LIST
+                columns.append(self._texts(kind, self._values(page, identifier)))
+            else:
+                columns.append([""] * len(page))
+        documents = self._decoder.decode_lines(page.lines)
+        for attribute, field in zip(self._attributes, self._fields[self._first :], strict=True):
+            columns.append(self._texts(attribute.type, list(map(attrgetter(field), documents))))
+        return _csv(columns)
+
+    def _texts(self, kind: DataType, cells: list[Any]) -> list[str]:
+        """Cells as they stand in the file, "" for None."""
+        if kind is DataType.DATETIME:
+            cells = self._moments.texts(cells)
+        if kind is DataType.BOOL:
+            return list(map(_BOOLS.__getitem__, cells))
+        if kind is DataType.STRING or kind is DataType.DATETIME:
+            if None in cells:
+                cells = ["" if cell is None else cell for cell in cells]
+            if kind is DataType.DATETIME:
+                return cells
+            return _quoted(list(map(harmless, cells)) if self._escape else cells)
+        # No line's end is in these texts.
+        text = _encoder.encode_lines(cells).decode()
+        if kind is DataType.LIST:
+            text = text.replace('"', '""')
+        texts = text.split("\n")[:-1]
+        if None in cells:
+            texts = ["" if text == "null" else text for text in texts]
+        if kind is DataType.LIST:
+            return [text and f'"{text}"' for text in texts]
+        if "E" in text or "e" in text:
+            return [text and format(Decimal(text), "f") for text in texts]
+        return texts
+
+
+def _csv(columns: Sequence[Sequence[str]]) -> bytes:
+    """The lines of a CSV, of cells that have the quotes they need; with CR LF, as RFC 4180 has it."""
+    return "".join([f"{line}\r\n" for line in map(",".join, zip(*columns, strict=True))]).encode()
+
+
+_SPECIAL = re.compile('[",\r\n]')
+
+
+def _quoted(cells: list[str]) -> list[str]:
+    """Cells with quotes around those that need them."""
+    text = "\n".join(cells)
+    if not ('"' in text or "," in text or "\r" in text or text.count("\n") >= len(cells)):
+        return cells
+    return ['"' + cell.replace('"', '""') + '"' if _SPECIAL.search(cell) else cell for cell in cells]
+
+
+class _Parquet(_Behind):
     def __init__(
         self, stream: IO[bytes], project: Project, attributes: Sequence[Attribute], as_text: frozenset[str]
     ) -> None:
+        super().__init__(CONVERTERS)
         pyarrow, parquet = parquet_library()
         import pyarrow.json as arrow_json
 
@@ -207,22 +305,6 @@ class _Parquet:
         self._writer: Any = None
         self._unwritten: list[Any] = []
         self._rows_unwritten = self._bytes_unwritten = 0
-        self._converting = ThreadPoolExecutor(CONVERTERS, thread_name_prefix="convert")
-        self._writing = ThreadPoolExecutor(1, thread_name_prefix="parquet")
-        self._under_way: deque[tuple[int, Future[None]]] = deque()
-        self._bytes_under_way = 0
-
-    def write(self, page: Page) -> None:
-        converted = self._converting.submit(self._convert, page)
-        self._under_way.append((len(page.lines), self._writing.submit(self._add, converted)))
-        self._bytes_under_way += len(page.lines)
-        while self._bytes_under_way > BYTES_UNDER_WAY:
-            self._await_first()
-
-    def _await_first(self) -> None:
-        size, added = self._under_way.popleft()
-        self._bytes_under_way -= size
-        added.result()
 
     def _convert(self, page: Page) -> Any:
         pyarrow = self._pyarrow
@@ -251,11 +333,10 @@ class _Parquet:
             raise Unfit(str(error)) from error
         return pyarrow.table(columns, schema=self._schema)
 
-    def _add(self, converted: Future[Any]) -> None:
-        table = converted.result()
-        self._unwritten.append(table)
-        self._rows_unwritten += table.num_rows
-        self._bytes_unwritten += table.nbytes
+    def _add(self, converted: Any) -> None:
+        self._unwritten.append(converted)
+        self._rows_unwritten += converted.num_rows
+        self._bytes_unwritten += converted.nbytes
         if self._rows_unwritten >= ROW_GROUP or self._bytes_unwritten >= ROW_GROUP_BYTES:
             self._flush()
 
@@ -282,18 +363,14 @@ class _Parquet:
             if 2 * compute.count_distinct(column).as_py() <= len(column):
                 yield name
 
-    def close(self) -> None:
-        try:
-            while self._under_way:
-                self._await_first()
-            if self._unwritten or self._writer is None:
-                self._flush()
-        finally:
-            self._converting.shutdown(cancel_futures=True)
-            self._writing.shutdown(cancel_futures=True)
-            # Also after a failure: otherwise it would close itself later, into whatever the stream is by then.
-            if self._writer is not None:
-                self._writer.close()
+    def _finish(self) -> None:
+        if self._unwritten or self._writer is None:
+            self._flush()
+
+    def _release(self) -> None:
+        # Otherwise it would close itself later, into whatever the stream is by then.
+        if self._writer is not None:
+            self._writer.close()
 
 
 def unfit_numbers(rows: Iterable[SnapshotRow], attributes: Sequence[Attribute]) -> frozenset[str]:
