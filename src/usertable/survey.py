@@ -34,7 +34,12 @@ WORKERS = 2
 WAITED_SECONDS = 10.0
 """A survey that nobody asked after for so long is given up."""
 FRESH_SECONDS = 60.0
-"""What was found is given again for so long before another pass begins."""
+"""What was found is given again for so long at most before another pass begins."""
+FRESH_TIMES = 50
+"""That long in times of what the pass took: a small table is counted again within a second or so."""
+FRESH_LEAST_SECONDS = 1.0
+PATIENCE_SECONDS = 0.05
+"""A page that can wait does so for a pass that took no longer the last time."""
 REMEMBERED = 200
 KEPT_EDGE = 2000
 """So many of the last changed users a count knows."""
@@ -110,6 +115,13 @@ class Found(Generic[R]):
     at: int
     """When the pass began, ms since 1970 UTC."""
     failed: bool = False
+    renewing: bool = False
+    """Another pass goes on, which will find what is so now."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether there will be nothing else before long."""
+        return self.failed or (self.done and not self.renewing)
 
 
 class _Pass(Protocol[R_co]):
@@ -144,20 +156,33 @@ class Surveys:
         self._closing = threading.Event()
 
     def count(
-        self, project: Project, conditions: Sequence[Condition], *, oldest: bool = False, anew: bool = False
+        self,
+        project: Project,
+        conditions: Sequence[Condition],
+        *,
+        oldest: bool = False,
+        anew: bool = False,
+        patient: bool = False,
     ) -> Found[Count]:
-        """Count the users that meet all conditions. `anew`: begin another pass, whatever is known."""
+        """Count the users that meet all conditions.
+
+        Args:
+            anew: begin another pass, whatever is known.
+            patient: wait for a pass that is known to be short; not for an event loop.
+        """
         key = (project.number, "count", tuple(conditions), oldest)
-        return self._survey(key, lambda: _CountPass(conditions, oldest), project, anew)
+        return self._survey(key, lambda: _CountPass(conditions, oldest), project, anew, patient)
 
-    def filled(self, project: Project, *, anew: bool = False) -> Found[Filled]:
+    def filled(self, project: Project, *, patient: bool = False) -> Found[Filled]:
         """Count, by attribute, who has a value."""
-        return self._survey((project.number, "filled"), _FillPass, project, anew)
+        return self._survey((project.number, "filled"), _FillPass, project, False, patient)
 
-    def distribution(self, project: Project, attribute: Attribute, *, anew: bool = False) -> Found[Distribution]:
+    def distribution(
+        self, project: Project, attribute: Attribute, *, anew: bool = False, patient: bool = False
+    ) -> Found[Distribution]:
         """How the values of an attribute are spread."""
         key = (project.number, "distribution", attribute.name)
-        return self._survey(key, lambda: _passes[attribute.type](attribute, project), project, anew)
+        return self._survey(key, lambda: _passes[attribute.type](attribute, project), project, anew, patient)
 
     def forget(self, project: Project) -> None:
         """Give nothing again that was found in this project so far."""
@@ -169,7 +194,7 @@ class Surveys:
         self._closing.set()
         self._threads.shutdown(cancel_futures=True)
 
-    def _survey(self, key: Any, begin: Callable[[], _Pass[R]], project: Project, anew: bool) -> Found[R]:
+    def _survey(self, key: Any, begin: Callable[[], _Pass[R]], project: Project, anew: bool, patient: bool) -> Found[R]:
         with self._lock:
             survey: _Survey[R] | None = self._surveys.get(key)
             if survey is None:
@@ -180,8 +205,11 @@ class Surveys:
             survey.wanted_until = time.monotonic() + WAITED_SECONDS
             if not survey.running and (anew or survey.is_stale(self._clock())):
                 survey.running = True
+                survey.rests.clear()
                 self._threads.submit(self._run, survey)
-            return survey.shown()
+        if patient and survey.took <= PATIENCE_SECONDS:
+            survey.rests.wait(PATIENCE_SECONDS)
+        return survey.shown()
 
     def _run(self, survey: _Survey[Any]) -> None:
         try:
@@ -194,6 +222,7 @@ class Surveys:
             survey.fail()
         finally:
             survey.running = False
+            survey.rests.set()
 
 
 class _Survey(Generic[R]):
@@ -202,16 +231,22 @@ class _Survey(Generic[R]):
         self._begin = begin
         self.wanted_until = 0.0
         self.running = False
+        self.rests = threading.Event()
+        self.rests.set()
+        self.took = math.inf
+        """Seconds of the last whole pass, its rests included."""
         self._now = Found(begin().result(), 0, False, False, now)
         self._before: Found[R] | None = None
 
     def is_stale(self, now: int) -> bool:
-        return not self._now.done or now - self._now.at > FRESH_SECONDS * 1000
+        fresh = min(FRESH_SECONDS, max(FRESH_LEAST_SECONDS, FRESH_TIMES * self.took))
+        return not self._now.done or now - self._now.at > fresh * 1000
 
     def shown(self) -> Found[R]:
         """What was found last; a pass that goes on does not hide what the one before it found."""
-        now, before = self._now, self._before
-        return before if before is not None and not now.done else now
+        renewing, now, before = self.running, self._now, self._before
+        found = before if before is not None and not now.done else now
+        return replace(found, renewing=renewing)
 
     def fail(self) -> None:
         self._now = replace(self._now, failed=True)
@@ -223,6 +258,7 @@ class _Survey(Generic[R]):
         found = self._now = Found(work.result(), 0, False, False, clock())
         route = _Route(store, self._project, work)
         after: int | None = None
+        first = time.monotonic()
         while True:
             if closing.is_set() or time.monotonic() > self.wanted_until:
                 return
@@ -237,6 +273,7 @@ class _Survey(Generic[R]):
                 sampled=route.skipped,
             )
             if after is None:
+                self.took = time.monotonic() - first
                 self._before = None
                 return
             # As long a rest as the work took: whoever writes has the machine half of the time at least.

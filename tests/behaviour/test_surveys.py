@@ -94,6 +94,35 @@ def test_counts_and_who_changed_last(house: House, monkeypatch: pytest.MonkeyPat
         assert surveys.count(project, [], oldest=True).examined in range(11)
 
 
+def test_a_small_table_is_counted_again_soon_and_a_page_waits_for_it(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Whatever else the machine does, this pass is a short one.
+    monkeypatch.setattr(survey, "PATIENCE_SECONDS", 10.0)
+    monkeypatch.setattr(survey, "FRESH_TIMES", 0)
+    project = house.project()
+    with surveying(house) as surveys:
+        assert done(lambda: surveys.count(project, [])).result.matched == 0
+        fill(house, project, [{}, {}])
+        house.now += 1001
+        assert surveys.count(project, [], patient=True).result.matched == 2
+
+
+def test_what_was_found_before_is_no_end_while_another_pass_goes_on() -> None:
+    store = Slow()
+    house = House(store)
+    project = house.project()
+    with surveying(house) as surveys:
+        found = done(lambda: surveys.count(project, []))
+        fill(house, project, [{}, {}])
+        house.now += 60_001
+        found = surveys.count(project, [])
+        assert (found.result.matched, found.done, found.ended) == (0, True, False)
+        deadline = time.monotonic() + 20
+        while not (found := surveys.count(project, [])).ended:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert found.result.matched == 2
+
+
 @pytest.mark.usefixtures("small_stretches")
 def test_fill_rates(house: House) -> None:
     project = house.project()

@@ -84,7 +84,7 @@ class TablePage:
 
 def page(service: Service, surveys: Surveys, project: Project, view: View, conditions: Sequence[Condition]) -> TablePage:
     """The page that `view` asks for."""
-    count = surveys.count(project, conditions, oldest=view.order == "updated")
+    count = surveys.count(project, conditions, oldest=view.order == "updated", patient=True)
     if view.by_time:
         return _by_time(service, project, view, conditions, count)
     if conditions and count.done and count.result.has_all:
@@ -173,7 +173,7 @@ def csv_file(
 
 def _whole_count(surveys: Surveys, project: Project, conditions: Sequence[Condition], *, oldest: bool) -> Count:
     patient_until = time.monotonic() + COUNT_PATIENCE_SECONDS
-    while not (found := surveys.count(project, conditions, oldest=oldest)).done:
+    while not (found := surveys.count(project, conditions, oldest=oldest, patient=True)).done:
         # Asking begins a failed one again, so the first answers may tell of the failure before.
         if found.failed and time.monotonic() > patient_until:
             raise Unavailable("the users could not be counted")

@@ -23,7 +23,7 @@ _DAY_MS = 86_400_000
 
 def of_attributes(visit: Visit, project: Project) -> dict[str, Any]:
     """What the list of attributes shows of each: fill rate and last write."""
-    found = visit.console.surveys.filled(project)
+    found = visit.console.surveys.filled(project, patient=True)
     return {
         "fill": lambda name: _fill(found, name),
         "last_writes": visit.service.last_writes(project),
@@ -35,7 +35,7 @@ def of_attribute(visit: Visit, project: Project, attribute: Attribute) -> dict[s
     """What an attribute's own page shows."""
     anew = visit.request.query_params.get("anew") == "1"
     return {
-        **_distribution(visit, project, attribute, anew=anew),
+        **_distribution(visit, project, attribute, anew=anew, patient=True),
         "last_write": visit.service.last_writes(project).get(attribute.name),
         "groups": visit.service.refusals(project, since=now_ms() - KEPT_MS, attribute=attribute.name),
         "code": lambda kind: jiguang.code(kind)[0],
@@ -50,7 +50,7 @@ def fill_live(visit: Visit) -> Response:
     async def look() -> tuple[Parts, bool]:
         found = visit.console.surveys.filled(project)
         parts = {f"fill-{name}": escape(_fill(found, name)) for name in project.schema.attributes}
-        return parts, found.done or found.failed
+        return parts, found.ended
 
     return stream(visit, look, LIVE_SECONDS)
 
@@ -64,7 +64,7 @@ def attribute_live(visit: Visit) -> Response:
         shown = _distribution(visit, project, attribute)
         found = shown["found"]
         parts = {"distribution": visit.fragment("distribution.html", project=project, attribute=attribute, **shown)}
-        return parts, found.done or found.failed
+        return parts, found.ended
 
     return stream(visit, look, LIVE_SECONDS)
 
@@ -85,8 +85,10 @@ def _fill(found: Found[Filled], name: str) -> str:
     return percent(found, found.result.filled.get(name, 0))
 
 
-def _distribution(visit: Visit, project: Project, attribute: Attribute, *, anew: bool = False) -> dict[str, Any]:
-    found = visit.console.surveys.distribution(project, attribute, anew=anew)
+def _distribution(
+    visit: Visit, project: Project, attribute: Attribute, *, anew: bool = False, patient: bool = False
+) -> dict[str, Any]:
+    found = visit.console.surveys.distribution(project, attribute, anew=anew, patient=patient)
     result = found.result
     return {
         "found": found,
