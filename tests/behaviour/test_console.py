@@ -512,7 +512,7 @@ def test_every_text_is_there_in_both_languages_and_used() -> None:
         assert chinese, key
         assert english, key
         assert set(re.findall(r"{\w+}", chinese)) == set(re.findall(r"{\w+}", english)), key
-        assert re.search("[\u4e00-\u9fff]", chinese) or chinese == english or key == "language.en", key
+        assert re.search("[\u4e00-\u9fff、：]", chinese) or chinese == english or key == "language.en", key
         assert not re.search("[\u4e00-\u9fff]", english) or key == "language.zh", key
     code = "".join(f.read_text() for f in CONSOLE.rglob("*") if f.suffix in (".py", ".html") and f.name != "texts.py")
     named = set(re.findall(r'"([a-z_]+(?:\.[a-zA-Z_]+)*)"', code)) | set(re.findall(r"'([a-z_]+(?:\.[a-zA-Z_]+)*)'", code))
@@ -553,7 +553,7 @@ def test_changes_are_told_in_the_language_of_the_reader(admin: Browser, server: 
     assert chinese[:4] == [
         f"删除属性 {name} 数据类型 BOOL 规则 仅一次 状态 隐藏",
         f"修改属性 {name} 状态 可见 → 隐藏",
-        f"声明属性 {name} 数据类型 BOOL 规则 仅一次",
+        f"创建属性 {name} 数据类型 BOOL 规则 仅一次",
         "修改项目 名称 Tests → delete attribute",
     ]
     assert english[:4] == [
@@ -563,7 +563,7 @@ def test_changes_are_told_in_the_language_of_the_reader(admin: Browser, server: 
         "Edit project Name Tests → delete attribute",
     ]
     # Made by an older usertable.
-    assert "应用 schema: 声明属性 old_one: BOOL once" in chinese
+    assert "应用 schema: 创建属性 old_one: BOOL once" in chinese
     assert OLD_CHANGE in english
 
 

@@ -162,6 +162,7 @@ def test_from_a_new_project_to_a_put_that_took_effect(page: Page, server: Server
     project = page.url.rpartition("/")[2]
     assert re.fullmatch(r"\d{6}", project)
     assert f'-u "{project}:{secret}"' in page.locator("#snippet-curl").inner_text()
+    expect(page.get_by_text("level is but a sample")).to_be_visible()
     # A reload shows the project, and makes no other one.
     page.reload()
     expect(page.get_by_role("heading", name="Shop")).to_be_visible()
@@ -182,6 +183,11 @@ def test_from_a_new_project_to_a_put_that_took_effect(page: Page, server: Server
     page.get_by_label("Name", exact=True).fill("phone")
     page.get_by_role("button", name="Create identifier").click()
     expect(page.get_by_text("Get CUID takes the identifier of priority 1: phone.")).to_be_visible()
+
+    page.get_by_role("link", name="Overview").click()
+    expect(page.get_by_text("Next step")).to_have_count(0)
+    assert '{"identityName": "phone", "identityValues": [' in page.locator("#snippet-register").inner_text()
+    assert "client.put(" in page.locator("#snippet-python").inner_text()
 
     with httpx.Client(base_url=server.url, auth=(project, secret)) as client:
         register = {"identityName": "phone", "identityValues": ["18000000000"]}

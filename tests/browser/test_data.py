@@ -108,9 +108,15 @@ def test_filters_offer_what_the_type_has(page: Page) -> None:
     expect(page.locator("#value-error")).to_contain_text("yyyy-MM-dd HH:mm:ss")
     page.locator("#add_until").fill("2023-12-13")
     page.get_by_role("button", name="Add", exact=True).click()
-    expect(page.locator(".chip")).to_contain_text("first_paid_at is between 2023-12-12 00:00:00,2023-12-13 00:00:00")
+    expect(page.locator(".chip")).to_contain_text(
+        "首次付费 First payment is between 2023-12-12 00:00:00 and 2023-12-13 00:00:00"
+    )
     expect(page.locator("[data-part=count]")).to_contain_text("1 user ")
     expect(page.get_by_role("rowheader", name=str(CUID))).to_be_visible()
+    page.goto(f"{AT}/users?where=total_spent:between:10,500&where=level:in:gold,silver")
+    expect(page.locator(".chip").first).to_contain_text("累计消费 Total spent is between 10 and 500")
+    expect(page.locator(".chip").last).to_contain_text("会员等级 Level is one of gold, silver")
+    page.goto(f"{AT}/users?where=total_spent:ge:10")
     page.get_by_role("link", name="Remove the filter").click()
     expect(page.locator(".chip")).to_have_count(0)
 
@@ -156,7 +162,7 @@ def test_a_user_is_found_looked_at_and_erased(page: Page, server: Server) -> Non
     page.locator("#identifier").select_option("phone")
     page.locator("#sought").fill("nobody")
     page.get_by_role("button", name="Find").click()
-    expect(page.locator("#sought-error")).to_be_visible()
+    expect(page.locator("#sought-error")).to_contain_text("No user has 手机号 Phone nobody")
     page.locator("#sought").fill("13912345678")
     page.get_by_role("button", name="Find").click()
     expect(page.get_by_role("heading", level=1)).to_have_text(f"User {cuid}")
@@ -169,3 +175,9 @@ def test_a_user_is_found_looked_at_and_erased(page: Page, server: Server) -> Non
     page.get_by_role("button", name="Erase for good").click()
     expect(page.get_by_text("The user was erased.")).to_be_visible()
     expect(page.get_by_role("rowheader", name=str(cuid))).to_have_count(0)
+    # What is not there is not found within its project.
+    page.goto(f"{AT}/users/{cuid}")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Not found")
+    expect(page.locator(".side [aria-current]")).to_have_text("Users")
+    page.get_by_role("link", name="Back to the project").click()
+    expect(page).to_have_url(f"{server.url}{AT}")

@@ -21,6 +21,7 @@ from usertable.console.session import COOKIE, Session
 from usertable.console.views import arrivals, attributes, identifiers, projects, sign_in, statistics, try_it, users
 from usertable.console.visit import HOME, LANGUAGE_COOKIE, THEME_COOKIE, THEMES, Console, Page, Visit
 from usertable.domain.errors import Refused, Unavailable
+from usertable.domain.schema import Project
 from usertable.wire.messages import Language, negotiate
 from usertable.wire.native import STATUSES
 
@@ -105,7 +106,9 @@ class _Place:
             response = await self._serve(visit)
         except Refused as refused:
             status = STATUSES.get(refused.problems[0].kind, 422)
-            response = visit.render("error.html", status, title="error.refused", message=visit.problem(refused.problems[0]))
+            title = "error.not_found" if status == 404 else "error.refused"
+            message = visit.problem(refused.problems[0])
+            response = visit.render("error.html", status, title=title, message=message, project=_project(visit))
         except Unavailable as failure:
             log.warning("%s %s: %s", request.method, request.url.path, failure)
             response = visit.render("error.html", 503, title="error.unavailable", message=visit.text("error.try_later"))
@@ -179,6 +182,13 @@ class _Place:
         if session is None or any(value.startswith(f"{COOKIE}=") for value in response.headers.getlist("set-cookie")):
             return
         sign_in.keep(visit, response, session)
+
+
+def _project(visit: Visit) -> Project | None:
+    """The project that the path names, if there is one and the visitor may know of it."""
+    with contextlib.suppress(KeyError, Refused, Unavailable):
+        return visit.project() if visit.session.role == "admin" else None
+    return None
 
 
 async def _view(page: Page, visit: Visit) -> Response:

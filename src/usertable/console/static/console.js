@@ -84,6 +84,18 @@ for (const button of document.querySelectorAll("[data-add]")) {
   });
 }
 
+// A long list is narrowed to the entries that contain what is typed.
+for (const input of document.querySelectorAll("[data-narrow]")) {
+  input.closest("[hidden]").hidden = false;
+  const entries = document.querySelectorAll(input.dataset.narrow);
+  input.addEventListener("input", () => {
+    const sought = input.value.trim().toLowerCase();
+    for (const entry of entries) entry.hidden = !entry.dataset.words.toLowerCase().includes(sought);
+  });
+  // The form around it is not sent by Enter.
+  input.addEventListener("keydown", (event) => event.key === "Enter" && event.preventDefault());
+}
+
 // What changes while a page is open, the server tells: <div data-live="address"> … <div data-part="name">.
 for (const root of document.querySelectorAll("[data-live]")) {
   const button = root.querySelector("[data-live-pause]");

@@ -21,6 +21,7 @@ _FIELDS = {
     Kind.TIMEZONE: "timezone",
     Kind.QPS: "qps",
 }
+CUID = 10000001
 SAMPLES: dict[DataType, object] = {
     DataType.NUMBER: 46.2,
     DataType.STRING: "gold",
@@ -157,22 +158,36 @@ def _errors(visit: Visit, refused: Refused) -> dict[str, str]:
 
 
 def _snippets(visit: Visit, project: Project, secret: str) -> dict[str, str]:
-    """Requests to paste, with this server's address and the project's own id."""
+    """Requests to paste, with this server's address and the project's own id, identifier and attributes."""
     attributes = [a for a in project.schema.attributes.values() if not a.hidden][:2]
     data = {a.name: SAMPLES[a.type] for a in attributes or [Attribute("level", DataType.NUMBER, Rule.OVERWRITE)]}
-    body = {"cuid": 10000001, "data": data}
-    address = f"{visit.base_url}/smartop/api/v1/user/attribute"
-    shown = secret or "$SECRET"
-    curl = (
-        f"curl -X PUT '{address}' \\\n  -u \"{project.id}:{shown}\" \\\n"
-        f"  -H 'Content-Type: application/json' \\\n  -d '{json.dumps(body)}'"
-    )
+    register, put = "/smartop/api/v1/user/register", "/smartop/api/v1/user/attribute"
+    first = project.schema.identifiers[0]
+    who = {"identityName": first.name, "identityValues": ["18012345678"]}
+
+    def curl(method: str, path: str, body: object) -> str:
+        return (
+            f"curl -X {method} '{visit.base_url}{path}' \\\n  -u \"{project.id}:{secret or '$SECRET'}\" \\\n"
+            f"  -H 'Content-Type: application/json' \\\n  -d '{json.dumps(body)}'"
+        )
+
     python = (
         "import httpx\n\n"
-        f'answer = httpx.put(\n    "{address}",\n    auth=("{project.id}", {json.dumps(secret or "the secret")}),\n'
-        f"    json={body!r},\n)\nprint(answer.json())"
+        f'auth = ("{project.id}", {json.dumps(secret or "the secret")})\n'
+        f'with httpx.Client(base_url="{visit.base_url}", auth=auth) as client:\n'
     )
-    return {"curl": curl, "python": python}
+    if first.unique:
+        python += f'    users = client.post(\n        "{register}",\n        json={who!r},\n    )\n'
+        python += '    cuid = users.json()["data"][0]["cuid"]\n'
+    else:
+        python += f"    cuid = {CUID}\n"
+    python += f"    answer = client.put(\n        \"{put}\",\n        json={{'cuid': cuid, 'data': {data!r}}},\n    )\n"
+    python += "    print(answer.json())"
+    return {
+        "register": curl("POST", register, who) if first.unique else "",
+        "curl": curl("PUT", put, {"cuid": CUID, "data": data}),
+        "python": python,
+    }
 
 
 _PROJECT = f"{HOME}/projects/{{project}}"

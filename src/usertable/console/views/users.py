@@ -87,7 +87,10 @@ def _shown(visit: Visit, project: Project, view: View, *, only_table: bool = Fal
     if only_table:
         return shown
     return shown | {
-        "chips": [_chip(text, condition, view, link) for text, condition in zip(view.where, conditions, strict=True)],
+        "chips": [
+            _chip(visit, project, text, condition, replace(view.at(), where=_without(view.where, text)), link)
+            for text, condition in zip(view.where, conditions, strict=True)
+        ],
         "orders": ORDERS,
         "clear": link(View(columns=view.columns, order=view.order)),
         "anew": link(view.at()) + "&anew=1",
@@ -149,7 +152,7 @@ def users_live(visit: Visit) -> Response:
     async def look() -> tuple[Parts, bool]:
         found = visit.console.surveys.count(project, conditions, oldest=view.order == "updated")
         parts = {"count": visit.fragment("users_count.html", project=project, found=found, view=view)}
-        ended = found.done or found.failed
+        ended = found.ended
         if ended and (view.by_time or conditions):
             shown = await asyncio.to_thread(_shown, visit, project, view, only_table=True)
             parts["rows"] = visit.fragment("users_rows.html", project=project, **shown)
@@ -183,7 +186,8 @@ def find(visit: Visit) -> Response:
         else:
             user = visit.service.find_user(project, identifier, value)
     except Refused:
-        name = "CUID" if identifier == "cuid" else identifier
+        names = {each.name: each.display_name or each.name for each in project.schema.identifiers}
+        name = names.get(identifier, "CUID" if identifier == "cuid" else identifier)
         return _not_found(visit, project, identifier, value, visit.text("users.nobody", identifier=name, value=value[:256]))
     return visit.redirect(visit.project_path(f"/users/{user.cuid}"))
 
@@ -299,11 +303,20 @@ def _row(user: User, project: Project, columns: Sequence[str]) -> dict[str, Any]
     }
 
 
-def _chip(text: str, condition: Condition, view: View, link: Any) -> Chip:
+def _without(where: Sequence[str], text: str) -> tuple[str, ...]:
+    return tuple(other for other in where if other != text)
+
+
+def _chip(visit: Visit, project: Project, text: str, condition: Condition, without: View, link: Any) -> Chip:
     _, _, rest = text.partition(":")
     _, _, values = rest.partition(":")
-    without = replace(view.at(), where=tuple(other for other in view.where if other != text))
-    return Chip(condition.attribute, condition.operator, values, link(without))
+    if condition.operator == "between":
+        low, _, high = values.partition(",")
+        values = visit.text("users.from_to", low=low, high=high)
+    elif condition.operator == "in":
+        values = visit.text("separator").join(values.split(","))
+    attribute = project.schema.attributes[condition.attribute]
+    return Chip(attribute.display_name or attribute.name, condition.operator, values, link(without))
 
 
 _USERS = f"{HOME}/projects/{{project}}/users"
