@@ -540,7 +540,7 @@ def _meeting(page: Page, conditions: Sequence[Condition]) -> Page:
 
 
 def _meets(row: SnapshotRow, conditions: Sequence[Condition]) -> bool:
-    profile = Profile(0, 0, 0, decode_attributes(row[1]))
+    profile = Profile(0, 0, 0, decode_attributes(row[1]), {})
     return all(condition.met(profile) for condition in conditions)
 
 

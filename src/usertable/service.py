@@ -667,7 +667,7 @@ class Intake:
             return Refusal(patch)
         assert type(patch) is Patch
         now = self._clock()
-        decision = decide(Profile(1, now, now, {}), patch, now)
+        decision = decide(Profile.new(now), patch, now)
         if decision.problems:
             return Refusal(decision.problems)
         return Written(decision.profile.version, decision.outcomes, decision.profile.attributes)

@@ -561,7 +561,7 @@ def test_a_buffer_does_what_the_rules_say(
     base = 10_000 + shared.service.users(project, limit=1000).users[-1].cuid
     for user in range(3):
         shared.add_user(base + user)
-    model = [Profile(1, 0, 0, {}) for _ in range(3)]
+    model = [Profile.new(0) for _ in range(3)]
     wrong = 0
     for user, values in records:
         wire = {name: int(value) if isinstance(value, bool) else value for name, value in values.items()}

@@ -69,6 +69,34 @@ def test_rows_merge_as_writes_do(house: House) -> None:
     assert versions == {there: 4, 7: 3, 8: 2}
 
 
+def test_when_imported_values_last_changed(house: House) -> None:
+    project = house.project()
+    there = house.user(project)
+    begin = house.now
+    house.write(house.prepare(project, there, {"user_number_accumulate": 1, "user_string_once": "a"}))
+    house.now += 10
+    take(
+        house,
+        project,
+        row(project, there, {"user_number_accumulate": 1, "user_string_once": "b", "user_bool_overwrite": 1}),
+        row(project, 7, {"user_number_accumulate": 1}),
+        row(project, 8, {"user_string_once": "a", "user_number_accumulate": 1}),
+        row(project, 8, {"user_number_accumulate": 1}),
+    )
+    house.now += 10
+    take(house, project, row(project, 7, {"user_number_accumulate": 0, "user_string_once": "b"}))
+    changed = {
+        cuid: {name: at - begin for name in profile.attributes if (at := profile.changed(name)) is not None}
+        for cuid in (there, 7, 8)
+        if (profile := house.service.user(project, cuid).profile)
+    }
+    assert changed == {
+        there: {"user_number_accumulate": 10, "user_string_once": 0, "user_bool_overwrite": 10},
+        7: {"user_number_accumulate": 10, "user_string_once": 20},
+        8: {"user_number_accumulate": 10, "user_string_once": 10},
+    }
+
+
 def test_what_an_import_reported_cannot_be_deleted(house: House) -> None:
     project = house.project()
     take(house, project, row(project, 7, {"user_number_once": 1}), row(project, 8, {"user_bool_once": 1}))
@@ -287,7 +315,7 @@ def test_a_new_user_takes_its_first_values_as_they_are(data: st.DataObject) -> N
     patch = validate(project.schema, data.draw(data_of(list(project.schema.attributes))), project.zone)
     if not isinstance(patch, Patch):
         return
-    decision = decide(Profile(1, 5, 5, {}), patch, 5)
+    decision = decide(Profile.new(5), patch, 5)
     values = {attribute.name: value for attribute, value in patch.entries}
     assert (decision.problems, decision.profile.attributes) == ([], values)
     assert decision.profile.version == (2 if values else 1)

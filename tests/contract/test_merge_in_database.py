@@ -19,7 +19,7 @@ from usertable.domain.schema import LEGAL_RULES, Attribute, Schema
 from usertable.domain.values import DataType, Limits
 from usertable.store import open_store
 from usertable.store.base import Receipt, Write
-from usertable.store.document import decode_attributes, encode_attributes, encode_patches
+from usertable.store.document import decode_attributes, encode_attributes, encode_changed_at, encode_patches
 
 ATTRIBUTES = [
     Attribute(f"{data_type.lower()}_{rule}", data_type, rule, limits=Limits(elements=6))
@@ -60,19 +60,20 @@ def test_the_database_merges_as_the_rules_say(db: psycopg.Connection[tuple[Any, 
     @given(st.lists(patches, min_size=1, max_size=8))
     def compare(history: list[dict[str, Any]]) -> None:
         nonlocal declined, merged
-        profile = Profile(1, 0, 0, {})
+        profile = Profile.new(0)
         for now, raw in enumerate(history, start=1):
             patch = validate(SCHEMA, raw, UTC)
             if not isinstance(patch, Patch):
                 continue
             decision = decide(profile, patch, now)
             write = Write(1, 1, patch, 1, now, Receipt("key", b"fingerprint"))
-            ((found, outcomes),) = db.execute(
-                "SELECT merged::text, usertable.outcomes(before, merged, n)"
-                " FROM (SELECT %s::jsonb AS before) stored,"
-                "   jsonb_to_recordset(%s::jsonb) AS p (c bigint, t bigint, s jsonb, o jsonb, n jsonb),"
-                "   usertable.merge(before, p.s, p.o) merged",
-                (encode_attributes(profile.attributes), encode_patches([write])),
+            ((found, times, outcomes),) = db.execute(
+                "SELECT merged.attributes::text, merged.changed_at, usertable.outcomes(before, merged.attributes, n)"
+                " FROM (SELECT %s::jsonb AS before, %s::jsonb AS times) stored,"
+                "   jsonb_to_recordset(%s::jsonb)"
+                "     AS p (c bigint, t bigint, s jsonb, w jsonb, o jsonb, m jsonb, n jsonb),"
+                "   usertable.merged(before, times, p.t, p.s, p.w, p.o, p.m) merged",
+                (encode_attributes(profile.attributes), encode_changed_at(profile.changed_at), encode_patches([write])),
             ).fetchall()
             if found is None:
                 declined += 1
@@ -82,6 +83,7 @@ def test_the_database_merges_as_the_rules_say(db: psycopg.Connection[tuple[Any, 
                 assert not decision.problems
                 assert outcomes == decision.outcomes
                 expected = {} if decision.profile is profile else decision.profile.attributes
+                assert times == ({} if decision.profile is profile else decision.profile.changed_at)
                 attributes = decode_attributes(found)
                 assert attributes == expected
                 assert {name: repr(value) for name, value in attributes.items()} == {

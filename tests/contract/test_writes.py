@@ -9,7 +9,7 @@ import pytest
 from house import House
 from usertable.domain.errors import Kind
 from usertable.domain.patch import Patch
-from usertable.domain.profile import Decision, Profile
+from usertable.domain.profile import REST, Decision, Profile
 from usertable.domain.schema import Attribute, Rule
 from usertable.domain.values import DataType
 from usertable.store.base import Refusal, SchemaStale, UserUnknown, Write, Written
@@ -71,7 +71,33 @@ def test_times_of_creation_and_change(house: House) -> None:
     house.write(house.prepare(project, cuid, {"user_bool_once": 1}))
     user = house.store.read(project.number, cuid)
     assert user is not None
-    assert user.profile == Profile(2, created, created + 5, {"user_bool_once": True})
+    assert user.profile == Profile(2, created, created + 5, {"user_bool_once": True}, {REST: created + 5})
+
+
+def test_when_each_attribute_last_changed(house: House) -> None:
+    project = house.project()
+    cuid = house.user(project)
+    begin = house.now
+    for data in (
+        {"user_string_once": "a", "user_number_accumulate": 1, "user_list_append": ["x"], "user_bool_overwrite": 1},
+        # Kept, changed, unchanged, unchanged; and a new one.
+        {"user_string_once": "b", "user_number_accumulate": 1, "user_list_append": ["x"], "user_bool_overwrite": 1},
+        {"user_number_accumulate": 0, "user_list_append": ["y"], "user_string_overwrite": "c"},
+        # Changes nothing.
+        {"user_number_accumulate": 0, "user_string_overwrite": "c"},
+    ):
+        house.now += 10
+        house.write(house.prepare(project, cuid, data))
+    user = house.store.read(project.number, cuid)
+    assert user is not None
+    assert {name: at - begin for name in user.profile.attributes if (at := user.profile.changed(name))} == {
+        "user_string_once": 10,
+        "user_bool_overwrite": 10,
+        "user_number_accumulate": 20,
+        "user_list_append": 30,
+        "user_string_overwrite": 30,
+    }
+    assert user.profile.updated_at - begin == 30
 
 
 def test_a_dry_write_answers_and_keeps_nothing(house: House) -> None:

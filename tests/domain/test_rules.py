@@ -32,7 +32,7 @@ def write(profile: Profile, data: Mapping[str, object], schema: Schema = SCHEMA)
 
 
 def empty() -> Profile:
-    return Profile(1, 1, 1, {})
+    return Profile.new(1)
 
 
 MATRIX = {

@@ -471,9 +471,8 @@ TEXTS: dict[str, tuple[str, str]] = {
     "user.changed": ("最近变更", "Last change"),
     "user.changed_by": ("不晚于", "no later than"),
     "user.time_help": (
-        "整行保存一个更新时间；单个属性的变更时刻来自最近一小时的请求样本，更早的变更不晚于该行的更新时间。",
-        "One time is kept for the whole row. When a single attribute changed is known from the sampled requests of the last"
-        " hour; an earlier change was no later than the row's.",
+        "“不晚于”：该值写入时，usertable 还没有为每个属性分别记录变更时间。",
+        "“No later than”: the value was written before usertable kept a time for each attribute.",
     ),
     "value.all_of": ("共 {count} 个字符", "{count} characters"),
     "value.more_elements": ("另有 {count} 个元素", "{count} more elements"),

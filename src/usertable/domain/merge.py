@@ -11,7 +11,7 @@ from typing import Any
 
 from usertable.domain.errors import Kind, Problem
 from usertable.domain.patch import Patch
-from usertable.domain.profile import Decision, Outcome, Profile
+from usertable.domain.profile import REST, Decision, Outcome, Profile
 from usertable.domain.schema import Attribute, Rule
 from usertable.domain.values import NUMBER_DIGITS, Value, add, number_text
 
@@ -87,5 +87,6 @@ def decide(profile: Profile, patch: Patch, now: int) -> Decision:
     if problems:
         return Decision(profile, {}, problems)
     if changed:
-        profile = Profile(profile.version + 1, profile.created_at, now, {**attributes, **changed})
+        changed_at = {**profile.changed_at, **dict.fromkeys(changed, now)} if attributes else {REST: now}
+        profile = Profile(profile.version + 1, profile.created_at, now, {**attributes, **changed}, changed_at)
     return Decision(profile, outcomes, problems)

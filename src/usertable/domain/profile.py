@@ -8,6 +8,9 @@ from enum import StrEnum
 from usertable.domain.errors import Problem
 from usertable.domain.values import Value
 
+REST = ""
+"""No attribute's name: stands for all that a `changed_at` does not name."""
+
 
 class Outcome(StrEnum):
     """What became of one attribute of a write."""
@@ -28,6 +31,18 @@ class Profile:
     created_at: int
     updated_at: int
     attributes: dict[str, Value]
+    changed_at: dict[str, int]
+    """When attributes last changed, by name. Of all that it does not name: under :data:`REST`, 0 if that is not known;
+    without it, when the user was made. So most of what is written once takes no room."""
+
+    @classmethod
+    def new(cls, now: int) -> Profile:
+        """Of a user that is made now."""
+        return cls(1, now, now, {}, {})
+
+    def changed(self, name: str) -> int | None:
+        """When an attribute that has a value last changed; None for longer ago than such times are kept."""
+        return self.changed_at.get(name, self.changed_at.get(REST, self.created_at)) or None
 
 
 @dataclass(slots=True)

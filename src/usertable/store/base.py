@@ -386,7 +386,7 @@ class Part:
     key: int = 1
 
 
-USERS = Part("users", ("cuid", "version", "created_at", "updated_at", "attributes"))
+USERS = Part("users", ("cuid", "version", "created_at", "updated_at", "attributes", "changed_at"))
 VALUES = Part("identifier_value", ("identifier", "value", "cuid"), key=2)
 ERASED = Part("erased", ("cuid",))
 RECEIPTS = Part("receipt", ("key", "cuid", "fingerprint", "written", "personal", "at"), key=2)
@@ -397,7 +397,8 @@ PARTS = (USERS, VALUES, ERASED, RECEIPTS, CHANGES, REPORTED, JOBS)
 """All that a project has beside itself."""
 
 Row = tuple[Any, ...]
-"""A row of a part, column by column. Attributes are a dictionary, `written` is a text; the others are plain values."""
+"""A row of a part, column by column. Attributes and `changed_at` are dictionaries, `written` is a text; the others
+are plain values."""
 
 
 class Copyable(Protocol):

@@ -52,36 +52,52 @@ def _column_decoder(attribute: str) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(form, float_hook=Decimal)
 
 
-_rows_decoder = msgspec.json.Decoder(list[tuple[int, int, int, int, int, dict[str, Any]]], float_hook=Decimal)
+_changed_at_decoder = msgspec.json.Decoder(dict[str, int])
+
+
+def encode_changed_at(changed_at: dict[str, int]) -> str:
+    """When attributes changed, as JSON text."""
+    return _encoder.encode(changed_at).decode()
+
+
+def decode_changed_at(text: str) -> dict[str, int]:
+    """The inverse of :func:`encode_changed_at`."""
+    return _changed_at_decoder.decode(text)
+
+
+_rows_decoder = msgspec.json.Decoder(
+    list[tuple[int, int, int, int, int, dict[str, Any], dict[str, int]]], float_hook=Decimal
+)
 
 
 def decode_profiles(rows: str | bytes) -> dict[tuple[int, int], Profile]:
-    """Profiles by (project, CUID), from a JSON array of `[project, cuid, version, created_at, updated_at, attributes]`."""
+    """Profiles by (project, CUID), from a JSON array of `[project, cuid, version, …]` with a profile's members."""
     return {
-        (project, cuid): Profile(version, created_at, updated_at, attributes)
-        for project, cuid, version, created_at, updated_at, attributes in _rows_decoder.decode(rows)
+        (project, cuid): Profile(version, created_at, updated_at, attributes, changed_at)
+        for project, cuid, version, created_at, updated_at, attributes, changed_at in _rows_decoder.decode(rows)
     }
 
 
 def encode_rows(changed: Mapping[int, Profile], before: Mapping[int, Profile]) -> str:
     """How profiles changed, by CUID, as a JSON array.
 
-    Of each `{"c": CUID, "v": version, "t": updated_at, "a": the attributes that are not as before}`.
+    Of each `{"c": CUID, "v": version, "t": updated_at, "a": the attributes that are not as before, "m": changed_at}`.
     """
     rows = []
     for cuid, profile in changed.items():
         old = before[cuid].attributes
         # What a decision leaves alone is the very same object.
         news = {name: value for name, value in profile.attributes.items() if old.get(name) is not value}
-        rows.append({"c": cuid, "v": profile.version, "t": profile.updated_at, "a": news})
+        rows.append({"c": cuid, "v": profile.version, "t": profile.updated_at, "a": news, "m": profile.changed_at})
     return _encoder.encode(rows).decode()
 
 
 def encode_patches(writes: Iterable[Write]) -> str:
     """Writes as a JSON array, for an engine that merges by itself.
 
-    Of each `{"c": CUID, "t": its moment, "s": {name: value}, "o": [[rule, name, value, most elements], …]}`: `s` for the
-    rule overwrite, `o` for the others. With a receipt also `"k": key, "f": fingerprint in hex, "n": [[rule, name], …]`.
+    Of each `{"c": CUID, "t": its moment, "s": {name: value}, "w": [name, …], "o": [[rule, name, value, most elements], …],
+    "m": {name: its moment}}`: `s` and `w` for the rule overwrite, `o` for the others, `m` for all. With a receipt also
+    `"k": key, "f": fingerprint in hex, "n": [[rule, name], …]`.
     """
     rows: list[dict[str, object]] = []
     for write in writes:
@@ -92,7 +108,15 @@ def encode_patches(writes: Iterable[Write]) -> str:
                 values[attribute.name] = value
             else:
                 reports.append((attribute.rule, attribute.name, value, attribute.limits.elements))
-        row: dict[str, object] = {"c": write.cuid, "t": write.now, "s": values, "o": reports}
+        names = [attribute.name for attribute, _ in write.patch.entries]
+        row: dict[str, object] = {
+            "c": write.cuid,
+            "t": write.now,
+            "s": values,
+            "w": list(values),
+            "o": reports,
+            "m": dict.fromkeys(names, write.now),
+        }
         receipt = write.receipt
         if receipt is not None:
             row["k"], row["f"] = receipt.key, receipt.fingerprint.hex()

@@ -32,7 +32,7 @@ class Intake:
 
     taken: Taken
     created: list[tuple[int, int, str]] = field(default_factory=list)
-    """CUID, version, and attributes as text."""
+    """CUID, version, and attributes as text. Made and last changed by this batch, whatever a profile says."""
     changed: dict[int, Profile] = field(default_factory=dict)
     values: list[tuple[int, str, str]] = field(default_factory=list)
     """New ones: CUID, identifier, value."""
@@ -122,7 +122,7 @@ class _Work:
         missing = [pair for pair, owner in zip(identifiers, owners, strict=True) if owner is None]
         if problems := self._identifier_problems(cuid, identifiers, owners, missing):
             return problems
-        profile = Profile(1, self._batch.now, self._batch.now, {})
+        profile = Profile.new(self._batch.now)
         if not is_new:
             assert cuid is not None
             profile = self._profile(cuid)
@@ -180,7 +180,7 @@ class _Work:
             return self._known.profiles[cuid]
         if isinstance(made, Profile):
             return made
-        empty = Profile(1, self._batch.now, self._batch.now, {})
+        empty = Profile.new(self._batch.now)
         return self._decide(empty, self._patch(made), self._batch.now).profile
 
     def _patch(self, text: str) -> Patch:

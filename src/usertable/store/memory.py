@@ -7,7 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from operator import add, itemgetter
 
 from usertable.domain.arrival import Arrival, Arrivals, Rate
@@ -205,7 +205,7 @@ class MemoryStore:
                     while cuid in table.profiles or cuid in table.erased:
                         cuid += 1
                     table.next_cuid = cuid + 1
-                    table.profiles[cuid] = Profile(1, now, now, {})
+                    table.profiles[cuid] = Profile.new(now)
                     table.values[identifier, value] = cuid
                 cuids.append(cuid)
             return cuids
@@ -221,7 +221,7 @@ class MemoryStore:
                 table.project.schema.identifier(name)
                 if (name, value) in table.values:
                     raise refuse(Kind.IDENTIFIER_TAKEN, name, value=value)
-            table.profiles[cuid] = Profile(1, now, now, {})
+            table.profiles[cuid] = Profile.new(now)
             for name, value in identifiers.items():
                 table.values[name, value] = cuid
             if cuid <= LARGEST_COUNTED_CUID:
@@ -243,7 +243,7 @@ class MemoryStore:
                 return intake.taken
             table.jobs[batch.job] = note(intake.taken)
             for cuid, version, text in intake.created:
-                table.profiles[cuid] = Profile(version, batch.now, batch.now, decode_attributes(text))
+                table.profiles[cuid] = Profile(version, batch.now, batch.now, decode_attributes(text), {})
             table.profiles.update(intake.changed)
             table.values.update({(name, value): cuid for cuid, name, value in intake.values})
             table.next_cuid = max(table.next_cuid, intake.next_cuid)
@@ -436,7 +436,7 @@ class MemoryStore:
     def _rows(self, project: int, part: Part) -> list[Row]:
         table = self._tables.get(project) or self._loading.get(project) or _Table(_NO_PROJECT)
         if part is USERS:
-            return [(c, p.version, p.created_at, p.updated_at, p.attributes) for c, p in table.profiles.items()]
+            return [(cuid, *astuple(p)) for cuid, p in table.profiles.items()]
         if part is VALUES:
             return [(*place, cuid) for place, cuid in table.values.items()]
         if part is ERASED:

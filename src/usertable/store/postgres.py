@@ -77,6 +77,7 @@ from usertable.store.citus import ShardMap, distribute, load_shards
 from usertable.store.document import (
     decode_arrival,
     decode_attributes,
+    decode_changed_at,
     decode_changes,
     decode_profiles,
     decode_project,
@@ -84,6 +85,7 @@ from usertable.store.document import (
     decode_written,
     encode_arrival,
     encode_attributes,
+    encode_changed_at,
     encode_changes,
     encode_patches,
     encode_project,
@@ -111,6 +113,8 @@ LOCK_MIGRATIONS = -1
 LOCK_EXPIRY = -2
 LOCK_ARRIVALS = -3
 SNAPSHOT_ROWS = 5000
+_DOCUMENTS = ("attributes", "changed_at")
+"""Columns of JSON."""
 EXPIRY_WINDOW = 10_000
 """Receipts of so many ms are removed in one transaction."""
 _CONNECTION_DEFAULTS = {
@@ -715,14 +719,16 @@ class PostgresStore:
         return found
 
     def rows(self, project: int, part: Part, after: Row | None, limit: int) -> list[Row]:
-        names = SQL(", ").join(Identifier(c) + SQL("::text" if c == "attributes" else "") for c in part.columns)
+        names = SQL(", ").join(Identifier(c) + SQL("::text" if c in _DOCUMENTS else "") for c in part.columns)
         key = SQL(", ").join(map(Identifier, part.columns[: part.key]))
         query = SQL("SELECT {} FROM usertable.{} WHERE project = %s").format(names, Identifier(part.table))
         if after is not None:
             query += SQL(" AND ({}) > ({})").format(key, SQL(", ").join(Placeholder() * part.key))
         query += SQL(" ORDER BY {} LIMIT %s").format(key)
         rows = self._read(lambda db: db.execute(query, (project, *(after or ()), limit)).fetchall())
-        return [(*row[:4], decode_attributes(row[4])) for row in rows] if part is USERS else rows
+        if part is USERS:
+            return [(*row[:4], decode_attributes(row[4]), decode_changed_at(row[5])) for row in rows]
+        return rows
 
     def last(self, project: int, part: Part) -> Row | None:
         key = part.columns[: part.key]
@@ -734,7 +740,9 @@ class PostgresStore:
         return self._read(lambda db: db.execute(query, (project,)).fetchone())
 
     def load(self, project: int, part: Part, rows: Sequence[Row]) -> None:
-        tables = [(part, [(*row[:4], encode_attributes(row[4])) for row in rows] if part is USERS else rows)]
+        if part is USERS:
+            rows = [(*row[:4], encode_attributes(row[4]), encode_changed_at(row[5])) for row in rows]
+        tables = [(part, rows)]
         if part is VALUES:
             by_user = Part("user_identifier", part.columns)
             tables.append((by_user, rows))
@@ -992,34 +1000,36 @@ CONFLICTS = (
 
 _LOCKED_USERS: LiteralString = """
     SELECT '[' || project || ',' || cuid || ',' || version || ',' || created_at || ',' || updated_at || ','
-      || attributes::text || ']'
+      || attributes::text || ',' || changed_at::text || ']'
     FROM usertable.users WHERE project = %s AND cuid = ANY(%s::bigint[]) ORDER BY cuid FOR NO KEY UPDATE"""
 _RECEIPTS: LiteralString = (
     "SELECT key, fingerprint, written FROM usertable.receipt WHERE project = %s AND key = ANY(%s::text[])"
 )
 _UPDATE_USERS: LiteralString = """
-    UPDATE usertable.users u SET version = p.v, updated_at = p.t, attributes = u.attributes || p.a
-    FROM jsonb_to_recordset(%s::jsonb) AS p (c bigint, v bigint, t bigint, a jsonb)
+    UPDATE usertable.users u
+    SET version = p.v, updated_at = p.t, attributes = u.attributes || p.a, changed_at = p.m
+    FROM jsonb_to_recordset(%s::jsonb) AS p (c bigint, v bigint, t bigint, a jsonb, m jsonb)
     WHERE u.project = %s AND u.cuid = p.c AND u.cuid = ANY(%s::bigint[])"""
 # Without locks: a user that got another version since it was read is left alone, and is not in the answer.
 _MERGE_FORM: LiteralString = """
     WITH merged AS MATERIALIZED (
-      SELECT u.cuid, u.place, u.version, p.t, usertable.merge(u.attributes, p.s, p.o) AS attributes
-      FROM jsonb_to_recordset(%(patches)s::jsonb) AS p (c bigint, t bigint, s jsonb, o jsonb)
+      SELECT u.cuid, u.place, u.version, p.t, usertable.merged(u.attributes, u.changed_at, p.t, p.s, p.w, p.o, p.m) AS now
+      FROM jsonb_to_recordset(%(patches)s::jsonb) AS p (c bigint, t bigint, s jsonb, w jsonb, o jsonb, m jsonb)
       {users}
       WHERE EXISTS (SELECT 1 FROM usertable.project WHERE number = %(project)s AND version = %(version)s)
     ), changed AS (
-      UPDATE usertable.users u SET version = m.version + 1, updated_at = m.t, attributes = m.attributes
+      UPDATE usertable.users u
+      SET version = m.version + 1, updated_at = m.t, attributes = (m.now).attributes, changed_at = (m.now).changed_at
       FROM merged m
-      WHERE {same} AND u.version = m.version AND m.attributes <> '{}'
+      WHERE {same} AND u.version = m.version AND (m.now).attributes <> '{}'
       RETURNING u.cuid
     )
-    SELECT cuid FROM changed UNION ALL SELECT cuid FROM merged WHERE attributes = '{}'"""
+    SELECT cuid FROM changed UNION ALL SELECT cuid FROM merged WHERE (now).attributes = '{}'"""
 # OFFSET 0 makes the database look up each user of the batch by itself, and ctid is where it found the row: there is no
 # other way through this statement, whatever is believed about the table's size.
 _EACH_USER: LiteralString = """
       CROSS JOIN LATERAL (
-        SELECT cuid, version, attributes, ctid AS place FROM usertable.users
+        SELECT cuid, version, attributes, changed_at, ctid AS place FROM usertable.users
         WHERE project = %(project)s AND cuid = p.c OFFSET 0
       ) u"""
 _MERGE: LiteralString = _MERGE_FORM.replace("{users}", _EACH_USER).replace("{same}", "u.ctid = m.place")
@@ -1034,21 +1044,23 @@ _MERGE_IN_SHARD: LiteralString = (
 # which the planner reads all receipts there are.
 _MERGE_WITH_RECEIPTS: LiteralString = """
     WITH merged AS MATERIALIZED (
-      SELECT u.cuid, u.place, u.version, u.attributes AS before, usertable.merge(u.attributes, p.s, p.o) AS attributes,
-        p.t, p.k, p.f, p.n
-      FROM jsonb_to_recordset(%(patches)s::jsonb) AS p (c bigint, t bigint, s jsonb, o jsonb, k text, f text, n jsonb)
+      SELECT u.cuid, u.place, u.version, u.attributes AS before, p.t, p.k, p.f, p.n,
+        usertable.merged(u.attributes, u.changed_at, p.t, p.s, p.w, p.o, p.m) AS now
+      FROM jsonb_to_recordset(%(patches)s::jsonb)
+        AS p (c bigint, t bigint, s jsonb, w jsonb, o jsonb, m jsonb, k text, f text, n jsonb)
       {users}
       WHERE EXISTS (SELECT 1 FROM usertable.project WHERE number = %(project)s AND version = %(version)s)
         AND (SELECT r.cuid FROM usertable.receipt r WHERE r.project = %(project)s AND r.key = p.k LIMIT 1) IS NULL
     ), changed AS (
-      UPDATE usertable.users u SET version = m.version + 1, updated_at = m.t, attributes = m.attributes
+      UPDATE usertable.users u
+      SET version = m.version + 1, updated_at = m.t, attributes = (m.now).attributes, changed_at = (m.now).changed_at
       FROM merged m
-      WHERE u.ctid = m.place AND u.version = m.version AND m.attributes <> '{}'
-      RETURNING u.cuid, u.version, m.before, m.attributes, m.t, m.k, m.f, m.n
+      WHERE u.ctid = m.place AND u.version = m.version AND (m.now).attributes <> '{}'
+      RETURNING u.cuid, u.version, m.before, u.attributes, m.t, m.k, m.f, m.n
     ), done AS MATERIALIZED (
       SELECT * FROM changed
       UNION ALL
-      SELECT cuid, version, before, attributes, t, k, f, n FROM merged WHERE attributes = '{}'
+      SELECT cuid, version, before, '{}'::jsonb, t, k, f, n FROM merged WHERE (now).attributes = '{}'
     ), kept AS (
       INSERT INTO usertable.receipt (project, key, cuid, fingerprint, written, personal, at)
       SELECT %(project)s, k, cuid, decode(f, 'hex'),
@@ -1161,7 +1173,8 @@ def _unused(db: Connection, project: int, start: int, count: int) -> list[int]:
 def _insert_users(db: Connection, project: int, users: Sequence[tuple[int, Mapping[str, str]]], now: int) -> None:
     cuids = [cuid for cuid, _ in users]
     db.execute(
-        "INSERT INTO usertable.users SELECT %s, c, 1, %s, %s, '{}' FROM unnest(%s::bigint[]) c", (project, now, now, cuids)
+        "INSERT INTO usertable.users SELECT %s, c, 1, %s, %s, '{}', '{}' FROM unnest(%s::bigint[]) c",
+        (project, now, now, cuids),
     )
     _insert_values(db, project, [(cuid, name, value) for cuid, identifiers in users for name, value in identifiers.items()])
 
@@ -1289,13 +1302,15 @@ def _stretch(db: Connection, project: int, after: int | None, examine: int, desc
 
 def _select_users(db: Connection, project: int, where: LiteralString, parameters: tuple[Any, ...]) -> list[User]:
     rows = db.execute(
-        "SELECT cuid, version, created_at, updated_at, attributes::text FROM usertable.users WHERE project = %s AND "
-        + where,
+        "SELECT cuid, version, created_at, updated_at, attributes::text, changed_at::text FROM usertable.users"
+        " WHERE project = %s AND " + where,
         (project, *parameters),
     )
     users = {
-        cuid: User(cuid, Profile(version, created_at, updated_at, decode_attributes(attributes)))
-        for cuid, version, created_at, updated_at, attributes in rows
+        cuid: User(
+            cuid, Profile(version, created_at, updated_at, decode_attributes(attributes), decode_changed_at(changed_at))
+        )
+        for cuid, version, created_at, updated_at, attributes, changed_at in rows
     }
     values = db.execute(
         "SELECT cuid, identifier, value FROM usertable.user_identifier"

@@ -17,7 +17,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,7 @@ from usertable.store.base import (
 from usertable.store.document import (
     decode_arrival,
     decode_attributes,
+    decode_changed_at,
     decode_changes,
     decode_column,
     decode_profiles,
@@ -70,6 +71,7 @@ from usertable.store.document import (
     decode_written,
     encode_arrival,
     encode_attributes,
+    encode_changed_at,
     encode_changes,
     encode_project,
     encode_written,
@@ -100,11 +102,12 @@ _SQLITE_LENGTH = 1_000_000_000
 """SQLite's own limit."""
 _cuids_decoder = msgspec.json.Decoder(list[int])
 _ROWS_PER_STATEMENT = 256
+_PROFILE = "cuid, version, created_at, updated_at, attributes, changed_at"
 _sync = getattr(os, "fdatasync", os.fsync)
 """Not every system has `fdatasync`."""
 _USER_TABLE = """CREATE TABLE IF NOT EXISTS user_{} (
   cuid INTEGER PRIMARY KEY, version INTEGER NOT NULL, created_at INTEGER NOT NULL,
-  updated_at INTEGER NOT NULL, attributes TEXT NOT NULL) STRICT"""
+  updated_at INTEGER NOT NULL, attributes TEXT NOT NULL, changed_at TEXT NOT NULL) STRICT"""
 
 
 class SQLiteStore:
@@ -160,13 +163,11 @@ class SQLiteStore:
             versions, profiles = self._load_users(db, writes)
             receipts = self._load_receipts(db, writes)
             resolution = resolve(writes, decide, versions, profiles, receipts)
-            tables: dict[int, list[int | str]] = {}
+            changed: dict[int, dict[int, Profile]] = {}
             for (project, cuid), profile in resolution.profiles.items():
-                tables.setdefault(project, []).extend(
-                    (cuid, profile.version, profile.created_at, profile.updated_at, encode_attributes(profile.attributes))
-                )
-            for project, parameters in tables.items():
-                _insert_rows(db, f"REPLACE INTO user_{project} VALUES ", 5, parameters)
+                changed.setdefault(project, {})[cuid] = profile
+            for project, of_project in changed.items():
+                _replace_users(db, project, of_project)
             if resolution.receipts:
                 _insert_receipts(db, resolution.receipts)
             news = [
@@ -194,7 +195,7 @@ class SQLiteStore:
             version, rows = db.execute(
                 f"""SELECT (SELECT version FROM project WHERE number = ?),
                   CAST('[' || group_concat('[{project},' || cuid || ',' || version || ',' || created_at || ',' || updated_at
-                                           || ',' || attributes || ']') || ']' AS BLOB)
+                                           || ',' || attributes || ',' || changed_at || ']') || ']' AS BLOB)
                 FROM user_{project} WHERE cuid IN (SELECT value FROM json_each(?))""",
                 (project, f"[{','.join(map(str, cuids))}]"),
             ).fetchone()
@@ -285,7 +286,7 @@ class SQLiteStore:
         edge = [
             (updated_at, cuid)
             for updated_at, cuid, _, attributes in rows
-            if attributes is None or meets(Profile(0, 0, updated_at, decode_attributes(attributes)), conditions)
+            if attributes is None or meets(Profile(0, 0, updated_at, decode_attributes(attributes), {}), conditions)
         ]
         sure = sum(attributes is None for *_, attributes in rows)
         matched = len(edge) - sure + max((count for _, _, count, _ in rows), default=0)
@@ -553,7 +554,7 @@ class SQLiteStore:
                 (*(after or ()), limit),
             ).fetchall()
         if part is USERS:
-            return [(*row[:4], decode_attributes(row[4])) for row in rows]
+            return [(*row[:4], decode_attributes(row[4]), decode_changed_at(row[5])) for row in rows]
         if part is RECEIPTS:
             return [(*row[:4], bool(row[4]), row[5]) for row in rows]
         return rows
@@ -574,7 +575,7 @@ class SQLiteStore:
         if part is USERS:
             table = f"user_{project}"
             columns = part.columns
-            values = [(*row[:4], encode_attributes(row[4])) for row in rows]
+            values = [(*row[:4], encode_attributes(row[4]), encode_changed_at(row[5])) for row in rows]
         elif part is CHANGES:
             # Its own number is one for all projects.
             columns = ("project", *part.columns[1:])
@@ -828,7 +829,8 @@ def _migrate(db: sqlite3.Connection, path: str) -> None:
     version = _pragma(db, "user_version")
     for number, script in enumerate(scripts[version:], start=version + 1):
         for statement in _statements(script):
-            db.execute(statement)
+            for table in _user_tables(db) if "{users}" in statement else [""]:
+                db.execute(statement.replace("{users}", table))
         db.execute(f"PRAGMA user_version = {number}")
     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     db.execute("COMMIT")
@@ -870,6 +872,13 @@ def _statements(script: str) -> Iterator[str]:
             statement = ""
 
 
+def _user_tables(db: sqlite3.Connection) -> list[str]:
+    """The tables of users, those of projects that are being copied included."""
+    return [
+        name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND name GLOB 'user_[0-9]*'")
+    ]
+
+
 def _insert_rows(db: sqlite3.Connection, head: str, width: int, parameters: Sequence[Any]) -> None:
     """Run `head (?, …), (?, …)` for all rows, in statements of 256, 128, … rows: few texts, so all stay prepared."""
     row = f"({', '.join('?' * width)})"
@@ -879,6 +888,15 @@ def _insert_rows(db: sqlite3.Connection, head: str, width: int, parameters: Sequ
             size //= 2
         db.execute(head + ", ".join([row] * size), parameters[done * width : (done + size) * width])
         done += size
+
+
+def _replace_users(db: sqlite3.Connection, project: int, profiles: Mapping[int, Profile]) -> None:
+    parameters: list[int | str] = []
+    for cuid, p in profiles.items():
+        parameters.extend(
+            (cuid, p.version, p.created_at, p.updated_at, encode_attributes(p.attributes), encode_changed_at(p.changed_at))
+        )
+    _insert_rows(db, f"REPLACE INTO user_{project} VALUES ", 6, parameters)
 
 
 def _insert_receipts(db: sqlite3.Connection, receipts: Sequence[NewReceipt]) -> None:
@@ -906,7 +924,7 @@ def _part(db: sqlite3.Connection, project: int, part: Part) -> str:
         return (
             f"SELECT * FROM user_{project}"
             if there
-            else "SELECT 0 cuid, 0 version, 0 created_at, 0 updated_at, '' attributes WHERE 0"
+            else "SELECT 0 cuid, 0 version, 0 created_at, 0 updated_at, '' attributes, '' changed_at WHERE 0"
         )
     return f"SELECT {', '.join(part.columns)} FROM {part.table} WHERE project = {project}"
 
@@ -950,14 +968,18 @@ def _stretch(db: sqlite3.Connection, project: int, after: int | None, examine: i
     return stretch
 
 
+def _profiles(rows: Iterable[tuple[int, int, int, int, str, str]]) -> Iterator[tuple[int, Profile]]:
+    """CUIDs and profiles, of rows of the columns `_PROFILE`."""
+    for cuid, version, created_at, updated_at, attributes, changed_at in rows:
+        yield (
+            cuid,
+            Profile(version, created_at, updated_at, decode_attributes(attributes), decode_changed_at(changed_at)),
+        )
+
+
 def _load_users(db: sqlite3.Connection, project: int, where: str, parameters: Sequence[Any]) -> list[User]:
-    rows = db.execute(
-        f"SELECT cuid, version, created_at, updated_at, attributes FROM user_{project} WHERE {where}", parameters
-    ).fetchall()
-    users = {
-        cuid: User(cuid, Profile(version, created_at, updated_at, decode_attributes(attributes)))
-        for cuid, version, created_at, updated_at, attributes in rows
-    }
+    rows = db.execute(f"SELECT {_PROFILE} FROM user_{project} WHERE {where}", parameters).fetchall()
+    users = {cuid: User(cuid, profile) for cuid, profile in _profiles(rows)}
     values = db.execute(
         "SELECT cuid, identifier, value FROM identifier_value"
         " WHERE project = ? AND cuid IN (SELECT value FROM json_each(?)) ORDER BY identifier, value",
@@ -1009,7 +1031,7 @@ def _is_used(db: sqlite3.Connection, project: int, cuid: int) -> bool:
 
 
 def _insert_user(db: sqlite3.Connection, project: int, cuid: int, identifiers: Mapping[str, str], now: int) -> None:
-    db.execute(f"INSERT INTO user_{project} VALUES (?, 1, ?, ?, '{{}}')", (cuid, now, now))
+    db.execute(f"INSERT INTO user_{project} VALUES (?, 1, ?, ?, '{{}}', '{{}}')", (cuid, now, now))
     db.executemany(
         "INSERT INTO identifier_value VALUES (?, ?, ?, ?)",
         [(project, name, value, cuid) for name, value in identifiers.items()],
@@ -1052,10 +1074,8 @@ def _known(db: sqlite3.Connection, batch: Batch) -> Known:
     profiles: dict[int, Profile] = {}
     erased: set[int] = set()
     if is_there:
-        rows = db.execute(
-            f"SELECT cuid, version, created_at, updated_at, attributes FROM user_{number} WHERE {within}", (wanted,)
-        )
-        profiles = {c: Profile(v, created, updated, decode_attributes(text)) for c, v, created, updated, text in rows}
+        rows = db.execute(f"SELECT {_PROFILE} FROM user_{number} WHERE {within}", (wanted,))
+        profiles = dict(_profiles(rows))
     if is_erased:
         erased = {c for (c,) in db.execute(f"SELECT cuid FROM erased WHERE project = ? AND {within}", (number, wanted))}
     of_users: dict[int, dict[str, list[str]]] = {}
@@ -1071,13 +1091,10 @@ def _known(db: sqlite3.Connection, batch: Batch) -> Known:
 def _keep(db: sqlite3.Connection, batch: Batch, intake: Intake) -> None:
     number, now = batch.project, batch.now
     db.executemany(
-        f"INSERT INTO user_{number} VALUES (?, ?, {now}, {now}, ?)",
+        f"INSERT INTO user_{number} VALUES (?, ?, {now}, {now}, ?, '{{}}')",
         intake.created,
     )
-    parameters: list[int | str] = []
-    for cuid, p in intake.changed.items():
-        parameters.extend((cuid, p.version, p.created_at, p.updated_at, encode_attributes(p.attributes)))
-    _insert_rows(db, f"REPLACE INTO user_{number} VALUES ", 5, parameters)
+    _replace_users(db, number, intake.changed)
     db.executemany(
         f"INSERT INTO identifier_value (project, cuid, identifier, value) VALUES ({number}, ?, ?, ?)", intake.values
     )

@@ -49,7 +49,7 @@ _NEW_FIELDS = {
 def _example(data_type: DataType, rule: Rule) -> tuple[str, str, str]:
     """A stored value, one that is sent, and what the rules make of them."""
     schema = Schema({"it": Attribute("it", data_type, rule)})
-    profile = Profile(0, 0, 0, {})
+    profile = Profile.new(0)
     for value in _STORED_AND_SENT[data_type]:
         patch = validate(schema, {"it": value}, UTC)
         assert isinstance(patch, Patch)

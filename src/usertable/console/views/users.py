@@ -14,10 +14,8 @@ from usertable.console import table
 from usertable.console.live import Parts, stream
 from usertable.console.table import ORDERS, View
 from usertable.console.visit import HOME, Page, Visit
-from usertable.domain.arrival import Arrival
 from usertable.domain.condition import OPERATORS, Condition, parse_condition
 from usertable.domain.errors import Kind, Refused, refuse
-from usertable.domain.profile import Outcome
 from usertable.domain.schema import Project
 from usertable.domain.values import DataType
 from usertable.store.base import MAX_CUID, User
@@ -205,32 +203,17 @@ def show(visit: Visit) -> Response:
     values = user_document(user, project, hidden=True).attributes
     declared = project.schema.attributes
     arrivals = visit.service.arrivals_of(project, user.cuid)
-    changed = _changes(user, arrivals)
     return visit.render(
         "user.html",
         project=project,
         user=user,
-        values=[(declared[name], values[name], changed.get(name)) for name in declared if name in values],
+        values=[(declared[name], values[name], user.profile.changed(name)) for name in declared if name in values],
         empty=[attribute for name, attribute in declared.items() if name not in values and not attribute.hidden],
         identifiers=user_document(user, project, (), mask=True).identifiers,
         requests=list(enumerate(arrivals[:20])),
         left_out=0,
         code=lambda kind: jiguang.code(kind)[0],
     )
-
-
-def _changes(user: User, arrivals: Sequence[Arrival]) -> dict[str, int]:
-    """When attributes last changed, as far as it is known: the row has one time, and of requests there are samples."""
-    profile = user.profile
-    if profile.updated_at == profile.created_at:
-        return dict.fromkeys(profile.attributes, profile.updated_at)
-    changed: dict[str, int] = {}
-    for arrival in arrivals:
-        for entry in arrival.entries:
-            if entry.outcome is Outcome.APPLIED:
-                # A sample is made when its write is answered, a little after the row's own time.
-                changed.setdefault(entry.attribute, min(arrival.at, profile.updated_at))
-    return changed
 
 
 def ask_erase(visit: Visit) -> Response:

@@ -1,0 +1,55 @@
+"""A store of an earlier version, opened by this one. It is made by taking back what later migrations added."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from engines import ENGINES
+from house import House
+from usertable.store import open_store
+
+ENGINES_BY_URL = [engine for engine in ENGINES if engine != "memory"]
+
+
+def take_back_changed_at(url: str) -> None:
+    if url.startswith("sqlite"):
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as db:
+            for (table,) in db.execute("SELECT name FROM sqlite_schema WHERE name LIKE 'user\\__%' ESCAPE '\\'").fetchall():
+                db.execute(f"ALTER TABLE {table} DROP COLUMN changed_at")
+            db.execute("PRAGMA user_version = 3")
+        return
+    with psycopg.connect(url, autocommit=True) as db:
+        db.execute("ALTER TABLE usertable.users DROP COLUMN changed_at")
+        db.execute("DROP FUNCTION usertable.merged")
+        db.execute("DELETE FROM usertable.migration WHERE number = 7")
+
+
+@pytest.mark.parametrize("engine", ENGINES_BY_URL)
+def test_of_values_that_are_there_it_is_not_known_when_they_changed(engine: str, tmp_path: Path) -> None:
+    with ENGINES[engine](tmp_path) as url:
+        house = House(open_store(url))
+        project, other = house.project("one"), house.project("two")
+        cuid, another = house.user(project), house.user(other)
+        for of, user in ((project, cuid), (other, another)):
+            house.write(house.prepare(of, user, {"user_string_overwrite": "a", "user_number_accumulate": 1}))
+        house.store.close()
+        take_back_changed_at(url)
+        house.store = house.service.store = open_store(url)
+        house.now += 10
+        house.write(house.prepare(project, cuid, {"user_string_overwrite": "b", "user_bool_once": 1}))
+        new = house.user(project, "new")
+        house.now += 10
+        house.write(house.prepare(project, new, {"user_string_overwrite": "b"}))
+        house.write(house.prepare(other, another, {"user_string_overwrite": "a"}))
+        profiles = [house.service.user(of, user).profile for of, user in ((project, cuid), (project, new), (other, another))]
+        assert [{name: profile.changed(name) for name in profile.attributes} for profile in profiles] == [
+            {"user_string_overwrite": house.now - 10, "user_number_accumulate": None, "user_bool_once": house.now - 10},
+            {"user_string_overwrite": house.now},
+            {"user_string_overwrite": None, "user_number_accumulate": None},
+        ]
+        house.store.close()
