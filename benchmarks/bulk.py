@@ -123,7 +123,7 @@ def make_files(folder: Path, users: int, formats: list[str]) -> dict[str, Path]:
 def fill(file: Path, number: int, users: int, first: int) -> None:
     with contextlib.closing(sqlite3.connect(file)) as db:
         db.execute("PRAGMA synchronous = OFF")
-        db.executemany(f"INSERT INTO user_{number} VALUES (?, 2, {ZONE_MS}, {ZONE_MS}, ?)", encoded(users, first))
+        db.executemany(f"INSERT INTO user_{number} VALUES (?, 2, {ZONE_MS}, {ZONE_MS}, ?, '{{}}')", encoded(users, first))
         db.executemany("INSERT INTO reported VALUES (?, ?)", [(number, attribute.name) for attribute in STORED])
         db.commit()
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -219,7 +219,7 @@ def bare_insert(file: Path, number: int, rows: list[tuple[int, int, int, int, st
     with contextlib.closing(sqlite3.connect(file)) as db:
         db.execute("PRAGMA synchronous = FULL")
         began = time.perf_counter()
-        db.executemany(f"INSERT INTO user_{number} VALUES (?, ?, ?, ?, ?)", rows)
+        db.executemany(f"INSERT INTO user_{number} VALUES (?, ?, ?, ?, ?, '{{}}')", rows)
         db.commit()
         return time.perf_counter() - began
 

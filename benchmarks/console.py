@@ -70,7 +70,7 @@ def load(url: str, users: int) -> None:
     project, _ = service.create_project("benchmark", id=PROJECT, secret="benchmark-secret-000", qps=None, who="benchmark")
     for attribute in STORED:
         service.declare_attribute(PROJECT, attribute, who="benchmark")
-    whole = ((cuid, 1, 1_700_000_000_000, 1_700_000_000_000, decode_attributes(text)) for cuid, text in rows(users))
+    whole = ((cuid, 1, 1_700_000_000_000, 1_700_000_000_000, decode_attributes(text), {}) for cuid, text in rows(users))
     while part := list(itertools.islice(whole, 10_000)):
         store.load(project.number, USERS, part)
     store.close()

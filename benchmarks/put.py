@@ -91,7 +91,7 @@ def fill(file: Path, users: int) -> None:
     store.close()
     db = sqlite3.connect(file)
     db.execute("PRAGMA synchronous = OFF")
-    db.executemany(f"INSERT INTO user_{project.number} VALUES (?, 1, 1700000000000, 1700000000000, ?)", rows(users))
+    db.executemany(f"INSERT INTO user_{project.number} VALUES (?, 1, 1700000000000, 1700000000000, ?, '{{}}')", rows(users))
     db.commit()
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     db.close()

@@ -47,7 +47,7 @@ def looking(url: str) -> Iterator[dict[str, int]]:
 def load(url: str, project: int, first: int) -> None:
     """Many users, of whom the database is told nothing else."""
     store = open_store(url)
-    store.load(project, USERS, [(cuid, 1, 1, 1, {"user_number_overwrite": 1}) for cuid in range(first, first + MANY)])
+    store.load(project, USERS, [(cuid, 1, 1, 1, {"user_number_overwrite": 1}, {}) for cuid in range(first, first + MANY)])
     store.close()
 
 
