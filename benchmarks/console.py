@@ -27,7 +27,7 @@ from put import PROJECT, STORED, fill, rows, send, serving
 from usertable.http.platform import ATTRIBUTE_PATH
 from usertable.service import Service
 from usertable.store import open_store, shown_url
-from usertable.store.base import FIRST_CUID, USERS
+from usertable.store.base import FIRST_CUID, USERS, Row
 from usertable.store.document import decode_attributes
 from wrk import Measured, write_results
 
@@ -70,7 +70,9 @@ def load(url: str, users: int) -> None:
     project, _ = service.create_project("benchmark", id=PROJECT, secret="benchmark-secret-000", qps=None, who="benchmark")
     for attribute in STORED:
         service.declare_attribute(PROJECT, attribute, who="benchmark")
-    whole = ((cuid, 1, 1_700_000_000_000, 1_700_000_000_000, decode_attributes(text), {}) for cuid, text in rows(users))
+    whole: Iterator[Row] = (
+        (cuid, 1, 1_700_000_000_000, 1_700_000_000_000, decode_attributes(text), {}) for cuid, text in rows(users)
+    )
     while part := list(itertools.islice(whole, 10_000)):
         store.load(project.number, USERS, part)
     store.close()

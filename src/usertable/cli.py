@@ -994,7 +994,8 @@ def create_user(cuid: int, project_id: str, identifiers: tuple[tuple[str, str], 
 def get_user(cuid: int | None, project_id: str, identifier: tuple[str, str] | None, hidden: bool) -> None:
     """Show a user's row.
 
-    A DATETIME is shown in the project's time zone; created and updated are in UTC.
+    A DATETIME is shown in the project's time zone; created and updated are in UTC. With --json, `changed_at` tells when
+    each attribute last changed.
 
     \b
     Examples:
@@ -1010,7 +1011,7 @@ def get_user(cuid: int | None, project_id: str, identifier: tuple[str, str] | No
         else:
             assert cuid is not None
             found = service.user(owner, cuid)
-    document = native.user_document(found, owner, hidden=hidden)
+    document = native.user_document(found, owner, hidden=hidden, times=True)
 
     def show() -> None:
         _lines(

@@ -426,6 +426,7 @@ def test_user_create_and_get(declared: Shell) -> None:
     assert user["version"] == 2
     assert user["updated_at"] == "2023-11-14T22:13:20.000Z"
     assert user["attributes"] == {"level": 12, "tags": ["a", "b c"], "vip": True, "born": "2000-02-29 08:00:00"}
+    assert user["changed_at"] == dict.fromkeys(user["attributes"], "2023-11-14T22:13:20.000Z")
     assert declared.json("user", "get", "--identifier", "phone=18012345678", "--project", "p1") == user
     assert declared.json("user", "get", "--identifier", "login_id=a=b", "--project", "p1") == user
     whole = declared.json("user", "get", "10362473", "--hidden", "--project", "p1")

@@ -134,6 +134,7 @@ def test_values_arrive_as_they_are(client: Caller, server: Server) -> None:
     user = client.get(CUID)
     assert user.attributes == expected
     assert (user.cuid, user.version, user.updated_at) == (CUID, 2, server.clock.now)
+    assert user.changed_at == dict.fromkeys(expected, server.clock.now)
     assert type(user.attributes["number_accumulate"]) is int
     assert type(user.attributes["bool_once"]) is bool
     project, schema = client.declared()

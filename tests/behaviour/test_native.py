@@ -552,7 +552,8 @@ def test_a_user_is_shown_exactly(table: tuple[str, httpx.Client]) -> None:
     answer = owner.get(f"{path}/users/11")
     user = done(answer)
     assert '"a_number":0.10000000000000000000000000000000000001' in answer.text
-    assert list(user) == ["cuid", "version", "created_at", "updated_at", "attributes", "identifiers"]
+    assert list(user) == ["cuid", "version", "created_at", "updated_at", "attributes", "identifiers", "changed_at"]
+    assert user["changed_at"] == dict.fromkeys(user["attributes"], user["updated_at"])
     assert user["cuid"] == 11
     assert user["version"] == 3
     assert user["created_at"] <= user["updated_at"]

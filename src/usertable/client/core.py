@@ -171,6 +171,8 @@ class User:
     updated_at: datetime
     attributes: dict[str, Any]
     identifiers: dict[str, list[str]]
+    changed_at: dict[str, datetime | None] = field(default_factory=dict)
+    """When the value of each attribute last changed, in UTC; None where that was before such times were kept."""
 
 
 @dataclass(slots=True)
@@ -338,6 +340,9 @@ class Core:
                 for name, value in values.items()
             },
             identifiers=row["identifiers"],
+            changed_at={
+                name: None if at is None else datetime.fromisoformat(at) for name, at in row.get("changed_at", {}).items()
+            },
         )
 
     def batch(

@@ -463,14 +463,14 @@ def _find_user(service: Service, project: Project, identifier: str, value: str) 
 def get_user(call: Call) -> Reply:
     project = call.project()
     columns, hidden = _columns(project, call.query)
-    return Reply(native.user_document(call.service.user(project, _cuid(call)), project, columns, hidden=hidden))
+    return Reply(native.user_document(call.service.user(project, _cuid(call)), project, columns, hidden=hidden, times=True))
 
 
 def add_user(call: Call) -> Reply:
     project = call.project()
     body: native.NewUser = call.body
     user = call.service.add_user(project, body.cuid, body.identifiers)
-    return Reply(native.user_document(user, project), f"/api/v1/projects/{project.id}/users/{user.cuid}")
+    return Reply(native.user_document(user, project, times=True), f"/api/v1/projects/{project.id}/users/{user.cuid}")
 
 
 def erase_user(call: Call) -> Reply:

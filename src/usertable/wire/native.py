@@ -14,6 +14,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from usertable.domain.change import Change, ChangeKind, Fact
 from usertable.domain.errors import Kind, Problem, Refused, excerpt, refuse
+from usertable.domain.profile import Profile
 from usertable.domain.schema import (
     MAX_LIST_ELEMENT_BYTES,
     MAX_LIST_ELEMENTS,
@@ -259,6 +260,16 @@ class UserDocument(msgspec.Struct):
     updated_at: Moment
     attributes: Values
     identifiers: Annotated[dict[str, list[str]], Meta(description="The values of each identifier.")]
+    changed_at: (
+        Annotated[
+            dict[str, Moment | None],
+            Meta(
+                description="When the value of each attribute last changed; null where that was before such times were kept."
+                " Only where one user is asked for."
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 class UserPage(msgspec.Struct):
@@ -399,13 +410,20 @@ def _fact(fact: Fact) -> str:
 
 
 def user_document(
-    user: User, project: Project, attributes: Sequence[str] | None = None, *, hidden: bool = False, mask: bool = False
+    user: User,
+    project: Project,
+    attributes: Sequence[str] | None = None,
+    *,
+    hidden: bool = False,
+    mask: bool = False,
+    times: bool = False,
 ) -> UserDocument:
     """A user's row as it is shown.
 
     Args:
         attributes: these only, in this order; otherwise all, hidden ones with `hidden`.
         mask: show no more than 4 characters of masked identifiers' values, as in lists.
+        times: show when each attribute last changed.
     """
     declared = project.schema.attributes
     if attributes is None:
@@ -420,7 +438,13 @@ def user_document(
         updated_at=moment(user.profile.updated_at),
         attributes={n: show(values[n], declared[n].type, zone) for n in attributes if n in values},
         identifiers={name: [_masked(v) if name in masked else v for v in found] for name, found in user.identifiers.items()},
+        changed_at={n: _changed(user.profile, n) for n in attributes if n in values} if times else UNSET,
     )
+
+
+def _changed(profile: Profile, name: str) -> str | None:
+    at = profile.changed(name)
+    return None if at is None else moment(at)
 
 
 def _masked(value: str) -> str:
