@@ -184,7 +184,7 @@ def fill(url: str, users: int) -> None:
     insert(
         url,
         f"INSERT INTO usertable.users SELECT {project.number}, {FIRST_CUID - 1} + n, 1, 1700000000000, 1700000000000,"
-        f" {DOCUMENT} FROM generate_series(1, {users}) n",
+        f" {DOCUMENT}, '{{}}' FROM generate_series(1, {users}) n",
         "usertable.users",
     )
 

@@ -1247,8 +1247,9 @@ def _known(db: Connection, batch: Batch, shards: ShardMap | None) -> Known:
 def _keep(db: Connection, batch: Batch, intake: Intake, before: Mapping[int, Profile], shards: ShardMap | None) -> None:
     number, now = batch.project, batch.now
     if intake.created:
-        rows = "".join(f"{number}\t{cuid}\t{version}\t{now}\t{now}\t{text}\n" for cuid, version, text in intake.created)
-        columns = "project, cuid, version, created_at, updated_at, attributes"
+        made = f"{now}\t{now}\t{{}}"
+        rows = "".join(f"{number}\t{cuid}\t{version}\t{made}\t{text}\n" for cuid, version, text in intake.created)
+        columns = "project, cuid, version, created_at, updated_at, changed_at, attributes"
         with db.cursor() as cursor, cursor.copy(f"COPY usertable.users ({columns}) FROM STDIN") as target:
             # JSON text has no tab and no newline; the backslash is COPY's own too.
             target.write(rows.replace("\\", "\\\\"))
@@ -1502,6 +1503,8 @@ def _migrate(db: Connection, shown: str) -> None:
             db.execute(
                 "CREATE TABLE usertable.migration (number int PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
             )
+        # So that Citus changes tables and functions in one transaction. Elsewhere it means nothing.
+        db.execute("SET LOCAL citus.multi_shard_modify_mode TO 'sequential'")
         for number, script in enumerate(scripts[version:], start=version + 1):
             db.execute(script)
             db.execute("INSERT INTO usertable.migration (number) VALUES (%s)", (number,))
