@@ -531,6 +531,21 @@ def test_every_text_is_there_in_both_languages_and_used() -> None:
     assert set(texts.TEXTS) <= named | made | dones
 
 
+def test_more_columns_than_can_be_shown_are_not_left_out_silently(admin: Browser, server: Server) -> None:
+    names = [f"attribute_{n}" for n in range(32)]
+    with httpx.Client(base_url=f"{server.url}/api/v1", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30) as owner:
+        owner.post("/projects", json={"id": "wide", "name": "Wide"}).raise_for_status()
+        for name in names:
+            attribute = {"name": name, "type": "BOOL", "rule": "once"}
+            owner.post("/projects/wide/attributes", json=attribute).raise_for_status()
+    query = "&".join(f"column={name}" for name in [*names, "unknown"])
+    page = admin.page("/console/projects/wide/users?choose=1&" + query).text
+    assert "At most 30 columns are shown: 2 of those you chose are left out." in page
+    assert 'data-narrow=".checks .tick"' in page
+    page = admin.page("/console/projects/wide/users").text
+    assert "are left out" not in page
+
+
 def test_changes_are_told_in_the_language_of_the_reader(admin: Browser, server: Server) -> None:
     path = f"{server.url}/api/v1/projects/{PROJECT}"
     name = "edit_attribute"

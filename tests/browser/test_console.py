@@ -442,6 +442,58 @@ def test_every_page_is_accessible_in_both_themes_and_fits_a_phone(browser: Brows
     context.close()
 
 
+@pytest.mark.parametrize("locale", ["en-GB", "zh-CN"])
+def test_what_is_refused_is_told_accessibly_and_fits_a_phone(browser: Browser, server: Server, locale: str) -> None:
+    context = browser.new_context(base_url=server.url, locale=locale, bypass_csp=True, reduced_motion="reduce")
+    context.set_default_timeout(15_000)
+    page = sign_in(context)
+    long = "n" * 100
+
+    def checked(shows: str) -> None:
+        page.wait_for_selector(shows)
+        _check(page)
+        page.set_viewport_size({"width": 360, "height": 740})
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360, page.url
+        page.set_viewport_size({"width": 1280, "height": 800})
+
+    def sent(path: str, fields: dict[str, str], shows: str = "p.error") -> None:
+        page.goto(path)
+        for name, value in fields.items():
+            page.locator(f"#{name}").fill(value)
+        page.locator("main form:not([role=search]) button").first.click()
+        checked(shows)
+
+    # The wide elements are the point: what was sent is named whole.
+    sent("/console/new-project", {"name": " ", "id": long + "!", "timezone": long, "qps": long})
+    sent(f"{AT}/new-attribute", {"name": long + "!"})
+    sent(f"{AT}/new-identifier", {"name": long + "!"})
+    sent(f"{AT}/secret", {})
+    sent(f"{AT}/users/{CUID}/erase", {"confirm": long})
+    sent(f"{AT}/try", {"value": long, "data": "{"})
+    sent(f"{AT}/try", {"value": str(CUID), "data": f'{{"{long}": 1}}'}, "#result")
+    for path, shows in (
+        (f"{AT}/users/find?identifier=phone&value={long}", "#sought-error"),
+        (f"{AT}/users?add_attribute=total_spent&add_operator=eq&add_value={long}", "#value-error"),
+        (f"{AT}/users?where=city:eq:{long}&where=total_spent:between:1,2&where=level:in:a,{long}", ".chip"),
+        (f"{AT}/attributes/{long}", "h1"),
+        (f"{AT}/attributes?search={long}", "h2"),
+        (f"/console/projects/{long}", "h1"),
+        (f"{AT}/users/7", "h1"),
+        (f"{AT}/arrivals?show=accepted", "h1"),
+        (f"/console/sign-in?next={AT}", "h1"),
+    ):
+        page.goto(path)
+        checked(shows)
+    page.goto(f"{AT}/attributes/tags/edit")
+    context.clear_cookies(name=COOKIE)
+    page.locator("main form button").first.click()
+    checked("#token")
+    page.fill("#token", "wrong")
+    page.keyboard.press("Enter")
+    checked("#token-error")
+    context.close()
+
+
 def _check(page: Page) -> None:
     """Nothing that axe calls serious; what the theme changes is colours."""
     page.emulate_media(color_scheme="light")

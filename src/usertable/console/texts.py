@@ -433,6 +433,14 @@ TEXTS: dict[str, tuple[str, str]] = {
     "users.columns": ("选择列", "Columns"),
     "users.columns_do": ("应用", "Apply"),
     "users.columns_help": ("最多 {most} 列，您的选择会被记住。", "At most {most}. Your choice is remembered."),
+    "users.columns_left": (
+        "最多显示 {most} 列，另有 {count} 列没有显示。",
+        "At most {most} columns are shown: {count} of those you chose are left out.",
+    ),
+    "users.columns_left.one": (
+        "最多显示 {most} 列，另有 {count} 列没有显示。",
+        "At most {most} columns are shown: {count} of those you chose is left out.",
+    ),
     "users.order": ("排序", "Order"),
     "users.order_do": ("应用", "Apply"),
     "users.csv": ("下载 CSV", "Download CSV"),

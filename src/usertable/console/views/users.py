@@ -100,6 +100,7 @@ def _shown(visit: Visit, project: Project, view: View, *, only_table: bool = Fal
         "filter": {"attribute": "", "operator": "", "value": "", "until": ""},
         "errors": {},
         "most_columns": MOST_COLUMNS,
+        "columns_left": max(0, len(_asked_columns(visit, project)) - MOST_COLUMNS),
         "sought": {"identifier": "cuid", "value": ""},
     }
 
@@ -240,10 +241,7 @@ def _view(visit: Visit, project: Project) -> View:
     """What the query asks for; what it names that does not exist is left out."""
     query = visit.request.query_params
     declared = project.schema.attributes
-    columns = query.getlist("column")
-    if not columns and query.get("choose") is None:
-        columns = [name for name in visit.request.cookies.get(_cookie(project), "").split(".") if name]
-    columns = [name for name in dict.fromkeys(columns) if name in declared][:MOST_COLUMNS]
+    columns = _asked_columns(visit, project)[:MOST_COLUMNS]
     if not columns and query.get("choose") is None:
         columns = [name for name, a in declared.items() if not a.hidden][:FIRST_COLUMNS]
     order = query.get("order", "cuid")
@@ -255,6 +253,15 @@ def _view(visit: Visit, project: Project) -> View:
         before=_number(query.get("before")),
         skip=_number(query.get("skip")) or 0,
     )
+
+
+def _asked_columns(visit: Visit, project: Project) -> list[str]:
+    """The columns that were chosen, here or before, and are declared."""
+    query = visit.request.query_params
+    columns = query.getlist("column")
+    if not columns and query.get("choose") is None:
+        columns = visit.request.cookies.get(_cookie(project), "").split(".")
+    return [name for name in dict.fromkeys(columns) if name in project.schema.attributes]
 
 
 def _cookie(project: Project) -> str:
