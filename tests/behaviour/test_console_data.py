@@ -157,10 +157,10 @@ def test_several_filters_are_all_met_and_columns_are_remembered(site: Site) -> N
     assert site.users(f"?{where}") == site.cuids[:1]
     chosen = f"/users?choose=1&{where}&column=user_string_overwrite&column=user_list_append"
     text = site.page(chosen)
-    heads = re.findall(r'<th scope="col"\s*>([^<]*)</th>', text)
+    heads = re.findall(r'<th scope="col"[^>]*>([^<]*)</th>', text)
     assert heads == ["CUID", "Identifiers", "user_string_overwrite", "user_list_append", "Updated"]
     assert html.escape(EVIL) in text
-    assert re.findall(r'<th scope="col"\s*>([^<]*)</th>', site.page("/users")) == heads
+    assert re.findall(r'<th scope="col"[^>]*>([^<]*)</th>', site.page("/users")) == heads
     site.admin.cookies.delete("usertable_columns_1")
 
 
