@@ -234,3 +234,14 @@ def test_a_moment_that_its_zone_repeats_comes_back(house: House) -> None:
         file = exported(house.store, format)
         imported(other, target, file, format, 5)
         assert content(other.store) == before
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_moments_at_the_ends_of_the_calendar_come_back(format: Format) -> None:
+    house, other = House(MemoryStore()), House(MemoryStore())
+    project, target = project_of(house), project_of(other)
+    moments = ["0001-01-01 14:00:00", "0001-01-02 00:00:00", "9999-12-31 23:59:59"]
+    fill(house, project, [{"user_datetime_once": moment} for moment in moments], [])
+    imported(other, target, exported(house.store, format), format, 5)
+    assert content(other.store) == content(house.store)
+    assert len(content(other.store)) == len(moments)

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
 from zoneinfo import ZoneInfo
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from usertable.domain.schema import Attribute, Rule
+from usertable.domain.values import DataType
+from usertable.store.document import decode_attributes, encode_attributes
+from usertable.wire.arrow import Documents, split_objects
 from usertable.wire.columns import EARLIEST, LATEST, Moments, moment_text
 
 HOUR = 3_600_000
@@ -42,3 +49,77 @@ def columns(draw: st.DrawFn) -> tuple[ZoneInfo, list[int | None]]:
 def test_many_moments_come_to_what_each_comes_to(column: tuple[ZoneInfo, list[int | None]]) -> None:
     zone, moments = column
     assert Moments(zone).texts(moments) == [None if ms is None else moment_text(ms, zone) for ms in moments]
+
+
+# What looks like the ends of values, and has no backslash in JSON.
+ODD = ["", ":", ",", "}", "{", "[]", "],[", "null", ", ", ": ", "\u2028", "中", "😀", "a:b,c", "}{", "1"]
+PLAIN = st.sampled_from(ODD) | st.text(st.characters(codec="utf-8", categories=["L", "N", "Zs"]), max_size=8)
+STORED: dict[DataType, st.SearchStrategy[Any]] = {
+    DataType.NUMBER: st.integers(-(10**19), 10**19) | st.decimals(-1000, 1000, places=3).map(Decimal.normalize),
+    DataType.STRING: PLAIN,
+    DataType.BOOL: st.booleans(),
+    DataType.DATETIME: st.integers(EARLIEST, LATEST),
+    DataType.LIST: st.lists(PLAIN, min_size=1, max_size=4),
+}
+
+
+@st.composite
+def alike(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """Attributes of users who all have the same."""
+    kinds = draw(st.lists(st.sampled_from(list(DataType)), min_size=1, max_size=6))
+    names = [f"{kind.lower()}_{i}" for i, kind in enumerate(kinds)]
+    values = st.tuples(*(STORED[kind] for kind in kinds)).map(lambda found: dict(zip(names, found, strict=True)))
+    return draw(st.lists(values, min_size=1, max_size=6))
+
+
+def columns_of(lines: bytes, names: list[str]) -> dict[str, list[Any]]:
+    """The typed columns, and one of an attribute that nobody has."""
+    attributes = [Attribute(name, DataType(name.split("_")[0].upper()), Rule.OVERWRITE) for name in [*names, "bool_none"]]
+    found = Documents(attributes).columns(lines, lines.count(b"\n") + 1)
+    return {attribute.name: found[attribute.name].to_pylist() for attribute in attributes}
+
+
+def spaced(document: dict[str, Any]) -> str:
+    """A document as PostgreSQL writes it."""
+
+    def text(value: Any) -> str:
+        return f"[{', '.join(map(text, value))}]" if type(value) is list else encode_attributes({"": value})[4:-1]
+
+    return f"{{{', '.join(f'{text(name)}: {text(value)}' for name, value in document.items())}}}"
+
+
+@settings(max_examples=300, deadline=None)
+@given(alike(), st.booleans())
+def test_documents_that_are_alike_are_split_exactly(documents: list[dict[str, Any]], has_spaces: bool) -> None:
+    text = "\n".join(map(spaced if has_spaces else encode_attributes, documents)).encode()
+    is_odd = (b'": ' if has_spaces else b'":') in b"".join(
+        encode_attributes({"": value})[4:].encode() for document in documents for value in document.values()
+    )
+    assert (split_objects(text, len(documents)) is None) == is_odd
+    names = list(documents[0])
+    expected = {name: [document[name] for document in documents] for name in names}
+    assert columns_of(text, names) == expected | {"bool_none": [None] * len(documents)}
+
+
+UNLIKE = {
+    "another member": ['{"bool_a":true,"bool_b":true}', '{"bool_a":true,"bool_c":true}'],
+    "another order": ['{"bool_a":true,"bool_b":true}', '{"bool_b":true,"bool_a":true}'],
+    "one more and one less": [
+        '{"bool_a":true,"bool_b":true}',
+        '{"bool_a":true,"bool_b":true,"bool_c":true}',
+        '{"bool_a":true}',
+    ],
+    "a longer name": ['{"bool_a":true,"bool_b":true}', '{"bool_a":true,"bool_bb":true}'],
+    "spaces": ['{"bool_a":true,"bool_b":true}', '{"bool_a": true, "bool_b": true}'],
+    "a backslash": ['{"string_a":"\\\\"}', '{"string_a":"b"}'],
+    "a list of none": ['{"list_a":[]}', '{"list_a":["b"]}'],
+    "nothing": ["{}", '{"bool_a":true}'],
+}
+
+
+@pytest.mark.parametrize("lines", UNLIKE.values(), ids=UNLIKE)
+def test_documents_that_are_not_alike_are_read_another_way(lines: list[str]) -> None:
+    documents = [decode_attributes(line) for line in lines]
+    names = list(dict.fromkeys(name for document in documents for name in document))
+    found = columns_of("\n".join(lines).encode(), names)
+    assert found == {name: [document.get(name) for document in documents] for name in [*names, "bool_none"]}

@@ -210,9 +210,17 @@ def parse_moment(text: str) -> object:
 EARLIEST, LATEST = -62_135_424_000_000, 253_402_128_000_000
 
 
+def _has_a_date(ms: int, zone: tzinfo) -> bool:
+    try:
+        datetime_text(ms, zone)
+    except (OverflowError, ValueError):
+        return False
+    return True
+
+
 def parse_value(attribute: Attribute, raw: object, zone: tzinfo) -> Value | Problem:
     if type(raw) is Ready:
-        if type(raw.value) is int and EARLIEST <= raw.value <= LATEST:
+        if type(raw.value) is int and (EARLIEST <= raw.value <= LATEST or _has_a_date(raw.value, zone)):
             return raw.value
         raw = f"{raw.value} ms since 1970"
     return PARSERS[attribute.type](attribute.name, raw, zone, attribute.limits)

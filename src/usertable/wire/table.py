@@ -17,7 +17,7 @@ from usertable.domain.schema import Attribute, Identifier, Project
 from usertable.domain.values import DataType, number_text
 from usertable.store.base import NO_VALUES, Page, SnapshotRow
 from usertable.store.document import decode_attributes
-from usertable.wire.columns import CUID, WIDE_PRECISION, Format, Moments, Target
+from usertable.wire.columns import CUID, Format, Moments, Target
 from usertable.wire.rows import parquet_library
 
 NUMBER_PRECISION, NUMBER_SCALE = 38, 18
@@ -272,11 +272,9 @@ class _Parquet(_Behind):
     ) -> None:
         super().__init__(CONVERTERS)
         pyarrow, parquet = parquet_library()
-        import pyarrow.json as arrow_json
+        from usertable.wire.arrow import Documents
 
         self._pyarrow = pyarrow
-        self._attributes = attributes
-        self._json = arrow_json
         types = {
             DataType.NUMBER: pyarrow.decimal128(NUMBER_PRECISION, NUMBER_SCALE),
             DataType.STRING: pyarrow.string(),
@@ -295,11 +293,7 @@ class _Parquet(_Behind):
             fields.append(pyarrow.field(name, kind.get(target.name, pyarrow.int64())))
         self._schema = pyarrow.schema(fields)
         self._as_text = as_text
-        # Moments come as numbers, and are taken for moments afterwards; numbers are looked at when they are narrowed.
-        number = pyarrow.decimal256(WIDE_PRECISION, NUMBER_SCALE)
-        read = {DataType.DATETIME: pyarrow.int64(), DataType.NUMBER: number}
-        members = [pyarrow.field(a.name, read.get(a.type, types[a.type])) for a in attributes if a.name not in as_text]
-        self._parse_options = arrow_json.ParseOptions(pyarrow.schema(members), unexpected_field_behavior="ignore")
+        self._documents = Documents([a for a in attributes if a.name not in as_text])
         self._stream = stream
         self._parquet = parquet
         self._writer: Any = None
@@ -308,9 +302,8 @@ class _Parquet(_Behind):
 
     def _convert(self, page: Page) -> Any:
         pyarrow = self._pyarrow
-        options = self._json.ReadOptions(use_threads=False, block_size=len(page.lines) + 1)
         try:
-            read = self._json.read_json(pyarrow.BufferReader(page.lines), options, self._parse_options)
+            read = self._documents.columns(page.lines, len(page))
             decoded = [decode_attributes(line) for _, line, _ in page] if self._as_text else []
             columns = []
             for (_, target), field in zip(self._targets, self._schema, strict=True):
