@@ -6,6 +6,9 @@ import asyncio
 import html
 import inspect
 import re
+import shlex
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +18,7 @@ from typing import Any
 import httpx
 import pytest
 
-from serving import PROJECT, Server, prepare
+from serving import PROJECT, SECRET, Server, prepare
 from usertable.console import live, texts
 from usertable.console.app import HEADERS, PAGES
 from usertable.console.notes import FREE_ATTEMPTS, MustWait, Notes
@@ -529,6 +532,25 @@ def test_every_text_is_there_in_both_languages_and_used() -> None:
     assert made <= set(texts.TEXTS)
     dones = {f"done.{name}" for name in named}
     assert set(texts.TEXTS) <= named | made | dones
+
+
+def test_the_requests_to_paste_do_what_they_say(admin: Browser) -> None:
+    page = admin.page(AT).text
+    shown = {
+        name: html.unescape(code) for name, code in re.findall(r'id="snippet-(\w+)"[^>]*><code>(.*?)</code>', page, re.S)
+    }
+    python = shown["python"].replace("the secret", SECRET)
+    done = subprocess.run([sys.executable, "-c", python], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "{'code': 0, 'msg': 'ok'}\n"
+    for name in ("register", "curl"):
+        # curl itself is not needed to run the tests.
+        _, _, method, url, _, user, _, header, _, body = shlex.split(
+            shown[name].replace("$SECRET", SECRET).replace("\\\n", "")
+        )
+        headers = dict([header.split(": ")])
+        assert user == f"{PROJECT}:{SECRET}"
+        answer = httpx.request(method, url, auth=(PROJECT, SECRET), headers=headers, content=body)
+        assert answer.json()["code"] == 0
 
 
 def test_more_columns_than_can_be_shown_are_not_left_out_silently(admin: Browser, server: Server) -> None:

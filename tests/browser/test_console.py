@@ -162,7 +162,7 @@ def test_from_a_new_project_to_a_put_that_took_effect(page: Page, server: Server
     project = page.url.rpartition("/")[2]
     assert re.fullmatch(r"\d{6}", project)
     assert f'-u "{project}:{secret}"' in page.locator("#snippet-curl").inner_text()
-    expect(page.get_by_text("level is but a sample")).to_be_visible()
+    expect(page.get_by_text("level is only an example")).to_be_visible()
     # A reload shows the project, and makes no other one.
     page.reload()
     expect(page.get_by_role("heading", name="Shop")).to_be_visible()

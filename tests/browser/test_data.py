@@ -60,7 +60,7 @@ def test_a_put_arrives_while_one_looks(page: Page, server: Server) -> None:
     put(server, {"logins": 1}, "not-yet")
     page.wait_for_timeout(2500)
     expect(page.locator(".arrivals details", has_text="not-yet")).to_have_count(0)
-    page.get_by_role("button", name="Pause").click()
+    page.get_by_role("button", name="Resume").click()
     expect(page.locator(".arrivals details", has_text="not-yet")).to_have_count(1)
     page.get_by_role("link", name="Refused", exact=True).click()
     expect(page.locator(".arrivals details", has_text="refused-at-once")).to_have_count(1)

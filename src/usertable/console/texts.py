@@ -177,7 +177,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "project.snippets_sample": (
         "还没有属性，level 只是示例。",
-        "There are no attributes yet: level is but a sample.",
+        "There are no attributes yet: level is only an example.",
     ),
     "project.next_identifier": (
         "还没有可以换取 CUID 的唯一标识，例如手机号。用它获取每个用户的 CUID，再设置属性。",
@@ -502,6 +502,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "erase.wrong": ("与该用户的 CUID 不一致", "This is not the user's CUID"),
     "erase.do": ("永久删除", "Erase for good"),
     "arrivals.pause": ("暂停更新", "Pause"),
+    "arrivals.resume": ("继续更新", "Resume"),
     "arrivals.chart": ("最近一小时每秒接受和拒绝的请求数", "Accepted and refused requests per second, last hour"),
     "arrivals.bar": (
         "{time}：接受 {accepted}，拒绝 {refused}（20 秒）",

@@ -102,6 +102,7 @@ for (const root of document.querySelectorAll("[data-live]")) {
   const notice = document.querySelector("[data-live-notice]");
   let source = null;
   let over = false;
+  let paused = false;
   let lost = 0;
   let again = 0;
 
@@ -158,10 +159,11 @@ for (const root of document.querySelectorAll("[data-live]")) {
 
   if (button) {
     button.hidden = false;
+    const label = button.textContent;
     button.addEventListener("click", () => {
-      const pausing = source !== null;
-      button.setAttribute("aria-pressed", String(pausing));
-      if (pausing) {
+      paused = !paused;
+      button.textContent = paused ? button.dataset.resume : label;
+      if (paused) {
         stop();
         notice.replaceChildren();
       } else start();
@@ -169,7 +171,6 @@ for (const root of document.querySelectorAll("[data-live]")) {
   }
   // A page that nobody sees need not be kept up to date.
   document.addEventListener("visibilitychange", () => {
-    const paused = button?.getAttribute("aria-pressed") === "true";
     if (document.hidden) stop();
     else if (!source && !paused && !over) start();
   });
