@@ -15,11 +15,11 @@ TOKEN = "a-token-for-the-tests-only"
 
 
 class NativeServer:
-    """A server over a new store in `folder`, and clients for it."""
+    """A server over a new store in `folder`, or the one of that URL, and clients for it."""
 
-    def __init__(self, folder: Path, **settings: str) -> None:
+    def __init__(self, folder: Path, url: str | None = None, **settings: str) -> None:
         self.database = folder / "usertable.db"
-        self.process = Server(f"sqlite:///{self.database}", folder, admin_token=TOKEN, **settings)
+        self.process = Server(url or f"sqlite:///{self.database}", folder, admin_token=TOKEN, **settings)
         self.url = self.process.url
         self._clients: list[httpx.Client] = []
         self.anyone = self._client()
@@ -47,9 +47,9 @@ class NativeServer:
 
 
 @contextlib.contextmanager
-def running(folder: Path, **settings: str) -> Iterator[NativeServer]:
+def running(folder: Path, url: str | None = None, **settings: str) -> Iterator[NativeServer]:
     """A server for a while, with these settings beside."""
-    server = NativeServer(folder, **settings)
+    server = NativeServer(folder, url, **settings)
     try:
         yield server
     finally:

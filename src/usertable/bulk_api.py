@@ -29,8 +29,8 @@ from usertable.client.errors import (
     Unreachable,
 )
 from usertable.client.shells import Client
-from usertable.domain.errors import Kind, Problem, Unavailable, refuse
-from usertable.domain.profile import Outcome
+from usertable.domain.errors import Kind, Unavailable, refuse
+from usertable.domain.profile import Effect
 from usertable.domain.schema import Project
 from usertable.domain.values import DataType
 from usertable.store.base import Incoming
@@ -206,15 +206,12 @@ class ApiImport(Import):
             raise self._refuse(f"the server at {self._server.url} is of another version: {error}") from error
 
     def _preview(self, block: Block) -> list[Preview]:
+        numbers = block.numbers[:PREVIEW_ROWS]
+        records = [self._record(number, row) for number, row in zip(numbers, block.rows, strict=False)]
         shown = []
-        for number, row in list(zip(block.numbers, block.rows, strict=True))[:PREVIEW_ROWS]:
-            made = self._record(number, row)
-            if isinstance(made, Problem):
-                shown.append(Preview(number, reasons([made])))
-                continue
-            (result,) = self._batch([made], dry=True)
-            user = f"cuid {result.cuid or made.user}" if isinstance(made.user, int) or result.cuid else "a new user"
-            values = {name: value if type(value) is not bool else int(value) for name, value in made.values.items()}
+        for number, record, result in zip(numbers, records, self._batch(records, dry=True), strict=True):
+            user = "a new user" if result.cuid is None else f"cuid {result.cuid}"
+            values = {name: int(value) if type(value) is bool else value for name, value in record.values.items()}
             shown.append(Preview(number, _reason(result), user, values))
         return self._shown(block, shown)
 
@@ -222,25 +219,23 @@ class ApiImport(Import):
         if not self._dry:
             self._mark(block.done)
         refused = [(number, reasons(problems)) for number, problems in block.refused]
-        sent: list[tuple[int, Record]] = []
-        for number, row in zip(block.numbers, block.rows, strict=True):
-            made = self._record(number, row)
-            if isinstance(made, Problem):
-                refused.append((number, reasons([made])))
-            else:
-                sent.append((number, made))
-        changed = unchanged = 0
-        results = self._batch([record for _, record in sent], dry=self._dry)
-        for (number, _), result in zip(sent, results, strict=True):
+        counts = dict.fromkeys(Effect, 0)
+        records = [self._record(number, row) for number, row in zip(block.numbers, block.rows, strict=True)]
+        for number, result in zip(block.numbers, self._batch(records, dry=self._dry), strict=True):
             if result.error is not None:
                 self._check_key(number, result)
                 refused.append((number, _reason(result)))
-            elif Outcome.APPLIED in result.outcomes.values():
-                changed += 1
             else:
-                unchanged += 1
+                assert result.effect is not None
+                counts[Effect(result.effect)] += 1
         refused.sort()
-        self.state = self._counted(block, refused, changed=changed, unchanged=unchanged)
+        self.state = self._counted(
+            block,
+            refused,
+            created=counts[Effect.CREATED],
+            changed=counts[Effect.CHANGED],
+            unchanged=counts[Effect.UNCHANGED],
+        )
         if self._dry:
             self.problems += refused[: PROBLEMS_SHOWN - len(self.problems)]
         else:
@@ -289,28 +284,27 @@ class ApiImport(Import):
                 f"row {number} was sent before, and means something else now; was the file changed, or the project's zone?"
             )
 
-    def _record(self, number: int, row: Incoming) -> Record | Problem:
-        """A row as it is sent, or why it cannot be."""
-        cuid, identities, text = row
-        if len(identities) + (cuid is not None) != 1:
-            return _unfit("it names its user by more than one thing; through the API it is one, so leave the others out")
+    def _record(self, number: int, row: Incoming) -> Record:
+        """A row as it is sent."""
+        cuid, pairs, text = row
         values: dict[str, Any] = dict(decode_attributes(text))
-        if not values:
-            return _unfit("it has no value to set, and through the API every row needs one")
-        attributes = self._project.schema.attributes
+        schema = self._project.schema
         for name, value in values.items():
-            if attributes[name].type is DataType.DATETIME:
-                shown = values[name] = _moment(value, self._project.timezone)
-                if len(shown) != 19:
-                    return _unfit(f"{name} is {shown}; through the API it is whole seconds of a local time that comes once")
-        key = f"{self._position.key}-{number}"
-        return Record(identities[0] if cuid is None else cuid, values, key)
+            if schema.attributes[name].type is DataType.DATETIME:
+                values[name] = _moment(value, self._project.timezone)
+        identifiers: dict[str, Any] = {}
+        for name, value in pairs:
+            if schema.identifier(name).unique:
+                identifiers[name] = value
+            else:
+                identifiers.setdefault(name, []).append(value)
+        return Record(cuid, values, f"{self._position.key}-{number}", identifiers)
 
     def _batch(self, records: list[Record], *, dry: bool) -> list[RecordResult]:
         if not records:
             return []
         try:
-            return self._calls.batch(records, on_unknown="register" if self._register else "refuse", dry_run=dry)
+            return self._calls.batch(records, on_unknown="import" if self._register else "refuse", dry_run=dry)
         except BatchFailed as failed:
             raise self._failed(cast("ClientError", failed.__cause__)) from failed
 
@@ -329,10 +323,6 @@ class ApiImport(Import):
                 f"at {url} there is no server of usertable that takes batches; is the URL right? {error.text}"
             )
         return self._refuse(f"the server at {url} answered: {error}")
-
-
-def _unfit(reason: str) -> Problem:
-    return Problem(Kind.ROW_FORM, None, {"reason": reason})
 
 
 def _reason(result: RecordResult) -> str:

@@ -145,7 +145,7 @@ def import_table(
     twice. It works beside a running server.
 
     With --url the rows go to a server, in batches, with the project's secret. How far it came is kept in a file, --state,
-    without which it cannot be resumed. A row then names its user by one thing only, and sets at least one value.
+    without which it cannot be resumed.
 
     \b
     Examples:
@@ -216,8 +216,7 @@ def import_table(
     done = work.state
     found = {
         "rows": done.rows,
-        # A server does not tell whether a batch's record made its user.
-        "created": done.created if url is None else None,
+        "created": done.created,
         "changed": done.changed,
         "unchanged": done.unchanged,
         "refused": done.refused,
@@ -225,7 +224,7 @@ def import_table(
         "resumed_after": resumed,
         "dry_run": dry_run,
     }
-    commands._answer(found, lambda: _show(done, dry_run, url is None))
+    commands._answer(found, lambda: _show(done, dry_run))
     if done.refused:
         rows, they, them = ("row was", "it is", "it") if done.refused == 1 else ("rows were", "they are", "them")
         where = f"{they} in {target}; mend {them} there and import that file" if done.rejects else "nothing was kept"
@@ -259,11 +258,10 @@ def _check_url_options(url: str, secret: str | None, job: str | None, batch: int
         raise click.UsageError(f"--batch is {batch}; a server takes 1000 rows at once at most")
 
 
-def _show(state: State, dry_run: bool, tells_created: bool) -> None:
+def _show(state: State, dry_run: bool) -> None:
     would = "would be " if dry_run else ""
-    created = f"{state.created} users {would}created, " if tells_created else ""
     click.echo(
-        f"{state.rows} rows: {created}{state.changed} {would}changed,"
+        f"{state.rows} rows: {state.created} users {would}created, {state.changed} {would}changed,"
         f" {state.unchanged} unchanged, {state.refused} {would}refused"
     )
 

@@ -26,8 +26,8 @@ class GroupCommit:
     """
 
     def __init__(self, lane: Lane, *, capacity: int = 10_000, max_batch: int = 256) -> None:
+        self.capacity = capacity
         self._lane = lane
-        self._capacity = capacity
         self._max_batch = max_batch
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[_Waiting] = deque()
@@ -49,8 +49,8 @@ class GroupCommit:
         Raises:
             Overloaded: the queue is full, or closing; nothing was queued.
         """
-        if len(self._waiting) >= self._capacity:
-            raise Overloaded(f"{self._capacity} writes are waiting")
+        if len(self._waiting) >= self.capacity:
+            raise Overloaded(f"{self.capacity} writes are waiting")
         if self._closing:
             raise Overloaded("the server is shutting down")
         future: asyncio.Future[Result] = self._loop.create_future()

@@ -14,7 +14,7 @@ import re
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -41,17 +41,23 @@ from usertable.limit import RateLimit, SharedCounts
 from usertable.store.base import (
     KEPT_SAMPLES,
     MAX_CUID,
+    Batch,
+    Incoming,
+    IncomingRows,
     Receipt,
     Refusal,
     Result,
     SchemaChange,
     SchemaStale,
     Store,
+    Taken,
     User,
     UserUnknown,
     Write,
     Written,
 )
+from usertable.store.document import encode_attributes
+from usertable.wire.columns import identifier_values, read_row
 from usertable.wire.jiguang import is_identity_value
 
 log = logging.getLogger("usertable.service")
@@ -347,6 +353,42 @@ class Service:
         if not self.store.erase(project.number, cuid):
             raise refuse(Kind.CUID_UNKNOWN, cuid=cuid)
 
+    def take(
+        self, project: Project, entries: Sequence[Entry], *, register: bool, dry: bool = False
+    ) -> list[tuple[int | None, Result]] | None:
+        """Take entries as rows of an import, in order, all that are right in one transaction.
+
+        The CUID of each, if it is known, and what came of it; None if the project was changed meanwhile.
+        """
+        results: dict[int, tuple[int | None, Result]] = {}
+        rows: list[Incoming] = []
+        names: set[str] = set()
+        for place, entry in enumerate(entries):
+            row = _row(project, entry)
+            if isinstance(row, list):
+                results[place] = (entry.cuid, Refusal(row))
+            else:
+                rows.append(row[0])
+                names.update(row[1])
+        if rows:
+            batch = Batch(
+                project.number,
+                project.version,
+                IncomingRows.of(rows),
+                frozenset(names),
+                self._clock(),
+                register,
+                dry=dry,
+                receipts=[entry.receipt for place, entry in enumerate(entries) if place not in results],
+            )
+            taken = self.store.take(batch, decide)
+            if isinstance(taken, SchemaStale):
+                return None
+            assert isinstance(taken, Taken)
+            told = iter(taken.told)
+            results |= {place: next(told) for place in range(len(entries)) if place not in results}
+        return [results[place] for place in range(len(entries))]
+
     # what came in
 
     def arrivals(
@@ -389,6 +431,39 @@ class Service:
 
     def _edit_schema(self, project_id: str, edit: Callable[[Schema], Schema], who: str) -> Project:
         return self._edit(project_id, lambda p: replace(p, schema=edit(p.schema)), who)
+
+
+def _row(project: Project, entry: Entry) -> tuple[Incoming, Iterable[str]] | list[Problem]:
+    """An entry as a row of an import, with the names of its attributes; or all that is wrong with it."""
+    schema = project.schema
+    problems = list(entry.problems)
+    if entry.cuid is not None and entry.cuid < 1:
+        problems.append(Problem(Kind.CUID_MALFORMED, None, {"value": excerpt(entry.cuid)}))
+    given = dict([entry.identity] if entry.identity else entry.identifiers or {})
+    pairs: list[tuple[str, str]] = []
+    # In the order of their priority, in which they are asked whose row it is.
+    for identifier in schema.identifiers:
+        if identifier.name in given:
+            values = identifier_values(identifier, given.pop(identifier.name))
+            if isinstance(values, Problem):
+                problems.append(values)
+            else:
+                pairs += [(identifier.name, value) for value in values]
+    for name in given:
+        try:
+            schema.identifier(name)
+        except Refused as refused:
+            problems += refused.problems
+    if entry.cuid is None and not pairs and not problems:
+        problems.append(Problem(Kind.USER_UNNAMED))
+    patch = read_row(schema, entry.data or {}, project.zone)
+    if isinstance(patch, list):
+        problems += patch
+    if problems:
+        return problems
+    assert isinstance(patch, Patch)
+    values_by_name = {attribute.name: value for attribute, value in patch.entries}
+    return (entry.cuid, tuple(pairs), encode_attributes(values_by_name)), values_by_name
 
 
 def refuse_steps(steps: Sequence[Step]) -> Refused:
@@ -548,7 +623,9 @@ class Entry:
     data: Mapping[str, Any] | None
     receipt: Receipt | None = None
     problems: Sequence[Problem] = ()
-    """What is wrong with its form; without any, there is `data`, and either `cuid` or `identity`."""
+    """What is wrong with its form; without any, there is `data`, and either `cuid` or `identity`, or `identifiers`."""
+    identifiers: Mapping[str, Any] | None = None
+    """Of a row of an import: values by identifier, unchecked."""
 
 
 class Intake:
@@ -559,6 +636,9 @@ class Intake:
         self._gate = gate
         self._commit = commit
         self._clock = clock
+        self._taking = asyncio.Lock()
+        self._rows = 0
+        """Rows of imports that are being taken, or wait for it."""
 
     def begin(
         self,
@@ -655,6 +735,42 @@ class Intake:
                 await asyncio.sleep(0)
         await asyncio.gather(*tasks)
         return [(cuid, results[place]) for place, cuid in enumerate(cuids)]
+
+    async def take(
+        self, access: Access, entries: Sequence[Entry], *, register: bool, dry: bool = False
+    ) -> list[tuple[int | None, Result]]:
+        """Write entries as rows of an import, one batch after the other; otherwise like :meth:`set_many`.
+
+        Args:
+            register: whether users and identifier values that are not there are made, or the entry is refused.
+        """
+        try:
+            # The first may be of any size, as it may where single writes wait.
+            if self._rows and self._rows + len(entries) > self._commit.capacity:
+                raise Overloaded(f"{self._rows} rows of imports are waiting")
+            self._rows += len(entries)
+            try:
+                async with self._taking:
+                    return await self._take(access, entries, register=register, dry=dry)
+            finally:
+                self._rows -= len(entries)
+        except Unavailable as unavailable:
+            failure: Exception = unavailable
+        except Exception as defect:
+            log.exception("a batch of an import failed")
+            failure = defect
+        return [(entry.cuid, failure) for entry in entries]
+
+    async def _take(
+        self, access: Access, entries: Sequence[Entry], *, register: bool, dry: bool
+    ) -> list[tuple[int | None, Result]]:
+        for _ in range(3):
+            project = access.project
+            found = await asyncio.to_thread(self._service.take, project, entries, register=register, dry=dry)
+            if found is not None:
+                return found
+            await self._gate.refresh(access)
+        raise Overloaded(f"the schema of project {access.project.id} keeps changing")
 
     async def _set_entry(self, access: Access, cuid: int | None, entry: Entry, *, dry: bool) -> Result:
         if entry.problems or entry.data is None:

@@ -262,6 +262,34 @@ def test_a_batch_by_identifier(client: Caller, server: Server) -> None:
     assert server.attributes(first.cuid) == {"number_accumulate": 3}
 
 
+def test_a_batch_of_rows_of_an_import(client: Caller, server: Server) -> None:
+    rows = [
+        Record(501, {"number_once": 1}, "row-1", {"phone": "501"}),
+        Record(None, {}, identifiers={"phone": "new"}),
+        Record(501, {}, identifiers={}),
+        Record(None, {"number_once": 1}, identifiers={}),
+    ]
+    for unsaid in (None, "register"):
+        with pytest.raises(ValueError, match="because a record has identifiers"):
+            client.batch(rows, on_unknown=unsaid)
+    assert [type(r.error) for r in client.batch(rows[:2], on_unknown="refuse")] == [UserUnknown, UserUnknown]
+    dry = client.batch(rows, on_unknown="import", dry_run=True)
+    assert [(r.cuid, r.effect) for r in dry[:2]] == [(501, "created"), (None, "created")]
+    done = client.batch(rows, on_unknown="import")
+    assert [r.effect for r in done] == ["created", "created", "unchanged", None]
+    assert isinstance(done[3].error, InvalidParameter)
+    (again,) = client.batch(rows[:1], on_unknown="import")
+    assert (again.replayed, again.effect) == (True, "created")
+    assert client.get(501).identifiers == {"phone": ["501"]}
+    assert client.register("phone", ["new"]) == {"new": done[1].cuid}
+    with pytest.raises(TypeError, match="a CUID or None beside identifiers"):
+        Record(("phone", "1"), {}, identifiers={})
+    with pytest.raises(TypeError, match="user is None"):
+        Record(None, {"number_once": 1})
+    with client.buffer() as buffer, pytest.raises(ValueError, match="not for a buffer"):
+        buffer.add(rows)
+
+
 def test_a_server_that_takes_less_gets_smaller_batches() -> None:
     with running(batch_body_limit=20_000) as server:
         declare(server)

@@ -6,8 +6,11 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
+
 from house import House
 from usertable.commit import GroupCommit
+from usertable.domain.errors import Overloaded, StoreDown
 from usertable.domain.merge import decide
 from usertable.service import Access, Entry, Gate, Intake
 from usertable.store.base import Receipt, Refusal, Replayed, Result, Written
@@ -93,3 +96,72 @@ def test_a_schema_that_changes_meanwhile_costs_no_record(house: House) -> None:
 
     assert [type(result) for _, result in asyncio.run(work())] == [Written] * 5
     assert house.attributes(project, cuid) == {"user_number_overwrite": 4}
+
+
+def import_rows(house: House, *batches: Sequence[Entry], capacity: int = 10_000) -> list[list[tuple[int | None, Result]]]:
+    """The results of batches of rows of an import that come at the same time."""
+
+    async def work() -> list[list[tuple[int | None, Result]]]:
+        gate = Gate(house.service)
+        commit = GroupCommit(ThreadLane(house.store, decide), capacity=capacity)
+        intake = Intake(house.service, gate, commit, clock=lambda: house.now)
+        access = Access(house.service.project("one"), {})
+        results = await asyncio.gather(*(intake.take(access, batch, register=True) for batch in batches))
+        await commit.close()
+        gate.close()
+        return list(results)
+
+    return asyncio.run(work())
+
+
+def test_rows_of_imports_wait_their_turn_and_no_more_than_have_room(house: House) -> None:
+    project = house.project()
+    batches = [[entry(100 * turn + n, user_number_accumulate=1) for n in range(1, 4)] for turn in range(4)]
+    first, second, third, fourth = import_rows(house, *batches, capacity=6)
+    assert all(isinstance(result, Written) for _, result in (*first, *second))
+    assert all(isinstance(result, Overloaded) for _, result in (*third, *fourth))
+    assert [cuid for cuid, _ in third] == [201, 202, 203]
+    assert [user.cuid for user in house.store.scan(project.number, 0, 100)] == [1, 2, 3, 101, 102, 103]
+    # By itself, a batch may be larger.
+    (alone,) = import_rows(house, [e for batch in batches for e in batch], capacity=6)
+    assert all(isinstance(result, Written) for _, result in alone)
+
+
+def test_rows_that_cannot_be_taken_now_are_told_so(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = house.project()
+    take = house.store.take
+
+    def broken(*arguments: Any) -> object:
+        take(*arguments)
+        raise StoreDown("the connection broke during COMMIT")
+
+    batch = [entry(7, "k", user_number_accumulate=1), entry(8, user_number_accumulate=1)]
+    with monkeypatch.context() as patch:
+        patch.setattr(house.store, "take", broken)
+        (results,) = import_rows(house, batch)
+    assert [(cuid, type(result)) for cuid, result in results] == [(7, StoreDown), (8, StoreDown)]
+    # What has a key does no harm when it comes again.
+    (again,) = import_rows(house, batch)
+    assert [type(result) for _, result in again] == [Replayed, Written]
+    assert [house.attributes(project, cuid) for cuid in (7, 8)] == [
+        {"user_number_accumulate": 1},
+        {"user_number_accumulate": 2},
+    ]
+
+
+def test_rows_meet_a_changed_schema(house: House) -> None:
+    house.project()
+    stale = house.service.project("one")
+    house.service.edit_attribute("one", "user_bool_once", hidden=True, who="test")
+
+    async def work() -> list[tuple[int | None, Result]]:
+        gate = Gate(house.service)
+        commit = GroupCommit(ThreadLane(house.store, decide))
+        access = Access(stale, {})
+        intake = Intake(house.service, gate, commit, clock=lambda: house.now)
+        results = await intake.take(access, [entry(7, user_bool_once=1)], register=True)
+        await commit.close()
+        gate.close()
+        return results
+
+    assert [type(result) for _, result in asyncio.run(work())] == [Written]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import random
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
 import pytest
@@ -13,9 +15,22 @@ from house import House
 from usertable.domain.errors import Kind, Refused
 from usertable.domain.merge import decide
 from usertable.domain.patch import Patch, validate
-from usertable.domain.profile import Profile
+from usertable.domain.profile import Effect, Outcome, Profile
 from usertable.domain.schema import Identifier, Project
-from usertable.store.base import Batch, Incoming, IncomingRows, JobMoved, SchemaStale, Taken
+from usertable.store.base import (
+    Batch,
+    Incoming,
+    IncomingRows,
+    JobMoved,
+    KeyReused,
+    Receipt,
+    Refusal,
+    Replayed,
+    Result,
+    SchemaStale,
+    Taken,
+    Written,
+)
 from usertable.store.document import encode_attributes
 
 
@@ -37,6 +52,26 @@ def take(
     result = house.store.take(batch, decide, lambda taken: "done")
     assert isinstance(result, Taken), result
     return result
+
+
+def tell(
+    house: House,
+    project: Project,
+    *rows: tuple[Incoming, str],
+    register: bool = True,
+    dry: bool = False,
+    body: bytes = b"same",
+) -> list[tuple[int | None, Result]]:
+    """Import rows that are answered one by one, each with a key, or without one if it is empty."""
+    receipts = [Receipt(key, body) if key else None for _, key in rows]
+    names = frozenset(project.schema.attributes)
+    incoming = IncomingRows.of(row for row, _ in rows)
+    batch = Batch(
+        project.number, project.version, incoming, names, house.now, register, "job", "a state", dry=dry, receipts=receipts
+    )
+    result = house.store.take(batch, decide)
+    assert isinstance(result, Taken), result
+    return result.told
 
 
 def kinds(taken: Taken) -> list[tuple[int, list[Kind]]]:
@@ -201,6 +236,141 @@ def test_a_batch_is_taken_once(house: House) -> None:
     assert isinstance(house.store.take(batch, decide, note), Taken)
     assert house.store.take(batch, decide, note) == JobMoved("state 2")
     assert house.attributes(project, 7) == {"user_number_accumulate": 2}
+
+
+def in_short(told: list[tuple[int | None, Result]]) -> list[object]:
+    """The CUID and the effect of what was taken, again if it is a replay; the kinds of problems of what was refused."""
+    found: list[object] = []
+    for cuid, result in told:
+        if isinstance(result, Written):
+            found.append((cuid, result.effect))
+        elif isinstance(result, Replayed):
+            found.append((cuid, result.written.effect, "again"))
+        elif isinstance(result, Refusal):
+            found.append([problem.kind for problem in result.problems])
+        else:
+            found.append(result)
+    return found
+
+
+def test_a_row_with_a_key_is_taken_once(house: House) -> None:
+    house.project()
+    house.service.declare_identifier("one", Identifier("device", unique=False), who="test")
+    project = house.service.project("one")
+    there = house.user(project, "a")
+    rows = [
+        (row(project, 7, {"user_number_accumulate": 1}, ("phone", "own")), "k1"),
+        (row(project, None, {"user_number_accumulate": 1}, ("phone", "new"), ("device", "d1"), ("device", "d2")), "k2"),
+        (row(project, None, {"user_number_accumulate": 1}, ("device", "d2")), "k3"),
+        (row(project, there, {"user_number_accumulate": 1}, ("phone", "own")), "k4"),
+        (row(project, there, {}, ("device", "d3")), "k5"),
+        (row(project, there, {}), "k6"),
+        (row(project, 7, {"user_number_accumulate": 1}, ("phone", "own")), "k1"),
+        (row(project, 7, {"user_number_accumulate": 1}), ""),
+    ]
+    first = [
+        (7, Effect.CREATED),
+        (there + 1, Effect.CREATED),
+        (there + 1, Effect.CHANGED),
+        [Kind.IDENTIFIER_TAKEN],
+        (there, Effect.CHANGED),
+        (there, Effect.UNCHANGED),
+    ]
+    assert in_short(tell(house, project, *rows)) == [*first, (7, Effect.CREATED, "again"), (7, Effect.CHANGED)]
+    # Neither a job's state is looked at, nor one kept.
+    assert house.store.job(project.number, "job") is None
+    again = tell(house, project, *rows[:-1])
+    assert in_short(again) == [
+        *((*done, "again") if isinstance(done, tuple) else done for done in first),
+        (7, Effect.CREATED, "again"),
+    ]
+    assert isinstance(again[0][1], Replayed)
+    assert again[0][1].written == Written(2, {"user_number_accumulate": Outcome.APPLIED}, None, Effect.CREATED)
+    assert [result for _, result in tell(house, project, rows[1], body=b"other")] == [KeyReused()]
+    assert house.attributes(project, 7) == {"user_number_accumulate": 2}
+    assert house.attributes(project, there + 1) == {"user_number_accumulate": 2}
+    # A key is the same key in a single write.
+    write = house.prepare(project, 7, {"user_number_accumulate": 1}, "k3", body=b"same")
+    assert isinstance(house.write(write)[0], Replayed)
+    house.now += 1000
+    assert house.store.expire_receipts(house.now) == 5
+    assert in_short(tell(house, project, rows[0])) == [(7, Effect.CHANGED)]
+
+
+def test_a_dry_row_is_decided_and_keeps_no_key(house: House) -> None:
+    project = house.project()
+    rows = [
+        (row(project, None, {"user_number_accumulate": 1}, ("phone", "new")), "k1"),
+        (row(project, 7, {"user_number_accumulate": 1}), "k2"),
+    ]
+    twice = (row(project, None, {"user_number_accumulate": 1}, ("phone", "new")), "k3")
+    dry = tell(house, project, *rows, twice, dry=True)
+    assert in_short(dry) == [(None, Effect.CREATED), (7, Effect.CREATED), (None, Effect.CHANGED)]
+    assert house.store.scan(project.number, 0, 10) == []
+    unknown = tell(house, project, *rows, register=False)
+    assert in_short(unknown) == [[Kind.CUID_UNKNOWN], [Kind.CUID_UNKNOWN]]
+    made = tell(house, project, *rows)
+    assert in_short(made) == [(made[0][0], Effect.CREATED), (7, Effect.CREATED)]
+
+
+@pytest.mark.parametrize("register", [True, False])
+def test_rows_that_come_twice_at_the_same_time_count_once(house: House, register: bool) -> None:
+    project = house.project()
+    cuids = [house.user(project, str(n)) for n in range(20)]
+    rows = [(row(project, cuid, {"user_number_accumulate": 1}), f"k{cuid}") for cuid in cuids]
+    if register:
+        new = [(row(project, None, {"user_number_accumulate": 1}, ("phone", f"new {n}")), f"n{n}") for n in range(20)]
+        rows = [pair for pairs in zip(rows, new, strict=True) for pair in pairs]
+
+    def send(turn: int) -> list[tuple[int | None, Result]]:
+        ordered = rows if turn % 2 else list(reversed(rows))
+        told = tell(house, project, *ordered, register=register)
+        return told if turn % 2 else list(reversed(told))
+
+    with ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(send, range(4)))
+    first = next(answer for answer in answers if isinstance(answer[0][1], Written))
+    for answer in answers:
+        assert [cuid for cuid, _ in answer] == [cuid for cuid, _ in first]
+        again = [result.written if isinstance(result, Replayed) else result for _, result in answer]
+        assert again == [result for _, result in first]
+    assert sum(isinstance(result, Written) for answer in answers for _, result in answer) == len(rows)
+    users = house.store.scan(project.number, 0, 100)
+    assert len(users) == len(rows)
+    assert {user.profile.attributes["user_number_accumulate"] for user in users} == {1}
+
+
+def test_rows_come_to_the_same_with_a_job_and_with_keys(house: House) -> None:
+    """The two ways in are one: what is refused, what is counted, what is stored."""
+    house.project()
+    house.project("two")
+    chance = random.Random(8)
+    projects = []
+    for name in ("one", "two"):
+        house.service.declare_identifier(name, Identifier("device", unique=False), who="test")
+        projects.append(house.service.project(name))
+    first, second = projects
+    key = itertools.count()
+    for register in (True, True, False):
+        rows = []
+        for _ in range(150):
+            cuid = chance.choice([None, *range(1, 30)])
+            pairs = [("phone", f"p{chance.randrange(40)}")] if chance.random() < 0.5 or cuid is None else []
+            pairs += [("device", f"d{chance.randrange(60)}") for _ in range(chance.choice([0, 0, 1, 2]))]
+            data: dict[str, object] = {"user_number_accumulate": chance.choice([1, "0.5", 0])}
+            data |= {"user_list_append": [str(chance.randrange(9))], "user_string_once": "x"}
+            rows.append(row(first, cuid, data if chance.random() < 0.9 else {}, *dict.fromkeys(pairs)))
+        taken = take(house, first, *rows, register=register)
+        told = tell(house, second, *((one, f"k{next(key)}") for one in rows), register=register)
+        effects = [result.effect for _, result in told if isinstance(result, Written)]
+        assert (taken.created, taken.changed, taken.unchanged) == tuple(effects.count(effect) for effect in Effect)
+        assert taken.refused == [(n, result.problems) for n, (_, result) in enumerate(told) if isinstance(result, Refusal)]
+        assert taken.refused
+        assert effects
+    tables = [house.store.scan(project.number, 0, 1000) for project in projects]
+    assert tables[0] == tables[1]
+    assert house.service.project("one").reported == house.service.project("two").reported
+    assert house.user(first, "next") == house.user(second, "next")
 
 
 def test_what_raises_before_the_commit_keeps_nothing(house: House) -> None:

@@ -132,9 +132,12 @@ class Buffer:
         given = list(records)
         if self._on_unknown is None and any(isinstance(record.user, tuple) for record in given):
             raise ValueError("the buffer needs on_unknown='refuse' or 'register' for users named by an identifier")
-        wired = [
-            (r.user, self._drive(self._core.wire(r.values), sleep=time.sleep), r.key or self._core.new_key()) for r in given
-        ]
+        wired = []
+        for record in given:
+            if record.user is None or record.identifiers is not None:
+                raise ValueError("a record with identifiers is for batch(), not for a buffer")
+            values = self._drive(self._core.wire(record.values), sleep=time.sleep)
+            wired.append((record.user, values, record.key or self._core.new_key()))
         if not wired:
             return
         prepared = self._queue.frame(wired)

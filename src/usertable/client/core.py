@@ -52,7 +52,7 @@ _encode = msgspec.json.Encoder(decimal_format="number").encode
 T = TypeVar("T")
 Identity = tuple[str, str]
 """Name and value of an identifier."""
-OnUnknown = Literal["refuse", "register"]
+OnUnknown = Literal["refuse", "register", "import"]
 
 
 @dataclass(slots=True)
@@ -117,18 +117,25 @@ class Record:
     `key` makes the write safe to retry; what has a number or id of its own (an order, an event) is best named by that. One
     is made if there is none.
 
+    With `identifiers` it is a row of an import, for a batch: all identifier values that the user has, or is to have, by
+    name. The user is a CUID then, or None, and there need be no values.
+
     Raises:
         TypeError, ValueError: user or key is none.
     """
 
-    user: int | Identity
+    user: int | Identity | None
     values: Mapping[str, Any]
     key: str | None = None
+    identifiers: Mapping[str, str | Sequence[str]] | None = None
 
     def __post_init__(self) -> None:
         user = self.user
-        is_identity = isinstance(user, tuple) and len(user) == 2 and all(isinstance(part, str) for part in user)
-        if not is_identity and (not isinstance(user, int) or isinstance(user, bool)):
+        is_cuid = isinstance(user, int) and not isinstance(user, bool)
+        if self.identifiers is not None:
+            if not is_cuid and user is not None:
+                raise TypeError(f"user is {user!r}; expected a CUID or None beside identifiers")
+        elif not is_cuid and not (isinstance(user, tuple) and len(user) == 2 and all(isinstance(p, str) for p in user)):
             raise TypeError(f"user is {user!r}; expected a CUID, or a pair of an identifier's name and value")
         if self.key is not None:
             check_key(self.key)
@@ -159,6 +166,8 @@ class RecordResult:
     version: int | None = None
     outcomes: dict[str, str] = field(default_factory=dict)
     replayed: bool = False
+    effect: str | None = None
+    """Of a row of an import that is done: `created`, `changed` or `unchanged`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,6 +359,8 @@ class Core:
     ) -> Steps[list[RecordResult]]:
         """Write any number of records, each by itself, in order."""
         given = list(records)
+        if on_unknown in (None, "register") and any(record.identifiers is not None for record in given):
+            raise ValueError("on_unknown must be 'refuse' or 'import', because a record has identifiers")
         if on_unknown is None and any(isinstance(record.user, tuple) for record in given):
             raise ValueError("on_unknown must be 'refuse' or 'register', because a record names its user by an identifier")
         results: list[RecordResult | None] = [None] * len(given)
@@ -361,8 +372,10 @@ class Core:
                 raise type(error)(f"record {place}: {error}") from None
         try:
             if self.plain:
-                if dry_run or on_unknown == "refuse":
-                    raise ValueError("the platform's own endpoint knows no dry run, and no look-up without making users")
+                if dry_run or on_unknown in ("refuse", "import"):
+                    raise ValueError(
+                        "the platform's own endpoint knows no dry run, no look-up without making users, and no import"
+                    )
                 yield from self._one_by_one(given, wired, results)
             else:
                 encoded = [self._encode_record(r, w, dry_run) for r, w in zip(given, wired, strict=True)]
@@ -443,9 +456,11 @@ class Core:
         raise AssertionError("unreachable")
 
     def _encode_record(self, record: Record, values: dict[str, Wire], dry_run: bool) -> bytes:
-        user: dict[str, Any] = {"cuid": record.user}
+        user: dict[str, Any] = {} if record.user is None else {"cuid": record.user}
         if isinstance(record.user, tuple):
             user = {"identity": {"name": record.user[0], "value": record.user[1]}}
+        if record.identifiers is not None:
+            user["identifiers"] = record.identifiers
         key = {} if dry_run else {"key": record.key or self.new_key()}
         return _encode({**user, "data": values, **key})
 
@@ -504,6 +519,7 @@ class Core:
                 cuid = record.user
                 if isinstance(cuid, tuple):
                     cuid = (yield from self.register(cuid[0], [cuid[1]]))[cuid[1]]
+                assert cuid is not None
                 yield from self.set(cuid, values)
             except RateLimited:
                 raise
@@ -539,7 +555,8 @@ def _refusal(reply: Reply) -> ApiError:
 
 def _record_result(record: Record, answer: Mapping[str, Any]) -> RecordResult:
     error = api_error(answer["code"], answer["msg"], _problems(answer["problems"])) if answer["code"] else None
-    return RecordResult(record, error, answer["cuid"], answer["version"], answer["outcomes"], answer["replayed"])
+    told = (answer["cuid"], answer["version"], answer["outcomes"], answer["replayed"], answer.get("effect"))
+    return RecordResult(record, error, *told)
 
 
 def _problems(entries: Iterable[Mapping[str, Any]]) -> list[ProblemShown]:

@@ -136,7 +136,7 @@ class Client(_Shell):
 
         Args:
             on_unknown: what to do with an identifier's value that points to nobody. Must be said if a record names its user
-                by an identifier.
+                by an identifier, or has identifiers; `import` also makes users with the CUID that they bring along.
 
         Raises:
             BatchFailed: it could not be finished; `results` tells what is known, and the cause is in `__cause__`.

@@ -23,6 +23,16 @@ class Outcome(StrEnum):
     """Once only, and there was a value: the report was ignored."""
 
 
+class Effect(StrEnum):
+    """What became of the user of a row that was imported."""
+
+    CREATED = "created"
+    """The row made the user."""
+    CHANGED = "changed"
+    """A value was set, or an identifier's value was added."""
+    UNCHANGED = "unchanged"
+
+
 @dataclass(slots=True)
 class Profile:
     """A user's row: attribute values by name, the number of the last change, times in ms since 1970 UTC."""

@@ -103,8 +103,10 @@ class BatchCall:
     access: Access
     query: batch.BatchQuery
     entries: list[Entry]
+    imports: bool
+    """Whether they are rows of an import."""
     register: bool
-    """Whether values that point to nobody make users."""
+    """Whether what is not there is made."""
 
 
 @dataclass(slots=True)
@@ -198,11 +200,17 @@ class _Resource:
         fingerprint = hashlib.sha256(body).digest()
         entries = [
             Entry(
-                r.cuid, r.identity, r.data, r.receipt(None if key is None else key.decode(), fingerprint, place), r.problems
+                r.cuid,
+                r.identity,
+                r.data,
+                r.receipt(None if key is None else key.decode(), fingerprint, place),
+                r.problems,
+                r.identifiers,
             )
             for place, r in enumerate(records)
         ]
-        results = await operation.handle(BatchCall(self._intake, access, query, entries, register))
+        imports = batch.imports(records, on_unknown)
+        results = await operation.handle(BatchCall(self._intake, access, query, entries, imports, register))
         if not native.is_set(query.dry_run):
             _count(access.arrivals, exchange.id, entries, results)
         answered = batch.batch_answer(results, language(exchange.sent, "en"), exchange.id)
@@ -479,9 +487,8 @@ def erase_user(call: Call) -> Reply:
 
 
 async def write_users(call: BatchCall) -> list[tuple[int | None, Result]]:
-    return await call.intake.set_many(
-        call.access, call.entries, register=call.register, dry=native.is_set(call.query.dry_run)
-    )
+    write = call.intake.take if call.imports else call.intake.set_many
+    return await write(call.access, call.entries, register=call.register, dry=native.is_set(call.query.dry_run))
 
 
 def _columns(project: Project, query: native.ColumnQuery) -> tuple[list[str] | None, bool]:
@@ -627,7 +634,7 @@ OPERATIONS = (
         refuses=(Kind.CUID_EXISTS, Kind.CUID_ERASED, Kind.IDENTIFIER_UNKNOWN, Kind.IDENTIFIER_TAKEN),
     ),
     Operation(
-        *("POST", f"{_USERS}:batch", "users", "Set attributes of up to 1,000 users, each record by itself"),
+        *("POST", f"{_USERS}:batch", "users", "Set attributes of up to 1,000 users, or import them, each record by itself"),
         *(write_users, batch.BatchAnswer),
         query=batch.BatchQuery,
         body=batch.Batch,

@@ -19,7 +19,7 @@ from usertable.domain.change import Change
 from usertable.domain.condition import Condition
 from usertable.domain.errors import Kind, Problem, StoreFault
 from usertable.domain.patch import Patch
-from usertable.domain.profile import Decision, Outcome, Profile
+from usertable.domain.profile import Decision, Effect, Outcome, Profile
 from usertable.domain.schema import Attribute, Project
 from usertable.domain.values import Value
 
@@ -69,6 +69,8 @@ class Written:
     outcomes: dict[str, Outcome]
     attributes: dict[str, Value] | None
     """The user's row after the write; None in the replay of a receipt that does not hold it."""
+    effect: Effect | None = None
+    """Of a row of an import: what became of its user."""
 
 
 WRITTEN = Written(0, {}, None)
@@ -309,6 +311,8 @@ class Batch:
     """What the job's state must be now; None if there must be none."""
     dry: bool = False
     """Decide and answer, but keep nothing."""
+    receipts: Sequence[Receipt | None] | None = None
+    """What makes each row safe to retry, if the rows are answered one by one, and not for a job."""
 
 
 @dataclass(slots=True)
@@ -322,6 +326,8 @@ class Taken:
     """The refused rows by their places in the batch, in order, with all that is wrong."""
     shown: list[tuple[int, dict[str, Value]]] = field(default_factory=list)
     """Of a dry batch: the CUID and the attributes after each row that was not refused, in order."""
+    told: list[tuple[int | None, Result]] = field(default_factory=list)
+    """Of a batch with receipts: the CUID, if it is known, and what came of each row, in order; nothing else is counted."""
 
 
 @dataclass(slots=True)
@@ -559,13 +565,16 @@ class Store(Copyable, Browsable, Arriving, Protocol):
         """
         ...
 
-    def take(self, batch: Batch, decide: Decide, note: Note) -> Taken | SchemaStale | JobMoved:
+    def take(self, batch: Batch, decide: Decide, note: Note | None = None) -> Taken | SchemaStale | JobMoved:
         """Import rows: each merges into its user as a write would, in order, and a refused one disturbs no other.
 
         All of it is durable, with `note(…)` as the job's state, before it returns; or none of it was kept. So whoever finds
         that state in the store knows that the batch was taken, and whoever finds the one before, that it was not.
         A row that names no user is refused, or makes one with `register`: with the CUID it has, or, like Get CUID,
         by a value of the identifier with priority 1.
+
+        Without `note` there is no job. A batch with receipts keeps one with each row that was taken, and a row whose key is
+        known is not taken again, as in :meth:`write`.
         """
         ...
 

@@ -11,7 +11,7 @@ import msgspec
 
 from usertable.domain.arrival import Arrival
 from usertable.domain.change import Change, changes_between
-from usertable.domain.profile import Outcome, Profile
+from usertable.domain.profile import Effect, Outcome, Profile
 from usertable.domain.schema import Attribute, Identifier, Project, Rule, Schema
 from usertable.domain.values import LIST_ELEMENT_BYTES, LIST_ELEMENTS, DataType, Limits, Value
 from usertable.store.base import Write, Written
@@ -125,17 +125,26 @@ def encode_patches(writes: Iterable[Write]) -> str:
     return _encoder.encode(rows).decode()
 
 
-_written_decoder = msgspec.json.Decoder(tuple[int, dict[str, Outcome], dict[str, Any] | None], float_hook=Decimal)
+class _WrittenDocument(msgspec.Struct, array_like=True):
+    version: int
+    outcomes: dict[str, Outcome]
+    attributes: dict[str, Any] | None
+    effect: Effect | None = None
+
+
+_written_decoder = msgspec.json.Decoder(_WrittenDocument, float_hook=Decimal)
 
 
 def encode_written(written: Written) -> str:
     """What came of a write, as its receipt keeps it."""
-    return _encoder.encode((written.version, written.outcomes, written.attributes)).decode()
+    found = (written.version, written.outcomes, written.attributes)
+    return _encoder.encode((*found, written.effect) if written.effect else found).decode()
 
 
 def decode_written(text: str) -> Written:
     """The inverse of :func:`encode_written`."""
-    return Written(*_written_decoder.decode(text))
+    found = _written_decoder.decode(text)
+    return Written(found.version, found.outcomes, found.attributes, found.effect)
 
 
 class _ProjectDocument(msgspec.Struct, omit_defaults=True):

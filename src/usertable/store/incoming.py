@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 
 from usertable.domain.errors import Kind, Problem, excerpt
 from usertable.domain.patch import Patch
-from usertable.domain.profile import Outcome, Profile
+from usertable.domain.profile import Effect, Outcome, Profile
 from usertable.domain.schema import IDENTIFIER_VALUES, Project
-from usertable.store.base import LARGEST_COUNTED_CUID, Batch, Decide, Incoming, Taken
+from usertable.store.base import (
+    LARGEST_COUNTED_CUID,
+    Batch,
+    Decide,
+    Incoming,
+    KeyReused,
+    NewReceipt,
+    Receipt,
+    Refusal,
+    Replayed,
+    StoredReceipt,
+    Taken,
+    Written,
+)
 from usertable.store.document import decode_attributes, encode_attributes
 
 
@@ -24,6 +37,8 @@ class Known:
     """By identifier and value."""
     values: dict[int, dict[str, list[str]]]
     """The values of those users by CUID and identifier; empty if the batch names no identifier."""
+    receipts: dict[str, StoredReceipt] = field(default_factory=dict)
+    """The stored receipts of the batch's keys."""
 
 
 @dataclass(slots=True)
@@ -40,6 +55,7 @@ class Intake:
     """Attributes that got a value for the first time."""
     next_cuid: int = 0
     """The project's counter must be this at least; 0 if nobody was made."""
+    receipts: list[NewReceipt] = field(default_factory=list)
 
 
 def resolve_batch(batch: Batch, decide: Decide, project: Project, known: Known, unused: Iterator[int]) -> Intake:
@@ -52,6 +68,8 @@ def resolve_batch(batch: Batch, decide: Decide, project: Project, known: Known, 
         project: as stored now.
         unused: CUIDs that may be given, from the project's counter on.
     """
+    if batch.receipts is not None:
+        return _told(_Work(batch, decide, project, known, unused), batch.receipts)
     if batch.register and not batch.dry and batch.rows.identifiers is None and not known.profiles and not known.erased:
         # Most batches of a large import: users that are brought along and that are not there yet, each once.
         cuids = [cuid for cuid in batch.rows.cuids if cuid is not None]
@@ -69,9 +87,35 @@ def resolve_batch(batch: Batch, decide: Decide, project: Project, known: Known, 
             if dry:
                 work.taken.shown.append((cuid, decode_attributes(text)))
             continue
-        if problems := work.one(row):
-            work.taken.refused.append((place, problems))
+        found = work.one(row)
+        if isinstance(found, list):
+            work.taken.refused.append((place, found))
     return work.outcome()
+
+
+def _told(work: _Work, receipts: Sequence[Receipt | None]) -> Intake:
+    """Decide rows that are answered one by one, of which some may have been taken before."""
+    batch, known, told = work.batch, work.known, work.taken.told
+    made: list[NewReceipt] = []
+    for row, receipt in zip(batch.rows, receipts, strict=True):
+        stored = known.receipts.get(receipt.key) if receipt else None
+        if receipt and stored:
+            same = stored.fingerprint == receipt.fingerprint
+            told.append((work.owner(row), Replayed(stored.written) if same else KeyReused()))
+            continue
+        found = work.one(row)
+        if isinstance(found, list):
+            told.append((work.owner(row), Refusal(found)))
+            continue
+        cuid, written = found
+        # The CUID that a dry run would give is nobody's.
+        told.append((row[0] if batch.dry and cuid in work.created else cuid, written))
+        if receipt and not batch.dry:
+            known.receipts[receipt.key] = StoredReceipt(receipt.fingerprint, written)
+            made.append(NewReceipt(batch.project, receipt.key, cuid, receipt.fingerprint, written, batch.now))
+    intake = work.outcome()
+    intake.receipts = made
+    return intake
 
 
 def _all_new(batch: Batch, project: Project, cuids: list[int]) -> Intake:
@@ -92,23 +136,29 @@ class _Work:
         self.taken = Taken(0, 0, 0, [])
         self.created: dict[int, str | Profile] = {}
         """Users that are not in the store: the text of their only row, or the profile that several made."""
-        self._batch = batch
+        self.batch = batch
+        self.known = known
         self._decide = decide
         self._project = project
-        self._known = known
         self._unused = unused
         self._changed: dict[int, Profile] = {}
         self._values: list[tuple[int, str, str]] = []
         self._reported: set[str] = set()
         self._next_cuid = 0
 
-    def one(self, row: Incoming) -> list[Problem]:
-        """Take one row, or tell what is wrong with it."""
-        cuid, identifiers, text = row
-        known, created, register = self._known, self.created, self._batch.register
-        owners = [known.owners.get(pair) for pair in identifiers]
+    def owner(self, row: Incoming) -> int | None:
+        """Whose row it is: the CUID it has, or that of the first identifier's value that somebody has."""
+        cuid, identifiers, _ = row
         if cuid is None:
-            cuid = next((owner for owner in owners if owner is not None), None)
+            return next((owner for pair in identifiers if (owner := self.known.owners.get(pair)) is not None), None)
+        return cuid
+
+    def one(self, row: Incoming) -> list[Problem] | tuple[int, Written]:
+        """Take one row; the user's CUID and what came of it, or what is wrong with it."""
+        _, identifiers, text = row
+        known, created, register = self.known, self.created, self.batch.register
+        owners = [known.owners.get(pair) for pair in identifiers]
+        cuid = self.owner(row)
         is_new = cuid is None or (cuid not in known.profiles and cuid not in created)
         if cuid in known.erased:
             return [Problem(Kind.CUID_ERASED, None, {"cuid": str(cuid)})]
@@ -122,11 +172,11 @@ class _Work:
         missing = [pair for pair, owner in zip(identifiers, owners, strict=True) if owner is None]
         if problems := self._identifier_problems(cuid, identifiers, owners, missing):
             return problems
-        profile = Profile.new(self._batch.now)
+        profile = Profile.new(self.batch.now)
         if not is_new:
             assert cuid is not None
             profile = self._profile(cuid)
-        decision = self._decide(profile, self._patch(text), self._batch.now)
+        decision = self._decide(profile, self._patch(text), self.batch.now)
         if decision.problems:
             return decision.problems
         if cuid is None:
@@ -142,14 +192,17 @@ class _Work:
             known.profiles[cuid] = self._changed[cuid] = decision.profile
         if decision.profile is not profile:
             self._reported.update(decision.outcomes)
+        effect = Effect.CREATED
         if not is_new:
             if Outcome.APPLIED in decision.outcomes.values() or missing:
+                effect = Effect.CHANGED
                 self.taken.changed += 1
             else:
+                effect = Effect.UNCHANGED
                 self.taken.unchanged += 1
-        if self._batch.dry:
+        if self.batch.dry:
             self.taken.shown.append((cuid, dict(decision.profile.attributes)))
-        return []
+        return cuid, Written(decision.profile.version, decision.outcomes, None, effect)
 
     def _identifier_problems(
         self,
@@ -163,10 +216,10 @@ class _Work:
             for (name, value), owner in zip(identifiers, owners, strict=True)
             if owner not in (None, cuid)
         ]
-        if missing and not self._batch.register:
+        if missing and not self.batch.register:
             problems += [Problem(Kind.CUID_UNKNOWN, None, {"cuid": excerpt(f"{n}={v}")}) for n, v in missing]
             return problems
-        have = self._known.values.get(cuid, {}) if cuid is not None else {}
+        have = self.known.values.get(cuid, {}) if cuid is not None else {}
         for name in dict.fromkeys(name for name, _ in missing):
             most = 1 if self._project.schema.identifier(name).unique else IDENTIFIER_VALUES
             if len(have.get(name, ())) + sum(n == name for n, _ in missing) > most:
@@ -177,11 +230,11 @@ class _Work:
     def _profile(self, cuid: int) -> Profile:
         made = self.created.get(cuid)
         if made is None:
-            return self._known.profiles[cuid]
+            return self.known.profiles[cuid]
         if isinstance(made, Profile):
             return made
-        empty = Profile.new(self._batch.now)
-        return self._decide(empty, self._patch(made), self._batch.now).profile
+        empty = Profile.new(self.batch.now)
+        return self._decide(empty, self._patch(made), self.batch.now).profile
 
     def _patch(self, text: str) -> Patch:
         attributes = self._project.schema.attributes
@@ -189,7 +242,7 @@ class _Work:
 
     def outcome(self) -> Intake:
         created: list[tuple[int, int, str]] = []
-        names_are_news = not self._batch.names <= self._project.reported
+        names_are_news = not self.batch.names <= self._project.reported
         for cuid, made in self.created.items():
             if isinstance(made, Profile):
                 created.append((cuid, made.version, encode_attributes(made.attributes)))
@@ -211,6 +264,11 @@ def named(batch: Batch) -> tuple[set[int], dict[str, list[str]]]:
         for name, value in identifiers:
             values.setdefault(name, []).append(value)
     return cuids, values
+
+
+def row_keys(batch: Batch) -> list[str]:
+    """The keys of the rows that are answered one by one."""
+    return [receipt.key for receipt in batch.receipts or () if receipt is not None]
 
 
 def values_by_user(rows: Iterable[tuple[int, str, str]]) -> dict[int, dict[str, list[str]]]:

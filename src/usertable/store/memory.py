@@ -55,7 +55,7 @@ from usertable.store.document import (
     encode_changes,
     encode_written,
 )
-from usertable.store.incoming import Known, named, resolve_batch, values_by_user
+from usertable.store.incoming import Known, named, resolve_batch, row_keys, values_by_user
 
 
 @dataclass
@@ -227,21 +227,28 @@ class MemoryStore:
             if cuid <= LARGEST_COUNTED_CUID:
                 table.next_cuid = max(table.next_cuid, cuid + 1)
 
-    def take(self, batch: Batch, decide: Decide, note: Note) -> Taken | SchemaStale | JobMoved:
+    def take(self, batch: Batch, decide: Decide, note: Note | None = None) -> Taken | SchemaStale | JobMoved:
         with self._lock:
             table = self._tables[batch.project]
             state = table.jobs.get(batch.job)
-            if state != batch.before:
+            if note and state != batch.before:
                 return JobMoved(state)
             if table.project.version != batch.schema_version:
                 return SchemaStale()
             values = values_by_user((cuid, *pair) for pair, cuid in table.values.items()) if named(batch)[1] else {}
-            known = Known(dict(table.profiles), table.erased, dict(table.values), values)
+            receipts = {
+                key: StoredReceipt(kept.fingerprint, kept.written)
+                for key in row_keys(batch)
+                if (kept := table.receipts.get(key)) is not None
+            }
+            known = Known(dict(table.profiles), table.erased, dict(table.values), values, receipts)
             unused = (c for c in itertools.count(table.next_cuid) if c not in table.profiles and c not in table.erased)
             intake = resolve_batch(batch, decide, table.project, known, unused)
             if batch.dry:
                 return intake.taken
-            table.jobs[batch.job] = note(intake.taken)
+            if note:
+                table.jobs[batch.job] = note(intake.taken)
+            table.receipts.update({receipt.key: receipt for receipt in intake.receipts})
             for cuid, version, text in intake.created:
                 table.profiles[cuid] = Profile(version, batch.now, batch.now, decode_attributes(text), {})
             table.profiles.update(intake.changed)

@@ -92,7 +92,7 @@ from usertable.store.document import (
     encode_rows,
     encode_written,
 )
-from usertable.store.incoming import Intake, Known, named, resolve_batch, values_by_user
+from usertable.store.incoming import Intake, Known, named, resolve_batch, row_keys, values_by_user
 from usertable.store.postgres_filter import translate
 
 OLDEST_SERVER = 15
@@ -477,13 +477,12 @@ class PostgresStore:
 
         self._change(work)
 
-    def take(self, batch: Batch, decide: Decide, note: Note) -> Taken | SchemaStale | JobMoved:
+    def take(self, batch: Batch, decide: Decide, note: Note | None = None) -> Taken | SchemaStale | JobMoved:
         shards = self._load_shards()
 
         def work(db: Connection) -> Taken | SchemaStale | JobMoved:
             _share(db, [batch.project])
-            state = _job(db, batch.project, batch.job, lock=True)
-            if state != batch.before:
+            if note and (state := _job(db, batch.project, batch.job, lock=True)) != batch.before:
                 return JobMoved(state)
             project = _project_by_number(db, batch.project)
             if project.version != batch.schema_version:
@@ -498,11 +497,12 @@ class PostgresStore:
             _keep(db, batch, intake, before, shards)
             if batch.register and intake.next_cuid > next_cuid:
                 _move_counter(db, project.number, intake.next_cuid)
-            db.execute(
-                "INSERT INTO usertable.import_job VALUES (%s, %s, %s)"
-                " ON CONFLICT (project, name) DO UPDATE SET state = excluded.state",
-                (project.number, batch.job, note(intake.taken)),
-            )
+            if note:
+                db.execute(
+                    "INSERT INTO usertable.import_job VALUES (%s, %s, %s)"
+                    " ON CONFLICT (project, name) DO UPDATE SET state = excluded.state",
+                    (project.number, batch.job, note(intake.taken)),
+                )
             return intake.taken
 
         return self._change(work)
@@ -1124,8 +1124,12 @@ def _store(db: Connection, resolution: Resolution, before: Mapping[tuple[int, in
     for project, profiles in changed.items():
         rows = encode_rows(profiles, {cuid: before[project, cuid] for cuid in profiles})
         db.execute(_UPDATE_USERS, (rows, project, list(profiles)))
-    if resolution.receipts:
-        columns = zip(*map(_receipt_row, resolution.receipts), strict=True)
+    _insert_receipts(db, resolution.receipts)
+
+
+def _insert_receipts(db: Connection, receipts: Sequence[NewReceipt]) -> None:
+    if receipts:
+        columns = zip(*map(_receipt_row, receipts), strict=True)
         db.execute(_KEEP_RECEIPTS, [list(column) for column in columns])
 
 
@@ -1241,7 +1245,12 @@ def _known(db: Connection, batch: Batch, shards: ShardMap | None) -> Known:
                 wanted,
             )
         )
-    return Known(profiles, {cuid for (cuid,) in erased}, owners, of_users)
+    receipts: dict[str, StoredReceipt] = {}
+    if wanted_keys := row_keys(batch):
+        # After the users' locks, and that of the counter if users are made: what another one kept meanwhile is seen.
+        found = _stored_receipts(_execute_receipts(db, {number: wanted_keys}, None))
+        receipts = {key: receipt for (_, key), receipt in found.items()}
+    return Known(profiles, {cuid for (cuid,) in erased}, owners, of_users, receipts)
 
 
 def _keep(db: Connection, batch: Batch, intake: Intake, before: Mapping[int, Profile], shards: ShardMap | None) -> None:
@@ -1257,6 +1266,7 @@ def _keep(db: Connection, batch: Batch, intake: Intake, before: Mapping[int, Pro
         rows = encode_rows({cuid: intake.changed[cuid] for cuid in group}, before)
         db.execute(_UPDATE_USERS, (rows, number, group))
     _insert_values(db, number, intake.values)
+    _insert_receipts(db, intake.receipts)
     if intake.reported:
         names = sorted(intake.reported)
         db.execute(_REPORT, ([number] * len(names), names))

@@ -76,7 +76,7 @@ from usertable.store.document import (
     encode_project,
     encode_written,
 )
-from usertable.store.incoming import Intake, Known, named, resolve_batch, values_by_user
+from usertable.store.incoming import Intake, Known, named, resolve_batch, row_keys, values_by_user
 from usertable.store.sqlite_filter import place, translate
 
 APPLICATION_ID = 0x75746231
@@ -91,7 +91,7 @@ WAL_ROWS = 20_000
 """So many written rows make it due to sync the file and begin the WAL anew. Commits wait for the latter, a moment."""
 CHECKPOINT_IDLE_SECONDS = 1.0
 NOTES_CHECKPOINT_PAGES = 20_000
-"""What came in is written beside the writer, which checkpoints: only a WAL this long is none that it looks after."""
+"""What the server writes beside the writer, which checkpoints: only a WAL this long is none that the writer looks after."""
 CHECKPOINT_SECONDS = 0.02
 IMPORT_CHECKPOINT_PAGES = 16_384
 """An import lets the WAL grow to 32 MiB before it is copied: larger, and so fewer, copies."""
@@ -145,7 +145,7 @@ class SQLiteStore:
             self._notes.execute("PRAGMA synchronous = NORMAL")
             self._notes.execute("PRAGMA cache_size = -2048")
             self._notes.execute(f"PRAGMA wal_autocheckpoint = {NOTES_CHECKPOINT_PAGES}")
-            pages = 0 if serving or writing else IMPORT_CHECKPOINT_PAGES
+            pages = 0 if writing else NOTES_CHECKPOINT_PAGES if serving else IMPORT_CHECKPOINT_PAGES
             self._writer.execute(f"PRAGMA wal_autocheckpoint = {pages}")
             if writing:
                 self._checkpointer = _Checkpointer(self._open(), self._lock, path)
@@ -209,16 +209,11 @@ class SQLiteStore:
         for write in writes:
             if write.receipt is not None:
                 keys.setdefault(write.project, []).append(write.receipt.key)
-        receipts = {}
-        for project, names in keys.items():
-            rows = db.execute(
-                "SELECT key, fingerprint, written FROM receipt"
-                " WHERE project = ? AND key IN (SELECT value FROM json_each(?))",
-                (project, msgspec.json.encode(names).decode()),
-            )
-            for key, fingerprint, written in rows:
-                receipts[project, key] = StoredReceipt(fingerprint, decode_written(written))
-        return receipts
+        return {
+            (project, key): receipt
+            for project, names in keys.items()
+            for key, receipt in _known_receipts(db, project, names).items()
+        }
 
     def read(self, project: int, cuid: int) -> User | None:
         with self._moment() as db:
@@ -354,11 +349,10 @@ class SQLiteStore:
             if next_cuid <= cuid <= LARGEST_COUNTED_CUID:
                 db.execute("UPDATE project SET next_cuid = ? WHERE number = ?", (cuid + 1, project))
 
-    def take(self, batch: Batch, decide: Decide, note: Note) -> Taken | SchemaStale | JobMoved:
+    def take(self, batch: Batch, decide: Decide, note: Note | None = None) -> Taken | SchemaStale | JobMoved:
         began = time.monotonic()
         with self._transaction() as db:
-            state = _job(db, batch.project, batch.job)
-            if state != batch.before:
+            if note and (state := _job(db, batch.project, batch.job)) != batch.before:
                 return JobMoved(state)
             project, next_cuid = _project_by_number(db, batch.project)
             if project.version != batch.schema_version:
@@ -368,7 +362,8 @@ class SQLiteStore:
             if batch.dry:
                 return intake.taken
             _keep(db, batch, intake)
-            db.execute("REPLACE INTO import_job VALUES (?, ?, ?)", (project.number, batch.job, note(intake.taken)))
+            if note:
+                db.execute("REPLACE INTO import_job VALUES (?, ?, ?)", (project.number, batch.job, note(intake.taken)))
         if self._is_served():
             # SQLite's lock is not fair: the server gets its turn only while nobody else wants it.
             time.sleep(time.monotonic() - began)
@@ -899,6 +894,14 @@ def _replace_users(db: sqlite3.Connection, project: int, profiles: Mapping[int, 
     _insert_rows(db, f"REPLACE INTO user_{project} VALUES ", 6, parameters)
 
 
+def _known_receipts(db: sqlite3.Connection, project: int, keys: Sequence[str]) -> dict[str, StoredReceipt]:
+    rows = db.execute(
+        "SELECT key, fingerprint, written FROM receipt WHERE project = ? AND key IN (SELECT value FROM json_each(?))",
+        (project, msgspec.json.encode(keys).decode()),
+    )
+    return {key: StoredReceipt(fingerprint, decode_written(written)) for key, fingerprint, written in rows}
+
+
 def _insert_receipts(db: sqlite3.Connection, receipts: Sequence[NewReceipt]) -> None:
     parameters: list[Any] = []
     for r in receipts:
@@ -1066,9 +1069,10 @@ def _known(db: sqlite3.Connection, batch: Batch) -> Known:
         " EXISTS (SELECT 1 FROM erased WHERE project = ?3 AND cuid BETWEEN ?1 AND ?2)",
         (*span, number),
     ).fetchone()
+    receipts = _known_receipts(db, number, row_keys(batch)) if batch.receipts else {}
     if not (is_there or is_erased or names):
         # New users are often brought in the order of their CUIDs: then a glance at the span saves looking for each.
-        return Known({}, set(), {}, {})
+        return Known({}, set(), {}, {}, receipts)
     wanted = f"[{','.join(map(str, cuids))}]"
     within = "cuid IN (SELECT value FROM json_each(?))"
     profiles: dict[int, Profile] = {}
@@ -1085,7 +1089,7 @@ def _known(db: sqlite3.Connection, batch: Batch) -> Known:
                 f"SELECT cuid, identifier, value FROM identifier_value WHERE project = ? AND {within}", (number, wanted)
             )
         )
-    return Known(profiles, erased, owners, of_users)
+    return Known(profiles, erased, owners, of_users, receipts)
 
 
 def _keep(db: sqlite3.Connection, batch: Batch, intake: Intake) -> None:
@@ -1099,6 +1103,7 @@ def _keep(db: sqlite3.Connection, batch: Batch, intake: Intake) -> None:
         f"INSERT INTO identifier_value (project, cuid, identifier, value) VALUES ({number}, ?, ?, ?)", intake.values
     )
     db.executemany(f"INSERT OR IGNORE INTO reported VALUES ({number}, ?)", [(name,) for name in intake.reported])
+    _insert_receipts(db, intake.receipts)
     db.execute(
         "UPDATE project SET next_cuid = ? WHERE number = ? AND next_cuid < ?", (intake.next_cuid, number, intake.next_cuid)
     )

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from usertable.domain.errors import Kind, Overloaded, Problem, Refused, Unavailable
-from usertable.domain.profile import Outcome
+from usertable.domain.profile import Effect, Outcome
 from usertable.store.base import KeyReused, Receipt, Refusal, Replayed, Result, Written
 from usertable.wire import jiguang, native
 from usertable.wire.bodies import decode_object
@@ -33,13 +33,25 @@ class BatchIdentity(msgspec.Struct):
 
 
 class BatchRecord(msgspec.Struct):
-    """Attributes to set of one user, who is named by `cuid` or by `identity`. All of it is done, or nothing."""
+    """Attributes to set of one user, who is named by `cuid`, `identity` or `identifiers`. All of it is done, or nothing."""
 
     data: Annotated[
-        dict[str, Any], Meta(description="As in the platform's own call.", extra_json_schema={"minProperties": 1})
-    ]
+        dict[str, Any] | UnsetType,
+        Meta(
+            description="As in the platform's own call. Beside `identifiers` it may be left out, and a DATETIME may have"
+            " milliseconds and an offset, as `2024-10-27 02:30:00.500+01:00`."
+        ),
+    ] = UNSET
     cuid: native.Cuid | UnsetType = UNSET
     identity: BatchIdentity | UnsetType = UNSET
+    identifiers: Annotated[
+        dict[str, native.IdentifierValue | list[native.IdentifierValue]] | UnsetType,
+        Meta(
+            description="By name, all values of identifiers that the user has, or is to have; an array of some where the"
+            " identifier is not unique. It may stand beside `cuid`, and be empty then.",
+            examples=[{"phone": "18012345678", "device": ["d1", "d2"]}],
+        ),
+    ] = UNSET
     key: Annotated[
         str | UnsetType,
         Meta(
@@ -72,16 +84,19 @@ class Batch(msgspec.Struct, forbid_unknown_fields=True):
                             "data": {"total_spent": 9.9},
                             "key": "order-1",
                         },
-                    ]
+                    ],
+                    [{"cuid": 10362473, "identifiers": {"phone": "18012345678"}, "data": {"user_level": 3}}],
                 ],
             },
         ),
     ]
     on_unknown: Annotated[
-        Literal["refuse", "register"] | UnsetType,
+        Literal["refuse", "register", "import"] | UnsetType,
         Meta(
-            description="What to do with an identifier's value that points to nobody: refuse the record, or make a user as"
-            " Get CUID does. Must be said if any record has an `identity`."
+            description="What to do with what is not there. `refuse`: refuse the record. `register`: make a user for an"
+            " identifier's value that points to nobody, as Get CUID does. `import`: also make users with the `cuid` that"
+            " they bring along, and add the values of `identifiers` to their users. Must be said if any record has an"
+            " `identity` (each of them) or `identifiers` (refuse or import)."
         ),
     ] = UNSET
 
@@ -105,6 +120,10 @@ class RecordAnswer(msgspec.Struct):
     outcomes: Annotated[dict[str, Outcome], Meta(description="What became of each attribute.")]
     problems: Annotated[list[RecordProblem], Meta(description="All that is wrong; the first gives `code` and `msg`.")]
     replayed: Annotated[bool, Meta(description="The answer is that of an earlier request with the same key.")]
+    effect: Annotated[
+        Effect | UnsetType,
+        Meta(description="What became of the user; only of a row of an import that was done."),
+    ] = UNSET
 
 
 class BatchAnswer(msgspec.Struct):
@@ -130,12 +149,14 @@ class Record(SetRequest):
     """A decoded record: what could be read of it, and what is wrong with its form."""
 
     identity: tuple[str, str] | None = None
+    identifiers: dict[str, Any] | None = None
     key: str | None = None
 
     def receipt(self, batch_key: str | None, batch_fingerprint: bytes, place: int) -> Receipt | None:
         """What makes the record safe to retry: by its own key in any batch, else by its place in the one with this key."""
         if self.key is not None:
-            content = _encoder.encode((self.cuid, self.identity, self.data))
+            parts = (self.cuid, self.identity, self.data)
+            content = _encoder.encode(parts if self.identifiers is None else (*parts, self.identifiers))
             return Receipt(self.key, hashlib.sha256(content).digest())
         if batch_key is None:
             return None
@@ -156,20 +177,29 @@ def decode_batch(body: bytes) -> tuple[list[Record], str | UnsetType]:
     return [_record(member, f"records[{place}]") for place, member in enumerate(batch.records)], batch.on_unknown
 
 
+def imports(records: Sequence[Record], on_unknown: str | UnsetType) -> bool:
+    """Whether the records are rows of an import: users by all that identifies them, taken together."""
+    return on_unknown == "import" or any(record.identifiers is not None for record in records)
+
+
 def registers(records: Sequence[Record], on_unknown: str | UnsetType) -> bool:
-    """Whether values that point to nobody make users. Raises Refused if that must be said, and is not."""
+    """Whether what is not there is made. Raises Refused if that must be said, and is not."""
+    if on_unknown not in ("refuse", "import") and any(record.identifiers is not None for record in records):
+        raise Refused([native.parameter_problem("on_unknown", "refuse or import, because a record has identifiers")])
     if on_unknown is UNSET and any(record.identity for record in records):
         raise Refused([native.parameter_problem("on_unknown", "refuse or register, because a record has an identity")])
-    return on_unknown == "register"
+    return on_unknown in ("register", "import")
 
 
 def _record(members: Any, name: str) -> Record:
     record = Record()
     if type(members) is not dict:
-        record.problems.append(native.parameter_problem(name, "an object with data, and cuid or identity"))
+        record.problems.append(native.parameter_problem(name, "an object with data, and cuid, identity or identifiers"))
         return record
     jiguang.read_set(members, record)
-    if "identity" in members:
+    if "identifiers" in members:
+        _read_identifiers(members, record, name)
+    elif "identity" in members:
         _read_identity(members, record, f"{name}.identity")
     key = members.get("key")
     if key is not None:
@@ -178,9 +208,11 @@ def _record(members: Any, name: str) -> Record:
         else:
             record.problems.append(native.parameter_problem(f"{name}.key", _KEY_FORM))
     record.problems += [
-        native.parameter_problem(f"{name}.{other}", "nothing of that name; a record has cuid, identity, data, key")
+        native.parameter_problem(
+            f"{name}.{other}", "nothing of that name; a record has cuid, identity, identifiers, data, key"
+        )
         for other in members
-        if other not in ("cuid", "identity", "data", "key")
+        if other not in ("cuid", "identity", "identifiers", "data", "key")
     ]
     return record
 
@@ -198,6 +230,21 @@ def _read_identity(members: dict[str, Any], record: Record, name: str) -> None:
             return
     expected = f"an object with name, and value: a string of 1 to {MAX_IDENTITY_CHARACTERS} characters"
     record.problems.append(native.parameter_problem(name, expected))
+
+
+def _read_identifiers(members: dict[str, Any], record: Record, name: str) -> None:
+    # What such a record leaves out, the identifiers make good; whether anybody is named is seen with the schema.
+    missing = (Kind.CUID_MISSING, Kind.DATA_MISSING, Kind.DATA_EMPTY)
+    record.problems = [problem for problem in record.problems if problem.kind not in missing]
+    if members.get("data", {}) == {}:
+        record.data = {}
+    if "identity" in members:
+        record.problems.append(native.parameter_problem(f"{name}.identity", "either identity or identifiers, not both"))
+    identifiers = members["identifiers"]
+    record.identifiers = identifiers if type(identifiers) is dict else {}
+    if type(identifiers) is not dict:
+        expected = "an object: a value, or an array of some, by identifier"
+        record.problems.append(native.parameter_problem(f"{name}.identifiers", expected))
 
 
 def batch_answer(results: Sequence[tuple[int | None, Result]], language: Language, request_id: str) -> BatchAnswer:
@@ -227,7 +274,7 @@ def _answer(cuid: int | None, result: Result, language: Language, request_id: st
     if isinstance(result, Replayed):
         result = result.written
     if isinstance(result, Written):
-        return RecordAnswer(0, "ok", cuid, result.version, result.outcomes, [], replayed)
+        return RecordAnswer(0, "ok", cuid, result.version, result.outcomes, [], replayed, result.effect or UNSET)
     problems = problems_of(result, request_id)
     shown = [RecordProblem(jiguang.code(p.kind)[0], p.kind, p.attribute, text(p, language)) for p in problems]
     return RecordAnswer(shown[0].code, shown[0].msg, cuid, None, {}, shown, replayed=False)

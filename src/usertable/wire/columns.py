@@ -14,7 +14,8 @@ from typing import Any, Literal
 import msgspec
 
 from usertable.domain.errors import Kind, Problem, excerpt, refuse
-from usertable.domain.schema import Attribute, Identifier, Project
+from usertable.domain.patch import Patch, validate
+from usertable.domain.schema import Attribute, Identifier, Project, Schema
 from usertable.domain.values import (
     DEFAULT_LIMITS,
     PARSERS,
@@ -394,14 +395,38 @@ def parse_cuid(cell: object) -> int | Problem | None:
     return Problem(Kind.CUID_MALFORMED, None, {"value": excerpt(cell)})
 
 
-def identifier_values(identifier: Identifier, cell: object) -> list[str] | Problem:
-    """The values in a cell: one of a unique identifier; of another one, or a JSON array of some."""
-    values: object = [cell]
-    if not identifier.unique:
-        if type(cell) is str and cell.startswith("["):
-            cell = decode_array(cell)
-        values = list(cell) if isinstance(cell, list | tuple) else [cell]
-    assert isinstance(values, list)
+def read_row(schema: Schema, data: Mapping[str, object], zone: tzinfo) -> Patch | list[Problem]:
+    """Like :func:`~usertable.domain.patch.validate`, for what an import takes: a DATETIME also by its offset."""
+    moments: list[tuple[Attribute, Value]] = []
+    problems: list[Problem] = []
+    rest: dict[str, object] = {}
+    for name, raw in data.items():
+        attribute = schema.attributes.get(name)
+        moment = None
+        if attribute is not None and attribute.type is DataType.DATETIME and type(raw) is str:
+            moment = parse_moment(raw)
+        if attribute is None or type(moment) is not Ready:
+            rest[name] = raw
+        elif type(value := parse_value(attribute, moment, zone)) is Problem:
+            problems.append(value)
+        else:
+            moments.append((attribute, value))  # type: ignore[arg-type]
+    checked = validate(schema, rest, zone)
+    if isinstance(checked, Patch):
+        return problems or Patch([*checked.entries, *moments])
+    return [*checked, *problems]
+
+
+def cell_identifiers(identifier: Identifier, cell: object) -> list[str] | Problem:
+    """The values in a file's cell: as of :func:`identifier_values`, or a JSON array in a text."""
+    if not identifier.unique and type(cell) is str and cell.startswith("["):
+        cell = decode_array(cell)
+    return identifier_values(identifier, cell)
+
+
+def identifier_values(identifier: Identifier, given: object) -> list[str] | Problem:
+    """The values that are given: one of a unique identifier; of another one, or an array of some."""
+    values: list[Any] = list(given) if not identifier.unique and isinstance(given, list | tuple) else [given]
     texts = [str(value) if type(value) is int else value for value in values]
     if not all(isinstance(text, str) and is_identity_value(text) for text in texts):
         expected = f"a text of 1 to {MAX_IDENTITY_CHARACTERS} characters"
@@ -521,7 +546,7 @@ class Columns:
             cell = cells[i]
             if is_empty(cell) or (type(cell) is str and cell in self._nulls):
                 continue
-            values = identifier_values(identifier, cell)
+            values = cell_identifiers(identifier, cell)
             if type(values) is Problem:
                 bad.setdefault(i, []).append(values)
             else:
