@@ -309,6 +309,12 @@ def test_lines_in_arrow_come_to_what_lines_in_python_come_to(data: st.DataObject
     assert outcomes(blocks(content, "ndjson")) == outcomes(blocks(alone, "ndjson"))
 
 
+@pytest.mark.parametrize("elements", ["1.5", '"a",1.5', "1e3", "1", "true", "null"])
+def test_what_is_no_text_in_a_list_is_refused_however_it_is_read(elements: str) -> None:
+    (block,) = blocks(f'{{"cuid":1,"user_list_append":[{elements}]}}\n'.encode(), "ndjson")
+    assert [[problem.kind for problem in problems] for _, problems in block.refused] == [[Kind.VALUE_TYPE]]
+
+
 PIECES = [
     "null",
     "true",

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from functools import lru_cache
+from itertools import chain
 from operator import itemgetter
 from struct import pack
 from typing import Any
@@ -253,6 +254,9 @@ def _json_column(cells: Sequence[Any]) -> pa.Array:
     kinds = frozenset(map(type, cells)) - {type(None)}
     if JSONNumber in kinds and kinds <= {int, JSONNumber}:
         return pa.array([None if cell is None else str(cell) for cell in cells], pa.string())
+    if tuple in kinds and JSONNumber in set(map(type, chain.from_iterable(filter(None, cells)))):
+        # Arrow would take it for the text that it is here.
+        raise TypeError("a number in a list of texts")
     return pa.array(cells, _JSON_TYPES[kinds])
 
 

@@ -317,14 +317,18 @@ _ALIKE: dict[DataType, set[type]] = {
 def _member_reader(place: int, attribute: Attribute) -> Callable[[Any], object]:
     """From a JSON member to what the API would be sent."""
     if attribute.type is DataType.NUMBER:
-        return lambda member: Decimal(member) if type(member) is JSONNumber else member
+        return _exact
     if attribute.type is DataType.BOOL:
         return int
     if attribute.type is DataType.DATETIME:
         return parse_moment
     if attribute.type is DataType.LIST:
-        return list
+        return lambda member: list(map(_exact, member))
     return lambda member: member
+
+
+def _exact(member: Any) -> Any:
+    return Decimal(member) if type(member) is JSONNumber else member
 
 
 _MARK = b"\xef\xbb\xbf"
