@@ -255,6 +255,14 @@ def test_a_stream_ends_in_time_to_renew_the_session_and_with_it() -> None:
     looks(3)
 
 
+def test_one_page_too_many_is_told_that_it_is_not_kept_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "MOST_STREAMS", 0)
+    visit = SimpleNamespace(came_from="/console/projects", fragment=lambda template, **values: f"{template} {values['key']}")
+    answer = live.stream(visit, None, 1)  # type: ignore[arg-type]
+    assert answer.media_type == "text/event-stream"
+    assert bytes(answer.body).decode() == "event: notice\ndata: live_notice.html live.too_many\n\nevent: end\ndata: \n\n"
+
+
 def test_a_page_that_is_open_is_told_that_its_session_is_over(browser: Browser, server: Server) -> None:
     headers = {"Accept": "text/event-stream", "Referer": f"{server.url}{AT}/arrivals?show=refused"}
     answer = browser.get(f"{AT}/arrivals/live?show=refused", headers=headers)
@@ -430,8 +438,14 @@ def test_without_an_admin_token_a_printed_link_signs_in_once(tmp_path: Path) -> 
             assert len(links) == 2
             # What was typed waits for the link that is opened in another tab.
             second.shown = second.submit("/console/new-project", name="Typed")
+            second.shown = second.submit("/console/new-project", name="Typed", new_link="1")
+            assert "A new sign-in link was printed" in second.shown.text
             assert fields(second.shown)["name"] == "Typed"
-            assert second.submit("/console/sign-in/link", link=links[1]).headers["location"] == "/console/projects"
+            (printed,) = set(re.findall(rf"{server.url}/console/sign-in\?link=(\S+)", server.log)) - set(links)
+            assert second.submit("/console/sign-in/link", link=printed).headers["location"] == "/console/projects"
+            second.shown = second.submit("/console/new-project", name="Typed")
+            assert (second.shown.status_code, fields(second.shown)["name"]) == (403, "Typed")
+            assert second.submit("/console/new-project", name="Typed", timezone="UTC", qps="1").status_code == 200
     finally:
         server.stop()
 
