@@ -412,7 +412,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "users.find_by": ("查找方式", "Find by"),
     "users.find_value": ("值", "Value"),
     "users.find_do": ("查找", "Find"),
-    "users.nobody": ("没有 {identifier} 为 {value} 的用户", "No user has {identifier} {value}"),
+    "users.nobody": ("没有找到{identifier}为“{value}”的用户。", "No user has {identifier} {value}."),
     "users.filter": ("添加筛选", "Add a filter"),
     "users.filters": ("筛选条件", "Filters"),
     "users.filter_attribute": ("属性", "Attribute"),
