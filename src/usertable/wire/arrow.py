@@ -40,6 +40,10 @@ from usertable.wire.columns import (
 
 _EPOCH = date(1970, 1, 1)
 _NUMBER = f"^(?:{PLAIN_NUMBER})$"
+_INTEGER = "^(?:0|[1-9][0-9]{0,17})$"
+_CONTROLS = bytes(code for code in range(32) if code != ord("\n"))
+"""What stands in no JSON of a line, but as white space beside its values."""
+_CLOSING = {'"': '"', '["': '"]'}
 _MOMENT = "^[0-9-]{10} [0-9:]{8}$"
 _CUID = "^[1-9][0-9]{0,17}$"
 _ESCAPED = r'["\\\x00-\x1f]'
@@ -53,6 +57,7 @@ def _scalar(text: str) -> pa.Scalar:
     return pa.scalar(text, pa.string())
 
 
+_TRUE, _FALSE = _scalar("true"), _scalar("false")
 _NONE, _EMPTY, _ZERO = pa.scalar(None, pa.string()), _scalar(""), pa.scalar(0, pa.int32())
 
 
@@ -272,8 +277,8 @@ _DOCUMENT_TYPES = _TYPES | {DataType.STRING: pa.string(), DataType.DATETIME: pa.
 class Split:
     """JSON objects, member by member."""
 
-    members: Mapping[str, tuple[pa.Array, int]]
-    """By name: the JSON texts of the values, each with something behind it, and of how many bytes, for :func:`_cut`."""
+    members: Mapping[str, tuple[pa.Array, str]]
+    """By name: the JSON texts of the values, each with something behind it, and what that is."""
     gap: str
     """What stands behind colons and commas: nothing or a space."""
 
@@ -308,7 +313,7 @@ def split_objects(lines: bytes, count: int) -> Split | None:
         column = fields.take(places)
         if not pc.all(pc.ends_with(column, end)).as_py():
             return None
-        found[name] = column, len(end.encode())
+        found[name] = column, end
     return Split(found, gap)
 
 
@@ -318,9 +323,9 @@ def _places(width: int, count: int) -> list[pa.Array]:
     return [pa.array(range(1 + i, 1 + width * count, width), pa.int32()) for i in range(width)]
 
 
-def _cut(texts: pa.Array, before: int, after: int) -> pa.Array:
-    """Texts without so many bytes at their ends, which are characters of one byte."""
-    return pc.binary_slice(texts.view(pa.binary()), before, -after).view(pa.string())
+def _cut(texts: pa.Array, quotes: int, behind: str) -> pa.Array:
+    """Texts without what is behind them, and so many quotes or brackets at their ends."""
+    return pc.binary_slice(texts.view(pa.binary()), quotes, -quotes - len(behind.encode())).view(pa.string())
 
 
 class Documents:
@@ -358,11 +363,11 @@ class Documents:
             return pa.nulls(count, _DOCUMENT_TYPES[kind])
         texts, behind = split.members[name]
         if kind is DataType.STRING:
-            return _cut(texts, 1, 1 + behind)
+            return _cut(texts, 1, behind)
         if kind is DataType.LIST:
             # One without elements has no quotes to be cut off.
-            shortest = pc.min(pc.binary_length(texts)).as_py() - behind
-            return pc.split_pattern(_cut(texts, 2, 2 + behind), f'",{split.gap}"') if shortest > len("[]") else None
+            shortest = pc.min(pc.binary_length(texts)).as_py() - len(behind.encode())
+            return pc.split_pattern(_cut(texts, 2, behind), f'",{split.gap}"') if shortest > len("[]") else None
         texts = _cut(texts, 0, behind)
         if kind is DataType.NUMBER and name not in self._broken:
             try:
@@ -385,6 +390,8 @@ class ArrowLines:
     """
 
     def __init__(self, names: Sequence[str], columns: Sequence[pa.Array], types: Sequence[DataType | None]) -> None:
+        self._names = list(names)
+        self._kinds = types
         fields = []
         for name, column, kind in zip(names, columns, types, strict=True):
             if column.null_count == len(column):
@@ -397,14 +404,17 @@ class ArrowLines:
 
     def columns(self, lines: Sequence[bytes], raw: bytes) -> list[pa.Array] | None:
         """The columns of some lines, which are `raw` together, and have no backslash; None if they are not alike."""
+        try:
+            text = raw.decode()
+        except UnicodeDecodeError:
+            return None
+        columns = self._cut_apart(raw, len(lines))
+        if columns is not None:
+            return columns
         # An object from each line's beginning to its end, so that there is nothing beside it.
         if {*map(_FIRST, lines)} != {b"{"} or not {*map(_LAST_TWO, lines[:-1])} <= {b"}\n"}:
             return None
         if not lines[-1].endswith((b"}", b"}\n")) or raw.count(b"}") != len(lines):
-            return None
-        try:
-            text = raw.decode()
-        except UnicodeDecodeError:
             return None
         if self._has_decimals and (b"e-" in raw or b"E-" in raw) and _any_tiny(text):
             return None
@@ -417,6 +427,42 @@ class ArrowLines:
         if found.num_rows != len(lines) or (self._has_decimals and not self._are_all_texts(raw, columns)):
             return None
         return columns
+
+    def _cut_apart(self, raw: bytes, count: int) -> list[pa.Array] | None:
+        """The columns of lines that :func:`split_objects` can split, numbers of attributes as texts; None otherwise."""
+        split = split_objects(raw.removesuffix(b"\n"), count)
+        if split is None or list(split.members) != self._names or len(raw) != len(raw.translate(None, _CONTROLS)):
+            return None
+        columns = []
+        # What begins and ends with a quote is a text if there are no more of them.
+        quotes = 2 * count * len(self._names)
+        for field, kind in zip(self._parse.explicit_schema, self._kinds, strict=True):
+            texts, behind = split.members[field.name]
+            opening = '"' if pa.types.is_string(field.type) else '["' if pa.types.is_list(field.type) else ""
+            if opening:
+                shortest = pc.min(pc.binary_length(texts)).as_py() - len(behind.encode())
+                if shortest < 2 * len(opening) or not (
+                    pc.all(pc.starts_with(texts, opening)).as_py()
+                    and pc.all(pc.ends_with(texts, _CLOSING[opening] + behind)).as_py()
+                ):
+                    return None
+            cells = _cut(texts, len(opening), behind)
+            if pa.types.is_list(field.type):
+                cells = pc.split_pattern(cells, f'",{split.gap}"')
+                quotes += 2 * len(cells.values)
+            elif opening:
+                quotes += 2 * count
+            elif pa.types.is_boolean(field.type):
+                is_true = pc.equal(cells, _TRUE)
+                if not pc.all(pc.or_(is_true, pc.equal(cells, _FALSE))).as_py():
+                    return None
+                cells = is_true
+            elif not _all_match(cells, _NUMBER if kind is DataType.NUMBER else _INTEGER):
+                return None
+            elif kind is not DataType.NUMBER:
+                cells = cells.cast(field.type)
+            columns.append(cells)
+        return columns if raw.count(b'"') == quotes else None
 
     def _are_all_texts(self, raw: bytes, columns: Sequence[pa.Array]) -> bool:
         """Whether every text of the lines is in a column of texts, and none was taken for a number."""
