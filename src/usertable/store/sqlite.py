@@ -130,6 +130,8 @@ class SQLiteStore:
         self._readers: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
         self._reported: dict[int, set[str]] = {}
         self._server_lock: int | None = None
+        self._rest_until = 0.0
+        """An import's next batch is not begun before: the server has as much time as the last one took."""
         self._checkpointer: _Checkpointer | None = None
         if sqlite3.sqlite_version_info < OLDEST_SQLITE:
             oldest = ".".join(map(str, OLDEST_SQLITE))
@@ -350,6 +352,8 @@ class SQLiteStore:
                 db.execute("UPDATE project SET next_cuid = ? WHERE number = ?", (cuid + 1, project))
 
     def take(self, batch: Batch, decide: Decide, note: Note | None = None) -> Taken | SchemaStale | JobMoved:
+        # SQLite's lock is not fair: the server's writer gets its turn only while nobody else wants it.
+        time.sleep(max(0.0, self._rest_until - time.monotonic()))
         began = time.monotonic()
         with self._transaction() as db:
             if note and (state := _job(db, batch.project, batch.job)) != batch.before:
@@ -365,8 +369,8 @@ class SQLiteStore:
             if note:
                 db.execute("REPLACE INTO import_job VALUES (?, ?, ?)", (project.number, batch.job, note(intake.taken)))
         if self._is_served():
-            # SQLite's lock is not fair: the server gets its turn only while nobody else wants it.
-            time.sleep(time.monotonic() - began)
+            ended = time.monotonic()
+            self._rest_until = ended + (ended - began)
         return intake.taken
 
     def job(self, project: int, name: str) -> str | None:
