@@ -224,7 +224,7 @@ def test_an_import_that_is_ended_takes_its_reader_along_and_goes_on(tmp_path: Pa
     prepared(url)
     file, sums, refused = crm(tmp_path)
     with start(url, file) as process:
-        while process.poll() is None and state(url, file) is None:
+        while process.poll() is None and not (state(url, file) or {"rows": 0})["rows"]:
             time.sleep(0.01)
         (reader,) = children(process.pid)
         # As a supervisor does, which tells all processes of a unit.
