@@ -47,7 +47,7 @@ from pathlib import Path
 import psycopg
 
 from postgres import NEWEST, Cluster
-from put import PROJECT, SECRET, STORED, send, serving
+from put import CHANGED_AT, PROJECT, SECRET, STORED, send, serving
 from usertable.domain.merge import decide
 from usertable.domain.patch import Patch
 from usertable.domain.schema import Attribute, Rule
@@ -183,8 +183,8 @@ def fill(url: str, users: int) -> None:
     store.close()
     insert(
         url,
-        f"INSERT INTO usertable.users SELECT {project.number}, {FIRST_CUID - 1} + n, 1, 1700000000000, 1700000000000,"
-        f" {DOCUMENT}, '{{}}' FROM generate_series(1, {users}) n",
+        f"INSERT INTO usertable.users SELECT {project.number}, {FIRST_CUID - 1} + n, 2, 1700000000000, 1700000000001,"
+        f" {DOCUMENT}, '{CHANGED_AT}' FROM generate_series(1, {users}) n",
         "usertable.users",
     )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import json
 import re
 import signal
 import sqlite3
@@ -41,6 +42,8 @@ WRITTEN = [
     Attribute("last_seen", DataType.DATETIME, Rule.OVERWRITE),
     Attribute("interests", DataType.LIST, Rule.APPEND),
 ]
+CHANGED_AT = json.dumps({attribute.name: 1_700_000_000_001 for attribute in WRITTEN}, separators=(",", ":"))
+"""Of users that were written once since they were made. Those that come from an import have no such times yet."""
 STORED = [
     *WRITTEN,
     Attribute("registered_at", DataType.DATETIME, Rule.ONCE),
@@ -91,7 +94,9 @@ def fill(file: Path, users: int) -> None:
     store.close()
     db = sqlite3.connect(file)
     db.execute("PRAGMA synchronous = OFF")
-    db.executemany(f"INSERT INTO user_{project.number} VALUES (?, 1, 1700000000000, 1700000000000, ?, '{{}}')", rows(users))
+    db.executemany(
+        f"INSERT INTO user_{project.number} VALUES (?, 2, 1700000000000, 1700000000001, ?, '{CHANGED_AT}')", rows(users)
+    )
     db.commit()
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     db.close()
