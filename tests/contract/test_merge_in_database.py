@@ -67,15 +67,16 @@ def test_the_database_merges_as_the_rules_say(db: psycopg.Connection[tuple[Any, 
                 continue
             decision = decide(profile, patch, now)
             write = Write(1, 1, patch, 1, now, Receipt("key", b"fingerprint"))
-            ((found, times, outcomes),) = db.execute(
-                "SELECT merged.attributes::text, merged.changed_at, usertable.outcomes(before, merged.attributes, n)"
+            ((declines, found, times, outcomes),) = db.execute(
+                "SELECT merged IS NULL, coalesce(merged[1], '{}')::text, coalesce(merged[2], '{}'),"
+                "   usertable.outcomes(before, coalesce(merged[1], '{}'), n)"
                 " FROM (SELECT %s::jsonb AS before, %s::jsonb AS times) stored,"
-                "   jsonb_to_recordset(%s::jsonb)"
-                "     AS p (c bigint, t bigint, s jsonb, w jsonb, o jsonb, m jsonb, n jsonb),"
-                "   usertable.merged(before, times, p.t, p.s, p.w, p.o, p.m) merged",
-                (encode_attributes(profile.attributes), encode_changed_at(profile.changed_at), encode_patches([write])),
+                "   jsonb_to_recordset(%s::jsonb) AS p (c bigint, t bigint, h int, s jsonb, o jsonb, n jsonb),"
+                "   jsonb_path_query(%s::jsonb, '$[0]') AS shape,"
+                "   usertable.merged(before, times, p.t, p.s, shape -> 'w', p.o, shape -> 'm') merged",
+                (encode_attributes(profile.attributes), encode_changed_at(profile.changed_at), *encode_patches([write])),
             ).fetchall()
-            if found is None:
+            if declines:
                 declined += 1
             else:
                 merged += 1

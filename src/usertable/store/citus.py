@@ -92,7 +92,9 @@ def distribute(db: Connection, shown: str, shards: int) -> bool:
             db.execute("ALTER TABLE usertable.receipt DROP CONSTRAINT receipt_pkey")
             db.execute("ALTER TABLE usertable.receipt ADD CONSTRAINT receipt_pkey PRIMARY KEY (project, key, cuid)")
             # Machines that joined after it was made do not have it.
-            db.execute("SELECT create_distributed_function('usertable.merged(jsonb, jsonb, bigint, jsonb, jsonb, jsonb, jsonb)')")
+            db.execute(
+                "SELECT create_distributed_function('usertable.merged(jsonb, jsonb, bigint, jsonb, jsonb, jsonb, jsonb)')"
+            )
             for table in _EVERYWHERE:
                 db.execute("SELECT create_reference_table(%s)", (f"usertable.{table}",))
             db.execute("SELECT create_distributed_table('usertable.users', 'cuid', shard_count => %s)", (shards,))

@@ -92,14 +92,17 @@ def encode_rows(changed: Mapping[int, Profile], before: Mapping[int, Profile]) -
     return _encoder.encode(rows).decode()
 
 
-def encode_patches(writes: Iterable[Write]) -> str:
-    """Writes as a JSON array, for an engine that merges by itself.
+def encode_patches(writes: Iterable[Write]) -> tuple[str, str]:
+    """Writes for an engine that merges by itself, as two JSON arrays: patches, and the shapes that they refer to.
 
-    Of each `{"c": CUID, "t": its moment, "s": {name: value}, "w": [name, …], "o": [[rule, name, value, most elements], …],
-    "m": {name: its moment}}`: `s` and `w` for the rule overwrite, `o` for the others, `m` for all. With a receipt also
-    `"k": key, "f": fingerprint in hex, "n": [[rule, name], …]`.
+    Of each write `{"c": CUID, "t": its moment, "h": its shape, "s": {name: value}, "o": [[rule, name, value, most
+    elements], …]}`: `s` for the rule overwrite, `o` for the others. With a receipt also `"k": key, "f": fingerprint in hex,
+    "n": [[rule, name], …]`.
+
+    A shape is what many writes have in common: `{"w": [name in s, …], "m": {name: the moment}}`, with all names in `m`.
     """
     rows: list[dict[str, object]] = []
+    shapes: dict[tuple[int, tuple[str, ...], tuple[str, ...]], int] = {}
     for write in writes:
         values: dict[str, Value] = {}
         reports: list[tuple[Rule, str, Value, int]] = []
@@ -108,21 +111,15 @@ def encode_patches(writes: Iterable[Write]) -> str:
                 values[attribute.name] = value
             else:
                 reports.append((attribute.rule, attribute.name, value, attribute.limits.elements))
-        names = [attribute.name for attribute, _ in write.patch.entries]
-        row: dict[str, object] = {
-            "c": write.cuid,
-            "t": write.now,
-            "s": values,
-            "w": list(values),
-            "o": reports,
-            "m": dict.fromkeys(names, write.now),
-        }
+        shape = shapes.setdefault((write.now, tuple(values), tuple([name for _, name, _, _ in reports])), len(shapes))
+        row: dict[str, object] = {"c": write.cuid, "t": write.now, "h": shape, "s": values, "o": reports}
         receipt = write.receipt
         if receipt is not None:
             row["k"], row["f"] = receipt.key, receipt.fingerprint.hex()
             row["n"] = [(attribute.rule, attribute.name) for attribute, _ in write.patch.entries]
         rows.append(row)
-    return _encoder.encode(rows).decode()
+    common = [{"w": w, "m": dict.fromkeys((*w, *others), now)} for now, w, others in shapes]
+    return _encoder.encode(rows).decode(), _encoder.encode(common).decode()
 
 
 class _WrittenDocument(msgspec.Struct, array_like=True):

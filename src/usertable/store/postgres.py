@@ -98,7 +98,7 @@ from usertable.store.postgres_filter import translate
 OLDEST_SERVER = 15
 POOL_SIZE = 8
 """Connections of a process, unless the URL says `pool_size=N`."""
-MERGE_PARAMETERS = ("project", "version", "patches")
+MERGE_PARAMETERS = ("project", "version", "patches", "shapes")
 LOOKING_CONNECTIONS = 2
 """Further connections of a server process, for those who look through the user table: they never keep a write waiting."""
 CONNECT_SECONDS = 5
@@ -898,6 +898,7 @@ class Merge:
     version: int
     users: Sequence[UserPlace]
     patches: str
+    shapes: str
     receipts: bool
     """Whether any of them has one."""
 
@@ -908,7 +909,7 @@ class Merge:
 
     @property
     def parameters(self) -> dict[str, object]:
-        return {"project": self.project, "version": self.version, "patches": self.patches}
+        return {"project": self.project, "version": self.version, "patches": self.patches, "shapes": self.shapes}
 
 
 def plain_merges(writes: Sequence[Write], reported: Mapping[int, Set[str]], *, receipts: bool = False) -> list[Merge]:
@@ -950,7 +951,7 @@ def plain_merges(writes: Sequence[Write], reported: Mapping[int, Set[str]], *, r
             project,
             version,
             [(project, write.cuid) for write in batch],
-            encode_patches(batch),
+            *encode_patches(batch),
             any(write.receipt is not None for write in batch),
         )
         for (project, version), batch in batches.items()
@@ -1010,64 +1011,71 @@ _UPDATE_USERS: LiteralString = """
     SET version = p.v, updated_at = p.t, attributes = u.attributes || p.a, changed_at = p.m
     FROM jsonb_to_recordset(%s::jsonb) AS p (c bigint, v bigint, t bigint, a jsonb, m jsonb)
     WHERE u.project = %s AND u.cuid = p.c AND u.cuid = ANY(%s::bigint[])"""
-# Without locks: a user that got another version since it was read is left alone, and is not in the answer.
-_MERGE_FORM: LiteralString = """
+# What the database makes of the patches; the function is called once for each (OFFSET 0), and what it gives is taken apart
+# here, because an UPDATE that does so makes Citus crash.
+_MERGED: LiteralString = """
     WITH merged AS MATERIALIZED (
-      SELECT u.cuid, u.place, u.version, p.t, usertable.merged(u.attributes, u.changed_at, p.t, p.s, p.w, p.o, p.m) AS now
-      FROM jsonb_to_recordset(%(patches)s::jsonb) AS p (c bigint, t bigint, s jsonb, w jsonb, o jsonb, m jsonb)
-      {users}
-      WHERE EXISTS (SELECT 1 FROM usertable.project WHERE number = %(project)s AND version = %(version)s)
+      SELECT *, now[1] AS attributes, now[2] AS changed_at, now = '{}' AS unchanged FROM (
+        SELECT {columns}, usertable.merged(
+          u.attributes, u.changed_at, p.t, p.s, %(shapes)s::jsonb -> p.h -> 'w', p.o, %(shapes)s::jsonb -> p.h -> 'm') AS now
+        FROM jsonb_to_recordset(%(patches)s::jsonb) AS p (c bigint, t bigint, h int, s jsonb, o jsonb{more})
+        {users}
+        WHERE EXISTS (SELECT 1 FROM usertable.project WHERE number = %(project)s AND version = %(version)s) {besides}
+        OFFSET 0
+      ) found
     ), changed AS (
       UPDATE usertable.users u
-      SET version = m.version + 1, updated_at = m.t, attributes = (m.now).attributes, changed_at = (m.now).changed_at
+      SET version = m.version + 1, updated_at = m.t, attributes = m.attributes, changed_at = m.changed_at
       FROM merged m
-      WHERE {same} AND u.version = m.version AND (m.now).attributes <> '{}'
-      RETURNING u.cuid
-    )
-    SELECT cuid FROM changed UNION ALL SELECT cuid FROM merged WHERE (now).attributes = '{}'"""
+      WHERE {same} AND u.version = m.version AND m.attributes IS NOT NULL
+      RETURNING {told}
+    )"""
+# Without locks: a user that got another version since it was read is left alone, and is not in the answer.
+_PLAIN: LiteralString = (
+    _MERGED.replace("{more}", "").replace("{besides}", "").replace("{told}", "u.cuid")
+    + " SELECT cuid FROM changed UNION ALL SELECT cuid FROM merged WHERE unchanged"
+)
 # OFFSET 0 makes the database look up each user of the batch by itself, and ctid is where it found the row: there is no
 # other way through this statement, whatever is believed about the table's size.
 _EACH_USER: LiteralString = """
-      CROSS JOIN LATERAL (
-        SELECT cuid, version, attributes, changed_at, ctid AS place FROM usertable.users
-        WHERE project = %(project)s AND cuid = p.c OFFSET 0
-      ) u"""
-_MERGE: LiteralString = _MERGE_FORM.replace("{users}", _EACH_USER).replace("{same}", "u.ctid = m.place")
+        CROSS JOIN LATERAL (
+          SELECT cuid, version, attributes, changed_at, ctid AS place FROM usertable.users
+          WHERE project = %(project)s AND cuid = p.c OFFSET 0
+        ) u"""
+_SAME: LiteralString = "u.ctid = m.place"
+_MERGE: LiteralString = (
+    _PLAIN.replace("{columns}", "u.cuid, u.place, u.version, p.t").replace("{users}", _EACH_USER).replace("{same}", _SAME)
+)
 # With the users named apart, by which Citus finds out that they are all in one shard.
 _MERGE_IN_SHARD: LiteralString = (
-    _MERGE_FORM.replace("u.place, ", "")
+    _PLAIN.replace("{columns}", "u.cuid, u.version, p.t")
     .replace("{users}", "JOIN usertable.users u ON {these} AND u.cuid = p.c")
     .replace("{same}", "{these} AND u.cuid = m.cuid")
     .replace("{these}", "u.project = %(project)s AND u.cuid = ANY(%(cuids)s::bigint[])")
 )
 # A key that is kept already is declined; one that another transaction keeps meanwhile is a conflict. Not NOT EXISTS, for
 # which the planner reads all receipts there are.
-_MERGE_WITH_RECEIPTS: LiteralString = """
-    WITH merged AS MATERIALIZED (
-      SELECT u.cuid, u.place, u.version, u.attributes AS before, p.t, p.k, p.f, p.n,
-        usertable.merged(u.attributes, u.changed_at, p.t, p.s, p.w, p.o, p.m) AS now
-      FROM jsonb_to_recordset(%(patches)s::jsonb)
-        AS p (c bigint, t bigint, s jsonb, w jsonb, o jsonb, m jsonb, k text, f text, n jsonb)
-      {users}
-      WHERE EXISTS (SELECT 1 FROM usertable.project WHERE number = %(project)s AND version = %(version)s)
-        AND (SELECT r.cuid FROM usertable.receipt r WHERE r.project = %(project)s AND r.key = p.k LIMIT 1) IS NULL
-    ), changed AS (
-      UPDATE usertable.users u
-      SET version = m.version + 1, updated_at = m.t, attributes = (m.now).attributes, changed_at = (m.now).changed_at
-      FROM merged m
-      WHERE u.ctid = m.place AND u.version = m.version AND (m.now).attributes <> '{}'
-      RETURNING u.cuid, u.version, m.before, u.attributes, m.t, m.k, m.f, m.n
-    ), done AS MATERIALIZED (
+_NEW_KEY: LiteralString = """
+          AND (SELECT r.cuid FROM usertable.receipt r WHERE r.project = %(project)s AND r.key = p.k LIMIT 1) IS NULL"""
+_MERGE_WITH_RECEIPTS: LiteralString = (
+    _MERGED.replace("{columns}", "u.cuid, u.place, u.version, u.attributes AS before, p.t, p.k, p.f, p.n")
+    .replace("{more}", ", k text, f text, n jsonb")
+    .replace("{users}", _EACH_USER)
+    .replace("{besides}", _NEW_KEY)
+    .replace("{same}", _SAME)
+    .replace("{told}", "u.cuid, u.version, m.before, u.attributes, m.t, m.k, m.f, m.n")
+    + """, done AS MATERIALIZED (
       SELECT * FROM changed
       UNION ALL
-      SELECT cuid, version, before, '{}'::jsonb, t, k, f, n FROM merged WHERE (now).attributes = '{}'
+      SELECT cuid, version, before, '{}'::jsonb, t, k, f, n FROM merged WHERE unchanged
     ), kept AS (
       INSERT INTO usertable.receipt (project, key, cuid, fingerprint, written, personal, at)
       SELECT %(project)s, k, cuid, decode(f, 'hex'),
         jsonb_build_array(version, usertable.outcomes(before, attributes, n), NULL)::text, false, t
       FROM done WHERE k IS NOT NULL
     )
-    SELECT cuid FROM done""".replace("{users}", _EACH_USER)
+    SELECT cuid FROM done"""
+)
 _MERGES = {b"merge": _MERGE, b"merge with receipts": _MERGE_WITH_RECEIPTS}
 _KEEP_RECEIPTS: LiteralString = """
     INSERT INTO usertable.receipt (project, key, cuid, fingerprint, written, personal, at)
