@@ -201,6 +201,13 @@ class Resolution:
     reported: dict[int, set[str]]
     """By project, the names of the attributes that got a value."""
 
+    def profiles_by_project(self) -> dict[int, dict[int, Profile]]:
+        """The changed ones by project, and there by CUID."""
+        changed: dict[int, dict[int, Profile]] = {}
+        for (project, cuid), profile in self.profiles.items():
+            changed.setdefault(project, {})[cuid] = profile
+        return changed
+
 
 def resolve(
     writes: Sequence[Write],

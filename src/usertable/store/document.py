@@ -14,7 +14,7 @@ from usertable.domain.change import Change, changes_between
 from usertable.domain.profile import Effect, Outcome, Profile
 from usertable.domain.schema import Attribute, Identifier, Project, Rule, Schema
 from usertable.domain.values import LIST_ELEMENT_BYTES, LIST_ELEMENTS, DataType, Limits, Value
-from usertable.store.base import Write, Written
+from usertable.store.base import Row, Write, Written
 
 _encoder = msgspec.json.Encoder(decimal_format="number")
 _OVERWRITE = Rule.OVERWRITE
@@ -63,6 +63,23 @@ def encode_changed_at(changed_at: dict[str, int]) -> str:
 def decode_changed_at(text: str) -> dict[str, int]:
     """The inverse of :func:`encode_changed_at`."""
     return _changed_at_decoder.decode(text)
+
+
+def encode_user(row: Row) -> Row:
+    """A row of the part :data:`~usertable.store.base.USERS`, with its documents as JSON texts."""
+    cuid, version, created_at, updated_at, attributes, changed_at = row
+    return cuid, version, created_at, updated_at, encode_attributes(attributes), encode_changed_at(changed_at)
+
+
+def decode_user(row: Row) -> Row:
+    """The inverse of :func:`encode_user`."""
+    cuid, version, created_at, updated_at, attributes, changed_at = row
+    return cuid, version, created_at, updated_at, decode_attributes(attributes), decode_changed_at(changed_at)
+
+
+def decode_user_profiles(rows: Iterable[Row]) -> dict[int, Profile]:
+    """Profiles by CUID, of such rows with JSON texts."""
+    return {cuid: Profile(*members) for cuid, *members in map(decode_user, rows)}
 
 
 _rows_decoder = msgspec.json.Decoder(

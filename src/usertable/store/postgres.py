@@ -76,20 +76,19 @@ from usertable.store.base import (
 from usertable.store.citus import ShardMap, distribute, load_shards
 from usertable.store.document import (
     decode_arrival,
-    decode_attributes,
-    decode_changed_at,
     decode_changes,
     decode_profiles,
     decode_project,
+    decode_user,
+    decode_user_profiles,
     decode_values,
     decode_written,
     encode_arrival,
-    encode_attributes,
-    encode_changed_at,
     encode_changes,
     encode_patches,
     encode_project,
     encode_rows,
+    encode_user,
     encode_written,
 )
 from usertable.store.incoming import Intake, Known, named, resolve_batch, row_keys, values_by_user
@@ -727,7 +726,7 @@ class PostgresStore:
         query += SQL(" ORDER BY {} LIMIT %s").format(key)
         rows = self._read(lambda db: db.execute(query, (project, *(after or ()), limit)).fetchall())
         if part is USERS:
-            return [(*row[:4], decode_attributes(row[4]), decode_changed_at(row[5])) for row in rows]
+            return list(map(decode_user, rows))
         return rows
 
     def last(self, project: int, part: Part) -> Row | None:
@@ -741,7 +740,7 @@ class PostgresStore:
 
     def load(self, project: int, part: Part, rows: Sequence[Row]) -> None:
         if part is USERS:
-            rows = [(*row[:4], encode_attributes(row[4]), encode_changed_at(row[5])) for row in rows]
+            rows = list(map(encode_user, rows))
         tables = [(part, rows)]
         if part is VALUES:
             by_user = Part("user_identifier", part.columns)
@@ -1126,10 +1125,7 @@ def _stored_receipts(receipts: _Receipts) -> dict[tuple[int, str], StoredReceipt
 
 
 def _store(db: Connection, resolution: Resolution, before: Mapping[tuple[int, int], Profile]) -> None:
-    changed: dict[int, dict[int, Profile]] = {}
-    for (project, cuid), profile in resolution.profiles.items():
-        changed.setdefault(project, {})[cuid] = profile
-    for project, profiles in changed.items():
+    for project, profiles in resolution.profiles_by_project().items():
         rows = encode_rows(profiles, {cuid: before[project, cuid] for cuid in profiles})
         db.execute(_UPDATE_USERS, (rows, project, list(profiles)))
     _insert_receipts(db, resolution.receipts)
@@ -1325,12 +1321,7 @@ def _select_users(db: Connection, project: int, where: LiteralString, parameters
         " WHERE project = %s AND " + where,
         (project, *parameters),
     )
-    users = {
-        cuid: User(
-            cuid, Profile(version, created_at, updated_at, decode_attributes(attributes), decode_changed_at(changed_at))
-        )
-        for cuid, version, created_at, updated_at, attributes, changed_at in rows
-    }
+    users = {cuid: User(cuid, profile) for cuid, profile in decode_user_profiles(rows).items()}
     values = db.execute(
         "SELECT cuid, identifier, value FROM usertable.user_identifier"
         " WHERE project = %s AND cuid = ANY(%s::bigint[]) ORDER BY identifier, value",

@@ -17,7 +17,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -63,17 +63,19 @@ from usertable.store.base import (
 from usertable.store.document import (
     decode_arrival,
     decode_attributes,
-    decode_changed_at,
     decode_changes,
     decode_column,
     decode_profiles,
     decode_project,
+    decode_user,
+    decode_user_profiles,
     decode_written,
     encode_arrival,
     encode_attributes,
     encode_changed_at,
     encode_changes,
     encode_project,
+    encode_user,
     encode_written,
 )
 from usertable.store.incoming import Intake, Known, named, resolve_batch, row_keys, values_by_user
@@ -165,11 +167,8 @@ class SQLiteStore:
             versions, profiles = self._load_users(db, writes)
             receipts = self._load_receipts(db, writes)
             resolution = resolve(writes, decide, versions, profiles, receipts)
-            changed: dict[int, dict[int, Profile]] = {}
-            for (project, cuid), profile in resolution.profiles.items():
-                changed.setdefault(project, {})[cuid] = profile
-            for project, of_project in changed.items():
-                _replace_users(db, project, of_project)
+            for project, changed in resolution.profiles_by_project().items():
+                _replace_users(db, project, changed)
             if resolution.receipts:
                 _insert_receipts(db, resolution.receipts)
             news = [
@@ -553,7 +552,7 @@ class SQLiteStore:
                 (*(after or ()), limit),
             ).fetchall()
         if part is USERS:
-            return [(*row[:4], decode_attributes(row[4]), decode_changed_at(row[5])) for row in rows]
+            return list(map(decode_user, rows))
         if part is RECEIPTS:
             return [(*row[:4], bool(row[4]), row[5]) for row in rows]
         return rows
@@ -574,7 +573,7 @@ class SQLiteStore:
         if part is USERS:
             table = f"user_{project}"
             columns = part.columns
-            values = [(*row[:4], encode_attributes(row[4]), encode_changed_at(row[5])) for row in rows]
+            values = list(map(encode_user, rows))
         elif part is CHANGES:
             # Its own number is one for all projects.
             columns = ("project", *part.columns[1:])
@@ -975,18 +974,9 @@ def _stretch(db: sqlite3.Connection, project: int, after: int | None, examine: i
     return stretch
 
 
-def _profiles(rows: Iterable[tuple[int, int, int, int, str, str]]) -> Iterator[tuple[int, Profile]]:
-    """CUIDs and profiles, of rows of the columns `_PROFILE`."""
-    for cuid, version, created_at, updated_at, attributes, changed_at in rows:
-        yield (
-            cuid,
-            Profile(version, created_at, updated_at, decode_attributes(attributes), decode_changed_at(changed_at)),
-        )
-
-
 def _load_users(db: sqlite3.Connection, project: int, where: str, parameters: Sequence[Any]) -> list[User]:
     rows = db.execute(f"SELECT {_PROFILE} FROM user_{project} WHERE {where}", parameters).fetchall()
-    users = {cuid: User(cuid, profile) for cuid, profile in _profiles(rows)}
+    users = {cuid: User(cuid, profile) for cuid, profile in decode_user_profiles(rows).items()}
     values = db.execute(
         "SELECT cuid, identifier, value FROM identifier_value"
         " WHERE project = ? AND cuid IN (SELECT value FROM json_each(?)) ORDER BY identifier, value",
@@ -1083,7 +1073,7 @@ def _known(db: sqlite3.Connection, batch: Batch) -> Known:
     erased: set[int] = set()
     if is_there:
         rows = db.execute(f"SELECT {_PROFILE} FROM user_{number} WHERE {within}", (wanted,))
-        profiles = dict(_profiles(rows))
+        profiles = decode_user_profiles(rows)
     if is_erased:
         erased = {c for (c,) in db.execute(f"SELECT cuid FROM erased WHERE project = ? AND {within}", (number, wanted))}
     of_users: dict[int, dict[str, list[str]]] = {}
