@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar
 import click
 
 from usertable.config import Config, ConfigError, Loaded, load
-from usertable.domain.condition import parse_condition
+from usertable.domain.condition import parse_conditions
 from usertable.domain.errors import Refused, StoreFault, Unavailable
 from usertable.domain.schema import Attribute, Identifier, Project, Rule, Step
 from usertable.domain.values import LIST_ELEMENT_BYTES, LIST_ELEMENTS, DataType, Limits
@@ -1044,8 +1044,8 @@ def list_users(project_id: str, limit: int, after: int, conditions: tuple[str, .
     """Show the user table, by CUID.
 
     A CONDITION is written attribute:operator or attribute:operator:value. Operators: set, unset, eq, ne, in (values with
-    commas between), lt, le, gt, ge, between, contains. Without --attribute, the table has a column for every visible
-    attribute that one of the users has. Values of masked identifiers are cut.
+    commas between; one that holds a comma in double quotes), lt, le, gt, ge, between, contains. Without --attribute, the
+    table has a column for every visible attribute that one of the users has. Values of masked identifiers are cut.
 
     \b
     Examples:
@@ -1058,7 +1058,7 @@ def list_users(project_id: str, limit: int, after: int, conditions: tuple[str, .
         owner = service.project(project_id)
         for name in attributes:
             owner.schema.attribute(name)
-        parsed = [parse_condition(condition, owner.schema, owner.zone) for condition in conditions]
+        parsed = parse_conditions(conditions, owner.schema, owner.zone)
         while following is not None and len(users) < limit:
             page = service.users(owner, after=following, limit=limit - len(users), conditions=parsed)
             users += page.users

@@ -18,7 +18,7 @@ import click
 
 from usertable import cli as commands
 from usertable.config import SECRET
-from usertable.domain.condition import parse_condition
+from usertable.domain.condition import parse_conditions
 from usertable.domain.errors import Kind, refuse
 
 if TYPE_CHECKING:
@@ -418,7 +418,7 @@ def export_table(
         chosen = [schema.attribute(name) for name in names] or [
             a for a in schema.attributes.values() if hidden or not a.hidden
         ]
-        parsed = [parse_condition(condition, schema, snapshot.project.zone) for condition in conditions]
+        parsed = parse_conditions(conditions, schema, snapshot.project.zone)
         stdout = sys.stdout.buffer
         if output != "-":
             stream = stack.enter_context(whole_file(target))

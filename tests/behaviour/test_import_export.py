@@ -357,6 +357,15 @@ def test_an_export_is_filtered(shell: Shell) -> None:
     assert "does not exist" in shell.refused("export", "--project", "q")
 
 
+def test_an_export_finds_a_value_with_a_comma_among_several(shell: Shell) -> None:
+    Path("crm.csv").write_text('cuid,name\n1,"Washington, D.C."\n2,Paris\n3,Washington\n')
+    load(shell, "crm.csv", "--register")
+    found = table(shell, "--where", 'name:in:"Washington, D.C.",Paris', "--attributes", "name")
+    assert [row["name"] for row in found] == ["Washington, D.C.", "Paris"]
+    told = shell.refused("export", "--project", "p", "--where", "name:in:Washington, D.C.,Paris")
+    assert 'a value that holds a comma in double quotes, as in "Washington, D.C.",Paris' in told
+
+
 def test_an_export_is_there_whole_or_not_at_all(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("crm.csv").write_text(CRM)
     load(shell, "crm.csv", "--register")

@@ -619,6 +619,25 @@ def test_filtering_the_table(table: tuple[str, httpx.Client]) -> None:
         refused(owner.get(f"{path}/users", params={"where": wrong}), 422, "condition")
 
 
+def test_one_of_several_values_may_hold_a_comma(table: tuple[str, httpx.Client]) -> None:
+    path, owner = table
+    for cuid, text in ((11, "Washington, D.C."), (12, "Paris")):
+        assert owner.put(ATTRIBUTE, json={"cuid": cuid, "data": {"a_string": text}}).json()["code"] == 0
+    answer = owner.get(f"{path}/users", params={"where": 'a_string:in:"Washington, D.C.",Paris'})
+    assert [u["cuid"] for u in done(answer)["users"]] == [11, 12]
+    for unclear in ("Washington, D.C.,Paris", "Washington\\, D.C.,Paris", '"Washington, D.C.,Paris'):
+        problem = refused(owner.get(f"{path}/users", params={"where": f"a_string:in:{unclear}"}), 422, "condition")
+        assert 'double quotes, as in "Washington, D.C.",Paris' in problem["detail"]
+
+
+def test_a_filter_beyond_its_bounds_is_refused_with_the_bound(table: tuple[str, httpx.Client]) -> None:
+    path, owner = table
+    many = owner.get(f"{path}/users", params={"where": ["a_number:eq:1"] * 101})
+    assert "at most 100 conditions" in refused(many, 422, "condition")["detail"]
+    many = owner.get(f"{path}/users", params={"where": "a_number:in:" + ",".join(map(str, range(1001)))})
+    assert "at most 1000 values" in refused(many, 422, "condition")["detail"]
+
+
 def test_finding_a_user_by_an_identifier(table: tuple[str, httpx.Client]) -> None:
     path, owner = table
 

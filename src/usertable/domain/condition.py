@@ -8,25 +8,34 @@ operator       data types                  met by users whose value
 `set`          all                         is there
 `unset`        all                         is not there
 `eq`, `ne`     NUMBER STRING BOOL DATETIME equals, does not equal (a user without a value meets neither)
-`in`           NUMBER STRING BOOL DATETIME equals one of the values, which commas separate
+`in`           NUMBER STRING BOOL DATETIME equals one of the values
 `lt` `le` `gt` `ge`  NUMBER DATETIME       is less / at most / greater / at least (for times: before, after)
-`between`      NUMBER DATETIME             lies between two values, which a comma separates, or is one of them
+`between`      NUMBER DATETIME             lies between two values, or is one of them
 `contains`     STRING LIST                 holds the text, or has the element
 =============  ==========================  =========================================================
+
+The values of `in` and `between` are separated by commas. One that holds a comma is put in double quotes, and a double quote
+in it is doubled, as in CSV: `city:in:"Washington, D.C.",Paris`. Other operators take the rest of the text as it is.
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Any
 
-from usertable.domain.errors import Kind, Problem, refuse
+from usertable.domain.errors import Kind, Problem, Refused, refuse
 from usertable.domain.profile import Profile
 from usertable.domain.schema import Attribute, Schema
 from usertable.domain.values import PARSERS, DataType, Value
+
+MAX_CONDITIONS = 100
+"""Maximum number of conditions in one filter."""
+MAX_VALUES = 1000
+"""Maximum number of values in all conditions of one filter."""
 
 _SCALARS = (DataType.NUMBER, DataType.STRING, DataType.BOOL, DataType.DATETIME)
 _ORDERED = (DataType.NUMBER, DataType.DATETIME)
@@ -69,6 +78,28 @@ def meets(profile: Profile, conditions: Sequence[Condition]) -> bool:
     return all(condition.met(profile) for condition in conditions)
 
 
+def parse_conditions(texts: Sequence[str], schema: Schema, zone: tzinfo) -> list[Condition]:
+    """Parse the conditions of one filter, all of which must be met.
+
+    Raises:
+        Refused: more than :data:`MAX_CONDITIONS` conditions or :data:`MAX_VALUES` values, or what :func:`parse_condition`
+            refuses.
+    """
+    if len(texts) > MAX_CONDITIONS:
+        raise refuse(
+            Kind.CONDITION, value=texts[MAX_CONDITIONS], expected=f"at most {MAX_CONDITIONS} conditions in a filter"
+        )
+    conditions = []
+    values = 0
+    for text in texts:
+        condition = parse_condition(text, schema, zone)
+        values += len(condition.wanted) if isinstance(condition.wanted, tuple) else 1
+        if values > MAX_VALUES:
+            raise _too_many_values(text)
+        conditions.append(condition)
+    return conditions
+
+
 def parse_condition(text: str, schema: Schema, zone: tzinfo) -> Condition:
     """The condition that `text` writes.
 
@@ -90,11 +121,49 @@ def parse_condition(text: str, schema: Schema, zone: tzinfo) -> Condition:
     if attribute.type not in types:
         raise refuse(Kind.CONDITION, value=text, expected=f"{op} is for {', '.join(types)}, not for {attribute.type}")
     if op in ("in", "between"):
-        wanted = tuple(_value(attribute, part, text, zone) for part in raw.split(","))
+        sent = split_values(raw)
+        if sent is None:
+            raise refuse(Kind.CONDITION, value=text, expected=_QUOTED)
+        if len(sent) > MAX_VALUES:
+            raise _too_many_values(text)
+        wanted = tuple(_value(attribute, part, text, zone) for part in sent)
         if op == "between" and len(wanted) != 2:
             raise refuse(Kind.CONDITION, value=text, expected="between takes two values with a comma between")
         return Condition(name, op, wanted)
     return Condition(name, op, _value(attribute, raw, text, zone))
+
+
+def split_values(text: str) -> tuple[str, ...] | None:
+    """The values that `text` lists: `"Washington, D.C.",Paris`. None if it cannot be told where a value ends.
+
+    That is so for a quote without its end, for blanks around a value, and for a backslash before a comma: each looks like
+    one value with a comma in it, and would silently be two others.
+    """
+    values = []
+    at = 0
+    while True:
+        found = _LISTED.match(text, at)
+        if found is None:
+            return None
+        quoted, plain = found.groups()
+        values.append(plain if quoted is None else quoted.replace('""', '"'))
+        at = found.end()
+        if at == len(text):
+            return tuple(values)
+        at += 1
+
+
+def join_values(values: Iterable[str]) -> str:
+    """The text that :func:`split_values` reads as these values."""
+    return ",".join(v if split_values(f"{v},") == (v, "") else '"' + v.replace('"', '""') + '"' for v in values)
+
+
+_LISTED = re.compile(r""""((?:[^"]|"")*)"(?=,|\Z)|(?!["\s])([^,]*)(?=,|\Z)(?<!\s)(?<!\\(?=,))""")
+_QUOTED = 'a value that holds a comma in double quotes, as in "Washington, D.C.",Paris'
+
+
+def _too_many_values(text: str) -> Refused:
+    return refuse(Kind.CONDITION, value=text, expected=f"at most {MAX_VALUES} values in a filter")
 
 
 def _value(attribute: Attribute, raw: str, text: str, zone: tzinfo) -> Value:

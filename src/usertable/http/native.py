@@ -19,7 +19,7 @@ from starlette.routing import Route, Router
 
 from usertable.arrivals import ProjectArrivals
 from usertable.config import Config
-from usertable.domain.condition import parse_condition
+from usertable.domain.condition import parse_conditions
 from usertable.domain.errors import Kind, Problem, Refused, Unavailable, excerpt, refuse
 from usertable.domain.schema import Project
 from usertable.http.admission import admit, is_admin
@@ -444,7 +444,7 @@ def list_users(call: Call) -> Reply:
     project = call.project()
     query: native.UserQuery = call.query
     columns, hidden = _columns(project, query)
-    conditions = [parse_condition(text, project.schema, project.zone) for text in query.where]
+    conditions = parse_conditions(query.where, project.schema, project.zone)
     after, following = query.after_cuid(), None
     if query.identifier is UNSET and query.value is UNSET:
         page = call.service.users(project, after=after, limit=query.limit, conditions=conditions)

@@ -34,6 +34,9 @@ _PHRASES_ZH = {
     "limits on a LIST only": "仅 LIST 类型可设上限",
     "it must begin with the name of a declared attribute and a colon": "应以已声明的属性名和冒号开头",
     "between takes two values with a comma between": "between 需要两个值，以逗号分隔",
+    'a value that holds a comma in double quotes, as in "Washington, D.C.",Paris': (
+        '含逗号的值应加双引号，如 "Washington, D.C.",Paris'
+    ),
     "a value within the bounds": "范围以内的值",
     "both of them, or neither": "两者同时提供，或都不提供",
     "percent-encoded UTF-8": "百分号编码的 UTF-8",
@@ -50,6 +53,8 @@ _PHRASES_ZH = {
 _PHRASE_FORMS_ZH = (
     (re.compile(r"(\d+) to (\d+)"), r"\1 到 \2"),
     (re.compile(r"a text of 1 to (\d+) characters"), r"1 到 \1 个字符的文本"),
+    (re.compile(r"at most (\d+) conditions in a filter"), r"一次筛选最多 \1 个条件"),
+    (re.compile(r"at most (\d+) values in a filter"), r"一次筛选最多 \1 个值"),
     (re.compile(r"one of (.+)"), r"以下之一：\1"),
     (re.compile(r"(\w+) takes no value"), r"\1 不带值"),
     (re.compile(r"the operator must be one of (.+)"), r"操作符应为以下之一：\1"),

@@ -683,9 +683,10 @@ class UserQuery(ColumnQuery, forbid_unknown_fields=True):
         list[str],
         Meta(
             description="A condition `attribute:operator` or `attribute:operator:value`; every one must be met. Operators:"
-            " set, unset (all types); eq, ne, in (all but LIST; commas separate the values of in);"
-            " lt, le, gt, ge, between (NUMBER, DATETIME); contains (STRING, LIST). A page may then hold fewer users than"
-            " `limit`, even none, and still have a next one.",
+            " set, unset (all types); eq, ne, in (all but LIST); lt, le, gt, ge, between (NUMBER, DATETIME); contains"
+            " (STRING, LIST). The values of in and between are separated by commas; one that holds a comma is put in double"
+            ' quotes: `city:in:"Washington, D.C.",Paris`. At most 100 conditions, with 1,000 values together. A page may'
+            " then hold fewer users than `limit`, even none, and still have a next one.",
             examples=[["user_level:ge:3", "user_tags:contains:news"]],
         ),
     ] = []

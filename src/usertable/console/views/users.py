@@ -14,7 +14,7 @@ from usertable.console import table
 from usertable.console.live import Parts, stream
 from usertable.console.table import ORDERS, View
 from usertable.console.visit import HOME, Page, Visit
-from usertable.domain.condition import OPERATORS, Condition, parse_condition
+from usertable.domain.condition import OPERATORS, Condition, parse_condition, parse_conditions, split_values
 from usertable.domain.errors import Kind, Refused, refuse
 from usertable.domain.schema import Project
 from usertable.domain.values import DataType
@@ -269,7 +269,7 @@ def _cookie(project: Project) -> str:
 
 
 def _conditions(view: View, project: Project) -> list[Condition]:
-    return [parse_condition(text, project.schema, project.zone) for text in view.where]
+    return parse_conditions(view.where, project.schema, project.zone)
 
 
 def _number(text: str | None) -> int | None:
@@ -304,7 +304,7 @@ def _chip(visit: Visit, project: Project, text: str, condition: Condition, witho
         low, _, high = values.partition(",")
         values = visit.text("users.from_to", low=low, high=high)
     elif condition.operator == "in":
-        values = visit.text("separator").join(values.split(","))
+        values = visit.text("separator").join(split_values(values) or ())
     attribute = project.schema.attributes[condition.attribute]
     return Chip(attribute.display_name or attribute.name, condition.operator, values, link(without))
 
