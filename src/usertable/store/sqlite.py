@@ -651,6 +651,8 @@ class SQLiteStore:
                 db.execute("BEGIN IMMEDIATE")
                 yield db
                 db.execute("COMMIT")
+                if self._checkpointer:
+                    self._checkpointer.commits += 1
             except sqlite3.Error as error:
                 raise StoreDown(f"{self._path}: {error}") from error
             finally:
@@ -734,11 +736,18 @@ class _Checkpointer:
 
     SQLite syncs the file only in a complete checkpoint: under the lock, for all that was copied since the last one. Most of
     it is therefore synced here before the lock is taken.
+
+    A checkpoint never begins while all of the WAL is copied. SQLite before 3.51.3 can lose a commit that comes at that
+    moment: https://sqlite.org/wal.html#the_wal_reset_bug
     """
 
     def __init__(self, db: sqlite3.Connection, lock: threading.Lock, path: str) -> None:
         self.pending = 0
         """Rows written since the last checkpoint, more or less."""
+        self.commits = 0
+        """Commits so far; changed under the lock."""
+        self._complete = 0
+        """The commits at the newest complete checkpoint: until there is another, all of the WAL is copied."""
         self._lock = lock
         self._db = db
         self._file = os.open(path, os.O_RDWR)
@@ -775,11 +784,28 @@ class _Checkpointer:
                         self._checkpoint()
                         _sync(self._file)
                     with self._lock:
-                        self._checkpoint()
+                        if self._copy():
+                            self._complete = self.commits
                         self.pending = copied = 0
 
     def _checkpoint(self) -> None:
-        self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        if self._copy():
+            # A commit that came in between has begun the WAL anew, and is copied with the next one.
+            with self._lock:
+                self._complete = self.commits
+
+    def _copy(self) -> bool:
+        """Copy what no reader keeps from it, unless all is copied. Whether all is copied then."""
+        if self.commits == self._complete:
+            return True
+        frames, copied = _checkpoint(self._db)
+        return frames == copied
+
+
+def _checkpoint(db: sqlite3.Connection) -> tuple[int, int]:
+    """Copy what may be copied: how many frames the WAL has, and how many of them are in the file now."""
+    _, frames, copied = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    return frames, copied
 
 
 def _check_place(path: str) -> None:
