@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from serving import ATTRIBUTE, PROJECT, REGISTER, Server, prepare
+from shell import Shell
 from usertable.console.notes import Notes
 from usertable.console.session import COOKIE, Sessions
 from usertable.console.visit import LANGUAGE_COOKIE
@@ -43,6 +44,7 @@ class Site:
     platform: httpx.Client
     admin: httpx.Client
     form_token: str
+    store: str
 
     def put(self, cuid: int, data: dict[str, object], name: str = "") -> httpx.Response:
         headers = {"X-Request-Id": name} if name else {}
@@ -72,12 +74,12 @@ class Site:
         raise AssertionError(f"it ended without {until!r}: {told}")
 
 
-def signed_in(server: Server, cuids: list[int]) -> Iterator[Site]:
+def signed_in(server: Server, cuids: list[int], store: str) -> Iterator[Site]:
     sessions = Sessions(Notes.alone(), TOKEN, 28_800, time.time)
     session = sessions.begin("admin")
     cookies = {COOKIE: sessions.seal(session), LANGUAGE_COOKIE: "en"}
     with server.client() as platform, httpx.Client(base_url=server.url, cookies=cookies, timeout=30) as admin:
-        yield Site(server, cuids, platform, admin, sessions.form_token(session))
+        yield Site(server, cuids, platform, admin, sessions.form_token(session), store)
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +91,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     Service(store).edit_identifier(PROJECT, "phone", masked=True, who="test")
     store.close()
     server = Server(url, folder, admin_token=TOKEN)
-    for site in signed_in(server, cuids):
+    for site in signed_in(server, cuids, url):
         for cuid, data in zip(cuids, DATA, strict=True):
             if data:
                 assert site.put(cuid, dict(data)).status_code == 200
@@ -177,7 +179,7 @@ def test_orders_and_pages_by_following_the_links(site: Site) -> None:
 def test_the_order_by_time_says_at_once_that_it_ends(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
     cuids = prepare(url, users=2001)
-    for site in signed_in(Server(url, tmp_path, admin_token=TOKEN), cuids):
+    for site in signed_in(Server(url, tmp_path, admin_token=TOKEN), cuids, url):
         # Nobody has counted the users yet.
         answer = site.admin.get(f"{AT}/users/csv?order=-updated")
         assert len(list(csv.DictReader(io.StringIO(answer.content.decode("utf-8-sig"))))) == 2000
@@ -209,6 +211,34 @@ def test_csv_of_what_is_shown(site: Site) -> None:
     assert [row["user_string_overwrite"] for row in rows] == ["'=1+1", "", EVIL]
     assert [row["user_number_overwrite"] for row in rows] == ["-3", "5.25", "5"]
     assert {row["phone"] for row in rows} == {"0000*******"}
+
+
+def test_an_import_of_the_consoles_csv_is_refused_and_names_the_export(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shell = Shell(site.store, {})
+    before = shell.out("export", "--project", PROJECT, "--format", "ndjson")
+    downloaded = site.admin.get(f"{AT}/users/csv?column=user_string_overwrite").content
+    told = (
+        "the file cannot be imported: it was downloaded from the console, where identifiers are masked and texts are escaped"
+        " for spreadsheets; import a file written by `usertable export`"
+    )
+    # As it is, as a spreadsheet for another language writes it, and after the columns that are no attributes were left out.
+    for content, options in (
+        (downloaded, ()),
+        (downloaded.replace(b",", b";"), ("--delimiter", ";")),
+        (downloaded.decode("utf-8-sig").encode("utf-16"), ()),
+        (downloaded, ("--map", "version=", "--map", "created_at=", "--map", "updated_at=", "--map", "#console=")),
+        (downloaded, ("--dry-run",)),
+    ):
+        Path("users.csv").write_bytes(content)
+        refused = shell.run("import", "users.csv", "--project", PROJECT, "--register", *options, code=1)
+        assert refused.stderr == f"Error: {told}\n"
+        assert not Path("users.rejects.csv").exists()
+    assert shell.out("export", "--project", PROJECT, "--format", "ndjson") == before
+    Path("export.csv").write_text(shell.out("export", "--project", PROJECT))
+    shell.run("import", "export.csv", "--project", PROJECT, "--dry-run")
 
 
 def test_a_user_is_found_by_cuid_or_identifier(site: Site) -> None:
@@ -252,7 +282,7 @@ def test_each_value_has_the_time_of_its_last_change(tmp_path: Path) -> None:
     store.load(project.number, USERS, rows)
     store.close()
     server = Server(url, tmp_path, admin_token=TOKEN)
-    for site in signed_in(server, [1, 2]):
+    for site in signed_in(server, [1, 2], url):
         pages = [site.page(f"/users/{cuid}") for cuid in site.cuids]
     assert server.stop() == 0
     at_first, changed_later = "2023-11-15 06:13:20", "2023-11-15 06:20:00"

@@ -224,6 +224,21 @@ def test_empty_cells_and_separators(shell: Shell) -> None:
     assert "must not be empty" in rejects("crm.rejects.csv")[1]["#reason"]
 
 
+def test_a_masked_value_becomes_no_user(shell: Shell) -> None:
+    shell.run("identifier", "edit", "phone", "--project", "p", "--masked")
+    # What a list of users shows of them; the last one hides nothing.
+    Path("crm.csv").write_text("phone,level\n1380*******,1\n+861**********,2\n13800000001,3\n1380,4\n")
+    assert load(shell, "crm.csv", "--register", code=1)["refused"] == 2
+    assert {row["#reason"] for row in rejects("crm.rejects.csv")} == {
+        "parameter [phone] is invalid; expected the whole value, and this one is masked;"
+        " `usertable export` writes whole values"
+    }
+    assert [row["phone"] for row in table(shell)] == ["13800000001", "1380"]
+    # Where nothing is masked, stars are letters like any others.
+    Path("more.csv").write_text("phone,device\n13800000001,1380*******\n")
+    load(shell, "more.csv", "--register")
+
+
 def test_a_dry_run_shows_and_keeps_nothing(shell: Shell) -> None:
     Path("crm.csv").write_text(CRM + "5,,abc,,,,,\n")
     result = shell.run("import", "crm.csv", "--project", "p", "--register", "--dry-run", code=1)

@@ -18,6 +18,7 @@ from usertable.domain.values import DataType
 from usertable.service import MAX_PAGE, Service
 from usertable.store.base import User
 from usertable.survey import Count, Found, Surveys
+from usertable.wire.columns import CONSOLE
 from usertable.wire.native import shown_value, user_document
 from usertable.wire.table import harmless
 
@@ -184,7 +185,7 @@ def _whole_count(surveys: Surveys, project: Project, conditions: Sequence[Condit
 def _csv(project: Project, view: View, pages: Iterator[list[User]]) -> Iterator[bytes]:
     names = [i.name for i in project.schema.identifiers]
     # A byte order mark: without one, spreadsheets take UTF-8 for something else.
-    yield b"\xef\xbb\xbf" + _line(["cuid", *names, *view.columns, "version", "created_at", "updated_at"])
+    yield b"\xef\xbb\xbf" + _line(["cuid", *names, *view.columns, "version", "created_at", "updated_at", CONSOLE])
     for users in pages:
         yield b"".join(_csv_row(user, project, names, view.columns) for user in users)
 
@@ -215,7 +216,7 @@ def _csv_row(user: User, project: Project, identifiers: Sequence[str], columns: 
         text = "" if value is None else shown_value(value)
         is_text = project.schema.attributes[name].type in (DataType.STRING, DataType.LIST)
         cells.append(harmless(text) if is_text else text)
-    return _line([*cells, str(shown.version), shown.created_at, shown.updated_at])
+    return _line([*cells, str(shown.version), shown.created_at, shown.updated_at, ""])
 
 
 def _line(cells: Sequence[str]) -> bytes:

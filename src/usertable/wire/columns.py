@@ -34,6 +34,9 @@ Format = Literal["csv", "ndjson", "parquet"]
 MEMO = 20_000
 ROW, REASON, LINE = "#row", "#reason", "#line"
 """Members of a refused row, beside its own. No attribute has such a name; they are not read when it is imported again."""
+CONSOLE = "#console"
+"""The last column of the console's CSV, whose cells are empty. That file is for reading: identifiers are masked in it, and
+texts escaped for spreadsheets, so an import of it would store other values than it was made from."""
 CUID = "cuid"
 
 
@@ -65,6 +68,13 @@ class Reading:
     """So many rows make a block."""
 
 
+_MASKED = re.compile(r".{4}\*+", re.DOTALL)
+_FROM_CONSOLE = (
+    "it was downloaded from the console, where identifiers are masked and texts are escaped for spreadsheets; import a file"
+    " written by `usertable export`"
+)
+
+
 def column_target(project: Project, column: str, columns: Mapping[str, str]) -> Target:
     """What a column is for: as `columns` says, or by its own name.
 
@@ -75,6 +85,8 @@ def column_target(project: Project, column: str, columns: Mapping[str, str]) -> 
     """
     if column in (ROW, REASON, LINE):
         return Target("nothing")
+    if column == CONSOLE:
+        raise refuse(Kind.IMPORT_FILE, reason=_FROM_CONSOLE)
     name = columns.get(column, column)
     if not name:
         return Target("nothing")
@@ -431,6 +443,10 @@ def identifier_values(identifier: Identifier, given: object) -> list[str] | Prob
     if not all(isinstance(text, str) and is_identity_value(text) for text in texts):
         expected = f"a text of 1 to {MAX_IDENTITY_CHARACTERS} characters"
         return Problem(Kind.PARAMETER, identifier.name, {"name": identifier.name, "expected": expected})
+    if identifier.masked and any(map(_MASKED.fullmatch, texts)):
+        # As a list of users shows it: it would become a user of its own, whom nobody can be.
+        expected = "the whole value, and this one is masked; `usertable export` writes whole values"
+        return Problem(Kind.PARAMETER, identifier.name, {"name": identifier.name, "expected": expected})
     return list(dict.fromkeys(texts))
 
 
@@ -442,6 +458,9 @@ class Columns:
     """Turns rows of equal width, column by column, into what a store takes."""
 
     def __init__(self, columns: Sequence[str], reading: Reading, project: Project) -> None:
+        if CONSOLE in columns:
+            # Before the columns one by one: leaving out those that are no attribute is not what makes it importable.
+            raise refuse(Kind.IMPORT_FILE, reason=_FROM_CONSOLE)
         self.targets = [column_target(project, column, reading.columns) for column in columns]
         for place, (column, target) in enumerate(zip(columns, self.targets, strict=True)):
             if target.kind != "nothing" and target in self.targets[:place]:

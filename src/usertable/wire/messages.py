@@ -38,6 +38,9 @@ _PHRASES_ZH = {
         '含逗号的值应加双引号，如 "Washington, D.C.",Paris'
     ),
     "a value within the bounds": "范围以内的值",
+    "the whole value, and this one is masked; `usertable export` writes whole values": (
+        "完整的值，当前值已脱敏；`usertable export` 导出的是完整的值"
+    ),
     "both of them, or neither": "两者同时提供，或都不提供",
     "percent-encoded UTF-8": "百分号编码的 UTF-8",
     "one value": "单个值",
