@@ -61,6 +61,8 @@ class State:
     changed: int = 0
     unchanged: int = 0
     refused: int = 0
+    cut: int = 0
+    """Moments that were given more finely than a millisecond."""
     rejects: int = 0
     """Bytes of the file of refused rows."""
     finished: bool = False
@@ -236,7 +238,17 @@ class Import(ABC):
         """
         before = self.state
         more = {name: getattr(before, name) + count for name, count in counts.items()}
-        after = replace(before, rows=block.done, digest=block.digest, refused=before.refused + len(refused), **more)
+        cut = sum(block.cut.values())
+        if cut:
+            cut -= sum(block.cut.get(number, 0) for number, _ in refused)
+        after = replace(
+            before,
+            rows=block.done,
+            digest=block.digest,
+            refused=before.refused + len(refused),
+            cut=before.cut + cut,
+            **more,
+        )
         if self._dry:
             return after
         return replace(after, rejects=self._rejects.keep(before.rejects, block, refused))

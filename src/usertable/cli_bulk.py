@@ -220,6 +220,7 @@ def import_table(
         "changed": done.changed,
         "unchanged": done.unchanged,
         "refused": done.refused,
+        "moments_cut": done.cut,
         "rejects": str(target) if done.rejects else None,
         "resumed_after": resumed,
         "dry_run": dry_run,
@@ -264,6 +265,9 @@ def _show(state: State, dry_run: bool) -> None:
         f"{state.rows} rows: {state.created} users {would}created, {state.changed} {would}changed,"
         f" {state.unchanged} unchanged, {state.refused} {would}refused"
     )
+    if state.cut:
+        were = "moment was" if state.cut == 1 else "moments were"
+        click.echo(f"{state.cut} {were} finer than a millisecond, and {would}cut to it")
 
 
 def _columns(pairs: Sequence[tuple[str, str]], file: IO[bytes] | None) -> dict[str, str]:

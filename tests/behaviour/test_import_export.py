@@ -20,6 +20,7 @@ from house import House
 from shell import Shell
 from usertable.bulk import Rejects
 from usertable.store import open_store
+from usertable.store.document import decode_attributes
 
 DECLARED = {
     "level": "NUMBER overwrite",
@@ -103,6 +104,7 @@ def test_a_csv_is_imported(shell: Shell, encoding: str) -> None:
         "changed": 1,
         "unchanged": 0,
         "refused": 0,
+        "moments_cut": 0,
         "rejects": None,
         "resumed_after": 0,
         "dry_run": False,
@@ -471,3 +473,56 @@ def test_misuse_is_told(shell: Shell) -> None:
     assert "mapped twice" in shell.misused("import", "crm.csv", "--project", "p", "--map", "a=level", "--map", "a=name")
     assert "crm.csv: No such file or directory" in shell.refused("import", "crm.csv", "--project", "p")
     assert "is for CSV" in shell.misused("export", "--project", "p", "--format", "ndjson", "--escape-formulas")
+
+
+MOMENTS = {
+    "2024-05-01 12:00:00": 0,
+    "2024-05-01T12:00:00": 0,
+    "2024-05-01 12:00:00.123": 123,
+    "2024-05-01 12:00:00.5": 500,
+    "2024-05-01T04:00:00Z": 0,
+    "2024-05-01 04:00:00+00": 0,
+    "2024-05-01 12:00:00+08": 0,
+    "2024-05-01 12:00:00+0800": 0,
+    "2024-05-01 12:00:00.120000+08:00": 120,
+    "2024-05-01 12:00:00.123456": 123,
+    "2024-04-30T23:00:00.000999999-05": 0,
+}
+"""Forms of moments near noon in Shanghai, and the milliseconds of each. The last two have more than these."""
+
+
+@pytest.mark.parametrize("form", ["csv", "ndjson"])
+@pytest.mark.parametrize("alike", [True, False])
+def test_a_moment_is_read_in_the_forms_that_others_write(shell: Shell, form: str, alike: bool) -> None:
+    rows = list(enumerate(MOMENTS, start=1))
+    # What is wrong in one row must not change how the others are read.
+    wrong = [] if alike else ["2024-05-01", "2024-05-01 12:00:00 +08", "2024-05-01 12:00:00+24", "2024-02-30T12:00:00"]
+    cells = [*rows, *((100 + n, text) for n, text in enumerate(wrong))]
+    if form == "csv":
+        content = "cuid,seen\n" + "".join(f"{n},{text}\n" for n, text in cells)
+    else:
+        content = "".join(json.dumps({"cuid": n, "seen": text}) + "\n" for n, text in cells)
+    Path(f"crm.{form}").write_text(content)
+    found = load(shell, f"crm.{form}", "--register", code=1 if wrong else 0)
+    assert (found["created"], found["refused"], found["moments_cut"]) == (len(MOMENTS), len(wrong), 2)
+    noon = 1_714_536_000_000
+    kept = [decode_attributes(row[1])["seen"] for row in stored(shell)]
+    assert kept == [noon + ms for ms in MOMENTS.values()]
+    if wrong:
+        assert (
+            "a fraction of up to nine digits, and Z or an offset such as +08:00" in Path(f"crm.rejects.{form}").read_text()
+        )
+
+
+def test_the_summary_says_how_many_moments_were_cut(shell: Shell) -> None:
+    Path("crm.csv").write_text("cuid,phone,seen\n1,,2024-05-01 12:00:00.1234\n,p1,2024-05-01 12:00:00.1234\n")
+    # Of the row that is refused, nothing was cut.
+    result = shell.run("import", "crm.csv", "--project", "p", "--dry-run", "--register")
+    assert "2 moments were finer than a millisecond, and would be cut to it" in result.stdout
+    assert "moment" not in shell.run("import", "crm.csv", "--project", "p", code=1).stdout
+
+
+def stored(shell: Shell) -> list[Any]:
+    """The rows of the store."""
+    with closing(open_store(shell.url)) as store, store.snapshot("p") as snapshot:
+        return [row for page in snapshot.pages() for row in page]

@@ -83,6 +83,7 @@ def test_every_type_arrives_from_every_format(place: Place) -> None:
         "changed": 2,
         "unchanged": 0,
         "refused": 0,
+        "moments_cut": 0,
         "rejects": None,
         "resumed_after": 0,
         "dry_run": False,

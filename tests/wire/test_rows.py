@@ -42,8 +42,10 @@ NUMBERS = [
 ]
 NUMBERS += ["0." + "1" * 38, "1." + "0" * 40, "١", "1_0", ".5", "5.", "NaN", "--1", "-"]
 TEXTS = ["a", 'say "a"', "a\\b", "é", "a\tb", "\x7f", "\u2028", "\0", "x" * 8193, "中" * 2731, " ", "%s", "{", "null"]
-MOMENTS = ["2023-12-12 00:56:23", "2023-02-30 00:00:00", "2023-12-12 24:00:00", "2023-12-12T00:56:23", "0001-01-01 00:00:00"]
+MOMENTS = ["2023-12-12 00:56:23", "2023-02-30 00:00:00", "2023-12-12 24:00:00", "2023-12-12-00:56:23", "0001-01-01 00:00:00"]
 MOMENTS += ["9999-12-31 23:59:59", "1986-05-04 02:30:00", "2023-12-12 00:56", "20233-1-12 00:56:23"]
+FORMS = [*MOMENTS, "2023-12-12T00:56:23", "2023-12-12 00:56:23.1234", "2023-12-12 00:56:23+08", "0001-01-01 00:00:00Z"]
+"""Those of an import, too."""
 CELLS = {
     "number": st.sampled_from(NUMBERS) | st.decimals(allow_nan=False, allow_infinity=False, places=3).map(str),
     "string": st.sampled_from(TEXTS) | st.text(st.characters(exclude_categories=["Cs"]), min_size=1),
@@ -202,6 +204,7 @@ def outcomes(found: list[Block]) -> list[tuple[int, object]]:
         taken = ((cuid, pairs, decode_attributes(text)) for cuid, pairs, text in block.rows)
         rows += zip(block.numbers, taken, strict=True)
         rows += [(number, [(p.kind, p.attribute, p.facts) for p in problems]) for number, problems in block.refused]
+        rows += [(number, count) for number, count in block.cut.items()]
     return sorted(rows, key=lambda row: row[0])
 
 
@@ -224,7 +227,8 @@ def test_arrow_comes_to_what_python_comes_to(data: st.DataObject) -> None:
     else:
         lists = st.lists(st.sampled_from(["a", "b", 'q"', ""]) | st.sampled_from(TEXTS)).map(json.dumps)
         cells = [st.integers(-1, 9).map(str), st.sampled_from(["", "1", "x" * 300]), lists]
-        row = st.tuples(*cells, *(st.just("") | CELLS[name.split("_")[1]] for name in NAMES))
+        values = CELLS | {"datetime": CELLS["datetime"] | st.sampled_from(FORMS)}
+        row = st.tuples(*cells, *(st.just("") | values[name.split("_")[1]] for name in NAMES))
         out = io.StringIO(newline="")
         csv.writer(out).writerows([COLUMNS, *data.draw(st.lists(row, min_size=1, max_size=4))])
         text = out.getvalue()
@@ -293,7 +297,7 @@ def test_typed_columns_come_to_what_their_values_come_to() -> None:
 @given(data=st.data())
 def test_lines_in_arrow_come_to_what_lines_in_python_come_to(data: st.DataObject) -> None:
     numbers = st.sampled_from(["1", "1.0", "1.50", "1e2", "-0", "1E400", "0.1", "9" * 39, "9" * 20, "-5"]) | st.just("null")
-    moments = st.sampled_from(MOMENTS).map(json.dumps)
+    moments = st.sampled_from(FORMS).map(json.dumps)
     texts = st.sampled_from(["a", "é", " ", "", "x" * 8193]).map(lambda text: json.dumps(text, ensure_ascii=False))
     bools = st.sampled_from(["0", "1", "2"]) | st.sampled_from(["true", "false"])
     lists = st.lists(st.sampled_from(["a", "b", "", "é"]) | st.sampled_from([1, None])).map(

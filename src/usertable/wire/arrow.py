@@ -33,10 +33,9 @@ from usertable.wire.columns import (
     Column,
     Columns,
     JSONNumber,
-    Ready,
     decode_array,
-    parse_moment,
 )
+from usertable.wire.moments import Moment
 
 _EPOCH = date(1970, 1, 1)
 _NUMBER = f"^(?:{PLAIN_NUMBER})$"
@@ -121,8 +120,12 @@ class ArrowColumns(Columns):
         texts = pa.array([text or None for text in found.texts], pa.string())
         if places is None:
             problems = found.problems
+            self._cut.update(found.cut)
         else:
             texts = texts.take(places)
+            if found.cut:
+                are_cut = set(found.cut)
+                self._cut.update(i for i, k in enumerate(places.to_pylist()) if k in are_cut)
             problems = {}
             if found.problems:
                 problems = {i: found.problems[k] for i, k in enumerate(places.to_pylist()) if k in found.problems}
@@ -220,10 +223,8 @@ def arrow_reader(attribute: Attribute, kind: pa.DataType) -> Callable[[Any], obj
     """From a cell of a typed column to what the API would be sent."""
     if attribute.type is DataType.DATETIME and pa.types.is_timestamp(kind):
         if kind.tz is not None:
-            return lambda cell: Ready(cell) if type(cell) is int else cell
+            return lambda cell: Moment(cell) if type(cell) is int else cell
         return lambda cell: str(cell)
-    if attribute.type is DataType.DATETIME:
-        return lambda cell: parse_moment(cell) if type(cell) is str else cell
     if attribute.type is DataType.BOOL and pa.types.is_boolean(kind):
         return int
     if attribute.type is DataType.LIST:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import operator
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta, tzinfo
@@ -29,6 +30,7 @@ from usertable.domain.values import (
 from usertable.store.base import MAX_CUID, IncomingRows
 from usertable.store.document import encode_attributes
 from usertable.wire.jiguang import MAX_IDENTITY_CHARACTERS, is_identity_value
+from usertable.wire.moments import Moment, parse_moment
 
 Format = Literal["csv", "ndjson", "parquet"]
 MEMO = 20_000
@@ -114,18 +116,6 @@ def column_target(project: Project, column: str, columns: Mapping[str, str]) -> 
     )
 
 
-class Ready:
-    """A value that needs no parsing any more."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: Value) -> None:
-        self.value = value
-
-
-_OFFSET = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{3})?(Z|[+-][0-9]{2}:[0-9]{2}(:[0-9]{2})?)"
-)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _BOOLS = {"0": 0, "1": 1, "false": 0, "true": 1, "FALSE": 0, "TRUE": 1, "False": 0, "True": 1}
@@ -209,16 +199,6 @@ class _Offsets(dict[int, int | None]):
         return found
 
 
-def parse_moment(text: str) -> object:
-    """What a text with an offset means, as a value; any other as it is."""
-    if _OFFSET.fullmatch(text):
-        try:
-            return Ready((datetime.fromisoformat(text) - _EPOCH) // _MILLISECOND)
-        except (ValueError, OverflowError):
-            pass
-    return text
-
-
 # The calendar's first and last days are not whole in every zone.
 EARLIEST, LATEST = -62_135_424_000_000, 253_402_128_000_000
 
@@ -231,12 +211,23 @@ def _has_a_date(ms: int, zone: tzinfo) -> bool:
     return True
 
 
-def parse_value(attribute: Attribute, raw: object, zone: tzinfo) -> Value | Problem:
-    if type(raw) is Ready:
-        if type(raw.value) is int and (EARLIEST <= raw.value <= LATEST or _has_a_date(raw.value, zone)):
-            return raw.value
-        raw = f"{raw.value} ms since 1970"
-    return PARSERS[attribute.type](attribute.name, raw, zone, attribute.limits)
+def parse_value(attribute: Attribute, raw: object, zone: tzinfo) -> Value | Moment | Problem:
+    """The value that a cell has, in its kept form; of a DATETIME that was not in the API's form, as a :class:`Moment`."""
+    found: object = raw
+    if attribute.type is DataType.DATETIME and type(raw) is str and not (len(raw) == 19 and raw[10] == " "):
+        found = parse_moment(attribute.name, raw, zone)
+    if type(found) is Moment:
+        if EARLIEST <= found.ms <= LATEST or _has_a_date(found.ms, zone):
+            return found
+        found = raw if type(raw) is str else f"{found.ms} ms since 1970"
+    if type(found) is Problem:
+        return found
+    value = PARSERS[attribute.type](attribute.name, found, zone, attribute.limits)
+    if type(value) is Problem and type(raw) is str and attribute.type is DataType.DATETIME:
+        # The same, with all the forms that an import takes.
+        again = parse_moment(attribute.name, raw, zone)
+        return again if type(again) is Problem else value
+    return value
 
 
 class JSONNumber(str):
@@ -258,6 +249,8 @@ class Texts:
     """Whether texts of a STRING have their quotes."""
     problems: Mapping[int, Problem] = field(default_factory=dict)
     """By place, where the text counts as empty."""
+    cut: Sequence[int] = ()
+    """The places of moments that were given more finely than they are kept."""
 
 
 class Column(dict[Any, "str | Problem"]):
@@ -273,6 +266,7 @@ class Column(dict[Any, "str | Problem"]):
         self._zone = zone
         self._reading = reading
         self._prepare = prepare
+        self._cut: set[Any] = set()
         self.days = Days(zone)
 
     @property
@@ -290,12 +284,16 @@ class Column(dict[Any, "str | Problem"]):
             plain = self._plain(cells)
             if plain is not None:
                 return Texts(plain, has_empty, self._attribute.type is not DataType.STRING)
+        if len(self._cut) > MEMO:
+            self.clear()
+            self._cut.clear()
         made = list(map(self.__getitem__, cells))
+        cut = [place for place, cell in enumerate(cells) if cell in self._cut] if self._cut else ()
         if Problem in set(map(type, made)):
             problems = {place: text for place, text in enumerate(made) if type(text) is Problem}
             texts = ["" if type(text) is Problem else text for text in made]
-            return Texts(texts, "" in texts, True, problems)
-        return Texts(made, "" in made)
+            return Texts(texts, "" in texts, True, problems, cut)
+        return Texts(made, "" in made, True, {}, cut)
 
     def _plain(self, cells: Sequence[Any]) -> Sequence[Any] | None:
         kind = self._attribute.type
@@ -333,6 +331,10 @@ class Column(dict[Any, "str | Problem"]):
         value = parse_value(self._attribute, raw, self._zone)
         if type(value) is Problem:
             return value
+        if type(value) is Moment:
+            if value.is_cut:
+                self._cut.add(cell)
+            return str(value.ms)
         return encode_attributes({"": value})[4:-1]  # type: ignore[dict-item]
 
 
@@ -379,8 +381,6 @@ def _cell_reader(attribute: Attribute, reading: Reading) -> Callable[[str], obje
     """From a CSV's cell to what the API would be sent."""
     if attribute.type is DataType.BOOL:
         return lambda cell: _BOOLS.get(cell, cell)
-    if attribute.type is DataType.DATETIME:
-        return parse_moment
     if attribute.type is DataType.LIST:
         separator = reading.list_separator
         if separator:
@@ -408,25 +408,25 @@ def parse_cuid(cell: object) -> int | Problem | None:
 
 
 def read_row(schema: Schema, data: Mapping[str, object], zone: tzinfo) -> Patch | list[Problem]:
-    """Like :func:`~usertable.domain.patch.validate`, for what an import takes: a DATETIME also by its offset."""
+    """Like :func:`~usertable.domain.patch.validate`, for what an import sends: a DATETIME
+    also to the millisecond, or with an offset.
+    """
     moments: list[tuple[Attribute, Value]] = []
-    problems: list[Problem] = []
     rest: dict[str, object] = {}
     for name, raw in data.items():
         attribute = schema.attributes.get(name)
-        moment = None
-        if attribute is not None and attribute.type is DataType.DATETIME and type(raw) is str:
-            moment = parse_moment(raw)
-        if attribute is None or type(moment) is not Ready:
+        moment: object = None
+        if attribute is not None and attribute.type is DataType.DATETIME and type(raw) is str and len(raw) != 19:
+            moment = parse_value(attribute, raw, zone)
+        # Nobody would be told what was cut.
+        if attribute is None or type(moment) is not Moment or moment.is_cut:
             rest[name] = raw
-        elif type(value := parse_value(attribute, moment, zone)) is Problem:
-            problems.append(value)
         else:
-            moments.append((attribute, value))  # type: ignore[arg-type]
+            moments.append((attribute, moment.ms))
     checked = validate(schema, rest, zone)
     if isinstance(checked, Patch):
-        return problems or Patch([*checked.entries, *moments])
-    return [*checked, *problems]
+        return Patch([*checked.entries, *moments])
+    return checked
 
 
 def cell_identifiers(identifier: Identifier, cell: object) -> list[str] | Problem:
@@ -450,8 +450,19 @@ def identifier_values(identifier: Identifier, given: object) -> list[str] | Prob
     return list(dict.fromkeys(texts))
 
 
-Made = tuple[Sequence[int], IncomingRows, frozenset[str], list[tuple[int, list[Problem]]]]
-"""The numbers of the rows that are in order, those rows, the attributes in them, and the refused by number."""
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What some rows of a file come to."""
+
+    numbers: Sequence[int]
+    """Of the rows that are in order."""
+    rows: IncomingRows
+    names: frozenset[str]
+    """The attributes that a row has a value of."""
+    refused: list[tuple[int, list[Problem]]]
+    """By number."""
+    cut: Mapping[int, int] = field(default_factory=dict)
+    """By number of a row in order, how many of its moments were given more finely than they are kept."""
 
 
 class Columns:
@@ -481,6 +492,8 @@ class Columns:
         self._columns: list[tuple[int, Column]] = []
         self._reading = reading
         self._zone = project.zone
+        self._cut: Counter[int] = Counter()
+        """Of the block that is being read: by place, moments that were cut."""
         self.prepare(lambda place, attribute: _cell_reader(attribute, reading))
 
     def prepare(self, reader: Callable[[int, Attribute], Callable[[Any], object]]) -> None:
@@ -491,6 +504,7 @@ class Columns:
         """What the rows of these columns come to."""
         count = len(numbers)
         bad: dict[int, list[Problem]] = {}
+        self._cut = Counter()
         lines, names = self._documents(columns, count, bad)
         cuids: Sequence[Any] = [None] * count
         if self._cuid is not None and count:
@@ -500,12 +514,13 @@ class Columns:
         if cells or None in cuids:
             pairs = [self._pairs(cells, i, cuids[i], bad) for i in range(count)]
         rows = IncomingRows(cuids, pairs if pairs and any(pairs) else None, lines)
+        cut = {numbers[i]: count for i, count in self._cut.items() if i not in bad}
         if not bad:
-            return numbers, rows, frozenset(names), []
+            return Made(numbers, rows, frozenset(names), [], cut)
         kept = [i for i in range(count) if i not in bad]
         refused = [(numbers[i], bad[i]) for i in sorted(bad)]
         good = IncomingRows.of(row for i, row in enumerate(rows) if i not in bad)
-        return [numbers[i] for i in kept], good, frozenset(names), refused
+        return Made([numbers[i] for i in kept], good, frozenset(names), refused, cut)
 
     def _documents(self, columns: Sequence[Any], count: int, bad: dict[int, list[Problem]]) -> tuple[str, list[str]]:
         """The attributes of each row, a line each, and the names of those that a row has."""
@@ -517,6 +532,7 @@ class Columns:
             name, found = column.name, column.texts(columns[place])
             for i, problem in found.problems.items():
                 bad.setdefault(i, []).append(problem)
+            self._cut.update(found.cut)
             quote = "" if found.is_quoted else '"'
             if not found.has_empty:
                 full += [repeat(f'{before}"{name}":{quote}'), found.texts]

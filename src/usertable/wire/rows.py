@@ -16,7 +16,7 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
@@ -41,14 +41,13 @@ from usertable.wire.columns import (
     JSONNumber,
     Made,
     Reading,
-    Ready,
     Target,
     column_target,
     identifier_values,
     parse_cuid,
-    parse_moment,
     parse_value,
 )
+from usertable.wire.moments import Moment
 
 if TYPE_CHECKING:
     from usertable.wire.arrow import ArrowColumns, ArrowCSV, ArrowLines
@@ -64,17 +63,10 @@ ARROW_MISSES = 3
 """After so many blocks of NDJSON in turn that are not like those before, none is looked at that way any more."""
 
 
-@dataclass(slots=True)
-class Block:
-    """Rows in the order of the file."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block(Made):
+    """Rows in the order of the file. The first row of a file has the number 1, and a CSV's header none."""
 
-    numbers: Sequence[int]
-    """By row that is in order: its number; the first row of a file has 1, and a CSV's header none."""
-    rows: IncomingRows
-    names: frozenset[str]
-    """The attributes that a row has a value of."""
-    refused: list[tuple[int, list[Problem]]]
-    """By number."""
     first: int
     done: int
     """Rows of the file up to the end of this block."""
@@ -84,6 +76,11 @@ class Block:
     """Tells whether another file begins with the same rows."""
     raw: bytes
     """The rows as they stood in the file, for :func:`originals`."""
+
+
+def _block(made: Made, first: int, done: int, position: int, digest: str, raw: bytes) -> Block:
+    own = {"first": first, "done": done, "position": position, "digest": digest, "raw": raw}
+    return Block(made.numbers, made.rows, made.names, made.refused, made.cut, **own)  # type: ignore[arg-type]
 
 
 class Source(Protocol):
@@ -248,11 +245,10 @@ class _CSV:
                 count, made = self._one_by_one(lines, done + 1)
                 raw = self._raw()
             self._hash.update(raw)
-            numbers, rows_, names, refused = made
             first, done = done + 1, done + count
             position = self._stream.tell() if self._stream.seekable() else 0
             digest = self._hash.hexdigest()
-            yield Block(numbers, rows_, names, refused, first, done, position, digest, self._header + raw)
+            yield _block(made, first, done, position, digest, self._header + raw)
 
     def _at_once(self, raw: bytes, numbers: range) -> Made | None:
         """What the lines say, if each is a row and Arrow sees at once what is in them."""
@@ -283,8 +279,8 @@ class _CSV:
             numbers = [first + i for i, row in enumerate(rows) if len(row) == width]
             good = [row for row in rows if len(row) == width]
         columns = list(zip(*good, strict=True)) if good else [()] * width
-        kept, incoming, names, wrong = self._columns.block(columns, numbers)
-        return len(rows), (kept, incoming, names, sorted([*refused, *wrong], key=lambda entry: entry[0]))
+        made = self._columns.block(columns, numbers)
+        return len(rows), replace(made, refused=sorted([*refused, *made.refused], key=lambda entry: entry[0]))
 
 
 _UNCLOSED = re.compile("unexpected end|field larger")
@@ -320,8 +316,6 @@ def _member_reader(place: int, attribute: Attribute) -> Callable[[Any], object]:
         return _exact
     if attribute.type is DataType.BOOL:
         return int
-    if attribute.type is DataType.DATETIME:
-        return parse_moment
     if attribute.type is DataType.LIST:
         return lambda member: list(map(_exact, member))
     return lambda member: member
@@ -353,6 +347,8 @@ class _NDJSON:
         self._arrow: ArrowColumns | None = None
         self._alike: ArrowLines | None = None
         self._misses = 0
+        self._cut = 0
+        """Moments that were cut in the row that is being read by itself."""
 
     def _lines(self, count: int) -> tuple[list[bytes], bytes]:
         """The next lines, at most so many, and all of them together."""
@@ -386,9 +382,9 @@ class _NDJSON:
                 text = raw.removeprefix(_MARK)
                 lines[0] = lines[0].removeprefix(_MARK)
             found = self._at_once(lines, text, range(done + 1, done + 1 + len(lines)))
-            numbers, rows, names, refused = found or self._one_by_one(lines, done + 1)
+            made = found or self._one_by_one(lines, done + 1)
             first, done = done + 1, done + len(lines)
-            yield Block(numbers, rows, names, refused, first, done, position, self._hash.hexdigest(), raw)
+            yield _block(made, first, done, position, self._hash.hexdigest(), raw)
 
     def _at_once(self, lines: list[bytes], raw: bytes, numbers: range) -> Made | None:
         """What the lines, `raw` together, say, column by column; None if they are not all alike, or need a closer look."""
@@ -466,14 +462,18 @@ class _NDJSON:
         rows: list[Incoming] = []
         refused: list[tuple[int, list[Problem]]] = []
         names: set[str] = set()
+        cut: dict[int, int] = {}
         for number, line in enumerate(lines, start=first):
+            self._cut = 0
             made = self._row(line, names)
             if type(made) is tuple:
                 numbers.append(number)
                 rows.append(made)
+                if self._cut:
+                    cut[number] = self._cut
             elif made is not None:
                 refused.append((number, made))  # type: ignore[arg-type]
-        return numbers, IncomingRows.of(rows), frozenset(names), refused
+        return Made(numbers, IncomingRows.of(rows), frozenset(names), refused, cut)
 
     def _row(self, line: bytes, names: set[str]) -> Incoming | list[Problem] | None:
         """What a line says; None if there is nothing on it."""
@@ -554,17 +554,20 @@ class _NDJSON:
             kind = attributes[name].type
             if kind is DataType.BOOL and type(raw) is bool:
                 data[name] = int(raw)
-            elif kind is DataType.DATETIME and type(raw) is str and len(raw) != 19:
-                found = parse_moment(raw)
-                if type(found) is Ready:
-                    value = parse_value(attributes[name], found, self._zone)
-                    if type(value) is Problem:
-                        wrong.append(value)
-                    else:
-                        ready[name] = value  # type: ignore[assignment]
-        checked = validate(self._project.schema, {n: raw for n, raw in data.items() if n not in ready}, self._zone)
+            elif kind is DataType.DATETIME and type(raw) is str:
+                value = parse_value(attributes[name], raw, self._zone)
+                if type(value) is Problem:
+                    wrong.append(value)
+                elif type(value) is Moment:
+                    ready[name] = value.ms
+                    self._cut += value.is_cut
+                else:
+                    ready[name] = value  # type: ignore[assignment]
+        told = {*ready, *(problem.attribute for problem in wrong)}
+        checked = validate(self._project.schema, {n: raw for n, raw in data.items() if n not in told}, self._zone)
         if type(checked) is list:
-            wrong = checked
+            order = list(data)
+            wrong = sorted(wrong + checked, key=lambda problem: order.index(problem.attribute or ""))
         if wrong:
             return {}, wrong
         assert isinstance(checked, Patch)
@@ -620,16 +623,13 @@ class _Parquet:
                 batch = batch.slice(skip - done)
                 done = skip
             columns = [column.dictionary_decode() if is_dictionary(column.type) else column for column in batch.columns]
-            numbers, rows, names, refused = self._columns.block(columns, range(done + 1, done + 1 + batch.num_rows))
+            made = self._columns.block(columns, range(done + 1, done + 1 + batch.num_rows))
             first, done = done + 1, done + batch.num_rows
             sink = pyarrow.BufferOutputStream()
             with pyarrow.ipc.new_stream(sink, batch.schema) as writer:
                 writer.write_batch(batch)
-            yield Block(
-                numbers,
-                rows,
-                names,
-                refused,
+            yield _block(
+                made,
                 first,
                 done,
                 self._size * done // max(self._rows, 1),
