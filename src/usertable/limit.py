@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import fcntl
 import mmap
+import os
 import struct
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
+from usertable.verification import SHARED_BYTES, PassedSecrets, new_key
+
 APIS = ("attribute", "register", "native", "batch")
 _SLOTS = 65_536
 _SLOT = struct.Struct("<dQ")
+_COUNTS_BYTES = _SLOTS * _SLOT.size
 
 
 class RateLimit:
@@ -52,7 +56,7 @@ class RateLimit:
 
 
 class SharedCounts:
-    """What all workers of a server counted in the present second, in a file that each of them maps.
+    """What all workers of a server counted in the present second, and which secrets they verified, in a file that each maps.
 
     The moments in it are of the system's monotonic clock, which all processes of a machine share.
 
@@ -62,13 +66,19 @@ class SharedCounts:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._map = mmap.mmap(descriptor, _SLOTS * _SLOT.size)
+        self._map = mmap.mmap(descriptor, _COUNTS_BYTES)
+        self.passed = PassedSecrets(mmap.mmap(descriptor, SHARED_BYTES, offset=_COUNTS_BYTES))
 
     @staticmethod
     def file() -> IO[bytes]:
         """A new file, which is gone when the last process has closed it."""
-        file = tempfile.TemporaryFile()  # noqa: SIM115
-        file.truncate(_SLOTS * _SLOT.size)
+        # In memory where the system can: no folder need be writable, and the key of the secrets is on no disk.
+        in_memory = hasattr(os, "memfd_create")
+        file: IO[bytes] = os.fdopen(os.memfd_create("usertable"), "w+b") if in_memory else tempfile.TemporaryFile()  # noqa: SIM115
+        file.truncate(_COUNTS_BYTES + SHARED_BYTES)
+        file.seek(_COUNTS_BYTES)
+        file.write(new_key())
+        file.flush()
         return file
 
     def count(self, project: int, api: str) -> SharedCount:

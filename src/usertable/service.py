@@ -12,10 +12,10 @@ import hmac
 import logging
 import re
 import secrets
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
@@ -57,6 +57,7 @@ from usertable.store.base import (
     Written,
 )
 from usertable.store.document import encode_attributes
+from usertable.verification import FAILURE_SECONDS, FAILURES_REMEMBERED, PassedSecrets, Verifications
 from usertable.wire.columns import identifier_values, read_row
 from usertable.wire.jiguang import is_identity_value
 
@@ -72,10 +73,9 @@ REFRESH_SECONDS = 0.25
 # The ids `.` and `..` could not be addressed: browsers and proxies take them for steps in a path.
 _PROJECT_ID = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,64}")
 _SECRET = re.compile(r"[!-~]{1,128}")
-_FAILED_REMEMBERED = 10_000
-_FAILED_SECONDS = 10.0
-_VERIFIED_REMEMBERED = 10_000
-_VERIFICATIONS_WAITING = 256
+HEADERS_PER_PROJECT = 64
+"""Forms of the `Authorization` header that are remembered of a project, each of at most so many bytes:"""
+LONGEST_HEADER = 1024
 _ENTRIES_AT_ONCE = 128
 
 
@@ -534,14 +534,15 @@ class Access:
 
 
 class Gate:
-    """Who is who, remembered: verifying a secret is slow on purpose, so a running server does it once per caller.
+    """Who is who, remembered: verifying a secret is slow on purpose, so a running server does it once for each secret.
 
     Whoever passed is found in a dictionary by the header as sent. That tells nothing of a secret by its time: bytes are
-    compared only when their hashes agree, and those are keyed by chance at every start. All is forgotten when any project
-    changes, which is looked for every quarter of a second.
+    compared only when their hashes agree, and those are keyed by chance at every start. A secret that passed under another
+    form of the header, or at another worker, is recognized too. Both hold until the project's own secret changes, which is
+    looked for every quarter of a second; no other change makes a caller wait.
 
     Args:
-        counts: where the workers of this server count requests together; None if this process is the server.
+        counts: what the workers of this server know together; None if this process is the server.
         recorder: where requests are counted for the console; None if nobody wants to know.
     """
 
@@ -550,68 +551,151 @@ class Gate:
         self._recorder = recorder or Recorder(now_ms)
         self._counts = counts
         self._epoch = service.store.epoch()
+        self._versions = service.store.versions()
+        self._accesses: dict[int, Access] = {}
+        """By the project's number; all callers of a project share one."""
+        self._numbers: dict[str, int] = {}
+        """Those of the projects in `_accesses`, by id."""
         self._verified: dict[bytes, Access] = {}
+        self._headers: dict[int, dict[bytes, None]] = {}
+        """Those in `_verified`, by the project's number, the oldest first."""
+        self._hashes: dict[str, tuple[int, bytes]] = {}
+        """By the id of a project that was asked for: its version, and the stored hash of its secret."""
+        self._passed = counts.passed if counts else PassedSecrets()
         self._failed: OrderedDict[bytes, float] = OrderedDict()
-        self._limits: dict[int, dict[str, RateLimit]] = {}
-        self._verifier = ThreadPoolExecutor(max_workers=1, thread_name_prefix="verify")
-        self._under_way: dict[bytes, asyncio.Task[Access | None]] = {}
+        """Until when a wrong secret is remembered, by its digest."""
+        self._under_way: dict[bytes, asyncio.Task[Project | None]] = {}
+        self._verifications = Verifications()
+        self._polling = threading.Lock()
 
     def known(self, authorization: bytes) -> Access | None:
         """The access that this header value was granted before; quick."""
         return self._verified.get(authorization)
 
-    async def verify(self, authorization: bytes, project_id: str, secret: str) -> Access | None:
-        """Grant access to a caller that is not known, or None. Raises Overloaded if too many wait to be verified."""
-        key = authorization
-        if self._failed.get(key, 0.0) > time.monotonic():
-            return None
-        verification = self._under_way.get(key)
+    async def verify(self, authorization: bytes, project_id: str, secret: str, address: str = "") -> Access | None:
+        """Grant access to a caller whose header is not known, or None.
+
+        Args:
+            address: of the caller; it decides, with the project, whose turn it is to be verified.
+
+        Raises:
+            Unavailable: too many wait to be verified, or the store is down.
+        """
+        for _ in range(3):
+            stored = await self._stored_hash(project_id)
+            digest = self._passed.digest(project_id, stored, secret)
+            if self._failed.get(digest, 0.0) > time.monotonic():
+                return None
+            if stored and digest in self._passed:
+                project = await self._project(project_id, stored)
+                if project is None or project.secret_hash != stored:
+                    continue
+            else:
+                project = await self._verified_project(digest, project_id, secret, address)
+                if project is None:
+                    return None
+            if access := self._remember(authorization, project):
+                return access
+        raise Overloaded(f"project {project_id} keeps changing")
+
+    async def _stored_hash(self, project_id: str) -> bytes:
+        """The stored hash of a project's secret, as of the last poll or later; empty if there was no such project."""
+        version = self._versions.get(project_id)
+        if version is None:
+            return b""
+        known, stored = self._hashes.get(project_id, (-1, b""))
+        if known < version:
+            project = await asyncio.to_thread(self._service.store.project, project_id)
+            if project is not None:
+                known, stored = self._hashes[project_id] = (project.version, project.secret_hash)
+        return stored
+
+    async def _project(self, project_id: str, stored: bytes) -> Project | None:
+        """The project with this hash of its secret, at hand or read."""
+        number = self._numbers.get(project_id)
+        if number is not None and self._accesses[number].project.secret_hash == stored:
+            return self._accesses[number].project
+        return await asyncio.to_thread(self._service.store.project, project_id)
+
+    async def _verified_project(self, digest: bytes, project_id: str, secret: str, address: str) -> Project | None:
+        verification = self._under_way.get(digest)
         if verification is None:
-            if len(self._under_way) >= _VERIFICATIONS_WAITING:
-                raise Overloaded("too many callers wait to be verified")
-            verification = self._under_way[key] = asyncio.create_task(self._verify(key, project_id, secret))
+            verification = asyncio.create_task(self._verify(digest, project_id, secret, address))
+            self._under_way[digest] = verification
         return await asyncio.shield(verification)
 
-    async def _verify(self, key: bytes, project_id: str, secret: str) -> Access | None:
-        epoch = self._epoch
+    async def _verify(self, digest: bytes, project_id: str, secret: str, address: str) -> Project | None:
+        # Projects that do not exist have one share: there is no end to their names.
+        named = project_id if project_id in self._versions else ""
         try:
-            loop = asyncio.get_running_loop()
-            project = await loop.run_in_executor(self._verifier, self._service.verify, project_id, secret)
+            project = await self._verifications.run(named, address, lambda: self._service.verify(project_id, secret))
         finally:
-            del self._under_way[key]
-        if project is None:
-            self._failed[key] = time.monotonic() + _FAILED_SECONDS
-            while len(self._failed) > _FAILED_REMEMBERED:
-                self._failed.popitem(last=False)
-            return None
+            del self._under_way[digest]
+        if project is not None:
+            self._passed.add(self._passed.digest(project_id, project.secret_hash, secret))
+            return project
+        self._failed[digest] = time.monotonic() + FAILURE_SECONDS
+        while len(self._failed) > FAILURES_REMEMBERED:
+            self._failed.popitem(last=False)
+        return None
+
+    def _remember(self, authorization: bytes, project: Project) -> Access | None:
+        """Know this header from now on; None if the project has changed since it was read."""
         access = self.grant(project)
-        if epoch == self._epoch:
-            if len(self._verified) >= _VERIFIED_REMEMBERED:
-                self._verified.clear()
-            self._verified[key] = access
+        if len(authorization) <= LONGEST_HEADER:
+            headers = self._headers.setdefault(project.number, {})
+            headers[authorization] = None
+            self._verified[authorization] = access
+            if len(headers) > HEADERS_PER_PROJECT:
+                self._verified.pop(next(iter(headers)), None)
+                del headers[next(iter(headers))]
+        # Last: a poll that sees a change says so first, and then forgets the headers that it finds.
+        if self._versions.get(project.id, 0) > project.version:
+            self._verified.pop(authorization, None)
+            return None
         return access
 
     def grant(self, project: Project) -> Access:
-        """Access for somebody who need not know the project's secret, such as the admin."""
-        limits = self._limits.setdefault(project.number, {})
-        return Access(project, limits, self._counts, self._recorder.project(project.number))
+        """Access for somebody who need not know the project's secret, such as the admin. The project is as just read."""
+        access = self._accesses.get(project.number)
+        if access is None:
+            access = Access(project, {}, self._counts, self._recorder.project(project.number))
+            access = self._accesses.setdefault(project.number, access)
+            self._numbers[project.id] = project.number
+        elif project.version > access.project.version:
+            is_rotated = project.secret_hash != access.project.secret_hash
+            access.project = project
+            access.zone = project.zone
+            self._hashes[project.id] = (project.version, project.secret_hash)
+            if is_rotated:
+                for header in list(self._headers.pop(project.number, {})):
+                    self._verified.pop(header, None)
+        return access
 
     async def refresh(self, access: Access) -> None:
         """Load an access's project anew, because a write found it stale."""
-        project = await asyncio.to_thread(self._service.project, access.project.id)
-        access.project = project
-        access.zone = project.zone
+        current = self.grant(await asyncio.to_thread(self._service.project, access.project.id))
+        access.project, access.zone = current.project, current.zone
 
     def poll(self) -> None:
-        """Forget everyone if any project changed since the last look. Blocks for one small read."""
-        epoch = self._service.store.epoch()
-        if epoch != self._epoch:
+        """See what was changed since the last look: of a project whose secret is another one, callers are forgotten.
+
+        Blocks for one small read, and one more for each project that was changed.
+        """
+        store = self._service.store
+        with self._polling:
+            epoch = store.epoch()
+            if epoch == self._epoch:
+                return
+            self._versions = store.versions()
+            for access in list(self._accesses.values()):
+                before = access.project
+                if before.version < self._versions.get(before.id, 0):
+                    self.grant(self._service.project(before.id))
             self._epoch = epoch
-            self._verified = {}
-            self._failed = OrderedDict()
 
     def close(self) -> None:
-        self._verifier.shutdown(cancel_futures=True)
+        self._verifications.close()
 
 
 @dataclass(slots=True)

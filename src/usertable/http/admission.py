@@ -8,6 +8,7 @@ import hashlib
 import hmac
 
 from usertable.service import Access, Gate
+from usertable.verification import network
 
 
 def basic_credentials(authorization: bytes) -> tuple[str, str] | None:
@@ -25,11 +26,15 @@ def basic_credentials(authorization: bytes) -> tuple[str, str] | None:
     return (project_id, secret) if project_id and colon and secret else None
 
 
-async def admit(gate: Gate, authorization: bytes) -> Access | None:
-    """The access that the header grants; None if id or secret are wrong, missing or malformed. May raise Overloaded."""
+async def admit(gate: Gate, authorization: bytes, client: tuple[str, int] | None) -> Access | None:
+    """The access that the header grants; None if id or secret are wrong, missing or malformed. May raise Unavailable.
+
+    Args:
+        client: address and port of the peer, as ASGI has them.
+    """
     access = gate.known(authorization)
     if access is None and (credentials := basic_credentials(authorization)):
-        access = await gate.verify(authorization, *credentials)
+        access = await gate.verify(authorization, *credentials, network(client[0]) if client else "")
     return access
 
 

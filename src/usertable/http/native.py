@@ -234,7 +234,7 @@ class _Resource:
             exchange.headers += [_BEARER] if operation.who == "admin" else [_BEARER, _BASIC]
             token = "set admin_token to have one" if not self._config.admin_token else "Authorization: Bearer <token>"
             raise refuse(Kind.ADMIN_ONLY, hint=token)
-        access = await admit(self._gate, authorization)
+        access = await admit(self._gate, authorization, exchange.scope.get("client"))
         if access is None:
             exchange.headers += [_BEARER, _BASIC]
             raise refuse(Kind.CREDENTIALS)

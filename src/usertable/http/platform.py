@@ -280,6 +280,7 @@ class _Request:
     __slots__ = (
         "_always_200",
         "_api",
+        "_client",
         "_method",
         "_recorder",
         "_send",
@@ -296,6 +297,7 @@ class _Request:
         self.sent: dict[bytes, bytes] = dict(scope["headers"])
         self.details = False
         self._send = send
+        self._client: tuple[str, int] | None = scope.get("client")
         self._method: str = scope["method"]
         self._always_200 = platform._always_200
         self._api = api
@@ -310,7 +312,7 @@ class _Request:
     async def authenticate(self, gate: Gate) -> Access | None:
         """The access that the caller's credentials grant; None if the request was refused and answered."""
         authorization = self.sent.get(b"authorization", b"")
-        access = gate.known(authorization) or await admit(gate, authorization)
+        access = gate.known(authorization) or await admit(gate, authorization, self._client)
         if access is None:
             self.headers.append(_AUTHENTICATE)
             if named := basic_credentials(authorization):

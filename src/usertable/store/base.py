@@ -611,6 +611,10 @@ class Store(Copyable, Browsable, Arriving, Protocol):
         """A number that differs from an earlier one if any project was created or changed in between. Cheap."""
         ...
 
+    def versions(self) -> dict[str, int]:
+        """The version of every project by its id. Cheap."""
+        ...
+
     def projects(self) -> list[Project]:
         """All projects, by number."""
         ...

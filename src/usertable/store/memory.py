@@ -346,6 +346,10 @@ class MemoryStore:
     def epoch(self) -> int:
         return self._epoch
 
+    def versions(self) -> dict[str, int]:
+        with self._lock:
+            return {table.project.id: table.project.version for table in self._tables.values()}
+
     def projects(self) -> list[Project]:
         with self._lock:
             return [self._project(table) for table in self._tables.values()]

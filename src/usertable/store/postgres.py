@@ -642,6 +642,9 @@ class PostgresStore:
         value: int = self._read(lambda db: db.execute("SELECT value FROM usertable.epoch").fetchall())[0][0]
         return value
 
+    def versions(self) -> dict[str, int]:
+        return dict(self._read(lambda db: db.execute("SELECT id, version FROM usertable.project").fetchall()))
+
     def projects(self) -> list[Project]:
         return self._read(lambda db: _select_projects(db, "true ORDER BY number", ()))
 

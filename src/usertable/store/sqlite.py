@@ -482,6 +482,10 @@ class SQLiteStore:
             value: int = db.execute("SELECT value FROM epoch").fetchone()[0]
             return value
 
+    def versions(self) -> dict[str, int]:
+        with self._reader() as db:
+            return dict(db.execute("SELECT id, version FROM project").fetchall())
+
     def projects(self) -> list[Project]:
         with self._reader() as db:
             return _select_projects(db, "1 ORDER BY number", ())
