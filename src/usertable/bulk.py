@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import fcntl
 import hashlib
 import io
 import os
@@ -18,6 +19,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -97,7 +99,9 @@ class Import(ABC):
         stream: the file, open for reading; its descriptor is handed to the process that reads it.
         job: the import's name, for messages.
         register: make users and identifier values that are not there.
-        rejects: where refused rows go, to be mended and imported again. The file is made when there is one.
+        rejects: where refused rows go, to be mended and imported again. The file is made before the first row is taken,
+            and removed at the end if it is empty.
+        head: what was read from the stream already, if it cannot seek.
         dry: check and decide every row, and keep nothing.
     """
 
@@ -110,11 +114,14 @@ class Import(ABC):
         job: str,
         register: bool,
         rejects: Path,
+        head: bytes = b"",
         dry: bool = False,
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._project = project
         self._stream = stream
+        self._start = stream.tell() if stream.seekable() else 0
+        self._head = head
         self._reading = reading
         self._job = job
         self._register = register
@@ -125,7 +132,7 @@ class Import(ABC):
         self.state = State(self._options)
         self.problems: list[tuple[int, str]] = []
         """Of a dry run: the first refused rows, and why."""
-        self._rejects = Rejects(rejects, reading)
+        self._rejects = Rejects(rejects, reading, self._refuse)
 
     # what a target does
 
@@ -161,36 +168,41 @@ class Import(ABC):
         return self._project
 
     def begin(self, mode: Literal["new", "resume", "restart"]) -> None:
-        """Say where to begin: at the first row, after the last that was taken, or anew although some were taken.
+        """Say where to begin, and open what the import writes beside its rows.
+
+        Args:
+            mode: `new`: at the first row. `resume`: after the last row that an earlier import took; at the first row if
+                there was none. `restart`: at the first row, although some were taken.
 
         Raises:
-            Refused: an earlier import was interrupted and `mode` is new; there is none to resume; it was begun with other
-                options; or the file of refused rows is there already.
+            Refused: an earlier import was interrupted and `mode` is new; it was begun with other options; the rejects file
+                cannot be written, has rows already, or lacks rows that were written to it.
         """
         if self._dry:
             return
         earlier = self._earlier()
+        if mode == "resume" and earlier:
+            if earlier.options != self._options:
+                raise self._refuse("it was begun with other options; give the same to --resume")
+            self.state = earlier
+            if not earlier.finished:
+                self._rejects.open(earlier.rejects)
+            return
         if mode == "new" and earlier and not earlier.finished:
             raise self._refuse(
                 f"it was interrupted after row {earlier.rows}; go on with --resume, or with --restart take all rows again"
             )
-        if mode == "resume":
-            if earlier is None:
-                raise self._refuse("there is none to resume; leave --resume out")
-            if earlier.options != self._options:
-                raise self._refuse("it was begun with other options; give the same to --resume")
-            self.state = earlier
-            return
-        if self._rejects.path.exists():
-            raise self._refuse(
-                f"the file for refused rows, {self._rejects.path}, is there already; move it, or name another with --rejects"
-            )
+        self._rejects.open()
+
+    def close(self) -> None:
+        """Close what :meth:`begin` opened."""
+        self._rejects.close()
 
     def _refuse(self, reason: str) -> Refused:
         return refuse(Kind.IMPORT_JOB, job=self._job, reason=reason)
 
     def run(self, progress: Callable[[State, int], None], preview: Callable[[list[Preview]], None]) -> State:
-        """Take all rows that are left.
+        """Take all rows that are left. If the import was finished before, look whether the file is the same, and take none.
 
         Args:
             progress: told the state, and how many bytes of the file were read, after every block.
@@ -202,10 +214,11 @@ class Import(ABC):
             Unavailable: the store was down for too long. The import can be resumed.
         """
         if self.state.finished:
+            self._check_finished()
             return self.state
         shown: Callable[[list[Preview]], None] | None = preview
         while True:
-            with reading(self._stream, self._reading, self._project, self.state.rows, self.state.digest) as blocks:
+            with self._blocks() as blocks:
                 try:
                     for columns, block in blocks:
                         self._rejects.columns = columns
@@ -221,8 +234,25 @@ class Import(ABC):
                     pass
             if not self._stream.seekable():
                 raise self._refuse("the project was changed meanwhile; bring the same rows again, with --resume")
-            self._stream.seek(0)
+            self._stream.seek(self._start)
             self._project = self._reread()
+
+    def _blocks(self) -> AbstractContextManager[Iterator[tuple[list[str], Block]]]:
+        """The blocks that are left."""
+        return reading(self._stream, self._head, self._reading, self._project, self.state.rows, self.state.digest)
+
+    def _check_finished(self) -> None:
+        """Whether the file still ends with the last row that was taken.
+
+        Raises:
+            Refused: it does not, or its rows up to there are others.
+        """
+        with self._blocks() as blocks:
+            if next(blocks, None) is not None:
+                raise self._refuse(
+                    f"it was finished with row {self.state.rows}, and the file has more rows now; import those as a file of"
+                    f" their own, or leave --resume out to take all rows again"
+                )
 
     def _shown(self, block: Block, shown: Iterable[Preview]) -> list[Preview]:
         """The first rows of a block: those that the target shows, and those that the reader refused."""
@@ -376,29 +406,80 @@ class Rejects:
     """The file of refused rows: as they stood in the import's file, with their number and what is wrong.
 
     CSV rows go to a CSV file, those of other formats to NDJSON.
+
+    Args:
+        refuse: makes an error of a reason.
     """
 
-    def __init__(self, path: Path, reading: Reading) -> None:
+    def __init__(self, path: Path, reading: Reading, refuse: Callable[[str], Refused]) -> None:
         self.path = path
         self.columns: list[str] = []
         self._reading = reading
+        self._refuse = refuse
+        self._stream: IO[bytes] | None = None
+
+    def open(self, size: int | None = None) -> None:
+        """Make the file if it is not there, and hold it until it is closed. Its name is durable when this returns.
+
+        Args:
+            size: of an import that is resumed: how many bytes were written to it. What follows them belongs to rows that
+                were not taken.
+
+        Raises:
+            Refused: it cannot be written, another process holds it, it has fewer bytes, or if none is resumed, any.
+        """
+        path, other = self.path, "name another with --rejects"
+        try:
+            if path.exists() and not path.is_file():
+                raise self._refuse(f"{path} is no regular file, so refused rows cannot be kept in it; {other}")
+            self._stream = hold(path)
+            if self._stream:
+                sync_folder(path.parent)
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise self._refuse(f"the file for refused rows, {path}, cannot be written: {why}; {other}") from error
+        if self._stream is None:
+            raise self._refuse(f"the file for refused rows, {path}, is in use by another process; {other}")
+        found = os.fstat(self._stream.fileno()).st_size
+        if size is None:
+            if not found:
+                return
+            raise self._refuse(f"the file for refused rows, {path}, is there already; move it, or {other}")
+        if found < size:
+            raise self._refuse(
+                f"the file for refused rows, {path}, has {found} bytes, and {size} were written to it; bring it back. If it"
+                f" is lost, find its rows among those that were taken, and import those behind them as a file of their own"
+            )
 
     def keep(self, size: int, block: Block, refused: Sequence[tuple[int, str]]) -> int:
         """Cut the file to that size, add rows with their reasons, and flush it to the disk; its size then."""
-        if not refused and not (size or self.path.exists()):
-            return 0
+        stream = self._stream
+        assert stream is not None
+        descriptor = stream.fileno()
+        if not is_named(stream, self.path):
+            raise self._refuse(
+                f"the file for refused rows, {self.path}, was taken away; bring it back, and go on with --resume"
+            )
+        if not refused and os.fstat(descriptor).st_size == size:
+            return size
         rows = originals(block, self._reading, [number for number, _ in refused]) if refused else []
         lines = [self._line(number, reason, row) for (number, reason), row in zip(refused, rows, strict=True)]
         if not size and lines and self._reading.format == "csv":
             lines.insert(0, self._csv([*(c for c in self.columns if c not in (ROW, REASON)), ROW, REASON]))
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.truncate(size)
-            stream.seek(size)
-            stream.write(b"".join(lines))
-            stream.flush()
-            os.fsync(descriptor)
-            return stream.tell()
+        stream.truncate(size)
+        stream.seek(size)
+        stream.write(b"".join(lines))
+        stream.flush()
+        os.fsync(descriptor)
+        return stream.tell()
+
+    def close(self) -> None:
+        """Let go of the file; one without rows goes away."""
+        if self._stream:
+            if not os.fstat(self._stream.fileno()).st_size and is_named(self._stream, self.path):
+                self.path.unlink()
+            self._stream.close()
+            self._stream = None
 
     def _line(self, number: int, reason: str, row: Any) -> bytes:
         if self._reading.format == "csv":
@@ -428,9 +509,13 @@ _FRUGAL = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1"}
 
 @contextlib.contextmanager
 def reading(
-    stream: IO[bytes], how: Reading, project: Project, skip: int, digest: str
+    stream: IO[bytes], head: bytes, how: Reading, project: Project, skip: int, digest: str
 ) -> Iterator[Iterator[tuple[list[str], Block]]]:
-    """The blocks of a file, each with the names of its columns, read by a process of their own."""
+    """The blocks of a file, each with the names of its columns, read by a process of their own.
+
+    Args:
+        head: what stands before the rest of the stream.
+    """
     ours, theirs = socketpair()
     file = stream.fileno()
     with theirs:
@@ -473,7 +558,7 @@ def reading(
 
     thread = threading.Thread(target=receive, name="receive", daemon=True)
     try:
-        connection.send_bytes(pickle.dumps((file, how, project, skip, digest)))
+        connection.send_bytes(pickle.dumps((file, head, how, project, skip, digest)))
         thread.start()
         yield blocks()
     finally:
@@ -572,8 +657,44 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
         with contextlib.suppress(OSError):
             part.unlink()
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Flush a folder to the disk: the names in it survive a power cut then."""
+    folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def hold(path: Path) -> IO[bytes] | None:
+    """Open a file, made if it is not there, which no other process holds until it is closed; None if one does."""
+    while True:
+        stream = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
+        if not lock(stream):
+            return None
+        # Whoever held it may have replaced it, or taken it away, since it was opened.
+        if is_named(stream, path):
+            return stream
+        stream.close()
+
+
+def lock(stream: IO[bytes]) -> bool:
+    """Hold an open file until it is closed; if another process holds it, close it and say no."""
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        stream.close()
+        return False
+    return True
+
+
+def is_named(stream: IO[bytes], path: Path) -> bool:
+    """Whether the open file is still the one of that name."""
+    try:
+        there, ours = path.stat(), os.fstat(stream.fileno())
+    except FileNotFoundError:
+        return False
+    return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)

@@ -7,7 +7,6 @@ it may have been, and when. The server forgets keys after a while; what may have
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 from dataclasses import dataclass, field, replace
@@ -17,7 +16,19 @@ from typing import IO, Any, Literal, cast
 
 import msgspec
 
-from usertable.bulk import PATIENCE_SECONDS, PREVIEW_ROWS, PROBLEMS_SHOWN, Import, Preview, State, reasons, whole_file
+from usertable.bulk import (
+    PATIENCE_SECONDS,
+    PREVIEW_ROWS,
+    PROBLEMS_SHOWN,
+    Import,
+    Preview,
+    State,
+    hold,
+    is_named,
+    lock,
+    reasons,
+    whole_file,
+)
 from usertable.client.core import Record, RecordResult, Retry
 from usertable.client.errors import (
     ApiError,
@@ -79,13 +90,10 @@ class PositionFile:
 
     def read(self) -> Position | None:
         """Hold the file from now on, and tell what is there; None if there is nothing."""
-        while True:
-            self.close()
-            stream = self._lock(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
-            self._held = stream
-            # Whoever held it may have replaced it, or taken it away, since it was opened.
-            if self._is_there(stream):
-                break
+        self.close()
+        stream = self._held = hold(self._path)
+        if stream is None:
+            raise self._refuse("is in use by another process")
         content = stream.read()
         try:
             return _decoder.decode(content) if content else None
@@ -97,7 +105,9 @@ class PositionFile:
         with whole_file(self._path) as stream:
             stream.write(_encoder.encode(position))
             # Held before it gets its name, and the one before until then, so that it is held all the time.
-            held = self._lock(os.dup(stream.fileno()))
+            held = os.fdopen(os.dup(stream.fileno()), "r+b")
+            if not lock(held):
+                raise self._refuse("is in use by another process")
         before, self._held = self._held, held
         if before:
             before.close()
@@ -105,25 +115,10 @@ class PositionFile:
     def close(self) -> None:
         """Let go of it; one that was never written goes away."""
         if self._held:
-            if not os.fstat(self._held.fileno()).st_size and self._is_there(self._held):
+            if not os.fstat(self._held.fileno()).st_size and is_named(self._held, self._path):
                 self._path.unlink()
             self._held.close()
             self._held = None
-
-    def _is_there(self, stream: IO[bytes]) -> bool:
-        try:
-            return self._path.stat().st_ino == os.fstat(stream.fileno()).st_ino
-        except FileNotFoundError:
-            return False
-
-    def _lock(self, descriptor: int) -> IO[bytes]:
-        stream = os.fdopen(descriptor, "r+b")
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            stream.close()
-            raise self._refuse("is in use by another process") from error
-        return stream
 
     def _refuse(self, reason: str) -> Exception:
         return refuse(Kind.IMPORT_FILE, reason=f"the file of the import's position, {self._path}, {reason}")
@@ -166,6 +161,7 @@ class ApiImport(Import):
 
     def close(self) -> None:
         """Close the connections, and let go of the position."""
+        super().close()
         self._calls.close()
         self._file.close()
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import hashlib
 import io
+import json
 import os
 import shutil
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
@@ -89,9 +93,15 @@ def _format(given: str | None, file: str) -> Format:
     "--list-separator", metavar="TEXT", help="Of CSV: what stands between a LIST's elements. Default: JSON arrays."
 )
 @click.option("--dry-run", is_flag=True, help="Check every row, show the first ones and what is wrong; keep nothing.")
-@click.option("--resume", is_flag=True, help="Go on after the last row that an interrupted import of this file took.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on after the last row that an interrupted import of this file took; begin if there was none.",
+)
 @click.option("--restart", is_flag=True, help="Begin anew, although an import of this file was interrupted.")
-@click.option("--job", metavar="NAME", help="The name to resume by. Default: the file's path.")
+@click.option(
+    "--job", metavar="NAME", help="The name to resume by. Default: the file's path, or of stdin and pipes, their content."
+)
 @click.option("--rejects", metavar="FILE", help="Where refused rows go. Default: FILE.rejects.csv or .ndjson.")
 @click.option(
     "--batch",
@@ -181,11 +191,9 @@ def import_table(
         batch or (5000 if url is None else 1000),
     )
     ending = "csv" if form == "csv" else "ndjson"
-    target = Path(
-        rejects or (f"import.rejects.{ending}" if file == "-" else f"{Path(file).with_suffix('')}.rejects.{ending}")
-    )
-    name = job or ("-" if file == "-" else str(Path(file).resolve()))
-    settings = {"job": name, "register": register, "rejects": target, "dry": dry_run}
+    is_named = _is_named(file)
+    target = Path(rejects or f"{Path(file).with_suffix('') if is_named else 'import'}.rejects.{ending}")
+    settings = {"register": register, "rejects": target, "dry": dry_run}
     with contextlib.ExitStack() as stack:
         work: Import
         if url is None:
@@ -193,20 +201,25 @@ def import_table(
 
             service = stack.enter_context(commands._service())
             stream = stack.enter_context(_input(file, reading))
-            work = StoreImport(service, project_id, stream, reading, **settings)
+            head = b""
+            if job is None and not is_named:
+                job, head = _job_of(stream, form)
+            work = StoreImport(
+                service, project_id, stream, reading, job=job or str(Path(file).resolve()), head=head, **settings
+            )
         else:
             from usertable.bulk_api import ApiImport, Server
 
-            position = Path(state or ("import.json" if file == "-" else f"{file}.import.json"))
+            position = Path(state or (f"{file}.import.json" if is_named else "import.json"))
             stream = stack.enter_context(_input(file, reading))
             server = Server(url.rstrip("/"), project_id, secret or "", receipt_hours)
             try:
-                work = ApiImport(server, stream, reading, position=position, **settings)
+                work = ApiImport(server, stream, reading, position=position, job=file, **settings)
             except ValueError as error:
                 raise click.UsageError(f"--url is {url!r}; expected something like https://usertable.example.com") from error
-            stack.callback(work.close)
+        stack.callback(work.close)
         work.begin("resume" if resume else "restart" if restart else "new")
-        resumed = work.state.rows
+        resumed, was_finished = work.state.rows, work.state.finished
         if url is None:
             # As answers of a server do.
             _expect_no_cycles()
@@ -225,8 +238,8 @@ def import_table(
         "resumed_after": resumed,
         "dry_run": dry_run,
     }
-    commands._answer(found, lambda: _show(done, dry_run))
-    if done.refused:
+    commands._answer(found, lambda: _show(done, dry_run, was_finished))
+    if done.refused and not was_finished:
         rows, they, them = ("row was", "it is", "it") if done.refused == 1 else ("rows were", "they are", "them")
         where = f"{they} in {target}; mend {them} there and import that file" if done.rejects else "nothing was kept"
         raise commands.Failure(f"{done.refused} {rows} refused: {where}")
@@ -259,10 +272,11 @@ def _check_url_options(url: str, secret: str | None, job: str | None, batch: int
         raise click.UsageError(f"--batch is {batch}; a server takes 1000 rows at once at most")
 
 
-def _show(state: State, dry_run: bool) -> None:
+def _show(state: State, dry_run: bool, was_finished: bool) -> None:
     would = "would be " if dry_run else ""
+    done = "done already: " if was_finished else ""
     click.echo(
-        f"{state.rows} rows: {state.created} users {would}created, {state.changed} {would}changed,"
+        f"{done}{state.rows} rows: {state.created} users {would}created, {state.changed} {would}changed,"
         f" {state.unchanged} unchanged, {state.refused} {would}refused"
     )
     if state.cut:
@@ -288,6 +302,38 @@ def _columns(pairs: Sequence[tuple[str, str]], file: IO[bytes] | None) -> dict[s
             raise click.UsageError(f"column {column} is mapped twice")
         columns[column] = name
     return columns
+
+
+_HEAD_BYTES = 65536
+"""Of a stream without a name, so much tells which one it is. Its first rows are compared as well when it is resumed."""
+
+
+def _is_named(file: str) -> bool:
+    """Whether a path leads to the same content another time: not that of stdin, a pipe, a device or a descriptor."""
+    path = Path(file)
+    if file == "-" or (path.exists() and not path.is_file()):
+        return False
+    return not str(path.absolute()).startswith(("/dev/fd/", "/dev/std", "/proc/"))
+
+
+def _job_of(stream: IO[bytes], form: Format) -> tuple[str, bytes]:
+    """A name of an import for what the stream holds, and what was read from it for that if it cannot seek."""
+    start = stream.tell() if stream.seekable() else None
+    parts: list[bytes] = []
+    left = _HEAD_BYTES
+    while left and (part := stream.read(left)):
+        parts.append(part)
+        left -= len(part)
+    digest = hashlib.blake2b(head := b"".join(parts), digest_size=16)
+    if form == "parquet":
+        # The footer tells more than the beginning.
+        end = stream.seek(0, io.SEEK_END)
+        stream.seek(max(0, end - _HEAD_BYTES))
+        digest.update(b"%d " % end + stream.read(_HEAD_BYTES))
+    if start is not None:
+        stream.seek(start)
+        head = b""
+    return f"content {digest.hexdigest()}", head
 
 
 @contextlib.contextmanager
@@ -337,14 +383,35 @@ def _run(work: Import, size: int) -> None:
 
     console = Console(stderr=True)
     start = work.state.rows
+    began = time.monotonic()
+    position = 0
+
+    def rate(state: State) -> float:
+        return (state.rows - start) / max(time.monotonic() - began, 0.001)
+
+    def report() -> tuple[dict[str, int | None], str]:
+        state = work.state
+        found = {
+            "rows": state.rows,
+            "refused": state.refused,
+            "rows_per_second": round(rate(state)),
+            "position": position,
+            "size": size or None,
+        }
+        share = f" of {size:,}" if size else ""
+        text = (
+            f"import: {state.rows:,} rows, {state.refused:,} refused, {rate(state):,.0f} rows/s, {position:,}{share} bytes"
+        )
+        return found, text
+
     wide = "{task.fields[rows]:,} rows, {task.fields[refused]:,} refused, {task.fields[rate]:,.0f} rows/s"
-    with _progress(console, "import", wide, "{task.fields[rows]:,} rows") as bar:
+    with _progress(console, "import", wide, "{task.fields[rows]:,} rows") as bar, _regularly(console, report):
         task = bar.add_task("import", total=size or None, rows=start, refused=work.state.refused, rate=0.0)
 
-        def progress(state: State, position: int) -> None:
-            elapsed = bar.tasks[0].elapsed or 1.0
-            rate = (state.rows - start) / elapsed
-            bar.update(task, completed=position, rows=state.rows, refused=state.refused, rate=rate)
+        def progress(state: State, read: int) -> None:
+            nonlocal position
+            position = read
+            bar.update(task, completed=position, rows=state.rows, refused=state.refused, rate=rate(state))
 
         def preview(rows: list[Preview]) -> None:
             console.print("The first rows, as they would be stored:", highlight=False)
@@ -359,14 +426,55 @@ def _run(work: Import, size: int) -> None:
         work.run(progress, preview)
 
 
+PROGRESS_SECONDS = 10.0
+"""Between two lines of progress where stderr is no terminal, which shows a bar."""
+
+
+@contextlib.contextmanager
+def _regularly(console: Console, report: Callable[[], tuple[Mapping[str, int | None], str]]) -> Iterator[None]:
+    """Write a line to stderr every ten seconds, for programs if --json is given, unless that is a terminal."""
+    done = threading.Event()
+    as_json = commands._kept("json")
+
+    def write() -> None:
+        while not done.wait(PROGRESS_SECONDS):
+            found, text = report()
+            click.echo(json.dumps({"progress": found}) if as_json else text, err=True)
+
+    thread = threading.Thread(target=write, name="progress", daemon=True)
+    if not console.is_terminal:
+        thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        if thread.is_alive():
+            thread.join()
+
+
 @contextlib.contextmanager
 def _export_progress(snapshot: Snapshot) -> Iterator[Callable[[int], None]]:
     from rich.console import Console
 
+    console = Console(stderr=True)
+    looked_at = 0
+
+    def report() -> tuple[dict[str, int | None], str]:
+        return {"users": looked_at}, f"export: {looked_at:,} users looked at"
+
     wide = "{task.completed:,.0f} of {task.total:,.0f} users"
-    with _progress(Console(stderr=True), "export", wide, "{task.completed:,.0f} users") as bar:
-        task = bar.add_task("export", total=snapshot.count())
-        yield lambda looked_at: bar.update(task, completed=looked_at)
+    with (
+        _progress(console, "export", wide, "{task.completed:,.0f} users") as bar,
+        _regularly(console, report),
+    ):
+        task = bar.add_task("export", total=snapshot.count() if console.is_terminal else None)
+
+        def progress(users: int) -> None:
+            nonlocal looked_at
+            looked_at = users
+            bar.update(task, completed=users)
+
+        yield progress
 
 
 @click.command("export")
@@ -430,7 +538,7 @@ def export_table(
             stream = stack.enter_context(spooled(io.BytesIO()))
         else:
             stream = stdout
-        progress = stack.enter_context(_export_progress(snapshot)) if sys.stderr.isatty() else lambda looked_at: None
+        progress = stack.enter_context(_export_progress(snapshot))
         _expect_no_cycles()
         done = export(snapshot, stream, form, chosen, parsed, progress, escape_formulas=escape_formulas)
         if output == "-" and form == "parquet":

@@ -6,12 +6,14 @@ Reading and checking takes as much CPU as storing, and Python's interpreter lock
 from __future__ import annotations
 
 import gc
+import io
 import os
 import pickle
 import signal
 import sys
 import traceback
 from multiprocessing.connection import Connection
+from typing import Any
 
 from usertable.domain.errors import Refused
 from usertable.wire.rows import open_source
@@ -26,9 +28,10 @@ def main(descriptor: int) -> None:
     gc.disable()
     connection = Connection(descriptor)
     try:
-        file, reading, project, skip, digest = pickle.loads(connection.recv_bytes())
+        file, head, reading, project, skip, digest = pickle.loads(connection.recv_bytes())
         try:
-            with os.fdopen(file, "rb", buffering=2**20) as stream:
+            raw = _Begun(head, os.fdopen(file, "rb", buffering=0)) if head else os.fdopen(file, "rb", buffering=0)
+            with io.BufferedReader(raw, 2**20) as stream:
                 source = open_source(stream, reading, project)
                 _send(connection, "columns", source.columns)
                 for block in source.blocks(skip, digest):
@@ -44,6 +47,30 @@ def main(descriptor: int) -> None:
             _send(connection, "error", traceback.format_exc())
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass
+
+
+class _Begun(io.RawIOBase):
+    """A stream that cannot seek, with what was read from it already before the rest."""
+
+    def __init__(self, head: bytes, rest: io.FileIO) -> None:
+        super().__init__()
+        self._head = memoryview(head)
+        self._rest = rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        count = min(len(buffer), len(self._head))
+        if not count:
+            return self._rest.readinto(buffer)
+        buffer[:count] = self._head[:count]
+        self._head = self._head[count:]
+        return count
+
+    def close(self) -> None:
+        self._rest.close()
+        super().close()
 
 
 def _send(connection: Connection, what: str, content: object) -> None:
