@@ -6,12 +6,16 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 
 from usertable.domain.errors import Overloaded, Unavailable
 from usertable.store.base import Result, Write
 from usertable.store.lanes import Lane
 
-_Waiting = tuple[Write, asyncio.Future[Result]]
+_Waiting = tuple[Write, asyncio.Future[Result], object]
+"""A write, where its result goes, and what tells the writes apart that are committed together: of one that stands alone,
+its own future."""
 
 
 class GroupCommit:
@@ -31,8 +35,8 @@ class GroupCommit:
         self._max_batch = max_batch
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[_Waiting] = deque()
-        self._alone: deque[_Waiting] = deque()
-        """Writes of a batch that failed, each of which is tried alone."""
+        self._alone: deque[list[_Waiting]] = deque()
+        """Writes of a batch that failed, each of which is tried alone, or with those that it came together with."""
         self._under_way = 0
         """Batches that are sent and not answered yet."""
         self._sent = 0
@@ -49,16 +53,31 @@ class GroupCommit:
         Raises:
             Overloaded: the queue is full, or closing; nothing was queued.
         """
+        self._check_room()
+        future: asyncio.Future[Result] = self._loop.create_future()
+        self._waiting.append((write, future, future))
+        self._schedule()
+        return future
+
+    def submit_together(self, writes: Sequence[Write]) -> list[asyncio.Future[Result]]:
+        """Queue writes that go into one batch, in this order, however many they are. Otherwise like :meth:`submit`."""
+        self._check_room()
+        together = object()
+        futures: list[asyncio.Future[Result]] = [self._loop.create_future() for _ in writes]
+        self._waiting.extend([(write, future, together) for write, future in zip(writes, futures, strict=True)])
+        self._schedule()
+        return futures
+
+    def _check_room(self) -> None:
         if len(self._waiting) >= self.capacity:
             raise Overloaded(f"{self.capacity} writes are waiting")
         if self._closing:
             raise Overloaded("the server is shutting down")
-        future: asyncio.Future[Result] = self._loop.create_future()
-        self._waiting.append((write, future))
+
+    def _schedule(self) -> None:
         if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._flush)
-        return future
 
     async def close(self) -> None:
         """Commit what was queued; later writes are refused."""
@@ -71,15 +90,19 @@ class GroupCommit:
         while (self._alone or self._waiting) and self._lane.is_open(self._under_way):
             if self._under_way and len(self._waiting) < self._sent:
                 break
-            if self._alone:
-                batch = [self._alone.popleft()]
-            else:
-                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._max_batch))]
+            batch = self._alone.popleft() if self._alone else self._next_batch()
             self._under_way += 1
             self._sent += len(batch)
-            self._lane.write([write for write, _ in batch], partial(self._finish, batch))
+            self._lane.write([write for write, _, _ in batch], partial(self._finish, batch))
         if self._closing and not self._under_way:
             self._drained.set()
+
+    def _next_batch(self) -> list[_Waiting]:
+        waiting = self._waiting
+        batch = [waiting.popleft() for _ in range(min(len(waiting), self._max_batch))]
+        while waiting and waiting[0][2] is batch[-1][2]:
+            batch.append(waiting.popleft())
+        return batch
 
     def _finish(self, batch: Sequence[_Waiting], outcome: Sequence[Result] | Exception) -> None:
         self._under_way -= 1
@@ -87,15 +110,15 @@ class GroupCommit:
         results: Sequence[Result]
         if not isinstance(outcome, Exception):
             results = outcome
-        elif isinstance(outcome, Unavailable) or len(batch) == 1:
+        elif isinstance(outcome, Unavailable) or batch[0][2] is batch[-1][2]:
             results = [outcome] * len(batch)
         else:
             # One write must not take its neighbours down with it.
-            self._alone.extend(batch)
+            self._alone.extend(list(together) for _, together in groupby(batch, key=itemgetter(2)))
             batch, results = [], []
         # The next batch goes first: the store works on it while these callers are answered.
         self._flush()
-        for (_, future), result in zip(batch, results, strict=True):
+        for (_, future, _), result in zip(batch, results, strict=True):
             # A caller that went away has cancelled its future; its write is committed all the same.
             if not future.done():
                 if isinstance(result, Exception):

@@ -46,6 +46,7 @@ from usertable.store.base import (
     IncomingRows,
     Receipt,
     Refusal,
+    Replayed,
     Result,
     SchemaChange,
     SchemaStale,
@@ -783,9 +784,9 @@ class Intake:
     ) -> list[tuple[int | None, Result]]:
         """Write every entry by itself; the CUID it was for, if that is known, and what came of it, in order.
 
-        Entries of one user are written one after the other, and each sees what the ones before it did. If one cannot be
-        written now (its result is an exception), those of the same user after it are not tried and have the same result:
-        a retry of all that failed so keeps their order.
+        Entries of one user are decided in order in one transaction, and each sees what the ones before it did. If one cannot
+        be written now (its result is an exception), those of the same user after it are not written and have the same
+        result: a retry of all that failed so keeps their order.
 
         Args:
             register: whether a value that points to nobody makes a user (Get CUID), or is refused.
@@ -797,23 +798,13 @@ class Intake:
                 # One that is for nobody known is in nobody's way.
                 turns.setdefault((cuid, place if cuid is None else 0), []).append(place)
 
-        async def in_turn(places: Sequence[int]) -> None:
-            failure: Exception | None = None
-            for place in places:
-                if failure is None:
-                    try:
-                        results[place] = await self._set_entry(access, cuids[place], entries[place], dry=dry)
-                    except Unavailable as unavailable:
-                        failure = unavailable
-                    except Exception as defect:
-                        log.exception("a record of a batch failed")
-                        failure = defect
-                if failure is not None:
-                    results[place] = failure
+        async def write(cuid: int | None, places: Sequence[int]) -> None:
+            found = await self._set_entries(access, cuid, [entries[place] for place in places], dry=dry)
+            results.update(zip(places, found, strict=True))
 
         tasks = []
-        for count, places in enumerate(turns.values(), start=1):
-            tasks.append(asyncio.create_task(in_turn(places)))
+        for count, ((cuid, _), places) in enumerate(turns.items(), start=1):
+            tasks.append(asyncio.create_task(write(cuid, places)))
             if count % _ENTRIES_AT_ONCE == 0:
                 # Single calls that came meanwhile have their turn.
                 await asyncio.sleep(0)
@@ -856,16 +847,84 @@ class Intake:
             await self._gate.refresh(access)
         raise Overloaded(f"the schema of project {access.project.id} keeps changing")
 
-    async def _set_entry(self, access: Access, cuid: int | None, entry: Entry, *, dry: bool) -> Result:
-        if entry.problems or entry.data is None:
-            return Refusal(await self.problems(access, cuid, entry.problems, entry.data))
-        if cuid is not None:
-            return await self.set_attributes(access, cuid, entry.data, entry.receipt, dry=dry)
+    async def _set_entries(self, access: Access, cuid: int | None, entries: Sequence[Entry], *, dry: bool) -> list[Result]:
+        """Write entries of one user, in order; what came of each."""
+        results: dict[int, Result] = {}
+        try:
+            if cuid is None:
+                return [await self._set_of_nobody(access, entry, dry=dry) for entry in entries]
+            await self._write_together(access, cuid, entries, results, dry=dry)
+            await self._refuse_rest(access, cuid, entries, results)
+        except Exception as failure:
+            if not isinstance(failure, Unavailable):
+                log.error("a record of a batch failed", exc_info=failure)
+            for place in range(len(entries)):
+                results.setdefault(place, failure)
+        return [results[place] for place in range(len(entries))]
+
+    async def _write_together(
+        self, access: Access, cuid: int, entries: Sequence[Entry], results: dict[int, Result], *, dry: bool
+    ) -> None:
+        """Write the entries that are right, in one transaction, and add to `results` what came of each.
+
+        Raises whatever keeps one from being written. What is not in `results` then was not written either.
+        """
+        for _ in range(3):
+            writes: dict[int, Write] = {}
+            project, now = access.project, self._clock()
+            for place, entry in enumerate(entries):
+                if place in results or entry.problems or entry.data is None:
+                    continue
+                patch = validate(project.schema, entry.data, access.zone)
+                if type(patch) is Patch:
+                    receipt = entry.receipt
+                    writes[place] = Write(project.number, cuid, patch, project.version, now, receipt, dry, row=False)
+            found = await self._committed(list(writes.values()))
+            for place, result in zip(writes, found, strict=True):
+                if isinstance(result, Exception):
+                    raise result
+                if type(result) is not SchemaStale:
+                    results[place] = Refusal([_unknown(cuid)]) if type(result) is UserUnknown else result
+            if writes.keys() <= results.keys():
+                return
+            await self._gate.refresh(access)
+        raise Overloaded(f"the schema of project {access.project.id} keeps changing")
+
+    async def _committed(self, writes: Sequence[Write]) -> list[Result]:
+        """What came of writes of one user. After one that failed, which is an exception, none was written."""
+        if not writes:
+            return []
+        futures = self._commit.submit_together(writes)
+        found: list[Result] = list(await asyncio.gather(*futures, return_exceptions=True))  # type: ignore[arg-type]
+        if len(writes) == 1 or not isinstance(found[0], Exception) or isinstance(found[0], Unavailable):
+            return found
+        # Together they met a defect, and nothing of them is stored: those before the one that has it are.
+        found = []
+        for write in writes:
+            found += await asyncio.gather(self._commit.submit(write), return_exceptions=True)  # type: ignore[arg-type]
+            if isinstance(found[-1], Exception):
+                break
+        return found + found[-1:] * (len(writes) - len(found))
+
+    async def _refuse_rest(self, access: Access, cuid: int, entries: Sequence[Entry], results: dict[int, Result]) -> None:
+        """Add to `results` what is wrong with the entries that have none."""
+        rest = [place for place in range(len(entries)) if place not in results]
+        if not rest:
+            return
+        is_there = any(isinstance(result, Written | Replayed) for result in results.values())
+        unknown: list[Problem] = [] if is_there else await self.problems(access, cuid, [], None)
+        for place in rest:
+            entry = entries[place]
+            problems = await self.problems(access, None, [*entry.problems, *unknown], entry.data)
+            # Without a problem, the schema changed since.
+            results[place] = Refusal(problems) if problems else Overloaded("the schema keeps changing")
+
+    async def _set_of_nobody(self, access: Access, entry: Entry, *, dry: bool) -> Result:
+        """What is wrong with an entry that names nobody, or what would come of one whose user a dry run does not make."""
+        patch = validate(access.project.schema, entry.data, access.zone) if entry.data is not None else []
+        if entry.problems or type(patch) is not Patch:
+            return Refusal(await self.problems(access, None, entry.problems, entry.data))
         assert dry, "whose user would be made"
-        patch = validate(access.project.schema, entry.data, access.zone)
-        if type(patch) is list:
-            return Refusal(patch)
-        assert type(patch) is Patch
         now = self._clock()
         decision = decide(Profile.new(now), patch, now)
         if decision.problems:

@@ -70,6 +70,27 @@ def attributes(project: tuple[str, httpx.Client], cuid: int) -> Any:
     return owner.get(f"{path}/users/{cuid}").json()["attributes"]
 
 
+def test_a_thousand_records_of_one_user_are_done_in_order_and_once(project: tuple[str, httpx.Client]) -> None:
+    records = [
+        {"cuid": 1, "key": f"r{n}", "data": {"number_accumulate": 1, "number_overwrite": n, "list_append": [f"{n % 700}"]}}
+        for n in range(1000)
+    ]
+    first = send(project, *records)
+    assert first["done"] == 1000
+    assert [result["version"] for result in first["results"]] == list(range(2, 1002))
+    again = send(project, *records)
+    assert all(result["replayed"] for result in again["results"])
+    path, owner = project
+    row = owner.get(f"{path}/users/1").json()["attributes"]
+    assert row["number_accumulate"] == 1000
+    assert row["number_overwrite"] == 999
+    assert row["list_append"] == [f"{n}" for n in range(700)]
+    rows = [{"identifiers": {"mail": "m2"}, "key": f"i{n}", "data": {"number_accumulate": 1}} for n in range(1000)]
+    assert send(project, *rows, on_unknown="import")["done"] == 1000
+    assert send(project, *rows, on_unknown="import")["results"][999]["replayed"]
+    assert owner.get(f"{path}/users/2").json()["attributes"] == {"number_accumulate": 1000}
+
+
 def test_an_answer_for_every_record_in_order(project: tuple[str, httpx.Client]) -> None:
     answered = send(
         project,

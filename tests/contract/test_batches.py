@@ -53,6 +53,65 @@ def test_records_of_one_user_are_written_in_order(house: House) -> None:
         assert row["user_list_append"] == [str(n) for n in range(place, 60, 3)]
 
 
+def test_records_of_one_user_are_one_transaction_and_those_that_are_wrong_fail_alone(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = house.project()
+    cuid, other = house.user(project, "1"), house.user(project, "2")
+    batch = [entry(cuid, f"key {n}", user_number_accumulate=1, user_list_append=[f"{n}"]) for n in range(600)]
+    batch[100] = entry(cuid, "key 100", user_bool_once=7)
+    batch[200] = entry(cuid, "key 199", user_number_accumulate=1, user_list_append=["199"])
+    batch[300] = entry(other, "key 300", user_number_accumulate=1)
+    batches: list[int] = []
+    write = house.store.write
+
+    def counted(writes: Sequence[Any], *rest: Any) -> Any:
+        batches.append(len(writes))
+        return write(writes, *rest)
+
+    monkeypatch.setattr(house.store, "write", counted)
+    (results,) = send(house, batch)
+    assert len(batches) <= 2
+    assert sum(batches) == 599
+    wrong = {100: Refusal, 200: Replayed}
+    assert [type(result) for _, result in results] == [wrong.get(place, Written) for place in range(600)]
+    row = house.attributes(project, cuid)
+    assert row["user_number_accumulate"] == 597
+    assert row["user_list_append"] == [f"{n}" for n in range(600) if n not in (100, 200, 300)]
+    assert house.attributes(project, other) == {"user_number_accumulate": 1}
+    # Nothing is applied twice when all of it comes again.
+    (again,) = send(house, batch)
+    assert {type(result) for place, (_, result) in enumerate(again) if place != 100} == {Replayed}
+    assert house.attributes(project, cuid)["user_number_accumulate"] == 597
+
+
+def test_records_after_one_that_failed_wait_for_the_retry(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = house.project()
+    cuid = house.user(project)
+    batch = [entry(cuid, user_list_append=[f"{n}"]) for n in range(10)]
+    write = house.store.write
+
+    def broken(writes: Sequence[Any], *rest: Any) -> Any:
+        if any(value == ["4"] for w in writes for _, value in w.patch.entries):
+            raise RuntimeError("a defect")
+        return write(writes, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(house.store, "write", broken)
+        (results,) = send(house, batch)
+    assert [type(result) for _, result in results] == [Written] * 4 + [RuntimeError] * 6
+    (results,) = send(house, batch[4:])
+    assert [type(result) for _, result in results] == [Written] * 6
+    assert house.attributes(project, cuid) == {"user_list_append": [f"{n}" for n in range(10)]}
+
+
+def test_records_of_a_user_who_does_not_exist_are_refused_with_all_that_is_wrong(house: House) -> None:
+    house.project()
+    (results,) = send(house, [entry(99, user_bool_once=1), entry(99, user_bool_once=7), entry(99, nothing=1)])
+    kinds = [[problem.kind for problem in result.problems] for _, result in results if isinstance(result, Refusal)]
+    assert kinds == [["cuid_unknown"], ["cuid_unknown", "value_type"], ["cuid_unknown", "attribute_unknown"]]
+
+
 def test_values_that_are_new_make_one_user_each_whoever_comes_first(house: House) -> None:
     project = house.project()
     batches = [[entry(str(n), user_number_accumulate=1) for n in range(10)] for _ in range(4)]

@@ -21,6 +21,10 @@ _Merged = tuple[Any, Outcome] | Problem
 _APPLIED, _UNCHANGED, _KEPT = Outcome.APPLIED, Outcome.UNCHANGED, Outcome.KEPT
 
 
+_FEW = 4
+"""Elements of a list that are looked for one by one in another."""
+
+
 def _overwrite(attribute: Attribute, stored: Any, value: Any) -> _Merged:
     """The newest value replaces the old."""
     return value, _UNCHANGED if stored == value else _APPLIED
@@ -46,9 +50,12 @@ def _append(attribute: Attribute, stored: Any, value: Any) -> _Merged:
     """Adds the elements that are not there yet, in order of first arrival. More than the bound is refused."""
     if stored is None:
         return value, _APPLIED
-    merged = list(dict.fromkeys([*stored, *value]))
-    if len(merged) == len(stored):
+    # To look through a list for a few elements takes less than to build a set of it.
+    known = stored if len(value) <= _FEW else set(stored)
+    news = [element for element in value if element not in known]
+    if not news:
         return stored, _UNCHANGED
+    merged = [*stored, *news]
     if len(merged) > attribute.limits.elements:
         facts = {"elements": str(len(merged)), "limit": str(attribute.limits.elements)}
         return Problem(Kind.APPEND_LENGTH, attribute.name, facts)

@@ -59,6 +59,8 @@ class Write:
     """Decide and answer, but keep nothing."""
     details: bool = True
     """Whether the caller looks at what :class:`Written` holds; if not, the answer may be :data:`WRITTEN`."""
+    row: bool = True
+    """Whether the caller looks at the user's row in it."""
 
 
 @dataclass(slots=True)
@@ -248,7 +250,8 @@ def resolve(
         if decision.problems:
             results.append(Refusal(decision.problems))
             continue
-        outcome = Written(decision.profile.version, decision.outcomes, decision.profile.attributes)
+        attributes = decision.profile.attributes if write.row else None
+        outcome = Written(decision.profile.version, decision.outcomes, attributes)
         results.append(outcome)
         if write.dry:
             continue

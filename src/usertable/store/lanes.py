@@ -201,7 +201,8 @@ def _outcome(future: asyncio.Future[list[Result]]) -> Sequence[Result] | Excepti
 def _packed(write: Write) -> tuple[Any, ...]:
     """A write as plain data. Attributes go by name: the writer has the schema, and checks its version anyway."""
     values = {attribute.name: value for attribute, value in write.patch.entries}
-    return (write.project, write.cuid, values, write.schema_version, write.now, write.receipt, write.dry, write.details)
+    rest = (write.receipt, write.dry, write.details, write.row)
+    return (write.project, write.cuid, values, write.schema_version, write.now, *rest)
 
 
 def open_lane(url: str, store: Store, decide: Decide) -> Lane:

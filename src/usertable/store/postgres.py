@@ -243,8 +243,17 @@ class PostgresStore:
                 self._shards = _UNKNOWN
             if len(writes) == 1:
                 return [failure]
-            # One write must not take its neighbours down with it: try each alone.
-            return [result for write in writes for result in self._write_apart([write], decide, elsewhere)]
+            # One write must not take its neighbours down with it: try each alone, but none of a user after one that failed.
+            failed: dict[UserPlace, Exception] = {}
+            results: list[Result] = []
+            for write in writes:
+                user = (write.project, write.cuid)
+                if user not in failed:
+                    (result,) = self._write_apart([write], decide, elsewhere)
+                    if isinstance(result, Exception):
+                        failed[user] = result
+                results.append(failed.get(user, result))
+            return results
 
     def _write(
         self,
