@@ -1,6 +1,6 @@
 """Import and export of a million users with ten attributes, beside what the databases do by themselves.
 
-Import, as `usertable import`: beside a bare `sqlite3` insert of the rows as the store encodes them, in one transaction, and
+Import, as `usertable import`: beside a bare `apsw` insert of the rows as the store encodes them, in one transaction, and
 beside `COPY` of them into the same table of PostgreSQL. Export to Parquet, as `usertable export`: beside DuckDB's `COPY` of
 the same table with the same types, out of the encoded rows. All rounds of both sides are in one run, turn by turn.
 
@@ -15,7 +15,6 @@ import contextlib
 import itertools
 import os
 import re
-import sqlite3
 import statistics
 import subprocess
 import sys
@@ -24,6 +23,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import apsw
 import duckdb
 import psycopg
 import pyarrow
@@ -65,7 +65,7 @@ def main() -> None:
             results += exports(folder, chosen.users, chosen.rounds)
         if "postgresql" in parts:
             results += postgres_imports(folder, files, chosen.users, chosen.rounds)
-    write_results("bulk" + chosen.suffix, {"sqlite": sqlite3.sqlite_version, "duckdb": duckdb.__version__}, results)
+    write_results("bulk" + chosen.suffix, {"sqlite": apsw.sqlite_lib_version(), "duckdb": duckdb.__version__}, results)
 
 
 def values(i: int) -> tuple[int, str, str, int, tuple[str, str], int, int, str, bool, str]:
@@ -121,11 +121,12 @@ def make_files(folder: Path, users: int, formats: list[str]) -> dict[str, Path]:
 
 
 def fill(file: Path, number: int, users: int, first: int) -> None:
-    with contextlib.closing(sqlite3.connect(file)) as db:
+    with contextlib.closing(apsw.Connection(str(file))) as db:
         db.execute("PRAGMA synchronous = OFF")
+        db.execute("BEGIN")
         db.executemany(f"INSERT INTO user_{number} VALUES (?, 2, {ZONE_MS}, {ZONE_MS}, ?, '{{}}')", encoded(users, first))
         db.executemany("INSERT INTO reported VALUES (?, ?)", [(number, attribute.name) for attribute in STORED])
-        db.commit()
+        db.execute("COMMIT")
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
@@ -156,10 +157,9 @@ def sqlite_imports(folder: Path, files: dict[str, Path], users: int, there: int,
         fill(file, number, there, FIRST - there)
 
     def emptied() -> None:
-        with contextlib.closing(sqlite3.connect(file)) as db:
+        with contextlib.closing(apsw.Connection(str(file))) as db:
             db.execute("PRAGMA synchronous = OFF")
             db.execute(f"DELETE FROM user_{number} WHERE cuid >= {FIRST}")
-            db.commit()
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     for _ in range(rounds):
@@ -216,11 +216,12 @@ def serving(store: str) -> Iterator[str]:
 
 
 def bare_insert(file: Path, number: int, rows: list[tuple[int, int, int, int, str]]) -> float:
-    with contextlib.closing(sqlite3.connect(file)) as db:
+    with contextlib.closing(apsw.Connection(str(file))) as db:
         db.execute("PRAGMA synchronous = FULL")
         began = time.perf_counter()
+        db.execute("BEGIN")
         db.executemany(f"INSERT INTO user_{number} VALUES (?, ?, ?, ?, ?, '{{}}')", rows)
-        db.commit()
+        db.execute("COMMIT")
         return time.perf_counter() - began
 
 
@@ -238,9 +239,9 @@ def exports(folder: Path, users: int, rounds: int) -> list[dict[str, object]]:
     store = folder / "source.db"
     connection = duckdb.connect(str(folder / "duck.db"))
     connection.execute("CREATE TABLE users (cuid BIGINT, attributes VARCHAR)")
-    with contextlib.closing(sqlite3.connect(store)) as db:
+    with contextlib.closing(apsw.Connection(str(store))) as db:
         rows = db.execute("SELECT cuid, attributes FROM user_1 ORDER BY cuid")
-        while page := rows.fetchmany(100_000):
+        while page := list(itertools.islice(rows, 100_000)):
             part = pyarrow.table({"cuid": [c for c, _ in page], "attributes": [t for _, t in page]})  # noqa: F841
             connection.execute("INSERT INTO users SELECT * FROM part")
     shape = "{" + ", ".join(f'"{a.name}": "{TYPES[a.type]}"' for a in STORED) + "}"
@@ -309,7 +310,7 @@ def copied(url: str, text: list[bytes]) -> float:
         ):
             for part in text:
                 copy.write(part)
-        db.commit()
+        db.execute("COMMIT")
         return time.perf_counter() - began
 
 

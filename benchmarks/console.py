@@ -12,7 +12,6 @@ import argparse
 import itertools
 import os
 import re
-import sqlite3
 import statistics
 import tempfile
 import threading
@@ -21,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+import apsw
 import httpx
 
 from put import PROJECT, STORED, fill, rows, send, serving
@@ -59,7 +59,7 @@ def main() -> None:
             sign_in(client)
             results += pages(client, chosen.users, chosen.requests)
             results.append(puts(base, client.cookies, chosen.users, chosen.rounds, chosen.seconds))
-    engine = {} if chosen.store else {"sqlite": sqlite3.sqlite_version}
+    engine = {} if chosen.store else {"sqlite": apsw.sqlite_lib_version()}
     write_results("console-postgresql" if chosen.store else "console", engine, results)
 
 

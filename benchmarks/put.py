@@ -13,7 +13,6 @@ import base64
 import json
 import re
 import signal
-import sqlite3
 import statistics
 import subprocess
 import sys
@@ -24,6 +23,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
+
+import apsw
 
 from usertable.domain.schema import Attribute, Rule
 from usertable.domain.values import DataType
@@ -81,7 +82,7 @@ def main() -> None:
                 for _ in range(chosen.rounds)
             ]
             results += [report(connections, users, sizes[0], rounds) for users in sizes]
-    write_results("put" + chosen.suffix, {"sqlite": sqlite3.sqlite_version}, results)
+    write_results("put" + chosen.suffix, {"sqlite": apsw.sqlite_lib_version()}, results)
 
 
 def fill(file: Path, users: int) -> None:
@@ -92,12 +93,13 @@ def fill(file: Path, users: int) -> None:
     for attribute in STORED:
         service.declare_attribute(PROJECT, attribute, who="benchmark")
     store.close()
-    db = sqlite3.connect(file)
+    db = apsw.Connection(str(file))
     db.execute("PRAGMA synchronous = OFF")
+    db.execute("BEGIN")
     db.executemany(
         f"INSERT INTO user_{project.number} VALUES (?, 2, 1700000000000, 1700000000001, ?, '{CHANGED_AT}')", rows(users)
     )
-    db.commit()
+    db.execute("COMMIT")
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     db.close()
 

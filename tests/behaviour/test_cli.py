@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+import apsw
 import click
 import httpx
 import pytest
@@ -756,7 +757,8 @@ def test_a_store_that_cannot_be_used(empty: Shell, tmp_path: Path, url: str, rea
 def test_a_store_that_stays_locked(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("usertable.store.sqlite.BUSY_SECONDS", 0.05)
     path = shell.url.removeprefix("sqlite:///")
-    holder = sqlite3.connect(path, isolation_level=None)
+    # By the same SQLite: two of them in one process do not see each other's locks.
+    holder = apsw.Connection(path)
     holder.execute("BEGIN IMMEDIATE")
     try:
         reason = shell.refused("project", "edit", "p1", "--qps", "5")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from pathlib import Path
 
+import apsw
 import pytest
 
 from house import House
@@ -20,14 +20,14 @@ def test_a_copy_made_by_vacuum_into_is_served_like_the_original(tmp_path: Path) 
     cuid = house.user(project)
     house.write(house.prepare(project, cuid, {"user_bool_once": 1}))
     house.store.close()
-    with sqlite3.connect(original) as db:
-        db.execute("VACUUM INTO ?", (str(copy),))
+    db = apsw.Connection(str(original))
+    db.execute("VACUUM INTO ?", (str(copy),))
     db.close()
     house = House(open_store(f"sqlite:///{copy}"))
     assert house.attributes(house.service.project("one"), cuid) == {"user_bool_once": True}
     house.store.close()
-    db = sqlite3.connect(copy)
-    assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    db = apsw.Connection(str(copy))
+    assert db.pragma("journal_mode") == "wal"
     db.close()
 
 
@@ -56,7 +56,7 @@ def test_no_checkpoint_begins_while_all_of_the_log_is_copied(tmp_path: Path, mon
         checkpoint = engine._checkpoint
         needless = []
 
-        def watched(db: sqlite3.Connection) -> tuple[int, int]:
+        def watched(db: apsw.Connection) -> tuple[int, int]:
             needless.append(all_is_copied())
             return checkpoint(db)
 

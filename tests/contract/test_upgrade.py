@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import apsw
 import psycopg
 import pytest
 
@@ -18,8 +18,8 @@ ENGINES_BY_URL = [engine for engine in ENGINES if engine != "memory"]
 
 def take_back_changed_at(url: str) -> None:
     if url.startswith("sqlite"):
-        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as db:
-            for (table,) in db.execute("SELECT name FROM sqlite_schema WHERE name LIKE 'user\\__%' ESCAPE '\\'").fetchall():
+        with closing(apsw.Connection(url.removeprefix("sqlite:///"))) as db:
+            for (table,) in list(db.execute("SELECT name FROM sqlite_schema WHERE name LIKE 'user\\__%' ESCAPE '\\'")):
                 db.execute(f"ALTER TABLE {table} DROP COLUMN changed_at")
             db.execute("PRAGMA user_version = 3")
         return

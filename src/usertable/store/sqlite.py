@@ -14,7 +14,6 @@ import fcntl
 import itertools
 import os
 import queue
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import apsw
 import msgspec
 
 from usertable.domain.arrival import Arrival, Arrivals, Rate
@@ -83,8 +83,9 @@ from usertable.store.sqlite_filter import place, translate
 
 APPLICATION_ID = 0x75746231
 """Marks a SQLite file as a store of usertable's ("utb1")."""
-OLDEST_SQLITE = (3, 37, 0)
 BUSY_SECONDS = 5.0
+STATEMENTS = 256
+"""Prepared statements that a connection keeps."""
 PAGE_BYTES = 2048
 """Writes to random users dirty a page each, for the WAL and the file: half of SQLite's default saves a fifth of the work."""
 CHECKPOINT_ROWS = 2_500
@@ -129,15 +130,12 @@ class SQLiteStore:
         self._path = path
         self._cache_mb = cache_mb if writing else min(cache_mb, 64)
         self._lock = threading.Lock()
-        self._readers: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
+        self._readers: queue.LifoQueue[apsw.Connection] = queue.LifoQueue()
         self._reported: dict[int, set[str]] = {}
         self._server_lock: int | None = None
         self._rest_until = 0.0
         """An import's next batch is not begun before: the server has as much time as the last one took."""
         self._checkpointer: _Checkpointer | None = None
-        if sqlite3.sqlite_version_info < OLDEST_SQLITE:
-            oldest = ".".join(map(str, OLDEST_SQLITE))
-            raise StoreFault(f"this Python's SQLite is {sqlite3.sqlite_version}; {oldest} or newer is needed")
         _check_place(path)
         if serving:
             self._server_lock = _take_server_lock(path)
@@ -153,9 +151,9 @@ class SQLiteStore:
             self._writer.execute(f"PRAGMA wal_autocheckpoint = {pages}")
             if writing:
                 self._checkpointer = _Checkpointer(self._open(), self._lock, path)
-        except sqlite3.Error as error:
+        except apsw.Error as error:
             self._release_server_lock()
-            if "not a database" in str(error):
+            if isinstance(error, apsw.NotADBError):
                 raise StoreFault(f"{path} is not a store of usertable's: it is no SQLite database") from error
             raise StoreFault(f"the store {path} cannot be opened: {error}") from error
         except BaseException:
@@ -185,7 +183,7 @@ class SQLiteStore:
         return resolution.results
 
     def _load_users(
-        self, db: sqlite3.Connection, writes: Sequence[Write]
+        self, db: apsw.Connection, writes: Sequence[Write]
     ) -> tuple[dict[int, int], dict[tuple[int, int], Profile]]:
         wanted: dict[int, set[int]] = {}
         for write in writes:
@@ -199,13 +197,13 @@ class SQLiteStore:
                                            || ',' || attributes || ',' || changed_at || ']') || ']' AS BLOB)
                 FROM user_{project} WHERE cuid IN (SELECT value FROM json_each(?))""",
                 (project, f"[{','.join(map(str, cuids))}]"),
-            ).fetchone()
+            ).get
             versions[project] = version
             if rows is not None:
                 profiles |= decode_profiles(rows)
         return versions, profiles
 
-    def _load_receipts(self, db: sqlite3.Connection, writes: Sequence[Write]) -> dict[tuple[int, str], StoredReceipt]:
+    def _load_receipts(self, db: apsw.Connection, writes: Sequence[Write]) -> dict[tuple[int, str], StoredReceipt]:
         keys: dict[int, list[str]] = {}
         for write in writes:
             if write.receipt is not None:
@@ -268,8 +266,9 @@ class SQLiteStore:
         with self._moment() as db:
             stretch = _stretch(db, project, after, examine)
             # Taken out of the documents once; those in doubt bring theirs along.
-            rows = db.execute(
-                f"""WITH found AS MATERIALIZED (
+            rows = list(
+                db.execute(
+                    f"""WITH found AS MATERIALIZED (
                   SELECT updated_at, cuid, coalesce({matching.sure}, 0) AS sure, attributes
                   FROM user_{project} WHERE {stretch.range} AND {matching.maybe}
                 )
@@ -277,8 +276,9 @@ class SQLiteStore:
                   SELECT updated_at, cuid, count(*) OVER (), NULL FROM found WHERE sure
                   ORDER BY updated_at {order}, cuid {order} LIMIT ?
                 ) UNION ALL SELECT updated_at, cuid, 0, attributes FROM found WHERE NOT sure""",
-                (*matching.parameters, *matching.parameters, max(1, keep)),
-            ).fetchall()
+                    (*matching.parameters, *matching.parameters, max(1, keep)),
+                )
+            )
         edge = [
             (updated_at, cuid)
             for updated_at, cuid, _, attributes in rows
@@ -293,18 +293,22 @@ class SQLiteStore:
         with self._moment() as db:
             stretch = _stretch(db, project, after, examine)
             # Taken apart again from the document's own text: as SQL values, decimals would be rounded.
-            rows = db.execute(
-                f"SELECT attributes FROM user_{project} WHERE {stretch.range}"
-                f" AND json_type(attributes, {place(attribute)}) IS NOT NULL ORDER BY cuid"
-            ).fetchall()
+            rows = list(
+                db.execute(
+                    f"SELECT attributes FROM user_{project} WHERE {stretch.range}"
+                    f" AND json_type(attributes, {place(attribute)}) IS NOT NULL ORDER BY cuid"
+                )
+            )
         return Column(decode_column(attribute, [text for (text,) in rows]), stretch.examined, stretch.end)
 
     def fill(self, project: int, after: int | None, examine: int) -> Fill:
         with self._moment() as db:
             stretch = _stretch(db, project, after, examine)
-            rows = db.execute(
-                f"SELECT key, count(*) FROM user_{project}, json_each(attributes) WHERE {stretch.range} GROUP BY key"
-            ).fetchall()
+            rows = list(
+                db.execute(
+                    f"SELECT key, count(*) FROM user_{project}, json_each(attributes) WHERE {stretch.range} GROUP BY key"
+                )
+            )
         return Fill(dict(rows), stretch.examined, stretch.end)
 
     def read_many(self, project: int, cuids: Sequence[int]) -> list[User]:
@@ -315,7 +319,7 @@ class SQLiteStore:
 
     def extent(self, project: int) -> tuple[int, int] | None:
         with self._moment() as db:
-            first, last = (db.execute(f"SELECT {end}(cuid) FROM user_{project}").fetchone()[0] for end in ("min", "max"))
+            first, last = (db.execute(f"SELECT {end}(cuid) FROM user_{project}").get for end in ("min", "max"))
         return None if first is None else (first, last)
 
     def register(self, project: int, identifier: str, values: Sequence[str], now: int) -> list[int]:
@@ -387,7 +391,7 @@ class SQLiteStore:
                 if project is None:
                     raise refuse(Kind.PROJECT_UNKNOWN, id=project_id)
                 yield _Snapshot(project, db)
-            except sqlite3.Error as error:
+            except apsw.Error as error:
                 raise StoreDown(f"{self._path}: {error}") from error
 
     def resolve_identifiers(self, project: int, identifier: str, values: Sequence[str]) -> dict[str, int]:
@@ -396,7 +400,8 @@ class SQLiteStore:
 
     def erase(self, project: int, cuid: int) -> bool:
         with self._transaction() as db:
-            if not db.execute(f"DELETE FROM user_{project} WHERE cuid = ?", (cuid,)).rowcount:
+            db.execute(f"DELETE FROM user_{project} WHERE cuid = ?", (cuid,))
+            if not db.changes():
                 return False
             db.execute("INSERT INTO erased VALUES (?, ?)", (project, cuid))
             db.execute("DELETE FROM identifier_value WHERE project = ? AND cuid = ?", (project, cuid))
@@ -435,34 +440,40 @@ class SQLiteStore:
     def arrivals(self, project: int, after: int, limit: int, *, refused: bool | None = None) -> list[tuple[int, Arrival]]:
         which = (0, 1) if refused is None else (int(refused), int(refused))
         with self._reader() as db:
-            rows = db.execute(
-                "SELECT id, document FROM arrival WHERE project = ? AND refused IN (?, ?) AND id > ?"
-                " ORDER BY id DESC LIMIT ?",
-                (project, *which, after, limit),
-            ).fetchall()
+            rows = list(
+                db.execute(
+                    "SELECT id, document FROM arrival WHERE project = ? AND refused IN (?, ?) AND id > ?"
+                    " ORDER BY id DESC LIMIT ?",
+                    (project, *which, after, limit),
+                )
+            )
         return [(number, decode_arrival(document)) for number, document in rows]
 
     def rates(self, project: int, since: int, step: int) -> list[Rate]:
         with self._reader() as db:
-            rows = db.execute(
-                "SELECT ?1 + (at - ?1) / ?2 * ?2, sum(accepted), sum(refused), sum(sampled) FROM arrival_rate"
-                " WHERE project = ?3 AND at >= ?1 GROUP BY 1 ORDER BY 1",
-                (since, step, project),
-            ).fetchall()
+            rows = list(
+                db.execute(
+                    "SELECT ?1 + (at - ?1) / ?2 * ?2, sum(accepted), sum(refused), sum(sampled) FROM arrival_rate"
+                    " WHERE project = ?3 AND at >= ?1 GROUP BY 1 ORDER BY 1",
+                    (since, step, project),
+                )
+            )
         return [Rate(*row) for row in rows]
 
     def refusals(self, project: int, since: int) -> list[tuple[Kind, str | None, int, int]]:
         with self._reader() as db:
-            rows = db.execute(
-                "SELECT kind, attribute, sum(count), max(last) FROM arrival_refusal"
-                " WHERE project = ? AND at >= ? GROUP BY 1, 2",
-                (project, since - since % 60_000),
-            ).fetchall()
+            rows = list(
+                db.execute(
+                    "SELECT kind, attribute, sum(count), max(last) FROM arrival_refusal"
+                    " WHERE project = ? AND at >= ? GROUP BY 1, 2",
+                    (project, since - since % 60_000),
+                )
+            )
         return [(Kind(kind), attribute or None, count, last) for kind, attribute, count, last in rows]
 
     def last_writes(self, project: int) -> dict[str, int]:
         with self._reader() as db:
-            return dict(db.execute("SELECT attribute, at FROM last_write WHERE project = ?", (project,)).fetchall())
+            return dict(db.execute("SELECT attribute, at FROM last_write WHERE project = ?", (project,)))
 
     def expire_arrivals(self, before: int) -> None:
         with self._transaction(self._notes) as db:
@@ -479,12 +490,12 @@ class SQLiteStore:
 
     def epoch(self) -> int:
         with self._reader() as db:
-            value: int = db.execute("SELECT value FROM epoch").fetchone()[0]
+            value: int = db.execute("SELECT value FROM epoch").get
             return value
 
     def versions(self) -> dict[str, int]:
         with self._reader() as db:
-            return dict(db.execute("SELECT id, version FROM project").fetchall())
+            return dict(db.execute("SELECT id, version FROM project"))
 
     def projects(self) -> list[Project]:
         with self._reader() as db:
@@ -503,11 +514,11 @@ class SQLiteStore:
         with self._transaction() as db:
             if _project_by_id(db, project.id):
                 raise refuse(Kind.PROJECT_EXISTS, id=project.id)
-            number = db.execute(
+            db.execute(
                 "INSERT INTO project (id, version, next_cuid, document) VALUES (?, ?, ?, ?)",
                 (project.id, project.version, FIRST_CUID, encode_project(project)),
-            ).lastrowid
-            assert number is not None
+            )
+            number = db.last_insert_rowid()
             db.execute(_USER_TABLE.format(number))
             _record(db, number, project.created_at, who, encode_changes(None, project))
             return replace(project, number=number)
@@ -537,24 +548,26 @@ class SQLiteStore:
 
     def expire_receipts(self, before: int) -> int:
         with self._transaction() as db:
-            oldest = db.execute("SELECT id, at FROM receipt ORDER BY id LIMIT 2000").fetchall()
+            oldest = list(db.execute("SELECT id, at FROM receipt ORDER BY id LIMIT 2000"))
             expired = [(id_,) for id_, at in oldest if at < before]
             db.executemany("DELETE FROM receipt WHERE id = ?", expired)
             return len(expired)
 
     def count(self, project: int, part: Part) -> int:
         with self._reader() as db:
-            found: int = db.execute(f"SELECT count(*) FROM ({_part(db, project, part)})").fetchone()[0]
+            found: int = db.execute(f"SELECT count(*) FROM ({_part(db, project, part)})").get
             return found
 
     def rows(self, project: int, part: Part, after: Row | None, limit: int) -> list[Row]:
         key = ", ".join(part.columns[: part.key])
         beyond = f"WHERE ({key}) > ({', '.join('?' * part.key)})" if after is not None else ""
         with self._reader() as db:
-            rows = db.execute(
-                f"SELECT {', '.join(part.columns)} FROM ({_part(db, project, part)}) {beyond} ORDER BY {key} LIMIT ?",
-                (*(after or ()), limit),
-            ).fetchall()
+            rows = list(
+                db.execute(
+                    f"SELECT {', '.join(part.columns)} FROM ({_part(db, project, part)}) {beyond} ORDER BY {key} LIMIT ?",
+                    (*(after or ()), limit),
+                )
+            )
         if part is USERS:
             return list(map(decode_user, rows))
         if part is RECEIPTS:
@@ -616,10 +629,9 @@ class SQLiteStore:
             self._checkpointer.release()
         self._release_server_lock()
 
-    def _open(self) -> sqlite3.Connection:
-        db = sqlite3.connect(
-            self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=1024
-        )
+    def _open(self) -> apsw.Connection:
+        db = apsw.Connection(self._path, statementcachesize=STATEMENTS)
+        db.set_busy_timeout(int(BUSY_SECONDS * 1000))
         db.execute("PRAGMA synchronous = FULL")
         db.execute(f"PRAGMA cache_size = -{self._cache_mb * 1024}")
         # A statement of many rows keeps the pages it changes until it ends; from 32 on, they would go to a file.
@@ -647,7 +659,7 @@ class SQLiteStore:
             self._server_lock = None
 
     @contextlib.contextmanager
-    def _transaction(self, db: sqlite3.Connection | None = None) -> Iterator[sqlite3.Connection]:
+    def _transaction(self, db: apsw.Connection | None = None) -> Iterator[apsw.Connection]:
         """The writer, or another, in a transaction that is durable when the block is left, or gone if it raises."""
         db = db or self._writer
         with self._lock:
@@ -657,15 +669,15 @@ class SQLiteStore:
                 db.execute("COMMIT")
                 if self._checkpointer:
                     self._checkpointer.commits += 1
-            except sqlite3.Error as error:
+            except apsw.Error as error:
                 raise StoreDown(f"{self._path}: {error}") from error
             finally:
                 if db.in_transaction:
-                    with contextlib.suppress(sqlite3.Error):
+                    with contextlib.suppress(apsw.Error):
                         db.execute("ROLLBACK")
 
     @contextlib.contextmanager
-    def _reader(self) -> Iterator[sqlite3.Connection]:
+    def _reader(self) -> Iterator[apsw.Connection]:
         """A connection that sees what was committed before; they are kept for the next who asks."""
         try:
             try:
@@ -675,11 +687,11 @@ class SQLiteStore:
                 db.execute("PRAGMA query_only = 1")
             yield db
             self._readers.put(db)
-        except sqlite3.Error as error:
+        except apsw.Error as error:
             raise StoreDown(f"{self._path}: {error}") from error
 
     @contextlib.contextmanager
-    def _moment(self) -> Iterator[sqlite3.Connection]:
+    def _moment(self) -> Iterator[apsw.Connection]:
         """A connection that sees one moment throughout."""
         with self._reader() as db:
             db.execute("BEGIN")
@@ -690,12 +702,12 @@ class SQLiteStore:
 
 
 class _Snapshot:
-    def __init__(self, project: Project, db: sqlite3.Connection) -> None:
+    def __init__(self, project: Project, db: apsw.Connection) -> None:
         self.project = project
         self._db = db
 
     def count(self) -> int:
-        found: int = self._db.execute(f"SELECT count(*) FROM user_{self.project.number}").fetchone()[0]
+        found: int = self._db.execute(f"SELECT count(*) FROM user_{self.project.number}").get
         return found
 
     def pages(self) -> Iterator[Page]:
@@ -707,10 +719,10 @@ class _Snapshot:
         )
         after, rows = 0, SNAPSHOT_ROWS
         while True:
-            self._db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, SNAPSHOT_BYTES if rows > 1 else _SQLITE_LENGTH)
+            self._db.limit(apsw.SQLITE_LIMIT_LENGTH, SNAPSHOT_BYTES if rows > 1 else _SQLITE_LENGTH)
             try:
                 ((found, lines),) = self._db.execute(users, (after, rows))
-            except sqlite3.DataError:
+            except apsw.TooBigError:
                 # Too much for a page.
                 if rows == 1:
                     raise
@@ -745,7 +757,7 @@ class _Checkpointer:
     moment: https://sqlite.org/wal.html#the_wal_reset_bug
     """
 
-    def __init__(self, db: sqlite3.Connection, lock: threading.Lock, path: str) -> None:
+    def __init__(self, db: apsw.Connection, lock: threading.Lock, path: str) -> None:
         self.pending = 0
         """Rows written since the last checkpoint, more or less."""
         self.commits = 0
@@ -778,7 +790,7 @@ class _Checkpointer:
                 continue
             idle = waited >= CHECKPOINT_IDLE_SECONDS
             # A failed checkpoint loses nothing: the WAL keeps it, and a later turn tries again.
-            with contextlib.suppress(sqlite3.Error, OSError):
+            with contextlib.suppress(apsw.Error, OSError):
                 if idle or seen - copied >= CHECKPOINT_ROWS:
                     self._checkpoint()
                     copied = seen
@@ -806,10 +818,9 @@ class _Checkpointer:
         return frames == copied
 
 
-def _checkpoint(db: sqlite3.Connection) -> tuple[int, int]:
+def _checkpoint(db: apsw.Connection) -> tuple[int, int]:
     """Copy what may be copied: how many frames the WAL has, and how many of them are in the file now."""
-    _, frames, copied = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-    return frames, copied
+    return db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
 
 
 def _check_place(path: str) -> None:
@@ -844,7 +855,7 @@ def _take_server_lock(path: str) -> int:
     return lock
 
 
-def _migrate(db: sqlite3.Connection, path: str) -> None:
+def _migrate(db: apsw.Connection, path: str) -> None:
     """Bring the file to the newest version; several processes may try at once."""
     scripts = migrations("sqlite")
     _check_ours(db, path, len(scripts))
@@ -869,16 +880,16 @@ def stored_version(path: str) -> int:
     if not Path(path).exists():
         return 0
     try:
-        with contextlib.closing(sqlite3.connect(path)) as db:
+        with contextlib.closing(apsw.Connection(path, apsw.SQLITE_OPEN_READWRITE)) as db:
             _check_ours(db, path, len(migrations("sqlite")))
             return _pragma(db, "user_version")
-    except sqlite3.Error as error:
+    except apsw.Error as error:
         raise StoreFault(f"{path} is not a store of usertable's: {error}") from error
 
 
-def _check_ours(db: sqlite3.Connection, path: str, newest: int) -> None:
+def _check_ours(db: apsw.Connection, path: str, newest: int) -> None:
     application = _pragma(db, "application_id")
-    tables = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    tables = db.execute("SELECT count(*) FROM sqlite_schema").get
     if application != APPLICATION_ID and (application or tables):
         raise StoreFault(f"{path} is not a store of usertable's: it is a SQLite database of another program")
     version = _pragma(db, "user_version")
@@ -886,8 +897,8 @@ def _check_ours(db: sqlite3.Connection, path: str, newest: int) -> None:
         raise StoreFault(f"{path} was written by a newer usertable (store version {version}, this one knows {newest})")
 
 
-def _pragma(db: sqlite3.Connection, name: str) -> int:
-    value: int = db.execute(f"PRAGMA {name}").fetchone()[0]
+def _pragma(db: apsw.Connection, name: str) -> int:
+    value: int = db.pragma(name)
     return value
 
 
@@ -895,19 +906,19 @@ def _statements(script: str) -> Iterator[str]:
     statement = ""
     for line in script.splitlines(keepends=True):
         statement += line
-        if sqlite3.complete_statement(statement):
+        if apsw.complete(statement):
             yield statement
             statement = ""
 
 
-def _user_tables(db: sqlite3.Connection) -> list[str]:
+def _user_tables(db: apsw.Connection) -> list[str]:
     """The tables of users, those of projects that are being copied included."""
     return [
         name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND name GLOB 'user_[0-9]*'")
     ]
 
 
-def _insert_rows(db: sqlite3.Connection, head: str, width: int, parameters: Sequence[Any]) -> None:
+def _insert_rows(db: apsw.Connection, head: str, width: int, parameters: Sequence[Any]) -> None:
     """Run `head (?, …), (?, …)` for all rows, in statements of 256, 128, … rows: few texts, so all stay prepared."""
     row = f"({', '.join('?' * width)})"
     done, rows, size = 0, len(parameters) // width, _ROWS_PER_STATEMENT
@@ -918,7 +929,7 @@ def _insert_rows(db: sqlite3.Connection, head: str, width: int, parameters: Sequ
         done += size
 
 
-def _replace_users(db: sqlite3.Connection, project: int, profiles: Mapping[int, Profile]) -> None:
+def _replace_users(db: apsw.Connection, project: int, profiles: Mapping[int, Profile]) -> None:
     parameters: list[int | str] = []
     for cuid, p in profiles.items():
         parameters.extend(
@@ -927,7 +938,7 @@ def _replace_users(db: sqlite3.Connection, project: int, profiles: Mapping[int, 
     _insert_rows(db, f"REPLACE INTO user_{project} VALUES ", 6, parameters)
 
 
-def _known_receipts(db: sqlite3.Connection, project: int, keys: Sequence[str]) -> dict[str, StoredReceipt]:
+def _known_receipts(db: apsw.Connection, project: int, keys: Sequence[str]) -> dict[str, StoredReceipt]:
     rows = db.execute(
         "SELECT key, fingerprint, written FROM receipt WHERE project = ? AND key IN (SELECT value FROM json_each(?))",
         (project, msgspec.json.encode(keys).decode()),
@@ -935,7 +946,7 @@ def _known_receipts(db: sqlite3.Connection, project: int, keys: Sequence[str]) -
     return {key: StoredReceipt(fingerprint, decode_written(written)) for key, fingerprint, written in rows}
 
 
-def _insert_receipts(db: sqlite3.Connection, receipts: Sequence[NewReceipt]) -> None:
+def _insert_receipts(db: apsw.Connection, receipts: Sequence[NewReceipt]) -> None:
     parameters: list[Any] = []
     for r in receipts:
         parameters.extend(
@@ -949,7 +960,7 @@ def _insert_receipts(db: sqlite3.Connection, receipts: Sequence[NewReceipt]) -> 
     )
 
 
-def _part(db: sqlite3.Connection, project: int, part: Part) -> str:
+def _part(db: apsw.Connection, project: int, part: Part) -> str:
     """A query for the rows of a part, in its columns."""
     if part is CHANGES:
         return (
@@ -990,13 +1001,13 @@ class _Stretch:
         self.after = cuid
 
 
-def _stretch(db: sqlite3.Connection, project: int, after: int | None, examine: int, descending: bool = False) -> _Stretch:
+def _stretch(db: apsw.Connection, project: int, after: int | None, examine: int, descending: bool = False) -> _Stretch:
     stretch = _Stretch(after, None, 0, None, descending)
     last, order = ("min", "DESC") if descending else ("max", "ASC")
     stretch.last, stretch.examined = db.execute(
         f"SELECT {last}(cuid), count(*) FROM"
         f" (SELECT cuid FROM user_{project} WHERE {stretch.beyond} ORDER BY cuid {order} LIMIT {examine})"
-    ).fetchone()
+    ).get
     if stretch.examined == examine and stretch.last is not None:
         sign = "<" if descending else ">"
         more = db.execute(f"SELECT 1 FROM user_{project} WHERE cuid {sign} {stretch.last} LIMIT 1").fetchone()
@@ -1004,8 +1015,8 @@ def _stretch(db: sqlite3.Connection, project: int, after: int | None, examine: i
     return stretch
 
 
-def _load_users(db: sqlite3.Connection, project: int, where: str, parameters: Sequence[Any]) -> list[User]:
-    rows = db.execute(f"SELECT {_PROFILE} FROM user_{project} WHERE {where}", parameters).fetchall()
+def _load_users(db: apsw.Connection, project: int, where: str, parameters: Sequence[Any]) -> list[User]:
+    rows = list(db.execute(f"SELECT {_PROFILE} FROM user_{project} WHERE {where}", parameters))
     users = {cuid: User(cuid, profile) for cuid, profile in decode_user_profiles(rows).items()}
     values = db.execute(
         "SELECT cuid, identifier, value FROM identifier_value"
@@ -1017,8 +1028,8 @@ def _load_users(db: sqlite3.Connection, project: int, where: str, parameters: Se
     return list(users.values())
 
 
-def _select_projects(db: sqlite3.Connection, where: str, parameters: tuple[Any, ...]) -> list[Project]:
-    rows = db.execute(f"SELECT number, id, version, document FROM project WHERE {where}", parameters).fetchall()
+def _select_projects(db: apsw.Connection, where: str, parameters: tuple[Any, ...]) -> list[Project]:
+    rows = list(db.execute(f"SELECT number, id, version, document FROM project WHERE {where}", parameters))
     projects = []
     for number, project_id, version, document in rows:
         reported = db.execute("SELECT attribute FROM reported WHERE project = ?", (number,))
@@ -1028,28 +1039,28 @@ def _select_projects(db: sqlite3.Connection, where: str, parameters: tuple[Any, 
     return projects
 
 
-def _has_values(db: sqlite3.Connection, project: int, identifier: str) -> bool:
+def _has_values(db: apsw.Connection, project: int, identifier: str) -> bool:
     found = db.execute("SELECT 1 FROM identifier_value WHERE project = ? AND identifier = ? LIMIT 1", (project, identifier))
     return found.fetchone() is not None
 
 
-def _project_by_id(db: sqlite3.Connection, project_id: str) -> Project | None:
+def _project_by_id(db: apsw.Connection, project_id: str) -> Project | None:
     found = _select_projects(db, "id = ?", (project_id,))
     return found[0] if found else None
 
 
-def _project_by_number(db: sqlite3.Connection, number: int) -> tuple[Project, int]:
+def _project_by_number(db: apsw.Connection, number: int) -> tuple[Project, int]:
     (project,) = _select_projects(db, "number = ?", (number,))
-    next_cuid: int = db.execute("SELECT next_cuid FROM project WHERE number = ?", (number,)).fetchone()[0]
+    next_cuid: int = db.execute("SELECT next_cuid FROM project WHERE number = ?", (number,)).get
     return project, next_cuid
 
 
-def _record(db: sqlite3.Connection, project: int, at: int, who: str, what: str) -> None:
+def _record(db: apsw.Connection, project: int, at: int, who: str, what: str) -> None:
     db.execute("INSERT INTO schema_change (project, at, who, what) VALUES (?, ?, ?, ?)", (project, at, who, what))
     db.execute("UPDATE epoch SET value = value + 1")
 
 
-def _is_used(db: sqlite3.Connection, project: int, cuid: int) -> bool:
+def _is_used(db: apsw.Connection, project: int, cuid: int) -> bool:
     found = db.execute(
         f"SELECT 1 FROM user_{project} WHERE cuid = ? UNION ALL SELECT 1 FROM erased WHERE project = ? AND cuid = ?",
         (cuid, project, cuid),
@@ -1057,7 +1068,7 @@ def _is_used(db: sqlite3.Connection, project: int, cuid: int) -> bool:
     return found.fetchone() is not None
 
 
-def _insert_user(db: sqlite3.Connection, project: int, cuid: int, identifiers: Mapping[str, str], now: int) -> None:
+def _insert_user(db: apsw.Connection, project: int, cuid: int, identifiers: Mapping[str, str], now: int) -> None:
     db.execute(f"INSERT INTO user_{project} VALUES (?, 1, ?, ?, '{{}}', '{{}}')", (cuid, now, now))
     db.executemany(
         "INSERT INTO identifier_value VALUES (?, ?, ?, ?)",
@@ -1065,22 +1076,21 @@ def _insert_user(db: sqlite3.Connection, project: int, cuid: int, identifiers: M
     )
 
 
-def _known_values(db: sqlite3.Connection, project: int, identifier: str, values: Sequence[str]) -> dict[str, int]:
-    return dict(
-        db.execute(
-            "SELECT value, cuid FROM identifier_value WHERE project = ? AND identifier = ?"
-            " AND value IN (SELECT value FROM json_each(?))",
-            (project, identifier, msgspec.json.encode(values).decode()),
-        ).fetchall()
+def _known_values(db: apsw.Connection, project: int, identifier: str, values: Sequence[str]) -> dict[str, int]:
+    found = db.execute(
+        "SELECT value, cuid FROM identifier_value WHERE project = ? AND identifier = ?"
+        " AND value IN (SELECT value FROM json_each(?))",
+        (project, identifier, msgspec.json.encode(values).decode()),
     )
+    return dict(found)
 
 
-def _job(db: sqlite3.Connection, project: int, name: str) -> str | None:
+def _job(db: apsw.Connection, project: int, name: str) -> str | None:
     found = db.execute("SELECT state FROM import_job WHERE project = ? AND name = ?", (project, name)).fetchone()
     return found[0] if found else None
 
 
-def _known(db: sqlite3.Connection, batch: Batch) -> Known:
+def _known(db: apsw.Connection, batch: Batch) -> Known:
     cuids, names = named(batch)
     number = batch.project
     owners: dict[tuple[str, str], int] = {}
@@ -1092,7 +1102,7 @@ def _known(db: sqlite3.Connection, batch: Batch) -> Known:
         f"SELECT EXISTS (SELECT 1 FROM user_{number} WHERE cuid BETWEEN ?1 AND ?2),"
         " EXISTS (SELECT 1 FROM erased WHERE project = ?3 AND cuid BETWEEN ?1 AND ?2)",
         (*span, number),
-    ).fetchone()
+    ).get
     receipts = _known_receipts(db, number, row_keys(batch)) if batch.receipts else {}
     if not (is_there or is_erased or names):
         # New users are often brought in the order of their CUIDs: then a glance at the span saves looking for each.
@@ -1116,7 +1126,7 @@ def _known(db: sqlite3.Connection, batch: Batch) -> Known:
     return Known(profiles, erased, owners, of_users, receipts)
 
 
-def _keep(db: sqlite3.Connection, batch: Batch, intake: Intake) -> None:
+def _keep(db: apsw.Connection, batch: Batch, intake: Intake) -> None:
     number, now = batch.project, batch.now
     db.executemany(
         f"INSERT INTO user_{number} VALUES (?, ?, {now}, {now}, ?, '{{}}')",
