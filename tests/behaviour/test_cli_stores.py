@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -141,6 +142,89 @@ def test_a_wrong_password(tmp_path: Path) -> None:
         cluster.close()
 
 
+@pytest.fixture(scope="module")
+def by_socket() -> Iterator[tuple[Cluster, str]]:
+    """A server that is reached by a socket in a folder with a blank in its name, and that folder."""
+    folder = Path(tempfile.mkdtemp(prefix="pg socket "))
+    folder.chmod(0o777)
+    cluster = Cluster(settings=(f"unix_socket_directories = '\"{folder}\"'",))
+    cluster.initialise()
+    cluster.start()
+    cluster.execute("CREATE ROLE ut LOGIN SUPERUSER PASSWORD 'a b+c/d@e:f?g%h'")
+    (cluster.data / "pg_hba.conf").write_text("local all ut scram-sha-256\nlocal all all trust\nhost all all all trust\n")
+    cluster.execute("SELECT pg_reload_conf()")
+    yield cluster, str(folder)
+    cluster.close()
+    folder.rmdir()
+
+
+PASSWORD = "a%20b%2Bc%2Fd%40e%3Af%3Fg%25h"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql:///{name}?host={folder}&port={port}&user=postgres",
+        "postgresql://?host={folder}&port={port}&dbname={name}&user=postgres",
+        "postgres:///{name}?port={port}&host={folder}&user=postgres",
+        "postgresql://postgres@{folder}:{port}/{name}",
+        "postgresql://ut:" + PASSWORD + "@{folder}:{port}/{name}",
+        "postgresql:///{name}?host={folder}&port={port}&user=ut&password=" + PASSWORD,
+        "postgresql://ut:" + PASSWORD + "@{folder}:{port},127.0.0.1:{port}/{name}?target_session_attrs=read-write",
+        "postgresql://postgres@127.0.0.1:1,127.0.0.1:{port}/{name}",
+        "postgresql:///?service=users&user=postgres",
+        "postgresql:///{name}?host={folder}&port={port}&user=postgres&pool_size=3&sslrootcert=",
+        "postgresql://postgres@127.0.0.1:{port}/{name}?pool_size=3",
+    ],
+)
+def test_the_url_reaches_libpq_as_it_is_written(
+    by_socket: tuple[Cluster, str], url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster, folder = by_socket
+    name = cluster.create().rpartition("/")[2]
+    services = tmp_path / "services"
+    services.write_text(f"[users]\nhost={folder}\nport={cluster.port}\ndbname={name}\n")
+    monkeypatch.setenv("PGSERVICEFILE", str(services))
+    shell = Shell(url.format(name=name, folder=folder.replace("/", "%2F").replace(" ", "%20"), port=cluster.port), {})
+    assert "demo" in shell.out("project", "create", "demo", "--id", "p1")
+    shown = shell.json("config")["store"]["value"]
+    assert "a%20b" not in shown
+    if "password=" not in url and ":" + PASSWORD not in url:
+        assert shown == shell.url
+    assert shell.json("project", "list")["projects"][0]["id"] == "p1"
+
+
+def test_options_and_texts_with_blanks_in_the_url(database: str) -> None:
+    url = database + "?options=-c%20work_mem%3D7MB%20-c%20statement_timeout%3D0&application_name=my%20app%2B1"
+    store = open_store(url)
+    with store._pool.connection() as db:  # type: ignore[attr-defined]
+        names = ("work_mem", "statement_timeout", "application_name")
+        found = [db.execute(f"SHOW {name}").fetchone()[0] for name in names]
+    store.close()
+    assert found == ["7MB", "0", "my app+1"]
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("postgresql://ut:se/cret@h/db", "write the characters [ ] @ / : ? of a user or password as %5B"),
+        ("postgresql://ut:se%cret@h/db", "a % stands before two hexadecimal digits only; write % as %25"),
+        ("postgresql://h/db?password=se=cret", 'extra key/value separator "=" in URI query parameter: "password"'),
+        ("postgresql://h/db?password=secret&nope=1", 'invalid URI query parameter: "nope"'),
+        ("postgresql://ut:secret@h:port/db", "it is not postgresql://user:password@host:port/database?parameters"),
+        ("postgresql://ut:secret@127.0.0.1:1/db?sslmode=", 'invalid sslmode value: ""'),
+        ("postgresql://ut:secret@h/db?client_encoding=LATIN1", "client_encoding is 'LATIN1'; it is always UTF8"),
+        ("postgresql:db?password=secret", "it is not postgresql://user:password@host:port/database?parameters"),
+    ],
+)
+def test_an_unusable_url_is_told_without_its_password(url: str, reason: str) -> None:
+    said = Shell(url, {}).refused("project", "list")
+    assert reason in said
+    assert not re.search("secret|se.cret|cret", said)
+    shown = Shell(url, {}).out("config")
+    assert not re.search("secret|se.cret", shown)
+
+
 def test_a_read_only_standby() -> None:
     primary, standby = Cluster(), Cluster()
     try:
@@ -149,7 +233,7 @@ def test_a_read_only_standby() -> None:
         standby.follow(primary)
         standby.start()
         said = Shell(standby.url("postgres"), {}).refused("project", "list")
-        assert "is read-only, a standby perhaps; name the primary" in said
+        assert "is read-only, a standby; name the primary" in said
     finally:
         standby.close()
         primary.close()

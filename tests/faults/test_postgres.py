@@ -7,7 +7,7 @@ import random
 import re
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -386,6 +386,87 @@ def test_fail_over_to_a_promoted_standby(tmp_path: Path) -> None:
     finally:
         standby.close()
         primary.close()
+
+
+def test_a_demoted_primary_that_keeps_its_connections_is_left_for_the_new_one(tmp_path: Path) -> None:
+    primary = Cluster(NEWEST, durable=True)
+    primary.initialise()
+    primary.start()
+    standby = Cluster(NEWEST, durable=True)
+    standby.follow(primary)
+    standby.start()
+    try:
+        primary.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+        primary.execute("SELECT pg_reload_conf()")
+        name = primary.create().rpartition("/")[2]
+        hosts = f"127.0.0.1:{primary.port},127.0.0.1:{standby.port}"
+        url = f"postgresql://postgres@{hosts}/{name}?target_session_attrs=read-write"
+        cuids = prepare(url, users=3)
+        server = Server(url, tmp_path)
+        with load([server], cuids, 6) as clients:
+            wait_for_more(clients, 40)
+            primary.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+            primary.execute("SELECT pg_reload_conf()")
+            time.sleep(0.5)
+            standby.promote()
+            standby.execute("ALTER SYSTEM RESET synchronous_standby_names")
+            standby.execute("SELECT pg_reload_conf()")
+            wait_for_more(clients, 60)
+        with server.client() as http:
+            assert http.get("/readyz").status_code == 200
+            # Reads come from the new one, too.
+            deadline = time.monotonic() + 10
+            while connections(primary.url(name)):
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            assert http.get(f"/api/v1/projects/{PROJECT}/users/{cuids[0]}").status_code == 200
+        assert server.stop() == 0
+        check_sums(url, cuids, clients, 100)
+        assert "the database takes no writes; looking for one that does" in server.log
+    finally:
+        standby.close()
+        primary.close()
+
+
+def connections(url: str) -> int:
+    """How many connections of usertable a database has."""
+    with psycopg.connect(url) as db:
+        found: int = db.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'usertable' AND datname = current_database()"
+        ).fetchall()[0][0]
+    return found
+
+
+def test_a_database_that_takes_no_writes_is_not_ready_and_comes_back(
+    cluster: Cluster, database: str, tmp_path: Path
+) -> None:
+    (cuid,) = prepare(database, users=1)
+    server = Server(database, tmp_path)
+    body = {"cuid": cuid, "data": {"user_number_accumulate": 1}}
+    name = database.rpartition("/")[2]
+    with server.client() as http:
+        assert http.put(ATTRIBUTE, json=body).status_code == 200
+        cluster.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+        cluster.execute("SELECT pg_reload_conf()")
+        try:
+            wait_until(lambda: http.put(ATTRIBUTE, json=body).status_code == 503)
+            wait_until(lambda: http.get("/readyz").status_code == 503)
+            # What needs no writing goes on.
+            assert http.get(f"/api/v1/projects/{PROJECT}/users/{cuid}").status_code == 200
+        finally:
+            cluster.execute("ALTER SYSTEM RESET default_transaction_read_only")
+            cluster.execute("SELECT pg_reload_conf()")
+        wait_until(lambda: http.put(ATTRIBUTE, json=body).status_code == 200)
+        wait_until(lambda: http.get("/readyz").status_code == 200)
+    assert server.stop() == 0
+    assert f"{name}: the database takes no writes" in server.log
+
+
+def wait_until(there: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not there():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_the_server_does_not_start_without_its_database(cluster: Cluster, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def open_store(url: str, *, serving: bool = False, writing: bool = False, alone:
     if is_shareable(url):
         from usertable.store.postgres import PostgresStore
 
-        return PostgresStore(url, writing=writing, alone=alone)
+        return PostgresStore(url, serving=serving, writing=writing, alone=alone)
     raise _unknown(url)
 
 

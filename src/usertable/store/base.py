@@ -6,13 +6,14 @@ of writes is a performance hint, never a unit of atomicity: every write stands a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from itertools import islice, repeat
 from typing import Any, Protocol
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import unquote
 
 from usertable.domain.arrival import Arrival, Arrivals, Rate
 from usertable.domain.change import Change
@@ -665,15 +666,31 @@ def migrations(engine: str) -> list[str]:
     return [script.read_text() for script in sorted(scripts, key=lambda f: f.name)]
 
 
+URL_HOSTS = r"(?:(?:\[[^]]*\]|[^][@/?:,]*)(?::\d*)?)(?:,(?:\[[^]]*\]|[^][@/?:,]*)(?::\d*)?)*"
+"""What a URL has in place of a host, as a regular expression: `db1:5432,[::1]:5433`, or nothing."""
+_SECRETS = ("password", "sslpassword", "oauth_client_secret")
+"""Parameters of a URL that nobody is shown."""
+_MASK = "********"
+
+
 def shown_url(url: str) -> str:
-    """The store's URL without its password, for messages and logs."""
-    parts = urlsplit(url)
-    if not parts.netloc:
-        return url
-    _, at, host = parts.netloc.rpartition("@")
-    user = parts.username or ""
-    query = urlencode([(k, "********" if k == "password" else v) for k, v in parse_qsl(parts.query)], safe="/*,")
-    return urlunsplit(parts._replace(netloc=f"{user}{':********' if parts.password else ''}{at}{host}", query=query))
+    """The store's URL as it is written, without its passwords, for messages and logs."""
+    head, question, query = url.partition("?")
+    scheme, separator, rest = url.partition("://")
+    if separator:
+        userinfo, at, place = rest.partition("/")[0].rpartition("@")
+        place = rest[len(userinfo + at) :]
+        if not at and ("@" in rest.partition("?")[0] or not re.fullmatch(URL_HOSTS, re.split("[/?]", rest)[0])):
+            # A password with a slash in it, which no URL may have. All that may be of it is left out.
+            userinfo, at, place = rest.rpartition("@")
+        user, colon, _ = userinfo.partition(":")
+        place, question, query = place.partition("?")
+        head = f"{scheme}://{user}{colon and colon + _MASK}{at}{place}"
+    parameters = [
+        f"{name}={_MASK}" if unquote(name).lower() in _SECRETS else f"{name}{equals}{value}"
+        for name, equals, value in (parameter.partition("=") for parameter in query.split("&"))
+    ]
+    return f"{head}{question}{'&'.join(parameters)}"
 
 
 def sqlite_place(url: str) -> tuple[str, int]:

@@ -19,14 +19,14 @@ from __future__ import annotations
 import itertools
 import logging
 import random
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, LiteralString, TypeVar
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import psycopg
 from psycopg import errors
@@ -45,6 +45,7 @@ from usertable.store.base import (
     KEPT_SAMPLES,
     LARGEST_COUNTED_CUID,
     MAX_CUID,
+    URL_HOSTS,
     USERS,
     VALUES,
     WRITTEN,
@@ -101,8 +102,12 @@ MERGE_PARAMETERS = ("project", "version", "patches", "shapes")
 LOOKING_CONNECTIONS = 2
 """Further connections of a server process, for those who look through the user table: they never keep a write waiting."""
 CONNECT_SECONDS = 5
+RENEW_SECONDS = 1.0
+"""Connections that take no writes are replaced at most once in so many seconds."""
 BROKEN_CONNECTIONS = 5
 """After so many that broke, one after the other, the database counts as down."""
+POOLER_PROBES = 5
+"""So often is a pooler looked at before it counts as one that leaves a connection to its client."""
 CONFLICT_SECONDS = 30
 """So long is a transaction begun again that others get in the way of, before it counts as a failure."""
 LOCK_CLASS = 0x75746231
@@ -116,6 +121,9 @@ _DOCUMENTS = ("attributes", "changed_at")
 """Columns of JSON."""
 EXPIRY_WINDOW = 10_000
 """Receipts of so many ms are removed in one transaction."""
+_ENCODING = "UTF8"
+"""The one encoding in which we talk with the database, whatever PGCLIENTENCODING or the role's settings say: the statements
+that are sent from the event loop are encoded by us, and bytes of another encoding would be stored as other text."""
 _CONNECTION_DEFAULTS = {
     "application_name": "usertable",
     "connect_timeout": str(CONNECT_SECONDS),
@@ -125,6 +133,16 @@ _CONNECTION_DEFAULTS = {
     "keepalives_count": "3",
     "tcp_user_timeout": "20000",
 }
+_SESSION: LiteralString = """
+    SET default_transaction_isolation = 'read committed';
+    SET standard_conforming_strings = on;
+    SET search_path = pg_catalog, pg_temp;
+    SELECT set_config('synchronous_commit', coalesce(nullif(current_setting('synchronous_commit'), 'off'), 'on'), false)
+"""
+"""Said on every connection, because a role, a database or PGOPTIONS may say otherwise. The locks above hold under READ
+COMMITTED only, and what is answered must be durable."""
+_URL = re.compile(rf"(?P<place>postgres(?:ql)?://(?:[^][@/]*@)?{URL_HOSTS}(?:/[^?]*)?)(?:\?(?P<query>.*))?", re.DOTALL)
+_LONE_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 _BY_INDEX: LiteralString = """
     SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off;
     SET jit = off
@@ -134,6 +152,8 @@ Without this, a database that has not analysed a table just loaded goes through 
 plan that was made when there were few. Every other plan counts as immensely dear then, which alone would set off JIT."""
 
 log = logging.getLogger("usertable.store")
+# What the pool says goes to a server's log, but not to the terminal of a command, which tells itself what failed.
+logging.getLogger("psycopg.pool").addHandler(logging.NullHandler())
 
 T = TypeVar("T")
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -147,6 +167,7 @@ class PostgresStore:
 
     Args:
         url: `postgresql://user:password@host:port/database`, with libpq's parameters, and `pool_size=N`.
+        serving: this is a server: it says in its log what may lose writes that were answered.
         alone: refuse if a server uses the database.
         writing: this is a server's writer, which the server has checked and migrated the store for. It need not be
             reachable now.
@@ -155,7 +176,7 @@ class PostgresStore:
         StoreFault: the database cannot be used: unreachable, too old, a standby, too new a store, or no right to migrate.
     """
 
-    def __init__(self, url: str, *, writing: bool = False, alone: bool = False) -> None:
+    def __init__(self, url: str, *, serving: bool = False, writing: bool = False, alone: bool = False) -> None:
         self._shown = shown_url(url)
         self._reported: dict[int, set[str]] = {}
         self._shards: ShardMap | _Unknown | None = _UNKNOWN
@@ -165,9 +186,12 @@ class PostgresStore:
                 if alone:
                     _check_alone(db, self._shown)
                 _migrate(db, self._shown)
+                if serving:
+                    _warn_of_losses(db, self._shown)
         self._pool = _pool(conninfo, size)
         # A writer never looks through the table.
         self._looking = self._pool if writing else _pool(conninfo, LOOKING_CONNECTIONS)
+        self._renewed = -RENEW_SECONDS
         self._threads = ThreadPoolExecutor(size, thread_name_prefix="shard")
 
     def write(self, writes: Sequence[Write], decide: Decide) -> list[Result]:
@@ -520,8 +544,10 @@ class PostgresStore:
 
     @contextmanager
     def snapshot(self, project_id: str) -> Iterator[Snapshot]:
+        limits = ""
         try:
             with self._pool.connection() as db:
+                limits = _limits(db)
                 db.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 try:
                     project = _project_by_id(db, project_id)
@@ -529,12 +555,15 @@ class PostgresStore:
                         raise refuse(Kind.PROJECT_UNKNOWN, id=project_id)
                     yield _Snapshot(project, db)
                 finally:
-                    if not db.closed:
+                    # All was read by now, or there is a failure already.
+                    with suppress(psycopg.Error):
                         db.execute("ROLLBACK")
         except PoolTimeout as failure:
             raise StoreDown(f"{self._shown}: no connection within {CONNECT_SECONDS} s") from failure
         except _DOWN as failure:
-            raise StoreDown(f"{self._shown}: {_words(failure)}") from failure
+            # A connection that the database ends does not always bring along the reason.
+            hint = f"; the database ends what takes longer than {limits}: set that to 0 for this role" if limits else ""
+            raise StoreDown(f"{self._shown}: {_words(failure)}{hint}") from failure
 
     def resolve_identifiers(self, project: int, identifier: str, values: Sequence[str]) -> dict[str, int]:
         return self._read(lambda db: _known_values(db, project, identifier, values))
@@ -648,8 +677,11 @@ class PostgresStore:
         self._change(work)
 
     def epoch(self) -> int:
-        value: int = self._read(lambda db: db.execute("SELECT value FROM usertable.epoch").fetchall())[0][0]
-        return value
+        epoch, read_only = self._run(_epoch)
+        if read_only:
+            # Reads would go on, on a host that was demoted, and never see what the new primary has.
+            self._renew_connections()
+        return epoch
 
     def versions(self) -> dict[str, int]:
         return dict(self._read(lambda db: db.execute("SELECT id, version FROM usertable.project").fetchall()))
@@ -787,7 +819,11 @@ class PostgresStore:
         self._change(work)
 
     def ping(self) -> None:
-        self.epoch()
+        def work(transaction: _Transaction) -> None:
+            if _epoch(transaction)[1]:
+                raise errors.ReadOnlySqlTransaction(_why_read_only(transaction.db))
+
+        self._run(work)
 
     def close(self) -> None:
         self._threads.shutdown()
@@ -827,6 +863,7 @@ class PostgresStore:
         pool = pool or self._pool
         deadline = time.monotonic() + CONFLICT_SECONDS
         broken = 0
+        read_only = False
         while True:
             transaction: _Transaction | None = None
             try:
@@ -844,6 +881,12 @@ class PostgresStore:
                 self._probe()
                 if time.monotonic() > deadline:
                     raise StoreDown(f"{self._shown}: all connections are busy") from failure
+            except errors.ReadOnlySqlTransaction as failure:
+                # Nothing was done. A host that was demoted may keep its connections; new ones find the primary.
+                if read_only:
+                    raise StoreDown(f"{self._shown}: {_words(failure)}") from failure
+                read_only = True
+                self._renew_connections()
             except _DOWN as failure:
                 lost = transaction is not None and transaction.db.closed
                 if lost and transaction.committing:  # type: ignore[union-attr]
@@ -859,6 +902,16 @@ class PostgresStore:
                 if not self._may_be_done(failure):
                     raise
                 raise StoreDown(f"{self._shown}: {_words(failure)}") from failure
+
+    def _renew_connections(self) -> None:
+        """Close all connections, at once or when they are given back, and make new ones; not twice in `RENEW_SECONDS`."""
+        now = time.monotonic()
+        if now - self._renewed < RENEW_SECONDS:
+            return
+        self._renewed = now
+        log.warning("%s: the database takes no writes; looking for one that does, by new connections", self._shown)
+        for pool in {self._pool, self._looking}:
+            pool.drain()
 
     def _may_be_done(self, failure: psycopg.Error) -> bool:
         """Whether a COMMIT that failed so may have been done: on Citus, by another machine that was not heard any more."""
@@ -885,7 +938,8 @@ class _Snapshot:
 
     def pages(self) -> Iterator[Page]:
         number = self.project.number
-        with self._db.cursor(name="users") as users:
+        users = self._db.cursor(name="users")
+        try:
             users.execute("SELECT cuid, attributes::text FROM usertable.users WHERE project = %s ORDER BY cuid", (number,))
             while rows := users.fetchmany(SNAPSHOT_ROWS):
                 values: Mapping[int, Mapping[str, list[str]]] = {}
@@ -899,6 +953,11 @@ class _Snapshot:
                     )
                 cuids, texts = zip(*rows, strict=True)
                 yield Page(cuids, "\n".join(texts).encode(), values)
+                if len(rows) < SNAPSHOT_ROWS:
+                    break
+        finally:
+            with suppress(psycopg.Error):
+                users.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -994,12 +1053,16 @@ _UNKNOWN = _Unknown.UNKNOWN
 _DOWN = (
     psycopg.OperationalError,
     psycopg.InterfaceError,
+    errors.IdleInTransactionSessionTimeout,
+    errors.TransactionTimeout,
     errors.ReadOnlySqlTransaction,
     errors.InsufficientPrivilege,
     errors.UndefinedTable,
 )
 """What the operator can mend; anything else is a defect of ours."""
 
+_LIMITS = ("statement_timeout", "idle_in_transaction_session_timeout", "transaction_timeout")
+"""Settings of the database by which it ends what takes long."""
 _LOOK_TIMEOUT: LiteralString = "SET LOCAL statement_timeout = '10s'"
 CONFLICTS = (
     errors.SerializationFailure,
@@ -1375,6 +1438,23 @@ def _select_projects(db: Connection, where: LiteralString, parameters: tuple[Any
     ]
 
 
+def _limits(db: Connection) -> str:
+    """Which of the `_LIMITS` are set, and how: `transaction_timeout (5s)`."""
+    rows = db.execute(
+        "SELECT name, current_setting(name) FROM unnest(%s::text[]) name WHERE current_setting(name, true) NOT IN ('', '0')",
+        (list(_LIMITS),),
+    )
+    return " or ".join(f"{name} ({value})" for name, value in rows)
+
+
+def _epoch(transaction: _Transaction) -> tuple[int, bool]:
+    """The epoch, and whether the database is read-only."""
+    epoch, read_only = transaction.db.execute(
+        "SELECT value, current_setting('transaction_read_only') FROM usertable.epoch"
+    ).fetchall()[0]
+    return epoch, read_only == "on"
+
+
 def _project_by_id(db: Connection, project_id: str) -> Project | None:
     # An id comes as a caller sent it; no project's has a NUL in it, and PostgreSQL takes none.
     found = [] if "\0" in project_id else _select_projects(db, "id = %s", (project_id,))
@@ -1397,7 +1477,20 @@ def _record(db: Connection, project: int, at: int, who: str, what: str) -> None:
 
 def _settle(db: Connection) -> None:
     """Make a new connection one of ours."""
+    _begin_session(db)
     db.execute(_BY_INDEX)
+
+
+def _begin_session(db: Connection) -> None:
+    """Have statements on a new connection mean what we mean by them.
+
+    Raises:
+        StoreFault: it is not in UTF-8, though it was asked for.
+    """
+    encoding = db.info.parameter_status("client_encoding")
+    if encoding != _ENCODING:
+        raise StoreFault(f"the connection has the encoding {encoding} in place of {_ENCODING}; is there a pooler between?")
+    db.execute(_SESSION)
 
 
 def _pool(conninfo: str, size: int) -> Pool:
@@ -1417,17 +1510,37 @@ def _pool(conninfo: str, size: int) -> Pool:
 
 
 def _place(url: str) -> tuple[str, int]:
-    """What libpq is told to connect to a URL, and the size of the pool."""
-    parts = urlsplit(url)
-    own = dict(parse_qsl(parts.query))
-    text = own.pop("pool_size", str(POOL_SIZE))
-    if not text.isascii() or not text.isdigit() or not 2 <= int(text) <= 1000:
-        raise StoreFault(f"unusable store URL {shown_url(url)!r}: pool_size is {text!r}, expected a number from 2 to 1000")
+    """What libpq is told to connect to a URL, and the size of the pool.
+
+    All but `pool_size` reaches libpq as it is written: libpq and Python do not read URLs alike.
+    """
+    shown = shown_url(url)
+    found = _URL.fullmatch(url)
+    if not found:
+        # Not shown: what it has in place of a host may be a piece of a password.
+        raise StoreFault(
+            "unusable store URL: it is not postgresql://user:password@host:port/database?parameters;"
+            " write the characters [ ] @ / : ? of a user or password as %5B %5D %40 %2F %3A %3F"
+        )
+    if _LONE_PERCENT.search(url):
+        raise StoreFault(f"unusable store URL {shown!r}: a % stands before two hexadecimal digits only; write % as %25")
+    parameters = found["query"].split("&") if found["query"] else []
+    sizes = [p.partition("=")[2] for p in parameters if p.partition("=")[0] == "pool_size"]
+    size = sizes[-1] if sizes else str(POOL_SIZE)
+    if not size.isascii() or not size.isdigit() or not 2 <= int(size) <= 1000:
+        raise StoreFault(f"unusable store URL {shown!r}: pool_size is {size!r}, expected a number from 2 to 1000")
+    others = "&".join(p for p in parameters if p.partition("=")[0] != "pool_size")
+    without = found["place"] + ("?" + others if others else "")
     try:
-        given = conninfo_to_dict(urlunsplit(parts._replace(query=urlencode(own))))
+        given = conninfo_to_dict(without)
     except psycopg.ProgrammingError as error:
-        raise StoreFault(f"unusable store URL {shown_url(url)!r}: {_words(error)}") from error
-    return make_conninfo("", **{**_CONNECTION_DEFAULTS, **given}), int(text)
+        # libpq may say the whole of it, password and all.
+        words = _words(error).replace(without, shown)
+        raise StoreFault(f"unusable store URL {shown!r}: {words}") from error
+    encoding = str(given.pop("client_encoding", _ENCODING))
+    if encoding not in ("", "auto") and encoding.upper().replace("-", "") not in ("UTF8", "UNICODE"):
+        raise StoreFault(f"unusable store URL {shown!r}: client_encoding is {encoding!r}; it is always {_ENCODING}")
+    return make_conninfo("", **{**_CONNECTION_DEFAULTS, **given, "client_encoding": _ENCODING}), int(size)
 
 
 @contextmanager
@@ -1435,6 +1548,7 @@ def _opened(conninfo: str, shown: str) -> Iterator[Connection]:
     """A connection to a database that can be our store."""
     try:
         with _connect(conninfo, shown) as db:
+            _check_pooler(db, conninfo, shown)
             yield db
     except (errors.InsufficientPrivilege, psycopg.OperationalError) as error:
         raise StoreFault(f"the store {shown} cannot be opened: {_words(error)}") from error
@@ -1446,18 +1560,69 @@ def _connect(conninfo: str, shown: str) -> Connection:
         version = db.info.server_version // 10_000
         if version < OLDEST_SERVER:
             raise StoreFault(f"{shown} is PostgreSQL {version}; {OLDEST_SERVER} or newer is needed")
-        encoding = db.execute("SHOW server_encoding").fetchall()[0][0]
-        if encoding != "UTF8":
-            raise StoreFault(f"the database {shown} has the encoding {encoding}; create one with ENCODING 'UTF8'")
-        if db.execute("SHOW transaction_read_only").fetchall()[0][0] == "on":
-            raise StoreFault(
-                f"{shown} is read-only, a standby perhaps; name the primary, or all hosts with"
-                " target_session_attrs=read-write"
-            )
+        encoding = db.info.parameter_status("server_encoding")
+        if encoding != _ENCODING:
+            raise StoreFault(f"the database {shown} has the encoding {encoding}; create one with ENCODING '{_ENCODING}'")
+        if is_read_only(db):
+            raise StoreFault(f"{shown} {_why_read_only(db)}")
+        _begin_session(db)
     except BaseException:
         db.close()
         raise
     return db
+
+
+def _check_pooler(db: Connection, conninfo: str, shown: str) -> None:
+    """Refuse a pooler that gives each transaction a connection of its choice.
+
+    Statements that are prepared, and settings that are made, are another client's there, and that one's are ours.
+
+    Raises:
+        StoreFault: there is such a one.
+    """
+
+    def process(session: Connection) -> int:
+        number: int = session.execute("SELECT pg_backend_pid()").fetchall()[0][0]
+        return number
+
+    first = process(db)
+    if first == db.info.backend_pid:
+        # Whoever answered the connection is the database.
+        return
+    for _ in range(POOLER_PROBES):
+        # To the same pooler, if there are several hosts.
+        same = make_conninfo(conninfo, host=db.info.host, hostaddr=db.info.hostaddr, port=db.info.port)
+        with psycopg.connect(same, autocommit=True) as other:
+            other.execute("BEGIN")
+            # While `db` is open, nobody else is given its connection, unless it is lent for each transaction.
+            if process(other) == first or process(db) != first:
+                raise StoreFault(
+                    f"{shown} leads to a pooler that pools by transaction, which loses what is prepared and set on a"
+                    " connection; set pool_mode = session in it, or name the database itself"
+                )
+
+
+def _warn_of_losses(db: Connection, shown: str) -> None:
+    """Log which settings of the database let it lose what it has committed, and which no connection can change."""
+    for name in ("fsync", "full_page_writes"):
+        if db.execute("SELECT current_setting(%s)", (name,)).fetchall()[0][0] == "off":
+            log.warning(
+                "%s: %s is off in the database, so a crash of its machine can lose or damage what was answered", shown, name
+            )
+
+
+def is_read_only(db: Connection) -> bool:
+    """Whether the database takes no writes: a standby, or one that was told so. Outside a transaction only."""
+    said: str = db.execute("SELECT current_setting('transaction_read_only')").fetchall()[0][0]
+    return said == "on"
+
+
+def _why_read_only(db: Connection) -> str:
+    if db.execute("SELECT pg_is_in_recovery()").fetchall()[0][0]:
+        why = "is read-only, a standby"
+    else:
+        why = "is read-only, by its setting default_transaction_read_only"
+    return why + "; name the primary, or all hosts with target_session_attrs=read-write"
 
 
 def connect_to_merge(url: str) -> Connection | None:
@@ -1472,7 +1637,7 @@ def connect_to_merge(url: str) -> Connection | None:
         if load_shards(db) is not None:
             db.close()
             return None
-        _settle(db)
+        db.execute(_BY_INDEX)
         for name, statement in _MERGES.items():
             text: str = statement
             for place, parameter in enumerate(MERGE_PARAMETERS, start=1):
