@@ -12,6 +12,7 @@ import pickle
 import queue
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -38,7 +39,7 @@ from usertable.store.base import Batch, IncomingRows, JobMoved, Page, SchemaStal
 from usertable.store.document import decode_attributes
 from usertable.wire.columns import LINE, REASON, ROW, Format, Reading
 from usertable.wire.messages import text as text_of
-from usertable.wire.rows import Block, json_cell, originals
+from usertable.wire.rows import Block, originals
 from usertable.wire.table import Unfit, open_table, unfit_numbers
 
 if TYPE_CHECKING:
@@ -490,7 +491,7 @@ class Rejects:
             return self._csv([*cells, str(number), reason])
         marks = {ROW: number, REASON: reason}
         if self._reading.format == "parquet":
-            return _encoder.encode(marks | {name: json_cell(value) for name, value in row.items()}) + b"\n"
+            return _encoder.encode(marks | row) + b"\n"
         try:
             members = msgspec.json.decode(row, type=dict[str, msgspec.Raw])
         except (msgspec.DecodeError, UnicodeDecodeError):
@@ -554,7 +555,7 @@ def reading(
                 raise refuse(Kind.IMPORT_FILE, reason=content)
             else:
                 raise RuntimeError(f"in the reading process:\n{content}")
-        raise refuse(Kind.IMPORT_FILE, reason="the process that read it ended; was it killed for want of memory?")
+        raise refuse(Kind.IMPORT_FILE, reason=_ended(process))
 
     thread = threading.Thread(target=receive, name="receive", daemon=True)
     try:
@@ -569,6 +570,14 @@ def reading(
             with contextlib.suppress(queue.Empty):
                 received.get(timeout=0.05)
         connection.close()
+
+
+def _ended(reader: subprocess.Popen[bytes]) -> str:
+    """Why the process that reads a file said nothing more."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        if (code := reader.wait(5)) < 0 and code != -signal.SIGKILL:
+            return f"the process that read it ended with {signal.Signals(-code).name}; is the file damaged?"
+    return "the process that read it was killed; is there too little memory?"
 
 
 def spooled(stream: IO[bytes]) -> IO[bytes]:

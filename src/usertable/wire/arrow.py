@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
 from itertools import chain
@@ -35,7 +35,7 @@ from usertable.wire.columns import (
     JSONNumber,
     decode_array,
 )
-from usertable.wire.moments import Moment
+from usertable.wire.moments import moment_at
 
 _EPOCH = date(1970, 1, 1)
 _NUMBER = f"^(?:{PLAIN_NUMBER})$"
@@ -103,10 +103,35 @@ class ArrowColumns(Columns):
                 return cells, ""
             # Errors: a value is not of the form; a day is none in Python's calendar, or its clocks change.
             with contextlib.suppress(pa.ArrowException, KeyError, ValueError, OverflowError):
-                plain = _plain(column, cells)
+                is_timed = column.type is DataType.DATETIME and pa.types.is_timestamp(cells.type)
+                plain = self._moments(column, cells) if is_timed else _plain(column, cells)
                 if plain is not None:
                     return plain, '"' if column.type is DataType.STRING else ""
         return self._one_by_one(column, cells, bad)
+
+    def _moments(self, column: Column, cells: pa.Array) -> pa.Array | None:
+        """The texts of timestamps that are all in the calendar, and none of which needs a closer look at the clock."""
+        counts, per_second = cells.cast(pa.int64()), UNITS[cells.type.unit]
+        cut: list[int] = []
+        if per_second < 1000:
+            moments = pc.multiply_checked(counts, 1000)
+        else:
+            moments = _floor(counts, per_second // 1000)
+            if per_second > 1000:
+                is_cut = pc.not_equal(pc.multiply(moments, per_second // 1000), counts)
+                if pc.any(is_cut).as_py():
+                    cut = pc.indices_nonzero(pc.fill_null(is_cut, False)).to_pylist()
+        if cells.type.tz is None:
+            days = _floor(moments, 86_400_000).dictionary_encode()
+            shifts = [
+                column.days[str(_EPOCH + timedelta(days=day))] - day * 86_400_000 for day in days.dictionary.to_pylist()
+            ]
+            moments = pc.add(moments, pa.array(shifts, pa.int64()).take(days.indices))
+        bounds = pc.min_max(moments).as_py()
+        if bounds["min"] < EARLIEST or bounds["max"] > LATEST:
+            return None
+        self._cut.update(cut)
+        return moments.cast(pa.string())
 
     def _one_by_one(self, column: Column, cells: pa.Array, bad: dict[int, list[Problem]]) -> tuple[pa.Array, str]:
         places = None
@@ -167,17 +192,18 @@ def _plain(column: Column, cells: pa.Array) -> pa.Array | None:
             return pc.ascii_rtrim(pc.ascii_rtrim(texts, "0"), ".")
     if attribute is DataType.BOOL and types.is_boolean(kind):
         return cells.cast(pa.string())
-    if attribute is DataType.DATETIME:
-        if types.is_string(kind) and _all_match(cells, _MOMENT):
-            local = cells.cast(pa.timestamp("ms"))
-            days = local.cast(pa.date32()).dictionary_encode()
-            shifts = [column.days[str(day)] - (day - _EPOCH).days * 86_400_000 for day in days.dictionary.to_pylist()]
-            return pc.add(local.cast(pa.int64()), pa.array(shifts, pa.int64()).take(days.indices)).cast(pa.string())
-        if types.is_timestamp(kind) and kind.tz is not None:
-            moments = cells.cast(pa.timestamp("ms", kind.tz)).cast(pa.int64())
-            bounds = pc.min_max(moments).as_py()
-            return moments.cast(pa.string()) if bounds["min"] >= EARLIEST and bounds["max"] <= LATEST else None
+    if attribute is DataType.DATETIME and types.is_string(kind) and _all_match(cells, _MOMENT):
+        local = cells.cast(pa.timestamp("ms"))
+        days = local.cast(pa.date32()).dictionary_encode()
+        shifts = [column.days[str(day)] - (day - _EPOCH).days * 86_400_000 for day in days.dictionary.to_pylist()]
+        return pc.add(local.cast(pa.int64()), pa.array(shifts, pa.int64()).take(days.indices)).cast(pa.string())
     return None
+
+
+def _floor(counts: pa.Array, by: int) -> pa.Array:
+    """Integers divided, towards the past."""
+    found = pc.divide(counts, by)
+    return pc.subtract(found, pc.greater(pc.multiply(found, by), counts).cast(pa.int64()))
 
 
 def _all_match(cells: pa.Array, pattern: str) -> bool:
@@ -195,17 +221,12 @@ def _is_escaped(texts: pa.Array) -> bool:
 
 
 def arrow_cells(column: pa.Array) -> list[Any]:
-    """The cells of a column; moments as milliseconds since 1970 UTC, or in a column without a zone, as text."""
+    """The cells of a column; timestamps as what they count."""
     kind = column.type
     cells: list[Any]
-    if pa.types.is_timestamp(kind) and kind.tz is not None:
-        times, by = {"s": (1000, 1), "ms": (1, 1), "us": (1, 1000), "ns": (1, 1_000_000)}[kind.unit]
+    if pa.types.is_timestamp(kind):
         cells = column.cast(pa.int64()).to_pylist()
-        if times == by:
-            return cells
-        return [
-            None if c is None else c * times // by if not c * times % by else f"{c} {kind.unit} since 1970" for c in cells
-        ]
+        return cells
     if pa.types.is_decimal(kind):
         texts = column.cast(pa.string())
         texts = pc.replace_substring_regex(texts, r"^(-?[0-9]+)\.0*$", r"\1")
@@ -213,20 +234,33 @@ def arrow_cells(column: pa.Array) -> list[Any]:
         return [text if text is None or "E" not in text else format(Decimal(text), "f") for text in found]
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return [tuple(cell) if cell else None for cell in column.to_pylist()]
-    if pa.types.is_floating(kind):
-        return [None if c is None else Decimal(repr(c)) for c in column.to_pylist()]
     cells = column.to_pylist()
     return cells
+
+
+UNITS = {"s": 1, "ms": 1000, "us": 1_000_000, "ns": 1_000_000_000}
+"""How many of a timestamp's units are a second."""
+
+
+def clock_text(count: int, per_second: int) -> str:
+    """What a clock shows so many units after 1970-01-01 00:00:00: `2024-05-01 12:00:00.123456`."""
+    seconds, rest = divmod(count, per_second)
+    try:
+        text = (datetime(1970, 1, 1) + timedelta(seconds=seconds)).isoformat(" ")
+    except OverflowError:
+        return f"{seconds} seconds since 1970"
+    return f"{text}.{rest:0{len(str(per_second)) - 1}}" if rest else text
 
 
 def arrow_reader(attribute: Attribute, kind: pa.DataType) -> Callable[[Any], object]:
     """From a cell of a typed column to what the API would be sent."""
     if attribute.type is DataType.DATETIME and pa.types.is_timestamp(kind):
+        per_second = UNITS[kind.unit]
         if kind.tz is not None:
-            return lambda cell: Moment(cell) if type(cell) is int else cell
-        return lambda cell: str(cell)
-    if attribute.type is DataType.BOOL and pa.types.is_boolean(kind):
-        return int
+            return lambda cell: moment_at(cell, per_second)
+        return lambda cell: clock_text(cell, per_second)
+    if attribute.type is DataType.BOOL:
+        return lambda cell: int(cell) if type(cell) is bool else cell
     if attribute.type is DataType.LIST:
         return lambda cell: decode_array(cell) if type(cell) is str else list(cell) if type(cell) is tuple else cell
     return lambda cell: cell

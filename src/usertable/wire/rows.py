@@ -13,11 +13,9 @@ import csv
 import hashlib
 import io
 import itertools
-import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
 from itertools import islice
@@ -25,7 +23,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from usertable.domain.errors import Kind, Problem, Refused, excerpt, refuse
+from usertable.domain.errors import Kind, Problem, Refused, refuse
 from usertable.domain.patch import Patch, validate
 from usertable.domain.schema import Attribute, Project
 from usertable.domain.values import DataType, Value, is_empty
@@ -78,7 +76,7 @@ class Block(Made):
     """The rows as they stood in the file, for :func:`originals`."""
 
 
-def _block(made: Made, first: int, done: int, position: int, digest: str, raw: bytes) -> Block:
+def make_block(made: Made, first: int, done: int, position: int, digest: str, raw: bytes) -> Block:
     own = {"first": first, "done": done, "position": position, "digest": digest, "raw": raw}
     return Block(made.numbers, made.rows, made.names, made.refused, made.cut, **own)  # type: ignore[arg-type]
 
@@ -106,7 +104,10 @@ def open_source(stream: IO[bytes], reading: Reading, project: Project) -> Source
         return _CSV(stream, reading, project)
     if reading.format == "ndjson":
         return _NDJSON(stream, reading, project)
-    return _Parquet(stream, reading, project)
+    parquet_library()
+    from usertable.wire.parquet import ParquetSource
+
+    return ParquetSource(stream, reading, project)
 
 
 def find_encoding(head: bytes) -> str:
@@ -236,7 +237,7 @@ class _CSV:
                 break
             self._hash.update(self._raw())
             done += len(rows)
-        _check_digest(skip, done, digest, self._hash.hexdigest())
+        check_digest(skip, done, digest, self._hash.hexdigest())
         while lines := list(islice(self._text, self._reading.rows)):
             self._lines = lines
             raw, count = self._raw(), len(lines)
@@ -248,7 +249,7 @@ class _CSV:
             first, done = done + 1, done + count
             position = self._stream.tell() if self._stream.seekable() else 0
             digest = self._hash.hexdigest()
-            yield _block(made, first, done, position, digest, self._header + raw)
+            yield make_block(made, first, done, position, digest, self._header + raw)
 
     def _at_once(self, raw: bytes, numbers: range) -> Made | None:
         """What the lines say, if each is a row and Arrow sees at once what is in them."""
@@ -292,7 +293,7 @@ def _ragged(cells: int, width: int) -> Problem:
     return Problem(Kind.ROW_FORM, None, {"reason": f"it has {cells} cells, and the header has {width}"})
 
 
-def _check_digest(skip: int, done: int, expected: str, found: str) -> None:
+def check_digest(skip: int, done: int, expected: str, found: str) -> None:
     if skip > done or (skip and expected != found):
         raise refuse(
             Kind.IMPORT_FILE,
@@ -371,7 +372,7 @@ class _NDJSON:
                 break
             done += len(lines)
             position += len(raw)
-        _check_digest(skip, done, digest, self._hash.hexdigest())
+        check_digest(skip, done, digest, self._hash.hexdigest())
         while True:
             lines, raw = self._lines(self._reading.rows)
             if not lines:
@@ -384,7 +385,7 @@ class _NDJSON:
             found = self._at_once(lines, text, range(done + 1, done + 1 + len(lines)))
             made = found or self._one_by_one(lines, done + 1)
             first, done = done + 1, done + len(lines)
-            yield _block(made, first, done, position, self._hash.hexdigest(), raw)
+            yield make_block(made, first, done, position, self._hash.hexdigest(), raw)
 
     def _at_once(self, lines: list[bytes], raw: bytes, numbers: range) -> Made | None:
         """What the lines, `raw` together, say, column by column; None if they are not all alike, or need a closer look."""
@@ -574,70 +575,6 @@ class _NDJSON:
         return {**{attribute.name: value for attribute, value in checked.entries}, **ready}, []
 
 
-class _Parquet:
-    def __init__(self, stream: IO[bytes], reading: Reading, project: Project) -> None:
-        pyarrow, parquet = parquet_library()
-        try:
-            self._file = parquet.ParquetFile(stream, memory_map=False, pre_buffer=False, buffer_size=2**20)
-        except (pyarrow.ArrowInvalid, OSError) as error:
-            raise refuse(Kind.IMPORT_FILE, reason=f"it is not a whole Parquet file: {excerpt(str(error), 200)}") from error
-        self._pyarrow = pyarrow
-        self._reading = reading
-        self.columns = list(self._file.schema_arrow.names)
-        from usertable.wire.arrow import ArrowColumns, arrow_reader
-
-        self._columns = ArrowColumns(self.columns, reading, project)
-        footer = self._file.metadata
-        described = json.dumps(footer.to_dict(), default=str, sort_keys=True)
-        self._digest = hashlib.blake2b(described.encode(), digest_size=16).hexdigest()
-        self._size = stream.seek(0, io.SEEK_END)
-        self._rows = footer.num_rows
-        types = [field.type for field in self._file.schema_arrow]
-        self._columns.prepare(lambda place, attribute: arrow_reader(attribute, types[place]))
-
-    def blocks(self, skip: int = 0, digest: str = "") -> Iterator[Block]:
-        _check_digest(skip, self._rows, digest, self._digest)
-        pyarrow, done = self._pyarrow, 0
-        is_dictionary = pyarrow.types.is_dictionary
-        groups: list[int] = []
-        for group in range(self._file.num_row_groups):
-            size = self._file.metadata.row_group(group).num_rows
-            if not groups and done + size <= skip:
-                done += size
-            else:
-                groups.append(group)
-        batches = self._file.iter_batches(self._reading.rows, row_groups=groups, use_threads=False)
-        while True:
-            try:
-                batch = next(batches, None)
-            except (pyarrow.ArrowInvalid, OSError) as error:
-                raise refuse(
-                    Kind.IMPORT_FILE, reason=f"it is damaged after row {done}: {excerpt(str(error), 200)}"
-                ) from error
-            if batch is None:
-                return
-            if done + batch.num_rows <= skip:
-                done += batch.num_rows
-                continue
-            if done < skip:
-                batch = batch.slice(skip - done)
-                done = skip
-            columns = [column.dictionary_decode() if is_dictionary(column.type) else column for column in batch.columns]
-            made = self._columns.block(columns, range(done + 1, done + 1 + batch.num_rows))
-            first, done = done + 1, done + batch.num_rows
-            sink = pyarrow.BufferOutputStream()
-            with pyarrow.ipc.new_stream(sink, batch.schema) as writer:
-                writer.write_batch(batch)
-            yield _block(
-                made,
-                first,
-                done,
-                self._size * done // max(self._rows, 1),
-                self._digest,
-                sink.getvalue().to_pybytes(),
-            )
-
-
 def parquet_library() -> tuple[Any, Any]:
     """The modules pyarrow and pyarrow.parquet.
 
@@ -653,15 +590,15 @@ def parquet_library() -> tuple[Any, Any]:
 
 
 def originals(block: Block, reading: Reading, numbers: Sequence[int]) -> list[Any]:
-    """The rows with those numbers as they stood in the file: a list of cells, a line, or a dictionary."""
+    """The rows with those numbers as they stood in the file: a list of cells, a line, or members for JSON."""
     wanted = set(numbers)
     if reading.format == "ndjson":
         lines = block.raw.splitlines(keepends=False) if b"\r" not in block.raw else block.raw.split(b"\n")
         return [lines[number - block.first] for number in numbers]
     if reading.format == "parquet":
-        pyarrow, _ = parquet_library()
-        table = pyarrow.ipc.open_stream(block.raw).read_all()
-        return [{name: table[name][number - block.first].as_py() for name in table.column_names} for number in numbers]
+        from usertable.wire.parquet import parquet_rows
+
+        return parquet_rows(block.raw, block.first, numbers)
     text = block.raw.decode("utf-8", "surrogateescape")
     taken: list[str] = []
 
@@ -686,14 +623,3 @@ def originals(block: Block, reading: Reading, numbers: Sequence[int]) -> list[An
         if number in wanted:
             found[number] = row
     return [found[number] for number in numbers]
-
-
-def json_cell(value: object) -> object:
-    """A cell of a typed column for a line of JSON."""
-    if isinstance(value, datetime):
-        return value.isoformat(" ") if value.tzinfo is None else value.astimezone(UTC).isoformat(" ")
-    if isinstance(value, float):
-        return value if value - value == 0 else str(value)
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    return value
