@@ -184,7 +184,8 @@ for (const filter of document.querySelectorAll("[data-filter]")) {
     const offered = attribute.selectedOptions[0].dataset.operators.split(" ");
     for (const option of operator.options) option.hidden = option.disabled = !offered.includes(option.value);
     if (operator.selectedOptions[0]?.disabled ?? true) operator.value = offered[0];
-    filter.querySelector("[data-filter-value]").hidden = ["set", "unset"].includes(operator.value);
+    filter.querySelector("[data-filter-value]").hidden = ["set", "unset", "in"].includes(operator.value);
+    filter.querySelector("[data-filter-values]").hidden = operator.value !== "in";
     filter.querySelector("[data-filter-until]").hidden = operator.value !== "between";
   };
   attribute.addEventListener("change", follow);

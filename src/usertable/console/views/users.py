@@ -14,9 +14,15 @@ from usertable.console import table
 from usertable.console.live import Parts, stream
 from usertable.console.table import ORDERS, View
 from usertable.console.visit import HOME, Page, Visit
-from usertable.domain.condition import OPERATORS, Condition, parse_condition, parse_conditions, split_values
+from usertable.domain.condition import (
+    OPERATORS,
+    Condition,
+    join_values,
+    parse_conditions,
+    split_values,
+)
 from usertable.domain.errors import Kind, Refused, refuse
-from usertable.domain.schema import Project
+from usertable.domain.schema import Attribute, Project
 from usertable.domain.values import DataType
 from usertable.store.base import MAX_CUID, User
 from usertable.survey import KEPT_EDGE
@@ -27,9 +33,12 @@ FIRST_COLUMNS = 6
 """So many attributes are shown to whoever has chosen none."""
 MOST_COLUMNS = 30
 MOST_CONDITIONS = 20
+MOST_SHOWN_VALUES = 10
+"""Maximum number of values that a filter's chip shows."""
 LIVE_SECONDS = 0.5
 OPERATOR_ORDER = ("eq", "ne", "contains", "in", "lt", "le", "gt", "ge", "between", "set", "unset")
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+_LINES = re.compile(r"\r?\n")
 _DIGITS = re.compile(r"[0-9]{1,19}")
 
 
@@ -39,8 +48,16 @@ class Chip:
 
     attribute: str
     operator: str
-    values: str
+    values: Sequence[str]
+    """Those that are shown, one by one: a value may hold the separator."""
+    more: int
+    """So many further values."""
     without: str
+
+    @property
+    def spoken(self) -> str:
+        """The values in one text, in which a value with a comma can be told from two."""
+        return join_values(self.values)
 
 
 def operators(data_type: DataType) -> list[str]:
@@ -97,7 +114,7 @@ def _shown(visit: Visit, project: Project, view: View, *, only_table: bool = Fal
         "attributes": [a for a in project.schema.attributes.values() if not a.hidden],
         "operators": OPERATOR_ORDER,
         "operators_of": operators,
-        "filter": {"attribute": "", "operator": "", "value": "", "until": ""},
+        "filter": {"attribute": "", "operator": "", "value": "", "values": "", "until": ""},
         "errors": {},
         "most_columns": MOST_COLUMNS,
         "columns_left": max(0, len(_asked_columns(visit, project)) - MOST_COLUMNS),
@@ -110,36 +127,47 @@ def _add_filter(visit: Visit, project: Project) -> Response:
     query = visit.request.query_params
     view = _view(visit, project).at()
     name, op = query.get("add_attribute", ""), query.get("add_operator", "")
-    value, until = query.get("add_value", "").strip(), query.get("add_until", "").strip()
     attribute = project.schema.attribute(name)
     errors: dict[str, str] = {}
     text = f"{name}:{op}"
     if op not in operators(attribute.type):
         errors["operator"] = visit.text("users.operator_wrong", type=attribute.type)
+    elif op == "in":
+        # One to a line, or to a field of its own: no character of a value separates it from the next.
+        typed = _LINES.split(query.get("add_values", "")) + query.getlist("add_value")
+        values = [_filter_value(attribute, each) for each in dict.fromkeys(typed) if each]
+        if not values:
+            errors["values"] = visit.text("users.value_missing")
+        text += f":{join_values(values)}"
     elif op not in ("set", "unset"):
+        value, until = (_filter_value(attribute, query.get(field, "")) for field in ("add_value", "add_until"))
         if not value or (op == "between" and not until):
             errors["value"] = visit.text("users.value_missing")
-        if attribute.type is DataType.DATETIME:
-            value, until = _whole(value), _whole(until)
         text += f":{value},{until}" if op == "between" else f":{value}"
+    field = "values" if op == "in" else "value"
     if len(view.where) >= MOST_CONDITIONS:
-        errors["value"] = visit.text("users.too_many_filters", most=MOST_CONDITIONS)
+        errors[field] = visit.text("users.too_many_filters", most=MOST_CONDITIONS)
     if not errors:
         try:
-            parse_condition(text, project.schema, project.zone)
+            parse_conditions([*view.where, text], project.schema, project.zone)
         except Refused as refused:
-            errors["value"] = visit.problem(refused.problems[0])
+            errors[field] = visit.problem(refused.problems[0])
     if errors:
-        sent = {"attribute": name, "operator": op, "value": query.get("add_value", ""), "until": query.get("add_until", "")}
+        sent = {"attribute": name, "operator": op}
+        sent |= {field: query.get(f"add_{field}", "") for field in ("value", "values", "until")}
         shown = _shown(visit, project, view) | {"filter": sent, "errors": errors}
         return visit.render("users.html", 422, project=project, **shown)
     where = tuple(dict.fromkeys((*view.where, text)))
     return visit.redirect(f"{visit.project_path('/users')}?{replace(view, where=where).query()}")
 
 
-def _whole(moment: str) -> str:
-    """A day as its first moment."""
-    return f"{moment} 00:00:00" if _DAY.fullmatch(moment) else moment
+def _filter_value(attribute: Attribute, typed: str) -> str:
+    """A value as a condition takes it. Blanks around a text are part of it, as they are in what is stored."""
+    if attribute.type in (DataType.STRING, DataType.LIST):
+        return typed
+    value = typed.strip()
+    # A day is its first moment.
+    return f"{value} 00:00:00" if attribute.type is DataType.DATETIME and _DAY.fullmatch(value) else value
 
 
 def users_live(visit: Visit) -> Response:
@@ -299,14 +327,16 @@ def _without(where: Sequence[str], text: str) -> tuple[str, ...]:
 
 def _chip(visit: Visit, project: Project, text: str, condition: Condition, without: View, link: Any) -> Chip:
     _, _, rest = text.partition(":")
-    _, _, values = rest.partition(":")
+    _, _, written = rest.partition(":")
+    values: Sequence[str] = (written,) if written else ()
     if condition.operator == "between":
-        low, _, high = values.partition(",")
-        values = visit.text("users.from_to", low=low, high=high)
+        low, _, high = written.partition(",")
+        values = (visit.text("users.from_to", low=low, high=high),)
     elif condition.operator == "in":
-        values = visit.text("separator").join(split_values(values) or ())
+        values = split_values(written) or ()
+    shown, more = values[:MOST_SHOWN_VALUES], max(0, len(values) - MOST_SHOWN_VALUES)
     attribute = project.schema.attributes[condition.attribute]
-    return Chip(attribute.display_name or attribute.name, condition.operator, values, link(without))
+    return Chip(attribute.display_name or attribute.name, condition.operator, shown, more, link(without))
 
 
 _USERS = f"{HOME}/projects/{{project}}/users"
