@@ -749,7 +749,7 @@ def edit_attribute(name: str, project_id: str, display_name: str | None, descrip
     _edit_attribute(project_id, name, "edited", **_given(display_name=display_name, description=description))
 
 
-def _edit_attribute(project_id: str, name: str, what: str, **changes: str | bool) -> None:
+def _edit_attribute(project_id: str, name: str, what: str, **changes: Any) -> None:
     with _service() as service:
         service.edit_attribute(project_id, name, who=_who(), **changes)
         _show_attribute(service, project_id, name, what)

@@ -24,7 +24,17 @@ from usertable.arrivals import ProjectArrivals, Recorder
 from usertable.commit import GroupCommit
 from usertable.domain.arrival import Arrival, Rate, RefusalGroup
 from usertable.domain.condition import Condition
-from usertable.domain.errors import Kind, Overloaded, Problem, Refused, Unavailable, check_all, excerpt, refuse
+from usertable.domain.errors import (
+    Kind,
+    Overloaded,
+    Problem,
+    ProjectChanged,
+    Refused,
+    Unavailable,
+    check_all,
+    excerpt,
+    refuse,
+)
 from usertable.domain.merge import decide
 from usertable.domain.patch import Patch, validate
 from usertable.domain.profile import Profile
@@ -101,6 +111,9 @@ class Page:
 class Service:
     """The use cases that may block. Every method may raise Unavailable; those that change something, Refused.
 
+    A `version` that is given must be the project's when the change is made, else it is refused and nothing is changed: so
+    whoever read the project before changes what was read, and nobody else's change in between is undone.
+
     Args:
         clock: milliseconds since 1970 UTC.
         max_attributes: attributes per project.
@@ -171,6 +184,7 @@ class Service:
         timezone: str | None = None,
         qps: int | None = None,
         unlimited: bool = False,
+        version: int | None = None,
         who: str,
     ) -> Project:
         """Change some settings of a project; what is None stays. `unlimited` lifts the QPS limit.
@@ -186,14 +200,16 @@ class Service:
         changes: dict[str, Any] = {key: value for key, value in sent.items() if value is not None}
         if unlimited:
             changes["qps"] = None
-        return self._edit(project_id, lambda project: replace(project, **changes), who)
+        return self._edit(project_id, lambda project: replace(project, **changes), who, version)
 
-    def rotate_secret(self, project_id: str, *, secret: str | None = None, who: str) -> tuple[Project, str]:
+    def rotate_secret(
+        self, project_id: str, *, secret: str | None = None, version: int | None = None, who: str
+    ) -> tuple[Project, str]:
         """Replace a project's secret; the old one stops to work within a second. The new one cannot be shown again."""
         secret = _checked_secret(secret)
         salt = secrets.token_bytes(16)
         hashed = _hash_secret(secret, salt)
-        project = self._edit(project_id, lambda p: replace(p, secret_salt=salt, secret_hash=hashed), who)
+        project = self._edit(project_id, lambda p: replace(p, secret_salt=salt, secret_hash=hashed), who, version)
         return project, secret
 
     def schema_changes(self, project_id: str, limit: int = 100) -> list[SchemaChange]:
@@ -214,17 +230,19 @@ class Service:
         self._edit_schema(project_id, lambda s: s.declare(attribute, self._max_attributes), who)
         return attribute
 
-    def edit_attribute(self, project_id: str, name: str, *, who: str, **changes: str | bool) -> Attribute:
+    def edit_attribute(
+        self, project_id: str, name: str, *, version: int | None = None, who: str, **changes: str | bool
+    ) -> Attribute:
         """Change `display_name`, `description` or `hidden` of an attribute."""
-        return self._edit_schema(project_id, lambda s: s.edit(name, **changes), who).schema.attribute(name)
+        return self._edit_schema(project_id, lambda s: s.edit(name, **changes), who, version).schema.attribute(name)
 
-    def delete_attribute(self, project_id: str, name: str, *, who: str) -> None:
+    def delete_attribute(self, project_id: str, name: str, *, version: int | None = None, who: str) -> None:
         """Delete an attribute for which no value was ever reported; else refused."""
 
         def edit(project: Project) -> Project:
             return replace(project, schema=project.schema.delete(name, project.reported))
 
-        self._edit(project_id, edit, who)
+        self._edit(project_id, edit, who, version)
 
     # identifiers
 
@@ -233,22 +251,24 @@ class Service:
         self._edit_schema(project_id, lambda s: s.declare_identifier(identifier), who)
         return identifier
 
-    def edit_identifier(self, project_id: str, name: str, *, who: str, **changes: str | bool) -> Identifier:
+    def edit_identifier(
+        self, project_id: str, name: str, *, version: int | None = None, who: str, **changes: str | bool
+    ) -> Identifier:
         """Change `display_name` or `masked` of an identifier."""
-        edited = self._edit_schema(project_id, lambda s: s.edit_identifier(name, **changes), who)
+        edited = self._edit_schema(project_id, lambda s: s.edit_identifier(name, **changes), who, version)
         return edited.schema.identifier(name)
 
-    def delete_identifier(self, project_id: str, name: str, *, who: str) -> None:
+    def delete_identifier(self, project_id: str, name: str, *, version: int | None = None, who: str) -> None:
         """Delete an identifier that is no preset and that no user has a value of."""
 
         def edit(project: Project) -> Project:
             return replace(project, schema=project.schema.delete_identifier(name, project.identifying))
 
-        self._edit(project_id, edit, who)
+        self._edit(project_id, edit, who, version)
 
-    def order_identifiers(self, project_id: str, names: Sequence[str], *, who: str) -> Project:
+    def order_identifiers(self, project_id: str, names: Sequence[str], *, version: int | None = None, who: str) -> Project:
         """Set the priority order; `names` must name every identifier once, the first gets priority 1."""
-        return self._edit_schema(project_id, lambda s: s.order_identifiers(names), who)
+        return self._edit_schema(project_id, lambda s: s.order_identifiers(names), who, version)
 
     # schema as code
 
@@ -257,7 +277,7 @@ class Service:
         project = self.project(project_id)
         return difference(project.schema, wanted)
 
-    def apply_schema(self, project_id: str, wanted: Schema, *, who: str) -> list[Step]:
+    def apply_schema(self, project_id: str, wanted: Schema, *, version: int | None = None, who: str) -> list[Step]:
         """Turn the project's schema into `wanted`, whole or not at all; the steps that were done.
 
         Raises:
@@ -292,7 +312,7 @@ class Service:
             done[:] = steps
             return replace(project, schema=schema.order_identifiers(i.name for i in wanted.identifiers))
 
-        self._edit(project_id, edit, who)
+        self._edit(project_id, edit, who, version)
         return done
 
     # users
@@ -423,15 +443,27 @@ class Service:
         ]
         return sorted(groups, key=lambda group: (-group.count, group.kind, group.attribute or ""))
 
+    def registrations(self, project: Project, identifier: str, *, since: int) -> int:
+        """How many of the samples, from the moment `since` on, are a Get CUID with that identifier."""
+        kept = self.store.arrivals(project.number, 0, KEPT_SAMPLES, refused=False)
+        return sum(a.api == "register" and a.subject == identifier and a.at >= since for _, a in kept)
+
     def last_writes(self, project: Project) -> dict[str, int]:
         """By attribute, when an accepted request last had it; ms since 1970 UTC, to the second."""
         return self.store.last_writes(project.number)
 
-    def _edit(self, project_id: str, edit: Callable[[Project], Project], who: str) -> Project:
-        return self.store.edit_project(project_id, edit, who, self._clock())
+    def _edit(self, project_id: str, edit: Callable[[Project], Project], who: str, version: int | None = None) -> Project:
+        def checked(project: Project) -> Project:
+            if version is not None and version != project.version:
+                raise ProjectChanged(version, project.version)
+            return edit(project)
 
-    def _edit_schema(self, project_id: str, edit: Callable[[Schema], Schema], who: str) -> Project:
-        return self._edit(project_id, lambda p: replace(p, schema=edit(p.schema)), who)
+        return self.store.edit_project(project_id, checked, who, self._clock())
+
+    def _edit_schema(
+        self, project_id: str, edit: Callable[[Schema], Schema], who: str, version: int | None = None
+    ) -> Project:
+        return self._edit(project_id, lambda p: replace(p, schema=edit(p.schema)), who, version)
 
 
 def _row(project: Project, entry: Entry) -> tuple[Incoming, Iterable[str]] | list[Problem]:

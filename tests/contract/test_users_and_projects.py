@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 
 from house import House
 from usertable.domain.change import Change, ChangeKind
-from usertable.domain.errors import Kind, Refused
+from usertable.domain.errors import Kind, ProjectChanged, Refused
 from usertable.domain.schema import Attribute, Identifier, Project, Rule
 from usertable.domain.values import DataType
 from usertable.store.base import CHANGES
@@ -211,6 +212,41 @@ def test_an_id_is_of_one_project(house: House) -> None:
     _, rotated = house.service.rotate_secret(made.id, who="test")
     assert house.service.verify(made.id, secret) is None
     assert house.service.verify(made.id, rotated) is not None
+
+
+def test_a_change_for_an_earlier_version_changes_nothing(house: House) -> None:
+    seen = house.project().version
+    service = house.service
+    service.edit_project("one", qps=7, version=seen, who="first")
+    before = service.project("one")
+    changes = service.schema_changes("one")
+    for late in (
+        lambda: service.edit_project("one", name="late", version=seen, who="late"),
+        lambda: service.rotate_secret("one", version=seen, who="late"),
+        lambda: service.edit_attribute("one", "user_bool_once", hidden=True, version=seen, who="late"),
+        lambda: service.delete_attribute("one", "user_bool_once", version=seen, who="late"),
+        lambda: service.edit_identifier("one", "phone", masked=True, version=seen, who="late"),
+        lambda: service.delete_identifier("one", "phone", version=seen, who="late"),
+        lambda: service.order_identifiers("one", ["jg_UnionID", "jg_registration_id", "phone"], version=seen, who="late"),
+        lambda: service.apply_schema("one", before.schema, version=seen, who="late"),
+    ):
+        with pytest.raises(ProjectChanged) as refused:
+            late()
+        assert refused.value.problems[0].facts == {"version": str(seen), "now": str(seen + 1)}
+    assert service.project("one") == before
+    assert service.schema_changes("one") == changes
+    # Of two that saw the same version, one is first.
+    with ThreadPoolExecutor(4) as pool:
+
+        def edit(qps: int) -> bool:
+            try:
+                service.edit_project("one", qps=qps, version=seen + 1, who="test")
+            except ProjectChanged:
+                return False
+            return True
+
+        assert sum(pool.map(edit, range(10, 14))) == 1
+    assert service.project("one").version == seen + 2
 
 
 def test_an_attribute_can_be_deleted_until_a_value_was_reported(house: House) -> None:

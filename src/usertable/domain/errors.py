@@ -71,6 +71,7 @@ class Kind(StrEnum):
     # the Data Center
     PROJECT_UNKNOWN = "project_unknown"
     PROJECT_EXISTS = "project_exists"
+    PROJECT_CHANGED = "project_changed"
     PROJECT_ID = "project_id"
     PROJECT_NAME = "project_name"
     SECRET = "secret"
@@ -149,6 +150,13 @@ class Refused(UsertableError):
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
         super().__init__("; ".join(f"{p.kind}({p.attribute or ''} {dict(p.facts)})" for p in self.problems))
+
+
+class ProjectChanged(Refused):
+    """A change was made for an earlier version of the project; nothing was changed."""
+
+    def __init__(self, version: int, now: int) -> None:
+        super().__init__([Problem(Kind.PROJECT_CHANGED, None, {"version": str(version), "now": str(now)})])
 
 
 class Unavailable(UsertableError):

@@ -184,6 +184,10 @@ TEXTS: dict[Kind, tuple[str, str]] = {
     ),
     Kind.PROJECT_UNKNOWN: ("项目[{id}]不存在", "project [{id}] does not exist"),
     Kind.PROJECT_EXISTS: ("项目[{id}]已存在", "project [{id}] exists already"),
+    Kind.PROJECT_CHANGED: (
+        "项目已被修改：当前版本为 {now}，请求基于版本 {version}。请重新读取后再提交",
+        "the project has changed: its version is {now}, not {version}; read it again, then repeat the change",
+    ),
     Kind.PROJECT_ID: (
         "项目 ID[{id}]无效，应为 1 到 64 个字母、数字、点、下划线或连字符，且不能是 . 或 ..",
         "project id [{id}] is invalid; expected 1 to 64 letters, digits, dots, underscores or hyphens, and neither . nor ..",
