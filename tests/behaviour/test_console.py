@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 import pytest
 
+from plain_browser import TOKEN, Browser, fields
 from serving import PROJECT, SECRET, Server, prepare
 from usertable.console import live, texts
 from usertable.console.app import HEADERS, PAGES
@@ -34,29 +35,9 @@ from usertable.service import Service
 from usertable.store import open_store
 from usertable.store.base import CHANGES
 
-TOKEN = "a-token-for-the-tests-only"
 AT = f"/console/projects/{PROJECT}"
 CONSOLE = Path(texts.__file__).parent
 OLD_CHANGE = "apply schema: declare attribute old_one: BOOL once"
-
-
-class Browser(httpx.Client):
-    """A client that sends forms as a page of the server would, but runs no script."""
-
-    def page(self, path: str) -> httpx.Response:
-        self.shown = self.get(path)
-        return self.shown
-
-    def submit(self, path: str, headers: dict[str, str] | None = None, /, **fields: str) -> httpx.Response:
-        token = re.search(r'name="form_token" value="(\w+)"', self.shown.text)
-        assert token is not None, self.shown.text
-        headers = {"Sec-Fetch-Site": "same-origin", **(headers or {})}
-        return self.post(path, data={"form_token": token[1], **fields}, headers=headers)
-
-    def sign_in(self) -> None:
-        self.page("/console/sign-in")
-        assert self.submit("/console/sign-in", token=TOKEN).headers["location"] == "/console/projects"
-        self.page("/console/projects")
 
 
 @pytest.fixture(scope="module")
@@ -119,20 +100,6 @@ def test_after_signing_in_one_is_where_one_wanted_to_go(browser: Browser) -> Non
 
 
 ENDED = "Your session had ended before this was sent, so nothing was changed."
-
-
-def fields(answer: httpx.Response) -> dict[str, str]:
-    """The fields of the form that a page is about, as a browser would send them."""
-    form = answer.text[answer.text.index("<main") :]
-    found = {}
-    for tag in re.findall(r"<input[^>]*>", form):
-        (name,) = re.findall(r'\bname="([^"]*)"', tag)
-        kind = (re.findall(r'\btype="([^"]*)"', tag) or ["text"])[0]
-        if kind not in ("checkbox", "radio") or " checked" in tag:
-            found[name] = html.unescape((re.findall(r'\bvalue="([^"]*)"', tag) or ["on"])[0])
-    for name, value in re.findall(r'<textarea[^>]* name="([^"]*)"[^>]*>\n?(.*?)</textarea>', form, re.DOTALL):
-        found[name] = html.unescape(value)
-    return found
 
 
 def test_a_button_pressed_after_the_session_says_so_and_leads_back(browser: Browser, server: Server) -> None:
@@ -445,7 +412,7 @@ def test_without_an_admin_token_a_printed_link_signs_in_once(tmp_path: Path) -> 
             assert second.submit("/console/sign-in/link", link=printed).headers["location"] == "/console/projects"
             second.shown = second.submit("/console/new-project", name="Typed")
             assert (second.shown.status_code, fields(second.shown)["name"]) == (403, "Typed")
-            assert second.submit("/console/new-project", name="Typed", timezone="UTC", qps="1").status_code == 200
+            assert second.submit("/console/new-project", name="Typed", timezone="UTC", qps="1").status_code == 303
     finally:
         server.stop()
 

@@ -414,7 +414,7 @@ def test_erasing_asks_and_leaves_nothing(site: Site) -> None:
 
 def test_an_empty_project_says_what_to_do_next(site: Site) -> None:
     fields = {"form_token": site.form_token, "name": "empty", "id": "empty", "timezone": "UTC", "qps": "5"}
-    assert site.admin.post("/console/new-project", data=fields).status_code == 200
+    assert site.admin.post("/console/new-project", data=fields).headers["location"] == "/console/projects/empty/new-secret"
     for path in ("/users", "/arrivals", "/attributes"):
         answer = site.admin.get(f"/console/projects/empty{path}")
         assert answer.status_code == 200

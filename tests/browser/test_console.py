@@ -159,12 +159,14 @@ def test_from_a_new_project_to_a_put_that_took_effect(page: Page, server: Server
     page.get_by_role("button", name="Create project").click()
     expect(page.get_by_text("Copy the secret now")).to_be_visible()
     secret = page.locator("#secret-value").inner_text()
-    project = page.url.rpartition("/")[2]
+    project = page.url.split("/")[-2]
     assert re.fullmatch(r"\d{6}", project)
     assert f'-u "{project}:{secret}"' in page.locator("#snippet-curl").inner_text()
     expect(page.get_by_text("level is only an example")).to_be_visible()
-    # A reload shows the project, and makes no other one.
+    # A reload shows it again, and makes no other project.
     page.reload()
+    expect(page.locator("#secret-value")).to_have_text(secret)
+    page.get_by_role("link", name="I have saved it").click()
     expect(page.get_by_role("heading", name="Shop")).to_be_visible()
     assert secret not in page.content()
 
@@ -280,11 +282,22 @@ def test_settings_filters_editing_hiding_and_deleting(page: Page) -> None:
 
 def test_identifiers_are_ordered_edited_and_deleted(page: Page) -> None:
     page.goto(f"{AT}/identifiers")
-    page.get_by_role("button", name="Move login_id up").click()
-    expect(page.get_by_text("is not unique, so Get CUID refuses it")).to_be_visible()
+    page.get_by_role("link", name="Move login_id up").click()
+    expect(page.get_by_text("Get CUID rejects every request, because login_id is not unique")).to_be_visible()
+    expect(page.locator("tbody th").first).to_contain_text("login_id")
     page.keyboard.press("Tab")
-    expect(page.get_by_role("button", name="Move login_id down")).to_be_focused()
-    page.get_by_role("button", name="Move login_id down").click()
+    expect(page.get_by_role("link", name="Move login_id down")).to_be_focused()
+    # A draft is an address: a reload keeps it, and a look from elsewhere shows that nothing has changed.
+    page.reload()
+    expect(page.get_by_role("heading", name="This order is not saved yet")).to_be_visible()
+    page.get_by_role("link", name="Discard").click()
+    expect(page.locator("tbody th").first).to_contain_text("phone")
+    page.get_by_role("link", name="Move login_id up").click()
+    page.get_by_role("button", name="Save order").click()
+    expect(page.get_by_role("status")).to_have_text("Priority order changed.")
+    expect(page.get_by_text("is not unique, so Get CUID refuses it")).to_be_visible()
+    page.get_by_role("link", name="Move login_id down").click()
+    page.get_by_role("button", name="Save order").click()
     expect(page.locator("tbody th").first).to_contain_text("phone")
     page.get_by_role("row", name="login_id").get_by_role("link", name="Edit").click()
     page.get_by_label("Display name").fill("Account")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import json
 import logging
 import secrets
+import time
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -20,7 +22,7 @@ from usertable.console import live
 from usertable.console.session import COOKIE, Session
 from usertable.console.views import arrivals, attributes, identifiers, projects, sign_in, statistics, try_it, users
 from usertable.console.visit import HOME, LANGUAGE_COOKIE, THEME_COOKIE, THEMES, Console, Page, Visit
-from usertable.domain.errors import Refused, Unavailable
+from usertable.domain.errors import Refused, Unavailable, excerpt
 from usertable.domain.schema import Project
 from usertable.wire.messages import Language, negotiate
 from usertable.wire.native import STATUSES
@@ -62,6 +64,8 @@ HEADERS = {
     "cache-control": "no-store",
 }
 """What every answer carries; a static file has its own `cache-control`."""
+ONCE_SECONDS = 10.0
+"""Seconds for which a second sending of a form waits for the first."""
 _STATIC_HEADERS = {**HEADERS, "cache-control": "public, max-age=31536000, immutable"}
 
 
@@ -138,6 +142,10 @@ class _Place:
                 return visit.render("error.html", 413, title="error.too_large", message=visit.text("error.go_back"))
             visit.form = form
             from_here = _is_from_here(request)
+            if not from_here and (address := _address_of_browser(request)):
+                host = request.headers.get("host", "")
+                message = visit.text("error.host_help", address=excerpt(address, 200), host=excerpt(host, 200))
+                return visit.render("error.html", 403, title="error.host", message=message)
             proven = from_here and self._console.sessions.is_form_token(visit.session, form.get("form_token", ""))
             if from_here and not page.public and visit.session.role != "admin" and "GET" in self._pages:
                 return await self._sign_in_and_show_again(visit, proven)
@@ -149,12 +157,28 @@ class _Place:
             if "text/event-stream" in request.headers.get("accept", ""):
                 return live.signed_out(visit)
             return _to_sign_in(visit, self._pages)
-        response = await _view(page, visit)
+        response = await (_view(page, visit) if page.method == "GET" or page.public else self._once(page, visit))
         if page.method == "POST":
             # Who declares an attribute may send values of it as soon as it is answered.
             with contextlib.suppress(Unavailable):
                 await asyncio.to_thread(self._console.gate.poll)
         return response
+
+    async def _once(self, page: Page, visit: Visit) -> Response:
+        """Do what a form asks for. A second sending of the same form waits for the first one, and is led where that was."""
+        results, name = self._console.results, visit.sending
+        patient_until = time.monotonic() + ONCE_SECONDS
+        while not results.begin(name) and time.monotonic() < patient_until:
+            await asyncio.sleep(0.05)
+        try:
+            if done := results.find(name):
+                return _led_again(done)
+            response = await _view(page, visit)
+            if response.status_code == 303:
+                results.keep(name, "", _leading(response))
+            return response
+        finally:
+            results.end(name)
 
     async def _sign_in_and_show_again(self, visit: Visit, proven: bool) -> Response:
         """Somebody whose session is over has sent a form: it is kept on the page for signing in, and shown afterwards."""
@@ -198,6 +222,20 @@ async def _view(page: Page, visit: Visit) -> Response:
     return response
 
 
+def _leading(response: Response) -> bytes:
+    """Where an answer leads, with the cookies that it sets."""
+    headers = [response.headers["location"], *response.headers.getlist("set-cookie")]
+    return json.dumps(headers).encode()
+
+
+def _led_again(leading: bytes) -> Response:
+    location, *cookies = json.loads(leading)
+    response = Response(status_code=303, headers={"location": location})
+    for cookie in cookies:
+        response.headers.append("set-cookie", cookie)
+    return response
+
+
 def _to_sign_in(visit: Visit, pages: Mapping[str, Page]) -> Response:
     """To the page for signing in, and from there to the page that was asked for, or that had the button."""
     url, query = visit.request.url, {}
@@ -217,8 +255,25 @@ def _is_from_here(request: Request) -> bool:
     if site := request.headers.get("sec-fetch-site"):
         return site == "same-origin"
     origin = request.headers.get("origin")
-    # Other clients than browsers send neither, and have no session that another site could ride on.
-    return origin is None or urlsplit(origin).netloc == request.headers.get("host", "")
+    if origin is None:
+        # Other clients than browsers send neither, and have no session that another site could ride on.
+        return True
+    scheme, netloc = urlsplit(origin)[:2]
+    return _authority(scheme, netloc) == _authority(scheme, request.headers.get("host", ""))
+
+
+def _address_of_browser(request: Request) -> str:
+    """Where the browser says that it is, if that is all it says; an empty text otherwise.
+
+    Behind a proxy that passes on another `Host` that is not where this server was asked, and looks like another site.
+    """
+    origin = request.headers.get("origin", "")
+    return "" if "sec-fetch-site" in request.headers or not urlsplit(origin).netloc else origin
+
+
+def _authority(scheme: str, netloc: str) -> str:
+    """Host and port, the port only where the scheme does not imply it: `console.example.com`, `10.0.0.7:8000`."""
+    return netloc.lower().removesuffix({"http": ":80", "https": ":443"}.get(scheme, " "))
 
 
 async def _form(request: Request, limit: int) -> dict[str, str] | None:

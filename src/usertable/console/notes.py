@@ -1,4 +1,4 @@
-"""What the workers of a server must know together of sign-ins: a key, failed attempts, and what was used up."""
+"""What the workers of a server must know together for the console: a key, failed sign-ins, what was used up, and results."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO
 
+from usertable.console import results
+
 FREE_ATTEMPTS = 5
 """So many failed sign-ins of an address cost nothing; then it must wait, each time twice as long."""
 LONGEST_WAIT = 60.0
@@ -29,7 +31,8 @@ _DIGEST_BYTES = 16
 _SPENT = 4096
 _COUNTER = struct.Struct("<Q")
 _SPENT_AT = _KEY_BYTES + _ADDRESSES * _ATTEMPT.size
-_SIZE = _SPENT_AT + _COUNTER.size + _SPENT * _DIGEST_BYTES
+_RESULTS_AT = _SPENT_AT + _COUNTER.size + _SPENT * _DIGEST_BYTES
+_SIZE = _RESULTS_AT + results.SIZE
 
 
 class MustWait(Exception):
@@ -56,11 +59,14 @@ class Notes:
         self._threads = threading.Lock()
         self.key: bytes = self._map[:_KEY_BYTES]
         """Random, of this server and this start."""
+        self.results = results.Results(self._map, _RESULTS_AT, self._locked, clock)
 
     @staticmethod
     def file() -> IO[bytes]:
         """A new file, which is gone when the last process has closed it."""
-        file = tempfile.TemporaryFile()  # noqa: SIM115
+        # In memory where the system can: no folder need be writable, and no result of a form is on a disk.
+        in_memory = hasattr(os, "memfd_create")
+        file: IO[bytes] = os.fdopen(os.memfd_create("usertable"), "w+b") if in_memory else tempfile.TemporaryFile()  # noqa: SIM115
         file.write(secrets.token_bytes(_KEY_BYTES))
         file.truncate(_SIZE)
         file.flush()
@@ -113,7 +119,7 @@ class Notes:
         return self._find(self._digest(token))
 
     def _find(self, digest: bytes) -> bool:
-        return self._map.find(digest, _SPENT_AT + _COUNTER.size) >= 0
+        return self._map.find(digest, _SPENT_AT + _COUNTER.size, _RESULTS_AT) >= 0
 
     def _digest(self, token: str) -> bytes:
         return hmac.digest(self.key, b"spent " + token.encode(), "sha256")[:_DIGEST_BYTES]

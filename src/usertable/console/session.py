@@ -14,6 +14,7 @@ from usertable.console.notes import Notes
 COOKIE = "usertable_session"
 LINK_SECONDS = 15 * 60
 VISITOR_SECONDS = 3600
+_FORM_KEY = 24
 
 Role = Literal["admin", "visitor"]
 
@@ -90,12 +91,21 @@ class Sessions:
         return session.expires <= self._clock() or self.notes.is_spent(session.nonce)
 
     def form_token(self, session: Session) -> str:
-        """What every form of this session carries."""
-        return self._mac("form", session.nonce)
+        """What a form of this session carries: a key that no other form has, and the proof that it was made for the session.
+
+        Hexadecimal: `3fb1…` (24 digits, the key), `9c04…` (64 digits, the proof).
+        """
+        key = secrets.token_hex(_FORM_KEY // 2)
+        return key + self._mac("form", f"{session.nonce} {key}")
 
     def is_form_token(self, session: Session, sent: str) -> bool:
         """Whether a form was made for this session."""
-        return hmac.compare_digest(sent.encode(), self.form_token(session).encode())
+        key, proof = sent[:_FORM_KEY], sent[_FORM_KEY:]
+        return hmac.compare_digest(proof.encode(), self._mac("form", f"{session.nonce} {key}").encode())
+
+    def derive(self, purpose: str, text: str) -> str:
+        """64 hexadecimal digits that only this server can tell from the text, and always the same."""
+        return self._mac(f"derive {purpose}", text)
 
     def sign_in(self, address: str, token: str) -> bool:
         """Whether the admin token is right. Raises MustWait if too many of this address were not."""

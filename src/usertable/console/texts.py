@@ -67,6 +67,28 @@ TEXTS: dict[str, tuple[str, str]] = {
         "This page was open for too long, or you signed in again meanwhile. Nothing was changed: look it over, and send it"
         " again.",
     ),
+    "done.try_gone": (
+        "结果仅保留 10 分钟，已无法显示。用户页面可查看当前数据。",
+        "Results are kept for 10 minutes, and this one is gone. The user's page shows the current row.",
+    ),
+    # somebody else was quicker
+    "meanwhile.title": ("打开此页面后，内容已被修改。", "This was changed after you opened the page."),
+    "meanwhile.by": ("修改者 {who}，时间", "By {who},"),
+    "meanwhile.secret_title": ("打开此页面后，密钥已被更换。", "The secret was rotated after you opened this page."),
+    "meanwhile.kept": (
+        "您的修改尚未保存。已填写的内容仍保留，其余字段已更新为最新值，请确认后再次保存。",
+        "Nothing was saved. Your edits are kept below, and the other fields show the current values."
+        " Check them and save again.",
+    ),
+    "meanwhile.secret": (
+        "此次操作未生效。如仍要更换，请再次提交，刚换上的密钥将随之失效。",
+        "The secret was not rotated again. If you rotate it now, that new secret stops working.",
+    ),
+    "meanwhile.not_deleted": ("尚未删除，请确认后再次提交。", "Nothing was deleted. Check the change before you delete it."),
+    "meanwhile.order": (
+        "您的顺序尚未保存，请确认后再次保存。",
+        "Your order was not saved. Check it and save again.",
+    ),
     "done.signed_out": ("已退出登录。", "You are signed out."),
     "done.link_printed": (
         "新的登录链接已打印到服务器的输出（stderr），15 分钟内有效，只能使用一次。",
@@ -105,6 +127,13 @@ TEXTS: dict[str, tuple[str, str]] = {
     "error.forged_help": (
         "表单可能打开太久，或来自其他网站。没有做任何改动，请返回并刷新后再提交。",
         "It was open for too long, or it came from another site. Nothing was changed: go back, reload and send it again.",
+    ),
+    "error.host": ("反向代理没有转发 Host", "The proxy does not pass the Host header on"),
+    "error.host_help": (
+        "浏览器访问的是 {address}，服务器收到的 Host 是 {host}，因此拒绝了此操作，没有做任何改动。"
+        "请在反向代理中转发 Host，例如 nginx：proxy_set_header Host $http_host;",
+        "The browser is at {address}, but the server was asked for {host}, so the form was rejected and nothing was changed."
+        " Set the proxy to pass Host on, in nginx: proxy_set_header Host $http_host;",
     ),
     "error.to_projects": ("返回项目列表", "Back to the projects"),
     "error.to_project": ("返回项目概览", "Back to the project"),
@@ -205,7 +234,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     "secret.confirm_missing": ("请先勾选确认。", "Tick the box to confirm."),
     "secret.created": ("项目已创建", "Project created"),
     "secret.rotated": ("密钥已更换", "Secret rotated"),
-    "secret.once": ("请立即保存密钥：它只显示这一次。", "Copy the secret now: it is shown only this once."),
+    "secret.once": (
+        "请立即保存密钥。此页面 10 分钟后失效，之后无法再次查看。",
+        "Copy the secret now. This page works for 10 minutes; after that, the secret cannot be shown again.",
+    ),
     "secret.continue": ("我已保存，继续", "I have saved it, continue"),
     # changes
     "changes.lead": (
@@ -338,6 +370,27 @@ TEXTS: dict[str, tuple[str, str]] = {
         "The identifier of priority 1, {name}, is not unique, so Get CUID refuses it."
         " Create a unique one, or move one to the top.",
     ),
+    "order.draft": ("新的优先级尚未保存", "This order is not saved yet"),
+    "order.same_first": (
+        "获取 CUID 仍使用 {name}，不影响线上请求。",
+        "Get CUID still takes {name}, so live requests are not affected.",
+    ),
+    "order.new_first": ("保存后，获取 CUID 改用 {name}。", "Once you save it, Get CUID takes {name}."),
+    "order.old_first": ("使用 {name} 的请求将被拒绝。", "Requests with {name} are rejected."),
+    "order.no_first": (
+        "保存后，获取 CUID 的请求将全部被拒绝：{name} 不是唯一标识。",
+        "Once you save it, Get CUID rejects every request, because {name} is not unique.",
+    ),
+    "order.lately": (
+        "最近一小时至少有 {count} 个请求使用了 {name}。",
+        "At least {count} requests of the last hour used {name}.",
+    ),
+    "order.lately.one": (
+        "最近一小时至少有 {count} 个请求使用了 {name}。",
+        "At least {count} request of the last hour used {name}.",
+    ),
+    "order.save": ("保存优先级", "Save order"),
+    "order.discard": ("放弃修改", "Discard"),
     "identifier.priority": ("优先级", "Priority"),
     "identifier.name": ("名称", "Name"),
     "identifier.display_name": ("显示名称", "Display name"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import mimetypes
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -20,6 +21,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from usertable.config import Config
+from usertable.console.results import Results
 from usertable.console.session import Session, Sessions
 from usertable.console.texts import TEXTS
 from usertable.domain.change import Change, ChangeKind, Fact
@@ -52,9 +54,9 @@ class Put:
 
 
 class PutAs(Protocol):
-    """Does what the platform's PUT does, in its long form, as a project."""
+    """Does what the platform's PUT does, in its long form, as a project; a second time under a key, nothing."""
 
-    def __call__(self, project: Project, body: bytes, language: Language, dry: bool) -> Awaitable[Put]: ...
+    def __call__(self, project: Project, body: bytes, language: Language, dry: bool, key: str) -> Awaitable[Put]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ SECTIONS = (
     Section("nav.arrivals", "/arrivals"),
     Section("nav.try", "/try"),
     Section("nav.changes", "/changes"),
-    Section("nav.settings", "/settings", ("/secret",)),
+    Section("nav.settings", "/settings", ("/secret", "/new-secret")),
 )
 
 
@@ -115,9 +117,11 @@ class Console:
     is_stopping: Callable[[], bool] = lambda: False
     """Whether the server is about to end, so that nothing may be kept open."""
     assets: Assets = field(default_factory=Assets)
+    results: Results = field(init=False)
     templates: Environment = field(init=False)
 
     def __post_init__(self) -> None:
+        self.results = self.sessions.notes.results
         self.templates = Environment(
             loader=PackageLoader("usertable.console"),
             autoescape=True,
@@ -179,6 +183,13 @@ class Visit:
         query = urlencode([(name, value) for name, value in parse_qsl(url.query) if name != "done"])
         return self.own(f"{url.path}?{query}" if query else url.path)
 
+    @property
+    def address_without_note(self) -> str:
+        """The page's own address, which says nothing of what was done before."""
+        url = self.request.url
+        query = urlencode([pair for pair in parse_qsl(url.query, keep_blank_values=True) if pair[0] != "done"])
+        return f"{url.path}?{query}" if query else url.path
+
     @staticmethod
     def own(address: str) -> str:
         """The address, if it is one of this console's pages; else that of the projects."""
@@ -188,6 +199,12 @@ class Visit:
     def who(self) -> str:
         """Who it is, for the record of changes."""
         return "admin (console)"
+
+    @property
+    def sending(self) -> str:
+        """A name of what this form sends, which only a second sending of the same form with the same content has too."""
+        plain = json.dumps([self.request.url.path, sorted(self.form.items())])
+        return self.console.sessions.derive("sending", plain)
 
     def project(self) -> Project:
         """The project that the path names, as it is now; raises Refused if there is none."""
@@ -280,6 +297,7 @@ class Visit:
                 "done": f"done.{done}" if f"done.{done}" in TEXTS else "",
                 "project": None,
                 "errors": {},
+                "others": None,
                 **values,
             }
         )

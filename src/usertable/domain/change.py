@@ -30,6 +30,14 @@ class ChangeKind(StrEnum):
 
 
 ATTRIBUTE_KINDS = frozenset({ChangeKind.DECLARE_ATTRIBUTE, ChangeKind.EDIT_ATTRIBUTE, ChangeKind.DELETE_ATTRIBUTE})
+IDENTIFIER_KINDS = frozenset(
+    {
+        ChangeKind.DECLARE_IDENTIFIER,
+        ChangeKind.EDIT_IDENTIFIER,
+        ChangeKind.DELETE_IDENTIFIER,
+        ChangeKind.ORDER_IDENTIFIERS,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,8 +131,8 @@ class App:
                 await asyncio.to_thread(self._store_arrivals, self._take_arrivals())
 
     def _made_console(self, gate: Gate, surveys: Surveys) -> ASGIApp:
-        async def put(project: Project, body: bytes, language: Language, dry: bool) -> Put:
-            return await self._platform.put_as(gate.grant(project), body, language, dry=dry)
+        async def put(project: Project, body: bytes, language: Language, dry: bool, key: str) -> Put:
+            return await self._platform.put_as(gate.grant(project), body, language, dry=dry, key=key)
 
         config = self._config
         sessions = Sessions(self._notes, config.admin_token, config.console_minutes * 60, time.time)

@@ -79,8 +79,11 @@ class Platform:
         except Exception as failure:
             await request.fail(failure)
 
-    async def put_as(self, access: Access, body: bytes, language: Language, *, dry: bool) -> Put:
-        """What :meth:`put_attribute` answers to this body, in its long form, for somebody who was let in another way."""
+    async def put_as(self, access: Access, body: bytes, language: Language, *, dry: bool, key: str) -> Put:
+        """What :meth:`put_attribute` answers to this body, in its long form, for somebody who was let in another way.
+
+        `key` is the `Idempotency-Key`.
+        """
         sent: list[Any] = []
 
         async def receive() -> MutableMapping[str, Any]:
@@ -90,6 +93,8 @@ class Platform:
             sent.append(message)
 
         headers = [(b"accept-language", language.encode()), (b"prefer", b"return=representation")]
+        if not dry:
+            headers.append((b"idempotency-key", key.encode()))
         request = _Request(self, {"method": "PUT", "headers": headers}, send, "attribute")
         request.arrivals = access.arrivals
         try:

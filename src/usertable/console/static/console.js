@@ -34,7 +34,19 @@ if (current) {
 
 // A page that must not be sent again takes another address.
 const addressed = document.querySelector("[data-address]");
-if (addressed) history.replaceState(null, "", addressed.dataset.address);
+if (addressed) history.replaceState(null, "", addressed.dataset.address + location.hash);
+
+// A form that was sent is on its way: further clicks are ignored, and the server takes a second one for the same anyway.
+for (const sent of document.querySelectorAll("form[method=post]")) {
+  sent.addEventListener("submit", (event) => {
+    if (sent.ariaBusy === "true") event.preventDefault();
+    sent.ariaBusy = "true";
+    setTimeout(() => (sent.ariaBusy = null), 10000);
+  });
+}
+addEventListener("pageshow", () => {
+  for (const sent of document.querySelectorAll("form[aria-busy]")) sent.ariaBusy = null;
+});
 
 // A new attribute: only legal rules can be chosen, and the example is that of the pair.
 const form = document.querySelector("[data-attribute-form]");

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import UTC
+from typing import Any
 
 from starlette.responses import Response
 
+from usertable.console.edits import SHOWN, Edit, as_shown, plain, what_others_did
 from usertable.console.views import statistics
 from usertable.console.visit import HOME, Page, Visit
 from usertable.domain.change import ATTRIBUTE_KINDS
-from usertable.domain.errors import Kind, Problem, Refused, refuse
+from usertable.domain.errors import Kind, Problem, ProjectChanged, Refused, refuse
 from usertable.domain.merge import decide
 from usertable.domain.patch import Patch, validate
 from usertable.domain.profile import Profile
@@ -130,7 +132,7 @@ def declare(visit: Visit) -> Response:
         DataType(data_type) if fits else DataType.LIST,
         Rule(rule) if fits else Rule.OVERWRITE,
         display_name=form.get("display_name", "").strip(),
-        description=form.get("description", "").strip(),
+        description=plain(form.get("description", "")),
         limits=limits,
     )
     try:
@@ -149,24 +151,24 @@ def show_edit(visit: Visit) -> Response:
     """The form of what may change of an attribute."""
     project = visit.project()
     attribute = project.schema.attribute(visit.path["name"])
-    fields = {"display_name": attribute.display_name, "description": attribute.description}
-    return _edit_page(visit, project, attribute, visit.filled(fields))
+    now = _definition(attribute)
+    return _edit_page(visit, project, attribute, visit.filled({**now, SHOWN: as_shown(now)}))
 
 
-def edit(visit: Visit) -> Response:
-    """Change display name and description."""
-    project, form = visit.project(), visit.form
+def save(visit: Visit) -> Response:
+    """Change display name and description, where they were edited in the form."""
+    project = visit.project()
     attribute = project.schema.attribute(visit.path["name"])
+    edit = Edit(_definition(attribute), visit.form)
+    if edit.others:
+        others = what_others_did(visit, project, edit.others, ATTRIBUTE_KINDS, attribute.name)
+        return _edit_page(visit, project, attribute, edit.merged, others=others)
     try:
-        visit.service.edit_attribute(
-            project.id,
-            attribute.name,
-            display_name=form.get("display_name", "").strip(),
-            description=form.get("description", "").strip(),
-            who=visit.who,
-        )
+        visit.service.edit_attribute(project.id, attribute.name, **edit.changes, version=project.version, who=visit.who)
+    except ProjectChanged:
+        return save(visit)
     except Refused as refused:
-        return _edit_page(visit, project, attribute, form, refused)
+        return _edit_page(visit, project, attribute, visit.form, refused)
     return visit.redirect(visit.project_path(f"/attributes/{attribute.name}"), "saved")
 
 
@@ -188,31 +190,65 @@ def delete(visit: Visit) -> Response:
     """Delete an attribute that nothing was reported for."""
     project = visit.project()
     attribute = project.schema.attribute(visit.path["name"])
+    edit = Edit(_definition(attribute), visit.form)
+    if edit.others:
+        others = what_others_did(visit, project, edit.others, ATTRIBUTE_KINDS, attribute.name)
+        return _delete_page(visit, project, attribute, others=others)
     try:
-        visit.service.delete_attribute(project.id, attribute.name, who=visit.who)
+        visit.service.delete_attribute(project.id, attribute.name, version=project.version, who=visit.who)
+    except ProjectChanged:
+        return delete(visit)
     except Refused as refused:
         return _delete_page(visit, project, attribute, refused)
     return visit.redirect(visit.project_path("/attributes"), "attribute_deleted")
 
 
+def _definition(attribute: Attribute) -> dict[str, str]:
+    """An attribute by the fields of forms. One that was deleted and declared anew differs in the first two."""
+    return {
+        "type": str(attribute.type),
+        "rule": str(attribute.rule),
+        "display_name": attribute.display_name,
+        "description": attribute.description,
+    }
+
+
 def _edit_page(
-    visit: Visit, project: Project, attribute: Attribute, fields: Mapping[str, str], refused: Refused | None = None
+    visit: Visit,
+    project: Project,
+    attribute: Attribute,
+    fields: Mapping[str, str],
+    refused: Refused | None = None,
+    others: Mapping[str, Any] | None = None,
 ) -> Response:
-    errors = visit.problems(refused) if refused else {}
     return visit.render(
-        "attribute_edit.html", 422 if refused else 200, project=project, attribute=attribute, fields=fields, errors=errors
+        "attribute_edit.html",
+        409 if others else 422 if refused else 200,
+        project=project,
+        attribute=attribute,
+        fields=fields,
+        errors=visit.problems(refused) if refused else {},
+        others=others,
     )
 
 
-def _delete_page(visit: Visit, project: Project, attribute: Attribute, refused: Refused | None = None) -> Response:
+def _delete_page(
+    visit: Visit,
+    project: Project,
+    attribute: Attribute,
+    refused: Refused | None = None,
+    others: Mapping[str, Any] | None = None,
+) -> Response:
     problem = refused.problems[0] if refused else None
     if problem is None and attribute.name in project.reported:
         problem = Problem(Kind.ATTRIBUTE_IN_USE, attribute.name)
     return visit.render(
         "attribute_delete.html",
-        409 if refused else 200,
+        409 if refused or others else 200,
         project=project,
         attribute=attribute,
+        fields={SHOWN: as_shown(_definition(attribute))},
+        others=others,
         reason=visit.problem(problem) if problem else "",
     )
 
@@ -262,7 +298,7 @@ PAGES = (
     Page("POST", _NEW, declare),
     Page("GET", _ATTRIBUTE, show_attribute),
     Page("GET", f"{_ATTRIBUTE}/edit", show_edit),
-    Page("POST", f"{_ATTRIBUTE}/edit", edit),
+    Page("POST", f"{_ATTRIBUTE}/edit", save),
     Page("POST", f"{_ATTRIBUTE}/status", set_status),
     Page("GET", f"{_ATTRIBUTE}/delete", ask_delete),
     Page("POST", f"{_ATTRIBUTE}/delete", delete),

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
 
 from starlette.responses import Response
 
+from usertable.arrivals import KEPT_MS
+from usertable.console.edits import SHOWN, Edit, as_shown, what_others_did
 from usertable.console.visit import HOME, Page, Visit
-from usertable.domain.errors import Kind, Problem, Refused
+from usertable.domain.change import IDENTIFIER_KINDS
+from usertable.domain.errors import Kind, Problem, ProjectChanged, Refused
 from usertable.domain.schema import NAME_LENGTH, Identifier, Project
+from usertable.service import now_ms
 
+SEPARATOR = " > "
+"""Between the names of an order, as the record of changes writes it."""
 _FIELDS = {
     Kind.NAME_FORM: "name",
     Kind.NAME_PRESET: "name",
@@ -17,23 +26,37 @@ _FIELDS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An identifier in the list, and the addresses of the drafts in which it stands one place higher or lower."""
+
+    identifier: Identifier
+    up: str
+    down: str
+    place: int
+    """Its priority now."""
+
+
 def list_identifiers(visit: Visit) -> Response:
-    """The identifiers by priority."""
+    """The identifiers by priority, or in a draft of another order, which changes nothing until it is saved."""
     project = visit.project()
-    return visit.render("identifiers.html", project=project, first=project.schema.identifiers[0])
+    kept = visit.filled({"order": visit.request.query_params.get("order", "")})
+    return _list_page(visit, project, _draft(project, kept.get("order", "")), kept.get(SHOWN, ""))
 
 
-def move(visit: Visit) -> Response:
-    """Move an identifier one place up or down."""
+def save_order(visit: Visit) -> Response:
+    """Give the identifiers the order of the draft."""
     project = visit.project()
-    names = [i.name for i in project.schema.identifiers]
-    name = project.schema.identifier(visit.form.get("name", "")).name
-    place = names.index(name)
-    other = place + (1 if visit.form.get("direction") == "down" else -1)
-    if 0 <= other < len(names):
-        names[place], names[other] = names[other], names[place]
-        visit.service.order_identifiers(project.id, names, who=visit.who)
-    return visit.redirect(visit.project_path("/identifiers"), "ordered", at=f"identifier-{name}")
+    names = _draft(project, visit.form.get("order", ""))
+    edit = Edit(_order(project), {**visit.form, "order": SEPARATOR.join(names)})
+    if edit.others:
+        others = what_others_did(visit, project, edit.others, IDENTIFIER_KINDS)
+        return _list_page(visit, project, names, "", others)
+    try:
+        visit.service.order_identifiers(project.id, names, version=project.version, who=visit.who)
+    except ProjectChanged:
+        return save_order(visit)
+    return visit.redirect(visit.project_path("/identifiers"), "ordered")
 
 
 def show_new(visit: Visit) -> Response:
@@ -61,24 +84,27 @@ def show_edit(visit: Visit) -> Response:
     """The form of what may change of an identifier."""
     project = visit.project()
     identifier = project.schema.identifier(visit.path["name"])
-    fields = {"display_name": identifier.display_name, **({"masked": "on"} if identifier.masked else {})}
-    return _form_page(visit, project, identifier, visit.filled(fields))
+    now = _definition(identifier)
+    return _form_page(visit, project, identifier, visit.filled({**now, SHOWN: as_shown(now)}))
 
 
-def edit(visit: Visit) -> Response:
-    """Change display name and masking."""
-    project, form = visit.project(), visit.form
+def save(visit: Visit) -> Response:
+    """Change display name and masking, where they were edited in the form."""
+    project = visit.project()
     identifier = project.schema.identifier(visit.path["name"])
+    edit = Edit(_definition(identifier), visit.form, boxes=["masked"])
+    if edit.others:
+        others = what_others_did(visit, project, edit.others, IDENTIFIER_KINDS, identifier.name)
+        return _form_page(visit, project, identifier, edit.merged, others=others)
+    changes: dict[str, Any] = edit.changes
+    if "masked" in changes:
+        changes["masked"] = changes["masked"] == "on"
     try:
-        visit.service.edit_identifier(
-            project.id,
-            identifier.name,
-            display_name=form.get("display_name", "").strip(),
-            masked=form.get("masked") == "on",
-            who=visit.who,
-        )
+        visit.service.edit_identifier(project.id, identifier.name, **changes, version=project.version, who=visit.who)
+    except ProjectChanged:
+        return save(visit)
     except Refused as refused:
-        return _form_page(visit, project, identifier, form, refused)
+        return _form_page(visit, project, identifier, visit.form, refused)
     return visit.redirect(visit.project_path("/identifiers"), "saved")
 
 
@@ -92,11 +118,74 @@ def delete(visit: Visit) -> Response:
     """Delete an identifier that no user has a value of."""
     project = visit.project()
     identifier = project.schema.identifier(visit.path["name"])
+    edit = Edit(_definition(identifier), visit.form)
+    if edit.others:
+        others = what_others_did(visit, project, edit.others, IDENTIFIER_KINDS, identifier.name)
+        return _delete_page(visit, project, identifier, others=others)
     try:
-        visit.service.delete_identifier(project.id, identifier.name, who=visit.who)
+        visit.service.delete_identifier(project.id, identifier.name, version=project.version, who=visit.who)
+    except ProjectChanged:
+        return delete(visit)
     except Refused as refused:
         return _delete_page(visit, project, identifier, refused)
     return visit.redirect(visit.project_path("/identifiers"), "identifier_deleted")
+
+
+def _definition(identifier: Identifier) -> dict[str, str]:
+    """An identifier by the fields of forms. One that was deleted and declared anew may differ in the first."""
+    return {
+        "unique": "on" if identifier.unique else "",
+        "display_name": identifier.display_name,
+        "masked": "on" if identifier.masked else "",
+    }
+
+
+def _order(project: Project) -> dict[str, str]:
+    return {"order": SEPARATOR.join(i.name for i in project.schema.identifiers)}
+
+
+def _draft(project: Project, order: str) -> list[str]:
+    """The order that was asked for, of the declared identifiers. One that it does not name stays behind its neighbor."""
+    declared = [i.name for i in project.schema.identifiers]
+    names = [name for name in dict.fromkeys(order.split(SEPARATOR)) if name in declared]
+    for place, name in enumerate(declared):
+        if name not in names:
+            names.insert(names.index(declared[place - 1]) + 1 if place else 0, name)
+    return names
+
+
+def _list_page(
+    visit: Visit, project: Project, names: Sequence[str], shown: str, others: Mapping[str, Any] | None = None
+) -> Response:
+    now = [i.name for i in project.schema.identifiers]
+    address = visit.project_path("/identifiers")
+
+    def moved(place: int, other: int) -> str:
+        if not 0 <= other < len(names):
+            return ""
+        draft = [*names]
+        draft[place], draft[other] = draft[other], draft[place]
+        query = f"?{urlencode({'order': SEPARATOR.join(draft)})}" if draft != now else ""
+        return f"{address}{query}#identifier-{names[place]}"
+
+    first, first_now = project.schema.identifier(names[0]), project.schema.identifiers[0]
+    return visit.render(
+        "identifiers.html",
+        409 if others else 200,
+        project=project,
+        rows=[
+            Row(project.schema.identifier(name), moved(place, place - 1), moved(place, place + 1), now.index(name) + 1)
+            for place, name in enumerate(names)
+        ],
+        is_draft=[*names] != now,
+        fields={"order": SEPARATOR.join(names), SHOWN: shown or as_shown(_order(project))},
+        others=others,
+        first=first,
+        first_now=first_now,
+        lately=visit.service.registrations(project, first_now.name, since=now_ms() - KEPT_MS)
+        if first.name != first_now.name
+        else 0,
+    )
 
 
 def _form_page(
@@ -105,10 +194,12 @@ def _form_page(
     identifier: Identifier | None,
     fields: Mapping[str, str],
     refused: Refused | None = None,
+    others: Mapping[str, Any] | None = None,
 ) -> Response:
     return visit.render(
         "identifier_form.html",
-        422 if refused else 200,
+        409 if others else 422 if refused else 200,
+        others=others,
         project=project,
         identifier=identifier,
         fields=fields,
@@ -117,7 +208,13 @@ def _form_page(
     )
 
 
-def _delete_page(visit: Visit, project: Project, identifier: Identifier, refused: Refused | None = None) -> Response:
+def _delete_page(
+    visit: Visit,
+    project: Project,
+    identifier: Identifier,
+    refused: Refused | None = None,
+    others: Mapping[str, Any] | None = None,
+) -> Response:
     problem = refused.problems[0] if refused else None
     if problem is None and identifier.preset:
         problem = Problem(Kind.IDENTIFIER_PRESET, identifier.name)
@@ -125,9 +222,11 @@ def _delete_page(visit: Visit, project: Project, identifier: Identifier, refused
         problem = Problem(Kind.IDENTIFIER_IN_USE, identifier.name)
     return visit.render(
         "identifier_delete.html",
-        409 if refused else 200,
+        409 if refused or others else 200,
         project=project,
         identifier=identifier,
+        fields={SHOWN: as_shown(_definition(identifier))},
+        others=others,
         reason=visit.problem(problem) if problem else "",
     )
 
@@ -138,11 +237,11 @@ _NEW = f"{HOME}/projects/{{project}}/new-identifier"
 
 PAGES = (
     Page("GET", _IDENTIFIERS, list_identifiers),
-    Page("POST", _IDENTIFIERS, move),
+    Page("POST", _IDENTIFIERS, save_order),
     Page("GET", _NEW, show_new),
     Page("POST", _NEW, declare),
     Page("GET", f"{_IDENTIFIER}/edit", show_edit),
-    Page("POST", f"{_IDENTIFIER}/edit", edit),
+    Page("POST", f"{_IDENTIFIER}/edit", save),
     Page("GET", f"{_IDENTIFIER}/delete", ask_delete),
     Page("POST", f"{_IDENTIFIER}/delete", delete),
 )

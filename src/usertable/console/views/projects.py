@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
 from zoneinfo import available_timezones
 
 from starlette.responses import Response
 
+from usertable.console.edits import SHOWN, UNLIMITED, Edit, as_shown, what_others_did
+from usertable.console.results import KEPT_SECONDS
 from usertable.console.visit import HOME, Page, Visit
-from usertable.domain.errors import Kind, Refused, refuse
+from usertable.domain.change import ChangeKind
+from usertable.domain.errors import Kind, ProjectChanged, Refused, refuse
 from usertable.domain.schema import Attribute, Project, Rule
 from usertable.domain.values import DataType
 from usertable.service import DEFAULT_QPS, DEFAULT_TIMEZONE, MAX_QPS
@@ -22,6 +29,8 @@ _FIELDS = {
     Kind.QPS: "qps",
 }
 CUID = 10000001
+SECRET_COOKIE = "usertable_secret"
+SECRET_DIGITS = 32
 SAMPLES: dict[DataType, object] = {
     DataType.NUMBER: 46.2,
     DataType.STRING: "gold",
@@ -43,19 +52,29 @@ def show_new(visit: Visit) -> Response:
 
 
 def create(visit: Visit) -> Response:
-    """Create a project; show its secret, this once."""
-    form = visit.form
-    try:
-        project, secret = visit.service.create_project(
-            form.get("name", "").strip(),
-            id=form.get("id", "").strip() or None,
-            timezone=form.get("timezone", "").strip(),
-            qps=_qps(visit),
-            who=visit.who,
-        )
-    except Refused as refused:
-        return _new_page(visit, form, refused)
-    return _secret_page(visit, project, secret, created=True)
+    """Create a project, and go to the page with its secret."""
+    form, secret = visit.form, _secret(visit, visit.sending)
+    chosen = form.get("id", "").strip()
+    # The form gives the id and the secret, so that a second sending finds what the first one made, on any host.
+    for attempt in itertools.count():
+        id = chosen or _project_id(visit, attempt)
+        try:
+            visit.service.create_project(
+                form.get("name", "").strip(),
+                id=id,
+                secret=secret,
+                timezone=form.get("timezone", "").strip(),
+                qps=_qps(visit),
+                who=visit.who,
+            )
+        except Refused as refused:
+            is_taken = any(problem.kind is Kind.PROJECT_EXISTS for problem in refused.problems)
+            if not is_taken or not visit.service.verify(id, secret):
+                if is_taken and not chosen:
+                    continue
+                return _new_page(visit, form, refused)
+        break
+    return _to_secret(visit, f"{HOME}/projects/{quote(id, safe='')}/new-secret", "created")
 
 
 def show(visit: Visit) -> Response:
@@ -67,24 +86,25 @@ def show(visit: Visit) -> Response:
 def show_settings(visit: Visit) -> Response:
     """The form of a project's settings."""
     project = visit.project()
-    unlimited = {"unlimited": "on"} if project.qps is None else {}
-    fields = {"name": project.name, "timezone": project.timezone, "qps": str(project.qps or DEFAULT_QPS), **unlimited}
-    return _settings_page(visit, project, visit.filled(fields))
+    now = _settings(project)
+    return _settings_page(visit, project, visit.filled({**_in_form(now), SHOWN: as_shown(now)}))
 
 
-def edit(visit: Visit) -> Response:
-    """Change a project's settings."""
+def save(visit: Visit) -> Response:
+    """Change the settings that were edited in the form."""
     project, form = visit.project(), visit.form
-    qps = _qps(visit)
+    edit = Edit(_settings(project), {**form, "qps": UNLIMITED} if form.get("unlimited") == "on" else form)
+    if edit.others:
+        others = what_others_did(visit, project, edit.others, [ChangeKind.EDIT_PROJECT])
+        return _settings_page(visit, project, _in_form(edit.merged), others=others)
+    changes: dict[str, Any] = edit.changes
+    if "qps" in changes:
+        changes["qps"] = _qps(visit)
+        changes["unlimited"] = changes["qps"] is None
     try:
-        visit.service.edit_project(
-            project.id,
-            name=form.get("name", "").strip(),
-            timezone=form.get("timezone", "").strip(),
-            qps=qps,
-            unlimited=qps is None,
-            who=visit.who,
-        )
+        visit.service.edit_project(project.id, **changes, version=project.version, who=visit.who)
+    except ProjectChanged:
+        return save(visit)
     except Refused as refused:
         return _settings_page(visit, project, form, refused)
     return visit.redirect(visit.project_path("/settings"), "saved")
@@ -92,21 +112,38 @@ def edit(visit: Visit) -> Response:
 
 def ask_rotate(visit: Visit) -> Response:
     """Ask whether the secret shall be replaced."""
-    return visit.render("secret_rotate.html", project=visit.project(), fields=visit.filled({}))
+    project = visit.project()
+    return _rotate_page(visit, project, visit.filled({SHOWN: as_shown(_secret_version(visit, project))}))
 
 
 def rotate(visit: Visit) -> Response:
-    """Replace the secret; show the new one, this once."""
-    project = visit.project()
+    """Replace the secret, and go to the page with the new one."""
+    project, secret = visit.project(), _secret(visit, visit.sending)
     if visit.form.get("confirm") != "on":
-        return visit.render(
-            "secret_rotate.html",
-            422,
-            project=project,
-            fields=visit.form,
-            errors={"confirm": visit.text("secret.confirm_missing")},
-        )
-    return _secret_page(visit, *visit.service.rotate_secret(project.id, who=visit.who), created=False)
+        errors = {"confirm": visit.text("secret.confirm_missing")}
+        return _rotate_page(visit, project, visit.form, errors=errors)
+    if not visit.service.verify(project.id, secret):
+        edit = Edit(_secret_version(visit, project), visit.form)
+        if edit.others:
+            others = what_others_did(visit, project, {}, [ChangeKind.ROTATE_SECRET])
+            return _rotate_page(visit, project, edit.merged, others=others)
+        try:
+            visit.service.rotate_secret(project.id, secret=secret, version=project.version, who=visit.who)
+        except ProjectChanged:
+            return rotate(visit)
+    return _to_secret(visit, visit.project_path("/new-secret"), "rotated")
+
+
+def show_secret(visit: Visit) -> Response:
+    """A secret that was made a few minutes ago, for the browser that asked for it."""
+    project = visit.project()
+    sending, _, made = visit.request.cookies.get(SECRET_COOKIE, "").partition(".")
+    secret = _secret(visit, sending)
+    if not visit.service.verify(project.id, secret):
+        return visit.redirect(visit.project_path())
+    return visit.render(
+        "secret.html", project=project, secret=secret, created=made == "created", **_snippets(visit, project, secret)
+    )
 
 
 def list_changes(visit: Visit) -> Response:
@@ -124,10 +161,28 @@ def _new_page(visit: Visit, fields: object, refused: Refused | None = None) -> R
     )
 
 
-def _settings_page(visit: Visit, project: Project, fields: object, refused: Refused | None = None) -> Response:
+def _settings(project: Project) -> dict[str, str]:
+    """What the form of the settings edits."""
+    qps = UNLIMITED if project.qps is None else str(project.qps)
+    return {"name": project.name, "timezone": project.timezone, "qps": qps}
+
+
+def _in_form(settings: Mapping[str, str]) -> dict[str, str]:
+    """Settings as the form's fields: for no QPS limit it has a box of its own."""
+    return {**settings, "qps": str(DEFAULT_QPS), "unlimited": "on"} if settings["qps"] == UNLIMITED else {**settings}
+
+
+def _settings_page(
+    visit: Visit,
+    project: Project,
+    fields: object,
+    refused: Refused | None = None,
+    others: Mapping[str, Any] | None = None,
+) -> Response:
     return visit.render(
         "project_settings.html",
-        422 if refused else 200,
+        409 if others else 422 if refused else 200,
+        others=others,
         project=project,
         fields=fields,
         errors=_errors(visit, refused) if refused else {},
@@ -136,8 +191,37 @@ def _settings_page(visit: Visit, project: Project, fields: object, refused: Refu
     )
 
 
-def _secret_page(visit: Visit, project: Project, secret: str, *, created: bool) -> Response:
-    return visit.render("secret.html", project=project, secret=secret, created=created, **_snippets(visit, project, secret))
+def _rotate_page(
+    visit: Visit,
+    project: Project,
+    fields: object,
+    errors: Mapping[str, str] | None = None,
+    others: Mapping[str, Any] | None = None,
+) -> Response:
+    status = 409 if others else 422 if errors else 200
+    return visit.render("secret_rotate.html", status, project=project, fields=fields, errors=errors or {}, others=others)
+
+
+def _secret(visit: Visit, sending: str) -> str:
+    """The secret that a form makes. Nothing of it is kept: the page that shows it is told which form it was."""
+    return visit.console.sessions.derive("secret", sending)[:SECRET_DIGITS]
+
+
+def _project_id(visit: Visit, attempt: int) -> str:
+    """The id that a form makes, if those of the attempts before it are taken."""
+    return str(100_000 + int(visit.console.sessions.derive("project", f"{visit.sending} {attempt}"), 16) % 900_000)
+
+
+def _secret_version(visit: Visit, project: Project) -> dict[str, str]:
+    """What tells a project's secret from the one before, and nothing about it."""
+    return {"secret": visit.console.sessions.derive("salt", project.secret_salt.hex())[:16]}
+
+
+def _to_secret(visit: Visit, address: str, made: str) -> Response:
+    """To the page with the secret, which a reload shows again and no other browser sees."""
+    response = visit.redirect(address)
+    visit.remember(response, SECRET_COOKIE, f"{visit.sending}.{made}", int(KEPT_SECONDS))
+    return response
 
 
 def _qps(visit: Visit) -> int | None:
@@ -198,8 +282,9 @@ PAGES = (
     Page("POST", f"{HOME}/new-project", create),
     Page("GET", _PROJECT, show),
     Page("GET", f"{_PROJECT}/settings", show_settings),
-    Page("POST", f"{_PROJECT}/settings", edit),
+    Page("POST", f"{_PROJECT}/settings", save),
     Page("GET", f"{_PROJECT}/secret", ask_rotate),
     Page("POST", f"{_PROJECT}/secret", rotate),
+    Page("GET", f"{_PROJECT}/new-secret", show_secret),
     Page("GET", f"{_PROJECT}/changes", list_changes),
 )

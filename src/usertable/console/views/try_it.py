@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 import msgspec
 from starlette.responses import Response
@@ -19,7 +20,7 @@ from usertable.domain.schema import Project
 from usertable.domain.values import DataType, Value
 from usertable.store.base import MAX_CUID, User
 from usertable.wire.bodies import decode_object
-from usertable.wire.native import user_document
+from usertable.wire.native import encode, user_document
 
 _SAMPLED = 3
 
@@ -39,8 +40,13 @@ class Line:
 
 
 def show(visit: Visit) -> Response:
-    """The form, with a sample to begin with."""
+    """The form, with a sample to begin with, or what came of a request that was sent."""
     project = visit.project()
+    if name := visit.request.query_params.get("result"):
+        kept = visit.console.results.find(_result(name))
+        if kept is not None and visit.kept is None:
+            return _result_page(visit, project, kept)
+        visit.note = visit.note or "try_gone"
     declared = [a for a in project.schema.attributes.values() if not a.hidden][:_SAMPLED]
     data = json.dumps({a.name: SAMPLES[a.type] for a in declared}, indent=2) if declared else ""
     fields = {"by": "cuid", "value": visit.request.query_params.get("cuid", ""), "data": data}
@@ -48,7 +54,7 @@ def show(visit: Visit) -> Response:
 
 
 async def send(visit: Visit) -> Response:
-    """Send the request, and show what came of it."""
+    """Send the request, and go to the page with what came of it."""
     form = visit.form
     project = await asyncio.to_thread(visit.project)
     dry = form.get("mode") != "real"
@@ -64,25 +70,54 @@ async def send(visit: Visit) -> Response:
         return _page(visit, project, form, errors)
     # As text, so that every digit is sent as it was typed.
     body = f'{{"cuid":{before.cuid},"data":{sent}}}'
-    put = await visit.console.put(project, body.encode(), language=visit.language, dry=dry)
-    answer = decode_object(put.body)
+    name = visit.sending
+    key = f"console-{name}"
+    put = await visit.console.put(project, body.encode(), language=visit.language, dry=dry, key=key)
+    done = {
+        "form": {name: form[name] for name in ("by", "value", "data") if name in form},
+        "dry": dry,
+        "cuid": before.cuid,
+        "body": body,
+        "before": user_document(before, project, hidden=True).attributes,
+        "status": put.status,
+        "headers": "\n".join(f"{name}: {value}" for name, value in put.headers),
+        "answer": put.body.decode(),
+    }
+    kept = encode(done)
+    if await asyncio.to_thread(visit.console.results.keep, _result(name), about(project, before.cuid), kept):
+        return visit.redirect(f"{visit.project_path('/try')}?{urlencode({'result': name})}", at="result")
+    # Too large to be kept. A reload would send it again, which writes nothing a second time.
+    return await asyncio.to_thread(_result_page, visit, project, kept)
+
+
+def about(project: Project, cuid: int) -> str:
+    """What the results of requests about a user are known by."""
+    return f"user {project.number} {cuid}"
+
+
+def _result(name: str) -> str:
+    return f"try {name}"
+
+
+def _result_page(visit: Visit, project: Project, kept: bytes) -> Response:
+    """The page with what came of a request."""
+    done = decode_object(kept)
+    assert isinstance(done, dict)
+    answer = decode_object(done["answer"].encode())
     assert isinstance(answer, dict)
-    return _page(
-        visit,
-        project,
-        form,
-        result={
-            "dry": dry,
-            "cuid": before.cuid,
-            "accepted": put.status == 200 and answer["code"] == 0,
-            "curl": _curl(visit, project, body, dry),
-            "status": put.status,
-            "headers": "\n".join(f"{name}: {value}" for name, value in put.headers),
-            "answer": msgspec.json.format(put.body, indent=2).decode(),
-            "problems": [p["msg"] for p in answer.get("data", {}).get("problems", [])] or [answer["msg"]],
-            "lines": _compare(project, before, answer.get("data", {})),
-        },
-    )
+    data = answer.get("data", {})
+    result = {
+        "dry": done["dry"],
+        "cuid": done["cuid"],
+        "accepted": done["status"] == 200 and answer["code"] == 0,
+        "curl": _curl(visit, project, done["body"], done["dry"]),
+        "status": done["status"],
+        "headers": done["headers"],
+        "answer": msgspec.json.format(done["answer"].encode(), indent=2).decode(),
+        "problems": [p["msg"] for p in data.get("problems", [])] or [answer["msg"]],
+        "lines": _compare(project, done["before"], data),
+    }
+    return _page(visit, project, done["form"], result=result)
 
 
 def _find(visit: Visit, project: Project, errors: dict[str, str]) -> User | None:
@@ -103,9 +138,8 @@ def _find(visit: Visit, project: Project, errors: dict[str, str]) -> User | None
         return None
 
 
-def _compare(project: Project, before: User, answered: Mapping[str, Any]) -> list[Line]:
+def _compare(project: Project, old: Mapping[str, Value], answered: Mapping[str, Any]) -> list[Line]:
     """Every attribute that has a value before or after, in the order of the schema."""
-    old = user_document(before, project, hidden=True).attributes
     user = answered.get("user")
     # From the very answer: what this request did, whatever others did meanwhile.
     new = {name: _shown(value, project, name) for name, value in user["attributes"].items()} if user else old

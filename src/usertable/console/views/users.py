@@ -13,6 +13,7 @@ from starlette.responses import Response, StreamingResponse
 from usertable.console import table
 from usertable.console.live import Parts, stream
 from usertable.console.table import ORDERS, View
+from usertable.console.views import try_it
 from usertable.console.visit import HOME, Page, Visit
 from usertable.domain.condition import (
     OPERATORS,
@@ -260,8 +261,9 @@ def erase(visit: Visit) -> Response:
         errors = {"confirm": visit.text("erase.wrong")}
         return visit.render("user_erase.html", 422, project=project, user=user, fields=visit.form, errors=errors)
     visit.service.erase_user(project, user.cuid)
-    # No count that is remembered may show it.
+    # No count that is remembered may show it, nor what came of a request that was tried.
     visit.console.surveys.forget(project)
+    visit.console.results.forget(try_it.about(project, user.cuid))
     return visit.redirect(visit.project_path("/users"), "erased")
 
 

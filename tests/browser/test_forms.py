@@ -1,0 +1,176 @@
+"""Forms that are sent twice, reloaded, gone back to, or sent from an old tab, in a real browser."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+from furnished import AT, CUID, TOKEN, chromium, furnished, sign_in, watch
+from serving import PROJECT, Server
+
+API = f"/api/v1/projects/{PROJECT}"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with furnished(tmp_path_factory.mktemp("forms")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture
+def context(browser: Browser, server: Server) -> Iterator[BrowserContext]:
+    context = browser.new_context(base_url=server.url, locale="en-GB")
+    context.set_default_timeout(15_000)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext) -> Iterator[Page]:
+    page = sign_in(context)
+    complaints = watch(page)
+    yield page
+    assert not complaints
+
+
+@pytest.fixture
+def owner(server: Server) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30) as client:
+        yield client
+
+
+def logins(owner: httpx.Client) -> Any:
+    return owner.get(f"{API}/users/{CUID}").json()["attributes"].get("logins", 0)
+
+
+def fill_in_try(page: Page) -> None:
+    page.goto(f"{AT}/try")
+    page.fill("#value", str(CUID))
+    page.fill("#data", '{"logins": 1}')
+
+
+def click_twice_while_it_hangs(page: Page, server: Server, name: str) -> int:
+    """Two clicks on a server that answers neither before both were made; how many requests came of them."""
+    place = page.get_by_role("button", name=name).bounding_box()
+    assert place is not None
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.method))
+    # By the mouse alone: a click on an element may wait for the page that comes of it.
+    at = (place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        page.mouse.click(*at)
+        page.wait_for_timeout(400)
+        page.mouse.click(*at)
+        page.wait_for_timeout(1000)
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+    return sent.count("POST")
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["with script", "without"])
+def test_two_clicks_on_a_slow_server_do_it_once(browser: Browser, server: Server, owner: httpx.Client, script: bool) -> None:
+    context = browser.new_context(base_url=server.url, locale="en-GB", java_script_enabled=script)
+    context.set_default_timeout(15_000)
+    page = sign_in(context)
+    before = logins(owner)
+    fill_in_try(page)
+    # Script ignores the second click. Without it the browser sends both, and the server does one.
+    assert click_twice_while_it_hangs(page, server, "Send for real") == (1 if script else 2)
+    expect(page.get_by_text("Written", exact=True)).to_be_visible(timeout=15_000)
+    expect(page.get_by_role("row", name="logins").locator("ins")).to_have_text(str(before + 1))
+    assert logins(owner) == before + 1
+    projects = len(owner.get("/api/v1/projects").json()["projects"])
+    page.goto("/console/new-project")
+    page.get_by_label("Name").fill("Two clicks")
+    click_twice_while_it_hangs(page, server, "Create project")
+    expect(page.locator("#secret-value")).to_be_visible(timeout=15_000)
+    assert len(owner.get("/api/v1/projects").json()["projects"]) == projects + 1
+    context.close()
+
+
+def test_a_reload_and_the_way_back_send_nothing_again(page: Page, owner: httpx.Client) -> None:
+    before = logins(owner)
+    fill_in_try(page)
+    page.get_by_role("button", name="Send for real").click()
+    expect(page.get_by_text("Written", exact=True)).to_be_visible()
+    result = page.url
+    for _ in range(2):
+        page.reload()
+        expect(page.get_by_text("Written", exact=True)).to_be_visible()
+    page.goto(AT)
+    page.go_back()
+    expect(page).to_have_url(result)
+    expect(page.get_by_text("Written", exact=True)).to_be_visible()
+    expect(page.locator("#data")).to_have_value('{"logins": 1}')
+    assert logins(owner) == before + 1
+    # After a dry run too, with what was typed.
+    page.fill("#data", '{"logins": 7}')
+    page.get_by_role("button", name="Dry run").click()
+    expect(page.get_by_text("Dry run: nothing was written")).to_be_visible()
+    page.goto(AT)
+    page.go_back()
+    expect(page.locator("#data")).to_have_value('{"logins": 7}')
+    assert logins(owner) == before + 1
+
+
+def test_an_older_tab_saves_only_what_was_edited_in_it(page: Page, context: BrowserContext, owner: httpx.Client) -> None:
+    other = context.new_page()
+    for tab in (page, other):
+        tab.goto(f"{AT}/settings")
+    other.get_by_label("QPS limit").fill("150")
+    other.get_by_role("button", name="Save").click()
+    expect(other.get_by_role("status")).to_have_text("Saved.")
+    page.get_by_label("Name").fill("Renamed")
+    page.get_by_role("button", name="Save").click()
+    alert = page.get_by_role("alert")
+    expect(alert).to_contain_text("This was changed after you opened the page.")
+    expect(alert).to_contain_text("QPS limit: 100 → 150")
+    expect(page.get_by_label("Name")).to_have_value("Renamed")
+    expect(page.get_by_label("QPS limit")).to_have_value("150")
+    assert Axe().run(page).violations_count == 0
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("status")).to_have_text("Saved.")
+    found = owner.get(API).json()
+    assert (found["name"], found["qps"]) == ("Renamed", 150)
+
+
+def test_a_note_of_what_was_done_is_gone_with_a_reload(page: Page) -> None:
+    page.goto(f"{AT}/attributes/level")
+    page.get_by_role("button", name="Hide").click()
+    expect(page.get_by_role("status").first).to_contain_text("Attribute hidden")
+    page.reload()
+    expect(page.get_by_text("Attribute hidden. It still accepts values.")).to_have_count(0)
+    page.get_by_role("button", name="Show again").click()
+
+
+def test_several_values_of_a_filter_are_named_one_per_line(page: Page, owner: httpx.Client, server: Server) -> None:
+    with server.client() as client:
+        for city in ("Washington, D.C.", "Paris"):
+            cuid = client.post(
+                "/smartop/api/v1/user/register", json={"identityName": "phone", "identityValues": [city]}
+            ).json()["data"][0]["cuid"]
+            client.put("/smartop/api/v1/user/attribute", json={"cuid": cuid, "data": {"city": city}}).raise_for_status()
+    page.goto(f"{AT}/users")
+    page.get_by_text("Add a filter").click()
+    page.locator("#add_attribute").select_option("city")
+    page.locator("#add_operator").select_option("in")
+    expect(page.locator("#add_value")).to_be_hidden()
+    page.get_by_label("Values, one per line").fill("Washington, D.C.\nParis")
+    page.get_by_role("button", name="Add", exact=True).click()
+    expect(page.locator(".chip .token")).to_have_text(["Washington, D.C.", "Paris"])
+    expect(page.locator("[data-part=count]")).to_contain_text("2 users")
+    assert Axe().run(page).violations_count == 0
