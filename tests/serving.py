@@ -87,6 +87,10 @@ class Server:
         self._process.kill()
         self._process.wait()
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
     def stop(self) -> int:
         """End it as an operator does; its exit code."""
         if self._process.poll() is None:

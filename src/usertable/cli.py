@@ -324,7 +324,7 @@ def serve(**flags: Any) -> None:
     from usertable.http.server import serve as serve_http
 
     try:
-        serve_http(loaded.config)
+        serve_http(loaded.config, lambda: _loaded(**flags).config)
     except (OSError, UnicodeError) as error:
         # The store's own troubles are StoreFaults, so this is the address.
         raise Failure(_cannot_listen(loaded.config, error)) from error

@@ -62,6 +62,9 @@ class Config:
     )
     arrival_payloads: bool = _setting(True, "keep excerpts of sampled requests' values for an hour, for the console")
     drain_seconds: int = _setting(30, "time for requests under way when the server is told to stop", least=1, most=3600)
+    shutdown_delay: int = _setting(
+        0, "seconds for which a server that is told to stop still takes requests, while /readyz says 503", most=3600
+    )
     log_level: str = _setting("info", "debug, info, warning or error")
 
 

@@ -44,10 +44,14 @@ class Sessions:
     def __init__(self, notes: Notes, token: str, seconds: int, clock: Callable[[], float]) -> None:
         self.notes = notes
         self.link = Link(notes, clock)
-        self._token = token
         self.seconds = seconds
         self._clock = clock
-        secret = token.encode() if token else notes.key
+        self.take_token(token)
+
+    def take_token(self, token: str) -> None:
+        """Go on with this admin token; what another one signed holds no more."""
+        self._token = token
+        secret = token.encode() if token else self.notes.key
         self._key = hmac.digest(secret, b"usertable console", "sha256")
 
     @property

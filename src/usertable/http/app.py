@@ -58,41 +58,36 @@ class App:
         self._counts = counts
         self._config = config
         self._clock = clock
-        self._notes = notes or Notes.alone()
+        self._sessions = Sessions(notes or Notes.alone(), config.admin_token, config.console_minutes * 60, time.time)
         self._service = Service(store, clock=clock, max_attributes=config.max_attributes)
         self.stopping: Callable[[], bool] = lambda: False
         """Whether the server is about to end; whoever runs it says so here."""
         self._recorder = Recorder(now_ms, payloads=config.arrival_payloads)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            path = scope["path"]
-            if path == ATTRIBUTE_PATH:
-                await self._platform.put_attribute(scope, receive, send)
-            elif path == LIVE_PATH and scope["method"] == "GET":
-                await answer(send, 200, b'{"code":0,"msg":"ok"}', [JSON])
-            elif path == REGISTER_PATH:
-                await self._platform.post_register(scope, receive, send)
-            elif path in self._native_paths or path.startswith("/api/"):
-                await self._native(scope, receive, send)
-            elif self._console and (path == HOME or path.startswith(f"{HOME}/")):
-                await self._console(scope, receive, send)
-            else:
-                await self._platform.no_route(scope, receive, send)
-        elif scope["type"] == "lifespan":
-            await self._live(receive, send)
+        path = scope["path"]
+        if path == ATTRIBUTE_PATH:
+            await self._platform.put_attribute(scope, receive, send)
+        elif path == LIVE_PATH and scope["method"] == "GET":
+            await answer(send, 200, b'{"code":0,"msg":"ok"}', [JSON])
+        elif path == REGISTER_PATH:
+            await self._platform.post_register(scope, receive, send)
+        elif path in self._native_paths or path.startswith("/api/"):
+            await self._native(scope, receive, send)
+        elif self._console and (path == HOME or path.startswith(f"{HOME}/")):
+            await self._console(scope, receive, send)
+        else:
+            await self._platform.no_route(scope, receive, send)
 
     @property
     def platform(self) -> Platform:
         """The platform's endpoints, once the application runs."""
         return self._platform
 
-    async def _live(self, receive: Receive, send: Send) -> None:
-        await receive()
-        async with self.running():
-            await send({"type": "lifespan.startup.complete"})
-            await receive()
-        await send({"type": "lifespan.shutdown.complete"})
+    def take_over(self, config: Config) -> None:
+        """Go on with the admin token of another configuration."""
+        self._config = config
+        self._sessions.take_token(config.admin_token)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -109,7 +104,7 @@ class App:
             body_limit=self._config.body_limit,
             always_200=self._config.always_200,
         )
-        self._native = native_app(self._service, gate, intake, self._config)
+        self._native = native_app(self._service, gate, intake, self._config, lambda: self._config.admin_token)
         surveys = Surveys(self._service.store, clock=self._clock)
         self._console = self._made_console(gate, surveys) if self._config.console else None
         self._native_paths = {"/openapi.json", "/readyz", LIVE_PATH}
@@ -134,9 +129,7 @@ class App:
         async def put(project: Project, body: bytes, language: Language, dry: bool, key: str) -> Put:
             return await self._platform.put_as(gate.grant(project), body, language, dry=dry, key=key)
 
-        config = self._config
-        sessions = Sessions(self._notes, config.admin_token, config.console_minutes * 60, time.time)
-        return console_app(Console(self._service, gate, put, sessions, surveys, config, lambda: self.stopping()))
+        return console_app(Console(self._service, gate, put, self._sessions, surveys, self._config, lambda: self.stopping()))
 
     def _expire(self) -> None:
         store = self._service.store

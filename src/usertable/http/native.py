@@ -61,17 +61,23 @@ _ACCEPTS: Header = (b"accept-encoding", ", ".join(CODINGS).encode())
 _CUID = re.compile(r"[1-9][0-9]{0,18}")
 
 
-def native_app(service: Service, gate: Gate, intake: Intake, config: Config) -> App:
-    """The ASGI application of everything in :data:`OPERATIONS`; any other path is answered with a 404 problem."""
+def native_app(service: Service, gate: Gate, intake: Intake, config: Config, admin_token: Callable[[], str]) -> App:
+    """The ASGI application of everything in :data:`OPERATIONS`; any other path is answered with a 404 problem.
+
+    `admin_token` is asked at every request, since it can be changed while the server runs.
+    """
     by_path: dict[str, dict[str, Operation]] = {}
     for operation in OPERATIONS:
         by_path.setdefault(operation.path, {})[operation.method] = operation
     # The platform's application serves its GET; here it only gets its 405.
     by_path[LIVE_PATH] = {"GET": _LIVE}
     return Router(
-        [Route(path, _Resource(operations, service, gate, intake, config)) for path, operations in by_path.items()],
+        [
+            Route(path, _Resource(operations, service, gate, intake, config, admin_token))
+            for path, operations in by_path.items()
+        ],
         redirect_slashes=False,
-        default=_Resource({}, service, gate, intake, config),
+        default=_Resource({}, service, gate, intake, config, admin_token),
     )
 
 
@@ -121,13 +127,20 @@ class _Resource:
     """The ASGI application of one path: its operations by method. Without operations, that of an unknown path."""
 
     def __init__(
-        self, operations: dict[str, Operation], service: Service, gate: Gate, intake: Intake, config: Config
+        self,
+        operations: dict[str, Operation],
+        service: Service,
+        gate: Gate,
+        intake: Intake,
+        config: Config,
+        admin_token: Callable[[], str],
     ) -> None:
         self._operations = operations
         self._service = service
         self._gate = gate
         self._intake = intake
         self._config = config
+        self._admin_token = admin_token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = _Exchange(scope, send)
@@ -228,11 +241,12 @@ class _Resource:
     async def _admit(self, exchange: _Exchange, operation: Operation, project_id: str | None) -> tuple[str, Access | None]:
         """Who asks, if they may, and a project's access; counts its requests. Raises Refused and Unavailable."""
         authorization = exchange.sent.get(b"authorization", b"")
-        if is_admin(authorization, self._config.admin_token):
+        admin_token = self._admin_token()
+        if is_admin(authorization, admin_token):
             return "admin", None
         if operation.who == "admin" or authorization[:7].lower() == b"bearer ":
             exchange.headers += [_BEARER] if operation.who == "admin" else [_BEARER, _BASIC]
-            token = "set admin_token to have one" if not self._config.admin_token else "Authorization: Bearer <token>"
+            token = "set admin_token to have one" if not admin_token else "Authorization: Bearer <token>"
             raise refuse(Kind.ADMIN_ONLY, hint=token)
         access = await admit(self._gate, authorization, exchange.scope.get("client"))
         if access is None:

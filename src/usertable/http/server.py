@@ -1,4 +1,4 @@
-"""The server process: uvicorn around the application, with the manners we add to it."""
+"""The server process: a listener, its connections, signals, and what happens at the end."""
 
 from __future__ import annotations
 
@@ -13,274 +13,178 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from http import HTTPStatus
-from typing import Any
+from email.utils import formatdate
 
-import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+import uvloop
 
-from usertable.config import Config
+from usertable.config import Config, ConfigError
 from usertable.console.notes import Notes
 from usertable.console.views.sign_in import print_link
 from usertable.console.visit import HOME
-from usertable.domain.errors import Kind, Problem, StoreFault
-from usertable.http.answers import Receive, Scope, Send
+from usertable.domain.errors import StoreFault
 from usertable.http.app import App
-from usertable.http.platform import ATTRIBUTE_PATH, PlainPut
+from usertable.http.connection import Connections
 from usertable.http.workers import Supervisor, reserve
 from usertable.limit import SharedCounts
 from usertable.store import Store, is_shareable, open_store, shown_url
-from usertable.wire import jiguang
 
 log = logging.getLogger("usertable.server")
 
+BACKLOG = 2048
+"""Connections that the system holds until they are accepted."""
 SWEEP_SECONDS = 1.0
 
-
-class _Gathering:
-    """A transport that holds the head of an answer back until its body comes: one system call where uvicorn makes two.
-
-    The calls to send are what an answer costs most.
-    """
-
-    __slots__ = ("_head", "_transport", "get_extra_info", "is_closing", "pause_reading", "resume_reading")
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._head = b""
-        self.get_extra_info = transport.get_extra_info
-        self.is_closing = transport.is_closing
-        self.pause_reading = transport.pause_reading
-        self.resume_reading = transport.resume_reading
-
-    def write(self, data: bytes) -> None:
-        if self._head:
-            data = self._head + data
-            self._head = b""
-        elif data.startswith(b"HTTP/1.1 ") and data.endswith(b"\r\n\r\n") and not data.startswith(b"HTTP/1.1 100 "):
-            self._head = data
-            return
-        self._transport.write(data)
-
-    def flush(self) -> None:
-        """Send a head that no body follows."""
-        if self._head:
-            self._transport.write(self._head)
-            self._head = b""
-
-    def close(self) -> None:
-        self.flush()
-        self._transport.close()
+Reread = Callable[[], Config]
+"""Puts the configuration together again. Raises ConfigError."""
 
 
-_PLAIN_URL = ATTRIBUTE_PATH.encode()
+class Server:
+    """Serves an application on a listener until it is told to stop."""
 
-
-class _NobodyWaits:
-    def set(self) -> None:
-        return
-
-
-class _PlainCycle:
-    """What uvicorn sees of a request that is answered without ASGI: whole, and not answered yet."""
-
-    __slots__ = ("disconnected", "keep_alive", "response_complete", "scope")
-
-    more_body = False
-    response_started = False
-    message_event = _NobodyWaits()
-
-    def __init__(self, scope: Any) -> None:
-        self.scope = scope
-        self.disconnected = False
-        self.keep_alive = True
-        self.response_complete = False
-
-
-_heads: tuple[list[tuple[bytes, bytes]], bytes] = ([], b"")
-
-
-def _plain_head(default_headers: list[tuple[bytes, bytes]]) -> bytes:
-    """Status line and uvicorn's own headers, which it makes anew every second."""
-    global _heads
-    if _heads[0] is not default_headers:
-        lines = b"".join(b"%b: %b\r\n" % header for header in default_headers)
-        _heads = (default_headers, b"HTTP/1.1 200 OK\r\n" + lines)
-    return _heads[1]
-
-
-class Protocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol; what it answers by itself is JSON, and a request must arrive whole in its time."""
-
-    receiving_since: float | None = None
-    max_connections: int = 2**31
-    application: App
-    cycle: Any  # uvicorn's, or a _PlainCycle
-    _held: bytes | None = None
-    """What came of the body of a PUT that may be answered without ASGI."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(_Gathering(transport))  # type: ignore[arg-type]
-        if len(self.connections) > self.max_connections:
-            self._answer(503, Problem(Kind.OVERLOADED))
-
-    # A PUT that comes in one piece and simply succeeds is answered without ASGI, whose messages and tasks cost as much as
-    # all the rest. Whatever is not plain goes uvicorn's way: from the start, or, once it is begun, through a cycle of its.
-
-    def on_headers_complete(self) -> None:
-        if (
-            self.url == _PLAIN_URL
-            and (self.cycle is None or self.cycle.response_complete)
-            and not self.expect_100_continue
-            and self.parser.get_method() == b"PUT"
-            and self.parser.get_http_version() == "1.1"
-            and self.parser.should_keep_alive()
-            and not self.parser.should_upgrade()
-        ):
-            self._held = b""
-        else:
-            super().on_headers_complete()
-
-    def on_body(self, body: bytes) -> None:
-        if self._held == b"":
-            self._held = body
-            return
-        if self._held is not None:
-            self._release()
-        super().on_body(body)
-
-    def on_message_complete(self) -> None:
-        if self._held is not None:
-            put = self.application.platform.begin_plain(self.headers, self._held)
-            if put is not None:
-                self._held = None
-                cycle = self.cycle = _PlainCycle(self.scope)
-                put.begun.add_done_callback(lambda _: self._answer_plain(cycle, put))
-                return
-            self._release()
-        super().on_message_complete()
-
-    def _release(self) -> None:
-        """Give a request that was held back to uvicorn."""
-        body, self._held = self._held, None
-        super().on_headers_complete()
-        if body:
-            super().on_body(body)
-
-    def _answer_plain(self, cycle: _PlainCycle, put: PlainPut) -> None:
-        answer = put.answer()
-        if cycle.disconnected or self.transport.is_closing():
-            return
-        if answer is None or self.flow.write_paused:
-            self._conclude(cycle, put)
-            return
-        end = b"" if cycle.keep_alive else b"connection: close\r\n"
-        self.transport.write(_plain_head(self.server_state.default_headers) + end + answer)
-        cycle.response_complete = True
-        if not cycle.keep_alive:
-            self.transport.close()
-        self.on_response_complete()
-
-    def _conclude(self, plain: _PlainCycle, put: PlainPut) -> None:
-        plain.scope["method"] = "PUT"
-        cycle = RequestResponseCycle(
-            scope=plain.scope,
-            transport=self.transport,
-            flow=self.flow,
-            logger=self.logger,
-            access_logger=self.access_logger,
-            access_log=False,
-            default_headers=self.server_state.default_headers,
-            message_event=asyncio.Event(),
-            expect_100_continue=False,
-            keep_alive=plain.keep_alive,
-            on_response=self.on_response_complete,
-        )
-        if self.cycle is plain:
-            self.cycle = cycle
-
-        async def conclude(scope: Scope, receive: Receive, send: Send) -> None:
-            await self.application.platform.conclude(put, send)
-            plain.response_complete = True
-
-        self._start_asgi_task(cycle, conclude)  # type: ignore[arg-type]
-
-    def on_response_complete(self) -> None:
-        self.transport.flush()  # type: ignore[attr-defined]
-        super().on_response_complete()
-
-    def send_400_response(self, msg: str) -> None:
-        self._answer(400, Problem(Kind.BODY_NOT_JSON, None, {"reason": "this is not an HTTP/1.1 request"}))
-
-    def refuse_slow(self, seconds: int) -> None:
-        """End a connection whose request did not arrive in time."""
-        self._answer(408, Problem(Kind.BODY_TIMEOUT, None, {"seconds": str(seconds)}))
-
-    def is_receiving(self) -> bool:
-        """Whether a request has begun, or should have, and is not there yet."""
-        if self.cycle is None or self.cycle.response_complete:
-            return self.timeout_keep_alive_task is None
-        return self.cycle.more_body and not self.cycle.response_started
-
-    def _answer(self, status: int, problem: Problem) -> None:
-        _, body = jiguang.encode_refusal([problem], "zh")
-        head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
-        head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
-        self.transport.write(head.encode() + body)
-        self.transport.close()
-
-
-class Server(uvicorn.Server):
-    """uvicorn's server, sweeping out connections that are too slow to send their request."""
-
-    def __init__(self, config: uvicorn.Config, body_seconds: int, announce: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._body_seconds = body_seconds
+    def __init__(self, config: Config, app: App, announce: Callable[[], None], reread: Reread | None = None) -> None:
+        self._config = config
+        self._app = app
         self._announce = announce
+        self._reread = reread
+        self._connections = Connections(
+            app,
+            body_seconds=config.body_seconds,
+            keep_alive_seconds=config.keep_alive_seconds,
+            limit=config.max_connections,
+        )
+        self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_stopped = False
+        app.stopping = self._stop.is_set
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        # Only now: whoever reads it may connect, or send a signal, at once.
-        if self.started:
-            self._announce()
+    def run(self, listener: socket.socket) -> None:
+        """Serve until :meth:`stop`, or a signal if this is the main thread."""
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(self._run(listener))
 
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        if threading.current_thread() is not threading.main_thread():
-            yield
+    def stop(self) -> None:
+        """Stop, from any thread: what is under way is answered first."""
+        self._is_stopped = True
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # it has ended already
+                self._loop.call_soon_threadsafe(self._stop.set)
+
+    def take_over(self, config: Config) -> None:
+        """Go on with another configuration, from any thread, as far as that is possible while serving."""
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._take_over, config)
+
+    async def _run(self, listener: socket.socket) -> None:
+        self._loop = loop = asyncio.get_running_loop()
+        if self._is_stopped:
+            # Before there was a loop to tell.
             return
-        # uvicorn's own raises the signal again after the drain, which would end the process before the store is closed.
-        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(number, self._stopping)
+            loop.add_signal_handler(signal.SIGHUP, self._reload)
+        async with self._app.running():
+            self._tell_time()
+            sweeping = asyncio.create_task(self._sweep())
+            try:
+                server = await loop.create_server(self._connections, sock=listener, backlog=BACKLOG)
+                # Only now: whoever reads it may connect, or send a signal, at once.
+                self._announce()
+                await self._stop.wait()
+                if self._config.shutdown_delay:
+                    log.info("stopping in %d s; /readyz says so", self._config.shutdown_delay)
+                    await self._wait(self._config.shutdown_delay)
+                server.close()
+                await self._drain()
+            finally:
+                sweeping.cancel()
 
-    async def on_tick(self, counter: int) -> bool:
-        if counter % 10 == 0:
-            self._sweep(asyncio.get_running_loop().time())
-        return await super().on_tick(counter)
+    async def _drain(self) -> None:
+        connections = self._connections
+        connections.drain()
+        until = asyncio.get_running_loop().time() + self._config.drain_seconds
+        while connections.are_busy and not self._hurry.is_set() and asyncio.get_running_loop().time() < until:
+            await asyncio.sleep(0.02)
+        if connections.are_busy:
+            log.warning(
+                "requests under way were ended unanswered: they took longer than drain_seconds, or a second signal came"
+            )
+        connections.abort()
+        if connections.tasks:
+            await asyncio.wait(connections.tasks)
 
-    def _sweep(self, now: float) -> None:
-        for connection in list(self.server_state.connections):
-            assert isinstance(connection, Protocol)
-            if not connection.is_receiving():
-                connection.receiving_since = None
-            elif connection.receiving_since is None:
-                connection.receiving_since = now
-            elif now - connection.receiving_since > self._body_seconds:
-                connection.refuse_slow(self._body_seconds)
+    async def _wait(self, seconds: int) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._hurry.wait(), seconds)
+
+    async def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            self._tell_time()
+            self._connections.sweep(loop.time())
+
+    def _tell_time(self) -> None:
+        self._connections.date = b"date: %b\r\n" % formatdate(usegmt=True).encode()
+
+    def _stopping(self) -> None:
+        if self._stop.is_set():
+            self._hurry.set()
+        self._stop.set()
+
+    def _reload(self) -> None:
+        if self._reread is not None and (config := reread_config(self._config, self._reread)) is not None:
+            self._take_over(config)
+
+    def _take_over(self, config: Config) -> None:
+        self._config = replace(self._config, **{name: getattr(config, name) for name in RELOADED})
+        _set_log_level(self._config)
+        self._app.take_over(self._config)
 
 
-def serve(config: Config) -> None:
+RELOADED = ("admin_token", "log_level")
+"""Settings that a running server takes over on SIGHUP."""
+
+
+def reread_config(config: Config, reread: Reread) -> Config | None:
+    """The configuration as it is to be from now on, and a line in the log that says what changed; None to stay as it is."""
+    try:
+        found = reread()
+    except ConfigError as error:
+        log.error("SIGHUP: nothing was reloaded: %s", error)
+        return None
+    reloaded = replace(config, **{name: getattr(found, name) for name in RELOADED})
+    changed = [name for name in RELOADED if getattr(found, name) != getattr(config, name)]
+    # The port is the one that was found free, if it was 0.
+    left = [
+        name
+        for name in config.__dataclass_fields__
+        if name not in (*RELOADED, "port") and getattr(found, name) != getattr(config, name)
+    ]
+    log.info(
+        "SIGHUP: reloaded %s%s",
+        ", ".join(changed) or "nothing: admin_token and log_level are as before",
+        f"; restart the server to change {', '.join(left)}" if left else "",
+    )
+    return reloaded
+
+
+def serve(config: Config, reread: Reread | None = None) -> None:
     """Serve until SIGTERM or Ctrl-C, then drain: requests under way are answered, queued writes committed.
+
+    Args:
+        reread: what SIGHUP asks for the configuration as it is by then.
 
     Raises:
         StoreFault: the store cannot be used.
         OSError: the address cannot be listened on.
     """
     _log_to_stderr(config)
+    # The writer and the workers inherit it: a signal for the server is not for them, and none must end them by surprise.
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
     # Bind first: a taken port must not touch the store.
     listener = _listen(config.host, config.port)
     try:
@@ -307,16 +211,18 @@ def serve(config: Config) -> None:
 
     if config.workers == 1:
         notes = Notes.alone()
-        _run(config, store, listener, lambda: announce(notes), notes=notes)
+        _run(config, store, listener, Server(config, App(store, config, notes=notes), lambda: announce(notes), reread))
     else:
         # It was opened to migrate it, and to tell at once what is wrong with it.
         store.close()
         with reserve(listener):
-            Supervisor(config, announce).run()
+            Supervisor(config, announce, None if reread is None else lambda now: reread_config(now, reread)).run()
     log.info("stopped; every write that was answered is in the store")
 
 
-def run_worker(config: Config, counts: SharedCounts, notes: Notes, ready: Callable[[], None]) -> None:
+def run_worker(
+    config: Config, counts: SharedCounts, notes: Notes, ready: Callable[[], None], listen_to_parent: Callable[[Server], None]
+) -> None:
     """Serve as one of several processes, which the supervisor starts and stops."""
     _log_to_stderr(config)
     try:
@@ -324,17 +230,12 @@ def run_worker(config: Config, counts: SharedCounts, notes: Notes, ready: Callab
     except StoreFault as fault:
         # The supervisor tries again; the database may be back by then.
         raise SystemExit(f"usertable worker: {fault}") from fault
-    _run(config, store, _listen(config.host, config.port, shared=True), ready, counts, notes)
+    server = Server(config, App(store, config, counts, notes), ready)
+    listen_to_parent(server)
+    _run(config, store, _listen(config.host, config.port, shared=True), server)
 
 
-def _run(
-    config: Config,
-    store: Store,
-    listener: socket.socket,
-    announce: Callable[[], None],
-    counts: SharedCounts | None = None,
-    notes: Notes | None = None,
-) -> None:
+def _run(config: Config, store: Store, listener: socket.socket, server: Server) -> None:
     # Requests make no cycles; what lives long is not worth looking through again and again.
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
@@ -342,9 +243,8 @@ def _run(
     sys.setswitchinterval(0.0005)
 
     _raise_file_limit()
-    server = _server(config, App(store, config, counts, notes), announce)
     try:
-        server.run(sockets=[listener])
+        server.run(listener)
     finally:
         store.close()
 
@@ -354,8 +254,8 @@ def in_background(config: Config, store: Store, clock: Callable[[], int]) -> Ite
     """Serve an open store from a thread of this process, while the block runs; the server's URL."""
     listener = _listen(config.host, config.port)
     started = threading.Event()
-    server = _server(config, App(store, config, clock=clock), started.set)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="usertable server", daemon=True)
+    server = Server(config, App(store, config, clock=clock), started.set)
+    thread = threading.Thread(target=server.run, args=[listener], name="usertable server", daemon=True)
     thread.start()
     try:
         while not started.wait(0.05):
@@ -364,43 +264,19 @@ def in_background(config: Config, store: Store, clock: Callable[[], int]) -> Ite
         host, port = listener.getsockname()[:2]
         yield f"http://{host}:{port}"
     finally:
-        server.should_exit = True
+        server.stop()
         thread.join()
         listener.close()
-
-
-def _server(config: Config, app: App, announce: Callable[[], None]) -> Server:
-    class Configured(Protocol):
-        max_connections = config.max_connections
-        application = app
-
-    server = Server(
-        uvicorn.Config(
-            app,
-            http=Configured,
-            ws="none",
-            lifespan="on",
-            interface="asgi3",
-            access_log=False,
-            log_config=None,
-            log_level="warning",
-            server_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=config.keep_alive_seconds,
-            timeout_graceful_shutdown=config.drain_seconds,
-            backlog=2048,
-        ),
-        config.body_seconds,
-        announce,
-    )
-    app.stopping = lambda: server.should_exit
-    return server
 
 
 def _log_to_stderr(config: Config) -> None:
     logging.basicConfig(
         level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
+
+
+def _set_log_level(config: Config) -> None:
+    logging.getLogger().setLevel(config.log_level.upper())
 
 
 def _raise_file_limit() -> None:

@@ -43,24 +43,33 @@ class Supervisor:
     Args:
         config: `port` is the one to listen on; it is reserved.
         announce: called once, when every worker serves.
+        reload: asked on SIGHUP for the configuration that takes the place of the one it is given; None to keep that.
     """
 
-    def __init__(self, config: Config, announce: Callable[[Notes], None]) -> None:
+    def __init__(
+        self, config: Config, announce: Callable[[Notes], None], reload: Callable[[Config], Config | None] | None = None
+    ) -> None:
         self._config = config
         self._announce = announce
+        self._reload = reload
         self._counts: IO[bytes] = SharedCounts.file()
         self._notes: IO[bytes] = Notes.file()
         self._stop = threading.Event()
         self._workers: list[_Worker] = []
+        self._is_reload_due = False
 
     def run(self) -> None:
         """Serve until SIGTERM or Ctrl-C; then every worker drains."""
         before = {number: signal.signal(number, self._stopping) for number in (signal.SIGINT, signal.SIGTERM)}
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._hung_up)
         try:
             self._workers = [self._start() for _ in range(self._config.workers)]
             if all(self._is_ready(worker) for worker in self._workers) and not self._stop.is_set():
                 self._announce(Notes(self._notes.fileno()))
             while not self._stop.wait(0.2):
+                if self._is_reload_due:
+                    self._is_reload_due = False
+                    self._pass_on()
                 self._workers = [self._kept(worker) for worker in self._workers]
         finally:
             for worker in self._workers:
@@ -75,6 +84,24 @@ class Supervisor:
     def _stopping(self, number: int, frame: FrameType | None) -> None:
         self._stop.set()
 
+    def _hung_up(self, number: int, frame: FrameType | None) -> None:
+        # Not here: what runs between two instructions of the main program must not write to its log.
+        self._is_reload_due = True
+
+    def _pass_on(self) -> None:
+        """Let every worker, and those that are started from now on, take over the configuration as it is now."""
+        config = None if self._reload is None else self._reload(self._config)
+        if config is not None:
+            self._config = config
+            for worker in self._workers:
+                self._tell(worker.process)
+
+    def _tell(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(pickle.dumps(replace(self._config, workers=1)))
+            process.stdin.flush()
+
     def _start(self) -> _Worker:
         shared = [self._counts.fileno(), self._notes.fileno()]
         process = subprocess.Popen(
@@ -85,11 +112,8 @@ class Supervisor:
             # A session of its own: Ctrl-C is for the parent, which tells the workers.
             start_new_session=True,
         )
-        assert process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            # It stays open: its end tells the worker that the parent is gone.
-            process.stdin.write(pickle.dumps(replace(self._config, workers=1)))
-            process.stdin.flush()
+        # Its standard input stays open: the end of it tells the worker that the parent is gone.
+        self._tell(process)
         return _Worker(process, time.monotonic())
 
     def _is_ready(self, worker: _Worker) -> bool:
@@ -106,22 +130,29 @@ class Supervisor:
 
 def main(counts: int, notes: int) -> None:
     """A worker, until its parent stops it or is gone."""
-    from usertable.http.server import run_worker
+    from usertable.http.server import Server, run_worker
 
-    config = pickle.load(sys.stdin.buffer)
+    # Not sys.stdin, whose lock must be free when the process ends.
+    parent = os.fdopen(0, "rb", closefd=False)
+    config = pickle.load(parent)
     assert isinstance(config, Config)
 
-    def watch() -> None:
-        # Not through sys.stdin, whose lock must be free when the process ends.
-        if not os.read(0, 1):
-            signal.raise_signal(signal.SIGTERM)
+    def listen_to_parent(server: Server) -> None:
+        def listen() -> None:
+            while True:
+                try:
+                    server.take_over(pickle.load(parent))
+                except (EOFError, OSError):
+                    server.stop()
+                    return
+
+        threading.Thread(target=listen, daemon=True).start()
 
     def ready() -> None:
-        threading.Thread(target=watch, daemon=True).start()
         with contextlib.suppress(BrokenPipeError):
             print("ready", flush=True)
 
-    run_worker(config, SharedCounts(counts), Notes(notes), ready)
+    run_worker(config, SharedCounts(counts), Notes(notes), ready, listen_to_parent)
 
 
 def reserve(listener: socket.socket) -> socket.socket:

@@ -83,6 +83,28 @@ TEXTS: dict[Kind, tuple[str, str]] = {
     Kind.RATE_LIMITED: ("请求过于频繁：QPS 上限为 {limit}", "too many requests: the limit is {limit} per second"),
     Kind.NO_ROUTE: ("接口不存在：{path}", "no such route: {path}"),
     Kind.NO_METHOD: ("不支持的请求方法 {method}，应为 {allowed}", "method {method} is not allowed here; use {allowed}"),
+    Kind.NOT_HTTP: ("不是合法的 HTTP/1.1 请求", "this is not a valid HTTP/1.1 request"),
+    Kind.HTTP_VERSION: (
+        "不支持的 HTTP 版本 {version}，请使用 HTTP/1.1",
+        "HTTP version {version} is not supported; use HTTP/1.1",
+    ),
+    Kind.HEAD_TOO_LARGE: (
+        "请求头超过上限：最多 {limit} 字节、{lines} 行",
+        "the request head is too large; at most {limit} bytes in {lines} lines are allowed",
+    ),
+    Kind.HEADER_REPEATED: ("请求头 {name} 重复，只能出现一次", "header {name} is sent more than once; send it once"),
+    Kind.HOST: (
+        "请求头 Host 缺失或无效，例如：Host: example.com",
+        "the Host header is missing or invalid; send one, such as Host: example.com",
+    ),
+    Kind.TRANSFER_CODING: (
+        "不支持的 Transfer-Encoding：{value}，仅支持 HTTP/1.1 的 chunked",
+        "unsupported Transfer-Encoding {value}; send chunked, in HTTP/1.1, or none",
+    ),
+    Kind.EXPECTATION: (
+        "不支持的 Expect：{value}，仅支持 100-continue",
+        "unsupported Expect {value}; send 100-continue, or none",
+    ),
     Kind.CONTENT_TYPE: (
         "不支持的 Content-Type：{value}，应为 application/json",
         "unsupported Content-Type {value}; send application/json",

@@ -1,0 +1,784 @@
+"""One client's connection: bytes to requests, requests to the ASGI application in their order, answers back to bytes.
+
+The parser is httptools. What it leaves to its user is decided here, by RFC 9110 and 9112: which heads are taken, what
+becomes of a body that nobody reads, when a connection ends and how. A plain PUT is answered without ASGI, see
+:meth:`Connection._answer_plain`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections import deque
+from collections.abc import Awaitable, Callable
+from enum import Enum
+from http import HTTPStatus
+from typing import Any, Protocol
+from urllib.parse import unquote
+
+import httptools
+
+from usertable.domain.errors import Kind, Problem, excerpt
+from usertable.http.answers import JSON, Header, Receive, Scope, Send, answer, language, request_id
+from usertable.http.platform import ATTRIBUTE_PATH, PlainPut, Platform
+from usertable.wire import jiguang
+
+log = logging.getLogger("usertable.http")
+
+HEAD_BYTES = 65_536
+"""Bytes that the head of a request may have, and the trailers behind a body."""
+HEAD_LINES = 100
+"""Lines that they may have."""
+BUFFERED_BYTES = 65_536
+"""Bytes of a body that wait for the application; with more the client is not read from."""
+PIPELINED = 16
+"""Requests that wait on a connection for those before them; with more the client is not read from."""
+LINGER_SECONDS = 10
+"""Seconds for which a client's bytes are read and dropped after the last answer, so that it can read that answer."""
+LINGER_BYTES = 64 * 2**20
+"""Bytes that are read and dropped at most, behind the last answer or of a body that was refused."""
+REFUSED_CONNECTIONS = 1_000
+"""Connections beyond the limit that are told so; further ones are only closed."""
+
+_SINGLE = frozenset((b"authorization", b"content-type", b"content-encoding", b"idempotency-key", b"host"))
+"""Headers that a request may have once: of two, one would silently not count."""
+_HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(:[0-9]*)?")
+_PUT_URL = ATTRIBUTE_PATH.encode()
+_BODILESS = (204, 304)
+_CLOSE_LINE = b"connection: close\r\n"
+_STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
+
+
+class Application(Protocol):
+    """What answers requests: an ASGI application, and the platform's way for a plain PUT."""
+
+    @property
+    def platform(self) -> Platform: ...
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]: ...
+
+
+class Connections:
+    """All connections of a server, and what they share.
+
+    Args:
+        application: answers the requests.
+        body_seconds: within so many a request must have arrived whole, and a client must read on.
+        keep_alive_seconds: after so many an idle connection is closed.
+        limit: connections open at once; a further one is told so and closed.
+    """
+
+    def __init__(self, application: Application, *, body_seconds: int, keep_alive_seconds: int, limit: int) -> None:
+        self.application = application
+        self.body_seconds = body_seconds
+        self.keep_alive_seconds = keep_alive_seconds
+        self.limit = limit
+        self.open: set[Connection] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.is_draining = False
+        self.date = b""
+        """The line `date: …`; whoever runs the server keeps it true to the second."""
+
+    def __call__(self) -> Connection:
+        """A protocol for a new connection."""
+        return Connection(self)
+
+    def start(self, request: Request, call: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
+        """Answer a request in a task of its own."""
+        task = asyncio.get_running_loop().create_task(request.run(call))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    def sweep(self, now: float) -> None:
+        """End what takes too long; called about once a second with the event loop's time."""
+        for connection in list(self.open):
+            connection.sweep(now)
+
+    def drain(self) -> None:
+        """Close what is idle. A request that has begun is answered; then its connection closes."""
+        self.is_draining = True
+        for connection in list(self.open):
+            connection.drain()
+
+    @property
+    def are_busy(self) -> bool:
+        """Whether a request is under way on any of them."""
+        return any(connection.is_busy for connection in self.open)
+
+    def abort(self) -> None:
+        """End every connection and request at once."""
+        for connection in list(self.open):
+            connection.abort()
+        for task in self.tasks:
+            task.cancel()
+
+
+class Request:
+    """A request on a connection, and the answer to it, as ASGI has them."""
+
+    __slots__ = (
+        "_arrival",
+        "_body",
+        "_chunked",
+        "_connection",
+        "_is_received",
+        "_known_length",
+        "_pending",
+        "_url",
+        "_without_body",
+        "answered",
+        "dropped",
+        "expects_continue",
+        "gone",
+        "headers",
+        "keep_alive",
+        "method",
+        "size",
+        "started",
+        "version",
+        "whole",
+    )
+
+    def __init__(
+        self, connection: Connection, method: bytes, url: bytes, version: str, headers: list[Header], *, keep_alive: bool
+    ) -> None:
+        self._connection = connection
+        self._url = url
+        self.method = method
+        self.version = version
+        self.headers = headers
+        self.keep_alive = keep_alive
+        self.expects_continue = False
+        self._body: list[bytes] = []
+        self.size = 0
+        """Bytes of the body that wait to be received."""
+        self.dropped = 0
+        """Bytes of the body that nobody will receive."""
+        self.whole = False
+        """Whether all of the body is here."""
+        self.gone = False
+        """Whether the client is gone, or was told the end already."""
+        self.started = False
+        self.answered = False
+        self._is_received = False
+        self._arrival: asyncio.Future[None] | None = None
+        self._pending = b""
+        self._chunked = False
+        self._known_length = False
+        self._without_body = method == b"HEAD"
+
+    async def run(self, call: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
+        """Let the application answer."""
+        try:
+            await call(self._scope(), self.receive, self.send)
+        except Exception:
+            log.exception("the application failed")
+        if not self.answered and not self.gone:
+            if self.started:
+                # The client must not take half an answer for a whole one.
+                self._connection.abort()
+            else:
+                name = request_id(dict(self.headers))
+                status, body = jiguang.encode_refusal([Problem(Kind.INTERNAL, None, {"request": name.decode()})], "zh")
+                await answer(self.send, status, body, [JSON, (b"x-request-id", name)])
+
+    def _scope(self) -> Scope:
+        path, _, query = self._url.partition(b"?")
+        if not path.startswith(b"/") and path != b"*":
+            # As a client writes it to a proxy: http://host/path.
+            path = httptools.parse_url(self._url).path or b"/"
+        return {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": self.version,
+            "method": self.method.decode(),
+            "scheme": "http",
+            "path": unquote(path.decode("ascii")),
+            "raw_path": path,
+            "query_string": query,
+            "root_path": "",
+            "headers": self.headers,
+            "client": self._connection.client,
+            "server": self._connection.server,
+        }
+
+    def take(self, piece: bytes) -> None:
+        """Take a piece of the body as it arrives."""
+        if self.answered:
+            self.dropped += len(piece)
+            return
+        self._body.append(piece)
+        self.size += len(piece)
+        self._wake()
+
+    def complete(self) -> None:
+        """Take note that the body is whole."""
+        self.whole = True
+        self._wake()
+
+    def leave(self) -> None:
+        """Take note that the client is gone."""
+        self.gone = True
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._arrival is not None and not self._arrival.done():
+            self._arrival.set_result(None)
+
+    async def receive(self) -> dict[str, Any]:
+        """The next piece of the body, as ASGI has it; `http.disconnect` once there is nobody to answer."""
+        if self.expects_continue and not self.started and not self.gone:
+            self.expects_continue = False
+            if not self.whole:
+                self._connection.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        while not (self.gone or self.answered):
+            if self._body or (self.whole and not self._is_received):
+                body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+                self._body.clear()
+                self.size = 0
+                self._is_received = self.whole
+                self._connection.regulate()
+                return {"type": "http.request", "body": body, "more_body": not self.whole}
+            self._arrival = asyncio.get_running_loop().create_future()
+            await self._arrival
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Any) -> None:
+        """Send a part of the answer, as ASGI has it."""
+        if self.gone:
+            return
+        if message["type"] == "http.response.start":
+            assert not self.started
+            self.started = True
+            if self.expects_continue:
+                # Whether its body will still come cannot be known (RFC 9110, 10.1.1).
+                self.keep_alive = False
+            self._pending = self._head(message["status"], message["headers"])
+            return
+        assert self.started
+        assert not self.answered
+        body: bytes = message.get("body", b"")
+        more: bool = message.get("more_body", False)
+        if self._pending and not self._known_length and not self._without_body:
+            # Of an answer that is here in one piece the length is known; a stream is chunked, or ends with its connection.
+            if not more:
+                self._pending += b"content-length: %d\r\n" % len(body)
+            elif self.version == "1.0":
+                self.keep_alive = False
+            else:
+                self._pending += b"transfer-encoding: chunked\r\n"
+                self._chunked = True
+        data = b""
+        if self._pending:
+            data = self._pending + self._connection_line() + b"\r\n"
+            self._pending = b""
+        if not self._without_body:
+            if not self._chunked:
+                data += body
+            else:
+                data += (b"%x\r\n%b\r\n" % (len(body), body) if body else b"") + (b"" if more else b"0\r\n\r\n")
+        self._connection.write(data)
+        if not more:
+            self.answered = True
+            self._body.clear()
+            self.size = 0
+            self._wake()
+            self._connection.answered(self)
+        else:
+            await self._connection.written()
+
+    def _head(self, status: int, headers: list[Header]) -> bytes:
+        lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status, self._connection.date]
+        for name, value in headers:
+            if name == b"content-length":
+                self._known_length = True
+            elif name == b"connection":
+                self.keep_alive = self.keep_alive and value.lower() != b"close"
+                continue
+            lines.append(b"%b: %b\r\n" % (name, value))
+        self._without_body = self._without_body or status in _BODILESS
+        return b"".join(lines)
+
+    def _connection_line(self) -> bytes:
+        if not self.keep_alive:
+            return _CLOSE_LINE
+        return b"connection: keep-alive\r\n" if self.version == "1.0" else b""
+
+
+class _Reading(Enum):
+    """What becomes of the bytes that a client sends."""
+
+    PARSE = "they are parsed"
+    IGNORE = "no further request is taken; those that are there are answered first"
+    DROP = "the last answer is sent; they are read so that the client gets to read it"
+
+
+class Connection(asyncio.Protocol):
+    """One client's connection."""
+
+    __slots__ = (
+        "_connections",
+        "_count",
+        "_ended",
+        "_expects_continue",
+        "_farewell",
+        "_headers",
+        "_in_head",
+        "_is_further",
+        "_is_paused",
+        "_last_phase",
+        "_lines",
+        "_parser",
+        "_plain",
+        "_plain_put",
+        "_problem",
+        "_reading",
+        "_receiving",
+        "_requests",
+        "_since",
+        "_size",
+        "_transport",
+        "_unfinished",
+        "_url",
+        "_writable",
+        "client",
+        "server",
+    )
+
+    _transport: asyncio.Transport
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+        self._parser = httptools.HttpRequestParser(self)
+        self._reading = _Reading.PARSE
+        self._requests: deque[Request] = deque()
+        """Requests that are not answered, or not received, in their order. The first one is being answered."""
+        self._receiving: Request | None = None
+        """The one whose body is arriving."""
+        self._plain: bytes | None = None
+        """What came of the body of a PUT that may be answered without ASGI."""
+        self._plain_put: PlainPut | None = None
+        """The PUT that is being answered so."""
+        self._in_head = False
+        self._headers: list[Header] = []
+        self._url = b""
+        self._lines = 0
+        self._expects_continue = False
+        self._is_further = False
+        """Whether the parser came further with the last bytes."""
+        self._unfinished = 0
+        """Bytes with which it did not."""
+        self._size = 0
+        """Bytes that were read and dropped."""
+        self._problem: Problem | None = None
+        """What is wrong with the request, found while it is parsed."""
+        self._farewell: bytes | None = None
+        """The answer after which the connection ends, once those before it are sent."""
+        self._ended = False
+        """Whether the client will send no more."""
+        self._is_paused = False
+        self._writable: asyncio.Future[None] | None = None
+        self._count = 0
+        self._last_phase: tuple[str, int] = ("", 0)
+        self._since = 0.0
+
+    # Bytes that arrive
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._transport = transport
+        self.client = transport.get_extra_info("peername")
+        self.server = transport.get_extra_info("sockname")
+        connections = self._connections
+        connections.open.add(self)
+        too_many = len(connections.open) - connections.limit
+        if too_many > REFUSED_CONNECTIONS:
+            self.abort()
+        elif too_many > 0:
+            self.end(Problem(Kind.OVERLOADED))
+
+    def data_received(self, data: bytes) -> None:
+        if self._reading is not _Reading.PARSE:
+            self._size += len(data)
+            if self._size > LINGER_BYTES:
+                self.abort()
+            return
+        self._is_further = False
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            self._decline_upgrade(data[offer.args[0] :])
+            return
+        except httptools.HttpParserCallbackError:
+            if self._problem is None:
+                log.exception("reading a request failed")
+            self.end(self._problem or Problem(Kind.NOT_HTTP))
+            return
+        except httptools.HttpParserError:
+            self.end(Problem(Kind.NOT_HTTP))
+            return
+        # What is not at its end yet (a header, a trailer, the extension of a chunk), the parser alone has.
+        self._unfinished = 0 if self._is_further else self._unfinished + len(data)
+        if self._unfinished > HEAD_BYTES:
+            self.end(_head_too_large())
+        receiving = self._receiving
+        if receiving is not None and receiving.dropped > LINGER_BYTES:
+            self.abort()
+        elif receiving is not None or len(self._requests) > PIPELINED:
+            self.regulate()
+
+    def _decline_upgrade(self, rest: bytes) -> None:
+        """Read a request that offers another protocol as if it did not (RFC 9110, 7.8).
+
+        The parser takes what follows such a head for the other protocol; so it is given the head again, without the offer.
+        """
+        parser = self._parser
+        method = parser.get_method()
+        if method == b"CONNECT":
+            self.end(Problem(Kind.NO_METHOD, None, {"method": "CONNECT", "allowed": "GET, PUT, POST, PATCH, DELETE"}))
+            return
+        lines = b"".join(b"%b: %b\r\n" % header for header in self._headers if header[0] != b"upgrade")
+        head = b"%b %b HTTP/%b\r\n%b\r\n" % (method, self._url, parser.get_http_version().encode(), lines)
+        self._parser = httptools.HttpRequestParser(self)
+        self.data_received(head + rest)
+
+    def eof_received(self) -> bool:
+        """A client that only stops to send still gets its answers."""
+        self._ended = True
+        if self._reading is _Reading.DROP:
+            return False
+        if self._receiving is not None:
+            # Its body will never be whole.
+            self._receiving.leave()
+            return False
+        if self._requests and self._requests[0].started:
+            # A stream may have no end of its own, and who listens to one does not stop to send.
+            return False
+        return bool(self._requests) or self._plain_put is not None
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._connections.open.discard(self)
+        self._reading = _Reading.DROP
+        for request in self._requests:
+            request.leave()
+        self._requests.clear()
+        self._plain_put = self._plain = None
+        self.resume_writing()
+
+    # What the parser finds in them
+
+    def on_message_begin(self) -> None:
+        self._is_further = self._in_head = True
+        self._url = b""
+        self._headers = []
+        self._lines = 0
+        self._expects_continue = False
+        self._problem = None
+        self._count += 1
+
+    def on_url(self, piece: bytes) -> None:
+        self._url += piece
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._lines += 1
+        if self._lines > HEAD_LINES:
+            raise self._refusal(_head_too_large())
+        # Trailers are no headers (RFC 9110, 6.5.1).
+        if self._in_head:
+            self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        parser = self._parser
+        if parser.should_upgrade():
+            return
+        self._is_further = True
+        self._in_head = False
+        self._lines = 0
+        version = parser.get_http_version()
+        if (problem := self._check_head(version)) is not None:
+            raise self._refusal(problem)
+        method = parser.get_method()
+        if (
+            self._url == _PUT_URL
+            and method == b"PUT"
+            and not self._requests
+            and self._plain_put is None
+            and version == "1.1"
+            and not self._expects_continue
+            and parser.should_keep_alive()
+        ):
+            self._plain = b""
+        else:
+            self._begin(method, version)
+
+    def on_body(self, piece: bytes) -> None:
+        self._is_further = True
+        if self._plain is not None:
+            if not self._plain:
+                self._plain = piece
+                return
+            self._release()
+        assert self._receiving is not None
+        self._receiving.take(piece)
+
+    def on_message_complete(self) -> None:
+        self._is_further = True
+        if self._plain is not None:
+            put = self._connections.application.platform.begin_plain(self._headers, self._plain)
+            if put is not None:
+                self._plain, self._plain_put = None, put
+                put.begun.add_done_callback(lambda _: self._answer_plain(put))
+                return
+            self._release()
+        request = self._receiving
+        if request is None:
+            # Of a head that offers an upgrade; the request comes again.
+            return
+        self._receiving = None
+        request.complete()
+        if request.answered:
+            self._forget(request)
+
+    def _refusal(self, problem: Problem) -> ValueError:
+        self._problem = problem
+        return ValueError(problem.kind)
+
+    def _check_head(self, version: str) -> Problem | None:
+        """What is wrong with a head that the parser takes."""
+        if version not in ("1.1", "1.0"):
+            return Problem(Kind.HTTP_VERSION, None, {"version": version})
+        size = len(self._url)
+        seen: set[bytes] = set()
+        for name, value in self._headers:
+            size += len(name) + len(value) + 4
+            if name in _SINGLE:
+                if name in seen:
+                    return Problem(Kind.HEADER_REPEATED, None, {"name": name.decode().title()})
+                seen.add(name)
+            elif name == b"transfer-encoding" and (value.lower() != b"chunked" or version == "1.0"):
+                return Problem(Kind.TRANSFER_CODING, None, {"value": excerpt(value.decode("latin-1"))})
+            elif name == b"expect":
+                if value.lower() != b"100-continue":
+                    return Problem(Kind.EXPECTATION, None, {"value": excerpt(value.decode("latin-1"))})
+                self._expects_continue = version == "1.1"
+        if size > HEAD_BYTES:
+            return _head_too_large()
+        if b"host" in seen:
+            host = next(value for name, value in self._headers if name == b"host")
+            if not _HOST.fullmatch(host):
+                return Problem(Kind.HOST)
+        elif version == "1.1":
+            return Problem(Kind.HOST)
+        return Problem(Kind.NOT_HTTP) if b"#" in self._url else None
+
+    # Requests and their answers
+
+    def _begin(self, method: bytes, version: str) -> None:
+        """Begin a request whose head is here."""
+        keep_alive = self._parser.should_keep_alive() and not self._connections.is_draining
+        request = Request(self, method, self._url, version, self._headers, keep_alive=keep_alive)
+        request.expects_continue = self._expects_continue
+        self._receiving = request
+        self._requests.append(request)
+        if len(self._requests) == 1 and self._plain_put is None:
+            self._connections.start(request, self._connections.application)
+
+    def _release(self) -> None:
+        """Give a request that was held back for the short way to the application."""
+        piece, self._plain = self._plain, None
+        self._begin(b"PUT", "1.1")
+        if piece:
+            assert self._receiving is not None
+            self._receiving.take(piece)
+
+    def _answer_plain(self, put: PlainPut) -> None:
+        """Answer a PUT that was begun without ASGI, whose messages and tasks cost as much as all the rest."""
+        answer = put.answer()
+        if self._plain_put is not put:
+            # The client is gone. What it asked for is done.
+            return
+        if answer is None or self._writable is not None:
+            request = Request(self, b"PUT", _PUT_URL, "1.1", put.headers, keep_alive=not self._connections.is_draining)
+            request.whole = True
+            self._plain_put = None
+            self._requests.appendleft(request)
+            platform = self._connections.application.platform
+            self._connections.start(request, lambda scope, receive, send: platform.conclude(put, send))
+            return
+        self._plain_put = None
+        connections = self._connections
+        if connections.is_draining:
+            self.write(b"HTTP/1.1 200 OK\r\n" + connections.date + _CLOSE_LINE + answer)
+            self._linger()
+            return
+        self.write(b"HTTP/1.1 200 OK\r\n" + connections.date + answer)
+        if self._requests or self._farewell is not None or self._ended:
+            self._next()
+
+    def write(self, data: bytes) -> None:
+        """Send bytes, if there still is somebody to send them to."""
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
+    @property
+    def date(self) -> bytes:
+        """The line `date: …` of an answer."""
+        return self._connections.date
+
+    def answered(self, request: Request) -> None:
+        """Go on after a request's answer."""
+        if not request.keep_alive or self._connections.is_draining:
+            # What waits behind it was not begun.
+            if request.whole and self._receiving is None and self._reading is _Reading.PARSE:
+                self._close()
+            else:
+                self._linger()
+        elif request.whole:
+            self._forget(request)
+        else:
+            # The rest of its body is read and dropped.
+            self.regulate()
+
+    def _forget(self, request: Request) -> None:
+        """Drop a request that is over."""
+        if self._requests and self._requests[0] is request:
+            self._requests.popleft()
+            self._next()
+
+    def _next(self) -> None:
+        """Answer the next request that waits, or end the connection if that was the last one."""
+        if self._requests:
+            self._connections.start(self._requests[0], self._connections.application)
+            self.regulate()
+        elif self._farewell is not None:
+            self.write(self._farewell)
+            self._linger()
+        elif self._ended:
+            self._close()
+
+    def regulate(self) -> None:
+        """Read from the client, unless more of its bytes wait here than is good."""
+        receiving = self._receiving
+        is_full = self._reading is _Reading.PARSE and (
+            len(self._requests) > PIPELINED or (receiving is not None and receiving.size > BUFFERED_BYTES)
+        )
+        if is_full != self._is_paused and not self._transport.is_closing():
+            self._is_paused = is_full
+            if is_full:
+                self._transport.pause_reading()
+            else:
+                self._transport.resume_reading()
+
+    # Clients that read slowly
+
+    def pause_writing(self) -> None:
+        if self._writable is None:
+            self._writable = asyncio.get_running_loop().create_future()
+
+    def resume_writing(self) -> None:
+        if self._writable is not None:
+            self._writable.set_result(None)
+            self._writable = None
+
+    async def written(self) -> None:
+        """Wait until the client has read enough that more can be sent."""
+        if self._writable is not None:
+            await asyncio.shield(self._writable)
+
+    # The end
+
+    def end(self, problem: Problem) -> None:
+        """Refuse what is arriving, after the answers that are owed, and take no more."""
+        if self._reading is not _Reading.PARSE:
+            return
+        status, body = jiguang.encode_refusal([problem], language(dict(self._headers), "zh"))
+        head = b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body)
+        farewell = _STATUS_LINES[status] + head + self.date + _CLOSE_LINE + b"\r\n" + body
+        self._reading = _Reading.IGNORE
+        self._in_head = False
+        self._plain = None
+        receiving, self._receiving = self._receiving, None
+        if receiving is not None:
+            # What was to be done with it is not begun before its body is whole.
+            self._requests.pop()
+            receiving.leave()
+            if receiving.answered:
+                # Only its body was still owed.
+                self._linger()
+                return
+            if receiving.started:
+                self.abort()
+                return
+        if self._requests or self._plain_put is not None:
+            self._farewell = farewell
+        else:
+            self.write(farewell)
+            self._linger()
+        self.regulate()
+
+    def _linger(self) -> None:
+        """Send no more, but read on for a while: closed at once, the client would see a reset before it reads the answer."""
+        for request in self._requests:
+            request.leave()
+        self._requests.clear()
+        self._receiving = None
+        self._reading = _Reading.DROP
+        if self._ended or self._transport.is_closing():
+            self._close()
+            return
+        self._transport.write_eof()
+        self.regulate()
+
+    def _close(self) -> None:
+        self._reading = _Reading.DROP
+        self._transport.close()
+
+    def abort(self) -> None:
+        """Close at once; what was not sent is not sent."""
+        self._reading = _Reading.DROP
+        self._transport.abort()
+
+    def drain(self) -> None:
+        """Close if nothing is under way; otherwise after the answers that are owed."""
+        for request in self._requests:
+            request.keep_alive = False
+        if self._reading is _Reading.PARSE and not self.is_busy:
+            self._close()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request has begun to arrive, or is not answered yet."""
+        if self._reading is _Reading.DROP:
+            return False
+        return bool(self._requests) or self._plain_put is not None or self._plain is not None or self._in_head
+
+    def _phase(self) -> tuple[str, int]:
+        """What the connection is waiting for, and the number of the request."""
+        if self._reading is _Reading.DROP:
+            return ("linger", 0)
+        if self._writable is not None:
+            return ("write", self._transport.get_write_buffer_size())
+        if self._plain is not None or self._in_head or self._receiving is not None or not self._count:
+            return ("receive", self._count)
+        if self._requests or self._plain_put is not None:
+            return ("answer", self._count)
+        return ("idle", self._count)
+
+    def sweep(self, now: float) -> None:
+        """End the connection if what it is waiting for takes too long."""
+        phase = self._phase()
+        if phase != self._last_phase:
+            self._last_phase, self._since = phase, now
+            return
+        waited = now - self._since
+        seconds = self._connections.body_seconds
+        if phase[0] == "receive" and waited > seconds:
+            self.end(Problem(Kind.BODY_TIMEOUT, None, {"seconds": str(seconds)}))
+        elif phase[0] == "idle" and waited > self._connections.keep_alive_seconds:
+            self._close()
+        elif (phase[0] == "write" and waited > seconds) or (phase[0] == "linger" and waited > LINGER_SECONDS):
+            self.abort()
+
+
+def _head_too_large() -> Problem:
+    return Problem(Kind.HEAD_TOO_LARGE, None, {"limit": str(HEAD_BYTES), "lines": str(HEAD_LINES)})

@@ -1,0 +1,538 @@
+"""What the server takes for a request and what it refuses, byte by byte (RFC 9110, RFC 9112)."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from raw_http import AUTHORIZATION, Answer, connect, exchange, parse_answers, put, put_chunked, read_answers
+from serving import ATTRIBUTE, Server, prepare
+from usertable.http.connection import HEAD_BYTES, HEAD_LINES
+
+OK = b'{"code":0,"msg":"ok"}'
+LIVE = b"GET /livez HTTP/1.1\r\nHost: test\r\n\r\n"
+BATCH = "/api/v1/projects/100102/users:batch"
+
+
+class House:
+    """A server, its one user, and how often that user was written."""
+
+    def __init__(self, server: Server, cuid: int) -> None:
+        self.server = server
+        self.url = server.url
+        self.cuid = cuid
+        self.body = json.dumps({"cuid": cuid, "data": {"user_number_accumulate": 1}}).encode()
+
+    def count(self) -> int:
+        """The sum of all that was written."""
+        with self.server.client() as http:
+            shown = http.put(ATTRIBUTE + "?dryRun=1", json={"cuid": self.cuid, "data": {"user_bool_once": 1}})
+        return int(shown.json()["data"]["user"]["attributes"].get("user_number_accumulate", 0))
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    folder = tmp_path_factory.mktemp("http")
+    url = f"sqlite:///{folder / 'store.db'}"
+    (cuid,) = prepare(url, users=1)
+    server = Server(url, folder, body_limit="100000", admin_token="an-admin-token-for-the-tests")
+    try:
+        yield House(server, cuid)
+        assert "Traceback" not in server.log
+    finally:
+        assert server.stop() == 0
+
+
+def send(house: House, *segments: bytes) -> list[int]:
+    """Send a request, then another that does no work; the status of each answer. Every answer is JSON.
+
+    Also looks that the user was written as often as a PUT was answered 200, and that whatever is refused is the last word.
+    """
+    before = house.count()
+    answers = exchange(house.url, [*segments, LIVE])
+    for answer in answers:
+        assert answer.headers["content-type"] == "application/json", answer
+        assert "code" in json.loads(answer.body), answer
+        assert answer.headers["date"], answer
+    statuses = [answer.status for answer in answers]
+    written = sum(answer.body == OK and "x-request-id" in answer.headers for answer in answers)
+    assert house.count() - before == written, statuses
+    return statuses
+
+
+# Offers of another protocol
+
+
+OFFERS = {
+    "h2c, as Java's HttpClient and curl --http2 send it": [
+        "Connection: Upgrade, HTTP2-Settings",
+        "Upgrade: h2c",
+        "HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA",
+    ],
+    "websocket": ["Connection: keep-alive, Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"],
+    "TLS": ["Upgrade: TLS/1.0", "Connection: Upgrade"],
+    "several": ["Connection: upgrade", "Upgrade: h2c", "Upgrade: foo/2"],
+}
+
+
+@pytest.mark.parametrize("offer", OFFERS.values(), ids=OFFERS)
+@pytest.mark.parametrize("cut", ["whole", "head and body", "byte by byte"])
+def test_an_upgrade_that_is_offered_is_ignored_and_the_body_read_by_its_length(
+    house: House, offer: list[str], cut: str
+) -> None:
+    request = put(house.body, *offer)
+    head = len(request) - len(house.body)
+    segments = {
+        "whole": [request],
+        "head and body": [request[:head], request[head:]],
+        "byte by byte": [
+            request[: head - 2],
+            request[head - 2 : head - 1],
+            request[head - 1 : head + 1],
+            request[head + 1 :],
+        ],
+    }[cut]
+    assert send(house, *segments) == [200, 200]
+    assert send(house, *segments, request, *segments) == [200, 200, 200, 200]
+
+
+def test_a_chunked_body_is_read_behind_an_offer_of_another_protocol(house: House) -> None:
+    chunk = b"%x\r\n%b\r\n0\r\n\r\n" % (len(house.body), house.body)
+    request = put_chunked(chunk, "Transfer-Encoding: chunked", *OFFERS["websocket"])
+    assert send(house, request) == [200, 200]
+    assert send(house, request[: -len(chunk)], chunk) == [200, 200]
+
+
+def test_what_looks_like_a_request_in_a_body_behind_an_offer_is_not_one(house: House) -> None:
+    """Read as a request of its own, it would be one that somebody else's proxy never let through."""
+    inside = json.dumps({"cuid": house.cuid, "data": {"user_number_accumulate": 1}, "x": "y"}).encode()
+    request = put(inside, *OFFERS["websocket"])
+    smuggled = put(put(house.body), *OFFERS["websocket"])
+    assert send(house, request, smuggled) == [200, 400, 200]
+
+
+# What follows a request
+
+
+@pytest.mark.parametrize("stray", [b"}", b" ", b"\0", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\x16\x03\x01", b"GET\r\n"])
+def test_what_is_no_request_behind_a_put_is_refused_after_the_answer_to_the_put(house: House, stray: bytes) -> None:
+    assert send(house, put(house.body) + stray) == [200, 400]
+    assert send(house, put(house.body) + put(house.body) + stray) == [200, 200, 400]
+    assert send(house, put(b"{}") + stray) == [400, 400]
+
+
+@pytest.mark.parametrize("between", [b"\r\n", b"\r\n\r\n", b"\n"])
+def test_empty_lines_between_requests_are_ignored(house: House, between: bytes) -> None:
+    assert send(house, put(house.body) + between + put(house.body)) == [200, 200, 200]
+    assert send(house, between + put(house.body)) == [200, 200]
+
+
+def test_a_client_that_ends_its_sending_side_gets_its_answer(house: House) -> None:
+    with connect(house.url) as connection:
+        connection.sendall(put(house.body) + put(house.body) + put(b"{}"))
+        connection.shutdown(socket.SHUT_WR)
+        assert [a.status for a in read_answers(connection)] == [200, 200, 400]
+
+
+def test_half_a_request_is_not_done_when_its_client_ends(house: House) -> None:
+    before = house.count()
+    for length in (1, 20, 150, len(put(house.body)) - 1):
+        assert exchange(house.url, [put(house.body)[:length]]) == []
+    assert house.count() == before
+
+
+def test_requests_sent_at_once_are_answered_in_their_order(house: House) -> None:
+    """200 of them, some long way and some short, more than wait on a connection."""
+    kinds = [
+        put(house.body),
+        LIVE,
+        put(b"[]"),
+        put(house.body, "Prefer: return=representation"),
+        put(house.body, "Expect: 100-continue"),
+    ]
+    with connect(house.url) as connection:
+        connection.sendall(b"".join(kinds) * 40)
+        connection.shutdown(socket.SHUT_WR)
+        received = bytearray()
+        while piece := connection.recv(65536):
+            received += piece
+    final = bytes(received).replace(b"HTTP/1.1 100 Continue\r\n\r\n", b"")
+    assert [a.status for a in parse_answers(final)] == [200, 200, 400, 200, 200] * 40
+
+
+# Heads
+
+
+def filled(lines: int, size: int) -> bytes:
+    """A PUT of an empty object whose head has so many lines and so many bytes, as they are counted."""
+    own = ["Host: test", f"Authorization: {AUTHORIZATION}", "Content-Length: 2"]
+    further = [f"X-{number}: y" for number in range(lines - len(own) - 1)]
+    counted = len(ATTRIBUTE) + sum(len(line) + 2 for line in [*own, *further])
+    filler = "X-Fill: " + "z" * (size - counted - len("X-Fill: ") - 2)
+    return "\r\n".join([f"PUT {ATTRIBUTE} HTTP/1.1", *own, *further, filler, "", ""]).encode() + b"{}"
+
+
+def test_a_head_has_a_largest_size_and_number_of_lines(house: House) -> None:
+    assert send(house, filled(HEAD_LINES, HEAD_BYTES)) == [400, 200]
+    assert send(house, filled(HEAD_LINES + 1, 10_000)) == [431]
+    assert send(house, filled(10, HEAD_BYTES + 1)) == [431]
+    assert send(house, f"GET /{'x' * HEAD_BYTES} HTTP/1.1\r\nHost: test\r\n\r\n".encode()) == [431]
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [
+        b"GET /livez HTTP/1.1\r\nHost: test\r\nX-A: " + b"a" * 2_000_000,
+        b"GET /livez HTTP/1.1\r\nHost: test\r\n" + b"a" * 2_000_000,
+        b"GET /livez HTTP/1.1\r\nHost: test\r\n" + b"X-A: b\r\n" * 250_000,
+        b"GET /" + b"a" * 2_000_000,
+        put_chunked(b"2\r\n{}\r\n0\r\nX-A: " + b"a" * 2_000_000, "Transfer-Encoding: chunked"),
+        put_chunked(b"2\r\n{}\r\n0\r\n" + b"X-A: b\r\n" * 250_000, "Transfer-Encoding: chunked"),
+        put_chunked(b"2;" + b"a" * 2_000_000, "Transfer-Encoding: chunked"),
+    ],
+    ids=["value", "name", "lines", "url", "trailer", "trailers", "chunk extension"],
+)
+def test_what_has_no_end_is_refused_before_it_is_kept(house: House, endless: bytes) -> None:
+    before = memory(house.server.pid)
+    for _ in range(5):
+        assert [a.status for a in exchange(house.url, [endless])] in ([431], [400, 431])
+    assert memory(house.server.pid) - before < 20 * 2**20
+
+
+def memory(pid: int) -> int:
+    """Resident bytes of a process."""
+    (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS")]
+    return int(line.split()[1]) * 1024
+
+
+def test_trailers_are_not_headers(house: House) -> None:
+    body = b"%x\r\n%b\r\n0\r\n" % (len(house.body), house.body)
+    start = f"PUT {ATTRIBUTE} HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n".encode()
+    trailer = f"Authorization: {AUTHORIZATION}\r\n\r\n".encode()
+    assert send(house, start + b"\r\n" + body + trailer) == [401, 200]
+    keyed = put_chunked(body + b"Idempotency-Key: k1\r\n\r\n", "Transfer-Encoding: chunked")
+    assert send(house, keyed) == [200, 200]
+    assert send(house, keyed) == [200, 200]
+
+
+HEADS = {
+    "no Host": ([], 400),
+    "two Hosts": (["Host: test", "Host: test"], 400),
+    "Host with a blank": (["Host: te st"], 400),
+    "Host with a path": (["Host: test/x"], 400),
+    "Host with a user": (["Host: a@test"], 400),
+    "Host with a port": (["Host: test:8000"], 200),
+    "Host in IPv6": (["Host: [::1]:8000"], 200),
+    "Host in IPv6, not closed": (["Host: [::1"], 400),
+    "Host with a port that is none": (["Host: test:x"], 400),
+    "Host, empty": (["Host: "], 200),
+    "two Authorizations": (["Host: test", "Authorization: Basic eDp5"], 400),
+    "two keys": (["Host: test", "Idempotency-Key: a", "Idempotency-Key: b"], 400),
+    "one key twice": (["Host: test", "Idempotency-Key: a", "Idempotency-Key: a"], 400),
+    "two content types": (["Host: test", "Content-Type: application/json", "Content-Type: text/plain"], 400),
+    "two lengths": (["Host: test", "Content-Length: 3"], 400),
+    "length and chunks": (["Host: test", "Transfer-Encoding: chunked"], 400),
+    "another expectation": (["Host: test", "Expect: 200-ok"], 417),
+    "a blank before the colon": (["Host: test", "X-A : b"], 400),
+    "no colon": (["Host: test", "X-A"], 400),
+    "no name": (["Host: test", ": b"], 400),
+    "a folded line": (["Host: test", "X-A: b", " c"], 400),
+    "NUL in a value": (["Host: test", "X-A: b\0c"], 400),
+    "a control character in a value": (["Host: test", "X-A: b\x01c"], 400),
+    "a bare CR in a value": (["Host: test", "X-A: b\rX-B: c"], 400),
+    "a bare LF in a value": (["Host: test", "X-A: b\nX-B: c"], 400),
+    "a tab in a value": (["Host: test", "X-A: b\tc"], 200),
+    "no value": (["Host: test", "X-A:"], 200),
+    "Latin-1 in a value": (["Host: test", "X-A: M\xfcller"], 200),
+    "names in capitals": (["HOST: test", "CONTENT-TYPE: application/json"], 200),
+    "a key in Latin-1": (["Host: test", "Idempotency-Key: M\xfcller"], 400),
+}
+
+
+@pytest.mark.parametrize(("lines", "status"), HEADS.values(), ids=HEADS)
+def test_a_head_is_taken_or_refused_by_the_standard(house: House, lines: list[str], status: int) -> None:
+    statuses = send(house, put(house.body, *lines, host=None))
+    # A key of the wrong form is the application's to refuse, so the connection goes on.
+    assert statuses == ([status, 200] if status == 200 or "Idempotency-Key: M\xfcller" in lines else [status])
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        ("GET /livez HTTP/1.1", 200),
+        ("GET http://test/livez HTTP/1.1", 200),
+        ("GET http://test HTTP/1.1", 404),
+        ("GET /livez?a=b HTTP/1.1", 200),
+        ("GET /%6civez HTTP/1.1", 200),
+        ("OPTIONS * HTTP/1.1", 404),
+        ("GET /livez HTTP/2.0", 505),
+        ("GET /livez HTTP/0.9", 505),
+        ("GET /livez HTTP/1.2", 400),
+        ("GET /livez HTTP/11", 400),
+        ("GET /livez http/1.1", 400),
+        ("GET /livez", 505),
+        ("GET  /livez HTTP/1.1", 200),
+        ("GET /livez  HTTP/1.1", 200),
+        ("GET /livez x HTTP/1.1", 400),
+        ("GET\t/livez HTTP/1.1", 400),
+        ("GET livez HTTP/1.1", 400),
+        ("GET /livez#part HTTP/1.1", 400),
+        ("GET /liv\xe9z HTTP/1.1", 400),
+        ("get /livez HTTP/1.1", 400),
+        ("NONSENSE /livez HTTP/1.1", 400),
+        ("DELETE /livez HTTP/1.1", 405),
+        ("CONNECT test:80 HTTP/1.1", 405),
+        ("PRI * HTTP/2.0", 400),
+        (" GET /livez HTTP/1.1", 400),
+        ("", 400),
+    ],
+)
+def test_a_request_line_is_taken_or_refused_by_the_standard(house: House, line: str, status: int) -> None:
+    answers = exchange(house.url, [line.encode("latin-1") + b"\r\nHost: test\r\n\r\n"])
+    assert [a.status for a in answers] == [status]
+
+
+def test_a_request_of_http_1_0_needs_no_host_and_ends_with_its_connection(house: House) -> None:
+    assert send(house, put(house.body, version="HTTP/1.0", host=None)) == [200]
+    answers = exchange(house.url, [put(house.body, "Connection: keep-alive", version="HTTP/1.0", host=None), LIVE])
+    assert [(a.status, a.headers.get("connection")) for a in answers] == [(200, "keep-alive"), (200, None)]
+
+
+@pytest.mark.parametrize("path", ["/console/sign-in", "/openapi.json", "/readyz", "/nowhere"])
+def test_an_answer_to_a_client_of_http_1_0_has_no_chunks(house: House, path: str) -> None:
+    (answer,) = exchange(house.url, [f"GET {path} HTTP/1.0\r\n\r\n".encode()])
+    assert "transfer-encoding" not in answer.headers
+    assert answer.body
+    assert answer.headers["connection"] == "close"
+
+
+# Bodies
+
+
+@pytest.mark.parametrize(
+    ("coding", "pieces", "status"),
+    [
+        ("chunked", b"%(size)x\r\n%(body)b\r\n0\r\n\r\n", 200),
+        ("Chunked", b"%(size)X\r\n%(body)b\r\n0\r\n\r\n", 200),
+        ("chunked", b"000%(size)x\r\n%(body)b\r\n0\r\n\r\n", 200),
+        ("chunked", b"%(size)x;name=value\r\n%(body)b\r\n0;last\r\n\r\n", 200),
+        ("chunked", b"%(size)x\r\n%(body)b\r\n0\r\nX-Trailer: y\r\n\r\n", 200),
+        ("gzip, chunked", b"%(size)x\r\n%(body)b\r\n0\r\n\r\n", 501),
+        ("chunked, gzip", b"%(size)x\r\n%(body)b\r\n0\r\n\r\n", 400),
+        ("chunked, chunked", b"%(size)x\r\n%(body)b\r\n0\r\n\r\n", 400),
+        ("identity", b"%(body)b", 501),
+        ("xchunked", b"%(size)x\r\n%(body)b\r\n0\r\n\r\n", 501),
+        ("chunked", b"0x%(size)x\r\n%(body)b\r\n0\r\n\r\n", 400),
+        ("chunked", b"-%(size)x\r\n%(body)b\r\n0\r\n\r\n", 400),
+        ("chunked", b"+%(size)x\r\n%(body)b\r\n0\r\n\r\n", 400),
+        ("chunked", b"%(size)x \r\n%(body)b\r\n0\r\n\r\n", 400),
+        ("chunked", b"%(size)x\n%(body)b\n0\n\n", 400),
+        ("chunked", b"%(size)x\r\n%(body)b0\r\n\r\n", 400),
+        ("chunked", b"%(size)xg\r\n%(body)b\r\n0\r\n\r\n", 400),
+        ("chunked", b"ffffffffffffffff1\r\n%(body)b\r\n0\r\n\r\n", 400),
+        ("chunked", b"\r\n%(body)b\r\n0\r\n\r\n", 400),
+        ("chunked", b"%(size)x;a\nb\r\n%(body)b\r\n0\r\n\r\n", 400),
+    ],
+)
+@pytest.mark.parametrize("split", [False, True])
+def test_a_chunked_body_is_taken_or_refused_by_the_standard(
+    house: House, coding: str, pieces: bytes, status: int, split: bool
+) -> None:
+    body = pieces % {b"size": len(house.body), b"body": house.body}
+    request = put_chunked(body, f"Transfer-Encoding: {coding}")
+    head = len(request) - len(body)
+    segments = [request[:head], request[head : head + 3], request[head + 3 :]] if split else [request]
+    assert send(house, *segments) == ([200, 200] if status == 200 else [status])
+
+
+def test_chunks_from_a_client_of_http_1_0_are_refused(house: House) -> None:
+    request = put_chunked(b"2\r\n{}\r\n0\r\n\r\n", "Transfer-Encoding: chunked", version="HTTP/1.0")
+    assert send(house, request) == [501]
+
+
+@pytest.mark.parametrize("length", ["", "+5", "-5", "5, 5", "5 5", "0x5", "99999999999999999999", "5.0"])
+def test_a_length_that_is_none_is_refused(house: House, length: str) -> None:
+    head = f"PUT {ATTRIBUTE} HTTP/1.1\r\nHost: test\r\nContent-Length: {length}\r\n\r\n12345"
+    assert send(house, head.encode()) == [400]
+
+
+def test_a_body_in_any_pieces_is_the_same_body(house: House) -> None:
+    request = put(house.body)
+    for size in (1, 7, len(request) // 2):
+        with connect(house.url) as connection:
+            for start in range(0, len(request), size):
+                connection.sendall(request[start : start + size])
+            connection.shutdown(socket.SHUT_WR)
+            (answer,) = read_answers(connection)
+        assert answer.body == OK
+
+
+def test_a_client_that_asks_first_is_told_to_go_on_or_is_refused(house: House) -> None:
+    with connect(house.url) as connection:
+        connection.sendall(
+            put(b"", "Expect: 100-continue").replace(b"Content-Length: 0", b"Content-Length: %d" % len(house.body))
+        )
+        assert connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(house.body)
+        connection.shutdown(socket.SHUT_WR)
+        assert [a.body for a in read_answers(connection)] == [OK]
+    refused = put(b"", "Expect: 100-continue").replace(AUTHORIZATION.encode(), b"Basic eDp5")
+    with connect(house.url) as connection:
+        connection.sendall(refused.replace(b"Content-Length: 0", b"Content-Length: 50"))
+        # Whether the body comes after all cannot be known, so nothing else can come on this connection.
+        (answer,) = read_answers_to_the_end(connection)
+    assert (answer.status, answer.headers["connection"]) == (401, "close")
+
+
+def read_answers_to_the_end(connection: socket.socket) -> list[Answer]:
+    """Every answer until the server has sent its last; then end the connection."""
+    answers = read_answers(connection)
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_WR)
+    return answers
+
+
+REFUSED_EARLY = {
+    "too large": ([], "PUT", ATTRIBUTE, 413),
+    "a stranger's": (["Authorization: Basic eDp5"], "PUT", ATTRIBUTE, 401),
+    "no JSON": (["Content-Type: text/plain"], "PUT", ATTRIBUTE, 415),
+    "the wrong method": ([], "POST", ATTRIBUTE, 405),
+    "to nowhere": ([], "PUT", "/nowhere", 404),
+    "too large a batch": ([], "POST", BATCH, 413),
+    "a head that is too large": (["X-A: " + "a" * 70_000], "PUT", ATTRIBUTE, 431),
+    "no host": (["Host: te st"], "PUT", ATTRIBUTE, 400),
+}
+
+
+@pytest.mark.parametrize(("lines", "method", "path", "status"), REFUSED_EARLY.values(), ids=REFUSED_EARLY)
+@pytest.mark.parametrize("chunked", [False, True], ids=["by length", "in chunks"])
+def test_a_client_reads_the_answer_to_a_large_body_that_is_refused(
+    house: House, lines: list[str], method: str, path: str, status: int, chunked: bool
+) -> None:
+    """It sends all of its 20 MB before it looks for an answer, as most clients do."""
+    size = 20_000_000
+    given = {line.partition(":")[0] for line in lines}
+    head = [f"{method} {path} HTTP/1.1", *lines]
+    head += [] if "Host" in given else ["Host: test"]
+    head += [] if "Authorization" in given else [f"Authorization: {AUTHORIZATION}"]
+    head.append("Transfer-Encoding: chunked" if chunked else f"Content-Length: {size}")
+    body = b"x" * size
+    if chunked:
+        body = b"".join(b"10000\r\n" + body[:65536] + b"\r\n" for _ in range(size // 65536)) + b"0\r\n\r\n"
+    for _ in range(3):
+        with connect(house.url) as connection:
+            connection.sendall("\r\n".join([*head, "", ""]).encode() + body)
+            received = connection.recv(65536)
+        assert received.startswith(b"HTTP/1.1 %d " % status), received[:200]
+
+
+def test_the_rest_of_a_refused_body_is_not_the_next_request(house: House) -> None:
+    smuggled = put(house.body)
+    refused = put(smuggled + b"x" * 150_000, "Content-Type: text/plain")
+    head = refused.index(b"\r\n\r\n") + 4
+    assert send(house, refused[:head], refused[head:]) == [415, 200]
+
+
+# Signals
+
+
+def test_a_request_whose_body_is_arriving_at_sigterm_is_answered(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    (cuid,) = prepare(url, users=1)
+    server = Server(url, tmp_path)
+    request = put(json.dumps({"cuid": cuid, "data": {"user_number_accumulate": 1}}).encode())
+    with connect(server.url) as arriving, connect(server.url) as head, connect(server.url) as idle:
+        arriving.sendall(request[:-5])
+        head.sendall(request[:40])
+        idle.sendall(LIVE)
+        assert idle.recv(1000).startswith(b"HTTP/1.1 200 ")
+        time.sleep(0.2)
+        server.signal(signal.SIGTERM)
+        assert idle.recv(1000) == b""
+        time.sleep(0.3)
+        arriving.sendall(request[-5:])
+        head.sendall(request[40:])
+        for connection in (arriving, head):
+            (answer,) = read_answers(connection)
+            assert (answer.body, answer.headers["connection"]) == (OK, "close")
+    assert server.stop() == 0
+
+
+def test_a_server_told_to_stop_says_so_at_readyz_before_it_takes_no_more_requests(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    (cuid,) = prepare(url, users=1)
+    server = Server(url, tmp_path, shutdown_delay="60")
+    with server.client() as http:
+        assert http.get("/readyz").status_code == 200
+        server.signal(signal.SIGTERM)
+        deadline = time.monotonic() + 20
+        while (ready := http.get("/readyz")).status_code == 200 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert (ready.status_code, http.get("/livez").status_code) == (503, 200)
+        assert http.put(ATTRIBUTE, json={"cuid": cuid, "data": {"user_number_accumulate": 1}}).content == OK
+    with server.client() as http:
+        assert http.put(ATTRIBUTE, json={"cuid": cuid, "data": {"user_number_accumulate": 1}}).content == OK
+    # A second signal does not wait.
+    assert server.stop() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
+def test_a_signal_that_does_not_mean_stop_stops_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    (cuid,) = prepare(url, users=1)
+    server = Server(url, tmp_path)
+    try:
+        with server.client() as http:
+            server.signal(number)
+            for pid in server.children():
+                signal.pidfd_send_signal(_pidfd(pid), number)
+            for _ in range(20):
+                assert http.put(ATTRIBUTE, json={"cuid": cuid, "data": {"user_number_accumulate": 1}}).content == OK
+    finally:
+        assert server.stop() == 0
+
+
+def _pidfd(pid: int) -> int:
+    import os
+
+    return os.pidfd_open(pid)
+
+
+def test_sighup_reloads_the_admin_token_and_the_log_level_and_says_so(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    prepare(url)
+    file = tmp_path / "usertable.toml"
+    file.write_text('admin_token = "the-first-admin-token"\n')
+    server = Server(url, tmp_path, config=str(file))
+    try:
+        with server.client() as http:
+
+            def status(token: str) -> int:
+                return http.get("/api/v1/projects", headers={"Authorization": f"Bearer {token}"}, auth=None).status_code
+
+            assert (status("the-first-admin-token"), status("the-second-admin-token")) == (200, 401)
+            file.write_text('admin_token = "the-second-admin-token"\nlog_level = "warning"\nqueue_capacity = 7\n')
+            server.signal(signal.SIGHUP)
+            wait_for(server, "SIGHUP: reloaded admin_token, log_level; restart the server to change queue_capacity")
+            assert (status("the-first-admin-token"), status("the-second-admin-token")) == (401, 200)
+            file.write_text('admin_token = "short"\n')
+            server.signal(signal.SIGHUP)
+            wait_for(server, "SIGHUP: nothing was reloaded: admin_token is set but has fewer than 16 characters")
+            assert status("the-second-admin-token") == 200
+    finally:
+        assert server.stop() == 0
+
+
+def wait_for(server: Server, line: str) -> None:
+    """Wait until the log has a line."""
+    deadline = time.monotonic() + 20
+    while line not in server.log:
+        assert time.monotonic() < deadline, server.log
+        time.sleep(0.02)
