@@ -21,7 +21,7 @@ from usertable.domain.errors import StoreDown
 from usertable.domain.merge import decide
 from usertable.domain.schema import Project
 from usertable.http.answers import JSON, Receive, Scope, Send, answer
-from usertable.http.native import native_app
+from usertable.http.native import State, native_app
 from usertable.http.openapi import LIVE_PATH
 from usertable.http.platform import ATTRIBUTE_PATH, REGISTER_PATH, Platform
 from usertable.limit import SharedCounts
@@ -104,7 +104,8 @@ class App:
             body_limit=self._config.body_limit,
             always_200=self._config.always_200,
         )
-        self._native = native_app(self._service, gate, intake, self._config, lambda: self._config.admin_token)
+        state = State(lambda: self._config.admin_token, lambda: self.stopping())
+        self._native = native_app(self._service, gate, intake, self._config, state)
         surveys = Surveys(self._service.store, clock=self._clock)
         self._console = self._made_console(gate, surveys) if self._config.console else None
         self._native_paths = {"/openapi.json", "/readyz", LIVE_PATH}

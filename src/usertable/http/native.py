@@ -20,7 +20,7 @@ from starlette.routing import Route, Router
 from usertable.arrivals import ProjectArrivals
 from usertable.config import Config
 from usertable.domain.condition import parse_conditions
-from usertable.domain.errors import Kind, Problem, Refused, Unavailable, excerpt, refuse
+from usertable.domain.errors import Kind, Overloaded, Problem, Refused, Unavailable, excerpt, refuse
 from usertable.domain.schema import Project
 from usertable.http.admission import admit, is_admin
 from usertable.http.answers import (
@@ -61,23 +61,25 @@ _ACCEPTS: Header = (b"accept-encoding", ", ".join(CODINGS).encode())
 _CUID = re.compile(r"[1-9][0-9]{0,18}")
 
 
-def native_app(service: Service, gate: Gate, intake: Intake, config: Config, admin_token: Callable[[], str]) -> App:
-    """The ASGI application of everything in :data:`OPERATIONS`; any other path is answered with a 404 problem.
+@dataclass(frozen=True, slots=True)
+class State:
+    """What may change while the server runs."""
 
-    `admin_token` is asked at every request, since it can be changed while the server runs.
-    """
+    admin_token: Callable[[], str]
+    is_stopping: Callable[[], bool]
+
+
+def native_app(service: Service, gate: Gate, intake: Intake, config: Config, state: State) -> App:
+    """The ASGI application of everything in :data:`OPERATIONS`; any other path is answered with a 404 problem."""
     by_path: dict[str, dict[str, Operation]] = {}
     for operation in OPERATIONS:
         by_path.setdefault(operation.path, {})[operation.method] = operation
     # The platform's application serves its GET; here it only gets its 405.
     by_path[LIVE_PATH] = {"GET": _LIVE}
     return Router(
-        [
-            Route(path, _Resource(operations, service, gate, intake, config, admin_token))
-            for path, operations in by_path.items()
-        ],
+        [Route(path, _Resource(operations, service, gate, intake, config, state)) for path, operations in by_path.items()],
         redirect_slashes=False,
-        default=_Resource({}, service, gate, intake, config, admin_token),
+        default=_Resource({}, service, gate, intake, config, state),
     )
 
 
@@ -86,6 +88,7 @@ class Call:
     """A request that was let in and understood."""
 
     service: Service
+    state: State
     who: str
     """Who it is, for the record of changes: `admin`, or `project` and its id."""
     path: dict[str, str]
@@ -133,14 +136,14 @@ class _Resource:
         gate: Gate,
         intake: Intake,
         config: Config,
-        admin_token: Callable[[], str],
+        state: State,
     ) -> None:
         self._operations = operations
         self._service = service
         self._gate = gate
         self._intake = intake
         self._config = config
-        self._admin_token = admin_token
+        self._state = state
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = _Exchange(scope, send)
@@ -183,7 +186,7 @@ class _Resource:
             body = operation.body() if operation.body_optional and not sent else native.decode(sent, operation.body)
         # From here on the request has its form; what is refused, a rule refuses.
         exchange.operation = operation
-        call = Call(self._service, who, path, query, body)
+        call = Call(self._service, self._state, who, path, query, body)
         await exchange.answer(operation, *await asyncio.to_thread(self._handle, operation, call))
 
     async def _serve_batch(
@@ -241,7 +244,7 @@ class _Resource:
     async def _admit(self, exchange: _Exchange, operation: Operation, project_id: str | None) -> tuple[str, Access | None]:
         """Who asks, if they may, and a project's access; counts its requests. Raises Refused and Unavailable."""
         authorization = exchange.sent.get(b"authorization", b"")
-        admin_token = self._admin_token()
+        admin_token = self._state.admin_token()
         if is_admin(authorization, admin_token):
             return "admin", None
         if operation.who == "admin" or authorization[:7].lower() == b"bearer ":
@@ -521,6 +524,8 @@ def _cuid(call: Call) -> int:
 
 
 def ready(call: Call) -> Reply:
+    if call.state.is_stopping():
+        raise Overloaded("the server was told to stop")
     call.service.store.ping()
     return Reply(native.Health("ready"))
 
