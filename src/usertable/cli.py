@@ -24,6 +24,7 @@ from usertable.domain.condition import parse_conditions
 from usertable.domain.errors import Refused, StoreFault, Unavailable
 from usertable.domain.schema import Attribute, Identifier, Project, Rule, Step
 from usertable.domain.values import LIST_ELEMENT_BYTES, LIST_ELEMENTS, DataType, Limits
+from usertable.folders import make_folder
 from usertable.store.base import MAX_CUID, User, shown_url
 from usertable.wire import jiguang, native
 from usertable.wire.messages import text
@@ -174,7 +175,7 @@ def _loaded(**flags: Any) -> Loaded:
 def _make_default_folder(loaded: Loaded) -> None:
     """Make the data folder of the default store. The folder of a store that someone named is theirs to make."""
     if loaded.sources["store"] == "default":
-        Path(loaded.config.store.removeprefix("sqlite:///")).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(Path(loaded.config.store.removeprefix("sqlite:///")).parent, 0o700)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -72,16 +73,17 @@ def client(request: pytest.FixtureRequest, server: Server) -> Iterator[Caller]:
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_batches_are_sent_in_gzip_if_that_is_asked(server: Server, kind: str) -> None:
     records = [Record(CUID, {"list_append": [f"{n:0100}"]}) for n in range(100)]
-    sizes = {}
+    sizes: dict[str | None, int] = {}
+
+    def note(request: httpx.Request) -> None:
+        sizes[request.headers.get("content-encoding")] = int(request.headers["content-length"])
+
+    async def note_later(request: httpx.Request) -> None:
+        note(request)
+
+    http = {"event_hooks": {"request": [note if kind == "sync" else note_later]}}
     for compress in (False, True):
-        with calling(kind, server.url, server.project, server.secret, compress=compress) as client:
-            send = client.client._http.send
-
-            def noting(request: Any, *, to: Any = send, **more: Any) -> Any:
-                sizes[request.headers.get("content-encoding")] = int(request.headers["content-length"])
-                return to(request, **more)
-
-            client.client._http.send = noting
+        with calling(kind, server.url, server.project, server.secret, compress=compress, http=http) as client:
             assert all(result.error is None for result in client.batch(records))
     assert sizes["gzip"] * 5 < sizes[None]
 

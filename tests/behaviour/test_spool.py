@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -41,7 +43,7 @@ def keys(entries: list[Entry]) -> list[str]:
 
 
 def segments(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.spool"))
+    return sorted(folder.glob("[0-9]*.spool"))
 
 
 def test_a_record_that_was_cut_off_is_dropped_and_no_other(tmp_path: Path) -> None:
@@ -214,3 +216,75 @@ def test_a_record_is_flushed_before_it_is_acknowledged(tmp_path: Path, monkeypat
         keep(spool, mark)
         assert flushed[-1] == spool.size
     spool.close()
+
+
+def full_disk(size: int) -> contextlib.AbstractContextManager[None]:
+    """While it lasts no file takes more than that many bytes: a write over it takes what fits, and the next one fails."""
+
+    @contextlib.contextmanager
+    def limited() -> Iterator[None]:
+        unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, unlimited[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+
+    return limited()
+
+
+@pytest.mark.parametrize("room", [0, 5, 17, 18, 40, 90])
+def test_a_segment_that_a_full_disk_did_not_take_is_begun_when_there_is_room(tmp_path: Path, room: int) -> None:
+    spool = Spool(tmp_path, LEAST_BYTES)
+    while spool.size <= LEAST_BYTES // 16:
+        keep(spool, "before", size=700)
+    files = segments(tmp_path)
+    for _ in range(3):
+        with full_disk(room), pytest.raises(OSError, match=r"no room|too large"):
+            keep(spool, "refused")
+        assert segments(tmp_path) == files
+    waits = spool.waiting
+    keep(spool, "after")
+    assert len(segments(tmp_path)) == 2
+    spool.close()
+    found = everything(tmp_path)
+    assert found[-1] == "after"
+    assert (len(found), "refused" in found) == (waits + 1, False)
+
+
+def test_what_was_written_in_part_is_written_over(tmp_path: Path) -> None:
+    """Also where the disk does not let the part be removed, as one that gives errors."""
+    spool = Spool(tmp_path, LIMIT)
+    keep(spool, "a")
+    for room in range(0, 300, 7):
+        with full_disk(spool.size + room), pytest.raises(OSError, match=r"no room|too large"):
+            keep(spool, "refused", size=400)
+        keep(spool, str(room))
+    spool.close()
+    assert everything(tmp_path) == ["a", *map(str, range(0, 300, 7))]
+
+
+def test_the_folders_that_a_spool_makes_are_synced_in_their_parents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    Spool(tmp_path / "a" / "b" / "c", LIMIT).close()
+    assert {tmp_path, tmp_path / "a", tmp_path / "a" / "b", tmp_path / "a" / "b" / "c"} <= set(synced)
+    # A process that was killed may have made the last of them and not synced it.
+    synced.clear()
+    Spool(tmp_path / "a" / "b" / "c", LIMIT).close()
+    assert tmp_path / "a" / "b" in synced
+
+
+def test_other_files_in_the_folder_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "notes.spool").write_text("not ours")
+    spool = Spool(tmp_path, LIMIT)
+    keep(spool, "a")
+    spool.close()
+    assert everything(tmp_path) == ["a"]
+    assert (tmp_path / "notes.spool").read_text() == "not ours"

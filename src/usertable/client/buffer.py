@@ -9,16 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
+import inspect
 import logging
+import os
+import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self, TypeVar
 
 import msgspec
 
+from usertable.client.age import NO_BOOT, Moment
 from usertable.client.core import MAX_RECORDS, Core, Identity, OnUnknown, Record, RecordResult, Steps
 from usertable.client.errors import (
     ApiError,
@@ -29,14 +36,19 @@ from usertable.client.errors import (
     RateLimited,
     RecordsRefused,
     ServerFailed,
+    SpoolFault,
     Stale,
 )
+from usertable.client.process import PerProcess
 from usertable.client.spool import Entry, Place, Spool
 
+T = TypeVar("T")
 log = logging.getLogger("usertable.client")
 
 OnError = Callable[[Record, ClientError], object]
 FAILURES_KEPT = 1000
+_GRACE = 0.25
+"""Seconds that closing waits, beyond its own, for what the thread is just doing."""
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 _RECEIPT_MARGIN_MS = 3_600_000
 """A record is not sent again when its key is nearer than an hour to being forgotten."""
@@ -46,10 +58,18 @@ class _Drive(Protocol):
     def __call__(self, steps: Steps[Any], /, *, sleep: Callable[[float], None]) -> Any: ...
 
 
-class Buffer:
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Records as the queue takes them: memory a list, a spool the bytes of a frame."""
+
+    frame: Any
+    count: int
+
+
+class Buffer(PerProcess):
     """Made by :meth:`usertable.Client.buffer`; see there. Use it in a `with` block, whose end delivers what is left.
 
-    May be used by many threads.
+    May be used by many threads. In a process that is forked it is empty: what it held is its parent's to deliver.
     """
 
     def __init__(
@@ -72,28 +92,57 @@ class Buffer:
             raise ValueError("the platform's own endpoint knows no keys, so what a spool holds could be delivered twice")
         if capacity < 1:
             raise ValueError(f"capacity is {capacity}; expected 1 or more")
+        if inspect.iscoroutinefunction(on_error):
+            raise TypeError("on_error is a coroutine function, which the buffer's thread cannot await; expected a plain one")
         self._core = core
         self._drive = drive
         self._release = release
         self._lifetime = receipt_hours * 3_600_000 - _RECEIPT_MARGIN_MS
-        self._queue: Spool | _Memory = _Memory(capacity) if spool is None else Spool(spool, spool_bytes)
+        self._capacity = capacity
+        self._spool = None if spool is None else Path(spool)
+        self._queue: Spool | _Memory | _ParentsSpool = _Memory(capacity) if spool is None else Spool(spool, spool_bytes)
         self._full = full
         self._on_unknown = on_unknown
         self._on_error = on_error
         self._close_seconds = close_seconds
         self._now_ms = now_ms
+        self._closing = self._closed = False
+        self._begin()
+        super().__init__()
+        if spool is not None:
+            with self._changed:
+                self._start()
+
+    def _begin(self) -> None:
         self._changed = threading.Condition()
-        self._closing = False
+        self._waiters: dict[Callable[[], None], None] = {}
+        """Told at the next change, for those who wait without a thread."""
         self._given_up = threading.Event()
         self._failure: ClientError | None = None
         """Why delivering does not get on at the moment."""
         self._left: list[Entry] = []
+        """What the thread has taken from the queue and not settled."""
         self._refused: list[tuple[Record, ClientError]] = []
         self._refused_count = 0
+        self._thread: threading.Thread | None = None
+        self._finalizer: Any = None
+
+    def _begin_in_child(self) -> None:
+        self._closing = self._closed = self._closing or self._closed
+        self._queue = _Memory(self._capacity) if self._spool is None else _ParentsSpool(self._spool, self._process)
+        self._begin()
+
+    def _start(self) -> None:
         self._thread = threading.Thread(target=self._work, name="usertable buffer", daemon=True)
         self._thread.start()
         # Whoever forgets the `with` block must not lose records at the end of the program.
         atexit.register(self.close)
+        # A process of multiprocessing ends without what was registered there.
+        module = sys.modules.get("multiprocessing.process")
+        if module is not None and module.parent_process() is not None:
+            from multiprocessing.util import Finalize
+
+            self._finalizer = Finalize(None, self.close, exitpriority=100)
 
     def __enter__(self) -> Self:
         return self
@@ -108,11 +157,14 @@ class Buffer:
             # The caller's own exception goes first.
             log.error("%s", failure)
 
+    def __reduce__(self) -> Any:
+        raise TypeError("a buffer cannot be pickled, since it holds records that are to be delivered once; make one there")
+
     @property
     def waiting(self) -> int:
         """How many records are not settled yet."""
-        with self._changed:
-            return self._queue.waiting
+        self._own_process()
+        return self._queue.waiting
 
     def set(self, user: int | Identity, values: Mapping[str, Any], *, key: str | None = None) -> None:
         """Hand over one record; with a spool it is on the disk when this returns.
@@ -122,6 +174,7 @@ class Buffer:
 
         Raises:
             BufferFull: it is closed; or there is no room, and the buffer does not wait, or cannot get on.
+            SpoolFault: the spool is that of the process from which this one was forked.
             TypeError, ValueError: a value that no attribute can have; the record was not taken.
             OSError: the spool cannot be written; the record was not taken.
         """
@@ -129,27 +182,54 @@ class Buffer:
 
     def add(self, records: Iterable[Record]) -> None:
         """Hand over several records, all of them or none, with one write to the spool. See :meth:`set`."""
+        given = self._checked(records)
+        prepared = self._prepare(given, [self._drive(self._core.wire(record.values), sleep=time.sleep) for record in given])
+        if not prepared.count:
+            return
+        with self._changed:
+            while not self._put(prepared):
+                self._changed.wait(1)
+
+    def _checked(self, records: Iterable[Record]) -> list[Record]:
+        """Records that a buffer takes. Raises ValueError."""
         given = list(records)
         if self._on_unknown is None and any(isinstance(record.user, tuple) for record in given):
             raise ValueError("the buffer needs on_unknown='refuse' or 'register' for users named by an identifier")
-        wired = []
-        for record in given:
-            if record.user is None or record.identifiers is not None:
-                raise ValueError("a record with identifiers is for batch(), not for a buffer")
-            values = self._drive(self._core.wire(record.values), sleep=time.sleep)
-            wired.append((record.user, values, record.key or self._core.new_key()))
-        if not wired:
-            return
-        prepared = self._queue.frame(wired)
+        if any(record.user is None or record.identifiers is not None for record in given):
+            raise ValueError("a record with identifiers is for batch(), not for a buffer")
+        return given
+
+    def _prepare(self, records: Sequence[Record], values: Sequence[dict[str, Any]]) -> Prepared:
+        """Records with their values as they are sent, in the form that the queue takes. Raises ValueError."""
+        self._own_process()
+        wired = [(r.user, v, r.key or self._core.new_key()) for r, v in zip(records, values, strict=True)]
+        return Prepared(self._queue.frame(wired) if wired else None, len(wired))  # type: ignore[arg-type]
+
+    def _put_or_tell(self, prepared: Prepared, wake: Callable[[], None]) -> bool:
+        """Take prepared records; if there is no room, False, and `wake` is called at the next change. See :meth:`set`."""
+        self._own_process()
         with self._changed:
-            while not self._closing and self._thread.is_alive() and not self._queue.has_room(len(prepared)):
-                if self._full == "raise" or self._is_stuck():
-                    raise BufferFull(f"{self._queue.waiting} records are waiting") from self._failure
-                self._changed.wait(1)
-            if self._closing or not self._thread.is_alive():
-                raise BufferFull("the buffer is closed") from self._failure
-            self._queue.append(prepared, len(wired))  # type: ignore[arg-type]
-            self._changed.notify_all()
+            taken = self._put(prepared)
+            if not taken:
+                self._waiters[wake] = None
+            return taken
+
+    def _put(self, prepared: Prepared) -> bool:
+        if self._closing or not self._is_alive():
+            raise BufferFull("the buffer is closed") from self._failure
+        if not self._queue.has_room(len(prepared.frame)):
+            if threading.current_thread() is self._thread:
+                raise BufferFull(
+                    f"{self._queue.waiting} records are waiting; on_error cannot wait for room: none comes before it returns"
+                )
+            if self._full == "raise" or self._is_stuck():
+                raise BufferFull(f"{self._queue.waiting} records are waiting") from self._failure
+            return False
+        if self._thread is None:
+            self._start()
+        self._queue.append(prepared.frame, prepared.count)
+        self._notify()
+        return True
 
     def flush(self, timeout: float | None = None) -> None:
         """Wait until everything that was handed over is settled.
@@ -158,49 +238,111 @@ class Buffer:
             NotDelivered: not in that many seconds, or there is no getting on; the records stay in the buffer.
             RecordsRefused: records were refused, and there is no `on_error`.
         """
+        self._own_process()
+        self._not_in_on_error("flush")
         ends = None if timeout is None else time.monotonic() + timeout
         with self._changed:
-            while self._queue.waiting:
-                left = None if ends is None else ends - time.monotonic()
-                if self._is_stuck() or not self._thread.is_alive() or (left is not None and left <= 0):
-                    raise NotDelivered(f"{self._queue.waiting} records are not delivered", [], self._queue.waiting) from (
-                        self._failure
-                    )
-                self._changed.wait(1 if left is None else min(left, 1))
+            while not self._is_flushed(ends):
+                self._changed.wait(1 if ends is None else max(0, min(ends - time.monotonic(), 1)))
         self._raise_refused()
 
+    def _flushed_or_tell(self, ends: float | None, wake: Callable[[], None]) -> bool:
+        """Whether everything is settled; if not, `wake` is called at the next change. Raises NotDelivered."""
+        self._own_process()
+        with self._changed:
+            done = self._is_flushed(ends)
+            if not done:
+                self._waiters[wake] = None
+            return done
+
+    def _is_flushed(self, ends: float | None) -> bool:
+        count = self._queue.waiting
+        if count and (self._is_stuck() or not self._is_alive() or (ends is not None and ends <= time.monotonic())):
+            raise NotDelivered(f"{count} records are not delivered", [], count) from self._failure
+        return not count
+
     def close(self) -> None:
-        """Take no more, deliver what is left, and end the thread.
+        """Take no more, deliver what is left, and end the thread. If this is interrupted, it may be called again.
 
         Raises:
             NotDelivered: some are left after `close_seconds`; with a spool they stay there.
             RecordsRefused: records were refused, and there is no `on_error`.
         """
+        self._own_process()
+        self._not_in_on_error("close")
+        ends = time.monotonic() + self._close_seconds
         with self._changed:
-            if self._closing:
-                return
-            self._closing = True
-            self._changed.notify_all()
-            ends = time.monotonic() + self._close_seconds
-            while self._queue.waiting and self._thread.is_alive() and not self._is_stuck() and time.monotonic() < ends:
+            while not self._is_through(ends):
                 self._changed.wait(min(1, max(0, ends - time.monotonic())))
+        self._finish()
+
+    def _through_or_tell(self, ends: float, wake: Callable[[], None]) -> bool:
+        """Take no more. Whether there is nothing left to wait for; if not, `wake` is called at the next change."""
+        self._own_process()
+        with self._changed:
+            through = self._is_through(ends)
+            if not through:
+                self._waiters[wake] = None
+            return through
+
+    def _is_through(self, ends: float) -> bool:
+        if not self._closing:
+            self._closing = True
+            self._notify()
+        if self._closed or self._thread is None or not self._queue.waiting:
+            return True
+        return self._is_stuck() or not self._is_alive() or time.monotonic() >= ends
+
+    def _finish(self) -> None:
+        """End the thread, and tell what is left. Raises what :meth:`close` does."""
         self._given_up.set()
-        self._thread.join()
+        thread = self._thread
+        if thread is not None:
+            # One that waits for an answer may take longer. It then ends by itself, and touches nothing any more.
+            thread.join(_GRACE)
+        with self._changed:
+            if self._closed:
+                return
+            self._closed = True
+            self._notify()
+            count = self._queue.waiting
+            in_memory = isinstance(self._queue, _Memory)
+            records = [_record(e) for e in (*self._left, *self._queue.take(count))] if in_memory else []
+            self._queue.close()
         atexit.unregister(self.close)
-        self._release()
-        count = self._queue.waiting
-        records = [] if isinstance(self._queue, Spool) else [_record(e) for e in (*self._left, *self._queue.take(count))]
-        self._queue.close()
+        if self._finalizer is not None:
+            self._finalizer.cancel()
+        if thread is None or not thread.is_alive():
+            self._release()
         if count:
-            where = "they stay in the spool" if isinstance(self._queue, Spool) else "they are in `records`, nowhere else"
+            where = "they are in `records`, nowhere else" if in_memory else "they stay in the spool"
             raise NotDelivered(f"{count} records are not delivered; {where}", records, count) from self._failure
         self._raise_refused()
+
+    def _forget(self, wake: Callable[[], None]) -> None:
+        """Do not call it any more."""
+        self._waiters.pop(wake, None)
+
+    def _is_alive(self) -> bool:
+        """Whether there is a thread that delivers, or one can be begun."""
+        return self._thread is None or self._thread.is_alive()
 
     def _is_stuck(self) -> bool:
         """Whether the server refuses batches as a whole, as with a wrong secret: waiting is no use."""
         return isinstance(self._failure, ApiError) and not isinstance(self._failure, (RateLimited, ServerFailed))
 
+    def _not_in_on_error(self, call: str) -> None:
+        if threading.current_thread() is self._thread:
+            raise ClientError(f"{call}() waits until on_error returns, so on_error cannot call it")
+
+    def _notify(self) -> None:
+        self._changed.notify_all()
+        waiters, self._waiters = self._waiters, {}
+        for wake in waiters:
+            wake()
+
     def _raise_refused(self) -> None:
+        """Raise RecordsRefused if records were refused since it was raised last, and there is no `on_error`."""
         with self._changed:
             refused, count = self._refused, self._refused_count
             self._refused, self._refused_count = [], 0
@@ -213,39 +355,46 @@ class Buffer:
         try:
             while not self._given_up.is_set():
                 with self._changed:
+                    if self._closed:
+                        return
                     entries = self._queue.take(MAX_RECORDS)
                     if not entries:
                         if self._closing:
                             return
                         self._changed.wait()
                         continue
+                    self._left = list(entries)
                     before = [entry for entry in entries if entry.end <= self._queue.sent]
                 # Of those left by an earlier process, some may have been sent by it.
                 for part in (before, entries[len(before) :]):
                     if part and not self._deliver(part, self._queue.sent_at if part is before else None):
                         return
         except Exception as failure:
-            log.exception("a buffer cannot deliver")
-            self._failure = ClientError(f"the buffer cannot deliver: {failure}")
+            if not self._closed:
+                log.exception("a buffer cannot deliver")
+                self._failure = ClientError(f"the buffer cannot deliver: {failure}")
         finally:
             with self._changed:
-                self._changed.notify_all()
+                self._notify()
+                abandoned = self._closed
+            if abandoned:
+                self._release()
 
-    def _deliver(self, entries: Sequence[Entry], sent_at: int | None) -> bool:
+    def _deliver(self, entries: Sequence[Entry], sent_at: Moment | None) -> bool:
         """Send entries until each is settled; False if that was given up."""
         if sent_at is None:
-            sent_at = self._now_ms()
-            if not self._keep(self._queue.mark_sent, entries[-1].end, sent_at):
-                self._left = list(entries)
+            now = self._now_ms()
+            sent_at = Moment.at(now)
+            if not self._keep(self._queue.mark_sent, entries[-1].end, now):
                 return False
-        self._left = waiting = list(entries)
+        waiting = list(entries)
         attempt = 0
         while waiting:
-            if self._now_ms() - sent_at > self._lifetime:
+            age = sent_at.age_ms(Moment.at(self._now_ms()))
+            if age is None or age > self._lifetime:
                 text = "sent so long ago that its key may be forgotten; whether it was done is not known"
                 for entry in waiting:
                     self._tell(_record(entry), Stale(text, maybe_done=True))
-                self._left = []
                 break
             results: Sequence[RecordResult | None]
             failure: ClientError | None = None
@@ -254,37 +403,45 @@ class Buffer:
                 results = self._drive(self._core.batch(records, on_unknown=self._on_unknown), sleep=self._sleep)
             except BatchFailed as failed:
                 results = failed.results
-                cause = failed.__cause__
-                failure = cause if isinstance(cause, ClientError) else failed
+                failure = failed.cause or failed
             for result in results:
-                if result is not None and result.error is not None:
+                if result is not None and result.error is not None and not self._closed:
                     self._tell(result.record, result.error)
             left = [entry for entry, result in zip(waiting, results, strict=True) if result is None]
             attempt = 0 if len(left) < len(waiting) else attempt + 1
-            self._left = waiting = left
             gave_up = self._given_up.is_set()
-            if waiting and not gave_up and self._failure is None:
-                log.warning("%d records wait to be delivered: %s", len(waiting), failure)
+            if left and not gave_up and self._failure is None:
+                log.warning("%d records wait to be delivered: %s", len(left), failure)
             with self._changed:
+                if self._closed:
+                    return False
+                done = len(waiting) - len(left)
+                waiting, self._left = left, left + self._left[len(waiting) :]
                 # What kept it from getting on before is the reason, not that it was told to stop.
                 self._failure = (self._failure or failure if gave_up else failure) if waiting else None
-                self._queue.settle(len(results) - len(left))
-                self._changed.notify_all()
+                self._queue.settle(done)
+                self._notify()
             if waiting:
                 if gave_up:
                     return False
                 self._given_up.wait(self._core.retry.delay(attempt, self._core.chance))
-        kept = self._keep(self._queue.mark_done, entries[-1].end)
+        if not self._keep(self._queue.mark_done, entries[-1].end):
+            return False
         with self._changed:
+            if self._closed:
+                return False
+            self._left = self._left[len(waiting) :]
             self._queue.settle(len(waiting))
-            self._changed.notify_all()
-        return kept
+            self._notify()
+        return True
 
     def _keep(self, mark: Callable[..., None], *arguments: Any) -> bool:
         """Keep a mark, as soon as the disk takes it; False if that was given up."""
         while True:
             try:
                 with self._changed:
+                    if self._closed:
+                        return False
                     mark(*arguments)
                 return True
             except OSError as error:
@@ -310,18 +467,43 @@ class Buffer:
                 self._refused.append((record, error))
 
 
-class AsyncBuffer:
-    """Made by :meth:`usertable.AsyncClient.buffer`: a :class:`Buffer` for coroutines. Use it in an `async with` block."""
+class AsyncBuffer(PerProcess):
+    """Made by :meth:`usertable.AsyncClient.buffer`: a :class:`Buffer` for coroutines. Use it in an `async with` block.
 
-    def __init__(self, make: Callable[[], Buffer]) -> None:
+    Waiting holds no thread up. What a disk may hold up is done in one thread of the buffer's own.
+    """
+
+    def __init__(self, make: Callable[[], Buffer], wire: Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]) -> None:
         self._make = make
+        self._wire = wire
+        self._made: Buffer | None = None
+        self._executor: ThreadPoolExecutor | None = None
+        super().__init__()
+
+    def _begin_in_child(self) -> None:
+        self._executor = None
 
     async def __aenter__(self) -> Self:
-        self._buffer = await asyncio.to_thread(self._make)
+        self._made = await self._in_thread(self._make)
         return self
 
-    async def __aexit__(self, *exception: Any) -> None:
-        await asyncio.to_thread(self._buffer.__exit__, *exception)
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            await self.close()
+        except ClientError as failure:
+            if kind is None:
+                raise
+            # The caller's own exception goes first.
+            log.error("%s", failure)
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a buffer cannot be pickled, since it holds records that are to be delivered once; make one there")
+
+    @property
+    def _buffer(self) -> Buffer:
+        if self._made is None:
+            raise ClientError("the buffer is not open; use it in an `async with` block")
+        return self._made
 
     @property
     def waiting(self) -> int:
@@ -329,23 +511,143 @@ class AsyncBuffer:
         return self._buffer.waiting
 
     async def set(self, user: int | Identity, values: Mapping[str, Any], *, key: str | None = None) -> None:
-        """See :meth:`Buffer.set`."""
-        await asyncio.to_thread(self._buffer.set, user, values, key=key)
+        """See :meth:`Buffer.set`. If this is cancelled, the record was not taken; if it returns, it was.
+
+        A cancellation that comes when the record is being written to a spool comes out of what is awaited next.
+        """
+        await self.add([Record(user, values, key)])
 
     async def add(self, records: Iterable[Record]) -> None:
-        """See :meth:`Buffer.add`."""
-        await asyncio.to_thread(self._buffer.add, list(records))
+        """See :meth:`Buffer.add`, and :meth:`set`."""
+        buffer = self._buffer
+        given = buffer._checked(records)
+        prepared = buffer._prepare(given, [await self._wire(record.values) for record in given])
+        if prepared.count:
+            await self._when(lambda wake: buffer._put_or_tell(prepared, wake), None)
 
     async def flush(self, timeout: float | None = None) -> None:
         """See :meth:`Buffer.flush`."""
-        await asyncio.to_thread(self._buffer.flush, timeout)
+        buffer = self._buffer
+        ends = None if timeout is None else time.monotonic() + timeout
+        await self._when(lambda wake: buffer._flushed_or_tell(ends, wake), ends)
+        buffer._raise_refused()
+
+    async def close(self) -> None:
+        """See :meth:`Buffer.close`."""
+        buffer = self._buffer
+        ends = time.monotonic() + buffer._close_seconds
+        await self._when(lambda wake: buffer._through_or_tell(ends, wake), ends)
+        try:
+            await self._in_thread(buffer._finish)
+        finally:
+            executor, self._executor = self._executor, None
+            if executor is not None:
+                executor.shutdown(wait=False)
+
+    async def _when(self, attempt: Callable[[Callable[[], None]], bool], ends: float | None) -> None:
+        """Make an attempt after each change of the buffer, and at that moment, until one succeeds."""
+        loop = asyncio.get_running_loop()
+        while True:
+            changed = asyncio.Event()
+
+            def wake(event: asyncio.Event = changed) -> None:
+                # The loop may be closed by now, and whoever waited gone with it.
+                with contextlib.suppress(RuntimeError):
+                    loop.call_soon_threadsafe(event.set)
+
+            # A queue in memory needs no thread, and no moment in which the caller could be cancelled.
+            if await self._in_thread(lambda: attempt(wake)) if self._buffer._spool is not None else attempt(wake):
+                return
+            try:
+                async with asyncio.timeout(None if ends is None else max(0, ends - time.monotonic())):
+                    await changed.wait()
+            except TimeoutError:
+                pass
+            finally:
+                self._buffer._forget(wake)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        """Do work in the buffer's thread: not at all or to its end, even if that is cancelled; that then comes later."""
+        self._own_process()
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(1, "usertable async buffer")
+        future = self._executor.submit(work)
+        done = asyncio.wrap_future(future)
+        cancelled = False
+        while not done.done():
+            try:
+                await asyncio.wait([done])
+            except asyncio.CancelledError:
+                if future.cancel():
+                    raise
+                cancelled = True
+        if not cancelled:
+            return done.result()
+        if done.exception() is not None:
+            raise asyncio.CancelledError from done.exception()
+        _cancel_later()
+        return done.result()
+
+
+def _cancel_later() -> None:
+    """Have the current task cancelled once more at what it awaits next, unless whoever cancelled it has taken that back."""
+    task = asyncio.current_task()
+    assert task is not None
+    requests = task.cancelling()
+
+    def cancel() -> None:
+        # A timeout whose block is left by now has taken it back, and knows nothing of another.
+        if task.cancelling() >= requests and not task.done():
+            task.cancel()
+            task.uncancel()
+
+    asyncio.get_running_loop().call_soon(cancel)
+
+
+class _ParentsSpool:
+    """In place of a spool, in a process that was forked: the spool is the parent's."""
+
+    sent: Place = (0, 0)
+    sent_at = Moment(0, 0, NO_BOOT)
+    waiting = 0
+
+    def __init__(self, folder: Path, parent: int) -> None:
+        self._folder = folder
+        self._parent = parent
+
+    def frame(self, records: object) -> Any:
+        raise SpoolFault(
+            f"the buffer with the spool {self._folder} was made by process {self._parent}, from which this one,"
+            f" {os.getpid()}, was forked; make a buffer here, with a spool folder of its own"
+        )
+
+    def has_room(self, size: int) -> bool:
+        return False
+
+    def append(self, frame: object, count: int) -> None:
+        return
+
+    def take(self, limit: int) -> list[Entry]:
+        return []
+
+    def settle(self, count: int) -> None:
+        return
+
+    def mark_sent(self, end: Place, at: int) -> None:
+        return
+
+    def mark_done(self, end: Place) -> None:
+        return
+
+    def close(self) -> None:
+        return
 
 
 class _Memory:
     """The queue in memory, with the same calls as :class:`~usertable.client.spool.Spool`."""
 
     sent: Place = (0, 0)
-    sent_at = 0
+    sent_at = Moment(0, 0, NO_BOOT)
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import gzip
 import itertools
+import logging
 import random
 import re
 import secrets
@@ -34,18 +35,25 @@ from usertable.client.errors import (
     Unreachable,
     api_error,
 )
-from usertable.client.values import Wire, seconds, wire_values
+from usertable.client.process import PerProcess
+from usertable.client.values import Wire, check_text, seconds, type_name, wire_values
 from usertable.domain.errors import Kind, Problem
 from usertable.wire import jiguang
 from usertable.wire.bodies import decode_object
+
+log = logging.getLogger("usertable.client")
 
 ATTRIBUTE = "/smartop/api/v1/user/attribute"
 REGISTER = "/smartop/api/v1/user/register"
 MAX_RECORDS = 1000
 BATCH_BYTES = 4 * 2**20
 """A batch is cut at so many bytes, well below what a server takes unless it is told otherwise."""
+_SLOW_BATCHES = 5
+"""From 1,000 records to one is so many quarters."""
 _PACE_MARGIN = 0.05
 _KEY = re.compile(r"[!-~]{1,255}")
+_SLOW = {408, 504}
+"""What a proxy answers if the server, or the client, takes too long."""
 _BUSINESS = {40002, 40003, 40007, 40009, 40010}
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -83,10 +91,11 @@ class Reply:
 
 @dataclass(slots=True)
 class Lost:
-    """No reply: `sent` tells whether the request may have reached the server."""
+    """No reply: `sent` tells whether the request may have reached the server, `slow` that it was not answered in time."""
 
     error: Exception
     sent: bool
+    slow: bool = False
 
 
 Steps = Generator[Wait | Send, Reply | Lost | None, T]
@@ -132,11 +141,15 @@ class Record:
     def __post_init__(self) -> None:
         user = self.user
         is_cuid = isinstance(user, int) and not isinstance(user, bool)
+        if is_cuid:
+            check_cuid(user)
         if self.identifiers is not None:
             if not is_cuid and user is not None:
                 raise TypeError(f"user is {user!r}; expected a CUID or None beside identifiers")
         elif not is_cuid and not (isinstance(user, tuple) and len(user) == 2 and all(isinstance(p, str) for p in user)):
             raise TypeError(f"user is {user!r}; expected a CUID, or a pair of an identifier's name and value")
+        if isinstance(user, tuple):
+            check_text(f"the user {user!r}", "".join(user))
         if self.key is not None:
             check_key(self.key)
 
@@ -145,6 +158,16 @@ def check_key(key: str) -> None:
     """Raise ValueError if it can be no idempotency key."""
     if not isinstance(key, str) or not _KEY.fullmatch(key):
         raise ValueError(f"key is {key!r}; expected 1 to 255 visible ASCII characters")
+
+
+def check_cuid(cuid: Any) -> None:
+    """Raise TypeError or ValueError if it can be sent as no CUID. What the server can judge is left to it."""
+    if cuid is not None and not isinstance(cuid, (int, str)):
+        raise TypeError(f"cuid is of type {type_name(cuid)}; expected int")
+    if isinstance(cuid, int) and cuid.bit_length() > 63:
+        raise ValueError(f"cuid has {cuid.bit_length()} bits; expected 1 to {2**63 - 1}")
+    if isinstance(cuid, str):
+        check_text("cuid", cuid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,8 +253,8 @@ class Pace:
                     self._not_before = max(self._not_before, now + seconds(headers.get("ratelimit-reset")))
 
 
-class Core:
-    """All calls of a client, as steps. May be used by many threads.
+class Core(PerProcess):
+    """All calls of a client, as steps. May be used by many threads, and in processes that are forked.
 
     Args:
         plain: the server is the original platform: no keys, no batches, no native API.
@@ -254,6 +277,10 @@ class Core:
     ) -> None:
         if qps is not None and qps < 1:
             raise ValueError(f"qps is {qps}; expected 1 or more, or None")
+        check_credential("project", project)
+        check_credential("secret", secret)
+        if ":" in project:
+            raise ValueError(f"project is {project!r}; a project's id has no colon")
         credentials = base64.b64encode(f"{project}:{secret}".encode()).decode()
         self.plain = plain
         self.retry = retry
@@ -264,13 +291,26 @@ class Core:
         self._zone = ZoneInfo(timezone) if timezone else None
         self._types: dict[str, str] = {}
         self._clock = clock
-        self._paces = {api: Pace(qps) for api in ("attribute", "register", "native", "batch")}
+        self._qps = qps
         self._batch_bytes = BATCH_BYTES
+        self._batch_records = MAX_RECORDS
+        """So many records are sent at once at most: fewer than the server takes, if it did not answer in time."""
+        self._begin()
+        super().__init__()
+
+    def _begin(self) -> None:
+        self._paces = {api: Pace(self._qps) for api in ("attribute", "register", "native", "batch")}
         self._key = secrets.token_hex(8)
         self._count = itertools.count(1)
 
+    def _begin_in_child(self) -> None:
+        # With its parent's keys a child's write would be taken for its parent's, sent again, and not be done.
+        self._begin()
+        self.chance = random.Random()
+
     def new_key(self) -> str:
-        """An idempotency key that was never used."""
+        """An idempotency key that was never used, in this process or any other."""
+        self._own_process()
         return f"{self._key}-{next(self._count):x}"
 
     # calls
@@ -290,6 +330,7 @@ class Core:
             raise ValueError("the platform's own endpoint knows no key, explanation or dry run")
         if key is not None:
             check_key(key)
+        check_cuid(cuid)
         body = _encode({"cuid": cuid, "data": (yield from self.wire(values))})
         headers = {}
         if not self.plain and not dry_run:
@@ -317,7 +358,13 @@ class Core:
 
     def register(self, identifier: str, values: Iterable[str]) -> Steps[dict[str, int]]:
         """Get CUID, for any number of values."""
+        if isinstance(values, (str, bytes)):
+            raise TypeError(f"values is of type {type_name(values)}; expected a list of str, one per user")
         wanted = list(dict.fromkeys(values))
+        for text in (identifier, *wanted):
+            if not isinstance(text, str):
+                raise TypeError(f"a value of {identifier} is of type {type_name(text)}; expected str")
+            check_text(f"the value {text!r} of {identifier}", text)
         cuids: dict[str, int] = {}
         while wanted:
             some, wanted = wanted[: jiguang.MAX_IDENTITY_VALUES], wanted[jiguang.MAX_IDENTITY_VALUES :]
@@ -382,7 +429,9 @@ class Core:
                 yield from self._in_batches(given, encoded, results, on_unknown, dry_run)
         except ClientError as failure:
             known = sum(result is not None for result in results)
-            raise BatchFailed(f"{len(given) - known} of {len(given)} records are not done: {failure}", results) from failure
+            raise BatchFailed(
+                f"{len(given) - known} of {len(given)} records are not done: {failure}", results, failure
+            ) from failure
         return [result for result in results if result is not None]
 
     def declared(self) -> Steps[tuple[dict[str, Any], dict[str, Any]]]:
@@ -419,12 +468,14 @@ class Core:
             raise ValueError("the platform has no such endpoint; only set and register are plain")
         return _native_answer((yield from self._ask(self._send(method, path), "native", safe=True)))
 
-    def _ask(self, request: Send, api: str, *, safe: bool) -> Steps[Reply]:
+    def _ask(self, request: Send, api: str, *, safe: bool, parts: bool = False) -> Steps[Reply]:
         """Send a request until there is an answer that another try would not better, or no time for one.
 
         Args:
             safe: whether it may be sent again when nobody knows if it was done.
+            parts: whether it may be sent in parts; then one that takes too long is not sent again: raises _TooSlow.
         """
+        self._own_process()
         pace = self._paces[api]
         give_up = self._clock() + self.retry.seconds
         maybe_done = False
@@ -435,6 +486,8 @@ class Core:
             came = yield request
             assert came is not None
             least = 0.0
+            if parts and (came.slow if isinstance(came, Lost) else came.status in _SLOW):
+                raise _TooSlow(str(came.error) if isinstance(came, Lost) else f"HTTP {came.status}")
             if isinstance(came, Reply):
                 pace.observe(turn, came.headers, self._clock())
                 if not _is_passing(came, safe=safe):
@@ -475,16 +528,32 @@ class Core:
         path = f"{self._project}/users:batch{'?dry_run=1' if dry_run else ''}"
         tail = f'],"on_unknown":"{on_unknown}"}}'.encode() if on_unknown else b"]}"
         waiting = deque(range(len(records)))
-        attempt = 0
+        attempt = slow = 0
+        most_slow = min(_SLOW_BATCHES, self.retry.attempts - 1)
         while waiting:
             places = [waiting.popleft()]
             size = len(encoded[places[0]])
-            while waiting and len(places) < MAX_RECORDS and size + len(encoded[waiting[0]]) <= self._batch_bytes:
+            while waiting and len(places) < self._batch_records and size + len(encoded[waiting[0]]) <= self._batch_bytes:
                 places.append(waiting.popleft())
                 size += len(encoded[places[-1]])
             body = b'{"records":[' + b",".join(encoded[place] for place in places) + tail
             content, headers = (gzip.compress(body, 1), {"content-encoding": "gzip"}) if self._compress else (body, {})
-            reply = yield from self._ask(self._send("POST", path, content, headers), "batch", safe=True)
+            request = self._send("POST", path, content, headers)
+            try:
+                # The last tries are as for any other request.
+                reply = yield from self._ask(request, "batch", safe=True, parts=len(places) > 1 and slow < most_slow)
+            except _TooSlow as failure:
+                # The server may still be at it: what it has done by then is known to it by its key, and not done again. A
+                # quarter takes less time, so that each try gets on.
+                log.warning("%d records were not answered in time (%s); they are sent in parts", len(places), failure)
+                slow += 1
+                self._batch_records = max(1, len(places) // 4)
+                waiting.extendleft(reversed(places))
+                yield Wait(self.retry.delay(slow, self.chance))
+                continue
+            if slow or self._batch_records < MAX_RECORDS:
+                slow = 0
+                self._batch_records = min(MAX_RECORDS, self._batch_records + 1 + self._batch_records // 4)
             if reply.status == 413 and len(places) > 1:
                 # This server takes less than others.
                 self._batch_bytes = max(1, size // 2)
@@ -535,6 +604,19 @@ class Core:
                 raise
             else:
                 results[place] = RecordResult(record, None, cuid)
+
+
+class _TooSlow(Exception):
+    """A request that can be sent in parts was not answered in time."""
+
+
+def check_credential(name: str, value: Any) -> None:
+    """Raise TypeError or ValueError if it can be no project's id or secret, as the end of a file's line may make it."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is of type {type_name(value)}; expected str")
+    check_text(name, value)
+    if any(character < " " or character == "\x7f" for character in value):
+        raise ValueError(f"{name} has a line break or another control character in it; strip() removes those at its ends")
 
 
 def _is_passing(reply: Reply, *, safe: bool) -> bool:

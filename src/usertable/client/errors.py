@@ -14,9 +14,10 @@ The exception tree::
 
 from __future__ import annotations
 
+import copyreg
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from usertable.client.core import Record, RecordResult
@@ -32,7 +33,17 @@ class ProblemShown:
 
 
 class ClientError(Exception):
-    """Everything that the client raises on purpose, but for ValueError and TypeError of values that cannot be sent."""
+    """Everything that the client raises on purpose, but for ValueError and TypeError of values that cannot be sent.
+
+    All of them can be pickled, with their attributes, so that they come out of a pool of processes as they went in.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exceptions are pickled as a call of their class with `args`, which is the message only.
+        state = dict(self.__dict__)
+        if isinstance(self.__cause__, ClientError):
+            state["__cause__"] = self.__cause__
+        return copyreg.__newobj__, (type(self), *self.args), state  # type: ignore[attr-defined]
 
 
 class ApiError(ClientError):
@@ -128,15 +139,17 @@ class Stale(Unreachable):
 
 
 class BatchFailed(ClientError):
-    """A batch could not be finished. The cause is `__cause__`.
+    """A batch could not be finished.
 
     Attributes:
         results: one per record, in order; None for a record of which nothing is known.
+        cause: why; it is `__cause__` too, except where a pool of processes has put the other process's traceback there.
     """
 
-    def __init__(self, text: str, results: Sequence[RecordResult | None]) -> None:
+    def __init__(self, text: str, results: Sequence[RecordResult | None], cause: ClientError | None = None) -> None:
         super().__init__(text)
         self.results = list(results)
+        self.cause = cause
 
 
 class RecordsRefused(ClientError):
@@ -158,7 +171,8 @@ class NotDelivered(ClientError):
     """The time for delivering is over. What is in a spool stays there, and is delivered when the spool is opened again.
 
     Attributes:
-        records: what was not delivered and is in memory only; empty with a spool.
+        records: what was not delivered and is in memory only, with the keys: whoever hands these over again, to any buffer,
+            does nothing twice. Empty with a spool.
         count: how many records are left.
     """
 

@@ -8,20 +8,18 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
-import httpx
-
 from usertable.client.buffer import AsyncBuffer, Buffer, OnError
+from usertable.client.connections import AsyncConnections, Connections, settings_for
 from usertable.client.core import Core, Lost, OnUnknown, Record, RecordResult, Reply, Retry, Send, SetResult, Steps, User
 from usertable.client.errors import ClientError
 
 T = TypeVar("T")
 
-# Of these it is certain that the server has not got the request.
-_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
-
 
 class _Shell:
     """A client of one project. Close it, or use it in a `with` (`async with`) block.
+
+    It may be made before a process is forked, and be pickled: each process has its own keys and connections.
 
     Args:
         base_url: where the server is, such as `https://usertable.example.com`.
@@ -53,33 +51,51 @@ class _Shell:
         compress: bool = False,
         http: Mapping[str, Any] | None = None,
     ) -> None:
-        if httpx.URL(base_url).scheme not in ("http", "https") or not httpx.URL(base_url).host:
-            raise ValueError(f"base_url is {base_url!r}; expected something like https://usertable.example.com")
         self._core = Core(
             project, secret, timezone=timezone, plain=plain, qps=qps, retry=retry or Retry(), compress=compress
         )
         self._receipt_hours = receipt_hours
-        self._settings: dict[str, Any] = {"base_url": base_url, "timeout": timeout, **(http or {})}
+        self._settings = settings_for(base_url, timeout, http or {})
+        self._arguments = {
+            "base_url": base_url,
+            "project": project,
+            "secret": secret,
+            "timezone": timezone,
+            "plain": plain,
+            "qps": qps,
+            "retry": retry,
+            "timeout": timeout,
+            "receipt_hours": receipt_hours,
+            "compress": compress,
+            "http": http,
+        }
         self._open()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _made_again, (type(self), self._arguments)
 
     def _open(self) -> None:
         raise NotImplementedError
 
     def _buffer(self, **settings: Any) -> Buffer:
         # A buffer sends from a thread of its own, with connections of its own.
-        http = httpx.Client(**self._settings)
+        connections = Connections(self._settings)
 
         def drive(steps: Steps[T], *, sleep: Callable[[float], None]) -> T:
-            return _drive(http, steps, sleep)
+            return _drive(connections, steps, sleep)
 
-        return Buffer(self._core, drive, http.close, receipt_hours=self._receipt_hours, **settings)
+        return Buffer(self._core, drive, connections.close, receipt_hours=self._receipt_hours, **settings)
+
+
+def _made_again(kind: type[_Shell], arguments: Mapping[str, Any]) -> _Shell:
+    return kind(**arguments)
 
 
 class Client(_Shell):
     __doc__ = _Shell.__doc__
 
     def _open(self) -> None:
-        self._http = httpx.Client(**self._settings)
+        self._connections = Connections(self._settings)
 
     def __enter__(self) -> Self:
         return self
@@ -88,8 +104,8 @@ class Client(_Shell):
         self.close()
 
     def close(self) -> None:
-        """Close the connections."""
-        self._http.close()
+        """Close the connections. What is called afterwards raises ClientError."""
+        self._connections.close()
 
     def set(
         self,
@@ -161,8 +177,9 @@ class Client(_Shell):
             capacity: so many records are held in memory at most. A spool is bounded by `spool_bytes` instead.
             full: what to do with a record more: wait until there is room, or raise BufferFull.
             on_unknown: as for :meth:`batch`.
-            on_error: called in the buffer's thread with every record that was refused, and why. Without it, they are raised
-                by `flush` and at the end of the block, as RecordsRefused.
+            on_error: called in the buffer's thread with every record that was refused, and why; a plain function, no
+                coroutine. It may hand records to the buffer while there is room. Without it, refused records are raised by
+                `flush` and at the end of the block, as RecordsRefused.
             spool: a folder in which records are kept until they are delivered, also if this process is killed.
             close_seconds: how long the end of the block waits for what is still to be delivered.
         """
@@ -177,14 +194,14 @@ class Client(_Shell):
         )
 
     def _run(self, steps: Steps[T]) -> T:
-        return _drive(self._http, steps)
+        return _drive(self._connections, steps)
 
 
 class AsyncClient(_Shell):
     __doc__ = _Shell.__doc__
 
     def _open(self) -> None:
-        self._http = httpx.AsyncClient(**self._settings)
+        self._connections = AsyncConnections(self._settings)
 
     async def __aenter__(self) -> Self:
         return self
@@ -194,7 +211,7 @@ class AsyncClient(_Shell):
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._http.aclose()
+        await self._connections.close()
 
     async def set(
         self,
@@ -250,7 +267,8 @@ class AsyncClient(_Shell):
                 spool=spool,
                 spool_bytes=spool_bytes,
                 close_seconds=close_seconds,
-            )
+            ),
+            lambda values: self._run(self._core.wire(values)),
         )
 
     async def _run(self, steps: Steps[T]) -> T:
@@ -260,10 +278,7 @@ class AsyncClient(_Shell):
                 step = steps.send(came)
                 came = None
                 if isinstance(step, Send):
-                    try:
-                        came = _reply(await self._http.request(**_request(step)))
-                    except httpx.RequestError as error:
-                        came = _lost(error)
+                    came = await self._connections.request(step)
                 else:
                     await asyncio.sleep(step.seconds)
         except StopIteration as end:
@@ -271,17 +286,14 @@ class AsyncClient(_Shell):
             return result
 
 
-def _drive(http: httpx.Client, steps: Steps[T], sleep: Callable[[float], None] = time.sleep) -> T:
+def _drive(connections: Connections, steps: Steps[T], sleep: Callable[[float], None] = time.sleep) -> T:
     came: Reply | Lost | None = None
     try:
         while True:
             step = steps.send(came)
             came = None
             if isinstance(step, Send):
-                try:
-                    came = _reply(http.request(**_request(step)))
-                except httpx.RequestError as error:
-                    came = _lost(error)
+                came = connections.request(step)
             else:
                 try:
                     sleep(step.seconds)
@@ -291,15 +303,3 @@ def _drive(http: httpx.Client, steps: Steps[T], sleep: Callable[[float], None] =
     except StopIteration as end:
         result: T = end.value
         return result
-
-
-def _request(send: Send) -> dict[str, Any]:
-    return {"method": send.method, "url": send.path, "content": send.content, "headers": send.headers}
-
-
-def _reply(response: httpx.Response) -> Reply:
-    return Reply(response.status_code, response.headers, response.content)
-
-
-def _lost(error: httpx.RequestError) -> Lost:
-    return Lost(error, sent=not isinstance(error, _NOT_SENT))

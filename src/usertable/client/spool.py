@@ -4,15 +4,22 @@ A folder with numbered segments, each an append-only file of frames: length, che
 (`W`), or a mark (`M`): up to where records are done, up to where they may have been sent, and since when. The last
 mark counts. So there is one file to write and to flush, and nothing that two files could disagree about.
 
-A frame that the end of the last segment cuts off was never acknowledged to the caller, and is dropped. Any other broken
-frame is a fault that is told.
+A segment begins with `usertable spool 1\n` and a mark. A frame with one record, of which length and checksum are 8 bytes::
+
+    34 00 00 00 d6 b2 8b bc W[{"u":7,"v":{"level":3},"k":"3f2a9c0d5e6b7a81-1c"}]
+
+Each frame is on the disk before the next is begun. So what follows the last whole frame of the last segment was never
+acknowledged to the caller, whatever a power cut made of it, and is dropped; a last segment without its head was never used.
+A broken frame before a whole one, or in an earlier segment, is a fault that is told.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
 import os
+import re
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
@@ -22,7 +29,10 @@ from typing import Any, BinaryIO
 
 import msgspec
 
+from usertable.client.age import NO_BOOT, Moment
 from usertable.client.errors import SpoolFault
+from usertable.client.process import PerProcess
+from usertable.folders import make_folder, sync_folder
 from usertable.wire.bodies import decode_object
 
 log = logging.getLogger("usertable.client")
@@ -47,10 +57,10 @@ class Entry:
     end: Place
 
 
-class Spool:
+class Spool(PerProcess):
     """The queue in a folder, which is made if it is not there. One process at a time may have it open.
 
-    It has no lock of its own: one call at a time.
+    It has no lock of its own: one call at a time. A process that is forked has not got it: it stays its parent's.
 
     Args:
         limit: the files together are at most so many bytes.
@@ -64,7 +74,7 @@ class Spool:
         if limit < LEAST_BYTES:
             raise ValueError(f"a spool of {limit} bytes is too small; the least is {LEAST_BYTES}")
         self._folder = Path(folder)
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self._folder)
         self._limit = limit
         self._segment = min(SEGMENT_BYTES, limit // 16)
         self._lock = (self._folder / "lock").open("wb")
@@ -78,86 +88,104 @@ class Spool:
         except BaseException:
             self._lock.close()
             raise
+        super().__init__()
+
+    def _begin_in_child(self) -> None:
+        # Closed, not unlocked: the lock is the parent's, and is free when no process has it open any more.
+        self.close()
 
     done: Place
     """Up to here everything is delivered, or its failure told."""
     sent: Place
     """Up to here it may have been sent."""
-    sent_at: int
-    """Since when the oldest of what is not done may have been sent; ms since 1970 UTC."""
+    sent_at: Moment
+    """Since when the oldest of what is not done may have been sent."""
 
     def _load(self) -> None:
-        numbers = sorted(int(file.stem) for file in self._folder.glob("*.spool"))
+        numbers = sorted(int(file.stem) for file in self._folder.glob("*.spool") if file.stem.isdigit())
         self._sizes: dict[int, int] = {}
         self.done = self.sent = (0, 0)
-        self.sent_at = 0
-        self._read_from: Place = (0, 0)
-        self.waiting = 0
+        self.sent_at = Moment(0, 0, NO_BOOT)
         ends: list[tuple[Place, int]] = []
         for number in numbers:
             for kind, content, end in self._frames(number, last=number == numbers[-1]):
                 if kind == b"M":
-                    *places, self.sent_at = _MARK.unpack(content)
-                    self.done, self.sent = (places[0], places[1]), (places[2], places[3])
+                    self._read_mark(content)
                 else:
                     ends.append(((number, end), len(msgspec.json.decode(content, type=list[msgspec.Raw]))))
         self.waiting = sum(count for end, count in ends if end > self.done)
         self._read_from = self.done
-        if numbers:
-            self._file: BinaryIO = self._path(numbers[-1]).open("r+b", buffering=0)
-            self._number = numbers[-1]
-            self._file.truncate(self._sizes[self._number])
-            self._file.seek(self._sizes[self._number])
+        self._number = numbers[-1] if numbers else 1
+        if self._sizes.get(self._number):
+            self._file: BinaryIO = self._path(self._number).open("r+b", buffering=0)
+            self._torn = True
+            self._drop_tail()
         else:
-            self._begin(1)
+            self._begin(self._number)
         self._drop_done()
+
+    def _read_mark(self, content: bytes) -> None:
+        first, second, third, fourth, wall_ms = _PLACES.unpack_from(content)
+        done, sent = (first, second), (third, fourth)
+        # A segment that could not be begun, and was removed, may be there again after a power cut; what it says is older.
+        self.done = max(self.done, done)
+        if sent > self.sent:
+            # Those who wrote marks without it had no clock that nobody sets.
+            running_ms, boot = _RUNNING.unpack_from(content, _PLACES.size) if len(content) > _PLACES.size else (0, NO_BOOT)
+            self.sent, self.sent_at = sent, Moment(wall_ms, running_ms, boot)
 
     def _path(self, number: int) -> Path:
         return self._folder / f"{number:08}.spool"
 
     def _begin(self, number: int) -> None:
-        """A new segment, which begins with the marks as they are."""
-        file = self._path(number).open("xb", buffering=0)
-        mark = self._mark_frame()
-        file.write(_MAGIC + mark)
-        os.fsync(file.fileno())
-        folder = os.open(self._folder, os.O_RDONLY)
+        """A new segment, which begins with the marks as they are. Raises OSError: nothing was changed."""
+        if self._sizes.get(self._number) and self._torn:
+            # Only the last segment may end in something else than a whole frame.
+            self._cut_tail()
+        path = self._path(number)
+        head = _MAGIC + self._mark_frame()
+        file = path.open("w+b", buffering=0)
         try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+            _write_all(file, head, 0)
+            os.fsync(file.fileno())
+            sync_folder(self._folder)
+        except BaseException:
+            file.close()
+            with contextlib.suppress(OSError):
+                path.unlink()
+                sync_folder(self._folder)
+            raise
         if hasattr(self, "_file"):
             self._file.close()
-        self._file, self._number = file, number
-        self._sizes[number] = len(_MAGIC) + len(mark)
+        self._file, self._number, self._torn = file, number, False
+        self._sizes[number] = len(head)
 
     def _frames(self, number: int, *, last: bool, start: int = 0) -> Iterator[tuple[bytes, bytes, int]]:
-        """Kind, content and end of each frame of a segment that is whole. Sets the segment's size when it is through."""
+        """Kind, content and end of each frame of a segment that is whole. Sets the segment's size when it is through.
+
+        A last segment that was never used has no frames, and the size 0.
+        """
         path = self._path(number)
-        data = path.read_bytes()
-        place = len(_MAGIC)
+        data = path.read_bytes()[: self._sizes.get(number)]
         if not data.startswith(_MAGIC):
-            if last and _MAGIC.startswith(data):
-                # Cut off while it was made.
-                path.write_bytes(_MAGIC)
-                data = _MAGIC
-            else:
+            if not _MAGIC.startswith(data[: len(_MAGIC)].rstrip(b"\0")):
                 raise SpoolFault(f"{path} is no spool of this version")
-        place = max(place, start)
+            if not last or _whole_frame_after(data, 0):
+                raise SpoolFault(f"{path} is broken at byte 0: what follows cannot be read")
+            self._sizes[number] = 0
+            return
+        place = max(len(_MAGIC), start)
         while place < len(data):
-            head = data[place : place + _HEAD.size]
-            length, checksum = _HEAD.unpack(head) if len(head) == _HEAD.size else (0, 0)
-            end = place + _HEAD.size + length
-            content = data[place + _HEAD.size : end]
-            if length and end <= len(data) and zlib.crc32(content) == checksum:
+            end = _frame_end(data, place)
+            if end:
+                content = data[place + _HEAD.size : end]
                 yield content[:1], content[1:], end
                 place = end
                 continue
-            # A frame that was being written may be cut, or hold what was on the disk before; nothing follows it.
-            if last and (end >= len(data) or not any(data[place:])):
-                log.warning("the spool %s ends in a record that was not wholly written; it is dropped", path)
-                break
-            raise SpoolFault(f"{path} is broken at byte {place}: what follows cannot be read")
+            if not last or _whole_frame_after(data, place):
+                raise SpoolFault(f"{path} is broken at byte {place}: what follows cannot be read")
+            log.warning("the spool %s ends in a record that was not wholly written; it is dropped", path)
+            break
         self._sizes[number] = place
 
     @property
@@ -203,8 +231,9 @@ class Spool:
         return entries
 
     def mark_sent(self, end: Place, at: int) -> None:
-        """Keep that records up to there may have been sent since `at` (ms since 1970 UTC); durable when this returns."""
-        self.sent, self.sent_at = end, at
+        """Keep that records up to there may have been sent since `at` (now, ms since 1970 UTC); durable on return."""
+        if end > self.sent:
+            self.sent, self.sent_at = end, Moment.at(at)
         self._write(self._mark_frame())
 
     def settle(self, count: int) -> None:
@@ -226,20 +255,29 @@ class Spool:
             del self._sizes[number]
 
     def _mark_frame(self) -> bytes:
-        return _framed(b"M" + _MARK.pack(*self.done, *self.sent, self.sent_at))
+        at = self.sent_at
+        return _framed(b"M" + _PLACES.pack(*self.done, *self.sent, at.wall_ms) + _RUNNING.pack(at.running_ms, at.boot))
 
     def _write(self, frame: bytes) -> None:
         size = self._sizes[self._number]
         try:
-            written = self._file.write(frame)
-            if written != len(frame):
-                raise OSError(f"the spool {self._folder} has no room: {written} of {len(frame)} bytes were written")
+            _write_all(self._file, frame, size)
             os.fsync(self._file.fileno())
-        except OSError:
-            self._file.truncate(size)
-            self._file.seek(size)
+        except BaseException:
+            self._torn = True
+            self._drop_tail()
             raise
         self._sizes[self._number] = size + len(frame)
+
+    def _drop_tail(self) -> None:
+        """Remove what is behind the last whole frame, if the disk lets us: the next frame is written there anyway."""
+        with contextlib.suppress(OSError):
+            self._cut_tail()
+
+    def _cut_tail(self) -> None:
+        os.ftruncate(self._file.fileno(), self._sizes[self._number])
+        os.fsync(self._file.fileno())
+        self._torn = False
 
     def close(self) -> None:
         """Let others open it."""
@@ -247,11 +285,42 @@ class Spool:
         self._lock.close()
 
 
-_MARK = struct.Struct("<QQQQQ")
+_PLACES = struct.Struct("<QQQQQ")
+"""Of a mark: done, sent, and the wall clock's ms since 1970 UTC."""
+_RUNNING = struct.Struct("<Q16s")
+"""Behind it: ms since the machine was started, and which start that was."""
+_FRAME = re.compile(rb'W\[\{"u":|(?<=[\x29\x41]\0\0\0....)M', re.DOTALL)
+"""What a frame's content begins with: records, or a mark, of either length."""
 
 
 def _framed(content: bytes) -> bytes:
     return _HEAD.pack(len(content), zlib.crc32(content)) + content
+
+
+def _frame_end(data: bytes, place: int) -> int:
+    """Where the frame that begins at `place` ends; 0 if none that is whole does."""
+    if place + _HEAD.size > len(data):
+        return 0
+    length, checksum = _HEAD.unpack_from(data, place)
+    end: int = place + _HEAD.size + length
+    if not length or end > len(data) or zlib.crc32(memoryview(data)[place + _HEAD.size : end]) != checksum:
+        return 0
+    return end
+
+
+def _whole_frame_after(data: bytes, place: int) -> bool:
+    """Whether a whole frame begins behind `place`."""
+    return any(_frame_end(data, found.start() - _HEAD.size) for found in _FRAME.finditer(data, place + _HEAD.size + 1))
+
+
+def _write_all(file: BinaryIO, data: bytes, place: int) -> None:
+    """Write all of it, or raise OSError: a disk that gets full takes a part first."""
+    rest = memoryview(data)
+    while rest:
+        written = os.pwrite(file.fileno(), rest, place)
+        if not written:
+            raise OSError(f"{file.name} has no room: {len(rest)} of {len(data)} bytes were not written")
+        rest, place = rest[written:], place + written
 
 
 def _records(content: bytes, end: Place) -> list[Entry]:

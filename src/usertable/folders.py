@@ -1,0 +1,39 @@
+"""Folders whose names outlive a power cut: a name is durable when the folder that holds it is synced."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(folder: Path, mode: int = 0o777) -> None:
+    """Make a folder with all that are missing above it; their names are durable when this returns. Raises OSError.
+
+    Args:
+        mode: of the folder itself; those above it have the default.
+    """
+    folder = Path(os.path.abspath(folder))  # noqa: PTH100 - resolve() would follow links, which need not lead anywhere yet
+    missing: list[Path] = []
+    while not folder.exists():
+        missing.append(folder)
+        folder = folder.parent
+    # A process that was killed may have made this one and not come to syncing it. Above it all is older.
+    made = [folder, *reversed(missing)]
+    for place in made:
+        if place is not folder:
+            place.mkdir(mode if place is made[-1] else 0o777, exist_ok=True)
+        # A folder that may be written and not read cannot be synced.
+        with contextlib.suppress(PermissionError):
+            sync_folder(place.parent)
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is no folder")
