@@ -131,6 +131,8 @@ class Import(ABC):
         how = repr((replace(reading, rows=0), sorted(reading.columns.items()), sorted(reading.nulls), register))
         self._options = hashlib.blake2b(how.encode(), digest_size=16).hexdigest()
         self.state = State(self._options)
+        self.unseen: set[str] = set()
+        """Columns that are mapped, and that no row of NDJSON had; of a file that was read as a whole."""
         self.problems: list[tuple[int, str]] = []
         """Of a dry run: the first refused rows, and why."""
         self._rejects = Rejects(rejects, reading, self._refuse)
@@ -240,7 +242,8 @@ class Import(ABC):
 
     def _blocks(self) -> AbstractContextManager[Iterator[tuple[list[str], Block]]]:
         """The blocks that are left."""
-        return reading(self._stream, self._head, self._reading, self._project, self.state.rows, self.state.digest)
+        state = self.state
+        return reading(self._stream, self._head, self._reading, self._project, state.rows, state.digest, self.unseen.update)
 
     def _check_finished(self) -> None:
         """Whether the file still ends with the last row that was taken.
@@ -510,12 +513,19 @@ _FRUGAL = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1"}
 
 @contextlib.contextmanager
 def reading(
-    stream: IO[bytes], head: bytes, how: Reading, project: Project, skip: int, digest: str
+    stream: IO[bytes],
+    head: bytes,
+    how: Reading,
+    project: Project,
+    skip: int,
+    digest: str,
+    ended: Callable[[set[str]], None] = lambda unseen: None,
 ) -> Iterator[Iterator[tuple[list[str], Block]]]:
     """The blocks of a file, each with the names of its columns, read by a process of their own.
 
     Args:
         head: what stands before the rest of the stream.
+        ended: told at the end which columns are mapped and were in no row.
     """
     ours, theirs = socketpair()
     file = stream.fileno()
@@ -548,6 +558,7 @@ def reading(
             elif what == "block":
                 yield columns, content
             elif what == "end":
+                ended(content)
                 return
             elif what == "refused":
                 raise Refused(content)

@@ -23,7 +23,6 @@ import click
 from usertable import cli as commands
 from usertable.config import SECRET
 from usertable.domain.condition import parse_conditions
-from usertable.domain.errors import Kind, refuse
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -224,6 +223,8 @@ def import_table(
             # As answers of a server do.
             _expect_no_cycles()
         _run(work, os.fstat(stream.fileno()).st_size)
+        for column in sorted(work.unseen):
+            click.echo(f"column [{column}] is mapped, and no row has it", err=True)
         for number, reason in work.problems:
             click.echo(f"row {number}: {reason}", err=True)
     done = work.state
@@ -287,16 +288,9 @@ def _show(state: State, dry_run: bool, was_finished: bool) -> None:
 def _columns(pairs: Sequence[tuple[str, str]], file: IO[bytes] | None) -> dict[str, str]:
     columns: dict[str, str] = {}
     if file is not None:
-        from ruamel.yaml import YAML
-        from ruamel.yaml.error import YAMLError
+        from usertable.wire.map_file import column_map
 
-        try:
-            found = YAML(typ="safe", pure=True).load(file.read())
-        except (YAMLError, UnicodeDecodeError) as error:
-            raise refuse(Kind.IMPORT_FILE, reason=f"--map-file is not YAML: {' '.join(str(error).split())}") from error
-        if not isinstance(found, dict) or not all(isinstance(v, str | None) for v in found.values()):
-            raise refuse(Kind.IMPORT_FILE, reason="--map-file must map each column to a name, or to nothing")
-        columns = {str(column): name or "" for column, name in found.items()}
+        columns = column_map(file.read())
     for column, name in pairs:
         if column in columns:
             raise click.UsageError(f"column {column} is mapped twice")

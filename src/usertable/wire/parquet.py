@@ -61,6 +61,7 @@ class ParquetSource:
     """A Parquet file that is being read; see :class:`~usertable.wire.rows.Source`."""
 
     def __init__(self, stream: IO[bytes], reading: Reading, project: Project) -> None:
+        self.unseen: set[str] = set()
         self._reading = reading
         self._size = stream.seek(0, io.SEEK_END)
         self._digest = _footer_digest(stream, self._size)

@@ -36,7 +36,7 @@ def main(descriptor: int) -> None:
                 _send(connection, "columns", source.columns)
                 for block in source.blocks(skip, digest):
                     _send(connection, "block", block)
-            _send(connection, "end", None)
+            _send(connection, "end", set() if skip else source.unseen)
         except Refused as refused:
             _send(connection, "refused", refused.problems)
         except OSError as error:

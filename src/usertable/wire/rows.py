@@ -55,6 +55,8 @@ CELL_CHARACTERS = 16 * 2**20
 """A cell, or a line of NDJSON, has at most so many characters; a quote that is never closed is found by it."""
 BLOCK_BYTES = 8 * 2**20
 """A block of NDJSON has at most so much of a file, and a row more."""
+COLUMNS_SHOWN = 50
+"""A message that tells a file's columns tells so many."""
 ARROW_BYTES = 4 * 2**20
 """Of a larger block, most is in long texts, for which Arrow would take several times the memory and win little."""
 ARROW_MISSES = 3
@@ -89,6 +91,11 @@ class Source(Protocol):
         """The names of its columns; none for NDJSON, where every row has its own."""
         ...
 
+    @property
+    def unseen(self) -> set[str]:
+        """The columns that are mapped, and that no row had so far."""
+        ...
+
     def blocks(self, skip: int = 0, digest: str = "") -> Iterator[Block]:
         """The blocks after `skip` rows; raises Refused if those rows have another digest."""
         ...
@@ -100,14 +107,21 @@ def open_source(stream: IO[bytes], reading: Reading, project: Project) -> Source
     Raises:
         Refused: the file is not of that format, or a column is for nothing that the project has.
     """
-    if reading.format == "csv":
-        return _CSV(stream, reading, project)
     if reading.format == "ndjson":
         return _NDJSON(stream, reading, project)
-    parquet_library()
-    from usertable.wire.parquet import ParquetSource
+    source: Source
+    if reading.format == "csv":
+        source = _CSV(stream, reading, project)
+    else:
+        parquet_library()
+        from usertable.wire.parquet import ParquetSource
 
-    return ParquetSource(stream, reading, project)
+        source = ParquetSource(stream, reading, project)
+    for column in reading.columns:
+        if column not in source.columns:
+            have = ", ".join(source.columns[:COLUMNS_SHOWN]) + (", …" if len(source.columns) > COLUMNS_SHOWN else "")
+            raise refuse(Kind.COLUMN, column, expected=f"it is mapped, and the file does not have it; it has {have}")
+    return source
 
 
 def find_encoding(head: bytes) -> str:
@@ -127,6 +141,7 @@ def find_encoding(head: bytes) -> str:
 class _CSV:
     def __init__(self, stream: IO[bytes], reading: Reading, project: Project) -> None:
         csv.field_size_limit(CELL_CHARACTERS)
+        self.unseen: set[str] = set()
         self._stream = stream
         self._reading = reading
         self._delimiter = reading.delimiter
@@ -334,6 +349,7 @@ _decode_lines = msgspec.json.Decoder(dict[str, Any], float_hook=JSONNumber).deco
 class _NDJSON:
     def __init__(self, stream: IO[bytes], reading: Reading, project: Project) -> None:
         self.columns: list[str] = []
+        self.unseen = set(reading.columns)
         self._stream = stream
         self._reading = reading
         self._project = project
@@ -538,6 +554,7 @@ class _NDJSON:
         return cuid, tuple((name, value) for _, name, value in pairs), encode_attributes(values_of)
 
     def _target(self, column: str) -> Target | list[Problem]:
+        self.unseen.discard(column)
         found: Target | list[Problem]
         try:
             found = column_target(self._project, column, self._reading.columns)

@@ -29,7 +29,6 @@ import io
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.representer import SafeRepresenter
 
@@ -37,6 +36,7 @@ from usertable.domain.errors import Kind, Problem, Refused, excerpt
 from usertable.domain.schema import PRESET_IDENTIFIERS, Attribute, Identifier, Rule, Schema
 from usertable.domain.values import DEFAULT_LIMITS, DataType, Limits
 from usertable.wire.messages import text
+from usertable.wire.yaml_tree import BadYAML, yaml_tree
 
 HEADER = "# A schema of usertable. The first identifier has priority 1.\n"
 _ATTRIBUTE_KEYS = ("name", "type", "rule", "display_name", "description", "hidden", "max_elements", "max_element_bytes")
@@ -60,7 +60,7 @@ def decode(content: bytes) -> Schema:
 
 def encode(schema: Schema) -> str:
     """The file that :func:`decode` reads as this very schema."""
-    yaml = _yaml()
+    yaml = YAML(typ="safe", pure=True)
     yaml.Representer = _Representer
     yaml.default_flow_style = False
     yaml.allow_unicode = True
@@ -114,29 +114,12 @@ class _Representer(SafeRepresenter):
 _Representer.add_representer(str, _Representer.represent_str)
 
 
-def _yaml() -> YAML:
-    # Safe: only the plain types of YAML. Pure: the C library reads YAML 1.1, where `no` is false.
-    return YAML(typ="safe", pure=True)
-
-
 def _compose(content: bytes) -> Node | None:
     """The file's tree, which knows the line of everything."""
-    place, expected = "line 1", "a YAML file in UTF-8"
     try:
-        node: Node | None = _yaml().compose(content.decode("utf-8-sig"))
-        return node
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        place = f"line {line}"
-    except MarkedYAMLError as error:
-        if error.problem_mark is not None:
-            place = f"line {error.problem_mark.line + 1}"
-        expected = f"not valid YAML: {excerpt(error.problem or error.context or '', 120)}"
-    except YAMLError as error:
-        expected = f"not valid YAML: {excerpt(str(error).splitlines()[0], 120)}"
-    except RecursionError:
-        expected = "fewer levels of nesting"
-    raise Refused([_problem(place, expected)])
+        return yaml_tree(content)
+    except BadYAML as error:
+        raise Refused([_problem(f"line {error.line}", error.expected)]) from error
 
 
 def _problem(place: str, expected: str) -> Problem:

@@ -1,0 +1,90 @@
+"""What columns are for, by --map and --map-file: names as they are written, and none that the file does not have."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from shell import Shell
+
+
+@pytest.fixture
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    monkeypatch.chdir(tmp_path)
+    shell = Shell(f"sqlite:///{tmp_path / 'users.db'}", {})
+    shell.run("project", "create", "demo", "--id", "p")
+    for name in ("level", "score", "spent", "null"):
+        shell.run("attribute", "create", name, "--project", "p", "--type", "NUMBER", "--rule", "overwrite")
+    return shell
+
+
+def write(ending: str, names: list[str]) -> str:
+    """A file with a row of ones."""
+    file = f"crm.{ending}"
+    if ending == "csv":
+        Path(file).write_text(",".join(names) + "\n" + ",".join("1" for _ in names) + "\n")
+    elif ending == "ndjson":
+        Path(file).write_text(json.dumps(dict.fromkeys(names, 1)) + "\n")
+    else:
+        parquet.write_table(pa.table({name: [1] for name in names}), file)
+    return file
+
+
+@pytest.mark.parametrize("ending", ["csv", "ndjson", "parquet"])
+def test_columns_in_a_map_file_are_named_as_they_are_written(shell: Shell, ending: str) -> None:
+    file = write(ending, ["cuid", "2024.10", "2024.1", "007", "true", "1e3", "0x1F", "no", "null", "2024-05-01"])
+    Path("map.yaml").write_text(
+        "2024.10: level\n2024.1:\n007: score\ntrue: spent\n1e3: null\n0x1F: ''\nno: ~\nnull: 'null'\n2024-05-01:\n"
+    )
+    result = shell.run("import", file, "--project", "p", "--register", "--map-file", "map.yaml", "--json")
+    assert json.loads(result.stdout)["created"] == 1
+    found = json.loads(shell.out("user", "get", "1", "--project", "p", "--json"))["attributes"]
+    assert found == {"level": 1, "score": 1, "spent": 1, "null": 1}
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+@pytest.mark.parametrize("target", ["level", ""])
+def test_a_map_that_names_a_column_the_file_does_not_have_is_refused(shell: Shell, ending: str, target: str) -> None:
+    file = write(ending, ["cuid", "level"])
+    Path("map.yaml").write_text(f"Levle: {target}\n")
+    reason = "column [Levle]: it is mapped, and the file does not have it; it has cuid, level"
+    assert reason in shell.refused("import", file, "--project", "p", "--register", "--map-file", "map.yaml")
+    assert reason in shell.refused("import", file, "--project", "p", "--register", "--map", f"Levle={target}")
+
+
+def test_a_mapped_member_that_no_row_of_ndjson_has_is_told_at_the_end(shell: Shell) -> None:
+    Path("crm.ndjson").write_text('{"cuid":1}\n{"cuid":2,"Level":3}\n')
+    command = ("import", "crm.ndjson", "--project", "p", "--register", "--map", "Level=level", "--map", "Levle=spent")
+    assert "column [Levle] is mapped, and no row has it\n" in shell.run(*command).stderr
+    assert "Level]" not in shell.run(*command).stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("- a\n", "line 1: it must map each column to a name"),
+        ("", "line 1: it must map each column to a name"),
+        ("a: level\nb: [x]\n", "line 2: it must map each column to a name"),
+        ("1.1: level\n\n1.1: score\n", "line 3: the column 1.1 is mapped twice"),
+        ("%YAML 1.3\n---\na: level\n", "line 1: it is YAML 1.3, and 1.2 is read; leave %YAML out"),
+        ("a: 'level\n", "line 2: not valid YAML"),
+    ],
+)
+def test_a_map_file_that_is_none_is_refused_with_the_line(shell: Shell, content: str, reason: str) -> None:
+    Path("map.yaml").write_text(content)
+    file = write("csv", ["cuid", "a"])
+    assert f"--map-file, {reason}" in shell.refused("import", file, "--project", "p", "--map-file", "map.yaml")
+
+
+@pytest.mark.parametrize("version", ["1.3", "1.0", "1.10"])
+def test_a_schema_file_of_another_version_of_yaml_is_told_with_the_line(shell: Shell, version: str) -> None:
+    Path("schema.yaml").write_text(f"# ours\n%YAML {version}\n---\nattributes: []\n")
+    reason = shell.refused("schema", "diff", "schema.yaml", "--project", "p")
+    assert f"line 2: it is YAML {version}, and 1.2 is read; leave %YAML out" in reason
+    for known in ("1.1", "1.2"):
+        Path("schema.yaml").write_text(f"%YAML {known}\n---\nattributes: []\n")
+        shell.run("schema", "diff", "schema.yaml", "--project", "p", code=1)
