@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC
 from decimal import Decimal
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from usertable.domain.errors import Kind, Problem
+from usertable.domain.values import DEFAULT_LIMITS, PARSERS, DataType
 from usertable.wire.bodies import decode_object
 
 keys = st.sampled_from(["a", "b", "data", ":", '":', " ", "é", '"', "\\"])
@@ -70,7 +72,7 @@ def test_a_repeated_key_is_found_and_nothing_else_is(text: str) -> None:
         b'{"a":1,}',
         b'{"a":"\\ud800"}',
         b'{"a":"\xff"}',
-        b'\xef\xbb\xbf{"a":1}',
+        b'\xef\xbb\xbf\xef\xbb\xbf{"a":1}',
         b'{"a":1}\0',
         b'{"a":' + b"[" * 5000 + b"]" * 5000 + b"}",
         b'{"a":' * 5000 + b"1" + b"}" * 5000,
@@ -93,8 +95,51 @@ def test_not_json(body: bytes) -> None:
         ("1e5", Decimal("1e5")),
         ("1000000000000000000000000000001", 10**30 + 1),
         ("0.1000000000000000000000000000000000001", Decimal("0.1000000000000000000000000000000000001")),
+        ("-0", 0),
+        ("-0.0", Decimal("-0.0")),
+        ("1e400", Decimal("1e400")),
         ("1e99999999999999999999999", Decimal("Infinity")),
     ],
 )
 def test_numbers_are_exact(text: str, value: object) -> None:
     assert decode_object(f'{{"a":{text}}}'.encode()) == {"a": value}
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b'{"a":"\\ud800"}', "\\ud800 at position 6 is half of a surrogate pair"),
+        (b'{"a":"\\\\\\uDC00 and more"}', "\\uDC00 at position 8 is half of a surrogate pair"),
+        (b'{"a":"\\ud83d\\ude00\\ud83d\\u0041"}', "\\ud83d at position 18 is half of a surrogate pair"),
+        (b'{"\\ud800":1}', "\\ud800 at position 2 is half of a surrogate pair"),
+        (b'{"a":NaN}', "NaN at position 5 is not a JSON number"),
+        (b'{"a":-Infinity}', "Infinity at position 6 is not a JSON number"),
+        (b'{"a":' + b"9" * 5000 + b"}", "a number has more than 4300 digits"),
+        (b'{"a":' + b"[" * 5000 + b"]" * 5000 + b"}", "nested too deeply"),
+        ('{"a":1}'.encode("utf-16"), "it is UTF-16; expected UTF-8"),
+        ('{"a":1}'.encode("utf-16-le"), "it is UTF-16; expected UTF-8"),
+        ('{"a":1}'.encode("utf-16-be"), "it is UTF-16; expected UTF-8"),
+        ('{"a":1}'.encode("utf-32"), "it is UTF-32; expected UTF-8"),
+        ('{"a":1}'.encode("utf-32-be"), "it is UTF-32; expected UTF-8"),
+        (b'{"a":"\xed\xa0\x80"}', "byte 0xed at position 6 is not UTF-8"),
+        (b"\x1f\x8b\x08\0", "it is compressed with gzip"),
+        (b'{"a":"\\\\ud800', "Input data was truncated"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_position(body: bytes, reason: str) -> None:
+    decoded = decode_object(body)
+    assert isinstance(decoded, Problem)
+    assert (decoded.kind, decoded.facts["reason"]) == (Kind.BODY_NOT_JSON, reason)
+
+
+def test_a_byte_order_mark_before_the_body_is_left_out() -> None:
+    assert decode_object(b'\xef\xbb\xbf{"a":"\xef\xbb\xbf"}') == {"a": "\ufeff"}
+
+
+@pytest.mark.parametrize("sent", ["1e99999999999999999999999", "-1.5e99999999999999999999999", "1e400", "1.5e-400"])
+def test_a_huge_exponent_is_shown_as_it_was_sent(sent: str) -> None:
+    decoded = decode_object(f'{{"a":{sent}}}'.encode())
+    assert isinstance(decoded, dict)
+    problem = PARSERS[DataType.NUMBER]("a", decoded["a"], UTC, DEFAULT_LIMITS)
+    assert isinstance(problem, Problem)
+    assert (problem.kind, problem.facts["value"]) == (Kind.NUMBER_RANGE, sent)

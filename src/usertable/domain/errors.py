@@ -12,9 +12,13 @@ The exception tree::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from enum import StrEnum
+
+MAX_PROBLEMS = 100
+"""Maximum number of problems told of a record or request; one more says how many there are besides."""
 
 _NO_FACTS: Mapping[str, str] = {}
 _OWN_WORDS = ("expected", "have", "legal", "hint", "reason")
@@ -43,6 +47,7 @@ class Kind(StrEnum):
     BODY_BROKEN = "body_broken"
     BODY_NOT_JSON = "body_not_json"
     BODY_NOT_OBJECT = "body_not_object"
+    BODY_VALUES = "body_values"
     DUPLICATE_KEY = "duplicate_key"
     PARAMETER = "parameter"
     KEY_MALFORMED = "key_malformed"
@@ -50,10 +55,12 @@ class Kind(StrEnum):
     OVERLOADED = "overloaded"
     STORE_DOWN = "store_down"
     INTERNAL = "internal"
+    MORE_PROBLEMS = "more_problems"
     # setting attributes
     DATA_MISSING = "data_missing"
     DATA_NOT_OBJECT = "data_not_object"
     DATA_EMPTY = "data_empty"
+    DATA_LENGTH = "data_length"
     CUID_MISSING = "cuid_missing"
     CUID_MALFORMED = "cuid_malformed"
     CUID_UNKNOWN = "cuid_unknown"
@@ -123,6 +130,14 @@ class Problem:
     facts: Mapping[str, str] = field(default_factory=lambda: _NO_FACTS)
 
 
+def bounded(problems: Sequence[Problem], maximum: int = MAX_PROBLEMS, *, more: int = 0) -> list[Problem]:
+    """The first `maximum` problems, and one that says how many there are besides, of which `more` are not in the list."""
+    told = [problem for problem in problems if problem.kind is not Kind.MORE_PROBLEMS]
+    more += sum(int(problem.facts["count"]) for problem in problems if problem.kind is Kind.MORE_PROBLEMS)
+    more += max(0, len(told) - maximum)
+    return told[:maximum] + ([Problem(Kind.MORE_PROBLEMS, None, {"count": str(more)})] if more else [])
+
+
 def excerpt(value: object, limit: int = 60) -> str:
     """`value` as a short, single-line text for a message."""
     text = value if isinstance(value, str) else _json_like(value, limit)
@@ -144,6 +159,9 @@ def _json_like(value: object, limit: int) -> str:
         return "[" + ", ".join(shown) + (", …" if len(value) > 4 else "") + "]"
     if isinstance(value, dict):
         return "{…}" if value else "{}"
+    if type(value) is Decimal:
+        # As JSON is usually written: Decimal turns 1e400 into 1E+400.
+        return str(value).replace("E+", "e").replace("E-", "e-")
     return str(value)
 
 
@@ -152,10 +170,10 @@ class UsertableError(Exception):
 
 
 class Refused(UsertableError):
-    """The request was understood and refused; nothing was changed."""
+    """The request was understood and refused; nothing was changed. It tells no more than :data:`MAX_PROBLEMS`."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
-        self.problems = tuple(problems)
+        self.problems = tuple(bounded(list(problems)))
         super().__init__("; ".join(f"{p.kind}({p.attribute or ''} {dict(p.facts)})" for p in self.problems))
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import tzinfo
 
-from usertable.domain.errors import Kind, Problem
-from usertable.domain.schema import Attribute, Schema
+from usertable.domain.errors import MAX_PROBLEMS, Kind, Problem, bounded
+from usertable.domain.schema import MAX_ATTRIBUTES, Attribute, Schema
 from usertable.domain.values import PARSERS, Value, is_empty
 
 
@@ -21,15 +21,23 @@ class Patch:
 def validate(schema: Schema, data: Mapping[str, object], zone: tzinfo) -> Patch | list[Problem]:
     """Check every attribute of `data`, in the order sent: declared (40010), not empty (40009), of its type (40002).
 
-    Gives a patch, or every problem (the first of each attribute), in the order sent. `data` is not empty.
+    Gives a patch, or the problems (the first of each attribute), in the order sent: up to :data:`MAX_PROBLEMS`, and how many
+    there are besides. More members than a project may declare are refused without a look at them. `data` is not empty.
     """
     attributes = schema.attributes
+    if len(data) > MAX_ATTRIBUTES and len(data) > len(attributes):
+        limit = max(MAX_ATTRIBUTES, len(attributes))
+        return [Problem(Kind.DATA_LENGTH, None, {"members": str(len(data)), "limit": str(limit)})]
     entries: list[tuple[Attribute, Value]] = []
     problems: list[Problem] = []
+    more = 0
     for name, raw in data.items():
         attribute = attributes.get(name)
         if attribute is None:
-            problems.append(Problem(Kind.ATTRIBUTE_UNKNOWN, name))
+            if len(problems) < MAX_PROBLEMS:
+                problems.append(Problem(Kind.ATTRIBUTE_UNKNOWN, name))
+            else:
+                more += 1
         elif not raw and is_empty(raw):
             problems.append(Problem(Kind.VALUE_EMPTY, name))
         else:
@@ -38,4 +46,4 @@ def validate(schema: Schema, data: Mapping[str, object], zone: tzinfo) -> Patch 
                 problems.append(value)
             else:
                 entries.append((attribute, value))  # type: ignore[arg-type]
-    return problems or Patch(entries)
+    return bounded(problems, more=more) if problems else Patch(entries)

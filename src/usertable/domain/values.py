@@ -142,7 +142,7 @@ def _wrong_type(name: str, data_type: DataType, raw: object) -> Problem:
 
 
 def _parse_number(name: str, raw: object, zone: tzinfo, limits: Limits) -> Value | Problem:
-    if type(raw) is int or type(raw) is Decimal:
+    if type(raw) is int or isinstance(raw, Decimal):
         parsed = number(raw)
     elif type(raw) is str and _PLAIN_NUMBER.fullmatch(raw):
         parsed = number(Decimal(raw))
@@ -169,7 +169,7 @@ def _parse_string(name: str, raw: object, zone: tzinfo, limits: Limits) -> Value
     if type(raw) is not str:
         if type(raw) is bool:
             return "true" if raw else "false"
-        if type(raw) is int or type(raw) is Decimal:
+        if type(raw) is int or isinstance(raw, Decimal):
             if number(raw) is None:
                 return Problem(Kind.NUMBER_RANGE, name, {"value": excerpt(raw), "digits": str(NUMBER_DIGITS)})
             return number_text(raw)

@@ -69,11 +69,23 @@ class Disconnected(Exception):
     """The client went away before its request was whole."""
 
 
-async def read_json_body(receive: Receive, headers: dict[bytes, bytes], limit: int) -> bytes | Problem:
-    """The request's body, or the problem with its content type or size. Raises Disconnected."""
+ACCEPTS_NO_CODING: Header = (b"accept-encoding", b"identity")
+
+
+async def read_json_body(
+    receive: Receive, headers: dict[bytes, bytes], limit: int, *, coded: bool = False
+) -> bytes | Problem:
+    """The request's body, or the problem with its content type, coding or size. Raises Disconnected.
+
+    Args:
+        coded: it may have a content coding, which is left to the caller.
+    """
     content_type = headers.get(b"content-type")
     if content_type is not None and content_type != b"application/json" and not _is_json(content_type):
         return Problem(Kind.CONTENT_TYPE, None, {"value": excerpt(content_type.decode("latin-1"))})
+    coding = headers.get(b"content-encoding", b"").decode("latin-1")
+    if not coded and coding.strip().lower() not in ("", "identity"):
+        return Problem(Kind.CONTENT_CODING, None, {"value": excerpt(coding), "have": "identity"})
     announced = headers.get(b"content-length", b"0")
     if len(announced) > 18 or int(announced) > limit:
         return Problem(Kind.BODY_TOO_LARGE, None, {"limit": str(limit)})

@@ -24,6 +24,7 @@ from usertable.domain.errors import Kind, Overloaded, Problem, Refused, Unavaila
 from usertable.domain.schema import Project
 from usertable.http.admission import admit, is_admin
 from usertable.http.answers import (
+    ACCEPTS_NO_CODING,
     CLOSE,
     JSON,
     KEY_FORM,
@@ -41,6 +42,7 @@ from usertable.http.answers import (
     request_id,
     unavailable,
 )
+from usertable.http.body_threads import Batches, in_body_thread, when_decoded
 from usertable.http.openapi import LIVE_PATH, Operation, document
 from usertable.service import Access, Entry, Gate, Intake, Service
 from usertable.store.base import MAX_CUID, Replayed, Result, User, Written
@@ -58,6 +60,7 @@ _NO_STORE: Header = (b"cache-control", b"no-store")
 _BEARER: Header = (b"www-authenticate", b'Bearer realm="usertable"')
 _BASIC: Header = (b"www-authenticate", b'Basic realm="usertable", charset="UTF-8"')
 _ACCEPTS: Header = (b"accept-encoding", ", ".join(CODINGS).encode())
+_COUNTED_AT_ONCE = 64
 _CUID = re.compile(r"[1-9][0-9]{0,18}")
 
 
@@ -72,14 +75,18 @@ class State:
 def native_app(service: Service, gate: Gate, intake: Intake, config: Config, state: State) -> App:
     """The ASGI application of everything in :data:`OPERATIONS`; any other path is answered with a 404 problem."""
     by_path: dict[str, dict[str, Operation]] = {}
+    batches = Batches(config.batch_body_limit)
     for operation in OPERATIONS:
         by_path.setdefault(operation.path, {})[operation.method] = operation
     # The platform's application serves its GET; here it only gets its 405.
     by_path[LIVE_PATH] = {"GET": _LIVE}
     return Router(
-        [Route(path, _Resource(operations, service, gate, intake, config, state)) for path, operations in by_path.items()],
+        [
+            Route(path, _Resource(operations, service, gate, intake, config, state, batches))
+            for path, operations in by_path.items()
+        ],
         redirect_slashes=False,
-        default=_Resource({}, service, gate, intake, config, state),
+        default=_Resource({}, service, gate, intake, config, state, batches),
     )
 
 
@@ -137,6 +144,7 @@ class _Resource:
         intake: Intake,
         config: Config,
         state: State,
+        batches: Batches,
     ) -> None:
         self._operations = operations
         self._service = service
@@ -144,6 +152,7 @@ class _Resource:
         self._intake = intake
         self._config = config
         self._state = state
+        self._batches = batches
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = _Exchange(scope, send)
@@ -177,13 +186,18 @@ class _Resource:
             who, access = await self._admit(exchange, operation, path.get("project"))
             query = native.decode_query(scope["query_string"], operation.query)
         if operation.batch:
-            return await self._serve_batch(exchange, operation, access, path["project"], query, receive)
+            with self._batches.holding(path["project"], receive) as receive:
+                answered = await self._serve_batch(exchange, operation, access, path["project"], query, receive)
+            return await exchange.answer(operation, answered, "")
         if operation.body:
             sent = await read_json_body(receive, exchange.sent, self._config.body_limit)
             if type(sent) is Problem:
                 raise Refused([sent])
             assert type(sent) is bytes
-            body = operation.body() if operation.body_optional and not sent else native.decode(sent, operation.body)
+            if operation.body_optional and not sent:
+                body = operation.body()
+            else:
+                body = await when_decoded(functools.partial(native.decode, form=operation.body), sent)
         # From here on the request has its form; what is refused, a rule refuses.
         exchange.operation = operation
         call = Call(self._service, self._state, who, path, query, body)
@@ -191,46 +205,55 @@ class _Resource:
 
     async def _serve_batch(
         self, exchange: _Exchange, operation: Operation, access: Access | None, project_id: str, query: Any, receive: Receive
-    ) -> None:
-        """Serve the operation that joins the waiting writes in the event loop, and may have a large, compressed body."""
+    ) -> bytes:
+        """The answer of the operation that joins the waiting writes, and may have a large, compressed body."""
         key = exchange.sent.get(b"idempotency-key")
         if key is not None and not KEY_FORM.fullmatch(key):
             raise refuse(Kind.KEY_MALFORMED)
         limit = self._config.batch_body_limit
-        sent = await read_json_body(receive, exchange.sent, limit)
+        sent = await read_json_body(receive, exchange.sent, limit, coded=True)
         if type(sent) is Problem:
             raise Refused([sent])
         assert type(sent) is bytes
         coding = exchange.sent.get(b"content-encoding", b"").decode("latin-1")
-        body = await asyncio.to_thread(decompress, sent, coding, limit)
-        if type(body) is Problem:
+        # A large one is left compressed until its turn, and then begun from the start.
+        body = await in_body_thread(decompress, sent, coding, min(limit, batch.SMALL_BYTES))
+        if type(body) is bytes and await in_body_thread(batch.is_small, body):
+            return await self._write_batch(exchange, operation, access, project_id, query, key, body)
+        if type(body) is Problem and body.kind is not Kind.BODY_TOO_LARGE:
             exchange.headers += [_ACCEPTS] if body.kind is Kind.CONTENT_CODING else []
             raise Refused([body])
-        assert type(body) is bytes
-        records, on_unknown = await asyncio.to_thread(batch.decode_batch, body)
+        async with self._batches.large(project_id):
+            body = await in_body_thread(decompress, sent, coding, limit)
+            if type(body) is Problem:
+                raise Refused([body])
+            assert type(body) is bytes
+            alone = self._batches.huge if await in_body_thread(batch.is_huge, body) else contextlib.nullcontext()
+            async with alone:
+                return await self._write_batch(exchange, operation, access, project_id, query, key, body)
+
+    async def _write_batch(
+        self,
+        exchange: _Exchange,
+        operation: Operation,
+        access: Access | None,
+        project_id: str,
+        query: Any,
+        key: bytes | None,
+        body: bytes,
+    ) -> bytes:
+        records, on_unknown = await in_body_thread(batch.decode_batch, body, self._config.body_limit)
         exchange.operation = operation
         register = batch.registers(records, on_unknown)
         if access is None:
             # The admin, who has access to every project that there is.
             access = self._gate.grant(await asyncio.to_thread(self._service.project, project_id))
-        fingerprint = hashlib.sha256(body).digest()
-        entries = [
-            Entry(
-                r.cuid,
-                r.identity,
-                r.data,
-                r.receipt(None if key is None else key.decode(), fingerprint, place),
-                r.problems,
-                r.identifiers,
-            )
-            for place, r in enumerate(records)
-        ]
+        entries = await in_body_thread(_entries, records, None if key is None else key.decode(), body)
         imports = batch.imports(records, on_unknown)
         results = await operation.handle(BatchCall(self._intake, access, query, entries, imports, register))
         if not native.is_set(query.dry_run):
-            _count(access.arrivals, exchange.id, entries, results)
-        answered = batch.batch_answer(results, language(exchange.sent, "en"), exchange.id)
-        await exchange.answer(operation, native.encode(answered), "")
+            await _count(access.arrivals, exchange.id, entries, results)
+        return await in_body_thread(_encode_batch, results, language(exchange.sent, "en"), exchange.id)
 
     def _handle(self, operation: Operation, call: Call) -> tuple[bytes | None, str]:
         """Body and location of the answer. Blocks: runs in a thread, encoding too, since a page can be large."""
@@ -267,6 +290,18 @@ class _Resource:
             # As for a project that does not exist: what others have is nobody's business.
             raise refuse(Kind.PROJECT_UNKNOWN, id=project_id)
         return f"project {access.project.id}", access
+
+
+def _entries(records: Sequence[batch.Record], key: str | None, body: bytes) -> list[Entry]:
+    fingerprint = hashlib.sha256(body).digest()
+    return [
+        Entry(r.cuid, r.identity, r.data, r.receipt(key, fingerprint, place), r.problems, r.identifiers)
+        for place, r in enumerate(records)
+    ]
+
+
+def _encode_batch(results: Sequence[tuple[int | None, Result]], spoken: Language, request: str) -> bytes:
+    return native.encode(batch.batch_answer(results, spoken, request))
 
 
 @dataclass(slots=True)
@@ -306,6 +341,8 @@ class _Exchange:
         status = self.operation.problem_status(kind) if self.operation else native.STATUSES.get(kind, 400)
         if status == 413:
             self.headers.append(CLOSE)
+        if kind is Kind.CONTENT_CODING and not any(name == b"accept-encoding" for name, _ in self.headers):
+            self.headers.append(ACCEPTS_NO_CODING)
         if status == 401 and not any(name == b"www-authenticate" for name, _ in self.headers):
             self.headers.append(_BEARER)
         spoken: Language = language(self.sent, "en")
@@ -313,12 +350,15 @@ class _Exchange:
         await answer(self.send, status, body, [_PROBLEM, *self.headers])
 
 
-def _count(
+async def _count(
     arrivals: ProjectArrivals, request: str, entries: Sequence[Entry], results: Sequence[tuple[int | None, Result]]
 ) -> None:
     """Count every record of a batch that came in."""
     name = request.encode()
-    for entry, (cuid, result) in zip(entries, results, strict=True):
+    for number, (entry, (cuid, result)) in enumerate(zip(entries, results, strict=True), start=1):
+        if not number % _COUNTED_AT_ONCE:
+            # Other requests that came meanwhile have their turn.
+            await asyncio.sleep(0)
         if isinstance(result, Replayed):
             arrivals.accepted("batch", name, cuid, entry.data or {}, result.written.outcomes, repeated=True)
         elif isinstance(result, Written):
@@ -658,7 +698,7 @@ OPERATIONS = (
         query=batch.BatchQuery,
         body=batch.Batch,
         batch=True,
-        refuses=(Kind.KEY_MALFORMED, Kind.CONTENT_CODING, Kind.BODY_BROKEN, Kind.PARAMETER),
+        refuses=(Kind.KEY_MALFORMED, Kind.BODY_BROKEN, Kind.PARAMETER, Kind.BODY_VALUES),
     ),
     Operation(
         *("GET", _USER, "users", "Show a user", get_user, native.UserDocument),

@@ -23,7 +23,10 @@ Json = dict[str, Any]
 
 LIVE_PATH = "/livez"
 _PROBLEM = "application/problem+json"
-_BODY = (Kind.CONTENT_TYPE, Kind.BODY_TOO_LARGE, Kind.BODY_NOT_JSON, Kind.BODY_NOT_OBJECT, Kind.DUPLICATE_KEY)
+_BODY = (
+    *(Kind.CONTENT_TYPE, Kind.CONTENT_CODING, Kind.BODY_TOO_LARGE),
+    *(Kind.BODY_NOT_JSON, Kind.BODY_NOT_OBJECT, Kind.DUPLICATE_KEY),
+)
 _FAILURES = (Kind.INTERNAL, Kind.OVERLOADED, Kind.STORE_DOWN)
 
 
@@ -246,7 +249,7 @@ _SHARED: dict[str, tuple[int, list[Kind]]] = {
     "Unauthorized": (401, [Kind.CREDENTIALS, Kind.ADMIN_ONLY]),
     "ProjectUnknown": (404, [Kind.PROJECT_UNKNOWN]),
     "BodyTooLarge": (413, [Kind.BODY_TOO_LARGE]),
-    "ContentType": (415, [Kind.CONTENT_TYPE]),
+    "ContentType": (415, [Kind.CONTENT_TYPE, Kind.CONTENT_CODING]),
     "RateLimited": (429, [Kind.RATE_LIMITED]),
     "Internal": (500, [Kind.INTERNAL]),
     "Unavailable": (503, [Kind.OVERLOADED, Kind.STORE_DOWN]),
@@ -357,7 +360,7 @@ _PLATFORM_SCHEMAS: dict[str, Json] = {
             },
             "problems": {
                 "type": "array",
-                "description": "All that is wrong.",
+                "description": "All that is wrong; at most 100, and a last one that says how many more there are.",
                 "items": {
                     "type": "object",
                     "required": ["code", "kind", "attribute", "msg"],
@@ -423,7 +426,8 @@ _PLATFORM_SCHEMAS: dict[str, Json] = {
 
 _SET_REFUSES = (
     *(Kind.CREDENTIALS, Kind.RATE_LIMITED, *_BODY, Kind.PARAMETER, Kind.KEY_MALFORMED, Kind.KEY_REUSED),
-    *(Kind.DATA_MISSING, Kind.DATA_NOT_OBJECT, Kind.DATA_EMPTY, Kind.CUID_MISSING, Kind.CUID_MALFORMED, Kind.CUID_UNKNOWN),
+    *(Kind.DATA_MISSING, Kind.DATA_NOT_OBJECT, Kind.DATA_EMPTY, Kind.DATA_LENGTH),
+    *(Kind.CUID_MISSING, Kind.CUID_MALFORMED, Kind.CUID_UNKNOWN),
     *(Kind.ATTRIBUTE_UNKNOWN, Kind.VALUE_EMPTY, Kind.VALUE_TYPE, Kind.NUMBER_RANGE, Kind.STRING_LENGTH),
     *(Kind.STRING_CHARACTER, Kind.DATETIME_SKIPPED, Kind.LIST_LENGTH, Kind.LIST_ELEMENT_LENGTH),
     *(Kind.ACCUMULATE_RANGE, Kind.APPEND_LENGTH, *_FAILURES),

@@ -17,6 +17,7 @@ from usertable.domain.errors import Kind, Problem, Refused, Unavailable, excerpt
 from usertable.domain.profile import Outcome
 from usertable.http.admission import admit, basic_credentials
 from usertable.http.answers import (
+    ACCEPTS_NO_CODING,
     CLOSE,
     JSON,
     KEY_FORM,
@@ -34,6 +35,7 @@ from usertable.http.answers import (
     request_id,
     unavailable,
 )
+from usertable.http.body_threads import LARGE_BODY, when_decoded
 from usertable.limit import RateLimit
 from usertable.service import Access, Gate, Intake, Service
 from usertable.store.base import KeyReused, Receipt, Refusal, Replayed, Result, Written
@@ -125,7 +127,7 @@ class Platform:
         if type(body) is Problem:
             return await request.refuse([body])
         assert type(body) is bytes
-        decoded = jiguang.decode_set(body)
+        decoded = await when_decoded(jiguang.decode_set, body)
         cuid, data = request.cuid, request.data = decoded.cuid, decoded.data
         if decoded.problems or cuid is None or data is None:
             problems = decoded.problems
@@ -175,9 +177,13 @@ class Platform:
                 key = value
             elif name == b"x-request-id":
                 sent_id = value
-            elif name == b"prefer":
+            elif name in (b"prefer", b"content-encoding"):
                 return None
-        if access is None or len(body) > self._body_limit or (key is not None and not KEY_FORM.fullmatch(key)):
+        if (
+            access is None
+            or len(body) > min(self._body_limit, LARGE_BODY)
+            or (key is not None and not KEY_FORM.fullmatch(key))
+        ):
             return None
         decoded = jiguang.decode_set(body)
         if decoded.problems or decoded.cuid is None or decoded.data is None:
@@ -225,7 +231,7 @@ class Platform:
             if type(body) is Problem:
                 return await request.refuse([body])
             assert type(body) is bytes
-            decoded = jiguang.decode_register(body)
+            decoded = await when_decoded(jiguang.decode_register, body)
             if decoded.problems:
                 return await request.refuse(decoded.problems)
             try:
@@ -353,6 +359,8 @@ class _Request:
         status, body = jiguang.encode_refusal(problems, language(self.sent, "zh"), details=self.details)
         if status in (408, 413):
             self.headers.append(CLOSE)
+        if problems[0].kind is Kind.CONTENT_CODING:
+            self.headers.append(ACCEPTS_NO_CODING)
         if self._always_200 and problems[0].kind not in _NOT_BUSINESS:
             status = 200
         await self.answer(status, body)

@@ -3,26 +3,39 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from usertable.domain.errors import Kind, Overloaded, Problem, Refused, Unavailable
+from usertable.domain.errors import MAX_PROBLEMS, Kind, Overloaded, Problem, Refused, Unavailable, bounded
 from usertable.domain.profile import Effect, Outcome
 from usertable.store.base import KeyReused, Receipt, Refusal, Replayed, Result, Written
 from usertable.wire import jiguang, native
 from usertable.wire.bodies import decode_object
+from usertable.wire.elements import holds_more_values, split_array
 from usertable.wire.jiguang import MAX_IDENTITY_CHARACTERS, SetRequest, is_identity_value
 from usertable.wire.messages import Language, text
 
 MAX_RECORDS = 1000
+MAX_VALUES = 1_200_000
+"""Maximum number of values in a batch, those inside arrays and objects among them."""
+MAX_BATCH_PROBLEMS = 10_000
+"""Maximum number of problems told of all records of a batch; after that, one of each record, and how many more it has."""
+SMALL_BYTES = 1_048_576
+SMALL_VALUES = 50_000
+"""A batch of at most so many bytes and values is small: it is decoded at once, and beside any number of others."""
+HUGE_VALUES = 500_000
+"""A batch of more values is huge: it is decoded only while no other one is."""
 RETRY_SECONDS = 1
 _KEY_FORM = "1 to 255 visible ASCII characters"
 
-_encoder = msgspec.json.Encoder(decimal_format="number", order="deterministic")
+# A number that Decimal cannot hold is hashed as it was sent.
+_encoder = msgspec.json.Encoder(decimal_format="number", order="deterministic", enc_hook=str)
 
 
 class BatchIdentity(msgspec.Struct):
@@ -118,7 +131,13 @@ class RecordAnswer(msgspec.Struct):
     cuid: Annotated[int | None, Meta(description="The user's CUID, if it is known.")]
     version: Annotated[int | None, Meta(description="Of the user's row after the write.")]
     outcomes: Annotated[dict[str, Outcome], Meta(description="What became of each attribute.")]
-    problems: Annotated[list[RecordProblem], Meta(description="All that is wrong; the first gives `code` and `msg`.")]
+    problems: Annotated[
+        list[RecordProblem],
+        Meta(
+            description="What is wrong; the first gives `code` and `msg`. At most 100 of a record and 10,000 of a batch; the"
+            " last one then says how many more there are."
+        ),
+    ]
     replayed: Annotated[bool, Meta(description="The answer is that of an earlier request with the same key.")]
     effect: Annotated[
         Effect | UnsetType,
@@ -164,17 +183,111 @@ class Record(SetRequest):
         return Receipt(f"{batch_key} {place}", batch_fingerprint)
 
 
-def decode_batch(body: bytes) -> tuple[list[Record], str | UnsetType]:
+def is_small(body: bytes) -> bool:
+    """Whether a batch takes so little memory, decoded, that it need not wait for others."""
+    return len(body) <= SMALL_BYTES and not holds_more_values(body, SMALL_VALUES)
+
+
+def is_huge(body: bytes) -> bool:
+    """Whether a batch takes so much memory, decoded, that no other such one should be beside it."""
+    return holds_more_values(body, HUGE_VALUES)
+
+
+def decode_batch(body: bytes, record_limit: int) -> tuple[list[Record], str | UnsetType]:
     """The records of a batch, and its `on_unknown`.
 
+    Args:
+        record_limit: bytes of a record; one that is larger is refused by itself.
+
     Raises:
-        Refused: the body as a whole has not the form of :class:`Batch`.
+        Refused: the body as a whole has not the form of :class:`Batch`, or has more than :data:`MAX_VALUES` values.
     """
-    members = decode_object(body)
-    if isinstance(members, Problem):
-        raise Refused([members])
+    fault: Problem | None = None
+    if is_small(body):
+        members = decode_object(body)
+        if not isinstance(members, Problem):
+            batch = native.convert(members, Batch, strict=True, name="body")
+            return [_record(member, f"records[{i}]") for i, member in enumerate(batch.records)], batch.on_unknown
+        if members.kind is not Kind.BODY_NOT_JSON:
+            raise Refused([members])
+        fault = members
+    elif holds_more_values(body, MAX_VALUES):
+        raise Refused([Problem(Kind.BODY_VALUES, None, {"limit": str(MAX_VALUES)})])
+    return _decode_one_by_one(body, record_limit, fault)
+
+
+_RECORDS = re.compile(
+    rb'(?:\xef\xbb\xbf)?[ \t\r\n]*\{[ \t\r\n]*(?:"on_unknown"[ \t\r\n]*:[ \t\r\n]*"[a-z]*"[ \t\r\n]*,[ \t\r\n]*)?'
+    rb'"records"[ \t\r\n]*:[ \t\r\n]*\['
+)
+"""The beginning of a batch, up to its records."""
+
+
+def _decode_one_by_one(body: bytes, record_limit: int, fault: Problem | None) -> tuple[list[Record], str | UnsetType]:
+    """Decode a batch record by record, so that one that is no right JSON is refused by itself.
+
+    It takes longer than all at once, but no step takes long, and other threads have their turn in between.
+
+    Args:
+        fault: what is known to be wrong with the body as a whole.
+    """
+    opening = _RECORDS.match(body)
+    spans, end = split_array(body, opening.end(), MAX_RECORDS) if opening else ([], -1)
+    if len(spans) <= MAX_RECORDS and (opening is None or end < 0):
+        # It begins in another way, or does not end.
+        members = fault or decode_object(body)
+        if isinstance(members, Problem):
+            raise Refused([members])
+        spans = []
+    elif len(spans) > MAX_RECORDS:
+        members = {"records": [None] * len(spans)}
+    else:
+        assert opening
+        rest = decode_object(body[: opening.end()] + b",".join([b"0"] * len(spans)) + body[end:])
+        if isinstance(rest, Problem):
+            raise Refused([fault if fault and rest.kind is Kind.BODY_NOT_JSON else rest])
+        members = rest
     batch = native.convert(members, Batch, strict=True, name="body")
-    return [_record(member, f"records[{place}]") for place, member in enumerate(batch.records)], batch.on_unknown
+    if not spans:
+        return [_record(member, f"records[{i}]") for i, member in enumerate(batch.records)], batch.on_unknown
+    records = []
+    for i, (begin, stop) in enumerate(spans):
+        if stop - begin > record_limit:
+            records.append(_refused_record(native.parameter_problem(f"records[{i}]", f"at most {record_limit} bytes")))
+            continue
+        text = body[begin:stop]
+        decoded = decode_object(text)
+        if not isinstance(decoded, Problem) or decoded.kind is Kind.BODY_NOT_OBJECT:
+            records.append(_record(decoded, f"records[{i}]"))
+        elif decoded.kind is Kind.BODY_NOT_JSON and _is_json(text):
+            records.append(_refused_record(_moved(decoded, begin)))
+        else:
+            raise Refused([_moved(decoded, begin)])
+    return records, batch.on_unknown
+
+
+def _is_json(text: bytes) -> bool:
+    """Whether it is JSON by its grammar, so that it is known where it ends: half of a surrogate pair is, NaN is not."""
+    try:
+        # `int` takes none of NaN and Infinity.
+        json.loads(text.decode(), parse_int=str, parse_float=str, parse_constant=int)
+    except ValueError:
+        return False
+    except RecursionError:
+        # Its brackets match, or it would not have been found.
+        return True
+    return True
+
+
+def _moved(problem: Problem, by: int) -> Problem:
+    """The problem of a record with its position in the whole body."""
+    if "reason" not in problem.facts:
+        return problem
+    reason = _POSITION.sub(lambda found: f"{found[1]}{int(found[2]) + by}", problem.facts["reason"])
+    return replace(problem, facts={"reason": reason})
+
+
+_POSITION = re.compile(r"(at position |\(byte )(\d+)")
 
 
 def imports(records: Sequence[Record], on_unknown: str | UnsetType) -> bool:
@@ -189,6 +302,12 @@ def registers(records: Sequence[Record], on_unknown: str | UnsetType) -> bool:
     if on_unknown is UNSET and any(record.identity for record in records):
         raise Refused([native.parameter_problem("on_unknown", "refuse or register, because a record has an identity")])
     return on_unknown in ("register", "import")
+
+
+def _refused_record(problem: Problem) -> Record:
+    record = Record()
+    record.problems.append(problem)
+    return record
 
 
 def _record(members: Any, name: str) -> Record:
@@ -207,13 +326,14 @@ def _record(members: Any, name: str) -> Record:
             record.key = key
         else:
             record.problems.append(native.parameter_problem(f"{name}.key", _KEY_FORM))
+    others = [other for other in members if other not in ("cuid", "identity", "identifiers", "data", "key")]
     record.problems += [
         native.parameter_problem(
             f"{name}.{other}", "nothing of that name; a record has cuid, identity, identifiers, data, key"
         )
-        for other in members
-        if other not in ("cuid", "identity", "identifiers", "data", "key")
+        for other in others[:MAX_PROBLEMS]
     ]
+    record.problems = bounded(record.problems, more=len(others[MAX_PROBLEMS:]))
     return record
 
 
@@ -249,7 +369,11 @@ def _read_identifiers(members: dict[str, Any], record: Record, name: str) -> Non
 
 def batch_answer(results: Sequence[tuple[int | None, Result]], language: Language, request_id: str) -> BatchAnswer:
     """The answer to a batch whose records had these CUIDs and results."""
-    answers = [_answer(cuid, result, language, request_id) for cuid, result in results]
+    answers = []
+    left = MAX_BATCH_PROBLEMS
+    for cuid, result in results:
+        answers.append(_answer(cuid, result, language, request_id, max(1, min(left, MAX_PROBLEMS))))
+        left -= len(answers[-1].problems)
     done = sum(answer.code == 0 for answer in answers)
     unavailable = sum(answer.code == -1 for answer in answers)
     retry_after = RETRY_SECONDS if unavailable else None
@@ -269,12 +393,12 @@ def problems_of(result: Result, request_id: str) -> Sequence[Problem]:
     return [Problem(Kind.INTERNAL, None, {"request": request_id})]
 
 
-def _answer(cuid: int | None, result: Result, language: Language, request_id: str) -> RecordAnswer:
+def _answer(cuid: int | None, result: Result, language: Language, request_id: str, maximum: int) -> RecordAnswer:
     replayed = type(result) is Replayed
     if isinstance(result, Replayed):
         result = result.written
     if isinstance(result, Written):
         return RecordAnswer(0, "ok", cuid, result.version, result.outcomes, [], replayed, result.effect or UNSET)
-    problems = problems_of(result, request_id)
+    problems = bounded(problems_of(result, request_id), maximum)
     shown = [RecordProblem(jiguang.code(p.kind)[0], p.kind, p.attribute, text(p, language)) for p in problems]
     return RecordAnswer(shown[0].code, shown[0].msg, cuid, None, {}, shown, replayed=False)

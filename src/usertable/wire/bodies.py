@@ -12,14 +12,29 @@ import msgspec
 from usertable.domain.errors import Kind, Problem, excerpt
 
 _QUOTE_AND_SPACE = re.compile(rb'"[ \t\r\n]')
+_MARK = b"\xef\xbb\xbf"
+"""A byte order mark in UTF-8, which some programs put before all they write."""
+
+
+class UnheldNumber(Decimal):
+    """A number whose exponent Decimal cannot hold: out of a NUMBER's range all the more, and shown as it was sent."""
+
+    sent: str
+
+    def __new__(cls, sent: str) -> UnheldNumber:
+        number = super().__new__(cls, "Infinity")
+        number.sent = sent
+        return number
+
+    def __str__(self) -> str:
+        return self.sent
 
 
 def _decimal(text: str) -> Decimal:
     try:
         return Decimal(text)
     except InvalidOperation:
-        # An exponent beyond Decimal's own range: out of a NUMBER's range all the more.
-        return Decimal("Infinity")
+        return UnheldNumber(text)
 
 
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode
@@ -33,7 +48,8 @@ def decode_object(body: bytes) -> dict[str, Any] | Problem:
     """The JSON object in `body`, or what is wrong with it.
 
     Whole numbers are `int`, those with a point or exponent `Decimal`; there is never a float. A repeated key at any
-    depth, invalid UTF-8, comments, NaN, unpaired surrogates and nesting beyond some hundreds of levels are refused.
+    depth, invalid UTF-8, comments, NaN, unpaired surrogates and nesting beyond some hundreds of levels are refused. A byte
+    order mark before it is left out.
     """
     try:
         try:
@@ -41,6 +57,9 @@ def decode_object(body: bytes) -> dict[str, Any] | Problem:
         except InvalidOperation:
             value = _decode_any_exponent(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        rest = body.removeprefix(_MARK)
+        if rest is not body and not rest.startswith(_MARK):
+            return decode_object(rest)
         return Problem(Kind.BODY_NOT_JSON, None, {"reason": _reason(body, error)})
     except RecursionError:
         return _TOO_DEEP
@@ -62,13 +81,39 @@ def decode_object(body: bytes) -> dict[str, Any] | Problem:
     return value if key is None else Problem(Kind.DUPLICATE_KEY, None, {"key": excerpt(key)})
 
 
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
+)
+_POSITION = re.compile(r"\(byte (\d+)\)")
+_NO_NUMBER = re.compile(rb"NaN|Infinity")
+_FOREIGN = (
+    (re.compile(rb"\x1f\x8b"), "it is compressed with gzip"),
+    (re.compile(rb"\x28\xb5\x2f\xfd"), "it is compressed with zstd"),
+    (re.compile(rb"\xff\xfe\0\0|\0\0\xfe\xff|\0\0\0|[^\0]\0\0\0"), "it is UTF-32; expected UTF-8"),
+    (re.compile(rb"\xff\xfe|\xfe\xff|\0|[^\0]\0"), "it is UTF-16; expected UTF-8"),
+)
+"""How a body begins that is no JSON in UTF-8, and what it is."""
+
+
 def _reason(body: bytes, error: Exception) -> str:
+    for beginning, reason in _FOREIGN:
+        if beginning.match(body):
+            return reason
     try:
         body.decode()
     except UnicodeDecodeError as wrong:
         # The decoder counts from the beginning of a string.
         return f"byte 0x{body[wrong.start]:02x} at position {wrong.start} is not UTF-8"
-    return excerpt(str(error), 120)
+    told = str(error)
+    if "surrogate" in told or "truncated" in told:
+        for escape in _ESCAPE.finditer(body):
+            if half := escape["half"]:
+                return f"\\{half.decode()} at position {escape.start()} is half of a surrogate pair"
+    if told.startswith("Integer value out of range"):
+        return "a number has more than 4300 digits"
+    if (found := _POSITION.search(told)) and (word := _NO_NUMBER.match(body, int(found[1]))):
+        return f"{word[0].decode()} at position {word.start()} is not a JSON number"
+    return excerpt(told, 120)
 
 
 def _keys(value: Any) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from usertable.domain.errors import Kind, Problem, excerpt
+from usertable.domain.errors import Kind, Problem, bounded, excerpt
 from usertable.domain.profile import Outcome
 from usertable.domain.schema import Schema
 from usertable.domain.values import DataType, Value, show
@@ -38,6 +38,7 @@ CODES: dict[Kind, tuple[int, int]] = {
     Kind.EXPECTATION: (40002, 417),
     Kind.BODY_TOO_LARGE: (40002, 413),
     Kind.BODY_TIMEOUT: (40002, 408),
+    Kind.CONTENT_CODING: (40002, 415),
     Kind.KEY_REUSED: (40002, 422),
     Kind.CUID_UNKNOWN: (40003, 400),
     Kind.CUID_MISSING: (40007, 400),
@@ -157,7 +158,7 @@ def encode_refusal(problems: Sequence[Problem], language: Language, *, details: 
         answer["data"] = {
             "version": None,
             "outcomes": {},
-            "problems": [encode_problem(p, language) for p in problems],
+            "problems": [encode_problem(p, language) for p in bounded(problems)],
             "user": None,
         }
     return status, _encoder.encode(answer)

@@ -50,6 +50,10 @@ _PHRASES_ZH = {
     "nested too deeply": "嵌套过深",
     "this is not an HTTP/1.1 request": "不是 HTTP/1.1 请求",
     "Input data was truncated": "数据不完整",
+    "it is compressed with gzip": "数据经 gzip 压缩",
+    "it is compressed with zstd": "数据经 zstd 压缩",
+    "a number has more than 4300 digits": "数字超过 4300 位",
+    "its end is missing": "结尾缺失",
 }
 """What was expected, and what is wrong with a body."""
 
@@ -66,6 +70,11 @@ _PHRASE_FORMS_ZH = (
     (re.compile(r"(`.+`) of length (.+)"), r"\1，长度 \2"),
     (re.compile(r"(`.+`) matching regex (.+)"), r"\1，符合正则表达式 \2"),
     (re.compile(r"byte (\w+) at position (\d+) is not UTF-8"), r"偏移 \2 处的字节 \1 不是 UTF-8"),
+    (re.compile(r"it is (UTF-\d+); expected UTF-8"), r"编码为 \1，应为 UTF-8"),
+    (re.compile(r"(\S+) at position (\d+) is half of a surrogate pair"), r"偏移 \2 处的 \1 是不成对的代理字符"),
+    (re.compile(r"(\w+) at position (\d+) is not a JSON number"), r"偏移 \2 处的 \1 不是 JSON 数字"),
+    (re.compile(r"(\d+) bytes follow its end"), r"结尾之后还有 \1 字节"),
+    (re.compile(r"at most (\d+) bytes"), r"最多 \1 字节"),
     (re.compile(r"JSON is malformed: trailing characters \(byte (\d+)\)"), r"偏移 \1 字节起有多余内容"),
     (re.compile(r"JSON is malformed: .+ \(byte (\d+)\)"), r"偏移 \1 字节处格式错误"),
 )
@@ -119,6 +128,10 @@ TEXTS: dict[Kind, tuple[str, str]] = {
     Kind.BODY_NOT_JSON: ("请求体不是合法的 JSON：{reason}", "the body is not valid JSON: {reason}"),
     Kind.BODY_NOT_OBJECT: ("请求体必须是 JSON 对象", "the body must be a JSON object"),
     Kind.DUPLICATE_KEY: ("请求体中的键[{key}]重复", "the key [{key}] is repeated in the body"),
+    Kind.BODY_VALUES: (
+        "请求体中的值超过 {limit} 个，请减少每次发送的记录",
+        "the body holds more than {limit} values; send fewer records at once",
+    ),
     Kind.PARAMETER: ("参数[{name}]无效，应为：{expected}", "parameter [{name}] is invalid; expected {expected}"),
     Kind.KEY_MALFORMED: (
         "请求头 Idempotency-Key 必须是 1 到 255 个可见 ASCII 字符",
@@ -131,9 +144,14 @@ TEXTS: dict[Kind, tuple[str, str]] = {
     Kind.OVERLOADED: ("服务繁忙，请稍后重试", "the server is busy; nothing was stored, retry later"),
     Kind.STORE_DOWN: ("存储暂不可用，请稍后重试", "the store is not available at the moment; retry later"),
     Kind.INTERNAL: ("服务内部错误，请求编号 {request}", "internal error; quote request id {request}"),
+    Kind.MORE_PROBLEMS: ("另有 {count} 个问题未列出", "and {count} more problems, which are not listed"),
     Kind.DATA_MISSING: ("参数[data]不能缺失", "[data] is missing; send an object of attribute names and values"),
     Kind.DATA_NOT_OBJECT: ("参数[data]必须是 JSON 对象", "[data] must be a JSON object"),
     Kind.DATA_EMPTY: ("参数[data]不能为空对象", "[data] is an empty object; send at least one attribute"),
+    Kind.DATA_LENGTH: (
+        "参数[data]有 {members} 个成员，超过上限 {limit}",
+        "[data] has {members} members; at most {limit} are allowed",
+    ),
     Kind.CUID_MISSING: ("cuid不能为空", "[cuid] is missing or empty"),
     Kind.CUID_MALFORMED: (
         "cuid[{value}]无效，应为 64 位有符号整数",

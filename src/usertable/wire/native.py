@@ -13,7 +13,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from usertable.domain.change import Change, ChangeKind, Fact
-from usertable.domain.errors import Kind, Problem, Refused, excerpt, refuse
+from usertable.domain.errors import Kind, Problem, Refused, bounded, excerpt, refuse
 from usertable.domain.profile import Profile
 from usertable.domain.schema import (
     MAX_LIST_ELEMENT_BYTES,
@@ -43,6 +43,7 @@ STATUSES: dict[Kind, int] = {
     Kind.CONTENT_TYPE: 415,
     Kind.CONTENT_CODING: 415,
     Kind.BODY_TOO_LARGE: 413,
+    Kind.BODY_VALUES: 413,
     Kind.BODY_BROKEN: 400,
     Kind.KEY_MALFORMED: 400,
     Kind.BODY_NOT_JSON: 400,
@@ -93,7 +94,13 @@ class ProblemDetails(msgspec.Struct):
     detail: str
     code: str
     request_id: Annotated[str, Meta(description="The X-Request-Id to quote when asking about it; the log has it too.")]
-    problems: Annotated[list[ProblemEntry], Meta(description="All that is wrong; the first is the one above.")]
+    problems: Annotated[
+        list[ProblemEntry],
+        Meta(
+            description="All that is wrong; the first is the one above. At most 100, and a last one that says how many more"
+            " there are."
+        ),
+    ]
 
 
 def encode_problems(problems: Sequence[Problem], status: int, language: Language, request_id: str) -> bytes:
@@ -106,7 +113,7 @@ def encode_problems(problems: Sequence[Problem], status: int, language: Language
         detail=text(first, language),
         code=first.kind,
         request_id=request_id,
-        problems=[ProblemEntry(p.kind, p.attribute, text(p, language)) for p in problems],
+        problems=[ProblemEntry(p.kind, p.attribute, text(p, language)) for p in bounded(problems)],
     )
     return encode(details)
 

@@ -1,0 +1,84 @@
+"""Where the elements of a JSON array are, and how many values a body holds: found in its bytes, without an object for each.
+
+A few bytes of JSON make an object of 50 to 100 bytes: 16 MB of `[],[],…` would take 400 MB and seconds. Nothing is checked
+here; what is found is decoded afterwards.
+"""
+
+from __future__ import annotations
+
+import re
+
+# Each match takes some thousand pieces at most, so that other threads have their turn in between. A text with more escapes
+# than that, or a longer one, is gone through by itself.
+_STRING = rb'"(?:[^"\\]{1,1000}+|\\.){0,1000}+"'
+_STRING_GOES_ON = re.compile(rb'(?:[^"\\]{1,1000}+|\\.){0,1000}+', re.DOTALL)
+_FLAT = rb'(?:[^][{}"]{1,1000}+|%b){0,1000}+' % _STRING
+_INSIDE = re.compile(rb'(?:[^][{}"]{1,1000}+|%b|\[%b\]|\{%b\}){0,1000}+([][{}]?)' % (_STRING, _FLAT, _FLAT), re.DOTALL)
+_BETWEEN = re.compile(rb'(?:[^][{},"]{1,1000}+|%b){0,1000}+([][{},]?)' % _STRING, re.DOTALL)
+_OUTSIDE = re.compile(rb'([^"]*+)(?:%b)?' % _STRING, re.DOTALL)
+
+
+def split_array(body: bytes, start: int, maximum: int) -> tuple[list[tuple[int, int]], int]:
+    """The elements of the array whose `[` is before `start`: where each begins and ends, and where the `]` is.
+
+    Stops after `maximum` + 1 elements, then with -1 for the `]`; so it does where the array has no end. Of `[1, {"a":[2]}]`
+    and 1 it gives `[(1, 2), (3, 13)]` and 13.
+    """
+    found: list[tuple[int, int]] = []
+    begin = at = start
+    depth = 0
+    while len(found) <= maximum:
+        match = (_INSIDE if depth else _BETWEEN).match(body, at)
+        assert match
+        token = match[1]
+        if not token:
+            at = _after_string(body, match.end()) if match.end() == at else match.end()
+            if at < 0:
+                break
+            continue
+        if token in b"[{":
+            depth += 1
+        elif depth:
+            depth -= 1
+        elif token == b",":
+            found.append((begin, match.end() - 1))
+            begin = match.end()
+        else:
+            end = match.end() - 1
+            if found or body[begin:end].strip():
+                found.append((begin, end))
+            return found, end if token == b"]" else -1
+        at = match.end()
+    return found, -1
+
+
+def holds_more_values(body: bytes, maximum: int) -> bool:
+    """Whether a JSON text holds more values than that, in arrays and objects of any depth."""
+    if _separators(body) < maximum:
+        return False
+    # Some of those may be part of texts.
+    count = at = 0
+    while count < maximum and at < len(body):
+        match = _OUTSIDE.match(body, at)
+        assert match
+        count += _separators(match[1])
+        at = match.end() if match.end() > match.end(1) else _after_string(body, match.end())
+        if at < 0:
+            break
+    return count >= maximum
+
+
+def _after_string(body: bytes, at: int) -> int:
+    """Where the string ends that begins there; -1 if none does, or it has no end."""
+    if body[at : at + 1] != b'"':
+        return -1
+    at += 1
+    while match := _STRING_GOES_ON.match(body, at):
+        if match.end() == at:
+            break
+        at = match.end()
+    return at + 1 if body[at : at + 1] == b'"' else -1
+
+
+def _separators(body: bytes) -> int:
+    return body.count(b",") + body.count(b"[") + body.count(b"{")
