@@ -35,6 +35,7 @@ from usertable.domain.merge import decide
 from usertable.domain.profile import Profile
 from usertable.domain.schema import Attribute, Project
 from usertable.domain.values import Value, show
+from usertable.limit import file_in_memory
 from usertable.store.base import Batch, IncomingRows, JobMoved, Page, SchemaStale, Snapshot, SnapshotRow, Taken
 from usertable.store.document import decode_attributes
 from usertable.wire.columns import LINE, REASON, ROW, Format, Reading
@@ -592,8 +593,15 @@ def _ended(reader: subprocess.Popen[bytes]) -> str:
 
 
 def spooled(stream: IO[bytes]) -> IO[bytes]:
-    """A copy of a stream in a file without a name, for what must be sought in or handed on."""
-    copy = tempfile.TemporaryFile()  # noqa: SIM115
+    """A copy of a stream in a file without a name, for what must be sought in or handed on.
+
+    It is in the folder for temporary files, or in memory if no such folder can be written.
+    """
+    copy: IO[bytes]
+    try:
+        copy = tempfile.TemporaryFile()  # noqa: SIM115
+    except FileNotFoundError:
+        copy = file_in_memory()
     shutil.copyfileobj(stream, copy, 2**20)
     copy.flush()
     copy.seek(0)

@@ -21,7 +21,7 @@ import click
 
 from usertable.config import Config, ConfigError, Loaded, load
 from usertable.domain.condition import parse_conditions
-from usertable.domain.errors import Refused, StoreFault, Unavailable
+from usertable.domain.errors import Kind, Problem, Refused, StoreFault, StoreMissing, Unavailable
 from usertable.domain.schema import Attribute, Identifier, Project, Rule, Step
 from usertable.domain.values import LIST_ELEMENT_BYTES, LIST_ELEMENTS, DataType, Limits
 from usertable.folders import make_folder
@@ -54,7 +54,7 @@ class Root(click.Group):
         try:
             return super().invoke(ctx)
         except Refused as refused:
-            raise Failure("\n".join(text(problem, "en") for problem in refused.problems)) from refused
+            raise Failure("\n".join(_said(ctx, problem) for problem in refused.problems)) from refused
         except ConfigError as error:
             raise click.UsageError(str(error)) from error
         except StoreFault as fault:
@@ -168,6 +168,16 @@ RULE = Word(Rule)
 # Work and output
 
 
+_WHICH = "name the one you mean with --store URL or USERTABLE_STORE"
+
+
+def _said(ctx: click.Context, problem: Problem) -> str:
+    looked_in = ctx.meta.get("usertable.looked_in")
+    if problem.kind is Kind.PROJECT_UNKNOWN and looked_in:
+        return f"{text(problem, 'en')} in the store {looked_in}; if that is another store than you mean, {_WHICH}"
+    return text(problem, "en")
+
+
 def _loaded(**flags: Any) -> Loaded:
     return load({"store": _kept("store"), **flags}, file=_kept("config"))
 
@@ -179,23 +189,35 @@ def _make_default_folder(loaded: Loaded) -> None:
 
 
 @contextlib.contextmanager
-def _store() -> Iterator[Store]:
+def _store(*, create: bool = False) -> Iterator[Store]:
+    """The store that is named, or the default one.
+
+    Args:
+        create: make it if there is none. Few commands do: one that looks for something would only find nothing in it.
+    """
     loaded = _loaded()
     if loaded.config.store.startswith("memory:"):
         raise click.UsageError(
             "a memory: store lives and dies with the server that holds it, so no other command can reach it;"
             " name a file: --store sqlite:///users.db"
         )
-    _make_default_folder(loaded)
+    if create:
+        _make_default_folder(loaded)
     from usertable.store import open_store
 
-    with contextlib.closing(open_store(loaded.config.store)) as store:
+    try:
+        opened = open_store(loaded.config.store, create=create)
+    except StoreMissing as missing:
+        by_default = ", the default" if loaded.sources["store"] == "default" else ""
+        raise Failure(f"{missing}{by_default}; {_WHICH}, or make one there: usertable project create NAME") from missing
+    click.get_current_context().meta["usertable.looked_in"] = shown_url(loaded.config.store)
+    with contextlib.closing(opened) as store:
         yield store
 
 
 @contextlib.contextmanager
-def _service() -> Iterator[Service]:
-    with _store() as store:
+def _service(*, create: bool = False) -> Iterator[Service]:
+    with _store(create=create) as store:
         from usertable.service import Service
 
         yield Service(store, max_attributes=_loaded().config.max_attributes)
@@ -321,6 +343,7 @@ def serve(**flags: Any) -> None:
       usertable serve --store sqlite:///users.db --port 8080
     """
     loaded = _loaded(**flags)
+    _tell_of_service_links(loaded)
     _make_default_folder(loaded)
     from usertable.http.server import serve as serve_http
 
@@ -329,6 +352,15 @@ def serve(**flags: Any) -> None:
     except (OSError, UnicodeError) as error:
         # The store's own troubles are StoreFaults, so this is the address.
         raise Failure(_cannot_listen(loaded.config, error)) from error
+
+
+def _tell_of_service_links(loaded: Loaded) -> None:
+    if loaded.service_links:
+        click.echo(
+            "Ignored, because Kubernetes sets them for a Service named usertable:"
+            f" {', '.join(sorted(loaded.service_links))}. With enableServiceLinks: false in the pod's spec it sets none.",
+            err=True,
+        )
 
 
 def _cannot_listen(config: Config, error: OSError | UnicodeError) -> str:
@@ -357,6 +389,7 @@ def show_config() -> None:
       usertable config --config usertable.toml
     """
     loaded = _loaded()
+    _tell_of_service_links(loaded)
     settings = {}
     for setting in fields(Config):
         value = getattr(loaded.config, setting.name)
@@ -472,7 +505,10 @@ def copy_stores(source: str, target: str) -> None:
         TimeRemainingColumn(),
     )
     with contextlib.ExitStack() as stores:
-        original, copy = (stores.enter_context(contextlib.closing(open_store(url, alone=True))) for url in (source, target))
+        original, copy = (
+            stores.enter_context(contextlib.closing(open_store(url, alone=True, create=url == target)))
+            for url in (source, target)
+        )
         with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
             tasks = {what: bar.add_task(what) for what in ("copy", "verify")}
             sums = copy_store(original, copy, lambda what, done, of: bar.update(tasks[what], completed=done, total=of))
@@ -524,7 +560,7 @@ def create_project(
     settings = _given(timezone=timezone)
     if qps is not None:
         settings["qps"] = None if qps == "unlimited" else qps
-    with _service() as service:
+    with _service(create=True) as service:
         created, made = service.create_project(name, id=project_id, secret=secret, **settings, who=_who())
     _show_secret(created, made, given=secret is not None)
 

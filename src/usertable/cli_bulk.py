@@ -198,7 +198,7 @@ def import_table(
         if url is None:
             from usertable.bulk import StoreImport
 
-            service = stack.enter_context(commands._service())
+            service = stack.enter_context(commands._service(create=not dry_run))
             stream = stack.enter_context(_input(file, reading))
             head = b""
             if job is None and not is_named:
@@ -211,7 +211,7 @@ def import_table(
 
             position = Path(state or (f"{file}.import.json" if is_named else "import.json"))
             stream = stack.enter_context(_input(file, reading))
-            server = Server(url.rstrip("/"), project_id, secret or "", receipt_hours)
+            server = Server(url.rstrip("/"), project_id, (secret or "").rstrip("\r\n"), receipt_hours)
             try:
                 work = ApiImport(server, stream, reading, position=position, job=file, **settings)
             except ValueError as error:

@@ -6,9 +6,11 @@ ignored is found out at the worst time.
 
 from __future__ import annotations
 
+import codecs
 import os
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,16 @@ from typing import Any
 PREFIX = "USERTABLE_"
 SECRET = "USERTABLE_SECRET"
 """Not a setting, but the project's secret for a command that calls a server."""
+_PART = r"PORT_\d+_(?:TCP|UDP|SCTP)"
+_SERVICE_LINKS = {
+    re.compile(rf"(?:\w+_)?(?:{_PART}|PORT)"): re.compile(r"(?:tcp|udp|sctp)://\S+:\d+"),
+    re.compile(rf"(?:\w+_)?(?:{_PART}_ADDR|SERVICE_HOST)"): re.compile(r"[\d.]+|[\da-f:]*:[\da-f:.]*"),
+    re.compile(rf"(?:\w+_)?(?:{_PART}_PORT|SERVICE_PORT(?:_\w+)?)"): re.compile(r"\d+"),
+    re.compile(rf"(?:\w+_)?{_PART}_PROTO"): re.compile("tcp|udp|sctp"),
+}
+"""The variables that Kubernetes sets in a pod for each Service, by the form of their name (after `USERTABLE_`) and value:
+PORT=tcp://10.96.12.7:8000, SERVICE_HOST=10.96.12.7, SERVICE_PORT_HTTP=8000, PORT_8000_TCP_PROTO=tcp."""
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class ConfigError(Exception):
@@ -23,9 +35,20 @@ class ConfigError(Exception):
 
 
 def default_store() -> str:
-    """A SQLite file in the user's data folder (`$XDG_DATA_HOME/usertable`, or `~/.local/share/usertable`)."""
+    """A SQLite file in the user's data folder (`$XDG_DATA_HOME/usertable`, or `~/.local/share/usertable`).
+
+    Raises:
+        ConfigError: the user has no home folder.
+    """
     base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return f"sqlite:///{Path(base).expanduser() / 'usertable' / 'usertable.db'}"
+    try:
+        folder = Path(base).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(
+            "no store is named, and there is no home folder for the default one (HOME is not set);"
+            " name one with --store URL or USERTABLE_STORE"
+        ) from error
+    return f"sqlite:///{folder / 'usertable' / 'usertable.db'}"
 
 
 def _setting(default: Any, help_text: str, *, least: int = 0, most: int = 2**53) -> Any:
@@ -74,6 +97,8 @@ class Loaded:
 
     config: Config
     sources: Mapping[str, str]
+    service_links: Sequence[str] = ()
+    """Variables that were ignored: Kubernetes makes them for a Service whose name begins with `usertable`."""
 
 
 def load(flags: Mapping[str, Any], environment: Mapping[str, str] | None = None, file: str | None = None) -> Loaded:
@@ -92,19 +117,23 @@ def load(flags: Mapping[str, Any], environment: Mapping[str, str] | None = None,
     values: dict[str, Any] = {}
     sources = dict.fromkeys(known, "default")
 
-    file = file or environment.get(PREFIX + "CONFIG")
+    file = file or environment.get(PREFIX + "CONFIG", "").rstrip("\r\n")
     if file:
         for key, value in _read(file).items():
             if key not in known:
                 raise ConfigError(f"{file}: unknown setting {key!r}; known: {', '.join(known)}")
             values[key] = _check(known[key], value, f"{file}: {key}")
             sources[key] = "file"
+    service_links = []
     for variable, text in environment.items():
         if (
             not variable.startswith(PREFIX)
             or variable in (PREFIX + "CONFIG", SECRET)
             or variable.startswith(PREFIX + "TEST_")
         ):
+            continue
+        if _is_service_link(variable, text):
+            service_links.append(variable)
             continue
         key = variable.removeprefix(PREFIX).lower()
         if key not in known or variable != variable.upper():
@@ -120,7 +149,12 @@ def load(flags: Mapping[str, Any], environment: Mapping[str, str] | None = None,
         raise ConfigError("admin_token is set but has fewer than 16 characters; make one with: openssl rand -hex 32")
     if config.log_level not in ("debug", "info", "warning", "error"):
         raise ConfigError(f"log_level is {config.log_level!r}; expected debug, info, warning or error")
-    return Loaded(config, sources)
+    return Loaded(config, sources, service_links)
+
+
+def _is_service_link(variable: str, text: str) -> bool:
+    name = variable.removeprefix(PREFIX)
+    return any(names.fullmatch(name) and texts.fullmatch(text) for names, texts in _SERVICE_LINKS.items())
 
 
 def _variables(known: Mapping[str, Any]) -> list[str]:
@@ -129,17 +163,29 @@ def _variables(known: Mapping[str, Any]) -> list[str]:
 
 def _read(file: str) -> dict[str, Any]:
     try:
-        with Path(file).open("rb") as stream:
-            return tomllib.load(stream)
+        content = Path(file).read_bytes()
     except OSError as error:
         raise ConfigError(f"the configuration file {file} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in content:
+        raise ConfigError(f"the configuration file {file} is in UTF-16, or is no text; save it as UTF-8")
+    try:
+        # Editors on Windows begin a file with a byte order mark.
+        return tomllib.loads(content.decode("utf-8-sig").replace("\r\n", "\n"))
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"the configuration file {file} is not UTF-8 (byte {error.start + 1}); save it as UTF-8"
+        ) from error
+    except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"the configuration file {file} is not valid TOML: {error}") from error
 
 
 def _check(setting: Any, value: Any, place: str) -> Any:
     """`value` as the setting's type; texts are read as what they spell, since the environment has nothing else."""
-    default = setting.default if setting.default is not MISSING else setting.default_factory()
+    # The store's default, the only one that is made, is a text.
+    default = setting.default if setting.default is not MISSING else ""
+    if isinstance(value, str):
+        # As a file that was written by `echo`, or a secret from one, ends.
+        value = value.rstrip("\r\n")
     if isinstance(default, bool):
         spelled = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
         value = spelled.get(value.lower(), value) if isinstance(value, str) else value
@@ -153,4 +199,10 @@ def _check(setting: Any, value: Any, place: str) -> Any:
             raise ConfigError(f"{place} is {value!r}; expected an integer from {least} to {most}")
     elif not isinstance(value, str):
         raise ConfigError(f"{place} is {value!r}; expected a text")
+    elif _CONTROL.search(value):
+        # Not shown: it may be a token.
+        raise ConfigError(f"{place} has a line break or another control character in it")
+    elif setting.name == "admin_token":
+        # A header loses the blanks around it, so a token with some would never be met.
+        value = value.strip()
     return value

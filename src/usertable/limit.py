@@ -55,6 +55,13 @@ class RateLimit:
         return True
 
 
+def file_in_memory() -> IO[bytes]:
+    """A new file without a name, in memory where the system can do that: no folder need be writable."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("usertable"), "w+b")
+    return tempfile.TemporaryFile()
+
+
 class SharedCounts:
     """What all workers of a server counted in the present second, and which secrets they verified, in a file that each maps.
 
@@ -72,9 +79,8 @@ class SharedCounts:
     @staticmethod
     def file() -> IO[bytes]:
         """A new file, which is gone when the last process has closed it."""
-        # In memory where the system can: no folder need be writable, and the key of the secrets is on no disk.
-        in_memory = hasattr(os, "memfd_create")
-        file: IO[bytes] = os.fdopen(os.memfd_create("usertable"), "w+b") if in_memory else tempfile.TemporaryFile()  # noqa: SIM115
+        # The key of the secrets is on no disk.
+        file = file_in_memory()
         file.truncate(_COUNTS_BYTES + SHARED_BYTES)
         file.seek(_COUNTS_BYTES)
         file.write(new_key())

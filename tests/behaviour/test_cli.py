@@ -26,7 +26,7 @@ import pytest
 import usertable
 from shell import Shell
 from usertable.cli import MASK, cli
-from usertable.config import Config
+from usertable.config import Config, load
 from usertable.domain.schema import LEGAL_RULES, Rule
 from usertable.domain.values import DataType
 
@@ -621,7 +621,9 @@ def test_a_schema_file_that_is_wrong(declared: Shell, tmp_path: Path) -> None:
         ]
         assert "No such file" in declared.misused("schema", command, str(tmp_path / "none"), "--project", "p1")
         assert "directory" in declared.misused("schema", command, str(tmp_path), "--project", "p1")
-        assert declared.refused("schema", command, "-", "--project", "p2", stdin="{}") == "project [p2] does not exist"
+        assert declared.refused("schema", command, "-", "--project", "p2", stdin="{}").startswith(
+            f"project [p2] does not exist in the store {declared.url};"
+        )
 
 
 def test_schema_apply_keeps_to_the_number_of_attributes(declared: Shell) -> None:
@@ -712,7 +714,166 @@ def test_the_default_store_gets_a_folder_of_its_own(empty: Shell, tmp_path: Path
 def test_a_default_folder_that_cannot_be_made(empty: Shell, tmp_path: Path) -> None:
     del empty.environment["USERTABLE_STORE"]
     (tmp_path / "data").write_text("a file")
-    assert empty.refused("project", "list") == f"{tmp_path}/data/usertable: Not a directory"
+    assert empty.refused("project", "create", "demo") == f"{tmp_path}/data/usertable: Not a directory"
+
+
+LOOKING = [
+    ("project", "list"),
+    ("project", "edit", "p1", "--qps", "5"),
+    ("attribute", "create", "level", "--type", "NUMBER", "--rule", "overwrite", "--project", "p1"),
+    ("user", "get", "5", "--project", "p1"),
+    ("user", "register", "phone", "1", "--project", "p1"),
+    ("schema", "export", "--project", "p1"),
+    ("export", "--project", "p1"),
+]
+
+
+@pytest.mark.parametrize("command", LOOKING)
+def test_a_command_that_looks_for_something_makes_no_store(empty: Shell, tmp_path: Path, command: Sequence[str]) -> None:
+    said = empty.refused(*command)
+    assert said == (
+        f"there is no store at {empty.url}; name the one you mean with --store URL or USERTABLE_STORE, or make one there:"
+        " usertable project create NAME"
+    )
+    del empty.environment["USERTABLE_STORE"]
+    assert f"there is no store at sqlite:///{tmp_path}/data/usertable/usertable.db, the default; name" in empty.refused(
+        *command
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_import_makes_the_store_but_a_dry_run_does_not(empty: Shell, tmp_path: Path) -> None:
+    file = tmp_path / "users.csv"
+    file.write_text("cuid\n1\n")
+    assert "there is no store at" in empty.refused("import", str(file), "--project", "p1", "--dry-run")
+    assert list(tmp_path.iterdir()) == [file]
+    assert f"project [p1] does not exist in the store {empty.url}" in empty.refused("import", str(file), "--project", "p1")
+
+
+KUBERNETES = {
+    "USERTABLE_PORT": "tcp://10.96.12.7:8000",
+    "USERTABLE_SERVICE_HOST": "10.96.12.7",
+    "USERTABLE_SERVICE_PORT": "8000",
+    "USERTABLE_SERVICE_PORT_HTTP": "8000",
+    "USERTABLE_PORT_8000_TCP": "tcp://10.96.12.7:8000",
+    "USERTABLE_PORT_8000_TCP_PROTO": "tcp",
+    "USERTABLE_PORT_8000_TCP_PORT": "8000",
+    "USERTABLE_PORT_8000_TCP_ADDR": "10.96.12.7",
+    "USERTABLE_DB_SERVICE_HOST": "fd00:10:96::7",
+    "USERTABLE_DB_PORT": "tcp://[fd00:10:96::7]:5432",
+    "USERTABLE_DB_PORT_53_UDP": "udp://10.96.12.8:53",
+}
+
+
+def test_the_variables_of_a_kubernetes_service_are_no_settings(shell: Shell) -> None:
+    shell.environment |= KUBERNETES
+    config = shell.run("config", "--json")
+    assert json.loads(config.stdout)["port"] == {**json.loads(config.stdout)["port"], "value": 8000, "source": "default"}
+    assert config.stderr.count("\n") == 1
+    assert all(name in config.stderr for name in KUBERNETES)
+    assert "enableServiceLinks: false" in config.stderr
+    assert "p1" in shell.out("project", "list")
+    # Each of them alone, too.
+    for name, value in KUBERNETES.items():
+        assert "p1" in Shell(shell.url, {name: value}).out("project", "list")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("USERTABLE_PORT", "8000 "),
+        ("USERTABLE_PORT", "tcp:8000"),
+        ("USERTABLE_SERVICE_HOST", "db.example.com"),
+        ("USERTABLE_SERVICE_PORT", "http"),
+        ("USERTABLE_PORT_8000_TCP_PROTO", "8000"),
+        ("USERTABLE_HOSTS", "10.96.12.7"),
+    ],
+)
+def test_a_variable_that_only_resembles_one_of_kubernetes_is_wrong_usage(shell: Shell, name: str, value: str) -> None:
+    shell.environment[name] = value
+    assert name in shell.misused("project", "list")
+
+
+def test_a_file_of_windows_and_a_token_with_a_line_end_are_read(empty: Shell, tmp_path: Path) -> None:
+    file = tmp_path / "usertable.toml"
+    file.write_bytes(b'\xef\xbb\xbfport = 9000\r\nadmin_token = """0123456789abcdef\r\n"""\r\n')
+    assert empty.json("config", "--config", str(file))["port"]["value"] == 9000
+    assert load({}, {}, str(file)).config.admin_token == "0123456789abcdef"
+    for text in ("0123456789abcdef\n", "0123456789abcdef\r\n", " 0123456789abcdef "):
+        assert load({}, {"USERTABLE_ADMIN_TOKEN": text}).config.admin_token == "0123456789abcdef"
+    assert load({}, {"USERTABLE_STORE": "sqlite:///users.db\n", "USERTABLE_PORT": "80\n"}).config.port == 80
+    empty.environment["USERTABLE_CONFIG"] = f"{file}\n"
+    assert empty.json("config")["port"]["source"] == "file"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_a_configuration_in_utf_16_is_told_so(empty: Shell, tmp_path: Path, encoding: str) -> None:
+    file = tmp_path / "usertable.toml"
+    file.write_text("port = 9000\n", encoding=encoding)
+    assert f"{file} is in UTF-16, or is no text; save it as UTF-8" in empty.misused("config", "--config", str(file))
+
+
+def test_a_configuration_in_another_encoding_is_told_where(empty: Shell, tmp_path: Path) -> None:
+    file = tmp_path / "usertable.toml"
+    file.write_bytes("# München\n".encode("cp1252"))
+    assert f"{file} is not UTF-8 (byte 4); save it as UTF-8" in empty.misused("config", "--config", str(file))
+
+
+def test_a_line_break_in_a_setting_is_wrong_usage(empty: Shell) -> None:
+    empty.environment["USERTABLE_ADMIN_TOKEN"] = "0123456789\nabcdef"
+    said = empty.misused("config")
+    assert said == "USERTABLE_ADMIN_TOKEN has a line break or another control character in it"
+
+
+def test_without_a_home_folder_only_the_default_store_is_missing(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    # A user that the system does not know has no home folder either.
+    script = (
+        "import os, pwd; os.environ.pop('HOME', None);"
+        "pwd.getpwuid = lambda uid: (_ for _ in ()).throw(KeyError(uid));"
+        "from usertable.cli import main; main()"
+    )
+
+    def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        environment = {"PATH": os.environ["PATH"], **more}
+        return subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, env=environment)
+
+    store = f"sqlite:///{tmp_path}/users.db"
+    assert run("project", "create", "demo", "--store", store).returncode == 0
+    assert "demo" in run("project", "list", "--store", store).stdout
+    assert "demo" in run("project", "list", USERTABLE_STORE=store).stdout
+    without = run("project", "list")
+    assert without.returncode == 2
+    assert "HOME is not set); name one with --store URL or USERTABLE_STORE" in without.stderr
+    assert "Traceback" not in without.stderr
+    assert run("project", "create", "demo", XDG_DATA_HOME=f"{tmp_path}/data").returncode == 0
+
+
+def test_no_folder_for_temporary_files_is_needed(shell: Shell, tmp_path: Path) -> None:
+    shell.run("attribute", "create", "level", "--type", "NUMBER", "--rule", "overwrite", "--project", "p1")
+    shell.run("user", "create", "5", "--project", "p1")
+    shell.report("p1", 5, {"level": 3})
+    command = [
+        sys.executable,
+        "-c",
+        "import tempfile; tempfile._candidate_tempdir_list = lambda: ['/proc/none'];from usertable.cli import main; main()",
+    ]
+    store = ["--store", shell.url, "--project", "p1"]
+    exported = subprocess.run([*command, "export", "--format", "parquet", *store], capture_output=True)
+    assert (exported.returncode, exported.stderr) == (0, b"")
+    imported = subprocess.run(
+        [*command, "import", "-", "--format", "parquet", *store], input=exported.stdout, capture_output=True, cwd=tmp_path
+    )
+    assert imported.returncode == 0, imported.stderr
+    assert b"1 unchanged" in imported.stdout
+    with subprocess.Popen(
+        [*command, "serve", "--store", shell.url, "--port", "0"], stderr=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stderr is not None
+        assert any("serving" in line for line in server.stderr)
+        server.terminate()
+        server.stderr.read()
+    assert server.returncode == 0
 
 
 def test_a_memory_store_is_for_serve_only(empty: Shell) -> None:
@@ -742,13 +903,13 @@ def test_a_store_that_cannot_be_used(empty: Shell, tmp_path: Path, url: str, rea
     with sqlite3.connect(tmp_path / "other.db") as db:
         db.execute("CREATE TABLE x (y)")
     db.close()
-    empty.run("project", "list", "--store", f"sqlite:///{tmp_path}/newer.db")
+    empty.run("migrate", "--store", f"sqlite:///{tmp_path}/newer.db")
     with sqlite3.connect(tmp_path / "newer.db") as db:
         db.execute("PRAGMA user_version = 99")
     db.close()
     before = {file: file.read_bytes() for file in tmp_path.iterdir() if file.is_file()}
     url, reason = url.replace("{tmp}", str(tmp_path)), reason.replace("{tmp}", str(tmp_path))
-    for command in (("project", "list"), ("serve", "--port", "0")):
+    for command in (("project", "create", "x"), ("serve", "--port", "0")):
         assert empty.refused(*command, "--store", url).startswith(reason)
     for file, content in before.items():
         assert file.read_bytes() == content
@@ -836,7 +997,10 @@ def test_wrong_usage(shell: Shell, arguments: Sequence[str], reason: str) -> Non
     ],
 )
 def test_a_project_that_is_not_there(shell: Shell, arguments: Sequence[str]) -> None:
-    assert shell.refused(*arguments, "--project", "none") == "project [none] does not exist"
+    assert shell.refused(*arguments, "--project", "none") == (
+        f"project [none] does not exist in the store {shell.url}; if that is another store than you mean, name the one you"
+        " mean with --store URL or USERTABLE_STORE"
+    )
 
 
 def _commands(command: click.Command = cli, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:

@@ -9,7 +9,6 @@ import mmap
 import os
 import secrets
 import struct
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from contextlib import contextmanager
 from typing import IO
 
 from usertable.console import results
+from usertable.limit import file_in_memory
 
 FREE_ATTEMPTS = 5
 """So many failed sign-ins of an address cost nothing; then it must wait, each time twice as long."""
@@ -64,9 +64,8 @@ class Notes:
     @staticmethod
     def file() -> IO[bytes]:
         """A new file, which is gone when the last process has closed it."""
-        # In memory where the system can: no folder need be writable, and no result of a form is on a disk.
-        in_memory = hasattr(os, "memfd_create")
-        file: IO[bytes] = os.fdopen(os.memfd_create("usertable"), "w+b") if in_memory else tempfile.TemporaryFile()  # noqa: SIM115
+        # No result of a form is on a disk.
+        file = file_in_memory()
         file.write(secrets.token_bytes(_KEY_BYTES))
         file.truncate(_SIZE)
         file.flush()

@@ -200,6 +200,10 @@ class StoreFault(UsertableError):
     """The store cannot be used: the message says why and what would be right."""
 
 
+class StoreMissing(StoreFault):
+    """There is no store, and none was to be made."""
+
+
 def refuse(kind: Kind, attribute: str | None = None, **facts: object) -> Refused:
     """A :class:`Refused` with one problem. Of what was sent only an excerpt is kept; our own words are kept whole."""
     return Refused([Problem(kind, attribute, {k: excerpt(v, 2000 if k in _OWN_WORDS else 60) for k, v in facts.items()})])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from urllib.parse import urlsplit
 
-from usertable.domain.errors import StoreFault
+from usertable.domain.errors import StoreFault, StoreMissing
 from usertable.store.base import Store, migrations, shown_url, sqlite_place
 
 __all__ = ["Store", "distribute", "is_shareable", "open_store", "shown_url", "stored_version"]
@@ -15,7 +16,7 @@ def is_shareable(url: str) -> bool:
     return _scheme(url) in ("postgresql", "postgres")
 
 
-def open_store(url: str, *, serving: bool = False, writing: bool = False, alone: bool = False) -> Store:
+def open_store(url: str, *, serving: bool = False, writing: bool = False, alone: bool = False, create: bool = True) -> Store:
     """Open the store a URL names, and create or migrate it as needed.
 
     Args:
@@ -25,8 +26,10 @@ def open_store(url: str, *, serving: bool = False, writing: bool = False, alone:
         serving: this process will be the store's server; engines that allow one only refuse a second.
         alone: refuse if a server uses the store.
         writing: this process is a server's writer; the server has opened the store before.
+        create: make the store if there is none.
 
     Raises:
+        StoreMissing: there is none, and `create` is false.
         StoreFault: an unknown scheme, an unusable place, a store that is not ours, or one that is too new.
     """
     scheme = _scheme(url)
@@ -39,11 +42,13 @@ def open_store(url: str, *, serving: bool = False, writing: bool = False, alone:
         from usertable.store.sqlite import SQLiteStore
 
         path, cache_mb = sqlite_place(url)
+        if not create and not _is_file_with_content(path):
+            raise StoreMissing(f"there is no store at {shown_url(url)}")
         return SQLiteStore(path, serving=serving or alone, writing=writing, cache_mb=cache_mb)
     if is_shareable(url):
         from usertable.store.postgres import PostgresStore
 
-        return PostgresStore(url, serving=serving, writing=writing, alone=alone)
+        return PostgresStore(url, serving=serving, writing=writing, alone=alone, create=create)
     raise _unknown(url)
 
 
@@ -78,6 +83,16 @@ def stored_version(url: str) -> tuple[int, int]:
     if scheme == "memory":
         return 0, 0
     raise _unknown(url)
+
+
+def _is_file_with_content(path: str) -> bool:
+    """Whether there may be a store: what else a path can be is told by the engine."""
+    try:
+        return Path(path).stat().st_size > 0
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
 
 
 def _scheme(url: str) -> str:

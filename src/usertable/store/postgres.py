@@ -37,7 +37,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from usertable.domain.arrival import Arrival, Arrivals, Rate
 from usertable.domain.condition import Condition
-from usertable.domain.errors import Kind, StoreDown, StoreFault, refuse
+from usertable.domain.errors import Kind, StoreDown, StoreFault, StoreMissing, refuse
 from usertable.domain.profile import Profile
 from usertable.domain.schema import Attribute, Project
 from usertable.store.base import (
@@ -169,14 +169,18 @@ class PostgresStore:
         url: `postgresql://user:password@host:port/database`, with libpq's parameters, and `pool_size=N`.
         serving: this is a server: it says in its log what may lose writes that were answered.
         alone: refuse if a server uses the database.
+        create: make the tables if there are none.
         writing: this is a server's writer, which the server has checked and migrated the store for. It need not be
             reachable now.
 
     Raises:
+        StoreMissing: there are no tables, and `create` is false.
         StoreFault: the database cannot be used: unreachable, too old, a standby, too new a store, or no right to migrate.
     """
 
-    def __init__(self, url: str, *, serving: bool = False, writing: bool = False, alone: bool = False) -> None:
+    def __init__(
+        self, url: str, *, serving: bool = False, writing: bool = False, alone: bool = False, create: bool = True
+    ) -> None:
         self._shown = shown_url(url)
         self._reported: dict[int, set[str]] = {}
         self._shards: ShardMap | _Unknown | None = _UNKNOWN
@@ -185,6 +189,8 @@ class PostgresStore:
             with _opened(conninfo, self._shown) as db:
                 if alone:
                     _check_alone(db, self._shown)
+                if not create and not _version(db, self._shown, len(migrations("postgresql"))):
+                    raise StoreMissing(f"there is no store at {self._shown}")
                 _migrate(db, self._shown)
                 if serving:
                     _warn_of_losses(db, self._shown)
