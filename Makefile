@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST_ARGS ?= -n 2
 BENCH_ARGS ?=
 SCREENSHOTS_ARGS ?=
-export DEMO_EXIT
+export DEMO_EXIT DEMO_PORT
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format bench bench-postgres bench-bulk screenshots wrk lock clean
@@ -14,7 +14,7 @@ export DEMO_EXIT
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(VENV)/runtime ## start a server with sample data on 127.0.0.1:8000 (DEMO_EXIT=1: stop after the first request)
+demo: $(VENV)/runtime ## start a server with sample data on 127.0.0.1:8000 (DEMO_PORT=N: another port, DEMO_EXIT=1: stop after the first request)
 	@exec $(BIN)/python -m usertable.demo
 
 test: $(VENV)/dev ## run the whole test suite (PYTEST_ARGS to choose)

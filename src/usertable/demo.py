@@ -1,17 +1,21 @@
 """`make demo`: a server with sample data, and the platform document's own request sent to it.
 
-Makes `.demo/usertable.db` on the first run and keeps it. Stops after printing if the environment says `DEMO_EXIT=1`.
+Makes `.demo/usertable.db` on the first run and keeps it. The environment may say `DEMO_PORT=N` (0 for any free port), and
+`DEMO_EXIT=1` to stop after printing.
 """
 
 from __future__ import annotations
 
 import http.client
 import os
+import re
 import signal
 import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 from usertable.domain.errors import StoreFault
 from usertable.domain.schema import LEGAL_RULES, Attribute, Identifier
@@ -20,7 +24,7 @@ from usertable.service import Service
 from usertable.store import open_store
 from usertable.wire.native import pretty, user_document
 
-HOST, PORT = "127.0.0.1", 8000
+HOST = "127.0.0.1"
 FILE = Path(".demo") / "usertable.db"
 PROJECT, SECRET = "7d431e42dfa6a6d693ac2d04", "5e987ac6d2e04d95a9d8f0d1"
 AUTHORIZATION = "Basic N2Q0MzFlNDJkZmE2YTZkNjkzYWMyZDA0OjVlOTg3YWM2ZDJlMDRkOTVhOWQ4ZjBkMQ=="
@@ -61,9 +65,9 @@ def show_user(url: str) -> None:
         store.close()
 
 
-def call(method: str, path: str, body: str | None = None) -> tuple[int, str]:
+def call(port: int, method: str, path: str, body: str | None = None) -> tuple[int, str]:
     """One request to the demo's server."""
-    connection = http.client.HTTPConnection(HOST, PORT, timeout=10)
+    connection = http.client.HTTPConnection(HOST, port, timeout=10)
     try:
         connection.request(method, path, body, {"Content-Type": "application/json", "Authorization": AUTHORIZATION})
         answer = connection.getresponse()
@@ -72,30 +76,53 @@ def call(method: str, path: str, body: str | None = None) -> tuple[int, str]:
         connection.close()
 
 
-def wait_until_ready(server: subprocess.Popen[bytes]) -> None:
-    """Return when the server answers; exit with its code if it gives up."""
-    while server.poll() is None:
-        try:
-            if call("GET", "/readyz")[0] == 200:
-                return
-        except OSError:
-            time.sleep(0.05)
-    sys.exit(server.returncode or 1)
+def start(url: str, port: str) -> subprocess.Popen[str]:
+    """Start the demo's server, which knows nothing of settings in the environment."""
+    command = [sys.executable, "-m", "usertable", "serve", "--store", url, "--host", HOST, "--port", port]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("USERTABLE_")}
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace", env=environment)
+
+
+def wait_until_it_serves(server: subprocess.Popen[str]) -> int:
+    """The port, by the server's own word, since another program may answer there. Exits with its code if it gives up."""
+    assert server.stderr is not None
+    for line in server.stderr:
+        sys.stderr.write(line)
+        if found := re.search(rf"serving .* on http://{re.escape(HOST)}:(\d+)", line):
+            # What else it says is passed on, so that it never waits for a reader.
+            threading.Thread(target=_pass_on, args=(server,), daemon=True).start()
+            return int(found[1])
+    code = server.wait()
+    print("make demo: the server did not start; another port: make demo DEMO_PORT=8001", file=sys.stderr)
+    sys.exit(code or 1)
+
+
+def _pass_on(server: subprocess.Popen[str]) -> None:
+    assert server.stderr is not None
+    for line in server.stderr:
+        sys.stderr.write(line)
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    sys.exit(128 + number)
 
 
 def main() -> None:
     """Prepare, serve, send, show, and keep serving."""
+    # However it is ended, its server must not be left behind.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)
+    chosen = os.environ.get("DEMO_PORT") or "8000"
     url = f"sqlite:///{FILE}"
     FILE.parent.mkdir(exist_ok=True)
     try:
         prepare(url)
     except StoreFault as fault:
         sys.exit(f"make demo: {fault}")
-    command = [sys.executable, "-m", "usertable", "serve", "--store", url, "--host", HOST, "--port", str(PORT)]
-    server = subprocess.Popen(command)
+    server = start(url, chosen)
     try:
-        wait_until_ready(server)
-        status, answer = call("PUT", ATTRIBUTE_PATH, BODY)
+        port = wait_until_it_serves(server)
+        status, answer = call(port, "PUT", ATTRIBUTE_PATH, BODY)
         print(f"\nPUT {ATTRIBUTE_PATH}\nAuthorization: {AUTHORIZATION}\n{BODY}\n\n{status}\n{answer}\n")
         print(f"The row of user {CUID} now:")
         show_user(url)
@@ -105,18 +132,19 @@ def main() -> None:
             f"""
 Try next:
 
-  curl -X PUT http://{HOST}:{PORT}{ATTRIBUTE_PATH} -u {PROJECT}:{SECRET} \\
+  curl -X PUT http://{HOST}:{port}{ATTRIBUTE_PATH} -u {PROJECT}:{SECRET} \\
     -H 'Content-Type: application/json' -H 'Prefer: return=representation' \\
     -d '{{"cuid":{CUID},"data":{{"user_number_accumulate":9.9,"user_list_append":["news","sport"]}}}}'
 
-Serving from {FILE} until Ctrl-C. Every further run keeps the data; `make clean` removes it."""
+Serving from {FILE} until Ctrl-C. Every further run keeps the data; `make clean` removes it.""",
+            flush=True,
         )
-        server.wait()
+        sys.exit(server.wait())
     except KeyboardInterrupt:
         pass
     finally:
         if server.poll() is None:
-            server.send_signal(signal.SIGTERM)
+            server.terminate()
         server.wait()
 
 

@@ -1,0 +1,116 @@
+"""`make demo`, as a newcomer runs it."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@contextmanager
+def demo(folder: Path, **settings: str) -> Iterator[subprocess.Popen[str]]:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("USERTABLE_", "DEMO_"))}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "usertable.demo"],
+        cwd=folder,
+        env=environment | settings,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.communicate()
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def until(there: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not there():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_the_demo_takes_any_port_and_ends(tmp_path: Path) -> None:
+    # Settings of the machine are none of the demo.
+    settings = {"DEMO_PORT": "0", "DEMO_EXIT": "1", "USERTABLE_WORKERS": "2", "USERTABLE_LOG_LEVEL": "error"}
+    with demo(tmp_path, **settings) as process:
+        out, log = process.communicate(timeout=60)
+    assert process.returncode == 0, log
+    assert '200\n{"code":0,"msg":"ok"}' in out
+    assert "user_number_once" in out
+    assert "stopped; every write" in log
+
+
+@pytest.mark.parametrize("taken_by", ["a server that answers", "a program that is silent"])
+def test_the_demo_fails_where_the_port_is_taken(tmp_path: Path, taken_by: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        if taken_by == "a server that answers":
+            # What is asked there is a file of its own.
+            (tmp_path / "readyz").write_text("ready")
+            listener.close()
+            command = [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1", "--directory", str(tmp_path)]
+            other = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            until(lambda: answers(port))
+        try:
+            with demo(tmp_path, DEMO_PORT=str(port), DEMO_EXIT="1") as process:
+                out, log = process.communicate(timeout=60)
+        finally:
+            if taken_by == "a server that answers":
+                other.kill()
+                other.wait()
+    assert process.returncode == 1
+    assert out == ""
+    assert f"cannot listen on 127.0.0.1 port {port}: another program does already" in log
+    assert "another port: make demo DEMO_PORT=8001" in log
+
+
+def answers(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_demo_that_is_ended_leaves_no_server_behind(tmp_path: Path, number: signal.Signals) -> None:
+    with demo(tmp_path, DEMO_PORT="0") as process:
+        assert process.stdout is not None
+        said = ""
+        while "Serving from" not in said:
+            line = process.stdout.readline()
+            assert line, process.stderr and process.stderr.read()
+            said += line
+        found = re.search(r"http://127.0.0.1:(\d+)/", said)
+        assert found is not None
+        port = int(found[1])
+        servers = children(process.pid)
+        assert servers
+        process.send_signal(number)
+        process.communicate(timeout=60)
+        assert process.returncode == (0 if number is signal.SIGINT else 128 + number)
+        assert not any(Path(f"/proc/{server}").exists() for server in servers)
+        assert not answers(port)
