@@ -23,7 +23,7 @@ from serving import PROJECT, SECRET, Server, prepare
 from usertable.console import live, texts
 from usertable.console.app import HEADERS, PAGES
 from usertable.console.notes import FREE_ATTEMPTS, MustWait, Notes
-from usertable.console.session import COOKIE, Link, Sessions
+from usertable.console.session import COOKIE, Link, Session, Sessions
 from usertable.console.table import ORDERS
 from usertable.console.views.users import OPERATOR_ORDER
 from usertable.domain import change
@@ -375,13 +375,18 @@ def test_a_link_signs_in_once_and_in_time() -> None:
         parent, worker = Link(Notes(file.fileno()), lambda: now), Link(Notes(file.fileno()), lambda: now)
         link = parent.make()
         assert worker.holds(link)
-        assert not worker.follow(link[:-1] + ("0" if link[-1] != "0" else "1"))
-        assert worker.follow(link)
-        assert not parent.follow(link)
+        here, elsewhere = (Session("visitor", nonce, 0) for nonce in ("here", "elsewhere"))
+        assert not worker.follow(link[:-1] + ("0" if link[-1] != "0" else "1"), here)
+        assert worker.follow(link, here)
+        # The second of two clicks, whose answer is the one that the browser shows.
+        assert parent.follow(link, here)
+        assert not parent.follow(link, elsewhere)
+        assert not worker.follow(link, elsewhere)
         late = parent.make()
         now += 15 * 60
-        assert not worker.follow(late)
-        assert not worker.follow("")
+        assert not worker.follow(late, here)
+        assert not worker.follow("", here)
+        assert not worker.follow(link, here)
 
 
 def test_without_an_admin_token_a_printed_link_signs_in_once(tmp_path: Path) -> None:

@@ -283,7 +283,11 @@ def test_an_import_of_the_consoles_csv_is_refused_and_names_the_export(
 
 
 def test_a_user_is_found_by_cuid_or_identifier(site: Site) -> None:
-    for form in ({"identifier": "cuid", "value": f" {site.cuids[1]} "}, {"identifier": "phone", "value": "00000000001"}):
+    for form in (
+        {"identifier": "cuid", "value": f" {site.cuids[1]} "},
+        {"identifier": "phone", "value": "00000000001"},
+        {"identifier": "phone", "value": "00000000001 "},
+    ):
         answer = site.admin.get(f"{AT}/users/find", params=form)
         assert answer.headers["location"] == f"{AT}/users/{site.cuids[1]}"
     assert "Fill in a value" in site.admin.get(f"{AT}/users/find", params={"identifier": "cuid", "value": ""}).text
@@ -386,8 +390,8 @@ def test_statistics_of_attributes(site: Site) -> None:
         told = site.events(f"/attributes/{name}/live", "event: end")
         assert text in told, name
         assert EVIL not in told
-        assert "Last write: <time" in site.page(f"/attributes/{name}"), name
-    assert "Last write: –" in site.page("/attributes/user_number_accumulate")
+        assert "Last API write: <time" in site.page(f"/attributes/{name}"), name
+    assert "Last API write: –" in site.page("/attributes/user_number_accumulate")
     assert site.page("/attributes/user_bool_overwrite?anew=1")
 
 

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -443,3 +444,49 @@ def test_a_proxy_that_does_not_pass_the_host_on_is_told_how(tab: Browser) -> Non
         )
         assert tab.send(request).status_code == 303
     assert unquote(tab.get(AT).text).count("Through a proxy") == 0
+
+
+def test_a_form_that_comes_to_two_hosts_does_it_once(shared_url: str, tmp_path: Path) -> None:
+    (cuid,) = prepare(shared_url, users=1)
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    hosts = [Server(shared_url, tmp_path / name, admin_token=TOKEN, workers="2") for name in ("one", "two")]
+    try:
+        with Browser(base_url=hosts[0].url, timeout=30) as tab, hosts[0].client() as client:
+            tab.sign_in()
+
+            def to_both(page: str, **typed: str) -> list[str]:
+                """Where a form leads that a balancer gives to one host, and then to the other."""
+                tab.page(page)
+                found = []
+                for host in hosts:
+                    tab.base_url = httpx.URL(host.url)
+                    answer = tab.fill_in(page, **typed)
+                    assert answer.status_code == 303, answer.text
+                    found.append(answer.headers["location"])
+                return found
+
+            def shown(page: str) -> str:
+                found = re.search(r'id="secret-value">(\w+)<', tab.get(page).text)
+                assert found is not None
+                return found[1]
+
+            one, two = to_both("/console/new-project", name="Once")
+            assert one == two
+            # Whichever host is asked, and the last one to answer was not the one that made it.
+            assert shown(one) == shown(one.replace(hosts[0].url, hosts[1].url))
+            id = one.split("/")[3]
+            assert client.get(f"/api/v1/projects/{id}", auth=(id, shown(one))).status_code == 200
+            owner = {"Authorization": f"Bearer {TOKEN}"}
+            assert len(client.get("/api/v1/projects", headers=owner, auth=None).json()["projects"]) == 2
+            to_both(f"{AT}/secret", confirm="on")
+            secret = shown(f"{AT}/new-secret")
+            assert client.get(API, auth=(PROJECT, secret)).status_code == 200
+            kinds = [change["what"] for change in client.get(f"{API}/changes", headers=owner, auth=None).json()["changes"]]
+            assert sum("rotate secret" in kind for kind in kinds) == 1
+            to_both(f"{AT}/try", value=str(cuid), data=f'{{"{NUMBER}": 1}}', mode="real")
+            found = client.get(f"{API}/users/{cuid}", headers=owner, auth=None).json()
+            assert found["attributes"][NUMBER] == 1
+    finally:
+        for host in hosts:
+            assert host.stop() == 0

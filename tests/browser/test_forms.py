@@ -157,6 +157,21 @@ def test_a_note_of_what_was_done_is_gone_with_a_reload(page: Page) -> None:
     page.get_by_role("button", name="Show again").click()
 
 
+def test_many_windows_open_and_the_rest_go_on_when_some_are_closed(context: BrowserContext) -> None:
+    sign_in(context)
+    windows = [context.new_page() for _ in range(8)]
+    for window in windows:
+        window.goto(f"{AT}/arrivals")
+        expect(window.get_by_role("heading", name="Arrivals")).to_be_visible()
+    # A browser has six connections to a server; those that hold one leave some for pages.
+    many = [window for window in windows if window.get_by_text("Too many windows are open").count()]
+    assert len(many) == 4
+    for window in windows[:4]:
+        window.close()
+    for window in windows[4:]:
+        expect(window.get_by_text("Too many windows are open")).to_have_count(0, timeout=20_000)
+
+
 def test_several_values_of_a_filter_are_named_one_per_line(page: Page, owner: httpx.Client, server: Server) -> None:
     with server.client() as client:
         for city in ("Washington, D.C.", "Paris"):

@@ -140,14 +140,21 @@ class Link:
 
     def holds(self, link: str) -> bool:
         """Whether a link would still sign in."""
+        return self._is_ours(link) and not self._notes.is_spent(link.rpartition(".")[0])
+
+    def follow(self, link: str, browser: Session) -> bool:
+        """Use a link up: whether it signs in. A second click in the same browser is the same use."""
+        plain = link.rpartition(".")[0]
+        used_here = f"{plain} {browser.nonce}"
+        if self.holds(link) and self._notes.spend(plain):
+            return self._notes.spend(used_here)
+        return self._is_ours(link) and self._notes.is_spent(used_here)
+
+    def _is_ours(self, link: str) -> bool:
         plain, _, mac = link.rpartition(".")
         if not plain or not hmac.compare_digest(mac.encode(), self._mac(plain).encode()):
             return False
-        return int(plain.rpartition(".")[2]) > self._clock() and not self._notes.is_spent(plain)
-
-    def follow(self, link: str) -> bool:
-        """Use a link up: whether it signs in."""
-        return self.holds(link) and self._notes.spend(link.rpartition(".")[0])
+        return int(plain.rpartition(".")[2]) > self._clock()
 
     def _mac(self, plain: str) -> str:
         return hmac.new(self._notes.key, f"link {plain}".encode(), hashlib.sha256).hexdigest()

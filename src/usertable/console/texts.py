@@ -103,6 +103,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "打开的页面太多，此页面不会自动更新。",
         "Too many pages are open: this one is not kept up to date.",
     ),
+    "live.many_windows": (
+        "打开的窗口太多，此页面暂停自动更新。关闭其他窗口后会自动恢复。",
+        "Too many windows are open, so this page is not updated. It resumes when you close another one.",
+    ),
     "live.reload": ("刷新", "Reload"),
     "live.lost": (
         "与服务器的连接已断开，正在重试。页面显示的可能不是最新数据。",
@@ -615,7 +619,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "statistics.title": ("统计", "Statistics"),
     "statistics.refusals": ("最近一小时的拒绝记录", "Refusals of the last hour"),
     "statistics.fill": ("填充率", "Fill rate"),
-    "statistics.last_write": ("最近一次写入", "Last write"),
+    "statistics.last_write": ("最近一次接口写入", "Last API write"),
     "statistics.filled": ("的用户有值（{count} / {examined}）", "of users have a value ({count} of {examined})"),
     "statistics.sampled": ("抽样估计", "estimate from a sample"),
     "statistics.goes_on": ("统计中……", "still counting …"),

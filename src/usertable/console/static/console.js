@@ -108,6 +108,38 @@ for (const input of document.querySelectorAll("[data-narrow]")) {
   input.addEventListener("keydown", (event) => event.key === "Enter" && event.preventDefault());
 }
 
+// A browser opens six connections to a server at most, and a page that is kept up to date holds one. So that there is one left
+// for the page that is opened next, no more than four windows hold one at a time.
+const live = { most: 4, prefix: "usertable-live-", name: `usertable-live-${Math.random()}`, beat: 0 };
+const others = () => {
+  let count = 0;
+  for (const [key, at] of Object.entries(localStorage)) {
+    if (!key.startsWith(live.prefix) || key === live.name) continue;
+    if (Date.now() - at < 5000) count += 1;
+    else localStorage.removeItem(key);
+  }
+  return count;
+};
+const hold = () => {
+  try {
+    if (others() >= live.most) return false;
+    const say = () => localStorage.setItem(live.name, Date.now());
+    say();
+    clearInterval(live.beat);
+    live.beat = setInterval(say, 1000);
+  } catch {
+    // No storage: nothing is known of other windows.
+  }
+  return true;
+};
+const release = () => {
+  clearInterval(live.beat);
+  try {
+    localStorage.removeItem(live.name);
+  } catch {}
+};
+addEventListener("pagehide", release);
+
 // What changes while a page is open, the server tells: <div data-live="address"> … <div data-part="name">.
 for (const root of document.querySelectorAll("[data-live]")) {
   const button = root.querySelector("[data-live-pause]");
@@ -138,17 +170,24 @@ for (const root of document.querySelectorAll("[data-live]")) {
     clearTimeout(again);
     source?.close();
     source = null;
+    release();
   };
 
-  const sayLost = () => {
+  const say = (text) => {
     const paragraph = document.createElement("p");
     paragraph.className = "notice warn";
-    paragraph.textContent = notice.dataset.lost;
+    paragraph.textContent = text;
     notice.replaceChildren(paragraph);
   };
+  const sayLost = () => say(notice.dataset.lost);
 
   const start = () => {
     stop();
+    if (!hold()) {
+      say(notice.dataset.full);
+      again = setTimeout(start, 3000);
+      return;
+    }
     source = new EventSource(root.dataset.live);
     source.addEventListener("open", () => {
       found();

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC
 from typing import Any
 
@@ -101,7 +102,7 @@ def show_attribute(visit: Visit) -> Response:
         project=project,
         attribute=attribute,
         reported=attribute.name in project.reported,
-        changes=[c for c in changes if _is_about(c, attribute.name)],
+        changes=list(_about(changes, attribute.name)),
         **statistics.of_attribute(visit, project, attribute),
     )
 
@@ -281,11 +282,14 @@ def _limit(visit: Visit, field: str, name: str, most: int, errors: dict[str, str
     return 1
 
 
-def _is_about(change: SchemaChange, name: str) -> bool:
-    """Whether an entry of the record of changes names the attribute."""
-    if isinstance(change.what, str):
-        return f"attribute {name}" in change.what and name in change.what.replace(":", " ").replace(";", " ").split()
-    return any(each.subject == name and each.kind in ATTRIBUTE_KINDS for each in change.what)
+def _about(changes: Iterable[SchemaChange], name: str) -> Iterator[SchemaChange]:
+    """The entries of the record of changes that name the attribute, without what else was done with it."""
+    for change in changes:
+        if isinstance(change.what, str):
+            if f"attribute {name}" in change.what and name in change.what.replace(":", " ").replace(";", " ").split():
+                yield change
+        elif own := [each for each in change.what if each.subject == name and each.kind in ATTRIBUTE_KINDS]:
+            yield replace(change, what=own)
 
 
 _ATTRIBUTES = f"{HOME}/projects/{{project}}/attributes"

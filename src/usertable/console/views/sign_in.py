@@ -47,7 +47,9 @@ def sign_in(visit: Visit) -> Response:
 
 def follow_link(visit: Visit) -> Response:
     """Use a one-time link up."""
-    if visit.console.sessions.takes_token or not visit.console.sessions.link.follow(visit.form.get("link", "")):
+    if visit.console.sessions.takes_token or not visit.console.sessions.link.follow(
+        visit.form.get("link", ""), visit.session
+    ):
         return _sign_in_page(visit, 403, error=visit.text("sign_in.link_over"))
     return _enter(visit, "")
 

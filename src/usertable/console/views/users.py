@@ -212,12 +212,22 @@ def find(visit: Visit) -> Response:
         if identifier == "cuid":
             user = visit.service.user(project, _cuid(value.strip()))
         else:
-            user = visit.service.find_user(project, identifier, value)
+            user = _find(visit, project, identifier, value)
     except Refused:
         names = {each.name: each.display_name or each.name for each in project.schema.identifiers}
         name = names.get(identifier, "CUID" if identifier == "cuid" else identifier)
         return _not_found(visit, project, identifier, value, visit.text("users.nobody", identifier=name, value=value[:256]))
     return visit.redirect(visit.project_path(f"/users/{user.cuid}"))
+
+
+def _find(visit: Visit, project: Project, identifier: str, value: str) -> User:
+    """Whom a value points to; if nobody, whom it points to without the blanks that were copied along."""
+    try:
+        return visit.service.find_user(project, identifier, value)
+    except Refused:
+        if not value.strip() or value.strip() == value:
+            raise
+        return visit.service.find_user(project, identifier, value.strip())
 
 
 def _not_found(visit: Visit, project: Project, identifier: str, value: str, error: str) -> Response:
