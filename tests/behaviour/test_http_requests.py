@@ -103,6 +103,13 @@ def test_an_upgrade_that_is_offered_is_ignored_and_the_body_read_by_its_length(
     assert send(house, *segments, request, *segments) == [200, 200, 200, 200]
 
 
+def test_many_offers_at_once_are_ignored_one_by_one(house: House) -> None:
+    request = put(house.body, *OFFERS["websocket"])
+    before = house.count()
+    assert [a.status for a in exchange(house.url, [request * 1000])] == [200] * 1000
+    assert house.count() == before + 1000
+
+
 def test_a_chunked_body_is_read_behind_an_offer_of_another_protocol(house: House) -> None:
     chunk = b"%x\r\n%b\r\n0\r\n\r\n" % (len(house.body), house.body)
     request = put_chunked(chunk, "Transfer-Encoding: chunked", *OFFERS["websocket"])

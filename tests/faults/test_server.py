@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import resource
@@ -14,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from raw_http import connect
 from serving import ATTRIBUTE, Server, launch, prepare
 
 OK = b'{"code":0,"msg":"ok"}'
@@ -210,3 +212,30 @@ def test_sigterm_answers_what_is_under_way(tmp_path: Path) -> None:
         assert counted["ok"] > 20
     finally:
         assert server.stop() == 0
+
+
+def test_an_idle_connection_and_one_whose_client_does_not_read_are_ended(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    prepare(url)
+    server = Server(url, tmp_path, keep_alive_seconds="1", body_seconds="1")
+    try:
+        before = connections_of(server.pid)
+        with connect(server.url) as idle, connect(server.url) as deaf:
+            idle.sendall(b"GET /livez HTTP/1.1\r\nHost: test\r\n\r\n")
+            assert idle.recv(1000).startswith(b"HTTP/1.1 200 ")
+            assert idle.recv(1000) == b""
+            deaf.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    deaf.send(b"GET /openapi.json HTTP/1.1\r\nHost: test\r\n\r\n" * 100)
+            deadline = time.monotonic() + 60
+            while connections_of(server.pid) > before and time.monotonic() < deadline:
+                time.sleep(0.1)
+            assert connections_of(server.pid) == before
+    finally:
+        assert server.stop() == 0
+
+
+def connections_of(pid: int) -> int:
+    """The number of sockets that a process has open."""
+    return sum(str(file.readlink()).startswith("socket:") for file in Path(f"/proc/{pid}/fd").iterdir() if file.is_symlink())

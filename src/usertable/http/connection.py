@@ -403,44 +403,48 @@ class Connection(asyncio.Protocol):
             if self._size > LINGER_BYTES:
                 self.abort()
             return
-        self._is_further = False
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as offer:
-            self._decline_upgrade(data[offer.args[0] :])
-            return
-        except httptools.HttpParserCallbackError:
-            if self._problem is None:
-                log.exception("reading a request failed")
-            self.end(self._problem or Problem(Kind.NOT_HTTP))
-            return
-        except httptools.HttpParserError:
-            self.end(Problem(Kind.NOT_HTTP))
-            return
-        # What is not at its end yet (a header, a trailer, the extension of a chunk), the parser alone has.
-        self._unfinished = 0 if self._is_further else self._unfinished + len(data)
-        if self._unfinished > HEAD_BYTES:
-            self.end(_head_too_large())
+        rest = data
+        while rest and self._reading is _Reading.PARSE:
+            rest = self._parse(rest)
         receiving = self._receiving
         if receiving is not None and receiving.dropped > LINGER_BYTES:
             self.abort()
         elif receiving is not None or len(self._requests) > PIPELINED:
             self.regulate()
 
-    def _decline_upgrade(self, rest: bytes) -> None:
-        """Read a request that offers another protocol as if it did not (RFC 9110, 7.8).
+    def _parse(self, data: bytes) -> bytes:
+        """Let the parser have bytes; what is to be parsed after them."""
+        self._is_further = False
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            return self._decline_upgrade() + data[offer.args[0] :]
+        except httptools.HttpParserCallbackError:
+            if self._problem is None:
+                log.exception("reading a request failed")
+            self.end(self._problem or Problem(Kind.INTERNAL, None, {"request": "-"}))
+        except httptools.HttpParserError:
+            self.end(Problem(Kind.NOT_HTTP))
+        else:
+            # What is not at its end yet (a header, a trailer, the extension of a chunk), the parser alone has.
+            self._unfinished = 0 if self._is_further else self._unfinished + len(data)
+            if self._unfinished > HEAD_BYTES:
+                self.end(_head_too_large())
+        return b""
 
-        The parser takes what follows such a head for the other protocol; so it is given the head again, without the offer.
+    def _decline_upgrade(self) -> bytes:
+        """The head of a request that offers another protocol, without the offer (RFC 9110, 7.8).
+
+        The parser takes what follows such a head for the other protocol, so it is given the head again.
         """
         parser = self._parser
         method = parser.get_method()
         if method == b"CONNECT":
             self.end(Problem(Kind.NO_METHOD, None, {"method": "CONNECT", "allowed": "GET, PUT, POST, PATCH, DELETE"}))
-            return
-        lines = b"".join(b"%b: %b\r\n" % header for header in self._headers if header[0] != b"upgrade")
-        head = b"%b %b HTTP/%b\r\n%b\r\n" % (method, self._url, parser.get_http_version().encode(), lines)
+            return b""
         self._parser = httptools.HttpRequestParser(self)
-        self.data_received(head + rest)
+        lines = b"".join(b"%b: %b\r\n" % header for header in self._headers if header[0] != b"upgrade")
+        return b"%b %b HTTP/%b\r\n%b\r\n" % (method, self._url, parser.get_http_version().encode(), lines)
 
     def eof_received(self) -> bool:
         """A client that only stops to send still gets its answers."""
@@ -629,10 +633,7 @@ class Connection(asyncio.Protocol):
         """Go on after a request's answer."""
         if not request.keep_alive or self._connections.is_draining:
             # What waits behind it was not begun.
-            if request.whole and self._receiving is None and self._reading is _Reading.PARSE:
-                self._close()
-            else:
-                self._linger()
+            self._linger()
         elif request.whole:
             self._forget(request)
         else:
@@ -758,6 +759,9 @@ class Connection(asyncio.Protocol):
             return ("linger", 0)
         if self._writable is not None:
             return ("write", self._transport.get_write_buffer_size())
+        if self._is_paused:
+            # It is we who do not read on.
+            return ("answer", self._count)
         if self._plain is not None or self._in_head or self._receiving is not None or not self._count:
             return ("receive", self._count)
         if self._requests or self._plain_put is not None:

@@ -33,6 +33,8 @@ log = logging.getLogger("usertable.server")
 BACKLOG = 2048
 """Connections that the system holds until they are accepted."""
 SWEEP_SECONDS = 1.0
+FAREWELL_SECONDS = 1.0
+"""Seconds for which a server that stops lets clients read their last answers and close."""
 
 Reread = Callable[[], Config]
 """Puts the configuration together again. Raises ConfigError."""
@@ -95,7 +97,7 @@ class Server:
                 await self._stop.wait()
                 if self._config.shutdown_delay:
                     log.info("stopping in %d s; /readyz says so", self._config.shutdown_delay)
-                    await self._wait(self._config.shutdown_delay)
+                    await self._until(lambda: False, self._config.shutdown_delay)
                 server.close()
                 await self._drain()
             finally:
@@ -104,20 +106,22 @@ class Server:
     async def _drain(self) -> None:
         connections = self._connections
         connections.drain()
-        until = asyncio.get_running_loop().time() + self._config.drain_seconds
-        while connections.are_busy and not self._hurry.is_set() and asyncio.get_running_loop().time() < until:
-            await asyncio.sleep(0.02)
+        await self._until(lambda: not connections.are_busy, self._config.drain_seconds)
         if connections.are_busy:
             log.warning(
                 "requests under way were ended unanswered: they took longer than drain_seconds, or a second signal came"
             )
+        await self._until(lambda: not connections.open, FAREWELL_SECONDS)
         connections.abort()
         if connections.tasks:
             await asyncio.wait(connections.tasks)
 
-    async def _wait(self, seconds: int) -> None:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._hurry.wait(), seconds)
+    async def _until(self, holds: Callable[[], bool], seconds: float) -> None:
+        """Wait until it holds, at most for so many seconds, and not if the server was told twice to stop."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        while not holds() and not self._hurry.is_set() and loop.time() < until:
+            await asyncio.sleep(0.02)
 
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
