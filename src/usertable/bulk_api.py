@@ -12,7 +12,7 @@ import secrets
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any, Literal, cast
+from typing import IO, Any, Literal
 
 import msgspec
 
@@ -188,7 +188,11 @@ class ApiImport(Import):
 
     def _client(self, retry: Retry) -> Client:
         server = self._server
-        return Client(server.url, server.project, server.secret, retry=retry, timeout=_ANSWER_SECONDS, compress=True)
+        try:
+            return Client(server.url, server.project, server.secret, retry=retry, timeout=_ANSWER_SECONDS, compress=True)
+        except ClientError as error:
+            # A variable of the environment is of no use.
+            raise self._refuse(str(error)) from error
 
     def _declared(self, client: Client) -> Project:
         """The project, with its schema."""
@@ -302,7 +306,7 @@ class ApiImport(Import):
         try:
             return self._calls.batch(records, on_unknown="import" if self._register else "refuse", dry_run=dry)
         except BatchFailed as failed:
-            raise self._failed(cast("ClientError", failed.__cause__)) from failed
+            raise self._failed(failed.cause or failed) from failed
 
     def _failed(self, error: ClientError) -> Exception:
         url = self._server.url

@@ -40,7 +40,7 @@ def settings_for(base_url: str, timeout: float, http: Mapping[str, Any]) -> dict
         url = httpx.URL(base_url)
     except (httpx.InvalidURL, TypeError):
         url = httpx.URL()
-    if url.scheme not in ("http", "https") or not url.host:
+    if url.scheme not in ("http", "https") or not url.host or (url.port or 0) > 65_535:
         raise ValueError(f"base_url is {base_url!r}; expected something like https://usertable.example.com")
     settings: dict[str, Any] = {"base_url": url, "timeout": timeout, **http}
     if settings.get("trust_env", True) and settings.get("transport") is None:
@@ -86,12 +86,10 @@ def _is_meant(entry: str, url: httpx.URL) -> bool:
     if rest == "*":
         return True
     network = _network(rest)
-    if network is None:
-        host, _, port = rest.rpartition(":")
-        if host and port.isdigit():
-            if int(port) != (url.port or {"http": 80, "https": 443}[url.scheme]):
-                return False
-            rest, network = host, _network(host)
+    if network is None and (ported := re.fullmatch(r"(\[.*\]|[^:]+):(\d+)", rest)):
+        if int(ported[2]) != (url.port or {"http": 80, "https": 443}[url.scheme]):
+            return False
+        rest, network = ported[1], _network(ported[1])
     if network is not None:
         address = _network(url.host)
         return address is not None and address.version == network.version and address.subnet_of(network)  # type: ignore[arg-type]
@@ -105,7 +103,7 @@ def _is_meant(entry: str, url: httpx.URL) -> bool:
 def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
     """An address or a network, IPv6 with or without brackets; None if the text is neither."""
     try:
-        return ipaddress.ip_network(text.replace("[", "").replace("]", ""), strict=False)
+        return ipaddress.ip_network(re.sub(r"^\[(.*)\](/\d+)?$", r"\1\2", text), strict=False)
     except ValueError:
         return None
 
