@@ -1,0 +1,137 @@
+"""Behind the proxies that people put in front: nginx and HAProxy, as Debian has them. Runs with `-m proxies`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from raw_http import AUTHORIZATION, connect, put, read_answers
+from serving import ATTRIBUTE, PROJECT, SECRET, Server, prepare
+
+pytestmark = pytest.mark.proxies
+OK = b'{"code":0,"msg":"ok"}'
+
+NGINX = """
+daemon off; pid {folder}/nginx.pid; error_log stderr; {user}
+events {{}}
+http {{
+    access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/f;
+    uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
+    upstream usertable {{ server {server}; keepalive 64; }}
+    server {{
+        listen 127.0.0.1:{port};
+        client_max_body_size 0;
+        proxy_request_buffering {buffering};
+        location / {{
+            proxy_pass http://usertable; proxy_http_version 1.1; proxy_set_header Connection "";
+            proxy_set_header Host $http_host; proxy_next_upstream off;
+        }}
+    }}
+}}
+"""
+HAPROXY = """
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 30s
+    timeout server 30s
+listen usertable
+    bind 127.0.0.1:{port}
+    server one {server}
+"""
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, int]]:
+    folder = tmp_path_factory.mktemp("behind")
+    url = f"sqlite:///{folder / 'store.db'}"
+    (cuid,) = prepare(url, users=1)
+    server = Server(url, folder)
+    try:
+        yield server, cuid
+        assert "Traceback" not in server.log
+    finally:
+        assert server.stop() == 0
+
+
+@pytest.fixture(params=["nginx", "nginx, not buffering", "haproxy"])
+def proxy(request: pytest.FixtureRequest, served: tuple[Server, int], tmp_path: Path) -> Iterator[str]:
+    """The URL of a proxy in front of the server."""
+    name = request.param.partition(",")[0]
+    program = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
+    assert program, f"{name} is not installed; on Debian: apt-get install {name}"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    facts = {
+        "folder": str(tmp_path),
+        "port": str(port),
+        "server": served[0].url.removeprefix("http://"),
+        "buffering": "off" if "not" in request.param else "on",
+        "user": "user root;" if os.geteuid() == 0 else "",
+    }
+    file = tmp_path / "proxy.conf"
+    file.write_text((NGINX if name == "nginx" else HAPROXY).format(**facts))
+    command = [program, "-c", str(file)] if name == "nginx" else [program, "-db", "-f", str(file)]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError):
+                connect(url).close()
+                break
+            assert process.poll() is None, (tmp_path / "log").read_text()
+            time.sleep(0.05)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def test_a_large_body_that_is_refused_is_answered_413_every_time(proxy: str, tmp_path: Path) -> None:
+    file = tmp_path / "large.json"
+    file.write_bytes(b"x" * 18_000_000)
+    command = ["curl", "-sS", "-u", f"{PROJECT}:{SECRET}", "-T", str(file), proxy + ATTRIBUTE, "-w", " %{http_code}"]
+    command += ["-H", "Content-Type: application/json"]
+    for _ in range(12):
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert ran.stdout == '{"code":40002,"msg":"请求体超过上限 1048576 字节"} 413', ran.stderr
+
+
+def test_requests_are_done_once_each_through_a_proxy(proxy: str, served: tuple[Server, int]) -> None:
+    """Also those that offer another protocol, and those that ask before they send their body."""
+    server, cuid = served
+    body = json.dumps({"cuid": cuid, "data": {"user_number_accumulate": 1}}).encode()
+    offer = ["Connection: Upgrade", "Upgrade: h2c", "HTTP2-Settings: AAEAAEAAAAIAAAAB"]
+    before = stored(server, cuid)
+    for request in (put(body), put(body, "Content-Type: application/json"), put(body, *offer)):
+        with connect(proxy) as connection:
+            for _ in range(50 if request == put(body) else 1):
+                connection.sendall(request)
+                received = b""
+                while OK not in received:
+                    piece = connection.recv(65536)
+                    assert piece, received
+                    received += piece
+    assert stored(server, cuid) == before + 52
+    with connect(proxy) as connection:
+        connection.sendall(put(body, "Expect: 100-continue", "Connection: close"))
+        assert [answer.body for answer in read_answers(connection)] == [OK]
+    assert stored(server, cuid) == before + 53
+    assert AUTHORIZATION not in server.log
+
+
+def stored(server: Server, cuid: int) -> int:
+    with server.client() as http:
+        shown = http.put(ATTRIBUTE + "?dryRun=1", json={"cuid": cuid, "data": {"user_bool_once": 1}})
+    return int(shown.json()["data"]["user"]["attributes"].get("user_number_accumulate", 0))
