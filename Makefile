@@ -9,7 +9,7 @@ SCREENSHOTS_ARGS ?=
 export DEMO_EXIT DEMO_PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench bench-postgres bench-bulk screenshots wrk lock clean
+.PHONY: help demo test check format bench bench-postgres bench-beside bench-bulk screenshots wrk lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ screenshots: $(VENV)/dev ## make docs/images anew (SCREENSHOTS_ARGS="--all FOLDE
 
 bench-postgres: $(VENV)/dev wrk ## measure writes on PostgreSQL beside pgbench, Parse Server (needs node) and Kinto
 	PYTHONPATH=tests $(BIN)/python benchmarks/postgresql.py $(BENCH_ARGS)
+
+bench-beside: $(VENV)/dev wrk ## measure writes of this checkout beside another one: BENCH_ARGS="FOLDER"
+	PYTHONPATH=tests $(BIN)/python benchmarks/beside.py $(BENCH_ARGS)
 
 wrk:
 	@command -v wrk >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get install -y wrk >/dev/null; } \
