@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import gc
 import hashlib
@@ -481,6 +482,7 @@ def _export_progress(snapshot: Snapshot) -> Iterator[Callable[[int], None]]:
 @click.option("--where", "conditions", multiple=True, metavar="CONDITION", help="Only users that meet it; repeatable.")
 @click.option("--hidden", is_flag=True, help="Hidden attributes too.")
 @click.option("--escape-formulas", is_flag=True, help="Of CSV: put ' before texts that a spreadsheet takes for formulas.")
+@click.option("--bom", is_flag=True, help="Of CSV: begin with a byte order mark, by which Excel knows UTF-8.")
 @commands._json
 @_tidy()
 def export_table(
@@ -491,6 +493,7 @@ def export_table(
     conditions: tuple[str, ...],
     hidden: bool,
     escape_formulas: bool,
+    bom: bool,
 ) -> None:
     """Export the user table as CSV, NDJSON or Parquet.
 
@@ -508,6 +511,8 @@ def export_table(
     form = _format(format_ or ("csv" if output == "-" else None), output)
     if escape_formulas and form != "csv":
         raise click.UsageError("--escape-formulas is for CSV")
+    if bom and form != "csv":
+        raise click.UsageError("--bom is for CSV")
     if output == "-" and form == "parquet" and sys.stdout.isatty():
         raise click.UsageError("a Parquet file is not for a terminal; name a file with -o")
     # A file that is put in its place when it is whole would take the place of a device, too.
@@ -532,6 +537,8 @@ def export_table(
             stream = stack.enter_context(spooled(io.BytesIO()))
         else:
             stream = stdout
+        if bom:
+            stream.write(codecs.BOM_UTF8)
         progress = stack.enter_context(_export_progress(snapshot))
         _expect_no_cycles()
         done = export(snapshot, stream, form, chosen, parsed, progress, escape_formulas=escape_formulas)
