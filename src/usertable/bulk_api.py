@@ -81,7 +81,7 @@ class PositionFile:
     """A position on the disk: replaced whole, flushed, and from reading to closing held by one process at a time.
 
     Raises:
-        Refused: another process holds it, or it holds something else.
+        Refused: it cannot be written, another process holds it, or it holds something else.
     """
 
     def __init__(self, path: Path) -> None:
@@ -91,7 +91,13 @@ class PositionFile:
     def read(self) -> Position | None:
         """Hold the file from now on, and tell what is there; None if there is nothing."""
         self.close()
-        stream = self._held = hold(self._path)
+        try:
+            # A file that is replaced would take the place of a device, too.
+            if self._path.exists() and not self._path.is_file():
+                raise self._refuse("is no regular file; name another with --state")
+            stream = self._held = hold(self._path)
+        except OSError as error:
+            raise self._refuse(f"cannot be written: {error.strerror}; name another with --state") from error
         if stream is None:
             raise self._refuse("is in use by another process")
         content = stream.read()

@@ -246,6 +246,22 @@ def test_an_import_that_is_unfinished_is_not_begun_again_by_chance(place: Place)
     assert "is none, or damaged" in place.shell.refused(*place.command("crm.csv", "--resume"))
 
 
+@pytest.mark.parametrize(
+    ("state", "why"),
+    [
+        ("missing/state.json", "cannot be written: No such file or directory"),
+        ("/dev/null", "is no regular file"),
+        (".", "is no regular file"),
+    ],
+)
+def test_a_position_that_cannot_be_kept_is_found_before_anything_is_sent(place: Place, state: str, why: str) -> None:
+    write_csv("cuid,user_number_accumulate", f"{place.cuids[0]},1")
+    reason = place.shell.refused(*place.command("crm.csv", "--state", state))
+    assert f"the file of the import's position, {state}, {why}; name another with --state" in reason
+    assert place.table()[place.cuids[0]] == {}
+    assert not Path(state).is_file()
+
+
 def unfinish(*, sent: int, since: int, **state: object) -> None:
     """Make the position that of an import that was killed."""
     file = Path("crm.csv.import.json")
