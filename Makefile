@@ -9,7 +9,7 @@ SCREENSHOTS_ARGS ?=
 export DEMO_EXIT DEMO_PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench bench-postgres bench-beside bench-bulk screenshots wrk lock clean
+.PHONY: help demo test check format bench bench-postgres bench-beside bench-bulk screenshots clients wrk lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,14 @@ wrk:
 
 bench-bulk: $(VENV)/dev ## measure import and export beside sqlite3, COPY and DuckDB
 	$(BIN)/python benchmarks/bulk.py $(BENCH_ARGS)
+
+clients: $(VENV)/dev $(VENV)/generators ## compile clients generated from the OpenAPI document (needs node, java and go)
+	$(BIN)/python -m pytest -m generated
+
+$(VENV)/generators:
+	$(PYTHON) -m venv $@
+	$@/bin/python -m pip --disable-pip-version-check --quiet install openapi-python-client openapi-generator-cli
+	npm install --silent --no-fund --no-audit --prefix $@/node openapi-typescript typescript
 
 lock: ## write requirements/*.txt anew from pyproject.toml, with the newest releases
 	$(PYTHON) -m venv $(VENV)/lock

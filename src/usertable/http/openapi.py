@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,8 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from usertable.domain.errors import Kind
-from usertable.domain.profile import Outcome
-from usertable.domain.schema import Rule
+from usertable.domain.schema import LEGAL_RULES, Rule
 from usertable.domain.values import DataType
 from usertable.http.platform import ATTRIBUTE_PATH, REGISTER_PATH
 from usertable.wire import batch, jiguang, native
@@ -304,7 +304,37 @@ def _schemas(operations: Iterable[Operation]) -> Json:
         "How a reported value meets the stored one: the newest stays, the first stays, numbers add up (NUMBER only),"
         " elements are appended (LIST only)."
     )
+    # Some generators make wrong code of a default among several types; `qps` says what it is.
+    qps = components["NewProject"]["properties"]["qps"]
+    qps["description"] = f"Requests per second and API. Left out: {qps.pop('default')}."
+    components["NewAttribute"] |= _LEGAL_ATTRIBUTE
+    enums = {name: schema for name, schema in components.items() if "enum" in schema}
+    uses = Counter(value for schema in enums.values() for value in schema["enum"])
+    for name, schema in enums.items():
+        schema["type"] = "string"
+        if any(uses[value] > 1 for value in schema["enum"]):
+            # In languages whose enums share a namespace, two values would have one name.
+            schema["x-enum-varnames"] = [f"{name}_{value}".upper() for value in schema["enum"]]
     return components | _PLATFORM_SCHEMAS
+
+
+def _when(data_type: DataType, then: Json, otherwise: Json) -> Json:
+    return {"if": {"properties": {"type": {"const": data_type}}}, "then": then, "else": otherwise}
+
+
+def _with_rules(data_type: DataType, **more: Json) -> Json:
+    return {"properties": {"rule": {"enum": sorted(LEGAL_RULES[data_type])}, **more}}
+
+
+_LEGAL_ATTRIBUTE: Json = _when(
+    DataType.LIST,
+    _with_rules(DataType.LIST),
+    {
+        "properties": {"max_elements": False, "max_element_bytes": False},
+        **_when(DataType.NUMBER, _with_rules(DataType.NUMBER), _with_rules(DataType.STRING)),
+    },
+)
+"""Which rules a data type may have, and that only a LIST has limits."""
 
 
 # The platform's endpoints, and the server's own.
@@ -356,7 +386,7 @@ _PLATFORM_SCHEMAS: dict[str, Json] = {
             "outcomes": {
                 "type": "object",
                 "description": "What became of each attribute.",
-                "additionalProperties": {"enum": sorted(Outcome)},
+                "additionalProperties": _ref("schemas", "Outcome"),
             },
             "problems": {
                 "type": "array",

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from usertable.domain.change import Change, ChangeKind, Fact
+from usertable.domain.condition import MAX_CONDITIONS, OPERATORS
 from usertable.domain.errors import Kind, Problem, Refused, bounded, excerpt, refuse
 from usertable.domain.profile import Profile
 from usertable.domain.schema import (
@@ -130,18 +131,40 @@ Moment = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, descript
 Name = Annotated[
     str,
     Meta(
-        extra_json_schema={"pattern": "^[a-z][a-z0-9_]*$", "maxLength": NAME_LENGTH},
+        extra_json_schema={"pattern": "^(?!jg_)[a-z][a-z0-9_]*$", "maxLength": NAME_LENGTH},
         description="Lowercase letters, digits, underscores; starts with a letter, not with jg_. It never changes.",
     ),
 ]
+IdentifierName = Annotated[str, Meta(extra_json_schema={"pattern": "^[a-z][a-zA-Z0-9_]*$", "maxLength": NAME_LENGTH})]
+"""Also of a preset, such as `jg_UnionID`."""
 Text = Annotated[str, Meta(extra_json_schema={"maxLength": TEXT_LENGTH})]
+Label = Annotated[
+    str,
+    Meta(
+        extra_json_schema={"maxLength": TEXT_LENGTH, "pattern": r"^[^\x00-\x1f\x7f]*$"},
+        description="Printable characters, on one line.",
+    ),
+]
 ProjectId = Annotated[str, Meta(extra_json_schema={"pattern": r"^(?!\.{1,2}$)[A-Za-z0-9._-]{1,64}$"})]
 ProjectName = Annotated[
-    str, Meta(extra_json_schema={"minLength": 1, "maxLength": 200}, description="Printable characters, not only spaces.")
+    str,
+    Meta(
+        extra_json_schema={
+            "minLength": 1,
+            "maxLength": 200,
+            "pattern": r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$",
+        },
+        description="Printable characters, not only spaces.",
+    ),
 ]
 Secret = Annotated[str, Meta(extra_json_schema={"pattern": "^[!-~]{1,128}$"})]
 TimeZone = Annotated[
-    str, Meta(description="An IANA name. DATETIME values are read and shown in it.", examples=["Asia/Shanghai"])
+    str,
+    Meta(
+        extra_json_schema={"pattern": "^[A-Za-z0-9_+/-]+$"},
+        description="An IANA name. DATETIME values are read and shown in it.",
+        examples=["Asia/Shanghai"],
+    ),
 ]
 Qps = Annotated[int, Meta(extra_json_schema={"minimum": 1, "maximum": 1_000_000})] | Literal["unlimited"]
 """Requests per second and API."""
@@ -511,7 +534,7 @@ class NewAttribute(msgspec.Struct, forbid_unknown_fields=True):
     name: Name
     type: DataType
     rule: Rule
-    display_name: Text = ""
+    display_name: Label = ""
     description: Text = ""
     hidden: bool = False
     max_elements: Elements | UnsetType = UNSET
@@ -529,7 +552,7 @@ class NewAttribute(msgspec.Struct, forbid_unknown_fields=True):
 class AttributeEdit(msgspec.Struct, forbid_unknown_fields=True):
     """What to change of an attribute; what is left out stays. Name, type and rule never change."""
 
-    display_name: Text | UnsetType = UNSET
+    display_name: Label | UnsetType = UNSET
     description: Text | UnsetType = UNSET
     hidden: bool | UnsetType = UNSET
 
@@ -538,7 +561,7 @@ class NewIdentifier(msgspec.Struct, forbid_unknown_fields=True):
     """An identifier to be declared."""
 
     name: Name
-    display_name: Text = ""
+    display_name: Label = ""
     unique: bool = True
     masked: bool = False
 
@@ -550,20 +573,22 @@ class NewIdentifier(msgspec.Struct, forbid_unknown_fields=True):
 class IdentifierEdit(msgspec.Struct, forbid_unknown_fields=True):
     """What to change of an identifier; what is left out stays. Name and uniqueness never change."""
 
-    display_name: Text | UnsetType = UNSET
+    display_name: Label | UnsetType = UNSET
     masked: bool | UnsetType = UNSET
 
 
 class IdentifierOrder(msgspec.Struct, forbid_unknown_fields=True):
     """Every identifier's name once, the presets' too; the first gets priority 1."""
 
-    names: list[str]
+    names: Annotated[
+        list[IdentifierName], Meta(extra_json_schema={"minItems": len(PRESET_IDENTIFIERS), "uniqueItems": True})
+    ]
 
 
 class SchemaIdentifier(NewIdentifier, forbid_unknown_fields=True):
     """An identifier of a schema: one of the project's own, or a preset."""
 
-    name: str
+    name: IdentifierName
 
 
 class SchemaForm(msgspec.Struct, forbid_unknown_fields=True):
@@ -672,11 +697,15 @@ class ColumnQuery(msgspec.Struct, forbid_unknown_fields=True):
     attributes: Annotated[
         str | UnsetType,
         Meta(
+            extra_json_schema={"pattern": "^([a-z][a-z0-9_]*(,[a-z][a-z0-9_]*)*)?$"},
             description="Names separated by commas: show these only, in this order, hidden ones too.",
             examples=["user_level,user_tags"],
         ),
     ] = UNSET
     hidden: Annotated[Flag, Meta(description="Show hidden attributes too.")] = "0"
+
+
+_CONDITION = rf"^[a-z][a-z0-9_]*:(set|unset|({'|'.join(OPERATORS)}):[\s\S]*)$"
 
 
 class UserQuery(ColumnQuery, forbid_unknown_fields=True):
@@ -688,8 +717,9 @@ class UserQuery(ColumnQuery, forbid_unknown_fields=True):
     ] = UNSET
     limit: Annotated[int, Meta(ge=1, le=1000, description="Users on the page at most.")] = 100
     where: Annotated[
-        list[str],
+        list[Annotated[str, Meta(extra_json_schema={"pattern": _CONDITION})]],
         Meta(
+            extra_json_schema={"maxItems": MAX_CONDITIONS},
             description="A condition `attribute:operator` or `attribute:operator:value`; every one must be met. Operators:"
             " set, unset (all types); eq, ne, in (all but LIST); lt, le, gt, ge, between (NUMBER, DATETIME); contains"
             " (STRING, LIST). The values of in and between are separated by commas; one that holds a comma is put in double"
@@ -699,7 +729,8 @@ class UserQuery(ColumnQuery, forbid_unknown_fields=True):
         ),
     ] = []
     identifier: Annotated[
-        str | UnsetType, Meta(description="Only the user that `value` of this identifier points to.", examples=["phone"])
+        IdentifierName | UnsetType,
+        Meta(description="Only the user that `value` of this identifier points to.", examples=["phone"]),
     ] = UNSET
     value: Annotated[str | UnsetType, Meta(description="Goes with `identifier`; compared exactly.")] = UNSET
 
