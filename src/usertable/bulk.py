@@ -31,7 +31,6 @@ import msgspec
 
 from usertable.domain.condition import Condition
 from usertable.domain.errors import Kind, Problem, Refused, StoreDown, refuse
-from usertable.domain.merge import decide
 from usertable.domain.profile import Profile
 from usertable.domain.schema import Attribute, Project
 from usertable.domain.values import Value, show
@@ -381,7 +380,7 @@ class StoreImport(Import):
         pause = 0.1
         while True:
             try:
-                result = self._store.take(batch, decide, noted)
+                result = self._store.take(batch, self._service.rules, noted)
             except StoreDown:
                 if time.monotonic() >= deadline:
                     raise

@@ -22,6 +22,7 @@ import click
 from usertable.config import Config, ConfigError, Loaded, load
 from usertable.domain.condition import parse_conditions
 from usertable.domain.errors import Kind, Problem, Refused, StoreFault, StoreMissing, Unavailable
+from usertable.domain.merge import Rules
 from usertable.domain.schema import Attribute, Identifier, Project, Rule, Step
 from usertable.domain.values import LIST_ELEMENT_BYTES, LIST_ELEMENTS, DataType, Limits
 from usertable.folders import make_folder
@@ -220,7 +221,8 @@ def _service(*, create: bool = False) -> Iterator[Service]:
     with _store(create=create) as store:
         from usertable.service import Service
 
-        yield Service(store, max_attributes=_loaded().config.max_attributes)
+        config = _loaded().config
+        yield Service(store, max_attributes=config.max_attributes, rules=Rules(config.row_limit))
 
 
 def _who() -> str:

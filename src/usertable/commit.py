@@ -13,6 +13,8 @@ from usertable.domain.errors import Overloaded, Unavailable
 from usertable.store.base import Result, Write
 from usertable.store.lanes import Lane
 
+BATCH_BYTES = 16_777_216
+"""A batch takes no further write once those in it may have so many bytes, however few they are."""
 _Waiting = tuple[Write, asyncio.Future[Result], object]
 """A write, where its result goes, and what tells the writes apart that are committed together: of one that stands alone,
 its own future."""
@@ -99,9 +101,13 @@ class GroupCommit:
 
     def _next_batch(self) -> list[_Waiting]:
         waiting = self._waiting
-        batch = [waiting.popleft() for _ in range(min(len(waiting), self._max_batch))]
-        while waiting and waiting[0][2] is batch[-1][2]:
+        batch: list[_Waiting] = []
+        size = 0
+        while waiting and (
+            (len(batch) < self._max_batch and size < BATCH_BYTES) or (batch and waiting[0][2] is batch[-1][2])
+        ):
             batch.append(waiting.popleft())
+            size += batch[-1][0].patch.most_bytes()
         return batch
 
     def _finish(self, batch: Sequence[_Waiting], outcome: Sequence[Result] | Exception) -> None:

@@ -78,6 +78,7 @@ class Config:
     queue_capacity: int = _setting(10_000, "writes waiting at most; one more gets 503", least=1)
     max_batch: int = _setting(256, "writes committed together at most", least=1, most=10_000)
     receipt_hours: int = _setting(24, "how long an Idempotency-Key is remembered, in hours", least=24, most=24 * 365)
+    row_limit: int = _setting(1_048_576, "largest row of a user, in bytes of its attributes as JSON", least=1024, most=2**30)
     max_attributes: int = _setting(2000, "attributes per project", least=1, most=10_000)
     console: bool = _setting(True, "serve the console, the Data Center in a browser, at /console")
     console_minutes: int = _setting(

@@ -35,7 +35,7 @@ from usertable.domain.errors import (
     excerpt,
     refuse,
 )
-from usertable.domain.merge import decide
+from usertable.domain.merge import Rules
 from usertable.domain.patch import Patch, validate
 from usertable.domain.profile import Profile
 from usertable.domain.schema import (
@@ -117,10 +117,19 @@ class Service:
     Args:
         clock: milliseconds since 1970 UTC.
         max_attributes: attributes per project.
+        rules: what decides all writes.
     """
 
-    def __init__(self, store: Store, *, clock: Callable[[], int] = now_ms, max_attributes: int = MAX_ATTRIBUTES) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        clock: Callable[[], int] = now_ms,
+        max_attributes: int = MAX_ATTRIBUTES,
+        rules: Rules = Rules(),  # noqa: B008
+    ) -> None:
         self.store = store
+        self.rules = rules
         self._clock = clock
         self._max_attributes = max_attributes
 
@@ -402,7 +411,7 @@ class Service:
                 dry=dry,
                 receipts=[entry.receipt for place, entry in enumerate(entries) if place not in results],
             )
-            taken = self.store.take(batch, decide)
+            taken = self.store.take(batch, self.rules)
             if isinstance(taken, SchemaStale):
                 return None
             assert isinstance(taken, Taken)
@@ -958,7 +967,7 @@ class Intake:
             return Refusal(await self.problems(access, None, entry.problems, entry.data))
         assert dry, "whose user would be made"
         now = self._clock()
-        decision = decide(Profile.new(now), patch, now)
+        decision = self._service.rules(Profile.new(now), patch, now)
         if decision.problems:
             return Refusal(decision.problems)
         return Written(decision.profile.version, decision.outcomes, decision.profile.attributes)

@@ -61,7 +61,7 @@ class Case:
     def run(self, work: Callable[[], Awaitable[None]], loop: Callable[..., None] = asyncio.run) -> None:
         async def whole() -> None:
             self.writer = Writer(self.house)
-            self.lane = MergingLane(self.url, self.writer)
+            self.lane = MergingLane(self.url, self.writer, decide.row_limit)
             try:
                 assert type((await self.send(self.plain(self.cuids[0])))[0]) is Written  # type: ignore[index]
                 await self.until_merged()

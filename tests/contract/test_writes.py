@@ -8,6 +8,7 @@ import pytest
 
 from house import House
 from usertable.domain.errors import Kind
+from usertable.domain.merge import Rules
 from usertable.domain.patch import Patch
 from usertable.domain.profile import REST, Decision, Profile
 from usertable.domain.schema import Attribute, Rule
@@ -168,12 +169,13 @@ def test_a_defect_in_a_rule_keeps_nothing_of_the_batch(house: House) -> None:
     project = house.project()
     cuid = house.user(project)
 
-    def broken(profile: Profile, patch: Patch, now: int) -> Decision:
-        raise ZeroDivisionError
+    class Broken(Rules):
+        def __call__(self, profile: Profile, patch: Patch, now: int) -> Decision:
+            raise ZeroDivisionError
 
     write: Write = house.prepare(project, cuid, {"user_bool_once": 1})
     with pytest.raises(ZeroDivisionError):
-        house.store.write([write], broken)
+        house.store.write([write], Broken())
     assert house.attributes(project, cuid) == {}
     (result,) = house.write(write)
     assert isinstance(result, Written)

@@ -75,6 +75,7 @@ class Kind(StrEnum):
     LIST_ELEMENT_LENGTH = "list_element_length"
     ACCUMULATE_RANGE = "accumulate_range"
     APPEND_LENGTH = "append_length"
+    ROW_LENGTH = "row_length"
     # get CUID
     IDENTITY_NAME = "identity_name"
     IDENTITY_VALUES = "identity_values"

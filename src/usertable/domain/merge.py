@@ -1,19 +1,23 @@
 """THE RULES. What happens when a checked value meets what is stored; nothing else in usertable decides that.
 
-Pure functions: no clock, no I/O, no chance. A store loads a profile, calls :func:`decide` in its own transaction, and
+Pure functions: no clock, no I/O, no chance. A store loads a profile, calls :data:`decide` in its own transaction, and
 keeps what it answers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from usertable.domain.errors import Kind, Problem
 from usertable.domain.patch import Patch
-from usertable.domain.profile import REST, Decision, Outcome, Profile
+from usertable.domain.profile import REST, Decision, Outcome, Profile, most_bytes, row_bytes, value_bytes
 from usertable.domain.schema import Attribute, Rule
 from usertable.domain.values import NUMBER_DIGITS, Value, add, number_text
+
+ROW_LIMIT = 1_048_576
+"""Bytes that a user's row may have, unless the setting `row_limit` says otherwise; see :func:`row_bytes`."""
 
 _Merged = tuple[Any, Outcome] | Problem
 
@@ -71,29 +75,65 @@ RULES: dict[Rule, Callable[[Attribute, Any, Any], _Merged]] = {
 """Per rule: `merge(attribute, stored value or None, new value)` gives the result with its outcome, or a problem."""
 
 
-def decide(profile: Profile, patch: Patch, now: int) -> Decision:
-    """Merge `patch` into `profile` at the moment `now` (ms since 1970 UTC), by each attribute's rule.
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What decides: the rules, with the bound that a row must keep. It goes to other processes by pickle.
 
-    All or nothing: with a problem, the decision holds the old profile and every problem. The version grows by one
-    if anything changed; otherwise the very same profile object comes back and there is nothing to write.
+    Args:
+        row_limit: bytes that a user's row may have.
     """
-    attributes = profile.attributes
-    changed: dict[str, Value] = {}
-    outcomes: dict[str, Outcome] = {}
-    problems: list[Problem] = []
-    for attribute, value in patch.entries:
-        name = attribute.name
-        merged = RULES[attribute.rule](attribute, attributes.get(name), value)
-        if type(merged) is Problem:
-            problems.append(merged)
-            continue
-        result, outcome = merged  # type: ignore[misc]
-        outcomes[name] = outcome
-        if outcome is _APPLIED:
-            changed[name] = result
-    if problems:
-        return Decision(profile, {}, problems)
-    if changed:
-        changed_at = {**profile.changed_at, **dict.fromkeys(changed, now)} if attributes else {REST: now}
-        profile = Profile(profile.version + 1, profile.created_at, now, {**attributes, **changed}, changed_at)
-    return Decision(profile, outcomes, problems)
+
+    row_limit: int = ROW_LIMIT
+
+    def __call__(self, profile: Profile, patch: Patch, now: int) -> Decision:
+        """Merge `patch` into `profile` at the moment `now` (ms since 1970 UTC), by each attribute's rule.
+
+        All or nothing: with a problem, the decision holds the old profile and every problem. The version grows by one
+        if anything changed; otherwise the very same profile object comes back and there is nothing to write.
+        """
+        attributes = profile.attributes
+        changed: dict[str, Value] = {}
+        outcomes: dict[str, Outcome] = {}
+        problems: list[Problem] = []
+        for attribute, value in patch.entries:
+            name = attribute.name
+            merged = RULES[attribute.rule](attribute, attributes.get(name), value)
+            if type(merged) is Problem:
+                problems.append(merged)
+                continue
+            result, outcome = merged  # type: ignore[misc]
+            outcomes[name] = outcome
+            if outcome is _APPLIED:
+                changed[name] = result
+        if problems:
+            return Decision(profile, {}, problems)
+        if changed:
+            after = {**attributes, **changed}
+            size = self._size(profile, changed, after)
+            if type(size) is Problem:
+                return Decision(profile, {}, [size])
+            changed_at = {**profile.changed_at, **dict.fromkeys(changed, now)} if attributes else {REST: now}
+            profile = Profile(profile.version + 1, profile.created_at, now, after, changed_at, size)  # type: ignore[arg-type]
+        return Decision(profile, outcomes, problems)
+
+    def _size(self, profile: Profile, changed: dict[str, Value], after: dict[str, Value]) -> int | Problem:
+        """A bound on the bytes of the row after a write, or the problem with it. A row that is too large may shrink."""
+        before = profile.most_bytes
+        if before < 0:
+            before = profile.most_bytes = row_bytes(profile.attributes)
+        size = before + sum(most_bytes(name, value) for name, value in changed.items())
+        if size <= self.row_limit:
+            return size
+        size = row_bytes(after)
+        if size <= self.row_limit or size <= row_bytes(profile.attributes):
+            return size
+
+        def growth(name: str) -> int:
+            old = profile.attributes.get(name)
+            return value_bytes(changed[name]) - (0 if old is None else value_bytes(old))
+
+        return Problem(Kind.ROW_LENGTH, max(changed, key=growth), {"bytes": str(size), "limit": str(self.row_limit)})
+
+
+decide = Rules()
+"""The rules with the usual bound."""

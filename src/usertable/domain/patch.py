@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import tzinfo
 
 from usertable.domain.errors import MAX_PROBLEMS, Kind, Problem, bounded
+from usertable.domain.profile import most_bytes
 from usertable.domain.schema import MAX_ATTRIBUTES, Attribute, Schema
 from usertable.domain.values import PARSERS, Value, is_empty
 
@@ -16,6 +17,10 @@ class Patch:
     """Checked values in the order sent, each with the attribute whose rule will merge it."""
 
     entries: list[tuple[Attribute, Value]]
+
+    def most_bytes(self) -> int:
+        """A bound on the bytes that it adds to a row."""
+        return sum([most_bytes(attribute.name, value) for attribute, value in self.entries])
 
 
 def validate(schema: Schema, data: Mapping[str, object], zone: tzinfo) -> Patch | list[Problem]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from json.encoder import encode_basestring
 
 from usertable.domain.errors import Problem
 from usertable.domain.values import Value
@@ -45,10 +47,13 @@ class Profile:
     """When attributes last changed, by name. Of all that it does not name: under :data:`REST`, 0 if that is not known;
     without it, when the user was made. So most of what is written once takes no room."""
 
+    most_bytes: int = field(default=-1, compare=False, repr=False)
+    """The attributes take so many bytes as JSON text (:func:`row_bytes`), or fewer; negative if nobody has looked."""
+
     @classmethod
     def new(cls, now: int) -> Profile:
         """Of a user that is made now."""
-        return cls(1, now, now, {}, {})
+        return cls(1, now, now, {}, {}, 2)
 
     def changed(self, name: str) -> int | None:
         """When an attribute that has a value last changed; None for longer ago than such times are kept."""
@@ -63,3 +68,30 @@ class Decision:
     outcomes: dict[str, Outcome]
     problems: list[Problem]
     """Not empty: the write is refused whole and changes nothing."""
+
+
+def row_bytes(attributes: Mapping[str, Value]) -> int:
+    """The size of a user's row: bytes of its attributes as JSON text in UTF-8, `{"city":"Paris","level":3}`."""
+    members = sum(value_bytes(name) + 1 + value_bytes(value) for name, value in attributes.items())
+    return 1 + members + max(1, len(attributes))
+
+
+def value_bytes(value: Value) -> int:
+    """Bytes of a value as JSON text in UTF-8."""
+    if type(value) is str:
+        return len(encode_basestring(value).encode())
+    if type(value) is list:
+        return 1 + sum(map(value_bytes, value)) + max(1, len(value))
+    if type(value) is bool:
+        return 4 if value else 5
+    return len(str(value))
+
+
+def most_bytes(name: str, value: Value) -> int:
+    """A bound on what a value can add to a row, quick to find: no character takes more than six bytes."""
+    if type(value) is str:
+        return 6 * (len(name) + len(value)) + 6
+    if type(value) is list:
+        return 6 * (len(name) + sum(map(len, value)) + len(value)) + 6
+    # A NUMBER has 38 significant digits, with an exponent within ±38.
+    return 6 * len(name) + 100

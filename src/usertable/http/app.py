@@ -18,7 +18,7 @@ from usertable.console.notes import Notes
 from usertable.console.session import Sessions
 from usertable.console.visit import HOME, Console, Put
 from usertable.domain.errors import StoreDown
-from usertable.domain.merge import decide
+from usertable.domain.merge import Rules
 from usertable.domain.schema import Project
 from usertable.http.answers import JSON, Receive, Scope, Send, answer
 from usertable.http.native import State, native_app
@@ -59,7 +59,7 @@ class App:
         self._config = config
         self._clock = clock
         self._sessions = Sessions(notes or Notes.alone(), config.admin_token, config.console_minutes * 60, time.time)
-        self._service = Service(store, clock=clock, max_attributes=config.max_attributes)
+        self._service = Service(store, clock=clock, max_attributes=config.max_attributes, rules=Rules(config.row_limit))
         self.stopping: Callable[[], bool] = lambda: False
         """Whether the server is about to end; whoever runs it says so here."""
         self._recorder = Recorder(now_ms, payloads=config.arrival_payloads)
@@ -93,7 +93,7 @@ class App:
     async def running(self) -> AsyncIterator[None]:
         """What must run while requests come; leaving it commits every write that was queued."""
         gate = Gate(self._service, self._counts, self._recorder)
-        lane = open_lane(self._config.store, self._service.store, decide)
+        lane = open_lane(self._config.store, self._service.store, self._service.rules)
         commit = GroupCommit(lane, capacity=self._config.queue_capacity, max_batch=self._config.max_batch)
         intake = Intake(self._service, gate, commit, clock=self._clock)
         self._platform = Platform(

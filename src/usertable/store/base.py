@@ -31,7 +31,16 @@ CACHE_MB = 1024
 LARGEST_COUNTED_CUID = 2**53
 """An imported CUID up to here moves the project's counter past it; a larger one does not, lest it exhaust the range."""
 
-Decide = Callable[[Profile, Patch, int], Decision]
+
+class Decide(Protocol):
+    """The rules: what a patch makes of a profile at a moment."""
+
+    @property
+    def row_limit(self) -> int:
+        """Bytes that a user's row may have. Whoever merges without asking must leave alone what may be larger after it."""
+        ...
+
+    def __call__(self, profile: Profile, patch: Patch, now: int, /) -> Decision: ...
 
 
 @dataclass(slots=True)

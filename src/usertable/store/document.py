@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from functools import lru_cache
+from itertools import repeat
 from typing import Any
 
 import msgspec
@@ -79,9 +80,15 @@ def decode_user(row: Row) -> Row:
 
 def decode_user_profiles(rows: Iterable[Row]) -> dict[int, Profile]:
     """Profiles by CUID, of such rows with JSON texts."""
-    return {cuid: Profile(*members) for cuid, *members in map(decode_user, rows)}
+    profiles = {}
+    for row in rows:
+        cuid, version, created_at, updated_at, attributes, changed_at = decode_user(row)
+        profiles[cuid] = Profile(version, created_at, updated_at, attributes, changed_at, 4 * len(row[4]))
+    return profiles
 
 
+_FEW_BYTES = 512 * 1024
+"""Up to here nobody measures the single rows of a batch."""
 _rows_decoder = msgspec.json.Decoder(
     list[tuple[int, int, int, int, int, dict[str, Any], dict[str, int]]], float_hook=Decimal
 )
@@ -89,9 +96,18 @@ _rows_decoder = msgspec.json.Decoder(
 
 def decode_profiles(rows: str | bytes) -> dict[tuple[int, int], Profile]:
     """Profiles by (project, CUID), from a JSON array of `[project, cuid, version, …]` with a profile's members."""
+    size = len(rows) if isinstance(rows, bytes) else 4 * len(rows)
+    decoded = _rows_decoder.decode(rows)
+    if size <= _FEW_BYTES:
+        # None of them is larger than all together.
+        sizes: Iterable[int] = repeat(size)
+    else:
+        sizes = [len(_encoder.encode(attributes)) for *_, attributes, _ in decoded]
     return {
-        (project, cuid): Profile(version, created_at, updated_at, attributes, changed_at)
-        for project, cuid, version, created_at, updated_at, attributes, changed_at in _rows_decoder.decode(rows)
+        (project, cuid): Profile(version, created_at, updated_at, attributes, changed_at, size)
+        for (project, cuid, version, created_at, updated_at, attributes, changed_at), size in zip(
+            decoded, sizes, strict=False
+        )
     }
 
 

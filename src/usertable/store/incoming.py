@@ -73,14 +73,15 @@ def resolve_batch(batch: Batch, decide: Decide, project: Project, known: Known, 
     if batch.register and not batch.dry and batch.rows.identifiers is None and not known.profiles and not known.erased:
         # Most batches of a large import: users that are brought along and that are not there yet, each once.
         cuids = [cuid for cuid in batch.rows.cuids if cuid is not None]
-        if len(set(cuids)) == len(batch.rows):
-            return _all_new(batch, project, cuids)
+        texts = batch.rows.texts
+        if len(set(cuids)) == len(batch.rows) and not any(_is_large(text, decide) for text in texts):
+            return _all_new(batch, project, cuids, texts)
     work = _Work(batch, decide, project, known, unused)
     created, profiles, erased = work.created, known.profiles, known.erased
     register, dry = batch.register, batch.dry
     for place, row in enumerate(batch.rows):
         cuid, identifiers, text = row
-        plain = register and cuid is not None and not identifiers
+        plain = register and cuid is not None and not identifiers and not _is_large(text, decide)
         if plain and not (cuid in profiles or cuid in created or cuid in erased):
             assert cuid is not None
             created[cuid] = text
@@ -118,8 +119,12 @@ def _told(work: _Work, receipts: Sequence[Receipt | None]) -> Intake:
     return intake
 
 
-def _all_new(batch: Batch, project: Project, cuids: list[int]) -> Intake:
-    texts = batch.rows.texts
+def _is_large(text: str, decide: Decide) -> bool:
+    """Whether a row's values may be more than a user's row may have."""
+    return 4 * len(text) > decide.row_limit
+
+
+def _all_new(batch: Batch, project: Project, cuids: list[int], texts: list[str]) -> Intake:
     versions: Iterable[int] = repeat(2)
     if "{}" in batch.rows.lines:
         versions = [1 if text == "{}" else 2 for text in texts]

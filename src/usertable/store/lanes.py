@@ -215,4 +215,4 @@ def open_lane(url: str, store: Store, decide: Decide) -> Lane:
     # The driver is slow to import.
     from usertable.store.postgres_lane import MergingLane
 
-    return MergingLane(url, lane)
+    return MergingLane(url, lane, decide.row_limit)

@@ -98,7 +98,9 @@ from usertable.store.postgres_filter import translate
 OLDEST_SERVER = 15
 POOL_SIZE = 8
 """Connections of a process, unless the URL says `pool_size=N`."""
-MERGE_PARAMETERS = ("project", "version", "patches", "shapes")
+MERGE_PARAMETERS = ("project", "version", "patches", "shapes", "limit")
+JSON_PER_JSONB = 8
+"""So many times as large as jsonb its text can be, at most: a control character is one byte there, and `\\u0001` here."""
 LOOKING_CONNECTIONS = 2
 """Further connections of a server process, for those who look through the user table: they never keep a write waiting."""
 CONNECT_SECONDS = 5
@@ -204,7 +206,7 @@ class PostgresStore:
         shards = self._load_shards()
         if shards is not None:
             return self._write_by_shard(shards, writes, decide)
-        merged = self._merge(writes)
+        merged = self._merge(writes, decide.row_limit)
         if not merged:
             return self._run(lambda transaction: self._write(transaction, writes, decide, {}))
         return self._write_rest(writes, merged, decide, {})
@@ -221,12 +223,12 @@ class PostgresStore:
         apart = iter(self._write_apart(rest, decide, elsewhere))
         return [WRITTEN if (write.project, write.cuid) in merged else next(apart) for write in writes]
 
-    def _merge(self, writes: Sequence[Write]) -> set[UserPlace]:
+    def _merge(self, writes: Sequence[Write], row_limit: int) -> set[UserPlace]:
         """Let the database merge what it can in a single round trip; the users, by project and CUID, whose writes are done.
 
         It declines what is not plain success, and a user that another writer changes meanwhile.
         """
-        merges = plain_merges(writes, self._reported, receipts=True)
+        merges = plain_merges(writes, self._reported, row_limit, receipts=True)
         if not merges:
             return set()
 
@@ -239,10 +241,10 @@ class PostgresStore:
 
         return self._run(work)
 
-    def _merge_in_shard(self, writes: Sequence[Write]) -> set[UserPlace]:
+    def _merge_in_shard(self, writes: Sequence[Write], row_limit: int) -> set[UserPlace]:
         """Like `_merge`, of users in one shard: each statement is a transaction of its own, on that shard's machine."""
         merged: set[UserPlace] = set()
-        for merge in plain_merges(writes, self._reported):
+        for merge in plain_merges(writes, self._reported, row_limit):
 
             def work(transaction: _Transaction, merge: Merge = merge) -> list[UserPlace]:
                 transaction.committing = True
@@ -350,7 +352,7 @@ class PostgresStore:
                 users.setdefault((write.project, write.receipt.key), set()).add(write.cuid)
                 keys.setdefault(write.project, []).append(write.receipt.key)
         if len(groups) == 1:
-            merged = self._merge_in_shard(writes)
+            merged = self._merge_in_shard(writes, decide.row_limit)
             receipts = self._elsewhere(keys)
             if not merged:
                 return self._run(lambda transaction: self._write(transaction, writes, decide, receipts))
@@ -376,7 +378,7 @@ class PostgresStore:
     ) -> list[Result]:
         """Write the users of one shard; a failure is the result of the writes that it concerns."""
         try:
-            merged = self._merge_in_shard(writes)
+            merged = self._merge_in_shard(writes, decide.row_limit)
         except Exception as failure:
             # Some may be merged. None is written a second time.
             return [failure] * len(writes)
@@ -977,6 +979,8 @@ class Merge:
     shapes: str
     receipts: bool
     """Whether any of them has one."""
+    limit: int
+    """Rows of more bytes than this, as the database has them, are not merged: they may be larger than a row may be."""
 
     @property
     def name(self) -> bytes:
@@ -985,10 +989,12 @@ class Merge:
 
     @property
     def parameters(self) -> dict[str, object]:
-        return {"project": self.project, "version": self.version, "patches": self.patches, "shapes": self.shapes}
+        return {name: getattr(self, name) for name in MERGE_PARAMETERS}
 
 
-def plain_merges(writes: Sequence[Write], reported: Mapping[int, Set[str]], *, receipts: bool = False) -> list[Merge]:
+def plain_merges(
+    writes: Sequence[Write], reported: Mapping[int, Set[str]], row_limit: int, *, receipts: bool = False
+) -> list[Merge]:
     """Those of the writes that the database can merge, by project and version of its schema.
 
     They are the ones whose outcomes nobody looks at, alone on their user and with their key in the batch, and of
@@ -996,6 +1002,7 @@ def plain_merges(writes: Sequence[Write], reported: Mapping[int, Set[str]], *, r
 
     Args:
         reported: by project, attributes that are known to have had values.
+        row_limit: bytes that a user's row may have as JSON text.
         receipts: also those with a receipt.
     """
     plain: dict[UserPlace, Write] = {}
@@ -1029,6 +1036,7 @@ def plain_merges(writes: Sequence[Write], reported: Mapping[int, Set[str]], *, r
             [(project, write.cuid) for write in batch],
             *encode_patches(batch),
             any(write.receipt is not None for write in batch),
+            row_limit // JSON_PER_JSONB,
         )
         for (project, version), batch in batches.items()
     ]
@@ -1107,7 +1115,7 @@ _MERGED: LiteralString = """
       UPDATE usertable.users u
       SET version = m.version + 1, updated_at = m.t, attributes = m.attributes, changed_at = m.changed_at
       FROM merged m
-      WHERE {same} AND u.version = m.version AND m.attributes IS NOT NULL
+      WHERE {same} AND u.version = m.version AND pg_column_size(m.attributes) <= %(limit)s
       RETURNING {told}
     )"""
 # Without locks: a user that got another version since it was read is left alone, and is not in the answer.

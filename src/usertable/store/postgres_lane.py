@@ -62,10 +62,12 @@ class MergingLane:
     Args:
         url: the store's.
         other: takes every write.
+        row_limit: bytes that a user's row may have as JSON text.
     """
 
-    def __init__(self, url: str, other: Lane) -> None:
+    def __init__(self, url: str, other: Lane, row_limit: int) -> None:
         self._url = url
+        self._row_limit = row_limit
         self._shown = shown_url(url)
         self._other = other
         self._loop = asyncio.get_running_loop()
@@ -105,7 +107,7 @@ class MergingLane:
             self._begin(batch)
 
     def _begin(self, batch: _Batch) -> None:
-        merges = plain_merges(batch.writes, self._reported, receipts=True) if self._free else []
+        merges = plain_merges(batch.writes, self._reported, self._row_limit, receipts=True) if self._free else []
         batch.results = [WRITTEN] * len(batch.writes)
         if not merges:
             self._hand_on(batch, range(len(batch.writes)))

@@ -99,6 +99,8 @@ CHECKPOINT_SECONDS = 0.02
 IMPORT_CHECKPOINT_PAGES = 16_384
 """An import lets the WAL grow to 32 MiB before it is copied: larger, and so fewer, copies."""
 SNAPSHOT_ROWS = 5000
+LOADED_BYTES = 16 * 2**20
+"""A batch whose users' rows have more bytes is written in halves, so that large rows keep nobody else waiting for long."""
 SNAPSHOT_BYTES = 8 * 2**20
 """A page of a snapshot has at most so many rows and bytes, or one row."""
 _SQLITE_LENGTH = 1_000_000_000
@@ -161,8 +163,21 @@ class SQLiteStore:
             raise
 
     def write(self, writes: Sequence[Write], decide: Decide) -> list[Result]:
+        middle = _middle(writes)
+        try:
+            return self._write(writes, decide, LOADED_BYTES if middle else _SQLITE_LENGTH)
+        except _RowsTooLarge:
+            results = self.write(writes[:middle], decide)
+        # The first half is stored, so what keeps the second from it is the result of its own writes.
+        try:
+            return results + self.write(writes[middle:], decide)
+        except Exception as failure:
+            return results + [failure] * (len(writes) - middle)
+
+    def _write(self, writes: Sequence[Write], decide: Decide, most_bytes: int) -> list[Result]:
+        """Write in one transaction. Raises _RowsTooLarge if the users' rows of a project have more bytes than that."""
         with self._transaction() as db:
-            versions, profiles = self._load_users(db, writes)
+            versions, profiles = self._load_users(db, writes, most_bytes)
             receipts = self._load_receipts(db, writes)
             resolution = resolve(writes, decide, versions, profiles, receipts)
             for project, changed in resolution.profiles_by_project().items():
@@ -183,24 +198,31 @@ class SQLiteStore:
         return resolution.results
 
     def _load_users(
-        self, db: apsw.Connection, writes: Sequence[Write]
+        self, db: apsw.Connection, writes: Sequence[Write], most_bytes: int
     ) -> tuple[dict[int, int], dict[tuple[int, int], Profile]]:
         wanted: dict[int, set[int]] = {}
         for write in writes:
             wanted.setdefault(write.project, set()).add(write.cuid)
         versions: dict[int, int] = {}
         profiles: dict[tuple[int, int], Profile] = {}
-        for project, cuids in wanted.items():
-            version, rows = db.execute(
-                f"""SELECT (SELECT version FROM project WHERE number = ?),
-                  CAST('[' || group_concat('[{project},' || cuid || ',' || version || ',' || created_at || ',' || updated_at
-                                           || ',' || attributes || ',' || changed_at || ']') || ']' AS BLOB)
-                FROM user_{project} WHERE cuid IN (SELECT value FROM json_each(?))""",
-                (project, f"[{','.join(map(str, cuids))}]"),
-            ).get
-            versions[project] = version
-            if rows is not None:
-                profiles |= decode_profiles(rows)
+        db.limit(apsw.SQLITE_LIMIT_LENGTH, most_bytes)
+        try:
+            for project, cuids in wanted.items():
+                version, rows = db.execute(
+                    f"""SELECT (SELECT version FROM project WHERE number = ?),
+                      CAST('[' || group_concat('[{project},' || cuid || ',' || version || ',' || created_at
+                                               || ',' || updated_at || ',' || attributes || ',' || changed_at || ']')
+                        || ']' AS BLOB)
+                    FROM user_{project} WHERE cuid IN (SELECT value FROM json_each(?))""",
+                    (project, f"[{','.join(map(str, cuids))}]"),
+                ).get
+                versions[project] = version
+                if rows is not None:
+                    profiles |= decode_profiles(rows)
+        except apsw.TooBigError as error:
+            raise _RowsTooLarge from error
+        finally:
+            db.limit(apsw.SQLITE_LIMIT_LENGTH, _SQLITE_LENGTH)
         return versions, profiles
 
     def _load_receipts(self, db: apsw.Connection, writes: Sequence[Write]) -> dict[tuple[int, str], StoredReceipt]:
@@ -821,6 +843,20 @@ class _Checkpointer:
 def _checkpoint(db: apsw.Connection) -> tuple[int, int]:
     """Copy what may be copied: how many frames the WAL has, and how many of them are in the file now."""
     return db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+
+class _RowsTooLarge(Exception):
+    """The rows of a batch's users have too many bytes to be loaded together."""
+
+
+def _middle(writes: Sequence[Write]) -> int:
+    """Where to cut a batch in two, as near its middle as can be between writes to different users; 0 if nowhere."""
+    half = len(writes) // 2
+    for distance in range(half + 1):
+        for cut in (half - distance, half + distance):
+            if 0 < cut < len(writes) and writes[cut].cuid != writes[cut - 1].cuid:
+                return cut
+    return 0
 
 
 def _check_place(path: str) -> None:

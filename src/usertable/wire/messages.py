@@ -198,6 +198,10 @@ TEXTS: dict[Kind, tuple[str, str]] = {
         "用户属性[{attribute}]追加后有 {elements} 个元素，超过上限 {limit}",
         "user attribute [{attribute}] would have {elements} elements; at most {limit} are allowed",
     ),
+    Kind.ROW_LENGTH: (
+        "写入用户属性[{attribute}]后，该用户的数据共 {bytes} 字节，超过上限 {limit}（row_limit）",
+        "with user attribute [{attribute}] the user's row would have {bytes} bytes; at most {limit} are allowed (row_limit)",
+    ),
     Kind.IDENTITY_NAME: (
         "参数[identityName]必须是非空字符串",
         "[identityName] must be a string that is not empty: the name of an identifier",

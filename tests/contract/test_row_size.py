@@ -1,0 +1,185 @@
+"""A user's row has a bound, whichever way values come; what would break it fails alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+
+from house import House
+from usertable.domain.errors import Kind
+from usertable.domain.merge import Rules
+from usertable.domain.profile import most_bytes, row_bytes
+from usertable.domain.schema import Project
+from usertable.domain.values import Value
+from usertable.service import Entry, Service
+from usertable.store.base import Batch, IncomingRows, Receipt, Refusal, Result, Taken, Write, Written
+from usertable.store.document import encode_attributes
+
+LIMIT = 2000
+SMALL = Rules(LIMIT)
+
+
+def is_too_large(result: Result, attribute: str) -> bool:
+    return isinstance(result, Refusal) and [(p.kind, p.attribute) for p in result.problems] == [(Kind.ROW_LENGTH, attribute)]
+
+
+def size(house: House, project: Project, cuid: int) -> int:
+    return len(encode_attributes(house.attributes(project, cuid)))  # type: ignore[arg-type]
+
+
+def plain(write: Write) -> Write:
+    """The write as most calls make it, which the database may merge by itself."""
+    return replace(write, details=False)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["a" * 400, "\x01" * 150, '"' * 300, "杭" * 130, "😀" * 100],
+    ids=["ascii", "control", "quotes", "han", "astral"],
+)
+def test_a_write_that_would_make_the_row_too_large_is_refused_alone(house: House, value: str) -> None:
+    project = house.project()
+    cuid, other = house.user(project, "1"), house.user(project, "2")
+    for user in (cuid, other):
+        house.write(house.prepare(project, user, {"user_string_overwrite": "short", "user_list_append": ["-"]}))
+    appended = [house.prepare(project, cuid, {"user_list_append": [f"{n}{value}"]}) for n in range(12)]
+    neighbour = house.prepare(project, other, {"user_string_overwrite": value})
+    # All in one batch, and one after the other as the database merges them.
+    results = house.store.write([*appended[:6], neighbour], SMALL)
+    results[6:6] = [result for write in appended[6:] for result in house.store.write([plain(write)], SMALL)]
+    assert isinstance(results[-1], Written)
+    assert house.attributes(project, other)["user_string_overwrite"] == value
+    kept = [result for result in results[:-1] if isinstance(result, Written)]
+    assert kept
+    assert all(is_too_large(result, "user_list_append") for result in results[:-1] if not isinstance(result, Written))
+    assert len(kept) < len(appended)
+    assert len(house.attributes(project, cuid)["user_list_append"]) == 1 + len(kept)  # type: ignore[arg-type]
+    assert size(house, project, cuid) <= LIMIT
+    # There is room for what is small.
+    (result,) = house.store.write([house.prepare(project, cuid, {"user_string_overwrite": "shorter"})], SMALL)
+    assert isinstance(result, Written) or size(house, project, cuid) > LIMIT - 10
+
+
+def test_the_attribute_that_grows_the_most_is_named(house: House) -> None:
+    project = house.project()
+    cuid = house.user(project)
+    house.write(house.prepare(project, cuid, {"user_string_overwrite": "a" * 1500}))
+    data = {"user_string_overwrite": "b" * 1550, "user_string_once": "c" * 600, "user_bool_once": 1}
+    (result,) = house.store.write([house.prepare(project, cuid, data)], SMALL)
+    assert is_too_large(result, "user_string_once")
+    assert house.attributes(project, cuid) == {"user_string_overwrite": "a" * 1500}
+
+
+def test_a_row_that_is_too_large_already_may_shrink_and_not_grow(house: House) -> None:
+    project = house.project()
+    cuid = house.user(project)
+    house.write(house.prepare(project, cuid, {"user_string_overwrite": "a" * 5000, "user_number_accumulate": 1}))
+
+    def write(data: dict[str, object]) -> Result:
+        (result,) = house.store.write([plain(house.prepare(project, cuid, data))], SMALL)
+        return result
+
+    assert isinstance(write({"user_string_overwrite": "b" * 4000}), Written)
+    assert isinstance(write({"user_number_accumulate": 1}), Written)
+    assert isinstance(write({"user_string_overwrite": "b" * 4000}), Written)
+    assert is_too_large(write({"user_string_overwrite": "b" * 4001}), "user_string_overwrite")
+    assert is_too_large(write({"user_string_once": "c"}), "user_string_once")
+    assert isinstance(write({"user_string_overwrite": "d"}), Written)
+    assert isinstance(write({"user_string_once": "c"}), Written)
+    assert house.attributes(project, cuid) == {
+        "user_string_overwrite": "d",
+        "user_number_accumulate": 2,
+        "user_string_once": "c",
+    }
+
+
+ROWS: list[tuple[int, dict[str, Value]]] = [
+    (1, {"user_string_overwrite": "a"}),
+    (2, {"user_string_overwrite": "b" * 2100}),
+    (3, {"user_list_append": ["c" * 500, "d" * 500]}),
+    (3, {"user_list_append": ["e" * 500, "f" * 500]}),
+    (3, {"user_list_append": ["g" * 500]}),
+    (4, {"user_string_overwrite": "\x01" * 400}),
+    (5, {"user_string_overwrite": "杭" * 600}),
+]
+TAKEN = [True, False, True, False, True, False, True]
+
+
+def check_rows(house: House, project: Project) -> None:
+    rows = {user.cuid: user.profile.attributes for user in house.store.scan(project.number, 0, 10)}
+    assert rows[1] == ROWS[0][1]
+    assert rows[3] == {"user_list_append": ["c" * 500, "d" * 500, "g" * 500]}
+    assert rows[5] == ROWS[6][1]
+    assert not rows.get(2)
+    assert not rows.get(4)
+
+
+@pytest.mark.parametrize("chosen", [slice(None), slice(0, 3)], ids=["some twice", "all new"])
+@pytest.mark.parametrize("known", [False, True], ids=["new users", "known users"])
+def test_rows_of_an_import_that_are_too_large_are_refused_alone(house: House, chosen: slice, known: bool) -> None:
+    project = house.project()
+    if known:
+        for cuid in range(1, 6):
+            house.service.add_user(project, cuid, {})
+    given = ROWS[chosen]
+    rows = IncomingRows.of((cuid, (), encode_attributes(attributes)) for cuid, attributes in given)
+    names = frozenset(name for _, attributes in given for name in attributes)
+    batch = Batch(project.number, project.version, rows, names, house.now, register=True, job="job")
+    taken = house.store.take(batch, SMALL, lambda taken: "state")
+    assert isinstance(taken, Taken)
+    assert [place for place, _ in taken.refused] == [n for n, right in enumerate(TAKEN[chosen]) if not right]
+    assert all(problem.kind is Kind.ROW_LENGTH for _, problems in taken.refused for problem in problems)
+    if chosen.stop is None:
+        check_rows(house, project)
+
+
+def test_rows_of_an_import_through_the_api_that_are_too_large_are_refused_alone(house: House) -> None:
+    project = house.project()
+    service = Service(house.store, clock=lambda: house.now, rules=SMALL)
+    entries = [Entry(cuid, None, values, Receipt(f"{n}", b"")) for n, (cuid, values) in enumerate(ROWS)]
+    taken = service.take(project, entries, register=True)
+    assert taken is not None
+    assert [isinstance(result, Written) for _, result in taken] == TAKEN
+    check_rows(house, project)
+
+
+def test_large_rows_of_many_users_in_one_batch_are_all_written(house: House) -> None:
+    project = house.project()
+    cuids = house.service.register(project, "phone", [f"{n}" for n in range(24)])
+    large: Sequence[str] = [f"{n:04}" + "x" * 500 for n in range(1000)]
+    for n in range(2):
+        lists = {("user_list_append", "user_list_overwrite")[n]: list(large)}
+        assert all(isinstance(r, Written) for r in house.write(*(house.prepare(project, c, lists) for c in cuids)))
+    # Together they have 24 MB.
+    writes = [house.prepare(project, c, {"user_number_accumulate": 1}, f"{c}") for c in cuids]
+    assert all(isinstance(result, Written) for result in house.write(*writes))
+    for cuid in cuids:
+        assert house.attributes(project, cuid)["user_number_accumulate"] == 1
+
+
+VALUES: list[Value] = [
+    "",
+    "a",
+    '\x01\n\x7f"\\/',
+    "杭州",
+    "😀",
+    True,
+    False,
+    0,
+    -12,
+    10**37,
+    Decimal("0.1"),
+    [],
+    ["a"],
+    ["杭", '"'] * 3,
+]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=repr)
+def test_a_row_is_as_large_as_its_json(value: Value) -> None:
+    for row in ({}, {"a": value}, {"a": value, "bc": value}):
+        assert row_bytes(row) == len(encode_attributes(row).encode())
+    assert most_bytes("a", value) >= row_bytes({"a": value}) - 2
