@@ -101,6 +101,20 @@ def test_receipts_expire(house: House) -> None:
     assert isinstance(new, Replayed)
 
 
+def test_receipts_dated_in_the_future_keep_no_other_from_expiring(house: House) -> None:
+    project = house.project()
+    cuid = house.user(project)
+    today = house.now
+    house.now += 25 * 3_600_000
+    house.write(*(house.prepare(project, cuid, ADD, f"future {n}") for n in range(2100)))
+    house.now = today
+    house.write(*(house.prepare(project, cuid, ADD, f"today {n}") for n in range(3)))
+    assert house.store.expire_receipts(today + 1) == 3
+    assert house.store.expire_receipts(today + 1) == 0
+    (again,) = house.write(house.prepare(project, cuid, ADD, "future 7"))
+    assert isinstance(again, Replayed)
+
+
 def test_erasing_a_user_takes_the_receipts_that_show_it(house: House) -> None:
     project = house.project()
     cuid = house.user(project)

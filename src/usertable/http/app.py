@@ -20,6 +20,7 @@ from usertable.console.visit import HOME, Console, Put
 from usertable.domain.errors import StoreDown
 from usertable.domain.merge import Rules
 from usertable.domain.schema import Project
+from usertable.http.age import Age
 from usertable.http.answers import JSON, Receive, Scope, Send, answer
 from usertable.http.native import State, native_app
 from usertable.http.openapi import LIVE_PATH
@@ -35,6 +36,8 @@ log = logging.getLogger("usertable.http")
 
 EXPIRY_SECONDS = 60.0
 ARRIVALS_SECONDS = 1.0
+CLOCK_SECONDS = 1.0
+"""How often the system's clock is compared with elapsed time."""
 
 
 class App:
@@ -63,6 +66,7 @@ class App:
         self.stopping: Callable[[], bool] = lambda: False
         """Whether the server is about to end; whoever runs it says so here."""
         self._recorder = Recorder(now_ms, payloads=config.arrival_payloads)
+        self._receipt_age = Age(config.receipt_hours * 3_600_000, clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
@@ -112,6 +116,7 @@ class App:
         tasks = [
             asyncio.create_task(_every(REFRESH_SECONDS, gate.poll)),
             asyncio.create_task(_every(EXPIRY_SECONDS, self._expire)),
+            asyncio.create_task(self._watch_clock()),
             asyncio.create_task(_every(ARRIVALS_SECONDS, self._store_arrivals, self._take_arrivals)),
         ]
         try:
@@ -135,9 +140,14 @@ class App:
     def _expire(self) -> None:
         store = self._service.store
         store.expire_arrivals(self._clock() - KEPT_MS)
-        before = self._clock() - self._config.receipt_hours * 3_600_000
-        while store.expire_receipts(before):
+        before = self._receipt_age.before()
+        while before is not None and store.expire_receipts(before):
             pass
+
+    async def _watch_clock(self) -> None:
+        while True:
+            await asyncio.sleep(CLOCK_SECONDS)
+            self._receipt_age.look()
 
     def _take_arrivals(self) -> Taken:
         return self._recorder.take()

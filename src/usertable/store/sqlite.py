@@ -570,8 +570,7 @@ class SQLiteStore:
 
     def expire_receipts(self, before: int) -> int:
         with self._transaction() as db:
-            oldest = list(db.execute("SELECT id, at FROM receipt ORDER BY id LIMIT 2000"))
-            expired = [(id_,) for id_, at in oldest if at < before]
+            expired = list(db.execute("SELECT id FROM receipt WHERE at < ? ORDER BY at LIMIT 2000", (before,)))
             db.executemany("DELETE FROM receipt WHERE id = ?", expired)
             return len(expired)
 
