@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Sequence
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
 
-from usertable.domain.errors import Overloaded, Unavailable
+from usertable.domain.errors import Overloaded, StoreDown, Unavailable
 from usertable.store.base import Result, Write
 from usertable.store.lanes import Lane
 
@@ -45,6 +46,8 @@ class GroupCommit:
         """The writes in them."""
         self._scheduled = False
         self._closing = False
+        self.refused: tuple[float, StoreDown] | None = None
+        """When the store could not take a batch, and why, unless it took a later one; the time is monotonic."""
         self._drained = asyncio.Event()
 
     def submit(self, write: Write) -> asyncio.Future[Result]:
@@ -113,6 +116,8 @@ class GroupCommit:
     def _finish(self, batch: Sequence[_Waiting], outcome: Sequence[Result] | Exception) -> None:
         self._under_way -= 1
         self._sent -= len(batch)
+        first = outcome if isinstance(outcome, Exception) else outcome[0]
+        self.refused = (time.monotonic(), first) if isinstance(first, StoreDown) else None
         results: Sequence[Result]
         if not isinstance(outcome, Exception):
             results = outcome

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -695,13 +696,22 @@ def test_a_store_that_is_busy_or_broken(server: NativeServer) -> None:
         assert "database" not in answer.text
         other.execute("ALTER TABLE epoch RENAME TO gone")
         try:
-            answer = server.anyone.get("/readyz")
+            # It is looked at once a second.
+            answer = wait_for_readiness(server, 503)
             refused(answer, 503, "store_down")
             assert answer.headers["retry-after"] == "1"
         finally:
             other.execute("ALTER TABLE gone RENAME TO epoch")
     other.close()
-    assert done(server.anyone.get("/readyz")) == {"status": "ready"}
+    assert done(wait_for_readiness(server, 200)) == {"status": "ready"}
+
+
+def wait_for_readiness(server: NativeServer, status: int) -> httpx.Response:
+    deadline = time.monotonic() + 20
+    while (answer := server.anyone.get("/readyz")).status_code != status:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return answer
 
 
 def test_a_defect_is_logged_and_not_shown(server: NativeServer) -> None:

@@ -25,6 +25,7 @@ from usertable.http.answers import JSON, Receive, Scope, Send, answer
 from usertable.http.native import State, native_app
 from usertable.http.openapi import LIVE_PATH
 from usertable.http.platform import ATTRIBUTE_PATH, REGISTER_PATH, Platform
+from usertable.http.readiness import Readiness
 from usertable.limit import SharedCounts
 from usertable.service import REFRESH_SECONDS, Gate, Intake, Service, now_ms
 from usertable.store import Store
@@ -108,7 +109,8 @@ class App:
             body_limit=self._config.body_limit,
             always_200=self._config.always_200,
         )
-        state = State(lambda: self._config.admin_token, lambda: self.stopping())
+        readiness = Readiness(self._service.store, lane, commit)
+        state = State(lambda: self._config.admin_token, lambda: self.stopping(), readiness.check)
         self._native = native_app(self._service, gate, intake, self._config, state)
         surveys = Surveys(self._service.store, clock=self._clock)
         self._console = self._made_console(gate, surveys) if self._config.console else None
@@ -117,6 +119,7 @@ class App:
             asyncio.create_task(_every(REFRESH_SECONDS, gate.poll)),
             asyncio.create_task(_every(EXPIRY_SECONDS, self._expire)),
             asyncio.create_task(self._watch_clock()),
+            asyncio.create_task(readiness.watch()),
             asyncio.create_task(_every(ARRIVALS_SECONDS, self._store_arrivals, self._take_arrivals)),
         ]
         try:
@@ -124,6 +127,7 @@ class App:
         finally:
             for task in tasks:
                 task.cancel()
+            readiness.close()
             await commit.close()
             await lane.close()
             gate.close()

@@ -661,7 +661,7 @@ class Store(Copyable, Browsable, Arriving, Protocol):
         ...
 
     def ping(self) -> None:
-        """Return if the store can be reached."""
+        """Return if the store can be reached, and takes writes. Makes a small one if only that tells."""
         ...
 
     def close(self) -> None:

@@ -48,6 +48,10 @@ class Lane(Protocol):
         """
         ...
 
+    async def check(self) -> None:
+        """Return when all batches that were sent are answered, and another could be. Raises StoreDown if none could."""
+        ...
+
     async def close(self) -> None:
         """End the lane. No batch may be under way."""
         ...
@@ -66,6 +70,9 @@ class ThreadLane:
     def write(self, writes: Sequence[Write], done: Done) -> None:
         written = asyncio.get_running_loop().run_in_executor(None, self._store.write, writes, self._decide)
         written.add_done_callback(lambda future: done(_outcome(future)))
+
+    async def check(self) -> None:
+        return
 
     async def close(self) -> None:
         return
@@ -95,6 +102,14 @@ class ProcessLane:
             self._start()
         self._answers.append(done)
         self._send([_packed(write) for write in writes])
+
+    async def check(self) -> None:
+        # A batch of no writes goes the whole way, to a transaction in the store.
+        answer: asyncio.Future[Sequence[Result] | Exception] = self._loop.create_future()
+        self.write([], lambda outcome: None if answer.done() else answer.set_result(outcome))
+        outcome = await answer
+        if isinstance(outcome, Exception):
+            raise outcome
 
     async def close(self) -> None:
         if self._socket is not None:

@@ -20,6 +20,7 @@ import itertools
 import logging
 import random
 import re
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
@@ -104,6 +105,10 @@ JSON_PER_JSONB = 8
 LOOKING_CONNECTIONS = 2
 """Further connections of a server process, for those who look through the user table: they never keep a write waiting."""
 CONNECT_SECONDS = 5
+POOL_SECONDS = 1.0
+"""Seconds after which a caller who waits for a connection looks whether the database is there at all."""
+DOWN_SECONDS = 0.5
+"""Once the database is away, callers fail at once; so often it is looked whether it is back."""
 RENEW_SECONDS = 1.0
 """Connections that take no writes are replaced at most once in so many seconds."""
 BROKEN_CONNECTIONS = 5
@@ -154,6 +159,8 @@ Without this, a database that has not analysed a table just loaded goes through 
 plan that was made when there were few. Every other plan counts as immensely dear then, which alone would set off JIT."""
 
 log = logging.getLogger("usertable.store")
+# It tells of every attempt to connect, in several lines. That the database is away is told by those who need it.
+logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
 # What the pool says goes to a server's log, but not to the terminal of a command, which tells itself what failed.
 logging.getLogger("psycopg.pool").addHandler(logging.NullHandler())
 
@@ -200,6 +207,11 @@ class PostgresStore:
         # A writer never looks through the table.
         self._looking = self._pool if writing else _pool(conninfo, LOOKING_CONNECTIONS)
         self._renewed = -RENEW_SECONDS
+        self._probing = threading.Lock()
+        self._down: StoreDown | None = None
+        """Why the database could not be reached when it was looked for last; None if it could."""
+        self._look_at = 0.0
+        """When to look for it again."""
         self._threads = ThreadPoolExecutor(size, thread_name_prefix="shard")
 
     def write(self, writes: Sequence[Write], decide: Decide) -> list[Result]:
@@ -869,13 +881,14 @@ class PostgresStore:
         waited for.
         """
         pool = pool or self._pool
+        self._check_down()
         deadline = time.monotonic() + CONFLICT_SECONDS
         broken = 0
         read_only = False
         while True:
             transaction: _Transaction | None = None
             try:
-                with pool.connection() as db:
+                with pool.connection(timeout=POOL_SECONDS) as db:
                     transaction = _Transaction(db)
                     return work(transaction)
             except CONFLICTS as failure:
@@ -930,7 +943,22 @@ class PostgresStore:
         try:
             psycopg.connect(self._pool.conninfo).close()  # type: ignore[arg-type]
         except psycopg.OperationalError as failure:
-            raise StoreDown(f"{self._shown}: {_words(failure)}") from failure
+            self._down = StoreDown(f"{self._shown}: {_words(failure)}")
+            self._look_at = time.monotonic() + DOWN_SECONDS
+            raise self._down from failure
+        self._down = None
+
+    def _check_down(self) -> None:
+        """Raise at once while the database is known to be away. One caller at a time looks whether it is back."""
+        down = self._down
+        if down is None:
+            return
+        if time.monotonic() < self._look_at or not self._probing.acquire(blocking=False):
+            raise StoreDown(str(down))
+        try:
+            self._probe()
+        finally:
+            self._probing.release()
 
 
 class _Snapshot:

@@ -93,6 +93,9 @@ class MergingLane:
         self._waiting.append(_Batch(writes, done, users))
         self._begin_next()
 
+    async def check(self) -> None:
+        await self._other.check()
+
     async def close(self) -> None:
         self._closing = True
         await asyncio.gather(*self._connecting)

@@ -1,0 +1,88 @@
+"""Whether the server can write, found out beside the requests: whoever asks is answered at once, also when nothing goes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from usertable.commit import GroupCommit
+from usertable.domain.errors import StoreDown
+from usertable.store import Store
+from usertable.store.lanes import Lane
+
+log = logging.getLogger("usertable.http")
+
+CHECK_SECONDS = 1.0
+"""How often it is checked whether a write can be made."""
+LATE_SECONDS = 3.0
+"""Seconds without an answer to a check after which the server is not ready."""
+REFUSED_SECONDS = 5.0
+"""Seconds for which a write that the store could not take counts, unless a later one was taken."""
+
+
+class Readiness:
+    """What the last check found. A check asks the store, and the process that writes it.
+
+    Belongs to one event loop.
+    """
+
+    def __init__(self, store: Store, lane: Lane, commit: GroupCommit) -> None:
+        self._store = store
+        self._lane = lane
+        self._commit = commit
+        self._failure: StoreDown | None = None
+        self._answered = time.monotonic()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="readiness")
+        self._was_ready = True
+
+    def check(self) -> None:
+        """Return if writes can be made, as far as is known now; quick.
+
+        Raises:
+            StoreDown: why not.
+        """
+        now = time.monotonic()
+        if now - self._answered > LATE_SECONDS:
+            raise StoreDown(f"the store did not answer within {LATE_SECONDS:.0f} s")
+        if self._failure is not None:
+            raise self._failure
+        if self._commit.refused is not None and now - self._commit.refused[0] < REFUSED_SECONDS:
+            raise self._commit.refused[1]
+
+    async def watch(self) -> None:
+        """Check again and again. The log has a line when it changes."""
+        asking: asyncio.Task[None] | None = None
+        while True:
+            if asking is None or asking.done():
+                asking = asyncio.create_task(self._ask())
+            await asyncio.sleep(CHECK_SECONDS)
+            self._tell()
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _ask(self) -> None:
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._store.ping)
+            await self._lane.check()
+            self._failure = None
+        except StoreDown as failure:
+            self._failure = failure
+        except Exception as defect:
+            log.exception("the check whether writes can be made failed")
+            self._failure = StoreDown(f"{type(defect).__name__}")
+        self._answered = time.monotonic()
+
+    def _tell(self) -> None:
+        try:
+            self.check()
+        except StoreDown as failure:
+            if self._was_ready:
+                log.warning("not ready, no write can be made: %s", failure)
+            self._was_ready = False
+        else:
+            if not self._was_ready:
+                log.info("ready, writes can be made again")
+            self._was_ready = True

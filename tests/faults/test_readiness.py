@@ -1,0 +1,161 @@
+"""`/readyz` tells whether writes can be made, at once, and writes that cannot be made fail at once too."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+import postgres
+from postgres import Cluster
+from serving import ATTRIBUTE, Server, prepare
+from usertable.domain.errors import StoreDown
+from usertable.store import open_store
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A database server that tests may stop and start."""
+    made = Cluster(postgres.NEWEST)
+    made.initialise()
+    made.start()
+    yield made
+    made.close()
+
+
+@contextmanager
+def serving(url: str, folder: Path) -> Iterator[tuple[Server, httpx.Client]]:
+    server = Server(url, folder)
+    try:
+        with server.client() as http:
+            yield server, http
+        assert server.stop() == 0
+    finally:
+        server.kill()
+
+
+def wait_until(there: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not there():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def is_ready(http: httpx.Client) -> bool:
+    answer = http.get("/readyz")
+    if answer.status_code == 503:
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.headers["retry-after"] == "1"
+    return answer.status_code == 200
+
+
+def put(http: httpx.Client, cuid: int) -> int:
+    return http.put(ATTRIBUTE, json={"cuid": cuid, "data": {"user_number_accumulate": 1}}).status_code
+
+
+def test_without_the_database_every_answer_comes_at_once(cluster: Cluster, tmp_path: Path) -> None:
+    url = cluster.create()
+    (cuid,) = prepare(url, users=1)
+    with serving(url, tmp_path) as (server, http):
+        assert is_ready(http)
+        assert put(http, cuid) == 200
+        cluster.stop("fast")
+        began = time.monotonic()
+        wait_until(lambda: not is_ready(http))
+        assert put(http, cuid) == 503
+        for _ in range(20):
+            asked = time.monotonic()
+            assert not is_ready(http)
+            assert put(http, cuid) == 503
+            # Some milliseconds, on a machine that is not busy. Each took five seconds.
+            assert time.monotonic() - asked < 2
+        away = time.monotonic() - began
+        lines = server.log.splitlines()
+        cluster.start()
+        wait_until(lambda: put(http, cuid) == 200)
+        wait_until(lambda: is_ready(http))
+        # It is told at the next look.
+        wait_until(lambda: "ready, writes can be made again" in server.log)
+    # Each is one line, and of each kind there is one a second at most.
+    told = [line for line in lines if "refused" in line]
+    assert told
+    assert [line for line in told if " WARNING usertable." not in line] == []
+    assert len(told) <= 3 * (away + 2)
+    assert "not ready, no write can be made" in server.log
+
+
+def test_a_full_disk_is_not_ready_until_there_is_space(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    (cuid,) = prepare(url, users=1)
+    unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    with serving(url, tmp_path) as (server, http):
+        assert put(http, cuid) == 200
+        assert is_ready(http)
+        for process in (server.pid, server.writer_pid()):
+            resource.prlimit(process, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+        # Nobody has tried to write.
+        wait_until(lambda: not is_ready(http))
+        for process in (server.pid, server.writer_pid()):
+            resource.prlimit(process, resource.RLIMIT_FSIZE, unlimited)
+        wait_until(lambda: is_ready(http))
+        assert put(http, cuid) == 200
+
+
+def test_a_store_that_somebody_keeps_locked_is_not_ready(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    prepare(url)
+    with serving(url, tmp_path) as (_, http):
+        assert is_ready(http)
+        other = sqlite3.connect(tmp_path / "store.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        wait_until(lambda: not is_ready(http))
+        other.execute("ROLLBACK")
+        other.close()
+        wait_until(lambda: is_ready(http))
+
+
+def test_a_writer_that_hangs_is_not_ready_and_one_that_was_killed_is_replaced(kept_url: str, tmp_path: Path) -> None:
+    (cuid,) = prepare(kept_url, users=1)
+    with serving(kept_url, tmp_path) as (server, http):
+        assert put(http, cuid) == 200
+        writer = server.writer_pid()
+        os.kill(writer, signal.SIGSTOP)
+        wait_until(lambda: not is_ready(http))
+        os.kill(writer, signal.SIGKILL)
+        wait_until(lambda: is_ready(http))
+        assert server.writer_pid() != writer
+        assert put(http, cuid) == 200
+
+
+def test_a_database_that_was_away_is_found_again_by_one_look_of_all_callers(cluster: Cluster) -> None:
+    url = cluster.create()
+    store = open_store(url)
+    store.ping()
+    cluster.stop("fast")
+    with pytest.raises(StoreDown):
+        store.ping()
+    began = time.monotonic()
+    for _ in range(50):
+        with pytest.raises(StoreDown):
+            store.ping()
+    # Each would wait for a connection, for a second.
+    assert time.monotonic() - began < 20
+    cluster.start()
+
+    def is_back() -> bool:
+        try:
+            store.ping()
+        except StoreDown:
+            return False
+        return True
+
+    wait_until(is_back)
+    store.close()
