@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
@@ -39,8 +39,9 @@ from usertable.store.base import Batch, IncomingRows, JobMoved, Page, SchemaStal
 from usertable.store.document import decode_attributes
 from usertable.wire.columns import LINE, REASON, ROW, Format, Reading
 from usertable.wire.messages import text as text_of
+from usertable.wire.native import masked_value
 from usertable.wire.rows import Block, originals
-from usertable.wire.table import Unfit, open_table, unfit_numbers
+from usertable.wire.table import Identifiers, Unfit, open_table, unfit_numbers
 
 if TYPE_CHECKING:
     from usertable.service import Service
@@ -624,19 +625,28 @@ def export(
     conditions: Sequence[Condition],
     progress: Callable[[int], None],
     *,
+    identifiers: Identifiers | None = None,
     escape_formulas: bool = False,
 ) -> Exported:
     """Write the users that meet all conditions. A Parquet's stream can seek.
 
     Args:
         progress: told how many users were looked at so far.
+        identifiers: which of them, and how; None for all, in full.
     """
+    identifiers = identifiers or Identifiers(snapshot.project.schema.identifiers)
     as_text: frozenset[str] = frozenset()
     while True:
         try:
             with contextlib.ExitStack() as stack:
                 table = open_table(
-                    stream, format, snapshot.project, attributes, escape_formulas=escape_formulas, as_text=as_text
+                    stream,
+                    format,
+                    snapshot.project,
+                    attributes,
+                    identifiers,
+                    escape_formulas=escape_formulas,
+                    as_text=as_text,
                 )
                 stack.callback(table.close)
                 looked_at = users = 0
@@ -645,7 +655,7 @@ def export(
                     kept = _meeting(page, conditions) if conditions else page
                     if kept:
                         users += len(kept)
-                        table.write(kept)
+                        table.write(_masked(kept, identifiers.masked) if identifiers.masked else kept)
                     progress(looked_at)
             return Exported(users, as_text)
         except Unfit:
@@ -655,6 +665,15 @@ def export(
             as_text = found
             stream.seek(0)
             stream.truncate()
+
+
+def _masked(page: Page, names: Set[str]) -> Page:
+    """The page with the values of these identifiers cut, as lists show them."""
+    values = {
+        cuid: {name: [masked_value(v) for v in found] if name in names else found for name, found in of_user.items()}
+        for cuid, of_user in page.values.items()
+    }
+    return Page(page.cuids, page.lines, values)
 
 
 def _meeting(page: Page, conditions: Sequence[Condition]) -> Page:

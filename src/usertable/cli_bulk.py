@@ -30,8 +30,10 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from usertable.bulk import Import, Preview, State
+    from usertable.domain.schema import Schema
     from usertable.store.base import Snapshot
     from usertable.wire.columns import Format, Reading
+    from usertable.wire.table import Identifiers
 
 ENDINGS: Mapping[str, Format] = {
     ".csv": "csv",
@@ -472,6 +474,22 @@ def _export_progress(snapshot: Snapshot) -> Iterator[Callable[[int], None]]:
         yield progress
 
 
+def _identifiers(schema: Schema, given: str) -> Identifiers:
+    """Those that --identifiers names. One that is called like a word of that option is named with a comma: `all,`."""
+    from usertable.wire.table import Identifiers
+
+    if given == "all":
+        return Identifiers(schema.identifiers)
+    if given == "none":
+        return Identifiers(())
+    if given == "masked":
+        return Identifiers(schema.identifiers, frozenset(i.name for i in schema.identifiers if i.masked))
+    names = [name for name in given.split(",") if name]
+    for name in names:
+        schema.identifier(name)
+    return Identifiers([i for i in schema.identifiers if i.name in names])
+
+
 @click.command("export")
 @commands._in_project
 @click.option("--format", "format_", type=FORMAT, help="Default: by the file's ending, else csv.")
@@ -481,6 +499,14 @@ def _export_progress(snapshot: Snapshot) -> Iterator[Callable[[int], None]]:
 )
 @click.option("--where", "conditions", multiple=True, metavar="CONDITION", help="Only users that meet it; repeatable.")
 @click.option("--hidden", is_flag=True, help="Hidden attributes too.")
+@click.option(
+    "--identifiers",
+    "identifier_names",
+    metavar="all|none|masked|NAME[,NAME]",
+    default="all",
+    show_default=True,
+    help="Which identifiers; masked: all, the values of masked ones cut as in lists.",
+)
 @click.option("--escape-formulas", is_flag=True, help="Of CSV: put ' before texts that a spreadsheet takes for formulas.")
 @click.option("--bom", is_flag=True, help="Of CSV: begin with a byte order mark, by which Excel knows UTF-8.")
 @commands._json
@@ -492,6 +518,7 @@ def export_table(
     attributes: tuple[str, ...],
     conditions: tuple[str, ...],
     hidden: bool,
+    identifier_names: str,
     escape_formulas: bool,
     bom: bool,
 ) -> None:
@@ -501,10 +528,14 @@ def export_table(
     visible attributes, or those that are named. A CONDITION is written as for `usertable user list`. `usertable import`
     of the file, with --register, gives back the same table.
 
+    --identifiers says which identifiers go into the file: all in full, none, those named, or masked: the values of masked
+    identifiers are cut to their first 4 characters, in columns named masked:NAME, which no import takes.
+
     \b
     Examples:
       usertable export --project 100102 -o users.parquet
       usertable export --project 100102 --where level:ge:10 --attributes level,city > vips.csv
+      usertable export --project 100102 --identifiers none -o for-analysts.parquet
     """
     from usertable.bulk import export, spooled, whole_file
 
@@ -529,6 +560,7 @@ def export_table(
         chosen = [schema.attribute(name) for name in names] or [
             a for a in schema.attributes.values() if hidden or not a.hidden
         ]
+        identifiers = _identifiers(schema, identifier_names)
         parsed = parse_conditions(conditions, schema, snapshot.project.zone)
         stdout = sys.stdout.buffer
         if output != "-":
@@ -541,7 +573,9 @@ def export_table(
             stream.write(codecs.BOM_UTF8)
         progress = stack.enter_context(_export_progress(snapshot))
         _expect_no_cycles()
-        done = export(snapshot, stream, form, chosen, parsed, progress, escape_formulas=escape_formulas)
+        done = export(
+            snapshot, stream, form, chosen, parsed, progress, identifiers=identifiers, escape_formulas=escape_formulas
+        )
         if output == "-" and form == "parquet":
             stream.seek(0)
             shutil.copyfileobj(stream, stdout, 2**20)

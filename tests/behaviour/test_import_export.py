@@ -526,3 +526,68 @@ def stored(shell: Shell) -> list[Any]:
     """The rows of the store."""
     with closing(open_store(shell.url)) as store, store.snapshot("p") as snapshot:
         return [row for page in snapshot.pages() for row in page]
+
+
+@pytest.fixture
+def masked(shell: Shell) -> Shell:
+    """Users with a masked phone and a device that is not."""
+    shell.run("identifier", "edit", "phone", "--masked", "--project", "p")
+    Path("in.csv").write_text("cuid,phone,device,level\n1,13800138000,d1,5\n2,+8613800138001,d2,6\n3,,,7\n")
+    load(shell, "in.csv", "--register")
+    return shell
+
+
+@pytest.mark.parametrize(
+    ("given", "first", "names"),
+    [
+        ("all", {"phone": "13800138000", "device": ["d1"]}, ["phone", "device"]),
+        ("none", {}, []),
+        ("masked", {"masked:phone": "1380*******", "device": ["d1"]}, ["masked:phone", "device"]),
+        ("phone", {"phone": "13800138000"}, ["phone"]),
+        ("device,phone", {"phone": "13800138000", "device": ["d1"]}, ["phone", "device"]),
+    ],
+)
+def test_an_export_has_the_identifiers_that_are_asked_for(
+    masked: Shell, given: str, first: dict[str, object], names: list[str]
+) -> None:
+    options = ("export", "--project", "p", "--identifiers", given, "--attributes", "level")
+    found = table(masked, "--identifiers", given, "--attributes", "level")
+    assert {name: value for name, value in found[0].items() if name not in ("cuid", "level") and value} == first
+    assert [row["level"] for row in found] == [5, 6, 7]
+    if given == "all":
+        assert table(masked, "--attributes", "level") == found
+    presets = [] if given not in ("all", "masked") else ["jg_registration_id", "jg_UnionID"]
+    masked.run(*options, "-o", "out.csv")
+    with Path("out.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert list(rows[0]) == ["cuid", *names, *presets, "level"]
+    masked.run(*options, "-o", "out.parquet")
+    written = parquet.read_table("out.parquet")
+    assert written.column_names == ["cuid", *names, *presets, "level"]
+    if names:
+        assert written[names[0]].to_pylist()[2] is None
+        assert str(first[names[0]]) == rows[0][names[0]] == written[names[0]].to_pylist()[0]
+
+
+def test_an_export_of_an_identifier_that_is_not_declared(masked: Shell) -> None:
+    said = masked.refused("export", "--project", "p", "--identifiers", "phone,nobody")
+    assert said.startswith("identifier [nobody] does not exist")
+
+
+@pytest.mark.parametrize("form", ["csv", "ndjson", "parquet"])
+def test_masked_identifiers_are_never_imported(masked: Shell, form: str) -> None:
+    file = f"masked.{form}"
+    masked.run("export", "--project", "p", "--identifiers", "masked", "-o", file)
+    before = table(masked)
+    # Not where they are masked no longer, either, and not under another name.
+    for unmask in ("--masked", "--no-masked"):
+        masked.run("identifier", "edit", "phone", unmask, "--project", "p")
+        for more in ((), ("--map", "masked:phone=phone"), ("--map", "masked:phone=identifier:phone")):
+            Path("masked.rejects.ndjson").unlink(missing_ok=True)
+            refused = masked.run("import", file, "--project", "p", "--register", "--restart", *more, code=1)
+            # Each row of NDJSON has members of its own, so its rows are refused one by one.
+            said = Path("masked.rejects.ndjson").read_text() if form == "ndjson" else refused.stderr
+            assert "the values of column [masked:phone] are masked; leave it out with --map 'masked:phone='" in said
+    assert table(masked) == before
+    Path("masked.rejects.ndjson").unlink(missing_ok=True)
+    assert load(masked, file, "--restart", "--map", "masked:phone=")["unchanged"] == 3

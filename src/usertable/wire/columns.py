@@ -39,6 +39,8 @@ ROW, REASON, LINE = "#row", "#reason", "#line"
 CONSOLE = "#console"
 """The last column of the console's CSV, whose cells are empty. That file is for reading: identifiers are masked in it, and
 texts escaped for spreadsheets, so an import of it would store other values than it was made from."""
+MASKED = "masked:"
+"""What the name of a column begins with whose identifier values are cut. They are nobody's, so none is taken for one."""
 CUID = "cuid"
 
 
@@ -77,6 +79,12 @@ _FROM_CONSOLE = (
 )
 
 
+_MASKED_COLUMN = (
+    "the values of column [{0}] are masked; leave it out with --map '{0}=', or import a file that was exported without"
+    " --identifiers masked"
+)
+
+
 def column_target(project: Project, column: str, columns: Mapping[str, str]) -> Target:
     """What a column is for: as `columns` says, or by its own name.
 
@@ -92,6 +100,13 @@ def column_target(project: Project, column: str, columns: Mapping[str, str]) -> 
     name = columns.get(column, column)
     if not name:
         return Target("nothing")
+    target = _named_target(project, column, name)
+    if column.startswith(MASKED) and target.kind == "identifier":
+        raise refuse(Kind.IMPORT_FILE, reason=_MASKED_COLUMN.format(column))
+    return target
+
+
+def _named_target(project: Project, column: str, name: str) -> Target:
     kind, colon, rest = name.partition(":")
     attributes = project.schema.attributes
     identifiers = {identifier.name for identifier in project.schema.identifiers}
@@ -108,6 +123,8 @@ def column_target(project: Project, column: str, columns: Mapping[str, str]) -> 
     if found:
         ways = " or ".join(f"--map '{column}={target.kind}:{target.name}'" for target in found)
         raise refuse(Kind.COLUMN, column, expected=f"{name} is more than one thing; say {ways}")
+    if name.startswith(MASKED) and rest in identifiers:
+        raise refuse(Kind.IMPORT_FILE, reason=_MASKED_COLUMN.format(column))
     raise refuse(
         Kind.COLUMN,
         column,

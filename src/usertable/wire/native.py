@@ -468,7 +468,9 @@ def user_document(
         created_at=moment(user.profile.created_at),
         updated_at=moment(user.profile.updated_at),
         attributes={n: show(values[n], declared[n].type, zone) for n in attributes if n in values},
-        identifiers={name: [_masked(v) if name in masked else v for v in found] for name, found in user.identifiers.items()},
+        identifiers={
+            name: [masked_value(v) if name in masked else v for v in found] for name, found in user.identifiers.items()
+        },
         changed_at={n: _changed(user.profile, n) for n in attributes if n in values} if times else UNSET,
     )
 
@@ -478,7 +480,7 @@ def _changed(profile: Profile, name: str) -> str | None:
     return None if at is None else moment(at)
 
 
-def _masked(value: str) -> str:
+def masked_value(value: str) -> str:
     return value[:4] + "*" * (len(value) - 4)
 
 

@@ -6,6 +6,7 @@ import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from decimal import Decimal
 from itertools import starmap
 from operator import attrgetter
@@ -17,7 +18,7 @@ from usertable.domain.schema import Attribute, Identifier, Project
 from usertable.domain.values import DataType, number_text
 from usertable.store.base import NO_VALUES, Page, SnapshotRow
 from usertable.store.document import decode_attributes
-from usertable.wire.columns import CUID, Format, Moments, Target
+from usertable.wire.columns import CUID, MASKED, Format, Moments, Target
 from usertable.wire.rows import parquet_library
 
 NUMBER_PRECISION, NUMBER_SCALE = 38, 18
@@ -48,17 +49,27 @@ class Unfit(Exception):
     """A NUMBER does not fit its column: write anew, with the columns as text that :func:`unfit_numbers` finds."""
 
 
-def table_columns(project: Project, attributes: Sequence[Attribute]) -> list[tuple[str, Target]]:
+@dataclass(frozen=True, slots=True)
+class Identifiers:
+    """Which identifiers a table has."""
+
+    chosen: Sequence[Identifier]
+    masked: frozenset[str] = frozenset()
+    """Names of those whose values are cut. Their columns are called so, and no import takes them for identifiers."""
+
+
+def table_columns(project: Project, attributes: Sequence[Attribute], identifiers: Identifiers) -> list[tuple[str, Target]]:
     """The columns of a table: CUID, identifiers by priority, attributes; with a prefix where a name means two things."""
     declared = project.schema.attributes
-    identifiers = {identifier.name for identifier in project.schema.identifiers}
+    names = {identifier.name for identifier in project.schema.identifiers}
     columns = [(CUID, Target("cuid"))]
-    for identifier in project.schema.identifiers:
+    for identifier in identifiers.chosen:
         name = identifier.name
-        columns.append((f"identifier:{name}" if name in declared or name == CUID else name, Target("identifier", name)))
+        prefix = MASKED if name in identifiers.masked else "identifier:" if name in declared or name == CUID else ""
+        columns.append((prefix + name, Target("identifier", name)))
     for attribute in attributes:
         name = attribute.name
-        columns.append((f"attribute:{name}" if name in identifiers or name == CUID else name, Target("attribute", name)))
+        columns.append((f"attribute:{name}" if name in names or name == CUID else name, Target("attribute", name)))
     return columns
 
 
@@ -67,6 +78,7 @@ def open_table(
     format: Format,
     project: Project,
     attributes: Sequence[Attribute],
+    identifiers: Identifiers,
     *,
     escape_formulas: bool = False,
     as_text: frozenset[str] = frozenset(),
@@ -78,10 +90,10 @@ def open_table(
         as_text: of Parquet: NUMBERs that are written as text.
     """
     if format == "csv":
-        return _CSV(stream, project, attributes, escape_formulas)
+        return _CSV(stream, project, attributes, identifiers, escape_formulas)
     if format == "ndjson":
-        return _NDJSON(stream, project, attributes)
-    return _Parquet(stream, project, attributes, as_text)
+        return _NDJSON(stream, project, attributes, identifiers)
+    return _Parquet(stream, project, attributes, identifiers, as_text)
 
 
 def harmless(text: str) -> str:
@@ -144,15 +156,20 @@ class _Text(_Behind):
     """
 
     def __init__(
-        self, stream: IO[bytes], project: Project, attributes: Sequence[Attribute], types: Mapping[DataType, Any]
+        self,
+        stream: IO[bytes],
+        project: Project,
+        attributes: Sequence[Attribute],
+        identifiers: Identifiers,
+        types: Mapping[DataType, Any],
     ) -> None:
         # More than one would wait for each other: building objects takes the interpreter lock.
         super().__init__(converters=1)
         self._stream = stream
-        self._identifiers = project.schema.identifiers
+        self._identifiers = identifiers.chosen
         self._attributes = attributes
         self._moments = Moments(project.zone)
-        names = [name for name, _ in table_columns(project, attributes)]
+        names = [name for name, _ in table_columns(project, attributes, identifiers)]
         self._fields = [f"f{i}" for i in range(len(names))]
         self._first = 1 + len(self._identifiers)
         kinds = [Any] * self._first + [types.get(a.type, msgspec.Raw) for a in attributes]
@@ -178,8 +195,10 @@ class _Text(_Behind):
 
 
 class _NDJSON(_Text):
-    def __init__(self, stream: IO[bytes], project: Project, attributes: Sequence[Attribute]) -> None:
-        super().__init__(stream, project, attributes, {DataType.DATETIME: int})
+    def __init__(
+        self, stream: IO[bytes], project: Project, attributes: Sequence[Attribute], identifiers: Identifiers
+    ) -> None:
+        super().__init__(stream, project, attributes, identifiers, {DataType.DATETIME: int})
 
     def _convert(self, page: Page) -> bytes:
         documents = self._decoder.decode_lines(page.lines)
@@ -205,11 +224,19 @@ _BOOLS = {None: "", True: "true", False: "false"}
 
 
 class _CSV(_Text):
-    def __init__(self, stream: IO[bytes], project: Project, attributes: Sequence[Attribute], escape_formulas: bool) -> None:
+    def __init__(
+        self,
+        stream: IO[bytes],
+        project: Project,
+        attributes: Sequence[Attribute],
+        identifiers: Identifiers,
+        escape_formulas: bool,
+    ) -> None:
         types = {DataType.STRING: str, DataType.BOOL: bool, DataType.DATETIME: int, DataType.LIST: list[str]}
-        super().__init__(stream, project, attributes, types)
+        super().__init__(stream, project, attributes, identifiers, types)
         self._escape = escape_formulas
-        stream.write(_csv([[cell] for cell in _quoted([name for name, _ in table_columns(project, attributes)])]))
+        names = [name for name, _ in table_columns(project, attributes, identifiers)]
+        stream.write(_csv([[cell] for cell in _quoted(names)]))
 
     def _convert(self, page: Page) -> bytes:
         columns = [list(map(str, page.cuids))]
@@ -268,7 +295,12 @@ def _quoted(cells: list[str]) -> list[str]:
 
 class _Parquet(_Behind):
     def __init__(
-        self, stream: IO[bytes], project: Project, attributes: Sequence[Attribute], as_text: frozenset[str]
+        self,
+        stream: IO[bytes],
+        project: Project,
+        attributes: Sequence[Attribute],
+        identifiers: Identifiers,
+        as_text: frozenset[str],
     ) -> None:
         super().__init__(CONVERTERS)
         pyarrow, parquet = parquet_library()
@@ -282,11 +314,9 @@ class _Parquet(_Behind):
             DataType.DATETIME: pyarrow.timestamp("ms", "UTC"),
             DataType.LIST: pyarrow.list_(pyarrow.string()),
         }
-        identifier_types = {
-            i.name: types[DataType.STRING if i.unique else DataType.LIST] for i in project.schema.identifiers
-        }
+        identifier_types = {i.name: types[DataType.STRING if i.unique else DataType.LIST] for i in identifiers.chosen}
         attribute_types = {a.name: types[DataType.STRING if a.name in as_text else a.type] for a in attributes}
-        self._targets = table_columns(project, attributes)
+        self._targets = table_columns(project, attributes, identifiers)
         fields = []
         for name, target in self._targets:
             kind = {"identifier": identifier_types, "attribute": attribute_types}.get(target.kind, {})
