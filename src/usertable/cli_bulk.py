@@ -68,6 +68,15 @@ def _format(given: str | None, file: str) -> Format:
     return cast("Format", found)
 
 
+def _read_secret(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """The secret without the line end that one from a file has."""
+    secret = value and value.rstrip("\r\n")
+    if secret and any(character < " " or character == "\x7f" for character in secret):
+        # Not shown, as it is a secret.
+        raise click.UsageError("the project's secret has a line break or another control character in it")
+    return secret
+
+
 @click.command("import")
 @click.argument("file", metavar="FILE|-")
 @commands._in_project
@@ -112,7 +121,13 @@ def _format(given: str | None, file: str) -> Format:
     help="Rows per commit. Default: 5000; with --url, 1000, which is also the most.",
 )
 @click.option("--url", metavar="URL", help="Import through the API of the server there, instead of into a store.")
-@click.option("--secret", metavar="SECRET", envvar=SECRET, help=f"With --url: the project's secret. Better: {SECRET}.")
+@click.option(
+    "--secret",
+    metavar="SECRET",
+    envvar=SECRET,
+    callback=_read_secret,
+    help=f"With --url: the project's secret. Better: {SECRET}.",
+)
 @click.option("--state", metavar="FILE", help="With --url: where the position is kept. Default: FILE.import.json.")
 @click.option(
     "--receipt-hours",
@@ -214,7 +229,7 @@ def import_table(
 
             position = Path(state or (f"{file}.import.json" if is_named else "import.json"))
             stream = stack.enter_context(_input(file, reading))
-            server = Server(url.rstrip("/"), project_id, (secret or "").rstrip("\r\n"), receipt_hours)
+            server = Server(url.rstrip("/"), project_id, secret or "", receipt_hours)
             try:
                 work = ApiImport(server, stream, reading, position=position, job=file, **settings)
             except ValueError as error:

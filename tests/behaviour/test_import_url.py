@@ -103,6 +103,18 @@ def test_every_type_arrives_from_every_format(place: Place) -> None:
     }
 
 
+def test_a_secret_with_the_line_end_of_its_file_is_the_secret(place: Place) -> None:
+    write_csv("cuid,user_number_accumulate", f"{place.cuids[0]},1")
+    for number, end in enumerate(("\n", "\r\n"), start=1):
+        place.shell.environment["USERTABLE_SECRET"] = SECRET + end
+        assert place.load("crm.csv", "--restart", "--state", f"{number}.json")["changed"] == 1
+    place.shell.environment["USERTABLE_SECRET"] = "\n"
+    assert "the project's secret is needed" in place.shell.misused(*place.command("crm.csv"))
+    place.shell.environment["USERTABLE_SECRET"] = "two\nlines"
+    said = place.shell.misused(*place.command("crm.csv"))
+    assert said == "the project's secret has a line break or another control character in it"
+
+
 def test_an_identifiers_value_makes_a_user_once(place: Place) -> None:
     write_csv("Phone,user_number_accumulate", "new1,1", "new2,1", "new1,1")
     refused = place.load("crm.csv", "--map", "Phone=phone", code=1)
