@@ -234,9 +234,9 @@ class Service:
 
     # attributes
 
-    def declare_attribute(self, project_id: str, attribute: Attribute, *, who: str) -> Attribute:
+    def declare_attribute(self, project_id: str, attribute: Attribute, *, version: int | None = None, who: str) -> Attribute:
         """Declare an attribute; see :meth:`~usertable.domain.schema.Schema.declare` for what is refused."""
-        self._edit_schema(project_id, lambda s: s.declare(attribute, self._max_attributes), who)
+        self._edit_schema(project_id, lambda s: s.declare(attribute, self._max_attributes), who, version)
         return attribute
 
     def edit_attribute(
@@ -255,9 +255,11 @@ class Service:
 
     # identifiers
 
-    def declare_identifier(self, project_id: str, identifier: Identifier, *, who: str) -> Identifier:
+    def declare_identifier(
+        self, project_id: str, identifier: Identifier, *, version: int | None = None, who: str
+    ) -> Identifier:
         """Declare an identifier, with a priority below the declared ones and above the presets that stand last."""
-        self._edit_schema(project_id, lambda s: s.declare_identifier(identifier), who)
+        self._edit_schema(project_id, lambda s: s.declare_identifier(identifier), who, version)
         return identifier
 
     def edit_identifier(
@@ -281,9 +283,10 @@ class Service:
 
     # schema as code
 
-    def plan_schema(self, project_id: str, wanted: Schema) -> tuple[list[Step], list[Step]]:
+    def plan_schema(self, project_id: str, wanted: Schema, *, version: int | None = None) -> tuple[list[Step], list[Step]]:
         """The steps that would turn the project's schema into `wanted`, and those that would be refused."""
         project = self.project(project_id)
+        _check_version(project, version)
         return difference(project.schema, wanted)
 
     def apply_schema(self, project_id: str, wanted: Schema, *, version: int | None = None, who: str) -> list[Step]:
@@ -463,8 +466,7 @@ class Service:
 
     def _edit(self, project_id: str, edit: Callable[[Project], Project], who: str, version: int | None = None) -> Project:
         def checked(project: Project) -> Project:
-            if version is not None and version != project.version:
-                raise ProjectChanged(version, project.version)
+            _check_version(project, version)
             return edit(project)
 
         return self.store.edit_project(project_id, checked, who, self._clock())
@@ -511,6 +513,11 @@ def _row(project: Project, entry: Entry) -> tuple[Incoming, Iterable[str]] | lis
 def refuse_steps(steps: Sequence[Step]) -> Refused:
     """The refusal of a schema that would lose or reinterpret data, naming every such step."""
     return Refused([Problem(Kind.ATTRIBUTE_FIXED, None, {"steps": "; ".join(map(str, steps))})])
+
+
+def _check_version(project: Project, version: int | None) -> None:
+    if version is not None and version != project.version:
+        raise ProjectChanged(version, project.version)
 
 
 def _check_project_name(name: str | None) -> None:

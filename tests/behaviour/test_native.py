@@ -348,6 +348,43 @@ def test_rotating_the_secret(server: NativeServer, project: tuple[str, httpx.Cli
 # attributes and identifiers
 
 
+def test_a_change_that_names_a_version_is_made_for_that_version_only(project: tuple[str, httpx.Client]) -> None:
+    path, client = project
+    shown = client.get(path)
+    tag = shown.headers["etag"]
+    assert tag == f'"{shown.json()["version"]}"'
+    new = {"name": "guarded", "type": "BOOL", "rule": "once"}
+    assert client.post(f"{path}/attributes", json=new, headers={"If-Match": tag}).status_code == 201
+    # The project has changed since, whatever of it is changed now.
+    for method, rest, body in (
+        ("PATCH", "", {"name": "late"}),
+        ("POST", "/secret:rotate", {}),
+        ("POST", "/attributes", {**new, "name": "late"}),
+        ("PATCH", "/attributes/guarded", {"hidden": True}),
+        ("DELETE", "/attributes/guarded", None),
+        ("POST", "/identifiers", {"name": "late"}),
+        ("PATCH", "/identifiers/jg_UnionID", {"masked": True}),
+        ("DELETE", "/identifiers/jg_UnionID", None),
+        ("PUT", "/identifiers:order", {"names": ["jg_UnionID", "jg_registration_id"]}),
+        ("PUT", "/schema", client.get(f"{path}/schema").json()),
+        ("PUT", "/schema?dry_run=1", client.get(f"{path}/schema").json()),
+    ):
+        answer = client.request(method, path + rest, json=body, headers={"If-Match": tag})
+        assert (answer.status_code, answer.json()["code"]) == (412, "project_changed"), (method, rest)
+    fresh = client.get(path)
+    assert fresh.json()["version"] == shown.json()["version"] + 1
+    # As it is, weakened by a proxy that compresses, or any.
+    for sent in (fresh.headers["etag"], None, "*"):
+        if sent is None:
+            sent = f"W/{client.get(path).headers['etag']}"
+        answer = client.patch(path, json={"timezone": "UTC" if sent == "*" else "Asia/Tokyo"}, headers={"If-Match": sent})
+        assert answer.status_code == 200
+        assert answer.headers["etag"] == f'"{answer.json()["version"]}"'
+    wrong = client.patch(path, json={"name": "late"}, headers={"If-Match": "seven"})
+    assert (wrong.status_code, wrong.json()["code"]) == (400, "parameter")
+    assert client.get(path).json()["name"] == shown.json()["name"]
+
+
 def test_the_life_of_an_attribute(project: tuple[str, httpx.Client]) -> None:
     path, owner = project
     sent = {"name": "tags", "type": "LIST", "rule": "append", "display_name": "标签", "max_elements": 2}

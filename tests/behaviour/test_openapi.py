@@ -136,7 +136,7 @@ project = {{ username = "{project}", password = "{secret}" }}
 
 # A request of the right form may name what does not exist, clash with what does, or be refused by a rule. It is never a 400.
 [checks]
-positive_data_acceptance.expected-statuses = ["2xx", "404", "409", "422"]
+positive_data_acceptance.expected-statuses = ["2xx", "404", "409", "412", "422"]
 
 # The platform answers 400 to those as well.
 [[operations]]

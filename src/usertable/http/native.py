@@ -61,6 +61,8 @@ _BEARER: Header = (b"www-authenticate", b'Bearer realm="usertable"')
 _BASIC: Header = (b"www-authenticate", b'Basic realm="usertable", charset="UTF-8"')
 _ACCEPTS: Header = (b"accept-encoding", ", ".join(CODINGS).encode())
 _COUNTED_AT_ONCE = 64
+# As an entity tag, also as a proxy that compresses answers hands it on, weakened: `W/"7"`; or as the number alone.
+_ENTITY_TAG = re.compile(rb'(?:W/)?"?([0-9]{1,18})"?')
 _CUID = re.compile(r"[1-9][0-9]{0,18}")
 
 
@@ -102,6 +104,8 @@ class Call:
     path: dict[str, str]
     query: Any
     body: Any
+    version: int | None = None
+    """The version of the project that a change was made for, by `If-Match`."""
 
     @property
     def project_id(self) -> str:
@@ -128,10 +132,11 @@ class BatchCall:
 
 @dataclass(slots=True)
 class Reply:
-    """What to answer: a document of :mod:`usertable.wire.native`, and the path of what was created."""
+    """What to answer: a document of :mod:`usertable.wire.native`, the path of what was created, the project's version."""
 
     document: msgspec.Struct | dict[str, Any] | None = None
     location: str = ""
+    version: int | None = None
 
 
 class _Resource:
@@ -202,9 +207,10 @@ class _Resource:
                 body = operation.body()
             else:
                 body = await when_decoded(functools.partial(native.decode, form=operation.body), sent)
+        version = _version(exchange.sent.get(b"if-match", b"*")) if operation.guarded else None
         # From here on the request has its form; what is refused, a rule refuses.
         exchange.operation = operation
-        call = Call(self._service, who, path, query, body)
+        call = Call(self._service, who, path, query, body, version)
         await exchange.answer(operation, *await asyncio.to_thread(self._handle, operation, call))
 
     async def _serve_batch(
@@ -259,14 +265,14 @@ class _Resource:
             await _count(access.arrivals, exchange.id, entries, results)
         return await in_body_thread(_encode_batch, results, language(exchange.sent, "en"), exchange.id)
 
-    def _handle(self, operation: Operation, call: Call) -> tuple[bytes | None, str]:
-        """Body and location of the answer. Blocks: runs in a thread, encoding too, since a page can be large."""
+    def _handle(self, operation: Operation, call: Call) -> tuple[bytes | None, str, int | None]:
+        """Body, location and version of the answer. Blocks: runs in a thread, encoding too, since a page can be large."""
         reply: Reply = operation.handle(call)
         if operation.method != "GET":
             # Who declares an attribute may send values of it as soon as it is answered, not a quarter of a second later.
             with contextlib.suppress(Unavailable):
                 self._gate.poll()
-        return None if operation.answer is None else native.encode(reply.document), reply.location
+        return None if operation.answer is None else native.encode(reply.document), reply.location, reply.version
 
     async def _admit(self, exchange: _Exchange, operation: Operation, project_id: str | None) -> tuple[str, Access | None]:
         """Who asks, if they may, and a project's access; counts its requests. Raises Refused and Unavailable."""
@@ -328,9 +334,11 @@ class _Exchange:
         self.id = identity.decode()
         self.headers = [(b"x-request-id", identity), _NO_STORE]
 
-    async def answer(self, operation: Operation, body: bytes | None, location: str) -> None:
+    async def answer(self, operation: Operation, body: bytes | None, location: str, version: int | None = None) -> None:
         if location:
             self.headers.append((b"location", location.encode()))
+        if version is not None and operation.status == 200:
+            self.headers.append((b"etag", b'"%d"' % version))
         if body is None:
             # No content, so no length of it either.
             await self.send({"type": "http.response.start", "status": operation.status, "headers": self.headers})
@@ -352,6 +360,15 @@ class _Exchange:
         spoken: Language = language(self.sent, "en")
         body = native.encode_problems(problems, status, spoken, self.id)
         await answer(self.send, status, body, [_PROBLEM, *self.headers])
+
+
+def _version(sent: bytes) -> int | None:
+    """The version that an `If-Match` names; None for any."""
+    if sent.strip() == b"*":
+        return None
+    if found := _ENTITY_TAG.fullmatch(sent.strip()):
+        return int(found[1])
+    raise refuse(Kind.PARAMETER, name="If-Match", expected='the project\'s version in quotes, as in "7", or *')
 
 
 async def _count(
@@ -392,7 +409,11 @@ def create_project(call: Call) -> Reply:
 
 
 def get_project(call: Call) -> Reply:
-    return Reply(native.project_document(call.project()))
+    return _project(call.project())
+
+
+def _project(project: Project, secret: str | None = None) -> Reply:
+    return Reply(native.project_document(project, secret), version=project.version)
 
 
 def edit_project(call: Call) -> Reply:
@@ -403,12 +424,12 @@ def edit_project(call: Call) -> Reply:
     if edit.get("qps") == "unlimited":
         del edit["qps"]
         edit["unlimited"] = True
-    return Reply(native.project_document(call.service.edit_project(call.project_id, **edit, who=call.who)))
+    return _project(call.service.edit_project(call.project_id, **edit, version=call.version, who=call.who))
 
 
 def rotate_secret(call: Call) -> Reply:
-    project, secret = call.service.rotate_secret(call.project_id, **native.changes(call.body), who=call.who)
-    return Reply(native.project_document(project, secret))
+    sent = native.changes(call.body)
+    return _project(*call.service.rotate_secret(call.project_id, **sent, version=call.version, who=call.who))
 
 
 def list_changes(call: Call) -> Reply:
@@ -431,7 +452,7 @@ def list_attributes(call: Call) -> Reply:
 
 def declare_attribute(call: Call) -> Reply:
     body: native.NewAttribute = call.body
-    attribute = call.service.declare_attribute(call.project_id, body.attribute(), who=call.who)
+    attribute = call.service.declare_attribute(call.project_id, body.attribute(), version=call.version, who=call.who)
     location = f"/api/v1/projects/{call.project_id}/attributes/{attribute.name}"
     return Reply(native.attribute_document(attribute, call.project()), location)
 
@@ -443,12 +464,13 @@ def get_attribute(call: Call) -> Reply:
 
 def edit_attribute(call: Call) -> Reply:
     edit = native.changes(call.body)
-    attribute = call.service.edit_attribute(call.project_id, call.path["name"], **edit, who=call.who)
+    name = call.path["name"]
+    attribute = call.service.edit_attribute(call.project_id, name, **edit, version=call.version, who=call.who)
     return Reply(native.attribute_document(attribute, call.project()))
 
 
 def delete_attribute(call: Call) -> Reply:
-    call.service.delete_attribute(call.project_id, call.path["name"], who=call.who)
+    call.service.delete_attribute(call.project_id, call.path["name"], version=call.version, who=call.who)
     return Reply()
 
 
@@ -458,7 +480,7 @@ def list_identifiers(call: Call) -> Reply:
 
 def declare_identifier(call: Call) -> Reply:
     body: native.NewIdentifier = call.body
-    identifier = call.service.declare_identifier(call.project_id, body.identifier(), who=call.who)
+    identifier = call.service.declare_identifier(call.project_id, body.identifier(), version=call.version, who=call.who)
     location = f"/api/v1/projects/{call.project_id}/identifiers/{identifier.name}"
     return Reply(_identifier(call.project(), identifier.name), location)
 
@@ -469,17 +491,17 @@ def get_identifier(call: Call) -> Reply:
 
 def edit_identifier(call: Call) -> Reply:
     edit = native.changes(call.body)
-    call.service.edit_identifier(call.project_id, call.path["name"], **edit, who=call.who)
+    call.service.edit_identifier(call.project_id, call.path["name"], **edit, version=call.version, who=call.who)
     return Reply(_identifier(call.project(), call.path["name"]))
 
 
 def delete_identifier(call: Call) -> Reply:
-    call.service.delete_identifier(call.project_id, call.path["name"], who=call.who)
+    call.service.delete_identifier(call.project_id, call.path["name"], version=call.version, who=call.who)
     return Reply()
 
 
 def order_identifiers(call: Call) -> Reply:
-    project = call.service.order_identifiers(call.project_id, call.body.names, who=call.who)
+    project = call.service.order_identifiers(call.project_id, call.body.names, version=call.version, who=call.who)
     return Reply(native.IdentifierList(native.identifier_documents(project.schema.identifiers)))
 
 
@@ -496,9 +518,10 @@ def put_schema(call: Call) -> Reply:
     body: native.SchemaForm = call.body
     wanted = body.schema()
     if native.is_set(call.query.dry_run):
-        steps, refused = call.service.plan_schema(call.project_id, wanted)
+        steps, refused = call.service.plan_schema(call.project_id, wanted, version=call.version)
         return Reply(native.plan_document(steps, refused, dry_run=True))
-    return Reply(native.plan_document(call.service.apply_schema(call.project_id, wanted, who=call.who), [], dry_run=False))
+    done = call.service.apply_schema(call.project_id, wanted, version=call.version, who=call.who)
+    return Reply(native.plan_document(done, [], dry_run=False))
 
 
 def list_users(call: Call) -> Reply:

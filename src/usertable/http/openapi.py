@@ -53,6 +53,11 @@ class Operation:
     refuses: tuple[Kind, ...] = ()
     """What may be wrong beyond what may be wrong with any request of its kind."""
 
+    @property
+    def guarded(self) -> bool:
+        """Whether it changes a project or its schema, and `If-Match` can name the version that the change was made for."""
+        return self.method != "GET" and "{project}" in self.path and self.tag != "users"
+
     def problem_status(self, kind: Kind) -> int:
         """The HTTP status of a problem that the handler met."""
         # 404 is for what the path names. What else is not declared, a rule refuses.
@@ -69,6 +74,8 @@ class Operation:
         kinds = [*self.refuses, *_FAILURES]
         if self.who == "project":
             kinds += [Kind.RATE_LIMITED, Kind.PROJECT_UNKNOWN]
+        if self.guarded:
+            kinds.append(Kind.PROJECT_CHANGED)
         if self.body:
             kinds += _BODY
         for kind in kinds:
@@ -149,6 +156,14 @@ _PARAMETERS: dict[str, Json] = {
         " day, and writes nothing. With another request it is refused.",
         "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
     },
+    "IfMatch": {
+        "name": "If-Match",
+        "in": "header",
+        "description": "The project's `version` in quotes, as its `ETag` has it. The change is made only if that is the"
+        " version still.",
+        "schema": {"type": "string", "pattern": '^(W/)?"?[0-9]{1,18}"?$|^[*]$'},
+        "example": "*",
+    },
     "Prefer": {
         "name": "Prefer",
         "in": "header",
@@ -171,6 +186,7 @@ _HEADERS: dict[str, Json] = {
     "RateLimit-Reset": {"schema": _COUNT, "description": "Seconds until there are new ones."},
     "Retry-After": {"required": True, "schema": _COUNT, "description": "Seconds to wait before the next try."},
     "WWW-Authenticate": {"required": True, "schema": _TEXT, "description": "What credentials would be right."},
+    "ETag": {"required": True, "schema": _TEXT, "description": "The project's `version` in quotes, for `If-Match`."},
     "Location": {"required": True, "schema": _TEXT, "description": "The path of what was created."},
     "Idempotency-Replayed": {"schema": {"const": "true"}, "description": "The answer is that of an earlier request."},
     "Preference-Applied": {"schema": {"const": "return=representation"}, "description": "The preference was honoured."},
@@ -201,7 +217,8 @@ def _operation(operation: Operation) -> Json:
         success = {"description": "Done; there is nothing to show."}
     else:
         success["content"] = _content(_ref("schemas", operation.answer.__name__))
-    success["headers"] = _headers(*created, *limits)
+    tagged = ("ETag",) if operation.answer is native.ProjectDocument and operation.status == 200 else ()
+    success["headers"] = _headers(*created, *tagged, *limits)
     responses: Json = {str(operation.status): success}
     for status, kinds in sorted(operation.problems().items()):
         shared = next((name for name, of in _SHARED.items() if of == (status, kinds)), None)
@@ -215,6 +232,7 @@ def _operation(operation: Operation) -> Json:
             *(_PATH_PARAMETERS[name] for name in re.findall(r"{(\w+)}", operation.path)),
             *_query_parameters(operation.query),
             *([_ref("parameters", "IdempotencyKey")] if operation.batch else []),
+            *([_ref("parameters", "IfMatch")] if operation.guarded else []),
             _ref("parameters", "RequestId"),
             _ref("parameters", "AcceptLanguage"),
         ],

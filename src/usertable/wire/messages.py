@@ -37,6 +37,7 @@ _PHRASES_ZH = {
     'a value that holds a comma in double quotes, as in "Washington, D.C.",Paris': (
         '含逗号的值应加双引号，如 "Washington, D.C.",Paris'
     ),
+    'the project\'s version in quotes, as in "7", or *': '带引号的项目版本号，如 "7"，或 *',
     "a value within the bounds": "范围以内的值",
     "the whole value, and this one is masked; `usertable export` writes whole values": (
         "完整的值，当前值已脱敏；`usertable export` 导出的是完整的值"
