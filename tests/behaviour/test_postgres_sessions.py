@@ -252,3 +252,13 @@ def test_an_export_that_the_database_cuts_short_says_by_which_setting(cluster: C
     assert export.returncode == 1
     (line,) = said.decode().splitlines()
     assert f"the database ends what takes longer than {name} (500ms): set that to 0 for this role" in line
+
+
+@pytest.mark.parametrize("parameters", ["", "?application_name=our%20users"])
+def test_a_store_in_use_is_found_so_whatever_its_connections_are_called(database: str, parameters: str) -> None:
+    store = open_store(database + parameters)
+    store.ping()
+    with pytest.raises(StoreFault, match="is in use by 1 connections of usertable"):
+        open_store(database + parameters, alone=True)
+    store.close()
+    open_store(database + parameters, alone=True).close()

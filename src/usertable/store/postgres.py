@@ -1703,9 +1703,10 @@ def distribute_store(url: str, shards: int) -> bool:
 
 
 def _check_alone(db: Connection, shown: str) -> None:
+    # A URL may give them another name, which ours has too then.
     others = db.execute(
-        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'usertable' AND pid <> pg_backend_pid()"
-        " AND datname = current_database()"
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name IN ('usertable', current_setting('application_name'))"
+        " AND pid <> pg_backend_pid() AND datname = current_database()"
     ).fetchall()[0][0]
     if others:
         raise StoreFault(f"{shown} is in use by {others} connections of usertable; stop the servers first")
