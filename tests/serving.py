@@ -91,6 +91,10 @@ class Server:
         """Send it a signal."""
         self._process.send_signal(number)
 
+    def wait(self) -> int:
+        """Wait until it has ended by itself; its exit code."""
+        return self._process.wait(60)
+
     def stop(self) -> int:
         """End it as an operator does; its exit code."""
         if self._process.poll() is None:

@@ -9,8 +9,7 @@ import apsw
 import pytest
 
 from house import House
-from usertable.store import open_store
-from usertable.store import sqlite as engine
+from usertable.store import open_store, sqlite, sqlite_checkpoint
 
 
 def test_a_copy_made_by_vacuum_into_is_served_like_the_original(tmp_path: Path) -> None:
@@ -39,8 +38,8 @@ def test_the_file_is_for_its_owner_only(tmp_path: Path) -> None:
 
 def test_no_checkpoint_begins_while_all_of_the_log_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLite before 3.51.3 can lose a commit that comes at that moment: https://sqlite.org/wal.html#the_wal_reset_bug"""
-    monkeypatch.setattr(engine, "CHECKPOINT_SECONDS", 0.001)
-    monkeypatch.setattr(engine, "CHECKPOINT_IDLE_SECONDS", 0.02)
+    monkeypatch.setattr(sqlite_checkpoint, "CHECKPOINT_SECONDS", 0.001)
+    monkeypatch.setattr(sqlite, "CHECKPOINT_IDLE_SECONDS", 0.02)
     house = House(open_store(f"sqlite:///{tmp_path / 'store.db'}", writing=True))
     project = house.project()
     cuid = house.user(project)
@@ -53,14 +52,14 @@ def test_no_checkpoint_begins_while_all_of_the_log_is_copied(tmp_path: Path, mon
             head = index.read(100)
             return head[16:20] == head[96:100]
 
-        checkpoint = engine._checkpoint
+        checkpoint = sqlite_checkpoint.checkpoint
         needless = []
 
-        def watched(db: apsw.Connection) -> tuple[int, int]:
+        def watched(db: apsw.Connection) -> None:
             needless.append(all_is_copied())
-            return checkpoint(db)
+            checkpoint(db)
 
-        monkeypatch.setattr(engine, "_checkpoint", watched)
+        monkeypatch.setattr(sqlite_checkpoint, "checkpoint", watched)
         for n in range(30):
             house.write(house.prepare(project, cuid, {"user_number_accumulate": 1}))
             time.sleep(0.05 if n % 3 == 0 else 0.002)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,7 +17,15 @@ def is_shareable(url: str) -> bool:
     return _scheme(url) in ("postgresql", "postgres")
 
 
-def open_store(url: str, *, serving: bool = False, writing: bool = False, alone: bool = False, create: bool = True) -> Store:
+def open_store(
+    url: str,
+    *,
+    serving: bool = False,
+    writing: bool = False,
+    alone: bool = False,
+    create: bool = True,
+    files: Mapping[str, tuple[int, int]] | None = None,
+) -> Store:
     """Open the store a URL names, and create or migrate it as needed.
 
     Args:
@@ -27,6 +36,7 @@ def open_store(url: str, *, serving: bool = False, writing: bool = False, alone:
         alone: refuse if a server uses the store.
         writing: this process is a server's writer; the server has opened the store before.
         create: make the store if there is none.
+        files: for a writer, the files that the server has open, by name, where the store is files.
 
     Raises:
         StoreMissing: there is none, and `create` is false.
@@ -44,7 +54,7 @@ def open_store(url: str, *, serving: bool = False, writing: bool = False, alone:
         path, cache_mb = sqlite_place(url)
         if not create and not _is_file_with_content(path):
             raise StoreMissing(f"there is no store at {shown_url(url)}")
-        return SQLiteStore(path, serving=serving or alone, writing=writing, cache_mb=cache_mb)
+        return SQLiteStore(path, serving=serving or alone, writing=writing, cache_mb=cache_mb, files=files)
     if is_shareable(url):
         from usertable.store.postgres import PostgresStore
 

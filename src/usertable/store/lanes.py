@@ -14,12 +14,12 @@ import struct
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from socket import socket, socketpair
 from typing import Any, Protocol
 
 from usertable.domain.errors import StoreDown
-from usertable.store import is_shareable
+from usertable.store import disk_failure, is_shareable
 from usertable.store.base import WRITTEN, Decide, Result, Store, Write
 
 log = logging.getLogger("usertable.store")
@@ -85,8 +85,9 @@ class ProcessLane:
     failed so may have been committed: a retry with the same receipt tells.
     """
 
-    def __init__(self, url: str, decide: Decide) -> None:
+    def __init__(self, url: str, decide: Decide, files: Mapping[str, tuple[int, int]] | None = None) -> None:
         self._url = url
+        self._files = files
         self._decide = decide
         self._loop = asyncio.get_running_loop()
         self._answers: deque[Done] = deque()
@@ -116,7 +117,7 @@ class ProcessLane:
             self._loop.remove_reader(self._socket)
             self._socket.close()
         if self._process is not None:
-            await asyncio.to_thread(self._process.wait)
+            _look_at_end(await asyncio.to_thread(self._process.wait))
 
     def _start(self) -> None:
         self._socket, theirs = socketpair()
@@ -132,8 +133,9 @@ class ProcessLane:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
+        disk_failure.end_with_this(self._process)
         self._loop.add_reader(self._socket, self._receive)
-        self._send((self._url, self._decide))
+        self._send((self._url, self._decide, self._files))
 
     def _send(self, message: object) -> None:
         waiting = bool(self._unsent)
@@ -197,7 +199,13 @@ class ProcessLane:
             process, self._process = self._process, None
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
-            self._loop.run_in_executor(None, process.wait)
+            # Not in a thread: no other writer may open the store before it is known how this one ended. It has ended.
+            _look_at_end(process.wait())
+
+
+def _look_at_end(exit_code: int) -> None:
+    if exit_code == disk_failure.EXIT_CODE:
+        disk_failure.end_process("the disk failed in the writer process, which said how")
 
 
 def framed(message: object) -> bytes:
@@ -224,9 +232,13 @@ def open_lane(url: str, store: Store, decide: Decide) -> Lane:
     """The lane for an open store, by its URL. Must be called in the event loop."""
     if url.startswith("memory:"):
         return ThreadLane(store, decide)
-    lane = ProcessLane(url, decide)
     if not is_shareable(url):
-        return lane
+        # Its writer must write the very file that is open here.
+        from usertable.store.sqlite import SQLiteStore
+
+        assert isinstance(store, SQLiteStore)
+        return ProcessLane(url, decide, store.files)
+    lane = ProcessLane(url, decide)
     # The driver is slow to import.
     from usertable.store.postgres_lane import MergingLane
 

@@ -10,8 +10,8 @@ because the interpreter lock is released and taken again at every step, for whic
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import itertools
+import logging
 import os
 import queue
 import threading
@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import apsw
 import msgspec
@@ -60,6 +60,7 @@ from usertable.store.base import (
     migrations,
     resolve,
 )
+from usertable.store.disk_failure import end_process
 from usertable.store.document import (
     decode_arrival,
     decode_attributes,
@@ -79,7 +80,11 @@ from usertable.store.document import (
     encode_written,
 )
 from usertable.store.incoming import Intake, Known, named, resolve_batch, row_keys, values_by_user
+from usertable.store.sqlite_checkpoint import Checkpointer, copied_frames, copy_log, described, is_failed_sync
+from usertable.store.sqlite_files import Identity, StoreFiles
 from usertable.store.sqlite_filter import place, translate
+
+log = logging.getLogger("usertable.store")
 
 APPLICATION_ID = 0x75746231
 """Marks a SQLite file as a store of usertable's ("utb1")."""
@@ -95,7 +100,8 @@ WAL_ROWS = 20_000
 CHECKPOINT_IDLE_SECONDS = 1.0
 NOTES_CHECKPOINT_PAGES = 20_000
 """What the server writes beside the writer, which checkpoints: only a WAL this long is none that the writer looks after."""
-CHECKPOINT_SECONDS = 0.02
+LOOK_SECONDS = 1.0
+"""After so long the files that are open are compared with what their names stand for."""
 IMPORT_CHECKPOINT_PAGES = 16_384
 """An import lets the WAL grow to 32 MiB before it is copied: larger, and so fewer, copies."""
 SNAPSHOT_ROWS = 5000
@@ -108,8 +114,6 @@ _SQLITE_LENGTH = 1_000_000_000
 _cuids_decoder = msgspec.json.Decoder(list[int])
 _ROWS_PER_STATEMENT = 256
 _PROFILE = "cuid, version, created_at, updated_at, attributes, changed_at"
-_sync = getattr(os, "fdatasync", os.fsync)
-"""Not every system has `fdatasync`."""
 _USER_TABLE = """CREATE TABLE IF NOT EXISTS user_{} (
   cuid INTEGER PRIMARY KEY, version INTEGER NOT NULL, created_at INTEGER NOT NULL,
   updated_at INTEGER NOT NULL, attributes TEXT NOT NULL, changed_at TEXT NOT NULL) STRICT"""
@@ -122,45 +126,95 @@ class SQLiteStore:
         path: the database file; it is created if it is missing, its folder is not.
         serving: hold the file's server lock.
         cache_mb: the most memory for the writer's pages, in MiB; other connections have 64 at most.
-        writing: this is the server's writer, which takes checkpoints off the write path with a thread of its own.
+        writing: this is the server's writer, which takes checkpoints off the write path with a thread of its own. The
+            server has made the store, and is the last to close it.
+        files: what the server has open, for its writer.
 
     Raises:
         StoreFault: the file cannot be made or opened, is not ours, is too new, or another server holds it.
     """
 
-    def __init__(self, path: str, *, serving: bool = False, writing: bool = False, cache_mb: int = CACHE_MB) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        serving: bool = False,
+        writing: bool = False,
+        cache_mb: int = CACHE_MB,
+        files: Mapping[str, Identity] | None = None,
+    ) -> None:
         self._path = path
         self._cache_mb = cache_mb if writing else min(cache_mb, 64)
         self._lock = threading.Lock()
         self._readers: queue.LifoQueue[apsw.Connection] = queue.LifoQueue()
         self._reported: dict[int, set[str]] = {}
-        self._server_lock: int | None = None
         self._rest_until = 0.0
         """An import's next batch is not begun before: the server has as much time as the last one took."""
-        self._checkpointer: _Checkpointer | None = None
-        _check_place(path)
+        self._is_server = serving or writing
+        self._checkpointer: Checkpointer | None = None
+        self._checkpoint_pages = NOTES_CHECKPOINT_PAGES if serving else IMPORT_CHECKPOINT_PAGES
+        self._log_pages = 0
+        self._failed = False
+        self._looked_at = 0.0
+        self._told: str | None = None
+        self._files = StoreFiles(path)
+        self._files.make_ready(create=files is None)
         if serving:
-            self._server_lock = _take_server_lock(path)
+            self._files.lock()
         try:
+            self._files.sync_log()
             self._writer = self._open()
-            _migrate(self._writer, path)
+            if _migrate(self._writer, path) == 0 and serving:
+                log.info("%s: there was no store, so a new one was made", path)
+            self._files.remember(files)
+            if moved := self._files.moved(lambda: 0):
+                raise StoreFault(moved)
             # What it writes need not survive a crash, so nobody waits for the disk; WAL keeps the file whole all the same.
             self._notes = self._open()
             self._notes.execute("PRAGMA synchronous = NORMAL")
             self._notes.execute("PRAGMA cache_size = -2048")
-            self._notes.execute(f"PRAGMA wal_autocheckpoint = {NOTES_CHECKPOINT_PAGES}")
-            pages = 0 if writing else NOTES_CHECKPOINT_PAGES if serving else IMPORT_CHECKPOINT_PAGES
-            self._writer.execute(f"PRAGMA wal_autocheckpoint = {pages}")
+            for db in (self._writer, self._notes):
+                db.wal_autocheckpoint(0)
+                if not writing:
+                    db.set_wal_hook(self._log_grew)
+            if self._is_server:
+                if self._files.disk_failed and copied_frames(self._writer):
+                    raise StoreFault(
+                        f"{path}: the disk failed under the last server, and another process, such as an import, still has the"
+                        " store open, so what the disk did not keep cannot be recovered yet; end it, then start the server"
+                    )
+                # What was written before a crash is answered from now on: it must be on the disk by then.
+                copy_log(self._writer, self._checkpoint_failed)
+                if self._files.disk_failed:
+                    self._files.forget_disk_failure()
             if writing:
-                self._checkpointer = _Checkpointer(self._open(), self._lock, path)
+                # Closed last: to close any descriptor of a file ends the locks that SQLite holds on it.
+                self._file = os.open(self._files.real, os.O_RDWR)
+                self._checkpointer = Checkpointer(
+                    self._open(),
+                    self._file,
+                    self._lock,
+                    copy_rows=CHECKPOINT_ROWS,
+                    sync_rows=WAL_ROWS,
+                    idle_seconds=CHECKPOINT_IDLE_SECONDS,
+                    fail=self._checkpoint_failed,
+                )
+        except OSError as error:
+            self._files.unlock()
+            raise StoreFault(f"the store {path} cannot be opened: {error.strerror}") from error
         except apsw.Error as error:
-            self._release_server_lock()
+            self._files.unlock()
             if isinstance(error, apsw.NotADBError):
                 raise StoreFault(f"{path} is not a store of usertable's: it is no SQLite database") from error
             raise StoreFault(f"the store {path} cannot be opened: {error}") from error
         except BaseException:
-            self._release_server_lock()
+            self._files.unlock()
             raise
+
+    @property
+    def files(self) -> Mapping[str, Identity]:
+        """What is open, by name."""
+        return self._files.known
 
     def write(self, writes: Sequence[Write], decide: Decide) -> list[Result]:
         middle = _middle(writes)
@@ -194,7 +248,7 @@ class SQLiteStore:
         for project, name in news:
             self._reported.setdefault(project, set()).add(name)
         if self._checkpointer:
-            self._checkpointer.pending += len(resolution.profiles)
+            self._checkpointer.rows += len(resolution.profiles)
         return resolution.results
 
     def _load_users(
@@ -393,7 +447,7 @@ class SQLiteStore:
             _keep(db, batch, intake)
             if note:
                 db.execute("REPLACE INTO import_job VALUES (?, ?, ?)", (project.number, batch.job, note(intake.taken)))
-        if self._is_served():
+        if self._files.server():
             ended = time.monotonic()
             self._rest_until = ended + (ended - began)
         return intake.taken
@@ -638,23 +692,29 @@ class SQLiteStore:
         # Only a write tells of a full disk, or of one that may only be read; and only one that changes something is made.
         # This row is no project's, and is not waited for until it is on the disk.
         with self._transaction(self._notes) as db:
-            db.execute("REPLACE INTO last_write VALUES (0, '', ?)", (time.time_ns(),))
+            db.execute("REPLACE INTO last_write (project, attribute, at) VALUES (0, '', ?)", (time.time_ns(),))
 
     def close(self) -> None:
         if self._checkpointer:
             self._checkpointer.stop()
+        moved = self._files.moved(self._bytes)
         with contextlib.suppress(queue.Empty):
             while True:
                 self._readers.get_nowait().close()
-        self._notes.close()
-        # The last connection to close checkpoints the whole WAL and removes it.
-        self._writer.close()
+        for db in (self._notes, self._writer):
+            # The last connection to close checkpoints the whole WAL and removes it by its name. The writer leaves that to
+            # the server, so that there is one process only whose disk can fail then.
+            if moved or self._failed or self._checkpointer:
+                db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            db.close()
         if self._checkpointer:
-            self._checkpointer.release()
-        self._release_server_lock()
+            os.close(self._file)
+        self._files.unlock()
+        if moved and self._is_server:
+            raise StoreFault(f"{moved}: what was answered before may not be in the store")
 
     def _open(self) -> apsw.Connection:
-        db = apsw.Connection(self._path, statementcachesize=STATEMENTS)
+        db = apsw.Connection(self._files.real, apsw.SQLITE_OPEN_READWRITE, statementcachesize=STATEMENTS)
         db.set_busy_timeout(int(BUSY_SECONDS * 1000))
         db.execute("PRAGMA synchronous = FULL")
         db.execute(f"PRAGMA cache_size = -{self._cache_mb * 1024}")
@@ -662,38 +722,69 @@ class SQLiteStore:
         db.execute("PRAGMA temp_store = MEMORY")
         return db
 
-    def _is_served(self) -> bool:
-        """Whether another process is this file's server."""
-        try:
-            lock = os.open(f"{self._path}.lock", os.O_RDONLY)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
-        else:
-            return False
-        finally:
-            os.close(lock)
+    def _log_grew(self, db: apsw.Connection, name: str, pages: int) -> int:
+        """SQLite's own hook here would make a checkpoint, and say nothing if it fails."""
+        self._log_pages = pages
+        return apsw.SQLITE_OK
 
-    def _release_server_lock(self) -> None:
-        if self._server_lock is not None:
-            os.close(self._server_lock)
-            self._server_lock = None
+    def _checkpoint_failed(self, failure: str) -> NoReturn:
+        """The disk did not keep a checkpoint: this process makes no other, and leaves the WAL to the next one."""
+        self._files.note_disk_failure()
+        if self._is_server:
+            end_process(f"{self._path}: {failure}")
+        self._failed = True
+        raise StoreFault(
+            f"{self._path}: {failure}. Nothing that was stored is lost: the next command or server recovers it from the log"
+            " beside the store. Check the disk"
+        )
+
+    def _trouble(self) -> str | None:
+        """Why the store takes no writes: looked at once a second, and told once."""
+        now = time.monotonic()
+        if now >= self._looked_at + LOOK_SECONDS:
+            self._looked_at = now
+            found = self._files.moved(self._bytes) or self._files.read_only()
+            if found != self._told:
+                self._told = found
+                if found is None:
+                    log.warning("%s: all its files are in their places again; writes are taken", self._path)
+                else:
+                    log.critical(
+                        "%s. No write is taken until it is back. What was answered is in the files that process %d has open:"
+                        " put them back, or copy them from there, before you stop it",
+                        found,
+                        os.getpid(),
+                    )
+        return self._told
+
+    def _bytes(self) -> int:
+        """How large the database says it is."""
+        try:
+            with self._reader() as db:
+                pages: int = db.pragma("page_count")
+                size: int = db.pragma("page_size")
+        except StoreDown:
+            # It cannot even be read any more.
+            return _SQLITE_LENGTH
+        return pages * size
 
     @contextlib.contextmanager
     def _transaction(self, db: apsw.Connection | None = None) -> Iterator[apsw.Connection]:
         """The writer, or another, in a transaction that is durable when the block is left, or gone if it raises."""
         db = db or self._writer
         with self._lock:
+            if trouble := self._trouble():
+                raise StoreDown(trouble)
             try:
                 db.execute("BEGIN IMMEDIATE")
                 yield db
                 db.execute("COMMIT")
-                if self._checkpointer:
-                    self._checkpointer.commits += 1
+                if self._log_pages >= self._checkpoint_pages:
+                    copy_log(db, self._checkpoint_failed)
             except apsw.Error as error:
+                if is_failed_sync(error):
+                    # Another connection's commit, which waits for this sync, may be what the disk did not keep.
+                    self._checkpoint_failed(described(error))
                 raise StoreDown(f"{self._path}: {error}") from error
             finally:
                 if db.in_transaction:
@@ -709,6 +800,9 @@ class SQLiteStore:
             except queue.Empty:
                 db = self._open()
                 db.execute("PRAGMA query_only = 1")
+                if moved := self._files.moved(lambda: 0):
+                    raise StoreDown(moved) from None
+            self._trouble()
             yield db
             self._readers.put(db)
         except apsw.Error as error:
@@ -768,85 +862,6 @@ class _Snapshot:
             after, rows = cuids[-1], min(2 * rows, SNAPSHOT_ROWS)
 
 
-class _Checkpointer:
-    """Copies the WAL into the database while writes go on, so that no commit has to.
-
-    A checkpoint that ends while a writer appends is never complete, and the WAL would grow for ever. So the bulk is copied
-    beside the writes, and only the small rest under the lock, after which SQLite starts the WAL anew.
-
-    SQLite syncs the file only in a complete checkpoint: under the lock, for all that was copied since the last one. Most of
-    it is therefore synced here before the lock is taken.
-
-    A checkpoint never begins while all of the WAL is copied. SQLite before 3.51.3 can lose a commit that comes at that
-    moment: https://sqlite.org/wal.html#the_wal_reset_bug
-    """
-
-    def __init__(self, db: apsw.Connection, lock: threading.Lock, path: str) -> None:
-        self.pending = 0
-        """Rows written since the last checkpoint, more or less."""
-        self.commits = 0
-        """Commits so far; changed under the lock."""
-        self._complete = 0
-        """The commits at the newest complete checkpoint: until there is another, all of the WAL is copied."""
-        self._lock = lock
-        self._db = db
-        self._file = os.open(path, os.O_RDWR)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="checkpoint", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-        self._thread.join()
-        self._db.close()
-
-    def release(self) -> None:
-        """Call it when all connections are closed: to close any descriptor of the file ends the locks they hold on it."""
-        os.close(self._file)
-
-    def _run(self) -> None:
-        seen = copied = 0
-        waited = 0.0
-        while not self._stop.wait(CHECKPOINT_SECONDS):
-            waited = 0.0 if self.pending != seen else waited + CHECKPOINT_SECONDS
-            seen = self.pending
-            if not seen:
-                continue
-            idle = waited >= CHECKPOINT_IDLE_SECONDS
-            # A failed checkpoint loses nothing: the WAL keeps it, and a later turn tries again.
-            with contextlib.suppress(apsw.Error, OSError):
-                if idle or seen - copied >= CHECKPOINT_ROWS:
-                    self._checkpoint()
-                    copied = seen
-                if idle or seen >= WAL_ROWS:
-                    # What comes during the first sync is little, and what comes during the second is less.
-                    for _ in range(2):
-                        self._checkpoint()
-                        _sync(self._file)
-                    with self._lock:
-                        if self._copy():
-                            self._complete = self.commits
-                        self.pending = copied = 0
-
-    def _checkpoint(self) -> None:
-        if self._copy():
-            # A commit that came in between has begun the WAL anew, and is copied with the next one.
-            with self._lock:
-                self._complete = self.commits
-
-    def _copy(self) -> bool:
-        """Copy what no reader keeps from it, unless all is copied. Whether all is copied then."""
-        if self.commits == self._complete:
-            return True
-        frames, copied = _checkpoint(self._db)
-        return frames == copied
-
-
-def _checkpoint(db: apsw.Connection) -> tuple[int, int]:
-    """Copy what may be copied: how many frames the WAL has, and how many of them are in the file now."""
-    return db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-
-
 class _RowsTooLarge(Exception):
     """The rows of a batch's users have too many bytes to be loaded together."""
 
@@ -861,47 +876,15 @@ def _middle(writes: Sequence[Write]) -> int:
     return 0
 
 
-def _check_place(path: str) -> None:
-    file = Path(path)
-    try:
-        if file.is_dir():
-            raise StoreFault(f"{path} is a folder; name a file in it")
-        if not file.parent.is_dir():
-            raise StoreFault(f"the folder {file.parent} does not exist; create it, or name another file")
-        # The file holds personal data, so nobody else may read it. SQLite gives its side files the same mode.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    except OSError as error:
-        raise StoreFault(f"the store {path} cannot be written: {error.strerror}") from error
-
-
-def _take_server_lock(path: str) -> int:
-    try:
-        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise StoreFault(f"the lock file {path}.lock cannot be written: {error.strerror}") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        holder = os.read(lock, 32).decode(errors="replace").strip() or "unknown"
-        os.close(lock)
-        raise StoreFault(
-            f"another server (process {holder}) already serves {path}; stop it, or name another store."
-            " Only one server can serve a SQLite file."
-        ) from error
-    os.ftruncate(lock, 0)
-    os.write(lock, str(os.getpid()).encode())
-    return lock
-
-
-def _migrate(db: apsw.Connection, path: str) -> None:
-    """Bring the file to the newest version; several processes may try at once."""
+def _migrate(db: apsw.Connection, path: str) -> int:
+    """Bring the file to the newest version; several processes may try at once. The version it had."""
     scripts = migrations("sqlite")
     _check_ours(db, path, len(scripts))
     db.execute(f"PRAGMA page_size = {PAGE_BYTES}")
     # Every time: a copy made by VACUUM INTO has lost the mode. Nothing happens where it is set.
     db.execute("PRAGMA journal_mode = WAL")
-    if _pragma(db, "user_version") == len(scripts):
-        return
+    if (version := _pragma(db, "user_version")) == len(scripts):
+        return version
     db.execute("BEGIN EXCLUSIVE")
     version = _pragma(db, "user_version")
     for number, script in enumerate(scripts[version:], start=version + 1):
@@ -911,6 +894,7 @@ def _migrate(db: apsw.Connection, path: str) -> None:
         db.execute(f"PRAGMA user_version = {number}")
     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     db.execute("COMMIT")
+    return version
 
 
 def stored_version(path: str) -> int:

@@ -125,8 +125,8 @@ def main(descriptor: int) -> None:
     connection = socket.socket(fileno=descriptor)
     stream = connection.makefile("rb")
     try:
-        url, decide = _received(stream)
-        store = open_store(url, writing=True)
+        url, decide, files = _received(stream)
+        store = open_store(url, writing=True, files=files)
     except StoreFault as fault:
         sys.exit(f"usertable writer: {fault}")
     writer = _Writer(store, decide)

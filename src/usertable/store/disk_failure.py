@@ -1,0 +1,40 @@
+"""What the processes of a server do when the disk fails to keep what was written."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import subprocess
+from typing import NoReturn
+
+log = logging.getLogger("usertable.store")
+
+EXIT_CODE = 74
+"""The exit code of a process that ended so; `EX_IOERR` of sysexits.h."""
+
+_writers: list[subprocess.Popen[bytes]] = []
+
+
+def end_with_this(writer: subprocess.Popen[bytes]) -> None:
+    """Let this server's newest writer end with it: while it has the store open, the next start would recover nothing."""
+    _writers[:] = [writer]
+
+
+def end_process(failure: str) -> NoReturn:
+    """End the process as a crash would: nothing is closed, and so nothing is copied from the WAL any more.
+
+    A page that could not be written counts as written for the operating system from then on, so no later sync can be
+    trusted. What was answered is in the WAL, and the next process to open the store recovers all of it.
+    """
+    log.critical(
+        "%s. The server ends now, as after a crash. Nothing that was answered is lost: the next start recovers it from the"
+        " log beside the store. Check the disk, then start the server again",
+        failure,
+    )
+    for writer in _writers:
+        with contextlib.suppress(ProcessLookupError):
+            writer.kill()
+        writer.wait()
+    logging.shutdown()
+    os._exit(EXIT_CODE)

@@ -1,0 +1,137 @@
+"""Copying SQLite's WAL into the database file."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from typing import NoReturn
+
+import apsw
+
+CHECKPOINT_SECONDS = 0.02
+_RETRIED = (apsw.BusyError, apsw.LockedError, apsw.FullError, apsw.NoMemError)
+"""Another is at it, or there is no space: nothing was taken for written that is not, so a later checkpoint may try again."""
+_SYNCS = (apsw.SQLITE_IOERR_FSYNC, apsw.SQLITE_IOERR_DIR_FSYNC)
+
+Fail = Callable[[str], NoReturn]
+"""Told how the disk failed in a checkpoint; there may be no other by this process."""
+
+
+def copy_log(db: apsw.Connection, fail: Fail) -> None:
+    """Copy what no reader keeps from it, unless all of the WAL is copied.
+
+    With all of it copied, no checkpoint begins: SQLite before 3.51.3 can lose a commit that comes at that moment,
+    https://sqlite.org/wal.html#the_wal_reset_bug. We bring a newer one along, and do without it all the same.
+    """
+    try:
+        frames, copied = db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
+        if copied < frames:
+            checkpoint(db)
+    except _RETRIED:
+        return
+    except apsw.Error as error:
+        fail(f"a checkpoint failed: {described(error)}")
+
+
+def copied_frames(db: apsw.Connection) -> int:
+    """How much of the WAL counts as copied. None of it where nobody else has the store open: then it is all recovered."""
+    return db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[1]
+
+
+def checkpoint(db: apsw.Connection) -> None:
+    """Begin one that waits for nobody."""
+    db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+
+def is_failed_sync(error: apsw.Error) -> bool:
+    """Whether the disk did not keep what it had been given: what is not on it, nobody knows."""
+    return _code(error) in _SYNCS
+
+
+def described(error: apsw.Error) -> str:
+    """What SQLite says, and its name for it."""
+    return f"{error} ({apsw.mapping_extended_result_codes.get(_code(error), 'no code')})"
+
+
+def _code(error: apsw.Error) -> int:
+    # Its type does not tell that it has one.
+    code: int = getattr(error, "extendedresult", 0)
+    return code
+
+
+class Checkpointer:
+    """Copies the WAL while writes go on, so that no commit has to.
+
+    A checkpoint that ends while a writer appends is never complete, and the WAL would grow for ever. So the bulk is copied
+    beside the writes, and only the small rest under the lock, after which SQLite starts the WAL anew.
+
+    SQLite syncs the file only in a complete checkpoint: under the lock, for all that was copied since the last one. Most of
+    it is therefore synced here before the lock is taken.
+
+    Args:
+        db: a connection of its own.
+        file: a descriptor of the database.
+        lock: held by whoever commits.
+        copy_rows: so many written rows make a checkpoint due, which copies them beside the commits.
+        sync_rows: so many make it due to sync the file and begin the WAL anew.
+        idle_seconds: without a write for so long, all is copied.
+        fail: told when the disk fails.
+    """
+
+    def __init__(
+        self,
+        db: apsw.Connection,
+        file: int,
+        lock: threading.Lock,
+        *,
+        copy_rows: int,
+        sync_rows: int,
+        idle_seconds: float,
+        fail: Fail,
+    ) -> None:
+        self.rows = 0
+        """Rows written so far, more or less."""
+        self._db = db
+        self._file = file
+        self._lock = lock
+        self._copy_rows = copy_rows
+        self._sync_rows = sync_rows
+        self._idle_seconds = idle_seconds
+        self._fail = fail
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="checkpoint", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._db.close()
+
+    def _run(self) -> None:
+        seen = copied = synced = 0
+        waited = 0.0
+        while not self._stop.wait(CHECKPOINT_SECONDS):
+            waited = 0.0 if self.rows != seen else waited + CHECKPOINT_SECONDS
+            seen = self.rows
+            if seen == synced:
+                continue
+            idle = waited >= self._idle_seconds
+            if idle or seen - copied >= self._copy_rows:
+                copy_log(self._db, self._fail)
+                copied = seen
+            if idle or seen - synced >= self._sync_rows:
+                # What comes during the first sync is little, and what comes during the second is less.
+                for _ in range(2):
+                    copy_log(self._db, self._fail)
+                    self._sync()
+                with self._lock:
+                    copy_log(self._db, self._fail)
+                    copied = synced = self.rows
+
+    def _sync(self) -> None:
+        try:
+            # Not every system has `fdatasync`.
+            getattr(os, "fdatasync", os.fsync)(self._file)
+        except OSError as error:
+            self._fail(f"syncing the store failed: {error.strerror}")

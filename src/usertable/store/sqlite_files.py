@@ -1,0 +1,210 @@
+"""The files of a SQLite store: the database, its log and the log's index beside it, and the lock of its server."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from usertable.domain.errors import StoreFault
+
+Identity = tuple[int, int]
+"""Device and inode."""
+_FAILED = "disk-failed"
+
+
+class StoreFiles:
+    """Where a store is, and whether it is still there.
+
+    A file that is open can be deleted or replaced under another name. Whoever has it open reads and writes on, and all of it
+    goes with the last process; so what is open is compared with what its name stands for.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        # SQLite puts its own files beside what a link leads to; and a link may lead elsewhere later.
+        self.real = os.path.realpath(path)
+        self._locks: dict[str, int] = {}
+        self._known: dict[str, Identity] = {}
+        self._largest = 0
+        self.disk_failed = False
+        """Whether the last server ended because the disk failed, by its note in the lock file."""
+
+    @property
+    def log(self) -> str:
+        return f"{self.real}-wal"
+
+    @property
+    def known(self) -> Mapping[str, Identity]:
+        """What is open, by the names it had when it was opened."""
+        return self._known
+
+    def make_ready(self, *, create: bool) -> None:
+        """See that the database can be written, and make an empty one if there is none.
+
+        Raises:
+            StoreFault: it cannot, or there is none and none may be made.
+        """
+        file = Path(self.path)
+        try:
+            if file.is_dir():
+                raise StoreFault(f"{self.path} is a folder; name a file in it")
+            if not file.parent.is_dir():
+                raise StoreFault(f"the folder {file.parent} does not exist; create it, or name another file")
+            if not file.exists() or not file.stat().st_size:
+                self._refuse_orphaned_log()
+                if not create:
+                    raise StoreFault(f"the store {self.path} is gone: it was deleted or moved while its server ran")
+                # The file holds personal data, so nobody else may read it. SQLite gives its side files the same mode.
+                os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+            elif not os.access(self.path, os.R_OK | os.W_OK):
+                # For the reason only: to close a descriptor of a database ends the locks that this process has on it.
+                os.close(os.open(self.path, os.O_RDWR))
+        except OSError as error:
+            raise StoreFault(f"the store {self.path} cannot be written: {error.strerror}") from error
+
+    def _refuse_orphaned_log(self) -> None:
+        log = Path(self.log)
+        if log.exists() and log.stat().st_size:
+            # SQLite would take the log for a leftover, and delete it.
+            raise StoreFault(
+                f"{self.path} is missing or empty, but its log {log} is there and holds writes that are in no other file;"
+                " put the database back beside it, or move the log away to begin with an empty store"
+            )
+
+    def sync_log(self) -> None:
+        """Bring to the disk what a killed process had written there and not synced yet, before anybody is answered by it.
+
+        Call it while this process has no lock on it; SQLite has none on the log.
+        """
+        try:
+            log = os.open(self.log, os.O_RDWR)
+        except FileNotFoundError:
+            return
+        try:
+            os.fsync(log)
+        finally:
+            os.close(log)
+
+    def lock(self) -> None:
+        """Become the only server of the store.
+
+        Raises:
+            StoreFault: there is another.
+        """
+        # The names differ if the path is a link. Whoever comes by one of them must meet the other's lock.
+        for name in sorted({f"{self.path}.lock", f"{self.real}.lock"}):
+            try:
+                self._locks[name] = self._taken(name)
+            except BaseException:
+                self.unlock()
+                raise
+
+    def _taken(self, name: str) -> int:
+        try:
+            lock = os.open(name, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise StoreFault(f"the lock file {name} cannot be written: {error.strerror}") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder, _ = _content(lock)
+            os.close(lock)
+            raise StoreFault(
+                f"another server (process {holder}) already serves {self.path}; stop it, or name another store."
+                " Only one server can serve a SQLite file."
+            ) from error
+        _, failed = _content(lock)
+        self.disk_failed = self.disk_failed or failed
+        _write_content(lock, failed=failed)
+        return lock
+
+    def note_disk_failure(self) -> None:
+        """Leave a note for the next server, whose start must begin with all of the log."""
+        for name in {f"{self.path}.lock", f"{self.real}.lock"}:
+            with contextlib.suppress(OSError):
+                lock = os.open(name, os.O_WRONLY)
+                _write_content(lock, failed=True)
+                os.close(lock)
+
+    def forget_disk_failure(self) -> None:
+        """All of the log has been copied, and the disk kept it."""
+        self.disk_failed = False
+        for lock in self._locks.values():
+            _write_content(lock, failed=False)
+
+    def unlock(self) -> None:
+        while self._locks:
+            os.close(self._locks.popitem()[1])
+
+    def server(self) -> str | None:
+        """The number of the other process that is this store's server; None if there is none."""
+        for name in {f"{self.path}.lock", f"{self.real}.lock"} - self._locks.keys():
+            try:
+                lock = os.open(name, os.O_RDONLY)
+            except OSError:
+                continue
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return _content(lock)[0]
+            finally:
+                os.close(lock)
+        return None
+
+    def remember(self, known: Mapping[str, Identity] | None) -> None:
+        """Take what the names stand for now as what is open, or what another process has open, whose writer this is.
+
+        Call it right after the database was opened and read.
+        """
+        self._largest = Path(self.real).stat().st_size
+        if known is not None:
+            self._known = dict(known)
+            return
+        for name in (self.path, self.real, self.log, f"{self.real}-shm"):
+            self._known[name] = _identity(Path(name).stat())
+        for name, lock in self._locks.items():
+            self._known[name] = _identity(os.fstat(lock))
+
+    def moved(self, pages_bytes: Callable[[], int]) -> str | None:
+        """What was deleted, replaced or cut off since it was opened; None if all is as it was.
+
+        Args:
+            pages_bytes: tells how large the database says it is. Asked only if its file became smaller.
+        """
+        for name, known in self._known.items():
+            try:
+                found = Path(name).stat()
+            except OSError as error:
+                return f"{name} was deleted or moved while it was open ({error.strerror})"
+            if _identity(found) != known:
+                return f"{name} was replaced by another file while it was open"
+            if name == self.real:
+                # VACUUM makes it smaller, too.
+                if found.st_size < self._largest and found.st_size < min(self._largest, pages_bytes()):
+                    return f"{name} was cut off while it was open"
+                self._largest = found.st_size
+        return None
+
+    def read_only(self) -> str | None:
+        """Says so if the file system takes no writes."""
+        if os.statvfs(self.real).f_flag & os.ST_RDONLY:
+            return f"{self.path} is on a file system that is mounted read-only"
+        return None
+
+
+def _content(lock: int) -> tuple[str, bool]:
+    """Of a lock file, `4711` or `4711 disk-failed`: the process, and whether its disk failed."""
+    words = os.pread(lock, 64, 0).decode(errors="replace").split()
+    return words[0] if words else "unknown", _FAILED in words
+
+
+def _write_content(lock: int, *, failed: bool) -> None:
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()} {_FAILED if failed else ''}".rstrip().encode(), 0)
+
+
+def _identity(found: os.stat_result) -> Identity:
+    return found.st_dev, found.st_ino
