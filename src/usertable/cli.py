@@ -207,7 +207,7 @@ def _store(*, create: bool = False) -> Iterator[Store]:
     from usertable.store import open_store
 
     try:
-        opened = open_store(loaded.config.store, create=create)
+        opened = open_store(loaded.config.store, create=create, migrate=False)
     except StoreMissing as missing:
         by_default = ", the default" if loaded.sources["store"] == "default" else ""
         raise Failure(f"{missing}{by_default}; {_WHICH}, or make one there: usertable project create NAME") from missing
@@ -421,8 +421,9 @@ def show_config() -> None:
 def migrate(check: bool, distributed: bool, shards: int) -> None:
     """Bring a store's tables to what this version needs.
 
-    Every command does so by itself; this is for those who run it apart, before new servers start. It goes forward only,
-    and may be run by several at once.
+    `serve` does so by itself; this is for those who run it apart, before new servers start. Every other command refuses a
+    store of an older version. Stop the server of a SQLite file first, and have a backup. It goes forward only, and may be
+    run by several at once.
 
     --distribute turns a PostgreSQL store, filled or empty, into the layout for Citus. Stop the servers for it, and have
     a backup: it cannot be turned back.
@@ -508,7 +509,7 @@ def copy_stores(source: str, target: str) -> None:
     )
     with contextlib.ExitStack() as stores:
         original, copy = (
-            stores.enter_context(contextlib.closing(open_store(url, alone=True, create=url == target)))
+            stores.enter_context(contextlib.closing(open_store(url, alone=True, create=url == target, migrate=False)))
             for url in (source, target)
         )
         with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:

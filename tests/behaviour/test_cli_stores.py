@@ -8,8 +8,10 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
+import apsw
 import psycopg
 import pytest
 
@@ -286,3 +288,51 @@ def test_a_store_in_use_is_not_copied(shell: Shell, tmp_path: Path) -> None:
     assert server.stop() == 0
     shell.run("store", "copy", shell.url, f"sqlite:///{tmp_path}/copy.db")
     open_store(f"sqlite:///{tmp_path}/copy.db").close()
+
+
+def take_back(url: str) -> None:
+    """Make a store one of the version before: later migrations have only added to it."""
+    if url.startswith("sqlite"):
+        with closing(apsw.Connection(url.removeprefix("sqlite:///"))) as file:
+            file.execute(f"PRAGMA user_version = {len(migrations('sqlite')) - 1}")
+    else:
+        with psycopg.connect(url, autocommit=True) as db:
+            db.execute("DELETE FROM usertable.migration WHERE number = (SELECT max(number) FROM usertable.migration)")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("user", "get", "10000001", "--project", "p1"),
+        ("user", "list", "--project", "p1"),
+        ("project", "list"),
+        ("schema", "export", "--project", "p1"),
+        ("export", "--project", "p1"),
+        ("project", "edit", "p1", "--qps", "5"),
+    ],
+)
+def test_a_command_refuses_a_store_of_an_older_version_and_changes_nothing(shell: Shell, command: tuple[str, ...]) -> None:
+    shell.run("project", "create", "demo", "--id", "p1")
+    take_back(shell.url)
+    before = shell.run("migrate", "--check", code=1).stdout
+    said = shell.refused(*command)
+    assert f"has store version {newest(shell) - 1}, and this usertable needs {newest(shell)}; nothing was changed" in said
+    assert "run: usertable migrate" in said
+    assert shell.run("migrate", "--check", code=1).stdout == before
+
+
+@pytest.mark.parametrize("command", [("user", "get", "10000001", "--project", "p1"), ("project", "list"), ("migrate",)])
+def test_nothing_migrates_a_file_that_an_older_server_serves(tmp_path: Path, command: tuple[str, ...]) -> None:
+    url = f"sqlite:///{tmp_path}/users.db"
+    shell = Shell(url, {})
+    shell.run("project", "create", "demo", "--id", "p1")
+    server = Server(url, tmp_path)
+    version = len(migrations("sqlite")) - 1
+    with closing(sqlite3.connect(tmp_path / "users.db")) as file:
+        file.execute(f"PRAGMA user_version = {version}")
+    said = shell.refused(*command)
+    assert f"has store version {version} and is served by an older usertable (process {server.pid})" in said
+    assert "Stop that server, back up the store, install this version there, then start it" in said
+    with closing(sqlite3.connect(tmp_path / "users.db")) as file:
+        assert file.execute("PRAGMA user_version").fetchone() == (version,)
+    assert server.stop() == 0

@@ -53,3 +53,29 @@ def test_of_values_that_are_there_it_is_not_known_when_they_changed(engine: str,
             {"user_string_overwrite": None, "user_number_accumulate": None},
         ]
         house.store.close()
+
+
+@pytest.mark.parametrize("engine", ENGINES_BY_URL)
+def test_a_store_is_served_by_a_version_that_does_not_know_its_newest_column(engine: str, tmp_path: Path) -> None:
+    """What writes names its columns, so a migration that adds one does not stop those who were opened before."""
+    with ENGINES[engine](tmp_path) as url:
+        house = House(open_store(url))
+        project = house.project("one")
+        cuid = house.user(project)
+        add_columns(url)
+        house.write(house.prepare(project, cuid, {"user_string_overwrite": "a"}, "key"))
+        house.user(project, "new")
+        assert house.store.erase(project.number, cuid)
+        house.service.create_project("two", id="two", who="test")
+        house.store.close()
+
+
+def add_columns(url: str) -> None:
+    if url.startswith("sqlite"):
+        with closing(apsw.Connection(url.removeprefix("sqlite:///"))) as db:
+            for (table,) in list(db.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND sql LIKE '%STRICT%'")):
+                db.execute(f"ALTER TABLE {table} ADD COLUMN later TEXT")
+        return
+    with psycopg.connect(url, autocommit=True) as db:
+        for (table,) in db.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'usertable'").fetchall():
+            db.execute(f"ALTER TABLE usertable.{table} ADD COLUMN later text")

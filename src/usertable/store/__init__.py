@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from usertable.domain.errors import StoreFault, StoreMissing
@@ -24,6 +23,7 @@ def open_store(
     writing: bool = False,
     alone: bool = False,
     create: bool = True,
+    migrate: bool = True,
     files: Mapping[str, tuple[int, int]] | None = None,
 ) -> Store:
     """Open the store a URL names, and create or migrate it as needed.
@@ -34,6 +34,8 @@ def open_store(
             parameters, and `pool_size=N`.
         serving: this process will be the store's server; engines that allow one only refuse a second.
         alone: refuse if a server uses the store.
+        migrate: bring a store of an older version to this one; if not, it is refused. Nothing migrates a SQLite file that
+            a server serves.
         writing: this process is a server's writer; the server has opened the store before.
         create: make the store if there is none.
         files: for a writer, the files that the server has open, by name, where the store is files.
@@ -50,15 +52,16 @@ def open_store(
         return MemoryStore()
     if scheme == "sqlite":
         from usertable.store.sqlite import SQLiteStore
+        from usertable.store.sqlite_files import StoreFiles
 
         path, cache_mb = sqlite_place(url)
-        if not create and not _is_file_with_content(path):
+        if not create and StoreFiles(path).is_empty():
             raise StoreMissing(f"there is no store at {shown_url(url)}")
-        return SQLiteStore(path, serving=serving or alone, writing=writing, cache_mb=cache_mb, files=files)
+        return SQLiteStore(path, serving=serving or alone, writing=writing, cache_mb=cache_mb, migrate=migrate, files=files)
     if is_shareable(url):
         from usertable.store.postgres import PostgresStore
 
-        return PostgresStore(url, serving=serving, writing=writing, alone=alone, create=create)
+        return PostgresStore(url, serving=serving, writing=writing, alone=alone, create=create, migrate=migrate)
     raise _unknown(url)
 
 
@@ -93,16 +96,6 @@ def stored_version(url: str) -> tuple[int, int]:
     if scheme == "memory":
         return 0, 0
     raise _unknown(url)
-
-
-def _is_file_with_content(path: str) -> bool:
-    """Whether there may be a store: what else a path can be is told by the engine."""
-    try:
-        return Path(path).stat().st_size > 0
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:
-        return True
 
 
 def _scheme(url: str) -> str:

@@ -682,6 +682,14 @@ _SECRETS = ("password", "sslpassword", "oauth_client_secret")
 _MASK = "********"
 
 
+def outdated(shown: str, version: int, newest: int) -> StoreFault:
+    """Why a store of an older version is not opened by a command that may not migrate it."""
+    return StoreFault(
+        f"{shown} has store version {version}, and this usertable needs {newest}; nothing was changed."
+        " Stop its server, back up the store, then run: usertable migrate"
+    )
+
+
 def shown_url(url: str) -> str:
     """The store's URL as it is written, without its passwords, for messages and logs."""
     head, question, query = url.partition("?")

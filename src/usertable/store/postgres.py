@@ -72,6 +72,7 @@ from usertable.store.base import (
     User,
     Write,
     migrations,
+    outdated,
     resolve,
     shown_url,
 )
@@ -179,6 +180,7 @@ class PostgresStore:
         serving: this is a server: it says in its log what may lose writes that were answered.
         alone: refuse if a server uses the database.
         create: make the tables if there are none.
+        migrate: bring tables of an older version to this one; if not, they are refused.
         writing: this is a server's writer, which the server has checked and migrated the store for. It need not be
             reachable now.
 
@@ -188,7 +190,14 @@ class PostgresStore:
     """
 
     def __init__(
-        self, url: str, *, serving: bool = False, writing: bool = False, alone: bool = False, create: bool = True
+        self,
+        url: str,
+        *,
+        serving: bool = False,
+        writing: bool = False,
+        alone: bool = False,
+        create: bool = True,
+        migrate: bool = True,
     ) -> None:
         self._shown = shown_url(url)
         self._reported: dict[int, set[str]] = {}
@@ -200,7 +209,7 @@ class PostgresStore:
                     _check_alone(db, self._shown)
                 if not create and not _version(db, self._shown, len(migrations("postgresql"))):
                     raise StoreMissing(f"there is no store at {self._shown}")
-                _migrate(db, self._shown)
+                _migrate(db, self._shown, allowed=migrate)
                 if serving:
                     _warn_of_losses(db, self._shown)
         self._pool = _pool(conninfo, size)
@@ -551,7 +560,7 @@ class PostgresStore:
                 _move_counter(db, project.number, intake.next_cuid)
             if note:
                 db.execute(
-                    "INSERT INTO usertable.import_job VALUES (%s, %s, %s)"
+                    "INSERT INTO usertable.import_job (project, name, state) VALUES (%s, %s, %s)"
                     " ON CONFLICT (project, name) DO UPDATE SET state = excluded.state",
                     (project.number, batch.job, note(intake.taken)),
                 )
@@ -596,7 +605,7 @@ class PostgresStore:
             _lock_counter(db, project)
             if not db.execute("DELETE FROM usertable.users WHERE project = %s AND cuid = %s", user).rowcount:
                 return False
-            db.execute("INSERT INTO usertable.erased VALUES (%s, %s)", user)
+            db.execute("INSERT INTO usertable.erased (project, cuid) VALUES (%s, %s)", user)
             values = db.execute(
                 "DELETE FROM usertable.user_identifier WHERE project = %s AND cuid = %s RETURNING identifier, value", user
             ).fetchall()
@@ -726,7 +735,7 @@ class PostgresStore:
                 "INSERT INTO usertable.project (number, id, version, document) VALUES (%s, %s, %s, %s)",
                 (number, project.id, project.version, encode_project(project)),
             )
-            db.execute("INSERT INTO usertable.cuid_counter VALUES (%s, %s)", (number, FIRST_CUID))
+            db.execute("INSERT INTO usertable.cuid_counter (project, next_cuid) VALUES (%s, %s)", (number, FIRST_CUID))
             _record(db, number, project.created_at, who, encode_changes(None, project))
             return replace(project, number=number)
 
@@ -833,7 +842,9 @@ class PostgresStore:
                 "INSERT INTO usertable.project (number, id, version, document) VALUES (%s, %s, %s, %s)",
                 (project.number, project.id, project.version, encode_project(project)),
             )
-            db.execute("INSERT INTO usertable.cuid_counter VALUES (%s, %s)", (project.number, next_cuid))
+            db.execute(
+                "INSERT INTO usertable.cuid_counter (project, next_cuid) VALUES (%s, %s)", (project.number, next_cuid)
+            )
             db.execute("UPDATE usertable.epoch SET value = value + 1")
 
         self._change(work)
@@ -1197,20 +1208,23 @@ _KEEP_RECEIPTS: LiteralString = """
     INSERT INTO usertable.receipt (project, key, cuid, fingerprint, written, personal, at)
     SELECT * FROM unnest(%s::bigint[], %s::text[], %s::bigint[], %s::bytea[], %s::text[], %s::boolean[], %s::bigint[])"""
 _REPORT: LiteralString = (
-    "INSERT INTO usertable.reported SELECT * FROM unnest(%s::bigint[], %s::text[]) ON CONFLICT DO NOTHING"
+    "INSERT INTO usertable.reported (project, attribute)"
+    " SELECT * FROM unnest(%s::bigint[], %s::text[]) ON CONFLICT DO NOTHING"
 )
 
 
 _COUNT_ARRIVALS: LiteralString = """
-    INSERT INTO usertable.arrival_rate AS r VALUES (%s, %s, %s, %s, %s) ON CONFLICT (project, at) DO UPDATE SET
+    INSERT INTO usertable.arrival_rate AS r (project, at, accepted, refused, sampled)
+    VALUES (%s, %s, %s, %s, %s) ON CONFLICT (project, at) DO UPDATE SET
       accepted = r.accepted + excluded.accepted, refused = r.refused + excluded.refused,
       sampled = r.sampled + excluded.sampled"""
 _COUNT_REFUSALS: LiteralString = """
-    INSERT INTO usertable.arrival_refusal AS r VALUES (%s, %s, %s, %s, %s, %s)
+    INSERT INTO usertable.arrival_refusal AS r (project, at, kind, attribute, count, last)
+    VALUES (%s, %s, %s, %s, %s, %s)
     ON CONFLICT (project, at, kind, attribute) DO UPDATE SET
       count = r.count + excluded.count, last = greatest(r.last, excluded.last)"""
 _NOTE_WRITE: LiteralString = """
-    INSERT INTO usertable.last_write AS l VALUES (%s, %s, %s)
+    INSERT INTO usertable.last_write AS l (project, attribute, at) VALUES (%s, %s, %s)
     ON CONFLICT (project, attribute) DO UPDATE SET at = greatest(l.at, excluded.at)"""
 _KEEP_ARRIVAL: LiteralString = """
     INSERT INTO usertable.arrival (project, refused, at, cuid, document) SELECT %s, %s, %s, %s::bigint, %s
@@ -1298,7 +1312,8 @@ def _unused(db: Connection, project: int, start: int, count: int) -> list[int]:
 def _insert_users(db: Connection, project: int, users: Sequence[tuple[int, Mapping[str, str]]], now: int) -> None:
     cuids = [cuid for cuid, _ in users]
     db.execute(
-        "INSERT INTO usertable.users SELECT %s, c, 1, %s, %s, '{}', '{}' FROM unnest(%s::bigint[]) c",
+        "INSERT INTO usertable.users (project, cuid, version, created_at, updated_at, attributes, changed_at)"
+        " SELECT %s, c, 1, %s, %s, '{}', '{}' FROM unnest(%s::bigint[]) c",
         (project, now, now, cuids),
     )
     _insert_values(db, project, [(cuid, name, value) for cuid, identifiers in users for name, value in identifiers.items()])
@@ -1513,7 +1528,10 @@ def _record(db: Connection, project: int, at: int, who: str, what: str) -> None:
     number: int = db.execute(
         "SELECT coalesce(max(number), 0) + 1 FROM usertable.schema_change WHERE project = %s", (project,)
     ).fetchall()[0][0]
-    db.execute("INSERT INTO usertable.schema_change VALUES (%s, %s, %s, %s, %s)", (project, number, at, who, what))
+    db.execute(
+        "INSERT INTO usertable.schema_change (project, number, at, who, what) VALUES (%s, %s, %s, %s, %s)",
+        (project, number, at, who, what),
+    )
     db.execute("UPDATE usertable.epoch SET value = value + 1")
 
 
@@ -1719,11 +1737,14 @@ def stored_version(url: str) -> int:
         return _version(db, shown, len(migrations("postgresql")))
 
 
-def _migrate(db: Connection, shown: str) -> None:
+def _migrate(db: Connection, shown: str, *, allowed: bool = True) -> None:
     """Bring the database to the newest version; several processes may try at once."""
     scripts = migrations("postgresql")
-    if _version(db, shown, len(scripts)) == len(scripts):
+    version = _version(db, shown, len(scripts))
+    if version == len(scripts):
         return
+    if version and not allowed:
+        raise outdated(shown, version, len(scripts))
     with db.transaction():
         _lock(db, LOCK_MIGRATIONS)
         version = _version(db, shown, len(scripts))

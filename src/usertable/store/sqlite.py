@@ -18,7 +18,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, NoReturn
 
 import apsw
@@ -58,6 +57,7 @@ from usertable.store.base import (
     User,
     Write,
     migrations,
+    outdated,
     resolve,
 )
 from usertable.store.disk_failure import end_process
@@ -128,6 +128,7 @@ class SQLiteStore:
         cache_mb: the most memory for the writer's pages, in MiB; other connections have 64 at most.
         writing: this is the server's writer, which takes checkpoints off the write path with a thread of its own. The
             server has made the store, and is the last to close it.
+        migrate: bring a file of an older version to this one, unless it is served; if not, it is refused.
         files: what the server has open, for its writer.
 
     Raises:
@@ -141,6 +142,7 @@ class SQLiteStore:
         serving: bool = False,
         writing: bool = False,
         cache_mb: int = CACHE_MB,
+        migrate: bool = True,
         files: Mapping[str, Identity] | None = None,
     ) -> None:
         self._path = path
@@ -164,7 +166,7 @@ class SQLiteStore:
         try:
             self._files.sync_log()
             self._writer = self._open()
-            if _migrate(self._writer, path) == 0 and serving:
+            if self._migrate(self._writer, migrate) == 0 and serving:
                 log.info("%s: there was no store, so a new one was made", path)
             self._files.remember(files)
             if moved := self._files.moved(lambda: 0):
@@ -180,8 +182,8 @@ class SQLiteStore:
             if self._is_server:
                 if self._files.disk_failed and copied_frames(self._writer):
                     raise StoreFault(
-                        f"{path}: the disk failed under the last server, and another process, such as an import, still has the"
-                        " store open, so what the disk did not keep cannot be recovered yet; end it, then start the server"
+                        f"{path}: the disk failed under the last server, and another process, such as an import, still has"
+                        " the store open, so what was lost cannot be recovered yet; end it, then start the server"
                     )
                 # What was written before a crash is answered from now on: it must be on the disk by then.
                 copy_log(self._writer, self._checkpoint_failed)
@@ -244,7 +246,7 @@ class SQLiteStore:
                 for name in names - self._reported.get(project, set())
             ]
             if news:
-                db.executemany("INSERT OR IGNORE INTO reported VALUES (?, ?)", news)
+                db.executemany("INSERT OR IGNORE INTO reported (project, attribute) VALUES (?, ?)", news)
         for project, name in news:
             self._reported.setdefault(project, set()).add(name)
         if self._checkpointer:
@@ -446,7 +448,10 @@ class SQLiteStore:
                 return intake.taken
             _keep(db, batch, intake)
             if note:
-                db.execute("REPLACE INTO import_job VALUES (?, ?, ?)", (project.number, batch.job, note(intake.taken)))
+                db.execute(
+                    "REPLACE INTO import_job (project, name, state) VALUES (?, ?, ?)",
+                    (project.number, batch.job, note(intake.taken)),
+                )
         if self._files.server():
             ended = time.monotonic()
             self._rest_until = ended + (ended - began)
@@ -479,7 +484,7 @@ class SQLiteStore:
             db.execute(f"DELETE FROM user_{project} WHERE cuid = ?", (cuid,))
             if not db.changes():
                 return False
-            db.execute("INSERT INTO erased VALUES (?, ?)", (project, cuid))
+            db.execute("INSERT INTO erased (project, cuid) VALUES (?, ?)", (project, cuid))
             db.execute("DELETE FROM identifier_value WHERE project = ? AND cuid = ?", (project, cuid))
             db.execute("DELETE FROM receipt WHERE project = ? AND cuid = ? AND personal", (project, cuid))
             db.execute("DELETE FROM arrival WHERE project = ? AND cuid = ?", (project, cuid))
@@ -490,13 +495,15 @@ class SQLiteStore:
             for came in batch:
                 project, at = came.project, came.at
                 db.execute(
-                    "INSERT INTO arrival_rate VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+                    "INSERT INTO arrival_rate (project, at, accepted, refused, sampled) VALUES (?, ?, ?, ?, ?)"
+                    " ON CONFLICT DO UPDATE SET"
                     " accepted = accepted + excluded.accepted, refused = refused + excluded.refused,"
                     " sampled = sampled + excluded.sampled",
                     (project, at, came.accepted, came.refused, len(came.samples)),
                 )
                 db.executemany(
-                    "INSERT INTO arrival_refusal VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+                    "INSERT INTO arrival_refusal (project, at, kind, attribute, count, last) VALUES (?, ?, ?, ?, ?, ?)"
+                    " ON CONFLICT DO UPDATE SET"
                     " count = count + excluded.count, last = max(last, excluded.last)",
                     [
                         (project, at - at % 60_000, kind, attribute or "", count, at)
@@ -504,7 +511,8 @@ class SQLiteStore:
                     ],
                 )
                 db.executemany(
-                    "INSERT INTO last_write VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET at = max(at, excluded.at)",
+                    "INSERT INTO last_write (project, attribute, at) VALUES (?, ?, ?)"
+                    " ON CONFLICT DO UPDATE SET at = max(at, excluded.at)",
                     [(project, name, at) for name in came.written],
                 )
                 db.executemany(
@@ -722,6 +730,32 @@ class SQLiteStore:
         db.execute("PRAGMA temp_store = MEMORY")
         return db
 
+    def _migrate(self, db: apsw.Connection, allowed: bool) -> int:
+        """See that the file has the newest version; the version it had, 0 for a new file.
+
+        An older server that serves the file could not write to it any more.
+        """
+        newest = len(migrations("sqlite"))
+        _check_ours(db, self._path, newest)
+        version = _pragma(db, "user_version")
+        if 0 < version < newest:
+            if server := self._files.server():
+                raise StoreFault(
+                    f"{self._path} has store version {version} and is served by an older usertable (process {server}), which"
+                    f" could not write to it at version {newest} any more; nothing was changed."
+                    " Stop that server, back up the store, install this version there, then start it"
+                )
+            if not allowed:
+                raise outdated(self._path, version, newest)
+        db.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+        # Every time: a copy made by VACUUM INTO has lost the mode. Nothing happens where it is set.
+        db.execute("PRAGMA journal_mode = WAL")
+        if version == newest:
+            return version
+        with self._files.held() if version else contextlib.nullcontext():
+            _run_migrations(db)
+        return version
+
     def _log_grew(self, db: apsw.Connection, name: str, pages: int) -> int:
         """SQLite's own hook here would make a checkpoint, and say nothing if it fails."""
         self._log_pages = pages
@@ -876,15 +910,9 @@ def _middle(writes: Sequence[Write]) -> int:
     return 0
 
 
-def _migrate(db: apsw.Connection, path: str) -> int:
-    """Bring the file to the newest version; several processes may try at once. The version it had."""
+def _run_migrations(db: apsw.Connection) -> None:
+    """Bring the file to the newest version; several processes may try at once."""
     scripts = migrations("sqlite")
-    _check_ours(db, path, len(scripts))
-    db.execute(f"PRAGMA page_size = {PAGE_BYTES}")
-    # Every time: a copy made by VACUUM INTO has lost the mode. Nothing happens where it is set.
-    db.execute("PRAGMA journal_mode = WAL")
-    if (version := _pragma(db, "user_version")) == len(scripts):
-        return version
     db.execute("BEGIN EXCLUSIVE")
     version = _pragma(db, "user_version")
     for number, script in enumerate(scripts[version:], start=version + 1):
@@ -894,12 +922,12 @@ def _migrate(db: apsw.Connection, path: str) -> int:
         db.execute(f"PRAGMA user_version = {number}")
     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     db.execute("COMMIT")
-    return version
 
 
 def stored_version(path: str) -> int:
     """The number of the last migration that was applied to a file; 0 for none, or no file."""
-    if not Path(path).exists():
+    files = StoreFiles(path)
+    if files.is_empty():
         return 0
     try:
         with contextlib.closing(apsw.Connection(path, apsw.SQLITE_OPEN_READWRITE)) as db:
@@ -957,7 +985,7 @@ def _replace_users(db: apsw.Connection, project: int, profiles: Mapping[int, Pro
         parameters.extend(
             (cuid, p.version, p.created_at, p.updated_at, encode_attributes(p.attributes), encode_changed_at(p.changed_at))
         )
-    _insert_rows(db, f"REPLACE INTO user_{project} VALUES ", 6, parameters)
+    _insert_rows(db, f"REPLACE INTO user_{project} ({_PROFILE}) VALUES ", 6, parameters)
 
 
 def _known_receipts(db: apsw.Connection, project: int, keys: Sequence[str]) -> dict[str, StoredReceipt]:
@@ -991,7 +1019,7 @@ def _part(db: apsw.Connection, project: int, part: Part) -> str:
     if part is USERS:
         there = db.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (f"user_{project}",)).fetchone()
         return (
-            f"SELECT * FROM user_{project}"
+            f"SELECT {_PROFILE} FROM user_{project}"
             if there
             else "SELECT 0 cuid, 0 version, 0 created_at, 0 updated_at, '' attributes, '' changed_at WHERE 0"
         )
@@ -1091,9 +1119,9 @@ def _is_used(db: apsw.Connection, project: int, cuid: int) -> bool:
 
 
 def _insert_user(db: apsw.Connection, project: int, cuid: int, identifiers: Mapping[str, str], now: int) -> None:
-    db.execute(f"INSERT INTO user_{project} VALUES (?, 1, ?, ?, '{{}}', '{{}}')", (cuid, now, now))
+    db.execute(f"INSERT INTO user_{project} ({_PROFILE}) VALUES (?, 1, ?, ?, '{{}}', '{{}}')", (cuid, now, now))
     db.executemany(
-        "INSERT INTO identifier_value VALUES (?, ?, ?, ?)",
+        "INSERT INTO identifier_value (project, identifier, value, cuid) VALUES (?, ?, ?, ?)",
         [(project, name, value, cuid) for name, value in identifiers.items()],
     )
 
@@ -1151,14 +1179,16 @@ def _known(db: apsw.Connection, batch: Batch) -> Known:
 def _keep(db: apsw.Connection, batch: Batch, intake: Intake) -> None:
     number, now = batch.project, batch.now
     db.executemany(
-        f"INSERT INTO user_{number} VALUES (?, ?, {now}, {now}, ?, '{{}}')",
+        f"INSERT INTO user_{number} ({_PROFILE}) VALUES (?, ?, {now}, {now}, ?, '{{}}')",
         intake.created,
     )
     _replace_users(db, number, intake.changed)
     db.executemany(
         f"INSERT INTO identifier_value (project, cuid, identifier, value) VALUES ({number}, ?, ?, ?)", intake.values
     )
-    db.executemany(f"INSERT OR IGNORE INTO reported VALUES ({number}, ?)", [(name,) for name in intake.reported])
+    db.executemany(
+        f"INSERT OR IGNORE INTO reported (project, attribute) VALUES ({number}, ?)", [(name,) for name in intake.reported]
+    )
     _insert_receipts(db, intake.receipts)
     db.execute(
         "UPDATE project SET next_cuid = ? WHERE number = ? AND next_cuid < ?", (intake.next_cuid, number, intake.next_cuid)

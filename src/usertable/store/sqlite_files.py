@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from usertable.domain.errors import StoreFault
@@ -53,8 +53,7 @@ class StoreFiles:
                 raise StoreFault(f"{self.path} is a folder; name a file in it")
             if not file.parent.is_dir():
                 raise StoreFault(f"the folder {file.parent} does not exist; create it, or name another file")
-            if not file.exists() or not file.stat().st_size:
-                self._refuse_orphaned_log()
+            if self.is_empty():
                 if not create:
                     raise StoreFault(f"the store {self.path} is gone: it was deleted or moved while its server ran")
                 # The file holds personal data, so nobody else may read it. SQLite gives its side files the same mode.
@@ -65,14 +64,22 @@ class StoreFiles:
         except OSError as error:
             raise StoreFault(f"the store {self.path} cannot be written: {error.strerror}") from error
 
-    def _refuse_orphaned_log(self) -> None:
-        log = Path(self.log)
+    def is_empty(self) -> bool:
+        """Whether no store is there yet.
+
+        Raises:
+            StoreFault: the database is missing, and its log is not.
+        """
+        file, log = Path(self.path), Path(self.log)
+        if file.exists() and file.stat().st_size:
+            return False
         if log.exists() and log.stat().st_size:
             # SQLite would take the log for a leftover, and delete it.
             raise StoreFault(
                 f"{self.path} is missing or empty, but its log {log} is there and holds writes that are in no other file;"
                 " put the database back beside it, or move the log away to begin with an empty store"
             )
+        return True
 
     def sync_log(self) -> None:
         """Bring to the disk what a killed process had written there and not synced yet, before anybody is answered by it.
@@ -134,6 +141,18 @@ class StoreFiles:
         self.disk_failed = False
         for lock in self._locks.values():
             _write_content(lock, failed=False)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep every server away while the block runs. A server holds the lock by itself."""
+        if self._locks:
+            yield
+            return
+        self.lock()
+        try:
+            yield
+        finally:
+            self.unlock()
 
     def unlock(self) -> None:
         while self._locks:
