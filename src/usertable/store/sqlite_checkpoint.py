@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable
@@ -9,9 +10,10 @@ from typing import NoReturn
 
 import apsw
 
+log = logging.getLogger("usertable.store")
+
 CHECKPOINT_SECONDS = 0.02
-_RETRIED = (apsw.BusyError, apsw.LockedError, apsw.FullError, apsw.NoMemError)
-"""Another is at it, or there is no space: nothing was taken for written that is not, so a later checkpoint may try again."""
+_told: set[str] = set()
 _SYNCS = (apsw.SQLITE_IOERR_FSYNC, apsw.SQLITE_IOERR_DIR_FSYNC)
 
 Fail = Callable[[str], NoReturn]
@@ -28,10 +30,16 @@ def copy_log(db: apsw.Connection, fail: Fail) -> None:
         frames, copied = db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
         if copied < frames:
             checkpoint(db)
-    except _RETRIED:
-        return
     except apsw.Error as error:
-        fail(f"a checkpoint failed: {described(error)}")
+        # Anything else, such as a full disk or another process that is at it, a later checkpoint may try again: what could
+        # not be written does not count as written.
+        if is_failed_sync(error):
+            fail(f"a checkpoint failed: {described(error)}")
+        failure = described(error)
+        if not isinstance(error, apsw.BusyError) and failure not in _told:
+            # Once: the log must not fill a full disk.
+            _told.add(failure)
+            log.warning("a checkpoint failed, a later one tries again: %s", failure)
 
 
 def copied_frames(db: apsw.Connection) -> int:
