@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from engines import ENGINES
 from house import House
-from usertable.domain.condition import Condition, meets, parse_condition
+from usertable.domain.condition import MAX_CONDITIONS, MAX_VALUES, Condition, meets, parse_condition, parse_conditions
 from usertable.domain.schema import Attribute, Project, Rule
 from usertable.domain.values import DataType
 from usertable.store import open_store
@@ -85,6 +85,34 @@ def test_a_filter_finds_exactly_those_who_meet_it(house: House, texts: list[str]
     assert found.end is None
     assert [u.cuid for u in house.store.select(project.number, conditions, None, ALL, ALL, True).users] == wanted[::-1]
     assert house.store.tally(project.number, conditions, None, ALL, ALL).matched == len(wanted)
+
+
+def many_values(attribute: str, wanted: str) -> list[str]:
+    """A filter of as many conditions and values as may be."""
+    others = ",".join(f"{n}{wanted[1:]}" for n in range(1, MAX_VALUES - MAX_CONDITIONS + 1))
+    return [f"{attribute}:in:{wanted},{others}", *[f"{attribute}:ne:7"] * (MAX_CONDITIONS - 1)]
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (many_values("user_number_overwrite", "5"), [0]),
+        (many_values("user_number_overwrite", "5.0000000000000000000001"), [1]),
+        (many_values("user_string_overwrite", "Alice"), [0]),
+        (["user_datetime_overwrite:in:" + ",".join(f"2024-03-01 00:{n // 60:02}:{n % 60:02}" for n in range(1000))], [4]),
+        (["user_bool_overwrite:in:0,1", "user_bool_overwrite:in:0"], [2]),
+        (["user_number_overwrite:in:9223372036854775808,-10000000000000000000000000000000000000,0.5"], [2, 3]),
+        ([f"user_number_overwrite:lt:{n}.5" for n in range(5, 5 + MAX_CONDITIONS)], [0, 1, 3, 4]),
+    ],
+)
+def test_a_filter_of_as_many_conditions_and_values_as_may_be(house: House, texts: list[str], expected: list[int]) -> None:
+    project = house.project("one")
+    cuids = fill(house, project, ROWS)
+    conditions = parse_conditions(texts, project.schema, project.zone)
+    found = house.store.select(project.number, conditions, None, ALL, ALL)
+    assert [user.cuid for user in found.users] == [cuids[n] for n in expected]
+    tally = house.store.tally(project.number, conditions, None, ALL, ALL)
+    assert (tally.matched, sorted(cuid for _, cuid in tally.edge)) == (len(expected), [cuids[n] for n in expected])
 
 
 def test_another_projects_values_of_another_type_do_not_disturb(house: House) -> None:

@@ -10,8 +10,11 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, LiteralString
 
+import msgspec
+
 from usertable.domain.condition import Condition
 
+_encoder = msgspec.json.Encoder(decimal_format="number")
 _COMPARISONS: dict[str, LiteralString] = {
     "eq": " AND attributes->%s = {0}",
     "ne": " AND attributes->%s <> {0}",
@@ -45,9 +48,9 @@ def translate(conditions: Sequence[Condition]) -> tuple[LiteralString, list[Any]
             parameters += [wanted[0], name, wanted[1]]
         elif op == "in":
             assert isinstance(wanted, tuple)
-            places: LiteralString = ", ".join([_jsonb(wanted[0])] * len(wanted))
-            predicate += " AND attributes->%s IN (" + places + ")"
-            parameters += wanted
+            # One parameter, however many values: a statement's text tells attributes and operators only.
+            predicate += " AND attributes->%s = ANY(%s::text[]::jsonb[])"
+            parameters.append([_encoder.encode(value).decode() for value in wanted])
         else:
             predicate += _COMPARISONS[op].replace("{0}", _jsonb(wanted))
             parameters.append(wanted)

@@ -82,15 +82,17 @@ from usertable.store.document import (
 from usertable.store.incoming import Intake, Known, named, resolve_batch, row_keys, values_by_user
 from usertable.store.sqlite_checkpoint import Checkpointer, copied_frames, copy_log, described, is_failed_sync
 from usertable.store.sqlite_files import Identity, StoreFiles
-from usertable.store.sqlite_filter import place, translate
+from usertable.store.sqlite_filter import Predicate, place, translate
 
 log = logging.getLogger("usertable.store")
 
 APPLICATION_ID = 0x75746231
 """Marks a SQLite file as a store of usertable's ("utb1")."""
 BUSY_SECONDS = 5.0
-STATEMENTS = 256
+STATEMENTS = 64
 """Prepared statements that a connection keeps."""
+WRITER_STATEMENTS = 256
+"""The writer's: it has some of up to 256 rows for each project, with up to 170 kB."""
 PAGE_BYTES = 2048
 """Writes to random users dirty a page each, for the WAL and the file: half of SQLite's default saves a fifth of the work."""
 CHECKPOINT_ROWS = 2_500
@@ -165,9 +167,11 @@ class SQLiteStore:
             self._files.lock()
         try:
             self._files.sync_log()
-            self._writer = self._open()
+            self._writer = self._open(WRITER_STATEMENTS)
             if self._migrate(self._writer, migrate) == 0 and serving:
                 log.info("%s: there was no store, so a new one was made", path)
+            # Only what reads opens the log.
+            self._writer.execute("SELECT count(*) FROM sqlite_schema").fetchall()
             self._files.remember(files)
             if moved := self._files.moved(lambda: 0):
                 raise StoreFault(moved)
@@ -317,17 +321,21 @@ class SQLiteStore:
             users: list[User] = []
             while len(users) < limit:
                 wanted = limit - len(users)
+                where = stretch.range & matching.maybe
                 found = _load_users(
                     db,
                     project,
-                    f"{stretch.range} AND {matching.maybe} ORDER BY cuid {order} LIMIT ?",
-                    (*matching.parameters, wanted),
+                    f"{where.sql} ORDER BY cuid {order} LIMIT ?",
+                    (*where.parameters, wanted),
+                    # Filters differ, and each would be kept with hundreds of kilobytes.
+                    can_cache=not conditions,
                 )
                 users += [user for user in found if matching.exact or meets(user.profile, conditions)]
                 if len(found) < wanted:
                     return Selection(users, stretch.examined, stretch.end)
                 stretch.begin_after(found[-1].cuid)
-            more = db.execute(f"SELECT 1 FROM user_{project} WHERE {stretch.beyond} LIMIT 1").fetchone()
+            beyond = stretch.beyond
+            more = db.execute(f"SELECT 1 FROM user_{project} WHERE {beyond.sql} LIMIT 1", beyond.parameters).fetchone()
             return Selection(users, stretch.examined, stretch.after if more else None)
 
     def tally(
@@ -343,18 +351,20 @@ class SQLiteStore:
         order = "ASC" if oldest else "DESC"
         with self._moment() as db:
             stretch = _stretch(db, project, after, examine)
+            where = stretch.range & matching.maybe
             # Taken out of the documents once; those in doubt bring theirs along.
             rows = list(
                 db.execute(
                     f"""WITH found AS MATERIALIZED (
-                  SELECT updated_at, cuid, coalesce({matching.sure}, 0) AS sure, attributes
-                  FROM user_{project} WHERE {stretch.range} AND {matching.maybe}
+                  SELECT updated_at, cuid, coalesce({matching.sure.sql}, 0) AS sure, attributes
+                  FROM user_{project} WHERE {where.sql}
                 )
                 SELECT * FROM (
                   SELECT updated_at, cuid, count(*) OVER (), NULL FROM found WHERE sure
                   ORDER BY updated_at {order}, cuid {order} LIMIT ?
                 ) UNION ALL SELECT updated_at, cuid, 0, attributes FROM found WHERE NOT sure""",
-                    (*matching.parameters, *matching.parameters, max(1, keep)),
+                    (*matching.sure.parameters, *where.parameters, max(1, keep)),
+                    can_cache=not conditions,
                 )
             )
         edge = [
@@ -369,22 +379,24 @@ class SQLiteStore:
 
     def column(self, project: int, attribute: str, after: int | None, examine: int) -> Column:
         with self._moment() as db:
-            stretch = _stretch(db, project, after, examine)
+            where = (stretch := _stretch(db, project, after, examine)).range
             # Taken apart again from the document's own text: as SQL values, decimals would be rounded.
             rows = list(
                 db.execute(
-                    f"SELECT attributes FROM user_{project} WHERE {stretch.range}"
-                    f" AND json_type(attributes, {place(attribute)}) IS NOT NULL ORDER BY cuid"
+                    f"SELECT attributes FROM user_{project} WHERE {where.sql}"
+                    f" AND json_type(attributes, {place(attribute)}) IS NOT NULL ORDER BY cuid",
+                    where.parameters,
                 )
             )
         return Column(decode_column(attribute, [text for (text,) in rows]), stretch.examined, stretch.end)
 
     def fill(self, project: int, after: int | None, examine: int) -> Fill:
         with self._moment() as db:
-            stretch = _stretch(db, project, after, examine)
+            where = (stretch := _stretch(db, project, after, examine)).range
             rows = list(
                 db.execute(
-                    f"SELECT key, count(*) FROM user_{project}, json_each(attributes) WHERE {stretch.range} GROUP BY key"
+                    f"SELECT key, count(*) FROM user_{project}, json_each(attributes) WHERE {where.sql} GROUP BY key",
+                    where.parameters,
                 )
             )
         return Fill(dict(rows), stretch.examined, stretch.end)
@@ -721,8 +733,8 @@ class SQLiteStore:
         if moved and self._is_server:
             raise StoreFault(f"{moved}: what was answered before may not be in the store")
 
-    def _open(self) -> apsw.Connection:
-        db = apsw.Connection(self._files.real, apsw.SQLITE_OPEN_READWRITE, statementcachesize=STATEMENTS)
+    def _open(self, statements: int = STATEMENTS) -> apsw.Connection:
+        db = apsw.Connection(self._files.real, apsw.SQLITE_OPEN_READWRITE, statementcachesize=statements)
         db.set_busy_timeout(int(BUSY_SECONDS * 1000))
         db.execute("PRAGMA synchronous = FULL")
         db.execute(f"PRAGMA cache_size = -{self._cache_mb * 1024}")
@@ -1038,14 +1050,16 @@ class _Stretch:
     descending: bool
 
     @property
-    def beyond(self) -> str:
+    def beyond(self) -> Predicate:
         """The predicate for all users after its beginning."""
-        return "1" if self.after is None else f"cuid {'<' if self.descending else '>'} {self.after}"
+        return Predicate("1") if self.after is None else Predicate(f"cuid {'<' if self.descending else '>'} ?", [self.after])
 
     @property
-    def range(self) -> str:
+    def range(self) -> Predicate:
         """The predicate for the users in it."""
-        return f"{self.beyond} AND cuid {'>=' if self.descending else '<='} {self.last}" if self.last is not None else "0"
+        if self.last is None:
+            return Predicate("0")
+        return self.beyond & Predicate(f"cuid {'>=' if self.descending else '<='} ?", [self.last])
 
     def begin_after(self, cuid: int) -> None:
         self.after = cuid
@@ -1054,19 +1068,24 @@ class _Stretch:
 def _stretch(db: apsw.Connection, project: int, after: int | None, examine: int, descending: bool = False) -> _Stretch:
     stretch = _Stretch(after, None, 0, None, descending)
     last, order = ("min", "DESC") if descending else ("max", "ASC")
+    beyond = stretch.beyond
     stretch.last, stretch.examined = db.execute(
         f"SELECT {last}(cuid), count(*) FROM"
-        f" (SELECT cuid FROM user_{project} WHERE {stretch.beyond} ORDER BY cuid {order} LIMIT {examine})"
+        f" (SELECT cuid FROM user_{project} WHERE {beyond.sql} ORDER BY cuid {order} LIMIT ?)",
+        (*beyond.parameters, examine),
     ).get
     if stretch.examined == examine and stretch.last is not None:
         sign = "<" if descending else ">"
-        more = db.execute(f"SELECT 1 FROM user_{project} WHERE cuid {sign} {stretch.last} LIMIT 1").fetchone()
+        more = db.execute(f"SELECT 1 FROM user_{project} WHERE cuid {sign} ? LIMIT 1", (stretch.last,)).fetchone()
         stretch.end = stretch.last if more else None
     return stretch
 
 
-def _load_users(db: apsw.Connection, project: int, where: str, parameters: Sequence[Any]) -> list[User]:
-    rows = list(db.execute(f"SELECT {_PROFILE} FROM user_{project} WHERE {where}", parameters))
+def _load_users(
+    db: apsw.Connection, project: int, where: str, parameters: Sequence[Any], *, can_cache: bool = True
+) -> list[User]:
+    statement = f"SELECT {_PROFILE} FROM user_{project} WHERE {where}"
+    rows = list(db.execute(statement, parameters, can_cache=can_cache))
     users = {cuid: User(cuid, profile) for cuid, profile in decode_user_profiles(rows).items()}
     values = db.execute(
         "SELECT cuid, identifier, value FROM identifier_value"

@@ -70,9 +70,15 @@ class StoreFiles:
         Raises:
             StoreFault: the database is missing, and its log is not.
         """
-        file, log = Path(self.path), Path(self.log)
-        if file.exists() and file.stat().st_size:
+        try:
+            if Path(self.path).stat().st_size:
+                return False
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError:
+            # Whoever opens it is told what is wrong.
             return False
+        log = Path(self.log)
         if log.exists() and log.stat().st_size:
             # SQLite would take the log for a leftover, and delete it.
             raise StoreFault(
