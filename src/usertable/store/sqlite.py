@@ -203,6 +203,7 @@ class SQLiteStore:
                     copy_rows=CHECKPOINT_ROWS,
                     sync_rows=WAL_ROWS,
                     idle_seconds=CHECKPOINT_IDLE_SECONDS,
+                    is_halted=self._trouble,
                     fail=self._checkpoint_failed,
                 )
         except OSError as error:

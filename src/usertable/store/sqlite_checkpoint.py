@@ -84,6 +84,7 @@ class Checkpointer:
         copy_rows: so many written rows make a checkpoint due, which copies them beside the commits.
         sync_rows: so many make it due to sync the file and begin the WAL anew.
         idle_seconds: without a write for so long, all is copied.
+        is_halted: whether nothing may be copied now.
         fail: told when the disk fails.
     """
 
@@ -96,6 +97,7 @@ class Checkpointer:
         copy_rows: int,
         sync_rows: int,
         idle_seconds: float,
+        is_halted: Callable[[], object],
         fail: Fail,
     ) -> None:
         self.rows = 0
@@ -106,6 +108,7 @@ class Checkpointer:
         self._copy_rows = copy_rows
         self._sync_rows = sync_rows
         self._idle_seconds = idle_seconds
+        self._is_halted = is_halted
         self._fail = fail
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="checkpoint", daemon=True)
@@ -122,7 +125,7 @@ class Checkpointer:
         while not self._stop.wait(CHECKPOINT_SECONDS):
             waited = 0.0 if self.rows != seen else waited + CHECKPOINT_SECONDS
             seen = self.rows
-            if seen == synced:
+            if self._is_halted() or seen == synced:
                 continue
             idle = waited >= self._idle_seconds
             if idle or seen - copied >= self._copy_rows:

@@ -29,6 +29,7 @@ class StoreFiles:
         self._locks: dict[str, int] = {}
         self._known: dict[str, Identity] = {}
         self._largest = 0
+        self._is_cut_off = False
         self.disk_failed = False
         """Whether the last server ended because the disk failed, by its note in the lock file."""
 
@@ -209,6 +210,9 @@ class StoreFiles:
             if name == self.real:
                 # VACUUM makes it smaller, too.
                 if found.st_size < self._largest and found.st_size < min(self._largest, pages_bytes()):
+                    self._is_cut_off = True
+                if self._is_cut_off:
+                    # For good: a checkpoint makes it as large as before, with nothing where pages were.
                     return f"{name} was cut off while it was open"
                 self._largest = found.st_size
         return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import pickle
 import signal
 import socket
@@ -122,6 +123,7 @@ def main(descriptor: int) -> None:
     # The server decides when to end; a signal to its whole group must not cut a batch short.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    logging.basicConfig(level="WARNING", format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     connection = socket.socket(fileno=descriptor)
     stream = connection.makefile("rb")
     try:
@@ -136,7 +138,10 @@ def main(descriptor: int) -> None:
     try:
         _Line(connection, stream, writer).serve(UNDER_WAY if is_shareable(url) else 1)
     finally:
-        store.close()
+        try:
+            store.close()
+        except StoreFault as fault:
+            sys.exit(f"usertable writer: {fault}")
 
 
 def _received(stream: BufferedReader) -> Any:
