@@ -116,6 +116,7 @@ def test_a_database_that_cannot_be_used(database: str, change: tuple[str, str], 
     url = (database + "?").replace(*change).rstrip("?")
     shell = Shell(url, {})
     if not reason:
+        shell.run("migrate")
         shell.run("project", "list")
         return
     for command in (("project", "list"), ("migrate",), ("serve", "--port", "0")):
