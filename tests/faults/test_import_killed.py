@@ -241,3 +241,30 @@ def test_an_import_that_is_ended_takes_its_reader_along_and_goes_on(tmp_path: Pa
     assert (found["rows"], found["refused"]) == (ROWS, refused), err
     assert 0 < found["resumed_after"] < ROWS
     assert stored(url) == sums
+
+
+@pytest.mark.parametrize(
+    ("number", "why"),
+    [
+        (signal.SIGSEGV, b"the process that read it ended with SIGSEGV; is the file damaged?"),
+        (signal.SIGKILL, b"the process that read it was killed; is there too little memory?"),
+    ],
+)
+def test_a_reader_that_crashes_or_is_killed_ends_the_import_with_the_reason(
+    tmp_path: Path, number: signal.Signals, why: bytes
+) -> None:
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    prepared(url)
+    file, sums, _ = crm(tmp_path)
+    with start(url, file) as process:
+        while process.poll() is None and not (state(url, file) or {"rows": 0})["rows"]:
+            time.sleep(0.01)
+        (reader,) = children(process.pid)
+        os.kill(reader, number)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (1, b""), err
+    assert why in err
+    assert b"Traceback" not in err
+    with start(url, file, "--resume") as process:
+        process.communicate(timeout=150)
+    assert stored(url) == sums
