@@ -88,6 +88,7 @@ HEADERS_PER_PROJECT = 64
 """Forms of the `Authorization` header that are remembered of a project, each of at most so many bytes:"""
 LONGEST_HEADER = 1024
 _ENTRIES_AT_ONCE = 128
+_CHECKED_AT_ONCE = 32
 
 
 def now_ms() -> int:
@@ -921,6 +922,7 @@ class Intake:
             writes: dict[int, Write] = {}
             project, now = access.project, self._clock()
             for place, entry in enumerate(entries):
+                await _give_way(place)
                 if place in results or entry.problems or entry.data is None:
                     continue
                 patch = validate(project.schema, entry.data, access.zone)
@@ -961,7 +963,8 @@ class Intake:
             return
         is_there = any(isinstance(result, Written | Replayed) for result in results.values())
         unknown: list[Problem] = [] if is_there else await self.problems(access, cuid, [], None)
-        for place in rest:
+        for number, place in enumerate(rest):
+            await _give_way(number)
             entry = entries[place]
             problems = await self.problems(access, None, [*entry.problems, *unknown], entry.data)
             # Without a problem, the schema changed since.
@@ -1019,13 +1022,15 @@ class Intake:
         known = await asyncio.to_thread(self._service.find_cuids, project, name, values)
         if register:
             # Nobody is made for an entry that will be refused.
-            new = {
-                entry.identity[1]: None
-                for entry in entries
-                if entry.identity
-                and entry.identity[1] not in known
-                and type(validate(project.schema, entry.data or {}, access.zone)) is Patch
-            }
+            new: dict[str, None] = {}
+            for number, entry in enumerate(entries):
+                await _give_way(number)
+                if (
+                    entry.identity
+                    and entry.identity[1] not in known
+                    and type(validate(project.schema, entry.data or {}, access.zone)) is Patch
+                ):
+                    new[entry.identity[1]] = None
             if new:
                 made = await asyncio.to_thread(self._service.register, project, name, list(new))
                 known |= zip(new, made, strict=True)
@@ -1043,6 +1048,12 @@ class Intake:
             if type(checked) is list:
                 problems += checked
         return problems
+
+
+async def _give_way(number: int) -> None:
+    """Give other requests their turn, now and then: checking a batch of entries with many attributes takes long."""
+    if number % _CHECKED_AT_ONCE == _CHECKED_AT_ONCE - 1:
+        await asyncio.sleep(0)
 
 
 def _unknown(cuid: int | str) -> Problem:
