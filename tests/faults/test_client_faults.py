@@ -112,8 +112,10 @@ def test_the_writer_is_killed_while_batches_come(place: Place, kind: str) -> Non
     stop = threading.Event()
 
     def kill() -> None:
-        # A new one takes a third of a second to start.
-        while not stop.wait(0.8):
+        # A new one takes a third of a second to start, and on a busy machine so long that each would be killed before.
+        pause = 0.8
+        while not stop.wait(pause):
+            pause *= 1.2
             if children := place.server.children():
                 os.kill(children[0], signal.SIGKILL)
 
