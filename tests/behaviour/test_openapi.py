@@ -137,6 +137,7 @@ project = {{ username = "{project}", password = "{secret}" }}
 # A request of the right form may name what does not exist, clash with what does, or be refused by a rule. It is never a 400.
 [checks]
 positive_data_acceptance.expected-statuses = ["2xx", "404", "409", "412", "422"]
+negative_data_rejection.expected-statuses = ["400", "401", "404", "405", "409", "412", "415", "422", "429", "5xx"]
 
 # The platform answers 400 to those as well.
 [[operations]]
