@@ -423,6 +423,14 @@ def test_a_column_that_is_for_nothing_does_not_matter(cells: pa.Array) -> None:
     assert handed_back(content, columns={"odd": ""}) == [{"cuid": 1, "level": "x"}]
 
 
+@pytest.mark.parametrize(
+    "cells", [[[1], None], [{"a": 1}, None], pa.array([1, None], pa.duration("ns"))], ids=["list", "struct", "duration"]
+)
+def test_a_column_without_a_name_disturbs_no_row_in_which_it_is_empty(cells: Any) -> None:
+    table = pa.Table.from_arrays([pa.array([1, 2]), pa.array([1, 2]), pa.array(cells)], names=["cuid", "level", ""])
+    assert 2 in read(written(table))[0].numbers
+
+
 def test_a_refused_row_is_handed_back_as_it_counts() -> None:
     table = pa.table(
         {

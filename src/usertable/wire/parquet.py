@@ -232,6 +232,9 @@ class ParquetSource:
         kind = column.kind
         if types.is_null(kind) or cells.null_count == len(cells):
             return pa.nulls(len(cells), pa.string())
+        if column.target.kind not in ("cuid", "identifier", "attribute"):
+            # That there is a value is all that matters of a column without a name.
+            return pc.if_else(cells.is_valid(), f"a {kind}", None)
         if _is_text(kind):
             return _texts(column, cells, bad)
         if _is_list(kind):
