@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import fcntl
 import hashlib
-import io
 import os
 import pickle
 import queue
@@ -37,10 +35,11 @@ from usertable.domain.values import Value, show
 from usertable.limit import file_in_memory
 from usertable.store.base import Batch, IncomingRows, JobMoved, Page, SchemaStale, Snapshot, SnapshotRow, Taken
 from usertable.store.document import decode_attributes
-from usertable.wire.columns import LINE, REASON, ROW, Format, Reading
+from usertable.wire.columns import REASON, ROW, Format, Reading
 from usertable.wire.messages import text as text_of
 from usertable.wire.native import masked_value
-from usertable.wire.rows import Block, originals
+from usertable.wire.rejects import reject_line, reject_row, rejects_head
+from usertable.wire.rows import Block, Head, originals
 from usertable.wire.table import Identifiers, Unfit, open_table, unfit_numbers
 
 if TYPE_CHECKING:
@@ -224,8 +223,8 @@ class Import(ABC):
         while True:
             with self._blocks() as blocks:
                 try:
-                    for columns, block in blocks:
-                        self._rejects.columns = columns
+                    for head, block in blocks:
+                        self._rejects.head = head
                         if shown:
                             shown(self._preview(block))
                             shown = None
@@ -241,7 +240,7 @@ class Import(ABC):
             self._stream.seek(self._start)
             self._project = self._reread()
 
-    def _blocks(self) -> AbstractContextManager[Iterator[tuple[list[str], Block]]]:
+    def _blocks(self) -> AbstractContextManager[Iterator[tuple[Head, Block]]]:
         """The blocks that are left."""
         state = self.state
         return reading(self._stream, self._head, self._reading, self._project, state.rows, state.digest, self.unseen.update)
@@ -408,7 +407,7 @@ def reasons(problems: Iterable[Problem]) -> str:
 
 
 class Rejects:
-    """The file of refused rows: as they stood in the import's file, with their number and what is wrong.
+    """The file of refused rows: byte for byte as they stood in the import's file, with their number and what is wrong.
 
     CSV rows go to a CSV file, those of other formats to NDJSON.
 
@@ -418,7 +417,7 @@ class Rejects:
 
     def __init__(self, path: Path, reading: Reading, refuse: Callable[[str], Refused]) -> None:
         self.path = path
-        self.columns: list[str] = []
+        self.head = Head()
         self._reading = reading
         self._refuse = refuse
         self._stream: IO[bytes] | None = None
@@ -470,7 +469,9 @@ class Rejects:
         rows = originals(block, self._reading, [number for number, _ in refused]) if refused else []
         lines = [self._line(number, reason, row) for (number, reason), row in zip(refused, rows, strict=True)]
         if not size and lines and self._reading.format == "csv":
-            lines.insert(0, self._csv([*(c for c in self.columns if c not in (ROW, REASON)), ROW, REASON]))
+            lines.insert(0, rejects_head(self.head))
+        elif not size and self._reading.format == "ndjson":
+            lines.insert(0, self.head.encoding.mark)
         stream.truncate(size)
         stream.seek(size)
         stream.write(b"".join(lines))
@@ -488,24 +489,10 @@ class Rejects:
 
     def _line(self, number: int, reason: str, row: Any) -> bytes:
         if self._reading.format == "csv":
-            own = [i for i, column in enumerate(self.columns) if column in (ROW, REASON)]
-            cells = [cell for i, cell in enumerate(row) if i not in own]
-            # A row with too few cells gets empty ones, so that the two of ours stand below their names.
-            cells += [""] * (len(self.columns) - len(own) - len(cells))
-            return self._csv([*cells, str(number), reason])
-        marks = {ROW: number, REASON: reason}
-        if self._reading.format == "parquet":
-            return _encoder.encode(marks | row) + b"\n"
-        try:
-            members = msgspec.json.decode(row, type=dict[str, msgspec.Raw])
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return _encoder.encode(marks | {LINE: row.decode("utf-8", "replace")}) + b"\n"
-        return _encoder.encode(marks | {n: raw for n, raw in members.items() if n not in (ROW, REASON)}) + b"\n"
-
-    def _csv(self, cells: Sequence[str]) -> bytes:
-        text = io.StringIO(newline="")
-        csv.writer(text, delimiter=self._reading.delimiter, lineterminator="\r\n").writerow(cells)
-        return text.getvalue().encode("utf-8", "surrogateescape")
+            return reject_row(row, self.head, number, reason)
+        if self._reading.format == "ndjson":
+            return reject_line(row, self.head.encoding, number, reason)
+        return _encoder.encode({ROW: number, REASON: reason} | row) + b"\n"
 
 
 _FRUGAL = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1"}
@@ -521,8 +508,8 @@ def reading(
     skip: int,
     digest: str,
     ended: Callable[[set[str]], None] = lambda unseen: None,
-) -> Iterator[Iterator[tuple[list[str], Block]]]:
-    """The blocks of a file, each with the names of its columns, read by a process of their own.
+) -> Iterator[Iterator[tuple[Head, Block]]]:
+    """The blocks of a file, each with what the file begins with, read by a process of their own.
 
     Args:
         head: what stands before the rest of the stream.
@@ -549,15 +536,15 @@ def reading(
         except (EOFError, OSError):
             received.put(None)
 
-    def blocks() -> Iterator[tuple[list[str], Block]]:
-        columns: list[str] = []
+    def blocks() -> Iterator[tuple[Head, Block]]:
+        head = Head()
         while message := received.get():
             what, content = pickle.loads(message)
             del message
-            if what == "columns":
-                columns = content
+            if what == "head":
+                head = content
             elif what == "block":
-                yield columns, content
+                yield head, content
             elif what == "end":
                 ended(content)
                 return

@@ -42,6 +42,8 @@ ENDINGS: Mapping[str, Format] = {
     ".parquet": "parquet",
     ".pq": "parquet",
 }
+_PACKED = {".gz": "gunzip -c", ".zst": "zstd -dc", ".xz": "xz -dc", ".bz2": "bzip2 -dc", ".zip": "unzip -p"}
+"""What unpacks a file, by its ending."""
 FORMAT = click.Choice(["csv", "ndjson", "parquet"])
 
 
@@ -62,7 +64,14 @@ def _tidy() -> Iterator[None]:
 
 
 def _format(given: str | None, file: str) -> Format:
-    found = given or ENDINGS.get(Path(file).suffix.lower())
+    name = Path(file)
+    found = given or ENDINGS.get(name.suffix.lower())
+    if found is None and name.suffix.lower() in _PACKED:
+        inner = ENDINGS.get(Path(name.stem).suffix.lower(), "csv")
+        tool = _PACKED[name.suffix.lower()]
+        raise click.UsageError(
+            f"{file} is compressed; unpack it first: `{tool} {file} | usertable import - --format {inner} …`"
+        )
     if found is None:
         raise click.UsageError(f"--format is needed: {file} does not end in {', '.join(ENDINGS)}")
     return cast("Format", found)
@@ -97,9 +106,17 @@ def _read_secret(ctx: click.Context, param: click.Parameter, value: str | None) 
     "--null", "nulls", multiple=True, metavar="TEXT", help="A cell that counts as empty, such as NULL; repeatable."
 )
 @click.option(
-    "--encoding", type=click.Choice(["auto", "utf-8", "gbk", "utf-16"]), default="auto", show_default=True, help="Of CSV."
+    "--encoding",
+    default="auto",
+    metavar="NAME",
+    help="Of CSV and NDJSON, such as gb18030, big5, shift_jis, euc-kr, cp1252, latin-1, utf-16le. Default: by the byte order"
+    " mark, else UTF-8.",
 )
-@click.option("--delimiter", default=",", metavar="CHARACTER", help="Of CSV, default a comma; \\t for a tab.")
+@click.option(
+    "--delimiter",
+    metavar="CHARACTER",
+    help="Of CSV; \\t for a tab. Default: what a first line such as sep=; says, else a comma.",
+)
 @click.option(
     "--list-separator", metavar="TEXT", help="Of CSV: what stands between a LIST's elements. Default: JSON arrays."
 )
@@ -149,7 +166,7 @@ def import_table(
     empty: Literal["skip", "refuse"],
     nulls: tuple[str, ...],
     encoding: str,
-    delimiter: str,
+    delimiter: str | None,
     list_separator: str | None,
     dry_run: bool,
     resume: bool,
@@ -188,18 +205,24 @@ def import_table(
             "a dry run reads the whole file and keeps nothing, so it does not go with --resume or --restart"
         )
     delimiter = "\t" if delimiter == "\\t" else delimiter
-    if len(delimiter) != 1 or delimiter in '"\r\n':
+    if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
         raise click.UsageError(f"--delimiter is {delimiter!r}; expected one character, such as ; or \\t")
     if url is None:
         _refuse_without_url(secret=secret if _from_command_line("secret") else None, state=state)
     else:
         _check_url_options(url, secret, job, batch)
     from usertable.wire.columns import Reading
+    from usertable.wire.encodings import NAMED, encoding_codec
 
     form = _format(format_, file)
+    codec = encoding_codec(encoding)
+    if codec is None:
+        raise click.UsageError(f"--encoding is {encoding!r}; expected auto or an encoding such as {', '.join(NAMED)}")
+    if form == "parquet" and codec != "auto":
+        raise click.UsageError("--encoding is for CSV and NDJSON; a Parquet file says how its texts are encoded")
     reading = Reading(
         form,
-        {"gbk": "gb18030"}.get(encoding, encoding),
+        codec,
         delimiter,
         list_separator or None,
         frozenset(nulls),

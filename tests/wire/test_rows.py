@@ -19,7 +19,7 @@ from usertable.domain.schema import Project
 from usertable.store.document import decode_attributes
 from usertable.store.memory import MemoryStore
 from usertable.wire.columns import Format, Reading
-from usertable.wire.rows import Block, find_encoding, open_source
+from usertable.wire.rows import Block, open_source
 
 NAMES = ["user_number_overwrite", "user_string_overwrite", "user_bool_overwrite", "user_datetime_overwrite"]
 NUMBERS = [
@@ -187,14 +187,6 @@ def test_numbers_of_typed_columns_stay_exact() -> None:
     (block,) = blocks(sink.getvalue(), "parquet")
     found = [decode_attributes(row[2]).get("user_number_once") for row in block.rows]
     assert found == numbers
-
-
-def test_the_beginning_of_a_file_tells_its_encoding() -> None:
-    assert find_encoding("姓名,电话".encode()) == "utf-8"
-    assert find_encoding("姓名,电话".encode()[:-1]) == "utf-8"
-    assert find_encoding("姓名,电话".encode("gbk")) == "gb18030"
-    assert find_encoding("姓名".encode("utf-16")) == "utf-16"
-    assert find_encoding(b"") == "utf-8"
 
 
 def outcomes(found: list[Block]) -> list[tuple[int, object]]:
@@ -385,7 +377,7 @@ def test_lines_split_by_arrow_come_to_what_each_comes_to(data: st.DataObject) ->
                 line = line[:start] + piece + line[start + data.draw(st.integers(0, 9)) :]
         lines.append(line)
     content = b"\n".join(lines) + data.draw(st.sampled_from([b"", b"\n"]))
-    how = Reading("ndjson", rows=data.draw(st.integers(1, 3)))
+    how = Reading("ndjson", encoding="utf-8", rows=data.draw(st.integers(1, 3)))
     found = []
     for together in (True, False):
         source: Any = open_source(io.BufferedReader(io.BytesIO(content)), how, PROJECT)
@@ -432,7 +424,7 @@ def test_lines_like_those_before_are_split_by_arrow_alone(monkeypatch: pytest.Mo
 def test_an_odd_line_among_plain_ones_is_refused_alone(line: bytes) -> None:
     plain = b'{"cuid":%d,"user_string_once":"a","user_number_once":1.5}\n'
     content = b"".join(plain % n for n in range(1, 4)) + line + b"\n" + b"".join(plain % n for n in range(5, 7))
-    found = blocks(content, "ndjson", rows=3)
+    found = blocks(content, "ndjson", rows=3, encoding="utf-8")
     assert [number for block in found for number in block.numbers] == [1, 2, 3, 5, 6]
     assert [number for block in found for number, _ in block.refused] == ([4] if line else [])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import operator
 import re
 from collections import Counter
@@ -36,9 +37,9 @@ Format = Literal["csv", "ndjson", "parquet"]
 MEMO = 20_000
 ROW, REASON, LINE = "#row", "#reason", "#line"
 """Members of a refused row, beside its own. No attribute has such a name; they are not read when it is imported again."""
-CONSOLE = "#console"
-"""The last column of the console's CSV, whose cells are empty. That file is for reading: identifiers are masked in it, and
-texts escaped for spreadsheets, so an import of it would store other values than it was made from."""
+CONSOLE, ESCAPED = "#console", "#escaped"
+"""The last column of a file for reading, whose cells are empty: the console's CSV, and a CSV whose texts are escaped for
+spreadsheets. An import of it would store other values than it was made from."""
 MASKED = "masked:"
 """What the name of a column begins with whose identifier values are cut. They are nobody's, so none is taken for one."""
 CUID = "cuid"
@@ -46,9 +47,9 @@ CUID = "cuid"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a column is for: the CUID, an identifier, an attribute, or nothing."""
+    """What a column is for: the CUID, an identifier, an attribute, or nothing; one without a name must be empty."""
 
-    kind: Literal["cuid", "identifier", "attribute", "nothing"]
+    kind: Literal["cuid", "identifier", "attribute", "nothing", "unnamed"]
     name: str = ""
 
 
@@ -58,8 +59,9 @@ class Reading:
 
     format: Format
     encoding: str = "auto"
-    """Of CSV: utf-8, gb18030 (which GBK is a part of), utf-16, or auto to see by :func:`find_encoding`."""
-    delimiter: str = ","
+    """Of CSV and NDJSON: a codec, as :func:`~usertable.wire.encodings.encoding_codec` names it, or auto."""
+    delimiter: str | None = None
+    """Of CSV; otherwise what a first line such as `sep=;` says, or a comma."""
     list_separator: str | None = None
     """Of CSV: what stands between the elements of a LIST. Otherwise its cells are JSON arrays."""
     nulls: frozenset[str] = frozenset()
@@ -73,10 +75,39 @@ class Reading:
 
 
 _MASKED = re.compile(r".{4}\*+", re.DOTALL)
-_FROM_CONSOLE = (
-    "it was downloaded from the console, where identifiers are masked and texts are escaped for spreadsheets; import a file"
-    " written by `usertable export`"
-)
+_FOR_READING = {
+    CONSOLE: "it was downloaded from the console, where identifiers are masked and texts are escaped for spreadsheets;"
+    " import a file written by `usertable export`",
+    ESCAPED: "its texts are escaped for spreadsheets; import a file written by `usertable export` without --escape-formulas",
+}
+
+
+_UNNAMED = re.compile("#[1-9][0-9]*")
+
+
+def told_apart(columns: Sequence[str]) -> list[str]:
+    """The names of a file's columns so that each is another: `level`, `level#2`, and `#3` for a third without a name."""
+    made: list[str] = []
+    taken = set(columns)
+    for place, column in enumerate(columns, start=1):
+        name = column or f"#{place}"
+        if name in made:
+            count = next(n for n in itertools.count(2) if f"{column}#{n}" not in taken)
+            name = f"{column}#{count}"
+        taken.add(name)
+        made.append(name)
+    return made
+
+
+def unnamed_problem(column: str, cell: object) -> Problem:
+    """What is wrong with a cell that stands in a column without a name."""
+    expected = (
+        f"the column has no name, and holds [{excerpt(cell)}]; name it in the header, or with --map '{column}=NAME', or"
+        f" leave it out with --map '{column}='"
+        if column
+        else f"the member has no name, and holds [{excerpt(cell)}]; name it"
+    )
+    return Problem(Kind.COLUMN, column, {"expected": expected})
 
 
 _MASKED_COLUMN = (
@@ -95,11 +126,13 @@ def column_target(project: Project, column: str, columns: Mapping[str, str]) -> 
     """
     if column in (ROW, REASON, LINE):
         return Target("nothing")
-    if column == CONSOLE:
-        raise refuse(Kind.IMPORT_FILE, reason=_FROM_CONSOLE)
+    if column in _FOR_READING:
+        raise refuse(Kind.IMPORT_FILE, reason=_FOR_READING[column])
     name = columns.get(column, column)
     if not name:
-        return Target("nothing")
+        return Target("nothing" if column else "unnamed")
+    if _UNNAMED.fullmatch(name):
+        return Target("unnamed", name)
     target = _named_target(project, column, name)
     if column.startswith(MASKED) and target.kind == "identifier":
         raise refuse(Kind.IMPORT_FILE, reason=_MASKED_COLUMN.format(column))
@@ -413,11 +446,14 @@ def decode_array(cell: str) -> object:
         return cell
 
 
+_CUID_TEXT = re.compile("[1-9][0-9]{0,18}")
+
+
 def parse_cuid(cell: object) -> int | Problem | None:
     if cell is None or cell == "":
         return None
     value = cell
-    if type(value) is str and value.isascii() and value.isdigit() and len(value) < 20:
+    if type(value) is str and _CUID_TEXT.fullmatch(value):
         value = int(value)
     if type(value) is int and 1 <= value <= MAX_CUID:
         return value
@@ -486,12 +522,13 @@ class Columns:
     """Turns rows of equal width, column by column, into what a store takes."""
 
     def __init__(self, columns: Sequence[str], reading: Reading, project: Project) -> None:
-        if CONSOLE in columns:
+        for column in columns:
             # Before the columns one by one: leaving out those that are no attribute is not what makes it importable.
-            raise refuse(Kind.IMPORT_FILE, reason=_FROM_CONSOLE)
+            if column in _FOR_READING:
+                raise refuse(Kind.IMPORT_FILE, reason=_FOR_READING[column])
         self.targets = [column_target(project, column, reading.columns) for column in columns]
         for place, (column, target) in enumerate(zip(columns, self.targets, strict=True)):
-            if target.kind != "nothing" and target in self.targets[:place]:
+            if target.kind not in ("nothing", "unnamed") and target in self.targets[:place]:
                 other = columns[self.targets.index(target)]
                 raise refuse(Kind.COLUMN, column, expected=f"it is for the same as column [{other}]; leave one out")
         if not any(target.kind in ("cuid", "identifier") for target in self.targets):
@@ -506,6 +543,8 @@ class Columns:
             (i, project.schema.attributes[t.name]) for i, t in enumerate(self.targets) if t.kind == "attribute"
         ]
         self._nulls = reading.nulls
+        self._unnamed = [(i, columns[i]) for i, t in enumerate(self.targets) if t.kind == "unnamed"]
+        self._own = {i for i, column in enumerate(columns) if column in (ROW, REASON, LINE)}
         self._columns: list[tuple[int, Column]] = []
         self._reading = reading
         self._zone = project.zone
@@ -530,14 +569,31 @@ class Columns:
         pairs = None
         if cells or None in cuids:
             pairs = [self._pairs(cells, i, cuids[i], bad) for i in range(count)]
+        for i, column in self._unnamed:
+            if self._has_cells(columns[i]):
+                for place, cell in enumerate(self._cells(columns[i])):
+                    if not is_empty(cell):
+                        bad.setdefault(place, []).append(unnamed_problem(column, cell))
+        nobody = [i for i, named in enumerate(pairs) if not named and cuids[i] is None] if pairs else ()
+        blank = self._blank(columns, nobody) if nobody else set()
         rows = IncomingRows(cuids, pairs if pairs and any(pairs) else None, lines)
         cut = {numbers[i]: count for i, count in self._cut.items() if i not in bad}
-        if not bad:
+        if not bad and not blank:
             return Made(numbers, rows, frozenset(names), [], cut)
-        kept = [i for i in range(count) if i not in bad]
-        refused = [(numbers[i], bad[i]) for i in sorted(bad)]
-        good = IncomingRows.of(row for i, row in enumerate(rows) if i not in bad)
+        kept = [i for i in range(count) if i not in bad and i not in blank]
+        refused = [(numbers[i], bad[i]) for i in sorted(bad) if i not in blank]
+        good = IncomingRows.of(row for i, row in enumerate(rows) if i not in bad and i not in blank)
         return Made([numbers[i] for i in kept], good, frozenset(names), refused, cut)
+
+    def _blank(self, columns: Sequence[Any], rows: Sequence[int]) -> set[int]:
+        """Those of the rows whose cells are all empty, as a spreadsheet leaves them behind."""
+        cells = [self._cells(column) for i, column in enumerate(columns) if i not in self._own]
+        nulls = self._nulls
+        return {
+            i
+            for i in rows
+            if all(is_empty(column[i]) or (type(column[i]) is str and column[i] in nulls) for column in cells)
+        }
 
     def _documents(self, columns: Sequence[Any], count: int, bad: dict[int, list[Problem]]) -> tuple[str, list[str]]:
         """The attributes of each row, a line each, and the names of those that a row has."""
@@ -578,7 +634,7 @@ class Columns:
             if _PLAIN_CUIDS.fullmatch("\n".join(cells)):
                 return list(map(int, cells))
         except TypeError:
-            if set(map(type, cells)) == {int} and min(cells) > 0:
+            if set(map(type, cells)) == {int} and min(cells) > 0 and max(cells) <= MAX_CUID:
                 return cells
         cuids = [parse_cuid(None if type(cell) is str and cell in self._nulls else cell) for cell in cells]
         for i, cuid in enumerate(cuids):

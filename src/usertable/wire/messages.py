@@ -155,8 +155,8 @@ TEXTS: dict[Kind, tuple[str, str]] = {
     ),
     Kind.CUID_MISSING: ("cuid不能为空", "[cuid] is missing or empty"),
     Kind.CUID_MALFORMED: (
-        "cuid[{value}]无效，应为 64 位有符号整数",
-        "cuid [{value}] is invalid; expected a signed 64-bit integer, or a string of its digits",
+        "cuid[{value}]无效，应为 1 到 9223372036854775807 的整数，或其数字（不含前导零）",
+        "cuid [{value}] is invalid; expected an integer from 1 to 9223372036854775807, or its digits without leading zeros",
     ),
     Kind.CUID_UNKNOWN: ("cuid[{cuid}]不存在", "cuid [{cuid}] does not exist in this project"),
     Kind.ATTRIBUTE_UNKNOWN: ("用户属性[{attribute}]不存在", "user attribute [{attribute}] does not exist"),

@@ -28,8 +28,8 @@ from usertable.domain.errors import Kind, Problem, Refused, excerpt, refuse
 from usertable.domain.schema import Project
 from usertable.domain.values import NUMBER_DIGITS, DataType, number
 from usertable.wire.arrow import UNITS, ArrowColumns, arrow_cells, arrow_reader, clock_text
-from usertable.wire.columns import LINE, Reading, Target
-from usertable.wire.rows import Block, check_digest, make_block
+from usertable.wire.columns import LINE, Reading, Target, told_apart
+from usertable.wire.rows import Block, Head, check_digest, make_block
 
 _FAILED = (pa.ArrowException, OSError, OverflowError, RuntimeError, TypeError, ValueError)
 """What Arrow raises for a file that it cannot read."""
@@ -79,13 +79,14 @@ class ParquetSource:
                 reason=f"it is damaged: its footer tells of {self._rows} rows, and its row groups of"
                 f" {', '.join(map(str, self._groups[:10]))}",
             )
-        self.columns = list(schema.names)
+        self.columns = told_apart(schema.names)
+        self.head = Head(self.columns)
         self._columns = ArrowColumns(self.columns, reading, project)
         ends = list(accumulate(map(_leaves, schema.types)))
         self._used = [
             _Column(i, self.columns[i], target, _plain_type(schema.types[i]), range(([0, *ends])[i], ends[i]))
             for i, target in enumerate(self._columns.targets)
-            if target.kind in ("cuid", "identifier", "attribute")
+            if target.kind != "nothing"
         ]
         self._attributes = project.schema.attributes
         self._unique = {identifier.name for identifier in project.schema.identifiers if identifier.unique}
@@ -116,7 +117,7 @@ class ParquetSource:
         kind, target = column.kind, column.target
         is_text, is_list = _is_text(kind), _is_list(kind)
         is_number = types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
-        if types.is_null(kind):
+        if types.is_null(kind) or target.kind == "unnamed":
             return ""
         if target.kind == "cuid":
             return "" if is_text or is_number else "a cuid is an integer, or a text of its digits"

@@ -33,7 +33,7 @@ def main(descriptor: int) -> None:
             raw = _Begun(head, os.fdopen(file, "rb", buffering=0)) if head else os.fdopen(file, "rb", buffering=0)
             with io.BufferedReader(raw, 2**20) as stream:
                 source = open_source(stream, reading, project)
-                _send(connection, "columns", source.columns)
+                _send(connection, "head", source.head)
                 for block in source.blocks(skip, digest):
                     _send(connection, "block", block)
             _send(connection, "end", set() if skip else source.unseen)

@@ -7,18 +7,16 @@ stood in the file, so that one that is refused can be handed back to be mended.
 
 from __future__ import annotations
 
-import codecs
 import contextlib
 import csv
 import hashlib
 import io
 import itertools
+import json
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from functools import partial
-from itertools import islice
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -34,6 +32,8 @@ from usertable.wire.columns import (
     CUID,
     LINE,
     MEMO,
+    REASON,
+    ROW,
     Columns,
     Format,
     JSONNumber,
@@ -44,7 +44,11 @@ from usertable.wire.columns import (
     identifier_values,
     parse_cuid,
     parse_value,
+    told_apart,
+    unnamed_problem,
 )
+from usertable.wire.encodings import Encoding, check_utf8, find_encoding, flaw
+from usertable.wire.lines import Lines
 from usertable.wire.moments import Moment
 
 if TYPE_CHECKING:
@@ -75,21 +79,19 @@ class Block(Made):
     digest: str
     """Tells whether another file begins with the same rows."""
     raw: bytes
-    """The rows as they stood in the file, for :func:`originals`."""
+    ends: Sequence[int]
+    """Of text: where each row ends in `raw`, which has the rows as they stood in the file, for :func:`originals`."""
 
 
-def make_block(made: Made, first: int, done: int, position: int, digest: str, raw: bytes) -> Block:
-    own = {"first": first, "done": done, "position": position, "digest": digest, "raw": raw}
+def make_block(made: Made, first: int, done: int, position: int, digest: str, raw: bytes, ends: Sequence[int] = ()) -> Block:
+    own = {"first": first, "done": done, "position": position, "digest": digest, "raw": raw, "ends": ends}
     return Block(made.numbers, made.rows, made.names, made.refused, made.cut, **own)  # type: ignore[arg-type]
 
 
 class Source(Protocol):
     """A file that is being read."""
 
-    @property
-    def columns(self) -> list[str]:
-        """The names of its columns; none for NDJSON, where every row has its own."""
-        ...
+    head: Head
 
     @property
     def unseen(self) -> set[str]:
@@ -118,51 +120,118 @@ def open_source(stream: IO[bytes], reading: Reading, project: Project) -> Source
 
         source = ParquetSource(stream, reading, project)
     for column in reading.columns:
-        if column not in source.columns:
-            have = ", ".join(source.columns[:COLUMNS_SHOWN]) + (", …" if len(source.columns) > COLUMNS_SHOWN else "")
+        columns = source.head.columns
+        if column not in columns:
+            have = ", ".join(columns[:COLUMNS_SHOWN]) + (", …" if len(columns) > COLUMNS_SHOWN else "")
             raise refuse(Kind.COLUMN, column, expected=f"it is mapped, and the file does not have it; it has {have}")
     return source
 
 
-def find_encoding(head: bytes) -> str:
-    """The encoding of a file that begins so: by its byte order mark, else UTF-8 if it is that, else GB18030."""
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return "utf-16"
-    for encoding in ("utf-8", "gb18030"):
-        try:
-            # What is cut off at the end is no mistake of the file's.
-            codecs.getincrementaldecoder(encoding)().decode(head)
-        except UnicodeDecodeError:
-            continue
-        return encoding
-    return "utf-8"
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a file begins with, as far as those need it who hand its refused rows back."""
+
+    columns: Sequence[str] = ()
+    """Their names, each of which is another; none for NDJSON, where every row has its own."""
+    encoding: Encoding = field(default_factory=Encoding)
+    raw: bytes = b""
+    """Of CSV: the line that names the columns, behind one that names the delimiter, if there is one."""
+    delimiter: str = ","
 
 
-class _CSV:
-    def __init__(self, stream: IO[bytes], reading: Reading, project: Project) -> None:
-        csv.field_size_limit(CELL_CHARACTERS)
-        self.unseen: set[str] = set()
+_UNPACK = "it is compressed with {name}; unpack it first: `{tool} FILE | usertable import - --format …`"
+_OTHER_FORMATS = {
+    b"\x1f\x8b": _UNPACK.format(name="gzip", tool="gunzip -c"),
+    b"\x28\xb5\x2f\xfd": _UNPACK.format(name="zstd", tool="zstd -dc"),
+    b"\xfd7zXZ\x00": _UNPACK.format(name="xz", tool="xz -dc"),
+    b"BZh91AY&SY": _UNPACK.format(name="bzip2", tool="bzip2 -dc"),
+    b"PK\x03\x04": "it is a zip archive, as an Excel workbook (.xlsx) is; in the spreadsheet, save it as CSV UTF-8",
+    b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": "it is an Excel workbook (.xls); in the spreadsheet, save it as CSV UTF-8",
+    b"PAR1": "it is a Parquet file; say --format parquet",
+    b"ARROW1": "it is an Arrow (Feather) file; write it as Parquet",
+}
+"""What is told of a file that is no text, by the bytes with which it begins."""
+
+
+class _Text:
+    """What CSV and NDJSON have in common: lines in some encoding."""
+
+    def __init__(self, stream: IO[bytes], reading: Reading, *, at_cr: bool) -> None:
+        self._start: bytes = stream.peek(2**20)  # type: ignore[attr-defined]
+        for begin, what in _OTHER_FORMATS.items():
+            if self._start.startswith(begin):
+                raise refuse(Kind.IMPORT_FILE, reason=what)
+        self._encoding = find_encoding(self._start, reading.encoding)
+        if reading.encoding == "auto" and not self._encoding.mark:
+            check_utf8(stream)
+        stream.read(len(self._encoding.mark))
+        self._is_utf8 = self._encoding.codec == "utf-8"
         self._stream = stream
         self._reading = reading
-        self._delimiter = reading.delimiter
-        self._lines: list[str] = []
-        encoding = reading.encoding
-        if encoding == "auto":
-            encoding = find_encoding(stream.peek(2**20))  # type: ignore[attr-defined]
-        self._encoding = encoding
-        # A byte that is not of the encoding becomes half of a surrogate pair, by which its row is known and refused.
-        errors = "replace" if encoding == "utf-16" else "surrogateescape"
-        self._text = io.TextIOWrapper(stream, "utf-8-sig" if encoding == "utf-8" else encoding, errors, newline="")
+        self._at_cr = at_cr
+        self._lines = Lines(stream, self._encoding, at_cr=at_cr)
         self._hash = hashlib.blake2b(digest_size=16)
-        header, broken = self._rows(1)
-        if broken:
-            raise refuse(Kind.IMPORT_FILE, reason=f"its header is not CSV: {broken[0]}")
-        self.columns = header[0] if header else []
-        if not self.columns:
-            raise refuse(Kind.IMPORT_FILE, reason="it is empty; the first line must name the columns")
-        self._header = self._raw()
-        self._hash.update(self._header)
-        self._columns = Columns(self.columns, reading, project)
+
+    def _utf8(self, lines: list[bytes], raw: bytes) -> bytes | None:
+        """Some lines, `raw` together, in UTF-8; None if one of them may have a byte or a mark that it must not have."""
+        if self._is_utf8:
+            return None if _MARK in raw else raw
+        unit = self._encoding.unit
+        if unit > 1 and any(len(line) % unit for line in lines):
+            return None
+        try:
+            text = raw.decode(self._encoding.codec)
+        except UnicodeDecodeError:
+            return None
+        return None if "\ufeff" in text or "\ufffe" in text else text.encode()
+
+
+@dataclass(slots=True)
+class _Split:
+    """Lines of CSV as rows."""
+
+    lines: list[bytes]
+    """With those that the last row needed beyond the ones that were given."""
+    texts: list[str]
+    rows: list[list[str]]
+    ends: Sequence[int]
+    """By row, the number of lines up to its end."""
+    broken: dict[int, str]
+    """By place of a row, why it cannot be read."""
+
+    def text(self, row: int) -> str:
+        """A row as it stands in the file."""
+        return "".join(self.texts[self.ends[row - 1] if row else 0 : self.ends[row]])
+
+
+class _CSV(_Text):
+    def __init__(self, stream: IO[bytes], reading: Reading, project: Project) -> None:
+        csv.field_size_limit(CELL_CHARACTERS)
+        super().__init__(stream, reading, at_cr=True)
+        self.unseen: set[str] = set()
+        self._spreads = False
+        lines = self._lines.take(1)
+        said = _DELIMITER.fullmatch(lines[0].decode(self._encoding.codec, "replace")) if lines else None
+        if said and reading.delimiter not in (None, said[1]):
+            raise refuse(
+                Kind.IMPORT_FILE,
+                reason=f"its first line says that the delimiter is {said[1]!r}, and --delimiter {reading.delimiter!r};"
+                " leave --delimiter out",
+            )
+        self._delimiter = reading.delimiter or (said[1] if said else ",")
+        header = self._split(self._lines.take(1) if said else lines)
+        names = self._names(header)
+        self._raw_header = b"".join([*lines, *header.lines] if said else header.lines)
+        self._hash.update(self._raw_header)
+        self.columns = told_apart(names)
+        self.head = Head(self.columns, self._encoding, self._raw_header, self._delimiter)
+        try:
+            self._columns = Columns(self.columns, reading, project)
+        except Refused as refused:
+            raise _other_form(names, self._delimiter) or refused from None
+        unnamed = [place for place, target in enumerate(self._columns.targets) if target.kind == "unnamed"]
+        if unnamed and stream.seekable():
+            self._check_unnamed(unnamed)
         self._arrow: tuple[ArrowCSV, ArrowColumns] | None = None
         # Only the extra for Parquet brings Arrow, which reads and checks several times as fast.
         with contextlib.suppress(ImportError):
@@ -171,121 +240,145 @@ class _CSV:
             if self._delimiter.isascii():
                 self._arrow = ArrowCSV(len(self.columns), self._delimiter), ArrowColumns(self.columns, reading, project)
 
-    def _raw(self) -> bytes:
-        """What the last call of :meth:`_rows` read."""
-        return "".join(self._lines).encode("utf-8", "surrogateescape")
+    def _names(self, header: _Split) -> list[str]:
+        if not header.rows:
+            raise refuse(Kind.IMPORT_FILE, reason="it is empty; the first line must name the columns")
+        wrong = self._flaws(header) | header.broken
+        if wrong:
+            raise refuse(Kind.IMPORT_FILE, reason=f"its header is not CSV: {wrong[0]}")
+        if not any(header.rows[0]):
+            raise refuse(Kind.IMPORT_FILE, reason="its first line is empty, and must name the columns")
+        return [_unwrapped(name) for name in header.rows[0]]
 
-    def _rows(self, count: int) -> tuple[list[list[str]], dict[int, str]]:
-        """The rows in the next `count` lines, and by place among them what keeps some from being read.
+    def _check_unnamed(self, places: Sequence[int]) -> None:
+        """Look through the file for cells of columns without a name, before a row is taken."""
+        before, ahead = self._lines, self._stream.tell()
+        # What was read ahead was counted from the first byte that is no mark.
+        self._stream.seek(ahead - before.ahead)
+        self._lines = Lines(self._stream, self._encoding, at_cr=True)
+        done = 0
+        while lines := self._lines.take(self._reading.rows, BLOCK_BYTES):
+            rows = self._split(lines).rows
+            for number, row in enumerate(rows, start=done + 1):
+                for place in places:
+                    if len(row) == len(self.columns) and row[place]:
+                        problem = unnamed_problem(self.columns[place], row[place])
+                        expected = f"{problem.facts['expected']} (row {number})"
+                        raise Refused([Problem(problem.kind, problem.attribute, {"expected": expected})])
+            done += len(rows)
+        self._stream.seek(ahead)
+        self._lines = before
 
-        A row that is not at its end then is read to it, and no further: so whoever asks for as many lines as rows are left
-        before a place never passes that place.
-        """
-        self._lines = list(islice(self._text, count))
-        return self._rows_of(self._lines)
-
-    def _rows_of(self, lines: list[str]) -> tuple[list[list[str]], dict[int, str]]:
-        rows, broken = self._parsed(lines)
-        if "unexpected end" in broken.get(len(rows) - 1, ""):
-            begun = self._last_row(lines)
-            if self._finish(lines, begun):
-                last, still_broken = self._parsed(lines[begun:])
-                del broken[len(rows) - 1]
-                rows[-1:] = last
-                broken |= {len(rows) - 1: reason for reason in still_broken.values()}
-        return rows, {
-            place: f"{why}; is a quote not closed?" if _UNCLOSED.search(why) else why for place, why in broken.items()
-        }
-
-    def _parsed(self, lines: list[str]) -> tuple[list[list[str]], dict[int, str]]:
-        rows: list[list[str]] = []
-        broken: dict[int, str] = {}
-        reader = csv.reader(lines, delimiter=self._delimiter, strict=True)
-        while True:
-            try:
-                rows.extend(reader)
-                return rows, broken
-            except csv.Error as error:
-                broken[len(rows)] = str(error)
-                rows.append([])
-
-    def _last_row(self, lines: list[str]) -> int:
-        """The place of the line with which the last row begins."""
-        reader = csv.reader(lines, delimiter=self._delimiter, strict=True)
-        begun = 0
-        while True:
-            try:
-                for _ in reader:
-                    begun = reader.line_num
-                return begun
-            except csv.Error:
-                if reader.line_num < len(lines):
-                    begun = reader.line_num
-                else:
-                    return begun
-
-    def _finish(self, lines: list[str], begun: int) -> bool:
-        """Add the lines up to the end of the row that begins with that one; none if it has none, or is too large."""
-        more: list[str] = []
-        size = sum(map(len, lines[begun:]))
-        while size <= CELL_CHARACTERS and (line := self._text.readline()):
-            more.append(line)
-            size += len(line)
-            # Only a quote can end a quoted cell, so the others need no try.
-            if '"' in line and not self._parsed(lines[begun:] + more)[1]:
-                break
-        lines += more
-        return bool(more)
-
-    def _has_foreign_bytes(self, raw: bytes) -> bool:
+    def _texts(self, lines: Sequence[bytes]) -> list[str]:
+        codec = self._encoding.codec
         try:
-            raw.decode()
+            return list(map(bytes.decode, lines)) if self._is_utf8 else [line.decode(codec) for line in lines]
         except UnicodeDecodeError:
-            return True
-        return False
+            # Such a line's row is refused, and must only end where it would without the byte.
+            return [line.decode(codec, "replace") for line in lines]
+
+    def _split(self, lines: list[bytes]) -> _Split:
+        """The rows in these lines, and in those that the last of them goes on in.
+
+        So the rows of a file are the same ones however many lines are asked for at once; whoever asks for as many as rows
+        are left before a place never passes that place.
+        """
+        texts = self._texts(lines)
+        if not self._spreads:
+            with contextlib.suppress(csv.Error):
+                rows = list(csv.reader(texts, delimiter=self._delimiter, strict=True))
+                if len(rows) == len(texts):
+                    return _Split(lines, texts, rows, range(1, len(rows) + 1), {})
+        split = _Split([*lines], texts, [], ends := [], {})
+        reader = csv.reader(self._feed(split), delimiter=self._delimiter, strict=True)
+        while True:
+            try:
+                row = next(reader)
+            except StopIteration:
+                break
+            except csv.Error as error:
+                why = str(error)
+                split.broken[len(split.rows)] = f"{why}; is a quote not closed?" if _UNCLOSED.search(why) else why
+                row = []
+            split.rows.append(row)
+            ends.append(reader.line_num)
+        self._spreads = len(split.rows) < len(split.lines)
+        return split
+
+    def _feed(self, split: _Split) -> Iterator[str]:
+        yield from split.texts
+        # Asked for more in the middle of a row.
+        while (split.ends[-1] if split.ends else 0) < len(split.lines) and (more := self._lines.take(1)):
+            split.lines += more
+            split.texts += self._texts(more)
+            yield split.texts[-1]
+
+    def _flaws(self, split: _Split) -> dict[int, str]:
+        """By place of a row, what is wrong with its bytes."""
+        if self._utf8(split.lines, b"".join(split.lines)) is not None and (not self._is_utf8 or _is_utf8(split.lines)):
+            return {}
+        found: dict[int, str] = {}
+        begin = 0
+        for place, end in enumerate(split.ends):
+            if why := next(filter(None, (flaw(line, self._encoding) for line in split.lines[begin:end])), ""):
+                found[place] = why
+            begin = end
+        return found
 
     def blocks(self, skip: int = 0, digest: str = "") -> Iterator[Block]:
         done = 0
-        while skip > done:
-            rows, _ = self._rows(min(self._reading.rows, skip - done))
-            if not self._lines:
-                break
-            self._hash.update(self._raw())
-            done += len(rows)
+        while skip > done and (lines := self._lines.take(min(self._reading.rows, skip - done), BLOCK_BYTES)):
+            split = self._split(lines)
+            self._hash.update(b"".join(split.lines))
+            done += len(split.rows)
         check_digest(skip, done, digest, self._hash.hexdigest())
-        while lines := list(islice(self._text, self._reading.rows)):
-            self._lines = lines
-            raw, count = self._raw(), len(lines)
-            made = self._at_once(raw, range(done + 1, done + 1 + count))
+        while lines := self._lines.take(self._reading.rows, BLOCK_BYTES):
+            raw = b"".join(lines)
+            ends = list(itertools.accumulate(map(len, lines)))
+            made = self._at_once(lines, raw, range(done + 1, done + 1 + len(lines)))
             if made is None:
-                count, made = self._one_by_one(lines, done + 1)
-                raw = self._raw()
+                split = self._split(lines)
+                made = self._one_by_one(split, done + 1)
+                raw = b"".join(split.lines)
+                sizes = list(itertools.accumulate(map(len, split.lines)))
+                ends = [sizes[end - 1] for end in split.ends]
             self._hash.update(raw)
-            first, done = done + 1, done + count
-            position = self._stream.tell() if self._stream.seekable() else 0
-            digest = self._hash.hexdigest()
-            yield make_block(made, first, done, position, digest, self._header + raw)
+            first, done = done + 1, done + len(ends)
+            yield make_block(made, first, done, self._lines.position, self._hash.hexdigest(), raw, ends)
 
-    def _at_once(self, raw: bytes, numbers: range) -> Made | None:
+    def _at_once(self, lines: list[bytes], raw: bytes, numbers: range) -> Made | None:
         """What the lines say, if each is a row and Arrow sees at once what is in them."""
-        if self._arrow is None or len(raw) > ARROW_BYTES:
+        if self._arrow is None or len(raw) > ARROW_BYTES or LINE in self.columns:
+            return None
+        text = self._utf8(lines, raw)
+        if text is None or (b'="' in text and _WRAPPED_BYTES.search(text)):
             return None
         split, columns = self._arrow
-        found = split.columns(raw, len(numbers))
+        found = split.columns(text, len(numbers))
         return None if found is None else columns.block(found, numbers)
 
-    def _one_by_one(self, lines: list[str], first: int) -> tuple[int, Made]:
-        """How many rows there are in the lines, to which the rest of the last row is added, and what they say."""
-        width = len(self.columns)
-        rows, broken = self._rows_of(lines)
-        if self._has_foreign_bytes(self._raw()):
+    def _one_by_one(self, split: _Split, first: int) -> Made:
+        """What the rows say."""
+        width, rows = len(self.columns), split.rows
+        broken = split.broken | self._flaws(split)
+        texts: dict[int, str] = {}
+        if LINE in self.columns:
             for i, row in enumerate(rows):
-                if found := _FOREIGN.search("".join(row)):
-                    broken[i] = (
-                        f"the byte 0x{ord(found[0]) - 0xDC00:02X} is not {self._encoding};"
-                        " name the file's encoding with --encoding"
-                    )
-                    row.clear()
+                if i not in broken and len(row) == width and (found := self._whole_line(row)):
+                    texts[i] = found
+                    rows[i], why = self._row_of_line(found)
+                    if why:
+                        broken[i] = why
+        text = "".join(split.texts)
+        if ' "' in text or '\t"' in text or '="' in text:
+            for i, row in enumerate(rows):
+                if i not in broken and any(cell[:2] == '="' or (cell[:1] in _BLANKS and '"' in cell) for cell in row):
+                    if why := _misplaced_quote(texts.get(i) or split.text(i), self._delimiter):
+                        broken[i] = why
+                    else:
+                        rows[i] = list(map(_unwrapped, row))
+        for i in broken:
+            rows[i] = []
         refused = [(first + i, [Problem(Kind.ROW_FORM, None, {"reason": reason})]) for i, reason in broken.items()]
         numbers: Sequence[int] = range(first, first + len(rows))
         good = rows
@@ -296,12 +389,76 @@ class _CSV:
             good = [row for row in rows if len(row) == width]
         columns = list(zip(*good, strict=True)) if good else [()] * width
         made = self._columns.block(columns, numbers)
-        return len(rows), replace(made, refused=sorted([*refused, *made.refused], key=lambda entry: entry[0]))
+        return replace(made, refused=sorted([*refused, *made.refused], key=lambda entry: entry[0]))
+
+    def _whole_line(self, row: list[str]) -> str:
+        """What stands in a row's `#line`, unless somebody wrote it into the other cells."""
+        filled = [name for name, cell in zip(self.columns, row, strict=True) if cell and name not in (ROW, REASON)]
+        return row[self.columns.index(LINE)] if filled == [LINE] else ""
+
+    def _row_of_line(self, line: str) -> tuple[list[str], str]:
+        """The cells that a `#line` holds, each in its column, or why there are none."""
+        if why := _misplaced_quote(line, self._delimiter):
+            return [], f"in {LINE}: {why}"
+        try:
+            found = list(csv.reader(io.StringIO(line, newline=""), delimiter=self._delimiter, strict=True))
+        except csv.Error as error:
+            return [], f"in {LINE}: {error}"
+        names = [name for name in self.columns if name not in (ROW, REASON, LINE)]
+        if len(found) != 1 or len(found[0]) != len(names):
+            cells = len(found[0]) if len(found) == 1 else sum(map(len, found))
+            return [], f"in {LINE}: it has {cells} cells, and the header has {len(names)}"
+        cells_by_name = dict(zip(names, found[0], strict=True))
+        return [cells_by_name.get(name, "") for name in self.columns], ""
 
 
 _UNCLOSED = re.compile("unexpected end|field larger")
-_FOREIGN = re.compile("[\udc80-\udcff]")
-"""What became of a byte that is not of the file's encoding."""
+_DELIMITER = re.compile('"?sep=([^"\r\n])"?[\r\n]*', re.IGNORECASE)
+"""A first line that is no header, but tells a spreadsheet what the delimiter is."""
+_WRAPPED = re.compile('="((?:[^"]|"")*+)"')
+"""A text that a spreadsheet must not take for a number: `="01067"`."""
+_WRAPPED_BYTES = re.compile(rb'(?:\A|[^0-9A-Za-z])="')
+_BLANKS = (" ", "\t")
+
+
+def _is_utf8(lines: Sequence[bytes]) -> bool:
+    try:
+        b"".join(lines).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _unwrapped(cell: str) -> str:
+    found = _WRAPPED.fullmatch(cell) if cell[:2] == '="' else None
+    return found[1].replace('""', '"') if found else cell
+
+
+def _misplaced_quote(row: str, delimiter: str) -> str:
+    """What is wrong with a quote that CSV takes for a part of its cell, in a row as it stands in the file; "" if nothing."""
+    edge = re.escape(delimiter)
+    cells = re.compile(f'(?:"(?:[^"]|"")*+"|([^{edge}\r\n]*+))(?:[{edge}\r\n]+?|$)')
+    for number, found in enumerate(cells.finditer(row), start=1):
+        cell = found[1] or ""
+        if cell[:1] in _BLANKS and cell.lstrip(" \t")[:1] == '"':
+            return f"cell {number} has a blank before its quote; take the blank out"
+        if cell[:2] == '="' and not _WRAPPED.fullmatch(cell):
+            return f'cell {number} begins with =" and does not end with a quote; write it as "text"'
+    return ""
+
+
+def _other_form(names: Sequence[str], delimiter: str) -> Refused | None:
+    """What is told of a header that names nothing the project has, if it seems to be of another form."""
+    if names[0].lstrip()[:1] in ("{", "["):
+        return refuse(Kind.IMPORT_FILE, reason="its first line is JSON, and no header of CSV; say --format ndjson")
+    for other, shown in ((";", ";"), ("\t", "\\t"), ("|", "|"), (",", ",")):
+        if other != delimiter and sum(name.count(other) for name in names) >= len(names):
+            return refuse(
+                Kind.IMPORT_FILE,
+                reason=f"its header has {len(names)} column{'s' * (len(names) > 1)} with the delimiter {delimiter!r};"
+                f" say --delimiter '{shown}'",
+            )
+    return None
 
 
 def _ragged(cells: int, width: int) -> Problem:
@@ -346,16 +503,15 @@ _MARK = b"\xef\xbb\xbf"
 _decode_lines = msgspec.json.Decoder(dict[str, Any], float_hook=JSONNumber).decode_lines
 
 
-class _NDJSON:
+class _NDJSON(_Text):
     def __init__(self, stream: IO[bytes], reading: Reading, project: Project) -> None:
-        self.columns: list[str] = []
+        super().__init__(stream, reading, at_cr=False)
+        _refuse_document(self._start.removeprefix(self._encoding.mark).decode(self._encoding.codec, "replace"))
+        self.head = Head(encoding=self._encoding)
         self.unseen = set(reading.columns)
-        self._stream = stream
-        self._reading = reading
         self._project = project
         self._zone = project.zone
         self._targets: dict[str, Target | list[Problem]] = {}
-        self._hash = hashlib.blake2b(digest_size=16)
         self._priority = {
             identifier.name: (place, identifier) for place, identifier in enumerate(project.schema.identifiers)
         }
@@ -367,41 +523,30 @@ class _NDJSON:
         self._cut = 0
         """Moments that were cut in the row that is being read by itself."""
 
-    def _lines(self, count: int) -> tuple[list[bytes], bytes]:
-        """The next lines, at most so many, and all of them together."""
-        lines: list[bytes] = []
-        size = 0
-        for line in islice(iter(partial(self._stream.readline, CELL_CHARACTERS), b""), count):
-            lines.append(line)
-            size += len(line)
-            if size >= BLOCK_BYTES:
-                break
-        raw = b"".join(lines)
-        self._hash.update(raw)
-        return lines, raw
-
     def blocks(self, skip: int = 0, digest: str = "") -> Iterator[Block]:
-        done = position = 0
-        while skip > done:
-            lines, raw = self._lines(min(self._reading.rows, skip - done))
-            if not lines:
-                break
+        done = 0
+        while skip > done and (lines := self._lines.take(min(self._reading.rows, skip - done), BLOCK_BYTES)):
+            self._hash.update(b"".join(lines))
             done += len(lines)
-            position += len(raw)
         check_digest(skip, done, digest, self._hash.hexdigest())
-        while True:
-            lines, raw = self._lines(self._reading.rows)
-            if not lines:
-                return
-            position += len(raw)
-            text = raw
-            if not done:
-                text = raw.removeprefix(_MARK)
-                lines[0] = lines[0].removeprefix(_MARK)
-            found = self._at_once(lines, text, range(done + 1, done + 1 + len(lines)))
-            made = found or self._one_by_one(lines, done + 1)
+        while lines := self._lines.take(self._reading.rows, BLOCK_BYTES):
+            raw = b"".join(lines)
+            self._hash.update(raw)
+            made = self._made(lines, raw, done + 1)
             first, done = done + 1, done + len(lines)
-            yield make_block(made, first, done, position, self._hash.hexdigest(), raw)
+            ends = list(itertools.accumulate(map(len, lines)))
+            yield make_block(made, first, done, self._lines.position, self._hash.hexdigest(), raw, ends)
+
+    def _made(self, lines: list[bytes], raw: bytes, first: int) -> Made:
+        flaws: dict[int, str] = {}
+        text = self._utf8(lines, raw)
+        if text is None or (self._is_utf8 and not _is_utf8(lines)):
+            flaws = {first + i: why for i, line in enumerate(lines) if (why := flaw(line, self._encoding))}
+        if not self._is_utf8:
+            codec = self._encoding.codec
+            lines = [b"" if first + i in flaws else line.decode(codec).encode() for i, line in enumerate(lines)]
+        found = None if flaws or text is None else self._at_once(lines, text, range(first, first + len(lines)))
+        return found or self._one_by_one(lines, first, flaws)
 
     def _at_once(self, lines: list[bytes], raw: bytes, numbers: range) -> Made | None:
         """What the lines, `raw` together, say, column by column; None if they are not all alike, or need a closer look."""
@@ -474,7 +619,7 @@ class _NDJSON:
             # A list with something in it that cannot be looked up.
             return None
 
-    def _one_by_one(self, lines: list[bytes], first: int) -> Made:
+    def _one_by_one(self, lines: list[bytes], first: int, flaws: Mapping[int, str]) -> Made:
         numbers: list[int] = []
         rows: list[Incoming] = []
         refused: list[tuple[int, list[Problem]]] = []
@@ -482,7 +627,7 @@ class _NDJSON:
         cut: dict[int, int] = {}
         for number, line in enumerate(lines, start=first):
             self._cut = 0
-            made = self._row(line, names)
+            made = self._row(line, names) if number not in flaws else [_unread(flaws[number])]
             if type(made) is tuple:
                 numbers.append(number)
                 rows.append(made)
@@ -497,37 +642,44 @@ class _NDJSON:
         if line.isspace():
             return None
         if len(line) >= CELL_CHARACTERS:
-            return [Problem(Kind.ROW_FORM, None, {"reason": f"a line has more than {CELL_CHARACTERS} bytes"})]
+            return [_unread(f"a line has more than {CELL_CHARACTERS} bytes")]
         members = decode_object(line)
         if type(members) is not dict:
             assert isinstance(members, Problem)
             if members.kind is Kind.DUPLICATE_KEY:
-                return [Problem(Kind.ROW_FORM, None, {"reason": f"the member {members.facts['key']} is repeated"})]
-            reason = members.facts.get("reason", "it is not an object")
-            return [Problem(Kind.ROW_FORM, None, {"reason": f"not a JSON object: {reason}"})]
+                return [_unread(f"the member {members.facts['key']} is repeated")]
+            return [_unread(f"not a JSON object: {members.facts.get('reason', 'it is not an object')}")]
+        if type(members.get(LINE)) is str and members.keys() <= {ROW, REASON, LINE}:
+            return self._row(members[LINE].encode(), names)
         problems: list[Problem] = []
         cuid: int | None = None
         pairs: list[tuple[int, str, str]] = []
         data: dict[str, object] = {}
         seen: set[Target] = set()
+        is_blank = LINE not in members
         for column, raw in members.items():
             target = self._targets.get(column) or self._target(column)
             if type(target) is list:
                 problems += target
+                is_blank = False
                 continue
             assert isinstance(target, Target)
             if target.kind == "nothing":
                 if column == LINE:
-                    problems.append(
-                        Problem(Kind.ROW_FORM, None, {"reason": f"{LINE} holds a line that was not read; mend it"})
-                    )
+                    problems.append(_unread(f"{LINE} holds a line that was not read; mend it"))
+                elif column not in (ROW, REASON) and not is_empty(raw):
+                    is_blank = False
                 continue
-            if target in seen:
+            if target in seen and target.kind != "unnamed":
                 problems.append(Problem(Kind.COLUMN, column, {"expected": "another member is for the same"}))
             seen.add(target)
             if is_empty(raw) or (type(raw) is str and raw in self._reading.nulls):
-                if self._reading.empty == "refuse":
+                if self._reading.empty == "refuse" and target.kind != "unnamed":
                     problems.append(Problem(Kind.VALUE_EMPTY, target.name or CUID))
+                continue
+            is_blank = False
+            if target.kind == "unnamed":
+                problems.append(unnamed_problem(column, raw))
             elif target.kind == "cuid":
                 found = parse_cuid(raw)
                 if type(found) is Problem:
@@ -543,6 +695,8 @@ class _NDJSON:
                     pairs += [(place, target.name, value) for value in values]  # type: ignore[union-attr]
             else:
                 data[target.name] = raw
+        if is_blank:
+            return None
         values_of, wrong = self._values(data)
         problems += wrong
         if cuid is None and not pairs and not problems:
@@ -592,6 +746,37 @@ class _NDJSON:
         return {**{attribute.name: value for attribute, value in checked.entries}, **ready}, []
 
 
+def _unread(reason: str) -> Problem:
+    return Problem(Kind.ROW_FORM, None, {"reason": reason})
+
+
+_OPENED = re.compile(r'\{[ \t\r]*\n\s*["}]')
+_ARRAY = re.compile(r"\s*\[\s*(?:\{|[\r\n])")
+
+
+def _refuse_document(start: str) -> None:
+    """Refuse a file that is one JSON document over many lines, by its beginning: single lines of it may be objects."""
+    begin = start.lstrip()
+    if _ARRAY.match(start):
+        raise refuse(
+            Kind.IMPORT_FILE,
+            reason="it is a JSON array, and NDJSON has one object a line; write it so, such as with `jq -c '.[]' FILE`",
+        )
+    first = begin.partition("\n")[0].strip()
+    if not first.startswith("{"):
+        return
+    try:
+        _, end = json.JSONDecoder().raw_decode(begin)
+    except (ValueError, RecursionError):
+        end = 0
+    if _OPENED.match(begin) or "\n" in begin[:end]:
+        raise refuse(
+            Kind.IMPORT_FILE,
+            reason="it has a JSON object over several lines, and NDJSON one object a line; write it so, such as with"
+            " `jq -c . FILE`",
+        )
+
+
 def parquet_library() -> tuple[Any, Any]:
     """The modules pyarrow and pyarrow.parquet.
 
@@ -607,36 +792,10 @@ def parquet_library() -> tuple[Any, Any]:
 
 
 def originals(block: Block, reading: Reading, numbers: Sequence[int]) -> list[Any]:
-    """The rows with those numbers as they stood in the file: a list of cells, a line, or members for JSON."""
-    wanted = set(numbers)
-    if reading.format == "ndjson":
-        lines = block.raw.splitlines(keepends=False) if b"\r" not in block.raw else block.raw.split(b"\n")
-        return [lines[number - block.first] for number in numbers]
+    """The rows with those numbers as they stood in the file: bytes, or of Parquet members for JSON."""
     if reading.format == "parquet":
         from usertable.wire.parquet import parquet_rows
 
         return parquet_rows(block.raw, block.first, numbers)
-    text = block.raw.decode("utf-8", "surrogateescape")
-    taken: list[str] = []
-
-    def lines_of() -> Iterator[str]:
-        for line in io.StringIO(text, newline=""):
-            taken.append(line)
-            yield line
-
-    reader = csv.reader(lines_of(), delimiter=reading.delimiter, strict=True)
-    found: dict[int, list[str]] = {}
-    next(reader)
-    number = block.first - 1
-    while True:
-        number += 1
-        taken.clear()
-        try:
-            row = next(reader)
-        except StopIteration:
-            break
-        except csv.Error:
-            row = ["".join(taken)]
-        if number in wanted:
-            found[number] = row
-    return [found[number] for number in numbers]
+    edges = [0, *block.ends]
+    return [block.raw[edges[number - block.first] : edges[number - block.first + 1]] for number in numbers]

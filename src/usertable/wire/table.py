@@ -18,7 +18,7 @@ from usertable.domain.schema import Attribute, Identifier, Project
 from usertable.domain.values import DataType, number_text
 from usertable.store.base import NO_VALUES, Page, SnapshotRow
 from usertable.store.document import decode_attributes
-from usertable.wire.columns import CUID, MASKED, Format, Moments, Target
+from usertable.wire.columns import CUID, ESCAPED, MASKED, Format, Moments, Target
 from usertable.wire.rows import parquet_library
 
 NUMBER_PRECISION, NUMBER_SCALE = 38, 18
@@ -236,6 +236,8 @@ class _CSV(_Text):
         super().__init__(stream, project, attributes, identifiers, types)
         self._escape = escape_formulas
         names = [name for name, _ in table_columns(project, attributes, identifiers)]
+        if escape_formulas:
+            names.append(ESCAPED)
         stream.write(_csv([[cell] for cell in _quoted(names)]))
 
     def _convert(self, page: Page) -> bytes:
@@ -249,6 +251,8 @@ class _CSV(_Text):
         documents = self._decoder.decode_lines(page.lines)
         for attribute, field in zip(self._attributes, self._fields[self._first :], strict=True):
             columns.append(self._texts(attribute.type, list(map(attrgetter(field), documents))))
+        if self._escape:
+            columns.append([""] * len(page))
         return _csv(columns)
 
     def _texts(self, kind: DataType, cells: list[Any]) -> list[str]:
@@ -283,6 +287,7 @@ def _csv(columns: Sequence[Sequence[str]]) -> bytes:
 
 
 _SPECIAL = re.compile('[",\r\n]')
+_WRAPPED = re.compile('="(?:[^"]|"")*+"')
 
 
 def _quoted(cells: list[str]) -> list[str]:
@@ -290,6 +295,9 @@ def _quoted(cells: list[str]) -> list[str]:
     text = "\n".join(cells)
     if not ('"' in text or "," in text or "\r" in text or text.count("\n") >= len(cells)):
         return cells
+    if '="' in text:
+        # An import takes such a cell for the text within.
+        cells = ['="' + cell.replace('"', '""') + '"' if _WRAPPED.fullmatch(cell) else cell for cell in cells]
     return ['"' + cell.replace('"', '""') + '"' if _SPECIAL.search(cell) else cell for cell in cells]
 
 

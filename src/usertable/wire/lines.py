@@ -1,0 +1,126 @@
+"""The lines of a file as they stand in it, byte for byte, in whatever encoding it is."""
+
+from __future__ import annotations
+
+import codecs
+import re
+import unicodedata
+from typing import IO
+
+from usertable.domain.errors import Kind, refuse
+from usertable.wire.encodings import Encoding
+
+LINE_BYTES = 64 * 2**20
+"""A line of a file has at most so many bytes."""
+_CHUNK = 2**20
+_LOOKED_AHEAD = 4096
+
+
+class Lines:
+    """Reads lines, each with its end, from a file whose byte order mark was read already.
+
+    Args:
+        at_cr: whether a carriage return by itself ends a line too, as in CSV.
+    """
+
+    def __init__(self, stream: IO[bytes], encoding: Encoding, *, at_cr: bool) -> None:
+        self._stream = stream
+        self._unit = encoding.unit
+        self._codec = encoding.codec
+        cr, lf = re.escape("\r".encode(encoding.codec)), re.escape("\n".encode(encoding.codec))
+        self._ends = re.compile(b"%b%b|%b|%b" % (cr, lf, cr, lf) if at_cr else lf, re.DOTALL)
+        self._cr = "\r".encode(encoding.codec)
+        self._at_cr = at_cr
+        self._ready: list[bytes] = []
+        self._next = 0
+        self._tail: list[bytes] = []
+        self._ended = False
+        self._count = 0
+        self.position = len(encoding.mark)
+        """Bytes of the file up to the end of the last line that was taken."""
+
+    def take(self, count: int, size: int | None = None) -> list[bytes]:
+        """The next lines: so many, fewer if they have more than `size` bytes together or if the file ends."""
+        while len(self._ready) - self._next < count and not self._ended:
+            self._read()
+            if size is not None and sum(map(len, self._ready)) > 2 * size:
+                break
+        taken = self._ready[self._next : self._next + count]
+        if size is not None:
+            total = 0
+            for place, line in enumerate(taken):
+                total += len(line)
+                if total >= size:
+                    del taken[place + 1 :]
+                    break
+        self._next += len(taken)
+        self._count += len(taken)
+        self.position += sum(map(len, taken))
+        return taken
+
+    @property
+    def ahead(self) -> int:
+        """Bytes that were read from the file and not taken."""
+        return sum(map(len, self._ready[self._next :])) + sum(map(len, self._tail))
+
+    def _read(self) -> None:
+        chunk: bytes = self._stream.read1(_CHUNK)  # type: ignore[attr-defined]
+        self._ended = not chunk
+        self._tail.append(chunk)
+        if sum(map(len, self._tail)) > LINE_BYTES + _CHUNK:
+            number = self._count + len(self._ready) - self._next + 1
+            raise refuse(Kind.IMPORT_FILE, reason=f"line {number} has more than {LINE_BYTES} bytes")
+        if chunk and b"\n" not in chunk and not (self._at_cr and b"\r" in chunk):
+            return
+        data = b"".join(self._tail)
+        lines, tail = self._split(data) if self._unit == 1 else self._split_wide(data)
+        self._ready = self._ready[self._next :] + lines
+        self._next = 0
+        self._tail = [tail] if tail else []
+
+    def _split(self, data: bytes) -> tuple[list[bytes], bytes]:
+        if self._at_cr:
+            lines = data.splitlines(keepends=True)
+            # A carriage return at the end may be half of an end.
+            is_whole = self._ended or not lines or lines[-1].endswith(b"\n")
+        else:
+            lines = [line + b"\n" for line in data.split(b"\n")]
+            last = lines.pop().removesuffix(b"\n")
+            if last:
+                lines.append(last)
+            is_whole = self._ended or not last
+        return (lines, b"") if is_whole else (lines[:-1], lines[-1])
+
+    def _split_wide(self, data: bytes) -> tuple[list[bytes], bytes]:
+        """Lines of a file of two or four bytes a character, each of which begins a whole number of characters later.
+
+        If a byte is missing or one too many, what follows would be read as other characters, up to the file's end. Then
+        an end of a line stands at another place: the line goes to there, is none that can be decoded, and the next one
+        is right again.
+        """
+        lines: list[bytes] = []
+        begin = 0
+        for found in self._ends.finditer(data):
+            if found.start() < begin:
+                continue
+            if not self._ended and len(data) - found.end() < _LOOKED_AHEAD:
+                break
+            if (found.start() - begin) % self._unit and not self._is_shifted(data, begin, found.end()):
+                continue
+            lines.append(data[begin : found.end()])
+            begin = found.end()
+        if self._ended and begin < len(data):
+            lines.append(data[begin:])
+            begin = len(data)
+        return lines, data[begin:]
+
+    def _is_shifted(self, data: bytes, begin: int, end: int) -> bool:
+        """Whether the end of a line that is out of step is one: whether what is in step there is no text."""
+        stop = end + _LOOKED_AHEAD
+        for found in self._ends.finditer(data, end, stop):
+            if (found.start() - begin) % self._unit == 0:
+                stop = found.end()
+                break
+        # Not to its end, where a character may be cut.
+        text = codecs.getincrementaldecoder(self._codec)("replace").decode(data[begin:stop])
+        return any(character == "\ufffd" or unicodedata.category(character) == "Cn" for character in text)

@@ -1,0 +1,152 @@
+"""Refused rows for the file of an import's rejects: each byte for byte as it stood, with its number and what is wrong.
+
+A row of CSV gets three more cells at its end: `#row`, its number, `#reason`, and `#line`. A line of NDJSON gets two of these
+as members at its beginning. What is no row of the header's columns at all, or no JSON object, stands whole in `#line`, where
+a spreadsheet cannot make a row of it; an import reads it there. So the unchanged file is refused again, row by row, and
+each row keeps its first number however often it is.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+
+import msgspec
+
+from usertable.wire.columns import LINE, REASON, ROW
+from usertable.wire.encodings import Encoding
+from usertable.wire.rows import Head
+
+_OURS = (ROW, REASON, LINE)
+_encoder = msgspec.json.Encoder()
+
+
+def rejects_head(head: Head) -> bytes:
+    """What a CSV of refused rows begins with: `phone,level,#row,#reason,#line`."""
+    body, end = _without_end(head.raw, head.encoding)
+    missing = "".join(f"{head.delimiter}{name}" for name in _OURS if name not in head.columns)
+    return head.encoding.mark + body + missing.encode(head.encoding.codec) + (end or _end(head))
+
+
+def reject_row(raw: bytes, head: Head, number: int, reason: str) -> bytes:
+    """A row of CSV: `13800000001,abc,7,the value [abc] …,`; or if it cannot be read, `,,8,it has 3 cells …,"1,2,3"`."""
+    encoding, delimiter = head.encoding, head.delimiter
+    body, end = _without_end(raw, encoding)
+    if set(head.columns).isdisjoint(_OURS):
+        width = len(head.columns)
+        line = b""
+    elif tuple(head.columns[-3:]) == _OURS:
+        width = len(head.columns) - 3
+        body, line, number = _without_ours(body, head, number)
+    else:
+        return _rebuilt(body, head, number, reason) + (end or _end(head))
+    if _cells(_text(body, encoding), delimiter, width) is None:
+        line = line or _quoted(body, encoding)
+        body = _bytes(delimiter * (width - 1), encoding)
+    ours = f"{delimiter}{number}{delimiter}{_cell(reason, delimiter)}{delimiter}"
+    return body + _bytes(ours, encoding) + line + (end or _end(head))
+
+
+def _without_ours(body: bytes, head: Head, number: int) -> tuple[bytes, bytes, int]:
+    """A row of a file of refused rows without our cells, the `#line` in it as it is written, and its number."""
+    edge = re.escape(head.delimiter)
+    cell = rf'(?:"(?:[^"]|"")*+"|[^"{edge}\r\n]*+)'
+    # What is one byte too long is read from its end, where our cells are.
+    text = _text(body[len(body) % head.encoding.unit :], head.encoding)
+    found = re.search(rf'{edge}"?([0-9]+)"?{edge}{cell}{edge}({cell})\Z', text)
+    ours = _bytes(found[0], head.encoding) if found else b""
+    if found is None or not body.endswith(ours):
+        return body, b"", number
+    return body.removesuffix(ours), _bytes(found[2], head.encoding), int(found[1])
+
+
+def _rebuilt(body: bytes, head: Head, number: int, reason: str) -> bytes:
+    """A row of a file of refused rows whose columns somebody moved."""
+    columns, text = list(head.columns), _text(body, head.encoding)
+    cells = _cells(text, head.delimiter, len(columns))
+    found = dict(zip(columns, cells or [""] * len(columns), strict=True))
+    ours = {REASON: reason, LINE: found.get(LINE, "") if cells else text}
+    kept = found.get(ROW, "")
+    row = found | {ROW: kept if kept.isdigit() else str(number)} | ours
+    return _bytes(head.delimiter.join(_cell(row[name], head.delimiter) for name in row), head.encoding)
+
+
+def _cells(text: str, delimiter: str, width: int) -> list[str] | None:
+    """The cells of one row of so many; None if it is none."""
+    try:
+        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
+    except csv.Error:
+        return None
+    return rows[0] if len(rows) == 1 and len(rows[0]) == width else None
+
+
+def _cell(text: str, delimiter: str) -> str:
+    return '"' + text.replace('"', '""') + '"' if re.search(rf'["\r\n{re.escape(delimiter)}]', text) else text
+
+
+def _quoted(body: bytes, encoding: Encoding) -> bytes:
+    quote = '"'.encode(encoding.codec)
+    return quote + body.replace(quote, 2 * quote) + quote
+
+
+def _text(body: bytes, encoding: Encoding) -> str:
+    return body.decode(encoding.codec, "surrogateescape" if encoding.unit == 1 else "replace")
+
+
+def _bytes(text: str, encoding: Encoding) -> bytes:
+    try:
+        return text.encode(encoding.codec, "surrogateescape" if encoding.unit == 1 else "strict")
+    except UnicodeEncodeError:
+        return text.encode(encoding.codec, "backslashreplace")
+
+
+def _without_end(raw: bytes, encoding: Encoding) -> tuple[bytes, bytes]:
+    for end in ("\r\n", "\n", "\r"):
+        found = end.encode(encoding.codec)
+        if raw.endswith(found):
+            return raw.removesuffix(found), found
+    return raw, b""
+
+
+def _end(head: Head) -> bytes:
+    return _without_end(head.raw, head.encoding)[1] or "\r\n".encode(head.encoding.codec)
+
+
+_FIRST_MEMBERS = re.compile(r'\s*\{"#row":([0-9]+),"#reason":"(?:[^"\\]|\\.)*+",?')
+
+
+def reject_line(raw: bytes, encoding: Encoding, number: int, reason: str) -> bytes:
+    """A line of NDJSON: `{"#row":7,"#reason":"…","cuid":0}`; if it is no object, `{"#row":8,"#reason":"…","#line":"x"}`."""
+    codec = encoding.codec
+    body = _without_end(raw, encoding)[0]
+    text = body.decode(codec, "replace")
+    members = _members(text)
+    if found := _FIRST_MEMBERS.match(text):
+        number = int(found[1])
+        before = found[0].encode(codec)
+    else:
+        before = text[: text.find("{") + 1].encode(codec)
+        if members and not members.keys().isdisjoint((ROW, REASON)):
+            # Somebody moved them.
+            kept = bytes(members.get(ROW, b""))
+            rest = {name: value for name, value in members.items() if name not in (ROW, REASON)}
+            return _line({ROW: int(kept) if kept.isdigit() else number, REASON: reason, **rest}, encoding)
+    if members is None or not body.startswith(before):
+        return _line({ROW: number, REASON: reason, LINE: body.decode(codec, "backslashreplace")}, encoding)
+    own = body[len(before) :]
+    marks = _encoder.encode({ROW: number, REASON: reason}).decode().removesuffix("}")
+    comma = "" if own.startswith("}".encode(codec)) else ","
+    return _bytes(marks + comma, encoding) + own + "\n".encode(codec)
+
+
+def _line(members: dict[str, object], encoding: Encoding) -> bytes:
+    return _bytes(_encoder.encode(members).decode() + "\n", encoding)
+
+
+def _members(text: str) -> dict[str, msgspec.Raw] | None:
+    """The members of a JSON object; None if it is none."""
+    try:
+        return msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+        return None
