@@ -7,7 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from operator import add, itemgetter
 
 from usertable.domain.arrival import Arrival, Arrivals, Rate
@@ -447,7 +447,10 @@ class MemoryStore:
     def _rows(self, project: int, part: Part) -> list[Row]:
         table = self._tables.get(project) or self._loading.get(project) or _Table(_NO_PROJECT)
         if part is USERS:
-            return [(cuid, *astuple(p)) for cuid, p in table.profiles.items()]
+            return [
+                (cuid, p.version, p.created_at, p.updated_at, dict(p.attributes), dict(p.changed_at))
+                for cuid, p in table.profiles.items()
+            ]
         if part is VALUES:
             return [(*place, cuid) for place, cuid in table.values.items()]
         if part is ERASED:
