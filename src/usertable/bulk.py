@@ -32,6 +32,7 @@ from usertable.domain.errors import Kind, Problem, Refused, StoreDown, refuse
 from usertable.domain.profile import Profile
 from usertable.domain.schema import Attribute, Project
 from usertable.domain.values import Value, show
+from usertable.folders import sync_folder
 from usertable.limit import file_in_memory
 from usertable.store.base import Batch, IncomingRows, JobMoved, Page, SchemaStale, Snapshot, SnapshotRow, Taken
 from usertable.store.document import decode_attributes
@@ -691,15 +692,6 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
             part.unlink()
         raise
     sync_folder(path.parent)
-
-
-def sync_folder(path: Path) -> None:
-    """Flush a folder to the disk: the names in it survive a power cut then."""
-    folder = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def hold(path: Path) -> IO[bytes] | None:

@@ -215,7 +215,7 @@ class Service:
     def rotate_secret(
         self, project_id: str, *, secret: str | None = None, version: int | None = None, who: str
     ) -> tuple[Project, str]:
-        """Replace a project's secret; the old one stops to work within a second. The new one cannot be shown again."""
+        """Replace a project's secret; the old one stops working within a second. The new one cannot be shown again."""
         secret = _checked_secret(secret)
         salt = secrets.token_bytes(16)
         hashed = _hash_secret(secret, salt)

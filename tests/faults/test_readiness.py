@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import resource
 import signal
@@ -17,8 +18,12 @@ import pytest
 import postgres
 from postgres import Cluster
 from serving import ATTRIBUTE, Server, prepare
+from usertable.commit import GroupCommit
 from usertable.domain.errors import StoreDown
+from usertable.domain.merge import Rules
+from usertable.http.readiness import Readiness
 from usertable.store import open_store
+from usertable.store.lanes import open_lane
 
 
 @pytest.fixture(scope="module")
@@ -159,3 +164,20 @@ def test_a_database_that_was_away_is_found_again_by_one_look_of_all_callers(clus
 
     wait_until(is_back)
     store.close()
+
+
+def test_a_check_that_is_under_way_at_the_stop_ends_with_it() -> None:
+    async def work() -> None:
+        store = open_store("memory:")
+        lane = open_lane("memory:", store, Rules(1_048_576))
+        readiness = Readiness(store, lane, GroupCommit(lane))
+        watching = asyncio.create_task(readiness.watch())
+        while len(asyncio.all_tasks()) < 3:
+            await asyncio.sleep(0)
+        watching.cancel()
+        await asyncio.wait([watching])
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        readiness.close()
+        await lane.close()
+
+    asyncio.run(work())

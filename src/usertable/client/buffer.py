@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import functools
 import inspect
 import logging
 import os
@@ -205,16 +206,17 @@ class Buffer(PerProcess):
         wired = [(r.user, v, r.key or self._core.new_key()) for r, v in zip(records, values, strict=True)]
         return Prepared(self._queue.frame(wired) if wired else None, len(wired))  # type: ignore[arg-type]
 
-    def _put_or_tell(self, prepared: Prepared, wake: Callable[[], None]) -> bool:
-        """Take prepared records; if there is no room, False, and `wake` is called at the next change. See :meth:`set`."""
+    def _try_or_wake(self, attempt: Callable[[], bool], wake: Callable[[], None]) -> bool:
+        """Make an attempt under the lock; if it fails, `wake` is called at the next change. Raises what `attempt` does."""
         self._own_process()
         with self._changed:
-            taken = self._put(prepared)
-            if not taken:
+            succeeded = attempt()
+            if not succeeded:
                 self._waiters[wake] = None
-            return taken
+            return succeeded
 
     def _put(self, prepared: Prepared) -> bool:
+        """Take prepared records; False if there is no room. See :meth:`set`."""
         if self._closing or not self._is_alive():
             raise BufferFull("the buffer is closed") from self._failure
         if not self._queue.has_room(len(prepared.frame)):
@@ -246,16 +248,8 @@ class Buffer(PerProcess):
                 self._changed.wait(1 if ends is None else max(0, min(ends - time.monotonic(), 1)))
         self._raise_refused()
 
-    def _flushed_or_tell(self, ends: float | None, wake: Callable[[], None]) -> bool:
-        """Whether everything is settled; if not, `wake` is called at the next change. Raises NotDelivered."""
-        self._own_process()
-        with self._changed:
-            done = self._is_flushed(ends)
-            if not done:
-                self._waiters[wake] = None
-            return done
-
     def _is_flushed(self, ends: float | None) -> bool:
+        """Whether everything is settled. Raises NotDelivered."""
         count = self._queue.waiting
         if count and (self._is_stuck() or not self._is_alive() or (ends is not None and ends <= time.monotonic())):
             raise NotDelivered(f"{count} records are not delivered", [], count) from self._failure
@@ -276,16 +270,8 @@ class Buffer(PerProcess):
                 self._changed.wait(min(1, max(0, ends - time.monotonic())))
         self._finish()
 
-    def _through_or_tell(self, ends: float, wake: Callable[[], None]) -> bool:
-        """Take no more. Whether there is nothing left to wait for; if not, `wake` is called at the next change."""
-        self._own_process()
-        with self._changed:
-            through = self._is_through(ends)
-            if not through:
-                self._waiters[wake] = None
-            return through
-
     def _is_through(self, ends: float) -> bool:
+        """Take no more. Whether there is nothing left to wait for."""
         if not self._closing:
             self._closing = True
             self._notify()
@@ -523,20 +509,20 @@ class AsyncBuffer(PerProcess):
         given = buffer._checked(records)
         prepared = buffer._prepare(given, [await self._wire(record.values) for record in given])
         if prepared.count:
-            await self._when(lambda wake: buffer._put_or_tell(prepared, wake), None)
+            await self._when(lambda: buffer._put(prepared), None)
 
     async def flush(self, timeout: float | None = None) -> None:
         """See :meth:`Buffer.flush`."""
         buffer = self._buffer
         ends = None if timeout is None else time.monotonic() + timeout
-        await self._when(lambda wake: buffer._flushed_or_tell(ends, wake), ends)
+        await self._when(lambda: buffer._is_flushed(ends), ends)
         buffer._raise_refused()
 
     async def close(self) -> None:
         """See :meth:`Buffer.close`."""
         buffer = self._buffer
         ends = time.monotonic() + buffer._close_seconds
-        await self._when(lambda wake: buffer._through_or_tell(ends, wake), ends)
+        await self._when(lambda: buffer._is_through(ends), ends)
         try:
             await self._in_thread(buffer._finish)
         finally:
@@ -544,9 +530,10 @@ class AsyncBuffer(PerProcess):
             if executor is not None:
                 executor.shutdown(wait=False)
 
-    async def _when(self, attempt: Callable[[Callable[[], None]], bool], ends: float | None) -> None:
+    async def _when(self, attempt: Callable[[], bool], ends: float | None) -> None:
         """Make an attempt after each change of the buffer, and at that moment, until one succeeds."""
         loop = asyncio.get_running_loop()
+        buffer = self._buffer
         while True:
             changed = asyncio.Event()
 
@@ -556,7 +543,8 @@ class AsyncBuffer(PerProcess):
                     loop.call_soon_threadsafe(event.set)
 
             # A queue in memory needs no thread, and no moment in which the caller could be cancelled.
-            if await self._in_thread(lambda: attempt(wake)) if self._buffer._spool is not None else attempt(wake):
+            turn = functools.partial(buffer._try_or_wake, attempt, wake)
+            if await self._in_thread(turn) if buffer._spool is not None else turn():
                 return
             try:
                 async with asyncio.timeout(None if ends is None else max(0, ends - time.monotonic())):
@@ -564,7 +552,7 @@ class AsyncBuffer(PerProcess):
             except TimeoutError:
                 pass
             finally:
-                self._buffer._forget(wake)
+                buffer._forget(wake)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         """Do work in the buffer's thread: not at all or to its end, even if that is cancelled; that then comes later."""

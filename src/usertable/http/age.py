@@ -23,6 +23,8 @@ class Age:
     The clock counts as it stood against elapsed time when it was the furthest behind during one lifetime. So a jump forward
     makes nothing old, and what was dated in a jump backward, which is over, is not old either.
 
+    Belongs to one thread.
+
     Args:
         lifetime: milliseconds.
         clock: milliseconds since 1970 UTC; it may jump.

@@ -117,7 +117,7 @@ class App:
         self._native_paths = {"/openapi.json", "/readyz", LIVE_PATH}
         tasks = [
             asyncio.create_task(_every(REFRESH_SECONDS, gate.poll)),
-            asyncio.create_task(_every(EXPIRY_SECONDS, self._expire)),
+            asyncio.create_task(_every(EXPIRY_SECONDS, self._expire, self._receipt_age.before)),
             asyncio.create_task(self._watch_clock()),
             asyncio.create_task(readiness.watch()),
             asyncio.create_task(_every(ARRIVALS_SECONDS, self._store_arrivals, self._take_arrivals)),
@@ -127,6 +127,8 @@ class App:
         finally:
             for task in tasks:
                 task.cancel()
+            # They must not ask the lane or the store any more once those are closed.
+            await asyncio.wait(tasks)
             readiness.close()
             await commit.close()
             await lane.close()
@@ -141,10 +143,9 @@ class App:
 
         return console_app(Console(self._service, gate, put, self._sessions, surveys, self._config, lambda: self.stopping()))
 
-    def _expire(self) -> None:
+    def _expire(self, before: int | None) -> None:
         store = self._service.store
         store.expire_arrivals(self._clock() - KEPT_MS)
-        before = self._receipt_age.before()
         while before is not None and store.expire_receipts(before):
             pass
 

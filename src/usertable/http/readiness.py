@@ -1,4 +1,4 @@
-"""Whether the server can write, found out beside the requests: whoever asks is answered at once, also when nothing goes."""
+"""Whether the server can write, checked in the background: `/readyz` answers at once, even while the store does not."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from usertable.store.lanes import Lane
 log = logging.getLogger("usertable.http")
 
 CHECK_SECONDS = 1.0
-"""How often it is checked whether a write can be made."""
+"""Seconds between two checks whether a write can be made."""
 LATE_SECONDS = 3.0
 """Seconds without an answer to a check after which the server is not ready."""
 REFUSED_SECONDS = 5.0
@@ -52,13 +52,19 @@ class Readiness:
             raise self._commit.refused[1]
 
     async def watch(self) -> None:
-        """Check again and again. The log has a line when it changes."""
+        """Check every `CHECK_SECONDS` until cancelled, and log each change of the result."""
         asking: asyncio.Task[None] | None = None
-        while True:
-            if asking is None or asking.done():
-                asking = asyncio.create_task(self._ask())
-            await asyncio.sleep(CHECK_SECONDS)
-            self._tell()
+        try:
+            while True:
+                if asking is None or asking.done():
+                    asking = asyncio.create_task(self._ask())
+                await asyncio.sleep(CHECK_SECONDS)
+                self._tell()
+        finally:
+            # A check that is under way would ask a closed lane.
+            if asking is not None:
+                asking.cancel()
+                await asyncio.wait([asking])
 
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
