@@ -101,7 +101,7 @@ class Import(ABC):
         stream: the file, open for reading; its descriptor is handed to the process that reads it.
         job: the import's name, for messages.
         register: make users and identifier values that are not there.
-        rejects: where refused rows go, to be mended and imported again. The file is made before the first row is taken,
+        rejects: where refused rows go, to be fixed and imported again. The file is made before the first row is taken,
             and removed at the end if it is empty.
         head: what was read from the stream already, if it cannot seek.
         dry: check and decide every row, and keep nothing.
@@ -194,7 +194,8 @@ class Import(ABC):
             return
         if mode == "new" and earlier and not earlier.finished:
             raise self._refuse(
-                f"it was interrupted after row {earlier.rows}; go on with --resume, or with --restart take all rows again"
+                f"it was interrupted after row {earlier.rows}; resume it with --resume, or import all rows again with"
+                " --restart"
             )
         self._rejects.open()
 
@@ -255,8 +256,8 @@ class Import(ABC):
         with self._blocks() as blocks:
             if next(blocks, None) is not None:
                 raise self._refuse(
-                    f"it was finished with row {self.state.rows}, and the file has more rows now; import those as a file of"
-                    f" their own, or leave --resume out to take all rows again"
+                    f"it was finished with row {self.state.rows}, and the file has more rows now; import those as a separate"
+                    f" file, or omit --resume to import all rows again"
                 )
 
     def _shown(self, block: Block, shown: Iterable[Preview]) -> list[Preview]:
@@ -452,8 +453,8 @@ class Rejects:
             raise self._refuse(f"the file for refused rows, {path}, is there already; move it, or {other}")
         if found < size:
             raise self._refuse(
-                f"the file for refused rows, {path}, has {found} bytes, and {size} were written to it; bring it back. If it"
-                f" is lost, find its rows among those that were taken, and import those behind them as a file of their own"
+                f"the file for refused rows, {path}, has {found} bytes, but {size} were written to it; restore it. If it is"
+                f" lost, find its rows among those already read, and import the rows after those as a separate file"
             )
 
     def keep(self, size: int, block: Block, refused: Sequence[tuple[int, str]]) -> int:
@@ -463,7 +464,7 @@ class Rejects:
         descriptor = stream.fileno()
         if not is_named(stream, self.path):
             raise self._refuse(
-                f"the file for refused rows, {self.path}, was taken away; bring it back, and go on with --resume"
+                f"the file for refused rows, {self.path}, was deleted or replaced; restore it, and resume with --resume"
             )
         if not refused and os.fstat(descriptor).st_size == size:
             return size

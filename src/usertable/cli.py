@@ -635,7 +635,7 @@ def edit_project(project_id: str, name: str | None, timezone: str | None, qps: i
 @click.option("--secret", metavar="SECRET", help="A secret that you have already (default: a random one).")
 @_json
 def rotate_secret(project_id: str, secret: str | None) -> None:
-    """Replace a project's secret. The old one stops to work within a second; the new one is shown only this once.
+    """Replace a project's secret. The old one stops working within a second; the new one is shown only this once.
 
     \b
     Example:

@@ -124,9 +124,9 @@ def _read_secret(ctx: click.Context, param: click.Parameter, value: str | None) 
 @click.option(
     "--resume",
     is_flag=True,
-    help="Go on after the last row that an interrupted import of this file took; begin if there was none.",
+    help="Resume after the last row that an interrupted import of this file stored; start if there was none.",
 )
-@click.option("--restart", is_flag=True, help="Begin anew, although an import of this file was interrupted.")
+@click.option("--restart", is_flag=True, help="Start over, although an import of this file was interrupted.")
 @click.option(
     "--job", metavar="NAME", help="The name to resume by. Default: the file's path, or of stdin and pipes, their content."
 )
@@ -183,10 +183,10 @@ def import_table(
 
     Every row names its user by cuid, or by the value of an identifier. Its other columns are attributes, which merge by
     their rules, row by row. A row with anything wrong is refused whole and goes to the rejects file, with its number and
-    the reason; mend it there and import that file. The exit code is 1 if a row was refused.
+    the reason; fix it there and import that file. The exit code is 1 if a row was refused.
 
-    If it is interrupted, by whatever, --resume goes on exactly after the last row that was taken: nothing is applied
-    twice. It works beside a running server.
+    If it is interrupted, --resume continues exactly after the last row that was stored: nothing is applied twice. It
+    works beside a running server.
 
     With --url the rows go to a server, in batches, with the project's secret. How far it came is kept in a file, --state,
     without which it cannot be resumed.
@@ -199,7 +199,7 @@ def import_table(
       usertable import crm.csv --project 100102 --url https://usertable.example.com
     """
     if resume and restart:
-        raise click.UsageError("--resume goes on and --restart begins anew; give one of them")
+        raise click.UsageError("--resume continues and --restart starts over; give one of them")
     if dry_run and (resume or restart):
         raise click.UsageError(
             "a dry run reads the whole file and keeps nothing, so it does not go with --resume or --restart"
@@ -283,7 +283,7 @@ def import_table(
     commands._answer(found, lambda: _show(done, dry_run, was_finished))
     if done.refused and not was_finished:
         rows, they, them = ("row was", "it is", "it") if done.refused == 1 else ("rows were", "they are", "them")
-        where = f"{they} in {target}; mend {them} there and import that file" if done.rejects else "nothing was kept"
+        where = f"{they} in {target}; fix {them} there and import that file" if done.rejects else "nothing was kept"
         raise commands.Failure(f"{done.refused} {rows} refused: {where}")
 
 
@@ -340,7 +340,7 @@ def _columns(pairs: Sequence[tuple[str, str]], file: IO[bytes] | None) -> dict[s
 
 
 _HEAD_BYTES = 65536
-"""Of a stream without a name, so much tells which one it is. Its first rows are compared as well when it is resumed."""
+"""Bytes at the start of a stream without a name that identify it. A resumed import also compares its first rows."""
 
 
 def _is_named(file: str) -> bool:
@@ -462,7 +462,7 @@ def _run(work: Import, size: int) -> None:
 
 
 PROGRESS_SECONDS = 10.0
-"""Between two lines of progress where stderr is no terminal, which shows a bar."""
+"""Seconds between two lines of progress if stderr is not a terminal, which shows a bar."""
 
 
 @contextlib.contextmanager
@@ -543,10 +543,10 @@ def _identifiers(schema: Schema, given: str) -> Identifiers:
     metavar="all|none|masked|NAME[,NAME]",
     default="all",
     show_default=True,
-    help="Which identifiers; masked: all, the values of masked ones cut as in lists.",
+    help="Identifiers to export. masked: all, with the values of masked ones shortened as in lists.",
 )
 @click.option("--escape-formulas", is_flag=True, help="Of CSV: put ' before texts that a spreadsheet takes for formulas.")
-@click.option("--bom", is_flag=True, help="Of CSV: begin with a byte order mark, by which Excel knows UTF-8.")
+@click.option("--bom", is_flag=True, help="Of CSV: start with a byte order mark, so that Excel reads it as UTF-8.")
 @commands._json
 @_tidy()
 def export_table(

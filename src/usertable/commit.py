@@ -15,7 +15,7 @@ from usertable.store.base import Result, Write
 from usertable.store.lanes import Lane
 
 BATCH_BYTES = 16_777_216
-"""A batch takes no further write once those in it may have so many bytes, however few they are."""
+"""Bytes that the writes of a batch may have, from which on it takes no further one."""
 _Waiting = tuple[Write, asyncio.Future[Result], object]
 """A write, where its result goes, and what tells the writes apart that are committed together: of one that stands alone,
 its own future."""

@@ -897,7 +897,7 @@ class Intake:
         raise Overloaded(f"the schema of project {access.project.id} keeps changing")
 
     async def _set_entries(self, access: Access, cuid: int | None, entries: Sequence[Entry], *, dry: bool) -> list[Result]:
-        """Write entries of one user, in order; what came of each."""
+        """Write entries of one user, in order; the result of each."""
         results: dict[int, Result] = {}
         try:
             if cuid is None:
@@ -914,7 +914,7 @@ class Intake:
     async def _write_together(
         self, access: Access, cuid: int, entries: Sequence[Entry], results: dict[int, Result], *, dry: bool
     ) -> None:
-        """Write the entries that are right, in one transaction, and add to `results` what came of each.
+        """Write the entries that are right, in one transaction, and add the result of each to `results`.
 
         Raises whatever keeps one from being written. What is not in `results` then was not written either.
         """

@@ -294,7 +294,7 @@ def test_an_interrupted_import_must_be_resumed_or_restarted(shell: Shell, monkey
     with monkeypatch.context() as patch:
         patch.setattr(SQLiteStore, "take", failing)
         assert "No space left on device" in shell.run(*command, code=1).stderr
-    assert "it was interrupted after row 40; go on with --resume" in shell.refused(*command)
+    assert "it was interrupted after row 40; resume it with --resume" in shell.refused(*command)
     assert "with other options" in shell.refused(*command, "--resume", "--empty", "refuse")
     changed = Path("crm.csv").read_text().replace("1,1", "1,2", 1)
     Path("other.csv").write_text(changed)

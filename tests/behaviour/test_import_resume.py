@@ -224,7 +224,7 @@ def test_resume_with_another_rejects_file_than_was_left_is_refused(work: Work) -
     for change in (rejects.unlink, lambda: rejects.write_bytes(whole[:-5]), lambda: rejects.write_bytes(b"")):
         change()
         reason = work.refused("crm.csv", "--resume", "--batch", "1000")
-        assert f"and {len(whole)} were written to it; bring it back" in reason
+        assert f"but {len(whole)} were written to it; restore it" in reason
         # None is made where there was none, nor is one that is too short filled up.
         assert not rejects.exists() or rejects.read_bytes() == whole[:-5]
         rejects.write_bytes(whole)

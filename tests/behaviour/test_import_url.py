@@ -139,7 +139,7 @@ def test_refused_rows_are_mended_and_imported_again(place: Place) -> None:
     )
     result = place.shell.run(*place.command("crm.csv"), code=1)
     assert "5 rows: 0 users created, 2 changed, 1 unchanged, 2 refused" in result.stdout
-    assert "crm.rejects.csv; mend them there" in result.stderr
+    assert "crm.rejects.csv; fix them there" in result.stderr
     assert [(row["#row"], row["cuid"]) for row in rejects()] == [("2", str(first)), ("3", "999")]
     first_reason, second_reason = (row["#reason"] for row in rejects())
     assert "user_number_accumulate" in first_reason

@@ -1,7 +1,7 @@
 """How long ago something was, told by clocks that may be wrong.
 
 The wall clock is set by people and programs, and stands at 1970 or so on a machine that has not been told the time yet.
-The clock that runs since the machine was started is never set, but begins anew with each start.
+The clock that runs since the machine was started is never set, but starts over at each boot.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ MAX_RECORDS = 1000
 BATCH_BYTES = 4 * 2**20
 """A batch is cut at so many bytes, well below what a server takes unless it is told otherwise."""
 _SLOW_BATCHES = 5
-"""From 1,000 records to one is so many quarters."""
+"""Number of times that a batch of 1,000 records is cut to a quarter until one is left."""
 _PACE_MARGIN = 0.05
 _KEY = re.compile(r"[!-~]{1,255}")
 _SLOW = {408, 504}
@@ -294,7 +294,7 @@ class Core(PerProcess):
         self._qps = qps
         self._batch_bytes = BATCH_BYTES
         self._batch_records = MAX_RECORDS
-        """So many records are sent at once at most: fewer than the server takes, if it did not answer in time."""
+        """Maximum records in a batch: fewer than the server takes, if it did not answer in time."""
         self._begin()
         super().__init__()
 

@@ -11,7 +11,7 @@ _lock = threading.Lock()
 
 
 class PerProcess:
-    """An object that begins anew in every process that is forked.
+    """An object that starts over in every forked process.
 
     Python tells of a fork, except where a program forks in C and does not tell Python, as uWSGI does without threads.
     Therefore each use begins with :meth:`_own_process`.
@@ -22,7 +22,7 @@ class PerProcess:
         _objects.add(self)
 
     def _own_process(self) -> None:
-        """Begin anew if this is another process than the one it was made for."""
+        """Start over if this is not the process that it was made for."""
         if self._process != os.getpid():
             with _lock:
                 if self._process != os.getpid():

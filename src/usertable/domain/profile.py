@@ -48,7 +48,7 @@ class Profile:
     without it, when the user was made. So most of what is written once takes no room."""
 
     most_bytes: int = field(default=-1, compare=False, repr=False)
-    """The attributes take so many bytes as JSON text (:func:`row_bytes`), or fewer; negative if nobody has looked."""
+    """Upper bound of the attributes' bytes as JSON text (:func:`row_bytes`); negative if not counted."""
 
     @classmethod
     def new(cls, now: int) -> Profile:

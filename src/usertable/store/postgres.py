@@ -102,22 +102,22 @@ POOL_SIZE = 8
 """Connections of a process, unless the URL says `pool_size=N`."""
 MERGE_PARAMETERS = ("project", "version", "patches", "shapes", "limit")
 JSON_PER_JSONB = 8
-"""So many times as large as jsonb its text can be, at most: a control character is one byte there, and `\\u0001` here."""
+"""Bytes of JSON text per byte of jsonb, at most: a control character is one byte there, and `\\u0001` here."""
 LOOKING_CONNECTIONS = 2
 """Further connections of a server process, for those who look through the user table: they never keep a write waiting."""
 CONNECT_SECONDS = 5
 POOL_SECONDS = 1.0
-"""Seconds after which a caller who waits for a connection looks whether the database is there at all."""
+"""Seconds of waiting for a connection after which a caller checks whether the database is there at all."""
 DOWN_SECONDS = 0.5
-"""Once the database is away, callers fail at once; so often it is looked whether it is back."""
+"""Seconds between two checks whether a database that is down is back. Meanwhile callers fail at once."""
 RENEW_SECONDS = 1.0
-"""Connections that take no writes are replaced at most once in so many seconds."""
+"""Minimum seconds between two replacements of connections that take no writes."""
 BROKEN_CONNECTIONS = 5
 """After so many that broke, one after the other, the database counts as down."""
 POOLER_PROBES = 5
-"""So often is a pooler looked at before it counts as one that leaves a connection to its client."""
+"""Number of probes after which a pooler that never lends the client's connection counts as pooling by session."""
 CONFLICT_SECONDS = 30
-"""So long is a transaction begun again that others get in the way of, before it counts as a failure."""
+"""Seconds for which a transaction that conflicts with others is retried before it fails."""
 LOCK_CLASS = 0x75746231
 """The first key of our advisory locks; the second is a project's number, or one of the next."""
 LOCK_PROJECTS = 0
@@ -708,7 +708,7 @@ class PostgresStore:
     def epoch(self) -> int:
         epoch, read_only = self._run(_epoch)
         if read_only:
-            # Reads would go on, on a host that was demoted, and never see what the new primary has.
+            # Reads would continue on a demoted host, and never see what the new primary has.
             self._renew_connections()
         return epoch
 

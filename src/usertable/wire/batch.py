@@ -28,7 +28,7 @@ MAX_BATCH_PROBLEMS = 10_000
 """Maximum number of problems told of all records of a batch; after that, one of each record, and how many more it has."""
 SMALL_BYTES = 1_048_576
 SMALL_VALUES = 50_000
-"""A batch of at most so many bytes and values is small: it is decoded at once, and beside any number of others."""
+"""Bytes and values up to which a batch is small: it is decoded at once, beside any number of others."""
 HUGE_VALUES = 500_000
 """A batch of more values is huge: it is decoded only while no other one is."""
 RETRY_SECONDS = 1

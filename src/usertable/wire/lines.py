@@ -11,7 +11,7 @@ from usertable.domain.errors import Kind, refuse
 from usertable.wire.encodings import Encoding
 
 LINE_BYTES = 64 * 2**20
-"""A line of a file has at most so many bytes."""
+"""Maximum bytes of a line of a file."""
 _CHUNK = 2**20
 _LOOKED_AHEAD = 4096
 

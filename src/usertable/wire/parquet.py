@@ -34,7 +34,7 @@ from usertable.wire.rows import Block, Head, check_digest, make_block
 _FAILED = (pa.ArrowException, OSError, OverflowError, RuntimeError, TypeError, ValueError)
 """What Arrow raises for a file that it cannot read."""
 _EXACT_BITS = {"halffloat": 11, "float": 24, "double": 53}
-"""A floating-point number holds every integer of so many bits; a CUID beyond that may have been another."""
+"""Bits of the integers that a floating-point number holds exactly; a CUID beyond that may have been another."""
 _TAKES = {
     DataType.NUMBER: "numbers, or texts of some",
     DataType.STRING: "texts, numbers and booleans",

@@ -2,7 +2,7 @@
 
 A file is read in blocks of some thousand rows, in order, with memory for one block. Every row comes out either as what a
 store takes (:data:`~usertable.store.base.Incoming`) or with all that is wrong with it; a block carries its rows as they
-stood in the file, so that one that is refused can be handed back to be mended.
+stood in the file, so that one that is refused can be handed back to be fixed.
 """
 
 from __future__ import annotations
@@ -60,11 +60,11 @@ CELL_CHARACTERS = 16 * 2**20
 BLOCK_BYTES = 8 * 2**20
 """A block of NDJSON has at most so much of a file, and a row more."""
 COLUMNS_SHOWN = 50
-"""A message that tells a file's columns tells so many."""
+"""Maximum number of a file's columns that a message names."""
 ARROW_BYTES = 4 * 2**20
 """Of a larger block, most is in long texts, for which Arrow would take several times the memory and win little."""
 ARROW_MISSES = 3
-"""After so many blocks of NDJSON in turn that are not like those before, none is looked at that way any more."""
+"""Blocks of NDJSON in turn, unlike those before, after which none is read that way any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -666,7 +666,7 @@ class _NDJSON(_Text):
             assert isinstance(target, Target)
             if target.kind == "nothing":
                 if column == LINE:
-                    problems.append(_unread(f"{LINE} holds a line that was not read; mend it"))
+                    problems.append(_unread(f"{LINE} holds a line that was not read; fix it"))
                 elif column not in (ROW, REASON) and not is_empty(raw):
                     is_blank = False
                 continue

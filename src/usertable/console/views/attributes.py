@@ -205,7 +205,7 @@ def delete(visit: Visit) -> Response:
 
 
 def _definition(attribute: Attribute) -> dict[str, str]:
-    """An attribute by the fields of forms. One that was deleted and declared anew differs in the first two."""
+    """An attribute by the fields of forms. One that was deleted and declared again differs in the first two."""
     return {
         "type": str(attribute.type),
         "rule": str(attribute.rule),

@@ -132,7 +132,7 @@ def delete(visit: Visit) -> Response:
 
 
 def _definition(identifier: Identifier) -> dict[str, str]:
-    """An identifier by the fields of forms. One that was deleted and declared anew may differ in the first."""
+    """An identifier by the fields of forms. One that was deleted and declared again may differ in the first."""
     return {
         "unique": "on" if identifier.unique else "",
         "display_name": identifier.display_name,

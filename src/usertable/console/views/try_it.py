@@ -40,7 +40,7 @@ class Line:
 
 
 def show(visit: Visit) -> Response:
-    """The form, with a sample to begin with, or what came of a request that was sent."""
+    """The form, with a sample request, or the result of a request that was sent."""
     project = visit.project()
     if name := visit.request.query_params.get("result"):
         kept = visit.console.results.find(_result(name))
@@ -54,7 +54,7 @@ def show(visit: Visit) -> Response:
 
 
 async def send(visit: Visit) -> Response:
-    """Send the request, and go to the page with what came of it."""
+    """Send the request, and redirect to the page with its result."""
     form = visit.form
     project = await asyncio.to_thread(visit.project)
     dry = form.get("mode") != "real"
@@ -100,7 +100,7 @@ def _result(name: str) -> str:
 
 
 def _result_page(visit: Visit, project: Project, kept: bytes) -> Response:
-    """The page with what came of a request."""
+    """The page with the result of a request."""
     done = decode_object(kept)
     assert isinstance(done, dict)
     answer = decode_object(done["answer"].encode())

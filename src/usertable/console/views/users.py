@@ -271,7 +271,7 @@ def erase(visit: Visit) -> Response:
         errors = {"confirm": visit.text("erase.wrong")}
         return visit.render("user_erase.html", 422, project=project, user=user, fields=visit.form, errors=errors)
     visit.service.erase_user(project, user.cuid)
-    # No count that is remembered may show it, nor what came of a request that was tried.
+    # No count that is remembered may show it, nor the result of a request that was tried.
     visit.console.surveys.forget(project)
     visit.console.results.forget(try_it.about(project, user.cuid))
     return visit.redirect(visit.project_path("/users"), "erased")
