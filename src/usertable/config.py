@@ -78,7 +78,7 @@ class Config:
     queue_capacity: int = _setting(10_000, "writes waiting at most; one more gets 503", least=1)
     max_batch: int = _setting(256, "writes committed together at most", least=1, most=10_000)
     receipt_hours: int = _setting(24, "how long an Idempotency-Key is remembered, in hours", least=24, most=24 * 365)
-    row_limit: int = _setting(1_048_576, "largest row of a user, in bytes of its attributes as JSON", least=1024, most=2**30)
+    row_limit: int = _setting(1_048_576, "maximum bytes of a user's row, its attributes as JSON", least=1024, most=2**30)
     max_attributes: int = _setting(2000, "attributes per project", least=1, most=10_000)
     console: bool = _setting(True, "serve the console, the Data Center in a browser, at /console")
     console_minutes: int = _setting(
@@ -87,7 +87,7 @@ class Config:
     arrival_payloads: bool = _setting(True, "keep excerpts of sampled requests' values for an hour, for the console")
     drain_seconds: int = _setting(30, "time for requests under way when the server is told to stop", least=1, most=3600)
     shutdown_delay: int = _setting(
-        0, "seconds for which a server that is told to stop still takes requests, while /readyz says 503", most=3600
+        0, "seconds for which a server that is told to stop still answers requests, while /readyz returns 503", most=3600
     )
     log_level: str = _setting("info", "debug, info, warning or error")
 

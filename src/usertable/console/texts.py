@@ -71,7 +71,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "结果仅保留 10 分钟，已无法显示。用户页面可查看当前数据。",
         "Results are kept for 10 minutes, and this one is gone. The user's page shows the current row.",
     ),
-    # somebody else was quicker
+    # edit conflicts
     "meanwhile.title": ("打开此页面后，内容已被修改。", "This was changed after you opened the page."),
     "meanwhile.by": ("修改者 {who}，时间", "By {who},"),
     "meanwhile.secret_title": ("打开此页面后，密钥已被更换。", "The secret was rotated after you opened this page."),

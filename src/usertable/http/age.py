@@ -11,7 +11,7 @@ SETTLING_MS = 600_000
 
 
 def elapsed_ms() -> int:
-    """Milliseconds of a clock that is never set, and that goes on while the machine sleeps."""
+    """Milliseconds of a clock that is never set, and that also counts while the machine sleeps."""
     # Not every system has it.
     clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
     return time.clock_gettime_ns(clock) // 1_000_000
