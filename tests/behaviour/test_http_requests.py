@@ -148,6 +148,29 @@ def test_a_client_that_ends_its_sending_side_gets_its_answer(house: House) -> No
         assert [a.status for a in read_answers(connection)] == [200, 200, 400]
 
 
+@pytest.mark.parametrize("rest", [30, 195])
+def test_a_whole_request_is_answered_also_when_its_client_ends_within_the_next(house: House, rest: int) -> None:
+    for _ in range(5):
+        answers = exchange(house.url, [put(house.body) + put(house.body)[:rest]])
+        assert [answer.body for answer in answers] == [OK]
+
+
+def test_nothing_is_done_for_a_request_whose_body_is_broken(house: House) -> None:
+    """Even if what is asked for has no use for a body."""
+    with house.server.client() as http:
+        (user,) = http.post("/smartop/api/v1/user/register", json={"identityName": "phone", "identityValues": ["1"]}).json()[
+            "data"
+        ]
+        url = f"/api/v1/projects/100102/users/{user['cuid']}"
+        broken = put_chunked(b"5\r\nabcdefgh\r\n", "Transfer-Encoding: chunked").replace(
+            f"PUT {ATTRIBUTE}".encode(), f"DELETE {url}".encode()
+        )
+        assert [answer.status for answer in exchange(house.url, [broken])] == [400]
+        head = broken.index(b"\r\n\r\n") + 4
+        assert [answer.status for answer in exchange(house.url, [broken[:head], broken[head:]])] == [400]
+        assert http.get(url).status_code == 200
+
+
 def test_half_a_request_is_not_done_when_its_client_ends(house: House) -> None:
     before = house.count()
     for length in (1, 20, 150, len(put(house.body)) - 1):
@@ -276,6 +299,9 @@ def test_a_head_is_taken_or_refused_by_the_standard(house: House, lines: list[st
         ("GET /livez HTTP/1.1", 200),
         ("GET http://test/livez HTTP/1.1", 200),
         ("GET http://test HTTP/1.1", 404),
+        ("GET http://[::/livez HTTP/1.1", 400),
+        ("GET http://test:99999/livez HTTP/1.1", 400),
+        ("GET http:///livez HTTP/1.1", 400),
         ("GET /livez?a=b HTTP/1.1", 200),
         ("GET /%6civez HTTP/1.1", 200),
         ("OPTIONS * HTTP/1.1", 404),

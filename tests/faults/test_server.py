@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from raw_http import connect
+from raw_http import connect, parse_answers
 from serving import ATTRIBUTE, Server, launch, prepare
 
 OK = b'{"code":0,"msg":"ok"}'
@@ -234,6 +234,27 @@ def test_an_idle_connection_and_one_whose_client_does_not_read_are_ended(tmp_pat
             assert connections_of(server.pid) == before
     finally:
         assert server.stop() == 0
+
+
+def test_a_client_that_reads_slowly_gets_all_of_its_last_answer(tmp_path: Path) -> None:
+    """Also from a server that was told to stop meanwhile."""
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    prepare(url)
+    server = Server(url, tmp_path)
+    request = b"GET /openapi.json HTTP/1.1\r\nHost: test\r\n\r\n"
+    with connect(server.url) as connection:
+        connection.sendall(request * 100 + b"GET /livez HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+        received = bytearray(connection.recv(1000))
+        server.signal(signal.SIGTERM)
+        time.sleep(3)
+        while piece := connection.recv(1_000_000):
+            received += piece
+    assert server.stop() == 0
+    answers = parse_answers(bytes(received))
+    assert answers
+    # What was not begun when the server stopped is not answered; no answer is cut.
+    assert {answer.status for answer in answers} == {200}
+    assert "connection" in answers[-1].headers
 
 
 def connections_of(pid: int) -> int:

@@ -29,7 +29,7 @@ log = logging.getLogger("usertable.http")
 HEAD_BYTES = 65_536
 """Bytes that the head of a request may have, and the trailers behind a body."""
 HEAD_LINES = 100
-"""Lines that they may have."""
+"""Header lines that a request may have, and trailers that a body may have."""
 BUFFERED_BYTES = 65_536
 """Bytes of a body that wait for the application; with more the client is not read from."""
 PIPELINED = 16
@@ -38,8 +38,8 @@ LINGER_SECONDS = 10
 """Seconds for which a client's bytes are read and dropped after the last answer, so that it can read that answer."""
 LINGER_BYTES = 64 * 2**20
 """Bytes that are read and dropped at most, behind the last answer or of a body that was refused."""
-REFUSED_CONNECTIONS = 1_000
-"""Connections beyond the limit that are told so; further ones are only closed."""
+LINGERING = 1_000
+"""Connections that have had their last answer, with which one beyond the limit is closed without an answer."""
 
 _SINGLE = frozenset((b"authorization", b"content-type", b"content-encoding", b"idempotency-key", b"host"))
 """Headers that a request may have once: of two, one would silently not count."""
@@ -75,6 +75,8 @@ class Connections:
         self.keep_alive_seconds = keep_alive_seconds
         self.limit = limit
         self.open: set[Connection] = set()
+        self.lingering: set[Connection] = set()
+        """Those of them that had their last answer. They do not count for the limit."""
         self.tasks: set[asyncio.Task[None]] = set()
         self.is_draining = False
         self.date = b""
@@ -86,6 +88,7 @@ class Connections:
 
     def start(self, request: Request, call: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
         """Answer a request in a task of its own."""
+        request.begun = True
         task = asyncio.get_running_loop().create_task(request.run(call))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
@@ -128,6 +131,7 @@ class Request:
         "_url",
         "_without_body",
         "answered",
+        "begun",
         "dropped",
         "expects_continue",
         "gone",
@@ -159,7 +163,10 @@ class Request:
         """Whether all of the body is here."""
         self.gone = False
         """Whether the client is gone, or was told the end already."""
+        self.begun = False
+        """Whether the application has it."""
         self.started = False
+        """Whether the answer has begun."""
         self.answered = False
         self._is_received = False
         self._arrival: asyncio.Future[None] | None = None
@@ -391,11 +398,11 @@ class Connection(asyncio.Protocol):
         self.server = transport.get_extra_info("sockname")
         connections = self._connections
         connections.open.add(self)
-        too_many = len(connections.open) - connections.limit
-        if too_many > REFUSED_CONNECTIONS:
-            self.abort()
-        elif too_many > 0:
-            self.end(Problem(Kind.OVERLOADED))
+        if len(connections.open) - len(connections.lingering) > connections.limit:
+            if len(connections.lingering) < LINGERING:
+                self.end(Problem(Kind.OVERLOADED))
+            else:
+                self.abort()
 
     def data_received(self, data: bytes) -> None:
         if self._reading is not _Reading.PARSE:
@@ -447,21 +454,22 @@ class Connection(asyncio.Protocol):
         return b"%b %b HTTP/%b\r\n%b\r\n" % (method, self._url, parser.get_http_version().encode(), lines)
 
     def eof_received(self) -> bool:
-        """A client that only stops to send still gets its answers."""
+        """Answer a client that only ends its sending side all the same."""
         self._ended = True
         if self._reading is _Reading.DROP:
             return False
         if self._receiving is not None:
-            # Its body will never be whole.
-            self._receiving.leave()
-            return False
+            # It will never be whole; those before it are answered.
+            self._requests.pop().leave()
+            self._receiving = None
         if self._requests and self._requests[0].started:
-            # A stream may have no end of its own, and who listens to one does not stop to send.
+            # A stream may have no end of its own, and who listens to one does not stop sending.
             return False
         return bool(self._requests) or self._plain_put is not None
 
     def connection_lost(self, error: Exception | None) -> None:
         self._connections.open.discard(self)
+        self._connections.lingering.discard(self)
         self._reading = _Reading.DROP
         for request in self._requests:
             request.leave()
@@ -524,6 +532,7 @@ class Connection(asyncio.Protocol):
             self._release()
         assert self._receiving is not None
         self._receiving.take(piece)
+        self._advance()
 
     def on_message_complete(self) -> None:
         self._is_further = True
@@ -542,6 +551,8 @@ class Connection(asyncio.Protocol):
         request.complete()
         if request.answered:
             self._forget(request)
+        else:
+            self._advance()
 
     def _refusal(self, problem: Problem) -> ValueError:
         self._problem = problem
@@ -573,7 +584,7 @@ class Connection(asyncio.Protocol):
                 return Problem(Kind.HOST)
         elif version == "1.1":
             return Problem(Kind.HOST)
-        return Problem(Kind.NOT_HTTP) if b"#" in self._url else None
+        return None if _is_target(self._url) else Problem(Kind.NOT_HTTP)
 
     # Requests and their answers
 
@@ -584,8 +595,18 @@ class Connection(asyncio.Protocol):
         request.expects_continue = self._expects_continue
         self._receiving = request
         self._requests.append(request)
-        if len(self._requests) == 1 and self._plain_put is None:
-            self._connections.start(request, self._connections.application)
+        self._advance()
+
+    def _advance(self) -> None:
+        """Give the first request to the application, if it is whole or too large to wait for.
+
+        What has no use for a body is done without looking at it; so it must not begin before the body is known to be sound.
+        """
+        if self._requests and self._plain_put is None:
+            request = self._requests[0]
+            is_due = request.whole or request.expects_continue or request.size > BUFFERED_BYTES
+            if is_due and not request.begun:
+                self._connections.start(request, self._connections.application)
 
     def _release(self) -> None:
         """Give a request that was held back for the short way to the application."""
@@ -649,7 +670,7 @@ class Connection(asyncio.Protocol):
     def _next(self) -> None:
         """Answer the next request that waits, or end the connection if that was the last one."""
         if self._requests:
-            self._connections.start(self._requests[0], self._connections.application)
+            self._advance()
             self.regulate()
         elif self._farewell is not None:
             self.write(self._farewell)
@@ -700,9 +721,8 @@ class Connection(asyncio.Protocol):
         self._plain = None
         receiving, self._receiving = self._receiving, None
         if receiving is not None:
-            # What was to be done with it is not begun before its body is whole.
-            self._requests.pop()
-            receiving.leave()
+            # If it has begun, it waits for a body that does not come.
+            self._requests.pop().leave()
             if receiving.answered:
                 # Only its body was still owed.
                 self._linger()
@@ -727,6 +747,7 @@ class Connection(asyncio.Protocol):
         if self._ended or self._transport.is_closing():
             self._close()
             return
+        self._connections.lingering.add(self)
         self._transport.write_eof()
         self.regulate()
 
@@ -743,22 +764,26 @@ class Connection(asyncio.Protocol):
         """Close if nothing is under way; otherwise after the answers that are owed."""
         for request in self._requests:
             request.keep_alive = False
-        if self._reading is _Reading.PARSE and not self.is_busy:
+        if self._reading is _Reading.PARSE and not self._is_working:
             self._close()
 
     @property
     def is_busy(self) -> bool:
-        """Whether a request has begun to arrive, or is not answered yet."""
+        """Whether a request has begun to arrive, is not answered yet, or its answer is not sent yet."""
+        return self._transport.get_write_buffer_size() > 0 or self._is_working
+
+    @property
+    def _is_working(self) -> bool:
         if self._reading is _Reading.DROP:
             return False
         return bool(self._requests) or self._plain_put is not None or self._plain is not None or self._in_head
 
     def _phase(self) -> tuple[str, int]:
         """What the connection is waiting for, and the number of the request."""
+        if size := self._transport.get_write_buffer_size():
+            return ("write", size)
         if self._reading is _Reading.DROP:
             return ("linger", 0)
-        if self._writable is not None:
-            return ("write", self._transport.get_write_buffer_size())
         if self._is_paused:
             # It is we who do not read on.
             return ("answer", self._count)
@@ -782,6 +807,18 @@ class Connection(asyncio.Protocol):
             self._close()
         elif (phase[0] == "write" and waited > seconds) or (phase[0] == "linger" and waited > LINGER_SECONDS):
             self.abort()
+
+
+def _is_target(url: bytes) -> bool:
+    """Whether it is a path, `*`, or a whole URL as a client writes it to a proxy."""
+    if b"#" in url:
+        return False
+    if not url.startswith((b"/", b"*")):
+        try:
+            httptools.parse_url(url)
+        except httptools.HttpParserInvalidURLError:
+            return False
+    return True
 
 
 def _head_too_large() -> Problem:

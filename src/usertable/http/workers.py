@@ -28,7 +28,6 @@ log = logging.getLogger("usertable.workers")
 
 RESTART_SECONDS = 1.0
 """A worker that died is replaced at once, but one that hardly lived not sooner than so long after its start."""
-START_SECONDS = 30.0
 
 
 @dataclass
@@ -82,6 +81,10 @@ class Supervisor:
             self._notes.close()
 
     def _stopping(self, number: int, frame: FrameType | None) -> None:
+        if self._stop.is_set():
+            # Told twice, the workers do not wait either.
+            for worker in self._workers:
+                worker.process.send_signal(signal.SIGTERM)
         self._stop.set()
 
     def _hung_up(self, number: int, frame: FrameType | None) -> None:
