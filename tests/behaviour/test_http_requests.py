@@ -281,6 +281,7 @@ HEADS = {
     "a tab in a value": (["Host: test", "X-A: b\tc"], 200),
     "no value": (["Host: test", "X-A:"], 200),
     "Latin-1 in a value": (["Host: test", "X-A: M\xfcller"], 200),
+    "a blank behind a value": (["Host: test ", "Idempotency-Key: behind \t", "Expect: 100-continue "], 200),
     "names in capitals": (["HOST: test", "CONTENT-TYPE: application/json"], 200),
     "a key in Latin-1": (["Host: test", "Idempotency-Key: M\xfcller"], 400),
 }
@@ -347,6 +348,27 @@ def test_an_answer_to_a_client_of_http_1_0_has_no_chunks(house: House, path: str
 
 
 # Bodies
+
+
+@pytest.mark.parametrize("query", ["dryrun=1", "dry_run=1", "DryRun=true", "dry-run=1", "dryRun=yes"])
+def test_a_dry_run_that_is_misspelled_writes_nothing(house: House, query: str) -> None:
+    with house.server.client() as http:
+        before = house.count()
+        answer = http.put(f"{ATTRIBUTE}?{query}", content=house.body)
+        assert (answer.status_code, answer.json()["code"]) == (400, 40002)
+        assert house.count() == before
+
+
+@pytest.mark.parametrize("zeros", ["0", "00", "-0"])
+def test_a_cuid_has_no_leading_zeros(house: House, zeros: str) -> None:
+    with house.server.client() as http:
+        before = house.count()
+        body = {"cuid": f"{zeros}{house.cuid}", "data": {"user_number_accumulate": 1}}
+        answer = http.put(ATTRIBUTE, json=body)
+        assert (answer.status_code, answer.json()["code"]) == (400, 40002)
+        batch = http.post(BATCH, json={"records": [body]}).json()
+        assert batch["results"][0]["status"] != "applied"
+        assert house.count() == before
 
 
 @pytest.mark.parametrize(

@@ -497,7 +497,8 @@ class Connection(asyncio.Protocol):
             raise self._refusal(_head_too_large())
         # Trailers are no headers (RFC 9110, 6.5.1).
         if self._in_head:
-            self._headers.append((name.lower(), value))
+            # The parser leaves blanks at the end of a value, which are none of it (RFC 9110, 5.5).
+            self._headers.append((name.lower(), value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
         parser = self._parser

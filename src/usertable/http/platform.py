@@ -389,8 +389,11 @@ _bad_dry_run = Problem(Kind.PARAMETER, None, {"name": "dryRun", "expected": "0 o
 
 def _dry_run(query: bytes) -> bool | None:
     """Whether the query asks for a dry run; None if it says so in a way that is not understood."""
-    values = parse_qs(query.decode("latin-1"), keep_blank_values=True).get("dryRun", ["0"])
-    return {"1": True, "true": True, "0": False, "false": False}.get(values[-1])
+    parameters = parse_qs(query.decode("latin-1"), keep_blank_values=True)
+    if any(name != "dryRun" and name.lower().replace("_", "").replace("-", "") == "dryrun" for name in parameters):
+        # Whoever asks for a dry run must not be answered by a write.
+        return None
+    return {"1": True, "true": True, "0": False, "false": False}.get(parameters.get("dryRun", ["0"])[-1])
 
 
 def _wants_representation(prefer: bytes) -> bool:

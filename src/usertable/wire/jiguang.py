@@ -50,7 +50,7 @@ CODES: dict[Kind, tuple[int, int]] = {
 }
 """The platform's code and our HTTP status per kind of problem; any other kind is 40002 with 400."""
 
-_DIGITS = re.compile(r"-?[0-9]{1,20}")
+_DIGITS = re.compile(r"0|-?[1-9][0-9]{0,19}")
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
 
