@@ -159,12 +159,18 @@ def test_a_defect_shows_nothing_of_the_inside() -> None:
     project, _ = service.create_project("x", id=PROJECT, secret=SECRET, who="test")
     cuid = service.add_user(project, 1, {}).cuid
 
+    is_broken = False
+
     def broken_clock() -> int:
-        raise ZeroDivisionError("a secret of the inside")
+        if is_broken:
+            raise ZeroDivisionError("a secret of the inside")
+        return 1
 
     async def call() -> httpx.Response:
         app = App(store, Config(store="memory:"), clock=broken_clock)
         async with app.running(), httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as http:
+            nonlocal is_broken
+            is_broken = True
             body = {"identityName": "phone", "identityValues": ["1"]}
             return await http.post(REGISTER, json=body, auth=(PROJECT, SECRET), headers={"X-Request-Id": "r-1"})
 

@@ -133,7 +133,7 @@ def test_csv_has_what_is_shown_and_no_formula(users: Table) -> None:
     rows = users.csv(View(("note:set",), ("note", "user_number_overwrite", "user_list_append"), "-cuid"))
     assert rows[0] == [
         *("cuid", "phone", "jg_registration_id", "jg_UnionID", "note", "user_number_overwrite", "user_list_append"),
-        *("version", "created_at", "updated_at"),
+        *("version", "created_at", "updated_at", "#console"),
     ]
     assert [row[0] for row in rows[1:]] == [str(cuid) for cuid in cuids[6::-1]]
     assert [row[4] for row in rows[:0:-1]] == ["'=1+1", "'-x", "'@x", "'+1", "'\tx", 'say "hi", <b>', "中文"]

@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 
 from engines import ENGINES
 from house import House
-from usertable.domain.condition import MAX_CONDITIONS, MAX_VALUES, Condition, meets, parse_condition, parse_conditions
+from usertable.domain.condition import (
+    MAX_CONDITIONS,
+    MAX_VALUES,
+    Condition,
+    join_values,
+    meets,
+    parse_condition,
+    parse_conditions,
+)
 from usertable.domain.schema import Attribute, Project, Rule
 from usertable.domain.values import DataType
 from usertable.store import open_store
@@ -195,7 +203,7 @@ numbers = st.one_of(
     st.sampled_from(["1e-38", "0.1", "0.3", "2.5", "0.30000000000000000001", "-0.1"]).map(Decimal),
     st.decimals(-5, 5, places=1, allow_nan=False),
 )
-texts = st.text(st.characters(codec="utf-8", exclude_characters="\0,"), max_size=4)
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=4)
 moments = st.sampled_from(["1969-12-31 23:59:59", "2024-02-29 12:00:00", "2024-02-29 12:00:01"])
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "user_number_overwrite": numbers,
@@ -220,7 +228,8 @@ def condition(draw: st.DrawFn) -> str:
     one = texts if kind == "list" else VALUES[name]
     several = {"in": (1, 3), "between": (2, 2)}.get(op, (1, 1))
     values = draw(st.lists(one, min_size=several[0], max_size=several[1]))
-    return f"{name}:{op}:{','.join(format(v, 'f') if isinstance(v, Decimal) else str(v) for v in values)}"
+    shown = [format(v, "f") if isinstance(v, Decimal) else str(v) for v in values]
+    return f"{name}:{op}:{join_values(shown) if op in ('in', 'between') else shown[0]}"
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -21,6 +21,7 @@ def take_back_changed_at(url: str) -> None:
         with closing(apsw.Connection(url.removeprefix("sqlite:///"))) as db:
             for (table,) in list(db.execute("SELECT name FROM sqlite_schema WHERE name LIKE 'user\\__%' ESCAPE '\\'")):
                 db.execute(f"ALTER TABLE {table} DROP COLUMN changed_at")
+            db.execute("DROP INDEX receipt_at")
             db.execute("PRAGMA user_version = 3")
         return
     with psycopg.connect(url, autocommit=True) as db:

@@ -26,6 +26,9 @@ class StoreFiles:
         self.path = path
         # SQLite puts its own files beside what a link leads to; and a link may lead elsewhere later.
         self.real = os.path.realpath(path)
+        named = Path(os.path.realpath(Path(path).parent), Path(path).name)
+        self._lock_names = {f"{named}.lock", f"{self.real}.lock"}
+        """Two if the path is a link. Each is one name for one file, however the path is written."""
         self._locks: dict[str, int] = {}
         self._known: dict[str, Identity] = {}
         self._largest = 0
@@ -109,7 +112,7 @@ class StoreFiles:
             StoreFault: there is another.
         """
         # The names differ if the path is a link. Whoever comes by one of them must meet the other's lock.
-        for name in sorted({f"{self.path}.lock", f"{self.real}.lock"}):
+        for name in sorted(self._lock_names):
             try:
                 self._locks[name] = self._taken(name)
             except BaseException:
@@ -137,7 +140,7 @@ class StoreFiles:
 
     def note_disk_failure(self) -> None:
         """Leave a note for the next server, whose start must begin with all of the log."""
-        for name in {f"{self.path}.lock", f"{self.real}.lock"}:
+        for name in self._lock_names:
             with contextlib.suppress(OSError):
                 lock = os.open(name, os.O_WRONLY)
                 _write_content(lock, failed=True)
@@ -167,7 +170,7 @@ class StoreFiles:
 
     def server(self) -> str | None:
         """The number of the other process that is this store's server; None if there is none."""
-        for name in {f"{self.path}.lock", f"{self.real}.lock"} - self._locks.keys():
+        for name in self._lock_names - self._locks.keys():
             try:
                 lock = os.open(name, os.O_RDONLY)
             except OSError:
