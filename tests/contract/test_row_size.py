@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 
 import pytest
 
 from house import House
+from usertable.domain import merge
 from usertable.domain.errors import Kind
 from usertable.domain.merge import Rules
 from usertable.domain.profile import most_bytes, row_bytes
@@ -183,3 +184,21 @@ def test_a_row_is_as_large_as_its_json(value: Value) -> None:
     for row in ({}, {"a": value}, {"a": value, "bc": value}):
         assert row_bytes(row) == len(encode_attributes(row).encode())
     assert most_bytes("a", value) >= row_bytes({"a": value}) - 2
+
+
+def test_rows_far_under_the_limit_are_not_measured(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = house.project()
+    cuids = house.service.register(project, "phone", [f"{n}" for n in range(50)])
+    data = {"user_string_overwrite": "a" * 500, "user_list_append": ["b" * 300], "user_number_accumulate": 1}
+    house.write(*(house.prepare(project, cuid, data) for cuid in cuids))
+    measured: list[int] = []
+
+    def measure(attributes: Mapping[str, Value]) -> int:
+        measured.append(row_bytes(attributes))
+        return measured[-1]
+
+    monkeypatch.setattr(merge, "row_bytes", measure)
+    for _ in range(2):
+        writes = [house.prepare(project, cuid, {"user_number_accumulate": 1}) for cuid in cuids]
+        assert all(isinstance(result, Written) for result in house.write(*writes))
+    assert not measured
