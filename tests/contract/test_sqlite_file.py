@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import apsw
@@ -10,8 +14,11 @@ import pytest
 
 from house import House
 from usertable.domain.condition import parse_conditions
+from usertable.domain.errors import StoreDown, StoreFault
 from usertable.domain.values import DataType
 from usertable.store import open_store, sqlite, sqlite_checkpoint
+from usertable.store.base import Result, Written
+from usertable.store.sqlite_files import StoreFiles
 
 
 def test_a_copy_made_by_vacuum_into_is_served_like_the_original(tmp_path: Path) -> None:
@@ -91,4 +98,109 @@ def test_the_filters_that_were_asked_for_are_not_kept_in_memory(tmp_path: Path) 
 
     before = ask(range(50))
     assert ask(range(50, 500)) < before + 100_000
+    house.store.close()
+
+
+def opened(file: Path) -> apsw.Connection:
+    """A connection that knows of the log, which it does once it has read."""
+    db = apsw.Connection(str(file))
+    db.pragma("page_count")
+    return db
+
+
+class Shrinkable:
+    """A store with users of whom most were erased, so that VACUUM makes its file smaller."""
+
+    def __init__(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sqlite, "LOOK_SECONDS", 0.0)
+        self.file = file
+        self.house = House(open_store(f"sqlite:///{file}"))
+        self.project = self.house.project()
+        self.cuids = self.register("first", 3000)
+        for cuid in self.cuids[300:]:
+            self.house.store.erase(self.project.number, cuid)
+        self.db = opened(file)
+        self.checkpoint()
+
+    def register(self, name: str, count: int) -> list[int]:
+        return self.house.service.register(self.project, "phone", [f"{name}{n}" for n in range(count)])
+
+    def write(self) -> Result:
+        (result,) = self.house.write(self.house.prepare(self.project, self.cuids[0], {"user_number_accumulate": 1}))
+        return result
+
+    def checkpoint(self) -> None:
+        """Copy all of the log, and let the file end where the database ends."""
+        frames, copied = self.db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        assert frames == copied
+
+    def close(self) -> None:
+        self.db.close()
+        with contextlib.suppress(StoreFault):
+            self.house.store.close()
+
+
+@pytest.fixture
+def shrinkable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shrinkable]:
+    shrinkable = Shrinkable(tmp_path / "store.db", monkeypatch)
+    yield shrinkable
+    shrinkable.close()
+
+
+def test_writes_go_on_after_vacuum_while_new_pages_are_in_the_log_alone(shrinkable: Shrinkable) -> None:
+    assert isinstance(shrinkable.write(), Written)
+    large = shrinkable.file.stat().st_size
+    # Nobody looks at the file from here until the new pages are in the log.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sqlite, "LOOK_SECONDS", 1000.0)
+        shrinkable.db.execute("VACUUM")
+        shrinkable.checkpoint()
+        small = shrinkable.file.stat().st_size
+        shrinkable.register("second", 1000)
+    assert shrinkable.file.stat().st_size == small < shrinkable.db.pragma("page_count") * sqlite.PAGE_BYTES < large
+    assert isinstance(shrinkable.write(), Written)
+    shrinkable.checkpoint()
+    assert isinstance(shrinkable.write(), Written)
+    assert shrinkable.db.pragma("integrity_check") == "ok"
+
+
+def test_a_file_that_is_cut_off_is_found_whatever_the_log_holds(shrinkable: Shrinkable) -> None:
+    assert isinstance(shrinkable.write(), Written)
+    # The log begins anew, with the same few pages many times: more than the file has.
+    while shrinkable.db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[0] < 2 * shrinkable.db.pragma("page_count"):
+        assert isinstance(shrinkable.write(), Written)
+    whole = shrinkable.file.stat().st_size
+    os.truncate(shrinkable.file, whole - 20 * sqlite.PAGE_BYTES)
+    with pytest.raises(StoreDown, match="was cut off while it was open"):
+        shrinkable.write()
+    os.truncate(shrinkable.file, whole)
+    with pytest.raises(StoreDown, match="was cut off while it was open"):
+        shrinkable.write()
+
+
+def test_a_store_whose_path_vanishes_during_a_look_is_down_and_nothing_breaks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "LOOK_SECONDS", 0.0)
+    folder = tmp_path / "data"
+    folder.mkdir()
+    house = House(open_store(f"sqlite:///{folder / 'store.db'}", writing=True))
+    project = house.project()
+    write = house.prepare(project, house.user(project), {"user_bool_once": 1})
+    moved = StoreFiles.moved
+    goes = iter([True])
+
+    def looked(files: StoreFiles, lacks_pages: Callable[[], bool | None]) -> str | None:
+        found = moved(files, lacks_pages)
+        if threading.current_thread() is threading.main_thread() and next(goes, False):
+            # Right after all files were found in their places.
+            folder.rename(tmp_path / "elsewhere")
+        return found
+
+    monkeypatch.setattr(StoreFiles, "moved", looked)
+    with pytest.raises(StoreDown, match=r"cannot be asked .*No such file"):
+        house.write(write)
+    (tmp_path / "elsewhere").rename(folder)
+    assert isinstance(house.write(write)[0], Written)
+    assert "checkpoint" in {thread.name for thread in threading.enumerate()}
     house.store.close()

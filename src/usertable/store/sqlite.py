@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import math
 import os
 import queue
 import threading
@@ -173,7 +174,7 @@ class SQLiteStore:
             # Only what reads opens the log.
             self._writer.execute("SELECT count(*) FROM sqlite_schema").fetchall()
             self._files.remember(files)
-            if moved := self._files.moved(lambda: 0):
+            if moved := self._files.moved(lambda: False):
                 raise StoreFault(moved)
             # What it writes need not survive a crash, so nobody waits for the disk; WAL keeps the file whole all the same.
             self._notes = self._open()
@@ -718,7 +719,7 @@ class SQLiteStore:
     def close(self) -> None:
         if self._checkpointer:
             self._checkpointer.stop()
-        moved = self._files.moved(self._bytes)
+        moved = self._files.moved(self._lacks_pages)
         with contextlib.suppress(queue.Empty):
             while True:
                 self._readers.get_nowait().close()
@@ -789,8 +790,12 @@ class SQLiteStore:
         """Why the store takes no writes: looked at once a second, and told once."""
         now = time.monotonic()
         if now >= self._looked_at + LOOK_SECONDS:
-            self._looked_at = now
-            found = self._files.moved(self._bytes) or self._files.read_only()
+            # Nobody else looks meanwhile, nor do the connections that this look needs.
+            self._looked_at = math.inf
+            try:
+                found = self._files.moved(self._lacks_pages) or self._files.read_only()
+            finally:
+                self._looked_at = now
             if found != self._told:
                 self._told = found
                 if found is None:
@@ -804,16 +809,19 @@ class SQLiteStore:
                     )
         return self._told
 
-    def _bytes(self) -> int:
-        """How large the database says it is."""
+    def _lacks_pages(self) -> bool | None:
+        """Whether pages of the database are nowhere any more; None if that cannot be told now."""
         try:
-            with self._reader() as db:
-                pages: int = db.pragma("page_count")
-                size: int = db.pragma("page_size")
-        except StoreDown:
-            # It cannot even be read any more.
-            return _SQLITE_LENGTH
-        return pages * size
+            # A connection asks about the log only outside of a transaction.
+            with self._moment() as db, self._reader() as other:
+                pages, page_bytes = _pragma(db, "page_count"), _pragma(db, "page_size")
+                frames, copied = other.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
+                return self._files.lacks_pages(pages, page_bytes, frames, copied)
+        except StoreDown as failure:
+            # It may not even be readable any more.
+            return None if isinstance(failure.__cause__, (apsw.BusyError, apsw.CantOpenError)) else True
+        except OSError:
+            return None
 
     @contextlib.contextmanager
     def _transaction(self, db: apsw.Connection | None = None) -> Iterator[apsw.Connection]:
@@ -847,7 +855,7 @@ class SQLiteStore:
             except queue.Empty:
                 db = self._open()
                 db.execute("PRAGMA query_only = 1")
-                if moved := self._files.moved(lambda: 0):
+                if moved := self._files.moved(lambda: False):
                     raise StoreDown(moved) from None
             self._trouble()
             yield db

@@ -13,6 +13,10 @@ from usertable.domain.errors import StoreFault
 Identity = tuple[int, int]
 """Device and inode."""
 _FAILED = "disk-failed"
+_LOG_HEAD, _FRAME_HEAD = 32, 24
+"""Bytes before the log's first page, and before each page, which begin with its number: https://sqlite.org/walformat.html."""
+_PENDING_BYTE = 2**30
+"""The page with this byte holds SQLite's locks and is never written."""
 
 
 class StoreFiles:
@@ -197,11 +201,12 @@ class StoreFiles:
         for name, lock in self._locks.items():
             self._known[name] = _identity(os.fstat(lock))
 
-    def moved(self, pages_bytes: Callable[[], int]) -> str | None:
+    def moved(self, lacks_pages: Callable[[], bool | None]) -> str | None:
         """What was deleted, replaced or cut off since it was opened; None if all is as it was.
 
         Args:
-            pages_bytes: tells how large the database says it is. Asked only if its file became smaller.
+            lacks_pages: whether there are pages that are neither in the database's file nor in the log; None if that cannot
+                be told now. Asked only if the file became smaller.
         """
         for name, known in self._known.items():
             try:
@@ -212,17 +217,40 @@ class StoreFiles:
                 return f"{name} was replaced by another file while it was open"
             if name == self.real:
                 # VACUUM makes it smaller, too.
-                if found.st_size < self._largest and found.st_size < min(self._largest, pages_bytes()):
-                    self._is_cut_off = True
+                lacks = found.st_size < self._largest and lacks_pages()
+                self._is_cut_off = self._is_cut_off or lacks is True
                 if self._is_cut_off:
                     # For good: a checkpoint makes it as large as before, with nothing where pages were.
                     return f"{name} was cut off while it was open"
-                self._largest = found.st_size
+                if lacks is not None:
+                    self._largest = found.st_size
         return None
 
+    def lacks_pages(self, pages: int, page_bytes: int, frames: int, copied: int) -> bool:
+        """Whether a page is neither in the database's file nor in the log.
+
+        Args:
+            pages: so many has the database, by a moment of it that is held while this runs: until then no checkpoint copies
+                what is newer, or cuts the file for it.
+            page_bytes: bytes of a page.
+            frames: pages in the log.
+            copied: so many of those, from its beginning, are in the file.
+        """
+        waiting = {_PENDING_BYTE // page_bytes + 1}
+        with Path(self.log).open("rb", buffering=0) as log:
+            for frame in range(copied, frames):
+                log.seek(_LOG_HEAD + frame * (_FRAME_HEAD + page_bytes))
+                waiting.add(int.from_bytes(log.read(4)))
+        first = Path(self.real).stat().st_size // page_bytes + 1
+        return any(page not in waiting for page in range(first, pages + 1))
+
     def read_only(self) -> str | None:
-        """Says so if the file system takes no writes."""
-        if os.statvfs(self.real).f_flag & os.ST_RDONLY:
+        """Says so if the file system takes no writes, or cannot be asked."""
+        try:
+            flags = os.statvfs(self.real).f_flag
+        except OSError as error:
+            return f"the file system of {self.path} cannot be asked whether it takes writes ({error.strerror})"
+        if flags & os.ST_RDONLY:
             return f"{self.path} is on a file system that is mounted read-only"
         return None
 
