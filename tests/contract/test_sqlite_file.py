@@ -15,6 +15,9 @@ import pytest
 from house import House
 from usertable.domain.condition import parse_conditions
 from usertable.domain.errors import StoreDown, StoreFault
+from usertable.domain.merge import Rules
+from usertable.domain.patch import Patch
+from usertable.domain.profile import Decision, Profile
 from usertable.domain.values import DataType
 from usertable.store import open_store, sqlite, sqlite_checkpoint
 from usertable.store.base import Result, Written
@@ -203,4 +206,31 @@ def test_a_store_whose_path_vanishes_during_a_look_is_down_and_nothing_breaks(
     (tmp_path / "elsewhere").rename(folder)
     assert isinstance(house.write(write)[0], Written)
     assert "checkpoint" in {thread.name for thread in threading.enumerate()}
+    house.store.close()
+
+
+def test_a_defect_in_the_second_half_of_a_batch_of_large_rows_is_the_result_of_its_own_users_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = House(open_store(f"sqlite:///{tmp_path / 'store.db'}"))
+    project = house.project()
+    cuids = house.service.register(project, "phone", [f"{n}" for n in range(8)])
+    large = [f"{n:02}" + "x" * 500 for n in range(20)]
+    house.write(*(house.prepare(project, cuid, {"user_list_overwrite": large}) for cuid in cuids))
+    monkeypatch.setattr(sqlite, "LOADED_BYTES", 60_000)
+
+    class Broken(Rules):
+        def __call__(self, profile: Profile, patch: Patch, now: int) -> Decision:
+            if any(value == 13 for _, value in patch.entries):
+                raise ZeroDivisionError
+            return super().__call__(profile, patch, now)
+
+    given = [(cuid, value) for cuid in cuids for value in (1, 13 if cuid == cuids[5] else 2)]
+    # All rows have 80 kB, and each half 40.
+    writes = [house.prepare(project, cuid, {"user_number_accumulate": value}) for cuid, value in given]
+    results = house.store.write(writes, Broken())
+    assert [type(result) for result in results] == [ZeroDivisionError if cuid == cuids[5] else Written for cuid, _ in given]
+    sums = [house.attributes(project, cuid).get("user_number_accumulate") for cuid in cuids]
+    # What was to be stored with the defect is not.
+    assert sums == [3, 3, 3, 3, 3, None, 3, 3]
     house.store.close()

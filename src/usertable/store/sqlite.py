@@ -26,7 +26,7 @@ import msgspec
 
 from usertable.domain.arrival import Arrival, Arrivals, Rate
 from usertable.domain.condition import Condition, meets
-from usertable.domain.errors import Kind, StoreDown, StoreFault, refuse
+from usertable.domain.errors import Kind, StoreDown, StoreFault, Unavailable, refuse
 from usertable.domain.profile import Profile
 from usertable.domain.schema import Attribute, Project
 from usertable.store.base import (
@@ -233,8 +233,19 @@ class SQLiteStore:
         # The first half is stored, so what keeps the second from it is the result of its own writes.
         try:
             return results + self.write(writes[middle:], decide)
-        except Exception as failure:
+        except (Unavailable, StoreFault) as failure:
             return results + [failure] * (len(writes) - middle)
+        except Exception:
+            # One write must not take its neighbours down with it. Those of a user are stored together.
+            for _, together in itertools.groupby(writes[middle:], key=lambda write: (write.project, write.cuid)):
+                results += self._write_alone(list(together), decide)
+            return results
+
+    def _write_alone(self, writes: Sequence[Write], decide: Decide) -> list[Result]:
+        try:
+            return self._write(writes, decide, _SQLITE_LENGTH)
+        except Exception as failure:
+            return [failure] * len(writes)
 
     def _write(self, writes: Sequence[Write], decide: Decide, most_bytes: int) -> list[Result]:
         """Write in one transaction. Raises _RowsTooLarge if the users' rows of a project have more bytes than that."""
