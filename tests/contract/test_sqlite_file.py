@@ -67,9 +67,9 @@ def test_no_checkpoint_begins_while_all_of_the_log_is_copied(tmp_path: Path, mon
         checkpoint = sqlite_checkpoint.checkpoint
         needless = []
 
-        def watched(db: apsw.Connection) -> None:
+        def watched(db: apsw.Connection) -> bool:
             needless.append(all_is_copied())
-            checkpoint(db)
+            return checkpoint(db)
 
         monkeypatch.setattr(sqlite_checkpoint, "checkpoint", watched)
         deadline = time.monotonic() + 60
@@ -206,6 +206,35 @@ def test_a_store_whose_path_vanishes_during_a_look_is_down_and_nothing_breaks(
     (tmp_path / "elsewhere").rename(folder)
     assert isinstance(house.write(write)[0], Written)
     assert "checkpoint" in {thread.name for thread in threading.enumerate()}
+    house.store.close()
+
+
+def test_a_log_that_a_reader_keeps_is_copied_once_the_reader_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "CHECKPOINT_IDLE_SECONDS", 0.1)
+    file = tmp_path / "store.db"
+    house = House(open_store(f"sqlite:///{file}", writing=True))
+    project = house.project()
+    cuid = house.user(project)
+    reader = apsw.Connection(str(file))
+    reader.execute("BEGIN; SELECT count(*) FROM project").fetchall()
+    house.write(house.prepare(project, cuid, {"user_bool_once": 1}))
+    time.sleep(1)
+    observer = opened(file)
+
+    def left() -> int:
+        frames, copied = observer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
+        return frames - copied
+
+    assert left()
+    reader.execute("COMMIT")
+    deadline = time.monotonic() + 60
+    while left():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    reader.close()
+    observer.close()
     house.store.close()
 
 

@@ -20,16 +20,15 @@ Fail = Callable[[str], NoReturn]
 """Told how the disk failed in a checkpoint; there may be no other by this process."""
 
 
-def copy_log(db: apsw.Connection, fail: Fail) -> None:
-    """Copy what no reader keeps from it, unless all of the WAL is copied.
+def copy_log(db: apsw.Connection, fail: Fail) -> bool:
+    """Copy what no reader keeps from it, unless all of the WAL is copied. Says whether all of it is now.
 
     With all of it copied, no checkpoint begins: SQLite before 3.51.3 can lose a commit that comes at that moment,
     https://sqlite.org/wal.html#the_wal_reset_bug. We bring a newer one along, and do without it all the same.
     """
     try:
         frames, copied = db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
-        if copied < frames:
-            checkpoint(db)
+        return copied >= frames or checkpoint(db)
     except apsw.Error as error:
         # Anything else, such as a full disk or another process that is at it, a later checkpoint may try again: what could
         # not be written does not count as written.
@@ -40,6 +39,7 @@ def copy_log(db: apsw.Connection, fail: Fail) -> None:
             # Once: the log must not fill a full disk.
             _told.add(failure)
             log.warning("a checkpoint failed, a later one tries again: %s", failure)
+        return False
 
 
 def copied_frames(db: apsw.Connection) -> int:
@@ -47,9 +47,10 @@ def copied_frames(db: apsw.Connection) -> int:
     return db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[1]
 
 
-def checkpoint(db: apsw.Connection) -> None:
-    """Begin one that waits for nobody."""
-    db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+def checkpoint(db: apsw.Connection) -> bool:
+    """Begin one that waits for nobody. Says whether it copied all."""
+    frames, copied = db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+    return copied >= frames
 
 
 def is_failed_sync(error: apsw.Error) -> bool:
@@ -121,11 +122,11 @@ class Checkpointer:
 
     def _run(self) -> None:
         seen = copied = synced = 0
-        waited = 0.0
+        waited, all_copied = 0.0, True
         while not self._stop.wait(CHECKPOINT_SECONDS):
             waited = 0.0 if self.rows != seen else waited + CHECKPOINT_SECONDS
             seen = self.rows
-            if self._is_halted() or seen == synced:
+            if self._is_halted() or (seen == synced and all_copied):
                 continue
             idle = waited >= self._idle_seconds
             if idle or seen - copied >= self._copy_rows:
@@ -137,8 +138,10 @@ class Checkpointer:
                     copy_log(self._db, self._fail)
                     self._sync()
                 with self._lock:
-                    copy_log(self._db, self._fail)
+                    all_copied = copy_log(self._db, self._fail)
                     copied = synced = self.rows
+                # What a reader or another process kept from it is tried again after as long a rest.
+                waited = 0.0
 
     def _sync(self) -> None:
         try:
