@@ -5,16 +5,23 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
-from collections.abc import Iterator
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from client_doubles import breaking, calling
 from usertable import Client, Record
 from usertable.client import BufferFull, NotDelivered, Retry, SpoolFault
 from usertable.client.spool import LEAST_BYTES, Entry, Spool
+from usertable.testing import Server
 
 LIMIT = 2**20
 
@@ -288,3 +295,192 @@ def test_other_files_in_the_folder_are_left_alone(tmp_path: Path) -> None:
     spool.close()
     assert everything(tmp_path) == ["a"]
     assert (tmp_path / "notes.spool").read_text() == "not ours"
+
+
+KINDS = pytest.mark.parametrize("kind", ["sync", "async"])
+FIVE = [f"kept-{n}" for n in range(5)]
+
+
+@contextlib.contextmanager
+def buffering(kind: str, folder: Path, **settings: Any) -> Iterator[tuple[Any, list[NotDelivered]]]:
+    """A buffer of either kind with a spool, whose server is away, and what its end raises."""
+    told: list[NotDelivered] = []
+    with calling(kind, "http://127.0.0.1:9", "p", "s", retry=Retry(attempts=1)) as client:
+        try:
+            with client.buffer(spool=folder, close_seconds=0, **settings) as buffer:
+                yield buffer, told
+        except NotDelivered as failure:
+            told.append(failure)
+
+
+def removed(folder: Path) -> None:
+    shutil.rmtree(folder)
+
+
+def moved(folder: Path) -> None:
+    folder.rename(folder.with_name("moved"))
+
+
+def replaced_by_another_spool(folder: Path) -> None:
+    moved(folder)
+    other = Spool(folder, LIMIT)
+    keep(other, "another's")
+    other.close()
+
+
+def replaced_by_its_copy(folder: Path) -> None:
+    shutil.copytree(folder, folder.with_name("copy"))
+    shutil.rmtree(folder)
+    folder.with_name("copy").rename(folder)
+
+
+def segment_deleted(folder: Path) -> None:
+    (segment,) = segments(folder)
+    segment.unlink()
+
+
+def lock_deleted(folder: Path) -> None:
+    (folder / "lock").unlink()
+
+
+HAPPENS = pytest.mark.parametrize(
+    ("happens", "in_records", "then_at"),
+    [
+        (removed, True, None),
+        (moved, False, "moved"),
+        (replaced_by_another_spool, False, "moved"),
+        (replaced_by_its_copy, True, None),
+        (segment_deleted, True, None),
+        (lock_deleted, False, "spool"),
+    ],
+)
+
+
+@KINDS
+@HAPPENS
+def test_no_record_is_taken_when_the_spool_is_gone_and_closing_says_where_the_others_are(
+    tmp_path: Path, kind: str, happens: Callable[[Path], None], in_records: bool, then_at: str | None
+) -> None:
+    folder = tmp_path / "spool"
+    with buffering(kind, folder) as (buffer, told):
+        for key in FIVE:
+            buffer.set(7, {"a": 1}, key=key)
+        happens(folder)
+        for _ in range(20):
+            with pytest.raises(SpoolFault, match="so the record was not taken; put the folder back") as fault:
+                buffer.set(7, {"a": 2})
+            assert f"the spool {folder} " in str(fault.value)
+        assert buffer.waiting == 5
+    (end,) = told
+    assert end.count == 5
+    assert [record.key for record in end.records] == FIVE * in_records
+    if in_records:
+        assert "they are in `records`" in str(end)
+    else:
+        place = f", whose folder {folder} is now {tmp_path / 'moved'}" * (then_at == "moved")
+        assert str(end) == f"5 records are not delivered; they stay in the spool{place}"
+        assert everything(tmp_path / str(then_at)) == FIVE
+    if happens is replaced_by_another_spool:
+        assert everything(folder) == ["another's"]
+
+
+@KINDS
+def test_what_was_in_a_folder_that_is_gone_is_delivered_when_the_server_is_back(
+    usertable_server: Server, tmp_path: Path, kind: str
+) -> None:
+    usertable_server.declare("total", "NUMBER", "accumulate")
+    usertable_server.add_user(7)
+    folder = tmp_path / "spool"
+    with (
+        breaking("http://127.0.0.1:9") as proxy,
+        calling(kind, proxy.url, usertable_server.project, usertable_server.secret, retry=Retry(attempts=1)) as client,
+        client.buffer(spool=folder) as buffer,
+    ):
+        for key in FIVE:
+            buffer.set(7, {"total": 1}, key=key)
+        replaced_by_another_spool(folder)
+        with pytest.raises(SpoolFault):
+            buffer.set(7, {"total": 1})
+        proxy.lead_to(usertable_server.url)
+        buffer.flush(60)
+    with calling(kind, usertable_server.url, usertable_server.project, usertable_server.secret) as client:
+        assert client.get(7).attributes["total"] == 5
+    assert everything(tmp_path / "moved") == []
+    assert everything(folder) == ["another's"]
+
+
+def test_a_second_process_cannot_open_a_spool_whose_lock_was_deleted(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, LIMIT)
+    keep(spool, "a")
+    lock_deleted(tmp_path)
+    script = f"from usertable.client.spool import Spool; Spool({str(tmp_path)!r}, {LIMIT})"
+    second = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert second.returncode == 1
+    assert f"SpoolFault: the spool {tmp_path} is in use by another process or buffer" in second.stderr
+    spool.close()
+    assert everything(tmp_path) == ["a"]
+
+
+def test_a_folder_that_is_put_back_takes_records_again(tmp_path: Path) -> None:
+    folder = tmp_path / "spool"
+    with buffering("sync", folder) as (buffer, told):
+        buffer.set(7, {"a": 1}, key="first")
+        moved(folder)
+        with pytest.raises(SpoolFault):
+            buffer.set(7, {"a": 1})
+        folder.with_name("moved").rename(folder)
+        buffer.set(7, {"a": 1}, key="second")
+    assert [str(failure) for failure in told] == ["2 records are not delivered; they stay in the spool"]
+    assert everything(folder) == ["first", "second"]
+
+
+def test_a_spool_named_from_the_working_directory_stays_when_that_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    spool = Spool("spool", LEAST_BYTES)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for n in range(20):
+        spool.check()
+        keep(spool, str(n), size=700)
+    assert len(segments(tmp_path / "spool")) > 1
+    spool.close()
+    assert everything(tmp_path / "spool") == [str(n) for n in range(20)]
+
+
+def set_for_seconds(buffer: Any, seconds: float) -> None:
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        buffer.set(7, {"a": 1})
+        time.sleep(0.05)
+
+
+@KINDS
+def test_a_file_that_was_filled_before_and_is_deleted_is_told(tmp_path: Path, kind: str) -> None:
+    with buffering(kind, tmp_path, spool_bytes=LEAST_BYTES) as (buffer, told):
+        while len(segments(tmp_path)) < 3:
+            buffer.set(7, {"a": "x" * 1000})
+        _, middle, _ = segments(tmp_path)
+        middle.unlink()
+        with pytest.raises(SpoolFault, match=middle.name):
+            set_for_seconds(buffer, 30)
+        waits = buffer.waiting
+        with pytest.raises(SpoolFault, match=middle.name):
+            buffer.set(7, {"a": 1})
+    (end,) = told
+    assert end.count == waits
+    assert f"{middle.name} was removed" in str(end)
+    with pytest.raises(SpoolFault, match=f"{middle} is missing, with records that were not delivered: restore it"):
+        Spool(tmp_path, LEAST_BYTES)
+
+
+def test_a_file_that_was_cut_while_it_is_written_is_told(tmp_path: Path) -> None:
+    with buffering("sync", tmp_path) as (buffer, told):
+        for key in FIVE:
+            buffer.set(7, {"a": 1}, key=key)
+        (segment,) = segments(tmp_path)
+        os.truncate(segment, segment.stat().st_size - 10)
+        with pytest.raises(SpoolFault, match=segment.name):
+            buffer.set(7, {"a": 1})
+    assert [failure.count for failure in told] == [5]

@@ -175,7 +175,8 @@ class Buffer(PerProcess):
 
         Raises:
             BufferFull: it is closed; or there is no room, and the buffer does not wait, or cannot get on.
-            SpoolFault: the spool is that of the process from which this one was forked.
+            SpoolFault: the spool is that of the process from which this one was forked, or its folder or a file in it was
+                removed, moved or replaced; the record was not taken.
             TypeError, ValueError: a value that no attribute can have; the record was not taken.
             OSError: the spool cannot be written; the record was not taken.
         """
@@ -217,7 +218,12 @@ class Buffer(PerProcess):
 
     def _put(self, prepared: Prepared) -> bool:
         """Take prepared records; False if there is no room. See :meth:`set`."""
-        if self._closing or not self._is_alive():
+        if self._closing:
+            raise BufferFull("the buffer is closed") from self._failure
+        self._queue.check()
+        if not self._is_alive():
+            if isinstance(self._failure, SpoolFault):
+                raise SpoolFault(f"{self._failure}; the record was not taken") from self._failure
             raise BufferFull("the buffer is closed") from self._failure
         if not self._queue.has_room(len(prepared.frame)):
             if threading.current_thread() is self._thread:
@@ -259,7 +265,8 @@ class Buffer(PerProcess):
         """Take no more, deliver what is left, and end the thread. If this is interrupted, it may be called again.
 
         Raises:
-            NotDelivered: some are left after `close_seconds`; with a spool they stay there.
+            NotDelivered: some are left after `close_seconds`; with a spool they stay there, and what is no longer in the
+                spool's folder is in `records`.
             RecordsRefused: records were refused, and there is no `on_error`.
         """
         self._own_process()
@@ -292,8 +299,7 @@ class Buffer(PerProcess):
             self._closed = True
             self._notify()
             count = self._queue.waiting
-            in_memory = isinstance(self._queue, _Memory)
-            records = [_record(e) for e in (*self._left, *self._queue.take(count))] if in_memory else []
+            entries, where = self._queue.hand_over(self._left) if count else ([], "")
             self._queue.close()
         atexit.unregister(self.close)
         if self._finalizer is not None:
@@ -301,7 +307,7 @@ class Buffer(PerProcess):
         if thread is None or not thread.is_alive():
             self._release()
         if count:
-            where = "they are in `records`, nowhere else" if in_memory else "they stay in the spool"
+            records = [_record(entry) for entry in entries]
             raise NotDelivered(f"{count} records are not delivered; {where}", records, count) from self._failure
         self._raise_refused()
 
@@ -355,6 +361,9 @@ class Buffer(PerProcess):
                 for part in (before, entries[len(before) :]):
                     if part and not self._deliver(part, self._queue.sent_at if part is before else None):
                         return
+        except SpoolFault as fault:
+            log.error("a buffer cannot deliver: %s", fault)
+            self._failure = fault
         except Exception as failure:
             if not self._closed:
                 log.exception("a buffer cannot deliver")
@@ -609,6 +618,12 @@ class _ParentsSpool:
             f" {os.getpid()}, was forked; make a buffer here, with a spool folder of its own"
         )
 
+    def check(self) -> None:
+        return
+
+    def hand_over(self, taken: Sequence[Entry]) -> tuple[list[Entry], str]:
+        return [], ""
+
     def has_room(self, size: int) -> bool:
         return False
 
@@ -649,6 +664,12 @@ class _Memory:
         if len(records) > self._capacity:
             raise ValueError(f"{len(records)} records at once; the buffer holds {self._capacity}")
         return list(records)
+
+    def check(self) -> None:
+        return
+
+    def hand_over(self, taken: Sequence[Entry]) -> tuple[list[Entry], str]:
+        return [*taken, *self.take(self.waiting)], "they are in `records`, nowhere else"
 
     def has_room(self, size: int) -> bool:
         return self.waiting + size <= self._capacity

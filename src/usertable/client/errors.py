@@ -170,9 +170,11 @@ class RecordsRefused(ClientError):
 class NotDelivered(ClientError):
     """The time for delivering is over. What is in a spool stays there, and is delivered when the spool is opened again.
 
+    If the spool's files were removed meanwhile, `records` has what could be read of them, and the message says what is left.
+
     Attributes:
         records: what was not delivered and is in memory only, with the keys: whoever hands these over again, to any buffer,
-            does nothing twice. Empty with a spool.
+            does nothing twice. Empty with a spool whose files are there.
         count: how many records are left.
     """
 
@@ -187,4 +189,7 @@ class BufferFull(ClientError):
 
 
 class SpoolFault(ClientError):
-    """The spool cannot be used: it is broken in the middle, in use by another process, or of another version."""
+    """The spool cannot be used: it is broken in the middle, in use by another process, or of another version.
+
+    Or its folder or a file in it was removed, moved or replaced while it was in use. The record was not taken.
+    """
