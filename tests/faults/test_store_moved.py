@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import signal
+import sqlite3
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,8 +18,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serving import ATTRIBUTE, Server, prepare
+from serving import ATTRIBUTE, PROJECT, Server, prepare
 from shell import Shell
+from usertable.domain.errors import StoreFault
 from usertable.store import open_store
 
 SECONDS = 10
@@ -119,6 +125,144 @@ def test_no_write_is_answered_any_more_when_the_file_was_cut_off(served: Served)
     time.sleep(2)
     assert served.put().status_code == 503
     assert re.search("CRITICAL usertable.store: .* was cut off while it was open", served.server.log)
+
+
+def cut_and_copy(source: Path, store: Path) -> None:
+    """As `cp` does."""
+    shutil.copyfile(source, store)
+
+
+def copy_over(source: Path, store: Path) -> None:
+    """As `dd conv=notrunc` does."""
+    with store.open("r+b") as file:
+        file.write(source.read_bytes())
+
+
+def older(store: Path) -> Path:
+    copy = store.with_name("older.db")
+    shutil.copyfile(store, copy)
+    return copy
+
+
+def another(store: Path) -> Path:
+    other = store.with_name("other.db")
+    prepare(f"sqlite:///{other}", users=3)
+    return other
+
+
+@pytest.mark.parametrize("write", [cut_and_copy, copy_over])
+@pytest.mark.parametrize("made", [older, another])
+@pytest.mark.parametrize("rest", [0.0, 2.5])
+def test_no_write_is_answered_any_more_when_the_file_was_overwritten_in_its_place(
+    served: Served, made: Callable[[Path], Path], write: Callable[[Path, Path], None], rest: float
+) -> None:
+    source = made(served.data / "store.db")
+    url = f"sqlite:///{served.data / 'store.db'}"
+    for _ in range(100):
+        assert served.put().status_code == 200
+    # At rest all of the log is in the file.
+    time.sleep(2.5)
+    for _ in range(10):
+        assert served.put().status_code == 200
+    time.sleep(rest)
+    write(source, served.data / "store.db")
+    served.wait_for(503)
+    time.sleep(2)
+    assert served.put().status_code == 503
+    assert re.search("CRITICAL usertable.store: .* was (overwritten|cut off) while it was open", served.server.log)
+    assert served.server.stop() == 1
+    assert "every write that was answered is in the store" not in served.server.log
+    # The log must not be copied into a file that it does not belong to.
+    if "was overwritten" in served.server.log:
+        assert "move the log away" in Shell(url, {}).refused("serve", "--port", "0")
+
+
+def test_checkpoints_of_anybody_a_vacuum_and_an_import_are_not_taken_for_an_overwritten_file(
+    served: Served, tmp_path: Path
+) -> None:
+    store = served.data / "store.db"
+    rows = tmp_path / "rows.ndjson"
+    rows.write_text("".join(f'{{"cuid":{cuid},"user_string_overwrite":"{cuid:0500}"}}\n' for cuid in range(1, 40_001)))
+    statuses: list[int] = []
+    is_over = threading.Event()
+
+    def write() -> None:
+        with served.server.client() as http:
+            while not is_over.is_set():
+                body = {"cuid": served.cuid, "data": {"user_number_accumulate": 1}}
+                statuses.append(http.put(ATTRIBUTE, json=body).status_code)
+
+    threads = [threading.Thread(target=write, daemon=True) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    command = [
+        sys.executable,
+        "-m",
+        "usertable",
+        "--store",
+        served.url,
+        "import",
+        str(rows),
+        "--project",
+        PROJECT,
+        "--register",
+    ]
+    importing = subprocess.Popen(command)
+    tidy = (
+        "import sqlite3, sys; db = sqlite3.connect(sys.argv[1], timeout=60, isolation_level=None); db.execute(sys.argv[2])"
+    )
+    while importing.poll() is None:
+        for statement in ("PRAGMA wal_checkpoint(PASSIVE)", "VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):
+            subprocess.run([sys.executable, "-c", tidy, str(store), statement], check=True)
+        store.touch()
+    assert importing.wait() == 0
+    time.sleep(2.5)
+    is_over.set()
+    for thread in threads:
+        thread.join()
+    assert "while it was open" not in served.server.log
+    assert served.put().status_code == 200
+    assert served.http.get("/readyz").status_code == 200
+    assert served.server.stop() == 0
+    with sqlite3.connect(store) as db:
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_an_import_whose_store_was_moved_before_its_end_does_not_say_done(tmp_path: Path) -> None:
+    store = tmp_path / "store.db"
+    url = f"sqlite:///{store}"
+    prepare(url)
+    rows = tmp_path / "rows.ndjson"
+    rows.write_text("".join(f'{{"cuid":{cuid},"user_string_overwrite":"x"}}\n' for cuid in range(1, 6001)))
+    command = [sys.executable, "-m", "usertable", "--store", url, "import", str(rows), "--project", PROJECT, "--register"]
+    process = subprocess.Popen([*command, "--batch", "100"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    log = store.with_name("store.db-wal")
+    grown = 0
+    while grown < 150_000:
+        assert process.poll() is None
+        with contextlib.suppress(FileNotFoundError):
+            grown = log.stat().st_size
+    moved = store.rename(tmp_path / "moved.db")
+    out, said = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert out == ""
+    assert "store.db was deleted or moved while it was open" in said
+    # As the message says.
+    moved.rename(store)
+    again = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=True)
+    assert "6000 rows: 6000 users created" in again.stdout
+
+
+def test_what_was_stored_by_a_command_whose_store_was_moved_is_not_said_to_be_there(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    (cuid,) = prepare(f"sqlite:///{path}", users=1)
+    store = open_store(f"sqlite:///{path}")
+    project = store.project(PROJECT)
+    assert project is not None
+    assert store.erase(project.number, cuid)
+    path.rename(tmp_path / "moved.db")
+    with pytest.raises(StoreFault, match="was deleted or moved while it was open"):
+        store.close()
 
 
 def test_a_writer_that_is_started_again_does_not_write_a_file_that_took_the_stores_place(served: Served) -> None:

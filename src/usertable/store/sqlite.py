@@ -84,6 +84,7 @@ from usertable.store.incoming import Intake, Known, named, resolve_batch, row_ke
 from usertable.store.sqlite_checkpoint import Checkpointer, copied_frames, copy_log, described, is_failed_sync
 from usertable.store.sqlite_files import Identity, StoreFiles
 from usertable.store.sqlite_filter import Predicate, place, translate
+from usertable.store.sqlite_overwrite import Overwriting
 
 log = logging.getLogger("usertable.store")
 
@@ -160,6 +161,8 @@ class SQLiteStore:
         self._checkpoint_pages = NOTES_CHECKPOINT_PAGES if serving else IMPORT_CHECKPOINT_PAGES
         self._log_pages = 0
         self._failed = False
+        self._has_stored = False
+        self._overwriting: Overwriting | None = None
         self._looked_at = 0.0
         self._told: str | None = None
         self._files = StoreFiles(path)
@@ -194,6 +197,7 @@ class SQLiteStore:
                 copy_log(self._writer, self._checkpoint_failed)
                 if self._files.disk_failed:
                     self._files.forget_disk_failure()
+                self._overwriting = Overwriting(self._files.real)
             if writing:
                 # Closed last: to close any descriptor of a file ends the locks that SQLite holds on it.
                 self._file = os.open(self._files.real, os.O_RDWR)
@@ -204,7 +208,7 @@ class SQLiteStore:
                     copy_rows=CHECKPOINT_ROWS,
                     sync_rows=WAL_ROWS,
                     idle_seconds=CHECKPOINT_IDLE_SECONDS,
-                    is_halted=self._trouble,
+                    is_halted=lambda: self._is_overwritten() or self._trouble(),
                     fail=self._checkpoint_failed,
                 )
         except OSError as error:
@@ -730,7 +734,7 @@ class SQLiteStore:
     def close(self) -> None:
         if self._checkpointer:
             self._checkpointer.stop()
-        moved = self._files.moved(self._lacks_pages)
+        moved = self._moved()
         with contextlib.suppress(queue.Empty):
             while True:
                 self._readers.get_nowait().close()
@@ -742,9 +746,16 @@ class SQLiteStore:
             db.close()
         if self._checkpointer:
             os.close(self._file)
+        if self._overwriting:
+            self._overwriting.close()
         self._files.unlock()
         if moved and self._is_server:
             raise StoreFault(f"{moved}: what was answered before may not be in the store")
+        if moved and self._has_stored:
+            raise StoreFault(
+                f"{moved}: what this command stored is in the files that were open, and not in the store; put them back, if"
+                " they were moved, and it is there"
+            )
 
     def _open(self, statements: int = STATEMENTS) -> apsw.Connection:
         db = apsw.Connection(self._files.real, apsw.SQLITE_OPEN_READWRITE, statementcachesize=statements)
@@ -779,6 +790,7 @@ class SQLiteStore:
             return version
         with self._files.held() if version else contextlib.nullcontext():
             _run_migrations(db)
+        self._has_stored = True
         return version
 
     def _log_grew(self, db: apsw.Connection, name: str, pages: int) -> int:
@@ -804,12 +816,18 @@ class SQLiteStore:
             # Nobody else looks meanwhile, nor do the connections that this look needs.
             self._looked_at = math.inf
             try:
-                found = self._files.moved(self._lacks_pages) or self._files.read_only()
+                found = self._moved() or self._files.read_only()
             finally:
                 self._looked_at = now
             if found != self._told:
                 self._told = found
-                if found is None:
+                if self._is_overwritten():
+                    log.critical(
+                        "%s, so what it held is lost. No write is taken. Stop the server, move the file and its log away,"
+                        " and put a backup in their place",
+                        found,
+                    )
+                elif found is None:
                     log.warning("%s: all its files are in their places again; writes are taken", self._path)
                 else:
                     log.critical(
@@ -819,6 +837,20 @@ class SQLiteStore:
                         os.getpid(),
                     )
         return self._told
+
+    def _moved(self) -> str | None:
+        """What became of the files that are open, if they are not in their places or not what they were."""
+        if moved := self._files.moved(self._lacks_pages):
+            return moved
+        return f"{self._files.real} was overwritten while it was open" if self._is_overwritten() else None
+
+    def _is_overwritten(self) -> bool:
+        if self._overwriting is None:
+            return False
+        if self._overwriting.is_found():
+            self._files.note_overwriting()
+            return True
+        return self._files.overwriting_is_noted()
 
     def _lacks_pages(self) -> bool | None:
         """Whether pages of the database are nowhere any more; None if that cannot be told now."""
@@ -845,6 +877,7 @@ class SQLiteStore:
                 db.execute("BEGIN IMMEDIATE")
                 yield db
                 db.execute("COMMIT")
+                self._has_stored = True
                 if self._log_pages >= self._checkpoint_pages:
                     copy_log(db, self._checkpoint_failed)
             except apsw.Error as error:

@@ -12,7 +12,7 @@ from usertable.domain.errors import StoreFault
 
 Identity = tuple[int, int]
 """Device and inode."""
-_FAILED = "disk-failed"
+_FAILED, _OVERWRITTEN = "disk-failed", "overwritten"
 _LOG_HEAD, _FRAME_HEAD = 32, 24
 """Bytes before the log's first page, and before each page, which begin with its number: https://sqlite.org/walformat.html."""
 _PENDING_BYTE = 2**30
@@ -131,30 +131,49 @@ class StoreFiles:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            holder, _ = _content(lock)
+            holder, *_ = _content(lock)
             os.close(lock)
             raise StoreFault(
                 f"another server (process {holder}) already serves {self.path}; stop it, or name another store."
                 " Only one server can serve a SQLite file."
             ) from error
-        _, failed = _content(lock)
-        self.disk_failed = self.disk_failed or failed
-        _write_content(lock, failed=failed)
+        _, *notes = _content(lock)
+        if _OVERWRITTEN in notes and (log := Path(self.log)).exists() and log.stat().st_size:
+            os.close(lock)
+            raise StoreFault(
+                f"{self.path} was overwritten while its last server had it open, and the log {self.log} belongs to what was"
+                " there before; move the log away to start with the file as it is, or put a backup in its place as well"
+            )
+        self.disk_failed = self.disk_failed or _FAILED in notes
+        _write_content(lock, str(os.getpid()), *[_FAILED for note in notes if note == _FAILED])
         return lock
 
     def note_disk_failure(self) -> None:
         """Leave a note for the next server, whose start must begin with all of the log."""
         for name in self._lock_names:
             with contextlib.suppress(OSError):
-                lock = os.open(name, os.O_WRONLY)
-                _write_content(lock, failed=True)
+                lock = os.open(name, os.O_RDWR)
+                _write_content(lock, *_content(lock), _FAILED)
                 os.close(lock)
+
+    def note_overwriting(self) -> None:
+        """Tell this store's server, and the next one, that the log does not belong to the file beside it."""
+        for name in self._lock_names:
+            with contextlib.suppress(OSError):
+                lock = os.open(name, os.O_RDWR)
+                if _OVERWRITTEN not in (found := _content(lock)):
+                    _write_content(lock, *found, _OVERWRITTEN)
+                os.close(lock)
+
+    def overwriting_is_noted(self) -> bool:
+        """Whether this server or its writer found the database overwritten."""
+        return any(_OVERWRITTEN in _content(lock) for lock in self._locks.values())
 
     def forget_disk_failure(self) -> None:
         """All of the log has been copied, and the disk kept it."""
         self.disk_failed = False
         for lock in self._locks.values():
-            _write_content(lock, failed=False)
+            _write_content(lock, str(os.getpid()))
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -255,15 +274,14 @@ class StoreFiles:
         return None
 
 
-def _content(lock: int) -> tuple[str, bool]:
-    """Of a lock file, `4711` or `4711 disk-failed`: the process, and whether its disk failed."""
-    words = os.pread(lock, 64, 0).decode(errors="replace").split()
-    return words[0] if words else "unknown", _FAILED in words
+def _content(lock: int) -> list[str]:
+    """Of a lock file, `4711` or `4711 disk-failed`: the process, and what is noted of the store."""
+    return os.pread(lock, 64, 0).decode(errors="replace").split() or ["unknown"]
 
 
-def _write_content(lock: int, *, failed: bool) -> None:
+def _write_content(lock: int, *words: str) -> None:
     os.ftruncate(lock, 0)
-    os.pwrite(lock, f"{os.getpid()} {_FAILED if failed else ''}".rstrip().encode(), 0)
+    os.pwrite(lock, " ".join(dict.fromkeys(words)).encode(), 0)
 
 
 def _identity(found: os.stat_result) -> Identity:

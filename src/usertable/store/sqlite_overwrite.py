@@ -1,0 +1,93 @@
+"""Whether anybody but SQLite writes the file of a store that is open."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+
+_INDEX_VERSION = 3_007_000
+_INDEX_HEAD, _INDEX_BYTES = 48, 136
+_LOG_HEAD, _FRAME_HEAD = 32, 24
+"""https://sqlite.org/walformat.html: of the log's index the head, which is there twice, and what of it is read; of the log
+what stands before the first page, and before each page, which begins with its number."""
+_COMPARED_FRAMES = 8
+_AGAIN_SECONDS = 0.01
+
+_Copied = tuple[bytes, int]
+"""What of which log is in the file: the log's salts, and how many of its frames."""
+_Content = tuple[int, list[bytes]]
+
+
+class Overwriting:
+    """Compares some pages of a database file with what they were.
+
+    With a log, SQLite writes the file in checkpoints only, of whichever process. Each first notes in the log's index how far
+    it will copy, and at its end how far it did. So while both notes are the same and stay what they were, no byte of the
+    file changes by SQLite. Compared are the file's size, its first page, and the pages that were copied last: an older copy
+    of the same store does not have them.
+
+    Closing a descriptor of a database ends the locks that this process has on it, so close this last.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._lock = threading.Lock()
+        self._seen: tuple[_Copied, _Content] | None = None
+        self._is_found = False
+        self._files: list[int] = []
+        for name in (path, f"{path}-wal", f"{path}-shm"):
+            self._files.append(os.open(name, os.O_RDONLY))
+
+    def close(self) -> None:
+        for file in self._files:
+            os.close(file)
+
+    def is_found(self) -> bool:
+        """Whether the file was overwritten since this was made; for good, as nobody knows what else is not as it was."""
+        with self._lock:
+            if not self._is_found and self._differs():
+                time.sleep(_AGAIN_SECONDS)
+                self._is_found = self._differs()
+            return self._is_found
+
+    def _differs(self) -> bool:
+        try:
+            before = self._copied()
+            if before is None:
+                return False
+            content = self._content(*before)
+            after = self._copied()
+        except OSError:
+            return False
+        if before != after:
+            return False
+        copied, _ = before
+        if self._seen is not None and self._seen[0] == copied:
+            return self._seen[1] != content
+        self._seen = copied, content
+        return False
+
+    def _copied(self) -> tuple[_Copied, int] | None:
+        """How far the log is copied, and the bytes of a page; None while a checkpoint is at it, or if one did not end."""
+        index = os.pread(self._files[2], _INDEX_BYTES, 0)
+        head = index[:_INDEX_HEAD]
+        if len(index) < _INDEX_BYTES or head != index[_INDEX_HEAD : 2 * _INDEX_HEAD] or _number(head[:4]) != _INDEX_VERSION:
+            return None
+        frames, copied, attempted = _number(head[16:20]), _number(index[96:100]), _number(index[128:132])
+        if not copied == attempted <= frames:
+            return None
+        size = _number(head[14:16])
+        return (head[32:40], copied), 65_536 if size == 1 else size
+
+    def _content(self, copied: _Copied, page_bytes: int) -> _Content:
+        file, log, _ = self._files
+        last = copied[1]
+        pages = [1]
+        for frame in range(max(0, last - _COMPARED_FRAMES), last):
+            pages.append(int.from_bytes(os.pread(log, 4, _LOG_HEAD + frame * (_FRAME_HEAD + page_bytes))))
+        return os.fstat(file).st_size, [os.pread(file, page_bytes, max(page - 1, 0) * page_bytes) for page in pages]
+
+
+def _number(content: bytes) -> int:
+    return int.from_bytes(content, sys.byteorder)
