@@ -153,6 +153,35 @@ def test_half_a_pair_or_an_odd_byte_costs_its_row_and_shifts_nothing(shell: Shel
     assert names(shell)[5] == "\u0a05一\u0d0a\u0100"
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le"])
+def test_a_refused_row_keeps_the_characters_whose_bytes_hold_a_quote_at_an_odd_place(shell: Shell, encoding: str) -> None:
+    # The bytes of a quote stand in the middle of two of these, in the one order of bytes or the other.
+    for odd in ("x≤一Ā∀一y", '∀"一', "\ud83d\ude00≤一"):
+        name = odd.encode("utf-16", "surrogatepass").decode("utf-16")
+        cell = '"' + name.replace('"', '""') + '"' if '"' in name else name
+        content = f"\ufeffcuid,name\n2,{cell},extra\n".encode(encoding)
+        assert load(shell, content)["refused"] == 1
+        (row,) = rejects(encoding=encoding)
+        assert row["#line"] == f"2,{cell},extra"
+        mended = Path("crm.rejects.csv").read_bytes().replace(",extra".encode(encoding), b"")
+        assert load(shell, mended, name="mended.csv")["refused"] == 0
+        assert names(shell)[2] == name
+
+
+def test_rows_behind_a_refused_one_with_a_byte_too_many_keep_their_numbers(shell: Shell) -> None:
+    content = "\ufeffcuid,name,level\n1,ok,1\n2,x".encode("utf-16-le") + b"A" + ",1\n3,short\nx,杭州,1\n".encode("utf-16-le")
+    assert load(shell, content)["refused"] == 3
+    for name in ("second", "third"):
+        kept = Path("crm.rejects.csv" if name == "second" else "second.rejects.csv").read_bytes()
+        found = load(shell, kept, name=f"{name}.csv")
+        assert (found["rows"], found["refused"]) == (3, 3)
+        text = Path(f"{name}.rejects.csv").read_bytes().decode("utf-16-le", "surrogatepass").removeprefix("\ufeff")
+        rows = list(csv.DictReader(text.splitlines(keepends=True)))
+        assert [row["#row"] for row in rows] == ["2", "3", "4"]
+        assert [row["#line"] for row in rows[1:]] == ["3,short", ""]
+        assert rows[2]["name"] == "杭州"
+
+
 def test_a_byte_order_mark_inside_the_file_refuses_its_row(shell: Shell) -> None:
     part = "\ufeffphone,name\n{},x\n"
     joined = part.format("138") + part.format("139") + "\ufeff140,y\n"
@@ -321,6 +350,20 @@ def test_a_blank_before_a_quoted_cell_refuses_the_row(shell: Shell) -> None:
     assert all("has a blank before its quote" in row["#reason"] for row in rejects())
 
 
+@pytest.mark.parametrize("blank", ["\u00a0", "\u3000", "\v", "\f", "\t \u3000"])
+def test_any_blank_before_a_quoted_cell_refuses_the_row(shell: Shell, blank: str) -> None:
+    rows = [f'1,{blank}"Paris"', f'2,{blank}="01067"', f'3,"{blank}""x"""', f"4,{blank}x", f'5,{blank}"a,b"']
+    for encoding, options in (("utf-8", ()), ("utf-16-le", ("--encoding", "utf-16le"))):
+        found = load(shell, ("cuid,name\n" + "\n".join(rows) + "\n").encode(encoding), *options)
+        assert (found["rows"], found["refused"]) == (5, 3)
+        assert names(shell) == {3: f'{blank}"x"', 4: f"{blank}x"}
+        kept = rejects(encoding=encoding)
+        assert [row["#row"] for row in kept] == ["1", "2", "5"]
+        assert all("has a blank before its quote" in row["#reason"] for row in kept)
+        again = load(shell, Path("crm.rejects.csv").read_bytes(), *options, name="again.csv")
+        assert (again["refused"], again["created"]) == (3, 0)
+
+
 def test_a_first_line_may_name_the_delimiter(shell: Shell) -> None:
     assert load(shell, "sep=;\r\ncuid;name\r\n1;a,b\r\nx;c\r\n")["created"] == 1
     assert Path("crm.rejects.csv").read_text().startswith("sep=;\ncuid;name;#row;#reason;#line\nx;c;2;")
@@ -366,3 +409,36 @@ def test_a_file_of_another_form_is_known_before_anything_is_stored(
     shell: Shell, name: str, content: bytes, reason: str
 ) -> None:
     assert reason in told(shell, content, name=name)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        '{"users":[',
+        '{"users":',
+        '{"users":[{"cuid":9},',
+        '{ "meta": {"n": 1}, "users": [',
+        '{"data":{"users":[',
+        '\n \n{ "users" : [',
+        "{",
+    ],
+)
+def test_a_large_json_document_is_refused_by_its_first_line(shell: Shell, first: str) -> None:
+    # More than is read at once.
+    entries = ",\n".join(f'{{"cuid":{n},"name":"{"n" * 30}"}}' for n in range(1, 60_001))
+    for encoding in ("utf-8", "utf-16"):
+        content = f"{first}\n{entries}\n]}}\n".encode(encoding)
+        assert "it has a JSON object over several lines, and NDJSON one object a line" in told(
+            shell, content, name="crm.ndjson"
+        )
+    long = '{"about":"' + "x" * 3 * 2**20 + '","users":[\n' + entries + "\n]}\n"
+    assert "over several lines" in told(shell, long, name="crm.ndjson")
+    assert "`jq -c '.users[]' FILE`" in told(shell, '{"users":[\n{"cuid":1}\n]}', name="crm.ndjson")
+
+
+@pytest.mark.parametrize(
+    "first", ['{"cuid":1,"name":tru', '{"cuid":1,"name":"x', '{"cuid":1]', "{cuid:1}", '{"cuid":1},', '"users":[']
+)
+def test_a_first_line_that_is_broken_is_refused_by_itself(shell: Shell, first: str) -> None:
+    found = load(shell, first + '\n{"cuid":2}\n', name="crm.ndjson")
+    assert (found["created"], found["refused"]) == (1, 1)

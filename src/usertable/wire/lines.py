@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import itertools
 import re
 import unicodedata
 from typing import IO
@@ -14,6 +15,7 @@ LINE_BYTES = 64 * 2**20
 """Maximum bytes of a line of a file."""
 _CHUNK = 2**20
 _LOOKED_AHEAD = 4096
+_BLANK_LINES = 4096
 
 
 class Lines:
@@ -57,6 +59,18 @@ class Lines:
         self._count += len(taken)
         self.position += sum(map(len, taken))
         return taken
+
+    def look(self) -> bytes:
+        """The next line that has more than blanks, which is not taken; empty if there is none soon."""
+        seen = 0
+        while True:
+            for line in itertools.islice(self._ready, self._next + seen, None):
+                seen += 1
+                if line.strip(b"\0 \t\r\n"):
+                    return line
+            if self._ended or seen > _BLANK_LINES:
+                return b""
+            self._read()
 
     @property
     def ahead(self) -> int:
@@ -122,5 +136,11 @@ class Lines:
                 stop = found.end()
                 break
         # Not to its end, where a character may be cut.
-        text = codecs.getincrementaldecoder(self._codec)("replace").decode(data[begin:stop])
-        return any(character == "\ufffd" or unicodedata.category(character) == "Cn" for character in text)
+        try:
+            text = codecs.getincrementaldecoder(self._codec)("surrogatepass").decode(data[begin:stop])
+        except UnicodeDecodeError:
+            return True
+        # A file of refused rows has such halves of pairs in place of bytes that were too many.
+        return any(
+            unicodedata.category(character) in ("Cn", "Cs") and not "\udc00" <= character <= "\udcff" for character in text
+        )

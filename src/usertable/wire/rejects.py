@@ -8,6 +8,8 @@ each row keeps its first number however often it is.
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import csv
 import io
 import re
@@ -16,6 +18,7 @@ import msgspec
 
 from usertable.wire.columns import LINE, REASON, ROW
 from usertable.wire.encodings import Encoding
+from usertable.wire.lines import Lines
 from usertable.wire.rows import Head
 
 _OURS = (ROW, REASON, LINE)
@@ -41,6 +44,7 @@ def reject_row(raw: bytes, head: Head, number: int, reason: str) -> bytes:
         body, line, number = _without_ours(body, head, number)
     else:
         return _rebuilt(body, head, number, reason) + (end or _end(head))
+    body = _in_step(body, encoding)
     if _cells(_text(body, encoding), delimiter, width) is None:
         line = line or _quoted(body, encoding)
         body = _bytes(delimiter * (width - 1), encoding)
@@ -86,17 +90,58 @@ def _cell(text: str, delimiter: str) -> str:
 
 
 def _quoted(body: bytes, encoding: Encoding) -> bytes:
-    quote = '"'.encode(encoding.codec)
-    return quote + body.replace(quote, 2 * quote) + quote
+    if encoding.unit > 1:
+        # The two bytes of a quote also stand in the middle of two characters.
+        return _bytes('"' + _text(body, encoding).replace('"', '""') + '"', encoding)
+    return b'"' + body.replace(b'"', b'""') + b'"'
+
+
+def _in_step(body: bytes, encoding: Encoding) -> bytes:
+    """A row of a file of two or four bytes a character, each of which begins a whole number of characters later.
+
+    A byte that is too many would shift what stands behind it, and the next rows with it. It becomes half a pair, U+DC00 and
+    the byte, which no text has: so its row is refused until somebody mends it. All else stays as it stood.
+    """
+    if encoding.unit == 1:
+        return body
+    with contextlib.suppress(UnicodeDecodeError):
+        body.decode(encoding.codec)
+        return body
+    lines = Lines(io.BytesIO(body), Encoding(encoding.codec), at_cr=True).take(len(body))
+    parts = (_without_end(line, encoding) for line in lines)
+    return b"".join(_bytes(_text(line, encoding), encoding) + end for line, end in parts)
+
+
+def _half_pairs(error: UnicodeError) -> tuple[str, int]:
+    """What is no text in UTF-16 or UTF-32: halves of pairs as they are, and other bytes as halves of pairs."""
+    assert isinstance(error, UnicodeDecodeError)
+    wrong = error.object[error.start : error.end]
+    encoding = Encoding(error.encoding)
+    order = "big" if error.encoding.endswith("be") else "little"
+    found = []
+    for place in range(0, len(wrong), encoding.unit):
+        unit = wrong[place : place + encoding.unit]
+        code = int.from_bytes(unit, order)  # type: ignore[arg-type]
+        is_half = len(unit) == encoding.unit and 0xD800 <= code < 0xE000
+        found.append(chr(code) if is_half else "".join(chr(0xDC00 + byte) for byte in unit))
+    return "".join(found), error.end
+
+
+codecs.register_error("usertable.half_pairs", _half_pairs)
+_PAIRED = re.compile("([\ud800-\udbff])([\udc00-\udfff])")
 
 
 def _text(body: bytes, encoding: Encoding) -> str:
-    return body.decode(encoding.codec, "surrogateescape" if encoding.unit == 1 else "replace")
+    if encoding.unit == 1:
+        return body.decode(encoding.codec, "surrogateescape")
+    text = body.decode(encoding.codec, "usertable.half_pairs")
+    # What stood before a byte that is too many may be the other half: in UTF-16, together they would be a character.
+    return _PAIRED.sub(r"\1\2\2", text) if encoding.unit == 2 else text
 
 
 def _bytes(text: str, encoding: Encoding) -> bytes:
     try:
-        return text.encode(encoding.codec, "surrogateescape" if encoding.unit == 1 else "strict")
+        return text.encode(encoding.codec, "surrogateescape" if encoding.unit == 1 else "surrogatepass")
     except UnicodeEncodeError:
         return text.encode(encoding.codec, "backslashreplace")
 

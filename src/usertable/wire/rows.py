@@ -370,7 +370,7 @@ class _CSV(_Text):
                     if why:
                         broken[i] = why
         text = "".join(split.texts)
-        if ' "' in text or '\t"' in text or '="' in text:
+        if '="' in text or any(quote in text for quote in _AFTER_BLANKS):
             for i, row in enumerate(rows):
                 if i not in broken and any(cell[:2] == '="' or (cell[:1] in _BLANKS and '"' in cell) for cell in row):
                     if why := _misplaced_quote(texts.get(i) or split.text(i), self._delimiter):
@@ -418,7 +418,12 @@ _DELIMITER = re.compile('"?sep=([^"\r\n])"?[\r\n]*', re.IGNORECASE)
 _WRAPPED = re.compile('="((?:[^"]|"")*+)"')
 """A text that a spreadsheet must not take for a number: `="01067"`."""
 _WRAPPED_BYTES = re.compile(rb'(?:\A|[^0-9A-Za-z])="')
-_BLANKS = (" ", "\t")
+_BLANKS = (
+    "\t\v\f \x1c\x1d\x1e\x1f\x85\xa0\u1680\u180e\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u200b\u2028\u2029\u202f\u205f\u2060\u3000"
+)
+"""What shows as nothing, or as an empty place, before a cell."""
+_AFTER_BLANKS = tuple(f'{blank}"' for blank in _BLANKS)
 
 
 def _is_utf8(lines: Sequence[bytes]) -> bool:
@@ -440,7 +445,7 @@ def _misplaced_quote(row: str, delimiter: str) -> str:
     cells = re.compile(f'(?:"(?:[^"]|"")*+"|([^{edge}\r\n]*+))(?:[{edge}\r\n]+?|$)')
     for number, found in enumerate(cells.finditer(row), start=1):
         cell = found[1] or ""
-        if cell[:1] in _BLANKS and cell.lstrip(" \t")[:1] == '"':
+        if cell[:1] in _BLANKS and cell.lstrip(_BLANKS).startswith(('"', '="')):
             return f"cell {number} has a blank before its quote; take the blank out"
         if cell[:2] == '="' and not _WRAPPED.fullmatch(cell):
             return f'cell {number} begins with =" and does not end with a quote; write it as "text"'
@@ -506,7 +511,7 @@ _decode_lines = msgspec.json.Decoder(dict[str, Any], float_hook=JSONNumber).deco
 class _NDJSON(_Text):
     def __init__(self, stream: IO[bytes], reading: Reading, project: Project) -> None:
         super().__init__(stream, reading, at_cr=False)
-        _refuse_document(self._start.removeprefix(self._encoding.mark).decode(self._encoding.codec, "replace"))
+        _refuse_document(self._lines.look().decode(self._encoding.codec, "replace"))
         self.head = Head(encoding=self._encoding)
         self.unseen = set(reading.columns)
         self._project = project
@@ -750,31 +755,38 @@ def _unread(reason: str) -> Problem:
     return Problem(Kind.ROW_FORM, None, {"reason": reason})
 
 
-_OPENED = re.compile(r'\{[ \t\r]*\n\s*["}]')
-_ARRAY = re.compile(r"\s*\[\s*(?:\{|[\r\n])")
+_ARRAY = re.compile(r"\[\s*(?:\{|\Z)")
+_MEMBER = re.compile(r'\{\s*"([A-Za-z_][A-Za-z0-9_]*)"\s*:\s*\[')
+_document_decoder = json.JSONDecoder(strict=False)
 
 
-def _refuse_document(start: str) -> None:
-    """Refuse a file that is one JSON document over many lines, by its beginning: single lines of it may be objects."""
-    begin = start.lstrip()
-    if _ARRAY.match(start):
+def _refuse_document(line: str) -> None:
+    """Refuse a file that is one JSON document over many lines, by its first line: others of it may be whole objects."""
+    first = line.strip()
+    if _ARRAY.match(first):
         raise refuse(
             Kind.IMPORT_FILE,
             reason="it is a JSON array, and NDJSON has one object a line; write it so, such as with `jq -c '.[]' FILE`",
         )
-    first = begin.partition("\n")[0].strip()
-    if not first.startswith("{"):
-        return
-    try:
-        _, end = json.JSONDecoder().raw_decode(begin)
-    except (ValueError, RecursionError):
-        end = 0
-    if _OPENED.match(begin) or "\n" in begin[:end]:
+    if first.startswith("{") and line.endswith("\n") and _goes_on(first):
+        member = _MEMBER.match(first)
+        entries = f", or its entries with `jq -c '.{member[1]}[]' FILE`" if member else ""
         raise refuse(
             Kind.IMPORT_FILE,
             reason="it has a JSON object over several lines, and NDJSON one object a line; write it so, such as with"
-            " `jq -c . FILE`",
+            f" `jq -c . FILE`{entries}",
         )
+
+
+def _goes_on(text: str) -> bool:
+    """Whether this is JSON as far as it goes, and lacks its end."""
+    try:
+        _document_decoder.raw_decode(text)
+    except json.JSONDecodeError as error:
+        return error.pos >= len(text)
+    except RecursionError:
+        pass
+    return False
 
 
 def parquet_library() -> tuple[Any, Any]:
