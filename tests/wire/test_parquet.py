@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
-import json
 import struct
 from collections.abc import Iterator
 from datetime import date, datetime
@@ -255,7 +254,7 @@ def test_what_is_finer_than_a_millisecond_is_cut_and_counted(zone: str | None, u
 def test_timestamps_taken_together_come_to_what_each_comes_to(counts: list[int | None], unit: str, zone: str | None) -> None:
     if unit == "s":
         # Parquet has no seconds, and their milliseconds must fit.
-        counts = [None if count is None else count // 1000 for count in counts]
+        counts = [None if count is None else -(-count // 1000) if count < 0 else count // 1000 for count in counts]
     content = written(columns(seen=pa.array(counts, pa.timestamp(unit, zone))))
     outcomes = []
     for rows in (1, 100):
@@ -385,7 +384,7 @@ def test_texts_that_are_not_utf_8_refuse_their_row(name: str) -> None:
     assert reasons(blocks) == {2: f"the row cannot be read: column [{name}] holds the byte 0xFC, which is not UTF-8"}
     # Handed back so that it is refused again until somebody mends it.
     (row,) = handed_back(content, nulls=frozenset({"1", "2"}))
-    assert json.loads(row["#line"]) == {"cuid": 2, name: "M\N{REPLACEMENT CHARACTER}ller"}
+    assert row["#line"] == f'{{"cuid": 2, "{name}": "M\\xfcller"}}'
     assert len(read(content, columns={name: ""}, nulls=frozenset({"1", "2"}))[0].numbers) == 3
 
 
@@ -395,7 +394,7 @@ def test_elements_that_are_not_utf_8_refuse_their_row() -> None:
     content = written(columns(tags=tags))
     assert set(reasons(read(content))) == {1}
     assert [decode_attributes(row[2]).get("tags") for row in read(content)[0].rows] == [None, ["b", "c"]]
-    assert json.loads(handed_back(content)[0]["#line"])["tags"] == ["a", "\N{REPLACEMENT CHARACTER}"]
+    assert '"tags": ["a", "\\xff"]' in handed_back(content)[0]["#line"]
 
 
 @pytest.mark.parametrize(

@@ -439,7 +439,7 @@ def _half_text(value: float) -> str:
 
 
 def parquet_rows(raw: bytes, first: int, numbers: Sequence[int]) -> list[dict[str, object]]:
-    """Rows of a block, as members for a line of JSON. One with bytes that are not UTF-8 is a `#line` with U+FFFD in it."""
+    """Rows of a block, as members for a line of JSON. One with bytes that are not UTF-8 is a `#line` that shows them."""
     table = pa.ipc.open_stream(raw).read_all().combine_chunks()
     columns = [(name, table.column(i)) for i, name in enumerate(table.column_names)]
     rows = []
@@ -449,7 +449,9 @@ def parquet_rows(raw: bytes, first: int, numbers: Sequence[int]) -> list[dict[st
         if all(is_exact for _, is_exact in cells.values()):
             rows.append(members)
         else:
-            rows.append({LINE: json.dumps(members, ensure_ascii=False, default=str)})
+            line = json.dumps(members, ensure_ascii=False, default=str)
+            # As `\xfc`, which is no JSON: unchanged, the row must not be taken.
+            rows.append({LINE: line.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")})
     return rows
 
 
@@ -463,8 +465,8 @@ def _json_cell(cells: pa.ChunkedArray | pa.Array) -> tuple[object, bool]:
         return None, True
     if _is_text(kind):
         (content,) = _bytes_of(cells).to_pylist()
-        text = content.decode("utf-8", "replace")
-        return text, text.encode() == content
+        text = content.decode("utf-8", "surrogateescape")
+        return text, not any("\udc80" <= character <= "\udcff" for character in text)
     if _is_list(kind):
         elements = pc.list_flatten(cells)
         found = [_json_cell(elements.slice(i, 1)) for i in range(len(elements))]
