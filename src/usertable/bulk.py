@@ -450,8 +450,10 @@ class Rejects:
         if size is None:
             if not found:
                 return
+            self.close()
             raise self._refuse(f"the file for refused rows, {path}, is there already; move it, or {other}")
         if found < size:
+            self.close()
             raise self._refuse(
                 f"the file for refused rows, {path}, has {found} bytes, but {size} were written to it; restore it. If it is"
                 f" lost, find its rows among those already read, and import the rows after those as a separate file"
