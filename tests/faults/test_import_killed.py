@@ -181,8 +181,9 @@ def test_a_commit_whose_answer_is_lost_is_found(monkeypatch: pytest.MonkeyPatch,
             register=True,
             rejects=tmp_path / "rejects.csv",
         )
-        work.begin("new")
-        work.run(lambda state, position: None, lambda rows: None)
+        with closing(work):
+            work.begin("new")
+            work.run(lambda state, position: None, lambda rows: None)
     found = stored(kept_url)
     assert {cuid: found[cuid] for cuid in sums} == sums
     assert work.state.rows == 3000
