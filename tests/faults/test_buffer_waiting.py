@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import queue
 import random
 import signal
 import socket
@@ -105,15 +106,17 @@ def test_what_was_not_delivered_can_be_handed_over_again_and_counts_once(server:
     """The server has got the batch and did it; its answer came to nobody."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        arrived: list[bytes] = []
+        answers: queue.Queue[bytes] = queue.Queue()
 
         def swallow() -> None:
             connection, _ = listener.accept()
             host, port = server.url.removeprefix("http://").split(":")
             with connection, socket.create_connection((host, int(port))) as onward:
-                onward.sendall(connection.recv(65536))
-                arrived.append(onward.recv(65536))
-                connection.recv(1)
+                hearing = threading.Thread(target=lambda: answers.put(onward.recv(65536)), daemon=True)
+                hearing.start()
+                while piece := connection.recv(65536):
+                    onward.sendall(piece)
+                hearing.join()
 
         thread = threading.Thread(target=swallow, daemon=True)
         thread.start()
@@ -124,6 +127,7 @@ def test_what_was_not_delivered_can_be_handed_over_again_and_counts_once(server:
                 buffer.set(CUID, {"count": 1})
             with pytest.raises(NotDelivered) as told:
                 buffer.close()
+            assert answers.get(timeout=60).startswith(b"HTTP/1.1 200")
     assert told.value.count == 3
     with server.client() as client, client.buffer() as again:
         again.add(told.value.records)
