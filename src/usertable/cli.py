@@ -347,13 +347,19 @@ def serve(**flags: Any) -> None:
     loaded = _loaded(**flags)
     _tell_of_service_links(loaded)
     _make_default_folder(loaded)
+    from usertable.http.server import ListenFault
     from usertable.http.server import serve as serve_http
 
     try:
         serve_http(loaded.config, lambda: _loaded(**flags).config)
-    except (OSError, UnicodeError) as error:
-        # The store's own troubles are StoreFaults, so this is the address.
-        raise Failure(_cannot_listen(loaded.config, error)) from error
+    except ListenFault as fault:
+        raise Failure(_cannot_listen(loaded.config, fault.reason)) from fault
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            # Two servers may be given one address; the second to listen on it is refused only then.
+            raise Failure(_cannot_listen(loaded.config, error)) from error
+        what = f": {error.filename}" if error.filename else ""
+        raise Failure(f"the server cannot start: {error.strerror or error}{what}") from error
 
 
 def _tell_of_service_links(loaded: Loaded) -> None:

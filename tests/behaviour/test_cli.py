@@ -1176,6 +1176,14 @@ def test_an_address_that_is_not_ours(empty: Shell, host: str, reason: str) -> No
     assert empty.refused("serve", "--port", "0", "--host", host) == f"cannot listen on {host} port 0: {reason}"
 
 
+def test_what_keeps_a_server_from_starting_is_named_when_it_is_not_the_address(shell: Shell) -> None:
+    program = "import sys; sys.executable = '/nowhere/python'; from usertable.cli import main; main()"
+    command = [sys.executable, "-c", program, "serve", "--store", shell.url, "--port", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr == "Error: the server cannot start: No such file or directory: /nowhere/python\n"
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_server_is_stopped_by_a_signal(server: Server, number: int) -> None:
     assert server.stop(number) == 0

@@ -40,6 +40,14 @@ Reread = Callable[[], Config]
 """Puts the configuration together again. Raises ConfigError."""
 
 
+class ListenFault(Exception):
+    """The address cannot be listened on."""
+
+    def __init__(self, reason: OSError | UnicodeError) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
 class Server:
     """Serves an application on a listener until it is told to stop."""
 
@@ -183,7 +191,8 @@ def serve(config: Config, reread: Reread | None = None) -> None:
 
     Raises:
         StoreFault: the store cannot be used.
-        OSError: the address cannot be listened on.
+        ListenFault: the address cannot be listened on.
+        OSError: the system refused something else, such as another process or an open file.
     """
     _log_to_stderr(config)
     # The writer and the workers inherit it: a signal for the server is not for them, and none must end them by surprise.
@@ -292,14 +301,17 @@ def _raise_file_limit() -> None:
 
 
 def _listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
-    family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-    listener = socket.socket(family, kind, proto)
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listener = socket.socket(family, kind, proto)
+    except (OSError, UnicodeError) as reason:
+        raise ListenFault(reason) from reason
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if shared:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         listener.bind(address)
-    except OSError:
+    except OSError as reason:
         listener.close()
-        raise
+        raise ListenFault(reason) from reason
     return listener
