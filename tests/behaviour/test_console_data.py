@@ -195,6 +195,15 @@ def test_what_is_wrong_with_a_filter_stands_beside_the_field(site: Site, form: d
     assert site.admin.get(f"{AT}/users", params={"where": "nope"}).status_code == 422
 
 
+@pytest.mark.parametrize("page", ["users", "users/csv", "users/live"])
+def test_more_filters_than_a_page_has_are_refused_and_none_is_left_out(site: Site, page: str) -> None:
+    where = [f"user_number_overwrite:ne:{number}" for number in range(21)]
+    assert site.admin.get(f"{AT}/{page}", params={"where": where[:20]}).status_code == 200
+    answer = site.admin.get(f"{AT}/{page}", params={"where": where})
+    assert answer.status_code == 422
+    assert "at most 20 conditions in a filter" in answer.text
+
+
 def test_several_filters_are_all_met_and_columns_are_remembered(site: Site) -> None:
     where = "where=user_number_overwrite:ge:5&where=user_bool_overwrite:eq:1"
     assert site.users(f"?{where}") == site.cuids[:1]

@@ -278,15 +278,23 @@ def erase(visit: Visit) -> Response:
 
 
 def _view(visit: Visit, project: Project) -> View:
-    """What the query asks for; what it names that does not exist is left out."""
+    """What the query asks for; what it names that does not exist is left out.
+
+    Raises:
+        Refused: more filters than a page has. Without the others it would show more users than were asked for.
+    """
     query = visit.request.query_params
+    where = query.getlist("where")
+    if len(where) > MOST_CONDITIONS:
+        expected = f"at most {MOST_CONDITIONS} conditions in a filter"
+        raise refuse(Kind.CONDITION, value=where[MOST_CONDITIONS], expected=expected)
     declared = project.schema.attributes
     columns = _asked_columns(visit, project)[:MOST_COLUMNS]
     if not columns and query.get("choose") is None:
         columns = [name for name, a in declared.items() if not a.hidden][:FIRST_COLUMNS]
     order = query.get("order", "cuid")
     return View(
-        where=tuple(query.getlist("where")[:MOST_CONDITIONS]),
+        where=tuple(where),
         columns=tuple(columns),
         order=order if order in ORDERS else "cuid",
         after=_number(query.get("after")),
