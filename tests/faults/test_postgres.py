@@ -18,10 +18,12 @@ import pytest
 from load import check_sums, load, wait_for_more
 from postgres import NEWEST, Cluster
 from serving import ATTRIBUTE, PROJECT, Server, prepare
+from usertable.domain.errors import StoreDown
 from usertable.domain.schema import Attribute, Project, Rule
 from usertable.domain.values import DataType
 from usertable.service import Service
 from usertable.store import open_store
+from usertable.store.postgres import RENEW_SECONDS
 
 
 @pytest.fixture(scope="module")
@@ -466,6 +468,31 @@ def test_a_database_that_takes_no_writes_is_not_ready_and_comes_back(
         wait_until(lambda: http.get("/readyz").status_code == 200)
     assert server.stop() == 0
     assert f"{name}: the database takes no writes" in server.log
+
+
+def test_that_connections_are_replaced_is_told_once_although_the_database_stays_read_only(
+    cluster: Cluster, database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = open_store(database)
+    store.ping()
+    cluster.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+    cluster.execute("SELECT pg_reload_conf()")
+    refused = 0
+    try:
+        # Three times as long as it takes until they are replaced again.
+        end = time.monotonic() + 3 * RENEW_SECONDS
+        while time.monotonic() < end:
+            try:
+                Service(store).create_project("Tests", who="test")
+            except StoreDown:
+                refused += 1
+            time.sleep(0.05)
+    finally:
+        cluster.execute("ALTER SYSTEM RESET default_transaction_read_only")
+        cluster.execute("SELECT pg_reload_conf()")
+        store.close()
+    assert refused > 5
+    assert ["looking for one that does" in line for line in caplog.messages].count(True) == 1
 
 
 def wait_until(there: Callable[[], bool]) -> None:

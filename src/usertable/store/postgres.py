@@ -112,6 +112,8 @@ DOWN_SECONDS = 0.5
 """Seconds between two checks whether a database that is down is back. Meanwhile callers fail at once."""
 RENEW_SECONDS = 1.0
 """Minimum seconds between two replacements of connections that take no writes."""
+RENEWALS_TOLD_SECONDS = 60.0
+"""Minimum seconds between two log lines about such replacements. Each refused write is in the log by itself."""
 BROKEN_CONNECTIONS = 5
 """After so many that broke, one after the other, the database counts as down."""
 POOLER_PROBES = 5
@@ -216,6 +218,7 @@ class PostgresStore:
         # A writer never looks through the table.
         self._looking = self._pool if writing else _pool(conninfo, LOOKING_CONNECTIONS)
         self._renewed = -RENEW_SECONDS
+        self._renewal_told = -RENEWALS_TOLD_SECONDS
         self._probing = threading.Lock()
         self._down: StoreDown | None = None
         """Why the database could not be reached when it was looked for last; None if it could."""
@@ -941,7 +944,9 @@ class PostgresStore:
         if now - self._renewed < RENEW_SECONDS:
             return
         self._renewed = now
-        log.warning("%s: the database takes no writes; looking for one that does, by new connections", self._shown)
+        if now - self._renewal_told >= RENEWALS_TOLD_SECONDS:
+            self._renewal_told = now
+            log.warning("%s: the database takes no writes; looking for one that does, by new connections", self._shown)
         for pool in {self._pool, self._looking}:
             pool.drain()
 
