@@ -34,6 +34,7 @@ from usertable.domain.values import DataType
 from usertable.service import Service
 from usertable.store import open_store
 from usertable.store.base import CHANGES
+from usertable.wire import messages
 
 AT = f"/console/projects/{PROJECT}"
 CONSOLE = Path(texts.__file__).parent
@@ -518,6 +519,16 @@ def test_every_text_is_there_in_both_languages_and_used() -> None:
     assert made <= set(texts.TEXTS)
     dones = {f"done.{name}" for name in named}
     assert set(texts.TEXTS) <= named | made | dones
+
+
+def test_chinese_has_full_width_punctuation_and_a_space_beside_latin() -> None:
+    han, latin = "[\u4e00-\u9fff]", "[A-Za-z0-9{}$]"
+    wrong = re.compile(
+        f"{han}{latin}|{latin}{han}|{han}[,.;:!?()]|[,.;:!?()]{han}|[，。；：？！（）、] | [，。；：？！（）、]"
+    )
+    chinese = [text for text, _ in texts.TEXTS.values()]
+    chinese += [text for text, _ in messages.TEXTS.values()] + list(messages.CHINESE_PHRASES.values())
+    assert [text for text in chinese if wrong.search(text)] == []
 
 
 def test_the_requests_to_paste_do_what_they_say(admin: Browser) -> None:

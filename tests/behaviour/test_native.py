@@ -187,7 +187,7 @@ def test_messages_are_english_or_chinese(project: tuple[str, httpx.Client]) -> N
     english = refused(owner.post(f"{path}/attributes", json=sent), 422, "name_preset")
     assert english["detail"] == "name [jg_level] is invalid: the prefix jg_ is reserved for presets"
     chinese = owner.post(f"{path}/attributes", json=sent, headers={"Accept-Language": "zh-CN,zh;q=0.9"})
-    assert refused(chinese, 422, "name_preset")["detail"] == "名称[jg_level]无效：jg_ 前缀保留给预置项"
+    assert refused(chinese, 422, "name_preset")["detail"] == "名称[jg_level]无效：jg_ 为预置项专用前缀"
 
 
 @pytest.mark.parametrize(

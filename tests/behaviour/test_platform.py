@@ -177,4 +177,4 @@ def test_a_defect_shows_nothing_of_the_inside() -> None:
     answer = asyncio.run(call())
     assert cuid == 1
     assert answer.status_code == 500
-    assert answer.json() == {"code": -1, "msg": "服务内部错误，请求编号 r-1"}
+    assert answer.json() == {"code": -1, "msg": "服务内部错误，请求 ID：r-1"}

@@ -125,7 +125,7 @@ def test_what_is_wrong_with_a_row_is_told_as_an_import_tells_it(server: NativeSe
     assert effects(chinese) == kinds
     assert chinese[0]["msg"] == "用户标识[phone]的值[a]已属于另一个用户"
     assert "identity 或 identifiers 之一，不可同时使用" in chinese[7]["msg"]
-    assert "对象：标识名对应一个值或由值组成的数组" in chinese[8]["msg"]
+    assert "对象，键为标识名，值为单个值或值的数组" in chinese[8]["msg"]
     # A refused row makes nobody, and without `import` nobody is made at all.
     unknown = place.send({"cuid": 5, "identifiers": {}}, {"cuid": 7, "identifiers": {"mail": "x"}}, on_unknown="refuse")
     assert effects(unknown) == [["cuid_unknown"], ["cuid_unknown"]]

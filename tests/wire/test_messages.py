@@ -60,6 +60,11 @@ def test_what_was_expected_is_said_in_chinese(expected: str) -> None:
     assert not ENGLISH.search(chinese(expected))
 
 
+def test_choices_are_said_in_chinese() -> None:
+    assert chinese("one of a number, unlimited") == "参数[x]无效，应为：数字或 unlimited"
+    assert chinese("one of visible, hidden") == "参数[x]无效，应为：visible, hidden 之一"
+
+
 class Sent(msgspec.Struct):
     whole: int | None = None
     text: str = ""

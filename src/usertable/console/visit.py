@@ -231,6 +231,11 @@ class Visit:
         """A text of the console in the visit's language."""
         return say(self.language, key, **values)
 
+    @property
+    def sentence_space(self) -> str:
+        """What separates two sentences: a space in English, nothing after a Chinese full stop."""
+        return "" if self.language == "zh" else " "
+
     def old_change(self, what: str) -> str:
         """An entry that was recorded in English: what was done in the visit's language, to what as it was recorded."""
         return what if self.language == "en" else _OLD_CHANGE.sub(lambda found: self.text(f"change.{found[0]}"), what)

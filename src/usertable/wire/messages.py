@@ -12,24 +12,24 @@ from usertable.domain.errors import Kind, Problem, excerpt
 
 Language = Literal["zh", "en"]
 
-_PHRASES_ZH = {
-    "a number, or a string that is a plain number": "数字，或内容为普通数字的字符串",
+CHINESE_PHRASES = {
+    "a number, or a string that is a plain number": "数字，或数字形式的字符串",
     "a string, a number or true/false": "字符串、数字或 true/false",
     "the integer 0 or 1": "整数 0 或 1",
     "a string yyyy-MM-dd HH:mm:ss": "yyyy-MM-dd HH:mm:ss 格式的字符串",
-    "an array of strings": "由字符串组成的数组",
+    "an array of strings": "字符串数组",
     "an object with data, and cuid, identity or identifiers": "含 data 以及 cuid、identity 或 identifiers 的对象",
     "nothing of that name; a record has cuid, identity, identifiers, data, key": (
-        "无此名称；记录可含 cuid、identity、identifiers、data、key"
+        "不传，记录仅支持 cuid、identity、identifiers、data、key"
     ),
     "either cuid or identity, not both": "cuid 或 identity 之一，不可同时使用",
     "either identity or identifiers, not both": "identity 或 identifiers 之一，不可同时使用",
-    "an object: a value, or an array of some, by identifier": "对象：标识名对应一个值或由值组成的数组",
+    "an object: a value, or an array of some, by identifier": "对象，键为标识名，值为单个值或值的数组",
     "an object with name, and value: a string of 1 to 256 characters": "含 name 和 value（1 到 256 个字符的字符串）的对象",
     "1 to 255 visible ASCII characters": "1 到 255 个可见 ASCII 字符",
     "refuse or register, because a record has an identity": "refuse 或 register，因为有记录使用 identity",
     "refuse or import, because a record has identifiers": "refuse 或 import，因为有记录使用 identifiers",
-    "printable text on one line": "一行可见文本",
+    "printable text on one line": "单行可见文本",
     "Unicode text without U+0000": "不含 U+0000 的 Unicode 文本",
     "limits on a LIST only": "仅 LIST 类型可设上限",
     "it must begin with the name of a declared attribute and a colon": "应以已声明的属性名和冒号开头",
@@ -38,21 +38,22 @@ _PHRASES_ZH = {
         '含逗号的值应加双引号，如 "Washington, D.C.",Paris'
     ),
     'the project\'s version in quotes, as in "7", or *': '带引号的项目版本号，如 "7"，或 *',
-    "a value within the bounds": "范围以内的值",
+    "a value within the bounds": "范围内的值",
     "the whole value, and this one is masked; `usertable export` writes whole values": (
-        "完整的值，当前值已脱敏；`usertable export` 导出的是完整的值"
+        "完整的值（当前值已脱敏）；`usertable export` 可导出完整的值"
     ),
     "both of them, or neither": "两者同时提供，或都不提供",
     "percent-encoded UTF-8": "百分号编码的 UTF-8",
     "one value": "单个值",
-    "nothing of that name": "无此名称",
-    "a value, but it is missing": "必填，但缺失",
+    "nothing of that name": "不传，不支持此名称",
+    "a value, but it is missing": "必填，不能缺失",
     "0 or 1": "0 或 1",
+    "one of a number, unlimited": "数字或 unlimited",
     "nested too deeply": "嵌套过深",
     "this is not an HTTP/1.1 request": "不是 HTTP/1.1 请求",
     "Input data was truncated": "数据不完整",
-    "it is compressed with gzip": "数据经 gzip 压缩",
-    "it is compressed with zstd": "数据经 zstd 压缩",
+    "it is compressed with gzip": "数据已用 gzip 压缩",
+    "it is compressed with zstd": "数据已用 zstd 压缩",
     "a number has more than 4300 digits": "数字超过 4300 位",
     "its end is missing": "结尾缺失",
 }
@@ -63,9 +64,9 @@ _PHRASE_FORMS_ZH = (
     (re.compile(r"a text of 1 to (\d+) characters"), r"1 到 \1 个字符的文本"),
     (re.compile(r"at most (\d+) conditions in a filter"), r"一次筛选最多 \1 个条件"),
     (re.compile(r"at most (\d+) values in a filter"), r"一次筛选最多 \1 个值"),
-    (re.compile(r"one of (.+)"), r"以下之一：\1"),
+    (re.compile(r"one of (.+)"), r"\1 之一"),
     (re.compile(r"(\w+) takes no value"), r"\1 不带值"),
-    (re.compile(r"the operator must be one of (.+)"), r"操作符应为以下之一：\1"),
+    (re.compile(r"the operator must be one of (.+)"), r"操作符应为 \1 之一"),
     (re.compile(r"(\w+) is for (.+), not for (\w+)"), r"\1 适用于 \2，不适用于 \3"),
     (re.compile(r"(`.+`), got (`.+`)"), r"\1，实际为 \2"),
     (re.compile(r"(`.+`) of length (.+)"), r"\1，长度 \2"),
@@ -130,7 +131,7 @@ TEXTS: dict[Kind, tuple[str, str]] = {
     Kind.BODY_NOT_OBJECT: ("请求体必须是 JSON 对象", "the body must be a JSON object"),
     Kind.DUPLICATE_KEY: ("请求体中的键[{key}]重复", "the key [{key}] is repeated in the body"),
     Kind.BODY_VALUES: (
-        "请求体中的值超过 {limit} 个，请减少每次发送的记录",
+        "请求体中的值超过 {limit} 个，请减少每次发送的记录数",
         "the body holds more than {limit} values; send fewer records at once",
     ),
     Kind.PARAMETER: ("参数[{name}]无效，应为：{expected}", "parameter [{name}] is invalid; expected {expected}"),
@@ -144,7 +145,7 @@ TEXTS: dict[Kind, tuple[str, str]] = {
     ),
     Kind.OVERLOADED: ("服务繁忙，请稍后重试", "the server is busy; nothing was stored, retry later"),
     Kind.STORE_DOWN: ("存储暂不可用，请稍后重试", "the store is not available at the moment; retry later"),
-    Kind.INTERNAL: ("服务内部错误，请求编号 {request}", "internal error; quote request id {request}"),
+    Kind.INTERNAL: ("服务内部错误，请求 ID：{request}", "internal error; quote request id {request}"),
     Kind.MORE_PROBLEMS: ("另有 {count} 个问题未列出", "and {count} more problems, which are not listed"),
     Kind.DATA_MISSING: ("参数[data]不能缺失", "[data] is missing; send an object of attribute names and values"),
     Kind.DATA_NOT_OBJECT: ("参数[data]必须是 JSON 对象", "[data] must be a JSON object"),
@@ -153,9 +154,9 @@ TEXTS: dict[Kind, tuple[str, str]] = {
         "参数[data]有 {members} 个成员，超过上限 {limit}",
         "[data] has {members} members; at most {limit} are allowed",
     ),
-    Kind.CUID_MISSING: ("cuid不能为空", "[cuid] is missing or empty"),
+    Kind.CUID_MISSING: ("参数[cuid]不能为空", "[cuid] is missing or empty"),
     Kind.CUID_MALFORMED: (
-        "cuid[{value}]无效，应为 1 到 9223372036854775807 的整数，或其数字（不含前导零）",
+        "cuid[{value}]无效，应为 1 到 9223372036854775807 的整数，或该整数的字符串形式（不含前导零）",
         "cuid [{value}] is invalid; expected an integer from 1 to 9223372036854775807, or its digits without leading zeros",
     ),
     Kind.CUID_UNKNOWN: ("cuid[{cuid}]不存在", "cuid [{cuid}] does not exist in this project"),
@@ -200,7 +201,7 @@ TEXTS: dict[Kind, tuple[str, str]] = {
         "user attribute [{attribute}] would have {elements} elements; at most {limit} are allowed",
     ),
     Kind.ROW_LENGTH: (
-        "写入用户属性[{attribute}]后，该用户的数据共 {bytes} 字节，超过上限 {limit}（row_limit）",
+        "写入用户属性[{attribute}]后，该用户的数据共 {bytes} 字节，超过上限 {limit} 字节（row_limit）",
         "with user attribute [{attribute}] the user's row would have {bytes} bytes; at most {limit} are allowed (row_limit)",
     ),
     Kind.IDENTITY_NAME: (
@@ -230,7 +231,7 @@ TEXTS: dict[Kind, tuple[str, str]] = {
     Kind.PROJECT_UNKNOWN: ("项目[{id}]不存在", "project [{id}] does not exist"),
     Kind.PROJECT_EXISTS: ("项目[{id}]已存在", "project [{id}] exists already"),
     Kind.PROJECT_CHANGED: (
-        "项目已被修改：当前版本为 {now}，请求基于版本 {version}。请重新读取后再提交",
+        "项目已被修改：当前版本为 {now}，请求基于版本 {version}，请重新读取后再提交",
         "the project has changed: its version is {now}, not {version}; read it again, then repeat the change",
     ),
     Kind.PROJECT_ID: (
@@ -259,7 +260,7 @@ TEXTS: dict[Kind, tuple[str, str]] = {
         " at most {limit} characters",
     ),
     Kind.NAME_PRESET: (
-        "名称[{attribute}]无效：jg_ 前缀保留给预置项",
+        "名称[{attribute}]无效：jg_ 为预置项专用前缀",
         "name [{attribute}] is invalid: the prefix jg_ is reserved for presets",
     ),
     Kind.NAME_TAKEN: ("名称[{attribute}]已存在", "[{attribute}] exists already"),
@@ -284,7 +285,7 @@ TEXTS: dict[Kind, tuple[str, str]] = {
         "attribute [{attribute}] cannot be deleted: values were reported for it; hide it instead",
     ),
     Kind.ATTRIBUTE_FIXED: (
-        "变更被拒绝：{steps}",
+        "变更被拒绝，否则会丢失或误读数据：{steps}",
         "refused, because it would lose or reinterpret data: {steps}",
     ),
     Kind.IDENTIFIER_PRESET: ("预置标识[{attribute}]不能删除", "identifier [{attribute}] is a preset and cannot be deleted"),
@@ -293,7 +294,7 @@ TEXTS: dict[Kind, tuple[str, str]] = {
         "identifier [{attribute}] cannot be deleted: users have values of it",
     ),
     Kind.IDENTIFIER_ORDER: (
-        "顺序必须恰好包含每个标识一次：{have}",
+        "顺序中每个标识必须且只能出现一次：{have}",
         "the order must name every identifier once: {have}",
     ),
     Kind.IDENTIFIER_TAKEN: (
@@ -301,7 +302,7 @@ TEXTS: dict[Kind, tuple[str, str]] = {
         "the value [{value}] of identifier [{attribute}] belongs to another user",
     ),
     Kind.CUID_EXISTS: ("cuid[{cuid}]已存在", "cuid [{cuid}] exists already"),
-    Kind.CUID_ERASED: ("cuid[{cuid}]已被清除，不能再次使用", "cuid [{cuid}] was erased and is never used again"),
+    Kind.CUID_ERASED: ("cuid[{cuid}]对应的用户已被删除，不能再次使用", "cuid [{cuid}] was erased and is never used again"),
     Kind.CONDITION: (
         "筛选条件[{value}]无效：{expected}",
         "condition [{value}] is invalid: {expected}",
@@ -336,7 +337,7 @@ def text(problem: Problem, language: Language) -> str:
 
 
 def _phrase_zh(phrase: str) -> str:
-    if known := _PHRASES_ZH.get(phrase):
+    if known := CHINESE_PHRASES.get(phrase):
         return known
     for form, chinese in _PHRASE_FORMS_ZH:
         if match := form.fullmatch(phrase):
