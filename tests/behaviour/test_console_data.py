@@ -62,6 +62,13 @@ class Site:
             int(cuid) for cuid in re.findall(rf'<th scope="row"><a href="{AT}/users/(\d+)">', self.page(f"/users{query}"))
         ]
 
+    def page_with(self, path: str, text: str) -> str:
+        """A page, once it holds a text: what came in is handed to the store once a second."""
+        deadline = time.monotonic() + 10
+        while text not in (page := self.page(path)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return page
+
     def events(self, path: str, until: str) -> str:
         """What an open page is told, up to some text."""
         told = ""
@@ -385,8 +392,8 @@ def test_a_put_arrives_on_the_open_page_with_its_outcomes(site: Site) -> None:
 
 def test_statistics_of_attributes(site: Site) -> None:
     told = site.events("/fill/live", "event: end")
-    assert re.findall(r"event: fill-user_number_accumulate\ndata: (.*)", told)[-1] == "0 %"
-    assert re.findall(r"event: fill-user_list_append\ndata: (.*)", told)[-1] in ("50.0 %", "40.0 %")
+    assert re.findall(r"event: fill-user_number_accumulate\ndata: (.*)", told)[-1] == "0%"
+    assert re.findall(r"event: fill-user_list_append\ndata: (.*)", told)[-1] in ("50.0%", "40.0%")
     page = site.page("/attributes")
     assert 'data-part="fill-user_list_append"' in page
     for name, text in (
@@ -399,9 +406,24 @@ def test_statistics_of_attributes(site: Site) -> None:
         told = site.events(f"/attributes/{name}/live", "event: end")
         assert text in told, name
         assert EVIL not in told
-        assert "Last API write: <time" in site.page(f"/attributes/{name}"), name
+        assert "Last API write: <time" in site.page_with(f"/attributes/{name}", "Last API write: <time"), name
     assert "Last API write: –" in site.page("/attributes/user_number_accumulate")
     assert site.page("/attributes/user_bool_overwrite?anew=1")
+    assert "Earliest " in site.events("/attributes/user_datetime_overwrite/live", "event: end")
+    assert "Least " in site.events("/attributes/user_number_overwrite/live", "event: end")
+
+
+def test_the_legend_of_a_bool_stands_in_the_order_of_its_bar(site: Site) -> None:
+    registration = {"identityName": "phone", "identityValues": ["13900000007", "13900000008", "13900000009"]}
+    cuids = [entry["cuid"] for entry in site.platform.post(REGISTER, json=registration).json()["data"]]
+    for cuid in cuids:
+        assert site.put(cuid, {"user_bool_once": int(cuid == cuids[0])}).status_code == 200
+    told = site.events("/attributes/user_bool_once/live", "event: end").rpartition("event: distribution")[2]
+    assert re.findall("<title>(true|false): ", told) == ["true", "false"]
+    assert re.findall(r'class="key \w+">(\w+) <strong>(\d)', told) == [("true", "1"), ("false", "2")]
+    for cuid in cuids:
+        done = site.admin.post(f"{AT}/users/{cuid}/erase", data={"form_token": site.form_token, "confirm": str(cuid)})
+        assert done.status_code == 303
 
 
 def test_erasing_asks_and_leaves_nothing(site: Site) -> None:

@@ -121,6 +121,14 @@ def test_filters_offer_what_the_type_has(page: Page) -> None:
     expect(page.locator(".chip")).to_have_count(0)
 
 
+@pytest.mark.parametrize("path", ["users", "attributes"])
+def test_fields_beside_each_other_have_their_labels_on_one_line(page: Page, path: str) -> None:
+    page.goto(f"{AT}/{path}")
+    tops = page.locator("form[role=search] label").evaluate_all("all => all.map(each => each.getBoundingClientRect().top)")
+    assert len(tops) > 1
+    assert max(tops) - min(tops) < 0.1
+
+
 def test_columns_order_and_csv(page: Page, tmp_path: Path) -> None:
     page.goto(f"{AT}/users")
     page.locator("summary", has_text="Columns").click()
@@ -142,8 +150,8 @@ def test_columns_order_and_csv(page: Page, tmp_path: Path) -> None:
 
 def test_statistics_come_while_one_looks(page: Page) -> None:
     page.goto(f"{AT}/attributes")
-    expect(page.locator("[data-part=fill-tags]")).to_have_text("100 %")
-    expect(page.locator("[data-part=fill-referrer]")).to_have_text("0 %")
+    expect(page.locator("[data-part=fill-tags]")).to_have_text("100%")
+    expect(page.locator("[data-part=fill-referrer]")).to_have_text("0%")
     page.goto(f"{AT}/attributes/tags")
     expect(page.locator("[data-part=distribution]")).to_contain_text("1 of 1")
     expect(page.get_by_role("row", name="sport")).to_be_visible()

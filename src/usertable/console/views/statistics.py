@@ -72,11 +72,11 @@ def attribute_live(visit: Visit) -> Response:
 def percent(found: Found[Filled] | Found[Distribution], filled: int) -> str:
     """A share of the users that were looked at; what is not none or all is not shown as none or all."""
     if not found.examined or not filled:
-        return "0 %"
+        return "0%"
     share_ = 100 * filled / found.examined
     if filled == found.examined:
-        return "100 %"
-    return "< 0.1 %" if share_ < 0.1 else "> 99.9 %" if share_ > 99.9 else f"{share_:.1f} %"
+        return "100%"
+    return "< 0.1%" if share_ < 0.1 else "> 99.9%" if share_ > 99.9 else f"{share_:.1f}%"
 
 
 def _fill(found: Found[Filled], name: str) -> str:
