@@ -120,6 +120,8 @@ def main() -> None:
                             continue
                         show(page, path)
                         name = path.removeprefix(AT).removeprefix("/console").strip("/").replace("/", "-") or "overview"
+                        # The header stays where the page is scrolled to.
+                        page.evaluate("scrollTo(0, 0)")
                         page.screenshot(path=folder / f"{'-'.join(dress)}-{name}.jpeg", quality=80, full_page=True)
         else:
             for name, path, locale, theme, size in KEPT:
