@@ -350,6 +350,15 @@ def test_a_blank_before_a_quoted_cell_refuses_the_row(shell: Shell) -> None:
     assert all("has a blank before its quote" in row["#reason"] for row in rejects())
 
 
+def test_a_row_with_something_after_a_closing_quote_is_refused_with_what_to_do(shell: Shell) -> None:
+    for content in ('cuid,name\n1,"Paris" \n2,"a"b\n3,c\n', Path("crm.rejects.csv")):
+        text = content if isinstance(content, str) else content.read_text()
+        assert load(shell, text)["refused"] == 2
+        for row in rejects():
+            assert "remove the space or text after the closing quote, or double the quotes inside the cell" in row["#reason"]
+    assert names(shell) == {3: "c"}
+
+
 @pytest.mark.parametrize("blank", ["\u00a0", "\u3000", "\v", "\f", "\t \u3000"])
 def test_any_blank_before_a_quoted_cell_refuses_the_row(shell: Shell, blank: str) -> None:
     rows = [f'1,{blank}"Paris"', f'2,{blank}="01067"', f'3,"{blank}""x"""', f"4,{blank}x", f'5,{blank}"a,b"']

@@ -74,7 +74,8 @@ class Reading:
     """So many rows make a block."""
 
 
-_MASKED = re.compile(r".{4}\*+", re.DOTALL)
+_MASKED = re.compile(r"'?.{4}\*+", re.DOTALL)
+"""As a list of users shows it, `1380*******`, or a file for a spreadsheet: `'+861**********`."""
 _FOR_READING = {
     CONSOLE: "it was downloaded from the console, where identifiers are masked and texts are escaped for spreadsheets;"
     " import a file written by `usertable export`",

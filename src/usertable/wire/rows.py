@@ -297,8 +297,7 @@ class _CSV(_Text):
             except StopIteration:
                 break
             except csv.Error as error:
-                why = str(error)
-                split.broken[len(split.rows)] = f"{why}; is a quote not closed?" if _UNCLOSED.search(why) else why
+                split.broken[len(split.rows)] = _said(error)
                 row = []
             split.rows.append(row)
             ends.append(reader.line_num)
@@ -403,13 +402,23 @@ class _CSV(_Text):
         try:
             found = list(csv.reader(io.StringIO(line, newline=""), delimiter=self._delimiter, strict=True))
         except csv.Error as error:
-            return [], f"in {LINE}: {error}"
+            return [], f"in {LINE}: {_said(error)}"
         names = [name for name in self.columns if name not in (ROW, REASON, LINE)]
         if len(found) != 1 or len(found[0]) != len(names):
             cells = len(found[0]) if len(found) == 1 else sum(map(len, found))
             return [], f"in {LINE}: it has {cells} cells, and the header has {len(names)}"
         cells_by_name = dict(zip(names, found[0], strict=True))
         return [cells_by_name.get(name, "") for name in self.columns], ""
+
+
+def _said(error: csv.Error) -> str:
+    """What is wrong with a row that is no CSV, and what may be done."""
+    why = str(error)
+    if _UNCLOSED.search(why):
+        return f"{why}; is a quote not closed?"
+    if "expected after" in why:
+        return f"{why}; remove the space or text after the closing quote, or double the quotes inside the cell"
+    return why
 
 
 _UNCLOSED = re.compile("unexpected end|field larger")
