@@ -8,8 +8,11 @@ import re
 import resource
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
@@ -212,6 +215,52 @@ def test_sigterm_answers_what_is_under_way(tmp_path: Path) -> None:
         assert counted["ok"] > 20
     finally:
         assert server.stop() == 0
+
+
+def launch_hasty(url: str, log: Path, settings: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """A server that waits less for its store to close."""
+    program = (
+        "import usertable.http.server as server; server.CLOSING_SECONDS = server.HURRIED_SECONDS = 1.0;"
+        "from usertable.cli import main; main()"
+    )
+    environment = os.environ | {f"USERTABLE_{key.upper()}": value for key, value in settings.items()}
+    with log.open("ab") as stream:
+        command = [sys.executable, "-c", program, "serve", "--store", url, "--port", "0"]
+        return subprocess.Popen(command, stderr=stream, stdout=stream, env=environment)
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_a_server_whose_store_hangs_ends_when_it_is_told_to_and_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signals: int
+) -> None:
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    (cuid,) = prepare(url, users=1)
+    monkeypatch.setattr("serving.launch", launch_hasty)
+    server = Server(url, tmp_path, drain_seconds="1" if signals == 1 else "3600")
+    writer = server.writer_pid()
+    try:
+        with server.client() as http:
+            for _ in range(20):
+                assert put(http, cuid, user_number_accumulate=1).content == OK
+            os.kill(writer, signal.SIGSTOP)
+            with pytest.raises(httpx.ReadTimeout):
+                http.put(ATTRIBUTE, json={"cuid": cuid, "data": {"user_number_accumulate": 100}}, timeout=1)
+        server.signal(signal.SIGTERM)
+        if signals == 2:
+            time.sleep(0.5)
+            server.signal(signal.SIGTERM)
+        assert server.wait() == 1
+        assert "the store does not answer, so the server ends without closing it" in server.log
+        assert not Path(f"/proc/{writer}").exists()
+        server.start()
+        with server.client() as http:
+            shown = http.put(ATTRIBUTE + "?dryRun=1", json={"cuid": cuid, "data": {"user_bool_once": 1}})
+        assert shown.json()["data"]["user"]["attributes"]["user_number_accumulate"] == 20
+        assert server.stop() == 0
+    finally:
+        server.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(writer, signal.SIGKILL)
 
 
 def test_an_idle_connection_and_one_whose_client_does_not_read_are_ended(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import resource
 import signal
 import socket
@@ -27,6 +28,7 @@ from usertable.http.connection import Connections
 from usertable.http.workers import Supervisor, reserve
 from usertable.limit import SharedCounts
 from usertable.store import Store, is_shareable, open_store, shown_url
+from usertable.store.disk_failure import end_writers
 
 log = logging.getLogger("usertable.server")
 
@@ -35,6 +37,10 @@ BACKLOG = 2048
 SWEEP_SECONDS = 1.0
 FAREWELL_SECONDS = 1.0
 """Seconds for which a server that stops lets clients read their last answers and close."""
+CLOSING_SECONDS = 20.0
+"""Seconds that a store may take to close, when no client waits for it any more."""
+HURRIED_SECONDS = 5.0
+"""The same from the second signal on, all that is before it included."""
 
 Reread = Callable[[], Config]
 """Puts the configuration together again. Raises ConfigError."""
@@ -66,6 +72,7 @@ class Server:
         self._hurry = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_stopped = False
+        self._time_limits: list[threading.Timer] = []
         app.stopping = self._stop.is_set
 
     def run(self, listener: socket.socket) -> None:
@@ -80,6 +87,11 @@ class Server:
             with contextlib.suppress(RuntimeError):  # it has ended already
                 self._loop.call_soon_threadsafe(self._stop.set)
 
+    def closed(self) -> None:
+        """Say that the store is closed, so that the process need not be ended."""
+        for limit in self._time_limits:
+            limit.cancel()
+
     def take_over(self, config: Config) -> None:
         """Go on with another configuration, from any thread, as far as that is possible while serving."""
         if self._loop is not None:
@@ -91,7 +103,8 @@ class Server:
         if self._is_stopped:
             # Before there was a loop to tell.
             return
-        if threading.current_thread() is threading.main_thread():
+        is_main = threading.current_thread() is threading.main_thread()
+        if is_main:
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, self._stopping)
             loop.add_signal_handler(signal.SIGHUP, self._reload)
@@ -110,6 +123,8 @@ class Server:
                 await self._drain()
             finally:
                 sweeping.cancel()
+                if is_main:
+                    self._limit_time(CLOSING_SECONDS)
 
     async def _drain(self) -> None:
         connections = self._connections
@@ -142,9 +157,17 @@ class Server:
         self._connections.date = b"date: %b\r\n" % formatdate(usegmt=True).encode()
 
     def _stopping(self) -> None:
-        if self._stop.is_set():
+        if self._stop.is_set() and not self._hurry.is_set():
             self._hurry.set()
+            self._limit_time(HURRIED_SECONDS)
         self._stop.set()
+
+    def _limit_time(self, seconds: float) -> None:
+        """End the process after so many seconds, if it has not closed its store by then."""
+        limit = threading.Timer(seconds, _end_without_store)
+        limit.daemon = True
+        limit.start()
+        self._time_limits.append(limit)
 
     def _reload(self) -> None:
         if self._reread is not None and (config := reread_config(self._config, self._reread)) is not None:
@@ -260,6 +283,18 @@ def _run(config: Config, store: Store, listener: socket.socket, server: Server) 
         server.run(listener)
     finally:
         store.close()
+        server.closed()
+
+
+def _end_without_store() -> None:
+    """End a process whose store does not answer, as a kill would, which loses nothing that was answered."""
+    log.error(
+        "the store does not answer, so the server ends without closing it. Every write that was answered is in the store;"
+        " one that was not may be in it or not"
+    )
+    end_writers()
+    logging.shutdown()
+    os._exit(1)
 
 
 @contextlib.contextmanager

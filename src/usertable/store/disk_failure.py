@@ -21,6 +21,14 @@ def end_with_this(writer: subprocess.Popen[bytes]) -> None:
     _writers[:] = [writer]
 
 
+def end_writers() -> None:
+    """End this process's writers as a crash would."""
+    for writer in _writers:
+        with contextlib.suppress(ProcessLookupError):
+            writer.kill()
+        writer.wait()
+
+
 def end_process(failure: str) -> NoReturn:
     """End the process as a crash would: nothing is closed, and so nothing is copied from the WAL any more.
 
@@ -32,9 +40,6 @@ def end_process(failure: str) -> NoReturn:
         " log beside the store. Check the disk, then start the server again",
         failure,
     )
-    for writer in _writers:
-        with contextlib.suppress(ProcessLookupError):
-            writer.kill()
-        writer.wait()
+    end_writers()
     logging.shutdown()
     os._exit(EXIT_CODE)
