@@ -711,6 +711,22 @@ def test_the_default_store_gets_a_folder_of_its_own(empty: Shell, tmp_path: Path
     assert len(empty.json("project", "list")["projects"]) == 1
 
 
+def test_the_folders_of_the_default_store_are_synced_in_their_parents(
+    empty: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    del empty.environment["USERTABLE_STORE"]
+    empty.run("project", "create", "demo")
+    assert {tmp_path, tmp_path / "data"} <= set(synced)
+
+
 def test_a_default_folder_that_cannot_be_made(empty: Shell, tmp_path: Path) -> None:
     del empty.environment["USERTABLE_STORE"]
     (tmp_path / "data").write_text("a file")

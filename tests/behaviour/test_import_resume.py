@@ -185,6 +185,24 @@ def test_beside_an_input_in_a_read_only_folder_the_rejects_file_is_named(tmp_pat
     assert json.loads(named.stdout)["changed"] == 3, named.stderr
 
 
+def test_the_name_of_a_new_rejects_file_is_durable_before_its_first_row(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    Path("crm.csv").write_text(content(work.cuid, 1, "x,1"))
+    # In a folder that holds nothing else: with --url, the file with the position is synced too.
+    Path("kept").mkdir()
+    work.load("crm.csv", "--rejects", "kept/refused.csv", code=1)
+    file = Path("kept/refused.csv").resolve()
+    assert file in synced
+    assert file.parent in synced[: synced.index(file)]
+
+
 def test_a_rejects_file_without_rows_goes_away(work: Work) -> None:
     Path("crm.csv").write_text(content(work.cuid, 3))
     Path("crm.rejects.csv").touch()
