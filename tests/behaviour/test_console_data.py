@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from raw_http import exchange
 from serving import ATTRIBUTE, PROJECT, REGISTER, Server, prepare
 from shell import Shell
 from usertable.console.notes import Notes
@@ -268,6 +269,16 @@ def test_csv_of_what_is_shown(site: Site) -> None:
     assert [row["user_string_overwrite"] for row in rows] == ["'=1+1", "", EVIL]
     assert [row["user_number_overwrite"] for row in rows] == ["-3", "5.25", "5"]
     assert {row["phone"] for row in rows} == {"0000*******"}
+
+
+def test_csv_for_a_client_of_http_1_0_has_no_chunks_and_ends_with_its_connection(site: Site) -> None:
+    path = f"{AT}/users/csv?where=user_number_overwrite:set&column=user_number_overwrite"
+    cookies = "; ".join(f"{name}={value}" for name, value in site.admin.cookies.items())
+    head = f"GET {path} HTTP/1.0\r\nCookie: {cookies}\r\nConnection: keep-alive\r\n\r\n"
+    (answer,) = exchange(site.server.url, [head.encode()])
+    assert answer.status == 200
+    assert {"transfer-encoding", "content-length"}.isdisjoint(answer.headers)
+    assert answer.body == site.admin.get(path).content
 
 
 def test_an_import_of_the_consoles_csv_is_refused_and_names_the_export(
