@@ -103,14 +103,14 @@ class GroupCommit:
             self._drained.set()
 
     def _next_batch(self) -> list[_Waiting]:
-        waiting = self._waiting
-        batch: list[_Waiting] = []
-        size = 0
-        while waiting and (
-            (len(batch) < self._max_batch and size < BATCH_BYTES) or (batch and waiting[0][2] is batch[-1][2])
-        ):
+        waiting, batch, size = self._waiting, [], 0
+        for _ in range(min(len(waiting), self._max_batch)):
+            batch.append(each := waiting.popleft())
+            size += each[0].size
+            if size >= BATCH_BYTES:
+                break
+        while waiting and waiting[0][2] is batch[-1][2]:
             batch.append(waiting.popleft())
-            size += batch[-1][0].patch.most_bytes()
         return batch
 
     def _finish(self, batch: Sequence[_Waiting], outcome: Sequence[Result] | Exception) -> None:

@@ -783,13 +783,15 @@ class Intake:
         *,
         dry: bool = False,
         details: bool = True,
+        size: int = 0,
     ) -> asyncio.Future[Result] | None:
         """Queue a write and return at once; None if something is wrong with `data`. Raises Overloaded."""
         project = access.project
         patch = validate(project.schema, data, access.zone)
         if type(patch) is not Patch:
             return None
-        return self._commit.submit(Write(project.number, cuid, patch, project.version, self._clock(), receipt, dry, details))
+        write = Write(project.number, cuid, patch, project.version, self._clock(), receipt, dry, details, True, size)
+        return self._commit.submit(write)
 
     async def set_attributes(
         self,
@@ -800,6 +802,7 @@ class Intake:
         *,
         dry: bool = False,
         details: bool = True,
+        size: int = 0,
         begun: asyncio.Future[Result] | None = None,
     ) -> Result:
         """Write `data` to the user by each attribute's rule; all of it or nothing.
@@ -808,6 +811,7 @@ class Intake:
 
         Args:
             details: whether the caller looks at what a :class:`~usertable.store.base.Written` holds.
+            size: bytes that it was sent in; 0 for at most some kilobytes.
             begun: what :meth:`begin` gave for this very write, to see it through.
 
         Raises:
@@ -815,7 +819,7 @@ class Intake:
         """
         # A patch goes stale only by a change of the schema in the last quarter of a second; twice in a row is rare.
         for _ in range(3):
-            begun = begun or self.begin(access, cuid, data, receipt, dry=dry, details=details)
+            begun = begun or self.begin(access, cuid, data, receipt, dry=dry, details=details, size=size)
             if begun is None:
                 return Refusal(await self.problems(access, cuid, [], data))
             result = await begun
@@ -927,8 +931,11 @@ class Intake:
                     continue
                 patch = validate(project.schema, entry.data, access.zone)
                 if type(patch) is Patch:
-                    receipt = entry.receipt
-                    writes[place] = Write(project.number, cuid, patch, project.version, now, receipt, dry, row=False)
+                    writes[place] = Write(
+                        *(project.number, cuid, patch, project.version, now, entry.receipt, dry),
+                        row=False,
+                        size=patch.most_bytes(),
+                    )
             found = await self._committed(list(writes.values()))
             for place, result in zip(writes, found, strict=True):
                 if isinstance(result, Exception):

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from enum import Enum
 from http import HTTPStatus
+from itertools import chain
 from typing import Any, Protocol
 from urllib.parse import unquote
 
@@ -330,7 +331,9 @@ class Connection(asyncio.Protocol):
         "_ended",
         "_expects_continue",
         "_farewell",
+        "_fields",
         "_headers",
+        "_host",
         "_in_head",
         "_is_further",
         "_is_paused",
@@ -369,6 +372,10 @@ class Connection(asyncio.Protocol):
         """The PUT that is being answered so."""
         self._in_head = False
         self._headers: list[Header] = []
+        self._fields: dict[bytes, bytes] = {}
+        """The same by name, once the head is complete; of several with one name, the last."""
+        self._host: bytes | None = None
+        """The last one that was found to be in order."""
         self._url = b""
         self._lines = 0
         self._expects_continue = False
@@ -538,7 +545,7 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         self._is_further = True
         if self._plain is not None:
-            put = self._connections.application.platform.begin_plain(self._headers, self._plain)
+            put = self._connections.application.platform.begin_plain(self._fields, self._plain)
             if put is not None:
                 self._plain, self._plain_put = None, put
                 put.begun.add_done_callback(lambda _: self._answer_plain(put))
@@ -563,29 +570,36 @@ class Connection(asyncio.Protocol):
         """What is wrong with a head that the parser takes."""
         if version not in ("1.1", "1.0"):
             return Problem(Kind.HTTP_VERSION, None, {"version": version})
-        size = len(self._url)
-        seen: set[bytes] = set()
-        for name, value in self._headers:
-            size += len(name) + len(value) + 4
-            if name in _SINGLE:
-                if name in seen:
+        headers = self._headers
+        self._fields = fields = dict(headers)
+        if len(fields) != len(headers):
+            names = [name for name, _ in headers]
+            for name in _SINGLE & fields.keys():
+                if names.count(name) > 1:
                     return Problem(Kind.HEADER_REPEATED, None, {"name": name.decode().title()})
-                seen.add(name)
-            elif name == b"transfer-encoding" and (value.lower() != b"chunked" or version == "1.0"):
-                return Problem(Kind.TRANSFER_CODING, None, {"value": excerpt(value.decode("latin-1"))})
-            elif name == b"expect":
-                if value.lower() != b"100-continue":
-                    return Problem(Kind.EXPECTATION, None, {"value": excerpt(value.decode("latin-1"))})
-                self._expects_continue = version == "1.1"
-        if size > HEAD_BYTES:
+        if b"transfer-encoding" in fields:
+            for coding in self._values(b"transfer-encoding"):
+                if coding.lower() != b"chunked" or version == "1.0":
+                    return Problem(Kind.TRANSFER_CODING, None, {"value": excerpt(coding.decode("latin-1"))})
+        if b"expect" in fields:
+            for expected in self._values(b"expect"):
+                if expected.lower() != b"100-continue":
+                    return Problem(Kind.EXPECTATION, None, {"value": excerpt(expected.decode("latin-1"))})
+            self._expects_continue = version == "1.1"
+        if len(self._url) + sum(map(len, chain.from_iterable(headers))) + 4 * len(headers) > HEAD_BYTES:
             return _head_too_large()
-        if b"host" in seen:
-            host = next(value for name, value in self._headers if name == b"host")
+        host = fields.get(b"host")
+        if host is None:
+            if version == "1.1":
+                return Problem(Kind.HOST)
+        elif host != self._host:
             if not _HOST.fullmatch(host):
                 return Problem(Kind.HOST)
-        elif version == "1.1":
-            return Problem(Kind.HOST)
-        return None if _is_target(self._url) else Problem(Kind.NOT_HTTP)
+            self._host = host
+        return None if self._url == _PUT_URL or _is_target(self._url) else Problem(Kind.NOT_HTTP)
+
+    def _values(self, name: bytes) -> list[bytes]:
+        return [value for each, value in self._headers if each == name]
 
     # Requests and their answers
 
@@ -624,7 +638,9 @@ class Connection(asyncio.Protocol):
             # The client is gone. What it asked for is done.
             return
         if answer is None or self._writable is not None:
-            request = Request(self, b"PUT", _PUT_URL, "1.1", put.headers, keep_alive=not self._connections.is_draining)
+            request = Request(
+                *(self, b"PUT", _PUT_URL, "1.1", list(put.headers.items())), keep_alive=not self._connections.is_draining
+            )
             request.whole = True
             self._plain_put = None
             self._requests.appendleft(request)

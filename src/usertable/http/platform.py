@@ -67,6 +67,7 @@ class Platform:
         self._intake = intake
         self._recorder = recorder
         self._body_limit = body_limit
+        self._plain_limit = min(body_limit, LARGE_BODY)
         self._always_200 = always_200
 
     async def put_attribute(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -138,7 +139,7 @@ class Platform:
         if key is not None:
             receipt = Receipt(key.decode(), hashlib.sha256(body).digest(), whole=details)
         known = details or access.arrivals.claim_sample()
-        result = await self._intake.set_attributes(access, cuid, data, receipt, dry=dry, details=known)
+        result = await self._intake.set_attributes(access, cuid, data, receipt, dry=dry, details=known, size=len(body))
         return await self._answer(request, access, cuid, result, details=details)
 
     async def _answer(self, request: _Request, access: Access, cuid: int, result: Result, *, details: bool) -> None:
@@ -161,27 +162,19 @@ class Platform:
         )
         return await request.answer(200, shown)
 
-    def begin_plain(self, headers: list[Header], body: bytes) -> PlainPut | None:
+    def begin_plain(self, headers: dict[bytes, bytes], body: bytes) -> PlainPut | None:
         """Begin a PUT that needs nothing but what is at hand; None if it must go the whole way, and nothing was begun.
 
         This is the same as :meth:`put_attribute` does with the same pieces, for a request without a query, without ASGI.
         """
-        access = key = sent_id = None
-        for name, value in headers:
-            if name == b"authorization":
-                access = self._gate.known(value)
-            elif name == b"content-type":
-                if value != b"application/json":
-                    return None
-            elif name == b"idempotency-key":
-                key = value
-            elif name == b"x-request-id":
-                sent_id = value
-            elif name in (b"prefer", b"content-encoding"):
-                return None
+        access = self._gate.known(headers.get(b"authorization", b""))
+        key = headers.get(b"idempotency-key")
         if (
             access is None
-            or len(body) > min(self._body_limit, LARGE_BODY)
+            or headers.get(b"content-type", JSON[1]) != JSON[1]
+            or b"prefer" in headers
+            or b"content-encoding" in headers
+            or len(body) > self._plain_limit
             or (key is not None and not KEY_FORM.fullmatch(key))
         ):
             return None
@@ -201,11 +194,11 @@ class Platform:
             return None
         if limit is not None:
             limit.take(time.monotonic())
-        return PlainPut(access, decoded.cuid, decoded.data, receipt, begun, headers, limit, sent_id)
+        return PlainPut(access, decoded.cuid, decoded.data, receipt, begun, headers, limit)
 
     async def conclude(self, put: PlainPut, send: Send) -> None:
         """Answer a PUT that was begun and did not simply succeed."""
-        request = _Request(self, {"headers": put.headers, "method": "PUT"}, send, "attribute")
+        request = _Request(self, {"headers": put.headers.items(), "method": "PUT"}, send, "attribute")
         request.arrivals = None if put.counted else put.access.arrivals
         request.cuid, request.data = put.cuid, put.data
         if put.limit is not None:
@@ -258,9 +251,8 @@ class PlainPut:
     data: dict[str, Any]
     receipt: Receipt | None
     begun: asyncio.Future[Result]
-    headers: list[Header]
+    headers: dict[bytes, bytes]
     limit: RateLimit | None
-    sent_id: bytes | None
     counted: bool = False
 
     def answer(self) -> bytes | None:
@@ -270,7 +262,7 @@ class PlainPut:
         written = self.begun.result()
         if type(written) is not Written:
             return None
-        request = request_id({} if self.sent_id is None else {b"x-request-id": self.sent_id})
+        request = request_id(self.headers)
         self.counted = True
         self.access.arrivals.accepted("attribute", request, self.cuid, self.data, written.outcomes)
         limits = b""

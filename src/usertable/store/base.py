@@ -71,6 +71,8 @@ class Write:
     """Whether the caller looks at what :class:`Written` holds; if not, the answer may be :data:`WRITTEN`."""
     row: bool = True
     """Whether the caller looks at the user's row in it."""
+    size: int = 0
+    """Bytes that it was sent in, or more, for the bound on what is committed together; 0 for at most some kilobytes."""
 
 
 @dataclass(slots=True)
