@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import gc
 import json
 import signal
 import socket
@@ -14,7 +16,7 @@ import pytest
 
 from raw_http import AUTHORIZATION, Answer, connect, exchange, parse_answers, put, put_chunked, read_answers
 from serving import ATTRIBUTE, Server, prepare
-from usertable.http.connection import HEAD_BYTES, HEAD_LINES
+from usertable.http.connection import HEAD_BYTES, HEAD_LINES, Connection, Connections
 
 OK = b'{"code":0,"msg":"ok"}'
 LIVE = b"GET /livez HTTP/1.1\r\nHost: test\r\n\r\n"
@@ -590,3 +592,46 @@ def wait_for(server: Server, line: str) -> None:
     while line not in server.log:
         assert time.monotonic() < deadline, server.log
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"GET / HT",
+        b"GET / HTTP/1.1\r\nHost: x\r\nX-A: " + b"a" * 2 * HEAD_BYTES,
+        b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{",
+        b"nonsense\r\n\r\n",
+    ],
+)
+def test_a_connection_that_is_over_leaves_nothing_for_the_garbage_collector(sent: bytes) -> None:
+    """It would come seldom, and each would keep what it has read until then."""
+
+    def there() -> int:
+        return sum(type(each) is Connection for each in gc.get_objects())
+
+    async def serve() -> None:
+        loop = asyncio.get_running_loop()
+        connections = Connections(None, body_seconds=60, keep_alive_seconds=60, limit=10)  # type: ignore[arg-type]
+        async with await loop.create_server(connections, "127.0.0.1", 0) as server:
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            writer.write(sent)
+            deadline = loop.time() + 20
+            while there() == before:
+                assert loop.time() < deadline
+                await asyncio.sleep(0.01)
+            writer.write_eof()
+            await reader.read()
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+            while there() > before:
+                assert loop.time() < deadline
+                await asyncio.sleep(0.01)
+
+    gc.disable()
+    try:
+        before = there()
+        asyncio.run(serve())
+    finally:
+        gc.enable()

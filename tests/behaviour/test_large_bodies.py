@@ -155,6 +155,25 @@ def test_what_follows_a_compressed_body_is_refused(project: tuple[str, httpx.Cli
 # Problems and members
 
 
+def test_a_single_call_of_more_arrays_than_any_right_one_is_refused_by_a_count(
+    project: tuple[str, httpx.Client],
+) -> None:
+    path, owner = project
+    arrays = b"[" + b"[]," * 20_000 + b"1]"
+    limit = "the body holds more than 20000 arrays and objects"
+    answer = owner.put(ATTRIBUTE, content=b'{"cuid":1,"data":{"city":' + arrays + b"}}", headers=ENGLISH)
+    assert (answer.status_code, answer.json()["code"], answer.json()["msg"]) == (413, 40002, limit)
+    answer = owner.post(REGISTER, content=b'{"identityName":"phone","identityValues":' + arrays + b"}", headers=ENGLISH)
+    assert (answer.status_code, answer.json()["code"], answer.json()["msg"]) == (413, 40002, limit)
+    answer = owner.post(f"{path}/users", content=b'{"cuid":2,"identifiers":' + arrays + b"}", headers=ENGLISH)
+    assert (answer.status_code, answer.json()["code"], answer.json()["detail"]) == (413, "body_containers", limit)
+    # Brackets in a text are none.
+    assert owner.put(ATTRIBUTE, json={"cuid": 1, "data": {"city": "[" * 8_000}, "x": "[" * 30_000}).json() == {
+        "code": 0,
+        "msg": "ok",
+    }
+
+
 def test_more_members_than_a_project_may_declare_are_refused_with_the_bound(project: tuple[str, httpx.Client]) -> None:
     _, owner = project
     data = {f"a{number}": 1 for number in range(2001)}

@@ -223,7 +223,8 @@ def test_messages_are_english_or_chinese(project: tuple[str, httpx.Client]) -> N
         (b'{"name":"a","qps":-1e-99999999999999999999}', 400, "parameter", None),
         (b'{"name":"a","qps":1' + b"0" * 4000 + b"}", 422, "qps", None),
         (b'{"name":' + b"[" * 900 + b"]" * 900 + b"}", 400, "parameter", None),
-        (b'{"name":' + b"[" * 100_000 + b"]" * 100_000 + b"}", 400, "body_not_json", None),
+        (b'{"name":' + b"[" * 8_000 + b"]" * 8_000 + b"}", 400, "body_not_json", None),
+        (b'{"name":' + b"[" * 100_000 + b"]" * 100_000 + b"}", 413, "body_containers", None),
         (b'{"n":' * 900 + b"1" + b"}" * 900, 400, "parameter", None),
     ],
 )

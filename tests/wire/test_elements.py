@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from usertable.wire.elements import holds_more_values, split_array
+from usertable.wire.elements import holds_more_containers, holds_more_values, occurrences, split_array
 
 tricky = st.sampled_from(['a"b', "\\", '\\"', "],[", "{", '"}', ",", "[[]]"])
 values: st.SearchStrategy[Any] = st.recursive(
@@ -34,10 +34,25 @@ def test_values_are_counted_outside_of_texts(value: Any) -> None:
         members = list(value.values()) if isinstance(value, dict) else value
         return 1 + max(0, len(members) - 1) + sum(map(separators, members))
 
+    def containers(value: Any) -> int:
+        if not isinstance(value, list | dict):
+            return 0
+        return 1 + sum(map(containers, value.values() if isinstance(value, dict) else value))
+
     body = json.dumps(value).encode()
     count = separators(value)
     assert holds_more_values(body, count)
     assert not holds_more_values(body, count + 1)
+    assert not holds_more_containers(body, containers(value))
+    assert holds_more_containers(body, containers(value) - 1)
+
+
+@pytest.mark.parametrize("filling", [b"x" * 262_143, b" " * 262_144 + b'"' + b"[" * 70_000 + b'"', b"1 " * 300_000])
+def test_what_is_counted_piece_by_piece_is_counted_once(filling: bytes) -> None:
+    body = b'{"a":[' + filling + b'],"b":[]}'
+    assert occurrences(b'":', body) == body.count(b'":') == 2
+    assert holds_more_containers(body, 2)
+    assert not holds_more_containers(body, 3)
 
 
 @pytest.mark.parametrize(

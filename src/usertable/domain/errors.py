@@ -48,6 +48,7 @@ class Kind(StrEnum):
     BODY_NOT_JSON = "body_not_json"
     BODY_NOT_OBJECT = "body_not_object"
     BODY_VALUES = "body_values"
+    BODY_CONTAINERS = "body_containers"
     DUPLICATE_KEY = "duplicate_key"
     PARAMETER = "parameter"
     KEY_MALFORMED = "key_malformed"

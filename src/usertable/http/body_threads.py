@@ -16,9 +16,8 @@ from typing import Any, ParamSpec, TypeVar
 
 from usertable.domain.errors import Overloaded
 from usertable.http.answers import Receive
+from usertable.wire.bodies import SMALL_BODY
 
-LARGE_BODY = 16_384
-"""Bytes; a larger body is decoded in a thread."""
 THREADS = 2
 LARGE_BATCHES = 2
 """Maximum number of large batches that a server process has in memory, decoded, at once."""
@@ -37,7 +36,7 @@ async def in_body_thread(work: Callable[_Given, _Made], *given: _Given.args, **n
 
 async def when_decoded(decode: Callable[[bytes], _Made], body: bytes) -> _Made:
     """What `decode` makes of a body: at once if the body is small, else in a thread."""
-    return decode(body) if len(body) <= LARGE_BODY else await in_body_thread(decode, body)
+    return decode(body) if len(body) <= SMALL_BODY else await in_body_thread(decode, body)
 
 
 class Batches:

@@ -482,6 +482,9 @@ class Connection(asyncio.Protocol):
             request.leave()
         self._requests.clear()
         self._plain_put = self._plain = None
+        # It refers to this connection in turn. Together they would stay, with the bytes that came last, until the garbage
+        # collector looks for such circles, which it seldom does here.
+        del self._parser
         self.resume_writing()
 
     # What the parser finds in them

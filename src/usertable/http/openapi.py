@@ -25,7 +25,7 @@ LIVE_PATH = "/livez"
 _PROBLEM = "application/problem+json"
 _BODY = (
     *(Kind.CONTENT_TYPE, Kind.CONTENT_CODING, Kind.BODY_TOO_LARGE),
-    *(Kind.BODY_NOT_JSON, Kind.BODY_NOT_OBJECT, Kind.DUPLICATE_KEY),
+    *(Kind.BODY_NOT_JSON, Kind.BODY_NOT_OBJECT, Kind.BODY_CONTAINERS, Kind.DUPLICATE_KEY),
 )
 _FAILURES = (Kind.INTERNAL, Kind.OVERLOADED, Kind.STORE_DOWN)
 
@@ -266,7 +266,7 @@ _SHARED: dict[str, tuple[int, list[Kind]]] = {
     "AdminOnly": (401, [Kind.ADMIN_ONLY]),
     "Unauthorized": (401, [Kind.CREDENTIALS, Kind.ADMIN_ONLY]),
     "ProjectUnknown": (404, [Kind.PROJECT_UNKNOWN]),
-    "BodyTooLarge": (413, [Kind.BODY_TOO_LARGE]),
+    "BodyTooLarge": (413, [Kind.BODY_TOO_LARGE, Kind.BODY_CONTAINERS]),
     "ContentType": (415, [Kind.CONTENT_TYPE, Kind.CONTENT_CODING]),
     "RateLimited": (429, [Kind.RATE_LIMITED]),
     "Internal": (500, [Kind.INTERNAL]),

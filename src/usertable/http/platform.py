@@ -35,11 +35,12 @@ from usertable.http.answers import (
     request_id,
     unavailable,
 )
-from usertable.http.body_threads import LARGE_BODY, when_decoded
+from usertable.http.body_threads import when_decoded
 from usertable.limit import RateLimit
 from usertable.service import Access, Gate, Intake, Service
 from usertable.store.base import KeyReused, Receipt, Refusal, Replayed, Result, Written
 from usertable.wire import jiguang
+from usertable.wire.bodies import SMALL_BODY
 from usertable.wire.messages import Language
 
 log = logging.getLogger("usertable.http")
@@ -67,7 +68,7 @@ class Platform:
         self._intake = intake
         self._recorder = recorder
         self._body_limit = body_limit
-        self._plain_limit = min(body_limit, LARGE_BODY)
+        self._plain_limit = min(body_limit, SMALL_BODY)
         self._always_200 = always_200
 
     async def put_attribute(self, scope: Scope, receive: Receive, send: Send) -> None:

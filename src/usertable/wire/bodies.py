@@ -10,6 +10,13 @@ from typing import Any
 import msgspec
 
 from usertable.domain.errors import Kind, Problem, excerpt
+from usertable.wire.elements import holds_more_containers, occurrences
+
+MAX_CONTAINERS = 20_000
+"""Arrays and objects that the body of a single call may hold: each of them takes much more to make, and to take apart again,
+than its two bytes. A right one has an array for each of at most 10,000 attributes."""
+SMALL_BODY = 16_384
+"""Bytes of a body that is decoded at once, whatever it holds."""
 
 _QUOTE_AND_SPACE = re.compile(rb'"[ \t\r\n]')
 _MARK = b"\xef\xbb\xbf"
@@ -44,13 +51,18 @@ _decode_any_exponent = msgspec.json.Decoder(float_hook=_decimal).decode
 _TOO_DEEP = Problem(Kind.BODY_NOT_JSON, None, {"reason": "nested too deeply"})
 
 
-def decode_object(body: bytes) -> dict[str, Any] | Problem:
+def decode_object(body: bytes, max_containers: int | None = None) -> dict[str, Any] | Problem:
     """The JSON object in `body`, or what is wrong with it.
 
     Whole numbers are `int`, those with a point or exponent `Decimal`; there is never a float. A repeated key at any
     depth, invalid UTF-8, comments, NaN, unpaired surrogates and nesting beyond some hundreds of levels are refused. A byte
     order mark before it is left out.
+
+    Args:
+        max_containers: arrays and objects that a body beyond :data:`SMALL_BODY` may hold; None for any number.
     """
+    if max_containers and len(body) > SMALL_BODY and holds_more_containers(body, max_containers):
+        return Problem(Kind.BODY_CONTAINERS, None, {"limit": str(max_containers)})
     try:
         try:
             value = _decode(body)
@@ -59,7 +71,7 @@ def decode_object(body: bytes) -> dict[str, Any] | Problem:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         rest = body.removeprefix(_MARK)
         if rest is not body and not rest.startswith(_MARK):
-            return decode_object(rest)
+            return decode_object(rest, max_containers)
         return Problem(Kind.BODY_NOT_JSON, None, {"reason": _reason(body, error)})
     except RecursionError:
         return _TOO_DEEP
@@ -72,7 +84,7 @@ def decode_object(body: bytes) -> dict[str, Any] | Problem:
     arrived = len(value) + len(data) if type(data) is dict else len(value)
     try:
         plain = b"\\" not in body and not _QUOTE_AND_SPACE.search(body)
-        if plain and (there := body.count(b'":')) != arrived:
+        if plain and (there := occurrences(b'":', body)) != arrived:
             plain = there == _keys(value)
         key = None if plain else _repeated_key(body)
     except RecursionError:

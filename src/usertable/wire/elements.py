@@ -15,7 +15,9 @@ _STRING_GOES_ON = re.compile(rb'(?:[^"\\]{1,1000}+|\\.){0,1000}+', re.DOTALL)
 _FLAT = rb'(?:[^][{}"]{1,1000}+|%b){0,1000}+' % _STRING
 _INSIDE = re.compile(rb'(?:[^][{}"]{1,1000}+|%b|\[%b\]|\{%b\}){0,1000}+([][{}]?)' % (_STRING, _FLAT, _FLAT), re.DOTALL)
 _BETWEEN = re.compile(rb'(?:[^][{},"]{1,1000}+|%b){0,1000}+([][{},]?)' % _STRING, re.DOTALL)
-_OUTSIDE = re.compile(rb'([^"]*+)(?:%b)?' % _STRING, re.DOTALL)
+_OUTSIDE = re.compile(rb'([^"]{0,65536}+)(?:%b)?' % _STRING, re.DOTALL)
+_PIECE = 262_144
+"""Bytes that are counted in at once."""
 
 
 def split_array(body: bytes, start: int, maximum: int) -> tuple[list[tuple[int, int]], int]:
@@ -54,18 +56,35 @@ def split_array(body: bytes, start: int, maximum: int) -> tuple[list[tuple[int, 
 
 def holds_more_values(body: bytes, maximum: int) -> bool:
     """Whether a JSON text holds more values than that, in arrays and objects of any depth."""
-    if _separators(body) < maximum:
+    return _has(maximum, (b",", b"[", b"{"), body)
+
+
+def holds_more_containers(body: bytes, maximum: int) -> bool:
+    """Whether a JSON text holds more arrays and objects than that, at any depth."""
+    return _has(maximum + 1, (b"[", b"{"), body)
+
+
+def occurrences(piece: bytes, body: bytes) -> int:
+    """How often a piece is in a body, which may be large. It does not overlap itself."""
+    if len(body) <= _PIECE:
+        return body.count(piece)
+    return sum(body.count(piece, at, at + _PIECE + len(piece) - 1) for at in range(0, len(body), _PIECE))
+
+
+def _has(wanted: int, tokens: tuple[bytes, ...], body: bytes) -> bool:
+    """Whether these characters, each of one byte, stand in a JSON text at least so often altogether, outside of strings."""
+    if sum(occurrences(token, body) for token in tokens) < wanted:
         return False
     # Some of those may be part of texts.
     count = at = 0
-    while count < maximum and at < len(body):
+    while count < wanted and at < len(body):
         match = _OUTSIDE.match(body, at)
         assert match
-        count += _separators(match[1])
-        at = match.end() if match.end() > match.end(1) else _after_string(body, match.end())
-        if at < 0:
+        count += sum(map(match[1].count, tokens))
+        at = match.end()
+        if at == match.end(1) and body[at : at + 1] == b'"' and (at := _after_string(body, at)) < 0:
             break
-    return count >= maximum
+    return count >= wanted
 
 
 def _after_string(body: bytes, at: int) -> int:
@@ -78,7 +97,3 @@ def _after_string(body: bytes, at: int) -> int:
             break
         at = match.end()
     return at + 1 if body[at : at + 1] == b'"' else -1
-
-
-def _separators(body: bytes) -> int:
-    return body.count(b",") + body.count(b"[") + body.count(b"{")

@@ -17,7 +17,7 @@ from usertable.domain.errors import Kind, Problem, bounded, excerpt
 from usertable.domain.profile import Outcome
 from usertable.domain.schema import Schema
 from usertable.domain.values import DataType, Value, show
-from usertable.wire.bodies import decode_object
+from usertable.wire.bodies import MAX_CONTAINERS, decode_object
 from usertable.wire.messages import Language, text
 
 OK = b'{"code":0,"msg":"ok"}'
@@ -37,6 +37,7 @@ CODES: dict[Kind, tuple[int, int]] = {
     Kind.TRANSFER_CODING: (40002, 501),
     Kind.EXPECTATION: (40002, 417),
     Kind.BODY_TOO_LARGE: (40002, 413),
+    Kind.BODY_CONTAINERS: (40002, 413),
     Kind.BODY_TIMEOUT: (40002, 408),
     Kind.CONTENT_CODING: (40002, 415),
     Kind.KEY_REUSED: (40002, 422),
@@ -70,7 +71,7 @@ class SetRequest:
 
 def decode_set(body: bytes) -> SetRequest:
     """The body of a PUT: `{"cuid": Long or string of digits, "data": {name: value, …}}`; other members are ignored."""
-    members = decode_object(body)
+    members = decode_object(body, MAX_CONTAINERS)
     if type(members) is Problem:
         return SetRequest(problems=[members])
     assert type(members) is dict
@@ -110,7 +111,7 @@ class RegisterRequest:
 
 def decode_register(body: bytes) -> RegisterRequest:
     """The body of a Get CUID: `{"identityName": name, "identityValues": [1 to 100 strings of 1 to 256 characters]}`."""
-    members = decode_object(body)
+    members = decode_object(body, MAX_CONTAINERS)
     if type(members) is Problem:
         return RegisterRequest(problems=[members])
     assert type(members) is dict

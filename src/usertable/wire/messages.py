@@ -134,6 +134,10 @@ TEXTS: dict[Kind, tuple[str, str]] = {
         "请求体中的值超过 {limit} 个，请减少每次发送的记录数",
         "the body holds more than {limit} values; send fewer records at once",
     ),
+    Kind.BODY_CONTAINERS: (
+        "请求体中的数组和对象超过 {limit} 个",
+        "the body holds more than {limit} arrays and objects",
+    ),
     Kind.PARAMETER: ("参数[{name}]无效，应为：{expected}", "parameter [{name}] is invalid; expected {expected}"),
     Kind.KEY_MALFORMED: (
         "请求头 Idempotency-Key 必须是 1 到 255 个可见 ASCII 字符",

@@ -31,7 +31,7 @@ from usertable.domain.schema import (
 )
 from usertable.domain.values import LIST_ELEMENT_BYTES, LIST_ELEMENTS, DataType, Limits, Value, show
 from usertable.store.base import MAX_CUID, SchemaChange, User
-from usertable.wire.bodies import decode_object
+from usertable.wire.bodies import MAX_CONTAINERS, decode_object
 from usertable.wire.jiguang import MAX_IDENTITY_CHARACTERS, is_identity_value
 from usertable.wire.messages import Language, text
 
@@ -45,6 +45,7 @@ STATUSES: dict[Kind, int] = {
     Kind.CONTENT_CODING: 415,
     Kind.BODY_TOO_LARGE: 413,
     Kind.BODY_VALUES: 413,
+    Kind.BODY_CONTAINERS: 413,
     Kind.BODY_BROKEN: 400,
     Kind.KEY_MALFORMED: 400,
     Kind.BODY_NOT_JSON: 400,
@@ -753,9 +754,10 @@ def decode(body: bytes, form: type[Body]) -> Body:
     """The body as `form`.
 
     Raises:
-        Refused: it is no JSON object, repeats a key, has an unknown member, or one of the wrong type.
+        Refused: it is no JSON object, repeats a key, has an unknown member, one of the wrong type, or too many arrays and
+            objects.
     """
-    members = decode_object(body)
+    members = decode_object(body, MAX_CONTAINERS)
     if isinstance(members, Problem):
         raise Refused([members])
     return convert(_with_whole_numbers(members), form, strict=True, name="body")
