@@ -15,7 +15,9 @@ _STRING_GOES_ON = re.compile(rb'(?:[^"\\]{1,1000}+|\\.){0,1000}+', re.DOTALL)
 _FLAT = rb'(?:[^][{}"]{1,1000}+|%b){0,1000}+' % _STRING
 _INSIDE = re.compile(rb'(?:[^][{}"]{1,1000}+|%b|\[%b\]|\{%b\}){0,1000}+([][{}]?)' % (_STRING, _FLAT, _FLAT), re.DOTALL)
 _BETWEEN = re.compile(rb'(?:[^][{},"]{1,1000}+|%b){0,1000}+([][{},]?)' % _STRING, re.DOTALL)
-_OUTSIDE = re.compile(rb'([^"]{0,65536}+)(?:%b)?' % _STRING, re.DOTALL)
+_SHORT_STRING = rb'"[^"\\]{0,1000}+(?:\\.[^"\\]{0,1000}+){0,100}+"'
+_TEXT = re.compile(_SHORT_STRING, re.DOTALL)
+_WITH_TEXTS = re.compile(rb'(?:[^"]{1,1000}+|%b){0,300}+' % _SHORT_STRING, re.DOTALL)
 _PIECE = 262_144
 """Bytes that are counted in at once."""
 
@@ -77,13 +79,13 @@ def _has(wanted: int, tokens: tuple[bytes, ...], body: bytes) -> bool:
         return False
     # Some of those may be part of texts.
     count = at = 0
-    while count < wanted and at < len(body):
-        match = _OUTSIDE.match(body, at)
+    while count < wanted and 0 <= at < len(body):
+        match = _WITH_TEXTS.match(body, at)
         assert match
-        count += sum(map(match[1].count, tokens))
-        at = match.end()
-        if at == match.end(1) and body[at : at + 1] == b'"' and (at := _after_string(body, at)) < 0:
-            break
+        outside = _TEXT.sub(b"", match[0])
+        count += sum(map(outside.count, tokens))
+        # Where nothing matches, a longer string begins.
+        at = match.end() if match.end() > at else _after_string(body, at)
     return count >= wanted
 
 
