@@ -32,8 +32,7 @@ from usertable.domain.errors import Kind, Problem, Refused, StoreDown, refuse
 from usertable.domain.profile import Profile
 from usertable.domain.schema import Attribute, Project
 from usertable.domain.values import Value, show
-from usertable.folders import sync_folder
-from usertable.limit import file_in_memory
+from usertable.folders import file_in_memory, sync_folder
 from usertable.store.base import Batch, IncomingRows, JobMoved, Page, SchemaStale, Snapshot, SnapshotRow, Taken
 from usertable.store.document import decode_attributes
 from usertable.wire.columns import REASON, ROW, Format, Reading

@@ -1,10 +1,12 @@
-"""Folders whose names outlive a power cut: a name is durable when the folder that holds it is synced."""
+"""Names of folders that outlive a power cut, which a name does once its folder is synced; and files without a name."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from pathlib import Path
+from typing import IO
 
 
 def sync_folder(folder: Path) -> None:
@@ -37,3 +39,10 @@ def make_folder(folder: Path, mode: int = 0o777) -> None:
             sync_folder(place.parent)
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is no folder")
+
+
+def file_in_memory() -> IO[bytes]:
+    """A new file without a name, in memory where the system can do that: no folder need be writable."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("usertable"), "w+b")
+    return tempfile.TemporaryFile()

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import mmap
-import os
 import struct
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
+from usertable.folders import file_in_memory
 from usertable.verification import SHARED_BYTES, PassedSecrets, new_key
 
 APIS = ("attribute", "register", "native", "batch")
@@ -53,13 +52,6 @@ class RateLimit:
             return False
         self.remaining -= 1
         return True
-
-
-def file_in_memory() -> IO[bytes]:
-    """A new file without a name, in memory where the system can do that: no folder need be writable."""
-    if hasattr(os, "memfd_create"):
-        return os.fdopen(os.memfd_create("usertable"), "w+b")
-    return tempfile.TemporaryFile()
 
 
 class SharedCounts:

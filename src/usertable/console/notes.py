@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import IO
 
 from usertable.console import results
-from usertable.limit import file_in_memory
+from usertable.folders import file_in_memory
 
 FREE_ATTEMPTS = 5
 """So many failed sign-ins of an address cost nothing; then it must wait, each time twice as long."""
