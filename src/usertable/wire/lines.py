@@ -93,16 +93,14 @@ class Lines:
         self._tail = [tail] if tail else []
 
     def _split(self, data: bytes) -> tuple[list[bytes], bytes]:
-        if self._at_cr:
+        if self._at_cr or b"\r" not in data:
             lines = data.splitlines(keepends=True)
-            # A carriage return at the end may be half of an end.
-            is_whole = self._ended or not lines or lines[-1].endswith(b"\n")
         else:
             lines = [line + b"\n" for line in data.split(b"\n")]
-            last = lines.pop().removesuffix(b"\n")
-            if last:
+            if last := lines.pop().removesuffix(b"\n"):
                 lines.append(last)
-            is_whole = self._ended or not last
+        # A carriage return at the end may be half of an end.
+        is_whole = self._ended or not lines or lines[-1].endswith(b"\n")
         return (lines, b"") if is_whole else (lines[:-1], lines[-1])
 
     def _split_wide(self, data: bytes) -> tuple[list[bytes], bytes]:

@@ -175,7 +175,7 @@ class _Text:
     def _utf8(self, lines: list[bytes], raw: bytes) -> bytes | None:
         """Some lines, `raw` together, in UTF-8; None if one of them may have a byte or a mark that it must not have."""
         if self._is_utf8:
-            return None if _MARK in raw else raw
+            return raw if raw.isascii() or _MARK not in raw else None
         unit = self._encoding.unit
         if unit > 1 and any(len(line) % unit for line in lines):
             return None
@@ -314,7 +314,8 @@ class _CSV(_Text):
 
     def _flaws(self, split: _Split) -> dict[int, str]:
         """By place of a row, what is wrong with its bytes."""
-        if self._utf8(split.lines, b"".join(split.lines)) is not None and (not self._is_utf8 or _is_utf8(split.lines)):
+        raw = b"".join(split.lines)
+        if self._utf8(split.lines, raw) is not None and (not self._is_utf8 or _is_utf8(raw)):
             return {}
         found: dict[int, str] = {}
         begin = 0
@@ -435,9 +436,11 @@ _BLANKS = (
 _AFTER_BLANKS = tuple(f'{blank}"' for blank in _BLANKS)
 
 
-def _is_utf8(lines: Sequence[bytes]) -> bool:
+def _is_utf8(raw: bytes) -> bool:
+    if raw.isascii():
+        return True
     try:
-        b"".join(lines).decode()
+        raw.decode()
     except UnicodeDecodeError:
         return False
     return True
@@ -554,7 +557,7 @@ class _NDJSON(_Text):
     def _made(self, lines: list[bytes], raw: bytes, first: int) -> Made:
         flaws: dict[int, str] = {}
         text = self._utf8(lines, raw)
-        if text is None or (self._is_utf8 and not _is_utf8(lines)):
+        if text is None or (self._is_utf8 and not _is_utf8(raw)):
             flaws = {first + i: why for i, line in enumerate(lines) if (why := flaw(line, self._encoding))}
         if not self._is_utf8:
             codec = self._encoding.codec
