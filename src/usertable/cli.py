@@ -63,10 +63,14 @@ class Root(click.Group):
         except Unavailable as failure:
             raise Failure(f"not possible at the moment, retry later: {failure}") from failure
         except BrokenPipeError:
-            # Whoever read our output has enough of it; nothing may be flushed there any more, not even at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            # Whoever read our output has enough of it.
+            _drop_output()
             ctx.exit(0)
         except OSError as error:
+            try:
+                sys.stdout.flush()
+            except OSError:
+                _drop_output()
             place = f"{error.filename}: " if error.filename else ""
             raise Failure(f"{place}{error.strerror or error}") from error
 
@@ -82,6 +86,11 @@ def main() -> None:
             click.echo(f"Error: argument {place} is not valid UTF-8", err=True)
             sys.exit(2)
     cli(prog_name="usertable")
+
+
+def _drop_output() -> None:
+    """Let the rest of the output go nowhere: flushed at the exit, it would fail once more, with another exit code."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 # Options and parameter types
@@ -356,10 +365,12 @@ def serve(**flags: Any) -> None:
         raise Failure(_cannot_listen(loaded.config, fault.reason)) from fault
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            # Two servers may be given one address; the second to listen on it is refused only then.
+            # Two servers can bind one address; the second is refused only when it begins to listen.
             raise Failure(_cannot_listen(loaded.config, error)) from error
         what = f": {error.filename}" if error.filename else ""
-        raise Failure(f"the server cannot start: {error.strerror or error}{what}") from error
+        raise Failure(
+            f"the server ended, because the system refused it something: {error.strerror or error}{what}"
+        ) from error
 
 
 def _tell_of_service_links(loaded: Loaded) -> None:

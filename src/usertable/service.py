@@ -811,7 +811,7 @@ class Intake:
 
         Args:
             details: whether the caller looks at what a :class:`~usertable.store.base.Written` holds.
-            size: bytes that it was sent in; 0 for at most some kilobytes.
+            size: bytes that it was sent in.
             begun: what :meth:`begin` gave for this very write, to see it through.
 
         Raises:

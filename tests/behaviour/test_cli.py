@@ -1197,7 +1197,10 @@ def test_what_keeps_a_server_from_starting_is_named_when_it_is_not_the_address(s
     command = [sys.executable, "-c", program, "serve", "--store", shell.url, "--port", "0"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
-    assert done.stderr == "Error: the server cannot start: No such file or directory: /nowhere/python\n"
+    assert (
+        done.stderr
+        == "Error: the server ended, because the system refused it something: No such file or directory: /nowhere/python\n"
+    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -1259,9 +1262,10 @@ def test_a_terminal_gets_a_table_that_fits_it(declared: Shell) -> None:
     assert "x" * 100 + "[red]等级" in "".join(line.split()[-1] for line in lines if "x" in line or "red" in line)
 
 
-def test_an_output_that_cannot_be_written(shell: Shell) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_an_output_that_cannot_be_written(shell: Shell, unbuffered: str) -> None:
     with Path("/dev/full").open("wb") as full:
-        code, _, err = Process(shell).run("project", "list", stdout=full)
+        code, _, err = Process(shell).run("project", "list", stdout=full, env={"PYTHONUNBUFFERED": unbuffered})
     assert (code, err) == (1, "Error: No space left on device\n")
 
 

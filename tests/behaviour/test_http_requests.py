@@ -8,6 +8,7 @@ import gc
 import json
 import signal
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -601,10 +602,12 @@ def wait_for(server: Server, line: str) -> None:
         b"GET / HT",
         b"GET / HTTP/1.1\r\nHost: x\r\nX-A: " + b"a" * 2 * HEAD_BYTES,
         b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{",
+        b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\n\r\n" + b"x" * 60_000,
         b"nonsense\r\n\r\n",
     ],
 )
-def test_a_connection_that_is_over_leaves_nothing_for_the_garbage_collector(sent: bytes) -> None:
+@pytest.mark.parametrize("is_reset", [False, True])
+def test_a_connection_that_is_over_leaves_nothing_for_the_garbage_collector(sent: bytes, is_reset: bool) -> None:
     """It would come seldom, and each would keep what it has read until then."""
 
     def there() -> int:
@@ -620,9 +623,13 @@ def test_a_connection_that_is_over_leaves_nothing_for_the_garbage_collector(sent
             while there() == before:
                 assert loop.time() < deadline
                 await asyncio.sleep(0.01)
-            writer.write_eof()
-            await reader.read()
-            writer.close()
+            if is_reset:
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                writer.transport.abort()
+            else:
+                writer.write_eof()
+                await reader.read()
+                writer.close()
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
             while there() > before:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import re
@@ -15,6 +16,7 @@ import httpx
 import psycopg
 import pytest
 
+from bystander import descendants
 from load import check_sums, load, wait_for_more
 from postgres import NEWEST, Cluster
 from serving import ATTRIBUTE, PROJECT, Server, prepare
@@ -394,6 +396,24 @@ def test_fail_over_to_a_promoted_standby(tmp_path: Path) -> None:
     finally:
         standby.close()
         primary.close()
+
+
+def test_a_server_of_several_workers_says_when_one_could_not_close_the_store(shared_url: str, tmp_path: Path) -> None:
+    prepare(shared_url)
+    server = Server(shared_url, tmp_path, workers="2", drain_seconds="3600")
+    (writer,) = descendants(server.children()[0])
+    try:
+        os.kill(writer, signal.SIGSTOP)
+        server.signal(signal.SIGTERM)
+        time.sleep(1)
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 1
+        assert "a worker ended without closing the store" in server.log
+        assert "stopped; every write" not in server.log
+    finally:
+        server.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(writer, signal.SIGKILL)
 
 
 def test_a_demoted_primary_that_keeps_its_connections_is_left_for_the_new_one(tmp_path: Path) -> None:

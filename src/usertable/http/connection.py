@@ -481,7 +481,7 @@ class Connection(asyncio.Protocol):
         for request in self._requests:
             request.leave()
         self._requests.clear()
-        self._plain_put = self._plain = None
+        self._plain_put = self._plain = self._receiving = None
         # It refers to this connection in turn. Together they would stay, with the bytes that came last, until the garbage
         # collector looks for such circles, which it seldom does here.
         del self._parser
@@ -577,8 +577,8 @@ class Connection(asyncio.Protocol):
         self._fields = fields = dict(headers)
         if len(fields) != len(headers):
             names = [name for name, _ in headers]
-            for name in _SINGLE & fields.keys():
-                if names.count(name) > 1:
+            for name in names:
+                if name in _SINGLE and names.count(name) > 1:
                     return Problem(Kind.HEADER_REPEATED, None, {"name": name.decode().title()})
         if b"transfer-encoding" in fields:
             for coding in self._values(b"transfer-encoding"):

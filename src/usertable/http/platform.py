@@ -188,14 +188,14 @@ class Platform:
             return None
         try:
             sampled = access.arrivals.claim_sample()
-            begun = self._intake.begin(access, decoded.cuid, decoded.data, receipt, details=sampled)
+            begun = self._intake.begin(access, decoded.cuid, decoded.data, receipt, details=sampled, size=len(body))
         except Unavailable:
             return None
         if begun is None:
             return None
         if limit is not None:
             limit.take(time.monotonic())
-        return PlainPut(access, decoded.cuid, decoded.data, receipt, begun, headers, limit)
+        return PlainPut(access, decoded.cuid, decoded.data, receipt, begun, headers, limit, len(body))
 
     async def conclude(self, put: PlainPut, send: Send) -> None:
         """Answer a PUT that was begun and did not simply succeed."""
@@ -206,7 +206,7 @@ class Platform:
             request.headers += rate_limit_headers(put.limit)
         try:
             result = await self._intake.set_attributes(
-                put.access, put.cuid, put.data, put.receipt, details=False, begun=put.begun
+                put.access, put.cuid, put.data, put.receipt, details=False, size=put.size, begun=put.begun
             )
             await self._answer(request, put.access, put.cuid, result, details=False)
         except Exception as failure:
@@ -254,6 +254,7 @@ class PlainPut:
     begun: asyncio.Future[Result]
     headers: dict[bytes, bytes]
     limit: RateLimit | None
+    size: int
     counted: bool = False
 
     def answer(self) -> bytes | None:

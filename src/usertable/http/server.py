@@ -252,7 +252,10 @@ def serve(config: Config, reread: Reread | None = None) -> None:
         # It was opened to migrate it, and to tell at once what is wrong with it.
         store.close()
         with reserve(listener):
-            Supervisor(config, announce, None if reread is None else lambda now: reread_config(now, reread)).run()
+            supervisor = Supervisor(config, announce, None if reread is None else lambda now: reread_config(now, reread))
+            if not supervisor.run():
+                log.error("a worker ended without closing the store")
+                raise SystemExit(1)
     log.info("stopped; every write that was answered is in the store")
 
 

@@ -57,8 +57,8 @@ class Supervisor:
         self._workers: list[_Worker] = []
         self._is_reload_due = False
 
-    def run(self) -> None:
-        """Serve until SIGTERM or Ctrl-C; then every worker drains."""
+    def run(self) -> bool:
+        """Serve until SIGTERM or Ctrl-C; then every worker drains. Says whether each could close the store."""
         before = {number: signal.signal(number, self._stopping) for number in (signal.SIGINT, signal.SIGTERM)}
         before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._hung_up)
         try:
@@ -73,12 +73,12 @@ class Supervisor:
         finally:
             for worker in self._workers:
                 worker.process.send_signal(signal.SIGTERM)
-            for worker in self._workers:
-                worker.process.wait()
+            codes = [worker.process.wait() for worker in self._workers]
             for number, handler in before.items():
                 signal.signal(number, handler)
             self._counts.close()
             self._notes.close()
+        return max(codes) <= 0
 
     def _stopping(self, number: int, frame: FrameType | None) -> None:
         if self._stop.is_set():

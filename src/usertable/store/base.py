@@ -72,7 +72,7 @@ class Write:
     row: bool = True
     """Whether the caller looks at the user's row in it."""
     size: int = 0
-    """Bytes that it was sent in, or more, for the bound on what is committed together; 0 for at most some kilobytes."""
+    """Bytes that it was sent in, or more, for the bound on what is committed together."""
 
 
 @dataclass(slots=True)

@@ -112,6 +112,8 @@ DOWN_SECONDS = 0.5
 """Seconds between two checks whether a database that is down is back. Meanwhile callers fail at once."""
 RENEW_SECONDS = 1.0
 """Minimum seconds between two replacements of connections that take no writes."""
+LEAVING_SECONDS = 1.0
+"""Seconds for which connections of others may still end before the database counts as in use."""
 RENEWALS_TOLD_SECONDS = 60.0
 """Minimum seconds between two log lines about such replacements. Each refused write is in the log by itself."""
 BROKEN_CONNECTIONS = 5
@@ -1726,13 +1728,16 @@ def distribute_store(url: str, shards: int) -> bool:
 
 
 def _check_alone(db: Connection, shown: str) -> None:
+    # A connection that was closed is there for a moment more.
+    deadline = time.monotonic() + LEAVING_SECONDS
     # A URL may give them another name, which ours has too then.
-    others = db.execute(
+    while others := db.execute(
         "SELECT count(*) FROM pg_stat_activity WHERE application_name IN ('usertable', current_setting('application_name'))"
         " AND pid <> pg_backend_pid() AND datname = current_database()"
-    ).fetchall()[0][0]
-    if others:
-        raise StoreFault(f"{shown} is in use by {others} connections of usertable; stop the servers first")
+    ).fetchall()[0][0]:
+        if time.monotonic() > deadline:
+            raise StoreFault(f"{shown} is in use by {others} connections of usertable; stop the servers first")
+        time.sleep(0.05)
 
 
 def stored_version(url: str) -> int:

@@ -393,9 +393,9 @@ WIDE_PRECISION = 57
 """Arrow does not see every overflow when it brings a number to a type's places. With so few digits, there is none."""
 # Digits so few that the form is the one in which the store writes them, without an exponent.
 PLAIN_NUMBER = r"(?:-?(?:0|[1-9][0-9]{0,30})\.[0-9]{0,5}[1-9]|0|-?[1-9][0-9]{0,37})"
-_PLAIN_NUMBERS = re.compile(rf"{PLAIN_NUMBER}?(?:\n{PLAIN_NUMBER}?)*+")
-_PLAIN_MOMENTS = re.compile(r"[0-9-]{10} [0-9:]{8}(?:\n[0-9-]{10} [0-9:]{8})*+")
-_PLAIN_CUIDS = re.compile(r"[1-9][0-9]{0,17}(?:\n[1-9][0-9]{0,17})*+")
+_PLAIN_NUMBERS = re.compile(rf"{PLAIN_NUMBER}?(?>(?:\n{PLAIN_NUMBER}?)*)")
+_PLAIN_MOMENTS = re.compile(r"[0-9-]{10} [0-9:]{8}(?>(?:\n[0-9-]{10} [0-9:]{8})*)")
+_PLAIN_CUIDS = re.compile(r"[1-9][0-9]{0,17}(?>(?:\n[1-9][0-9]{0,17})*)")
 _CLOCK = re.compile("([01][0-9]|2[0-3]):([0-5][0-9]):([0-5][0-9])")
 
 

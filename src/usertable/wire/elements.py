@@ -9,15 +9,16 @@ from __future__ import annotations
 import re
 
 # Each match takes some thousand pieces at most, so that other threads have their turn in between. A text with more escapes
-# than that, or a longer one, is gone through by itself.
-_STRING = rb'"(?:[^"\\]{1,1000}+|\\.){0,1000}+"'
-_STRING_GOES_ON = re.compile(rb'(?:[^"\\]{1,1000}+|\\.){0,1000}+', re.DOTALL)
-_FLAT = rb'(?:[^][{}"]{1,1000}+|%b){0,1000}+' % _STRING
-_INSIDE = re.compile(rb'(?:[^][{}"]{1,1000}+|%b|\[%b\]|\{%b\}){0,1000}+([][{}]?)' % (_STRING, _FLAT, _FLAT), re.DOTALL)
-_BETWEEN = re.compile(rb'(?:[^][{},"]{1,1000}+|%b){0,1000}+([][{},]?)' % _STRING, re.DOTALL)
-_SHORT_STRING = rb'"[^"\\]{0,1000}+(?:\\.[^"\\]{0,1000}+){0,100}+"'
+# than that, or a longer one, is gone through by itself. A group is repeated within `(?>…)`, not by a possessive `+`, which
+# Python before 3.11.5 gets wrong: https://github.com/python/cpython/issues/106052.
+_STRING = rb'"(?>(?:[^"\\]{1,1000}+|\\.){0,1000})"'
+_STRING_GOES_ON = re.compile(rb'(?>(?:[^"\\]{1,1000}+|\\.){0,1000})', re.DOTALL)
+_FLAT = rb'(?>(?:[^][{}"]{1,1000}+|%b){0,1000})' % _STRING
+_INSIDE = re.compile(rb'(?>(?:[^][{}"]{1,1000}+|%b|\[%b\]|\{%b\}){0,1000})([][{}]?)' % (_STRING, _FLAT, _FLAT), re.DOTALL)
+_BETWEEN = re.compile(rb'(?>(?:[^][{},"]{1,1000}+|%b){0,1000})([][{},]?)' % _STRING, re.DOTALL)
+_SHORT_STRING = rb'"[^"\\]{0,1000}+(?>(?:\\.[^"\\]{0,1000}+){0,100})"'
 _TEXT = re.compile(_SHORT_STRING, re.DOTALL)
-_WITH_TEXTS = re.compile(rb'(?:[^"]{1,1000}+|%b){0,300}+' % _SHORT_STRING, re.DOTALL)
+_WITH_TEXTS = re.compile(rb'(?>(?:[^"]{1,1000}+|%b){0,300})' % _SHORT_STRING, re.DOTALL)
 _PIECE = 262_144
 """Bytes that are counted in at once."""
 
@@ -80,7 +81,7 @@ def _has(wanted: int, tokens: tuple[bytes, ...], body: bytes) -> bool:
     # Some of those may be part of texts.
     count = at = 0
     while count < wanted and 0 <= at < len(body):
-        match = _WITH_TEXTS.match(body, at)
+        match = _WITH_TEXTS.match(body, at, at + _PIECE)
         assert match
         outside = _TEXT.sub(b"", match[0])
         count += sum(map(outside.count, tokens))

@@ -55,7 +55,7 @@ def reject_row(raw: bytes, head: Head, number: int, reason: str) -> bytes:
 def _without_ours(body: bytes, head: Head, number: int) -> tuple[bytes, bytes, int]:
     """A row of a file of refused rows without our cells, the `#line` in it as it is written, and its number."""
     edge = re.escape(head.delimiter)
-    cell = rf'(?:"(?:[^"]|"")*+"|[^"{edge}\r\n]*+)'
+    cell = rf'(?:"(?>(?:[^"]|"")*)"|[^"{edge}\r\n]*+)'
     # What is one byte too long is read from its end, where our cells are.
     text = _text(body[len(body) % head.encoding.unit :], head.encoding)
     found = re.search(rf'{edge}"?([0-9]+)"?{edge}{cell}{edge}({cell})\Z', text)
@@ -158,7 +158,7 @@ def _end(head: Head) -> bytes:
     return _without_end(head.raw, head.encoding)[1] or "\r\n".encode(head.encoding.codec)
 
 
-_FIRST_MEMBERS = re.compile(r'\s*\{"#row":([0-9]+),"#reason":"(?:[^"\\]|\\.)*+",?')
+_FIRST_MEMBERS = re.compile(r'\s*\{"#row":([0-9]+),"#reason":"(?>(?:[^"\\]|\\.)*)",?')
 
 
 def reject_line(raw: bytes, encoding: Encoding, number: int, reason: str) -> bytes:

@@ -425,7 +425,7 @@ def _said(error: csv.Error) -> str:
 _UNCLOSED = re.compile("unexpected end|field larger")
 _DELIMITER = re.compile('"?sep=([^"\r\n])"?[\r\n]*', re.IGNORECASE)
 """A first line that is no header, but tells a spreadsheet what the delimiter is."""
-_WRAPPED = re.compile('="((?:[^"]|"")*+)"')
+_WRAPPED = re.compile('="((?>(?:[^"]|"")*))"')
 """A text that a spreadsheet must not take for a number: `="01067"`."""
 _WRAPPED_BYTES = re.compile(rb'(?:\A|[^0-9A-Za-z])="')
 _BLANKS = (
@@ -454,7 +454,7 @@ def _unwrapped(cell: str) -> str:
 def _misplaced_quote(row: str, delimiter: str) -> str:
     """What is wrong with a quote that CSV takes for a part of its cell, in a row as it stands in the file; "" if nothing."""
     edge = re.escape(delimiter)
-    cells = re.compile(f'(?:"(?:[^"]|"")*+"|([^{edge}\r\n]*+))(?:[{edge}\r\n]+?|$)')
+    cells = re.compile(f'(?:"(?>(?:[^"]|"")*)"|([^{edge}\r\n]*+))(?:[{edge}\r\n]+?|$)')
     for number, found in enumerate(cells.finditer(row), start=1):
         cell = found[1] or ""
         if cell[:1] in _BLANKS and cell.lstrip(_BLANKS).startswith(('"', '="')):

@@ -287,7 +287,7 @@ def _csv(columns: Sequence[Sequence[str]]) -> bytes:
 
 
 _SPECIAL = re.compile('[",\r\n]')
-_WRAPPED = re.compile('="(?:[^"]|"")*+"')
+_WRAPPED = re.compile('="(?>(?:[^"]|"")*)"')
 
 
 def _quoted(cells: list[str]) -> list[str]:
