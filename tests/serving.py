@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import httpx
@@ -102,9 +102,11 @@ class Server:
         return self._process.wait(60)
 
 
-def launch(url: str, log: Path, settings: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def launch(
+    url: str, log: Path, settings: Mapping[str, str], *, program: Sequence[str] = ("-m", "usertable")
+) -> subprocess.Popen[bytes]:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("USERTABLE_")}
     environment |= {f"USERTABLE_{key.upper()}": value for key, value in settings.items()}
     with log.open("ab") as stream:
-        command = [sys.executable, "-m", "usertable", "serve", "--store", url, "--port", "0"]
+        command = [sys.executable, *program, "serve", "--store", url, "--port", "0"]
         return subprocess.Popen(command, stderr=stream, stdout=stream, env=environment)

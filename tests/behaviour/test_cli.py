@@ -712,16 +712,8 @@ def test_the_default_store_gets_a_folder_of_its_own(empty: Shell, tmp_path: Path
 
 
 def test_the_folders_of_the_default_store_are_synced_in_their_parents(
-    empty: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    empty: Shell, tmp_path: Path, synced: list[Path]
 ) -> None:
-    synced: list[Path] = []
-    real = os.fsync
-
-    def fsync(descriptor: int) -> None:
-        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
-        real(descriptor)
-
-    monkeypatch.setattr(os, "fsync", fsync)
     del empty.environment["USERTABLE_STORE"]
     empty.run("project", "create", "demo")
     assert {tmp_path, tmp_path / "data"} <= set(synced)

@@ -185,15 +185,7 @@ def test_beside_an_input_in_a_read_only_folder_the_rejects_file_is_named(tmp_pat
     assert json.loads(named.stdout)["changed"] == 3, named.stderr
 
 
-def test_the_name_of_a_new_rejects_file_is_durable_before_its_first_row(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
-    synced: list[Path] = []
-    real = os.fsync
-
-    def fsync(descriptor: int) -> None:
-        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
-        real(descriptor)
-
-    monkeypatch.setattr(os, "fsync", fsync)
+def test_the_name_of_a_new_rejects_file_is_durable_before_its_first_row(work: Work, synced: list[Path]) -> None:
     Path("crm.csv").write_text(content(work.cuid, 1, "x,1"))
     # In a folder that holds nothing else: with --url, the file with the position is synced too.
     Path("kept").mkdir()

@@ -8,11 +8,9 @@ import re
 import resource
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -217,16 +215,11 @@ def test_sigterm_answers_what_is_under_way(tmp_path: Path) -> None:
         assert server.stop() == 0
 
 
-def launch_hasty(url: str, log: Path, settings: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """A server that waits less for its store to close."""
-    program = (
-        "import usertable.http.server as server; server.CLOSING_SECONDS = server.HURRIED_SECONDS = 1.0;"
-        "from usertable.cli import main; main()"
-    )
-    environment = os.environ | {f"USERTABLE_{key.upper()}": value for key, value in settings.items()}
-    with log.open("ab") as stream:
-        command = [sys.executable, "-c", program, "serve", "--store", url, "--port", "0"]
-        return subprocess.Popen(command, stderr=stream, stdout=stream, env=environment)
+HASTY = (
+    "import usertable.http.server as server; server.CLOSING_SECONDS = server.HURRIED_SECONDS = 1.0;"
+    "from usertable.cli import main; main()"
+)
+"""A server that waits less for its store to close."""
 
 
 @pytest.mark.parametrize("signals", [1, 2])
@@ -235,7 +228,7 @@ def test_a_server_whose_store_hangs_ends_when_it_is_told_to_and_loses_nothing(
 ) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
     (cuid,) = prepare(url, users=1)
-    monkeypatch.setattr("serving.launch", launch_hasty)
+    monkeypatch.setattr("serving.launch", partial(launch, program=["-c", HASTY]))
     server = Server(url, tmp_path, drain_seconds="1" if signals == 1 else "3600")
     writer = server.writer_pid()
     try:
