@@ -364,9 +364,6 @@ def serve(**flags: Any) -> None:
     except ListenFault as fault:
         raise Failure(_cannot_listen(loaded.config, fault.reason)) from fault
     except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            # Two servers can bind one address; the second is refused only when it begins to listen.
-            raise Failure(_cannot_listen(loaded.config, error)) from error
         what = f": {error.filename}" if error.filename else ""
         raise Failure(
             f"the server ended, because the system refused it something: {error.strerror or error}{what}"

@@ -85,10 +85,7 @@ def parse_conditions(texts: Sequence[str], schema: Schema, zone: tzinfo) -> list
         Refused: more than :data:`MAX_CONDITIONS` conditions or :data:`MAX_VALUES` values, or what :func:`parse_condition`
             refuses.
     """
-    if len(texts) > MAX_CONDITIONS:
-        raise refuse(
-            Kind.CONDITION, value=texts[MAX_CONDITIONS], expected=f"at most {MAX_CONDITIONS} conditions in a filter"
-        )
+    check_number(texts, MAX_CONDITIONS)
     conditions = []
     values = 0
     for text in texts:
@@ -98,6 +95,12 @@ def parse_conditions(texts: Sequence[str], schema: Schema, zone: tzinfo) -> list
             raise _too_many_values(text)
         conditions.append(condition)
     return conditions
+
+
+def check_number(texts: Sequence[str], maximum: int) -> None:
+    """Return if a filter has no more conditions than that. Raises Refused."""
+    if len(texts) > maximum:
+        raise refuse(Kind.CONDITION, value=texts[maximum], expected=f"at most {maximum} conditions in a filter")
 
 
 def parse_condition(text: str, schema: Schema, zone: tzinfo) -> Condition:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import gc
 import logging
-import os
 import resource
 import signal
 import socket
@@ -15,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from email.utils import formatdate
+from typing import NoReturn
 
 import uvloop
 
@@ -28,7 +28,7 @@ from usertable.http.connection import Connections
 from usertable.http.workers import Supervisor, reserve
 from usertable.limit import SharedCounts
 from usertable.store import Store, is_shareable, open_store, shown_url
-from usertable.store.disk_failure import end_writers
+from usertable.store.disk_failure import end_at_once
 
 log = logging.getLogger("usertable.server")
 
@@ -112,7 +112,11 @@ class Server:
             self._tell_time()
             sweeping = asyncio.create_task(self._sweep())
             try:
-                server = await loop.create_server(self._connections, sock=listener, backlog=BACKLOG)
+                try:
+                    server = await loop.create_server(self._connections, sock=listener, backlog=BACKLOG)
+                except OSError as reason:
+                    # Two servers can bind one address; the second is refused only now.
+                    raise ListenFault(reason) from reason
                 # Only now: whoever reads it may connect, or send a signal, at once.
                 self._announce()
                 await self._stop.wait()
@@ -289,15 +293,13 @@ def _run(config: Config, store: Store, listener: socket.socket, server: Server) 
         server.closed()
 
 
-def _end_without_store() -> None:
+def _end_without_store() -> NoReturn:
     """End a process whose store does not answer, as a kill would, which loses nothing that was answered."""
     log.error(
         "the store does not answer, so the server ends without closing it. Every write that was answered is in the store;"
         " one that was not may be in it or not"
     )
-    end_writers()
-    logging.shutdown()
-    os._exit(1)
+    end_at_once(1)
 
 
 @contextlib.contextmanager

@@ -21,18 +21,20 @@ def end_with_this(writer: subprocess.Popen[bytes]) -> None:
     _writers[:] = [writer]
 
 
-def end_writers() -> None:
-    """End this process's writers as a crash would."""
+def end_at_once(exit_code: int) -> NoReturn:
+    """End this process and its writers as a crash would: nothing is closed."""
     for writer in _writers:
         with contextlib.suppress(ProcessLookupError):
             writer.kill()
         # One that waits for a disk that hangs ends when the disk lets it.
         with contextlib.suppress(subprocess.TimeoutExpired):
             writer.wait(1)
+    logging.shutdown()
+    os._exit(exit_code)
 
 
 def end_process(failure: str) -> NoReturn:
-    """End the process as a crash would: nothing is closed, and so nothing is copied from the WAL any more.
+    """End the process at once, so that nothing is copied from the WAL any more.
 
     A page that could not be written counts as written for the operating system from then on, so no later sync can be
     trusted. What was answered is in the WAL, and the next process to open the store recovers all of it.
@@ -42,6 +44,4 @@ def end_process(failure: str) -> NoReturn:
         " log beside the store. Check the disk, then start the server again",
         failure,
     )
-    end_writers()
-    logging.shutdown()
-    os._exit(EXIT_CODE)
+    end_at_once(EXIT_CODE)

@@ -18,6 +18,7 @@ from usertable.console.visit import HOME, Page, Visit
 from usertable.domain.condition import (
     OPERATORS,
     Condition,
+    check_number,
     join_values,
     parse_conditions,
     split_values,
@@ -285,9 +286,7 @@ def _view(visit: Visit, project: Project) -> View:
     """
     query = visit.request.query_params
     where = query.getlist("where")
-    if len(where) > MOST_CONDITIONS:
-        expected = f"at most {MOST_CONDITIONS} conditions in a filter"
-        raise refuse(Kind.CONDITION, value=where[MOST_CONDITIONS], expected=expected)
+    check_number(where, MOST_CONDITIONS)
     declared = project.schema.attributes
     columns = _asked_columns(visit, project)[:MOST_COLUMNS]
     if not columns and query.get("choose") is None:
