@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -12,9 +13,13 @@ import httpx
 import pytest
 
 from serving import ATTRIBUTE, PROJECT, REGISTER, SECRET, Server, prepare
-from usertable.domain.arrival import Arrival
+from usertable.config import Config
+from usertable.domain.arrival import Arrival, Arrivals
 from usertable.domain.errors import Kind
+from usertable.http.server import in_background
+from usertable.service import Service, now_ms
 from usertable.store import Store, open_store
+from usertable.store.memory import MemoryStore
 
 T = TypeVar("T")
 
@@ -179,3 +184,30 @@ def test_workers_show_it_together(shared_url: str, tmp_path: Path) -> None:
             sent = httpx.put(address, json=body, auth=(PROJECT, SECRET), headers={"X-Request-Id": f"r{n}"})
             assert sent.status_code == 200
         assert set(samples(store, 12)) == {f"r{n}" for n in range(12)}
+
+
+def test_a_server_that_stops_waits_for_the_store_to_keep_what_it_was_given() -> None:
+    given, may_keep = threading.Event(), threading.Event()
+
+    class SlowStore(MemoryStore):
+        calls = 0
+        most_calls = 0
+
+        def keep_arrivals(self, batch: Sequence[Arrivals]) -> None:
+            self.calls += 1
+            self.most_calls = max(self.most_calls, self.calls)
+            given.set()
+            assert may_keep.wait(20)
+            super().keep_arrivals(batch)
+            self.calls -= 1
+
+    store = SlowStore()
+    service = Service(store)
+    project, secret = service.create_project("Tests", id=PROJECT, who="test")
+    with in_background(Config(store="memory:", port=0), store, now_ms) as server:
+        for _ in range(2):
+            assert httpx.put(f"{server}{ATTRIBUTE}", json={}, auth=(PROJECT, secret)).status_code == 400
+            assert given.wait(20)
+        threading.Timer(0.5, may_keep.set).start()
+    assert store.most_calls == 1
+    assert sum(rate.refused for rate in store.rates(project.number, 0, 10**13)) == 2

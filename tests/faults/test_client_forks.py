@@ -400,3 +400,18 @@ def test_what_the_parent_hands_over_is_not_lost_when_a_child_ends_first(place: P
         expected=2 + 3 * 10,
     )
     assert time.monotonic() - started < 60
+
+
+def test_a_thread_that_delivers_imports_nothing_that_a_fork_could_cut_in_two(place: Place) -> None:
+    """A child would have half of the module for good: "unknown encoding: idna", said the first request of one such."""
+    place.run(
+        """
+        with made() as client:
+            known = set(sys.modules)
+            with client.buffer() as buffer:
+                buffer.set(CUID, ONE)
+            client.set(CUID, ONE)
+            assert not set(sys.modules) - known, set(sys.modules) - known
+        """,
+        expected=2,
+    )

@@ -6,6 +6,9 @@ What the environment says about it is read here and not by httpx, which takes so
 from __future__ import annotations
 
 import asyncio
+
+# Names of hosts are encoded by it. A child that is forked while a thread imports it would have half of it for good.
+import encodings.idna  # noqa: F401
 import importlib.util
 import ipaddress
 import os

@@ -115,20 +115,21 @@ class App:
         surveys = Surveys(self._service.store, clock=self._clock)
         self._console = self._made_console(gate, surveys) if self._config.console else None
         self._native_paths = {"/openapi.json", "/readyz", LIVE_PATH}
-        tasks = [
-            asyncio.create_task(_every(REFRESH_SECONDS, gate.poll)),
-            asyncio.create_task(_every(EXPIRY_SECONDS, self._expire, self._receipt_age.before)),
-            asyncio.create_task(self._watch_clock()),
-            asyncio.create_task(readiness.watch()),
-            asyncio.create_task(_every(ARRIVALS_SECONDS, self._store_arrivals, self._take_arrivals)),
+        ending = asyncio.Event()
+        watches = [asyncio.create_task(self._watch_clock()), asyncio.create_task(readiness.watch())]
+        works = [
+            asyncio.create_task(_every(REFRESH_SECONDS, ending, gate.poll)),
+            asyncio.create_task(_every(EXPIRY_SECONDS, ending, self._expire, self._receipt_age.before)),
+            asyncio.create_task(_every(ARRIVALS_SECONDS, ending, self._store_arrivals, self._take_arrivals)),
         ]
         try:
             yield
         finally:
-            for task in tasks:
+            # They must not use the lane or the store once those are closed. A cancelled task would leave its thread working.
+            ending.set()
+            for task in watches:
                 task.cancel()
-            # They must not ask the lane or the store any more once those are closed.
-            await asyncio.wait(tasks)
+            await asyncio.wait([*watches, *works])
             readiness.close()
             await commit.close()
             await lane.close()
@@ -146,7 +147,7 @@ class App:
     def _expire(self, before: int | None) -> None:
         store = self._service.store
         store.expire_arrivals(self._clock() - KEPT_MS)
-        while before is not None and store.expire_receipts(before):
+        while before is not None and not self.stopping() and store.expire_receipts(before):
             pass
 
     async def _watch_clock(self) -> None:
@@ -161,14 +162,13 @@ class App:
         self._recorder.hand_over(self._service.store, taken)
 
 
-async def _every(seconds: float, work: Callable[..., object], *prepare: Callable[[], object]) -> None:
-    """Do blocking work again and again, in a thread, with what `prepare` gave in the event loop.
+async def _every(seconds: float, ending: asyncio.Event, work: Callable[..., object], *prepare: Callable[[], object]) -> None:
+    """Do blocking work again and again, in a thread, with what `prepare` gave in the event loop, until `ending` is set.
 
     What fails is tried again at the next turn; the log has it once, until it went well or fails otherwise.
     """
     known: type[Exception] | None = None
-    while True:
-        await asyncio.sleep(seconds)
+    while not await _is_set_within(seconds, ending):
         try:
             await asyncio.to_thread(work, *(make() for make in prepare))
             known = None
@@ -179,3 +179,11 @@ async def _every(seconds: float, work: Callable[..., object], *prepare: Callable
                     log.warning("%s", failure)
                 else:
                     log.exception("background work failed")
+
+
+async def _is_set_within(seconds: float, event: asyncio.Event) -> bool:
+    try:
+        async with asyncio.timeout(seconds):
+            return await event.wait()
+    except TimeoutError:
+        return False
