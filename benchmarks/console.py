@@ -27,8 +27,9 @@ from put import PROJECT, STORED, fill, rows, send, serving
 from usertable.http.platform import ATTRIBUTE_PATH
 from usertable.service import Service
 from usertable.store import open_store, shown_url
-from usertable.store.base import FIRST_CUID, USERS, Row
-from usertable.store.document import decode_attributes
+from usertable.store.encoding import decode_attributes
+from usertable.store.parts import USERS, Row
+from usertable.store.records import FIRST_CUID
 from wrk import Measured, write_results
 
 TOKEN = "benchmark-token-0000000"

@@ -55,8 +55,8 @@ from usertable.domain.values import DataType, Value
 from usertable.http.platform import ATTRIBUTE_PATH
 from usertable.service import Service
 from usertable.store import distribute, open_store
-from usertable.store.base import FIRST_CUID, Write, Written
 from usertable.store.lanes import UNDER_WAY
+from usertable.store.records import FIRST_CUID, Write, Written
 from wrk import Measured, write_results, wrk
 
 PEERS = Path(__file__).parent / ".peers"

@@ -31,7 +31,7 @@ from usertable.domain.values import DataType
 from usertable.http.platform import ATTRIBUTE_PATH
 from usertable.service import Service
 from usertable.store import open_store
-from usertable.store.base import FIRST_CUID
+from usertable.store.records import FIRST_CUID
 from wrk import Measured, write_results, wrk
 
 PROJECT, SECRET = "100102", "benchmark-secret-000"

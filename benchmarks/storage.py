@@ -93,7 +93,7 @@ def serve_rounds(folder: Path, users: int) -> None:
     from usertable.domain.values import DataType
     from usertable.service import Service
     from usertable.store import open_store
-    from usertable.store.base import Batch, IncomingRows, Write
+    from usertable.store.records import Batch, IncomingRows, Write
 
     url = f"sqlite:///{folder / 'store.db'}"
     store = open_store(url)

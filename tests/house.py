@@ -9,7 +9,7 @@ from usertable.domain.patch import Patch, validate
 from usertable.domain.schema import LEGAL_RULES, Attribute, Identifier, Project
 from usertable.service import Service
 from usertable.store import Store
-from usertable.store.base import Receipt, Result, Write
+from usertable.store.records import Receipt, Result, Write
 
 
 class House:

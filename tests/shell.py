@@ -11,7 +11,7 @@ from usertable.cli import cli
 from usertable.domain.merge import decide
 from usertable.domain.patch import Patch, validate
 from usertable.store import open_store
-from usertable.store.base import Write, Written
+from usertable.store.records import Write, Written
 
 
 class Shell:

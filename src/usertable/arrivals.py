@@ -13,7 +13,7 @@ from usertable.domain.arrival import ENTRIES, GROUPS, Arrival, Arrivals, Entry
 from usertable.domain.errors import Kind, Problem, Unavailable, excerpt
 from usertable.domain.profile import Outcome
 from usertable.domain.schema import NAME_LENGTH
-from usertable.store.base import Store
+from usertable.store.protocol import Store
 
 KEPT_MS = 3_600_000
 """What came in is shown for an hour."""

@@ -33,8 +33,9 @@ from usertable.domain.profile import Profile
 from usertable.domain.schema import Attribute, Project
 from usertable.domain.values import Value, show
 from usertable.folders import file_in_memory, sync_folder
-from usertable.store.base import Batch, IncomingRows, JobMoved, Page, SchemaStale, Snapshot, SnapshotRow, Taken
-from usertable.store.document import decode_attributes
+from usertable.store.encoding import decode_attributes
+from usertable.store.protocol import Snapshot
+from usertable.store.records import Batch, IncomingRows, JobMoved, Page, SchemaStale, SnapshotRow, Taken
 from usertable.wire.columns import REASON, ROW, Format, Reading
 from usertable.wire.messages import text as text_of
 from usertable.wire.native import masked_value

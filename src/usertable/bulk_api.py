@@ -44,8 +44,8 @@ from usertable.domain.errors import Kind, Unavailable, refuse
 from usertable.domain.profile import Effect
 from usertable.domain.schema import Project
 from usertable.domain.values import DataType
-from usertable.store.base import Incoming
-from usertable.store.document import decode_attributes
+from usertable.store.encoding import decode_attributes
+from usertable.store.records import Incoming
 from usertable.wire import native
 from usertable.wire.columns import Reading, moment_text
 from usertable.wire.rows import Block

@@ -26,7 +26,8 @@ from usertable.domain.merge import Rules
 from usertable.domain.schema import Attribute, Identifier, Project, Rule, Step
 from usertable.domain.values import LIST_ELEMENT_BYTES, LIST_ELEMENTS, DataType, Limits
 from usertable.folders import make_folder
-from usertable.store.base import MAX_CUID, User, shown_url
+from usertable.store.records import MAX_CUID, User
+from usertable.store.urls import shown_url
 from usertable.wire import jiguang, native
 from usertable.wire.messages import text
 

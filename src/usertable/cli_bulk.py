@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from usertable.bulk import Import, Preview, State
     from usertable.domain.schema import Schema
-    from usertable.store.base import Snapshot
+    from usertable.store.protocol import Snapshot
     from usertable.wire.columns import Format, Reading
     from usertable.wire.table import Identifiers
 

@@ -11,8 +11,8 @@ from itertools import groupby
 from operator import itemgetter
 
 from usertable.domain.errors import Overloaded, StoreDown, Unavailable
-from usertable.store.base import Result, Write
 from usertable.store.lanes import Lane
+from usertable.store.records import Result, Write
 
 BATCH_BYTES = 16_777_216
 """Bytes that the writes of a batch may have, from which on it takes no further one."""

@@ -48,8 +48,9 @@ from usertable.domain.schema import (
     difference,
 )
 from usertable.limit import RateLimit, SharedCounts
-from usertable.store.base import (
-    KEPT_SAMPLES,
+from usertable.store.encoding import encode_attributes
+from usertable.store.protocol import KEPT_SAMPLES, Store
+from usertable.store.records import (
     MAX_CUID,
     Batch,
     Incoming,
@@ -60,14 +61,12 @@ from usertable.store.base import (
     Result,
     SchemaChange,
     SchemaStale,
-    Store,
     Taken,
     User,
     UserUnknown,
     Write,
     Written,
 )
-from usertable.store.document import encode_attributes
 from usertable.verification import FAILURE_SECONDS, FAILURES_REMEMBERED, PassedSecrets, Verifications
 from usertable.wire.columns import identifier_values, read_row
 from usertable.wire.jiguang import is_identity_value
@@ -810,7 +809,7 @@ class Intake:
         A :class:`Refusal` lists every problem, that of an unknown CUID first.
 
         Args:
-            details: whether the caller looks at what a :class:`~usertable.store.base.Written` holds.
+            details: whether the caller looks at what a :class:`~usertable.store.records.Written` holds.
             size: bytes that it was sent in.
             begun: what :meth:`begin` gave for this very write, to see it through.
 

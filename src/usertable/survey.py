@@ -25,7 +25,7 @@ from usertable.domain.condition import Condition
 from usertable.domain.errors import Unavailable
 from usertable.domain.schema import Attribute, Project
 from usertable.domain.values import DataType, Value
-from usertable.store.base import Browsable
+from usertable.store.protocol import Browsable
 
 log = logging.getLogger("usertable.survey")
 

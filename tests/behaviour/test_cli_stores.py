@@ -21,7 +21,7 @@ from serving import PROJECT, Server, prepare
 from shell import Shell
 from usertable.store import open_store
 from usertable.store import postgres as engine
-from usertable.store.base import migrations
+from usertable.store.migrations import migrations
 
 
 @pytest.fixture

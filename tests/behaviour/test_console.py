@@ -33,7 +33,7 @@ from usertable.domain.schema import Rule
 from usertable.domain.values import DataType
 from usertable.service import Service
 from usertable.store import open_store
-from usertable.store.base import CHANGES
+from usertable.store.parts import CHANGES
 from usertable.wire import messages
 
 AT = f"/console/projects/{PROJECT}"

@@ -23,7 +23,7 @@ from usertable.console.visit import LANGUAGE_COOKIE
 from usertable.domain.profile import REST
 from usertable.service import Service
 from usertable.store import open_store
-from usertable.store.base import USERS
+from usertable.store.parts import USERS
 
 TOKEN = "a-token-for-the-tests-only"
 AT = f"/console/projects/{PROJECT}"

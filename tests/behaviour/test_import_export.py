@@ -20,7 +20,7 @@ from house import House
 from shell import Shell
 from usertable.bulk import Rejects
 from usertable.store import open_store
-from usertable.store.document import decode_attributes
+from usertable.store.encoding import decode_attributes
 
 DECLARED = {
     "level": "NUMBER overwrite",

@@ -8,7 +8,7 @@ from house import House
 from usertable.domain.arrival import Arrival, Arrivals, Entry, Rate
 from usertable.domain.errors import Kind, Problem
 from usertable.domain.profile import Outcome
-from usertable.store.base import KEPT_SAMPLES
+from usertable.store.protocol import KEPT_SAMPLES
 
 MINUTE = 60_000
 START = 1_700_000_040_000

@@ -13,8 +13,8 @@ from usertable.commit import GroupCommit
 from usertable.domain.errors import Overloaded, StoreDown
 from usertable.domain.merge import decide
 from usertable.service import Access, Entry, Gate, Intake
-from usertable.store.base import Receipt, Refusal, Replayed, Result, Written
 from usertable.store.lanes import ThreadLane
+from usertable.store.records import Receipt, Refusal, Replayed, Result, Written
 
 
 def entry(user: int | str, key: str = "", **data: Any) -> Entry:

@@ -26,7 +26,7 @@ from usertable.domain.condition import (
 from usertable.domain.schema import Attribute, Project, Rule
 from usertable.domain.values import DataType
 from usertable.store import open_store
-from usertable.store.base import MAX_CUID, User
+from usertable.store.records import MAX_CUID, User
 
 ALL = 10_000
 

@@ -13,8 +13,9 @@ from house import House
 from usertable.domain.errors import StoreFault
 from usertable.domain.merge import decide
 from usertable.store import Store, copy, open_store
-from usertable.store.base import PARTS, Batch, IncomingRows, Part, Replayed, Row
 from usertable.store.copy import copy_store
+from usertable.store.parts import PARTS, Part, Row
+from usertable.store.records import Batch, IncomingRows, Replayed
 
 VALUES = ["a", "Z", "é", "e\u0301", "😀", "中", "~", " "]
 

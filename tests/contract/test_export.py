@@ -19,8 +19,8 @@ from usertable.domain.patch import Patch, validate
 from usertable.domain.schema import Attribute, Identifier, Project, Rule
 from usertable.domain.values import DataType
 from usertable.store import Store
-from usertable.store.base import Batch, Taken
 from usertable.store.memory import MemoryStore
+from usertable.store.records import Batch, Taken
 from usertable.wire.columns import Format, Reading
 from usertable.wire.rows import open_source
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 
 from house import House
 from usertable.commit import GroupCommit
-from usertable.store.base import WRITTEN, Result, Write
 from usertable.store.lanes import Done
 from usertable.store.memory import MemoryStore
+from usertable.store.records import WRITTEN, Result, Write
 
 
 class Lane:

@@ -17,7 +17,8 @@ from usertable.domain.merge import decide
 from usertable.domain.patch import Patch, validate
 from usertable.domain.profile import Effect, Outcome, Profile
 from usertable.domain.schema import Identifier, Project
-from usertable.store.base import (
+from usertable.store.encoding import encode_attributes
+from usertable.store.records import (
     Batch,
     Incoming,
     IncomingRows,
@@ -31,7 +32,6 @@ from usertable.store.base import (
     Taken,
     Written,
 )
-from usertable.store.document import encode_attributes
 
 
 def row(project: Project, cuid: int | None, data: dict[str, object], *identifiers: tuple[str, str]) -> Incoming:

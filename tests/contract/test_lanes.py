@@ -13,9 +13,9 @@ import uvloop
 from house import House
 from usertable.domain.merge import decide
 from usertable.store import open_store
-from usertable.store.base import Receipt, Result, Write, Written
 from usertable.store.lanes import open_lane
 from usertable.store.memory import MemoryStore
+from usertable.store.records import Receipt, Result, Write, Written
 
 LARGE = "x" * 8000
 Answer = asyncio.Future[Sequence[Result] | Exception]

@@ -18,8 +18,8 @@ from usertable.domain.profile import Profile
 from usertable.domain.schema import LEGAL_RULES, Attribute, Schema
 from usertable.domain.values import DataType, Limits
 from usertable.store import open_store
-from usertable.store.base import Receipt, Write
-from usertable.store.document import decode_attributes, encode_attributes, encode_changed_at, encode_patches
+from usertable.store.encoding import decode_attributes, encode_attributes, encode_changed_at, encode_patches
+from usertable.store.records import Receipt, Write
 
 ATTRIBUTES = [
     Attribute(f"{data_type.lower()}_{rule}", data_type, rule, limits=Limits(elements=6))

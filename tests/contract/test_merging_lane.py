@@ -20,9 +20,9 @@ from usertable.domain.merge import decide
 from usertable.domain.schema import Attribute, Project, Rule
 from usertable.domain.values import DataType
 from usertable.store import open_store
-from usertable.store.base import Replayed, Result, UserUnknown, Write, Written
 from usertable.store.lanes import Done, ThreadLane
 from usertable.store.postgres_lane import MergingLane
+from usertable.store.records import Replayed, Result, UserUnknown, Write, Written
 
 ONE = {"user_number_accumulate": 1}
 

@@ -16,7 +16,7 @@ from house import House
 from serving import ATTRIBUTE, Server, prepare
 from usertable.domain.condition import parse_condition
 from usertable.store import open_store
-from usertable.store.base import USERS
+from usertable.store.parts import USERS
 
 MANY = 6000
 BATCH = 20

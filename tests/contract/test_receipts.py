@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from house import House
-from usertable.store.base import KeyReused, Refusal, Replayed, UserUnknown, Written
+from usertable.store.records import KeyReused, Refusal, Replayed, UserUnknown, Written
 
 ADD = {"user_number_accumulate": 1}
 

@@ -16,8 +16,8 @@ from usertable.domain.profile import most_bytes, row_bytes
 from usertable.domain.schema import Project
 from usertable.domain.values import Value
 from usertable.service import Entry, Service
-from usertable.store.base import Batch, IncomingRows, Receipt, Refusal, Result, Taken, Write, Written
-from usertable.store.document import encode_attributes
+from usertable.store.encoding import encode_attributes
+from usertable.store.records import Batch, IncomingRows, Receipt, Refusal, Result, Taken, Write, Written
 
 LIMIT = 2000
 SMALL = Rules(LIMIT)

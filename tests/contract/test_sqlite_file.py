@@ -20,7 +20,7 @@ from usertable.domain.patch import Patch
 from usertable.domain.profile import Decision, Profile
 from usertable.domain.values import DataType
 from usertable.store import open_store, sqlite, sqlite_checkpoint
-from usertable.store.base import Result, Written
+from usertable.store.records import Result, Written
 from usertable.store.sqlite_files import StoreFiles
 
 

@@ -29,7 +29,7 @@ from usertable.domain.patch import Patch, validate
 from usertable.domain.schema import Attribute, Rule
 from usertable.domain.values import DataType
 from usertable.store import open_store
-from usertable.store.base import Receipt, Write, Written
+from usertable.store.records import Receipt, Write, Written
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=5)
 numbers = st.integers(-(10**39), 10**39) | st.decimals(-(10**6), 10**6, places=2)

@@ -13,7 +13,7 @@ from usertable.domain.change import Change, ChangeKind
 from usertable.domain.errors import Kind, ProjectChanged, Refused
 from usertable.domain.schema import Attribute, Identifier, Project, Rule
 from usertable.domain.values import DataType
-from usertable.store.base import CHANGES
+from usertable.store.parts import CHANGES
 
 
 def kind_of(refused: pytest.ExceptionInfo[Refused]) -> Kind:

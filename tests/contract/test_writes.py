@@ -13,7 +13,7 @@ from usertable.domain.patch import Patch
 from usertable.domain.profile import REST, Decision, Profile
 from usertable.domain.schema import Attribute, Rule
 from usertable.domain.values import DataType
-from usertable.store.base import Refusal, SchemaStale, UserUnknown, Write, Written
+from usertable.store.records import Refusal, SchemaStale, UserUnknown, Write, Written
 
 
 def test_two_writes_to_one_user_in_one_call_see_each_other_in_order(house: House) -> None:

@@ -24,7 +24,7 @@ from load import check_sums, load
 from serving import PROJECT, Server, prepare
 from usertable.domain.merge import decide
 from usertable.store import open_store
-from usertable.store.base import Batch, IncomingRows
+from usertable.store.records import Batch, IncomingRows
 
 ROWS = 30_000
 
@@ -152,7 +152,7 @@ def test_a_commit_whose_answer_is_lost_is_found(monkeypatch: pytest.MonkeyPatch,
     from usertable import bulk
     from usertable.domain.errors import StoreDown
     from usertable.service import Service
-    from usertable.store.base import Decide, Note
+    from usertable.store.protocol import Decide, Note
     from usertable.wire.columns import Reading
 
     prepared(kept_url)

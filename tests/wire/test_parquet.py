@@ -24,7 +24,7 @@ from pyarrow.parquet import encryption
 from usertable.domain.errors import Refused
 from usertable.domain.schema import Attribute, Identifier, Project, Rule, Schema
 from usertable.domain.values import DataType
-from usertable.store.document import decode_attributes
+from usertable.store.encoding import decode_attributes
 from usertable.wire.columns import Reading
 from usertable.wire.messages import text
 from usertable.wire.rows import Block, open_source, originals

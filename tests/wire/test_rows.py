@@ -16,7 +16,7 @@ from house import House
 from usertable.domain.errors import Kind
 from usertable.domain.patch import Patch, validate
 from usertable.domain.schema import Project
-from usertable.store.document import decode_attributes
+from usertable.store.encoding import decode_attributes
 from usertable.store.memory import MemoryStore
 from usertable.wire.columns import Format, Reading
 from usertable.wire.rows import Block, open_source

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from usertable.domain.schema import Attribute, Rule
 from usertable.domain.values import DataType
-from usertable.store.document import decode_attributes, encode_attributes
+from usertable.store.encoding import decode_attributes, encode_attributes
 from usertable.wire.arrow import Documents, split_objects
 from usertable.wire.columns import EARLIEST, LATEST, Moments, moment_text
 

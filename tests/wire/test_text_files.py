@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from house import House
 from usertable.domain.errors import Refused
-from usertable.store.document import decode_attributes
+from usertable.store.encoding import decode_attributes
 from usertable.store.memory import MemoryStore
 from usertable.wire.columns import Format, Reading
 from usertable.wire.encodings import encoding_codec

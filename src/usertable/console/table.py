@@ -16,7 +16,7 @@ from usertable.domain.errors import Unavailable
 from usertable.domain.schema import Project
 from usertable.domain.values import DataType
 from usertable.service import MAX_PAGE, Service
-from usertable.store.base import User
+from usertable.store.records import User
 from usertable.survey import Count, Found, Surveys
 from usertable.wire.columns import CONSOLE
 from usertable.wire.native import shown_value, user_document

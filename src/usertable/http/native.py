@@ -45,7 +45,7 @@ from usertable.http.answers import (
 from usertable.http.body_threads import Batches, in_body_thread, when_decoded
 from usertable.http.openapi import LIVE_PATH, Operation, document
 from usertable.service import Access, Entry, Gate, Intake, Service
-from usertable.store.base import MAX_CUID, Replayed, Result, User, Written
+from usertable.store.records import MAX_CUID, Replayed, Result, User, Written
 from usertable.wire import batch, native
 from usertable.wire.codings import CODINGS, decompress
 from usertable.wire.messages import Language

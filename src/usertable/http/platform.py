@@ -38,7 +38,7 @@ from usertable.http.answers import (
 from usertable.http.body_threads import when_decoded
 from usertable.limit import RateLimit
 from usertable.service import Access, Gate, Intake, Service
-from usertable.store.base import KeyReused, Receipt, Refusal, Replayed, Result, Written
+from usertable.store.records import KeyReused, Receipt, Refusal, Replayed, Result, Written
 from usertable.wire import jiguang
 from usertable.wire.bodies import SMALL_BODY
 from usertable.wire.messages import Language

@@ -1,4 +1,4 @@
-"""Where the user tables live: one protocol (:mod:`usertable.store.base`), one file per engine."""
+"""Where the user tables live: one protocol (:mod:`usertable.store.protocol`), one file per engine."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from usertable.domain.errors import StoreFault, StoreMissing
-from usertable.store.base import Store, migrations, shown_url, sqlite_place
+from usertable.store.migrations import migrations
+from usertable.store.protocol import Store
+from usertable.store.urls import shown_url, sqlite_place
 
 __all__ = ["Store", "distribute", "is_shareable", "open_store", "shown_url", "stored_version"]
 

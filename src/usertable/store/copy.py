@@ -10,7 +10,8 @@ import msgspec
 
 from usertable.domain.errors import StoreFault
 from usertable.domain.schema import Project
-from usertable.store.base import PARTS, USERS, Part, Row, Store
+from usertable.store.parts import PARTS, USERS, Part, Row
+from usertable.store.protocol import Store
 
 PAGE = 1000
 _encoder = msgspec.json.Encoder(decimal_format="number", order="sorted")

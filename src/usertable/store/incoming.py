@@ -10,10 +10,11 @@ from usertable.domain.errors import Kind, Problem, excerpt
 from usertable.domain.patch import Patch
 from usertable.domain.profile import Effect, Outcome, Profile
 from usertable.domain.schema import IDENTIFIER_VALUES, Project
-from usertable.store.base import (
+from usertable.store.encoding import decode_attributes, encode_attributes
+from usertable.store.protocol import Decide
+from usertable.store.records import (
     LARGEST_COUNTED_CUID,
     Batch,
-    Decide,
     Incoming,
     KeyReused,
     NewReceipt,
@@ -24,7 +25,6 @@ from usertable.store.base import (
     Taken,
     Written,
 )
-from usertable.store.document import decode_attributes, encode_attributes
 
 
 @dataclass(slots=True)

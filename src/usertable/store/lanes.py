@@ -20,7 +20,8 @@ from typing import Any, Protocol
 
 from usertable.domain.errors import StoreDown
 from usertable.store import disk_failure, is_shareable
-from usertable.store.base import WRITTEN, Decide, Result, Store, Write
+from usertable.store.protocol import Decide, Store
+from usertable.store.records import WRITTEN, Result, Write
 
 log = logging.getLogger("usertable.store")
 
@@ -41,7 +42,7 @@ class Lane(Protocol):
         ...
 
     def write(self, writes: Sequence[Write], done: Done) -> None:
-        """See :meth:`usertable.store.base.Store.write`. Batches are written in the order of the calls; those that share
+        """See :meth:`usertable.store.protocol.Store.write`. Batches are written in the order of the calls; those that share
         no user may be written at the same time.
 
         `done` is called later, in the event loop, never from within.

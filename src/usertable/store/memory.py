@@ -15,39 +15,7 @@ from usertable.domain.condition import Condition, meets
 from usertable.domain.errors import Kind, refuse
 from usertable.domain.profile import Profile
 from usertable.domain.schema import Attribute, Project
-from usertable.store.base import (
-    CHANGES,
-    ERASED,
-    FIRST_CUID,
-    JOBS,
-    KEPT_SAMPLES,
-    LARGEST_COUNTED_CUID,
-    RECEIPTS,
-    USERS,
-    VALUES,
-    Batch,
-    Column,
-    Decide,
-    Fill,
-    JobMoved,
-    NewReceipt,
-    Note,
-    Page,
-    Part,
-    Result,
-    Row,
-    SchemaChange,
-    SchemaStale,
-    Selection,
-    Snapshot,
-    StoredReceipt,
-    Taken,
-    Tally,
-    User,
-    Write,
-    resolve,
-)
-from usertable.store.document import (
+from usertable.store.encoding import (
     decode_attributes,
     decode_changes,
     decode_written,
@@ -56,6 +24,28 @@ from usertable.store.document import (
     encode_written,
 )
 from usertable.store.incoming import Known, named, resolve_batch, row_keys, values_by_user
+from usertable.store.parts import CHANGES, ERASED, JOBS, RECEIPTS, USERS, VALUES, Part, Row
+from usertable.store.protocol import KEPT_SAMPLES, Decide, Note, Snapshot
+from usertable.store.records import (
+    FIRST_CUID,
+    LARGEST_COUNTED_CUID,
+    Batch,
+    Column,
+    Fill,
+    JobMoved,
+    NewReceipt,
+    Page,
+    Result,
+    SchemaChange,
+    SchemaStale,
+    Selection,
+    StoredReceipt,
+    Taken,
+    Tally,
+    User,
+    Write,
+)
+from usertable.store.resolution import resolve
 
 
 @dataclass
@@ -98,7 +88,7 @@ class _Snapshot:
 
 
 class MemoryStore:
-    """See :class:`usertable.store.base.Store`."""
+    """See :class:`usertable.store.protocol.Store`."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -41,43 +41,8 @@ from usertable.domain.condition import Condition
 from usertable.domain.errors import Kind, StoreDown, StoreFault, StoreMissing, refuse
 from usertable.domain.profile import Profile
 from usertable.domain.schema import Attribute, Project
-from usertable.store.base import (
-    FIRST_CUID,
-    KEPT_SAMPLES,
-    LARGEST_COUNTED_CUID,
-    MAX_CUID,
-    URL_HOSTS,
-    USERS,
-    VALUES,
-    WRITTEN,
-    Batch,
-    Column,
-    Decide,
-    Fill,
-    JobMoved,
-    NewReceipt,
-    Note,
-    Page,
-    Part,
-    Resolution,
-    Result,
-    Row,
-    SchemaChange,
-    SchemaStale,
-    Selection,
-    Snapshot,
-    StoredReceipt,
-    Taken,
-    Tally,
-    User,
-    Write,
-    migrations,
-    outdated,
-    resolve,
-    shown_url,
-)
 from usertable.store.citus import ShardMap, distribute, load_shards
-from usertable.store.document import (
+from usertable.store.encoding import (
     decode_arrival,
     decode_changes,
     decode_profiles,
@@ -95,7 +60,33 @@ from usertable.store.document import (
     encode_written,
 )
 from usertable.store.incoming import Intake, Known, named, resolve_batch, row_keys, values_by_user
+from usertable.store.migrations import migrations, outdated
+from usertable.store.parts import USERS, VALUES, Part, Row
 from usertable.store.postgres_filter import translate
+from usertable.store.protocol import KEPT_SAMPLES, Decide, Note, Snapshot
+from usertable.store.records import (
+    FIRST_CUID,
+    LARGEST_COUNTED_CUID,
+    MAX_CUID,
+    WRITTEN,
+    Batch,
+    Column,
+    Fill,
+    JobMoved,
+    NewReceipt,
+    Page,
+    Result,
+    SchemaChange,
+    SchemaStale,
+    Selection,
+    StoredReceipt,
+    Taken,
+    Tally,
+    User,
+    Write,
+)
+from usertable.store.resolution import Resolution, resolve
+from usertable.store.urls import URL_HOSTS, shown_url
 
 OLDEST_SERVER = 15
 POOL_SIZE = 8
@@ -177,7 +168,7 @@ Pool = ConnectionPool[Connection]
 
 
 class PostgresStore:
-    """See :class:`usertable.store.base.Store`.
+    """See :class:`usertable.store.protocol.Store`.
 
     Args:
         url: `postgresql://user:password@host:port/database`, with libpq's parameters, and `pool_size=N`.

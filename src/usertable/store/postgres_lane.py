@@ -18,7 +18,6 @@ import psycopg
 from psycopg import errors, pq
 
 from usertable.domain.errors import StoreDown, StoreFault, Unavailable
-from usertable.store.base import WRITTEN, Result, Write, Written, shown_url
 from usertable.store.lanes import Done, Lane
 from usertable.store.postgres import (
     CONFLICTS,
@@ -29,6 +28,8 @@ from usertable.store.postgres import (
     connect_to_merge,
     plain_merges,
 )
+from usertable.store.records import WRITTEN, Result, Write, Written
+from usertable.store.urls import shown_url
 
 log = logging.getLogger("usertable.store")
 

@@ -29,40 +29,8 @@ from usertable.domain.condition import Condition, meets
 from usertable.domain.errors import Kind, StoreDown, StoreFault, Unavailable, refuse
 from usertable.domain.profile import Profile
 from usertable.domain.schema import Attribute, Project
-from usertable.store.base import (
-    CACHE_MB,
-    CHANGES,
-    FIRST_CUID,
-    KEPT_SAMPLES,
-    LARGEST_COUNTED_CUID,
-    RECEIPTS,
-    USERS,
-    Batch,
-    Column,
-    Decide,
-    Fill,
-    JobMoved,
-    NewReceipt,
-    Note,
-    Page,
-    Part,
-    Result,
-    Row,
-    SchemaChange,
-    SchemaStale,
-    Selection,
-    Snapshot,
-    StoredReceipt,
-    Taken,
-    Tally,
-    User,
-    Write,
-    migrations,
-    outdated,
-    resolve,
-)
 from usertable.store.disk_failure import end_process
-from usertable.store.document import (
+from usertable.store.encoding import (
     decode_arrival,
     decode_attributes,
     decode_changes,
@@ -81,10 +49,34 @@ from usertable.store.document import (
     encode_written,
 )
 from usertable.store.incoming import Intake, Known, named, resolve_batch, row_keys, values_by_user
+from usertable.store.migrations import migrations, outdated
+from usertable.store.parts import CHANGES, RECEIPTS, USERS, Part, Row
+from usertable.store.protocol import KEPT_SAMPLES, Decide, Note, Snapshot
+from usertable.store.records import (
+    FIRST_CUID,
+    LARGEST_COUNTED_CUID,
+    Batch,
+    Column,
+    Fill,
+    JobMoved,
+    NewReceipt,
+    Page,
+    Result,
+    SchemaChange,
+    SchemaStale,
+    Selection,
+    StoredReceipt,
+    Taken,
+    Tally,
+    User,
+    Write,
+)
+from usertable.store.resolution import resolve
 from usertable.store.sqlite_checkpoint import Checkpointer, copied_frames, copy_log, described, is_failed_sync
 from usertable.store.sqlite_files import Identity, StoreFiles
 from usertable.store.sqlite_filter import Predicate, place, translate
 from usertable.store.sqlite_overwrite import Overwriting
+from usertable.store.urls import CACHE_MB
 
 log = logging.getLogger("usertable.store")
 
@@ -124,7 +116,7 @@ _USER_TABLE = """CREATE TABLE IF NOT EXISTS user_{} (
 
 
 class SQLiteStore:
-    """See :class:`usertable.store.base.Store`.
+    """See :class:`usertable.store.protocol.Store`.
 
     Args:
         path: the database file; it is created if it is missing, its folder is not.

@@ -24,8 +24,9 @@ from usertable.domain.errors import StoreDown, StoreFault
 from usertable.domain.patch import Patch
 from usertable.domain.schema import Attribute
 from usertable.store import Store, is_shareable, open_store
-from usertable.store.base import Decide, Result, SchemaStale, Write, Written
 from usertable.store.lanes import HEAD, UNDER_WAY, framed
+from usertable.store.protocol import Decide
+from usertable.store.records import Result, SchemaStale, Write, Written
 
 
 class _Writer:

@@ -14,7 +14,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from usertable.domain.errors import MAX_PROBLEMS, Kind, Overloaded, Problem, Refused, Unavailable, bounded
 from usertable.domain.profile import Effect, Outcome
-from usertable.store.base import KeyReused, Receipt, Refusal, Replayed, Result, Written
+from usertable.store.records import KeyReused, Receipt, Refusal, Replayed, Result, Written
 from usertable.wire import jiguang, native
 from usertable.wire.bodies import decode_object
 from usertable.wire.elements import holds_more_values, split_array

@@ -28,8 +28,8 @@ from usertable.domain.values import (
     is_empty,
     steady_midnight,
 )
-from usertable.store.base import MAX_CUID, IncomingRows
-from usertable.store.document import encode_attributes
+from usertable.store.encoding import encode_attributes
+from usertable.store.records import MAX_CUID, IncomingRows
 from usertable.wire.jiguang import MAX_IDENTITY_CHARACTERS, is_identity_value
 from usertable.wire.moments import Moment, parse_moment
 

@@ -30,7 +30,7 @@ from usertable.domain.schema import (
     Step,
 )
 from usertable.domain.values import LIST_ELEMENT_BYTES, LIST_ELEMENTS, DataType, Limits, Value, show
-from usertable.store.base import MAX_CUID, SchemaChange, User
+from usertable.store.records import MAX_CUID, SchemaChange, User
 from usertable.wire.bodies import MAX_CONTAINERS, decode_object
 from usertable.wire.jiguang import MAX_IDENTITY_CHARACTERS, is_identity_value
 from usertable.wire.messages import Language, text

@@ -1,7 +1,7 @@
 """Rows of a file to users and their checked values: what an import reads.
 
 A file is read in blocks of some thousand rows, in order, with memory for one block. Every row comes out either as what a
-store takes (:data:`~usertable.store.base.Incoming`) or with all that is wrong with it; a block carries its rows as they
+store takes (:data:`~usertable.store.records.Incoming`) or with all that is wrong with it; a block carries its rows as they
 stood in the file, so that one that is refused can be handed back to be fixed.
 """
 
@@ -25,8 +25,8 @@ from usertable.domain.errors import Kind, Problem, Refused, refuse
 from usertable.domain.patch import Patch, validate
 from usertable.domain.schema import Attribute, Project
 from usertable.domain.values import DataType, Value, is_empty
-from usertable.store.base import Incoming, IncomingRows
-from usertable.store.document import encode_attributes
+from usertable.store.encoding import encode_attributes
+from usertable.store.records import Incoming, IncomingRows
 from usertable.wire.bodies import decode_object
 from usertable.wire.columns import (
     CUID,

@@ -16,8 +16,8 @@ import msgspec
 
 from usertable.domain.schema import Attribute, Identifier, Project
 from usertable.domain.values import DataType, number_text
-from usertable.store.base import NO_VALUES, Page, SnapshotRow
-from usertable.store.document import decode_attributes
+from usertable.store.encoding import decode_attributes
+from usertable.store.records import NO_VALUES, Page, SnapshotRow
 from usertable.wire.columns import CUID, ESCAPED, MASKED, Format, Moments, Target
 from usertable.wire.rows import parquet_library
 

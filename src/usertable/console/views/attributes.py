@@ -29,7 +29,7 @@ from usertable.domain.schema import (
     Schema,
 )
 from usertable.domain.values import LIST_ELEMENT_BYTES, LIST_ELEMENTS, DataType, Limits
-from usertable.store.base import SchemaChange
+from usertable.store.records import SchemaChange
 from usertable.wire.jiguang import wire_value
 from usertable.wire.native import select_attributes
 

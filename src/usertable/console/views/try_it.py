@@ -18,7 +18,7 @@ from usertable.console.visit import HOME, Page, Visit
 from usertable.domain.errors import Kind, Problem, Refused
 from usertable.domain.schema import Project
 from usertable.domain.values import DataType, Value
-from usertable.store.base import MAX_CUID, User
+from usertable.store.records import MAX_CUID, User
 from usertable.wire.bodies import decode_object
 from usertable.wire.native import encode, user_document
 

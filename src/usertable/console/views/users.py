@@ -26,7 +26,7 @@ from usertable.domain.condition import (
 from usertable.domain.errors import Kind, Refused, refuse
 from usertable.domain.schema import Attribute, Project
 from usertable.domain.values import DataType
-from usertable.store.base import MAX_CUID, User
+from usertable.store.records import MAX_CUID, User
 from usertable.survey import KEPT_EDGE
 from usertable.wire import jiguang
 from usertable.wire.native import user_document

@@ -1,0 +1,21 @@
+"""The numbered scripts that make and change an engine's tables."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+from usertable.domain.errors import StoreFault
+
+
+def migrations(engine: str) -> list[str]:
+    """The numbered scripts that make an engine's tables, in order; the first has number 1. They only ever grow in number."""
+    scripts = (f for f in resources.files(f"usertable.store.sql.{engine}").iterdir() if f.name.endswith(".sql"))
+    return [script.read_text() for script in sorted(scripts, key=lambda f: f.name)]
+
+
+def outdated(shown: str, version: int, newest: int) -> StoreFault:
+    """Why a store of an older version is not opened by a command that may not migrate it."""
+    return StoreFault(
+        f"{shown} has store version {version}, and this usertable needs {newest}; nothing was changed."
+        " Stop its server, back up the store, then run: usertable migrate"
+    )

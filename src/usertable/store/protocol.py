@@ -1,0 +1,304 @@
+"""What every engine promises: role by role, and whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from usertable.domain.arrival import Arrival, Arrivals, Rate
+from usertable.domain.condition import Condition
+from usertable.domain.errors import Kind
+from usertable.domain.patch import Patch
+from usertable.domain.profile import Decision, Profile
+from usertable.domain.schema import Attribute, Project
+from usertable.store.parts import Part, Row
+from usertable.store.records import (
+    Batch,
+    Column,
+    Fill,
+    JobMoved,
+    Page,
+    Result,
+    SchemaChange,
+    SchemaStale,
+    Selection,
+    Taken,
+    Tally,
+    User,
+    Write,
+)
+
+
+class Decide(Protocol):
+    """The rules: what a patch makes of a profile at a moment."""
+
+    @property
+    def row_limit(self) -> int:
+        """Bytes that a user's row may have. Whoever merges without asking must leave alone what may be larger after it."""
+        ...
+
+    def __call__(self, profile: Profile, patch: Patch, now: int, /) -> Decision: ...
+
+
+Note = Callable[[Taken], str]
+"""Makes a job's new state of what came of a batch, before it is committed; may be asked again for the same batch."""
+
+
+class Snapshot(Protocol):
+    """A project as of one moment, however long it is looked at."""
+
+    @property
+    def project(self) -> Project:
+        """The project."""
+        ...
+
+    def count(self) -> int:
+        """How many users there are."""
+        ...
+
+    def pages(self) -> Iterator[Page]:
+        """All users by CUID, some thousands at a time."""
+        ...
+
+
+class Copyable(Protocol):
+    """What an engine does for those who copy a store as it is, from or into it. Nobody else may use the store meanwhile."""
+
+    def count(self, project: int, part: Part) -> int:
+        """How many rows the project has of that part."""
+        ...
+
+    def rows(self, project: int, part: Part, after: Row | None, limit: int) -> list[Row]:
+        """Up to `limit` rows in the order of their keys (texts by their UTF-8 bytes), after that key."""
+        ...
+
+    def last(self, project: int, part: Part) -> Row | None:
+        """The key of the last row; None if there is none."""
+        ...
+
+    def load(self, project: int, part: Part, rows: Sequence[Row]) -> None:
+        """Keep rows, all of them or none. The project need not be there yet."""
+        ...
+
+    def next_cuid(self, project: int) -> int:
+        """The next CUID that the project would give."""
+        ...
+
+    def adopt(self, project: Project, next_cuid: int) -> None:
+        """Keep the project itself, with the number that it has."""
+        ...
+
+
+class Browsable(Protocol):
+    """What an engine does for those who look through the user table.
+
+    Every call looks at a stretch of the table: the next `examine` users by CUID after `after` (None: from the start), at
+    most. It holds no snapshot longer than that, and cannot keep writes waiting.
+    """
+
+    def select(
+        self,
+        project: int,
+        conditions: Sequence[Condition],
+        after: int | None,
+        limit: int,
+        examine: int,
+        descending: bool = False,
+    ) -> Selection:
+        """The first users of the stretch that meet all conditions, `limit` at most; `descending` goes down from `after`.
+
+        What meets a condition is what :meth:`~usertable.domain.condition.Condition.met` says, exact numbers included.
+        """
+        ...
+
+    def tally(
+        self,
+        project: int,
+        conditions: Sequence[Condition],
+        after: int | None,
+        examine: int,
+        keep: int,
+        oldest: bool = False,
+    ) -> Tally:
+        """Count the users of the stretch that meet all conditions; the `keep` last updated ones, or first with `oldest`.
+
+        The edge is in the order of `updated_at` and, among equals, CUID; both descending unless `oldest`.
+        """
+        ...
+
+    def column(self, project: int, attribute: str, after: int | None, examine: int) -> Column:
+        """The values of an attribute in the stretch, by CUID; users without one are left out."""
+        ...
+
+    def fill(self, project: int, after: int | None, examine: int) -> Fill:
+        """Count, by attribute, the users of the stretch that have a value."""
+        ...
+
+    def read_many(self, project: int, cuids: Sequence[int]) -> list[User]:
+        """Those of the users that exist, in the order of `cuids`."""
+        ...
+
+    def extent(self, project: int) -> tuple[int, int] | None:
+        """The first and the last CUID that a user has; None if there is no user."""
+        ...
+
+
+KEPT_SAMPLES = 300
+"""Of the accepted and of the refused requests of a project, so many samples are kept."""
+
+
+class Arriving(Protocol):
+    """What an engine keeps of what came in, for a while. It may lose it in a crash; it is no part of a copy."""
+
+    def keep_arrivals(self, batch: Sequence[Arrivals]) -> None:
+        """Add what came in. A sample of a user that has been erased since is not kept."""
+        ...
+
+    def arrivals(self, project: int, after: int, limit: int, *, refused: bool | None = None) -> list[tuple[int, Arrival]]:
+        """The newest samples with a number greater than `after`, newest first, each with its number.
+
+        Args:
+            refused: only those that were refused, or that were not.
+        """
+        ...
+
+    def rates(self, project: int, since: int, step: int) -> list[Rate]:
+        """How many requests came in, by steps of `step` ms from that moment on; steps without any are left out."""
+        ...
+
+    def refusals(self, project: int, since: int) -> list[tuple[Kind, str | None, int, int]]:
+        """By kind and attribute, how many refusals there were from that moment on, and the moment of the newest."""
+        ...
+
+    def last_writes(self, project: int) -> dict[str, int]:
+        """By attribute, when an accepted request last had it; ms since 1970 UTC, to the second."""
+        ...
+
+    def expire_arrivals(self, before: int) -> None:
+        """Forget what came in before that moment, and all samples but the newest of each project."""
+        ...
+
+
+class Store(Copyable, Browsable, Arriving, Protocol):
+    """What every engine promises. All calls block; all but `close` may come from any thread.
+
+    Any call may raise :class:`~usertable.domain.errors.StoreDown`: nothing was changed then, or, if the engine cannot
+    tell (a connection lost during commit), a retry with the same receipt tells.
+    """
+
+    def write(self, writes: Sequence[Write], decide: Decide) -> list[Result]:
+        """Decide the writes in order and make the changes durable before returning; one result per write, in order.
+
+        Two writes to one user see each other in order. A decision without changes writes no row. A receipt is kept with
+        its write, also when the write changed nothing; a refused or dry write keeps none. Whatever it raises: none of
+        the batch was kept.
+        """
+        ...
+
+    def read(self, project: int, cuid: int) -> User | None:
+        """The user, or None. Sees every write that was answered before the call."""
+        ...
+
+    def scan(self, project: int, after: int, limit: int) -> list[User]:
+        """Up to `limit` users with a CUID greater than `after`, by CUID."""
+        ...
+
+    def register(self, project: int, identifier: str, values: Sequence[str], now: int) -> list[int]:
+        """The CUID of each value, in order; a value never seen creates a user, in the same transaction.
+
+        Equal values get one CUID, whoever asks at the same time. Values are compared exactly. Whether `identifier` may
+        be used so is checked against the project as stored, inside the transaction; raises Refused if not.
+        """
+        ...
+
+    def add_user(self, project: int, cuid: int, identifiers: Mapping[str, str], now: int) -> None:
+        """Create a user with a CUID of the caller's, and a value for each identifier named.
+
+        Raises:
+            Refused: the CUID exists or was erased, a value belongs to another user, or an identifier is not declared.
+        """
+        ...
+
+    def take(self, batch: Batch, decide: Decide, note: Note | None = None) -> Taken | SchemaStale | JobMoved:
+        """Import rows: each merges into its user as a write would, in order, and a refused one disturbs no other.
+
+        All of it is durable, with `note(…)` as the job's state, before it returns; or none of it was kept. So whoever finds
+        that state in the store knows that the batch was taken, and whoever finds the one before, that it was not.
+        A row that names no user is refused, or makes one with `register`: with the CUID it has, or, like Get CUID,
+        by a value of the identifier with priority 1.
+
+        Without `note` there is no job. A batch with receipts keeps one with each row that was taken, and a row whose key is
+        known is not taken again, as in :meth:`write`.
+        """
+        ...
+
+    def job(self, project: int, name: str) -> str | None:
+        """The state of the import of that name; None if there was none."""
+        ...
+
+    def snapshot(self, project_id: str) -> AbstractContextManager[Snapshot]:
+        """The project as of now. Writes go on beside it and are not seen in it. Raises Refused if there is none.
+
+        On Citus each machine has a moment of its own, milliseconds apart.
+        """
+        ...
+
+    def resolve_identifiers(self, project: int, identifier: str, values: Sequence[str]) -> dict[str, int]:
+        """The CUIDs that the values point to; one that points to nobody is left out."""
+        ...
+
+    def erase(self, project: int, cuid: int) -> bool:
+        """Remove the user, its identifier values, every stored answer and sample that shows its data; no CUID is reused.
+
+        False if there was no such user.
+        """
+        ...
+
+    def epoch(self) -> int:
+        """A number that differs from an earlier one if any project was created or changed in between. Cheap."""
+        ...
+
+    def versions(self) -> dict[str, int]:
+        """The version of every project by its id. Cheap."""
+        ...
+
+    def projects(self) -> list[Project]:
+        """All projects, by number."""
+        ...
+
+    def project(self, project_id: str) -> Project | None:
+        """The project with that id as callers send it."""
+        ...
+
+    def attributes(self, project: int) -> tuple[int, Mapping[str, Attribute]]:
+        """The version of the project with that number, and its attributes by name."""
+        ...
+
+    def add_project(self, project: Project, who: str) -> Project:
+        """Keep a new project; its `number` is the store's to choose. Raises Refused if the id is taken."""
+        ...
+
+    def edit_project(self, project_id: str, edit: Callable[[Project], Project], who: str, now: int) -> Project:
+        """Replace the project by `edit(project)` in one transaction, and record who changed what.
+
+        `edit` sees `reported`, `identifying` and the schema as stored. If it returns an equal project, nothing is recorded;
+        if it raises, nothing is changed. Raises Refused if there is no such project.
+        """
+        ...
+
+    def schema_changes(self, project: int, limit: int) -> list[SchemaChange]:
+        """The newest `limit` changes of the project, newest first."""
+        ...
+
+    def expire_receipts(self, before: int) -> int:
+        """Forget receipts made before that moment (ms since 1970 UTC), some thousands at most; how many it were."""
+        ...
+
+    def ping(self) -> None:
+        """Return if the store can be reached, and takes writes. Makes a small one if only that tells."""
+        ...
+
+    def close(self) -> None:
+        """Release everything. No call may follow or be under way."""
+        ...
