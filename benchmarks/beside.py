@@ -23,9 +23,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from postgres import NEWEST, Cluster
 from postgresql import SETTINGS
 from put import NO_WORK_PATH, send
+from support.postgres import NEWEST, Cluster
 from usertable.http.platform import ATTRIBUTE_PATH
 from wrk import Measured, write_results
 

@@ -46,8 +46,8 @@ from pathlib import Path
 
 import psycopg
 
-from postgres import NEWEST, Cluster
 from put import CHANGED_AT, PROJECT, SECRET, STORED, send, serving
+from support.postgres import NEWEST, Cluster
 from usertable.domain.merge import decide
 from usertable.domain.patch import Patch
 from usertable.domain.schema import Attribute, Rule

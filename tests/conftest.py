@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from engines import ENGINES, KEPT, SHARED
-from house import House
+from support.engines import ENGINES, KEPT, SHARED
+from support.store_harness import StoreHarness
 from usertable.store import Store, open_store
 
 # A shell that starts the tests in the background lets them ignore Ctrl-C, and every program that they start.
@@ -32,8 +32,8 @@ def store(url: str) -> Iterator[Store]:
 
 
 @pytest.fixture
-def house(store: Store) -> House:
-    return House(store)
+def harness(store: Store) -> StoreHarness:
+    return StoreHarness(store)
 
 
 @pytest.fixture(params=KEPT)

@@ -12,7 +12,7 @@ from typing import TypeVar
 import httpx
 import pytest
 
-from serving import ATTRIBUTE, PROJECT, REGISTER, SECRET, Server, prepare
+from support.server_process import ATTRIBUTE, PROJECT, REGISTER, SECRET, ServerProcess, create_project
 from usertable.config import Config
 from usertable.domain.arrival import Arrival, Arrivals
 from usertable.domain.errors import Kind
@@ -35,7 +35,7 @@ def until(look: Callable[[], T]) -> T:
 
 @contextmanager
 def serving(url: str, folder: Path, **settings: str) -> Iterator[tuple[httpx.Client, Store]]:
-    server = Server(url, folder, **settings)
+    server = ServerProcess(url, folder, **settings)
     store = open_store(url)
     try:
         with server.client() as client:
@@ -59,7 +59,7 @@ def samples(store: Store, count: int) -> dict[str, Arrival]:
 
 
 def test_every_way_to_come_in_is_seen_with_its_outcomes(url: str, tmp_path: Path) -> None:
-    (cuid, _) = prepare(url, users=2)
+    (cuid, _) = create_project(url, users=2)
     with serving(url, tmp_path) as (client, store):
         data = {"user_number_accumulate": 1.5, "user_string_once": "<script>alert(1)</script>"}
 
@@ -116,7 +116,7 @@ def test_every_way_to_come_in_is_seen_with_its_outcomes(url: str, tmp_path: Path
 
 
 def test_every_record_of_a_batch_is_counted(url: str, tmp_path: Path) -> None:
-    (cuid,) = prepare(url, users=1)
+    (cuid,) = create_project(url, users=1)
     with serving(url, tmp_path) as (client, store):
         path = f"/api/v1/projects/{PROJECT}/users:batch"
         records = [
@@ -141,7 +141,7 @@ def test_every_record_of_a_batch_is_counted(url: str, tmp_path: Path) -> None:
 
 
 def test_a_flood_is_counted_whole_and_sampled(url: str, tmp_path: Path) -> None:
-    (cuid,) = prepare(url, users=1)
+    (cuid,) = create_project(url, users=1)
     with serving(url, tmp_path) as (client, store):
         for n in range(300):
             client.put(ATTRIBUTE, json={"cuid": cuid, "data": {"user_number_overwrite": n}}).raise_for_status()
@@ -154,7 +154,7 @@ def test_a_flood_is_counted_whole_and_sampled(url: str, tmp_path: Path) -> None:
 
 
 def test_payloads_can_be_left_out(url: str, tmp_path: Path) -> None:
-    (cuid,) = prepare(url, users=1)
+    (cuid,) = create_project(url, users=1)
     with serving(url, tmp_path, arrival_payloads="false") as (client, store):
         client.put(ATTRIBUTE, json={"cuid": cuid, "data": {"user_string_once": "private"}})
         client.put(ATTRIBUTE, json={"cuid": cuid, "data": {"user_number_once": "private"}})
@@ -166,7 +166,7 @@ def test_payloads_can_be_left_out(url: str, tmp_path: Path) -> None:
 
 
 def test_what_came_last_before_the_end_is_kept(url: str, tmp_path: Path) -> None:
-    (cuid,) = prepare(url, users=1)
+    (cuid,) = create_project(url, users=1)
     with serving(url, tmp_path) as (client, _):
         client.put(ATTRIBUTE, json={"cuid": cuid, "data": {"user_string_once": "x"}}).raise_for_status()
     store = open_store(url)
@@ -175,7 +175,7 @@ def test_what_came_last_before_the_end_is_kept(url: str, tmp_path: Path) -> None
 
 
 def test_workers_show_it_together(shared_url: str, tmp_path: Path) -> None:
-    (cuid,) = prepare(shared_url, users=1)
+    (cuid,) = create_project(shared_url, users=1)
     with serving(shared_url, tmp_path, workers="2") as (client, store):
         address = client.base_url.join(ATTRIBUTE)
         for n in range(12):

@@ -16,8 +16,8 @@ from typing import Any
 import httpx
 import pytest
 
-from native_server import NativeServer, running
-from serving import ATTRIBUTE, PROJECT, Server, prepare
+from support.native_server import NativeServer, native_server
+from support.server_process import ATTRIBUTE, PROJECT, ServerProcess, create_project
 from usertable.domain.schema import LEGAL_RULES
 
 if sys.version_info >= (3, 14):
@@ -31,7 +31,7 @@ LIMIT = 200_000
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NativeServer]:
-    with running(tmp_path_factory.mktemp("server"), batch_body_limit=str(LIMIT)) as started:
+    with native_server(tmp_path_factory.mktemp("server"), batch_body_limit=str(LIMIT)) as started:
         yield started
 
 
@@ -313,8 +313,8 @@ def test_a_batch_is_one_request_to_its_limit(server: NativeServer) -> None:
 def test_a_full_queue_refuses_single_records(tmp_path: Path) -> None:
     """The writer is stopped, so writes can only wait; the records that find no place are told so, and none is lost."""
     url = f"sqlite:///{tmp_path / 'store.db'}"
-    cuids = prepare(url, users=20)
-    server = Server(url, tmp_path, queue_capacity="5", max_batch="1")
+    cuids = create_project(url, users=20)
+    server = ServerProcess(url, tmp_path, queue_capacity="5", max_batch="1")
     records = [{"cuid": c, "data": {"user_number_accumulate": 1}, "key": f"k{c}"} for c in cuids]
     # One more record of the first and of the last user: it must share the fate of the one before it.
     records += [{**records[0], "key": "first"}, {**records[-1], "key": "last"}]

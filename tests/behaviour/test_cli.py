@@ -24,8 +24,9 @@ import httpx
 import pytest
 
 import usertable
-from shell import Shell
-from usertable.cli import MASK, cli
+from support.cli_runner import CliRunner
+from usertable.cli import MASK
+from usertable.cli import cli as commands
 from usertable.config import Config, load
 from usertable.domain.schema import LEGAL_RULES, Rule
 from usertable.domain.values import DataType
@@ -42,13 +43,13 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, st
 
 
 @pytest.fixture
-def empty(tmp_path: Path, environment: dict[str, str | None]) -> Shell:
+def empty(tmp_path: Path, environment: dict[str, str | None]) -> CliRunner:
     """A store without a project."""
-    return Shell(f"sqlite:///{tmp_path}/users.db", environment)
+    return CliRunner(f"sqlite:///{tmp_path}/users.db", environment)
 
 
 @pytest.fixture
-def shell(empty: Shell) -> Shell:
+def cli(empty: CliRunner) -> CliRunner:
     """A store with the project `p1`."""
     empty.run("project", "create", "demo", "--id", "p1", "--secret", SECRET)
     return empty
@@ -57,7 +58,7 @@ def shell(empty: Shell) -> Shell:
 # projects
 
 
-def test_project_create_makes_id_and_secret(empty: Shell) -> None:
+def test_project_create_makes_id_and_secret(empty: CliRunner) -> None:
     made = empty.json("project", "create", "demo")
     assert re.fullmatch(r"[0-9]{6}", made["id"])
     assert re.fullmatch(r"[0-9a-f]{32}", made["secret"])
@@ -72,7 +73,7 @@ def test_project_create_makes_id_and_secret(empty: Shell) -> None:
     }
 
 
-def test_project_create_says_that_the_secret_is_shown_once(empty: Shell) -> None:
+def test_project_create_says_that_the_secret_is_shown_once(empty: CliRunner) -> None:
     out = empty.out("project", "create", "演示", "--id", "p1", "--secret", SECRET)
     assert out == (
         "id      p1\n"
@@ -83,53 +84,53 @@ def test_project_create_says_that_the_secret_is_shown_once(empty: Shell) -> None
 
 
 @pytest.mark.parametrize("command", [("create", "demo"), ("rotate-secret", "p1")])
-def test_a_short_secret_is_taken_with_a_warning(shell: Shell, command: tuple[str, str]) -> None:
-    result = shell.run("project", *command, "--secret", "x" * 15, "--json")
+def test_a_short_secret_is_taken_with_a_warning(cli: CliRunner, command: tuple[str, str]) -> None:
+    result = cli.run("project", *command, "--secret", "x" * 15, "--json")
     assert result.stderr.startswith("Warning: the secret has fewer than 16 characters")
     assert json.loads(result.stdout)["secret"] == "x" * 15
-    assert shell.json("project", *command, "--secret", "x" * 16)["secret"] == "x" * 16
+    assert cli.json("project", *command, "--secret", "x" * 16)["secret"] == "x" * 16
 
 
-def test_project_list_shows_no_secret(shell: Shell) -> None:
-    shell.run("project", "create", "shop", "--id", "p2", "--timezone", "Europe/Berlin", "--qps", "unlimited")
-    lines = [line.split() for line in shell.out("project", "list").splitlines()]
+def test_project_list_shows_no_secret(cli: CliRunner) -> None:
+    cli.run("project", "create", "shop", "--id", "p2", "--timezone", "Europe/Berlin", "--qps", "unlimited")
+    lines = [line.split() for line in cli.out("project", "list").splitlines()]
     assert [line[:4] for line in lines] == [
         ["id", "name", "timezone", "qps"],
         ["p1", "demo", "Asia/Shanghai", "100"],
         ["p2", "shop", "Europe/Berlin", "unlimited"],
     ]
-    projects = shell.json("project", "list")["projects"]
+    projects = cli.json("project", "list")["projects"]
     assert [(p["id"], p["qps"]) for p in projects] == [("p1", 100), ("p2", "unlimited")]
     assert all("secret" not in p for p in projects)
 
 
-def test_project_edit_changes_what_is_named(shell: Shell) -> None:
-    assert shell.json("project", "edit", "p1", "--qps", "unlimited")["qps"] == "unlimited"
-    edited = shell.json("project", "edit", "p1", "--qps", "7", "--name", "new", "--timezone", "UTC")
+def test_project_edit_changes_what_is_named(cli: CliRunner) -> None:
+    assert cli.json("project", "edit", "p1", "--qps", "unlimited")["qps"] == "unlimited"
+    edited = cli.json("project", "edit", "p1", "--qps", "7", "--name", "new", "--timezone", "UTC")
     assert (edited["qps"], edited["name"], edited["timezone"]) == (7, "new", "UTC")
-    assert shell.out("project", "edit", "p1", "--name", "newer") == (
+    assert cli.out("project", "edit", "p1", "--name", "newer") == (
         "id        p1\nname      newer\ntimezone  UTC\nqps       7\n"
     )
 
 
-def test_project_rotate_secret(shell: Shell) -> None:
-    made = shell.json("project", "rotate-secret", "p1")
+def test_project_rotate_secret(cli: CliRunner) -> None:
+    made = cli.json("project", "rotate-secret", "p1")
     assert made["version"] == 2
     assert re.fullmatch(r"[0-9a-f]{32}", made["secret"])
-    assert made["secret"] != shell.json("project", "rotate-secret", "p1")["secret"]
-    assert "only this once" in shell.out("project", "rotate-secret", "p1")
+    assert made["secret"] != cli.json("project", "rotate-secret", "p1")["secret"]
+    assert "only this once" in cli.out("project", "rotate-secret", "p1")
 
 
-def test_every_change_is_recorded_with_who_made_it(shell: Shell) -> None:
-    shell.run("attribute", "create", "level", "--project", "p1", "--type", "NUMBER", "--rule", "once")
-    shell.run("attribute", "hide", "level", "--project", "p1")
-    changes = shell.json("project", "changes", "p1")["changes"]
+def test_every_change_is_recorded_with_who_made_it(cli: CliRunner) -> None:
+    cli.run("attribute", "create", "level", "--project", "p1", "--type", "NUMBER", "--rule", "once")
+    cli.run("attribute", "hide", "level", "--project", "p1")
+    changes = cli.json("project", "changes", "p1")["changes"]
     assert [(c["who"], c["what"]) for c in changes] == [
         ("cli:tester", "edit attribute level: hidden false → true"),
         ("cli:tester", "declare attribute level: NUMBER once"),
         ("cli:tester", "create project"),
     ]
-    assert len(shell.out("project", "changes", "p1", "--limit", "2").splitlines()) == 3
+    assert len(cli.out("project", "changes", "p1", "--limit", "2").splitlines()) == 3
 
 
 @pytest.mark.parametrize(
@@ -152,10 +153,10 @@ def test_every_change_is_recorded_with_who_made_it(shell: Shell) -> None:
         (("changes", "p2"), "project [p2] does not exist"),
     ],
 )
-def test_a_project_that_cannot_be(shell: Shell, arguments: Sequence[str], reason: str) -> None:
-    before = shell.json("project", "list")
-    assert shell.refused("project", *arguments).startswith(reason)
-    assert shell.json("project", "list") == before
+def test_a_project_that_cannot_be(cli: CliRunner, arguments: Sequence[str], reason: str) -> None:
+    before = cli.json("project", "list")
+    assert cli.refused("project", *arguments).startswith(reason)
+    assert cli.json("project", "list") == before
 
 
 # attributes
@@ -163,11 +164,11 @@ def test_a_project_that_cannot_be(shell: Shell, arguments: Sequence[str], reason
 
 @pytest.mark.parametrize("data_type", DataType)
 @pytest.mark.parametrize("rule", Rule)
-def test_attribute_create_takes_the_legal_pairs(shell: Shell, data_type: DataType, rule: Rule) -> None:
+def test_attribute_create_takes_the_legal_pairs(cli: CliRunner, data_type: DataType, rule: Rule) -> None:
     arguments = ("attribute", "create", "a", "--project", "p1", "--type", data_type, "--rule", rule)
     if rule in LEGAL_RULES[data_type]:
         limits = (1000, 512) if data_type is DataType.LIST else (None, None)
-        assert shell.json(*arguments) == {
+        assert cli.json(*arguments) == {
             "name": "a",
             "type": data_type,
             "rule": rule,
@@ -180,23 +181,23 @@ def test_attribute_create_takes_the_legal_pairs(shell: Shell, data_type: DataTyp
         }
     else:
         legal = ", ".join(LEGAL_RULES[data_type])
-        assert shell.refused(*arguments) == f"attribute [a]: {data_type} cannot have the rule {rule}; legal: {legal}"
+        assert cli.refused(*arguments) == f"attribute [a]: {data_type} cannot have the rule {rule}; legal: {legal}"
 
 
-def test_attribute_create_takes_everything_else_too(shell: Shell) -> None:
-    made = shell.json(
+def test_attribute_create_takes_everything_else_too(cli: CliRunner) -> None:
+    made = cli.json(
         *("attribute", "create", "tags", "--project", "p1", "--type", "list", "--rule", "APPEND", "--display-name", "标签"),
         *("--description", "What the user likes", "--hidden", "--max-elements", "5", "--max-element-bytes", "64"),
     )
     assert (made["type"], made["rule"], made["display_name"], made["hidden"]) == ("LIST", "append", "标签", True)
     assert (made["description"], made["max_elements"], made["max_element_bytes"]) == ("What the user likes", 5, 64)
-    assert shell.out("attribute", "create", "a", "--project", "p1", "--type", "BOOL", "--rule", "once") == (
+    assert cli.out("attribute", "create", "a", "--project", "p1", "--type", "BOOL", "--rule", "once") == (
         "attribute a (BOOL, once) of project p1: declared\n"
     )
 
 
 @pytest.fixture
-def declared(shell: Shell) -> Shell:
+def declared(cli: CliRunner) -> CliRunner:
     """`p1` with some attributes and an identifier."""
     for name, data_type, rule, *more in (
         ("level", "NUMBER", "overwrite", "--display-name", "等级"),
@@ -205,9 +206,9 @@ def declared(shell: Shell) -> Shell:
         ("born", "DATETIME", "once"),
         ("note", "STRING", "overwrite", "--hidden"),
     ):
-        shell.run("attribute", "create", name, "--project", "p1", "--type", data_type, "--rule", rule, *more)
-    shell.run("identifier", "create", "phone", "--project", "p1", "--masked")
-    return shell
+        cli.run("attribute", "create", name, "--project", "p1", "--type", data_type, "--rule", rule, *more)
+    cli.run("identifier", "create", "phone", "--project", "p1", "--masked")
+    return cli
 
 
 @pytest.mark.parametrize(
@@ -225,14 +226,14 @@ def declared(shell: Shell) -> Shell:
         (("--search", "nothing"), ""),
     ],
 )
-def test_attribute_list_filters(declared: Shell, filters: Sequence[str], names: str) -> None:
+def test_attribute_list_filters(declared: CliRunner, filters: Sequence[str], names: str) -> None:
     listed = declared.json("attribute", "list", "--project", "p1", *filters)["attributes"]
     assert [a["name"] for a in listed] == names.split()
     lines = declared.out("attribute", "list", "--project", "p1", *filters).splitlines()
     assert [line.split()[0] for line in lines] == ["name", *names.split()]
 
 
-def test_attribute_list_is_aligned_by_what_a_terminal_shows(declared: Shell) -> None:
+def test_attribute_list_is_aligned_by_what_a_terminal_shows(declared: CliRunner) -> None:
     """A Chinese character is two columns wide."""
     declared.report("p1", register(declared, "1")[0], {"level": 1})
     assert declared.out("attribute", "list", "--project", "p1", "--type", "NUMBER") == (
@@ -241,7 +242,7 @@ def test_attribute_list_is_aligned_by_what_a_terminal_shows(declared: Shell) -> 
     )
 
 
-def test_attribute_edit_hide_show(declared: Shell) -> None:
+def test_attribute_edit_hide_show(declared: CliRunner) -> None:
     edited = declared.json(
         "attribute", "edit", "vip", "--project", "p1", "--display-name", "VIP", "--description", "Pays\nevery month"
     )
@@ -256,7 +257,7 @@ def test_attribute_edit_hide_show(declared: Shell) -> None:
     assert "Pays\\nevery month" in declared.out("attribute", "list", "--project", "p1", "--search", "vip")
 
 
-def test_attribute_delete_only_before_a_value_was_reported(declared: Shell) -> None:
+def test_attribute_delete_only_before_a_value_was_reported(declared: CliRunner) -> None:
     assert declared.out("attribute", "delete", "vip", "--project", "p1") == "attribute vip deleted\n"
     assert declared.json("attribute", "delete", "born", "--project", "p1") == {"name": "born", "deleted": True}
     declared.report("p1", register(declared, "1")[0], {"level": 1})
@@ -283,7 +284,7 @@ def test_attribute_delete_only_before_a_value_was_reported(declared: Shell) -> N
         (("delete", "none"), "user attribute [none] does not exist"),
     ],
 )
-def test_an_attribute_that_cannot_be(declared: Shell, arguments: Sequence[str], reason: str) -> None:
+def test_an_attribute_that_cannot_be(declared: CliRunner, arguments: Sequence[str], reason: str) -> None:
     before = declared.out("schema", "export", "--project", "p1")
     assert declared.refused("attribute", *arguments, "--project", "p1").startswith(reason)
     assert declared.out("schema", "export", "--project", "p1") == before
@@ -292,8 +293,8 @@ def test_an_attribute_that_cannot_be(declared: Shell, arguments: Sequence[str], 
 # identifiers
 
 
-def test_identifiers(shell: Shell) -> None:
-    assert shell.json("identifier", "create", "phone", "--project", "p1", "--display-name", "手机号", "--masked") == {
+def test_identifiers(cli: CliRunner) -> None:
+    assert cli.json("identifier", "create", "phone", "--project", "p1", "--display-name", "手机号", "--masked") == {
         "name": "phone",
         "display_name": "手机号",
         "priority": 1,
@@ -301,25 +302,25 @@ def test_identifiers(shell: Shell) -> None:
         "masked": True,
         "preset": False,
     }
-    assert shell.out("identifier", "create", "tv", "--project", "p1", "--no-unique") == (
+    assert cli.out("identifier", "create", "tv", "--project", "p1", "--no-unique") == (
         "identifier tv of project p1: declared, priority 2\n"
     )
-    assert shell.out("identifier", "list", "--project", "p1") == (
+    assert cli.out("identifier", "list", "--project", "p1") == (
         "priority  name                display name      unique  masked  preset\n"
         "1         phone               手机号            yes     yes     no\n"
         "2         tv                                    no      no      no\n"
         "3         jg_registration_id  极光设备唯一标识  no      no      yes\n"
         "4         jg_UnionID          用户会员卡号      yes     no      yes\n"
     )
-    edited = shell.json("identifier", "edit", "phone", "--project", "p1", "--no-masked", "--display-name", "")
+    edited = cli.json("identifier", "edit", "phone", "--project", "p1", "--no-masked", "--display-name", "")
     assert (edited["masked"], edited["display_name"]) == (False, "")
-    assert shell.out("identifier", "delete", "tv", "--project", "p1") == "identifier tv deleted\n"
-    assert shell.json("identifier", "delete", "phone", "--project", "p1") == {"name": "phone", "deleted": True}
-    left = shell.json("identifier", "list", "--project", "p1")["identifiers"]
+    assert cli.out("identifier", "delete", "tv", "--project", "p1") == "identifier tv deleted\n"
+    assert cli.json("identifier", "delete", "phone", "--project", "p1") == {"name": "phone", "deleted": True}
+    left = cli.json("identifier", "list", "--project", "p1")["identifiers"]
     assert [i["name"] for i in left] == ["jg_registration_id", "jg_UnionID"]
 
 
-def test_identifier_order(declared: Shell) -> None:
+def test_identifier_order(declared: CliRunner) -> None:
     declared.run("identifier", "create", "login_id", "--project", "p1")
     order = declared.json("identifier", "order", "login_id", "phone", "--project", "p1")["identifiers"]
     assert [i["name"] for i in order] == ["login_id", "phone", "jg_registration_id", "jg_UnionID"]
@@ -347,7 +348,7 @@ def test_identifier_order(declared: Shell) -> None:
         (("order", "phone", "none"), "the order must name every identifier once: phone, jg_registration_id"),
     ],
 )
-def test_an_identifier_that_cannot_be(declared: Shell, arguments: Sequence[str], reason: str) -> None:
+def test_an_identifier_that_cannot_be(declared: CliRunner, arguments: Sequence[str], reason: str) -> None:
     register(declared, "1")
     assert declared.refused("identifier", *arguments, "--project", "p1").startswith(reason)
 
@@ -355,13 +356,13 @@ def test_an_identifier_that_cannot_be(declared: Shell, arguments: Sequence[str],
 # users
 
 
-def register(shell: Shell, *values: str) -> list[int]:
-    users = shell.json("user", "register", "phone", *values, "--project", "p1")["users"]
+def register(cli: CliRunner, *values: str) -> list[int]:
+    users = cli.json("user", "register", "phone", *values, "--project", "p1")["users"]
     assert [u["value"] for u in users] == list(values)
     return [u["cuid"] for u in users]
 
 
-def test_user_register_gives_equal_values_one_cuid(declared: Shell) -> None:
+def test_user_register_gives_equal_values_one_cuid(declared: CliRunner) -> None:
     a, b, again = register(declared, "180", " 180", "180")
     assert a == again != b
     assert register(declared, "180") == [a]
@@ -370,7 +371,7 @@ def test_user_register_gives_equal_values_one_cuid(declared: Shell) -> None:
     )
 
 
-def test_user_register_takes_more_than_the_api_does_at_once(declared: Shell) -> None:
+def test_user_register_takes_more_than_the_api_does_at_once(declared: CliRunner) -> None:
     assert len(set(register(declared, *map(str, range(150))))) == 150
 
 
@@ -397,7 +398,7 @@ def test_user_register_takes_more_than_the_api_does_at_once(declared: Shell) -> 
         (("list", "--attribute", "none"), "user attribute [none] does not exist"),
     ],
 )
-def test_a_user_that_cannot_be(declared: Shell, arguments: Sequence[str], reason: str) -> None:
+def test_a_user_that_cannot_be(declared: CliRunner, arguments: Sequence[str], reason: str) -> None:
     register(declared, "180")
     declared.run("user", "create", "7", "--project", "p1")
     declared.run("user", "create", "8", "--project", "p1")
@@ -407,7 +408,7 @@ def test_a_user_that_cannot_be(declared: Shell, arguments: Sequence[str], reason
     assert declared.json("user", "list", "--project", "p1") == before
 
 
-def test_user_create_and_get(declared: Shell) -> None:
+def test_user_create_and_get(declared: CliRunner) -> None:
     declared.run("identifier", "create", "login_id", "--project", "p1")
     created = declared.json(
         "user", "create", "10362473", "--identifier", "phone=18012345678", "--identifier", "login_id=a=b", "--project", "p1"
@@ -448,7 +449,7 @@ def test_user_create_and_get(declared: Shell) -> None:
     )
 
 
-def test_numbers_are_printed_exactly(declared: Shell) -> None:
+def test_numbers_are_printed_exactly(declared: CliRunner) -> None:
     (cuid,) = register(declared, "1")
     declared.report("p1", cuid, {"level": "1000000000000000000000000000001"})
     assert '"level":1000000000000000000000000000001}' in declared.out("user", "get", str(cuid), "--project", "p1", "--json")
@@ -456,7 +457,7 @@ def test_numbers_are_printed_exactly(declared: Shell) -> None:
     assert "0.10000000000000000000000000000000000001\n" in declared.out("user", "get", str(cuid), "--project", "p1")
 
 
-def test_values_are_never_cut_or_wrapped_and_cannot_steer_a_terminal(declared: Shell) -> None:
+def test_values_are_never_cut_or_wrapped_and_cannot_steer_a_terminal(declared: CliRunner) -> None:
     (cuid,) = register(declared, "1")
     declared.report("p1", cuid, {"note": "\x1b[31m[bold]长" + "x" * 500 + "\n\u202eend\u3000"})
     shown = "\\x1b[31m[bold]长" + "x" * 500 + "\\n\\u202eend\u3000"
@@ -465,7 +466,7 @@ def test_values_are_never_cut_or_wrapped_and_cannot_steer_a_terminal(declared: S
         assert lines[-1].endswith(shown)
 
 
-def test_user_list(declared: Shell) -> None:
+def test_user_list(declared: CliRunner) -> None:
     a, b, c = register(declared, "18012345678", "180", "18099999999")
     for level, cuid in ((1, a), (2, b), (3, c)):
         declared.report("p1", cuid, {"level": level, "note": "x"})
@@ -481,7 +482,7 @@ def test_user_list(declared: Shell) -> None:
     assert [u["cuid"] for u in page["users"]] == [b]
 
 
-def test_user_list_goes_on_where_it_ended(declared: Shell) -> None:
+def test_user_list_goes_on_where_it_ended(declared: CliRunner) -> None:
     cuids = register(declared, *map(str, range(5)))
     page = declared.json("user", "list", "--project", "p1", "--limit", "2")
     assert ([u["cuid"] for u in page["users"]], page["next"]) == (cuids[:2], str(cuids[1]))
@@ -492,14 +493,14 @@ def test_user_list_goes_on_where_it_ended(declared: Shell) -> None:
     assert len(result.stdout.splitlines()) == 3
 
 
-def test_user_list_reaches_beyond_a_page_of_the_store(declared: Shell) -> None:
+def test_user_list_reaches_beyond_a_page_of_the_store(declared: CliRunner) -> None:
     cuids = register(declared, *map(str, range(1050)))
     page = declared.json("user", "list", "--project", "p1", "--limit", "1040")
     assert [u["cuid"] for u in page["users"]] == cuids[:1040]
     assert page["next"] == str(cuids[1039])
 
 
-def test_user_erase_asks_first(declared: Shell) -> None:
+def test_user_erase_asks_first(declared: CliRunner) -> None:
     a, b = register(declared, "1", "2")
     for answer in ("", "n\n"):
         result = declared.run("user", "erase", str(a), "--project", "p1", stdin=answer, code=1)
@@ -515,7 +516,7 @@ def test_user_erase_asks_first(declared: Shell) -> None:
 # schema
 
 
-def test_schema_export_reads_back(declared: Shell) -> None:
+def test_schema_export_reads_back(declared: CliRunner) -> None:
     exported = declared.out("schema", "export", "--project", "p1")
     assert exported.startswith("# A schema of usertable.")
     assert "display_name: 等级" in exported
@@ -534,14 +535,14 @@ def test_schema_export_reads_back(declared: Shell) -> None:
     assert len(declared.json("project", "changes", "p2")["changes"]) == 2
 
 
-def test_schema_export_as_json_is_a_schema_file_too(declared: Shell) -> None:
+def test_schema_export_as_json_is_a_schema_file_too(declared: CliRunner) -> None:
     exported = declared.out("schema", "export", "--project", "p1", "--json")
     phone = {"name": "phone", "display_name": "", "unique": True, "masked": True}
     assert json.loads(exported)["identifiers"][0] == phone
     assert declared.out("schema", "diff", "-", "--project", "p1", stdin=exported) == "nothing to do\n"
 
 
-def test_schema_diff_and_apply_show_one_plan(declared: Shell, tmp_path: Path) -> None:
+def test_schema_diff_and_apply_show_one_plan(declared: CliRunner, tmp_path: Path) -> None:
     file = tmp_path / "schema.yaml"
     exported = declared.out("schema", "export", "--project", "p1")
     file.write_text(
@@ -596,7 +597,7 @@ def test_schema_diff_and_apply_show_one_plan(declared: Shell, tmp_path: Path) ->
     ],
 )
 def test_what_would_lose_or_reinterpret_data_is_refused_whole(
-    declared: Shell, command: str, old: str, new: str, step: str
+    declared: CliRunner, command: str, old: str, new: str, step: str
 ) -> None:
     exported = declared.out("schema", "export", "--project", "p1")
     file = exported.replace(old, new).replace("display_name: 等级", "display_name: other")
@@ -609,7 +610,7 @@ def test_what_would_lose_or_reinterpret_data_is_refused_whole(
     assert [f"{s['verb']} {s['thing']} {s['name']}: {s['detail']}" for s in json.loads(result.stdout)["refused"]] == [step]
 
 
-def test_a_schema_file_that_is_wrong(declared: Shell, tmp_path: Path) -> None:
+def test_a_schema_file_that_is_wrong(declared: CliRunner, tmp_path: Path) -> None:
     file = tmp_path / "schema.yaml"
     file.write_text("attributes:\n- name: A\n  type: NUMBER\n  rule: once\n- name: b\n")
     for command in ("diff", "apply"):
@@ -626,7 +627,7 @@ def test_a_schema_file_that_is_wrong(declared: Shell, tmp_path: Path) -> None:
         )
 
 
-def test_schema_apply_keeps_to_the_number_of_attributes(declared: Shell) -> None:
+def test_schema_apply_keeps_to_the_number_of_attributes(declared: CliRunner) -> None:
     exported = declared.out("schema", "export", "--project", "p1")
     declared.environment["USERTABLE_MAX_ATTRIBUTES"] = "5"
     more = exported.replace("identifiers:", "- {name: more, type: BOOL, rule: once}\nidentifiers:")
@@ -639,7 +640,7 @@ def test_schema_apply_keeps_to_the_number_of_attributes(declared: Shell) -> None
 # settings
 
 
-def test_config_shows_every_setting_and_where_it_came_from(empty: Shell, tmp_path: Path) -> None:
+def test_config_shows_every_setting_and_where_it_came_from(empty: CliRunner, tmp_path: Path) -> None:
     file = tmp_path / "usertable.toml"
     file.write_text('port = 9000\nhost = "::1"\nadmin_token = "0123456789abcdef"\n')
     empty.environment["USERTABLE_HOST"] = "127.0.0.2"
@@ -668,21 +669,21 @@ def test_config_shows_every_setting_and_where_it_came_from(empty: Shell, tmp_pat
         ('admin_token = "short"\n', "admin_token is set but has fewer than 16 characters"),
     ],
 )
-def test_a_configuration_that_cannot_be_is_wrong_usage(shell: Shell, tmp_path: Path, file: str, reason: str) -> None:
+def test_a_configuration_that_cannot_be_is_wrong_usage(cli: CliRunner, tmp_path: Path, file: str, reason: str) -> None:
     path = tmp_path / "usertable.toml"
     path.write_text(file)
     for command in (("config",), ("project", "list"), ("serve",)):
-        assert reason in shell.misused(*command, "--config", str(path))
-    assert "cannot be read: No such file" in shell.misused("config", "--config", str(tmp_path / "none"))
+        assert reason in cli.misused(*command, "--config", str(path))
+    assert "cannot be read: No such file" in cli.misused("config", "--config", str(tmp_path / "none"))
 
 
 @pytest.mark.parametrize("name", ["USERTABLE_PROT", "USERTABLE_SECRETS", "USERTABLE_CONFIG_FILE"])
-def test_an_unknown_variable_is_wrong_usage(shell: Shell, name: str) -> None:
-    shell.environment[name] = "9000"
-    assert shell.misused("project", "list").startswith(f"unknown environment variable {name}; known: USERTABLE_CONFIG")
+def test_an_unknown_variable_is_wrong_usage(cli: CliRunner, name: str) -> None:
+    cli.environment[name] = "9000"
+    assert cli.misused("project", "list").startswith(f"unknown environment variable {name}; known: USERTABLE_CONFIG")
 
 
-def test_the_store_may_be_named_anywhere_and_the_innermost_wins(shell: Shell, tmp_path: Path) -> None:
+def test_the_store_may_be_named_anywhere_and_the_innermost_wins(cli: CliRunner, tmp_path: Path) -> None:
     other = f"sqlite:///{tmp_path}/other.db"
     for place, arguments in enumerate(
         (
@@ -690,19 +691,19 @@ def test_the_store_may_be_named_anywhere_and_the_innermost_wins(shell: Shell, tm
             ("project", "--store", other, "create", "x"),
             ("project", "create", "--store", other, "x"),
             ("project", "create", "x", "--store", other),
-            ("--store", "nonsense:", "project", "--store", shell.url, "create", "x", "--store", other),
+            ("--store", "nonsense:", "project", "--store", cli.url, "create", "x", "--store", other),
         ),
         start=1,
     ):
-        shell.run(*arguments)
-        assert len(shell.json("project", "list", "--store", other)["projects"]) == place
-    assert len(shell.json("project", "list")["projects"]) == 1
-    assert json.loads(shell.out("--json", "--store", other, "project", "list")) == shell.json(
+        cli.run(*arguments)
+        assert len(cli.json("project", "list", "--store", other)["projects"]) == place
+    assert len(cli.json("project", "list")["projects"]) == 1
+    assert json.loads(cli.out("--json", "--store", other, "project", "list")) == cli.json(
         "project", "list", "--store", other
     )
 
 
-def test_the_default_store_gets_a_folder_of_its_own(empty: Shell, tmp_path: Path) -> None:
+def test_the_default_store_gets_a_folder_of_its_own(empty: CliRunner, tmp_path: Path) -> None:
     del empty.environment["USERTABLE_STORE"]
     empty.run("project", "create", "demo")
     folder = tmp_path / "data" / "usertable"
@@ -712,14 +713,14 @@ def test_the_default_store_gets_a_folder_of_its_own(empty: Shell, tmp_path: Path
 
 
 def test_the_folders_of_the_default_store_are_synced_in_their_parents(
-    empty: Shell, tmp_path: Path, synced: list[Path]
+    empty: CliRunner, tmp_path: Path, synced: list[Path]
 ) -> None:
     del empty.environment["USERTABLE_STORE"]
     empty.run("project", "create", "demo")
     assert {tmp_path, tmp_path / "data"} <= set(synced)
 
 
-def test_a_default_folder_that_cannot_be_made(empty: Shell, tmp_path: Path) -> None:
+def test_a_default_folder_that_cannot_be_made(empty: CliRunner, tmp_path: Path) -> None:
     del empty.environment["USERTABLE_STORE"]
     (tmp_path / "data").write_text("a file")
     assert empty.refused("project", "create", "demo") == f"{tmp_path}/data/usertable: Not a directory"
@@ -737,7 +738,7 @@ LOOKING = [
 
 
 @pytest.mark.parametrize("command", LOOKING)
-def test_a_command_that_looks_for_something_makes_no_store(empty: Shell, tmp_path: Path, command: Sequence[str]) -> None:
+def test_a_command_that_looks_for_something_makes_no_store(empty: CliRunner, tmp_path: Path, command: Sequence[str]) -> None:
     said = empty.refused(*command)
     assert said == (
         f"there is no store at {empty.url}; name the one you mean with --store URL or USERTABLE_STORE, or make one there:"
@@ -750,7 +751,7 @@ def test_a_command_that_looks_for_something_makes_no_store(empty: Shell, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_import_makes_the_store_but_a_dry_run_does_not(empty: Shell, tmp_path: Path) -> None:
+def test_an_import_makes_the_store_but_a_dry_run_does_not(empty: CliRunner, tmp_path: Path) -> None:
     file = tmp_path / "users.csv"
     file.write_text("cuid\n1\n")
     assert "there is no store at" in empty.refused("import", str(file), "--project", "p1", "--dry-run")
@@ -773,17 +774,17 @@ KUBERNETES = {
 }
 
 
-def test_the_variables_of_a_kubernetes_service_are_no_settings(shell: Shell) -> None:
-    shell.environment |= KUBERNETES
-    config = shell.run("config", "--json")
+def test_the_variables_of_a_kubernetes_service_are_no_settings(cli: CliRunner) -> None:
+    cli.environment |= KUBERNETES
+    config = cli.run("config", "--json")
     assert json.loads(config.stdout)["port"] == {**json.loads(config.stdout)["port"], "value": 8000, "source": "default"}
     assert config.stderr.count("\n") == 1
     assert all(name in config.stderr for name in KUBERNETES)
     assert "enableServiceLinks: false" in config.stderr
-    assert "p1" in shell.out("project", "list")
+    assert "p1" in cli.out("project", "list")
     # Each of them alone, too.
     for name, value in KUBERNETES.items():
-        assert "p1" in Shell(shell.url, {name: value}).out("project", "list")
+        assert "p1" in CliRunner(cli.url, {name: value}).out("project", "list")
 
 
 @pytest.mark.parametrize(
@@ -797,12 +798,12 @@ def test_the_variables_of_a_kubernetes_service_are_no_settings(shell: Shell) -> 
         ("USERTABLE_HOSTS", "10.96.12.7"),
     ],
 )
-def test_a_variable_that_only_resembles_one_of_kubernetes_is_wrong_usage(shell: Shell, name: str, value: str) -> None:
-    shell.environment[name] = value
-    assert name in shell.misused("project", "list")
+def test_a_variable_that_only_resembles_one_of_kubernetes_is_wrong_usage(cli: CliRunner, name: str, value: str) -> None:
+    cli.environment[name] = value
+    assert name in cli.misused("project", "list")
 
 
-def test_a_file_of_windows_and_a_token_with_a_line_end_are_read(empty: Shell, tmp_path: Path) -> None:
+def test_a_file_of_windows_and_a_token_with_a_line_end_are_read(empty: CliRunner, tmp_path: Path) -> None:
     file = tmp_path / "usertable.toml"
     file.write_bytes(b'\xef\xbb\xbfport = 9000\r\nadmin_token = """0123456789abcdef\r\n"""\r\n')
     assert empty.json("config", "--config", str(file))["port"]["value"] == 9000
@@ -815,19 +816,19 @@ def test_a_file_of_windows_and_a_token_with_a_line_end_are_read(empty: Shell, tm
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
-def test_a_configuration_in_utf_16_is_told_so(empty: Shell, tmp_path: Path, encoding: str) -> None:
+def test_a_configuration_in_utf_16_is_told_so(empty: CliRunner, tmp_path: Path, encoding: str) -> None:
     file = tmp_path / "usertable.toml"
     file.write_text("port = 9000\n", encoding=encoding)
     assert f"{file} is in UTF-16, or is no text; save it as UTF-8" in empty.misused("config", "--config", str(file))
 
 
-def test_a_configuration_in_another_encoding_is_told_where(empty: Shell, tmp_path: Path) -> None:
+def test_a_configuration_in_another_encoding_is_told_where(empty: CliRunner, tmp_path: Path) -> None:
     file = tmp_path / "usertable.toml"
     file.write_bytes("# München\n".encode("cp1252"))
     assert f"{file} is not UTF-8 (byte 4); save it as UTF-8" in empty.misused("config", "--config", str(file))
 
 
-def test_a_line_break_in_a_setting_is_wrong_usage(empty: Shell) -> None:
+def test_a_line_break_in_a_setting_is_wrong_usage(empty: CliRunner) -> None:
     empty.environment["USERTABLE_ADMIN_TOKEN"] = "0123456789\nabcdef"
     said = empty.misused("config")
     assert said == "USERTABLE_ADMIN_TOKEN has a line break or another control character in it"
@@ -857,16 +858,16 @@ def test_without_a_home_folder_only_the_default_store_is_missing(tmp_path: Path)
     assert run("project", "create", "demo", XDG_DATA_HOME=f"{tmp_path}/data").returncode == 0
 
 
-def test_no_folder_for_temporary_files_is_needed(shell: Shell, tmp_path: Path) -> None:
-    shell.run("attribute", "create", "level", "--type", "NUMBER", "--rule", "overwrite", "--project", "p1")
-    shell.run("user", "create", "5", "--project", "p1")
-    shell.report("p1", 5, {"level": 3})
+def test_no_folder_for_temporary_files_is_needed(cli: CliRunner, tmp_path: Path) -> None:
+    cli.run("attribute", "create", "level", "--type", "NUMBER", "--rule", "overwrite", "--project", "p1")
+    cli.run("user", "create", "5", "--project", "p1")
+    cli.report("p1", 5, {"level": 3})
     command = [
         sys.executable,
         "-c",
         "import tempfile; tempfile._candidate_tempdir_list = lambda: ['/proc/none'];from usertable.cli import main; main()",
     ]
-    store = ["--store", shell.url, "--project", "p1"]
+    store = ["--store", cli.url, "--project", "p1"]
     exported = subprocess.run([*command, "export", "--format", "parquet", *store], capture_output=True)
     assert (exported.returncode, exported.stderr) == (0, b"")
     imported = subprocess.run(
@@ -875,7 +876,7 @@ def test_no_folder_for_temporary_files_is_needed(shell: Shell, tmp_path: Path) -
     assert imported.returncode == 0, imported.stderr
     assert b"1 unchanged" in imported.stdout
     with subprocess.Popen(
-        [*command, "serve", "--store", shell.url, "--port", "0"], stderr=subprocess.PIPE, text=True
+        [*command, "serve", "--store", cli.url, "--port", "0"], stderr=subprocess.PIPE, text=True
     ) as server:
         assert server.stderr is not None
         assert any("serving" in line for line in server.stderr)
@@ -884,7 +885,7 @@ def test_no_folder_for_temporary_files_is_needed(shell: Shell, tmp_path: Path) -
     assert server.returncode == 0
 
 
-def test_a_memory_store_is_for_serve_only(empty: Shell) -> None:
+def test_a_memory_store_is_for_serve_only(empty: CliRunner) -> None:
     for url in ("memory:", "memory:x"):
         assert "lives and dies with the server" in empty.misused("project", "list", "--store", url)
 
@@ -906,7 +907,7 @@ def test_a_memory_store_is_for_serve_only(empty: Shell) -> None:
         ("", "unknown store URL ''"),
     ],
 )
-def test_a_store_that_cannot_be_used(empty: Shell, tmp_path: Path, url: str, reason: str) -> None:
+def test_a_store_that_cannot_be_used(empty: CliRunner, tmp_path: Path, url: str, reason: str) -> None:
     (tmp_path / "text").write_text("this is no database, but long enough to have been one")
     with sqlite3.connect(tmp_path / "other.db") as db:
         db.execute("CREATE TABLE x (y)")
@@ -923,14 +924,14 @@ def test_a_store_that_cannot_be_used(empty: Shell, tmp_path: Path, url: str, rea
         assert file.read_bytes() == content
 
 
-def test_a_store_that_stays_locked(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_stays_locked(cli: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("usertable.store.sqlite.BUSY_SECONDS", 0.05)
-    path = shell.url.removeprefix("sqlite:///")
+    path = cli.url.removeprefix("sqlite:///")
     # By the same SQLite: two of them in one process do not see each other's locks.
     holder = apsw.Connection(path)
     holder.execute("BEGIN IMMEDIATE")
     try:
-        reason = shell.refused("project", "edit", "p1", "--qps", "5")
+        reason = cli.refused("project", "edit", "p1", "--qps", "5")
     finally:
         holder.close()
     assert reason == f"not possible at the moment, retry later: {path}: database is locked"
@@ -988,8 +989,8 @@ def test_a_store_that_stays_locked(shell: Shell, monkeypatch: pytest.MonkeyPatch
         (("serve", "--log-level", "loud"), "log_level is 'loud'"),
     ],
 )
-def test_wrong_usage(shell: Shell, arguments: Sequence[str], reason: str) -> None:
-    assert reason in shell.misused(*arguments)
+def test_wrong_usage(cli: CliRunner, arguments: Sequence[str], reason: str) -> None:
+    assert reason in cli.misused(*arguments)
 
 
 @pytest.mark.parametrize(
@@ -1004,14 +1005,16 @@ def test_wrong_usage(shell: Shell, arguments: Sequence[str], reason: str) -> Non
         ("schema", "export"),
     ],
 )
-def test_a_project_that_is_not_there(shell: Shell, arguments: Sequence[str]) -> None:
-    assert shell.refused(*arguments, "--project", "none") == (
-        f"project [none] does not exist in the store {shell.url}; if that is another store than you mean, name the one you"
+def test_a_project_that_is_not_there(cli: CliRunner, arguments: Sequence[str]) -> None:
+    assert cli.refused(*arguments, "--project", "none") == (
+        f"project [none] does not exist in the store {cli.url}; if that is another store than you mean, name the one you"
         " mean with --store URL or USERTABLE_STORE"
     )
 
 
-def _commands(command: click.Command = cli, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+def _commands(
+    command: click.Command = commands, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
     yield path, command
     if isinstance(command, click.Group):
         for name, child in command.commands.items():
@@ -1019,10 +1022,10 @@ def _commands(command: click.Command = cli, path: tuple[str, ...] = ()) -> Itera
 
 
 @pytest.mark.parametrize("path", [path for path, _ in _commands()], ids=" ".join)
-def test_the_help_is_the_manual(shell: Shell, path: tuple[str, ...]) -> None:
+def test_the_help_is_the_manual(cli: CliRunner, path: tuple[str, ...]) -> None:
     command = dict(_commands())[path]
-    out = shell.out(*path, "--help")
-    assert out == shell.out(*path, "-h")
+    out = cli.out(*path, "--help")
+    assert out == cli.out(*path, "-h")
     assert out.startswith(f"Usage: usertable {' '.join(path)}".rstrip())
     options = [option for option in command.params if isinstance(option, click.Option)]
     assert all(option.help for option in options)
@@ -1057,8 +1060,8 @@ def test_the_commands_are_those_of_the_manual() -> None:
 class Process:
     """Runs `python -m usertable` on one store."""
 
-    def __init__(self, shell: Shell) -> None:
-        self.environment = {k: v for k, v in {**os.environ, **shell.environment}.items() if v is not None}
+    def __init__(self, cli: CliRunner) -> None:
+        self.environment = {k: v for k, v in {**os.environ, **cli.environment}.items() if v is not None}
         self.environment["PYTHONPATH"] = str(Path(usertable.__file__).parent.parent)
 
     def start(self, *arguments: str | bytes, **options: Any) -> subprocess.Popen[bytes]:
@@ -1079,8 +1082,8 @@ class Process:
 class Server(Process):
     """A running `usertable serve`, on a free port."""
 
-    def __init__(self, shell: Shell) -> None:
-        super().__init__(shell)
+    def __init__(self, cli: CliRunner) -> None:
+        super().__init__(cli)
         self.process = self.start("serve", "--port", "0")
         self.log: list[str] = []
         assert self.process.stderr is not None
@@ -1111,7 +1114,7 @@ class Server(Process):
 
 
 @pytest.fixture
-def server(declared: Shell) -> Iterator[Server]:
+def server(declared: CliRunner) -> Iterator[Server]:
     server = Server(declared)
     yield server
     server.stop()
@@ -1125,7 +1128,7 @@ def until(seconds: float, wanted: object, look: Any) -> None:
         time.sleep(0.02)
 
 
-def test_a_running_server_sees_a_change_within_a_second(declared: Shell, server: Server) -> None:
+def test_a_running_server_sees_a_change_within_a_second(declared: CliRunner, server: Server) -> None:
     (cuid,) = register(declared, "1")
     unknown = {"code": 40010, "msg": "user attribute [score] does not exist"}
     ok = {"code": 0, "msg": "ok"}
@@ -1144,7 +1147,7 @@ def test_a_running_server_sees_a_change_within_a_second(declared: Shell, server:
     assert server.put(new, cuid, {"score": 1}) == ok
 
 
-def test_every_command_works_beside_a_server(declared: Shell, server: Server) -> None:
+def test_every_command_works_beside_a_server(declared: CliRunner, server: Server) -> None:
     (cuid,) = register(declared, "1")
     assert server.put(SECRET, cuid, {"level": 1}) == {"code": 0, "msg": "ok"}
     declared.run("user", "erase", str(cuid), "--project", "p1", "--yes")
@@ -1160,7 +1163,7 @@ def test_a_second_server_on_the_same_store_is_refused(server: Server) -> None:
     assert server.stop() == 0
 
 
-def test_a_taken_port_is_told_and_leaves_the_store_alone(empty: Shell, tmp_path: Path) -> None:
+def test_a_taken_port_is_told_and_leaves_the_store_alone(empty: CliRunner, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         code, out, err = Process(empty).run("serve", "--port", str(port))
@@ -1180,13 +1183,13 @@ def test_a_taken_port_is_told_and_leaves_the_store_alone(empty: Shell, tmp_path:
         ("192.0.2.1", "this machine does not have that address; choose another with --host"),
     ],
 )
-def test_an_address_that_is_not_ours(empty: Shell, host: str, reason: str) -> None:
+def test_an_address_that_is_not_ours(empty: CliRunner, host: str, reason: str) -> None:
     assert empty.refused("serve", "--port", "0", "--host", host) == f"cannot listen on {host} port 0: {reason}"
 
 
-def test_what_keeps_a_server_from_starting_is_named_when_it_is_not_the_address(shell: Shell) -> None:
+def test_what_keeps_a_server_from_starting_is_named_when_it_is_not_the_address(cli: CliRunner) -> None:
     program = "import sys; sys.executable = '/nowhere/python'; from usertable.cli import main; main()"
-    command = [sys.executable, "-c", program, "serve", "--store", shell.url, "--port", "0"]
+    command = [sys.executable, "-c", program, "serve", "--store", cli.url, "--port", "0"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert (
@@ -1205,7 +1208,7 @@ def test_serve_says_who_can_reach_it(server: Server) -> None:
     assert "(reachable from this machine only)" in server.log[0]
 
 
-def test_ctrl_c_ends_a_command_quietly(declared: Shell) -> None:
+def test_ctrl_c_ends_a_command_quietly(declared: CliRunner) -> None:
     (cuid,) = register(declared, "1")
     with Process(declared).start(
         *("user", "erase", str(cuid), "--project", "p1"),
@@ -1223,7 +1226,7 @@ def test_ctrl_c_ends_a_command_quietly(declared: Shell) -> None:
 
 
 @pytest.mark.parametrize("mode", [(), ("--json",)])
-def test_a_reader_that_leaves_is_no_error(declared: Shell, mode: Sequence[str]) -> None:
+def test_a_reader_that_leaves_is_no_error(declared: CliRunner, mode: Sequence[str]) -> None:
     register(declared, *(f"{n:0200}" for n in range(1000)))
     with Process(declared).start("user", "list", "--limit", "1000", "--project", "p1", *mode) as process:
         assert process.stdout is not None
@@ -1234,7 +1237,7 @@ def test_a_reader_that_leaves_is_no_error(declared: Shell, mode: Sequence[str]) 
     assert (process.returncode, err) == (0, b"")
 
 
-def test_a_terminal_gets_a_table_that_fits_it(declared: Shell) -> None:
+def test_a_terminal_gets_a_table_that_fits_it(declared: CliRunner) -> None:
     (cuid,) = register(declared, "1")
     declared.report("p1", cuid, {"note": "x" * 100 + "[red]等级", "level": 1})
     main, terminal = pty.openpty()
@@ -1255,18 +1258,18 @@ def test_a_terminal_gets_a_table_that_fits_it(declared: Shell) -> None:
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_an_output_that_cannot_be_written(shell: Shell, unbuffered: str) -> None:
+def test_an_output_that_cannot_be_written(cli: CliRunner, unbuffered: str) -> None:
     with Path("/dev/full").open("wb") as full:
-        code, _, err = Process(shell).run("project", "list", stdout=full, env={"PYTHONUNBUFFERED": unbuffered})
+        code, _, err = Process(cli).run("project", "list", stdout=full, env={"PYTHONUNBUFFERED": unbuffered})
     assert (code, err) == (1, "Error: No space left on device\n")
 
 
-def test_an_argument_that_is_no_text(shell: Shell) -> None:
-    code, _, err = Process(shell).run("project", "create", b"\xff", env={"LC_ALL": "C.UTF-8"})
+def test_an_argument_that_is_no_text(cli: CliRunner) -> None:
+    code, _, err = Process(cli).run("project", "create", b"\xff", env={"LC_ALL": "C.UTF-8"})
     assert (code, err) == (2, "Error: argument 3 is not valid UTF-8\n")
 
 
-def test_a_terminal_without_chinese(declared: Shell) -> None:
+def test_a_terminal_without_chinese(declared: CliRunner) -> None:
     env = {"PYTHONIOENCODING": "latin-1"}
     code, out, _ = Process(declared).run("attribute", "list", "--project", "p1", env=env)
     assert code == 0
@@ -1280,7 +1283,7 @@ def test_a_terminal_without_chinese(declared: Shell) -> None:
     assert "[\\u7b49\\u7ea7]" in err
 
 
-def test_the_help_loads_nothing_slow(empty: Shell) -> None:
+def test_the_help_loads_nothing_slow(empty: CliRunner) -> None:
     code, _, err = Process(empty).run("--help", flags=("-X", "importtime"))
     loaded = {line.rpartition("|")[2].strip() for line in err.splitlines() if line.startswith("import time:")}
     assert code == 0

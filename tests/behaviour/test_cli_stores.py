@@ -15,10 +15,10 @@ import apsw
 import psycopg
 import pytest
 
-import postgres
-from postgres import Cluster
-from serving import PROJECT, Server, prepare
-from shell import Shell
+from support import postgres
+from support.cli_runner import CliRunner
+from support.postgres import Cluster
+from support.server_process import PROJECT, ServerProcess, create_project
 from usertable.store import open_store
 from usertable.store import postgres as engine
 from usertable.store.migrations import migrations
@@ -35,68 +35,66 @@ def database(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def shell(request: pytest.FixtureRequest, tmp_path: Path, database: str) -> Shell:
+def cli(request: pytest.FixtureRequest, tmp_path: Path, database: str) -> CliRunner:
     """A place where no store is yet."""
-    return Shell(database if request.param == "postgresql" else f"sqlite:///{tmp_path}/users.db", {})
+    return CliRunner(database if request.param == "postgresql" else f"sqlite:///{tmp_path}/users.db", {})
 
 
-def newest(shell: Shell) -> int:
+def newest(cli: CliRunner) -> int:
     """The number of the newest migration of the place's engine."""
-    return len(migrations("sqlite" if shell.url.startswith("sqlite") else "postgresql"))
+    return len(migrations("sqlite" if cli.url.startswith("sqlite") else "postgresql"))
 
 
-def test_migrate_and_check(shell: Shell) -> None:
-    unmigrated = shell.run("migrate", "--check", code=1)
-    assert unmigrated.stdout.rstrip() == f"{shell.url} is at version 0, the newest is {newest(shell)}"
+def test_migrate_and_check(cli: CliRunner) -> None:
+    unmigrated = cli.run("migrate", "--check", code=1)
+    assert unmigrated.stdout.rstrip() == f"{cli.url} is at version 0, the newest is {newest(cli)}"
     assert unmigrated.stderr == "Error: the store needs a migration: run usertable migrate\n"
-    assert shell.json("migrate") == {"store": shell.url, "version": newest(shell), "newest": newest(shell), "migrated": True}
-    assert shell.out("migrate").rstrip() == f"{shell.url} is at version {newest(shell)}, nothing to do"
-    assert shell.json("migrate", "--check") == {
-        "store": shell.url,
-        "version": newest(shell),
-        "newest": newest(shell),
+    assert cli.json("migrate") == {"store": cli.url, "version": newest(cli), "newest": newest(cli), "migrated": True}
+    assert cli.out("migrate").rstrip() == f"{cli.url} is at version {newest(cli)}, nothing to do"
+    assert cli.json("migrate", "--check") == {
+        "store": cli.url,
+        "version": newest(cli),
+        "newest": newest(cli),
         "migrated": False,
     }
-    shell.run("project", "create", "demo", "--id", "p1")
-    assert "demo" in shell.out("project", "list")
+    cli.run("project", "create", "demo", "--id", "p1")
+    assert "demo" in cli.out("project", "list")
 
 
 def test_several_processes_migrate_at_once(database: str, tmp_path: Path) -> None:
-    def start(name: str) -> Server:
+    def start(name: str) -> ServerProcess:
         folder = tmp_path / name
         folder.mkdir()
-        return Server(database, folder)
+        return ServerProcess(database, folder)
 
     with ThreadPoolExecutor(3) as pool:
         servers = list(pool.map(start, "abc"))
     assert [server.stop() for server in servers] == [0, 0, 0]
 
 
-def test_a_newer_store_is_refused(shell: Shell) -> None:
-    shell.run("migrate")
-    if shell.url.startswith("sqlite"):
-        with sqlite3.connect(shell.url.removeprefix("sqlite:///")) as file:
+def test_a_newer_store_is_refused(cli: CliRunner) -> None:
+    cli.run("migrate")
+    if cli.url.startswith("sqlite"):
+        with sqlite3.connect(cli.url.removeprefix("sqlite:///")) as file:
             file.execute("PRAGMA user_version = 99")
     else:
-        with psycopg.connect(shell.url, autocommit=True) as db:
+        with psycopg.connect(cli.url, autocommit=True) as db:
             db.execute("INSERT INTO usertable.migration (number) VALUES (99)")
     for command in (("migrate",), ("migrate", "--check"), ("project", "list"), ("serve", "--port", "0")):
-        assert f"was written by a newer usertable (store version 99, this one knows {newest(shell)})" in shell.refused(
-            *command
-        )
+        assert f"was written by a newer usertable (store version 99, this one knows {newest(cli)})" in cli.refused(*command)
 
 
 @pytest.mark.parametrize("command", [("serve", "--port", "0"), ("migrate",), ("project", "list")])
 def test_a_url_that_cannot_be_read(database: str, command: tuple[str, ...]) -> None:
-    said = Shell("postgresql://user:pass[word@db/users", {}).refused(*command)
+    said = CliRunner("postgresql://user:pass[word@db/users", {}).refused(*command)
     assert "write the characters [ ] @ / : of a user or password as %5B" in said
     assert "pass[word" not in said
 
 
-def test_distribute_needs_citus(shell: Shell) -> None:
-    reason = shell.refused("migrate", "--distribute")
+def test_distribute_needs_citus(cli: CliRunner) -> None:
+    reason = cli.refused("migrate", "--distribute")
     assert ("has no Citus: run CREATE EXTENSION citus" in reason) or ("only a PostgreSQL store" in reason)
-    assert "does not go with" in shell.misused("migrate", "--distribute", "--check")
+    assert "does not go with" in cli.misused("migrate", "--distribute", "--check")
 
 
 @pytest.mark.parametrize(
@@ -114,13 +112,13 @@ def test_distribute_needs_citus(shell: Shell) -> None:
 )
 def test_a_database_that_cannot_be_used(database: str, change: tuple[str, str], reason: str) -> None:
     url = (database + "?").replace(*change).rstrip("?")
-    shell = Shell(url, {})
+    cli = CliRunner(url, {})
     if not reason:
-        shell.run("migrate")
-        shell.run("project", "list")
+        cli.run("migrate")
+        cli.run("project", "list")
         return
     for command in (("project", "list"), ("migrate",), ("serve", "--port", "0")):
-        said = shell.refused(*command)
+        said = cli.refused(*command)
         assert len(said.splitlines()) == 1
         assert re.search(reason, said)
 
@@ -134,11 +132,11 @@ def test_a_wrong_password(tmp_path: Path) -> None:
         (cluster.data / "pg_hba.conf").write_text("host all all 127.0.0.1/32 scram-sha-256\n")
         cluster.run("pg_ctl", "-D", str(cluster.data), "reload")
         url = cluster.url("postgres").replace("postgres@", "postgres:wrong-one@")
-        said = Shell(url, {}).refused("project", "list")
+        said = CliRunner(url, {}).refused("project", "list")
         assert "password authentication failed" in said
         assert "wrong-one" not in said
-        assert "demo" in Shell(url.replace("wrong-one", "right"), {}).out("project", "create", "demo")
-        shown = Shell(url.replace("wrong-one", "right"), {}).out("config")
+        assert "demo" in CliRunner(url.replace("wrong-one", "right"), {}).out("project", "create", "demo")
+        shown = CliRunner(url.replace("wrong-one", "right"), {}).out("config")
         assert "postgres:********@" in shown
         assert "right@" not in shown
     finally:
@@ -188,13 +186,13 @@ def test_the_url_reaches_libpq_as_it_is_written(
     services = tmp_path / "services"
     services.write_text(f"[users]\nhost={folder}\nport={cluster.port}\ndbname={name}\n")
     monkeypatch.setenv("PGSERVICEFILE", str(services))
-    shell = Shell(url.format(name=name, folder=folder.replace("/", "%2F").replace(" ", "%20"), port=cluster.port), {})
-    assert "demo" in shell.out("project", "create", "demo", "--id", "p1")
-    shown = shell.json("config")["store"]["value"]
+    cli = CliRunner(url.format(name=name, folder=folder.replace("/", "%2F").replace(" ", "%20"), port=cluster.port), {})
+    assert "demo" in cli.out("project", "create", "demo", "--id", "p1")
+    shown = cli.json("config")["store"]["value"]
     assert "a%20b" not in shown
     if "password=" not in url and ":" + PASSWORD not in url:
-        assert shown == shell.url
-    assert shell.json("project", "list")["projects"][0]["id"] == "p1"
+        assert shown == cli.url
+    assert cli.json("project", "list")["projects"][0]["id"] == "p1"
 
 
 def test_options_and_texts_with_blanks_in_the_url(database: str) -> None:
@@ -221,10 +219,10 @@ def test_options_and_texts_with_blanks_in_the_url(database: str) -> None:
     ],
 )
 def test_an_unusable_url_is_told_without_its_password(url: str, reason: str) -> None:
-    said = Shell(url, {}).refused("project", "list")
+    said = CliRunner(url, {}).refused("project", "list")
     assert reason in said
     assert not re.search("secret|se.cret|cret", said)
-    shown = Shell(url, {}).out("config")
+    shown = CliRunner(url, {}).out("config")
     assert not re.search("secret|se.cret", shown)
 
 
@@ -235,7 +233,7 @@ def test_a_read_only_standby() -> None:
         primary.start()
         standby.follow(primary)
         standby.start()
-        said = Shell(standby.url("postgres"), {}).refused("project", "list")
+        said = CliRunner(standby.url("postgres"), {}).refused("project", "list")
         assert "is read-only, a standby; name the primary" in said
     finally:
         standby.close()
@@ -244,7 +242,7 @@ def test_a_read_only_standby() -> None:
 
 def test_a_server_that_is_too_old(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "OLDEST_SERVER", 99)
-    said = Shell(database, {}).refused("project", "list")
+    said = CliRunner(database, {}).refused("project", "list")
     assert f"is PostgreSQL {postgres.NEWEST}; 99 or newer is needed" in said
 
 
@@ -253,7 +251,7 @@ def test_a_database_of_another_encoding() -> None:
     cluster.execute("CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
     url = cluster.url("latin")
     try:
-        assert "has the encoding LATIN1; create one with ENCODING 'UTF8'" in Shell(url, {}).refused("project", "list")
+        assert "has the encoding LATIN1; create one with ENCODING 'UTF8'" in CliRunner(url, {}).refused("project", "list")
     finally:
         cluster.drop(url)
 
@@ -262,32 +260,34 @@ def test_a_role_that_may_not_migrate(database: str) -> None:
     with psycopg.connect(database, autocommit=True) as db:
         db.execute("DROP ROLE IF EXISTS reader")
         db.execute("CREATE ROLE reader LOGIN")
-    said = Shell(database.replace("postgres@", "reader@"), {}).refused("migrate")
+    said = CliRunner(database.replace("postgres@", "reader@"), {}).refused("migrate")
     assert "permission denied for database" in said
 
 
 def test_a_store_is_copied_there_and_back(database: str, tmp_path: Path) -> None:
     first, last = (f"sqlite:///{tmp_path}/{name}.db" for name in ("first", "last"))
-    cuids = prepare(first, users=2500)
-    shell = Shell(first, {})
-    copied = shell.json("store", "copy", first, database)
+    cuids = create_project(first, users=2500)
+    cli = CliRunner(first, {})
+    copied = cli.json("store", "copy", first, database)
     assert copied[PROJECT]["users"]["rows"] == 2500
-    assert shell.json("store", "copy", first, database) == copied
-    assert shell.json("store", "copy", database, last) == copied
-    assert "2500" in shell.out("store", "copy", first, last)
-    users = [Shell(url, {}).out("user", "list", "--project", PROJECT, "--limit", "2500") for url in (first, database, last)]
+    assert cli.json("store", "copy", first, database) == copied
+    assert cli.json("store", "copy", database, last) == copied
+    assert "2500" in cli.out("store", "copy", first, last)
+    users = [
+        CliRunner(url, {}).out("user", "list", "--project", PROJECT, "--limit", "2500") for url in (first, database, last)
+    ]
     assert users[0] == users[1] == users[2]
     assert str(cuids[-1]) in users[0]
-    assert "are the same store" in shell.misused("store", "copy", first, first)
+    assert "are the same store" in cli.misused("store", "copy", first, first)
 
 
-def test_a_store_in_use_is_not_copied(shell: Shell, tmp_path: Path) -> None:
-    prepare(shell.url)
-    server = Server(shell.url, tmp_path)
-    said = shell.refused("store", "copy", shell.url, f"sqlite:///{tmp_path}/copy.db")
+def test_a_store_in_use_is_not_copied(cli: CliRunner, tmp_path: Path) -> None:
+    create_project(cli.url)
+    server = ServerProcess(cli.url, tmp_path)
+    said = cli.refused("store", "copy", cli.url, f"sqlite:///{tmp_path}/copy.db")
     assert "stop" in said
     assert server.stop() == 0
-    shell.run("store", "copy", shell.url, f"sqlite:///{tmp_path}/copy.db")
+    cli.run("store", "copy", cli.url, f"sqlite:///{tmp_path}/copy.db")
     open_store(f"sqlite:///{tmp_path}/copy.db").close()
 
 
@@ -312,26 +312,26 @@ def take_back(url: str) -> None:
         ("project", "edit", "p1", "--qps", "5"),
     ],
 )
-def test_a_command_refuses_a_store_of_an_older_version_and_changes_nothing(shell: Shell, command: tuple[str, ...]) -> None:
-    shell.run("project", "create", "demo", "--id", "p1")
-    take_back(shell.url)
-    before = shell.run("migrate", "--check", code=1).stdout
-    said = shell.refused(*command)
-    assert f"has store version {newest(shell) - 1}, and this usertable needs {newest(shell)}; nothing was changed" in said
+def test_a_command_refuses_a_store_of_an_older_version_and_changes_nothing(cli: CliRunner, command: tuple[str, ...]) -> None:
+    cli.run("project", "create", "demo", "--id", "p1")
+    take_back(cli.url)
+    before = cli.run("migrate", "--check", code=1).stdout
+    said = cli.refused(*command)
+    assert f"has store version {newest(cli) - 1}, and this usertable needs {newest(cli)}; nothing was changed" in said
     assert "run: usertable migrate" in said
-    assert shell.run("migrate", "--check", code=1).stdout == before
+    assert cli.run("migrate", "--check", code=1).stdout == before
 
 
 @pytest.mark.parametrize("command", [("user", "get", "10000001", "--project", "p1"), ("project", "list"), ("migrate",)])
 def test_nothing_migrates_a_file_that_an_older_server_serves(tmp_path: Path, command: tuple[str, ...]) -> None:
     url = f"sqlite:///{tmp_path}/users.db"
-    shell = Shell(url, {})
-    shell.run("project", "create", "demo", "--id", "p1")
-    server = Server(url, tmp_path)
+    cli = CliRunner(url, {})
+    cli.run("project", "create", "demo", "--id", "p1")
+    server = ServerProcess(url, tmp_path)
     version = len(migrations("sqlite")) - 1
     with closing(sqlite3.connect(tmp_path / "users.db")) as file:
         file.execute(f"PRAGMA user_version = {version}")
-    said = shell.refused(*command)
+    said = cli.refused(*command)
     assert f"has store version {version} and is served by an older usertable (process {server.pid})" in said
     assert "Stop that server, back up the store, install this version there, then start it" in said
     with closing(sqlite3.connect(tmp_path / "users.db")) as file:

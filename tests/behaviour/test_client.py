@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client_doubles import Caller, calling
+from support.clients import AnyClient, any_client
 from usertable import Client, Record
 from usertable.client import (
     ApiError,
@@ -65,8 +65,8 @@ def declare(server: Server) -> None:
 
 
 @pytest.fixture(params=["sync", "async"])
-def client(request: pytest.FixtureRequest, server: Server) -> Iterator[Caller]:
-    with calling(request.param, server.url, server.project, server.secret, retry=QUICK) as made:
+def client(request: pytest.FixtureRequest, server: Server) -> Iterator[AnyClient]:
+    with any_client(request.param, server.url, server.project, server.secret, retry=QUICK) as made:
         yield made
 
 
@@ -83,7 +83,7 @@ def test_batches_are_sent_in_gzip_if_that_is_asked(server: Server, kind: str) ->
 
     http = {"event_hooks": {"request": [note if kind == "sync" else note_later]}}
     for compress in (False, True):
-        with calling(kind, server.url, server.project, server.secret, compress=compress, http=http) as client:
+        with any_client(kind, server.url, server.project, server.secret, compress=compress, http=http) as client:
             assert all(result.error is None for result in client.batch(records))
     assert sizes["gzip"] * 5 < sizes[None]
 
@@ -102,7 +102,7 @@ class Colour(StrEnum):
     RED = "red"
 
 
-def test_values_arrive_as_they_are(client: Caller, server: Server) -> None:
+def test_values_arrive_as_they_are(client: AnyClient, server: Server) -> None:
     moment = datetime(2024, 2, 29, 12, 30, 15, 999_999, tzinfo=timezone(timedelta(hours=-3)))
     values: dict[str, Any] = {
         "number_overwrite": Decimal("0.10000000000000000000000000000000000001"),
@@ -155,7 +155,7 @@ def test_values_arrive_as_they_are(client: Caller, server: Server) -> None:
         ([1], TypeError, "element of type int"),
     ],
 )
-def test_what_no_attribute_can_have_is_not_sent(client: Caller, value: Any, error: type[Exception], words: str) -> None:
+def test_what_no_attribute_can_have_is_not_sent(client: AnyClient, value: Any, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         client.set(CUID, {"number_once": value})
     with pytest.raises(error, match="record 1: number_once"):
@@ -175,7 +175,7 @@ def test_the_second_of_a_repeated_hour_cannot_be_said(tmp_path: Path) -> None:
         assert server.attributes(1)["seen"].astimezone(UTC) == first + timedelta(hours=2)
 
 
-def test_refusals_have_a_class_per_code_and_all_problems(client: Caller) -> None:
+def test_refusals_have_a_class_per_code_and_all_problems(client: AnyClient) -> None:
     two = refused(InvalidParameter, client.set, CUID, {"bool_once": 2, "nowhere": 1})
     assert [(p.kind, p.attribute) for p in two.problems] == [("value_type", "bool_once"), ("attribute_unknown", "nowhere")]
     assert (two.code, two.status) == (40002, 400)
@@ -191,7 +191,7 @@ def test_refusals_have_a_class_per_code_and_all_problems(client: Caller) -> None
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_wrong_credentials_are_refused_at_once(server: Server, kind: str) -> None:
-    with calling(kind, server.url, server.project, "wrong") as client:
+    with any_client(kind, server.url, server.project, "wrong") as client:
         refused(AuthenticationFailed, client.set, CUID, {"number_once": 1})
         refused(AuthenticationFailed, client.get, CUID)
         with pytest.raises(BatchFailed) as failed:
@@ -200,7 +200,7 @@ def test_wrong_credentials_are_refused_at_once(server: Server, kind: str) -> Non
         assert failed.value.results == [None]
 
 
-def test_a_key_of_the_callers_and_a_dry_run(client: Caller, server: Server) -> None:
+def test_a_key_of_the_callers_and_a_dry_run(client: AnyClient, server: Server) -> None:
     assert not client.set(CUID, {"number_accumulate": 1}, key="order-1").replayed
     assert client.set(CUID, {"number_accumulate": 1}, key="order-1").replayed
     refused(InvalidParameter, client.set, CUID, {"number_accumulate": 2}, key="order-1")
@@ -212,7 +212,7 @@ def test_a_key_of_the_callers_and_a_dry_run(client: Caller, server: Server) -> N
     assert not client.set(CUID, {"number_accumulate": 1}, key="order-1").replayed
 
 
-def test_register_takes_any_number_of_values(client: Caller) -> None:
+def test_register_takes_any_number_of_values(client: AnyClient) -> None:
     values = [f"{n:011}" for n in range(250)]
     cuids = client.register("phone", values)
     assert list(cuids) == values
@@ -240,7 +240,7 @@ def test_a_url_that_is_none(url: str) -> None:
 # batches
 
 
-def test_a_batch_of_any_size_has_a_result_per_record(client: Caller, server: Server) -> None:
+def test_a_batch_of_any_size_has_a_result_per_record(client: AnyClient, server: Server) -> None:
     records = [Record(1 + n % 9, {"number_accumulate": 1, "number_overwrite": n}) for n in range(2300)]
     records[1500] = Record(1500, {"number_once": 1})
     records[3] = Record(3, {"bool_once": 7, "nowhere": 1})
@@ -253,7 +253,7 @@ def test_a_batch_of_any_size_has_a_result_per_record(client: Caller, server: Ser
     assert server.attributes(9)["number_overwrite"] == max(n for n in range(2300) if n % 9 == 8)
 
 
-def test_a_batch_by_identifier(client: Caller, server: Server) -> None:
+def test_a_batch_by_identifier(client: AnyClient, server: Server) -> None:
     records = [Record(("phone", "a"), {"number_accumulate": 1}), Record(("phone", "a"), {"number_accumulate": 2})]
     with pytest.raises(ValueError, match="on_unknown"):
         client.batch(records)
@@ -264,7 +264,7 @@ def test_a_batch_by_identifier(client: Caller, server: Server) -> None:
     assert server.attributes(first.cuid) == {"number_accumulate": 3}
 
 
-def test_a_batch_of_rows_of_an_import(client: Caller, server: Server) -> None:
+def test_a_batch_of_rows_of_an_import(client: AnyClient, server: Server) -> None:
     rows = [
         Record(501, {"number_once": 1}, "row-1", {"phone": "501"}),
         Record(None, {}, identifiers={"phone": "new"}),
@@ -432,7 +432,7 @@ def test_the_pace_learns_the_limit_from_the_answers() -> None:
 def test_a_real_limit_is_kept_without_refusals(kind: str) -> None:
     with running(qps=20) as server:
         declare(server)
-        with calling(kind, server.url, server.project, server.secret, retry=Retry(attempts=1)) as client:
+        with any_client(kind, server.url, server.project, server.secret, retry=Retry(attempts=1)) as client:
             for _ in range(50):
                 client.set(CUID, {"number_accumulate": 1})
         assert server.attributes(CUID) == {"number_accumulate": 50}
@@ -441,7 +441,7 @@ def test_a_real_limit_is_kept_without_refusals(kind: str) -> None:
 # buffers
 
 
-def test_a_buffer_delivers_in_order_and_tells_what_was_refused(client: Caller, server: Server) -> None:
+def test_a_buffer_delivers_in_order_and_tells_what_was_refused(client: AnyClient, server: Server) -> None:
     with pytest.raises(RecordsRefused) as told, client.buffer() as buffer:  # noqa: PT012
         for n in range(500):
             buffer.set(CUID, {"number_overwrite": n, "number_accumulate": 1})
@@ -459,7 +459,7 @@ def test_a_buffer_delivers_in_order_and_tells_what_was_refused(client: Caller, s
     ]
 
 
-def test_a_callback_is_told_instead(client: Caller, server: Server) -> None:
+def test_a_callback_is_told_instead(client: AnyClient, server: Server) -> None:
     told: list[Any] = []
     with client.buffer(on_error=lambda record, error: told.append((record.values, error.code))) as buffer:
         buffer.set(CUID, {"nowhere": Decimal("1.5")})
@@ -468,7 +468,7 @@ def test_a_callback_is_told_instead(client: Caller, server: Server) -> None:
     assert server.attributes(CUID) == {"number_once": 1}
 
 
-def test_values_that_cannot_be_sent_are_told_at_once(client: Caller) -> None:
+def test_values_that_cannot_be_sent_are_told_at_once(client: AnyClient) -> None:
     with client.buffer() as buffer:
         with pytest.raises(TypeError, match="of type dict"):
             buffer.set(CUID, {"string_once": {}})
@@ -488,7 +488,7 @@ def test_values_that_cannot_be_sent_are_told_at_once(client: Caller) -> None:
                 client.set(CUID, {"string_once": "a"}, key=key)
 
 
-def test_users_by_identifier_in_a_buffer(client: Caller, server: Server) -> None:
+def test_users_by_identifier_in_a_buffer(client: AnyClient, server: Server) -> None:
     with client.buffer(on_unknown="register") as buffer:
         for _ in range(3):
             buffer.set(("phone", "1"), {"number_accumulate": 1})
@@ -616,7 +616,7 @@ def test_a_buffer_does_what_the_rules_say(
 # spools
 
 
-def test_a_spool_outlives_its_buffer(client: Caller, server: Server, tmp_path: Path) -> None:
+def test_a_spool_outlives_its_buffer(client: AnyClient, server: Server, tmp_path: Path) -> None:
     spool = tmp_path / "deep" / "spool"
     with Client("http://127.0.0.1:9", "p", "s", retry=QUICK, timezone="UTC") as nowhere:
         buffer = nowhere.buffer(spool=spool, close_seconds=0.1, on_unknown="register")

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from client_doubles import calling
+from support.clients import any_client
 from usertable import AsyncClient, Client, Record
 from usertable import client as module
 from usertable.client import (
@@ -81,12 +81,12 @@ def test_no_proxy_is_read_as_it_is_meant(server: Server, kind: str, no_proxy: st
     """The proxy is not there: what goes through it does not arrive."""
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     with (
-        calling(kind, server.url, server.project, server.secret, retry=QUICK) as client,
+        any_client(kind, server.url, server.project, server.secret, retry=QUICK) as client,
         pytest.raises(Unreachable),
     ):
         client.set(CUID, {"count": 1})
     monkeypatch.setenv("NO_PROXY", no_proxy)
-    with calling(kind, server.url, server.project, server.secret, retry=QUICK) as client:
+    with any_client(kind, server.url, server.project, server.secret, retry=QUICK) as client:
         client.set(CUID, {"count": 1})
         with client.buffer() as buffer:
             buffer.set(CUID, {"count": 1})
@@ -232,7 +232,7 @@ def test_an_async_client_in_one_event_loop_after_the_other_and_in_two_at_once(se
 
 @KINDS
 def test_a_client_can_be_copied_and_pickled_and_a_buffer_cannot(server: Server, kind: str) -> None:
-    with calling(kind, server.url, server.project, server.secret, retry=QUICK) as original:
+    with any_client(kind, server.url, server.project, server.secret, retry=QUICK) as original:
         client = original.client
         for same in (copy.copy(client), copy.deepcopy(client), pickle.loads(pickle.dumps(client))):
             assert type(same) is type(client)
@@ -527,7 +527,7 @@ def test_a_value_that_no_attribute_can_have_is_refused_by_its_name_wherever_it_i
     server: Server, kind: str, name: Any, value: Any, error: type[Exception], words: str
 ) -> None:
     """And what is handed over beside it arrives."""
-    with calling(kind, server.url, server.project, server.secret, retry=QUICK) as client:
+    with any_client(kind, server.url, server.project, server.secret, retry=QUICK) as client:
         with pytest.raises(error, match=words):
             client.set(CUID, {name: value})
         with pytest.raises(error, match=f"record 1: {words}"):
@@ -542,7 +542,7 @@ def test_a_value_that_no_attribute_can_have_is_refused_by_its_name_wherever_it_i
 
 @KINDS
 def test_users_and_identifiers_that_cannot_be_sent_are_refused_here(server: Server, kind: str) -> None:
-    with calling(kind, server.url, server.project, server.secret, retry=QUICK) as client:
+    with any_client(kind, server.url, server.project, server.secret, retry=QUICK) as client:
         with pytest.raises(ValueError, match="cuid has 71 bits"):
             client.set(2**70, {"count": 1})
         with pytest.raises(ValueError, match="cuid has 64 bits"):

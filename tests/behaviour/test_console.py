@@ -18,8 +18,8 @@ from typing import Any
 import httpx
 import pytest
 
-from plain_browser import TOKEN, Browser, fields
-from serving import PROJECT, SECRET, Server, prepare
+from support.form_browser import TOKEN, FormBrowser, form_fields
+from support.server_process import PROJECT, SECRET, ServerProcess, create_project
 from usertable.console import live, texts
 from usertable.console.app import HEADERS, PAGES
 from usertable.console.notes import FREE_ATTEMPTS, MustWait, Notes
@@ -42,28 +42,28 @@ OLD_CHANGE = "apply schema: declare attribute old_one: BOOL once"
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     folder = tmp_path_factory.mktemp("console")
     url = f"sqlite:///{folder / 'store.db'}"
-    prepare(url, users=2)
+    create_project(url, users=2)
     store = open_store(url)
     number = Service(store).project(PROJECT).number
     store.load(number, CHANGES, [(0, 1, "cli", OLD_CHANGE)])
     store.close()
-    running = Server(url, folder, admin_token=TOKEN)
+    running = ServerProcess(url, folder, admin_token=TOKEN)
     yield running
     assert running.stop() == 0
     assert "Traceback" not in running.log
 
 
 @pytest.fixture
-def browser(server: Server) -> Iterator[Browser]:
-    with Browser(base_url=server.url, timeout=30) as client:
+def browser(server: ServerProcess) -> Iterator[FormBrowser]:
+    with FormBrowser(base_url=server.url, timeout=30) as client:
         yield client
 
 
 @pytest.fixture
-def admin(browser: Browser) -> Browser:
+def admin(browser: FormBrowser) -> FormBrowser:
     browser.sign_in()
     return browser
 
@@ -78,7 +78,7 @@ def errors(answer: httpx.Response) -> list[str]:
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if not p.public], ids=lambda p: f"{p.method} {p.path}")
-def test_without_a_session_every_page_leads_to_the_sign_in(page, browser: Browser) -> None:  # type: ignore[no-untyped-def]
+def test_without_a_session_every_page_leads_to_the_sign_in(page, browser: FormBrowser) -> None:  # type: ignore[no-untyped-def]
     path = page.path.replace("{project}", PROJECT).replace("{name}", "phone")
     browser.page("/console/sign-in")
     answer = browser.get(path) if page.method == "GET" else browser.submit(path)
@@ -90,7 +90,7 @@ def test_without_a_session_every_page_leads_to_the_sign_in(page, browser: Browse
         assert (answer.status_code, answer.headers["location"].startswith("/console/sign-in")) == (303, True)
 
 
-def test_after_signing_in_one_is_where_one_wanted_to_go(browser: Browser) -> None:
+def test_after_signing_in_one_is_where_one_wanted_to_go(browser: FormBrowser) -> None:
     wanted = f"{AT}/attributes?type=LIST&search=a%26b"
     there = browser.get(wanted).headers["location"]
     browser.page(there)
@@ -103,7 +103,7 @@ def test_after_signing_in_one_is_where_one_wanted_to_go(browser: Browser) -> Non
 ENDED = "Your session had ended before this was sent, so nothing was changed."
 
 
-def test_a_button_pressed_after_the_session_says_so_and_leads_back(browser: Browser, server: Server) -> None:
+def test_a_button_pressed_after_the_session_says_so_and_leads_back(browser: FormBrowser, server: ServerProcess) -> None:
     attribute = f"{AT}/attributes/user_bool_once"
     browser.page("/console/sign-in")
     for referer, back in (
@@ -143,7 +143,7 @@ TYPED = "Renamed \"'<script>&amp;\r\nsecond line"
         (f"{AT}/try", {"value": "10000001", "data": '{"user_bool_once": 1}'}),
     ],
 )
-def test_what_was_typed_is_there_again_after_signing_in(browser: Browser, form: str, typed: dict[str, str]) -> None:
+def test_what_was_typed_is_there_again_after_signing_in(browser: FormBrowser, form: str, typed: dict[str, str]) -> None:
     browser.page("/console/sign-in")
     browser.shown = browser.submit(form, **typed)
     assert (browser.shown.status_code, ENDED in browser.shown.text) == (403, True)
@@ -151,18 +151,18 @@ def test_what_was_typed_is_there_again_after_signing_in(browser: Browser, form: 
     for token, status in (("", 422), ("wrong", 403)):
         browser.shown = browser.submit(form, **typed, token=token)
         assert (browser.shown.status_code, errors(browser.shown)) == (status, ["token"])
-        kept = fields(browser.shown)
+        kept = form_fields(browser.shown)
         assert {name: kept[name] for name in typed} == typed
     browser.shown = browser.submit(form, **typed, token=TOKEN)
     assert (browser.shown.status_code, "You are signed in" in browser.shown.text) == (200, True)
     assert TOKEN not in browser.shown.text
-    kept = fields(browser.shown)
+    kept = form_fields(browser.shown)
     kept.pop("form_token")
     assert kept == typed
     browser.get("/console/projects").raise_for_status()
 
 
-def test_a_kept_form_is_not_taken_from_another_site_nor_without_its_token(browser: Browser) -> None:
+def test_a_kept_form_is_not_taken_from_another_site_nor_without_its_token(browser: FormBrowser) -> None:
     browser.page("/console/sign-in")
     sent = {"name": "Typed", "timezone": "UTC", "qps": "7"}
     for headers in ({"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "", "Origin": "https://evil.example"}):
@@ -176,16 +176,16 @@ def test_a_kept_form_is_not_taken_from_another_site_nor_without_its_token(browse
     assert "Typed" not in browser.get("/console/projects").text
 
 
-def test_a_form_of_an_earlier_session_is_shown_again_as_it_was_filled_in(admin: Browser, server: Server) -> None:
+def test_a_form_of_an_earlier_session_is_shown_again_as_it_was_filled_in(admin: FormBrowser, server: ServerProcess) -> None:
     admin.page(f"{AT}/settings")
     earlier = admin.shown
-    with Browser(base_url=server.url) as other_tab:
+    with FormBrowser(base_url=server.url) as other_tab:
         other_tab.sign_in()
         admin.cookies = other_tab.cookies
     admin.shown = earlier
     answer = admin.submit(f"{AT}/settings", name="Typed", timezone="UTC", qps="7")
     assert (answer.status_code, "signed in again meanwhile" in answer.text) == (403, True)
-    assert fields(answer)["name"] == "Typed"
+    assert form_fields(answer)["name"] == "Typed"
     assert "Typed" not in admin.get("/console/projects").text
     attribute = f"{AT}/attributes/user_bool_once"
     answer = admin.submit(f"{attribute}/status", {"Referer": server.url + attribute}, hidden="1")
@@ -231,7 +231,7 @@ def test_one_page_too_many_is_told_that_it_is_not_kept_up_to_date(monkeypatch: p
     assert bytes(answer.body).decode() == "event: notice\ndata: live_notice.html live.too_many\n\nevent: end\ndata: \n\n"
 
 
-def test_a_page_that_is_open_is_told_that_its_session_is_over(browser: Browser, server: Server) -> None:
+def test_a_page_that_is_open_is_told_that_its_session_is_over(browser: FormBrowser, server: ServerProcess) -> None:
     headers = {"Accept": "text/event-stream", "Referer": f"{server.url}{AT}/arrivals?show=refused"}
     answer = browser.get(f"{AT}/arrivals/live?show=refused", headers=headers)
     assert answer.headers["content-type"].startswith("text/event-stream")
@@ -242,12 +242,12 @@ def test_a_page_that_is_open_is_told_that_its_session_is_over(browser: Browser, 
     assert f'name="next" value="{AT}/arrivals?show=refused"' in browser.shown.text
 
 
-def test_a_page_for_signing_in_that_was_open_for_too_long_is_shown_again(browser: Browser) -> None:
+def test_a_page_for_signing_in_that_was_open_for_too_long_is_shown_again(browser: FormBrowser) -> None:
     browser.page("/console/sign-in")
     browser.cookies.clear()
     answer = browser.submit("/console/sign-in", token=TOKEN, next=f"{AT}/users")
     assert (answer.status_code, TOKEN in answer.text) == (403, False)
-    assert fields(answer)["next"] == f"{AT}/users"
+    assert form_fields(answer)["next"] == f"{AT}/users"
     browser.shown = answer
     assert browser.submit("/console/sign-in", token=TOKEN, next=f"{AT}/users").headers["location"] == f"{AT}/users"
     assert browser.get(f"/console/sign-in?next={AT}/users").headers["location"] == f"{AT}/users"
@@ -257,12 +257,12 @@ def test_a_page_for_signing_in_that_was_open_for_too_long_is_shown_again(browser
     "where",
     ["//evil.example", "//evil.example/?/console", "https://evil.example/console", "/console//evil.example", "/other"],
 )
-def test_the_sign_in_never_leads_elsewhere(browser: Browser, where: str) -> None:
+def test_the_sign_in_never_leads_elsewhere(browser: FormBrowser, where: str) -> None:
     browser.page("/console/sign-in")
     assert browser.submit("/console/sign-in", token=TOKEN, next=where).headers["location"] == "/console/projects"
 
 
-def test_the_session_cookie(browser: Browser) -> None:
+def test_the_session_cookie(browser: FormBrowser) -> None:
     browser.page("/console/sign-in")
     before = browser.cookies[COOKIE]
     cookie = browser.submit("/console/sign-in", token=TOKEN).headers["set-cookie"]
@@ -274,14 +274,14 @@ def test_the_session_cookie(browser: Browser) -> None:
     assert "Secure" in secure.split("; ")
 
 
-def test_signing_out_ends_the_session_for_copies_of_the_cookie_too(admin: Browser, server: Server) -> None:
+def test_signing_out_ends_the_session_for_copies_of_the_cookie_too(admin: FormBrowser, server: ServerProcess) -> None:
     copied = admin.cookies[COOKIE]
     assert admin.submit("/console/sign-out").headers["location"] == "/console/sign-in?done=signed_out"
     assert admin.get("/console/projects").status_code == 303
     assert httpx.get(f"{server.url}/console/projects", cookies={COOKIE: copied}).status_code == 303
 
 
-def test_a_cookie_that_was_changed_or_made_up_is_none(admin: Browser, server: Server) -> None:
+def test_a_cookie_that_was_changed_or_made_up_is_none(admin: FormBrowser, server: ServerProcess) -> None:
     good = admin.cookies[COOKIE]
     role, nonce, expires, mac = good.split(".")
     visitor = httpx.get(f"{server.url}/console/sign-in").cookies[COOKIE]
@@ -305,15 +305,15 @@ def test_a_cookie_that_was_changed_or_made_up_is_none(admin: Browser, server: Se
         {"Sec-Fetch-Site": "", "Origin": "null"},
     ],
 )
-def test_a_form_of_another_site_is_refused(admin: Browser, headers: dict[str, str]) -> None:
+def test_a_form_of_another_site_is_refused(admin: FormBrowser, headers: dict[str, str]) -> None:
     answer = admin.submit(f"{AT}/settings", headers, name="taken over", timezone="UTC", qps="1")
     assert answer.status_code == 403
     assert "taken over" not in admin.get("/console/projects").text
 
 
-def test_a_form_without_the_token_of_its_session_is_refused(admin: Browser, server: Server) -> None:
+def test_a_form_without_the_token_of_its_session_is_refused(admin: FormBrowser, server: ServerProcess) -> None:
     sent = {"name": "taken over", "timezone": "UTC", "qps": "1"}
-    with Browser(base_url=server.url) as other:
+    with FormBrowser(base_url=server.url) as other:
         other.sign_in()
         foreign = re.search(r'name="form_token" value="(\w+)"', other.shown.text)
     assert foreign is not None
@@ -324,7 +324,7 @@ def test_a_form_without_the_token_of_its_session_is_refused(admin: Browser, serv
     assert "taken over" not in admin.get("/console/projects").text
 
 
-def test_a_browser_that_only_sends_its_origin_is_let_in(admin: Browser, server: Server) -> None:
+def test_a_browser_that_only_sends_its_origin_is_let_in(admin: FormBrowser, server: ServerProcess) -> None:
     answer = admin.submit(
         f"{AT}/settings", {"Sec-Fetch-Site": "", "Origin": server.url}, name="Tests", timezone="UTC", qps="9"
     )
@@ -391,11 +391,11 @@ def test_a_link_signs_in_once_and_in_time() -> None:
 
 
 def test_without_an_admin_token_a_printed_link_signs_in_once(tmp_path: Path) -> None:
-    server = Server("memory:", tmp_path)
+    server = ServerProcess("memory:", tmp_path)
     try:
         link = re.search(rf"{server.url}(/console/sign-in\?link=\S+)", server.log)
         assert link is not None, server.log
-        with Browser(base_url=server.url) as first, Browser(base_url=server.url) as second:
+        with FormBrowser(base_url=server.url) as first, FormBrowser(base_url=server.url) as second:
             for browser in (first, second):
                 assert browser.page(link[1]).status_code == 200
             token = link[1].partition("=")[2]
@@ -413,18 +413,18 @@ def test_without_an_admin_token_a_printed_link_signs_in_once(tmp_path: Path) -> 
             second.shown = second.submit("/console/new-project", name="Typed")
             second.shown = second.submit("/console/new-project", name="Typed", new_link="1")
             assert "A new sign-in link was printed" in second.shown.text
-            assert fields(second.shown)["name"] == "Typed"
+            assert form_fields(second.shown)["name"] == "Typed"
             (printed,) = set(re.findall(rf"{server.url}/console/sign-in\?link=(\S+)", server.log)) - set(links)
             assert second.submit("/console/sign-in/link", link=printed).headers["location"] == "/console/projects"
             second.shown = second.submit("/console/new-project", name="Typed")
-            assert (second.shown.status_code, fields(second.shown)["name"]) == (403, "Typed")
+            assert (second.shown.status_code, form_fields(second.shown)["name"]) == (403, "Typed")
             assert second.submit("/console/new-project", name="Typed", timezone="UTC", qps="1").status_code == 303
     finally:
         server.stop()
 
 
 def test_the_console_can_be_switched_off(tmp_path: Path) -> None:
-    server = Server("memory:", tmp_path, console="false")
+    server = ServerProcess("memory:", tmp_path, console="false")
     try:
         assert httpx.get(f"{server.url}/console").status_code == 404
         assert "console" not in server.log
@@ -435,7 +435,7 @@ def test_the_console_can_be_switched_off(tmp_path: Path) -> None:
 # what is sent
 
 
-def test_every_answer_has_the_headers(admin: Browser) -> None:
+def test_every_answer_has_the_headers(admin: FormBrowser) -> None:
     for path in ("/console/sign-in", "/console/projects", f"{AT}/try", "/console/nope", f"{AT}x"):
         answer = admin.get(path)
         for name, value in HEADERS.items():
@@ -444,7 +444,7 @@ def test_every_answer_has_the_headers(admin: Browser) -> None:
     assert "unsafe" not in HEADERS["content-security-policy"]
 
 
-def test_static_files_are_kept_by_the_browser_and_everything_they_name_is_here(admin: Browser) -> None:
+def test_static_files_are_kept_by_the_browser_and_everything_they_name_is_here(admin: FormBrowser) -> None:
     addresses = re.findall(r'(?:href|src)="(/console/static/[^"]+)"', admin.page("/console/projects").text)
     assert len(set(addresses)) == 3
     for address in addresses:
@@ -476,7 +476,7 @@ def test_no_template_holds_words_of_its_own() -> None:
         assert not re.search(r"\w", text), (template.name, text.split())
 
 
-def test_all_that_is_wrong_with_a_form_is_said_at_once(admin: Browser) -> None:
+def test_all_that_is_wrong_with_a_form_is_said_at_once(admin: FormBrowser) -> None:
     wrong = {"name": " ", "id": "a b", "timezone": "Mars", "qps": "many"}
     answer = admin.submit("/console/new-project", None, **wrong)
     assert (answer.status_code, errors(answer)) == (422, ["name", "id", "timezone", "qps"])
@@ -531,7 +531,7 @@ def test_chinese_has_full_width_punctuation_and_a_space_beside_latin() -> None:
     assert [text for text in chinese if wrong.search(text)] == []
 
 
-def test_the_requests_to_paste_do_what_they_say(admin: Browser) -> None:
+def test_the_requests_to_paste_do_what_they_say(admin: FormBrowser) -> None:
     page = admin.page(AT).text
     shown = {
         name: html.unescape(code) for name, code in re.findall(r'id="snippet-(\w+)"[^>]*><code>(.*?)</code>', page, re.S)
@@ -550,7 +550,7 @@ def test_the_requests_to_paste_do_what_they_say(admin: Browser) -> None:
         assert answer.json()["code"] == 0
 
 
-def test_more_columns_than_can_be_shown_are_not_left_out_silently(admin: Browser, server: Server) -> None:
+def test_more_columns_than_can_be_shown_are_not_left_out_silently(admin: FormBrowser, server: ServerProcess) -> None:
     names = [f"attribute_{n}" for n in range(32)]
     with httpx.Client(base_url=f"{server.url}/api/v1", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30) as owner:
         owner.post("/projects", json={"id": "wide", "name": "Wide"}).raise_for_status()
@@ -565,7 +565,7 @@ def test_more_columns_than_can_be_shown_are_not_left_out_silently(admin: Browser
     assert "are left out" not in page
 
 
-def test_changes_are_told_in_the_language_of_the_reader(admin: Browser, server: Server) -> None:
+def test_changes_are_told_in_the_language_of_the_reader(admin: FormBrowser, server: ServerProcess) -> None:
     path = f"{server.url}/api/v1/projects/{PROJECT}"
     name = "edit_attribute"
     with httpx.Client(headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30) as owner:
@@ -601,7 +601,7 @@ def test_changes_are_told_in_the_language_of_the_reader(admin: Browser, server: 
     assert OLD_CHANGE in english
 
 
-def test_the_language_is_the_chosen_one_or_the_browsers(browser: Browser) -> None:
+def test_the_language_is_the_chosen_one_or_the_browsers(browser: FormBrowser) -> None:
     assert 'lang="en"' in browser.page("/console/sign-in").text
     assert 'lang="zh-CN"' in browser.get("/console/sign-in", headers={"Accept-Language": "zh-TW,zh;q=0.9,en;q=0.1"}).text
     assert browser.submit("/console/preferences", language="zh", back="/console/sign-in?x=1").status_code == 303

@@ -14,9 +14,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from raw_http import exchange
-from serving import ATTRIBUTE, PROJECT, REGISTER, Server, prepare
-from shell import Shell
+from support.cli_runner import CliRunner
+from support.raw_http import exchange
+from support.server_process import ATTRIBUTE, PROJECT, REGISTER, ServerProcess, create_project
 from usertable.console.notes import Notes
 from usertable.console.session import COOKIE, Sessions
 from usertable.console.visit import LANGUAGE_COOKIE
@@ -40,7 +40,7 @@ DATA = [
 class Site:
     """A server with four users, and somebody who is signed in to its console."""
 
-    server: Server
+    server: ServerProcess
     cuids: list[int]
     platform: httpx.Client
     admin: httpx.Client
@@ -82,7 +82,7 @@ class Site:
         raise AssertionError(f"it ended without {until!r}: {told}")
 
 
-def signed_in(server: Server, cuids: list[int], store: str) -> Iterator[Site]:
+def signed_in(server: ServerProcess, cuids: list[int], store: str) -> Iterator[Site]:
     sessions = Sessions(Notes.alone(), TOKEN, 28_800, time.time)
     session = sessions.begin("admin")
     cookies = {COOKIE: sessions.seal(session), LANGUAGE_COOKIE: "en"}
@@ -94,11 +94,11 @@ def signed_in(server: Server, cuids: list[int], store: str) -> Iterator[Site]:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("console")
     url = f"sqlite:///{folder / 'store.db'}"
-    cuids = prepare(url, users=4)
+    cuids = create_project(url, users=4)
     store = open_store(url)
     Service(store).edit_identifier(PROJECT, "phone", masked=True, who="test")
     store.close()
-    server = Server(url, folder, admin_token=TOKEN)
+    server = ServerProcess(url, folder, admin_token=TOKEN)
     for site in signed_in(server, cuids, url):
         for cuid, data in zip(cuids, DATA, strict=True):
             if data:
@@ -158,8 +158,8 @@ def filtered(site: Site, operator: str, **typed: str) -> list[int]:
 
 def test_one_of_several_values_is_found_whatever_its_characters(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
-    cuids = prepare(url, users=len(ODD) + 1)
-    server = Server(url, tmp_path, admin_token=TOKEN)
+    cuids = create_project(url, users=len(ODD) + 1)
+    server = ServerProcess(url, tmp_path, admin_token=TOKEN)
     for site in signed_in(server, cuids, url):
         for cuid, text in zip(cuids, (*ODD, "Washington"), strict=True):
             assert site.put(cuid, {"user_string_overwrite": text, "user_number_overwrite": cuid % 10}).status_code == 200
@@ -236,8 +236,8 @@ def test_orders_and_pages_by_following_the_links(site: Site) -> None:
 
 def test_the_order_by_time_says_at_once_that_it_ends(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
-    cuids = prepare(url, users=2001)
-    for site in signed_in(Server(url, tmp_path, admin_token=TOKEN), cuids, url):
+    cuids = create_project(url, users=2001)
+    for site in signed_in(ServerProcess(url, tmp_path, admin_token=TOKEN), cuids, url):
         # Nobody has counted the users yet.
         answer = site.admin.get(f"{AT}/users/csv?order=-updated")
         assert len(list(csv.DictReader(io.StringIO(answer.content.decode("utf-8-sig"))))) == 2000
@@ -285,8 +285,8 @@ def test_an_import_of_the_consoles_csv_is_refused_and_names_the_export(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    shell = Shell(site.store, {})
-    before = shell.out("export", "--project", PROJECT, "--format", "ndjson")
+    cli = CliRunner(site.store, {})
+    before = cli.out("export", "--project", PROJECT, "--format", "ndjson")
     downloaded = site.admin.get(f"{AT}/users/csv?column=user_string_overwrite").content
     told = (
         "the file cannot be imported: it was downloaded from the console, where identifiers are masked and texts are escaped"
@@ -301,12 +301,12 @@ def test_an_import_of_the_consoles_csv_is_refused_and_names_the_export(
         (downloaded, ("--dry-run",)),
     ):
         Path("users.csv").write_bytes(content)
-        refused = shell.run("import", "users.csv", "--project", PROJECT, "--register", *options, code=1)
+        refused = cli.run("import", "users.csv", "--project", PROJECT, "--register", *options, code=1)
         assert refused.stderr == f"Error: {told}\n"
         assert not Path("users.rejects.csv").exists()
-    assert shell.out("export", "--project", PROJECT, "--format", "ndjson") == before
-    Path("export.csv").write_text(shell.out("export", "--project", PROJECT))
-    shell.run("import", "export.csv", "--project", PROJECT, "--dry-run")
+    assert cli.out("export", "--project", PROJECT, "--format", "ndjson") == before
+    Path("export.csv").write_text(cli.out("export", "--project", PROJECT))
+    cli.run("import", "export.csv", "--project", PROJECT, "--dry-run")
 
 
 def test_a_user_is_found_by_cuid_or_identifier(site: Site) -> None:
@@ -342,7 +342,7 @@ def test_a_users_page_has_every_value_as_text_and_masks_identifiers(site: Site) 
 
 def test_each_value_has_the_time_of_its_last_change(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
-    prepare(url, users=0)
+    create_project(url, users=0)
     values = {"user_string_once": "a", "user_number_overwrite": 1, "user_bool_overwrite": True}
     made, changed = 1_700_000_000_000, 1_700_000_400_000
     later = {"user_number_overwrite": changed}
@@ -353,7 +353,7 @@ def test_each_value_has_the_time_of_its_last_change(tmp_path: Path) -> None:
     rows = [(cuid, 3, made, changed, values, times) for cuid, times in ((1, later), (2, {REST: 0, **later}))]
     store.load(project.number, USERS, rows)
     store.close()
-    server = Server(url, tmp_path, admin_token=TOKEN)
+    server = ServerProcess(url, tmp_path, admin_token=TOKEN)
     for site in signed_in(server, [1, 2], url):
         pages = [site.page(f"/users/{cuid}") for cuid in site.cuids]
     assert server.stop() == 0

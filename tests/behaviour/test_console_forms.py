@@ -14,8 +14,8 @@ from urllib.parse import unquote
 import httpx
 import pytest
 
-from plain_browser import TOKEN, Browser, fields
-from serving import PROJECT, REGISTER, SECRET, Server, prepare
+from support.form_browser import TOKEN, FormBrowser, form_fields
+from support.server_process import PROJECT, REGISTER, SECRET, ServerProcess, create_project
 from usertable.console.notes import Notes
 from usertable.console.results import KEPT_SECONDS, MAX_RESULT_BYTES, RING_BYTES
 
@@ -26,34 +26,34 @@ CUID = 10000001
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     folder = tmp_path_factory.mktemp("forms")
     url = f"sqlite:///{folder / 'store.db'}"
-    prepare(url, users=3)
-    running = Server(url, folder, admin_token=TOKEN, workers="1")
+    create_project(url, users=3)
+    running = ServerProcess(url, folder, admin_token=TOKEN, workers="1")
     yield running
     assert running.stop() == 0
     assert "Traceback" not in running.log
 
 
 @pytest.fixture
-def owner(server: Server) -> Iterator[httpx.Client]:
+def owner(server: ServerProcess) -> Iterator[httpx.Client]:
     """Somebody else, who uses the API."""
     with httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30) as client:
         yield client
 
 
 @pytest.fixture
-def tabs(server: Server) -> Iterator[tuple[Browser, Browser]]:
+def tabs(server: ServerProcess) -> Iterator[tuple[FormBrowser, FormBrowser]]:
     """Two tabs of one browser."""
-    with Browser(base_url=server.url, timeout=30) as one:
+    with FormBrowser(base_url=server.url, timeout=30) as one:
         one.sign_in()
-        with Browser(base_url=server.url, timeout=30, cookies=one.cookies) as other:
+        with FormBrowser(base_url=server.url, timeout=30, cookies=one.cookies) as other:
             yield one, other
 
 
 @pytest.fixture
-def tab(tabs: tuple[Browser, Browser]) -> Browser:
+def tab(tabs: tuple[FormBrowser, FormBrowser]) -> FormBrowser:
     return tabs[0]
 
 
@@ -68,7 +68,7 @@ def told(answer: httpx.Response) -> str:
 
 
 def test_a_form_of_an_older_tab_does_not_undo_what_another_tab_saved(
-    tabs: tuple[Browser, Browser], owner: httpx.Client
+    tabs: tuple[FormBrowser, FormBrowser], owner: httpx.Client
 ) -> None:
     old, new = tabs
     page = f"{AT}/settings"
@@ -84,7 +84,7 @@ def test_a_form_of_an_older_tab_does_not_undo_what_another_tab_saved(
     assert "QPS limit: 200 → 150" in seen
     assert owner.get(API).json()["name"] == "Tests"
     # What was typed is kept, and the rest is what it is now.
-    kept = fields(old.shown)
+    kept = form_fields(old.shown)
     assert (kept["name"], kept["qps"], kept["timezone"]) == ("Renamed", "150", "UTC")
     assert old.fill_in(page).status_code == 303
     found = owner.get(API).json()
@@ -92,14 +92,14 @@ def test_a_form_of_an_older_tab_does_not_undo_what_another_tab_saved(
     owner.patch(API, json={"name": "Tests", "timezone": "Asia/Shanghai"}).raise_for_status()
 
 
-def test_a_limit_that_was_lifted_meanwhile_stays_lifted(tab: Browser, owner: httpx.Client) -> None:
+def test_a_limit_that_was_lifted_meanwhile_stays_lifted(tab: FormBrowser, owner: httpx.Client) -> None:
     page = f"{AT}/settings"
     owner.patch(API, json={"qps": 100}).raise_for_status()
     tab.page(page)
     owner.patch(API, json={"qps": "unlimited"}).raise_for_status()
     tab.shown = tab.fill_in(page, name="Other")
     assert (tab.shown.status_code, "QPS limit: 100 → No limit" in told(tab.shown)) == (409, True)
-    assert fields(tab.shown)["unlimited"] == "on"
+    assert form_fields(tab.shown)["unlimited"] == "on"
     assert tab.fill_in(page, name="Tests").status_code == 303
     assert owner.get(API).json()["qps"] == "unlimited"
     tab.page(page)
@@ -107,7 +107,7 @@ def test_a_limit_that_was_lifted_meanwhile_stays_lifted(tab: Browser, owner: htt
     assert owner.get(API).json()["qps"] == 77
 
 
-def test_what_nobody_edited_is_not_sent_back(tab: Browser, owner: httpx.Client) -> None:
+def test_what_nobody_edited_is_not_sent_back(tab: FormBrowser, owner: httpx.Client) -> None:
     there = {"display_name": "Level", "description": "line one\nline two "}
     owner.patch(f"{API}/attributes/{NUMBER}", json=there).raise_for_status()
     changes = owner.get(f"{API}/changes").json()["changes"]
@@ -120,7 +120,7 @@ def test_what_nobody_edited_is_not_sent_back(tab: Browser, owner: httpx.Client) 
     assert owner.get(f"{API}/changes").json()["changes"] == changes
 
 
-def test_two_tabs_edit_an_attribute(tab: Browser, owner: httpx.Client) -> None:
+def test_two_tabs_edit_an_attribute(tab: FormBrowser, owner: httpx.Client) -> None:
     page = f"{AT}/attributes/user_bool_once/edit"
     tab.page(page)
     edit: dict[str, Any] = {"display_name": "Theirs", "description": "Theirs too"}
@@ -129,7 +129,7 @@ def test_two_tabs_edit_an_attribute(tab: Browser, owner: httpx.Client) -> None:
     assert tab.shown.status_code == 409
     assert "Display name: – → Theirs Description: – → Theirs too" in told(tab.shown)
     assert "By admin," in told(tab.shown)
-    kept = fields(tab.shown)
+    kept = form_fields(tab.shown)
     assert (kept["display_name"], kept["description"]) == ("Mine", "Theirs too")
     assert tab.fill_in(page).status_code == 303
     found = owner.get(f"{API}/attributes/user_bool_once").json()
@@ -141,7 +141,7 @@ def test_two_tabs_edit_an_attribute(tab: Browser, owner: httpx.Client) -> None:
     assert owner.get(f"{API}/attributes/user_bool_once").json()["hidden"] is True
 
 
-def test_two_tabs_edit_an_identifier(tab: Browser, owner: httpx.Client) -> None:
+def test_two_tabs_edit_an_identifier(tab: FormBrowser, owner: httpx.Client) -> None:
     page = f"{AT}/identifiers/phone/edit"
     tab.page(page)
     owner.patch(f"{API}/identifiers/phone", json={"masked": True}).raise_for_status()
@@ -156,7 +156,7 @@ def test_two_tabs_edit_an_identifier(tab: Browser, owner: httpx.Client) -> None:
 
 
 def test_a_secret_that_somebody_else_rotated_is_not_rotated_again_unseen(
-    tab: Browser, owner: httpx.Client, server: Server
+    tab: FormBrowser, owner: httpx.Client, server: ServerProcess
 ) -> None:
     page = f"{AT}/secret"
     tab.page(page)
@@ -169,7 +169,7 @@ def test_a_secret_that_somebody_else_rotated_is_not_rotated_again_unseen(
     owner.post(f"{API}/secret:rotate", json={"secret": SECRET}).raise_for_status()
 
 
-def test_what_was_declared_anew_is_not_deleted_for_the_one_before(tab: Browser, owner: httpx.Client) -> None:
+def test_what_was_declared_anew_is_not_deleted_for_the_one_before(tab: FormBrowser, owner: httpx.Client) -> None:
     new = {"name": "passing", "type": "BOOL", "rule": "once"}
     owner.post(f"{API}/attributes", json=new).raise_for_status()
     page = f"{AT}/attributes/passing/delete"
@@ -196,7 +196,7 @@ def order(owner: httpx.Client) -> list[str]:
 
 
 def test_an_order_is_a_draft_until_it_is_saved_and_live_requests_go_on(
-    tab: Browser, owner: httpx.Client, server: Server
+    tab: FormBrowser, owner: httpx.Client, server: ServerProcess
 ) -> None:
     page = f"{AT}/identifiers"
     with server.client() as client:
@@ -228,7 +228,7 @@ def test_an_order_is_a_draft_until_it_is_saved_and_live_requests_go_on(
         assert register("phone") == 0
 
 
-def test_a_draft_of_an_order_that_is_out_of_date_is_kept_and_not_saved(tab: Browser, owner: httpx.Client) -> None:
+def test_a_draft_of_an_order_that_is_out_of_date_is_kept_and_not_saved(tab: FormBrowser, owner: httpx.Client) -> None:
     page = f"{AT}/identifiers"
     before = order(owner)
     tab.page(f"{page}?order={' > '.join(reversed(before))}")
@@ -237,7 +237,7 @@ def test_a_draft_of_an_order_that_is_out_of_date_is_kept_and_not_saved(tab: Brow
     assert tab.shown.status_code == 409
     assert f"Priority: {' > '.join(before)} → {' > '.join(order(owner))}" in told(tab.shown)
     assert order(owner)[0] == before[0]
-    kept = fields(tab.shown)["order"].split(" > ")
+    kept = form_fields(tab.shown)["order"].split(" > ")
     assert [name for name in kept if name != "device"] == before[::-1]
     assert tab.fill_in(page).status_code == 303
     assert order(owner) == kept
@@ -279,7 +279,7 @@ def count(owner: httpx.Client) -> Any:
     ],
 )
 def test_a_form_that_is_sent_twice_does_it_once(
-    tab: Browser,
+    tab: FormBrowser,
     owner: httpx.Client,
     page: str,
     typed: dict[str, str],
@@ -306,7 +306,7 @@ def test_a_form_that_is_sent_twice_does_it_once(
         owner.post(f"{API}/secret:rotate", json={"secret": SECRET}).raise_for_status()
 
 
-def test_a_form_of_a_page_that_is_gone_back_to_sends_what_was_typed_then(tab: Browser, owner: httpx.Client) -> None:
+def test_a_form_of_a_page_that_is_gone_back_to_sends_what_was_typed_then(tab: FormBrowser, owner: httpx.Client) -> None:
     page = f"{AT}/try"
     tab.page(page)
     before = count(owner)
@@ -316,7 +316,7 @@ def test_a_form_of_a_page_that_is_gone_back_to_sends_what_was_typed_then(tab: Br
     assert count(owner) == before + 3
 
 
-def test_what_is_deleted_or_erased_twice_is_gone(tab: Browser, owner: httpx.Client) -> None:
+def test_what_is_deleted_or_erased_twice_is_gone(tab: FormBrowser, owner: httpx.Client) -> None:
     owner.post(f"{API}/attributes", json={"name": "short", "type": "BOOL", "rule": "once"}).raise_for_status()
     owner.post(f"{API}/identifiers", json={"name": "short"}).raise_for_status()
     for page, typed, there in (
@@ -331,7 +331,7 @@ def test_what_is_deleted_or_erased_twice_is_gone(tab: Browser, owner: httpx.Clie
 # what a form made
 
 
-def test_a_new_secret_is_shown_to_whoever_asked_for_it_and_works(tab: Browser, server: Server) -> None:
+def test_a_new_secret_is_shown_to_whoever_asked_for_it_and_works(tab: FormBrowser, server: ServerProcess) -> None:
     tab.page("/console/new-project")
     there = tab.fill_in("/console/new-project", name="Secret").headers["location"]
     shown = [re.search(r'id="secret-value">(\w+)<', tab.get(there).text) for _ in range(2)]
@@ -343,7 +343,7 @@ def test_a_new_secret_is_shown_to_whoever_asked_for_it_and_works(tab: Browser, s
     with httpx.Client(base_url=server.url, auth=(id, shown[0][1]), timeout=30) as client:
         assert client.get(f"/api/v1/projects/{id}").status_code == 200
     # Nobody else sees it, though signed in, and no address holds it.
-    with Browser(base_url=server.url, timeout=30) as other:
+    with FormBrowser(base_url=server.url, timeout=30) as other:
         other.sign_in()
         answer = other.get(there)
         assert (answer.status_code, answer.headers["location"]) == (303, there.removesuffix("/new-secret"))
@@ -356,7 +356,7 @@ def test_a_new_secret_is_shown_to_whoever_asked_for_it_and_works(tab: Browser, s
     assert second[1] != shown[0][1]
 
 
-def test_what_came_of_a_request_has_an_address_and_what_was_typed(tab: Browser, owner: httpx.Client) -> None:
+def test_what_came_of_a_request_has_an_address_and_what_was_typed(tab: FormBrowser, owner: httpx.Client) -> None:
     page = f"{AT}/try"
     before = count(owner)
     for mode, said, added in (("dry", "Dry run: nothing was written", 0), ("real", "Written", 5)):
@@ -367,12 +367,12 @@ def test_what_came_of_a_request_has_an_address_and_what_was_typed(tab: Browser, 
             assert (answer.status_code, said in answer.text) == (200, True)
             assert f"<del>{before}</del>" in answer.text or before == 0
             assert f"<ins>{before + 5}</ins>" in answer.text
-            kept = fields(answer)
+            kept = form_fields(answer)
             assert (kept["value"], kept["data"]) == (str(CUID), f'{{"{NUMBER}":5.00}}')
         assert count(owner) == before + added
 
 
-def test_what_came_of_a_request_is_gone_with_the_user(tab: Browser, server: Server) -> None:
+def test_what_came_of_a_request_is_gone_with_the_user(tab: FormBrowser, server: ServerProcess) -> None:
     page = f"{AT}/try"
     tab.page(page)
     typed = {"value": "10000002", "data": '{"user_string_overwrite": "a secret of theirs"}', "mode": "real"}
@@ -416,14 +416,14 @@ def test_results_are_shared_and_the_oldest_make_room() -> None:
         assert other.find("late") is None
 
 
-def test_a_proxy_that_does_not_pass_the_host_on_is_told_how(tab: Browser) -> None:
+def test_a_proxy_that_does_not_pass_the_host_on_is_told_how(tab: FormBrowser) -> None:
     tab.page(f"{AT}/settings")
     for host, origin in (
         ("127.0.0.1:8000", "https://data.example.com"),
         ("data.example.com", "https://data.example.com:8443"),
     ):
         headers = {"Sec-Fetch-Site": "", "Origin": origin, "Host": host}
-        form = {**fields(tab.shown), "name": "Through a proxy"}
+        form = {**form_fields(tab.shown), "name": "Through a proxy"}
         request = tab.build_request("POST", f"{AT}/settings", data=form, headers=headers)
         del request.headers["Sec-Fetch-Site"]
         answer = tab.send(request)
@@ -440,19 +440,19 @@ def test_a_proxy_that_does_not_pass_the_host_on_is_told_how(tab: Browser) -> Non
         ("data.example.com:80", "http://data.example.com"),
     ):
         request = tab.build_request(
-            "POST", f"{AT}/settings", data=fields(tab.shown), headers={"Origin": origin, "Host": host}
+            "POST", f"{AT}/settings", data=form_fields(tab.shown), headers={"Origin": origin, "Host": host}
         )
         assert tab.send(request).status_code == 303
     assert unquote(tab.get(AT).text).count("Through a proxy") == 0
 
 
 def test_a_form_that_comes_to_two_hosts_does_it_once(shared_url: str, tmp_path: Path) -> None:
-    (cuid,) = prepare(shared_url, users=1)
+    (cuid,) = create_project(shared_url, users=1)
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
-    hosts = [Server(shared_url, tmp_path / name, admin_token=TOKEN, workers="2") for name in ("one", "two")]
+    hosts = [ServerProcess(shared_url, tmp_path / name, admin_token=TOKEN, workers="2") for name in ("one", "two")]
     try:
-        with Browser(base_url=hosts[0].url, timeout=30) as tab, hosts[0].client() as client:
+        with FormBrowser(base_url=hosts[0].url, timeout=30) as tab, hosts[0].client() as client:
             tab.sign_in()
 
             def to_both(page: str, **typed: str) -> list[str]:

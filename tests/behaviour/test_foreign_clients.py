@@ -10,18 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from raw_http import AUTHORIZATION
-from serving import ATTRIBUTE, PROJECT, SECRET, Server, prepare
+from support.raw_http import AUTHORIZATION
+from support.server_process import ATTRIBUTE, PROJECT, SECRET, ServerProcess, create_project
 
 OK = '{"code":0,"msg":"ok"}'
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, int]]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerProcess, int]]:
     folder = tmp_path_factory.mktemp("foreign")
     url = f"sqlite:///{folder / 'store.db'}"
-    (cuid,) = prepare(url, users=1)
-    server = Server(url, folder, body_limit="1000000")
+    (cuid,) = create_project(url, users=1)
+    server = ServerProcess(url, folder, body_limit="1000000")
     try:
         yield server, cuid
         assert "Traceback" not in server.log
@@ -33,14 +33,14 @@ def body(cuid: int) -> str:
     return json.dumps({"cuid": cuid, "data": {"user_number_accumulate": 1}})
 
 
-def stored(server: Server, cuid: int) -> int:
+def stored(server: ServerProcess, cuid: int) -> int:
     with server.client() as http:
         shown = http.put(ATTRIBUTE + "?dryRun=1", json={"cuid": cuid, "data": {"user_bool_once": 1}})
     return int(shown.json()["data"]["user"]["attributes"].get("user_number_accumulate", 0))
 
 
 @pytest.mark.skipif(shutil.which("java") is None, reason="needs a JDK: on Debian, default-jdk-headless")
-def test_java_s_own_client_writes_as_it_comes(served: tuple[Server, int]) -> None:
+def test_java_s_own_client_writes_as_it_comes(served: tuple[ServerProcess, int]) -> None:
     server, cuid = served
     before = stored(server, cuid)
     program = Path(__file__).parent / "Put.java"
@@ -54,7 +54,7 @@ def test_java_s_own_client_writes_as_it_comes(served: tuple[Server, int]) -> Non
 @pytest.mark.parametrize(
     "option", ["--http1.0", "--http1.1", "--http2", "--no-keepalive", "--tcp-nodelay", "--expect100-timeout=5"]
 )
-def test_curl_writes_by_every_version_that_it_can_offer(served: tuple[Server, int], option: str) -> None:
+def test_curl_writes_by_every_version_that_it_can_offer(served: tuple[ServerProcess, int], option: str) -> None:
     server, cuid = served
     before = stored(server, cuid)
     request = ["-X", "PUT", server.url + ATTRIBUTE, "-H", "Content-Type: application/json", "-d", body(cuid)]
@@ -67,7 +67,7 @@ def test_curl_writes_by_every_version_that_it_can_offer(served: tuple[Server, in
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 @pytest.mark.parametrize("chunked", [False, True], ids=["by length", "in chunks"])
-def test_curl_reads_why_a_large_file_is_refused(served: tuple[Server, int], tmp_path: Path, chunked: bool) -> None:
+def test_curl_reads_why_a_large_file_is_refused(served: tuple[ServerProcess, int], tmp_path: Path, chunked: bool) -> None:
     server, _ = served
     file = tmp_path / "large.json"
     file.write_bytes(b"x" * 20_000_000)

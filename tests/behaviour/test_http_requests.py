@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from raw_http import AUTHORIZATION, Answer, connect, exchange, parse_answers, put, put_chunked, read_answers
-from serving import ATTRIBUTE, Server, prepare
+from support.raw_http import AUTHORIZATION, Answer, connect, exchange, parse_answers, put, put_chunked, read_answers
+from support.server_process import ATTRIBUTE, ServerProcess, create_project
 from usertable.http.connection import HEAD_BYTES, HEAD_LINES, Connection, Connections
 
 OK = b'{"code":0,"msg":"ok"}'
@@ -24,10 +24,10 @@ LIVE = b"GET /livez HTTP/1.1\r\nHost: test\r\n\r\n"
 BATCH = "/api/v1/projects/100102/users:batch"
 
 
-class House:
+class ServerAndUser:
     """A server, its one user, and how often that user was written."""
 
-    def __init__(self, server: Server, cuid: int) -> None:
+    def __init__(self, server: ServerProcess, cuid: int) -> None:
         self.server = server
         self.url = server.url
         self.cuid = cuid
@@ -41,32 +41,32 @@ class House:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerAndUser]:
     folder = tmp_path_factory.mktemp("http")
     url = f"sqlite:///{folder / 'store.db'}"
-    (cuid,) = prepare(url, users=1)
-    server = Server(url, folder, body_limit="100000", admin_token="an-admin-token-for-the-tests")
+    (cuid,) = create_project(url, users=1)
+    server = ServerProcess(url, folder, body_limit="100000", admin_token="an-admin-token-for-the-tests")
     try:
-        yield House(server, cuid)
+        yield ServerAndUser(server, cuid)
         assert "Traceback" not in server.log
     finally:
         assert server.stop() == 0
 
 
-def send(house: House, *segments: bytes) -> list[int]:
+def send(served: ServerAndUser, *segments: bytes) -> list[int]:
     """Send a request, then another that does no work; the status of each answer. Every answer is JSON.
 
     Also looks that the user was written as often as a PUT was answered 200, and that whatever is refused is the last word.
     """
-    before = house.count()
-    answers = exchange(house.url, [*segments, LIVE])
+    before = served.count()
+    answers = exchange(served.url, [*segments, LIVE])
     for answer in answers:
         assert answer.headers["content-type"] == "application/json", answer
         assert "code" in json.loads(answer.body), answer
         assert answer.headers["date"], answer
     statuses = [answer.status for answer in answers]
     written = sum(answer.body == OK and "x-request-id" in answer.headers for answer in answers)
-    assert house.count() - before == written, statuses
+    assert served.count() - before == written, statuses
     return statuses
 
 
@@ -88,10 +88,10 @@ OFFERS = {
 @pytest.mark.parametrize("offer", OFFERS.values(), ids=OFFERS)
 @pytest.mark.parametrize("cut", ["whole", "head and body", "byte by byte"])
 def test_an_upgrade_that_is_offered_is_ignored_and_the_body_read_by_its_length(
-    house: House, offer: list[str], cut: str
+    served: ServerAndUser, offer: list[str], cut: str
 ) -> None:
-    request = put(house.body, *offer)
-    head = len(request) - len(house.body)
+    request = put(served.body, *offer)
+    head = len(request) - len(served.body)
     segments = {
         "whole": [request],
         "head and body": [request[:head], request[head:]],
@@ -102,65 +102,65 @@ def test_an_upgrade_that_is_offered_is_ignored_and_the_body_read_by_its_length(
             request[head + 1 :],
         ],
     }[cut]
-    assert send(house, *segments) == [200, 200]
-    assert send(house, *segments, request, *segments) == [200, 200, 200, 200]
+    assert send(served, *segments) == [200, 200]
+    assert send(served, *segments, request, *segments) == [200, 200, 200, 200]
 
 
-def test_many_offers_at_once_are_ignored_one_by_one(house: House) -> None:
-    request = put(house.body, *OFFERS["websocket"])
-    before = house.count()
-    assert [a.status for a in exchange(house.url, [request * 1000])] == [200] * 1000
-    assert house.count() == before + 1000
+def test_many_offers_at_once_are_ignored_one_by_one(served: ServerAndUser) -> None:
+    request = put(served.body, *OFFERS["websocket"])
+    before = served.count()
+    assert [a.status for a in exchange(served.url, [request * 1000])] == [200] * 1000
+    assert served.count() == before + 1000
 
 
-def test_a_chunked_body_is_read_behind_an_offer_of_another_protocol(house: House) -> None:
-    chunk = b"%x\r\n%b\r\n0\r\n\r\n" % (len(house.body), house.body)
+def test_a_chunked_body_is_read_behind_an_offer_of_another_protocol(served: ServerAndUser) -> None:
+    chunk = b"%x\r\n%b\r\n0\r\n\r\n" % (len(served.body), served.body)
     request = put_chunked(chunk, "Transfer-Encoding: chunked", *OFFERS["websocket"])
-    assert send(house, request) == [200, 200]
-    assert send(house, request[: -len(chunk)], chunk) == [200, 200]
+    assert send(served, request) == [200, 200]
+    assert send(served, request[: -len(chunk)], chunk) == [200, 200]
 
 
-def test_what_looks_like_a_request_in_a_body_behind_an_offer_is_not_one(house: House) -> None:
+def test_what_looks_like_a_request_in_a_body_behind_an_offer_is_not_one(served: ServerAndUser) -> None:
     """Read as a request of its own, it would be one that somebody else's proxy never let through."""
-    inside = json.dumps({"cuid": house.cuid, "data": {"user_number_accumulate": 1}, "x": "y"}).encode()
+    inside = json.dumps({"cuid": served.cuid, "data": {"user_number_accumulate": 1}, "x": "y"}).encode()
     request = put(inside, *OFFERS["websocket"])
-    smuggled = put(put(house.body), *OFFERS["websocket"])
-    assert send(house, request, smuggled) == [200, 400, 200]
+    smuggled = put(put(served.body), *OFFERS["websocket"])
+    assert send(served, request, smuggled) == [200, 400, 200]
 
 
 # What follows a request
 
 
 @pytest.mark.parametrize("stray", [b"}", b" ", b"\0", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\x16\x03\x01", b"GET\r\n"])
-def test_what_is_no_request_behind_a_put_is_refused_after_the_answer_to_the_put(house: House, stray: bytes) -> None:
-    assert send(house, put(house.body) + stray) == [200, 400]
-    assert send(house, put(house.body) + put(house.body) + stray) == [200, 200, 400]
-    assert send(house, put(b"{}") + stray) == [400, 400]
+def test_what_is_no_request_behind_a_put_is_refused_after_the_answer_to_the_put(served: ServerAndUser, stray: bytes) -> None:
+    assert send(served, put(served.body) + stray) == [200, 400]
+    assert send(served, put(served.body) + put(served.body) + stray) == [200, 200, 400]
+    assert send(served, put(b"{}") + stray) == [400, 400]
 
 
 @pytest.mark.parametrize("between", [b"\r\n", b"\r\n\r\n", b"\n"])
-def test_empty_lines_between_requests_are_ignored(house: House, between: bytes) -> None:
-    assert send(house, put(house.body) + between + put(house.body)) == [200, 200, 200]
-    assert send(house, between + put(house.body)) == [200, 200]
+def test_empty_lines_between_requests_are_ignored(served: ServerAndUser, between: bytes) -> None:
+    assert send(served, put(served.body) + between + put(served.body)) == [200, 200, 200]
+    assert send(served, between + put(served.body)) == [200, 200]
 
 
-def test_a_client_that_ends_its_sending_side_gets_its_answer(house: House) -> None:
-    with connect(house.url) as connection:
-        connection.sendall(put(house.body) + put(house.body) + put(b"{}"))
+def test_a_client_that_ends_its_sending_side_gets_its_answer(served: ServerAndUser) -> None:
+    with connect(served.url) as connection:
+        connection.sendall(put(served.body) + put(served.body) + put(b"{}"))
         connection.shutdown(socket.SHUT_WR)
         assert [a.status for a in read_answers(connection)] == [200, 200, 400]
 
 
 @pytest.mark.parametrize("rest", [30, 195])
-def test_a_whole_request_is_answered_also_when_its_client_ends_within_the_next(house: House, rest: int) -> None:
+def test_a_whole_request_is_answered_also_when_its_client_ends_within_the_next(served: ServerAndUser, rest: int) -> None:
     for _ in range(5):
-        answers = exchange(house.url, [put(house.body) + put(house.body)[:rest]])
+        answers = exchange(served.url, [put(served.body) + put(served.body)[:rest]])
         assert [answer.body for answer in answers] == [OK]
 
 
-def test_nothing_is_done_for_a_request_whose_body_is_broken(house: House) -> None:
+def test_nothing_is_done_for_a_request_whose_body_is_broken(served: ServerAndUser) -> None:
     """Even if what is asked for has no use for a body."""
-    with house.server.client() as http:
+    with served.server.client() as http:
         (user,) = http.post("/smartop/api/v1/user/register", json={"identityName": "phone", "identityValues": ["1"]}).json()[
             "data"
         ]
@@ -168,29 +168,29 @@ def test_nothing_is_done_for_a_request_whose_body_is_broken(house: House) -> Non
         broken = put_chunked(b"5\r\nabcdefgh\r\n", "Transfer-Encoding: chunked").replace(
             f"PUT {ATTRIBUTE}".encode(), f"DELETE {url}".encode()
         )
-        assert [answer.status for answer in exchange(house.url, [broken])] == [400]
+        assert [answer.status for answer in exchange(served.url, [broken])] == [400]
         head = broken.index(b"\r\n\r\n") + 4
-        assert [answer.status for answer in exchange(house.url, [broken[:head], broken[head:]])] == [400]
+        assert [answer.status for answer in exchange(served.url, [broken[:head], broken[head:]])] == [400]
         assert http.get(url).status_code == 200
 
 
-def test_half_a_request_is_not_done_when_its_client_ends(house: House) -> None:
-    before = house.count()
-    for length in (1, 20, 150, len(put(house.body)) - 1):
-        assert exchange(house.url, [put(house.body)[:length]]) == []
-    assert house.count() == before
+def test_half_a_request_is_not_done_when_its_client_ends(served: ServerAndUser) -> None:
+    before = served.count()
+    for length in (1, 20, 150, len(put(served.body)) - 1):
+        assert exchange(served.url, [put(served.body)[:length]]) == []
+    assert served.count() == before
 
 
-def test_requests_sent_at_once_are_answered_in_their_order(house: House) -> None:
+def test_requests_sent_at_once_are_answered_in_their_order(served: ServerAndUser) -> None:
     """200 of them, some long way and some short, more than wait on a connection."""
     kinds = [
-        put(house.body),
+        put(served.body),
         LIVE,
         put(b"[]"),
-        put(house.body, "Prefer: return=representation"),
-        put(house.body, "Expect: 100-continue"),
+        put(served.body, "Prefer: return=representation"),
+        put(served.body, "Expect: 100-continue"),
     ]
-    with connect(house.url) as connection:
+    with connect(served.url) as connection:
         connection.sendall(b"".join(kinds) * 40)
         connection.shutdown(socket.SHUT_WR)
         received = bytearray()
@@ -212,11 +212,11 @@ def filled(lines: int, size: int) -> bytes:
     return "\r\n".join([f"PUT {ATTRIBUTE} HTTP/1.1", *own, *further, filler, "", ""]).encode() + b"{}"
 
 
-def test_a_head_has_a_largest_size_and_number_of_lines(house: House) -> None:
-    assert send(house, filled(HEAD_LINES, HEAD_BYTES)) == [400, 200]
-    assert send(house, filled(HEAD_LINES + 1, 10_000)) == [431]
-    assert send(house, filled(10, HEAD_BYTES + 1)) == [431]
-    assert send(house, f"GET /{'x' * HEAD_BYTES} HTTP/1.1\r\nHost: test\r\n\r\n".encode()) == [431]
+def test_a_head_has_a_largest_size_and_number_of_lines(served: ServerAndUser) -> None:
+    assert send(served, filled(HEAD_LINES, HEAD_BYTES)) == [400, 200]
+    assert send(served, filled(HEAD_LINES + 1, 10_000)) == [431]
+    assert send(served, filled(10, HEAD_BYTES + 1)) == [431]
+    assert send(served, f"GET /{'x' * HEAD_BYTES} HTTP/1.1\r\nHost: test\r\n\r\n".encode()) == [431]
 
 
 @pytest.mark.parametrize(
@@ -232,11 +232,11 @@ def test_a_head_has_a_largest_size_and_number_of_lines(house: House) -> None:
     ],
     ids=["value", "name", "lines", "url", "trailer", "trailers", "chunk extension"],
 )
-def test_what_has_no_end_is_refused_before_it_is_kept(house: House, endless: bytes) -> None:
-    before = memory(house.server.pid)
+def test_what_has_no_end_is_refused_before_it_is_kept(served: ServerAndUser, endless: bytes) -> None:
+    before = memory(served.server.pid)
     for _ in range(5):
-        assert [a.status for a in exchange(house.url, [endless])] in ([431], [400, 431])
-    assert memory(house.server.pid) - before < 20 * 2**20
+        assert [a.status for a in exchange(served.url, [endless])] in ([431], [400, 431])
+    assert memory(served.server.pid) - before < 20 * 2**20
 
 
 def memory(pid: int) -> int:
@@ -245,14 +245,14 @@ def memory(pid: int) -> int:
     return int(line.split()[1]) * 1024
 
 
-def test_trailers_are_not_headers(house: House) -> None:
-    body = b"%x\r\n%b\r\n0\r\n" % (len(house.body), house.body)
+def test_trailers_are_not_headers(served: ServerAndUser) -> None:
+    body = b"%x\r\n%b\r\n0\r\n" % (len(served.body), served.body)
     start = f"PUT {ATTRIBUTE} HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n".encode()
     trailer = f"Authorization: {AUTHORIZATION}\r\n\r\n".encode()
-    assert send(house, start + b"\r\n" + body + trailer) == [401, 200]
+    assert send(served, start + b"\r\n" + body + trailer) == [401, 200]
     keyed = put_chunked(body + b"Idempotency-Key: k1\r\n\r\n", "Transfer-Encoding: chunked")
-    assert send(house, keyed) == [200, 200]
-    assert send(house, keyed) == [200, 200]
+    assert send(served, keyed) == [200, 200]
+    assert send(served, keyed) == [200, 200]
 
 
 HEADS = {
@@ -291,8 +291,8 @@ HEADS = {
 
 
 @pytest.mark.parametrize(("lines", "status"), HEADS.values(), ids=HEADS)
-def test_a_head_is_taken_or_refused_by_the_standard(house: House, lines: list[str], status: int) -> None:
-    statuses = send(house, put(house.body, *lines, host=None))
+def test_a_head_is_taken_or_refused_by_the_standard(served: ServerAndUser, lines: list[str], status: int) -> None:
+    statuses = send(served, put(served.body, *lines, host=None))
     # A key of the wrong form is the application's to refuse, so the connection goes on.
     assert statuses == ([status, 200] if status == 200 or "Idempotency-Key: M\xfcller" in lines else [status])
 
@@ -331,20 +331,20 @@ def test_a_head_is_taken_or_refused_by_the_standard(house: House, lines: list[st
         ("", 400),
     ],
 )
-def test_a_request_line_is_taken_or_refused_by_the_standard(house: House, line: str, status: int) -> None:
-    answers = exchange(house.url, [line.encode("latin-1") + b"\r\nHost: test\r\n\r\n"])
+def test_a_request_line_is_taken_or_refused_by_the_standard(served: ServerAndUser, line: str, status: int) -> None:
+    answers = exchange(served.url, [line.encode("latin-1") + b"\r\nHost: test\r\n\r\n"])
     assert [a.status for a in answers] == [status]
 
 
-def test_a_request_of_http_1_0_needs_no_host_and_ends_with_its_connection(house: House) -> None:
-    assert send(house, put(house.body, version="HTTP/1.0", host=None)) == [200]
-    answers = exchange(house.url, [put(house.body, "Connection: keep-alive", version="HTTP/1.0", host=None), LIVE])
+def test_a_request_of_http_1_0_needs_no_host_and_ends_with_its_connection(served: ServerAndUser) -> None:
+    assert send(served, put(served.body, version="HTTP/1.0", host=None)) == [200]
+    answers = exchange(served.url, [put(served.body, "Connection: keep-alive", version="HTTP/1.0", host=None), LIVE])
     assert [(a.status, a.headers.get("connection")) for a in answers] == [(200, "keep-alive"), (200, None)]
 
 
 @pytest.mark.parametrize("path", ["/console/sign-in", "/openapi.json", "/readyz", "/nowhere"])
-def test_an_answer_to_a_client_of_http_1_0_has_no_chunks(house: House, path: str) -> None:
-    (answer,) = exchange(house.url, [f"GET {path} HTTP/1.0\r\n\r\n".encode()])
+def test_an_answer_to_a_client_of_http_1_0_has_no_chunks(served: ServerAndUser, path: str) -> None:
+    (answer,) = exchange(served.url, [f"GET {path} HTTP/1.0\r\n\r\n".encode()])
     assert "transfer-encoding" not in answer.headers
     assert answer.body
     assert answer.headers["connection"] == "close"
@@ -354,23 +354,23 @@ def test_an_answer_to_a_client_of_http_1_0_has_no_chunks(house: House, path: str
 
 
 @pytest.mark.parametrize("query", ["dryrun=1", "dry_run=1", "DryRun=true", "dry-run=1", "dryRun=yes"])
-def test_a_dry_run_that_is_misspelled_writes_nothing(house: House, query: str) -> None:
-    with house.server.client() as http:
-        before = house.count()
-        answer = http.put(f"{ATTRIBUTE}?{query}", content=house.body)
+def test_a_dry_run_that_is_misspelled_writes_nothing(served: ServerAndUser, query: str) -> None:
+    with served.server.client() as http:
+        before = served.count()
+        answer = http.put(f"{ATTRIBUTE}?{query}", content=served.body)
         assert (answer.status_code, answer.json()["code"]) == (400, 40002)
-        assert house.count() == before
+        assert served.count() == before
 
 
 @pytest.mark.parametrize("zeros", ["0", "00", "-0"])
-def test_a_cuid_has_no_leading_zeros(house: House, zeros: str) -> None:
-    with house.server.client() as http:
-        before = house.count()
-        body = {"cuid": f"{zeros}{house.cuid}", "data": {"user_number_accumulate": 1}}
+def test_a_cuid_has_no_leading_zeros(served: ServerAndUser, zeros: str) -> None:
+    with served.server.client() as http:
+        before = served.count()
+        body = {"cuid": f"{zeros}{served.cuid}", "data": {"user_number_accumulate": 1}}
         answer = http.put(ATTRIBUTE, json=body)
         assert (answer.status_code, answer.json()["code"]) == (400, 40002)
         assert http.post(BATCH, json={"records": [body]}).is_success
-        assert house.count() == before
+        assert served.count() == before
 
 
 @pytest.mark.parametrize(
@@ -400,30 +400,30 @@ def test_a_cuid_has_no_leading_zeros(house: House, zeros: str) -> None:
 )
 @pytest.mark.parametrize("split", [False, True])
 def test_a_chunked_body_is_taken_or_refused_by_the_standard(
-    house: House, coding: str, pieces: bytes, status: int, split: bool
+    served: ServerAndUser, coding: str, pieces: bytes, status: int, split: bool
 ) -> None:
-    body = pieces % {b"size": len(house.body), b"body": house.body}
+    body = pieces % {b"size": len(served.body), b"body": served.body}
     request = put_chunked(body, f"Transfer-Encoding: {coding}")
     head = len(request) - len(body)
     segments = [request[:head], request[head : head + 3], request[head + 3 :]] if split else [request]
-    assert send(house, *segments) == ([200, 200] if status == 200 else [status])
+    assert send(served, *segments) == ([200, 200] if status == 200 else [status])
 
 
-def test_chunks_from_a_client_of_http_1_0_are_refused(house: House) -> None:
+def test_chunks_from_a_client_of_http_1_0_are_refused(served: ServerAndUser) -> None:
     request = put_chunked(b"2\r\n{}\r\n0\r\n\r\n", "Transfer-Encoding: chunked", version="HTTP/1.0")
-    assert send(house, request) == [501]
+    assert send(served, request) == [501]
 
 
 @pytest.mark.parametrize("length", ["", "+5", "-5", "5, 5", "5 5", "0x5", "99999999999999999999", "5.0"])
-def test_a_length_that_is_none_is_refused(house: House, length: str) -> None:
+def test_a_length_that_is_none_is_refused(served: ServerAndUser, length: str) -> None:
     head = f"PUT {ATTRIBUTE} HTTP/1.1\r\nHost: test\r\nContent-Length: {length}\r\n\r\n12345"
-    assert send(house, head.encode()) == [400]
+    assert send(served, head.encode()) == [400]
 
 
-def test_a_body_in_any_pieces_is_the_same_body(house: House) -> None:
-    request = put(house.body)
+def test_a_body_in_any_pieces_is_the_same_body(served: ServerAndUser) -> None:
+    request = put(served.body)
     for size in (1, 7, len(request) // 2):
-        with connect(house.url) as connection:
+        with connect(served.url) as connection:
             for start in range(0, len(request), size):
                 connection.sendall(request[start : start + size])
             connection.shutdown(socket.SHUT_WR)
@@ -431,17 +431,17 @@ def test_a_body_in_any_pieces_is_the_same_body(house: House) -> None:
         assert answer.body == OK
 
 
-def test_a_client_that_asks_first_is_told_to_go_on_or_is_refused(house: House) -> None:
-    with connect(house.url) as connection:
+def test_a_client_that_asks_first_is_told_to_go_on_or_is_refused(served: ServerAndUser) -> None:
+    with connect(served.url) as connection:
         connection.sendall(
-            put(b"", "Expect: 100-continue").replace(b"Content-Length: 0", b"Content-Length: %d" % len(house.body))
+            put(b"", "Expect: 100-continue").replace(b"Content-Length: 0", b"Content-Length: %d" % len(served.body))
         )
         assert connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
-        connection.sendall(house.body)
+        connection.sendall(served.body)
         connection.shutdown(socket.SHUT_WR)
         assert [a.body for a in read_answers(connection)] == [OK]
     refused = put(b"", "Expect: 100-continue").replace(AUTHORIZATION.encode(), b"Basic eDp5")
-    with connect(house.url) as connection:
+    with connect(served.url) as connection:
         connection.sendall(refused.replace(b"Content-Length: 0", b"Content-Length: 50"))
         # Whether the body comes after all cannot be known, so nothing else can come on this connection.
         (answer,) = read_answers_to_the_end(connection)
@@ -471,7 +471,7 @@ REFUSED_EARLY = {
 @pytest.mark.parametrize(("lines", "method", "path", "status"), REFUSED_EARLY.values(), ids=REFUSED_EARLY)
 @pytest.mark.parametrize("chunked", [False, True], ids=["by length", "in chunks"])
 def test_a_client_reads_the_answer_to_a_large_body_that_is_refused(
-    house: House, lines: list[str], method: str, path: str, status: int, chunked: bool
+    served: ServerAndUser, lines: list[str], method: str, path: str, status: int, chunked: bool
 ) -> None:
     """It sends all of its 20 MB before it looks for an answer, as most clients do."""
     size = 20_000_000
@@ -484,17 +484,17 @@ def test_a_client_reads_the_answer_to_a_large_body_that_is_refused(
     if chunked:
         body = b"".join(b"10000\r\n" + body[:65536] + b"\r\n" for _ in range(size // 65536)) + b"0\r\n\r\n"
     for _ in range(3):
-        with connect(house.url) as connection:
+        with connect(served.url) as connection:
             connection.sendall("\r\n".join([*head, "", ""]).encode() + body)
             received = connection.recv(65536)
         assert received.startswith(b"HTTP/1.1 %d " % status), received[:200]
 
 
-def test_the_rest_of_a_refused_body_is_not_the_next_request(house: House) -> None:
-    smuggled = put(house.body)
+def test_the_rest_of_a_refused_body_is_not_the_next_request(served: ServerAndUser) -> None:
+    smuggled = put(served.body)
     refused = put(smuggled + b"x" * 150_000, "Content-Type: text/plain")
     head = refused.index(b"\r\n\r\n") + 4
-    assert send(house, refused[:head], refused[head:]) == [415, 200]
+    assert send(served, refused[:head], refused[head:]) == [415, 200]
 
 
 # Signals
@@ -502,8 +502,8 @@ def test_the_rest_of_a_refused_body_is_not_the_next_request(house: House) -> Non
 
 def test_a_request_whose_body_is_arriving_at_sigterm_is_answered(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
-    (cuid,) = prepare(url, users=1)
-    server = Server(url, tmp_path)
+    (cuid,) = create_project(url, users=1)
+    server = ServerProcess(url, tmp_path)
     request = put(json.dumps({"cuid": cuid, "data": {"user_number_accumulate": 1}}).encode())
     with connect(server.url) as arriving, connect(server.url) as head, connect(server.url) as idle:
         arriving.sendall(request[:-5])
@@ -524,8 +524,8 @@ def test_a_request_whose_body_is_arriving_at_sigterm_is_answered(tmp_path: Path)
 
 def test_a_server_told_to_stop_says_so_at_readyz_before_it_takes_no_more_requests(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
-    (cuid,) = prepare(url, users=1)
-    server = Server(url, tmp_path, shutdown_delay="60")
+    (cuid,) = create_project(url, users=1)
+    server = ServerProcess(url, tmp_path, shutdown_delay="60")
     with server.client() as http:
         assert http.get("/readyz").status_code == 200
         server.signal(signal.SIGTERM)
@@ -543,8 +543,8 @@ def test_a_server_told_to_stop_says_so_at_readyz_before_it_takes_no_more_request
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
 def test_a_signal_that_does_not_mean_stop_stops_nothing(tmp_path: Path, number: signal.Signals) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
-    (cuid,) = prepare(url, users=1)
-    server = Server(url, tmp_path)
+    (cuid,) = create_project(url, users=1)
+    server = ServerProcess(url, tmp_path)
     try:
         with server.client() as http:
             server.signal(number)
@@ -564,10 +564,10 @@ def _pidfd(pid: int) -> int:
 
 def test_sighup_reloads_the_admin_token_and_the_log_level_and_says_so(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
-    prepare(url)
+    create_project(url)
     file = tmp_path / "usertable.toml"
     file.write_text('admin_token = "the-first-admin-token"\n')
-    server = Server(url, tmp_path, config=str(file))
+    server = ServerProcess(url, tmp_path, config=str(file))
     try:
         with server.client() as http:
 
@@ -587,7 +587,7 @@ def test_sighup_reloads_the_admin_token_and_the_log_level_and_says_so(tmp_path: 
         assert server.stop() == 0
 
 
-def wait_for(server: Server, line: str) -> None:
+def wait_for(server: ServerProcess, line: str) -> None:
     """Wait until the log has a line."""
     deadline = time.monotonic() + 20
     while line not in server.log:

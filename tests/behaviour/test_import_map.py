@@ -9,17 +9,17 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from shell import Shell
+from support.cli_runner import CliRunner
 
 
 @pytest.fixture
-def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
     monkeypatch.chdir(tmp_path)
-    shell = Shell(f"sqlite:///{tmp_path / 'users.db'}", {})
-    shell.run("project", "create", "demo", "--id", "p")
+    cli = CliRunner(f"sqlite:///{tmp_path / 'users.db'}", {})
+    cli.run("project", "create", "demo", "--id", "p")
     for name in ("level", "score", "spent", "null"):
-        shell.run("attribute", "create", name, "--project", "p", "--type", "NUMBER", "--rule", "overwrite")
-    return shell
+        cli.run("attribute", "create", name, "--project", "p", "--type", "NUMBER", "--rule", "overwrite")
+    return cli
 
 
 def write(ending: str, names: list[str]) -> str:
@@ -35,32 +35,32 @@ def write(ending: str, names: list[str]) -> str:
 
 
 @pytest.mark.parametrize("ending", ["csv", "ndjson", "parquet"])
-def test_columns_in_a_map_file_are_named_as_they_are_written(shell: Shell, ending: str) -> None:
+def test_columns_in_a_map_file_are_named_as_they_are_written(cli: CliRunner, ending: str) -> None:
     file = write(ending, ["cuid", "2024.10", "2024.1", "007", "true", "1e3", "0x1F", "no", "null", "2024-05-01"])
     Path("map.yaml").write_text(
         "2024.10: level\n2024.1:\n007: score\ntrue: spent\n1e3: null\n0x1F: ''\nno: ~\nnull: 'null'\n2024-05-01:\n"
     )
-    result = shell.run("import", file, "--project", "p", "--register", "--map-file", "map.yaml", "--json")
+    result = cli.run("import", file, "--project", "p", "--register", "--map-file", "map.yaml", "--json")
     assert json.loads(result.stdout)["created"] == 1
-    found = json.loads(shell.out("user", "get", "1", "--project", "p", "--json"))["attributes"]
+    found = json.loads(cli.out("user", "get", "1", "--project", "p", "--json"))["attributes"]
     assert found == {"level": 1, "score": 1, "spent": 1, "null": 1}
 
 
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
 @pytest.mark.parametrize("target", ["level", ""])
-def test_a_map_that_names_a_column_the_file_does_not_have_is_refused(shell: Shell, ending: str, target: str) -> None:
+def test_a_map_that_names_a_column_the_file_does_not_have_is_refused(cli: CliRunner, ending: str, target: str) -> None:
     file = write(ending, ["cuid", "level"])
     Path("map.yaml").write_text(f"Levle: {target}\n")
     reason = "column [Levle]: it is mapped, and the file does not have it; it has cuid, level"
-    assert reason in shell.refused("import", file, "--project", "p", "--register", "--map-file", "map.yaml")
-    assert reason in shell.refused("import", file, "--project", "p", "--register", "--map", f"Levle={target}")
+    assert reason in cli.refused("import", file, "--project", "p", "--register", "--map-file", "map.yaml")
+    assert reason in cli.refused("import", file, "--project", "p", "--register", "--map", f"Levle={target}")
 
 
-def test_a_mapped_member_that_no_row_of_ndjson_has_is_told_at_the_end(shell: Shell) -> None:
+def test_a_mapped_member_that_no_row_of_ndjson_has_is_told_at_the_end(cli: CliRunner) -> None:
     Path("crm.ndjson").write_text('{"cuid":1}\n{"cuid":2,"Level":3}\n')
     command = ("import", "crm.ndjson", "--project", "p", "--register", "--map", "Level=level", "--map", "Levle=spent")
-    assert "column [Levle] is mapped, and no row has it\n" in shell.run(*command).stderr
-    assert "Level]" not in shell.run(*command).stderr
+    assert "column [Levle] is mapped, and no row has it\n" in cli.run(*command).stderr
+    assert "Level]" not in cli.run(*command).stderr
 
 
 @pytest.mark.parametrize(
@@ -74,17 +74,17 @@ def test_a_mapped_member_that_no_row_of_ndjson_has_is_told_at_the_end(shell: She
         ("a: 'level\n", "line 2: not valid YAML"),
     ],
 )
-def test_a_map_file_that_is_none_is_refused_with_the_line(shell: Shell, content: str, reason: str) -> None:
+def test_a_map_file_that_is_none_is_refused_with_the_line(cli: CliRunner, content: str, reason: str) -> None:
     Path("map.yaml").write_text(content)
     file = write("csv", ["cuid", "a"])
-    assert f"--map-file, {reason}" in shell.refused("import", file, "--project", "p", "--map-file", "map.yaml")
+    assert f"--map-file, {reason}" in cli.refused("import", file, "--project", "p", "--map-file", "map.yaml")
 
 
 @pytest.mark.parametrize("version", ["1.3", "1.0", "1.10"])
-def test_a_schema_file_of_another_version_of_yaml_is_told_with_the_line(shell: Shell, version: str) -> None:
+def test_a_schema_file_of_another_version_of_yaml_is_told_with_the_line(cli: CliRunner, version: str) -> None:
     Path("schema.yaml").write_text(f"# ours\n%YAML {version}\n---\nattributes: []\n")
-    reason = shell.refused("schema", "diff", "schema.yaml", "--project", "p")
+    reason = cli.refused("schema", "diff", "schema.yaml", "--project", "p")
     assert f"line 2: it is YAML {version}, and 1.2 is read; leave %YAML out" in reason
     for known in ("1.1", "1.2"):
         Path("schema.yaml").write_text(f"%YAML {known}\n---\nattributes: []\n")
-        shell.run("schema", "diff", "schema.yaml", "--project", "p", code=1)
+        cli.run("schema", "diff", "schema.yaml", "--project", "p", code=1)

@@ -17,17 +17,17 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from serving import PROJECT, SECRET, Server, prepare
-from shell import Shell
+from support.cli_runner import CliRunner
+from support.server_process import PROJECT, SECRET, ServerProcess, create_project
 from usertable.store import open_store
 
 
 @pytest.fixture
-def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
     """A store with a project, and a file that holds most that is odd, in the current folder."""
     monkeypatch.chdir(tmp_path)
     store = f"sqlite:///{tmp_path / 'store.db'}"
-    prepare(store)
+    create_project(store)
     table = {
         "cuid": pa.array([1.0, 2.0, 3.0, 4.0, None], pa.float64()),
         "user_number_accumulate": pa.array([0.1, 0.1, float("nan"), 0.1, 0.1], pa.float32()),
@@ -37,17 +37,17 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
         "odd": pa.array([{"a": 1}, None, None, None, None]),
     }
     parquet.write_table(pa.table(table), "crm.parquet", row_group_size=2)
-    return Shell(store, {})
+    return CliRunner(store, {})
 
 
-def load(shell: Shell, *words: str, code: int) -> dict[str, Any]:
-    result = shell.run("import", *words, "--project", PROJECT, "--register", "--json", code=code)
+def load(cli: CliRunner, *words: str, code: int) -> dict[str, Any]:
+    result = cli.run("import", *words, "--project", PROJECT, "--register", "--json", code=code)
     found: dict[str, Any] = json.loads(result.stdout)
     return found
 
 
-def attributes(shell: Shell) -> dict[int, dict[str, Any]]:
-    with closing(open_store(shell.url)) as store, store.snapshot(PROJECT) as snapshot:
+def attributes(cli: CliRunner) -> dict[int, dict[str, Any]]:
+    with closing(open_store(cli.url)) as store, store.snapshot(PROJECT) as snapshot:
         return {row[0]: json.loads(row[1], parse_float=Decimal) for page in snapshot.pages() for row in page}
 
 
@@ -63,10 +63,10 @@ EXPECTED = {
 }
 
 
-def test_good_rows_are_stored_and_odd_ones_handed_back_until_they_are_mended(shell: Shell) -> None:
-    found = load(shell, "crm.parquet", "--map", "odd=", code=1)
+def test_good_rows_are_stored_and_odd_ones_handed_back_until_they_are_mended(cli: CliRunner) -> None:
+    found = load(cli, "crm.parquet", "--map", "odd=", code=1)
     assert (found["created"], found["refused"], found["moments_cut"]) == (2, 3, 1)
-    assert attributes(shell) == EXPECTED
+    assert attributes(cli) == EXPECTED
     rows = [json.loads(line) for line in Path("crm.rejects.ndjson").read_text().splitlines()]
     assert [row["#row"] for row in rows] == [3, 4, 5]
     assert "[NaN]" in rows[0]["#reason"]
@@ -74,13 +74,13 @@ def test_good_rows_are_stored_and_odd_ones_handed_back_until_they_are_mended(she
     assert "neither a cuid nor a value of an identifier" in rows[2]["#reason"]
     # Unchanged, they are refused again.
     Path("crm.rejects.ndjson").rename("again.ndjson")
-    assert load(shell, "again.ndjson", code=1)["refused"] == 3
+    assert load(cli, "again.ndjson", code=1)["refused"] == 3
     line = json.loads(rows[1]["#line"].replace("\\xfc", "ü"))
     mended = [rows[0] | {"user_number_accumulate": 1}, line, rows[2] | {"cuid": 5}]
     Path("mended.ndjson").write_text("".join(json.dumps(row) + "\n" for row in mended))
-    assert load(shell, "mended.ndjson", code=0)["created"] == 3
-    assert attributes(shell)[4]["user_string_once"] == "Müller"
-    assert attributes(shell)[3] == {
+    assert load(cli, "mended.ndjson", code=0)["created"] == 3
+    assert attributes(cli)[4]["user_string_once"] == "Müller"
+    assert attributes(cli)[3] == {
         "user_number_accumulate": 1,
         "user_list_append": ["b"],
         "user_datetime_once": -28_800_000,
@@ -88,26 +88,26 @@ def test_good_rows_are_stored_and_odd_ones_handed_back_until_they_are_mended(she
     }
 
 
-def test_through_the_api_it_comes_to_the_same(shell: Shell, tmp_path: Path) -> None:
-    server = Server(shell.url, tmp_path)
-    away = Shell("sqlite:////nowhere/there-is-no-such-store.db", {"USERTABLE_SECRET": SECRET})
+def test_through_the_api_it_comes_to_the_same(cli: CliRunner, tmp_path: Path) -> None:
+    server = ServerProcess(cli.url, tmp_path)
+    away = CliRunner("sqlite:////nowhere/there-is-no-such-store.db", {"USERTABLE_SECRET": SECRET})
     found = load(away, "crm.parquet", "--map", "odd=", "--url", server.url, code=1)
     assert (found["created"], found["refused"], found["moments_cut"]) == (2, 3, 1)
     assert server.stop() == 0
-    assert attributes(shell) == EXPECTED
+    assert attributes(cli) == EXPECTED
 
 
-def test_a_column_that_cannot_be_taken_is_named_in_one_sentence(shell: Shell) -> None:
+def test_a_column_that_cannot_be_taken_is_named_in_one_sentence(cli: CliRunner) -> None:
     parquet.write_table(pa.table({"cuid": [1], "user_list_append": [[1]]}), "bad.parquet")
-    refused = shell.refused("import", "bad.parquet", "--project", PROJECT, "--register")
+    refused = cli.refused("import", "bad.parquet", "--project", PROJECT, "--register")
     assert refused == (
         "column [user_list_append]: it holds values of the type list<element: int64>, and user_list_append is a LIST, which"
         " takes lists of texts, or texts that are JSON arrays; or leave the column out with --map 'user_list_append='"
     )
-    assert attributes(shell) == {}
+    assert attributes(cli) == {}
 
 
-def test_killed_again_and_again_every_row_of_a_parquet_counts_once(shell: Shell, tmp_path: Path) -> None:
+def test_killed_again_and_again_every_row_of_a_parquet_counts_once(cli: CliRunner, tmp_path: Path) -> None:
     chance = random.Random(5)
     rows = 20_000
     cuids = [chance.randrange(1, 500) for _ in range(rows)]
@@ -119,7 +119,7 @@ def test_killed_again_and_again_every_row_of_a_parquet_counts_once(shell: Shell,
         file = Path("many.rejects.ndjson")
         return file.read_bytes().splitlines() if file.exists() else []
 
-    command = [sys.executable, "-m", "usertable", "import", "many.parquet", "--project", PROJECT, "--store", shell.url]
+    command = [sys.executable, "-m", "usertable", "import", "many.parquet", "--project", PROJECT, "--store", cli.url]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("USERTABLE_")}
     kills = 0
     while True:
@@ -142,16 +142,16 @@ def test_killed_again_and_again_every_row_of_a_parquet_counts_once(shell: Shell,
     assert json.loads(out)["refused"] == bad
     numbers = [json.loads(line)["#row"] for line in rejected()]
     assert numbers == [place for place, value in enumerate(floats, start=1) if value != value]
-    total = sum(values["user_number_accumulate"] for values in attributes(shell).values())
+    total = sum(values["user_number_accumulate"] for values in attributes(cli).values())
     assert total == (rows - bad) * Decimal("0.1")
 
 
-def test_an_export_for_excel_begins_with_a_mark_and_is_imported_as_well(shell: Shell, tmp_path: Path) -> None:
+def test_an_export_for_excel_begins_with_a_mark_and_is_imported_as_well(cli: CliRunner, tmp_path: Path) -> None:
     Path("one.csv").write_text("cuid,user_string_once\n1,张伟\n")
-    shell.run("import", "one.csv", "--project", PROJECT, "--register")
-    shell.run("export", "--project", PROJECT, "--bom", "-o", "users.csv")
+    cli.run("import", "one.csv", "--project", PROJECT, "--register")
+    cli.run("export", "--project", PROJECT, "--bom", "-o", "users.csv")
     assert Path("users.csv").read_bytes().startswith(b"\xef\xbb\xbfcuid,")
-    assert shell.out("export", "--project", PROJECT, "--bom").startswith("\ufeffcuid,")
-    assert shell.out("export", "--project", PROJECT).startswith("cuid,")
-    assert load(shell, "users.csv", code=0)["unchanged"] == 1
-    assert "--bom is for CSV" in shell.misused("export", "--project", PROJECT, "--bom", "-o", "users.parquet")
+    assert cli.out("export", "--project", PROJECT, "--bom").startswith("\ufeffcuid,")
+    assert cli.out("export", "--project", PROJECT).startswith("cuid,")
+    assert load(cli, "users.csv", code=0)["unchanged"] == 1
+    assert "--bom is for CSV" in cli.misused("export", "--project", PROJECT, "--bom", "-o", "users.parquet")

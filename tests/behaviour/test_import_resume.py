@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from serving import PROJECT, SECRET, Server, prepare
-from shell import Shell
+from support.cli_runner import CliRunner
+from support.server_process import PROJECT, SECRET, ServerProcess, create_project
 from usertable import cli_bulk
 from usertable.store import open_store
 
@@ -26,8 +26,8 @@ from usertable.store import open_store
 class Work:
     """A project with a user, in a store of its own, and how an import reaches it."""
 
-    def __init__(self, folder: Path, options: tuple[str, ...], shell: Shell, cuid: int, store: str) -> None:
-        self.folder, self.options, self.shell, self.cuid, self.store = folder, options, shell, cuid, store
+    def __init__(self, folder: Path, options: tuple[str, ...], cli: CliRunner, cuid: int, store: str) -> None:
+        self.folder, self.options, self.shell, self.cuid, self.store = folder, options, cli, cuid, store
 
     def command(self, file: str, *options: str) -> list[str]:
         return ["import", file, "--project", PROJECT, *self.options, *options]
@@ -81,13 +81,13 @@ class Work:
 def work(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Work]:
     monkeypatch.chdir(tmp_path)
     store = f"sqlite:///{tmp_path / 'store.db'}"
-    (cuid,) = prepare(store, users=1)
+    (cuid,) = create_project(store, users=1)
     if request.param == "into the store":
-        yield Work(tmp_path, (), Shell(store, {}), cuid, store)
+        yield Work(tmp_path, (), CliRunner(store, {}), cuid, store)
         return
-    server = Server(store, tmp_path)
-    shell = Shell("sqlite:////nowhere/there-is-no-such-store.db", {"USERTABLE_SECRET": SECRET})
-    yield Work(tmp_path, ("--url", server.url), shell, cuid, store)
+    server = ServerProcess(store, tmp_path)
+    cli = CliRunner("sqlite:////nowhere/there-is-no-such-store.db", {"USERTABLE_SECRET": SECRET})
+    yield Work(tmp_path, ("--url", server.url), cli, cuid, store)
     server.stop()
     assert "Traceback" not in server.log
 
@@ -131,8 +131,8 @@ def test_a_pipe_that_broke_off_is_known_again_by_its_content(work: Work) -> None
 def test_another_content_of_stdin_is_another_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     store = f"sqlite:///{tmp_path / 'store.db'}"
-    (cuid,) = prepare(store, users=1)
-    work = Work(tmp_path, (), Shell(store, {}), cuid, store)
+    (cuid,) = create_project(store, users=1)
+    work = Work(tmp_path, (), CliRunner(store, {}), cuid, store)
     Path("one.csv").write_text(content(cuid, 10, "x,1"))
     assert work.in_bash("$IMPORT - --format csv < one.csv").returncode == 1
     Path("import.rejects.csv").unlink()
@@ -167,7 +167,7 @@ def test_a_rejects_file_that_cannot_be_written_is_found_before_the_first_row(
 
 def test_beside_an_input_in_a_read_only_folder_the_rejects_file_is_named(tmp_path: Path) -> None:
     store = f"sqlite:///{tmp_path / 'store.db'}"
-    (cuid,) = prepare(store, users=1)
+    (cuid,) = create_project(store, users=1)
     folder = tmp_path / "mounted"
     folder.mkdir()
     (folder / "crm.csv").write_text(content(cuid, 3, "x,1"))
@@ -307,10 +307,10 @@ def test_an_export_tells_its_progress_where_no_terminal_is(tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(cli_bulk, "PROGRESS_SECONDS", 0.01)
     store = f"sqlite:///{tmp_path / 'store.db'}"
-    prepare(store, users=1)
-    shell = Shell(store, {})
+    create_project(store, users=1)
+    cli = CliRunner(store, {})
     Path("many.csv").write_text("cuid,user_number_overwrite\n" + "".join(f"{n},{n}\n" for n in range(1, 50_001)))
-    shell.run("import", "many.csv", "--project", PROJECT, "--register")
-    result = shell.run("export", "--project", PROJECT, "-o", "users.ndjson", "--json")
+    cli.run("import", "many.csv", "--project", PROJECT, "--register")
+    result = cli.run("export", "--project", PROJECT, "-o", "users.ndjson", "--json")
     assert "users" in json.loads(result.stderr.splitlines()[0])["progress"]
-    assert "export: " in shell.run("export", "--project", PROJECT, "-o", "users.ndjson").stderr
+    assert "export: " in cli.run("export", "--project", PROJECT, "-o", "users.ndjson").stderr

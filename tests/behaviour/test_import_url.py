@@ -15,8 +15,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from serving import PROJECT, SECRET, Server, prepare
-from shell import Shell
+from support.cli_runner import CliRunner
+from support.server_process import PROJECT, SECRET, ServerProcess, create_project
 from usertable.store import open_store
 
 
@@ -25,9 +25,9 @@ class Place:
 
     def __init__(self, folder: Path) -> None:
         self.store = f"sqlite:///{folder / 'store.db'}"
-        self.cuids = prepare(self.store, users=3)
-        self.server = Server(self.store, folder)
-        self.shell = Shell("sqlite:////nowhere/there-is-no-such-store.db", {"USERTABLE_SECRET": SECRET})
+        self.cuids = create_project(self.store, users=3)
+        self.server = ServerProcess(self.store, folder)
+        self.shell = CliRunner("sqlite:////nowhere/there-is-no-such-store.db", {"USERTABLE_SECRET": SECRET})
 
     def command(self, file: str, *options: str) -> list[str]:
         return ["import", file, "--project", PROJECT, "--url", self.server.url, *options]
@@ -164,13 +164,13 @@ FULL = """\
 @pytest.mark.parametrize("ending", ["csv", "ndjson", "parquet"])
 def test_an_import_of_an_export_gives_back_the_same_table(place: Place, ending: str, tmp_path: Path) -> None:
     """Through the API as into a store: several identifiers, users without anything, moments that no local time tells."""
-    local = Shell(f"sqlite:///{tmp_path / 'full.db'}", {})
-    prepare(local.url)
-    shells = {"local": local, "api": Shell(place.store, {})}
-    for shell in shells.values():
-        shell.run("project", "edit", PROJECT, "--timezone", "Europe/Berlin")
-        shell.run("identifier", "create", "mail", "--project", PROJECT)
-        shell.run("identifier", "create", "device", "--no-unique", "--project", PROJECT)
+    local = CliRunner(f"sqlite:///{tmp_path / 'full.db'}", {})
+    create_project(local.url)
+    shells = {"local": local, "api": CliRunner(place.store, {})}
+    for cli in shells.values():
+        cli.run("project", "edit", PROJECT, "--timezone", "Europe/Berlin")
+        cli.run("identifier", "create", "mail", "--project", PROJECT)
+        cli.run("identifier", "create", "device", "--no-unique", "--project", PROJECT)
     for cuid in place.cuids:
         shells["api"].run("user", "erase", str(cuid), "--project", PROJECT, "--yes")
     Path("full.ndjson").write_text(FULL)
@@ -178,9 +178,9 @@ def test_an_import_of_an_export_gives_back_the_same_table(place: Place, ending: 
     local.run("export", "--project", PROJECT, "-o", f"whole.{ending}")
     done = place.load(f"whole.{ending}", "--register", "--batch", "2")
     assert (done["rows"], done["created"], done["refused"]) == (7, 7, 0)
-    for name, shell in shells.items():
-        shell.run("export", "--project", PROJECT, "-o", f"{name}.ndjson")
-        shell.run("export", "--project", PROJECT, "-o", f"{name}.{ending}")
+    for name, cli in shells.items():
+        cli.run("export", "--project", PROJECT, "-o", f"{name}.ndjson")
+        cli.run("export", "--project", PROJECT, "-o", f"{name}.{ending}")
     assert Path("api.ndjson").read_text() == Path("local.ndjson").read_text()
     assert Path(f"api.{ending}").read_bytes() == Path(f"local.{ending}").read_bytes()
     assert "2024-01-01 00:00:00.007+01:00" in Path("api.ndjson").read_text()
@@ -190,10 +190,10 @@ def test_an_import_of_an_export_gives_back_the_same_table(place: Place, ending: 
 
 
 def test_both_ways_refuse_the_same_rows_in_the_same_words(place: Place, tmp_path: Path) -> None:
-    local = Shell(f"sqlite:///{tmp_path / 'local.db'}", {})
-    assert prepare(local.url, users=3) == place.cuids
-    for shell in (local, Shell(place.store, {})):
-        shell.run("identifier", "create", "device", "--no-unique", "--project", PROJECT)
+    local = CliRunner(f"sqlite:///{tmp_path / 'local.db'}", {})
+    assert create_project(local.url, users=3) == place.cuids
+    for cli in (local, CliRunner(place.store, {})):
+        cli.run("identifier", "create", "device", "--no-unique", "--project", PROJECT)
     first, second, third = place.cuids
     lines: list[dict[str, object]] = [
         {"cuid": first, "phone": "00000000001", "user_number_overwrite": 1},
@@ -217,14 +217,14 @@ def test_both_ways_refuse_the_same_rows_in_the_same_words(place: Place, tmp_path
             command = [*place.command("crm.ndjson"), "--state", "position"]
             if name == "local":
                 command = ["import", "crm.ndjson", "--project", PROJECT, "--restart"]
-            shell = local if name == "local" else place.shell
-            done = json.loads(shell.run(*command, *options, "--json", code=1).stdout)
+            cli = local if name == "local" else place.shell
+            done = json.loads(cli.run(*command, *options, "--json", code=1).stdout)
             found[name] = (done, Path("crm.rejects.ndjson").read_text())
             Path("crm.rejects.ndjson").unlink()
         assert found["api"] == found["local"]
     assert found["api"][0]["created"] == 1
     local.run("export", "--project", PROJECT, "-o", "local.csv")
-    Shell(place.store, {}).run("export", "--project", PROJECT, "-o", "api.csv")
+    CliRunner(place.store, {}).run("export", "--project", PROJECT, "-o", "api.csv")
     assert Path("api.csv").read_text() == Path("local.csv").read_text()
 
 

@@ -12,9 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
-from bystander import highest_memory
-from native_server import NativeServer, running
-from serving import ATTRIBUTE, REGISTER
+from support.native_server import NativeServer, native_server
+from support.process_memory import peak_memory
+from support.server_process import ATTRIBUTE, REGISTER
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -27,7 +27,7 @@ ENGLISH = {**JSON, "Accept-Language": "en"}
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NativeServer]:
-    with running(tmp_path_factory.mktemp("server")) as started:
+    with native_server(tmp_path_factory.mktemp("server")) as started:
         yield started
 
 
@@ -70,7 +70,7 @@ def test_a_batch_that_would_be_large_in_memory_is_refused_by_a_count(
     server: NativeServer, project: tuple[str, httpx.Client], records: bytes
 ) -> None:
     body = gzip.compress(b'{"records":' + records + b"}", 1)
-    with highest_memory(server.process.pid) as held, ThreadPoolExecutor(20) as attackers:
+    with peak_memory(server.process.pid) as held, ThreadPoolExecutor(20) as attackers:
         for answer in attackers.map(lambda _: send(project, body, "gzip"), range(20)):
             assert (answer.status_code, answer.json()["code"]) == (413, "body_values")
             assert "1200000 values" in answer.json()["detail"]

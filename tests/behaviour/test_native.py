@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from native_server import NativeServer, running
-from serving import ATTRIBUTE
+from support.native_server import NativeServer, native_server
+from support.server_process import ATTRIBUTE
 from usertable.http.native import OPERATIONS
 
 PROJECTS = "/api/v1/projects"
@@ -21,7 +21,7 @@ CUID = 10362473
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NativeServer]:
-    with running(tmp_path_factory.mktemp("server")) as started:
+    with native_server(tmp_path_factory.mktemp("server")) as started:
         yield started
 
 

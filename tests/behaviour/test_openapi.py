@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from native_server import TOKEN, NativeServer, running
-from serving import ATTRIBUTE, REGISTER
+from support.native_server import TOKEN, NativeServer, native_server
+from support.server_process import ATTRIBUTE, REGISTER
 from usertable.domain.values import DataType
 from usertable.http import native, openapi, platform
 
@@ -22,7 +22,7 @@ METHODS = ("GET", "PUT", "POST", "PATCH", "DELETE")
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NativeServer]:
-    with running(tmp_path_factory.mktemp("server")) as started:
+    with native_server(tmp_path_factory.mktemp("server")) as started:
         yield started
 
 

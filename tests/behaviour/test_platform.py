@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serving import ATTRIBUTE, PROJECT, REGISTER, SECRET, Server, prepare
+from support.server_process import ATTRIBUTE, PROJECT, REGISTER, SECRET, ServerProcess, create_project
 from usertable.config import Config
 from usertable.http.app import App
 from usertable.service import Service
@@ -21,18 +21,18 @@ OK = b'{"code":0,"msg":"ok"}'
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     folder = tmp_path_factory.mktemp("platform")
     url = f"sqlite:///{folder / 'store.db'}"
-    prepare(url, users=1)
-    running = Server(url, folder)
+    create_project(url, users=1)
+    running = ServerProcess(url, folder)
     yield running
     assert running.stop() == 0
     assert "Traceback" not in running.log
 
 
 @pytest.fixture
-def http(server: Server) -> Iterator[httpx.Client]:
+def http(server: ServerProcess) -> Iterator[httpx.Client]:
     with server.client() as client:
         yield client
 
@@ -49,8 +49,8 @@ def test_a_success_is_the_same_bytes_whatever_was_set(http: httpx.Client) -> Non
 
 def test_the_limit_per_project_and_api(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
-    prepare(url, users=1, qps=5)
-    server = Server(url, tmp_path)
+    create_project(url, users=1, qps=5)
+    server = ServerProcess(url, tmp_path)
     try:
         with server.client() as http:
             body = {"cuid": CUID, "data": {"user_number_accumulate": 1}}
@@ -74,8 +74,8 @@ def test_the_limit_per_project_and_api(tmp_path: Path) -> None:
 
 def test_always_200(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
-    prepare(url, users=1)
-    server = Server(url, tmp_path, always_200="true")
+    create_project(url, users=1)
+    server = ServerProcess(url, tmp_path, always_200="true")
     try:
         with server.client() as http:
             for body, code in (
@@ -123,7 +123,7 @@ def test_a_chunked_body_within_the_limit(http: httpx.Client) -> None:
     assert http.put(ATTRIBUTE, content=iter(parts)).content == OK
 
 
-def test_a_caller_that_goes_away_changes_nothing_by_half_a_body(server: Server, http: httpx.Client) -> None:
+def test_a_caller_that_goes_away_changes_nothing_by_half_a_body(server: ServerProcess, http: httpx.Client) -> None:
     host, port = server.url.removeprefix("http://").split(":")
     authorization = http.build_request("PUT", ATTRIBUTE).headers
     head = f"PUT {ATTRIBUTE} HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\n"
@@ -133,7 +133,7 @@ def test_a_caller_that_goes_away_changes_nothing_by_half_a_body(server: Server, 
     assert http.put(ATTRIBUTE, json={"cuid": CUID, "data": {"user_bool_overwrite": 1}}).content == OK
 
 
-def test_pipelined_requests_are_answered_in_order(server: Server) -> None:
+def test_pipelined_requests_are_answered_in_order(server: ServerProcess) -> None:
     import base64
 
     host, port = server.url.removeprefix("http://").split(":")

@@ -14,12 +14,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
-import pooler
-import postgres
-from house import House
-from postgres import Cluster
-from serving import ATTRIBUTE, PROJECT, Server, prepare
-from shell import Shell
+from support import pooler, postgres
+from support.cli_runner import CliRunner
+from support.postgres import Cluster
+from support.server_process import ATTRIBUTE, PROJECT, ServerProcess, create_project
+from support.store_harness import StoreHarness
 from usertable.domain.errors import StoreFault
 from usertable.store import open_store
 from usertable.store.postgres import connect_to_merge
@@ -53,7 +52,7 @@ def as_role(cluster: Cluster, url: str, *settings: str) -> str:
 def test_what_is_written_is_read_again_whatever_encoding_is_set(
     cluster: Cluster, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    cuids = prepare(database, users=3)
+    cuids = create_project(database, users=3)
     url = as_role(cluster, database, "client_encoding = 'GBK'") if place == "role" else database
     if place.startswith("environment"):
         monkeypatch.setenv("PGCLIENTENCODING", "LATIN1" if place.endswith("latin1") else "GBK")
@@ -61,7 +60,7 @@ def test_what_is_written_is_read_again_whatever_encoding_is_set(
         cluster.execute(f"ALTER DATABASE {database.rpartition('/')[2]} SET client_encoding = 'GBK'")
     elif place == "options":
         monkeypatch.setenv("PGOPTIONS", "-c client_encoding=GBK")
-    server = Server(url, tmp_path)
+    server = ServerProcess(url, tmp_path)
     sent: dict[int, str] = {}
     with server.client() as http:
         for number in range(150):
@@ -123,9 +122,9 @@ def test_a_setting_of_the_role_changes_no_value(cluster: Cluster, database: str,
         name, _, value = (part.strip(" '") for part in setting.partition("="))
         assert db.execute(f"SHOW {name}".encode()).fetchall()[0][0].replace(" ", "") == value.replace(" ", "")
     store = open_store(url)
-    house = House(store)
-    project = house.project()
-    cuid = house.user(project, "NULL")
+    harness = StoreHarness(store)
+    project = harness.project()
+    cuid = harness.user(project, "NULL")
     data = {
         "user_string_overwrite": TEXTS[5],
         "user_number_accumulate": "1234567890123456789.000000000000000001",
@@ -134,11 +133,11 @@ def test_a_setting_of_the_role_changes_no_value(cluster: Cluster, database: str,
         "user_bool_once": 1,
     }
     # The second one is merged by the database.
-    house.write(house.prepare(project, cuid, data))
-    second = house.prepare(project, cuid, data, "key\\1")
+    harness.write(harness.prepare(project, cuid, data))
+    second = harness.prepare(project, cuid, data, "key\\1")
     second.details = False
-    house.write(second)
-    assert {name: str(value) for name, value in house.attributes(project, cuid).items()} == {
+    harness.write(second)
+    assert {name: str(value) for name, value in harness.attributes(project, cuid).items()} == {
         "user_string_overwrite": TEXTS[5],
         "user_number_accumulate": "2469135780246913578.000000000000000002",
         "user_datetime_overwrite": "1702313783000",
@@ -147,7 +146,7 @@ def test_a_setting_of_the_role_changes_no_value(cluster: Cluster, database: str,
     }
     with store.snapshot(project.id) as snapshot:
         assert snapshot.count() == 1
-    assert house.service.find_user(project, "phone", "NULL").cuid == cuid
+    assert harness.service.find_user(project, "phone", "NULL").cuid == cuid
     store.close()
 
 
@@ -185,7 +184,7 @@ def open_closed(url: str) -> str:
 
 
 def test_a_role_that_is_read_only_is_refused_by_the_setting_s_name(cluster: Cluster, database: str) -> None:
-    said = Shell(as_role(cluster, database, "default_transaction_read_only = on"), {}).refused("project", "list")
+    said = CliRunner(as_role(cluster, database, "default_transaction_read_only = on"), {}).refused("project", "list")
     assert "is read-only, by its setting default_transaction_read_only; name the primary" in said
 
 
@@ -200,7 +199,7 @@ def test_a_pooler_that_pools_by_transaction_is_refused(database: str, tmp_path: 
     )
     with between as url:
         for command in (("serve", "--port", "0"), ("project", "list"), ("migrate",)):
-            said = Shell(url, {}).refused(*command)
+            said = CliRunner(url, {}).refused(*command)
             assert "leads to a pooler that pools by transaction" in said
             assert "set pool_mode = session in it, or name the database itself" in said
         with pytest.raises(StoreFault, match="pools by transaction"):
@@ -211,8 +210,8 @@ if pooler.PGBOUNCER:
 
     def test_a_pooler_that_pools_by_session_is_taken(database: str, tmp_path: Path) -> None:
         with pooler.pgbouncer(database, "session", tmp_path) as url:
-            cuids = prepare(url, users=2)
-            server = Server(url, tmp_path)
+            cuids = create_project(url, users=2)
+            server = ServerProcess(url, tmp_path)
             with server.client() as http:
                 for number in range(40):
                     body = {
@@ -229,7 +228,7 @@ if pooler.PGBOUNCER:
 
 @pytest.mark.parametrize("name", ["idle_in_transaction_session_timeout", "transaction_timeout"])
 def test_an_export_that_the_database_cuts_short_says_by_which_setting(cluster: Cluster, database: str, name: str) -> None:
-    prepare(database)
+    create_project(database)
     with psycopg.connect(database) as db:
         # More than an export reads ahead.
         db.execute(

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from raw_http import AUTHORIZATION, connect, put, read_answers
-from serving import ATTRIBUTE, PROJECT, SECRET, Server, prepare
+from support.raw_http import AUTHORIZATION, connect, put, read_answers
+from support.server_process import ATTRIBUTE, PROJECT, SECRET, ServerProcess, create_project
 
 pytestmark = pytest.mark.proxies
 OK = b'{"code":0,"msg":"ok"}'
@@ -51,11 +51,11 @@ listen usertable
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, int]]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerProcess, int]]:
     folder = tmp_path_factory.mktemp("behind")
     url = f"sqlite:///{folder / 'store.db'}"
-    (cuid,) = prepare(url, users=1)
-    server = Server(url, folder)
+    (cuid,) = create_project(url, users=1)
+    server = ServerProcess(url, folder)
     try:
         yield server, cuid
         assert "Traceback" not in server.log
@@ -64,7 +64,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, i
 
 
 @pytest.fixture(params=["nginx", "nginx, not buffering", "haproxy"])
-def proxy(request: pytest.FixtureRequest, served: tuple[Server, int], tmp_path: Path) -> Iterator[str]:
+def proxy(request: pytest.FixtureRequest, served: tuple[ServerProcess, int], tmp_path: Path) -> Iterator[str]:
     """The URL of a proxy in front of the server."""
     name = request.param.partition(",")[0]
     program = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
@@ -108,7 +108,7 @@ def test_a_large_body_that_is_refused_is_answered_413_every_time(proxy: str, tmp
         assert ran.stdout == '{"code":40002,"msg":"请求体超过上限 1048576 字节"} 413', ran.stderr
 
 
-def test_requests_are_done_once_each_through_a_proxy(proxy: str, served: tuple[Server, int]) -> None:
+def test_requests_are_done_once_each_through_a_proxy(proxy: str, served: tuple[ServerProcess, int]) -> None:
     """Also those that offer another protocol, and those that ask before they send their body."""
     server, cuid = served
     body = json.dumps({"cuid": cuid, "data": {"user_number_accumulate": 1}}).encode()
@@ -131,7 +131,7 @@ def test_requests_are_done_once_each_through_a_proxy(proxy: str, served: tuple[S
     assert AUTHORIZATION not in server.log
 
 
-def stored(server: Server, cuid: int) -> int:
+def stored(server: ServerProcess, cuid: int) -> int:
     with server.client() as http:
         shown = http.put(ATTRIBUTE + "?dryRun=1", json={"cuid": cuid, "data": {"user_bool_once": 1}})
     return int(shown.json()["data"]["user"]["attributes"].get("user_number_accumulate", 0))

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serving import ATTRIBUTE, PROJECT, SECRET, prepare
+from support.server_process import ATTRIBUTE, PROJECT, SECRET, create_project
 from usertable.config import Config
 from usertable.http import age, app
 from usertable.http.age import SETTLING_MS, Age
@@ -82,7 +82,7 @@ def test_a_retry_after_the_clock_jumped_by_a_day_is_applied_once(
 ) -> None:
     monkeypatch.setattr(app, "EXPIRY_SECONDS", 0.02)
     monkeypatch.setattr(age, "SETTLING_MS", 0)
-    (cuid,) = prepare(kept_url, users=1)
+    (cuid,) = create_project(kept_url, users=1)
     store = open_store(kept_url)
     ahead = 0
     expired: list[int] = []

@@ -8,15 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-from serving import ATTRIBUTE, PROJECT, Server, prepare
+from support.server_process import ATTRIBUTE, PROJECT, ServerProcess, create_project
 
 LIMIT = 4096
 BATCH = f"/api/v1/projects/{PROJECT}/users:batch"
 
 
 def test_a_row_that_would_be_too_large_is_refused_whichever_way_it_comes(kept_url: str, tmp_path: Path) -> None:
-    first, second, third = prepare(kept_url, users=3)
-    server = Server(kept_url, tmp_path, row_limit=str(LIMIT))
+    first, second, third = create_project(kept_url, users=3)
+    server = ServerProcess(kept_url, tmp_path, row_limit=str(LIMIT))
     try:
         with server.client() as http:
             kept = 0

@@ -17,7 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client_doubles import breaking, calling
+from support.clients import any_client
+from support.faulty_proxy import faulty_proxy
 from usertable import Client, Record
 from usertable.client import BufferFull, NotDelivered, Retry, SpoolFault
 from usertable.client.spool import LEAST_BYTES, Entry, Spool
@@ -297,7 +298,7 @@ FIVE = [f"kept-{n}" for n in range(5)]
 def buffering(kind: str, folder: Path, **settings: Any) -> Iterator[tuple[Any, list[NotDelivered]]]:
     """A buffer of either kind with a spool, whose server is away, and what its end raises."""
     told: list[NotDelivered] = []
-    with calling(kind, "http://127.0.0.1:9", "p", "s", retry=Retry(attempts=1)) as client:
+    with any_client(kind, "http://127.0.0.1:9", "p", "s", retry=Retry(attempts=1)) as client:
         try:
             with client.buffer(spool=folder, close_seconds=0, **settings) as buffer:
                 yield buffer, told
@@ -384,8 +385,8 @@ def test_what_was_in_a_folder_that_is_gone_is_delivered_when_the_server_is_back(
     usertable_server.add_user(7)
     folder = tmp_path / "spool"
     with (
-        breaking("http://127.0.0.1:9") as proxy,
-        calling(kind, proxy.url, usertable_server.project, usertable_server.secret, retry=Retry(attempts=1)) as client,
+        faulty_proxy("http://127.0.0.1:9") as proxy,
+        any_client(kind, proxy.url, usertable_server.project, usertable_server.secret, retry=Retry(attempts=1)) as client,
         client.buffer(spool=folder) as buffer,
     ):
         for key in FIVE:
@@ -395,7 +396,7 @@ def test_what_was_in_a_folder_that_is_gone_is_delivered_when_the_server_is_back(
             buffer.set(7, {"total": 1})
         proxy.lead_to(usertable_server.url)
         buffer.flush(60)
-    with calling(kind, usertable_server.url, usertable_server.project, usertable_server.secret) as client:
+    with any_client(kind, usertable_server.url, usertable_server.project, usertable_server.secret) as client:
         assert client.get(7).attributes["total"] == 5
     assert everything(tmp_path / "moved") == []
     assert everything(folder) == ["another's"]

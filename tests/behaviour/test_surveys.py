@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from house import House
+from support.store_harness import StoreHarness
 from usertable import survey
 from usertable.domain.condition import Condition, parse_condition
 from usertable.domain.errors import StoreDown
@@ -28,8 +28,8 @@ from usertable.survey import Distribution, Found, Surveys
 
 
 @contextmanager
-def surveying(house: House) -> Iterator[Surveys]:
-    surveys = Surveys(house.store, clock=lambda: house.now)
+def surveying(harness: StoreHarness) -> Iterator[Surveys]:
+    surveys = Surveys(harness.store, clock=lambda: harness.now)
     try:
         yield surveys
     finally:
@@ -46,18 +46,18 @@ def done(look: Callable[[], Found[Any]]) -> Found[Any]:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    house = House(open_store(f"sqlite:///{tmp_path / 'store.db'}"))
-    yield house
-    house.store.close()
+def harness(tmp_path: Path) -> Iterator[StoreHarness]:
+    harness = StoreHarness(open_store(f"sqlite:///{tmp_path / 'store.db'}"))
+    yield harness
+    harness.store.close()
 
 
-def fill(house: House, project: Project, rows: list[dict[str, Any]]) -> list[int]:
-    cuids = house.service.register(project, "phone", [str(n) for n in range(len(rows))])
+def fill(harness: StoreHarness, project: Project, rows: list[dict[str, Any]]) -> list[int]:
+    cuids = harness.service.register(project, "phone", [str(n) for n in range(len(rows))])
     for cuid, data in zip(cuids, rows, strict=True):
-        house.now += 1000
+        harness.now += 1000
         if data:
-            house.write(house.prepare(project, cuid, data))
+            harness.write(harness.prepare(project, cuid, data))
     return cuids
 
 
@@ -68,52 +68,54 @@ def small_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("small_stretches")
-def test_counts_and_who_changed_last(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_counts_and_who_changed_last(harness: StoreHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(survey, "KEPT_EDGE", 4)
-    project = house.project()
-    cuids = fill(house, project, [{"user_bool_overwrite": n % 2} for n in range(11)])
-    with surveying(house) as surveys:
+    project = harness.project()
+    cuids = fill(harness, project, [{"user_bool_overwrite": n % 2} for n in range(11)])
+    with surveying(harness) as surveys:
         odd = [parse_condition("user_bool_overwrite:eq:1", project.schema, project.zone)]
         found = done(lambda: surveys.count(project, odd))
-        assert (found.result.matched, found.examined, found.sampled, found.at) == (5, 11, False, house.now)
+        assert (found.result.matched, found.examined, found.sampled, found.at) == (5, 11, False, harness.now)
         assert [cuid for _, cuid in found.result.edge] == [cuids[9], cuids[7], cuids[5], cuids[3]]
         assert not found.result.has_all
         oldest = done(lambda: surveys.count(project, [], oldest=True))
         assert [cuid for _, cuid in oldest.result.edge] == cuids[:4]
         # What is fresh is given again; what is stale is given until the next pass is done; what is asked for anew is anew.
-        moment = house.now
-        house.service.erase_user(project, cuids[0])
-        house.now += 1000
+        moment = harness.now
+        harness.service.erase_user(project, cuids[0])
+        harness.now += 1000
         assert surveys.count(project, [], oldest=True).result.matched == 11
         assert surveys.count(project, [], oldest=True, anew=True).at == moment
         deadline = time.monotonic() + 20
         while (found := surveys.count(project, [], oldest=True)).at == moment:
             assert time.monotonic() < deadline
-        assert (found.result.matched, found.at) == (10, house.now)
+        assert (found.result.matched, found.at) == (10, harness.now)
         surveys.forget(project)
         assert surveys.count(project, [], oldest=True).examined in range(11)
 
 
-def test_a_small_table_is_counted_again_soon_and_a_page_waits_for_it(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_table_is_counted_again_soon_and_a_page_waits_for_it(
+    harness: StoreHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Whatever else the machine does, this pass is a short one.
     monkeypatch.setattr(survey, "PATIENCE_SECONDS", 10.0)
     monkeypatch.setattr(survey, "FRESH_TIMES", 0)
-    project = house.project()
-    with surveying(house) as surveys:
+    project = harness.project()
+    with surveying(harness) as surveys:
         assert done(lambda: surveys.count(project, [])).result.matched == 0
-        fill(house, project, [{}, {}])
-        house.now += 1001
+        fill(harness, project, [{}, {}])
+        harness.now += 1001
         assert surveys.count(project, [], patient=True).result.matched == 2
 
 
 def test_what_was_found_before_is_no_end_while_another_pass_goes_on() -> None:
     store = Slow()
-    house = House(store)
-    project = house.project()
-    with surveying(house) as surveys:
+    harness = StoreHarness(store)
+    project = harness.project()
+    with surveying(harness) as surveys:
         found = done(lambda: surveys.count(project, []))
-        fill(house, project, [{}, {}])
-        house.now += 60_001
+        fill(harness, project, [{}, {}])
+        harness.now += 60_001
         found = surveys.count(project, [])
         assert (found.result.matched, found.done, found.ended) == (0, True, False)
         deadline = time.monotonic() + 20
@@ -124,21 +126,21 @@ def test_what_was_found_before_is_no_end_while_another_pass_goes_on() -> None:
 
 
 @pytest.mark.usefixtures("small_stretches")
-def test_fill_rates(house: House) -> None:
-    project = house.project()
-    fill(house, project, [{"user_number_once": 1}, {}, {"user_number_once": 2, "user_bool_once": 1}, {}, {}])
-    with surveying(house) as surveys:
+def test_fill_rates(harness: StoreHarness) -> None:
+    project = harness.project()
+    fill(harness, project, [{"user_number_once": 1}, {}, {"user_number_once": 2, "user_bool_once": 1}, {}, {}])
+    with surveying(harness) as surveys:
         found = done(lambda: surveys.filled(project))
         assert (found.result.filled, found.examined) == ({"user_number_once": 2, "user_bool_once": 1}, 5)
-        empty, _ = house.service.create_project("empty", who="test")
+        empty, _ = harness.service.create_project("empty", who="test")
         assert done(lambda: surveys.filled(empty)).examined == 0
 
 
 @pytest.mark.usefixtures("small_stretches")
-def test_distributions_of_every_type(house: House) -> None:
-    project = house.project()
+def test_distributions_of_every_type(harness: StoreHarness) -> None:
+    project = harness.project()
     fill(
-        house,
+        harness,
         project,
         [
             {"user_number_overwrite": 1, "user_string_overwrite": "a", "user_bool_overwrite": 1},
@@ -149,7 +151,7 @@ def test_distributions_of_every_type(house: House) -> None:
         ],
     )
     attributes = project.schema.attributes
-    with surveying(house) as surveys:
+    with surveying(harness) as surveys:
 
         def spread(name: str) -> Distribution:
             result = done(lambda: surveys.distribution(project, attributes[name])).result
@@ -169,11 +171,11 @@ def test_distributions_of_every_type(house: House) -> None:
         assert spread("user_number_once") == Distribution()
 
 
-def test_too_many_different_values_are_said_to_be_rounded(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_different_values_are_said_to_be_rounded(harness: StoreHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(survey, "DISTINCT", 4)
-    project = house.project()
-    fill(house, project, [{"user_string_overwrite": text} for text in ["a", "a", "b", "b", "c", "d", "e"]])
-    with surveying(house) as surveys:
+    project = harness.project()
+    fill(harness, project, [{"user_string_overwrite": text} for text in ["a", "a", "b", "b", "c", "d", "e"]])
+    with surveying(harness) as surveys:
         attribute = project.schema.attributes["user_string_overwrite"]
         found = done(lambda: surveys.distribution(project, attribute)).result
         assert (found.top, found.rounded) == ((("a", 2), ("b", 2)), True)
@@ -194,7 +196,7 @@ def test_too_many_different_values_are_said_to_be_rounded(house: House, monkeypa
 @settings(deadline=None)
 def test_a_histogram_counts_every_value_once(chunks: list[list[Any]]) -> None:
     attribute = Attribute("n", DataType.NUMBER, Rule.OVERWRITE)
-    project = House(MemoryStore()).project()
+    project = StoreHarness(MemoryStore()).project()
     work = survey._HistogramPass(attribute, project)
     for chunk in chunks:
         work.add(chunk)
@@ -213,11 +215,11 @@ def test_a_histogram_counts_every_value_once(chunks: list[list[Any]]) -> None:
 
 
 @pytest.mark.usefixtures("small_stretches")
-def test_a_large_table_is_sampled_and_says_so(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_table_is_sampled_and_says_so(harness: StoreHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(survey, "SAMPLED_USERS", 30)
-    project = house.project()
-    fill(house, project, [{"user_bool_overwrite": n % 2} for n in range(100)])
-    with surveying(house) as surveys:
+    project = harness.project()
+    fill(harness, project, [{"user_bool_overwrite": n % 2} for n in range(100)])
+    with surveying(harness) as surveys:
         found = done(lambda: surveys.filled(project))
         assert found.sampled
         assert 20 <= found.examined <= 40
@@ -245,10 +247,10 @@ class Slow(MemoryStore):
 def test_what_nobody_waits_for_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(survey, "WAITED_SECONDS", 0.1)
     store = Slow()
-    house = House(store)
-    project = house.project()
-    fill(house, project, [{}] * 300)
-    with surveying(house) as surveys:
+    harness = StoreHarness(store)
+    project = harness.project()
+    fill(harness, project, [{}] * 300)
+    with surveying(harness) as surveys:
         surveys.count(project, [])
         time.sleep(0.5)
         calls = store.calls["tally"]
@@ -261,10 +263,10 @@ def test_what_nobody_waits_for_is_given_up(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_store_that_is_down_fails_a_survey_and_not_the_next() -> None:
     store = Slow()
-    house = House(store)
-    project = house.project()
+    harness = StoreHarness(store)
+    project = harness.project()
     store.down = True
-    with surveying(house) as surveys:
+    with surveying(harness) as surveys:
         assert done(lambda: surveys.count(project, [])).failed
         store.down = False
         deadline = time.monotonic() + 20
@@ -287,9 +289,9 @@ def test_no_more_go_on_at_once_than_there_are_workers() -> None:
                 at_once -= 1
             return super().tally(*arguments, **options)
 
-    house = House(Counting())
-    project = house.project()
-    with surveying(house) as surveys:
+    harness = StoreHarness(Counting())
+    project = harness.project()
+    with surveying(harness) as surveys:
         conditions = [[Condition("user_number_once", "eq", n)] for n in range(8)]
         for one in conditions:
             surveys.count(project, one)

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from house import House
+from support.store_harness import StoreHarness
 from usertable.console import table
 from usertable.console.table import ORDERS, Order, TablePage, View
 from usertable.domain.condition import Condition, parse_condition
@@ -28,19 +28,19 @@ class Table:
     """A table of 17 users with a number each; the later ones changed first."""
 
     def __init__(self, url: str) -> None:
-        self.house = House(open_store(url))
-        self.project: Project = self.house.project()
-        self.surveys = Surveys(self.house.store, clock=lambda: self.house.now)
-        self.cuids = self.house.service.register(self.project, "phone", [str(n) for n in range(USERS)])
+        self.harness = StoreHarness(open_store(url))
+        self.project: Project = self.harness.project()
+        self.surveys = Surveys(self.harness.store, clock=lambda: self.harness.now)
+        self.cuids = self.harness.service.register(self.project, "phone", [str(n) for n in range(USERS)])
         for n in reversed(range(USERS)):
-            self.house.now += 1000
-            self.house.write(self.house.prepare(self.project, self.cuids[n], {"user_number_overwrite": n}))
+            self.harness.now += 1000
+            self.harness.write(self.harness.prepare(self.project, self.cuids[n], {"user_number_overwrite": n}))
 
     def conditions(self, view: View) -> list[Condition]:
         return [parse_condition(text, self.project.schema, self.project.zone) for text in view.where]
 
     def page(self, view: View) -> TablePage:
-        return table.page(self.house.service, self.surveys, self.project, view, self.conditions(view))
+        return table.page(self.harness.service, self.surveys, self.project, view, self.conditions(view))
 
     def counted(self, view: View) -> TablePage:
         """The page once the count of its filter is done."""
@@ -63,7 +63,7 @@ class Table:
         return forth
 
     def csv(self, view: View) -> list[list[str]]:
-        _, pieces = table.csv_file(self.house.service, self.surveys, self.project, view, self.conditions(view))
+        _, pieces = table.csv_file(self.harness.service, self.surveys, self.project, view, self.conditions(view))
         return list(csv.reader(io.StringIO(b"".join(pieces).decode("utf-8-sig"))))
 
 
@@ -73,7 +73,7 @@ def users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Table]:
     table_ = Table(f"sqlite:///{tmp_path / 'store.db'}")
     yield table_
     table_.surveys.close()
-    table_.house.store.close()
+    table_.harness.store.close()
 
 
 def ordered(cuids: Sequence[int], order: Order) -> list[int]:
@@ -105,7 +105,7 @@ def test_forth_and_back_through_more_than_a_count_knows(users: Table, order: Ord
 def test_an_erased_user_is_on_no_page(users: Table) -> None:
     view = View((ODD,), order="-updated")
     users.counted(view)
-    users.house.service.erase_user(users.project, users.cuids[1])
+    users.harness.service.erase_user(users.project, users.cuids[1])
     assert users.walk(view) == users.cuids[3:16:2]
     assert users.walk(View((ODD,))) == users.cuids[3:16:2]
 
@@ -123,13 +123,15 @@ def test_a_view_is_the_query_of_its_page() -> None:
 
 
 def test_csv_has_what_is_shown_and_no_formula(users: Table) -> None:
-    house, project, cuids = users.house, users.project, users.cuids
-    house.service.edit_identifier("one", "phone", who="test", masked=True)
-    house.service.declare_attribute("one", Attribute("note", DataType.STRING, Rule.OVERWRITE), who="test")
-    users.project = project = house.service.project("one")
+    harness, project, cuids = users.harness, users.project, users.cuids
+    harness.service.edit_identifier("one", "phone", who="test", masked=True)
+    harness.service.declare_attribute("one", Attribute("note", DataType.STRING, Rule.OVERWRITE), who="test")
+    users.project = project = harness.service.project("one")
     for cuid, note in zip(cuids, ("=1+1", "-x", "@x", "+1", "\tx", 'say "hi", <b>', "中文"), strict=False):
-        house.write(house.prepare(project, cuid, {"note": note, "user_number_overwrite": -5, "user_list_append": ["=a"]}))
-    house.service.add_user(project, 5, {"phone": "12345678"})
+        harness.write(
+            harness.prepare(project, cuid, {"note": note, "user_number_overwrite": -5, "user_list_append": ["=a"]})
+        )
+    harness.service.add_user(project, 5, {"phone": "12345678"})
     rows = users.csv(View(("note:set",), ("note", "user_number_overwrite", "user_list_append"), "-cuid"))
     assert rows[0] == [
         *("cuid", "phone", "jg_registration_id", "jg_UnionID", "note", "user_number_overwrite", "user_list_append"),

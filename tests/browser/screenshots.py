@@ -16,8 +16,9 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page
 
-from furnished import AT, CUID, addresses, chromium, furnished, sign_in
-from serving import ATTRIBUTE, REGISTER, Server
+from support.browser import chromium, sign_in
+from support.sample_server import AT, CUID, page_paths, sample_server
+from support.server_process import ATTRIBUTE, REGISTER, ServerProcess
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 USERS = 300
@@ -39,7 +40,7 @@ KEPT = (
 """What the documentation shows: name, address, language, theme, size."""
 
 
-def fill(server: Server) -> None:
+def fill(server: ServerProcess) -> None:
     """Users with values, and a few requests that are refused."""
     chance = random.Random(7)
     with server.client() as client:
@@ -90,7 +91,7 @@ def show(page: Page, path: str) -> None:
     page.wait_for_timeout(1200)
 
 
-def pages(browser: Browser, server: Server, locale: str, theme: str, size: str) -> Iterator[Page]:
+def pages(browser: Browser, server: ServerProcess, locale: str, theme: str, size: str) -> Iterator[Page]:
     """A page that is signed in, in that dress."""
     width, height = SIZES[size]
     context = browser.new_context(
@@ -110,12 +111,12 @@ def main() -> None:
     everything: Path | None = parser.parse_args().all
     folder = everything or IMAGES
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as place, furnished(Path(place), "Shop") as server, chromium() as browser:
+    with tempfile.TemporaryDirectory() as place, sample_server(Path(place), "Shop") as server, chromium() as browser:
         fill(server)
         if everything:
             for dress in itertools.product(LOCALES, THEMES, SIZES):
                 for page in pages(browser, server, *dress):
-                    for path in addresses():
+                    for path in page_paths():
                         if path.endswith("/sign-in"):
                             continue
                         show(page, path)

@@ -11,15 +11,16 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from furnished import AT, CUID, SCRIPT, TOKEN, addresses, chromium, furnished, sign_in, watch
-from serving import ATTRIBUTE, PROJECT, SECRET, Server
+from support.browser import browser_errors, chromium, sign_in
+from support.sample_server import AT, CUID, SCRIPT, TOKEN, page_paths, sample_server
+from support.server_process import ATTRIBUTE, PROJECT, SECRET, ServerProcess
 from usertable.console.notes import FREE_ATTEMPTS, Notes
 from usertable.console.session import COOKIE, Sessions
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with furnished(tmp_path_factory.mktemp("console")) as running:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with sample_server(tmp_path_factory.mktemp("console")) as running:
         yield running
 
 
@@ -30,7 +31,7 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def context(browser: Browser, server: Server) -> Iterator[BrowserContext]:
+def context(browser: Browser, server: ServerProcess) -> Iterator[BrowserContext]:
     context = browser.new_context(base_url=server.url, locale="en-GB")
     context.set_default_timeout(15_000)
     yield context
@@ -41,7 +42,7 @@ def context(browser: Browser, server: Server) -> Iterator[BrowserContext]:
 def page(context: BrowserContext) -> Iterator[Page]:
     """Signed in; what the browser complains about fails the test."""
     page = sign_in(context)
-    complaints = watch(page)
+    complaints = browser_errors(page)
     yield page
     assert not complaints
 
@@ -79,7 +80,7 @@ def test_a_wrong_token_then_the_right_one_and_out_again(context: BrowserContext)
 
 def test_too_many_wrong_tokens_must_wait(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("slow")
-    server = Server("memory:", folder, admin_token=TOKEN)
+    server = ServerProcess("memory:", folder, admin_token=TOKEN)
     try:
         page = browser.new_page(base_url=server.url, locale="en-GB")
         page.goto("/console/sign-in")
@@ -106,7 +107,7 @@ def test_too_many_wrong_tokens_must_wait(browser: Browser, tmp_path_factory: pyt
         server.stop()
 
 
-def test_a_session_that_is_over_leads_to_the_sign_in(context: BrowserContext, server: Server) -> None:
+def test_a_session_that_is_over_leads_to_the_sign_in(context: BrowserContext, server: ServerProcess) -> None:
     earlier = time.time() - 7200
     sessions = Sessions(Notes.alone(), TOKEN, 3600, lambda: earlier)
     over = sessions.seal(sessions.begin("admin"))
@@ -159,7 +160,7 @@ def test_a_form_with_another_token_changes_nothing(page: Page) -> None:
 # the whole path
 
 
-def test_from_a_new_project_to_a_put_that_took_effect(page: Page, server: Server) -> None:
+def test_from_a_new_project_to_a_put_that_took_effect(page: Page, server: ServerProcess) -> None:
     page.get_by_role("link", name="New project").click()
     page.get_by_label("Name").fill("Shop")
     page.get_by_role("button", name="Create project").click()
@@ -226,7 +227,7 @@ def test_from_a_new_project_to_a_put_that_took_effect(page: Page, server: Server
     expect(page.get_by_role("row", name="declare attribute total_spent").first).to_contain_text("admin (console)")
 
 
-def test_a_rotated_secret_works_and_the_old_one_does_not(page: Page, server: Server) -> None:
+def test_a_rotated_secret_works_and_the_old_one_does_not(page: Page, server: ServerProcess) -> None:
     page.get_by_role("link", name="New project").click()
     page.get_by_label("Name").fill("Rotated")
     page.get_by_label("Project id").fill("rotated")
@@ -414,7 +415,7 @@ def test_a_refused_put_names_every_problem(page: Page) -> None:
     expect(page.locator(".problems li")).to_have_count(3)
 
 
-def test_values_are_text_wherever_they_are_shown(page: Page, server: Server) -> None:
+def test_values_are_text_wherever_they_are_shown(page: Page, server: ServerProcess) -> None:
     name = f"{SCRIPT}\"'&"
     page.goto(f"{AT}/attributes/city/edit")
     page.get_by_label("Display name").fill(name)
@@ -429,7 +430,7 @@ def test_values_are_text_wherever_they_are_shown(page: Page, server: Server) -> 
     page.goto(f"{AT}/try?cuid={CUID}")
     page.get_by_role("button", name="Dry run").click()
     expect(page.get_by_role("row", name="city")).to_contain_text("<script>")
-    for path in addresses():
+    for path in page_paths():
         page.goto(path)
         assert page.title() != "taken", path
         assert page.locator("script:not([src])").count() == 0, path
@@ -439,7 +440,9 @@ def test_values_are_text_wherever_they_are_shown(page: Page, server: Server) -> 
 
 
 @pytest.mark.parametrize("locale", ["en-GB", "zh-CN"])
-def test_every_page_is_accessible_in_both_themes_and_fits_a_phone(browser: Browser, server: Server, locale: str) -> None:
+def test_every_page_is_accessible_in_both_themes_and_fits_a_phone(
+    browser: Browser, server: ServerProcess, locale: str
+) -> None:
     # The policy would keep axe out too.
     context = browser.new_context(base_url=server.url, locale=locale, bypass_csp=True, reduced_motion="reduce")
     page = context.new_page()
@@ -447,7 +450,7 @@ def test_every_page_is_accessible_in_both_themes_and_fits_a_phone(browser: Brows
     _check(page)
     page.close()
     page = sign_in(context)
-    for path in addresses():
+    for path in page_paths():
         page.goto(path)
         if path.endswith("/try"):
             page.fill("#value", str(CUID))
@@ -462,7 +465,7 @@ def test_every_page_is_accessible_in_both_themes_and_fits_a_phone(browser: Brows
 
 
 @pytest.mark.parametrize("locale", ["en-GB", "zh-CN"])
-def test_what_is_refused_is_told_accessibly_and_fits_a_phone(browser: Browser, server: Server, locale: str) -> None:
+def test_what_is_refused_is_told_accessibly_and_fits_a_phone(browser: Browser, server: ServerProcess, locale: str) -> None:
     context = browser.new_context(base_url=server.url, locale=locale, bypass_csp=True, reduced_motion="reduce")
     context.set_default_timeout(15_000)
     page = sign_in(context)
@@ -552,16 +555,16 @@ def test_the_keyboard_reaches_everything(page: Page) -> None:
     expect(page.locator(".side [aria-current=page]")).to_have_text("Attributes")
 
 
-def test_no_page_asks_another_host(page: Page, server: Server) -> None:
+def test_no_page_asks_another_host(page: Page, server: ServerProcess) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
-    for path in addresses():
+    for path in page_paths():
         page.goto(path)
     assert asked
     assert all(url.startswith(f"{server.url}/console") for url in asked)
 
 
-def test_the_forms_work_without_script(browser: Browser, server: Server) -> None:
+def test_the_forms_work_without_script(browser: Browser, server: ServerProcess) -> None:
     context = browser.new_context(base_url=server.url, locale="en-GB", java_script_enabled=False)
     page = sign_in(context)
     page.goto(f"{AT}/new-attribute")

@@ -9,13 +9,14 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from furnished import AT, CUID, SCRIPT, TOKEN, chromium, furnished, sign_in, watch
-from serving import ATTRIBUTE, PROJECT, SECRET, Server
+from support.browser import browser_errors, chromium, sign_in
+from support.sample_server import AT, CUID, SCRIPT, TOKEN, sample_server
+from support.server_process import ATTRIBUTE, PROJECT, SECRET, ServerProcess
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with furnished(tmp_path_factory.mktemp("console")) as running:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with sample_server(tmp_path_factory.mktemp("console")) as running:
         yield running
 
 
@@ -26,23 +27,23 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def page(browser: Browser, server: Server) -> Iterator[Page]:
+def page(browser: Browser, server: ServerProcess) -> Iterator[Page]:
     """Signed in; what the browser complains about fails the test."""
     context = browser.new_context(base_url=server.url, locale="en-GB")
     context.set_default_timeout(15_000)
     page = sign_in(context)
-    complaints = watch(page)
+    complaints = browser_errors(page)
     yield page
     context.close()
     assert not complaints
 
 
-def put(server: Server, data: dict[str, object], name: str) -> None:
+def put(server: ServerProcess, data: dict[str, object], name: str) -> None:
     body = {"cuid": CUID, "data": data}
     httpx.put(server.url + ATTRIBUTE, json=body, auth=(PROJECT, SECRET), headers={"X-Request-Id": name})
 
 
-def test_a_put_arrives_while_one_looks(page: Page, server: Server) -> None:
+def test_a_put_arrives_while_one_looks(page: Page, server: ServerProcess) -> None:
     page.goto(AT)
     page.get_by_role("link", name="Arrivals").click()
     put(server, {"city": SCRIPT, "logins": 1}, "seen-at-once")
@@ -69,7 +70,7 @@ def test_a_put_arrives_while_one_looks(page: Page, server: Server) -> None:
 
 
 def test_a_page_that_is_open_says_that_its_session_or_its_server_is_gone(browser: Browser, tmp_path: Path) -> None:
-    with furnished(tmp_path) as server:
+    with sample_server(tmp_path) as server:
         context = browser.new_context(base_url=server.url, locale="en-GB")
         page, other = sign_in(context), context.new_page()
         page.goto(f"{AT}/arrivals?show=refused")
@@ -159,7 +160,7 @@ def test_statistics_come_while_one_looks(page: Page) -> None:
     expect(page.locator("svg.chart rect")).to_have_count(1)
 
 
-def test_a_user_is_found_looked_at_and_erased(page: Page, server: Server) -> None:
+def test_a_user_is_found_looked_at_and_erased(page: Page, server: ServerProcess) -> None:
     registered = httpx.post(
         f"{server.url}/smartop/api/v1/user/register",
         json={"identityName": "phone", "identityValues": ["13912345678"]},

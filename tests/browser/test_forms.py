@@ -12,15 +12,16 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from furnished import AT, CUID, TOKEN, chromium, furnished, sign_in, watch
-from serving import PROJECT, Server
+from support.browser import browser_errors, chromium, sign_in
+from support.sample_server import AT, CUID, TOKEN, sample_server
+from support.server_process import PROJECT, ServerProcess
 
 API = f"/api/v1/projects/{PROJECT}"
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with furnished(tmp_path_factory.mktemp("forms")) as running:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with sample_server(tmp_path_factory.mktemp("forms")) as running:
         yield running
 
 
@@ -31,7 +32,7 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def context(browser: Browser, server: Server) -> Iterator[BrowserContext]:
+def context(browser: Browser, server: ServerProcess) -> Iterator[BrowserContext]:
     context = browser.new_context(base_url=server.url, locale="en-GB")
     context.set_default_timeout(15_000)
     yield context
@@ -41,13 +42,13 @@ def context(browser: Browser, server: Server) -> Iterator[BrowserContext]:
 @pytest.fixture
 def page(context: BrowserContext) -> Iterator[Page]:
     page = sign_in(context)
-    complaints = watch(page)
+    complaints = browser_errors(page)
     yield page
     assert not complaints
 
 
 @pytest.fixture
-def owner(server: Server) -> Iterator[httpx.Client]:
+def owner(server: ServerProcess) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30) as client:
         yield client
 
@@ -62,7 +63,7 @@ def fill_in_try(page: Page) -> None:
     page.fill("#data", '{"logins": 1}')
 
 
-def click_twice_while_it_hangs(page: Page, server: Server, name: str) -> int:
+def click_twice_while_it_hangs(page: Page, server: ServerProcess, name: str) -> int:
     """Two clicks on a server that answers neither before both were made; how many requests came of them."""
     place = page.get_by_role("button", name=name).bounding_box()
     assert place is not None
@@ -82,7 +83,9 @@ def click_twice_while_it_hangs(page: Page, server: Server, name: str) -> int:
 
 
 @pytest.mark.parametrize("script", [True, False], ids=["with script", "without"])
-def test_two_clicks_on_a_slow_server_do_it_once(browser: Browser, server: Server, owner: httpx.Client, script: bool) -> None:
+def test_two_clicks_on_a_slow_server_do_it_once(
+    browser: Browser, server: ServerProcess, owner: httpx.Client, script: bool
+) -> None:
     context = browser.new_context(base_url=server.url, locale="en-GB", java_script_enabled=script)
     context.set_default_timeout(15_000)
     page = sign_in(context)
@@ -172,7 +175,7 @@ def test_many_windows_open_and_the_rest_go_on_when_some_are_closed(context: Brow
         expect(window.get_by_text("Too many windows are open")).to_have_count(0, timeout=20_000)
 
 
-def test_several_values_of_a_filter_are_named_one_per_line(page: Page, owner: httpx.Client, server: Server) -> None:
+def test_several_values_of_a_filter_are_named_one_per_line(page: Page, owner: httpx.Client, server: ServerProcess) -> None:
     with server.client() as client:
         for city in ("Washington, D.C.", "Paris"):
             cuid = client.post(

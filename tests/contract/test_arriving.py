@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from house import House
+from support.store_harness import StoreHarness
 from usertable.domain.arrival import Arrival, Arrivals, Entry, Rate
 from usertable.domain.errors import Kind, Problem
 from usertable.domain.profile import Outcome
@@ -26,69 +26,71 @@ def came(number: int, at: int, *samples: Arrival, accepted: int = 0, refused: in
     return Arrivals(number, at, accepted, refused, {"age", "city"} if accepted else set(), refusals, list(samples))
 
 
-def test_counts_add_up_over_seconds_and_servers(house: House) -> None:
-    number = house.project().number
-    other = house.project("two").number
-    house.store.keep_arrivals([came(number, START, accepted=5, refused=1), came(other, START, accepted=100)])
-    house.store.keep_arrivals([came(number, START, sample(START, None), accepted=2)])
-    house.store.keep_arrivals([came(number, START + 9000, accepted=1), came(number, START + 10_000, refused=4)])
-    assert house.store.rates(number, START, 10_000) == [Rate(START, 8, 1, 1), Rate(START + 10_000, 0, 4, 0)]
-    assert house.store.rates(number, START + 5000, 1000) == [
+def test_counts_add_up_over_seconds_and_servers(harness: StoreHarness) -> None:
+    number = harness.project().number
+    other = harness.project("two").number
+    harness.store.keep_arrivals([came(number, START, accepted=5, refused=1), came(other, START, accepted=100)])
+    harness.store.keep_arrivals([came(number, START, sample(START, None), accepted=2)])
+    harness.store.keep_arrivals([came(number, START + 9000, accepted=1), came(number, START + 10_000, refused=4)])
+    assert harness.store.rates(number, START, 10_000) == [Rate(START, 8, 1, 1), Rate(START + 10_000, 0, 4, 0)]
+    assert harness.store.rates(number, START + 5000, 1000) == [
         Rate(START + 9000, 1, 0, 0),
         Rate(START + 10_000, 0, 4, 0),
     ]
-    assert house.store.last_writes(number) == {"age": START + 9000, "city": START + 9000}
-    assert house.store.refusals(number, START) == [(Kind.VALUE_TYPE, "age", 5, START + 10_000)]
-    assert house.store.refusals(other, START) == []
+    assert harness.store.last_writes(number) == {"age": START + 9000, "city": START + 9000}
+    assert harness.store.refusals(number, START) == [(Kind.VALUE_TYPE, "age", 5, START + 10_000)]
+    assert harness.store.refusals(other, START) == []
 
 
-def test_a_refusal_may_be_about_no_attribute(house: House) -> None:
-    number = house.project().number
+def test_a_refusal_may_be_about_no_attribute(harness: StoreHarness) -> None:
+    number = harness.project().number
     batch = came(number, START, refused=1)
     batch.refusals = {(Kind.CREDENTIALS, None): 2, (Kind.ATTRIBUTE_UNKNOWN, "x"): 1}
-    house.store.keep_arrivals([batch])
-    assert sorted(house.store.refusals(number, START), key=str) == [
+    harness.store.keep_arrivals([batch])
+    assert sorted(harness.store.refusals(number, START), key=str) == [
         (Kind.ATTRIBUTE_UNKNOWN, "x", 1, START),
         (Kind.CREDENTIALS, None, 2, START),
     ]
 
 
-def test_samples_come_back_as_they_were_newest_first(house: House) -> None:
-    project = house.project()
-    cuid = house.user(project)
+def test_samples_come_back_as_they_were_newest_first(harness: StoreHarness) -> None:
+    project = harness.project()
+    cuid = harness.user(project)
     first, second = sample(START, cuid), sample(START + 1, None, refused=True)
-    house.store.keep_arrivals([came(project.number, START, first, second)])
-    kept = house.store.arrivals(project.number, 0, 10)
+    harness.store.keep_arrivals([came(project.number, START, first, second)])
+    kept = harness.store.arrivals(project.number, 0, 10)
     assert [arrival for _, arrival in kept] == [second, first]
     numbers = [number for number, _ in kept]
     assert numbers == sorted(numbers, reverse=True)
-    assert house.store.arrivals(project.number, numbers[0], 10) == []
-    assert house.store.arrivals(project.number, numbers[1], 10) == kept[:1]
-    assert house.store.arrivals(project.number, 0, 10, refused=True) == kept[:1]
-    assert house.store.arrivals(project.number, 0, 10, refused=False) == kept[1:]
-    assert house.store.arrivals(project.number, 0, 1) == kept[:1]
-    assert house.store.arrivals(house.project("two").number, 0, 10) == []
+    assert harness.store.arrivals(project.number, numbers[0], 10) == []
+    assert harness.store.arrivals(project.number, numbers[1], 10) == kept[:1]
+    assert harness.store.arrivals(project.number, 0, 10, refused=True) == kept[:1]
+    assert harness.store.arrivals(project.number, 0, 10, refused=False) == kept[1:]
+    assert harness.store.arrivals(project.number, 0, 1) == kept[:1]
+    assert harness.store.arrivals(harness.project("two").number, 0, 10) == []
 
 
-def test_an_erased_users_samples_go_and_none_comes_after(house: House) -> None:
-    project = house.project()
-    cuid, other = house.service.register(project, "phone", ["a", "b"])
-    house.store.keep_arrivals([came(project.number, START, sample(START, cuid), sample(START, other))])
-    house.service.erase_user(project, cuid)
-    assert [a.cuid for _, a in house.store.arrivals(project.number, 0, 10)] == [other]
-    house.store.keep_arrivals([came(project.number, START, sample(START, cuid), accepted=1)])
-    assert [a.cuid for _, a in house.store.arrivals(project.number, 0, 10)] == [other]
+def test_an_erased_users_samples_go_and_none_comes_after(harness: StoreHarness) -> None:
+    project = harness.project()
+    cuid, other = harness.service.register(project, "phone", ["a", "b"])
+    harness.store.keep_arrivals([came(project.number, START, sample(START, cuid), sample(START, other))])
+    harness.service.erase_user(project, cuid)
+    assert [a.cuid for _, a in harness.store.arrivals(project.number, 0, 10)] == [other]
+    harness.store.keep_arrivals([came(project.number, START, sample(START, cuid), accepted=1)])
+    assert [a.cuid for _, a in harness.store.arrivals(project.number, 0, 10)] == [other]
 
 
-def test_what_is_old_or_too_much_is_forgotten(house: House) -> None:
-    number = house.project().number
+def test_what_is_old_or_too_much_is_forgotten(harness: StoreHarness) -> None:
+    number = harness.project().number
     many = [replace(sample(START + MINUTE, None), request=f"r{n}") for n in range(KEPT_SAMPLES + 5)]
     old = came(number, START, sample(START, None, refused=True), accepted=1, refused=1)
-    house.store.keep_arrivals([old, came(number, START + MINUTE, *many, sample(START + MINUTE, 1, refused=True), refused=1)])
-    house.store.expire_arrivals(START + MINUTE)
-    kept = [a.request for _, a in house.store.arrivals(number, 0, 10_000, refused=False)]
+    harness.store.keep_arrivals(
+        [old, came(number, START + MINUTE, *many, sample(START + MINUTE, 1, refused=True), refused=1)]
+    )
+    harness.store.expire_arrivals(START + MINUTE)
+    kept = [a.request for _, a in harness.store.arrivals(number, 0, 10_000, refused=False)]
     assert kept == [a.request for a in many[:4:-1]]
-    assert [a.at for _, a in house.store.arrivals(number, 0, 10, refused=True)] == [START + MINUTE]
-    assert [rate.at for rate in house.store.rates(number, 0, 1)] == [START + MINUTE]
-    assert house.store.refusals(number, 0) == [(Kind.VALUE_TYPE, "age", 1, START + MINUTE)]
-    assert house.store.last_writes(number)["age"] == START
+    assert [a.at for _, a in harness.store.arrivals(number, 0, 10, refused=True)] == [START + MINUTE]
+    assert [rate.at for rate in harness.store.rates(number, 0, 1)] == [START + MINUTE]
+    assert harness.store.refusals(number, 0) == [(Kind.VALUE_TYPE, "age", 1, START + MINUTE)]
+    assert harness.store.last_writes(number)["age"] == START

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from house import House
+from support.store_harness import StoreHarness
 from usertable.commit import GroupCommit
 from usertable.domain.errors import Overloaded, StoreDown
 from usertable.domain.merge import decide
@@ -25,14 +25,14 @@ def entry(user: int | str, key: str = "", **data: Any) -> Entry:
     return Entry(user, None, data, receipt)
 
 
-def send(house: House, *batches: Sequence[Entry], register: bool = True) -> list[list[tuple[int | None, Result]]]:
+def send(harness: StoreHarness, *batches: Sequence[Entry], register: bool = True) -> list[list[tuple[int | None, Result]]]:
     """The results of batches that come at the same time."""
 
     async def work() -> list[list[tuple[int | None, Result]]]:
-        gate = Gate(house.service)
-        commit = GroupCommit(ThreadLane(house.store, decide), max_batch=7)
-        intake = Intake(house.service, gate, commit, clock=lambda: house.now)
-        access = Access(house.service.project("one"), {})
+        gate = Gate(harness.service)
+        commit = GroupCommit(ThreadLane(harness.store, decide), max_batch=7)
+        intake = Intake(harness.service, gate, commit, clock=lambda: harness.now)
+        access = Access(harness.service.project("one"), {})
         results = await asyncio.gather(*(intake.set_many(access, batch, register=register) for batch in batches))
         await commit.close()
         gate.close()
@@ -41,55 +41,55 @@ def send(house: House, *batches: Sequence[Entry], register: bool = True) -> list
     return asyncio.run(work())
 
 
-def test_records_of_one_user_are_written_in_order(house: House) -> None:
-    project = house.project()
-    cuids = [house.user(project, str(n)) for n in range(3)]
+def test_records_of_one_user_are_written_in_order(harness: StoreHarness) -> None:
+    project = harness.project()
+    cuids = [harness.user(project, str(n)) for n in range(3)]
     batch = [entry(cuids[n % 3], user_number_overwrite=n, user_list_append=[str(n)]) for n in range(60)]
-    (results,) = send(house, batch)
+    (results,) = send(harness, batch)
     assert all(type(result) is Written for _, result in results)
     for place, cuid in enumerate(cuids):
-        row = house.attributes(project, cuid)
+        row = harness.attributes(project, cuid)
         assert row["user_number_overwrite"] == 57 + place
         assert row["user_list_append"] == [str(n) for n in range(place, 60, 3)]
 
 
 def test_records_of_one_user_are_one_transaction_and_those_that_are_wrong_fail_alone(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    harness: StoreHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    project = house.project()
-    cuid, other = house.user(project, "1"), house.user(project, "2")
+    project = harness.project()
+    cuid, other = harness.user(project, "1"), harness.user(project, "2")
     batch = [entry(cuid, f"key {n}", user_number_accumulate=1, user_list_append=[f"{n}"]) for n in range(600)]
     batch[100] = entry(cuid, "key 100", user_bool_once=7)
     batch[200] = entry(cuid, "key 199", user_number_accumulate=1, user_list_append=["199"])
     batch[300] = entry(other, "key 300", user_number_accumulate=1)
     batches: list[int] = []
-    write = house.store.write
+    write = harness.store.write
 
     def counted(writes: Sequence[Any], *rest: Any) -> Any:
         batches.append(len(writes))
         return write(writes, *rest)
 
-    monkeypatch.setattr(house.store, "write", counted)
-    (results,) = send(house, batch)
+    monkeypatch.setattr(harness.store, "write", counted)
+    (results,) = send(harness, batch)
     assert len(batches) <= 2
     assert sum(batches) == 599
     wrong = {100: Refusal, 200: Replayed}
     assert [type(result) for _, result in results] == [wrong.get(place, Written) for place in range(600)]
-    row = house.attributes(project, cuid)
+    row = harness.attributes(project, cuid)
     assert row["user_number_accumulate"] == 597
     assert row["user_list_append"] == [f"{n}" for n in range(600) if n not in (100, 200, 300)]
-    assert house.attributes(project, other) == {"user_number_accumulate": 1}
+    assert harness.attributes(project, other) == {"user_number_accumulate": 1}
     # Nothing is applied twice when all of it comes again.
-    (again,) = send(house, batch)
+    (again,) = send(harness, batch)
     assert {type(result) for place, (_, result) in enumerate(again) if place != 100} == {Replayed}
-    assert house.attributes(project, cuid)["user_number_accumulate"] == 597
+    assert harness.attributes(project, cuid)["user_number_accumulate"] == 597
 
 
-def test_records_after_one_that_failed_wait_for_the_retry(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    project = house.project()
-    cuid = house.user(project)
+def test_records_after_one_that_failed_wait_for_the_retry(harness: StoreHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = harness.project()
+    cuid = harness.user(project)
     batch = [entry(cuid, user_list_append=[f"{n}"]) for n in range(10)]
-    write = house.store.write
+    write = harness.store.write
 
     def broken(writes: Sequence[Any], *rest: Any) -> Any:
         if any(value == ["4"] for w in writes for _, value in w.patch.entries):
@@ -97,74 +97,76 @@ def test_records_after_one_that_failed_wait_for_the_retry(house: House, monkeypa
         return write(writes, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(house.store, "write", broken)
-        (results,) = send(house, batch)
+        patch.setattr(harness.store, "write", broken)
+        (results,) = send(harness, batch)
     assert [type(result) for _, result in results] == [Written] * 4 + [RuntimeError] * 6
-    (results,) = send(house, batch[4:])
+    (results,) = send(harness, batch[4:])
     assert [type(result) for _, result in results] == [Written] * 6
-    assert house.attributes(project, cuid) == {"user_list_append": [f"{n}" for n in range(10)]}
+    assert harness.attributes(project, cuid) == {"user_list_append": [f"{n}" for n in range(10)]}
 
 
-def test_records_of_a_user_who_does_not_exist_are_refused_with_all_that_is_wrong(house: House) -> None:
-    house.project()
-    (results,) = send(house, [entry(99, user_bool_once=1), entry(99, user_bool_once=7), entry(99, nothing=1)])
+def test_records_of_a_user_who_does_not_exist_are_refused_with_all_that_is_wrong(harness: StoreHarness) -> None:
+    harness.project()
+    (results,) = send(harness, [entry(99, user_bool_once=1), entry(99, user_bool_once=7), entry(99, nothing=1)])
     kinds = [[problem.kind for problem in result.problems] for _, result in results if isinstance(result, Refusal)]
     assert kinds == [["cuid_unknown"], ["cuid_unknown", "value_type"], ["cuid_unknown", "attribute_unknown"]]
 
 
-def test_values_that_are_new_make_one_user_each_whoever_comes_first(house: House) -> None:
-    project = house.project()
+def test_values_that_are_new_make_one_user_each_whoever_comes_first(harness: StoreHarness) -> None:
+    project = harness.project()
     batches = [[entry(str(n), user_number_accumulate=1) for n in range(10)] for _ in range(4)]
-    answers = send(house, *batches)
+    answers = send(harness, *batches)
     assert len({tuple(cuid for cuid, _ in results) for results in answers}) == 1
-    assert len(house.store.scan(project.number, 0, 100)) == 10
+    assert len(harness.store.scan(project.number, 0, 100)) == 10
     for cuid, _ in answers[0]:
         assert cuid is not None
-        assert house.attributes(project, cuid) == {"user_number_accumulate": 4}
-    (refused,) = send(house, [entry("unseen", user_number_accumulate=1), entry("3", user_bool_once=7)], register=False)
+        assert harness.attributes(project, cuid) == {"user_number_accumulate": 4}
+    (refused,) = send(harness, [entry("unseen", user_number_accumulate=1), entry("3", user_bool_once=7)], register=False)
     assert [type(result) for _, result in refused] == [Refusal, Refusal]
-    assert len(house.store.scan(project.number, 0, 100)) == 10
+    assert len(harness.store.scan(project.number, 0, 100)) == 10
 
 
-def test_a_key_holds_across_batches(house: House) -> None:
-    project = house.project()
-    cuid = house.user(project)
+def test_a_key_holds_across_batches(harness: StoreHarness) -> None:
+    project = harness.project()
+    cuid = harness.user(project)
     batch = [entry(cuid, f"key {n}", user_number_accumulate=1) for n in range(20)]
-    send(house, batch[:12])
-    answers = send(house, batch, batch[::-1])
-    assert house.attributes(project, cuid) == {"user_number_accumulate": 20}
+    send(harness, batch[:12])
+    answers = send(harness, batch, batch[::-1])
+    assert harness.attributes(project, cuid) == {"user_number_accumulate": 20}
     results = [result for results in answers for _, result in results]
     assert {type(result) for result in results} == {Written, Replayed}
     assert sum(type(result) is Written for result in results) == 8
 
 
-def test_a_schema_that_changes_meanwhile_costs_no_record(house: House) -> None:
-    project = house.project()
-    cuid = house.user(project)
+def test_a_schema_that_changes_meanwhile_costs_no_record(harness: StoreHarness) -> None:
+    project = harness.project()
+    cuid = harness.user(project)
 
     async def work() -> list[tuple[int | None, Result]]:
-        gate = Gate(house.service)
-        commit = GroupCommit(ThreadLane(house.store, decide))
-        intake = Intake(house.service, gate, commit, clock=lambda: house.now)
-        access = Access(house.service.project("one"), {})
-        house.service.edit_attribute("one", "user_bool_once", who="test", hidden=True)
+        gate = Gate(harness.service)
+        commit = GroupCommit(ThreadLane(harness.store, decide))
+        intake = Intake(harness.service, gate, commit, clock=lambda: harness.now)
+        access = Access(harness.service.project("one"), {})
+        harness.service.edit_attribute("one", "user_bool_once", who="test", hidden=True)
         results = await intake.set_many(access, [entry(cuid, user_number_overwrite=n) for n in range(5)], register=False)
         await commit.close()
         gate.close()
         return results
 
     assert [type(result) for _, result in asyncio.run(work())] == [Written] * 5
-    assert house.attributes(project, cuid) == {"user_number_overwrite": 4}
+    assert harness.attributes(project, cuid) == {"user_number_overwrite": 4}
 
 
-def import_rows(house: House, *batches: Sequence[Entry], capacity: int = 10_000) -> list[list[tuple[int | None, Result]]]:
+def import_rows(
+    harness: StoreHarness, *batches: Sequence[Entry], capacity: int = 10_000
+) -> list[list[tuple[int | None, Result]]]:
     """The results of batches of rows of an import that come at the same time."""
 
     async def work() -> list[list[tuple[int | None, Result]]]:
-        gate = Gate(house.service)
-        commit = GroupCommit(ThreadLane(house.store, decide), capacity=capacity)
-        intake = Intake(house.service, gate, commit, clock=lambda: house.now)
-        access = Access(house.service.project("one"), {})
+        gate = Gate(harness.service)
+        commit = GroupCommit(ThreadLane(harness.store, decide), capacity=capacity)
+        intake = Intake(harness.service, gate, commit, clock=lambda: harness.now)
+        access = Access(harness.service.project("one"), {})
         results = await asyncio.gather(*(intake.take(access, batch, register=True) for batch in batches))
         await commit.close()
         gate.close()
@@ -173,22 +175,22 @@ def import_rows(house: House, *batches: Sequence[Entry], capacity: int = 10_000)
     return asyncio.run(work())
 
 
-def test_rows_of_imports_wait_their_turn_and_no_more_than_have_room(house: House) -> None:
-    project = house.project()
+def test_rows_of_imports_wait_their_turn_and_no_more_than_have_room(harness: StoreHarness) -> None:
+    project = harness.project()
     batches = [[entry(100 * turn + n, user_number_accumulate=1) for n in range(1, 4)] for turn in range(4)]
-    first, second, third, fourth = import_rows(house, *batches, capacity=6)
+    first, second, third, fourth = import_rows(harness, *batches, capacity=6)
     assert all(isinstance(result, Written) for _, result in (*first, *second))
     assert all(isinstance(result, Overloaded) for _, result in (*third, *fourth))
     assert [cuid for cuid, _ in third] == [201, 202, 203]
-    assert [user.cuid for user in house.store.scan(project.number, 0, 100)] == [1, 2, 3, 101, 102, 103]
+    assert [user.cuid for user in harness.store.scan(project.number, 0, 100)] == [1, 2, 3, 101, 102, 103]
     # By itself, a batch may be larger.
-    (alone,) = import_rows(house, [e for batch in batches for e in batch], capacity=6)
+    (alone,) = import_rows(harness, [e for batch in batches for e in batch], capacity=6)
     assert all(isinstance(result, Written) for _, result in alone)
 
 
-def test_rows_that_cannot_be_taken_now_are_told_so(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    project = house.project()
-    take = house.store.take
+def test_rows_that_cannot_be_taken_now_are_told_so(harness: StoreHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = harness.project()
+    take = harness.store.take
 
     def broken(*arguments: Any) -> object:
         take(*arguments)
@@ -196,28 +198,28 @@ def test_rows_that_cannot_be_taken_now_are_told_so(house: House, monkeypatch: py
 
     batch = [entry(7, "k", user_number_accumulate=1), entry(8, user_number_accumulate=1)]
     with monkeypatch.context() as patch:
-        patch.setattr(house.store, "take", broken)
-        (results,) = import_rows(house, batch)
+        patch.setattr(harness.store, "take", broken)
+        (results,) = import_rows(harness, batch)
     assert [(cuid, type(result)) for cuid, result in results] == [(7, StoreDown), (8, StoreDown)]
     # What has a key does no harm when it comes again.
-    (again,) = import_rows(house, batch)
+    (again,) = import_rows(harness, batch)
     assert [type(result) for _, result in again] == [Replayed, Written]
-    assert [house.attributes(project, cuid) for cuid in (7, 8)] == [
+    assert [harness.attributes(project, cuid) for cuid in (7, 8)] == [
         {"user_number_accumulate": 1},
         {"user_number_accumulate": 2},
     ]
 
 
-def test_rows_meet_a_changed_schema(house: House) -> None:
-    house.project()
-    stale = house.service.project("one")
-    house.service.edit_attribute("one", "user_bool_once", hidden=True, who="test")
+def test_rows_meet_a_changed_schema(harness: StoreHarness) -> None:
+    harness.project()
+    stale = harness.service.project("one")
+    harness.service.edit_attribute("one", "user_bool_once", hidden=True, who="test")
 
     async def work() -> list[tuple[int | None, Result]]:
-        gate = Gate(house.service)
-        commit = GroupCommit(ThreadLane(house.store, decide))
+        gate = Gate(harness.service)
+        commit = GroupCommit(ThreadLane(harness.store, decide))
         access = Access(stale, {})
-        intake = Intake(house.service, gate, commit, clock=lambda: house.now)
+        intake = Intake(harness.service, gate, commit, clock=lambda: harness.now)
         results = await intake.take(access, [entry(7, user_bool_once=1)], register=True)
         await commit.close()
         gate.close()

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engines import ENGINES
-from house import House
+from support.engines import ENGINES
+from support.store_harness import StoreHarness
 from usertable.domain.condition import (
     MAX_CONDITIONS,
     MAX_VALUES,
@@ -31,17 +31,17 @@ from usertable.store.records import MAX_CUID, User
 ALL = 10_000
 
 
-def ascending(house: House, project: Project) -> list[User]:
-    return house.store.scan(project.number, 0, ALL)
+def ascending(harness: StoreHarness, project: Project) -> list[User]:
+    return harness.store.scan(project.number, 0, ALL)
 
 
-def fill(house: House, project: Project, rows: list[dict[str, Any]]) -> list[int]:
+def fill(harness: StoreHarness, project: Project, rows: list[dict[str, Any]]) -> list[int]:
     """A user for each row, changed in the order of the rows, a second apart."""
-    cuids = house.service.register(project, "phone", [str(n) for n in range(len(rows))])
+    cuids = harness.service.register(project, "phone", [str(n) for n in range(len(rows))])
     for cuid, data in zip(cuids, rows, strict=True):
-        house.now += 1000
+        harness.now += 1000
         if data:
-            house.write(house.prepare(project, cuid, data))
+            harness.write(harness.prepare(project, cuid, data))
     return cuids
 
 
@@ -83,16 +83,16 @@ ROWS: list[dict[str, Any]] = [
     ],
     ids=lambda value: "+".join(value) if value and isinstance(value[0], str) else "",
 )
-def test_a_filter_finds_exactly_those_who_meet_it(house: House, texts: list[str], expected: list[int]) -> None:
-    project = house.project()
-    cuids = fill(house, project, ROWS)
+def test_a_filter_finds_exactly_those_who_meet_it(harness: StoreHarness, texts: list[str], expected: list[int]) -> None:
+    project = harness.project()
+    cuids = fill(harness, project, ROWS)
     conditions = [parse_condition(text, project.schema, project.zone) for text in texts]
     wanted = [cuids[place] for place in expected]
-    found = house.store.select(project.number, conditions, None, ALL, ALL)
+    found = harness.store.select(project.number, conditions, None, ALL, ALL)
     assert [user.cuid for user in found.users] == wanted
     assert found.end is None
-    assert [u.cuid for u in house.store.select(project.number, conditions, None, ALL, ALL, True).users] == wanted[::-1]
-    assert house.store.tally(project.number, conditions, None, ALL, ALL).matched == len(wanted)
+    assert [u.cuid for u in harness.store.select(project.number, conditions, None, ALL, ALL, True).users] == wanted[::-1]
+    assert harness.store.tally(project.number, conditions, None, ALL, ALL).matched == len(wanted)
 
 
 def many_values(attribute: str, wanted: str) -> list[str]:
@@ -113,88 +113,90 @@ def many_values(attribute: str, wanted: str) -> list[str]:
         ([f"user_number_overwrite:lt:{n}.5" for n in range(5, 5 + MAX_CONDITIONS)], [0, 1, 3, 4]),
     ],
 )
-def test_a_filter_of_as_many_conditions_and_values_as_may_be(house: House, texts: list[str], expected: list[int]) -> None:
-    project = house.project("one")
-    cuids = fill(house, project, ROWS)
+def test_a_filter_of_as_many_conditions_and_values_as_may_be(
+    harness: StoreHarness, texts: list[str], expected: list[int]
+) -> None:
+    project = harness.project("one")
+    cuids = fill(harness, project, ROWS)
     conditions = parse_conditions(texts, project.schema, project.zone)
-    found = house.store.select(project.number, conditions, None, ALL, ALL)
+    found = harness.store.select(project.number, conditions, None, ALL, ALL)
     assert [user.cuid for user in found.users] == [cuids[n] for n in expected]
-    tally = house.store.tally(project.number, conditions, None, ALL, ALL)
+    tally = harness.store.tally(project.number, conditions, None, ALL, ALL)
     assert (tally.matched, sorted(cuid for _, cuid in tally.edge)) == (len(expected), [cuids[n] for n in expected])
 
 
-def test_another_projects_values_of_another_type_do_not_disturb(house: House) -> None:
-    project = house.project()
-    fill(house, project, ROWS)
-    other, _ = house.service.create_project("other", who="test")
-    house.service.declare_attribute(other.id, Attribute("user_number_overwrite", DataType.STRING, Rule.ONCE), who="test")
-    other = house.service.project(other.id)
-    house.service.add_user(other, 7, {})
-    house.write(house.prepare(other, 7, {"user_number_overwrite": "no number"}))
+def test_another_projects_values_of_another_type_do_not_disturb(harness: StoreHarness) -> None:
+    project = harness.project()
+    fill(harness, project, ROWS)
+    other, _ = harness.service.create_project("other", who="test")
+    harness.service.declare_attribute(other.id, Attribute("user_number_overwrite", DataType.STRING, Rule.ONCE), who="test")
+    other = harness.service.project(other.id)
+    harness.service.add_user(other, 7, {})
+    harness.write(harness.prepare(other, 7, {"user_number_overwrite": "no number"}))
     condition = parse_condition("user_number_overwrite:ge:5", project.schema, project.zone)
-    assert house.store.tally(project.number, [condition], None, ALL, 0).matched == 3
-    assert house.store.tally(other.number, [], None, ALL, 0).matched == 1
+    assert harness.store.tally(project.number, [condition], None, ALL, 0).matched == 3
+    assert harness.store.tally(other.number, [], None, ALL, 0).matched == 1
 
 
-def test_pages_go_both_ways_and_a_stretch_ends_where_it_says(house: House) -> None:
-    project = house.project()
-    cuids = [*fill(house, project, [{}] * 7), MAX_CUID]
-    house.service.add_user(project, MAX_CUID, {})
-    assert house.store.extent(project.number) == (cuids[0], MAX_CUID)
-    first = house.store.select(project.number, [], None, 3, 3)
+def test_pages_go_both_ways_and_a_stretch_ends_where_it_says(harness: StoreHarness) -> None:
+    project = harness.project()
+    cuids = [*fill(harness, project, [{}] * 7), MAX_CUID]
+    harness.service.add_user(project, MAX_CUID, {})
+    assert harness.store.extent(project.number) == (cuids[0], MAX_CUID)
+    first = harness.store.select(project.number, [], None, 3, 3)
     assert ([u.cuid for u in first.users], first.end) == (cuids[:3], cuids[2])
     assert first.users[0].identifiers == {"phone": ["0"]}
-    last = house.store.select(project.number, [], None, 3, 3, True)
+    last = harness.store.select(project.number, [], None, 3, 3, True)
     assert ([u.cuid for u in last.users], last.end) == (cuids[:-4:-1], cuids[-3])
-    before = house.store.select(project.number, [], cuids[2], 9, 9, True)
+    before = harness.store.select(project.number, [], cuids[2], 9, 9, True)
     assert ([u.cuid for u in before.users], before.end) == (cuids[1::-1], None)
     nobody = Condition("user_number_once", "set")
-    looked = house.store.select(project.number, [nobody], cuids[1], 5, 4)
+    looked = harness.store.select(project.number, [nobody], cuids[1], 5, 4)
     assert (looked.users, looked.examined, looked.end) == ([], 4, cuids[5])
-    assert house.store.select(project.number, [nobody], cuids[5], 5, 2).end is None
-    assert house.store.select(project.number, [], MAX_CUID, 5, 5).end is None
+    assert harness.store.select(project.number, [nobody], cuids[5], 5, 2).end is None
+    assert harness.store.select(project.number, [], MAX_CUID, 5, 5).end is None
 
 
-def test_the_edge_is_who_changed_last_or_first(house: House) -> None:
-    project = house.project()
-    cuids = fill(house, project, [{"user_bool_overwrite": n % 2} for n in range(6)])
+def test_the_edge_is_who_changed_last_or_first(harness: StoreHarness) -> None:
+    project = harness.project()
+    cuids = fill(harness, project, [{"user_bool_overwrite": n % 2} for n in range(6)])
     odd = [Condition("user_bool_overwrite", "eq", True)]
-    newest = house.store.tally(project.number, odd, None, ALL, 2)
+    newest = harness.store.tally(project.number, odd, None, ALL, 2)
     assert (newest.matched, newest.examined, newest.end) == (3, 6, None)
     assert [cuid for _, cuid in newest.edge] == [cuids[5], cuids[3]]
-    assert newest.edge[0][0] == house.now
-    oldest = house.store.tally(project.number, [], cuids[0], 3, 2, oldest=True)
+    assert newest.edge[0][0] == harness.now
+    oldest = harness.store.tally(project.number, [], cuids[0], 3, 2, oldest=True)
     assert (oldest.matched, oldest.examined, oldest.end) == (3, 3, cuids[3])
     assert [cuid for _, cuid in oldest.edge] == cuids[1:3]
 
 
-def test_columns_and_fill_by_stretches(house: House) -> None:
-    project = house.project()
-    cuids = fill(house, project, ROWS)
-    numbers = house.store.column(project.number, "user_number_overwrite", None, ALL)
+def test_columns_and_fill_by_stretches(harness: StoreHarness) -> None:
+    project = harness.project()
+    cuids = fill(harness, project, ROWS)
+    numbers = harness.store.column(project.number, "user_number_overwrite", None, ALL)
     assert numbers.values == [row["user_number_overwrite"] for row in ROWS if "user_number_overwrite" in row]
     assert (numbers.examined, numbers.end) == (7, None)
-    part = house.store.column(project.number, "user_list_append", cuids[1], 2)
+    part = harness.store.column(project.number, "user_list_append", cuids[1], 2)
     assert (part.values, part.examined, part.end) == ([["a", "b,c"], ["ab"]], 2, cuids[3])
-    fill_ = house.store.fill(project.number, None, ALL)
+    fill_ = harness.store.fill(project.number, None, ALL)
     names = {name for row in ROWS for name in row}
     assert fill_.filled == {name: sum(name in row for row in ROWS) for name in names}
-    assert house.store.fill(project.number, cuids[5], 5).filled == {}
+    assert harness.store.fill(project.number, cuids[5], 5).filled == {}
 
 
-def test_an_empty_project_has_nothing_to_look_through(house: House) -> None:
-    number = house.project().number
-    assert house.store.extent(number) is None
-    assert house.store.select(number, [], None, 5, 5).users == []
-    assert house.store.tally(number, [], None, 5, 5).matched == 0
-    assert house.store.read_many(number, [1, 2]) == []
+def test_an_empty_project_has_nothing_to_look_through(harness: StoreHarness) -> None:
+    number = harness.project().number
+    assert harness.store.extent(number) is None
+    assert harness.store.select(number, [], None, 5, 5).users == []
+    assert harness.store.tally(number, [], None, 5, 5).matched == 0
+    assert harness.store.read_many(number, [1, 2]) == []
 
 
-def test_many_are_read_in_the_order_asked_for(house: House) -> None:
-    project = house.project()
-    cuids = fill(house, project, ROWS)
+def test_many_are_read_in_the_order_asked_for(harness: StoreHarness) -> None:
+    project = harness.project()
+    cuids = fill(harness, project, ROWS)
     wanted = [cuids[3], 1, cuids[0]]
-    assert [user.cuid for user in house.store.read_many(project.number, wanted)] == [cuids[3], cuids[0]]
+    assert [user.cuid for user in harness.store.read_many(project.number, wanted)] == [cuids[3], cuids[0]]
 
 
 numbers = st.one_of(
@@ -236,10 +238,10 @@ def condition(draw: st.DrawFn) -> str:
 def test_every_engine_filters_as_the_condition_says(engine: str) -> None:
     with ExitStack() as places:
         folder = places.enter_context(tempfile.TemporaryDirectory())
-        house = House(open_store(places.enter_context(ENGINES[engine](Path(folder)))))
-        places.callback(house.store.close)
-        project = house.project()
-        cuids = house.service.register(project, "phone", [str(n) for n in range(8)])
+        harness = StoreHarness(open_store(places.enter_context(ENGINES[engine](Path(folder)))))
+        places.callback(harness.store.close)
+        project = harness.project()
+        cuids = harness.service.register(project, "phone", [str(n) for n in range(8)])
 
         @settings(max_examples=150 if engine == "sqlite" else 60, deadline=None)
         @given(
@@ -252,16 +254,16 @@ def test_every_engine_filters_as_the_condition_says(engine: str) -> None:
         def check(rows: list[dict[str, Any]], written: list[str], limit: int, examine: int, turned: bool) -> None:
             for cuid, data in zip(cuids, rows, strict=False):
                 if data:
-                    house.now += 1000
-                    house.write(house.prepare(project, cuid, data))
+                    harness.now += 1000
+                    harness.write(harness.prepare(project, cuid, data))
             conditions = [parse_condition(text, project.schema, project.zone) for text in written]
-            users = ascending(house, project)
+            users = ascending(harness, project)
             matching = [user for user in users if meets(user.profile, conditions)]
 
             found: list[User] = []
             after: int | None = None
             while True:
-                page = house.store.select(project.number, conditions, after, limit, examine, turned)
+                page = harness.store.select(project.number, conditions, after, limit, examine, turned)
                 assert len(page.users) <= limit
                 assert page.examined <= examine
                 found += page.users
@@ -272,7 +274,7 @@ def test_every_engine_filters_as_the_condition_says(engine: str) -> None:
 
             matched, edge, after = 0, [], None
             while True:
-                tally = house.store.tally(project.number, conditions, after, examine, limit, oldest=turned)
+                tally = harness.store.tally(project.number, conditions, after, examine, limit, oldest=turned)
                 matched += tally.matched
                 edge += tally.edge
                 if tally.end is None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from engines import ENGINES
-from house import House
+from support.engines import ENGINES
+from support.store_harness import StoreHarness
 from usertable.domain.errors import StoreFault
 from usertable.domain.merge import decide
 from usertable.store import Store, copy, open_store
@@ -30,10 +30,10 @@ def target(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
         opened.close()
 
 
-def fill(house: House) -> None:
+def fill(harness: StoreHarness) -> None:
     """Two projects with something of everything."""
-    one, two = house.project("one"), house.project("two")
-    cuids = house.service.register(one, "phone", VALUES)
+    one, two = harness.project("one"), harness.project("two")
+    cuids = harness.service.register(one, "phone", VALUES)
     data = {
         "user_number_accumulate": Decimal("0.1"),
         "user_number_overwrite": 10**37 + 1,
@@ -42,12 +42,12 @@ def fill(house: House) -> None:
         "user_bool_once": 1,
         "user_datetime_once": "2024-02-29 12:00:00",
     }
-    house.write(*(house.prepare(one, cuid, data, f"key {cuid}", whole=cuid == cuids[0]) for cuid in cuids))
-    house.write(house.prepare(one, cuids[1], {"user_number_overwrite": Decimal("1e-38")}))
-    house.store.erase(one.number, cuids[2])
-    house.service.add_user(two, 5, {"phone": "a"})
-    nothing = Batch(one.number, one.version, IncomingRows.of([]), frozenset(), house.now, job="job")
-    house.store.take(nothing, decide, lambda _: "state")
+    harness.write(*(harness.prepare(one, cuid, data, f"key {cuid}", whole=cuid == cuids[0]) for cuid in cuids))
+    harness.write(harness.prepare(one, cuids[1], {"user_number_overwrite": Decimal("1e-38")}))
+    harness.store.erase(one.number, cuids[2])
+    harness.service.add_user(two, 5, {"phone": "a"})
+    nothing = Batch(one.number, one.version, IncomingRows.of([]), frozenset(), harness.now, job="job")
+    harness.store.take(nothing, decide, lambda _: "state")
 
 
 def content(store: Store) -> list[object]:
@@ -57,10 +57,10 @@ def content(store: Store) -> list[object]:
     ]
 
 
-def test_everything_arrives(house: House, target: Store) -> None:
-    fill(house)
-    sums = copy_store(house.store, target, lambda *_: None)
-    assert content(target) == content(house.store)
+def test_everything_arrives(harness: StoreHarness, target: Store) -> None:
+    fill(harness)
+    sums = copy_store(harness.store, target, lambda *_: None)
+    assert content(target) == content(harness.store)
     assert {table: found.rows for table, found in sums["one"].items()} == {
         "users": 7,
         "identifier_value": 7,
@@ -70,7 +70,7 @@ def test_everything_arrives(house: House, target: Store) -> None:
         "reported": 6,
         "import_job": 1,
     }
-    moved = House(target)
+    moved = StoreHarness(target)
     one = moved.service.project("one")
     assert moved.service.verify("one", "secret")
     assert moved.service.register(one, "phone", ["new", "😀"]) == [10_000_009, 10_000_005]
@@ -81,8 +81,8 @@ def test_everything_arrives(house: House, target: Store) -> None:
     assert moved.service.add_user(moved.service.project("two"), 6, {"phone": "b"}).cuid == 6
 
 
-def test_an_interrupted_copy_goes_on(house: House, target: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    fill(house)
+def test_an_interrupted_copy_goes_on(harness: StoreHarness, target: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(harness)
     monkeypatch.setattr(copy, "PAGE", 2)
     load = target.load
     pages: list[tuple[int, Part]] = []
@@ -98,27 +98,27 @@ def test_an_interrupted_copy_goes_on(house: House, target: Store, monkeypatch: p
     interruptions = 0
     while True:
         try:
-            copy_store(house.store, target, lambda *_: None)
+            copy_store(harness.store, target, lambda *_: None)
             break
         except KeyboardInterrupt:
             interruptions += 1
             assert all(p.number != 1 for p in target.projects()) or interruptions > 1
     assert interruptions > 2
-    assert content(target) == content(house.store)
+    assert content(target) == content(harness.store)
 
 
-def test_what_differs_is_told(house: House, target: Store) -> None:
-    fill(house)
-    copy_store(house.store, target, lambda *_: None)
-    moved = House(target)
+def test_what_differs_is_told(harness: StoreHarness, target: Store) -> None:
+    fill(harness)
+    copy_store(harness.store, target, lambda *_: None)
+    moved = StoreHarness(target)
     moved.write(moved.prepare(moved.service.project("one"), 10_000_001, {"user_string_overwrite": "changed"}))
     with pytest.raises(StoreFault, match=r"project one(, users: 7 rows|.* is not the same)"):
-        copy_store(house.store, target, lambda *_: None)
+        copy_store(harness.store, target, lambda *_: None)
 
 
-def test_a_store_with_projects_of_its_own_is_no_target(house: House, target: Store) -> None:
-    fill(house)
-    House(target).project("other")
+def test_a_store_with_projects_of_its_own_is_no_target(harness: StoreHarness, target: Store) -> None:
+    fill(harness)
+    StoreHarness(target).project("other")
     with pytest.raises(StoreFault, match="other"):
-        copy_store(house.store, target, lambda *_: None)
+        copy_store(harness.store, target, lambda *_: None)
     assert [p.id for p in target.projects()] == ["other"]

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from house import House
+from support.store_harness import StoreHarness
 from usertable.bulk import export
 from usertable.domain.merge import decide
 from usertable.domain.patch import Patch, validate
@@ -57,23 +57,23 @@ def users(draw: st.DrawFn, names: list[str]) -> list[dict[str, object]]:
     return rows
 
 
-def project_of(house: House, names: tuple[str, str] = ("cuid", "phone")) -> Project:
+def project_of(harness: StoreHarness, names: tuple[str, str] = ("cuid", "phone")) -> Project:
     """A project with attributes of all kinds, and two whose names mean two things, or nothing good."""
-    house.project()
-    house.service.declare_identifier("one", Identifier("device", unique=False), who="test")
-    house.service.declare_attribute("one", Attribute(names[0], DataType.NUMBER, Rule.OVERWRITE), who="test")
-    house.service.declare_attribute("one", Attribute(names[1], DataType.STRING, Rule.OVERWRITE), who="test")
-    return house.service.project("one")
+    harness.project()
+    harness.service.declare_identifier("one", Identifier("device", unique=False), who="test")
+    harness.service.declare_attribute("one", Attribute(names[0], DataType.NUMBER, Rule.OVERWRITE), who="test")
+    harness.service.declare_attribute("one", Attribute(names[1], DataType.STRING, Rule.OVERWRITE), who="test")
+    return harness.service.project("one")
 
 
-def fill(house: House, project: Project, rows: list[dict[str, object]], identifiers: list[str]) -> None:
+def fill(harness: StoreHarness, project: Project, rows: list[dict[str, object]], identifiers: list[str]) -> None:
     for place, row in enumerate(rows):
         cuid = 3 * place + 1
         values = {"phone": identifiers[place]} if place < len(identifiers) else {}
-        house.service.add_user(project, cuid, values)
+        harness.service.add_user(project, cuid, values)
         patch = validate(project.schema, row, project.zone) if row else Patch([])
         if isinstance(patch, Patch) and patch.entries:
-            house.write(house.prepare(project, cuid, row))
+            harness.write(harness.prepare(project, cuid, row))
 
 
 def exported(store: Store, format: Format) -> bytes:
@@ -83,14 +83,14 @@ def exported(store: Store, format: Format) -> bytes:
     return stream.getvalue()
 
 
-def imported(house: House, project: Project, file: bytes, format: Format, rows: int) -> None:
+def imported(harness: StoreHarness, project: Project, file: bytes, format: Format, rows: int) -> None:
     state = None
     buffered = io.BufferedReader(io.BytesIO(file))
     for block in open_source(buffered, Reading(format, rows=rows, encoding="utf-8"), project).blocks():
         assert block.refused == []
-        batch = Batch(project.number, project.version, block.rows, block.names, house.now, True, "job", state)
+        batch = Batch(project.number, project.version, block.rows, block.names, harness.now, True, "job", state)
         state = str(block.done)
-        taken = house.store.take(batch, decide, lambda taken, state=state: state)  # type: ignore[misc]
+        taken = harness.store.take(batch, decide, lambda taken, state=state: state)  # type: ignore[misc]
         assert isinstance(taken, Taken)
         assert taken.refused == []
 
@@ -104,18 +104,18 @@ def content(store: Store) -> list[tuple[object, ...]]:
 @pytest.mark.parametrize("format", FORMATS)
 @given(data=st.data())
 def test_an_import_of_an_export_gives_the_same_table(format: Format, data: st.DataObject) -> None:
-    house, other = House(MemoryStore()), House(MemoryStore())
+    harness, other = StoreHarness(MemoryStore()), StoreHarness(MemoryStore())
     names = data.draw(st.sampled_from([("cuid", "phone"), ("age", "email")]))
-    project, target = project_of(house, names), project_of(other, names)
+    project, target = project_of(harness, names), project_of(other, names)
     rows = data.draw(users(list(project.schema.attributes)[:-2]))
     # A byte order mark inside a text file refuses its row, in a file of our own too.
     assume(format == "parquet" or "\\ufeff" not in ascii(rows))
     texts = TEXTS if format == "parquet" else TEXTS.filter(lambda text: "\ufeff" not in text)
     identifiers = data.draw(st.lists(texts.filter(lambda text: len(text) <= 256), unique=True, max_size=len(rows)))
-    fill(house, project, rows, identifiers)
-    file = exported(house.store, format)
+    fill(harness, project, rows, identifiers)
+    file = exported(harness.store, format)
     imported(other, target, file, format, data.draw(st.integers(1, 10)))
-    assert content(other.store) == content(house.store)
+    assert content(other.store) == content(harness.store)
     if format == "csv":
         again = io.StringIO(newline="")
         csv.writer(again, lineterminator="\r\n").writerows(csv.reader(io.StringIO(file.decode(), newline="")))
@@ -124,23 +124,23 @@ def test_an_import_of_an_export_gives_the_same_table(format: Format, data: st.Da
 
 @pytest.mark.parametrize("digits", range(19, 39))
 def test_a_number_of_any_length_comes_back_from_parquet(digits: int) -> None:
-    house, other = House(MemoryStore()), House(MemoryStore())
-    project, target = project_of(house), project_of(other)
+    harness, other = StoreHarness(MemoryStore()), StoreHarness(MemoryStore())
+    project, target = project_of(harness), project_of(other)
     numbers = [int("752468779948839671578273293752468779948839"[shift : shift + digits]) for shift in range(3)]
     rows: list[dict[str, object]] = [{"user_number_overwrite": n, "user_number_once": -n} for n in numbers]
     rows.append({"user_string_once": "1" * 30, "user_number_overwrite": Decimal("0.5")})
-    fill(house, project, rows, [])
-    imported(other, target, exported(house.store, "parquet"), "parquet", 10)
-    assert content(other.store) == content(house.store)
+    fill(harness, project, rows, [])
+    imported(other, target, exported(harness.store, "parquet"), "parquet", 10)
+    assert content(other.store) == content(harness.store)
 
 
 @pytest.mark.parametrize("format", ["csv", "ndjson", "parquet"])
 def test_several_values_of_an_identifier_come_back(format: Format) -> None:
-    house, other = House(MemoryStore()), House(MemoryStore())
-    project, target = project_of(house), project_of(other)
-    imported(house, project, b'{"cuid":5,"device":["a","b"]}\n{"cuid":6,"device":["c"]}\n', "ndjson", 10)
-    imported(other, target, exported(house.store, format), format, 10)
-    assert content(other.store) == content(house.store)
+    harness, other = StoreHarness(MemoryStore()), StoreHarness(MemoryStore())
+    project, target = project_of(harness), project_of(other)
+    imported(harness, project, b'{"cuid":5,"device":["a","b"]}\n{"cuid":6,"device":["c"]}\n', "ndjson", 10)
+    imported(other, target, exported(harness.store, format), format, 10)
+    assert content(other.store) == content(harness.store)
     assert '"a","b"' in str(content(other.store)).replace("'", '"').replace(" ", "")
 
 
@@ -157,39 +157,39 @@ ROWS: list[dict[str, object]] = [
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_every_store_gives_back_the_same_table(house: House, format: Format) -> None:
-    project = project_of(house)
-    fill(house, project, ROWS, ["p1", "=p2"])
-    before = content(house.store)
-    file = exported(house.store, format)
-    other = House(MemoryStore())
+def test_every_store_gives_back_the_same_table(harness: StoreHarness, format: Format) -> None:
+    project = project_of(harness)
+    fill(harness, project, ROWS, ["p1", "=p2"])
+    before = content(harness.store)
+    file = exported(harness.store, format)
+    other = StoreHarness(MemoryStore())
     imported(other, project_of(other), file, format, 2)
     assert content(other.store) == before
     # And back into a store of the engine: everybody is there, so nothing but accumulations change.
-    imported(house, project, file, format, 3)
-    again = content(house.store)
+    imported(harness, project, file, format, 3)
+    again = content(harness.store)
     assert again[0][1] == before[0][1] | {"user_number_accumulate": Decimal("0.2")}  # type: ignore[operator]
     assert again[1:] == before[1:]
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_a_table_of_many_pages_comes_back(house: House, format: Format, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_of_many_pages_comes_back(harness: StoreHarness, format: Format, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("usertable.store.sqlite.SNAPSHOT_ROWS", 3)
     monkeypatch.setattr("usertable.store.sqlite.SNAPSHOT_BYTES", 6000)
     monkeypatch.setattr("usertable.store.postgres.SNAPSHOT_ROWS", 3)
     monkeypatch.setattr("usertable.wire.table.ROW_GROUP", 7)
-    project = project_of(house)
+    project = project_of(harness)
     rows: list[dict[str, object]] = [
         {"user_string_once": "x" * (1000 * (i % 8)) or "y", "user_number_accumulate": i, "user_bool_once": i % 2}
         for i in range(40)
     ]
     # The last one is in no DECIMAL(38, 18), so that what was written before it is written anew.
     rows.append({"user_number_once": 10**30, "user_list_append": ["a", "b"]})
-    fill(house, project, rows, [f"p{i}" for i in range(30)])
-    before = content(house.store)
+    fill(harness, project, rows, [f"p{i}" for i in range(30)])
+    before = content(harness.store)
     assert len(before) == 41
-    file = exported(house.store, format)
-    other = House(MemoryStore())
+    file = exported(harness.store, format)
+    other = StoreHarness(MemoryStore())
     imported(other, project_of(other), file, format, 10)
     assert content(other.store) == before
     if format == "parquet":
@@ -198,14 +198,14 @@ def test_a_table_of_many_pages_comes_back(house: House, format: Format, monkeypa
 
 
 def test_what_repeats_in_a_parquet_has_a_dictionary() -> None:
-    house = House(MemoryStore())
-    project = project_of(house)
+    harness = StoreHarness(MemoryStore())
+    project = project_of(harness)
     rows: list[dict[str, object]] = [
         {"user_string_once": f"own-{i}", "user_string_overwrite": f"one of {i % 3}", "user_list_append": ["a", "b"]}
         for i in range(10)
     ]
-    fill(house, project, rows, [])
-    group = parquet.ParquetFile(io.BytesIO(exported(house.store, "parquet"))).metadata.row_group(0)
+    fill(harness, project, rows, [])
+    group = parquet.ParquetFile(io.BytesIO(exported(harness.store, "parquet"))).metadata.row_group(0)
     chunks = [group.column(i) for i in range(group.num_columns)]
     with_one = {chunk.path_in_schema.split(".")[0] for chunk in chunks if chunk.has_dictionary_page}
     assert with_one >= {"user_string_overwrite", "user_list_append"}
@@ -214,9 +214,9 @@ def test_what_repeats_in_a_parquet_has_a_dictionary() -> None:
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_table_of_nobody_has_its_columns(format: Format) -> None:
-    house, other = House(MemoryStore()), House(MemoryStore())
-    project = project_of(house)
-    file = exported(house.store, format)
+    harness, other = StoreHarness(MemoryStore()), StoreHarness(MemoryStore())
+    project = project_of(harness)
+    file = exported(harness.store, format)
     imported(other, project_of(other), file, format, 10)
     assert content(other.store) == []
     if format == "parquet":
@@ -225,26 +225,26 @@ def test_a_table_of_nobody_has_its_columns(format: Format) -> None:
         assert {*project.schema.attributes} - {"cuid", "phone"} < {*columns}
 
 
-def test_a_moment_that_its_zone_repeats_comes_back(house: House) -> None:
-    project = project_of(house)
-    fill(house, project, [{"user_datetime_once": "2024-10-27 09:30:00"}], [])
-    house.service.edit_project("one", timezone="Europe/Berlin", who="test")
-    before = content(house.store)
+def test_a_moment_that_its_zone_repeats_comes_back(harness: StoreHarness) -> None:
+    project = project_of(harness)
+    fill(harness, project, [{"user_datetime_once": "2024-10-27 09:30:00"}], [])
+    harness.service.edit_project("one", timezone="Europe/Berlin", who="test")
+    before = content(harness.store)
     for format in FORMATS:
-        other = House(MemoryStore())
+        other = StoreHarness(MemoryStore())
         project_of(other)
         target = other.service.edit_project("one", timezone="Europe/Berlin", who="test")
-        file = exported(house.store, format)
+        file = exported(harness.store, format)
         imported(other, target, file, format, 5)
         assert content(other.store) == before
 
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_moments_at_the_ends_of_the_calendar_come_back(format: Format) -> None:
-    house, other = House(MemoryStore()), House(MemoryStore())
-    project, target = project_of(house), project_of(other)
+    harness, other = StoreHarness(MemoryStore()), StoreHarness(MemoryStore())
+    project, target = project_of(harness), project_of(other)
     moments = ["0001-01-01 14:00:00", "0001-01-02 00:00:00", "9999-12-31 23:59:59"]
-    fill(house, project, [{"user_datetime_once": moment} for moment in moments], [])
-    imported(other, target, exported(house.store, format), format, 5)
-    assert content(other.store) == content(house.store)
+    fill(harness, project, [{"user_datetime_once": moment} for moment in moments], [])
+    imported(other, target, exported(harness.store, format), format, 5)
+    assert content(other.store) == content(harness.store)
     assert len(content(other.store)) == len(moments)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from house import House
+from support.store_harness import StoreHarness
 from usertable.domain.errors import Overloaded
 from usertable.http.admission import admit
 from usertable.limit import SharedCounts
@@ -36,36 +36,36 @@ def run(work: Coroutine[Any, Any, None]) -> None:
     asyncio.run(work)
 
 
-def test_a_caller_stays_known_whatever_is_changed_but_the_secret(house: House) -> None:
-    house.project("one")
-    house.project("two")
+def test_a_caller_stays_known_whatever_is_changed_but_the_secret(harness: StoreHarness) -> None:
+    harness.project("one")
+    harness.project("two")
 
     async def work() -> None:
-        gate = Gate(house.service)
+        gate = Gate(harness.service)
         mine = header("one", "secret")
         access = await admit(gate, mine, HERE)
         assert access is not None
-        house.service.edit_attribute("two", "user_bool_once", description="changed", who="test")
-        house.service.edit_attribute("one", "user_bool_once", description="changed", who="test")
-        house.service.edit_project("one", name="Changed", timezone="UTC", who="test")
+        harness.service.edit_attribute("two", "user_bool_once", description="changed", who="test")
+        harness.service.edit_attribute("one", "user_bool_once", description="changed", who="test")
+        harness.service.edit_project("one", name="Changed", timezone="UTC", who="test")
         gate.poll()
         assert gate.known(mine) is access
-        assert access.project == house.service.project("one")
+        assert access.project == harness.service.project("one")
         assert access.zone.key == "UTC"
         gate.close()
 
     run(work())
 
 
-def test_a_caller_whose_secret_was_replaced_is_not_known_any_more(house: House) -> None:
-    house.project("one")
-    house.project("two")
+def test_a_caller_whose_secret_was_replaced_is_not_known_any_more(harness: StoreHarness) -> None:
+    harness.project("one")
+    harness.project("two")
 
     async def work() -> None:
-        gate = Gate(house.service)
+        gate = Gate(harness.service)
         for project in ("one", "two"):
             assert await admit(gate, header(project, "secret"), HERE)
-        house.service.rotate_secret("one", secret="another", who="test")
+        harness.service.rotate_secret("one", secret="another", who="test")
         gate.poll()
         assert gate.known(header("one", "secret")) is None
         assert await admit(gate, header("one", "secret"), HERE) is None
@@ -76,13 +76,13 @@ def test_a_caller_whose_secret_was_replaced_is_not_known_any_more(house: House) 
     run(work())
 
 
-def test_a_secret_replaced_while_it_is_verified_is_not_known(house: House) -> None:
-    house.project("one")
+def test_a_secret_replaced_while_it_is_verified_is_not_known(harness: StoreHarness) -> None:
+    harness.project("one")
 
     async def work() -> None:
-        gate = Gate(house.service)
-        before = house.service.project("one")
-        house.service.rotate_secret("one", secret="another", who="test")
+        gate = Gate(harness.service)
+        before = harness.service.project("one")
+        harness.service.rotate_secret("one", secret="another", who="test")
         gate.poll()
         # As the verifying thread would give it that read the project before.
         assert gate._remember(header("one", "secret"), before) is None
@@ -92,15 +92,15 @@ def test_a_secret_replaced_while_it_is_verified_is_not_known(house: House) -> No
     run(work())
 
 
-def test_a_wrong_secret_is_right_as_soon_as_it_is_made_the_secret(house: House) -> None:
-    house.project("one")
+def test_a_wrong_secret_is_right_as_soon_as_it_is_made_the_secret(harness: StoreHarness) -> None:
+    harness.project("one")
 
     async def work() -> None:
-        gate = Gate(house.service)
+        gate = Gate(harness.service)
         assert await admit(gate, header("one", "next"), HERE) is None
         assert await admit(gate, header("new", "secret"), HERE) is None
-        house.service.rotate_secret("one", secret="next", who="test")
-        house.service.create_project("new", id="new", secret="secret", who="test")
+        harness.service.rotate_secret("one", secret="next", who="test")
+        harness.service.create_project("new", id="new", secret="secret", who="test")
         gate.poll()
         assert await admit(gate, header("one", "next"), HERE)
         assert await admit(gate, header("new", "secret"), HERE)
@@ -109,18 +109,18 @@ def test_a_wrong_secret_is_right_as_soon_as_it_is_made_the_secret(house: House) 
     run(work())
 
 
-def test_a_secret_that_passed_is_known_in_every_form_of_the_header_and_by_every_worker(house: House) -> None:
-    house.project("one")
+def test_a_secret_that_passed_is_known_in_every_form_of_the_header_and_by_every_worker(harness: StoreHarness) -> None:
+    harness.project("one")
 
     async def work() -> None:
         with SharedCounts.file() as file:
-            gates = [Gate(house.service, SharedCounts(os.dup(file.fileno()))) for _ in range(2)]
+            gates = [Gate(harness.service, SharedCounts(os.dup(file.fileno()))) for _ in range(2)]
             assert await admit(gates[0], header("one", "secret"), HERE)
             for gate in gates:
                 # From here on nothing can be verified.
                 gate.close()
                 assert await admit(gate, header("one", "secret", "BASIC"), HERE)
-            house.service.edit_attribute("one", "user_bool_once", description="changed", who="test")
+            harness.service.edit_attribute("one", "user_bool_once", description="changed", who="test")
             for gate in gates:
                 gate.poll()
                 assert await admit(gate, header("one", "secret", "basic"), HERE)
@@ -128,12 +128,12 @@ def test_a_secret_that_passed_is_known_in_every_form_of_the_header_and_by_every_
     run(work())
 
 
-def test_forms_of_one_header_drive_out_no_other_caller(house: House) -> None:
-    house.project("one")
-    house.project("two")
+def test_forms_of_one_header_drive_out_no_other_caller(harness: StoreHarness) -> None:
+    harness.project("one")
+    harness.project("two")
 
     async def work() -> None:
-        gate = Gate(house.service)
+        gate = Gate(harness.service)
         theirs = await admit(gate, header("two", "secret"), HERE)
         for blanks in range(1, 200):
             assert await admit(gate, header("one", "secret", "Basic" + " " * blanks), HERE)
@@ -238,11 +238,11 @@ def test_callers_are_told_apart_by_address(host: str, told_by: str) -> None:
     assert network(host) == told_by
 
 
-def test_access_of_a_project_is_shared_by_its_callers(house: House) -> None:
-    project = house.project("one")
+def test_access_of_a_project_is_shared_by_its_callers(harness: StoreHarness) -> None:
+    project = harness.project("one")
 
     async def work() -> None:
-        gate = Gate(house.service)
+        gate = Gate(harness.service)
         granted = gate.grant(project)
         assert isinstance(granted, Access)
         assert await admit(gate, header("one", "secret"), None) is granted

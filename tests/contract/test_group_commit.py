@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from house import House
+from support.store_harness import StoreHarness
 from usertable.commit import GroupCommit
 from usertable.store.lanes import Done
 from usertable.store.memory import MemoryStore
@@ -34,9 +34,9 @@ class Lane:
 
 
 def test_a_batch_goes_ahead_of_an_answer_only_if_it_is_as_large() -> None:
-    house = House(MemoryStore())
-    project = house.project()
-    write = house.prepare(project, house.user(project), {"user_bool_once": 1})
+    harness = StoreHarness(MemoryStore())
+    project = harness.project()
+    write = harness.prepare(project, harness.user(project), {"user_bool_once": 1})
 
     async def work() -> None:
         lane = Lane()

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from house import House
+from support.store_harness import StoreHarness
 from usertable.domain.errors import Kind, Refused
 from usertable.domain.merge import decide
 from usertable.domain.patch import Patch, validate
@@ -41,21 +41,26 @@ def row(project: Project, cuid: int | None, data: dict[str, object], *identifier
 
 
 def take(
-    house: House, project: Project, *rows: Incoming, register: bool = True, before: str | None = None, dry: bool = False
+    harness: StoreHarness,
+    project: Project,
+    *rows: Incoming,
+    register: bool = True,
+    before: str | None = None,
+    dry: bool = False,
 ) -> Taken:
     """Import rows as a job of their own."""
     names = frozenset(name for name in project.schema.attributes)
     job = "" if before is None else "job"
-    batch = Batch(project.number, project.version, IncomingRows.of(rows), names, house.now, register, job, before, dry)
+    batch = Batch(project.number, project.version, IncomingRows.of(rows), names, harness.now, register, job, before, dry)
     if before is None:
-        batch.before = house.store.job(project.number, job)
-    result = house.store.take(batch, decide, lambda taken: "done")
+        batch.before = harness.store.job(project.number, job)
+    result = harness.store.take(batch, decide, lambda taken: "done")
     assert isinstance(result, Taken), result
     return result
 
 
 def tell(
-    house: House,
+    harness: StoreHarness,
     project: Project,
     *rows: tuple[Incoming, str],
     register: bool = True,
@@ -67,9 +72,9 @@ def tell(
     names = frozenset(project.schema.attributes)
     incoming = IncomingRows.of(row for row, _ in rows)
     batch = Batch(
-        project.number, project.version, incoming, names, house.now, register, "job", "a state", dry=dry, receipts=receipts
+        project.number, project.version, incoming, names, harness.now, register, "job", "a state", dry=dry, receipts=receipts
     )
-    result = house.store.take(batch, decide)
+    result = harness.store.take(batch, decide)
     assert isinstance(result, Taken), result
     return result.told
 
@@ -78,12 +83,12 @@ def kinds(taken: Taken) -> list[tuple[int, list[Kind]]]:
     return [(place, [problem.kind for problem in problems]) for place, problems in taken.refused]
 
 
-def test_rows_merge_as_writes_do(house: House) -> None:
-    project = house.project()
-    there = house.user(project)
-    house.write(house.prepare(project, there, {"user_number_accumulate": 1, "user_list_append": ["a"]}))
+def test_rows_merge_as_writes_do(harness: StoreHarness) -> None:
+    project = harness.project()
+    there = harness.user(project)
+    harness.write(harness.prepare(project, there, {"user_number_accumulate": 1, "user_list_append": ["a"]}))
     taken = take(
-        house,
+        harness,
         project,
         row(project, there, {"user_number_accumulate": "0.1", "user_list_append": ["b"]}),
         row(project, 7, {"user_number_accumulate": 5, "user_number_once": 1}),
@@ -94,36 +99,36 @@ def test_rows_merge_as_writes_do(house: House) -> None:
         row(project, there, {"user_list_append": ["a"]}),
     )
     assert (taken.created, taken.changed, taken.unchanged, taken.refused) == (2, 4, 1, [])
-    assert house.attributes(project, there) == {
+    assert harness.attributes(project, there) == {
         "user_number_accumulate": Decimal("1.3"),
         "user_list_append": ["a", "b", "c"],
     }
-    assert house.attributes(project, 7) == {"user_number_accumulate": 4, "user_number_once": 1}
-    assert house.attributes(project, 8) == {"user_string_overwrite": 'a\\b\t"c"\n'}
-    versions = {cuid: house.service.user(project, cuid).profile.version for cuid in (there, 7, 8)}
+    assert harness.attributes(project, 7) == {"user_number_accumulate": 4, "user_number_once": 1}
+    assert harness.attributes(project, 8) == {"user_string_overwrite": 'a\\b\t"c"\n'}
+    versions = {cuid: harness.service.user(project, cuid).profile.version for cuid in (there, 7, 8)}
     assert versions == {there: 4, 7: 3, 8: 2}
 
 
-def test_when_imported_values_last_changed(house: House) -> None:
-    project = house.project()
-    there = house.user(project)
-    begin = house.now
-    house.write(house.prepare(project, there, {"user_number_accumulate": 1, "user_string_once": "a"}))
-    house.now += 10
+def test_when_imported_values_last_changed(harness: StoreHarness) -> None:
+    project = harness.project()
+    there = harness.user(project)
+    begin = harness.now
+    harness.write(harness.prepare(project, there, {"user_number_accumulate": 1, "user_string_once": "a"}))
+    harness.now += 10
     take(
-        house,
+        harness,
         project,
         row(project, there, {"user_number_accumulate": 1, "user_string_once": "b", "user_bool_overwrite": 1}),
         row(project, 7, {"user_number_accumulate": 1}),
         row(project, 8, {"user_string_once": "a", "user_number_accumulate": 1}),
         row(project, 8, {"user_number_accumulate": 1}),
     )
-    house.now += 10
-    take(house, project, row(project, 7, {"user_number_accumulate": 0, "user_string_once": "b"}))
+    harness.now += 10
+    take(harness, project, row(project, 7, {"user_number_accumulate": 0, "user_string_once": "b"}))
     changed = {
         cuid: {name: at - begin for name in profile.attributes if (at := profile.changed(name)) is not None}
         for cuid in (there, 7, 8)
-        if (profile := house.service.user(project, cuid).profile)
+        if (profile := harness.service.user(project, cuid).profile)
     }
     assert changed == {
         there: {"user_number_accumulate": 10, "user_string_once": 0, "user_bool_overwrite": 10},
@@ -132,20 +137,20 @@ def test_when_imported_values_last_changed(house: House) -> None:
     }
 
 
-def test_what_an_import_reported_cannot_be_deleted(house: House) -> None:
-    project = house.project()
-    take(house, project, row(project, 7, {"user_number_once": 1}), row(project, 8, {"user_bool_once": 1}))
-    take(house, project, row(project, 8, {"user_string_once": "a"}))
-    assert house.service.project("one").reported == {"user_number_once", "user_bool_once", "user_string_once"}
+def test_what_an_import_reported_cannot_be_deleted(harness: StoreHarness) -> None:
+    project = harness.project()
+    take(harness, project, row(project, 7, {"user_number_once": 1}), row(project, 8, {"user_bool_once": 1}))
+    take(harness, project, row(project, 8, {"user_string_once": "a"}))
+    assert harness.service.project("one").reported == {"user_number_once", "user_bool_once", "user_string_once"}
 
 
-def test_a_refused_row_disturbs_no_other(house: House) -> None:
-    project = house.project()
-    there = house.user(project)
-    house.store.erase(project.number, house.user(project, "gone"))
+def test_a_refused_row_disturbs_no_other(harness: StoreHarness) -> None:
+    project = harness.project()
+    there = harness.user(project)
+    harness.store.erase(project.number, harness.user(project, "gone"))
     most = "9" * 38
     taken = take(
-        house,
+        harness,
         project,
         row(project, there, {"user_number_accumulate": most}),
         row(project, there, {"user_number_accumulate": most, "user_bool_overwrite": 1}),
@@ -154,14 +159,14 @@ def test_a_refused_row_disturbs_no_other(house: House) -> None:
     )
     assert kinds(taken) == [(1, [Kind.ACCUMULATE_RANGE]), (2, [Kind.CUID_ERASED])]
     assert (taken.created, taken.changed) == (0, 2)
-    assert house.attributes(project, there) == {"user_number_accumulate": int(most) - 1}
+    assert harness.attributes(project, there) == {"user_number_accumulate": int(most) - 1}
 
 
-def test_without_register_nobody_is_made(house: House) -> None:
-    project = house.project()
-    there = house.user(project, "a")
+def test_without_register_nobody_is_made(harness: StoreHarness) -> None:
+    project = harness.project()
+    there = harness.user(project, "a")
     taken = take(
-        house,
+        harness,
         project,
         row(project, 7, {"user_bool_once": 1}),
         row(project, None, {"user_bool_once": 1}, ("phone", "b")),
@@ -170,19 +175,19 @@ def test_without_register_nobody_is_made(house: House) -> None:
         register=False,
     )
     assert kinds(taken) == [(0, [Kind.CUID_UNKNOWN]), (1, [Kind.CUID_UNKNOWN]), (3, [Kind.CUID_UNKNOWN])]
-    assert house.attributes(project, there) == {"user_bool_once": True}
-    assert house.store.resolve_identifiers(project.number, "phone", ["c"]) == {}
-    assert house.user(project, "next") == there + 1
+    assert harness.attributes(project, there) == {"user_bool_once": True}
+    assert harness.store.resolve_identifiers(project.number, "phone", ["c"]) == {}
+    assert harness.user(project, "next") == there + 1
 
 
-def test_identifiers_find_users_or_make_them(house: House) -> None:
-    house.project()
-    house.service.declare_identifier("one", Identifier("mail"), who="test")
-    house.service.declare_identifier("one", Identifier("device", unique=False), who="test")
-    project = house.service.project("one")
-    there = house.user(project, "a")
+def test_identifiers_find_users_or_make_them(harness: StoreHarness) -> None:
+    harness.project()
+    harness.service.declare_identifier("one", Identifier("mail"), who="test")
+    harness.service.declare_identifier("one", Identifier("device", unique=False), who="test")
+    project = harness.service.project("one")
+    there = harness.user(project, "a")
     taken = take(
-        house,
+        harness,
         project,
         row(project, None, {"user_number_accumulate": 1}, ("phone", "new"), ("mail", "n@x")),
         row(project, None, {"user_number_accumulate": 2}, ("mail", "n@x"), ("device", "d1"), ("device", "d2")),
@@ -201,41 +206,41 @@ def test_identifiers_find_users_or_make_them(house: House) -> None:
         (5, [Kind.IDENTIFIER_FULL]),
         (9, [Kind.IDENTIFIER_FULL]),
     ]
-    new = house.service.find_user(project, "mail", "n@x")
+    new = harness.service.find_user(project, "mail", "n@x")
     assert new.cuid == there + 1
     assert new.identifiers == {"phone": ["new"], "mail": ["n@x"], "device": ["d1", "d2"]}
     assert new.profile.attributes == {"user_number_accumulate": 10}
-    assert house.service.find_user(project, "mail", "a@x").profile.attributes == {"user_number_accumulate": 3}
-    assert house.service.find_user(project, "phone", "own").cuid == 55
-    assert house.service.find_user(project, "phone", "last").cuid == there + 2
-    assert house.service.register(project, "phone", ["next"]) == [there + 3]
+    assert harness.service.find_user(project, "mail", "a@x").profile.attributes == {"user_number_accumulate": 3}
+    assert harness.service.find_user(project, "phone", "own").cuid == 55
+    assert harness.service.find_user(project, "phone", "last").cuid == there + 2
+    assert harness.service.register(project, "phone", ["next"]) == [there + 3]
 
 
-def test_imported_cuids_move_the_counter(house: House) -> None:
-    project = house.project()
-    take(house, project, row(project, 20_000_000, {}), row(project, 2**60, {}))
-    assert house.user(project) == 20_000_001
+def test_imported_cuids_move_the_counter(harness: StoreHarness) -> None:
+    project = harness.project()
+    take(harness, project, row(project, 20_000_000, {}), row(project, 2**60, {}))
+    assert harness.user(project) == 20_000_001
 
 
-def test_a_batch_is_taken_once(house: House) -> None:
-    project = house.project()
+def test_a_batch_is_taken_once(harness: StoreHarness) -> None:
+    project = harness.project()
     rows = IncomingRows.of([row(project, 7, {"user_number_accumulate": 1})])
-    batch = Batch(project.number, project.version, rows, frozenset({"user_number_accumulate"}), house.now, True, "job")
+    batch = Batch(project.number, project.version, rows, frozenset({"user_number_accumulate"}), harness.now, True, "job")
     seen: list[Taken] = []
 
     def note(taken: Taken) -> str:
         seen.append(taken)
         return f"state {len(seen)}"
 
-    assert house.store.job(project.number, "job") is None
-    assert isinstance(house.store.take(batch, decide, note), Taken)
-    assert house.store.job(project.number, "job") == "state 1"
-    assert house.store.take(batch, decide, note) == JobMoved("state 1")
-    assert house.attributes(project, 7) == {"user_number_accumulate": 1}
+    assert harness.store.job(project.number, "job") is None
+    assert isinstance(harness.store.take(batch, decide, note), Taken)
+    assert harness.store.job(project.number, "job") == "state 1"
+    assert harness.store.take(batch, decide, note) == JobMoved("state 1")
+    assert harness.attributes(project, 7) == {"user_number_accumulate": 1}
     batch.before = "state 1"
-    assert isinstance(house.store.take(batch, decide, note), Taken)
-    assert house.store.take(batch, decide, note) == JobMoved("state 2")
-    assert house.attributes(project, 7) == {"user_number_accumulate": 2}
+    assert isinstance(harness.store.take(batch, decide, note), Taken)
+    assert harness.store.take(batch, decide, note) == JobMoved("state 2")
+    assert harness.attributes(project, 7) == {"user_number_accumulate": 2}
 
 
 def in_short(told: list[tuple[int | None, Result]]) -> list[object]:
@@ -253,11 +258,11 @@ def in_short(told: list[tuple[int | None, Result]]) -> list[object]:
     return found
 
 
-def test_a_row_with_a_key_is_taken_once(house: House) -> None:
-    house.project()
-    house.service.declare_identifier("one", Identifier("device", unique=False), who="test")
-    project = house.service.project("one")
-    there = house.user(project, "a")
+def test_a_row_with_a_key_is_taken_once(harness: StoreHarness) -> None:
+    harness.project()
+    harness.service.declare_identifier("one", Identifier("device", unique=False), who="test")
+    project = harness.service.project("one")
+    there = harness.user(project, "a")
     rows = [
         (row(project, 7, {"user_number_accumulate": 1}, ("phone", "own")), "k1"),
         (row(project, None, {"user_number_accumulate": 1}, ("phone", "new"), ("device", "d1"), ("device", "d2")), "k2"),
@@ -276,47 +281,47 @@ def test_a_row_with_a_key_is_taken_once(house: House) -> None:
         (there, Effect.CHANGED),
         (there, Effect.UNCHANGED),
     ]
-    assert in_short(tell(house, project, *rows)) == [*first, (7, Effect.CREATED, "again"), (7, Effect.CHANGED)]
+    assert in_short(tell(harness, project, *rows)) == [*first, (7, Effect.CREATED, "again"), (7, Effect.CHANGED)]
     # Neither a job's state is looked at, nor one kept.
-    assert house.store.job(project.number, "job") is None
-    again = tell(house, project, *rows[:-1])
+    assert harness.store.job(project.number, "job") is None
+    again = tell(harness, project, *rows[:-1])
     assert in_short(again) == [
         *((*done, "again") if isinstance(done, tuple) else done for done in first),
         (7, Effect.CREATED, "again"),
     ]
     assert isinstance(again[0][1], Replayed)
     assert again[0][1].written == Written(2, {"user_number_accumulate": Outcome.APPLIED}, None, Effect.CREATED)
-    assert [result for _, result in tell(house, project, rows[1], body=b"other")] == [KeyReused()]
-    assert house.attributes(project, 7) == {"user_number_accumulate": 2}
-    assert house.attributes(project, there + 1) == {"user_number_accumulate": 2}
+    assert [result for _, result in tell(harness, project, rows[1], body=b"other")] == [KeyReused()]
+    assert harness.attributes(project, 7) == {"user_number_accumulate": 2}
+    assert harness.attributes(project, there + 1) == {"user_number_accumulate": 2}
     # A key is the same key in a single write.
-    write = house.prepare(project, 7, {"user_number_accumulate": 1}, "k3", body=b"same")
-    assert isinstance(house.write(write)[0], Replayed)
-    house.now += 1000
-    assert house.store.expire_receipts(house.now) == 5
-    assert in_short(tell(house, project, rows[0])) == [(7, Effect.CHANGED)]
+    write = harness.prepare(project, 7, {"user_number_accumulate": 1}, "k3", body=b"same")
+    assert isinstance(harness.write(write)[0], Replayed)
+    harness.now += 1000
+    assert harness.store.expire_receipts(harness.now) == 5
+    assert in_short(tell(harness, project, rows[0])) == [(7, Effect.CHANGED)]
 
 
-def test_a_dry_row_is_decided_and_keeps_no_key(house: House) -> None:
-    project = house.project()
+def test_a_dry_row_is_decided_and_keeps_no_key(harness: StoreHarness) -> None:
+    project = harness.project()
     rows = [
         (row(project, None, {"user_number_accumulate": 1}, ("phone", "new")), "k1"),
         (row(project, 7, {"user_number_accumulate": 1}), "k2"),
     ]
     twice = (row(project, None, {"user_number_accumulate": 1}, ("phone", "new")), "k3")
-    dry = tell(house, project, *rows, twice, dry=True)
+    dry = tell(harness, project, *rows, twice, dry=True)
     assert in_short(dry) == [(None, Effect.CREATED), (7, Effect.CREATED), (None, Effect.CHANGED)]
-    assert house.store.scan(project.number, 0, 10) == []
-    unknown = tell(house, project, *rows, register=False)
+    assert harness.store.scan(project.number, 0, 10) == []
+    unknown = tell(harness, project, *rows, register=False)
     assert in_short(unknown) == [[Kind.CUID_UNKNOWN], [Kind.CUID_UNKNOWN]]
-    made = tell(house, project, *rows)
+    made = tell(harness, project, *rows)
     assert in_short(made) == [(made[0][0], Effect.CREATED), (7, Effect.CREATED)]
 
 
 @pytest.mark.parametrize("register", [True, False])
-def test_rows_that_come_twice_at_the_same_time_count_once(house: House, register: bool) -> None:
-    project = house.project()
-    cuids = [house.user(project, str(n)) for n in range(20)]
+def test_rows_that_come_twice_at_the_same_time_count_once(harness: StoreHarness, register: bool) -> None:
+    project = harness.project()
+    cuids = [harness.user(project, str(n)) for n in range(20)]
     rows = [(row(project, cuid, {"user_number_accumulate": 1}), f"k{cuid}") for cuid in cuids]
     if register:
         new = [(row(project, None, {"user_number_accumulate": 1}, ("phone", f"new {n}")), f"n{n}") for n in range(20)]
@@ -324,7 +329,7 @@ def test_rows_that_come_twice_at_the_same_time_count_once(house: House, register
 
     def send(turn: int) -> list[tuple[int | None, Result]]:
         ordered = rows if turn % 2 else list(reversed(rows))
-        told = tell(house, project, *ordered, register=register)
+        told = tell(harness, project, *ordered, register=register)
         return told if turn % 2 else list(reversed(told))
 
     with ThreadPoolExecutor(4) as threads:
@@ -335,20 +340,20 @@ def test_rows_that_come_twice_at_the_same_time_count_once(house: House, register
         again = [result.written if isinstance(result, Replayed) else result for _, result in answer]
         assert again == [result for _, result in first]
     assert sum(isinstance(result, Written) for answer in answers for _, result in answer) == len(rows)
-    users = house.store.scan(project.number, 0, 100)
+    users = harness.store.scan(project.number, 0, 100)
     assert len(users) == len(rows)
     assert {user.profile.attributes["user_number_accumulate"] for user in users} == {1}
 
 
-def test_rows_come_to_the_same_with_a_job_and_with_keys(house: House) -> None:
+def test_rows_come_to_the_same_with_a_job_and_with_keys(harness: StoreHarness) -> None:
     """The two ways in are one: what is refused, what is counted, what is stored."""
-    house.project()
-    house.project("two")
+    harness.project()
+    harness.project("two")
     chance = random.Random(8)
     projects = []
     for name in ("one", "two"):
-        house.service.declare_identifier(name, Identifier("device", unique=False), who="test")
-        projects.append(house.service.project(name))
+        harness.service.declare_identifier(name, Identifier("device", unique=False), who="test")
+        projects.append(harness.service.project(name))
     first, second = projects
     key = itertools.count()
     for register in (True, True, False):
@@ -360,27 +365,27 @@ def test_rows_come_to_the_same_with_a_job_and_with_keys(house: House) -> None:
             data: dict[str, object] = {"user_number_accumulate": chance.choice([1, "0.5", 0])}
             data |= {"user_list_append": [str(chance.randrange(9))], "user_string_once": "x"}
             rows.append(row(first, cuid, data if chance.random() < 0.9 else {}, *dict.fromkeys(pairs)))
-        taken = take(house, first, *rows, register=register)
-        told = tell(house, second, *((one, f"k{next(key)}") for one in rows), register=register)
+        taken = take(harness, first, *rows, register=register)
+        told = tell(harness, second, *((one, f"k{next(key)}") for one in rows), register=register)
         effects = [result.effect for _, result in told if isinstance(result, Written)]
         assert (taken.created, taken.changed, taken.unchanged) == tuple(effects.count(effect) for effect in Effect)
         assert taken.refused == [(n, result.problems) for n, (_, result) in enumerate(told) if isinstance(result, Refusal)]
         assert taken.refused
         assert effects
-    tables = [house.store.scan(project.number, 0, 1000) for project in projects]
+    tables = [harness.store.scan(project.number, 0, 1000) for project in projects]
     assert tables[0] == tables[1]
-    assert house.service.project("one").reported == house.service.project("two").reported
-    assert house.user(first, "next") == house.user(second, "next")
+    assert harness.service.project("one").reported == harness.service.project("two").reported
+    assert harness.user(first, "next") == harness.user(second, "next")
 
 
-def test_what_raises_before_the_commit_keeps_nothing(house: House) -> None:
-    project = house.project()
+def test_what_raises_before_the_commit_keeps_nothing(harness: StoreHarness) -> None:
+    project = harness.project()
     batch = Batch(
         project.number,
         project.version,
         IncomingRows.of([row(project, 7, {"user_bool_once": 1}, ("phone", "a"))]),
         frozenset({"user_bool_once"}),
-        house.now,
+        harness.now,
         True,
         "job",
     )
@@ -389,26 +394,26 @@ def test_what_raises_before_the_commit_keeps_nothing(house: House) -> None:
         raise OSError("no space for the refused rows")
 
     with pytest.raises(OSError, match="no space"):
-        house.store.take(batch, decide, note)
-    assert house.store.job(project.number, "job") is None
-    assert house.store.read(project.number, 7) is None
-    assert house.store.resolve_identifiers(project.number, "phone", ["a"]) == {}
-    assert house.service.project("one").reported == frozenset()
+        harness.store.take(batch, decide, note)
+    assert harness.store.job(project.number, "job") is None
+    assert harness.store.read(project.number, 7) is None
+    assert harness.store.resolve_identifiers(project.number, "phone", ["a"]) == {}
+    assert harness.service.project("one").reported == frozenset()
 
 
-def test_a_stale_schema_is_told(house: House) -> None:
-    project = house.project()
-    house.service.edit_attribute("one", "user_bool_once", hidden=True, who="test")
-    batch = Batch(project.number, project.version, IncomingRows.of([row(project, 7, {})]), frozenset(), house.now, True)
-    assert house.store.take(batch, decide, lambda taken: "") == SchemaStale()
-    assert house.store.read(project.number, 7) is None
+def test_a_stale_schema_is_told(harness: StoreHarness) -> None:
+    project = harness.project()
+    harness.service.edit_attribute("one", "user_bool_once", hidden=True, who="test")
+    batch = Batch(project.number, project.version, IncomingRows.of([row(project, 7, {})]), frozenset(), harness.now, True)
+    assert harness.store.take(batch, decide, lambda taken: "") == SchemaStale()
+    assert harness.store.read(project.number, 7) is None
 
 
-def test_a_dry_batch_shows_and_keeps_nothing(house: House) -> None:
-    project = house.project()
-    there = house.user(project)
+def test_a_dry_batch_shows_and_keeps_nothing(harness: StoreHarness) -> None:
+    project = harness.project()
+    there = harness.user(project)
     taken = take(
-        house,
+        harness,
         project,
         row(project, there, {"user_number_accumulate": 1}),
         row(project, there, {"user_number_accumulate": 1}),
@@ -422,36 +427,36 @@ def test_a_dry_batch_shows_and_keeps_nothing(house: House) -> None:
         (7, {"user_bool_once": True}),
         (there + 1, {}),
     ]
-    assert house.attributes(project, there) == {}
-    assert house.store.read(project.number, 7) is None
-    assert house.store.job(project.number, "") is None
-    assert house.user(project, "next") == there + 1
+    assert harness.attributes(project, there) == {}
+    assert harness.store.read(project.number, 7) is None
+    assert harness.store.job(project.number, "") is None
+    assert harness.user(project, "next") == there + 1
 
 
-def test_a_snapshot_is_of_one_moment(house: House) -> None:
-    project = house.project()
-    cuids = house.service.register(project, "phone", ["a", "b", "c"])
-    house.write(house.prepare(project, cuids[0], {"user_number_overwrite": "46.20", "user_string_once": "é"}))
-    with house.store.snapshot("one") as snapshot:
+def test_a_snapshot_is_of_one_moment(harness: StoreHarness) -> None:
+    project = harness.project()
+    cuids = harness.service.register(project, "phone", ["a", "b", "c"])
+    harness.write(harness.prepare(project, cuids[0], {"user_number_overwrite": "46.20", "user_string_once": "é"}))
+    with harness.store.snapshot("one") as snapshot:
         first = snapshot.count()
-        house.write(house.prepare(project, cuids[0], {"user_number_overwrite": 1}))
-        house.user(project, "d")
-        house.store.erase(project.number, cuids[1])
-        house.service.declare_identifier("one", Identifier("mail"), who="test")
+        harness.write(harness.prepare(project, cuids[0], {"user_number_overwrite": 1}))
+        harness.user(project, "d")
+        harness.store.erase(project.number, cuids[1])
+        harness.service.declare_identifier("one", Identifier("mail"), who="test")
         rows = [row for page in snapshot.pages() for row in page]
         assert first == snapshot.count() == 3
-        assert snapshot.project == replace_sets(project, house)
+        assert snapshot.project == replace_sets(project, harness)
     assert [(cuid, dict(values)) for cuid, _, values in rows] == [
         (cuids[0], {"phone": ["a"]}),
         (cuids[1], {"phone": ["b"]}),
         (cuids[2], {"phone": ["c"]}),
     ]
     assert b"46.2" in rows[0][1]
-    with pytest.raises(Refused), house.store.snapshot("none"):
+    with pytest.raises(Refused), harness.store.snapshot("none"):
         pass
 
 
-def replace_sets(project: Project, house: House) -> Project:
+def replace_sets(project: Project, harness: StoreHarness) -> Project:
     """The project as it was after its first values."""
     from dataclasses import replace
 
@@ -481,7 +486,7 @@ def test_a_new_user_takes_its_first_values_as_they_are(data: st.DataObject) -> N
     """The law that lets an import keep the text of a new user's row."""
     from usertable.store.memory import MemoryStore
 
-    project = House(MemoryStore()).project()
+    project = StoreHarness(MemoryStore()).project()
     patch = validate(project.schema, data.draw(data_of(list(project.schema.attributes))), project.zone)
     if not isinstance(patch, Patch):
         return
@@ -491,8 +496,8 @@ def test_a_new_user_takes_its_first_values_as_they_are(data: st.DataObject) -> N
     assert decision.profile.version == (2 if values else 1)
 
 
-def test_a_long_random_import_comes_to_the_reference_sum(house: House) -> None:
-    project = house.project()
+def test_a_long_random_import_comes_to_the_reference_sum(harness: StoreHarness) -> None:
+    project = harness.project()
     chance = random.Random(5)
     sums: dict[int, Decimal] = {}
     for _ in range(6):
@@ -501,6 +506,6 @@ def test_a_long_random_import_comes_to_the_reference_sum(house: House) -> None:
             cuid, amount = chance.randrange(1, 200), Decimal(chance.randrange(-1000, 1000)) / 100
             sums[cuid] = sums.get(cuid, Decimal(0)) + amount
             rows.append(row(project, cuid, {"user_number_accumulate": amount}))
-        assert take(house, project, *rows).refused == []
+        assert take(harness, project, *rows).refused == []
     for cuid, total in sums.items():
-        assert house.attributes(project, cuid) == {"user_number_accumulate": total}
+        assert harness.attributes(project, cuid) == {"user_number_accumulate": total}

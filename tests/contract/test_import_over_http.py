@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from native_server import NativeServer, running
+from support.native_server import NativeServer, native_server
 
 IDENTIFIERS = {"phone": True, "mail": True, "device": False}
 ATTRIBUTES = {"spent": ("NUMBER", "accumulate"), "seen": ("DATETIME", "overwrite"), "name": ("STRING", "once")}
@@ -18,7 +18,7 @@ ATTRIBUTES = {"spent": ("NUMBER", "accumulate"), "seen": ("DATETIME", "overwrite
 
 @pytest.fixture
 def server(url: str, tmp_path: Path) -> Iterator[NativeServer]:
-    with running(tmp_path, url) as started:
+    with native_server(tmp_path, url) as started:
         yield started
         assert "Traceback" not in started.process.log
 

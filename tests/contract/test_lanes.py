@@ -10,7 +10,7 @@ from decimal import Decimal
 import pytest
 import uvloop
 
-from house import House
+from support.store_harness import StoreHarness
 from usertable.domain.merge import decide
 from usertable.store import open_store
 from usertable.store.lanes import open_lane
@@ -24,11 +24,11 @@ Answer = asyncio.Future[Sequence[Result] | Exception]
 @pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
 def test_batches_and_answers_larger_than_any_socket_buffer(kept_url: str, loop: type) -> None:
     store = open_store(kept_url)
-    house = House(store)
-    project = house.project()
-    cuids = house.service.register(project, "phone", [str(n) for n in range(100)])
+    harness = StoreHarness(store)
+    project = harness.project()
+    cuids = harness.service.register(project, "phone", [str(n) for n in range(100)])
     batches = [
-        [house.prepare(project, cuid, {"user_string_overwrite": f"{turn} {LARGE}"}) for cuid in cuids for _ in range(2)]
+        [harness.prepare(project, cuid, {"user_string_overwrite": f"{turn} {LARGE}"}) for cuid in cuids for _ in range(2)]
         for turn in range(4)
     ]
 
@@ -55,14 +55,14 @@ def test_batches_and_answers_larger_than_any_socket_buffer(kept_url: str, loop: 
 
 def test_order_is_kept_when_a_batch_is_large(kept_url: str) -> None:
     store = open_store(kept_url)
-    house = House(store)
-    project = house.project()
-    cuid = house.user(project)
+    harness = StoreHarness(store)
+    project = harness.project()
+    cuid = harness.user(project)
     sizes = [1, 300, 2, 200, 1]
 
     def batch(turn: int, size: int) -> list[Write]:
         data = {"user_list_append": [f"{turn}"], "user_string_overwrite": f"{turn} {LARGE}"}
-        return [house.prepare(project, cuid, data) for _ in range(size)]
+        return [harness.prepare(project, cuid, data) for _ in range(size)]
 
     async def send() -> list[Sequence[Result] | Exception]:
         lane = open_lane(kept_url, store, decide)
@@ -76,7 +76,7 @@ def test_order_is_kept_when_a_batch_is_large(kept_url: str) -> None:
 
     outcomes = asyncio.run(send())
     assert [len(results) for results in outcomes if not isinstance(results, Exception)] == sizes
-    assert house.attributes(project, cuid)["user_list_append"] == ["0", "1", "2", "3", "4"]
+    assert harness.attributes(project, cuid)["user_list_append"] == ["0", "1", "2", "3", "4"]
     store.close()
 
 
@@ -84,10 +84,10 @@ def test_order_is_kept_when_a_batch_is_large(kept_url: str) -> None:
 def test_batches_under_way_together_do_what_they_do_one_after_the_other(kept_url: str, seed: int) -> None:
     chance = random.Random(seed)
     store = open_store(kept_url)
-    house, reference = House(store), House(MemoryStore())
-    project = house.project()
+    harness, reference = StoreHarness(store), StoreHarness(MemoryStore())
+    project = harness.project()
     reference.project()
-    cuids = [house.user(project, str(number)) for number in range(12)]
+    cuids = [harness.user(project, str(number)) for number in range(12)]
     assert [reference.user(project, str(number)) for number in range(12)] == cuids
 
     def write(names: Sequence[str], cuid: int) -> Write:
@@ -97,7 +97,7 @@ def test_batches_under_way_together_do_what_they_do_one_after_the_other(kept_url
             "user_string_overwrite": chance.choice("ab"),
             "user_bool_once": chance.randint(0, 1),
         }
-        made = house.prepare(project, cuid, {name: data[name] for name in names})
+        made = harness.prepare(project, cuid, {name: data[name] for name in names})
         made.details = chance.random() < 0.1
         if chance.random() < 0.5:
             made.receipt = Receipt(f"{cuid} {chance.randrange(30)}", bytes([chance.randrange(2)]), whole=made.details)
@@ -133,5 +133,5 @@ def test_batches_under_way_together_do_what_they_do_one_after_the_other(kept_url
 
     for results, batch in zip(asyncio.run(send()), batches, strict=True):
         assert told(results, batch) == told(reference.write(*batch), batch)
-    assert [house.attributes(project, cuid) for cuid in cuids] == [reference.attributes(project, cuid) for cuid in cuids]
+    assert [harness.attributes(project, cuid) for cuid in cuids] == [reference.attributes(project, cuid) for cuid in cuids]
     store.close()

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import postgres
+from support import postgres
 from usertable.domain.merge import decide
 from usertable.domain.patch import Patch, validate
 from usertable.domain.profile import Profile

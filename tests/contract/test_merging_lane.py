@@ -13,8 +13,8 @@ import psycopg
 import pytest
 import uvloop
 
-from engines import ENGINES
-from house import House
+from support.engines import ENGINES
+from support.store_harness import StoreHarness
 from usertable.domain.errors import StoreDown
 from usertable.domain.merge import decide
 from usertable.domain.schema import Attribute, Project, Rule
@@ -30,8 +30,8 @@ ONE = {"user_number_accumulate": 1}
 class Writer(ThreadLane):
     """The lane beside it, which tells what came to it."""
 
-    def __init__(self, house: House) -> None:
-        super().__init__(house.store, decide)
+    def __init__(self, harness: StoreHarness) -> None:
+        super().__init__(harness.store, decide)
         self.writes: list[Write] = []
 
     def write(self, writes: Sequence[Write], done: Done) -> None:
@@ -44,12 +44,12 @@ class Case:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.house = House(open_store(url))
-        self.project: Project = self.house.project()
-        self.cuids = [self.house.user(self.project, value) for value in "abc"]
+        self.harness = StoreHarness(open_store(url))
+        self.project: Project = self.harness.project()
+        self.cuids = [self.harness.user(self.project, value) for value in "abc"]
 
     def plain(self, cuid: int, key: str = "") -> Write:
-        write = self.house.prepare(self.project, cuid, ONE, key)
+        write = self.harness.prepare(self.project, cuid, ONE, key)
         write.details = False
         return write
 
@@ -60,7 +60,7 @@ class Case:
 
     def run(self, work: Callable[[], Awaitable[None]], loop: Callable[..., None] = asyncio.run) -> None:
         async def whole() -> None:
-            self.writer = Writer(self.house)
+            self.writer = Writer(self.harness)
             self.lane = MergingLane(self.url, self.writer, decide.row_limit)
             try:
                 assert type((await self.send(self.plain(self.cuids[0])))[0]) is Written  # type: ignore[index]
@@ -82,7 +82,7 @@ class Case:
         raise AssertionError("nothing was merged by the database")
 
     def sum(self, cuid: int) -> object:
-        return self.house.attributes(self.project, cuid).get("user_number_accumulate", 0)
+        return self.harness.attributes(self.project, cuid).get("user_number_accumulate", 0)
 
 
 @pytest.fixture(params=[name for name in ENGINES if name.startswith("postgresql")])
@@ -90,7 +90,7 @@ def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
     with ENGINES[request.param](tmp_path) as url:
         case = Case(url)
         yield case
-        case.house.store.close()
+        case.harness.store.close()
 
 
 async def backend(db: psycopg.Connection[tuple[object, ...]], waiting: str) -> object:
@@ -112,7 +112,7 @@ def test_only_what_is_not_plain_or_not_a_plain_success_goes_to_the_writer(case: 
         results = await case.send(case.plain(one), case.plain(two, "k"))
         assert [type(result) for result in results] == [Written, Written]  # type: ignore[union-attr]
         assert case.writer.writes == []
-        looked_at = case.house.prepare(case.project, one, ONE)
+        looked_at = case.harness.prepare(case.project, one, ONE)
         again, unknown = case.plain(two, "k"), case.plain(7)
         written, replayed, refused = await case.send(looked_at, again, unknown)  # type: ignore[misc]
         assert isinstance(written, Written)
@@ -127,7 +127,7 @@ def test_only_what_is_not_plain_or_not_a_plain_success_goes_to_the_writer(case: 
 
 def test_a_schema_change_is_noticed(case: Case) -> None:
     async def work() -> None:
-        case.house.service.declare_attribute("one", Attribute("new", DataType.STRING, Rule.OVERWRITE), who="test")
+        case.harness.service.declare_attribute("one", Attribute("new", DataType.STRING, Rule.OVERWRITE), who="test")
         (stale,) = await case.send(case.plain(case.cuids[0]))  # type: ignore[misc]
         assert type(stale).__name__ == "SchemaStale"
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-import postgres
-from engines import database
-from house import House
-from serving import ATTRIBUTE, Server, prepare
+from support import postgres
+from support.engines import database
+from support.server_process import ATTRIBUTE, ServerProcess, create_project
+from support.store_harness import StoreHarness
 from usertable.domain.condition import parse_condition
 from usertable.store import open_store
 from usertable.store.parts import USERS
@@ -54,9 +54,9 @@ def load(url: str, project: int, first: int) -> None:
 @pytest.mark.parametrize("first_users", [2, 60])
 def test_plans_made_for_few_users_are_right_for_many(url: str, first_users: int) -> None:
     store = open_store(url)
-    house = House(store)
-    project = house.project()
-    cuids = [house.user(project, f"user {number}") for number in range(first_users)]
+    harness = StoreHarness(store)
+    project = harness.project()
+    cuids = [harness.user(project, f"user {number}") for number in range(first_users)]
     if first_users > 50:
         # From here on PostgreSQL would do it by itself, some time.
         with psycopg.connect(url, autocommit=True) as db:
@@ -65,8 +65,8 @@ def test_plans_made_for_few_users_are_right_for_many(url: str, first_users: int)
 
     def use(some: list[int], value: int) -> None:
         data = {"user_number_overwrite": value, "user_number_accumulate": 1}
-        house.write(*(house.prepare(project, cuid, data) for cuid in some))
-        house.write(*(house.prepare(project, cuid, data, f"{value} {cuid}") for cuid in some))
+        harness.write(*(harness.prepare(project, cuid, data) for cuid in some))
+        harness.write(*(harness.prepare(project, cuid, data, f"{value} {cuid}") for cuid in some))
         assert len(store.read_many(project.number, some)) == len(some)
         assert len(store.select(project.number, has_one, None, 2, BATCH).users) == 2
         assert store.tally(project.number, has_one, some[0], 1, 10).matched == 1
@@ -85,25 +85,25 @@ def test_plans_made_for_few_users_are_right_for_many(url: str, first_users: int)
 
 def test_a_table_never_analysed_is_not_gone_through(url: str) -> None:
     store = open_store(url)
-    house = House(store)
-    project = house.project()
-    cuid = house.user(project)
-    house.write(house.prepare(project, cuid, {"user_number_overwrite": 1}))
+    harness = StoreHarness(store)
+    project = harness.project()
+    cuid = harness.user(project)
+    harness.write(harness.prepare(project, cuid, {"user_number_overwrite": 1}))
     store.close()
     load(url, project.number, cuid + 1)
     with looking(url) as looked:
         store = open_store(url)
-        house = House(store)
+        harness = StoreHarness(store)
         for value in range(2, 5):
             data = {"user_number_overwrite": value}
-            house.write(*(house.prepare(project, cuid + number, data) for number in range(BATCH)))
+            harness.write(*(harness.prepare(project, cuid + number, data) for number in range(BATCH)))
         store.close()
     assert looked["rows"] < MANY
 
 
 def test_a_server_keeps_no_plan_for_few_users(url: str, tmp_path: Path) -> None:
-    cuids = prepare(url, users=2)
-    server = Server(url, tmp_path)
+    cuids = create_project(url, users=2)
+    server = ServerProcess(url, tmp_path)
     with looking(url) as looked:
         with server.client() as client:
 

@@ -2,126 +2,126 @@
 
 from __future__ import annotations
 
-from house import House
+from support.store_harness import StoreHarness
 from usertable.store.records import KeyReused, Refusal, Replayed, UserUnknown, Written
 
 ADD = {"user_number_accumulate": 1}
 
 
-def test_the_same_key_and_body_are_applied_once(house: House) -> None:
-    project = house.project()
-    cuid = house.user(project)
-    first, again = house.write(*(house.prepare(project, cuid, ADD, "k", body=b"1") for _ in range(2)))
-    (later,) = house.write(house.prepare(project, cuid, ADD, "k", body=b"1"))
+def test_the_same_key_and_body_are_applied_once(harness: StoreHarness) -> None:
+    project = harness.project()
+    cuid = harness.user(project)
+    first, again = harness.write(*(harness.prepare(project, cuid, ADD, "k", body=b"1") for _ in range(2)))
+    (later,) = harness.write(harness.prepare(project, cuid, ADD, "k", body=b"1"))
     assert isinstance(first, Written)
     assert isinstance(again, Replayed)
     assert isinstance(later, Replayed)
     assert later.written == again.written == Written(2, {"user_number_accumulate": "applied"}, None)  # type: ignore[dict-item]
-    assert house.attributes(project, cuid) == ADD
+    assert harness.attributes(project, cuid) == ADD
 
 
-def test_the_same_key_with_another_body_is_refused(house: House) -> None:
-    project = house.project()
-    cuid = house.user(project)
-    first, other = house.write(
-        house.prepare(project, cuid, ADD, "k", body=b"1"), house.prepare(project, cuid, ADD, "k", body=b"2")
+def test_the_same_key_with_another_body_is_refused(harness: StoreHarness) -> None:
+    project = harness.project()
+    cuid = harness.user(project)
+    first, other = harness.write(
+        harness.prepare(project, cuid, ADD, "k", body=b"1"), harness.prepare(project, cuid, ADD, "k", body=b"2")
     )
     assert isinstance(first, Written)
     assert isinstance(other, KeyReused)
-    assert house.attributes(project, cuid) == ADD
+    assert harness.attributes(project, cuid) == ADD
 
 
-def test_keys_are_exact_and_of_one_project(house: House) -> None:
-    one, two = house.project("one"), house.project("two")
+def test_keys_are_exact_and_of_one_project(harness: StoreHarness) -> None:
+    one, two = harness.project("one"), harness.project("two")
     for project in (one, two):
-        cuid = house.user(project)
-        results = house.write(*(house.prepare(project, cuid, ADD, key) for key in ("k", "K", "k2")))
+        cuid = harness.user(project)
+        results = harness.write(*(harness.prepare(project, cuid, ADD, key) for key in ("k", "K", "k2")))
         assert all(isinstance(r, Written) for r in results)
-        assert house.attributes(project, cuid) == {"user_number_accumulate": 3}
+        assert harness.attributes(project, cuid) == {"user_number_accumulate": 3}
 
 
-def test_a_whole_receipt_shows_the_row_as_it_was(house: House) -> None:
-    project = house.project()
-    cuid = house.user(project)
-    house.write(house.prepare(project, cuid, ADD, "k", whole=True))
-    house.write(house.prepare(project, cuid, ADD))
-    (again,) = house.write(house.prepare(project, cuid, ADD, "k", whole=True))
+def test_a_whole_receipt_shows_the_row_as_it_was(harness: StoreHarness) -> None:
+    project = harness.project()
+    cuid = harness.user(project)
+    harness.write(harness.prepare(project, cuid, ADD, "k", whole=True))
+    harness.write(harness.prepare(project, cuid, ADD))
+    (again,) = harness.write(harness.prepare(project, cuid, ADD, "k", whole=True))
     assert isinstance(again, Replayed)
     assert (again.written.version, again.written.attributes) == (2, ADD)
 
 
-def test_an_unchanged_write_keeps_its_receipt(house: House) -> None:
-    project = house.project()
-    cuid = house.user(project)
-    house.write(house.prepare(project, cuid, {"user_string_overwrite": "a"}))
-    house.write(house.prepare(project, cuid, {"user_string_overwrite": "a"}, "k"))
-    house.write(house.prepare(project, cuid, {"user_string_overwrite": "b"}))
-    (again,) = house.write(house.prepare(project, cuid, {"user_string_overwrite": "a"}, "k"))
+def test_an_unchanged_write_keeps_its_receipt(harness: StoreHarness) -> None:
+    project = harness.project()
+    cuid = harness.user(project)
+    harness.write(harness.prepare(project, cuid, {"user_string_overwrite": "a"}))
+    harness.write(harness.prepare(project, cuid, {"user_string_overwrite": "a"}, "k"))
+    harness.write(harness.prepare(project, cuid, {"user_string_overwrite": "b"}))
+    (again,) = harness.write(harness.prepare(project, cuid, {"user_string_overwrite": "a"}, "k"))
     assert isinstance(again, Replayed)
-    assert house.attributes(project, cuid) == {"user_string_overwrite": "b"}
+    assert harness.attributes(project, cuid) == {"user_string_overwrite": "b"}
 
 
-def test_refused_and_dry_writes_keep_no_receipt(house: House) -> None:
-    project = house.project()
-    cuid = house.user(project)
+def test_refused_and_dry_writes_keep_no_receipt(harness: StoreHarness) -> None:
+    project = harness.project()
+    cuid = harness.user(project)
     big = {"user_number_accumulate": 10**38 - 1}
-    house.write(house.prepare(project, cuid, big))
-    refused, dry, unknown = house.write(
-        house.prepare(project, cuid, big, "k"),
-        house.prepare(project, cuid, {"user_bool_once": 1}, "k", dry=True),
-        house.prepare(project, cuid + 1, {"user_bool_once": 1}, "k"),
+    harness.write(harness.prepare(project, cuid, big))
+    refused, dry, unknown = harness.write(
+        harness.prepare(project, cuid, big, "k"),
+        harness.prepare(project, cuid, {"user_bool_once": 1}, "k", dry=True),
+        harness.prepare(project, cuid + 1, {"user_bool_once": 1}, "k"),
     )
     assert isinstance(refused, Refusal)
     assert isinstance(dry, Written)
     assert isinstance(unknown, UserUnknown)
-    (result,) = house.write(house.prepare(project, cuid, {"user_bool_once": 1}, "k"))
+    (result,) = harness.write(harness.prepare(project, cuid, {"user_bool_once": 1}, "k"))
     assert isinstance(result, Written)
 
 
-def test_receipts_outlive_a_change_of_the_schema(house: House) -> None:
-    project = house.project()
-    cuid = house.user(project)
-    write = house.prepare(project, cuid, ADD, "k")
-    house.write(write)
-    house.service.edit_attribute("one", "user_bool_once", who="test", display_name="x")
-    (again,) = house.write(write)
+def test_receipts_outlive_a_change_of_the_schema(harness: StoreHarness) -> None:
+    project = harness.project()
+    cuid = harness.user(project)
+    write = harness.prepare(project, cuid, ADD, "k")
+    harness.write(write)
+    harness.service.edit_attribute("one", "user_bool_once", who="test", display_name="x")
+    (again,) = harness.write(write)
     assert isinstance(again, Replayed)
 
 
-def test_receipts_expire(house: House) -> None:
-    project = house.project()
-    cuid = house.user(project)
-    house.write(house.prepare(project, cuid, ADD, "old"))
-    house.now += 1000
-    house.write(house.prepare(project, cuid, ADD, "new"))
-    assert house.store.expire_receipts(house.now) == 1
-    assert house.store.expire_receipts(house.now) == 0
-    old, new = house.write(house.prepare(project, cuid, ADD, "old"), house.prepare(project, cuid, ADD, "new"))
+def test_receipts_expire(harness: StoreHarness) -> None:
+    project = harness.project()
+    cuid = harness.user(project)
+    harness.write(harness.prepare(project, cuid, ADD, "old"))
+    harness.now += 1000
+    harness.write(harness.prepare(project, cuid, ADD, "new"))
+    assert harness.store.expire_receipts(harness.now) == 1
+    assert harness.store.expire_receipts(harness.now) == 0
+    old, new = harness.write(harness.prepare(project, cuid, ADD, "old"), harness.prepare(project, cuid, ADD, "new"))
     assert isinstance(old, Written)
     assert isinstance(new, Replayed)
 
 
-def test_receipts_dated_in_the_future_keep_no_other_from_expiring(house: House) -> None:
-    project = house.project()
-    cuid = house.user(project)
-    today = house.now
-    house.now += 25 * 3_600_000
-    house.write(*(house.prepare(project, cuid, ADD, f"future {n}") for n in range(2100)))
-    house.now = today
-    house.write(*(house.prepare(project, cuid, ADD, f"today {n}") for n in range(3)))
-    assert house.store.expire_receipts(today + 1) == 3
-    assert house.store.expire_receipts(today + 1) == 0
-    (again,) = house.write(house.prepare(project, cuid, ADD, "future 7"))
+def test_receipts_dated_in_the_future_keep_no_other_from_expiring(harness: StoreHarness) -> None:
+    project = harness.project()
+    cuid = harness.user(project)
+    today = harness.now
+    harness.now += 25 * 3_600_000
+    harness.write(*(harness.prepare(project, cuid, ADD, f"future {n}") for n in range(2100)))
+    harness.now = today
+    harness.write(*(harness.prepare(project, cuid, ADD, f"today {n}") for n in range(3)))
+    assert harness.store.expire_receipts(today + 1) == 3
+    assert harness.store.expire_receipts(today + 1) == 0
+    (again,) = harness.write(harness.prepare(project, cuid, ADD, "future 7"))
     assert isinstance(again, Replayed)
 
 
-def test_erasing_a_user_takes_the_receipts_that_show_it(house: House) -> None:
-    project = house.project()
-    cuid = house.user(project)
-    house.write(house.prepare(project, cuid, ADD, "whole", whole=True), house.prepare(project, cuid, ADD, "plain"))
-    assert house.store.erase(project.number, cuid)
-    whole, plain = house.write(
-        house.prepare(project, cuid, ADD, "whole", whole=True), house.prepare(project, cuid, ADD, "plain")
+def test_erasing_a_user_takes_the_receipts_that_show_it(harness: StoreHarness) -> None:
+    project = harness.project()
+    cuid = harness.user(project)
+    harness.write(harness.prepare(project, cuid, ADD, "whole", whole=True), harness.prepare(project, cuid, ADD, "plain"))
+    assert harness.store.erase(project.number, cuid)
+    whole, plain = harness.write(
+        harness.prepare(project, cuid, ADD, "whole", whole=True), harness.prepare(project, cuid, ADD, "plain")
     )
     assert isinstance(whole, UserUnknown)
     assert isinstance(plain, Replayed)

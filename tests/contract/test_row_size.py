@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import pytest
 
-from house import House
+from support.store_harness import StoreHarness
 from usertable.domain import merge
 from usertable.domain.errors import Kind
 from usertable.domain.merge import Rules
@@ -27,8 +27,8 @@ def is_too_large(result: Result, attribute: str) -> bool:
     return isinstance(result, Refusal) and [(p.kind, p.attribute) for p in result.problems] == [(Kind.ROW_LENGTH, attribute)]
 
 
-def size(house: House, project: Project, cuid: int) -> int:
-    return len(encode_attributes(house.attributes(project, cuid)))  # type: ignore[arg-type]
+def size(harness: StoreHarness, project: Project, cuid: int) -> int:
+    return len(encode_attributes(harness.attributes(project, cuid)))  # type: ignore[arg-type]
 
 
 def plain(write: Write) -> Write:
@@ -41,46 +41,46 @@ def plain(write: Write) -> Write:
     ["a" * 400, "\x01" * 150, '"' * 300, "杭" * 130, "😀" * 100],
     ids=["ascii", "control", "quotes", "han", "astral"],
 )
-def test_a_write_that_would_make_the_row_too_large_is_refused_alone(house: House, value: str) -> None:
-    project = house.project()
-    cuid, other = house.user(project, "1"), house.user(project, "2")
+def test_a_write_that_would_make_the_row_too_large_is_refused_alone(harness: StoreHarness, value: str) -> None:
+    project = harness.project()
+    cuid, other = harness.user(project, "1"), harness.user(project, "2")
     for user in (cuid, other):
-        house.write(house.prepare(project, user, {"user_string_overwrite": "short", "user_list_append": ["-"]}))
-    appended = [house.prepare(project, cuid, {"user_list_append": [f"{n}{value}"]}) for n in range(12)]
-    neighbour = house.prepare(project, other, {"user_string_overwrite": value})
+        harness.write(harness.prepare(project, user, {"user_string_overwrite": "short", "user_list_append": ["-"]}))
+    appended = [harness.prepare(project, cuid, {"user_list_append": [f"{n}{value}"]}) for n in range(12)]
+    neighbour = harness.prepare(project, other, {"user_string_overwrite": value})
     # All in one batch, and one after the other as the database merges them.
-    results = house.store.write([*appended[:6], neighbour], SMALL)
-    results[6:6] = [result for write in appended[6:] for result in house.store.write([plain(write)], SMALL)]
+    results = harness.store.write([*appended[:6], neighbour], SMALL)
+    results[6:6] = [result for write in appended[6:] for result in harness.store.write([plain(write)], SMALL)]
     assert isinstance(results[-1], Written)
-    assert house.attributes(project, other)["user_string_overwrite"] == value
+    assert harness.attributes(project, other)["user_string_overwrite"] == value
     kept = [result for result in results[:-1] if isinstance(result, Written)]
     assert kept
     assert all(is_too_large(result, "user_list_append") for result in results[:-1] if not isinstance(result, Written))
     assert len(kept) < len(appended)
-    assert len(house.attributes(project, cuid)["user_list_append"]) == 1 + len(kept)  # type: ignore[arg-type]
-    assert size(house, project, cuid) <= LIMIT
+    assert len(harness.attributes(project, cuid)["user_list_append"]) == 1 + len(kept)  # type: ignore[arg-type]
+    assert size(harness, project, cuid) <= LIMIT
     # There is room for what is small.
-    (result,) = house.store.write([house.prepare(project, cuid, {"user_string_overwrite": "shorter"})], SMALL)
-    assert isinstance(result, Written) or size(house, project, cuid) > LIMIT - 10
+    (result,) = harness.store.write([harness.prepare(project, cuid, {"user_string_overwrite": "shorter"})], SMALL)
+    assert isinstance(result, Written) or size(harness, project, cuid) > LIMIT - 10
 
 
-def test_the_attribute_that_grows_the_most_is_named(house: House) -> None:
-    project = house.project()
-    cuid = house.user(project)
-    house.write(house.prepare(project, cuid, {"user_string_overwrite": "a" * 1500}))
+def test_the_attribute_that_grows_the_most_is_named(harness: StoreHarness) -> None:
+    project = harness.project()
+    cuid = harness.user(project)
+    harness.write(harness.prepare(project, cuid, {"user_string_overwrite": "a" * 1500}))
     data = {"user_string_overwrite": "b" * 1550, "user_string_once": "c" * 600, "user_bool_once": 1}
-    (result,) = house.store.write([house.prepare(project, cuid, data)], SMALL)
+    (result,) = harness.store.write([harness.prepare(project, cuid, data)], SMALL)
     assert is_too_large(result, "user_string_once")
-    assert house.attributes(project, cuid) == {"user_string_overwrite": "a" * 1500}
+    assert harness.attributes(project, cuid) == {"user_string_overwrite": "a" * 1500}
 
 
-def test_a_row_that_is_too_large_already_may_shrink_and_not_grow(house: House) -> None:
-    project = house.project()
-    cuid = house.user(project)
-    house.write(house.prepare(project, cuid, {"user_string_overwrite": "a" * 5000, "user_number_accumulate": 1}))
+def test_a_row_that_is_too_large_already_may_shrink_and_not_grow(harness: StoreHarness) -> None:
+    project = harness.project()
+    cuid = harness.user(project)
+    harness.write(harness.prepare(project, cuid, {"user_string_overwrite": "a" * 5000, "user_number_accumulate": 1}))
 
     def write(data: dict[str, object]) -> Result:
-        (result,) = house.store.write([plain(house.prepare(project, cuid, data))], SMALL)
+        (result,) = harness.store.write([plain(harness.prepare(project, cuid, data))], SMALL)
         return result
 
     assert isinstance(write({"user_string_overwrite": "b" * 4000}), Written)
@@ -90,7 +90,7 @@ def test_a_row_that_is_too_large_already_may_shrink_and_not_grow(house: House) -
     assert is_too_large(write({"user_string_once": "c"}), "user_string_once")
     assert isinstance(write({"user_string_overwrite": "d"}), Written)
     assert isinstance(write({"user_string_once": "c"}), Written)
-    assert house.attributes(project, cuid) == {
+    assert harness.attributes(project, cuid) == {
         "user_string_overwrite": "d",
         "user_number_accumulate": 2,
         "user_string_once": "c",
@@ -109,8 +109,8 @@ ROWS: list[tuple[int, dict[str, Value]]] = [
 TAKEN = [True, False, True, False, True, False, True]
 
 
-def check_rows(house: House, project: Project) -> None:
-    rows = {user.cuid: user.profile.attributes for user in house.store.scan(project.number, 0, 10)}
+def check_rows(harness: StoreHarness, project: Project) -> None:
+    rows = {user.cuid: user.profile.attributes for user in harness.store.scan(project.number, 0, 10)}
     assert rows[1] == ROWS[0][1]
     assert rows[3] == {"user_list_append": ["c" * 500, "d" * 500, "g" * 500]}
     assert rows[5] == ROWS[6][1]
@@ -120,45 +120,45 @@ def check_rows(house: House, project: Project) -> None:
 
 @pytest.mark.parametrize("chosen", [slice(None), slice(0, 3)], ids=["some twice", "all new"])
 @pytest.mark.parametrize("known", [False, True], ids=["new users", "known users"])
-def test_rows_of_an_import_that_are_too_large_are_refused_alone(house: House, chosen: slice, known: bool) -> None:
-    project = house.project()
+def test_rows_of_an_import_that_are_too_large_are_refused_alone(harness: StoreHarness, chosen: slice, known: bool) -> None:
+    project = harness.project()
     if known:
         for cuid in range(1, 6):
-            house.service.add_user(project, cuid, {})
+            harness.service.add_user(project, cuid, {})
     given = ROWS[chosen]
     rows = IncomingRows.of((cuid, (), encode_attributes(attributes)) for cuid, attributes in given)
     names = frozenset(name for _, attributes in given for name in attributes)
-    batch = Batch(project.number, project.version, rows, names, house.now, register=True, job="job")
-    taken = house.store.take(batch, SMALL, lambda taken: "state")
+    batch = Batch(project.number, project.version, rows, names, harness.now, register=True, job="job")
+    taken = harness.store.take(batch, SMALL, lambda taken: "state")
     assert isinstance(taken, Taken)
     assert [place for place, _ in taken.refused] == [n for n, right in enumerate(TAKEN[chosen]) if not right]
     assert all(problem.kind is Kind.ROW_LENGTH for _, problems in taken.refused for problem in problems)
     if chosen.stop is None:
-        check_rows(house, project)
+        check_rows(harness, project)
 
 
-def test_rows_of_an_import_through_the_api_that_are_too_large_are_refused_alone(house: House) -> None:
-    project = house.project()
-    service = Service(house.store, clock=lambda: house.now, rules=SMALL)
+def test_rows_of_an_import_through_the_api_that_are_too_large_are_refused_alone(harness: StoreHarness) -> None:
+    project = harness.project()
+    service = Service(harness.store, clock=lambda: harness.now, rules=SMALL)
     entries = [Entry(cuid, None, values, Receipt(f"{n}", b"")) for n, (cuid, values) in enumerate(ROWS)]
     taken = service.take(project, entries, register=True)
     assert taken is not None
     assert [isinstance(result, Written) for _, result in taken] == TAKEN
-    check_rows(house, project)
+    check_rows(harness, project)
 
 
-def test_large_rows_of_many_users_in_one_batch_are_all_written(house: House) -> None:
-    project = house.project()
-    cuids = house.service.register(project, "phone", [f"{n}" for n in range(24)])
+def test_large_rows_of_many_users_in_one_batch_are_all_written(harness: StoreHarness) -> None:
+    project = harness.project()
+    cuids = harness.service.register(project, "phone", [f"{n}" for n in range(24)])
     large: Sequence[str] = [f"{n:04}" + "x" * 500 for n in range(1000)]
     for n in range(2):
         lists = {("user_list_append", "user_list_overwrite")[n]: list(large)}
-        assert all(isinstance(r, Written) for r in house.write(*(house.prepare(project, c, lists) for c in cuids)))
+        assert all(isinstance(r, Written) for r in harness.write(*(harness.prepare(project, c, lists) for c in cuids)))
     # Together they have 24 MB.
-    writes = [house.prepare(project, c, {"user_number_accumulate": 1}, f"{c}") for c in cuids]
-    assert all(isinstance(result, Written) for result in house.write(*writes))
+    writes = [harness.prepare(project, c, {"user_number_accumulate": 1}, f"{c}") for c in cuids]
+    assert all(isinstance(result, Written) for result in harness.write(*writes))
     for cuid in cuids:
-        assert house.attributes(project, cuid)["user_number_accumulate"] == 1
+        assert harness.attributes(project, cuid)["user_number_accumulate"] == 1
 
 
 VALUES: list[Value] = [
@@ -186,11 +186,11 @@ def test_a_row_is_as_large_as_its_json(value: Value) -> None:
     assert most_bytes("a", value) >= row_bytes({"a": value}) - 2
 
 
-def test_rows_far_under_the_limit_are_not_measured(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    project = house.project()
-    cuids = house.service.register(project, "phone", [f"{n}" for n in range(50)])
+def test_rows_far_under_the_limit_are_not_measured(harness: StoreHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = harness.project()
+    cuids = harness.service.register(project, "phone", [f"{n}" for n in range(50)])
     data = {"user_string_overwrite": "a" * 500, "user_list_append": ["b" * 300], "user_number_accumulate": 1}
-    house.write(*(house.prepare(project, cuid, data) for cuid in cuids))
+    harness.write(*(harness.prepare(project, cuid, data) for cuid in cuids))
     measured: list[int] = []
 
     def measure(attributes: Mapping[str, Value]) -> int:
@@ -199,6 +199,6 @@ def test_rows_far_under_the_limit_are_not_measured(house: House, monkeypatch: py
 
     monkeypatch.setattr(merge, "row_bytes", measure)
     for _ in range(2):
-        writes = [house.prepare(project, cuid, {"user_number_accumulate": 1}) for cuid in cuids]
-        assert all(isinstance(result, Written) for result in house.write(*writes))
+        writes = [harness.prepare(project, cuid, {"user_number_accumulate": 1}) for cuid in cuids]
+        assert all(isinstance(result, Written) for result in harness.write(*writes))
     assert not measured

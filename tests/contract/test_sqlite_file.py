@@ -12,7 +12,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from house import House
+from support.store_harness import StoreHarness
 from usertable.domain.condition import parse_conditions
 from usertable.domain.errors import StoreDown, StoreFault
 from usertable.domain.merge import Rules
@@ -26,17 +26,17 @@ from usertable.store.sqlite_files import StoreFiles
 
 def test_a_copy_made_by_vacuum_into_is_served_like_the_original(tmp_path: Path) -> None:
     original, copy = tmp_path / "store.db", tmp_path / "copy.db"
-    house = House(open_store(f"sqlite:///{original}"))
-    project = house.project()
-    cuid = house.user(project)
-    house.write(house.prepare(project, cuid, {"user_bool_once": 1}))
-    house.store.close()
+    harness = StoreHarness(open_store(f"sqlite:///{original}"))
+    project = harness.project()
+    cuid = harness.user(project)
+    harness.write(harness.prepare(project, cuid, {"user_bool_once": 1}))
+    harness.store.close()
     db = apsw.Connection(str(original))
     db.execute("VACUUM INTO ?", (str(copy),))
     db.close()
-    house = House(open_store(f"sqlite:///{copy}"))
-    assert house.attributes(house.service.project("one"), cuid) == {"user_bool_once": True}
-    house.store.close()
+    harness = StoreHarness(open_store(f"sqlite:///{copy}"))
+    assert harness.attributes(harness.service.project("one"), cuid) == {"user_bool_once": True}
+    harness.store.close()
     db = apsw.Connection(str(copy))
     assert db.pragma("journal_mode") == "wal"
     db.close()
@@ -52,9 +52,9 @@ def test_no_checkpoint_begins_while_all_of_the_log_is_copied(tmp_path: Path, mon
     """SQLite before 3.51.3 can lose a commit that comes at that moment: https://sqlite.org/wal.html#the_wal_reset_bug"""
     monkeypatch.setattr(sqlite_checkpoint, "CHECKPOINT_SECONDS", 0.001)
     monkeypatch.setattr(sqlite, "CHECKPOINT_IDLE_SECONDS", 0.02)
-    house = House(open_store(f"sqlite:///{tmp_path / 'store.db'}", writing=True))
-    project = house.project()
-    cuid = house.user(project)
+    harness = StoreHarness(open_store(f"sqlite:///{tmp_path / 'store.db'}", writing=True))
+    project = harness.project()
+    cuid = harness.user(project)
     # Closed last: to close any descriptor of a file ends the locks that SQLite holds on it.
     with (tmp_path / "store.db-shm").open("rb", buffering=0) as index:
 
@@ -75,17 +75,17 @@ def test_no_checkpoint_begins_while_all_of_the_log_is_copied(tmp_path: Path, mon
         deadline = time.monotonic() + 150
         while len(needless) < 10:
             assert time.monotonic() < deadline
-            house.write(house.prepare(project, cuid, {"user_number_accumulate": 1}))
+            harness.write(harness.prepare(project, cuid, {"user_number_accumulate": 1}))
             # So long that the log is copied and nobody writes, or not.
             time.sleep(0.05 if len(needless) % 3 == 0 else 0.002)
         assert not any(needless)
-        house.store.close()
+        harness.store.close()
 
 
 def test_the_filters_that_were_asked_for_are_not_kept_in_memory(tmp_path: Path) -> None:
-    house = House(open_store(f"sqlite:///{tmp_path / 'store.db'}"))
-    project = house.project()
-    house.user(project)
+    harness = StoreHarness(open_store(f"sqlite:///{tmp_path / 'store.db'}"))
+    project = harness.project()
+    harness.user(project)
     names = [name for name, attribute in project.schema.attributes.items() if attribute.type is DataType.NUMBER]
 
     def ask(numbers: range) -> int:
@@ -94,14 +94,14 @@ def test_the_filters_that_were_asked_for_are_not_kept_in_memory(tmp_path: Path) 
             name = names[n % len(names)]
             texts = [f"{name}:between:{n},{n}.5", f"{name}:in:{n}.25,{n}", *[f"{name}:ne:{n}.75"] * (n % 20)]
             conditions = parse_conditions(texts, project.schema, project.zone)
-            house.store.select(project.number, conditions, n, 10, 10)
-            house.store.tally(project.number, conditions, n, 10, 10)
-            house.store.column(project.number, name, n, 10)
+            harness.store.select(project.number, conditions, n, 10, 10)
+            harness.store.tally(project.number, conditions, n, 10, 10)
+            harness.store.column(project.number, name, n, 10)
         return apsw.status(apsw.SQLITE_STATUS_MEMORY_USED)[0]
 
     before = ask(range(50))
     assert ask(range(50, 500)) < before + 100_000
-    house.store.close()
+    harness.store.close()
 
 
 def opened(file: Path) -> apsw.Connection:
@@ -117,19 +117,19 @@ class Shrinkable:
     def __init__(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sqlite, "LOOK_SECONDS", 0.0)
         self.file = file
-        self.house = House(open_store(f"sqlite:///{file}"))
-        self.project = self.house.project()
+        self.harness = StoreHarness(open_store(f"sqlite:///{file}"))
+        self.project = self.harness.project()
         self.cuids = self.register("first", 3000)
         for cuid in self.cuids[300:]:
-            self.house.store.erase(self.project.number, cuid)
+            self.harness.store.erase(self.project.number, cuid)
         self.db = opened(file)
         self.checkpoint()
 
     def register(self, name: str, count: int) -> list[int]:
-        return self.house.service.register(self.project, "phone", [f"{name}{n}" for n in range(count)])
+        return self.harness.service.register(self.project, "phone", [f"{name}{n}" for n in range(count)])
 
     def write(self) -> Result:
-        (result,) = self.house.write(self.house.prepare(self.project, self.cuids[0], {"user_number_accumulate": 1}))
+        (result,) = self.harness.write(self.harness.prepare(self.project, self.cuids[0], {"user_number_accumulate": 1}))
         return result
 
     def checkpoint(self) -> None:
@@ -140,7 +140,7 @@ class Shrinkable:
     def close(self) -> None:
         self.db.close()
         with contextlib.suppress(StoreFault):
-            self.house.store.close()
+            self.harness.store.close()
 
 
 @pytest.fixture
@@ -187,9 +187,9 @@ def test_a_store_whose_path_vanishes_during_a_look_is_down_and_nothing_breaks(
     monkeypatch.setattr(sqlite, "LOOK_SECONDS", 0.0)
     folder = tmp_path / "data"
     folder.mkdir()
-    house = House(open_store(f"sqlite:///{folder / 'store.db'}", writing=True))
-    project = house.project()
-    write = house.prepare(project, house.user(project), {"user_bool_once": 1})
+    harness = StoreHarness(open_store(f"sqlite:///{folder / 'store.db'}", writing=True))
+    project = harness.project()
+    write = harness.prepare(project, harness.user(project), {"user_bool_once": 1})
     moved = StoreFiles.moved
     goes = iter([True])
 
@@ -202,11 +202,11 @@ def test_a_store_whose_path_vanishes_during_a_look_is_down_and_nothing_breaks(
 
     monkeypatch.setattr(StoreFiles, "moved", looked)
     with pytest.raises(StoreDown, match=r"cannot be asked .*No such file"):
-        house.write(write)
+        harness.write(write)
     (tmp_path / "elsewhere").rename(folder)
-    assert isinstance(house.write(write)[0], Written)
+    assert isinstance(harness.write(write)[0], Written)
     assert "checkpoint" in {thread.name for thread in threading.enumerate()}
-    house.store.close()
+    harness.store.close()
 
 
 def test_a_log_that_a_reader_keeps_is_copied_once_the_reader_is_gone(
@@ -214,12 +214,12 @@ def test_a_log_that_a_reader_keeps_is_copied_once_the_reader_is_gone(
 ) -> None:
     monkeypatch.setattr(sqlite, "CHECKPOINT_IDLE_SECONDS", 0.1)
     file = tmp_path / "store.db"
-    house = House(open_store(f"sqlite:///{file}", writing=True))
-    project = house.project()
-    cuid = house.user(project)
+    harness = StoreHarness(open_store(f"sqlite:///{file}", writing=True))
+    project = harness.project()
+    cuid = harness.user(project)
     reader = apsw.Connection(str(file))
     reader.execute("BEGIN; SELECT count(*) FROM project").fetchall()
-    house.write(house.prepare(project, cuid, {"user_bool_once": 1}))
+    harness.write(harness.prepare(project, cuid, {"user_bool_once": 1}))
     time.sleep(1)
     observer = opened(file)
 
@@ -235,17 +235,17 @@ def test_a_log_that_a_reader_keeps_is_copied_once_the_reader_is_gone(
         time.sleep(0.05)
     reader.close()
     observer.close()
-    house.store.close()
+    harness.store.close()
 
 
 def test_a_defect_in_the_second_half_of_a_batch_of_large_rows_is_the_result_of_its_own_users_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    house = House(open_store(f"sqlite:///{tmp_path / 'store.db'}"))
-    project = house.project()
-    cuids = house.service.register(project, "phone", [f"{n}" for n in range(8)])
+    harness = StoreHarness(open_store(f"sqlite:///{tmp_path / 'store.db'}"))
+    project = harness.project()
+    cuids = harness.service.register(project, "phone", [f"{n}" for n in range(8)])
     large = [f"{n:02}" + "x" * 500 for n in range(20)]
-    house.write(*(house.prepare(project, cuid, {"user_list_overwrite": large}) for cuid in cuids))
+    harness.write(*(harness.prepare(project, cuid, {"user_list_overwrite": large}) for cuid in cuids))
     monkeypatch.setattr(sqlite, "LOADED_BYTES", 60_000)
 
     class Broken(Rules):
@@ -256,10 +256,10 @@ def test_a_defect_in_the_second_half_of_a_batch_of_large_rows_is_the_result_of_i
 
     given = [(cuid, value) for cuid in cuids for value in (1, 13 if cuid == cuids[5] else 2)]
     # All rows have 80 kB, and each half 40.
-    writes = [house.prepare(project, cuid, {"user_number_accumulate": value}) for cuid, value in given]
-    results = house.store.write(writes, Broken())
+    writes = [harness.prepare(project, cuid, {"user_number_accumulate": value}) for cuid, value in given]
+    results = harness.store.write(writes, Broken())
     assert [type(result) for result in results] == [ZeroDivisionError if cuid == cuids[5] else Written for cuid, _ in given]
-    sums = [house.attributes(project, cuid).get("user_number_accumulate") for cuid in cuids]
+    sums = [harness.attributes(project, cuid).get("user_number_accumulate") for cuid in cuids]
     # What was to be stored with the defect is not.
     assert sums == [3, 3, 3, 3, 3, None, 3, 3]
-    house.store.close()
+    harness.store.close()

@@ -22,8 +22,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from engines import ENGINES
-from house import House
+from support.engines import ENGINES
+from support.store_harness import StoreHarness
 from usertable.domain.errors import Refused
 from usertable.domain.patch import Patch, validate
 from usertable.domain.schema import Attribute, Rule
@@ -59,14 +59,14 @@ class Stores(RuleBasedStateMachine):
         self._places = ExitStack()
         folder = self._places.enter_context(tempfile.TemporaryDirectory())
         self._url = self._places.enter_context(ENGINES[self.engine](Path(folder)))
-        self._houses = (House(open_store("memory:")), House(open_store(self._url)))
+        self._houses = (StoreHarness(open_store("memory:")), StoreHarness(open_store(self._url)))
         self._extra = 0
 
-    def both(self, call: Callable[[House], Any]) -> Any:
+    def both(self, call: Callable[[StoreHarness], Any]) -> Any:
         answers = []
-        for house in self._houses:
+        for harness in self._houses:
             try:
-                answers.append(call(house))
+                answers.append(call(harness))
             except Refused as refused:
                 answers.append(refused.problems)
         assert answers[0] == answers[1]
@@ -76,8 +76,8 @@ class Stores(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        for house in self._houses:
-            house.project("one")
+        for harness in self._houses:
+            harness.project("one")
 
     @rule(target=users, value=texts)
     def register(self, value: str) -> int:
@@ -90,18 +90,18 @@ class Stores(RuleBasedStateMachine):
 
     @rule(cuid=users, writes=st.lists(one_write, min_size=1, max_size=5), other=users)
     def write(self, cuid: int, other: int, writes: list[Any]) -> None:
-        def call(house: House) -> Any:
-            project = house.service.project("one")
+        def call(harness: StoreHarness) -> Any:
+            project = harness.service.project("one")
             batch = []
             for place, (values, key, body, whole, dry, details) in enumerate(writes):
                 patch = validate(project.schema, values, project.zone)
                 if isinstance(patch, Patch):
                     receipt = Receipt(key, body, whole) if key else None
                     user = other if place % 3 == 2 else cuid
-                    batch.append(Write(project.number, user, patch, project.version, house.now, receipt, dry, details))
+                    batch.append(Write(project.number, user, patch, project.version, harness.now, receipt, dry, details))
             return [
                 type(result) if isinstance(result, Written) and not write.details else result
-                for write, result in zip(batch, house.write(*batch), strict=True)
+                for write, result in zip(batch, harness.write(*batch), strict=True)
             ]
 
         self.both(call)
@@ -125,8 +125,8 @@ class Stores(RuleBasedStateMachine):
 
     @rule()
     def time_passes(self) -> None:
-        for house in self._houses:
-            house.now += 1000
+        for harness in self._houses:
+            harness.now += 1000
         self.both(lambda h: h.store.expire_receipts(h.now - 3000))
 
     @rule()
@@ -141,8 +141,8 @@ class Stores(RuleBasedStateMachine):
             self.both(lambda h: h.store.scan(1, 0, 100))
 
     def teardown(self) -> None:
-        for house in self._houses:
-            house.store.close()
+        for harness in self._houses:
+            harness.store.close()
         self._places.close()
 
 

@@ -9,8 +9,8 @@ import apsw
 import psycopg
 import pytest
 
-from engines import ENGINES
-from house import House
+from support.engines import ENGINES
+from support.store_harness import StoreHarness
 from usertable.store import open_store
 
 ENGINES_BY_URL = [engine for engine in ENGINES if engine != "memory"]
@@ -33,42 +33,44 @@ def take_back_changed_at(url: str) -> None:
 @pytest.mark.parametrize("engine", ENGINES_BY_URL)
 def test_of_values_that_are_there_it_is_not_known_when_they_changed(engine: str, tmp_path: Path) -> None:
     with ENGINES[engine](tmp_path) as url:
-        house = House(open_store(url))
-        project, other = house.project("one"), house.project("two")
-        cuid, another = house.user(project), house.user(other)
+        harness = StoreHarness(open_store(url))
+        project, other = harness.project("one"), harness.project("two")
+        cuid, another = harness.user(project), harness.user(other)
         for of, user in ((project, cuid), (other, another)):
-            house.write(house.prepare(of, user, {"user_string_overwrite": "a", "user_number_accumulate": 1}))
-        house.store.close()
+            harness.write(harness.prepare(of, user, {"user_string_overwrite": "a", "user_number_accumulate": 1}))
+        harness.store.close()
         take_back_changed_at(url)
-        house.store = house.service.store = open_store(url)
-        house.now += 10
-        house.write(house.prepare(project, cuid, {"user_string_overwrite": "b", "user_bool_once": 1}))
-        new = house.user(project, "new")
-        house.now += 10
-        house.write(house.prepare(project, new, {"user_string_overwrite": "b"}))
-        house.write(house.prepare(other, another, {"user_string_overwrite": "a"}))
-        profiles = [house.service.user(of, user).profile for of, user in ((project, cuid), (project, new), (other, another))]
+        harness.store = harness.service.store = open_store(url)
+        harness.now += 10
+        harness.write(harness.prepare(project, cuid, {"user_string_overwrite": "b", "user_bool_once": 1}))
+        new = harness.user(project, "new")
+        harness.now += 10
+        harness.write(harness.prepare(project, new, {"user_string_overwrite": "b"}))
+        harness.write(harness.prepare(other, another, {"user_string_overwrite": "a"}))
+        profiles = [
+            harness.service.user(of, user).profile for of, user in ((project, cuid), (project, new), (other, another))
+        ]
         assert [{name: profile.changed(name) for name in profile.attributes} for profile in profiles] == [
-            {"user_string_overwrite": house.now - 10, "user_number_accumulate": None, "user_bool_once": house.now - 10},
-            {"user_string_overwrite": house.now},
+            {"user_string_overwrite": harness.now - 10, "user_number_accumulate": None, "user_bool_once": harness.now - 10},
+            {"user_string_overwrite": harness.now},
             {"user_string_overwrite": None, "user_number_accumulate": None},
         ]
-        house.store.close()
+        harness.store.close()
 
 
 @pytest.mark.parametrize("engine", ENGINES_BY_URL)
 def test_a_store_is_served_by_a_version_that_does_not_know_its_newest_column(engine: str, tmp_path: Path) -> None:
     """What writes names its columns, so a migration that adds one does not stop those who were opened before."""
     with ENGINES[engine](tmp_path) as url:
-        house = House(open_store(url))
-        project = house.project("one")
-        cuid = house.user(project)
+        harness = StoreHarness(open_store(url))
+        project = harness.project("one")
+        cuid = harness.user(project)
         add_columns(url)
-        house.write(house.prepare(project, cuid, {"user_string_overwrite": "a"}, "key"))
-        house.user(project, "new")
-        assert house.store.erase(project.number, cuid)
-        house.service.create_project("two", id="two", who="test")
-        house.store.close()
+        harness.write(harness.prepare(project, cuid, {"user_string_overwrite": "a"}, "key"))
+        harness.user(project, "new")
+        assert harness.store.erase(project.number, cuid)
+        harness.service.create_project("two", id="two", who="test")
+        harness.store.close()
 
 
 def add_columns(url: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from house import House
+from support.store_harness import StoreHarness
 from usertable.domain.change import Change, ChangeKind
 from usertable.domain.errors import Kind, ProjectChanged, Refused
 from usertable.domain.schema import Attribute, Identifier, Project, Rule
@@ -20,21 +20,21 @@ def kind_of(refused: pytest.ExceptionInfo[Refused]) -> Kind:
     return refused.value.problems[0].kind
 
 
-def test_a_value_never_seen_creates_a_user(house: House) -> None:
-    project = house.project()
-    first, second, third = house.service.register(project, "phone", ["a", "b", "a"])
+def test_a_value_never_seen_creates_a_user(harness: StoreHarness) -> None:
+    project = harness.project()
+    first, second, third = harness.service.register(project, "phone", ["a", "b", "a"])
     assert first == third
     assert 10_000_000 < first < second
-    assert house.service.register(project, "phone", ["b", "c"])[0] == second
-    user = house.store.read(project.number, first)
+    assert harness.service.register(project, "phone", ["b", "c"])[0] == second
+    user = harness.store.read(project.number, first)
     assert user is not None
     assert (user.profile.version, user.profile.attributes, user.identifiers) == (1, {}, {"phone": ["a"]})
-    assert house.store.resolve_identifiers(project.number, "phone", ["A", "a", "a"]) == {"a": first}
-    assert house.store.resolve_identifiers(project.number, "phone", []) == {}
+    assert harness.store.resolve_identifiers(project.number, "phone", ["A", "a", "a"]) == {"a": first}
+    assert harness.store.resolve_identifiers(project.number, "phone", []) == {}
 
 
-def test_values_are_compared_exactly(house: House) -> None:
-    project = house.project()
+def test_values_are_compared_exactly(harness: StoreHarness) -> None:
+    project = harness.project()
     values = [
         "Alice",
         "alice",
@@ -56,17 +56,17 @@ def test_values_are_compared_exactly(house: House) -> None:
         "\\",
         "null",
     ]
-    cuids = house.service.register(project, "phone", values)
+    cuids = harness.service.register(project, "phone", values)
     assert len(set(cuids)) == len(values)
-    assert house.service.register(project, "phone", values) == cuids
+    assert harness.service.register(project, "phone", values) == cuids
 
 
-def test_racing_callers_get_one_cuid(house: House) -> None:
-    project = house.project()
+def test_racing_callers_get_one_cuid(harness: StoreHarness) -> None:
+    project = harness.project()
     found: list[list[int]] = []
     values = [f"v{n}" for n in range(20)]
     threads = [
-        threading.Thread(target=lambda: found.append(house.service.register(project, "phone", values))) for _ in range(8)
+        threading.Thread(target=lambda: found.append(harness.service.register(project, "phone", values))) for _ in range(8)
     ]
     for thread in threads:
         thread.start()
@@ -76,10 +76,10 @@ def test_racing_callers_get_one_cuid(house: House) -> None:
     assert all(cuids == found[0] for cuids in found)
 
 
-def test_only_a_unique_identifier_of_priority_one_registers(house: House) -> None:
-    project = house.project()
-    house.service.declare_identifier("one", Identifier("second"), who="test")
-    house.service.declare_identifier("one", Identifier("many", unique=False), who="test")
+def test_only_a_unique_identifier_of_priority_one_registers(harness: StoreHarness) -> None:
+    project = harness.project()
+    harness.service.declare_identifier("one", Identifier("second"), who="test")
+    harness.service.declare_identifier("one", Identifier("many", unique=False), who="test")
     for name, kind in (
         ("nope", Kind.IDENTIFIER_UNKNOWN),
         ("second", Kind.IDENTIFIER_NOT_FIRST),
@@ -87,20 +87,20 @@ def test_only_a_unique_identifier_of_priority_one_registers(house: House) -> Non
         ("jg_UnionID", Kind.IDENTIFIER_NOT_FIRST),
     ):
         with pytest.raises(Refused) as refused:
-            house.service.register(project, name, ["x"])
+            harness.service.register(project, name, ["x"])
         assert kind_of(refused) is kind
-    house.service.order_identifiers("one", ["second", "phone", "many", "jg_registration_id", "jg_UnionID"], who="test")
-    assert house.service.register(project, "second", ["x"])
+    harness.service.order_identifiers("one", ["second", "phone", "many", "jg_registration_id", "jg_UnionID"], who="test")
+    assert harness.service.register(project, "second", ["x"])
 
 
-def test_imported_cuids_are_kept_and_never_handed_out(house: House) -> None:
-    project = house.project()
-    first = house.user(project)
-    house.service.add_user(project, first + 1, {"phone": "imported"})
-    house.service.add_user(project, 7, {})
-    house.service.add_user(project, 2**63 - 1, {})
-    assert house.user(project, "next") == first + 2
-    assert house.service.register(project, "phone", ["imported"]) == [first + 1]
+def test_imported_cuids_are_kept_and_never_handed_out(harness: StoreHarness) -> None:
+    project = harness.project()
+    first = harness.user(project)
+    harness.service.add_user(project, first + 1, {"phone": "imported"})
+    harness.service.add_user(project, 7, {})
+    harness.service.add_user(project, 2**63 - 1, {})
+    assert harness.user(project, "next") == first + 2
+    assert harness.service.register(project, "phone", ["imported"]) == [first + 1]
     for cuid, identifiers, kind in (
         (7, {}, Kind.CUID_EXISTS),
         (8, {"phone": "imported"}, Kind.IDENTIFIER_TAKEN),
@@ -109,114 +109,114 @@ def test_imported_cuids_are_kept_and_never_handed_out(house: House) -> None:
         (2**63, {}, Kind.CUID_MALFORMED),
     ):
         with pytest.raises(Refused) as refused:
-            house.service.add_user(project, cuid, identifiers)
+            harness.service.add_user(project, cuid, identifiers)
         assert kind_of(refused) is kind
-    assert house.store.read(project.number, 8) is None
+    assert harness.store.read(project.number, 8) is None
 
 
-def test_an_erased_user_is_gone_and_its_cuid_not_used_again(house: House) -> None:
-    project = house.project()
-    cuid = house.user(project)
-    house.write(house.prepare(project, cuid, {"user_bool_once": 1}))
-    house.service.erase_user(project, cuid)
-    assert house.store.read(project.number, cuid) is None
-    assert house.store.scan(project.number, 0, 10) == []
-    assert house.store.resolve_identifiers(project.number, "phone", ["18012345678"]) == {}
+def test_an_erased_user_is_gone_and_its_cuid_not_used_again(harness: StoreHarness) -> None:
+    project = harness.project()
+    cuid = harness.user(project)
+    harness.write(harness.prepare(project, cuid, {"user_bool_once": 1}))
+    harness.service.erase_user(project, cuid)
+    assert harness.store.read(project.number, cuid) is None
+    assert harness.store.scan(project.number, 0, 10) == []
+    assert harness.store.resolve_identifiers(project.number, "phone", ["18012345678"]) == {}
     with pytest.raises(Refused) as again:
-        house.service.erase_user(project, cuid)
+        harness.service.erase_user(project, cuid)
     assert kind_of(again) is Kind.CUID_UNKNOWN
     with pytest.raises(Refused) as imported:
-        house.service.add_user(project, cuid, {})
+        harness.service.add_user(project, cuid, {})
     assert kind_of(imported) is Kind.CUID_ERASED
-    assert house.user(project) > cuid
+    assert harness.user(project) > cuid
 
 
-def test_paging_by_cuid(house: House) -> None:
-    project = house.project()
-    cuids = house.service.register(project, "phone", [f"{n}" for n in range(7)])
-    page = house.service.users(project, limit=3)
+def test_paging_by_cuid(harness: StoreHarness) -> None:
+    project = harness.project()
+    cuids = harness.service.register(project, "phone", [f"{n}" for n in range(7)])
+    page = harness.service.users(project, limit=3)
     seen = []
     while True:
         seen += [u.cuid for u in page.users]
         if page.next is None:
             break
-        page = house.service.users(project, after=page.next, limit=3)
+        page = harness.service.users(project, after=page.next, limit=3)
     assert seen == cuids
 
 
-def test_every_change_of_a_project_is_recorded_and_seen(house: House) -> None:
-    epoch = house.store.epoch()
-    project = house.project()
-    assert house.store.epoch() != epoch
-    epoch = house.store.epoch()
-    house.now += 1
-    house.service.edit_attribute("one", "user_bool_once", who="somebody", hidden=True)
-    assert house.store.epoch() != epoch
-    newest = house.service.schema_changes("one")[0]
-    assert (newest.at, newest.who) == (house.now, "somebody")
+def test_every_change_of_a_project_is_recorded_and_seen(harness: StoreHarness) -> None:
+    epoch = harness.store.epoch()
+    project = harness.project()
+    assert harness.store.epoch() != epoch
+    epoch = harness.store.epoch()
+    harness.now += 1
+    harness.service.edit_attribute("one", "user_bool_once", who="somebody", hidden=True)
+    assert harness.store.epoch() != epoch
+    newest = harness.service.schema_changes("one")[0]
+    assert (newest.at, newest.who) == (harness.now, "somebody")
     assert newest.what == [Change(ChangeKind.EDIT_ATTRIBUTE, "user_bool_once", {"hidden": False}, {"hidden": True})]
-    changed = house.service.project("one")
+    changed = harness.service.project("one")
     assert changed.version == project.version + 1
     assert changed.schema.attributes["user_bool_once"].hidden
 
 
-def test_an_edit_without_change_or_with_an_error_leaves_no_trace(house: House) -> None:
-    project = house.project()
-    epoch, changes = house.store.epoch(), house.service.schema_changes("one")
-    house.service.edit_project("one", name="one", who="test")
+def test_an_edit_without_change_or_with_an_error_leaves_no_trace(harness: StoreHarness) -> None:
+    project = harness.project()
+    epoch, changes = harness.store.epoch(), harness.service.schema_changes("one")
+    harness.service.edit_project("one", name="one", who="test")
 
     def fail(project: Project) -> Project:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        house.store.edit_project("one", fail, "test", 1)
+        harness.store.edit_project("one", fail, "test", 1)
     with pytest.raises(Refused):
-        house.store.edit_project("nope", lambda p: replace(p, name="x"), "test", 1)
-    assert house.store.epoch() == epoch
-    assert house.service.schema_changes("one") == changes
-    assert house.service.project("one") == project
+        harness.store.edit_project("nope", lambda p: replace(p, name="x"), "test", 1)
+    assert harness.store.epoch() == epoch
+    assert harness.service.schema_changes("one") == changes
+    assert harness.service.project("one") == project
 
 
-def test_only_what_changed_is_recorded(house: House) -> None:
-    house.project()
-    house.service.edit_project("one", name="one", timezone="Asia/Shanghai", unlimited=True, who="test")
-    house.service.edit_attribute("one", "user_list_append", who="test", display_name="会员", description="", hidden=False)
-    house.service.rotate_secret("one", who="test")
-    assert [entry.what for entry in house.service.schema_changes("one", 3)] == [
+def test_only_what_changed_is_recorded(harness: StoreHarness) -> None:
+    harness.project()
+    harness.service.edit_project("one", name="one", timezone="Asia/Shanghai", unlimited=True, who="test")
+    harness.service.edit_attribute("one", "user_list_append", who="test", display_name="会员", description="", hidden=False)
+    harness.service.rotate_secret("one", who="test")
+    assert [entry.what for entry in harness.service.schema_changes("one", 3)] == [
         [Change(ChangeKind.ROTATE_SECRET)],
         [Change(ChangeKind.EDIT_ATTRIBUTE, "user_list_append", {"display_name": ""}, {"display_name": "会员"})],
         [Change(ChangeKind.EDIT_PROJECT, "", {"qps": 100}, {"qps": None})],
     ]
 
 
-def test_an_entry_that_was_kept_as_a_sentence_is_still_there(house: House) -> None:
-    project = house.project()
-    (number,) = house.store.last(project.number, CHANGES) or (0,)
-    house.store.load(project.number, CHANGES, [(number + 1, 5, "somebody", "edit project: name = [one]")])
-    newest = house.service.schema_changes("one")[0]
+def test_an_entry_that_was_kept_as_a_sentence_is_still_there(harness: StoreHarness) -> None:
+    project = harness.project()
+    (number,) = harness.store.last(project.number, CHANGES) or (0,)
+    harness.store.load(project.number, CHANGES, [(number + 1, 5, "somebody", "edit project: name = [one]")])
+    newest = harness.service.schema_changes("one")[0]
     assert (newest.at, newest.who, newest.what) == (5, "somebody", "edit project: name = [one]")
 
 
-def test_an_id_is_of_one_project(house: House) -> None:
-    house.project()
+def test_an_id_is_of_one_project(harness: StoreHarness) -> None:
+    harness.project()
     with pytest.raises(Refused) as refused:
-        house.project()
+        harness.project()
     assert kind_of(refused) is Kind.PROJECT_EXISTS
-    assert [p.id for p in house.service.projects()] == ["one"]
-    made, secret = house.service.create_project("another", who="test")
+    assert [p.id for p in harness.service.projects()] == ["one"]
+    made, secret = harness.service.create_project("another", who="test")
     assert made.id.isdigit()
     assert len(secret) == 32
-    assert house.service.verify(made.id, secret) == made
-    assert house.service.verify(made.id, "wrong") is None
-    assert house.service.verify("nope", secret) is None
-    _, rotated = house.service.rotate_secret(made.id, who="test")
-    assert house.service.verify(made.id, secret) is None
-    assert house.service.verify(made.id, rotated) is not None
+    assert harness.service.verify(made.id, secret) == made
+    assert harness.service.verify(made.id, "wrong") is None
+    assert harness.service.verify("nope", secret) is None
+    _, rotated = harness.service.rotate_secret(made.id, who="test")
+    assert harness.service.verify(made.id, secret) is None
+    assert harness.service.verify(made.id, rotated) is not None
 
 
-def test_a_change_for_an_earlier_version_changes_nothing(house: House) -> None:
-    seen = house.project().version
-    service = house.service
+def test_a_change_for_an_earlier_version_changes_nothing(harness: StoreHarness) -> None:
+    seen = harness.project().version
+    service = harness.service
     service.edit_project("one", qps=7, version=seen, who="first")
     before = service.project("one")
     changes = service.schema_changes("one")
@@ -249,26 +249,30 @@ def test_a_change_for_an_earlier_version_changes_nothing(house: House) -> None:
     assert service.project("one").version == seen + 2
 
 
-def test_an_attribute_can_be_deleted_until_a_value_was_reported(house: House) -> None:
-    project = house.project()
-    cuid = house.user(project)
-    house.write(house.prepare(project, cuid, {"user_bool_once": 1}, dry=True))
-    house.write(house.prepare(project, cuid, {"user_string_once": "a"}))
-    house.service.erase_user(project, cuid)
+def test_an_attribute_can_be_deleted_until_a_value_was_reported(harness: StoreHarness) -> None:
+    project = harness.project()
+    cuid = harness.user(project)
+    harness.write(harness.prepare(project, cuid, {"user_bool_once": 1}, dry=True))
+    harness.write(harness.prepare(project, cuid, {"user_string_once": "a"}))
+    harness.service.erase_user(project, cuid)
     with pytest.raises(Refused) as refused:
-        house.service.delete_attribute("one", "user_string_once", who="test")
+        harness.service.delete_attribute("one", "user_string_once", who="test")
     assert kind_of(refused) is Kind.ATTRIBUTE_IN_USE
-    house.service.delete_attribute("one", "user_bool_once", who="test")
-    house.service.declare_attribute("one", Attribute("user_bool_once", DataType.STRING, Rule.ONCE), who="test")
+    harness.service.delete_attribute("one", "user_bool_once", who="test")
+    harness.service.declare_attribute("one", Attribute("user_bool_once", DataType.STRING, Rule.ONCE), who="test")
 
 
-def test_an_identifier_can_be_deleted_until_a_user_has_a_value(house: House) -> None:
-    project = house.project()
-    house.service.declare_identifier("one", Identifier("email"), who="test")
-    house.user(project)
+def test_an_identifier_can_be_deleted_until_a_user_has_a_value(harness: StoreHarness) -> None:
+    project = harness.project()
+    harness.service.declare_identifier("one", Identifier("email"), who="test")
+    harness.user(project)
     for name, kind in (("phone", Kind.IDENTIFIER_IN_USE), ("jg_UnionID", Kind.IDENTIFIER_PRESET)):
         with pytest.raises(Refused) as refused:
-            house.service.delete_identifier("one", name, who="test")
+            harness.service.delete_identifier("one", name, who="test")
         assert kind_of(refused) is kind
-    house.service.delete_identifier("one", "email", who="test")
-    assert [i.name for i in house.service.project("one").schema.identifiers] == ["phone", "jg_registration_id", "jg_UnionID"]
+    harness.service.delete_identifier("one", "email", who="test")
+    assert [i.name for i in harness.service.project("one").schema.identifiers] == [
+        "phone",
+        "jg_registration_id",
+        "jg_UnionID",
+    ]

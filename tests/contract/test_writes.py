@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from house import House
+from support.store_harness import StoreHarness
 from usertable.domain.errors import Kind
 from usertable.domain.merge import Rules
 from usertable.domain.patch import Patch
@@ -16,69 +16,69 @@ from usertable.domain.values import DataType
 from usertable.store.records import Refusal, SchemaStale, UserUnknown, Write, Written
 
 
-def test_two_writes_to_one_user_in_one_call_see_each_other_in_order(house: House) -> None:
-    project = house.project()
-    cuid = house.user(project)
-    results = house.write(
+def test_two_writes_to_one_user_in_one_call_see_each_other_in_order(harness: StoreHarness) -> None:
+    project = harness.project()
+    cuid = harness.user(project)
+    results = harness.write(
         *(
-            house.prepare(project, cuid, {"user_list_append": [c], "user_number_accumulate": 1, "user_string_once": c})
+            harness.prepare(project, cuid, {"user_list_append": [c], "user_number_accumulate": 1, "user_string_once": c})
             for c in "CAB"
         )
     )
     assert [r.version for r in results if isinstance(r, Written)] == [2, 3, 4]
     assert [r.outcomes["user_string_once"] for r in results if isinstance(r, Written)] == ["applied", "kept", "kept"]
-    assert house.attributes(project, cuid) == {
+    assert harness.attributes(project, cuid) == {
         "user_list_append": ["C", "A", "B"],
         "user_number_accumulate": 3,
         "user_string_once": "C",
     }
 
 
-def test_a_refused_write_does_not_disturb_its_neighbours(house: House) -> None:
-    project = house.project()
-    cuid = house.user(project)
+def test_a_refused_write_does_not_disturb_its_neighbours(harness: StoreHarness) -> None:
+    project = harness.project()
+    cuid = harness.user(project)
     big = 10**38 - 1
-    first, second, third, fourth = house.write(
-        house.prepare(project, cuid, {"user_number_accumulate": big}),
-        house.prepare(project, cuid, {"user_string_overwrite": "no", "user_number_accumulate": big}),
-        house.prepare(project, cuid + 1, {"user_string_overwrite": "no"}),
-        house.prepare(project, cuid, {"user_string_overwrite": "yes"}),
+    first, second, third, fourth = harness.write(
+        harness.prepare(project, cuid, {"user_number_accumulate": big}),
+        harness.prepare(project, cuid, {"user_string_overwrite": "no", "user_number_accumulate": big}),
+        harness.prepare(project, cuid + 1, {"user_string_overwrite": "no"}),
+        harness.prepare(project, cuid, {"user_string_overwrite": "yes"}),
     )
     assert isinstance(first, Written)
     assert isinstance(second, Refusal)
     assert [p.kind for p in second.problems] == [Kind.ACCUMULATE_RANGE]
     assert isinstance(third, UserUnknown)
     assert isinstance(fourth, Written)
-    assert house.attributes(project, cuid) == {"user_number_accumulate": big, "user_string_overwrite": "yes"}
+    assert harness.attributes(project, cuid) == {"user_number_accumulate": big, "user_string_overwrite": "yes"}
 
 
-def test_a_write_that_changes_nothing_leaves_version_and_time(house: House) -> None:
-    project = house.project()
-    cuid = house.user(project)
-    house.write(house.prepare(project, cuid, {"user_string_overwrite": "a"}))
-    before = house.store.read(project.number, cuid)
-    house.now += 1000
-    (result,) = house.write(house.prepare(project, cuid, {"user_string_overwrite": "a"}))
+def test_a_write_that_changes_nothing_leaves_version_and_time(harness: StoreHarness) -> None:
+    project = harness.project()
+    cuid = harness.user(project)
+    harness.write(harness.prepare(project, cuid, {"user_string_overwrite": "a"}))
+    before = harness.store.read(project.number, cuid)
+    harness.now += 1000
+    (result,) = harness.write(harness.prepare(project, cuid, {"user_string_overwrite": "a"}))
     assert isinstance(result, Written)
     assert (result.version, result.outcomes) == (2, {"user_string_overwrite": "unchanged"})
-    assert house.store.read(project.number, cuid) == before
+    assert harness.store.read(project.number, cuid) == before
 
 
-def test_times_of_creation_and_change(house: House) -> None:
-    project = house.project()
-    cuid = house.user(project)
-    created = house.now
-    house.now += 5
-    house.write(house.prepare(project, cuid, {"user_bool_once": 1}))
-    user = house.store.read(project.number, cuid)
+def test_times_of_creation_and_change(harness: StoreHarness) -> None:
+    project = harness.project()
+    cuid = harness.user(project)
+    created = harness.now
+    harness.now += 5
+    harness.write(harness.prepare(project, cuid, {"user_bool_once": 1}))
+    user = harness.store.read(project.number, cuid)
     assert user is not None
     assert user.profile == Profile(2, created, created + 5, {"user_bool_once": True}, {REST: created + 5})
 
 
-def test_when_each_attribute_last_changed(house: House) -> None:
-    project = house.project()
-    cuid = house.user(project)
-    begin = house.now
+def test_when_each_attribute_last_changed(harness: StoreHarness) -> None:
+    project = harness.project()
+    cuid = harness.user(project)
+    begin = harness.now
     for data in (
         {"user_string_once": "a", "user_number_accumulate": 1, "user_list_append": ["x"], "user_bool_overwrite": 1},
         # Kept, changed, unchanged, unchanged; and a new one.
@@ -87,9 +87,9 @@ def test_when_each_attribute_last_changed(house: House) -> None:
         # Changes nothing.
         {"user_number_accumulate": 0, "user_string_overwrite": "c"},
     ):
-        house.now += 10
-        house.write(house.prepare(project, cuid, data))
-    user = house.store.read(project.number, cuid)
+        harness.now += 10
+        harness.write(harness.prepare(project, cuid, data))
+    user = harness.store.read(project.number, cuid)
     assert user is not None
     assert {name: at - begin for name in user.profile.attributes if (at := user.profile.changed(name))} == {
         "user_string_once": 10,
@@ -101,12 +101,12 @@ def test_when_each_attribute_last_changed(house: House) -> None:
     assert user.profile.updated_at - begin == 30
 
 
-def test_a_dry_write_answers_and_keeps_nothing(house: House) -> None:
-    project = house.project()
-    cuid = house.user(project)
-    dry, real = house.write(
-        house.prepare(project, cuid, {"user_number_accumulate": 5}, dry=True),
-        house.prepare(project, cuid, {"user_number_accumulate": 1}),
+def test_a_dry_write_answers_and_keeps_nothing(harness: StoreHarness) -> None:
+    project = harness.project()
+    cuid = harness.user(project)
+    dry, real = harness.write(
+        harness.prepare(project, cuid, {"user_number_accumulate": 5}, dry=True),
+        harness.prepare(project, cuid, {"user_number_accumulate": 1}),
     )
     assert isinstance(dry, Written)
     assert (dry.version, dry.attributes) == (2, {"user_number_accumulate": 5})
@@ -114,16 +114,16 @@ def test_a_dry_write_answers_and_keeps_nothing(house: House) -> None:
     assert (real.version, real.attributes) == (2, {"user_number_accumulate": 1})
 
 
-def test_a_patch_of_an_older_schema_is_stale(house: House) -> None:
-    project = house.project()
-    cuid = house.user(project)
-    old = house.prepare(project, cuid, {"user_bool_once": 1})
-    house.service.declare_attribute("one", Attribute("more", DataType.STRING, Rule.ONCE), who="test")
-    new = house.prepare(house.service.project("one"), cuid, {"user_string_once": "a"})
-    stale, written = house.write(old, new)
+def test_a_patch_of_an_older_schema_is_stale(harness: StoreHarness) -> None:
+    project = harness.project()
+    cuid = harness.user(project)
+    old = harness.prepare(project, cuid, {"user_bool_once": 1})
+    harness.service.declare_attribute("one", Attribute("more", DataType.STRING, Rule.ONCE), who="test")
+    new = harness.prepare(harness.service.project("one"), cuid, {"user_string_once": "a"})
+    stale, written = harness.write(old, new)
     assert isinstance(stale, SchemaStale)
     assert isinstance(written, Written)
-    assert house.attributes(project, cuid) == {"user_string_once": "a"}
+    assert harness.attributes(project, cuid) == {"user_string_once": "a"}
 
 
 @pytest.mark.parametrize(
@@ -147,59 +147,59 @@ def test_a_patch_of_an_older_schema_is_stale(house: House) -> None:
         ("user_datetime_overwrite", "0999-01-01 00:00:00", None),
     ],
 )
-def test_values_come_back_as_they_were_kept(house: House, attribute: str, sent: object, kept: object) -> None:
-    project = house.project()
-    cuid = house.user(project)
-    write = house.prepare(project, cuid, {attribute: sent})
-    house.write(write)
-    found = house.attributes(project, cuid)[attribute]
+def test_values_come_back_as_they_were_kept(harness: StoreHarness, attribute: str, sent: object, kept: object) -> None:
+    project = harness.project()
+    cuid = harness.user(project)
+    write = harness.prepare(project, cuid, {attribute: sent})
+    harness.write(write)
+    found = harness.attributes(project, cuid)[attribute]
     wanted = write.patch.entries[0][1] if kept is None else kept
     assert (found, type(found)) == (wanted, type(wanted))
 
 
-def test_a_tenth_ten_times_is_one(house: House) -> None:
-    project = house.project()
-    cuid = house.user(project)
+def test_a_tenth_ten_times_is_one(harness: StoreHarness) -> None:
+    project = harness.project()
+    cuid = harness.user(project)
     for _ in range(10):
-        house.write(house.prepare(project, cuid, {"user_number_accumulate": Decimal("0.1")}))
-    assert house.attributes(project, cuid) == {"user_number_accumulate": 1}
+        harness.write(harness.prepare(project, cuid, {"user_number_accumulate": Decimal("0.1")}))
+    assert harness.attributes(project, cuid) == {"user_number_accumulate": 1}
 
 
-def test_a_defect_in_a_rule_keeps_nothing_of_the_batch(house: House) -> None:
-    project = house.project()
-    cuid = house.user(project)
+def test_a_defect_in_a_rule_keeps_nothing_of_the_batch(harness: StoreHarness) -> None:
+    project = harness.project()
+    cuid = harness.user(project)
 
     class Broken(Rules):
         def __call__(self, profile: Profile, patch: Patch, now: int) -> Decision:
             raise ZeroDivisionError
 
-    write: Write = house.prepare(project, cuid, {"user_bool_once": 1})
+    write: Write = harness.prepare(project, cuid, {"user_bool_once": 1})
     with pytest.raises(ZeroDivisionError):
-        house.store.write([write], Broken())
-    assert house.attributes(project, cuid) == {}
-    (result,) = house.write(write)
+        harness.store.write([write], Broken())
+    assert harness.attributes(project, cuid) == {}
+    (result,) = harness.write(write)
     assert isinstance(result, Written)
 
 
-def test_a_batch_over_projects_users_and_hundreds_of_rows(house: House) -> None:
-    one, two = house.project("one"), house.project("two")
+def test_a_batch_over_projects_users_and_hundreds_of_rows(harness: StoreHarness) -> None:
+    one, two = harness.project("one"), harness.project("two")
     values = [f"{n}" for n in range(300)]
-    cuids = house.service.register(one, "phone", values)
-    assert house.service.register(two, "phone", values) == cuids
-    writes = [house.prepare(p, c, {"user_number_overwrite": i}) for i, c in enumerate(cuids) for p in (one, two)]
-    assert all(isinstance(r, Written) for r in house.write(*writes))
+    cuids = harness.service.register(one, "phone", values)
+    assert harness.service.register(two, "phone", values) == cuids
+    writes = [harness.prepare(p, c, {"user_number_overwrite": i}) for i, c in enumerate(cuids) for p in (one, two)]
+    assert all(isinstance(r, Written) for r in harness.write(*writes))
     for project in (one, two):
-        users = house.store.scan(project.number, 0, 1000)
+        users = harness.store.scan(project.number, 0, 1000)
         assert [u.cuid for u in users] == cuids
         assert [u.profile.attributes["user_number_overwrite"] for u in users] == list(range(300))
 
 
-def test_one_project_never_reaches_anothers_users(house: House) -> None:
-    one, two = house.project("one"), house.project("two")
-    cuid = house.user(one)
-    (result,) = house.write(house.prepare(two, cuid, {"user_bool_once": 1}))
+def test_one_project_never_reaches_anothers_users(harness: StoreHarness) -> None:
+    one, two = harness.project("one"), harness.project("two")
+    cuid = harness.user(one)
+    (result,) = harness.write(harness.prepare(two, cuid, {"user_bool_once": 1}))
     assert isinstance(result, UserUnknown)
-    assert house.store.read(two.number, cuid) is None
-    assert house.user(two, "other") == cuid
-    house.write(house.prepare(two, cuid, {"user_bool_once": 1}))
-    assert house.attributes(one, cuid) == {}
+    assert harness.store.read(two.number, cuid) is None
+    assert harness.user(two, "other") == cuid
+    harness.write(harness.prepare(two, cuid, {"user_bool_once": 1}))
+    assert harness.attributes(one, cuid) == {}

@@ -23,9 +23,10 @@ from typing import Any
 import httpx
 import pytest
 
-from bystander import Bystander, highest_memory
-from native_server import NativeServer, running
-from serving import ATTRIBUTE
+from support.latency_probe import LatencyProbe
+from support.native_server import NativeServer, native_server
+from support.process_memory import peak_memory
+from support.server_process import ATTRIBUTE
 
 pytestmark = [pytest.mark.abuse, pytest.mark.timeout(900)]
 
@@ -54,7 +55,7 @@ class Attacker:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[NativeServer]:
-    with running(tmp_path) as started:
+    with native_server(tmp_path) as started:
         yield started
 
 
@@ -243,8 +244,8 @@ def test_another_caller_is_answered_in_time_and_memory_is_bounded(
         for count, attack in [ATTACKS[name]]
         for _ in range(count)
     ]
-    with highest_memory(server.process.pid) as held:
-        bystander = Bystander(server.url, victim.project, victim.secret, put["data"])
+    with peak_memory(server.process.pid) as held:
+        bystander = LatencyProbe(server.url, victim.project, victim.secret, put["data"])
         for thread in threads:
             thread.start()
         time.sleep(ATTACK_SECONDS)

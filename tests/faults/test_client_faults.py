@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from client_doubles import breaking, calling
-from load import read_sums
-from serving import PROJECT, SECRET, Server, prepare
+from support.clients import any_client
+from support.faulty_proxy import faulty_proxy
+from support.load import read_sums
+from support.server_process import PROJECT, SECRET, ServerProcess, create_project
 from usertable import Client, Record
 from usertable.client import RecordsRefused, Retry, ServerFailed, Unreachable
 from usertable.service import Service
@@ -33,8 +34,8 @@ class Place:
 
     def __init__(self, folder: Path) -> None:
         self.store = f"sqlite:///{folder / 'store.db'}"
-        self.cuids = prepare(self.store, users=5)
-        self.server = Server(self.store, folder)
+        self.cuids = create_project(self.store, users=5)
+        self.server = ServerProcess(self.store, folder)
 
     def check(self, expected: Counter[int]) -> None:
         assert self.server.stop() == 0
@@ -59,8 +60,8 @@ def test_single_calls_through_a_breaking_proxy(place: Place, kind: str) -> None:
     chance = random.Random(1)
     expected: Counter[int] = Counter()
     with (
-        breaking(place.server.url, **FAULTS) as proxy,
-        calling(kind, proxy.url, PROJECT, SECRET, retry=QUICK) as client,
+        faulty_proxy(place.server.url, **FAULTS) as proxy,
+        any_client(kind, proxy.url, PROJECT, SECRET, retry=QUICK) as client,
     ):
         for n in range(100):
             cuid = chance.choice(place.cuids)
@@ -74,8 +75,8 @@ def test_single_calls_through_a_breaking_proxy(place: Place, kind: str) -> None:
 def test_batches_through_a_breaking_proxy(place: Place, kind: str) -> None:
     expected: Counter[int] = Counter()
     with (
-        breaking(place.server.url, **dict.fromkeys(FAULTS, 0.15)) as proxy,
-        calling(kind, proxy.url, PROJECT, SECRET, retry=QUICK) as client,
+        faulty_proxy(place.server.url, **dict.fromkeys(FAULTS, 0.15)) as proxy,
+        any_client(kind, proxy.url, PROJECT, SECRET, retry=QUICK) as client,
     ):
         for turn in range(15):
             records = [Record(place.cuids[n % 5], write(f"{turn}-{n}")) for n in range(20)]
@@ -92,8 +93,8 @@ def test_a_buffer_through_a_breaking_proxy(place: Place, kind: str, spooled: boo
     expected: Counter[int] = Counter()
     spool = tmp_path / "spool" if spooled else None
     with (
-        breaking(place.server.url, **dict.fromkeys(FAULTS, 0.1)) as proxy,
-        calling(kind, proxy.url, PROJECT, SECRET, retry=QUICK) as client,
+        faulty_proxy(place.server.url, **dict.fromkeys(FAULTS, 0.1)) as proxy,
+        any_client(kind, proxy.url, PROJECT, SECRET, retry=QUICK) as client,
         client.buffer(spool=spool, capacity=50) as buffer,
     ):
         for n in range(400):
@@ -122,7 +123,7 @@ def test_the_writer_is_killed_while_batches_come(place: Place, kind: str) -> Non
     killer = threading.Thread(target=kill)
     killer.start()
     try:
-        with calling(kind, place.server.url, PROJECT, SECRET, retry=QUICK) as client:
+        with any_client(kind, place.server.url, PROJECT, SECRET, retry=QUICK) as client:
             for turn in range(4):
                 records = [
                     Record(place.cuids[n % 5], {**write(f"{turn}-{n}"), "user_number_overwrite": n}) for n in range(300)
@@ -147,7 +148,7 @@ def test_a_plain_client_never_repeats_what_may_have_been_done(place: Place) -> N
     unsure: Counter[int] = Counter()
     refused = 0
     with (
-        breaking(place.server.url, **FAULTS) as proxy,
+        faulty_proxy(place.server.url, **FAULTS) as proxy,
         Client(proxy.url, PROJECT, SECRET, plain=True, retry=QUICK) as client,
     ):
         for n in range(120):
@@ -174,7 +175,7 @@ def test_a_plain_client_never_repeats_what_may_have_been_done(place: Place) -> N
 
 def test_a_plain_buffer_tells_what_may_have_been_done(place: Place) -> None:
     with (
-        breaking(place.server.url, **FAULTS) as proxy,
+        faulty_proxy(place.server.url, **FAULTS) as proxy,
         Client(proxy.url, PROJECT, SECRET, plain=True, retry=QUICK) as client,
     ):
         buffer = client.buffer()
@@ -212,7 +213,7 @@ def test_the_caller_is_killed_again_and_again(place: Place, tmp_path: Path) -> N
     chance = random.Random(11)
     handed: dict[str, int] = {}
     kills = 5
-    with breaking(place.server.url, **FAULTS) as proxy:
+    with faulty_proxy(place.server.url, **FAULTS) as proxy:
         for turn in range(kills + 1):
             last = turn == kills
             out = tmp_path / f"handed-{turn}"

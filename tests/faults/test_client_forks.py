@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from serving import PROJECT, SECRET, Server, prepare
+from support.server_process import PROJECT, SECRET, ServerProcess, create_project
 from usertable import Client
 
 HEAD = """
@@ -52,8 +52,8 @@ class Place:
 
     def __init__(self, folder: Path) -> None:
         store = f"sqlite:///{folder / 'store.db'}"
-        self._cuids = iter(prepare(store, users=40))
-        self.server = Server(store, folder)
+        self._cuids = iter(create_project(store, users=40))
+        self.server = ServerProcess(store, folder)
         self.folder = folder
 
     def run(self, script: str, *more: str, expected: int, words: str = "") -> subprocess.CompletedProcess[str]:

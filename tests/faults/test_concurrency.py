@@ -7,15 +7,15 @@ from pathlib import Path
 
 import httpx
 
-from serving import ATTRIBUTE, PROJECT, REGISTER, SECRET, Server, prepare
+from support.server_process import ATTRIBUTE, PROJECT, REGISTER, SECRET, ServerProcess, create_project
 
 CLIENTS = 32
 EACH = 40
 
 
 def test_many_clients_on_few_users(kept_url: str, tmp_path: Path) -> None:
-    cuids = prepare(kept_url, users=3)
-    server = Server(kept_url, tmp_path)
+    cuids = create_project(kept_url, users=3)
+    server = ServerProcess(kept_url, tmp_path)
 
     async def client(http: httpx.AsyncClient, number: int) -> int:
         applied = 0
@@ -54,8 +54,8 @@ def exact_tenths(count: int) -> str:
 
 
 def test_callers_racing_with_one_value_get_one_cuid(kept_url: str, tmp_path: Path) -> None:
-    prepare(kept_url)
-    server = Server(kept_url, tmp_path)
+    create_project(kept_url)
+    server = ServerProcess(kept_url, tmp_path)
 
     async def load() -> list[tuple[int, ...]]:
         async with httpx.AsyncClient(base_url=server.url, auth=(PROJECT, SECRET), timeout=60) as http:

@@ -8,15 +8,15 @@ import signal
 import time
 from pathlib import Path
 
-from load import check_sums, load, wait_for_more
-from serving import Server, prepare
+from support.load import check_sums, load, wait_for_more
+from support.server_process import ServerProcess, create_project
 
 KILLS = 6
 
 
 def test_killed_again_and_again_under_load(kept_url: str, tmp_path: Path) -> None:
-    cuids = prepare(kept_url, users=5)
-    server = Server(kept_url, tmp_path)
+    cuids = create_project(kept_url, users=5)
+    server = ServerProcess(kept_url, tmp_path)
     chance = random.Random(7)
     with load([server], cuids, 8) as clients:
         for _ in range(KILLS):
@@ -29,8 +29,8 @@ def test_killed_again_and_again_under_load(kept_url: str, tmp_path: Path) -> Non
 
 
 def test_a_killed_writer_is_replaced_and_nothing_is_lost(kept_url: str, tmp_path: Path) -> None:
-    cuids = prepare(kept_url, users=5)
-    server = Server(kept_url, tmp_path)
+    cuids = create_project(kept_url, users=5)
+    server = ServerProcess(kept_url, tmp_path)
     with load([server], cuids, 4) as clients:
         for _ in range(4):
             wait_for_more(clients, 5)

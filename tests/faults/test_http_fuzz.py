@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from raw_http import AUTHORIZATION, connect, parse_answers, put, put_chunked
-from serving import ATTRIBUTE, PROJECT, REGISTER, Server, prepare
+from support.raw_http import AUTHORIZATION, connect, parse_answers, put, put_chunked
+from support.server_process import ATTRIBUTE, PROJECT, REGISTER, ServerProcess, create_project
 
 OK = b'{"code":0,"msg":"ok"}'
 SPLICES = [
@@ -97,8 +97,8 @@ def broken(dice: random.Random, requests: list[bytes]) -> bytes:
 @pytest.mark.parametrize("count", [2_000, pytest.param(300_000, marks=[pytest.mark.fuzz, pytest.mark.timeout(3600)])])
 def test_a_broken_request_is_refused_or_done_once_and_never_harms_the_server(tmp_path: Path, count: int) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
-    (cuid,) = prepare(url, users=1)
-    server = Server(url, tmp_path, body_seconds="5")
+    (cuid,) = create_project(url, users=1)
+    server = ServerProcess(url, tmp_path, body_seconds="5")
     dice = random.Random(count)
     requests = sound(cuid)
     done = 0
@@ -122,7 +122,7 @@ def test_a_broken_request_is_refused_or_done_once_and_never_harms_the_server(tmp
         assert server.stop() == 0
 
 
-def version(server: Server, cuid: int) -> int:
+def version(server: ServerProcess, cuid: int) -> int:
     with server.client() as http:
         return int(
             http.put(ATTRIBUTE + "?dryRun=1", json={"cuid": cuid, "data": {"user_bool_once": 1}}).json()["data"]["version"]

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import pytest
 
-from load import check_sums, load
-from serving import PROJECT, Server, prepare
+from support.load import check_sums, load
+from support.server_process import PROJECT, ServerProcess, create_project
 from usertable.domain.merge import decide
 from usertable.store import open_store
 from usertable.store.records import Batch, IncomingRows
@@ -52,7 +52,7 @@ def crm(folder: Path, rows: int = ROWS) -> tuple[Path, dict[int, Decimal], int]:
 
 def prepared(url: str) -> list[int]:
     """A project with some users, and one who has the phone that no row may have; the CUIDs of the others."""
-    cuids = prepare(url, users=30)
+    cuids = create_project(url, users=30)
     with closing(open_store(url)) as store:
         project = store.project(PROJECT)
         assert project is not None
@@ -129,7 +129,7 @@ def test_killed_again_and_again_every_row_counts_once(kept_url: str, tmp_path: P
 def test_an_import_beside_a_server_disturbs_nobody(kept_url: str, tmp_path: Path) -> None:
     cuids = prepared(kept_url)
     file, sums, _ = crm(tmp_path, 4000)
-    server = Server(kept_url, tmp_path)
+    server = ServerProcess(kept_url, tmp_path)
     with load([server], cuids, 4) as clients, start(kept_url, file) as process:
         out, err = process.communicate(timeout=150)
         time.sleep(0.5)
@@ -197,7 +197,7 @@ def children(pid: int) -> list[int]:
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
 def test_an_export_that_is_ended_leaves_what_was_there(tmp_path: Path, ending: str, number: signal.Signals) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
-    prepare(url)
+    create_project(url)
     rows = [(cuid, (), '{"user_string_once":"' + f"{cuid}" * 10 + '"}') for cuid in range(1, 50_001)]
     with closing(open_store(url)) as store:
         project = store.project(PROJECT)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from serving import PROJECT, prepare
+from support.server_process import PROJECT, create_project
 from usertable.store import open_store
 
 LIMIT = 512 * 2**20
@@ -34,7 +34,7 @@ child's peak is not below that of the process that starts it, which here has loa
 @pytest.mark.timeout(1800)
 def test_a_gigabyte_within_512_mb(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'users.db'}"
-    prepare(url)
+    create_project(url)
     file = tmp_path / "large.csv"
     text = "what is known of a user, " * 70
     with file.open("w", newline="") as stream:

@@ -16,8 +16,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from client_doubles import breaking
-from serving import PROJECT, SECRET, Server, prepare
+from support.faulty_proxy import faulty_proxy
+from support.server_process import PROJECT, SECRET, ServerProcess, create_project
 from usertable.domain.schema import Identifier
 from usertable.service import Service
 from usertable.store import open_store
@@ -53,7 +53,7 @@ def crm(folder: Path, rows: int) -> tuple[Path, dict[str, Decimal], int]:
 
 
 def prepared(url: str, **settings: int) -> None:
-    prepare(url, **settings)
+    create_project(url, **settings)
     with closing(open_store(url)) as store:
         Service(store).declare_identifier(PROJECT, Identifier("device", unique=False), who="test")
 
@@ -124,7 +124,7 @@ def check(
 def test_killed_again_and_again_every_row_counts_once(kept_url: str, tmp_path: Path) -> None:
     prepared(kept_url)
     file, sums, bad = crm(tmp_path, 3000)
-    server = Server(kept_url, tmp_path)
+    server = ServerProcess(kept_url, tmp_path)
     chance = random.Random(7)
     kills = 0
     while True:
@@ -152,8 +152,8 @@ def test_through_a_proxy_that_drops_requests_and_replies(tmp_path: Path) -> None
     url = f"sqlite:///{tmp_path / 'store.db'}"
     prepared(url)
     file, sums, bad = crm(tmp_path, 1500)
-    server = Server(url, tmp_path)
-    with breaking(server.url) as proxy, start(proxy.url, file) as process:
+    server = ServerProcess(url, tmp_path)
+    with faulty_proxy(server.url) as proxy, start(proxy.url, file) as process:
         # Its first calls are not so patient.
         while position(file) is None and process.poll() is None:
             time.sleep(0.005)
@@ -167,7 +167,7 @@ def test_within_the_limit_of_requests(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
     prepared(url, qps=5)
     file, sums, bad = crm(tmp_path, 600)
-    server = Server(url, tmp_path)
+    server = ServerProcess(url, tmp_path)
     # Two at once see refusals that one by itself would avoid.
     other = tmp_path / "other"
     other.mkdir()
@@ -184,9 +184,9 @@ def test_the_server_is_killed_and_comes_again(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
     prepared(url)
     file, sums, bad = crm(tmp_path, 2000)
-    server = Server(url, tmp_path)
+    server = ServerProcess(url, tmp_path)
     # The proxy keeps the address, which the server changes.
-    with breaking(server.url) as proxy, start(proxy.url, file) as process:
+    with faulty_proxy(server.url) as proxy, start(proxy.url, file) as process:
         while (position(file) or {"state": {"rows": 0}})["state"]["rows"] < 500 and process.poll() is None:
             time.sleep(0.005)
         assert process.poll() is None, "it was done before the server was killed"
@@ -201,7 +201,7 @@ def test_two_processes_do_not_go_on_with_one_import(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
     prepared(url)
     file, sums, bad = crm(tmp_path, 2000)
-    server = Server(url, tmp_path)
+    server = ServerProcess(url, tmp_path)
     with start(server.url, file) as first:
         while position(file) is None and first.poll() is None:
             time.sleep(0.005)

@@ -16,10 +16,10 @@ import httpx
 import psycopg
 import pytest
 
-from bystander import descendants
-from load import check_sums, load, wait_for_more
-from postgres import NEWEST, Cluster
-from serving import ATTRIBUTE, PROJECT, Server, prepare
+from support.load import check_sums, load, wait_for_more
+from support.postgres import NEWEST, Cluster
+from support.process_memory import descendants
+from support.server_process import ATTRIBUTE, PROJECT, ServerProcess, create_project
 from usertable.domain.errors import StoreDown
 from usertable.domain.schema import Attribute, Project, Rule
 from usertable.domain.values import DataType
@@ -52,8 +52,8 @@ def folder(base: Path, name: str) -> Path:
 
 
 def test_several_servers_with_workers_on_one_database(shared_url: str, tmp_path: Path) -> None:
-    cuids = prepare(shared_url, users=3)
-    servers = [Server(shared_url, folder(tmp_path, name), workers="2") for name in ("a", "b")]
+    cuids = create_project(shared_url, users=3)
+    servers = [ServerProcess(shared_url, folder(tmp_path, name), workers="2") for name in ("a", "b")]
     with load(servers, cuids, 12) as clients:
         time.sleep(4)
     check_sums(shared_url, cuids, clients, 200)
@@ -72,8 +72,8 @@ def test_several_servers_with_workers_on_one_database(shared_url: str, tmp_path:
 
 
 def test_a_retry_is_replayed_whichever_worker_gets_it(shared_url: str, tmp_path: Path) -> None:
-    (cuid,) = prepare(shared_url, users=1)
-    server = Server(shared_url, tmp_path, workers="3")
+    (cuid,) = create_project(shared_url, users=1)
+    server = ServerProcess(shared_url, tmp_path, workers="3")
     body = {"cuid": cuid, "data": {"user_number_accumulate": 7}}
     replayed = 0
     for _ in range(12):
@@ -91,8 +91,8 @@ def test_a_retry_is_replayed_whichever_worker_gets_it(shared_url: str, tmp_path:
 
 
 def test_a_schema_change_reaches_every_worker_within_a_second(shared_url: str, tmp_path: Path) -> None:
-    (cuid,) = prepare(shared_url, users=1)
-    server = Server(shared_url, tmp_path, workers="3")
+    (cuid,) = create_project(shared_url, users=1)
+    server = ServerProcess(shared_url, tmp_path, workers="3")
     body = {"cuid": cuid, "data": {"brand_new": "a"}}
 
     def codes() -> set[int]:
@@ -112,8 +112,8 @@ def test_a_schema_change_reaches_every_worker_within_a_second(shared_url: str, t
 
 
 def test_workers_count_the_qps_limit_together(shared_url: str, tmp_path: Path) -> None:
-    (cuid,) = prepare(shared_url, users=1, qps=20)
-    server = Server(shared_url, tmp_path, workers="3")
+    (cuid,) = create_project(shared_url, users=1, qps=20)
+    server = ServerProcess(shared_url, tmp_path, workers="3")
 
     def put(_: int) -> int:
         with server.client() as http:
@@ -130,7 +130,7 @@ def test_workers_count_the_qps_limit_together(shared_url: str, tmp_path: Path) -
 
 
 def test_whoever_signs_in_to_the_console_is_known_to_every_worker(shared_url: str, tmp_path: Path) -> None:
-    server = Server(shared_url, tmp_path, workers="3")
+    server = ServerProcess(shared_url, tmp_path, workers="3")
 
     def ask(path: str, cookies: httpx.Cookies, **fields: str) -> httpx.Response:
         # A connection of its own each time: the system chooses the worker.
@@ -159,8 +159,8 @@ def test_whoever_signs_in_to_the_console_is_known_to_every_worker(shared_url: st
 
 
 def test_a_killed_worker_is_replaced(shared_url: str, tmp_path: Path) -> None:
-    cuids = prepare(shared_url, users=3)
-    server = Server(shared_url, tmp_path, workers="2")
+    cuids = create_project(shared_url, users=3)
+    server = ServerProcess(shared_url, tmp_path, workers="2")
     with load([server], cuids, 6) as clients:
         for killed in range(1, 4):
             wait_for_more(clients, 40)
@@ -180,8 +180,8 @@ def test_a_killed_worker_is_replaced(shared_url: str, tmp_path: Path) -> None:
 
 
 def test_workers_end_with_their_parent(database: str, tmp_path: Path) -> None:
-    prepare(database)
-    server = Server(database, tmp_path, workers="2")
+    create_project(database)
+    server = ServerProcess(database, tmp_path, workers="2")
     workers = server.children()
     server.kill()
     deadline = time.monotonic() + 10
@@ -191,8 +191,8 @@ def test_workers_end_with_their_parent(database: str, tmp_path: Path) -> None:
 
 
 def test_the_database_crashes_and_starts_again_under_load(cluster: Cluster, database: str, tmp_path: Path) -> None:
-    cuids = prepare(database, users=3)
-    server = Server(database, tmp_path)
+    cuids = create_project(database, users=3)
+    server = ServerProcess(database, tmp_path)
     noted = 0
     with load([server], cuids, 8) as clients:
         for _ in range(3):
@@ -218,8 +218,8 @@ def arrival_numbers(url: str) -> list[int]:
 
 
 def test_without_the_database_the_answer_is_a_clear_503(cluster: Cluster, database: str, tmp_path: Path) -> None:
-    (cuid,) = prepare(database, users=1)
-    server = Server(database, tmp_path)
+    (cuid,) = create_project(database, users=1)
+    server = ServerProcess(database, tmp_path)
     body = {"cuid": cuid, "data": {"user_number_accumulate": 1}}
     with server.client() as http:
         assert http.put(ATTRIBUTE, json=body).status_code == 200
@@ -240,8 +240,8 @@ def test_without_the_database_the_answer_is_a_clear_503(cluster: Cluster, databa
 
 
 def test_connections_cut_in_mid_transaction(database: str, tmp_path: Path) -> None:
-    cuids = prepare(database, users=3)
-    server = Server(database, tmp_path)
+    cuids = create_project(database, users=3)
+    server = ServerProcess(database, tmp_path)
     cut = 0
     with load([server], cuids, 8) as clients, psycopg.connect(database, autocommit=True) as db:
         end = time.monotonic() + 4
@@ -260,8 +260,8 @@ def test_connections_cut_in_mid_transaction(database: str, tmp_path: Path) -> No
 @pytest.mark.parametrize("how", ["terminate", "cancel"])
 def test_the_machines_of_a_cluster_cut_in_mid_transaction(shared_url: str, tmp_path: Path, how: str) -> None:
     """On Citus the coordinator may not hear whether another machine committed. Elsewhere there is but one machine."""
-    cuids = prepare(shared_url, users=3)
-    server = Server(shared_url, tmp_path)
+    cuids = create_project(shared_url, users=3)
+    server = ServerProcess(shared_url, tmp_path)
     cut = 0
     with load([server], cuids, 8) as clients, psycopg.connect(shared_url, autocommit=True) as db:
         is_citus = db.execute("SELECT 1 FROM pg_extension WHERE extname = 'citus'").fetchone()
@@ -286,8 +286,8 @@ def test_the_machines_of_a_cluster_cut_in_mid_transaction(shared_url: str, tmp_p
 
 def test_a_deadlock_is_begun_again(database: str, tmp_path: Path) -> None:
     """Another program locks users in the other order; the database ends one of the two transactions."""
-    cuids = prepare(database, users=2)
-    server = Server(database, tmp_path)
+    cuids = create_project(database, users=2)
+    server = ServerProcess(database, tmp_path)
     ours = 0
     lock = "SELECT 1 FROM usertable.users WHERE cuid = %s FOR UPDATE"
     with load([server], cuids, 8) as clients, psycopg.connect(database) as db:
@@ -318,7 +318,7 @@ def test_a_deadlock_is_begun_again(database: str, tmp_path: Path) -> None:
 
 def test_a_pool_whose_connections_are_busy_is_waited_for(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("usertable.store.postgres.CONNECT_SECONDS", 0.2)
-    prepare(database)
+    create_project(database)
     store = open_store(database + "?pool_size=2")
 
     def slow(project: Project) -> Project:
@@ -335,8 +335,8 @@ def test_a_pool_whose_connections_are_busy_is_waited_for(database: str, monkeypa
 
 
 def test_a_slow_database_gives_back_pressure(database: str, tmp_path: Path) -> None:
-    (cuid,) = prepare(database, users=1)
-    server = Server(database, tmp_path, queue_capacity="20")
+    (cuid,) = create_project(database, users=1)
+    server = ServerProcess(database, tmp_path, queue_capacity="20")
     body = {"cuid": cuid, "data": {"user_number_accumulate": 1}}
 
     def put(_: int) -> int:
@@ -379,8 +379,8 @@ def test_fail_over_to_a_promoted_standby(tmp_path: Path) -> None:
         url = re.sub(
             r"@.*", f"@127.0.0.1:{primary.port},127.0.0.1:{standby.port}/{name}?target_session_attrs=read-write", database
         )
-        cuids = prepare(url, users=3)
-        server = Server(url, tmp_path)
+        cuids = create_project(url, users=3)
+        server = ServerProcess(url, tmp_path)
         with load([server], cuids, 8) as clients:
             time.sleep(1.5)
             primary.stop("immediate")
@@ -399,8 +399,8 @@ def test_fail_over_to_a_promoted_standby(tmp_path: Path) -> None:
 
 
 def test_a_server_of_several_workers_says_when_one_could_not_close_the_store(shared_url: str, tmp_path: Path) -> None:
-    prepare(shared_url)
-    server = Server(shared_url, tmp_path, workers="2", drain_seconds="3600")
+    create_project(shared_url)
+    server = ServerProcess(shared_url, tmp_path, workers="2", drain_seconds="3600")
     (writer,) = descendants(server.children()[0])
     try:
         os.kill(writer, signal.SIGSTOP)
@@ -429,8 +429,8 @@ def test_a_demoted_primary_that_keeps_its_connections_is_left_for_the_new_one(tm
         name = primary.create().rpartition("/")[2]
         hosts = f"127.0.0.1:{primary.port},127.0.0.1:{standby.port}"
         url = f"postgresql://postgres@{hosts}/{name}?target_session_attrs=read-write"
-        cuids = prepare(url, users=3)
-        server = Server(url, tmp_path)
+        cuids = create_project(url, users=3)
+        server = ServerProcess(url, tmp_path)
         with load([server], cuids, 6) as clients:
             wait_for_more(clients, 40)
             primary.execute("ALTER SYSTEM SET default_transaction_read_only = on")
@@ -468,8 +468,8 @@ def connections(url: str) -> int:
 def test_a_database_that_takes_no_writes_is_not_ready_and_comes_back(
     cluster: Cluster, database: str, tmp_path: Path
 ) -> None:
-    (cuid,) = prepare(database, users=1)
-    server = Server(database, tmp_path)
+    (cuid,) = create_project(database, users=1)
+    server = ServerProcess(database, tmp_path)
     body = {"cuid": cuid, "data": {"user_number_accumulate": 1}}
     name = database.rpartition("/")[2]
     with server.client() as http:
@@ -524,17 +524,17 @@ def wait_until(there: Callable[[], bool]) -> None:
 
 def test_the_server_does_not_start_without_its_database(cluster: Cluster, tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match=r"database .* does not exist"):
-        Server(cluster.url("nobody_made_it"), tmp_path)
+        ServerProcess(cluster.url("nobody_made_it"), tmp_path)
 
 
 def test_workers_need_a_store_that_can_be_shared(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="workers need a postgresql store"):
-        Server(f"sqlite:///{tmp_path / 'store.db'}", tmp_path, workers="2")
+        ServerProcess(f"sqlite:///{tmp_path / 'store.db'}", tmp_path, workers="2")
 
 
 def test_passwords_are_not_logged(cluster: Cluster, database: str, tmp_path: Path) -> None:
-    prepare(database)
-    server = Server(database.replace("postgres@", "postgres:very-secret@"), tmp_path)
+    create_project(database)
+    server = ServerProcess(database.replace("postgres@", "postgres:very-secret@"), tmp_path)
     assert httpx.get(server.url + "/readyz").status_code == 200
     assert server.stop() == 0
     assert "serving postgresql://postgres:********@" in server.log

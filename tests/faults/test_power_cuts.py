@@ -1,6 +1,6 @@
 """The power is cut at any moment of a server's life, or its disk fails: what was answered is there, once.
 
-By a disk that records what the server's processes write and sync (`tests/recorded_disk.py`).
+By a disk that records what the server's processes write and sync (`tests/support/recorded_disk.py`).
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from pathlib import Path
 import apsw
 import pytest
 
-from load import check_sums, load, read_sums, wait_for_more
-from recorded_disk import FAILING, Disk, Notes, below
-from serving import ATTRIBUTE, Server, prepare
+from support.load import check_sums, load, read_sums, wait_for_more
+from support.recorded_disk import FAILING, Disk, Notes, below
+from support.server_process import ATTRIBUTE, ServerProcess, create_project
 
 USERS, CLIENTS, WRITES, DISKS = 10, 6, 60, 150
 
@@ -26,12 +26,12 @@ def test_whatever_a_power_cut_leaves_on_the_disk_has_every_answered_write_once(
 ) -> None:
     store = tmp_path / "store.db"
     url = f"sqlite:///{store}"
-    cuids = prepare(url, users=USERS)
+    cuids = create_project(url, users=USERS)
     disk = Disk({"store.db": store.read_bytes()})
     for name, value in below(tmp_path, store).items():
         monkeypatch.setenv(name, value)
     note = Notes(tmp_path)
-    server = Server(url, tmp_path)
+    server = ServerProcess(url, tmp_path)
     # The second life begins after a kill, the third after a clean stop; between, all is copied while nobody writes.
     for life, end in enumerate((server.kill, server.stop, server.kill)):
         clients = [threading.Thread(target=write, args=(server, cuids, note, f"{life}-{n}")) for n in range(CLIENTS)]
@@ -63,7 +63,7 @@ def test_whatever_a_power_cut_leaves_on_the_disk_has_every_answered_write_once(
             look(disk.cut(chance), tmp_path / "cut", sent, answered)
 
 
-def write(server: Server, cuids: list[int], note: Notes, client: str) -> None:
+def write(server: ServerProcess, cuids: list[int], note: Notes, client: str) -> None:
     """Write, and note what is sent and what is answered."""
     chance = random.Random(client)
     with server.client() as http:
@@ -102,10 +102,10 @@ def test_a_disk_that_fails_in_a_checkpoint_ends_the_server_and_the_next_one_has_
 ) -> None:
     store = tmp_path / "store.db"
     url = f"sqlite:///{store}"
-    cuids = prepare(url, users=5)
+    cuids = create_project(url, users=5)
     for name, value in below(tmp_path, store).items():
         monkeypatch.setenv(name, value)
-    server = Server(url, tmp_path)
+    server = ServerProcess(url, tmp_path)
     with load([server], cuids, 6) as clients:
         for _ in range(3):
             wait_for_more(clients, 100)
@@ -127,10 +127,10 @@ def test_a_server_whose_disk_still_fails_does_not_start_and_loses_nothing(
 ) -> None:
     store = tmp_path / "store.db"
     url = f"sqlite:///{store}"
-    (cuid,) = prepare(url, users=1)
+    (cuid,) = create_project(url, users=1)
     for name, value in below(tmp_path, store).items():
         monkeypatch.setenv(name, value)
-    server = Server(url, tmp_path)
+    server = ServerProcess(url, tmp_path)
     with server.client() as http:
         for n in range(20):
             body = {"cuid": cuid, "data": {"user_number_accumulate": 1, "user_list_append": [str(n)]}}

@@ -15,9 +15,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-import postgres
-from postgres import Cluster
-from serving import ATTRIBUTE, Server, prepare
+from support import postgres
+from support.postgres import Cluster
+from support.server_process import ATTRIBUTE, ServerProcess, create_project
 from usertable.commit import GroupCommit
 from usertable.domain.errors import StoreDown
 from usertable.domain.merge import Rules
@@ -37,8 +37,8 @@ def cluster() -> Iterator[Cluster]:
 
 
 @contextmanager
-def serving(url: str, folder: Path) -> Iterator[tuple[Server, httpx.Client]]:
-    server = Server(url, folder)
+def serving(url: str, folder: Path) -> Iterator[tuple[ServerProcess, httpx.Client]]:
+    server = ServerProcess(url, folder)
     try:
         with server.client() as http:
             yield server, http
@@ -68,7 +68,7 @@ def put(http: httpx.Client, cuid: int) -> int:
 
 def test_without_the_database_every_answer_comes_at_once(cluster: Cluster, tmp_path: Path) -> None:
     url = cluster.create()
-    (cuid,) = prepare(url, users=1)
+    (cuid,) = create_project(url, users=1)
     with serving(url, tmp_path) as (server, http):
         assert is_ready(http)
         assert put(http, cuid) == 200
@@ -99,7 +99,7 @@ def test_without_the_database_every_answer_comes_at_once(cluster: Cluster, tmp_p
 
 def test_a_full_disk_is_not_ready_until_there_is_space(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
-    (cuid,) = prepare(url, users=1)
+    (cuid,) = create_project(url, users=1)
     unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
     with serving(url, tmp_path) as (server, http):
         assert put(http, cuid) == 200
@@ -116,7 +116,7 @@ def test_a_full_disk_is_not_ready_until_there_is_space(tmp_path: Path) -> None:
 
 def test_a_store_that_somebody_keeps_locked_is_not_ready(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
-    prepare(url)
+    create_project(url)
     with serving(url, tmp_path) as (_, http):
         assert is_ready(http)
         other = sqlite3.connect(tmp_path / "store.db", isolation_level=None)
@@ -128,7 +128,7 @@ def test_a_store_that_somebody_keeps_locked_is_not_ready(tmp_path: Path) -> None
 
 
 def test_a_writer_that_hangs_is_not_ready_and_one_that_was_killed_is_replaced(kept_url: str, tmp_path: Path) -> None:
-    (cuid,) = prepare(kept_url, users=1)
+    (cuid,) = create_project(kept_url, users=1)
     with serving(kept_url, tmp_path) as (server, http):
         assert put(http, cuid) == 200
         writer = server.writer_pid()

@@ -16,8 +16,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from raw_http import connect, parse_answers
-from serving import ATTRIBUTE, Server, launch, prepare
+from support.raw_http import connect, parse_answers
+from support.server_process import ATTRIBUTE, ServerProcess, create_project, launch
 
 OK = b'{"code":0,"msg":"ok"}'
 
@@ -29,8 +29,8 @@ def put(http: httpx.Client, cuid: int, **data: object) -> httpx.Response:
 def test_a_full_disk_refuses_writes_until_space_is_back(tmp_path: Path) -> None:
     """The limit on file sizes makes every write past it fail, as a full disk does, for the real processes."""
     url = f"sqlite:///{tmp_path / 'store.db'}"
-    (cuid,) = prepare(url, users=1)
-    server = Server(url, tmp_path)
+    (cuid,) = create_project(url, users=1)
+    server = ServerProcess(url, tmp_path)
     try:
         with server.client() as http:
             assert put(http, cuid, user_number_accumulate=1).content == OK
@@ -57,8 +57,8 @@ def test_a_full_disk_refuses_writes_until_space_is_back(tmp_path: Path) -> None:
 
 def test_slow_and_broken_clients_do_not_hold_up_others(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
-    (cuid,) = prepare(url, users=1)
-    server = Server(url, tmp_path, body_seconds="2")
+    (cuid,) = create_project(url, users=1)
+    server = ServerProcess(url, tmp_path, body_seconds="2")
     host, port = server.url.removeprefix("http://").split(":")
     head = f"PUT {ATTRIBUTE} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 50\r\n"
     slow = [socket.create_connection((host, int(port))) for _ in range(100)]
@@ -86,8 +86,8 @@ def test_slow_and_broken_clients_do_not_hold_up_others(tmp_path: Path) -> None:
 )
 def test_what_is_not_http_gets_a_json_answer(tmp_path: Path, sent: bytes) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
-    prepare(url)
-    server = Server(url, tmp_path)
+    create_project(url)
+    server = ServerProcess(url, tmp_path)
     host, port = server.url.removeprefix("http://").split(":")
     try:
         with socket.create_connection((host, int(port)), timeout=10) as connection:
@@ -102,8 +102,8 @@ def test_what_is_not_http_gets_a_json_answer(tmp_path: Path, sent: bytes) -> Non
 def test_a_full_queue_answers_at_once(tmp_path: Path) -> None:
     """The writer is stopped, so writes can only wait; one more than the queue holds is told to come back."""
     url = f"sqlite:///{tmp_path / 'store.db'}"
-    (cuid,) = prepare(url, users=1)
-    server = Server(url, tmp_path, queue_capacity="5", max_batch="1")
+    (cuid,) = create_project(url, users=1)
+    server = ServerProcess(url, tmp_path, queue_capacity="5", max_batch="1")
     answers: list[httpx.Response] = []
 
     def send() -> None:
@@ -137,8 +137,8 @@ def test_a_full_queue_answers_at_once(tmp_path: Path) -> None:
 
 def test_one_connection_too_many_is_told_so(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
-    (cuid,) = prepare(url, users=1)
-    server = Server(url, tmp_path, max_connections="3")
+    (cuid,) = create_project(url, users=1)
+    server = ServerProcess(url, tmp_path, max_connections="3")
     host, port = server.url.removeprefix("http://").split(":")
     held = [socket.create_connection((host, int(port))) for _ in range(3)]
     try:
@@ -158,8 +158,8 @@ def test_one_connection_too_many_is_told_so(tmp_path: Path) -> None:
 
 def test_a_second_server_on_the_same_file_is_refused(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
-    prepare(url)
-    server = Server(url, tmp_path)
+    create_project(url)
+    server = ServerProcess(url, tmp_path)
     try:
         log = tmp_path / "second.log"
         second = launch(url, log, {})
@@ -172,8 +172,8 @@ def test_a_second_server_on_the_same_file_is_refused(tmp_path: Path) -> None:
 
 def test_sigterm_answers_what_is_under_way(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
-    (cuid,) = prepare(url, users=1)
-    server = Server(url, tmp_path)
+    (cuid,) = create_project(url, users=1)
+    server = ServerProcess(url, tmp_path)
     counted = {"ok": 0, "cut": 0}
     lock = threading.Lock()
 
@@ -227,9 +227,9 @@ def test_a_server_whose_store_hangs_ends_when_it_is_told_to_and_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signals: int
 ) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
-    (cuid,) = prepare(url, users=1)
+    (cuid,) = create_project(url, users=1)
     monkeypatch.setattr("serving.launch", partial(launch, program=["-c", HASTY]))
-    server = Server(url, tmp_path, drain_seconds="1" if signals == 1 else "3600")
+    server = ServerProcess(url, tmp_path, drain_seconds="1" if signals == 1 else "3600")
     writer = server.writer_pid()
     try:
         with server.client() as http:
@@ -258,8 +258,8 @@ def test_a_server_whose_store_hangs_ends_when_it_is_told_to_and_loses_nothing(
 
 def test_an_idle_connection_and_one_whose_client_does_not_read_are_ended(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
-    prepare(url)
-    server = Server(url, tmp_path, keep_alive_seconds="1", body_seconds="1")
+    create_project(url)
+    server = ServerProcess(url, tmp_path, keep_alive_seconds="1", body_seconds="1")
     try:
         before = connections_of(server.pid)
         with connect(server.url) as idle, connect(server.url) as deaf:
@@ -281,8 +281,8 @@ def test_an_idle_connection_and_one_whose_client_does_not_read_are_ended(tmp_pat
 def test_a_client_that_reads_slowly_gets_all_of_its_last_answer(tmp_path: Path) -> None:
     """Also from a server that was told to stop meanwhile."""
     url = f"sqlite:///{tmp_path / 'store.db'}"
-    prepare(url)
-    server = Server(url, tmp_path)
+    create_project(url)
+    server = ServerProcess(url, tmp_path)
     request = b"GET /openapi.json HTTP/1.1\r\nHost: test\r\n\r\n"
     with connect(server.url) as connection:
         connection.sendall(request * 100 + b"GET /livez HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")

@@ -18,8 +18,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serving import ATTRIBUTE, PROJECT, Server, prepare
-from shell import Shell
+from support.cli_runner import CliRunner
+from support.server_process import ATTRIBUTE, PROJECT, ServerProcess, create_project
 from usertable.domain.errors import StoreFault
 from usertable.store import open_store
 
@@ -35,8 +35,8 @@ class Served:
         self.link = folder / "link.db"
         self.link.symlink_to(self.data / "store.db")
         self.url = f"sqlite:///{self.link}"
-        (self.cuid,) = prepare(self.url, users=1)
-        self.server = Server(self.url, folder)
+        (self.cuid,) = create_project(self.url, users=1)
+        self.server = ServerProcess(self.url, folder)
         self.http = self.server.client()
 
     def put(self) -> httpx.Response:
@@ -146,7 +146,7 @@ def older(store: Path) -> Path:
 
 def another(store: Path) -> Path:
     other = store.with_name("other.db")
-    prepare(f"sqlite:///{other}", users=3)
+    create_project(f"sqlite:///{other}", users=3)
     return other
 
 
@@ -174,7 +174,7 @@ def test_no_write_is_answered_any_more_when_the_file_was_overwritten_in_its_plac
     assert "every write that was answered is in the store" not in served.server.log
     # The log must not be copied into a file that it does not belong to.
     if "was overwritten" in served.server.log:
-        assert "move the log away" in Shell(url, {}).refused("serve", "--port", "0")
+        assert "move the log away" in CliRunner(url, {}).refused("serve", "--port", "0")
 
 
 def test_checkpoints_of_anybody_a_vacuum_and_an_import_are_not_taken_for_an_overwritten_file(
@@ -231,7 +231,7 @@ def test_checkpoints_of_anybody_a_vacuum_and_an_import_are_not_taken_for_an_over
 def test_an_import_whose_store_was_moved_before_its_end_does_not_say_done(tmp_path: Path) -> None:
     store = tmp_path / "store.db"
     url = f"sqlite:///{store}"
-    prepare(url)
+    create_project(url)
     rows = tmp_path / "rows.ndjson"
     rows.write_text("".join(f'{{"cuid":{cuid},"user_string_overwrite":"x"}}\n' for cuid in range(1, 6001)))
     command = [sys.executable, "-m", "usertable", "--store", url, "import", str(rows), "--project", PROJECT, "--register"]
@@ -255,7 +255,7 @@ def test_an_import_whose_store_was_moved_before_its_end_does_not_say_done(tmp_pa
 
 def test_what_was_stored_by_a_command_whose_store_was_moved_is_not_said_to_be_there(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
-    (cuid,) = prepare(f"sqlite:///{path}", users=1)
+    (cuid,) = create_project(f"sqlite:///{path}", users=1)
     store = open_store(f"sqlite:///{path}")
     project = store.project(PROJECT)
     assert project is not None
@@ -267,7 +267,7 @@ def test_what_was_stored_by_a_command_whose_store_was_moved_is_not_said_to_be_th
 
 def test_a_writer_that_is_started_again_does_not_write_a_file_that_took_the_stores_place(served: Served) -> None:
     other = served.data / "other.db"
-    prepare(f"sqlite:///{other}", users=1)
+    create_project(f"sqlite:///{other}", users=1)
     before = other.read_bytes()
     other.replace(served.data / "store.db")
     os.kill(served.server.writer_pid(), signal.SIGKILL)
@@ -288,29 +288,29 @@ def test_writes_go_on_when_the_files_are_back(served: Served) -> None:
 
 
 def test_a_second_server_is_refused_whichever_name_it_comes_by(served: Served, tmp_path: Path) -> None:
-    said = Shell(f"sqlite:///{served.data / 'store.db'}", {}).refused("serve", "--port", "0")
+    said = CliRunner(f"sqlite:///{served.data / 'store.db'}", {}).refused("serve", "--port", "0")
     assert f"another server (process {served.server.pid}) already serves" in said
 
 
 def test_a_log_without_its_database_is_not_taken_for_a_leftover(tmp_path: Path) -> None:
     store = tmp_path / "store.db"
     url = f"sqlite:///{store}"
-    (cuid,) = prepare(url, users=1)
-    server = Server(url, tmp_path)
+    (cuid,) = create_project(url, users=1)
+    server = ServerProcess(url, tmp_path)
     with server.client() as http:
         assert http.put(ATTRIBUTE, json={"cuid": cuid, "data": {"user_number_accumulate": 1}}).status_code == 200
     server.kill()
     away = store.rename(tmp_path / "away.db")
     log = store.with_name("store.db-wal").read_bytes()
-    assert "its log" in Shell(url, {}).refused("serve", "--port", "0")
+    assert "its log" in CliRunner(url, {}).refused("serve", "--port", "0")
     assert store.with_name("store.db-wal").read_bytes() == log
     away.rename(store)
-    assert Shell(url, {}).json("user", "get", str(cuid), "--project", "100102")
+    assert CliRunner(url, {}).json("user", "get", str(cuid), "--project", "100102")
 
 
 def test_serve_says_that_it_makes_a_new_store(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
-    server = Server(url, tmp_path)
+    server = ServerProcess(url, tmp_path)
     assert server.stop() == 0
     assert "there was no store, so a new one was made" in server.log
     server.start()

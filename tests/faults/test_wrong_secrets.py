@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 
-from serving import ATTRIBUTE, PROJECT, SECRET, Server, prepare
+from support.server_process import ATTRIBUTE, PROJECT, SECRET, ServerProcess, create_project
 from usertable.service import Service
 from usertable.store import open_store
 
@@ -17,10 +17,10 @@ TURNS = 30
 
 
 def wrong_secrets_beside_known_callers(url: str, folder: Path, **settings: str) -> None:
-    (cuid,) = prepare(url, users=1)
+    (cuid,) = create_project(url, users=1)
     store = open_store(url)
     Service(store).create_project("Other", id="200200", secret="the-other-secret", who="test")
-    server = Server(url, folder, admin_token="x" * 32, **settings)
+    server = ServerProcess(url, folder, admin_token="x" * 32, **settings)
     body = {"cuid": cuid, "data": {"user_number_accumulate": 1}}
 
     async def attack(http: httpx.AsyncClient) -> list[int]:
@@ -78,8 +78,8 @@ def test_a_caller_who_passed_at_one_worker_is_known_at_all(shared_url: str, tmp_
 
 
 def test_a_replaced_secret_stops_working_within_a_second_and_the_new_one_works(kept_url: str, tmp_path: Path) -> None:
-    (cuid,) = prepare(kept_url, users=1)
-    server = Server(kept_url, tmp_path)
+    (cuid,) = create_project(kept_url, users=1)
+    server = ServerProcess(kept_url, tmp_path)
     body = {"cuid": cuid, "data": {"user_number_accumulate": 1}}
     try:
         with server.client() as http:

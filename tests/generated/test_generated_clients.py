@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from native_server import NativeServer, running
+from support.native_server import NativeServer, native_server
 
 TOOLS = Path(__file__).parents[2] / ".venv/generators"
 
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.generated, pytest.mark.timeout(600)]
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NativeServer]:
-    with running(tmp_path_factory.mktemp("server")) as started:
+    with native_server(tmp_path_factory.mktemp("server")) as started:
         yield started
 
 

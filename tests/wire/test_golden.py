@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serving import ATTRIBUTE, PROJECT, SECRET, Server, prepare
+from support.server_process import ATTRIBUTE, PROJECT, SECRET, ServerProcess, create_project
 from usertable.service import Service
 from usertable.store import open_store
 from usertable.wire.jiguang import CODES
@@ -36,12 +36,12 @@ def as_bytes(text: str) -> bytes:
 @pytest.mark.parametrize("file", sorted(path.name for path in GOLDEN.iterdir()))
 def test_every_case(tmp_path: Path, file: str) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
-    prepare(url)
+    create_project(url)
     store = open_store(url)
     service = Service(store)
     service.add_user(service.project(PROJECT), 10362473, {"phone": "18012345678"})
     store.close()
-    server = Server(url, tmp_path)
+    server = ServerProcess(url, tmp_path)
     try:
         with httpx.Client(base_url=server.url, timeout=30) as http:
             for name, request, answer in cases(file):
@@ -79,7 +79,7 @@ def test_the_example_header_of_the_document_is_a_pair_of_id_and_secret(tmp_path:
     )
     service.add_user(project, 10362473, {})
     store.close()
-    server = Server(url, tmp_path)
+    server = ServerProcess(url, tmp_path)
     header = "Basic N2Q0MzFlNDJkZmE2YTZkNjkzYWMyZDA0OjVlOTg3YWM2ZDJlMDRkOTVhOWQ4ZjBkMQ=="
     try:
         body = '{"cuid":10362473,"data":{"user_number_once1":46.2}}'

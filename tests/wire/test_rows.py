@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from house import House
+from support.store_harness import StoreHarness
 from usertable.domain.errors import Kind
 from usertable.domain.patch import Patch, validate
 from usertable.domain.schema import Project
@@ -56,7 +56,7 @@ BOOLS = {"true": 1, "True": 1, "false": 0, "0": 0, "1": 1}
 
 
 def project() -> Project:
-    return House(MemoryStore()).project()
+    return StoreHarness(MemoryStore()).project()
 
 
 PROJECT = project()

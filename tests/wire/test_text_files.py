@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from house import House
+from support.store_harness import StoreHarness
 from usertable.domain.errors import Refused
 from usertable.store.encoding import decode_attributes
 from usertable.store.memory import MemoryStore
@@ -20,7 +20,7 @@ from usertable.wire.messages import text
 from usertable.wire.rejects import reject_line, reject_row, rejects_head
 from usertable.wire.rows import open_source, originals
 
-PROJECT = House(MemoryStore()).project()
+PROJECT = StoreHarness(MemoryStore()).project()
 NAME = "user_string_overwrite"
 
 

@@ -12,7 +12,7 @@ from usertable.store import Store
 from usertable.store.records import Receipt, Result, Write
 
 
-class House:
+class StoreHarness:
     """A store with a project in it, and short ways to call it. The clock stands at `now` (ms)."""
 
     def __init__(self, store: Store) -> None:

@@ -23,7 +23,7 @@ ATTRIBUTE = "/smartop/api/v1/user/attribute"
 REGISTER = "/smartop/api/v1/user/register"
 
 
-def prepare(url: str, *, users: int = 0, qps: int | None = None) -> list[int]:
+def create_project(url: str, *, users: int = 0, qps: int | None = None) -> list[int]:
     """A project with `user_<type>_<rule>` for every legal pair and the identifier `phone`; the CUIDs of new users."""
     store = open_store(url)
     service = Service(store)
@@ -40,7 +40,7 @@ def prepare(url: str, *, users: int = 0, qps: int | None = None) -> list[int]:
     return cuids
 
 
-class Server:
+class ServerProcess:
     """`usertable serve` on a free port of 127.0.0.1, with whatever else `settings` says (in the environment's names)."""
 
     def __init__(self, url: str, folder: Path, **settings: str) -> None:

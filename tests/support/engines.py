@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psycopg
 
-import postgres
+from support import postgres
 from usertable.store import distribute, open_store
 
 

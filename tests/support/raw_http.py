@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from serving import ATTRIBUTE, PROJECT, SECRET
+from support.server_process import ATTRIBUTE, PROJECT, SECRET
 
 AUTHORIZATION = "Basic " + base64.b64encode(f"{PROJECT}:{SECRET}".encode()).decode()
 BETWEEN_SEGMENTS = 0.03

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import httpx
 
-from serving import ATTRIBUTE, PROJECT, SECRET, Server
+from support.server_process import ATTRIBUTE, PROJECT, SECRET, ServerProcess
 from usertable.service import Service
 from usertable.store import open_store
 
@@ -19,7 +19,7 @@ from usertable.store import open_store
 class Client(threading.Thread):
     """Adds 1 to a random user's counter, with a key, and repeats the request, to any server, until it is answered."""
 
-    def __init__(self, number: int, servers: Sequence[Server], cuids: list[int], stop: threading.Event) -> None:
+    def __init__(self, number: int, servers: Sequence[ServerProcess], cuids: list[int], stop: threading.Event) -> None:
         super().__init__(daemon=True)
         self._number = number
         self._servers = servers
@@ -65,7 +65,7 @@ class Client(threading.Thread):
 
 
 @contextmanager
-def load(servers: Sequence[Server], cuids: list[int], clients: int) -> Iterator[list[Client]]:
+def load(servers: Sequence[ServerProcess], cuids: list[int], clients: int) -> Iterator[list[Client]]:
     """That many clients at work on these users while the block runs; then every one of their writes is answered."""
     stop = threading.Event()
     at_work = [Client(n, servers, cuids, stop) for n in range(clients)]

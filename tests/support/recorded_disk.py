@@ -29,7 +29,8 @@ _TUNED = {"CHECKPOINT_ROWS": 15, "WAL_ROWS": 60, "CHECKPOINT_IDLE_SECONDS": 0.1,
 def below(folder: Path, store: Path) -> dict[str, str]:
     """Environment variables that put the disk below a server of the store; it keeps its record in the folder."""
     (folder / "sitecustomize.py").write_text(
-        f"import sys\nsys.path.append({str(Path(__file__).parent)!r})\nimport recorded_disk\nrecorded_disk.install()\n"
+        f"import sys\nsys.path.append({str(Path(__file__).parent.parent)!r})\n"
+        "from support import recorded_disk\nrecorded_disk.install()\n"
     )
     shutil.copyfile(store, folder / "durable")
     modules = os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))

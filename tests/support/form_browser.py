@@ -10,7 +10,7 @@ import httpx
 TOKEN = "a-token-for-the-tests-only"
 
 
-class Browser(httpx.Client):
+class FormBrowser(httpx.Client):
     """A client that sends forms as a page of the server would, but runs no script."""
 
     def page(self, path: str) -> httpx.Response:
@@ -25,7 +25,7 @@ class Browser(httpx.Client):
 
     def fill_in(self, path: str, headers: dict[str, str] | None = None, /, **typed: str | None) -> httpx.Response:
         """Send the form of the page that is shown, as it is there but for what was typed; None: a box without its tick."""
-        filled = {**fields(self.shown), **typed}
+        filled = {**form_fields(self.shown), **typed}
         sent = {name: value for name, value in filled.items() if value is not None}
         return self.post(path, data=sent, headers={"Sec-Fetch-Site": "same-origin", **(headers or {})})
 
@@ -35,7 +35,7 @@ class Browser(httpx.Client):
         self.page("/console/projects")
 
 
-def fields(answer: httpx.Response) -> dict[str, str]:
+def form_fields(answer: httpx.Response) -> dict[str, str]:
     """The fields of the form that a page is about, as a browser would send them."""
     form = answer.text[answer.text.index("<main") :]
     found = {}

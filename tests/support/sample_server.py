@@ -1,4 +1,4 @@
-"""A server with something to see, and a browser that looks at it."""
+"""A running server whose project has a shop's attributes and one user."""
 
 from __future__ import annotations
 
@@ -6,11 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
-
-from chromium import find
-from serving import ATTRIBUTE, PROJECT, SECRET, Server
+from support.server_process import ATTRIBUTE, PROJECT, SECRET, ServerProcess
 from usertable.console.app import PAGES
 from usertable.domain.schema import Attribute, Identifier, Rule
 from usertable.domain.values import DataType, Limits
@@ -34,7 +30,7 @@ _DECLARED = (
 )
 
 
-def furnish(url: str, name: str = "Tests") -> None:
+def create_sample_store(url: str, name: str = "Tests") -> None:
     """A project with a shop's attributes and one user."""
     store = open_store(url)
     service = Service(store)
@@ -48,11 +44,11 @@ def furnish(url: str, name: str = "Tests") -> None:
 
 
 @contextlib.contextmanager
-def furnished(folder: Path, name: str = "Tests") -> Iterator[Server]:
+def sample_server(folder: Path, name: str = "Tests") -> Iterator[ServerProcess]:
     """A server with that project."""
     url = f"sqlite:///{folder / 'store.db'}"
-    furnish(url, name)
-    server = Server(url, folder, admin_token=TOKEN)
+    create_sample_store(url, name)
+    server = ServerProcess(url, folder, admin_token=TOKEN)
     try:
         with server.client() as client:
             data = {
@@ -68,38 +64,7 @@ def furnished(folder: Path, name: str = "Tests") -> Iterator[Server]:
         assert "Traceback" not in server.log, server.log
 
 
-@contextlib.contextmanager
-def chromium() -> Iterator[Browser]:
-    """A browser; the tests fail if there is none."""
-    program = find()
-    if program is None:
-        pytest.fail("no Chromium for the browser tests; `make test` gets one")
-    with sync_playwright() as playwright:
-        # The sandbox needs rights that a container often has not; all it opens is our own server.
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-def sign_in(context: BrowserContext) -> Page:
-    """A page of the console, signed in."""
-    page = context.new_page()
-    page.goto("/console/sign-in")
-    page.fill("#token", TOKEN)
-    page.keyboard.press("Enter")
-    page.wait_for_url("**/console/projects")
-    return page
-
-
-def watch(page: Page) -> list[str]:
-    """What the browser complains about on that page: errors of its script, and what the policy forbids."""
-    found: list[str] = []
-    page.on("pageerror", lambda error: found.append(str(error)))
-    page.on("console", lambda message: found.append(message.text) if "Security Policy" in message.text else None)
-    return found
-
-
-def addresses() -> list[str]:
+def page_paths() -> list[str]:
     """Every page that can be looked at, with something in it."""
     found = []
     for page in PAGES:

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from serving import Server
+from support.server_process import ServerProcess
 
 TOKEN = "a-token-for-the-tests-only"
 
@@ -19,7 +19,7 @@ class NativeServer:
 
     def __init__(self, folder: Path, url: str | None = None, **settings: str) -> None:
         self.database = folder / "usertable.db"
-        self.process = Server(url or f"sqlite:///{self.database}", folder, admin_token=TOKEN, **settings)
+        self.process = ServerProcess(url or f"sqlite:///{self.database}", folder, admin_token=TOKEN, **settings)
         self.url = self.process.url
         self._clients: list[httpx.Client] = []
         self.anyone = self._client()
@@ -47,7 +47,7 @@ class NativeServer:
 
 
 @contextlib.contextmanager
-def running(folder: Path, url: str | None = None, **settings: str) -> Iterator[NativeServer]:
+def native_server(folder: Path, url: str | None = None, **settings: str) -> Iterator[NativeServer]:
     """A server for a while, with these settings beside."""
     server = NativeServer(folder, url, **settings)
     try:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from click.testing import CliRunner, Result
+import click.testing
+from click.testing import Result
 
 from usertable.cli import cli
 from usertable.domain.merge import decide
@@ -14,17 +15,22 @@ from usertable.store import open_store
 from usertable.store.records import Write, Written
 
 
-class Shell:
+class CliRunner:
     """Runs `usertable` on one store, in this process."""
 
     def __init__(self, url: str, environment: dict[str, str | None]) -> None:
         self.url = url
         self.environment = {**environment, "USERTABLE_STORE": url}
 
-    def run(self, *arguments: str, code: int = 0, stdin: str | bytes | None = None) -> Result:
-        result = CliRunner(env=self.environment).invoke(cli, arguments, input=stdin, prog_name="usertable")
+    def invoke(self, *arguments: str, stdin: str | bytes | None = None) -> Result:
+        """Run it, whatever its exit code will be."""
+        result = click.testing.CliRunner(env=self.environment).invoke(cli, arguments, input=stdin, prog_name="usertable")
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
+        return result
+
+    def run(self, *arguments: str, code: int = 0, stdin: str | bytes | None = None) -> Result:
+        result = self.invoke(*arguments, stdin=stdin)
         assert result.exit_code == code, result.output
         return result
 

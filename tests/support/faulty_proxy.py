@@ -1,72 +1,16 @@
-"""What the tests of the client share: both clients with one face, and a proxy that breaks what passes through it."""
+"""A TCP proxy that breaks the connections that pass through it."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import random
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
 from urllib.parse import urlsplit
 
-from usertable import AsyncClient, Client
 
-
-class Caller:
-    """A client of either kind, called alike; the asynchronous one in an event loop of its own."""
-
-    def __init__(self, kind: str, *arguments: Any, **settings: Any) -> None:
-        self._runner = asyncio.Runner() if kind == "async" else None
-        self.client: Any = (AsyncClient if self._runner else Client)(*arguments, **settings)
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        method = getattr(self.client, name)
-        runner = self._runner
-        return method if runner is None else lambda *a, **k: runner.run(method(*a, **k))
-
-    def buffer(self, **settings: Any) -> contextlib.AbstractContextManager[Any]:
-        runner = self._runner
-        return self.client.buffer(**settings) if runner is None else _Buffer(self.client.buffer(**settings), runner)
-
-    def close(self) -> None:
-        if self._runner is None:
-            self.client.close()
-        else:
-            self._runner.run(self.client.close())
-            self._runner.close()
-
-
-class _Buffer:
-    def __init__(self, buffer: Any, runner: asyncio.Runner) -> None:
-        self._buffer = buffer
-        self._runner = runner
-
-    def __enter__(self) -> _Buffer:
-        self._runner.run(self._buffer.__aenter__())
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._runner.run(self._buffer.__aexit__(*exception))
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._buffer, name)
-        if not callable(found):
-            return found
-        return lambda *a, **k: self._runner.run(found(*a, **k))
-
-
-@contextlib.contextmanager
-def calling(kind: str, *arguments: Any, **settings: Any) -> Iterator[Caller]:
-    caller = Caller(kind, *arguments, **settings)
-    try:
-        yield caller
-    finally:
-        caller.close()
-
-
-class Proxy:
+class FaultyProxy:
     """A TCP proxy that breaks connections: before a request gets through, or after, when its reply is on the way.
 
     Args:
@@ -160,8 +104,8 @@ def _end(connection: socket.socket) -> None:
 
 
 @contextlib.contextmanager
-def breaking(url: str, **faults: float) -> Iterator[Proxy]:
-    proxy = Proxy(url, **faults)
+def faulty_proxy(url: str, **faults: float) -> Iterator[FaultyProxy]:
+    proxy = FaultyProxy(url, **faults)
     try:
         yield proxy
     finally:

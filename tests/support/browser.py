@@ -1,0 +1,43 @@
+"""A real browser on the console of a sample server."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from support.chromium import find
+from support.sample_server import TOKEN
+
+
+@contextlib.contextmanager
+def chromium() -> Iterator[Browser]:
+    """A browser; the tests fail if there is none."""
+    program = find()
+    if program is None:
+        pytest.fail("no Chromium for the browser tests; `make test` gets one")
+    with sync_playwright() as playwright:
+        # The sandbox needs rights that a container often has not; all it opens is our own server.
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+def sign_in(context: BrowserContext) -> Page:
+    """A page of the console, signed in."""
+    page = context.new_page()
+    page.goto("/console/sign-in")
+    page.fill("#token", TOKEN)
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/console/projects")
+    return page
+
+
+def browser_errors(page: Page) -> list[str]:
+    """What the browser complains about on that page: errors of its script, and what the policy forbids."""
+    found: list[str] = []
+    page.on("pageerror", lambda error: found.append(str(error)))
+    page.on("console", lambda message: found.append(message.text) if "Security Policy" in message.text else None)
+    return found
