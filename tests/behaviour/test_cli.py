@@ -25,8 +25,8 @@ import pytest
 
 import usertable
 from support.cli_runner import CliRunner
-from usertable.cli import MASK
 from usertable.cli import cli as commands
+from usertable.cli.config import MASK
 from usertable.config import Config, load
 from usertable.domain.schema import LEGAL_RULES, Rule
 from usertable.domain.values import DataType

@@ -19,7 +19,6 @@ import pytest
 
 from support.cli_runner import CliRunner
 from support.server_process import PROJECT, SECRET, ServerProcess, create_project
-from usertable import cli_bulk
 from usertable.store import open_store
 
 
@@ -277,7 +276,7 @@ def test_two_imports_do_not_write_one_rejects_file(work: Work) -> None:
 
 
 def test_a_line_of_progress_is_written_where_no_terminal_is(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli_bulk, "PROGRESS_SECONDS", 0.05)
+    monkeypatch.setattr("usertable.cli.progress.PROGRESS_SECONDS", 0.05)
     os.mkfifo("slow.csv")
 
     def fill() -> None:
@@ -305,7 +304,7 @@ def test_a_line_of_progress_is_written_where_no_terminal_is(work: Work, monkeypa
 
 def test_an_export_tells_its_progress_where_no_terminal_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli_bulk, "PROGRESS_SECONDS", 0.01)
+    monkeypatch.setattr("usertable.cli.progress.PROGRESS_SECONDS", 0.01)
     store = f"sqlite:///{tmp_path / 'store.db'}"
     create_project(store, users=1)
     cli = CliRunner(store, {})

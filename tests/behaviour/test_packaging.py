@@ -36,8 +36,19 @@ def test_a_store_in_the_clone_is_not_packed(tmp_path: Path) -> None:
     (archive,) = (tmp_path / "built").glob("*.whl")
     with zipfile.ZipFile(archive) as wheel:
         installed = set(wheel.namelist())
-    assert {"pyproject.toml", "README.md", "LICENSE", "src/usertable/cli.py", "tests/conftest.py", "Makefile"} <= packed
-    assert {"usertable/cli.py", "usertable/store/sql/postgresql/0001_initial.sql", "usertable/py.typed"} <= installed
+    assert {
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "src/usertable/cli/__init__.py",
+        "tests/conftest.py",
+        "Makefile",
+    } <= packed
+    assert {
+        "usertable/cli/__init__.py",
+        "usertable/store/sql/postgresql/0001_initial.sql",
+        "usertable/py.typed",
+    } <= installed
     assert not packed & set(LEFT)
     assert not [name for name in (*packed, *installed) if "users.db" in name or ".demo" in name]
     named = {"src", "tests", "docs", "benchmarks", "requirements"}

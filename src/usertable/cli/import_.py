@@ -1,80 +1,30 @@
-"""The commands `usertable import` and `usertable export`."""
+"""`usertable import`."""
 
 from __future__ import annotations
 
-import codecs
 import contextlib
-import gc
 import hashlib
 import io
-import json
 import os
-import shutil
-import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import FrameType
-from typing import IO, TYPE_CHECKING, Literal, cast
+from typing import IO, TYPE_CHECKING, Literal
 
 import click
 
-from usertable import cli as commands
+from usertable.cli.context import opened_service
+from usertable.cli.errors import Failure
+from usertable.cli.files import FORMAT, exit_on_sigterm, expect_no_cycles, file_format
+from usertable.cli.options import Pair, common_option, common_options, project_option
+from usertable.cli.output import print_result, printable
+from usertable.cli.progress import progress_bar, report_regularly
 from usertable.config import SECRET
-from usertable.domain.condition import parse_conditions
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.progress import Progress
-
     from usertable.bulk import Import, Preview, State
-    from usertable.domain.schema import Schema
-    from usertable.store.protocol import Snapshot
     from usertable.wire.columns import Format, Reading
-    from usertable.wire.table import Identifiers
-
-ENDINGS: Mapping[str, Format] = {
-    ".csv": "csv",
-    ".ndjson": "ndjson",
-    ".jsonl": "ndjson",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-}
-_PACKED = {".gz": "gunzip -c", ".zst": "zstd -dc", ".xz": "xz -dc", ".bz2": "bzip2 -dc", ".zip": "unzip -p"}
-"""What unpacks a file, by its ending."""
-FORMAT = click.Choice(["csv", "ndjson", "parquet"])
-
-
-@contextlib.contextmanager
-def _tidy() -> Iterator[None]:
-    """Have SIGTERM leave as little behind as Ctrl-C does; the exit code is 143."""
-
-    def end(number: int, frame: FrameType | None) -> None:
-        # Once is enough: another one must not cut the tidying short.
-        signal.signal(number, signal.SIG_IGN)
-        sys.exit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _format(given: str | None, file: str) -> Format:
-    name = Path(file)
-    found = given or ENDINGS.get(name.suffix.lower())
-    if found is None and name.suffix.lower() in _PACKED:
-        inner = ENDINGS.get(Path(name.stem).suffix.lower(), "csv")
-        tool = _PACKED[name.suffix.lower()]
-        raise click.UsageError(
-            f"{file} is compressed; unpack it first: `{tool} {file} | usertable import - --format {inner} …`"
-        )
-    if found is None:
-        raise click.UsageError(f"--format is needed: {file} does not end in {', '.join(ENDINGS)}")
-    return cast("Format", found)
 
 
 def _read_secret(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
@@ -88,11 +38,9 @@ def _read_secret(ctx: click.Context, param: click.Parameter, value: str | None) 
 
 @click.command("import")
 @click.argument("file", metavar="FILE|-")
-@commands._in_project
+@project_option
 @click.option("--format", "format_", type=FORMAT, help="Default: by the file's ending.")
-@click.option(
-    "--map", "pairs", type=commands.Pair(), multiple=True, metavar="COLUMN=NAME", help="What a column is for; repeatable."
-)
+@click.option("--map", "pairs", type=Pair(), multiple=True, metavar="COLUMN=NAME", help="What a column is for; repeatable.")
 @click.option("--map-file", type=click.File("rb"), metavar="FILE", help="The same as a YAML file of COLUMN: NAME.")
 @click.option("--register", is_flag=True, help="Create users, and identifier values, that are not there.")
 @click.option(
@@ -154,8 +102,8 @@ def _read_secret(ctx: click.Context, param: click.Parameter, value: str | None) 
     metavar="N",
     help="With --url: the server's setting of that name.",
 )
-@commands._json
-@_tidy()
+@common_options
+@exit_on_sigterm()
 def import_table(
     file: str,
     project_id: str,
@@ -214,7 +162,7 @@ def import_table(
     from usertable.wire.columns import Reading
     from usertable.wire.encodings import NAMED, encoding_codec
 
-    form = _format(format_, file)
+    form = file_format(format_, file)
     codec = encoding_codec(encoding)
     if codec is None:
         raise click.UsageError(f"--encoding is {encoding!r}; expected auto or an encoding such as {', '.join(NAMED)}")
@@ -239,7 +187,7 @@ def import_table(
         if url is None:
             from usertable.bulk import StoreImport
 
-            service = stack.enter_context(commands._service(create=not dry_run))
+            service = stack.enter_context(opened_service(create=not dry_run))
             stream = stack.enter_context(_input(file, reading))
             head = b""
             if job is None and not is_named:
@@ -262,7 +210,7 @@ def import_table(
         resumed, was_finished = work.state.rows, work.state.finished
         if url is None:
             # As answers of a server do.
-            _expect_no_cycles()
+            expect_no_cycles()
         _run(work, os.fstat(stream.fileno()).st_size)
         for column in sorted(work.unseen):
             click.echo(f"column [{column}] is mapped, and no row has it", err=True)
@@ -280,17 +228,11 @@ def import_table(
         "resumed_after": resumed,
         "dry_run": dry_run,
     }
-    commands._answer(found, lambda: _show(done, dry_run, was_finished))
+    print_result(found, lambda: _show(done, dry_run, was_finished))
     if done.refused and not was_finished:
         rows, they, them = ("row was", "it is", "it") if done.refused == 1 else ("rows were", "they are", "them")
         where = f"{they} in {target}; fix {them} there and import that file" if done.rejects else "nothing was kept"
-        raise commands.Failure(f"{done.refused} {rows} refused: {where}")
-
-
-def _expect_no_cycles() -> None:
-    """Rows make none, and what lives long is not worth looking through for some again and again."""
-    gc.freeze()
-    gc.set_threshold(500_000, 20, 100)
+        raise Failure(f"{done.refused} {rows} refused: {where}")
 
 
 def _from_command_line(option: str) -> bool:
@@ -304,7 +246,7 @@ def _refuse_without_url(**options: str | None) -> None:
 
 
 def _check_url_options(url: str, secret: str | None, job: str | None, batch: int | None) -> None:
-    if commands._kept("store"):
+    if common_option("store"):
         raise click.UsageError("--store imports into a store and --url through a server; give one of them")
     if not secret:
         raise click.UsageError(f"the project's secret is needed; put it into {SECRET}, or give --secret")
@@ -395,24 +337,6 @@ def _input(file: str, reading: Reading) -> Iterator[IO[bytes]]:
             yield stream
 
 
-def _progress(console: Console, verb: str, wide: str, narrow: str) -> Progress:
-    """A progress bar as wide as there is room for beside the numbers: `wide` on a terminal of 80 columns, else `narrow`."""
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-    has_room = console.width >= 80
-    # So many columns have the others, with numbers of eight digits.
-    others = 68 if has_room else 36
-    return Progress(
-        TextColumn(verb),
-        BarColumn(bar_width=max(4, min(40, console.width - others))),
-        TaskProgressColumn(),
-        TextColumn(wide if has_room else narrow),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )
-
-
 def _run(work: Import, size: int) -> None:
     from rich.console import Console
 
@@ -440,7 +364,7 @@ def _run(work: Import, size: int) -> None:
         return found, text
 
     wide = "{task.fields[rows]:,} rows, {task.fields[refused]:,} refused, {task.fields[rate]:,.0f} rows/s"
-    with _progress(console, "import", wide, "{task.fields[rows]:,} rows") as bar, _regularly(console, report):
+    with progress_bar(console, "import", wide, "{task.fields[rows]:,} rows") as bar, report_regularly(console, report):
         task = bar.add_task("import", total=size or None, rows=start, refused=work.state.refused, rate=0.0)
 
         def progress(state: State, read: int) -> None:
@@ -454,178 +378,8 @@ def _run(work: Import, size: int) -> None:
                 if row.reason:
                     line = f"row {row.number}: refused: {row.reason}"
                 else:
-                    cells = [f"{name}={commands._plain(value)}" for name, value in row.attributes.items()]
+                    cells = [f"{name}={printable(value)}" for name, value in row.attributes.items()]
                     line = f"row {row.number}: {row.user}: {', '.join(cells) or 'no attributes'}"
-                console.print(commands._plain(line), highlight=False, markup=False, soft_wrap=True)
+                console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
 
         work.run(progress, preview)
-
-
-PROGRESS_SECONDS = 10.0
-"""Seconds between two lines of progress if stderr is not a terminal, which shows a bar."""
-
-
-@contextlib.contextmanager
-def _regularly(console: Console, report: Callable[[], tuple[Mapping[str, int | None], str]]) -> Iterator[None]:
-    """Write a line to stderr every ten seconds, for programs if --json is given, unless that is a terminal."""
-    done = threading.Event()
-    as_json = commands._kept("json")
-
-    def write() -> None:
-        while not done.wait(PROGRESS_SECONDS):
-            found, text = report()
-            click.echo(json.dumps({"progress": found}) if as_json else text, err=True)
-
-    thread = threading.Thread(target=write, name="progress", daemon=True)
-    if not console.is_terminal:
-        thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        if thread.is_alive():
-            thread.join()
-
-
-@contextlib.contextmanager
-def _export_progress(snapshot: Snapshot) -> Iterator[Callable[[int], None]]:
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    looked_at = 0
-
-    def report() -> tuple[dict[str, int | None], str]:
-        return {"users": looked_at}, f"export: {looked_at:,} users looked at"
-
-    wide = "{task.completed:,.0f} of {task.total:,.0f} users"
-    with (
-        _progress(console, "export", wide, "{task.completed:,.0f} users") as bar,
-        _regularly(console, report),
-    ):
-        task = bar.add_task("export", total=snapshot.count() if console.is_terminal else None)
-
-        def progress(users: int) -> None:
-            nonlocal looked_at
-            looked_at = users
-            bar.update(task, completed=users)
-
-        yield progress
-
-
-def _identifiers(schema: Schema, given: str) -> Identifiers:
-    """Those that --identifiers names. One that is called like a word of that option is named with a comma: `all,`."""
-    from usertable.wire.table import Identifiers
-
-    if given == "all":
-        return Identifiers(schema.identifiers)
-    if given == "none":
-        return Identifiers(())
-    if given == "masked":
-        return Identifiers(schema.identifiers, frozenset(i.name for i in schema.identifiers if i.masked))
-    names = [name for name in given.split(",") if name]
-    for name in names:
-        schema.identifier(name)
-    return Identifiers([i for i in schema.identifiers if i.name in names])
-
-
-@click.command("export")
-@commands._in_project
-@click.option("--format", "format_", type=FORMAT, help="Default: by the file's ending, else csv.")
-@click.option("-o", "--output", default="-", metavar="FILE", help="Where to; it is there when it is whole. Default: stdout.")
-@click.option(
-    "--attribute", "--attributes", "attributes", multiple=True, metavar="NAME[,NAME]", help="Only these; repeatable."
-)
-@click.option("--where", "conditions", multiple=True, metavar="CONDITION", help="Only users that meet it; repeatable.")
-@click.option("--hidden", is_flag=True, help="Hidden attributes too.")
-@click.option(
-    "--identifiers",
-    "identifier_names",
-    metavar="all|none|masked|NAME[,NAME]",
-    default="all",
-    show_default=True,
-    help="Identifiers to export. masked: all, with the values of masked ones shortened as in lists.",
-)
-@click.option("--escape-formulas", is_flag=True, help="Of CSV: put ' before texts that a spreadsheet takes for formulas.")
-@click.option("--bom", is_flag=True, help="Of CSV: start with a byte order mark, so that Excel reads it as UTF-8.")
-@commands._json
-@_tidy()
-def export_table(
-    project_id: str,
-    format_: str | None,
-    output: str,
-    attributes: tuple[str, ...],
-    conditions: tuple[str, ...],
-    hidden: bool,
-    identifier_names: str,
-    escape_formulas: bool,
-    bom: bool,
-) -> None:
-    """Export the user table as CSV, NDJSON or Parquet.
-
-    It is the table as of the moment of the call, whatever is written meanwhile: cuid, the identifiers in full, and the
-    visible attributes, or those that are named. A CONDITION is written as for `usertable user list`. `usertable import`
-    of the file, with --register, gives back the same table.
-
-    --identifiers says which identifiers go into the file: all in full, none, those named, or masked: the values of masked
-    identifiers are cut to their first 4 characters, in columns named masked:NAME, which no import takes.
-
-    \b
-    Examples:
-      usertable export --project 100102 -o users.parquet
-      usertable export --project 100102 --where level:ge:10 --attributes level,city > vips.csv
-      usertable export --project 100102 --identifiers none -o for-analysts.parquet
-    """
-    from usertable.bulk import export, spooled, whole_file
-
-    form = _format(format_ or ("csv" if output == "-" else None), output)
-    if escape_formulas and form != "csv":
-        raise click.UsageError("--escape-formulas is for CSV")
-    if bom and form != "csv":
-        raise click.UsageError("--bom is for CSV")
-    if output == "-" and form == "parquet" and sys.stdout.isatty():
-        raise click.UsageError("a Parquet file is not for a terminal; name a file with -o")
-    # A file that is put in its place when it is whole would take the place of a device, too.
-    target = Path(output).resolve()
-    if output != "-" and target.exists() and not target.is_file():
-        raise click.UsageError(f"-o is {output}, which is no regular file; leave -o out and redirect the output")
-    names = [name for given in attributes for name in given.split(",")]
-    with contextlib.ExitStack() as stack:
-        store = stack.enter_context(commands._store())
-        snapshot = stack.enter_context(store.snapshot(project_id))
-        schema = snapshot.project.schema
-        if len(set(names)) < len(names):
-            raise click.UsageError("--attributes names one twice")
-        chosen = [schema.attribute(name) for name in names] or [
-            a for a in schema.attributes.values() if hidden or not a.hidden
-        ]
-        identifiers = _identifiers(schema, identifier_names)
-        parsed = parse_conditions(conditions, schema, snapshot.project.zone)
-        stdout = sys.stdout.buffer
-        if output != "-":
-            stream = stack.enter_context(whole_file(target))
-        elif form == "parquet":
-            stream = stack.enter_context(spooled(io.BytesIO()))
-        else:
-            stream = stdout
-        if bom:
-            stream.write(codecs.BOM_UTF8)
-        progress = stack.enter_context(_export_progress(snapshot))
-        _expect_no_cycles()
-        done = export(
-            snapshot, stream, form, chosen, parsed, progress, identifiers=identifiers, escape_formulas=escape_formulas
-        )
-        if output == "-" and form == "parquet":
-            stream.seek(0)
-            shutil.copyfileobj(stream, stdout, 2**20)
-        if output == "-":
-            stdout.flush()
-    if done.as_text:
-        click.echo(
-            f"written as text, because DECIMAL(38, 18) does not hold all their values: {', '.join(sorted(done.as_text))}",
-            err=True,
-        )
-    if output != "-":
-        commands._answer(
-            {"users": done.users, "file": output, "as_text": sorted(done.as_text)},
-            lambda: click.echo(f"{done.users} users written to {output}"),
-        )

@@ -1,0 +1,89 @@
+"""What a command works with: the settings, the store, the service, and who runs it."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from usertable.cli.errors import HOW_TO_NAME_A_STORE, Failure
+from usertable.cli.options import common_option
+from usertable.config import Loaded, load
+from usertable.domain.errors import StoreMissing
+from usertable.domain.merge import Rules
+from usertable.folders import make_folder
+from usertable.store.urls import shown_url
+
+if TYPE_CHECKING:
+    from usertable.service import Service
+    from usertable.store import Store
+
+
+def load_settings(**flags: Any) -> Loaded:
+    return load({"store": common_option("store"), **flags}, file=common_option("config"))
+
+
+def make_default_folder(loaded: Loaded) -> None:
+    """Make the data folder of the default store. The folder of a store that someone named is theirs to make."""
+    if loaded.sources["store"] == "default":
+        make_folder(Path(loaded.config.store.removeprefix("sqlite:///")).parent, 0o700)
+
+
+def warn_of_service_links(loaded: Loaded) -> None:
+    if loaded.service_links:
+        click.echo(
+            "Ignored, because Kubernetes sets them for a Service named usertable:"
+            f" {', '.join(sorted(loaded.service_links))}. With enableServiceLinks: false in the pod's spec it sets none.",
+            err=True,
+        )
+
+
+@contextlib.contextmanager
+def opened_store(*, create: bool = False) -> Iterator[Store]:
+    """The store that is named, or the default one.
+
+    Args:
+        create: make it if there is none. Few commands do: one that looks for something would only find nothing in it.
+    """
+    loaded = load_settings()
+    if loaded.config.store.startswith("memory:"):
+        raise click.UsageError(
+            "a memory: store lives and dies with the server that holds it, so no other command can reach it;"
+            " name a file: --store sqlite:///users.db"
+        )
+    if create:
+        make_default_folder(loaded)
+    from usertable.store import open_store
+
+    try:
+        opened = open_store(loaded.config.store, create=create, migrate=False)
+    except StoreMissing as missing:
+        by_default = ", the default" if loaded.sources["store"] == "default" else ""
+        raise Failure(
+            f"{missing}{by_default}; {HOW_TO_NAME_A_STORE}, or make one there: usertable project create NAME"
+        ) from missing
+    click.get_current_context().meta["usertable.looked_in"] = shown_url(loaded.config.store)
+    with contextlib.closing(opened) as store:
+        yield store
+
+
+@contextlib.contextmanager
+def opened_service(*, create: bool = False) -> Iterator[Service]:
+    with opened_store(create=create) as store:
+        from usertable.service import Service
+
+        config = load_settings().config
+        yield Service(store, max_attributes=config.max_attributes, rules=Rules(config.row_limit))
+
+
+def actor() -> str:
+    """Who is written into the record of changes."""
+    try:
+        return f"cli:{getpass.getuser()}"
+    except (OSError, KeyError):
+        return f"cli:uid {os.getuid()}"

@@ -1,0 +1,62 @@
+"""How a command fails: every error of usertable becomes a reason on stderr and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from usertable.config import ConfigError
+from usertable.domain.errors import Kind, Problem, Refused, StoreFault, Unavailable
+from usertable.wire.messages import text
+
+HOW_TO_NAME_A_STORE = "name the one you mean with --store URL or USERTABLE_STORE"
+
+
+class Failure(click.ClickException):
+    """Refused, or not possible: the reason goes to stderr, and the exit code is 1."""
+
+    exit_code = 1
+
+
+class RootGroup(click.Group):
+    """The outermost command: what usertable raises becomes a reason on stderr and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Refused as refused:
+            raise Failure("\n".join(describe(ctx, problem) for problem in refused.problems)) from refused
+        except ConfigError as error:
+            raise click.UsageError(str(error)) from error
+        except StoreFault as fault:
+            raise Failure(str(fault)) from fault
+        except Unavailable as failure:
+            raise Failure(f"not possible at the moment, retry later: {failure}") from failure
+        except BrokenPipeError:
+            # Whoever read our output has enough of it.
+            discard_output()
+            ctx.exit(0)
+        except OSError as error:
+            try:
+                sys.stdout.flush()
+            except OSError:
+                discard_output()
+            place = f"{error.filename}: " if error.filename else ""
+            raise Failure(f"{place}{error.strerror or error}") from error
+
+
+def describe(ctx: click.Context, problem: Problem) -> str:
+    looked_in = ctx.meta.get("usertable.looked_in")
+    if problem.kind is Kind.PROJECT_UNKNOWN and looked_in:
+        return (
+            f"{text(problem, 'en')} in the store {looked_in}; if that is another store than you mean, {HOW_TO_NAME_A_STORE}"
+        )
+    return text(problem, "en")
+
+
+def discard_output() -> None:
+    """Let the rest of the output go nowhere: flushed at the exit, it would fail once more, with another exit code."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

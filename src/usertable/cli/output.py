@@ -1,0 +1,60 @@
+"""What a command prints: JSON for programs, tables and lines for people."""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+
+import click
+
+from usertable.cli.options import common_option
+from usertable.wire import native
+
+
+def print_result(document: object, show: Callable[[], None]) -> None:
+    """Print the document if JSON is wanted, otherwise `show()`."""
+    if common_option("json"):
+        click.echo(native.encode(document))
+    else:
+        show()
+
+
+def printable(value: object) -> str:
+    """`value` on one line, without characters that would steer a terminal."""
+    shown = value if isinstance(value, str) else "" if value is None else native.shown_value(value)  # type: ignore[arg-type]
+    if shown.isprintable():
+        return shown
+    return "".join(
+        c if c.isprintable() or unicodedata.category(c) == "Zs" else c.encode("unicode_escape").decode() for c in shown
+    )
+
+
+def print_lines(rows: Iterable[Sequence[object]]) -> None:
+    """Print a line per row, however long, with aligned columns."""
+    from rich.cells import cell_len
+
+    cells = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
+    for line in cells:
+        padded = (cell + " " * (width - cell_len(cell)) for cell, width in zip(line, widths, strict=True))
+        click.echo("  ".join(padded).rstrip(" "))
+
+
+def print_table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table: one that fits a terminal's width, or, for anything else, lines that a script can read."""
+    if sys.stdout is None or not sys.stdout.isatty():
+        print_lines([heads, *rows])
+        return
+
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for head in heads:
+        table.add_column(head, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    Console().print(table)

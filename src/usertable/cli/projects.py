@@ -1,0 +1,165 @@
+"""`usertable project`."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import click
+
+from usertable.cli.context import actor, opened_service
+from usertable.cli.options import common_options, require_a_change, without_none
+from usertable.cli.output import print_lines, print_result, print_table
+from usertable.domain.schema import Project
+from usertable.wire import native
+
+SHORT_SECRET = 16
+"""A given secret with fewer characters is taken with a warning."""
+
+
+class Qps(click.ParamType[int | Literal["unlimited"]]):
+    """A number of requests per second, or `unlimited`."""
+
+    name = "N|unlimited"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | Literal["unlimited"]:
+        if value == "unlimited":
+            return "unlimited"
+        try:
+            return int(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither an integer nor 'unlimited'", param, ctx)
+
+
+@click.group()
+@common_options
+def project() -> None:
+    """Projects: each has its own users, attributes and secret."""
+
+
+@project.command("create")
+@click.argument("name")
+@click.option(
+    "--id",
+    "project_id",
+    metavar="ID",
+    help="Its id in requests: 1 to 64 of A-Z a-z 0-9 . _ -, and neither . nor .. (default: six digits).",
+)
+@click.option("--secret", metavar="SECRET", help="A secret that you have already (default: a random one).")
+@click.option("--timezone", metavar="TZ", help="IANA time zone of its DATETIME values (default: Asia/Shanghai).")
+@click.option("--qps", type=Qps(), help="Requests per second and API (default: 100).")
+@common_options
+def create_project(
+    name: str, project_id: str | None, secret: str | None, timezone: str | None, qps: int | str | None
+) -> None:
+    """Create a project.
+
+    Its secret is shown only this once; the store keeps a hash of it.
+
+    \b
+    Examples:
+      usertable project create demo
+      usertable project create shop --timezone Europe/Berlin --qps unlimited --json
+    """
+    settings = without_none(timezone=timezone)
+    if qps is not None:
+        settings["qps"] = None if qps == "unlimited" else qps
+    with opened_service(create=True) as service:
+        created, made = service.create_project(name, id=project_id, secret=secret, **settings, who=actor())
+    _show_secret(created, made, given=secret is not None)
+
+
+def _show_secret(project: Project, secret: str, *, given: bool) -> None:
+    def show() -> None:
+        print_lines((("id", project.id), ("name", project.name), ("secret", secret)))
+        click.echo("The secret is shown only this once. Keep it now; if it is lost, rotate it.")
+
+    if given and len(secret) < SHORT_SECRET:
+        click.echo(
+            f"Warning: the secret has fewer than {SHORT_SECRET} characters and may be guessed;"
+            " leave --secret out to get a random one.",
+            err=True,
+        )
+    print_result(native.project_document(project, secret), show)
+
+
+@project.command("list")
+@common_options
+def list_projects() -> None:
+    """List all projects, in order of creation.
+
+    \b
+    Example:
+      usertable project list --json
+    """
+    with opened_service() as service:
+        documents = [native.project_document(p) for p in service.projects()]
+    print_result(
+        native.ProjectList(documents),
+        lambda: print_table(
+            ("id", "name", "timezone", "qps", "created"),
+            ((p.id, p.name, p.timezone, p.qps, p.created_at) for p in documents),
+        ),
+    )
+
+
+@project.command("edit")
+@click.argument("project_id", metavar="ID")
+@click.option("--name", metavar="TEXT", help="Its new name.")
+@click.option("--timezone", metavar="TZ", help="Its new IANA time zone; moments that are stored stay the same moments.")
+@click.option("--qps", type=Qps(), help="Requests per second and API.")
+@common_options
+def edit_project(project_id: str, name: str | None, timezone: str | None, qps: int | str | None) -> None:
+    """Change a project's name, time zone or QPS limit.
+
+    \b
+    Example:
+      usertable project edit 100102 --qps 500
+    """
+    require_a_change(name, timezone, qps)
+    limit = qps if isinstance(qps, int) else None
+    with opened_service() as service:
+        edited = service.edit_project(
+            project_id, name=name, timezone=timezone, qps=limit, unlimited=qps == "unlimited", who=actor()
+        )
+    document = native.project_document(edited)
+    print_result(
+        document,
+        lambda: print_lines(
+            (("id", document.id), ("name", document.name), ("timezone", document.timezone), ("qps", document.qps))
+        ),
+    )
+
+
+@project.command("rotate-secret")
+@click.argument("project_id", metavar="ID")
+@click.option("--secret", metavar="SECRET", help="A secret that you have already (default: a random one).")
+@common_options
+def rotate_secret(project_id: str, secret: str | None) -> None:
+    """Replace a project's secret. The old one stops working within a second; the new one is shown only this once.
+
+    \b
+    Example:
+      usertable project rotate-secret 100102
+    """
+    with opened_service() as service:
+        rotated, made = service.rotate_secret(project_id, secret=secret, who=actor())
+    _show_secret(rotated, made, given=secret is not None)
+
+
+@project.command("changes")
+@click.argument("project_id", metavar="ID")
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, metavar="N", help="So many at most.")
+@common_options
+def list_changes(project_id: str, limit: int) -> None:
+    """Show who changed the project or its schema, when and how, newest first.
+
+    \b
+    Example:
+      usertable project changes 100102 --limit 10
+    """
+    with opened_service() as service:
+        changes = [native.change_document(c) for c in service.schema_changes(project_id, limit)]
+    print_result(
+        native.ChangeList(changes),
+        lambda: print_table(("at", "who", "what"), ((c.at, c.who, c.what) for c in changes)),
+    )

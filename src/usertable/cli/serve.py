@@ -1,0 +1,63 @@
+"""`usertable serve`."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import Any
+
+import click
+
+from usertable.cli.context import load_settings, make_default_folder, warn_of_service_links
+from usertable.cli.errors import Failure
+from usertable.cli.options import store_options
+from usertable.config import Config
+
+
+@click.command()
+@click.option("--host", metavar="ADDRESS", help="Address to listen on, default 127.0.0.1; 0.0.0.0 for every interface.")
+@click.option("--port", metavar="PORT", help="Port to listen on, default 8000; 0 for any free one.")
+@click.option("--workers", metavar="N", help="Server processes, default 1; more than one needs a postgresql store.")
+@click.option("--always-200", is_flag=True, default=None, help="Answer HTTP 200 to every business error.")
+@click.option("--body-limit", metavar="BYTES", help="Largest request body, default 1048576.")
+@click.option("--queue-capacity", metavar="N", help="Writes waiting at most, default 10000; one more gets 503.")
+@click.option("--log-level", metavar="LEVEL", help="debug, info (the default), warning or error.")
+@store_options
+def serve(**flags: Any) -> None:
+    """Serve the API until Ctrl-C or SIGTERM.
+
+    Every setting that `usertable config` lists can also be given as an environment variable or in a TOML file; the
+    options here are the most used ones. Only one server can serve a SQLite file.
+
+    \b
+    Example:
+      usertable serve --store sqlite:///users.db --port 8080
+    """
+    loaded = load_settings(**flags)
+    warn_of_service_links(loaded)
+    make_default_folder(loaded)
+    from usertable.http.server import ListenFault
+    from usertable.http.server import serve as serve_http
+
+    try:
+        serve_http(loaded.config, lambda: load_settings(**flags).config)
+    except ListenFault as fault:
+        raise Failure(_cannot_listen(loaded.config, fault.reason)) from fault
+    except OSError as error:
+        what = f": {error.filename}" if error.filename else ""
+        raise Failure(
+            f"the server ended, because the system refused it something: {error.strerror or error}{what}"
+        ) from error
+
+
+def _cannot_listen(config: Config, error: OSError | UnicodeError) -> str:
+    place = f"cannot listen on {config.host} port {config.port}: "
+    if isinstance(error, UnicodeError | socket.gaierror):
+        return f"{place}there is no such host; --host takes an address of this machine"
+    if error.errno == errno.EADDRINUSE:
+        return f"{place}another program does already; stop it, or choose another port with --port (0 for any free one)"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{place}this machine does not have that address; choose another with --host"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"{place}you are not permitted to; ports below 1024 are the administrator's, choose another with --port"
+    return f"{place}{error.strerror or error}"

@@ -1,0 +1,202 @@
+"""`usertable user`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import click
+
+from usertable.cli.context import opened_service
+from usertable.cli.options import Pair, common_options, project_option
+from usertable.cli.output import print_lines, print_result, print_table
+from usertable.domain.condition import parse_conditions
+from usertable.domain.errors import Refused
+from usertable.store.records import MAX_CUID, User
+from usertable.wire import jiguang, native
+
+CUID = click.IntRange(1, MAX_CUID)
+
+
+@click.group()
+@common_options
+def user() -> None:
+    """Users: the rows of a project's user table."""
+
+
+@user.command("register")
+@click.argument("name")
+@click.argument("values", metavar="VALUE...", nargs=-1, required=True)
+@project_option
+@common_options
+def register_users(name: str, values: tuple[str, ...], project_id: str) -> None:
+    """Exchange values of the identifier NAME for CUIDs. A value never seen creates a user.
+
+    The identifier must be unique and have priority 1. Values have 1 to 256 characters and are compared exactly.
+
+    \b
+    Example:
+      usertable user register phone 18012345678 18012345679 --project 100102
+    """
+    _check_identifier_values({f"VALUE {place}": value for place, value in enumerate(values, start=1)})
+    with opened_service() as service:
+        cuids = service.register(service.project(project_id), name, values)
+    registered = list(zip(values, cuids, strict=True))
+    print_result(
+        {"users": [{"value": value, "cuid": cuid} for value, cuid in registered]},
+        lambda: print_table(("value", "cuid"), registered),
+    )
+
+
+def _check_identifier_values(values: Mapping[str, str]) -> None:
+    """Refuse values, by what to call them, that no identifier can have."""
+    expected = f"a text of 1 to {jiguang.MAX_IDENTITY_CHARACTERS} characters"
+    problems = [
+        native.parameter_problem(place, expected) for place, value in values.items() if not jiguang.is_identity_value(value)
+    ]
+    if problems:
+        raise Refused(problems)
+
+
+@user.command("create")
+@click.argument("cuid", type=CUID)
+@project_option
+@click.option("--identifier", "identifiers", type=Pair(), multiple=True, help="A value that points at the user; repeatable.")
+@common_options
+def create_user(cuid: int, project_id: str, identifiers: tuple[tuple[str, str], ...]) -> None:
+    """Import a user with the CUID that it has elsewhere.
+
+    \b
+    Example:
+      usertable user create 10362473 --project 100102 --identifier phone=18012345678
+    """
+    values = dict(identifiers)
+    if len(values) < len(identifiers):
+        raise click.UsageError("--identifier gives a value to the same name twice")
+    _check_identifier_values({f"--identifier {name}": value for name, value in values.items()})
+    with opened_service() as service:
+        owner = service.project(project_id)
+        created = service.add_user(owner, cuid, values)
+    print_result(native.user_document(created, owner), lambda: click.echo(f"user {cuid} created"))
+
+
+@user.command("get")
+@click.argument("cuid", type=CUID, required=False)
+@project_option
+@click.option("--identifier", type=Pair(), help="Find the user by an identifier's value instead.")
+@click.option("--hidden", is_flag=True, help="Hidden attributes too.")
+@common_options
+def get_user(cuid: int | None, project_id: str, identifier: tuple[str, str] | None, hidden: bool) -> None:
+    """Show a user's row.
+
+    A DATETIME is shown in the project's time zone; created and updated are in UTC. With --json, `changed_at` tells when
+    each attribute last changed.
+
+    \b
+    Examples:
+      usertable user get 10362473 --project 100102
+      usertable user get --identifier phone=18012345678 --project 100102 --json
+    """
+    if (cuid is None) == (identifier is None):
+        raise click.UsageError("give either a CUID or --identifier NAME=VALUE")
+    with opened_service() as service:
+        owner = service.project(project_id)
+        if identifier is not None:
+            found = service.find_user(owner, *identifier)
+        else:
+            assert cuid is not None
+            found = service.user(owner, cuid)
+    document = native.user_document(found, owner, hidden=hidden, times=True)
+
+    def show() -> None:
+        print_lines(
+            (
+                ("cuid", document.cuid),
+                ("version", document.version),
+                ("created", document.created_at),
+                ("updated", document.updated_at),
+                *((f"identifier {name}", value) for name, values in document.identifiers.items() for value in values),
+            )
+        )
+        click.echo()
+        declared = owner.schema.attributes
+        print_table(
+            ("attribute", "type", "rule", "value"),
+            ((n, declared[n].type, declared[n].rule, value) for n, value in document.attributes.items()),
+        )
+
+    print_result(document, show)
+
+
+@user.command("list")
+@project_option
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, metavar="N", help="So many at most.")
+@click.option("--after", type=click.IntRange(0, MAX_CUID), default=0, metavar="CUID", help="Only users with a greater CUID.")
+@click.option("--where", "conditions", multiple=True, metavar="CONDITION", help="Only users that meet it; repeatable.")
+@click.option("--attribute", "attributes", multiple=True, metavar="NAME", help="Only this attribute; repeatable.")
+@common_options
+def list_users(project_id: str, limit: int, after: int, conditions: tuple[str, ...], attributes: tuple[str, ...]) -> None:
+    """Show the user table, by CUID.
+
+    A CONDITION is written attribute:operator or attribute:operator:value. Operators: set, unset, eq, ne, in (values with
+    commas between; one that holds a comma in double quotes), lt, le, gt, ge, between, contains. Without --attribute, the
+    table has a column for every visible attribute that one of the users has. Values of masked identifiers are cut.
+
+    \b
+    Examples:
+      usertable user list --project 100102 --limit 20
+      usertable user list --project 100102 --where level:ge:10 --where tags:contains:vip --json
+    """
+    users: list[User] = []
+    following: int | None = after
+    with opened_service() as service:
+        owner = service.project(project_id)
+        for name in attributes:
+            owner.schema.attribute(name)
+        parsed = parse_conditions(conditions, owner.schema, owner.zone)
+        while following is not None and len(users) < limit:
+            page = service.users(owner, after=following, limit=limit - len(users), conditions=parsed)
+            users += page.users
+            following = page.next
+    documents = [native.user_document(u, owner, attributes or None, mask=True) for u in users]
+
+    def show() -> None:
+        columns = attributes or [n for n in owner.schema.attributes if any(n in d.attributes for d in documents)]
+        names = [i.name for i in owner.schema.identifiers if any(i.name in d.identifiers for d in documents)]
+        print_table(
+            ("cuid", *names, *columns),
+            (
+                (
+                    d.cuid,
+                    *(", ".join(d.identifiers.get(n, ())) for n in names),
+                    *(d.attributes.get(n) for n in columns),
+                )
+                for d in documents
+            ),
+        )
+        if following is not None:
+            click.echo(f"More users may follow: --after {following}", err=True)
+
+    print_result(native.UserPage(documents, None if following is None else str(following)), show)
+
+
+@user.command("erase")
+@click.argument("cuid", type=CUID)
+@project_option
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@common_options
+def erase_user(cuid: int, project_id: str, yes: bool) -> None:
+    """Remove a user for good: the row, identifier values, and stored answers that show the user's data.
+
+    The CUID is never used again. There is no way back.
+
+    \b
+    Example:
+      usertable user erase 10362473 --project 100102
+    """
+    with opened_service() as service:
+        owner = service.project(project_id)
+        service.user(owner, cuid)
+        if not yes:
+            click.confirm(f"Erase user {cuid} of project {owner.id} ({owner.name}) for good?", abort=True, err=True)
+        service.erase_user(owner, cuid)
+    print_result({"cuid": cuid, "erased": True}, lambda: click.echo(f"user {cuid} erased"))
