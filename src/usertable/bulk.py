@@ -44,7 +44,7 @@ from usertable.wire.rows import Block, Head, originals
 from usertable.wire.table import Identifiers, Unfit, open_table, unfit_numbers
 
 if TYPE_CHECKING:
-    from usertable.service import Service
+    from usertable.app.service import Service
 
 PREVIEW_ROWS = 5
 PROBLEMS_SHOWN = 20
@@ -300,8 +300,7 @@ class StoreImport(Import):
     def __init__(self, service: Service, project_id: str, stream: IO[bytes], reading: Reading, **settings: Any) -> None:
         super().__init__(service.project(project_id), stream, reading, **settings)
         self._service = service
-        self._store = service.store
-        self._stored = self._store.job(self._project.number, self._job)
+        self._stored = service.job(self._project, self._job)
 
     def _earlier(self) -> State | None:
         return _state_decoder.decode(self._stored) if self._stored else None
@@ -382,7 +381,7 @@ class StoreImport(Import):
         pause = 0.1
         while True:
             try:
-                result = self._store.take(batch, self._service.rules, noted)
+                result = self._service.import_batch(batch, noted)
             except StoreDown:
                 if time.monotonic() >= deadline:
                     raise

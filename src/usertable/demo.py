@@ -17,10 +17,10 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from usertable.app.service import Service
 from usertable.domain.errors import StoreFault
 from usertable.domain.schema import LEGAL_RULES, Attribute, Identifier
 from usertable.http.platform import ATTRIBUTE_PATH
-from usertable.service import Service
 from usertable.store import open_store
 from usertable.wire.native import pretty, user_document
 

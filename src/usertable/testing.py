@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from usertable.app.service import Service
 from usertable.client import AsyncClient, Client
 from usertable.config import Config
 from usertable.domain.schema import Attribute, Identifier, Rule
 from usertable.domain.values import DataType
 from usertable.http.server import in_background
-from usertable.service import Service
 from usertable.store import open_store
 
 ADMIN_TOKEN = "the-token-of-the-test-double"

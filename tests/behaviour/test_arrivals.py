@@ -13,11 +13,12 @@ import httpx
 import pytest
 
 from support.server_process import ATTRIBUTE, PROJECT, REGISTER, SECRET, ServerProcess, create_project
+from usertable.app.clock import now_ms
+from usertable.app.service import Service
 from usertable.config import Config
 from usertable.domain.arrival import Arrival, Arrivals
 from usertable.domain.errors import Kind
 from usertable.http.server import in_background
-from usertable.service import Service, now_ms
 from usertable.store import Store, open_store
 from usertable.store.memory import MemoryStore
 

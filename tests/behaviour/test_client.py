@@ -208,7 +208,7 @@ def test_a_key_of_the_callers_and_a_dry_run(client: AnyClient, server: Server) -
     assert server.attributes(CUID) == {"number_accumulate": 1}
     # A receipt lives a day by the server's clock, which the test moves.
     server.clock.advance(hours=25)
-    server.service.store.expire_receipts(server.clock.ms() - 24 * 3_600_000)
+    server.service.expire_receipts(server.clock.ms() - 24 * 3_600_000)
     assert not client.set(CUID, {"number_accumulate": 1}, key="order-1").replayed
 
 

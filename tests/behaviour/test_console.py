@@ -20,6 +20,7 @@ import pytest
 
 from support.form_browser import TOKEN, FormBrowser, form_fields
 from support.server_process import PROJECT, SECRET, ServerProcess, create_project
+from usertable.app.service import Service
 from usertable.console import live, texts
 from usertable.console.app import HEADERS, PAGES
 from usertable.console.notes import FREE_ATTEMPTS, MustWait, Notes
@@ -31,7 +32,6 @@ from usertable.domain.change import ChangeKind
 from usertable.domain.profile import Outcome
 from usertable.domain.schema import Rule
 from usertable.domain.values import DataType
-from usertable.service import Service
 from usertable.store import open_store
 from usertable.store.parts import CHANGES
 from usertable.wire import messages

@@ -17,11 +17,11 @@ import pytest
 from support.cli_runner import CliRunner
 from support.raw_http import exchange
 from support.server_process import ATTRIBUTE, PROJECT, REGISTER, ServerProcess, create_project
+from usertable.app.service import Service
 from usertable.console.notes import Notes
 from usertable.console.session import COOKIE, Sessions
 from usertable.console.visit import LANGUAGE_COOKIE
 from usertable.domain.profile import REST
-from usertable.service import Service
 from usertable.store import open_store
 from usertable.store.parts import USERS
 

@@ -12,9 +12,9 @@ import httpx
 import pytest
 
 from support.server_process import ATTRIBUTE, PROJECT, REGISTER, SECRET, ServerProcess, create_project
+from usertable.app.service import Service
 from usertable.config import Config
 from usertable.http.app import App
-from usertable.service import Service
 from usertable.store import open_store
 
 OK = b'{"code":0,"msg":"ok"}'

@@ -12,13 +12,13 @@ from urllib.parse import parse_qs
 import pytest
 
 from support.store_harness import StoreHarness
+from usertable.app.scans import TableScans
 from usertable.console import table
 from usertable.console.table import ORDERS, Order, TablePage, View
 from usertable.domain.condition import Condition, parse_condition
 from usertable.domain.schema import Attribute, Project, Rule
 from usertable.domain.values import DataType
 from usertable.store import open_store
-from usertable.survey import Surveys
 
 USERS = 17
 ODD = "user_number_overwrite:in:1,3,5,7,9,11,13,15"
@@ -30,7 +30,7 @@ class Table:
     def __init__(self, url: str) -> None:
         self.harness = StoreHarness(open_store(url))
         self.project: Project = self.harness.project()
-        self.surveys = Surveys(self.harness.store, clock=lambda: self.harness.now)
+        self.surveys = TableScans(self.harness.store, clock=lambda: self.harness.now)
         self.cuids = self.harness.service.register(self.project, "phone", [str(n) for n in range(USERS)])
         for n in reversed(range(USERS)):
             self.harness.now += 1000
@@ -94,8 +94,8 @@ def test_forth_and_back_in_every_order(users: Table, order: Order, where: tuple[
 
 @pytest.mark.parametrize("order", ["cuid", "-cuid"])
 def test_forth_and_back_through_more_than_a_count_knows(users: Table, order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("usertable.survey.KEPT_EDGE", 2)
-    monkeypatch.setattr("usertable.service.EXAMINED_PER_PAGE", 2)
+    monkeypatch.setattr("usertable.app.scans.KEPT_EDGE", 2)
+    monkeypatch.setattr("usertable.app.users.EXAMINED_PER_PAGE", 2)
     view = View((ODD,), order=order)
     assert not users.counted(view).count.result.has_all
     assert users.walk(view) == ordered(users.cuids[1:16:2], order)

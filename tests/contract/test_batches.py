@@ -1,4 +1,4 @@
-"""A batch of records through the intake, over every store."""
+"""A batch of records through the writer, over every store."""
 
 from __future__ import annotations
 
@@ -9,33 +9,37 @@ from typing import Any
 import pytest
 
 from support.store_harness import StoreHarness
+from usertable.app.access import Authenticator, ProjectAccess
+from usertable.app.batches import BatchEntry, BatchWriter
+from usertable.app.imports import RowImporter
 from usertable.commit import GroupCommit
 from usertable.domain.errors import Overloaded, StoreDown
 from usertable.domain.merge import decide
-from usertable.service import Access, Entry, Gate, Intake
 from usertable.store.lanes import ThreadLane
 from usertable.store.records import Receipt, Refusal, Replayed, Result, Written
 
 
-def entry(user: int | str, key: str = "", **data: Any) -> Entry:
+def entry(user: int | str, key: str = "", **data: Any) -> BatchEntry:
     """A record for a CUID, or for a value of `phone`."""
     receipt = Receipt(key, b"same") if key else None
     if isinstance(user, str):
-        return Entry(None, ("phone", user), data, receipt)
-    return Entry(user, None, data, receipt)
+        return BatchEntry(None, ("phone", user), data, receipt)
+    return BatchEntry(user, None, data, receipt)
 
 
-def send(harness: StoreHarness, *batches: Sequence[Entry], register: bool = True) -> list[list[tuple[int | None, Result]]]:
+def send(
+    harness: StoreHarness, *batches: Sequence[BatchEntry], register: bool = True
+) -> list[list[tuple[int | None, Result]]]:
     """The results of batches that come at the same time."""
 
     async def work() -> list[list[tuple[int | None, Result]]]:
-        gate = Gate(harness.service)
+        authenticator = Authenticator(harness.service)
         commit = GroupCommit(ThreadLane(harness.store, decide), max_batch=7)
-        intake = Intake(harness.service, gate, commit, clock=lambda: harness.now)
-        access = Access(harness.service.project("one"), {})
-        results = await asyncio.gather(*(intake.set_many(access, batch, register=register) for batch in batches))
+        writer = BatchWriter(harness.service, authenticator, commit, clock=lambda: harness.now)
+        access = ProjectAccess(harness.service.project("one"), {})
+        results = await asyncio.gather(*(writer.set_many(access, batch, register=register) for batch in batches))
         await commit.close()
-        gate.close()
+        authenticator.close()
         return list(results)
 
     return asyncio.run(work())
@@ -143,14 +147,14 @@ def test_a_schema_that_changes_meanwhile_costs_no_record(harness: StoreHarness) 
     cuid = harness.user(project)
 
     async def work() -> list[tuple[int | None, Result]]:
-        gate = Gate(harness.service)
+        authenticator = Authenticator(harness.service)
         commit = GroupCommit(ThreadLane(harness.store, decide))
-        intake = Intake(harness.service, gate, commit, clock=lambda: harness.now)
-        access = Access(harness.service.project("one"), {})
+        writer = BatchWriter(harness.service, authenticator, commit, clock=lambda: harness.now)
+        access = ProjectAccess(harness.service.project("one"), {})
         harness.service.edit_attribute("one", "user_bool_once", who="test", hidden=True)
-        results = await intake.set_many(access, [entry(cuid, user_number_overwrite=n) for n in range(5)], register=False)
+        results = await writer.set_many(access, [entry(cuid, user_number_overwrite=n) for n in range(5)], register=False)
         await commit.close()
-        gate.close()
+        authenticator.close()
         return results
 
     assert [type(result) for _, result in asyncio.run(work())] == [Written] * 5
@@ -158,18 +162,16 @@ def test_a_schema_that_changes_meanwhile_costs_no_record(harness: StoreHarness) 
 
 
 def import_rows(
-    harness: StoreHarness, *batches: Sequence[Entry], capacity: int = 10_000
+    harness: StoreHarness, *batches: Sequence[BatchEntry], capacity: int = 10_000
 ) -> list[list[tuple[int | None, Result]]]:
     """The results of batches of rows of an import that come at the same time."""
 
     async def work() -> list[list[tuple[int | None, Result]]]:
-        gate = Gate(harness.service)
-        commit = GroupCommit(ThreadLane(harness.store, decide), capacity=capacity)
-        intake = Intake(harness.service, gate, commit, clock=lambda: harness.now)
-        access = Access(harness.service.project("one"), {})
-        results = await asyncio.gather(*(intake.take(access, batch, register=True) for batch in batches))
-        await commit.close()
-        gate.close()
+        authenticator = Authenticator(harness.service)
+        importer = RowImporter(harness.service, authenticator, capacity=capacity)
+        access = ProjectAccess(harness.service.project("one"), {})
+        results = await asyncio.gather(*(importer.import_rows(access, batch, register=True) for batch in batches))
+        authenticator.close()
         return list(results)
 
     return asyncio.run(work())
@@ -216,13 +218,10 @@ def test_rows_meet_a_changed_schema(harness: StoreHarness) -> None:
     harness.service.edit_attribute("one", "user_bool_once", hidden=True, who="test")
 
     async def work() -> list[tuple[int | None, Result]]:
-        gate = Gate(harness.service)
-        commit = GroupCommit(ThreadLane(harness.store, decide))
-        access = Access(stale, {})
-        intake = Intake(harness.service, gate, commit, clock=lambda: harness.now)
-        results = await intake.take(access, [entry(7, user_bool_once=1)], register=True)
-        await commit.close()
-        gate.close()
+        authenticator = Authenticator(harness.service)
+        importer = RowImporter(harness.service, authenticator, capacity=1)
+        results = await importer.import_rows(ProjectAccess(stale, {}), [entry(7, user_bool_once=1)], register=True)
+        authenticator.close()
         return results
 
     assert [type(result) for _, result in asyncio.run(work())] == [Written]

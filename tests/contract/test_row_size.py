@@ -9,13 +9,14 @@ from decimal import Decimal
 import pytest
 
 from support.store_harness import StoreHarness
+from usertable.app.batches import BatchEntry
+from usertable.app.service import Service
 from usertable.domain import merge
 from usertable.domain.errors import Kind
 from usertable.domain.merge import Rules
 from usertable.domain.profile import most_bytes, row_bytes
 from usertable.domain.schema import Project
 from usertable.domain.values import Value
-from usertable.service import Entry, Service
 from usertable.store.encoding import encode_attributes
 from usertable.store.records import Batch, IncomingRows, Receipt, Refusal, Result, Taken, Write, Written
 
@@ -140,8 +141,8 @@ def test_rows_of_an_import_that_are_too_large_are_refused_alone(harness: StoreHa
 def test_rows_of_an_import_through_the_api_that_are_too_large_are_refused_alone(harness: StoreHarness) -> None:
     project = harness.project()
     service = Service(harness.store, clock=lambda: harness.now, rules=SMALL)
-    entries = [Entry(cuid, None, values, Receipt(f"{n}", b"")) for n, (cuid, values) in enumerate(ROWS)]
-    taken = service.take(project, entries, register=True)
+    entries = [BatchEntry(cuid, None, values, Receipt(f"{n}", b"")) for n, (cuid, values) in enumerate(ROWS)]
+    taken = service.import_rows(project, entries, register=True)
     assert taken is not None
     assert [isinstance(result, Written) for _, result in taken] == TAKEN
     check_rows(harness, project)

@@ -132,7 +132,7 @@ class Stores(RuleBasedStateMachine):
     @rule()
     def reopen(self) -> None:
         self._houses[1].store.close()
-        self._houses[1].store = self._houses[1].service.store = open_store(self._url)
+        self._houses[1].store = self._houses[1].service._store = open_store(self._url)
 
     @invariant()
     def tables_agree(self) -> None:

@@ -40,7 +40,7 @@ def test_of_values_that_are_there_it_is_not_known_when_they_changed(engine: str,
             harness.write(harness.prepare(of, user, {"user_string_overwrite": "a", "user_number_accumulate": 1}))
         harness.store.close()
         take_back_changed_at(url)
-        harness.store = harness.service.store = open_store(url)
+        harness.store = harness.service._store = open_store(url)
         harness.now += 10
         harness.write(harness.prepare(project, cuid, {"user_string_overwrite": "b", "user_bool_once": 1}))
         new = harness.user(project, "new")

@@ -20,8 +20,8 @@ from support.faulty_proxy import faulty_proxy
 from support.load import read_sums
 from support.server_process import PROJECT, SECRET, ServerProcess, create_project
 from usertable import Client, Record
+from usertable.app.service import Service
 from usertable.client import RecordsRefused, Retry, ServerFailed, Unreachable
-from usertable.service import Service
 from usertable.store import open_store
 
 FAULTS = {"refuse": 0.1, "before": 0.05, "lost": 0.05, "cut": 0.05}

@@ -150,8 +150,8 @@ def test_an_import_beside_a_server_disturbs_nobody(kept_url: str, tmp_path: Path
 
 def test_a_commit_whose_answer_is_lost_is_found(monkeypatch: pytest.MonkeyPatch, kept_url: str, tmp_path: Path) -> None:
     from usertable import bulk
+    from usertable.app.service import Service
     from usertable.domain.errors import StoreDown
-    from usertable.service import Service
     from usertable.store.protocol import Decide, Note
     from usertable.wire.columns import Reading
 

@@ -18,8 +18,8 @@ from typing import Any
 
 from support.faulty_proxy import faulty_proxy
 from support.server_process import PROJECT, SECRET, ServerProcess, create_project
+from usertable.app.service import Service
 from usertable.domain.schema import Identifier
-from usertable.service import Service
 from usertable.store import open_store
 
 BATCH = 50

@@ -20,10 +20,10 @@ from support.load import check_sums, load, wait_for_more
 from support.postgres import NEWEST, Cluster
 from support.process_memory import descendants
 from support.server_process import ATTRIBUTE, PROJECT, ServerProcess, create_project
+from usertable.app.service import Service
 from usertable.domain.errors import StoreDown
 from usertable.domain.schema import Attribute, Project, Rule
 from usertable.domain.values import DataType
-from usertable.service import Service
 from usertable.store import open_store
 from usertable.store.postgres import RENEW_SECONDS
 

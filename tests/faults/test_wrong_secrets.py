@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 
 from support.server_process import ATTRIBUTE, PROJECT, SECRET, ServerProcess, create_project
-from usertable.service import Service
+from usertable.app.service import Service
 from usertable.store import open_store
 
 STRANGERS = 150

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import httpx
 
 from support.server_process import ATTRIBUTE, PROJECT, SECRET, ServerProcess
-from usertable.service import Service
+from usertable.app.service import Service
 from usertable.store import open_store
 
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from support.server_process import ATTRIBUTE, PROJECT, SECRET, ServerProcess
+from usertable.app.service import Service
 from usertable.console.app import PAGES
 from usertable.domain.schema import Attribute, Identifier, Rule
 from usertable.domain.values import DataType, Limits
-from usertable.service import Service
 from usertable.store import open_store
 
 TOKEN = "a-token-for-the-tests-only"

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import httpx
 
+from usertable.app.service import Service
 from usertable.domain.schema import LEGAL_RULES, Attribute, Identifier
 from usertable.domain.values import DEFAULT_LIMITS, DataType, Limits
-from usertable.service import Service
 from usertable.store import open_store
 
 PROJECT, SECRET = "100102", "a-secret-for-the-tests"

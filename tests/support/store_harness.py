@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from usertable.app.service import Service
 from usertable.domain.merge import decide
 from usertable.domain.patch import Patch, validate
 from usertable.domain.schema import LEGAL_RULES, Attribute, Identifier, Project
-from usertable.service import Service
 from usertable.store import Store
 from usertable.store.records import Receipt, Result, Write
 

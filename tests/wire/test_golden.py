@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from support.server_process import ATTRIBUTE, PROJECT, SECRET, ServerProcess, create_project
-from usertable.service import Service
+from usertable.app.service import Service
 from usertable.store import open_store
 from usertable.wire.jiguang import CODES
 

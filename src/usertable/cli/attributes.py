@@ -15,7 +15,7 @@ from usertable.domain.values import LIST_ELEMENT_BYTES, LIST_ELEMENTS, DataType,
 from usertable.wire import native
 
 if TYPE_CHECKING:
-    from usertable.service import Service
+    from usertable.app.service import Service
 
 
 class Word(click.Choice[str]):

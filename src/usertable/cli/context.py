@@ -20,7 +20,7 @@ from usertable.folders import make_folder
 from usertable.store.urls import shown_url
 
 if TYPE_CHECKING:
-    from usertable.service import Service
+    from usertable.app.service import Service
     from usertable.store import Store
 
 
@@ -75,7 +75,7 @@ def opened_store(*, create: bool = False) -> Iterator[Store]:
 @contextlib.contextmanager
 def opened_service(*, create: bool = False) -> Iterator[Service]:
     with opened_store(create=create) as store:
-        from usertable.service import Service
+        from usertable.app.service import Service
 
         config = load_settings().config
         yield Service(store, max_attributes=config.max_attributes, rules=Rules(config.row_limit))

@@ -13,7 +13,7 @@ from usertable.domain.schema import Identifier, Project
 from usertable.wire import native
 
 if TYPE_CHECKING:
-    from usertable.service import Service
+    from usertable.app.service import Service
 
 
 @click.group()

@@ -51,7 +51,7 @@ def diff_schema(file: IO[bytes], project_id: str) -> None:
     Example:
       usertable schema diff schema.yaml --project 100102
     """
-    from usertable.service import refuse_steps
+    from usertable.app.schema import refuse_steps
     from usertable.wire import schema_file
 
     wanted = schema_file.decode(file.read())
@@ -76,7 +76,7 @@ def apply_schema(file: IO[bytes], project_id: str) -> None:
     Example:
       usertable schema apply schema.yaml --project 100102
     """
-    from usertable.service import refuse_steps
+    from usertable.app.schema import refuse_steps
     from usertable.wire import schema_file
 
     wanted = schema_file.decode(file.read())

@@ -161,7 +161,7 @@ class _Place:
         if page.method == "POST":
             # Who declares an attribute may send values of it as soon as it is answered.
             with contextlib.suppress(Unavailable):
-                await asyncio.to_thread(self._console.gate.poll)
+                await asyncio.to_thread(self._console.authenticator.poll)
         return response
 
     async def _once(self, page: Page, visit: Visit) -> Response:

@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 from urllib.parse import urlencode
 
+from usertable.app.scans import Count, Found, TableScans
+from usertable.app.service import Service
+from usertable.app.users import MAX_PAGE
 from usertable.domain.condition import Condition, meets
 from usertable.domain.errors import Unavailable
 from usertable.domain.schema import Project
 from usertable.domain.values import DataType
-from usertable.service import MAX_PAGE, Service
 from usertable.store.records import User
-from usertable.survey import Count, Found, Surveys
 from usertable.wire.columns import CONSOLE
 from usertable.wire.native import shown_value, user_document
 from usertable.wire.table import harmless
@@ -83,7 +84,7 @@ class TablePage:
     """Not so: the search for users goes on, here in the background, or on the next page."""
 
 
-def page(service: Service, surveys: Surveys, project: Project, view: View, conditions: Sequence[Condition]) -> TablePage:
+def page(service: Service, surveys: TableScans, project: Project, view: View, conditions: Sequence[Condition]) -> TablePage:
     """The page that `view` asks for."""
     count = surveys.count(project, conditions, oldest=view.order == "updated", patient=True)
     if view.by_time:
@@ -150,7 +151,7 @@ def _still(service: Service, project: Project, cuids: Sequence[int], conditions:
 
 
 def csv_file(
-    service: Service, surveys: Surveys, project: Project, view: View, conditions: Sequence[Condition]
+    service: Service, surveys: TableScans, project: Project, view: View, conditions: Sequence[Condition]
 ) -> tuple[str, Iterator[bytes]]:
     """All users that the filters let through, in the chosen columns and order, as CSV: the file's name and its pieces.
 
@@ -172,7 +173,7 @@ def csv_file(
     return f"{name}.csv", _csv(project, view, pages)
 
 
-def _whole_count(surveys: Surveys, project: Project, conditions: Sequence[Condition], *, oldest: bool) -> Count:
+def _whole_count(surveys: TableScans, project: Project, conditions: Sequence[Condition], *, oldest: bool) -> Count:
     patient_until = time.monotonic() + COUNT_PATIENCE_SECONDS
     while not (found := surveys.count(project, conditions, oldest=oldest, patient=True)).done:
         # Asking begins a failed one again, so the first answers may tell of the failure before.

@@ -20,6 +20,9 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from usertable.app.access import Authenticator
+from usertable.app.scans import TableScans
+from usertable.app.service import Service
 from usertable.config import Config
 from usertable.console.results import Results
 from usertable.console.session import Session, Sessions
@@ -28,8 +31,6 @@ from usertable.domain.change import Change, ChangeKind, Fact
 from usertable.domain.errors import Kind, Problem, Refused
 from usertable.domain.schema import Project
 from usertable.domain.values import number_text
-from usertable.service import Gate, Service
-from usertable.survey import Surveys
 from usertable.wire.messages import Language, text
 
 HOME = "/console"
@@ -109,10 +110,10 @@ class Console:
     """What all visits share."""
 
     service: Service
-    gate: Gate
+    authenticator: Authenticator
     put: PutAs
     sessions: Sessions
-    surveys: Surveys
+    surveys: TableScans
     config: Config
     is_stopping: Callable[[], bool] = lambda: False
     """Whether the server is about to end, so that nothing may be kept open."""

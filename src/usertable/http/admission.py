@@ -7,8 +7,8 @@ import binascii
 import hashlib
 import hmac
 
-from usertable.service import Access, Gate
-from usertable.verification import network
+from usertable.app.access import Authenticator, ProjectAccess
+from usertable.app.verification import network
 
 
 def basic_credentials(authorization: bytes) -> tuple[str, str] | None:
@@ -26,15 +26,15 @@ def basic_credentials(authorization: bytes) -> tuple[str, str] | None:
     return (project_id, secret) if project_id and colon and secret else None
 
 
-async def admit(gate: Gate, authorization: bytes, client: tuple[str, int] | None) -> Access | None:
+async def admit(authenticator: Authenticator, authorization: bytes, client: tuple[str, int] | None) -> ProjectAccess | None:
     """The access that the header grants; None if id or secret are wrong, missing or malformed. May raise Unavailable.
 
     Args:
         client: address and port of the peer, as ASGI has them.
     """
-    access = gate.known(authorization)
+    access = authenticator.known(authorization)
     if access is None and (credentials := basic_credentials(authorization)):
-        access = await gate.verify(authorization, *credentials, network(client[0]) if client else "")
+        access = await authenticator.verify(authorization, *credentials, network(client[0]) if client else "")
     return access
 
 

@@ -10,8 +10,8 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from usertable.app.limits import RateLimit
 from usertable.domain.errors import Kind, Overloaded, Problem, Unavailable, excerpt
-from usertable.limit import RateLimit
 from usertable.wire.messages import Language, negotiate
 
 log = logging.getLogger("usertable.http")

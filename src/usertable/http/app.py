@@ -10,7 +10,14 @@ from collections.abc import AsyncIterator, Callable
 
 from starlette.types import ASGIApp
 
-from usertable.arrivals import KEPT_MS, Recorder, Taken
+from usertable.app.access import REFRESH_SECONDS, Authenticator
+from usertable.app.activity import ActivityRecorder, Drained
+from usertable.app.batches import BatchWriter
+from usertable.app.clock import now_ms
+from usertable.app.imports import RowImporter
+from usertable.app.limits import SharedCounts
+from usertable.app.scans import TableScans
+from usertable.app.service import Service
 from usertable.commit import GroupCommit
 from usertable.config import Config
 from usertable.console.app import console_app
@@ -26,11 +33,8 @@ from usertable.http.native import State, native_app
 from usertable.http.openapi import LIVE_PATH
 from usertable.http.platform import ATTRIBUTE_PATH, REGISTER_PATH, Platform
 from usertable.http.readiness import Readiness
-from usertable.limit import SharedCounts
-from usertable.service import REFRESH_SECONDS, Gate, Intake, Service, now_ms
 from usertable.store import Store
 from usertable.store.lanes import open_lane
-from usertable.survey import Surveys
 from usertable.wire.messages import Language
 
 log = logging.getLogger("usertable.http")
@@ -63,10 +67,11 @@ class App:
         self._config = config
         self._clock = clock
         self._sessions = Sessions(notes or Notes.alone(), config.admin_token, config.console_minutes * 60, time.time)
+        self._store = store
         self._service = Service(store, clock=clock, max_attributes=config.max_attributes, rules=Rules(config.row_limit))
         self.stopping: Callable[[], bool] = lambda: False
         """Whether the server is about to end; whoever runs it says so here."""
-        self._recorder = Recorder(now_ms, payloads=config.arrival_payloads)
+        self._recorder = ActivityRecorder(now_ms, payloads=config.arrival_payloads)
         self._receipt_age = Age(config.receipt_hours * 3_600_000, clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -97,28 +102,29 @@ class App:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """What must run while requests come; leaving it commits every write that was queued."""
-        gate = Gate(self._service, self._counts, self._recorder)
-        lane = open_lane(self._config.store, self._service.store, self._service.rules)
+        authenticator = Authenticator(self._service, self._counts, self._recorder)
+        lane = open_lane(self._config.store, self._store, self._service.rules)
         commit = GroupCommit(lane, capacity=self._config.queue_capacity, max_batch=self._config.max_batch)
-        intake = Intake(self._service, gate, commit, clock=self._clock)
+        writer = BatchWriter(self._service, authenticator, commit, clock=self._clock)
+        importer = RowImporter(self._service, authenticator, capacity=commit.capacity)
         self._platform = Platform(
             self._service,
-            gate,
-            intake,
+            authenticator,
+            writer,
             self._recorder,
             body_limit=self._config.body_limit,
             always_200=self._config.always_200,
         )
-        readiness = Readiness(self._service.store, lane, commit)
+        readiness = Readiness(self._store, lane, commit)
         state = State(lambda: self._config.admin_token, lambda: self.stopping(), readiness.check)
-        self._native = native_app(self._service, gate, intake, self._config, state)
-        surveys = Surveys(self._service.store, clock=self._clock)
-        self._console = self._made_console(gate, surveys) if self._config.console else None
+        self._native = native_app(self._service, authenticator, writer, importer, self._config, state)
+        surveys = TableScans(self._store, clock=self._clock)
+        self._console = self._made_console(authenticator, surveys) if self._config.console else None
         self._native_paths = {"/openapi.json", "/readyz", LIVE_PATH}
         ending = asyncio.Event()
         watches = [asyncio.create_task(self._watch_clock()), asyncio.create_task(readiness.watch())]
         works = [
-            asyncio.create_task(_every(REFRESH_SECONDS, ending, gate.poll)),
+            asyncio.create_task(_every(REFRESH_SECONDS, ending, authenticator.poll)),
             asyncio.create_task(_every(EXPIRY_SECONDS, ending, self._expire, self._receipt_age.before)),
             asyncio.create_task(_every(ARRIVALS_SECONDS, ending, self._store_arrivals, self._take_arrivals)),
         ]
@@ -133,21 +139,22 @@ class App:
             readiness.close()
             await commit.close()
             await lane.close()
-            gate.close()
+            authenticator.close()
             await asyncio.to_thread(surveys.close)
             with contextlib.suppress(StoreDown):
                 await asyncio.to_thread(self._store_arrivals, self._take_arrivals())
 
-    def _made_console(self, gate: Gate, surveys: Surveys) -> ASGIApp:
+    def _made_console(self, authenticator: Authenticator, surveys: TableScans) -> ASGIApp:
         async def put(project: Project, body: bytes, language: Language, dry: bool, key: str) -> Put:
-            return await self._platform.put_as(gate.grant(project), body, language, dry=dry, key=key)
+            return await self._platform.put_as(authenticator.grant(project), body, language, dry=dry, key=key)
 
-        return console_app(Console(self._service, gate, put, self._sessions, surveys, self._config, lambda: self.stopping()))
+        return console_app(
+            Console(self._service, authenticator, put, self._sessions, surveys, self._config, lambda: self.stopping())
+        )
 
     def _expire(self, before: int | None) -> None:
-        store = self._service.store
-        store.expire_arrivals(self._clock() - KEPT_MS)
-        while before is not None and not self.stopping() and store.expire_receipts(before):
+        self._service.expire_activity()
+        while before is not None and not self.stopping() and self._service.expire_receipts(before):
             pass
 
     async def _watch_clock(self) -> None:
@@ -155,11 +162,11 @@ class App:
             await asyncio.sleep(CLOCK_SECONDS)
             self._receipt_age.look()
 
-    def _take_arrivals(self) -> Taken:
-        return self._recorder.take()
+    def _take_arrivals(self) -> Drained:
+        return self._recorder.drain()
 
-    def _store_arrivals(self, taken: Taken) -> None:
-        self._recorder.hand_over(self._service.store, taken)
+    def _store_arrivals(self, drained: Drained) -> None:
+        self._recorder.hand_over(self._service, drained)
 
 
 async def _every(seconds: float, ending: asyncio.Event, work: Callable[..., object], *prepare: Callable[[], object]) -> None:

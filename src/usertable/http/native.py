@@ -17,7 +17,11 @@ import msgspec
 from msgspec import UNSET
 from starlette.routing import Route, Router
 
-from usertable.arrivals import ProjectArrivals
+from usertable.app.access import Authenticator, ProjectAccess
+from usertable.app.activity import ProjectActivity
+from usertable.app.batches import BatchEntry, BatchWriter
+from usertable.app.imports import RowImporter
+from usertable.app.service import Service
 from usertable.config import Config
 from usertable.domain.condition import parse_conditions
 from usertable.domain.errors import Kind, Overloaded, Problem, Refused, Unavailable, excerpt, refuse
@@ -44,7 +48,6 @@ from usertable.http.answers import (
 )
 from usertable.http.body_threads import Batches, in_body_thread, when_decoded
 from usertable.http.openapi import LIVE_PATH, Operation, document
-from usertable.service import Access, Entry, Gate, Intake, Service
 from usertable.store.records import MAX_CUID, Replayed, Result, User, Written
 from usertable.wire import batch, native
 from usertable.wire.codings import CODINGS, decompress
@@ -76,7 +79,14 @@ class State:
     """Returns if writes can be made, else raises StoreDown; at once."""
 
 
-def native_app(service: Service, gate: Gate, intake: Intake, config: Config, state: State) -> App:
+def native_app(
+    service: Service,
+    authenticator: Authenticator,
+    writer: BatchWriter,
+    importer: RowImporter,
+    config: Config,
+    state: State,
+) -> App:
     """The ASGI application of everything in :data:`OPERATIONS`; any other path is answered with a 404 problem."""
     by_path: dict[str, dict[str, Operation]] = {}
     batches = Batches(config.batch_body_limit)
@@ -86,11 +96,11 @@ def native_app(service: Service, gate: Gate, intake: Intake, config: Config, sta
     by_path[LIVE_PATH] = {"GET": _LIVE}
     return Router(
         [
-            Route(path, _Resource(operations, service, gate, intake, config, state, batches))
+            Route(path, _Resource(operations, service, authenticator, writer, importer, config, state, batches))
             for path, operations in by_path.items()
         ],
         redirect_slashes=False,
-        default=_Resource({}, service, gate, intake, config, state, batches),
+        default=_Resource({}, service, authenticator, writer, importer, config, state, batches),
     )
 
 
@@ -120,10 +130,11 @@ class Call:
 class BatchCall:
     """A batch that was let in and understood."""
 
-    intake: Intake
-    access: Access
+    writer: BatchWriter
+    importer: RowImporter
+    access: ProjectAccess
     query: batch.BatchQuery
-    entries: list[Entry]
+    entries: list[BatchEntry]
     imports: bool
     """Whether they are rows of an import."""
     register: bool
@@ -146,16 +157,18 @@ class _Resource:
         self,
         operations: dict[str, Operation],
         service: Service,
-        gate: Gate,
-        intake: Intake,
+        authenticator: Authenticator,
+        writer: BatchWriter,
+        importer: RowImporter,
         config: Config,
         state: State,
         batches: Batches,
     ) -> None:
         self._operations = operations
         self._service = service
-        self._gate = gate
-        self._intake = intake
+        self._authenticator = authenticator
+        self._writer = writer
+        self._importer = importer
         self._config = config
         self._state = state
         self._batches = batches
@@ -214,7 +227,13 @@ class _Resource:
         await exchange.answer(operation, *await asyncio.to_thread(self._handle, operation, call))
 
     async def _serve_batch(
-        self, exchange: _Exchange, operation: Operation, access: Access | None, project_id: str, query: Any, receive: Receive
+        self,
+        exchange: _Exchange,
+        operation: Operation,
+        access: ProjectAccess | None,
+        project_id: str,
+        query: Any,
+        receive: Receive,
     ) -> bytes:
         """The answer of the operation that joins the waiting writes, and may have a large, compressed body."""
         key = exchange.sent.get(b"idempotency-key")
@@ -246,7 +265,7 @@ class _Resource:
         self,
         exchange: _Exchange,
         operation: Operation,
-        access: Access | None,
+        access: ProjectAccess | None,
         project_id: str,
         query: Any,
         key: bytes | None,
@@ -257,10 +276,10 @@ class _Resource:
         register = batch.registers(records, on_unknown)
         if access is None:
             # The admin, who has access to every project that there is.
-            access = self._gate.grant(await asyncio.to_thread(self._service.project, project_id))
+            access = self._authenticator.grant(await asyncio.to_thread(self._service.project, project_id))
         entries = await in_body_thread(_entries, records, None if key is None else key.decode(), body)
         imports = batch.imports(records, on_unknown)
-        results = await operation.handle(BatchCall(self._intake, access, query, entries, imports, register))
+        results = await operation.handle(BatchCall(self._writer, self._importer, access, query, entries, imports, register))
         if not native.is_set(query.dry_run):
             await _count(access.arrivals, exchange.id, entries, results)
         return await in_body_thread(_encode_batch, results, language(exchange.sent, "en"), exchange.id)
@@ -271,10 +290,12 @@ class _Resource:
         if operation.method != "GET":
             # Who declares an attribute may send values of it as soon as it is answered, not a quarter of a second later.
             with contextlib.suppress(Unavailable):
-                self._gate.poll()
+                self._authenticator.poll()
         return None if operation.answer is None else native.encode(reply.document), reply.location, reply.version
 
-    async def _admit(self, exchange: _Exchange, operation: Operation, project_id: str | None) -> tuple[str, Access | None]:
+    async def _admit(
+        self, exchange: _Exchange, operation: Operation, project_id: str | None
+    ) -> tuple[str, ProjectAccess | None]:
         """Who asks, if they may, and a project's access; counts its requests. Raises Refused and Unavailable."""
         authorization = exchange.sent.get(b"authorization", b"")
         admin_token = self._state.admin_token()
@@ -284,14 +305,14 @@ class _Resource:
             exchange.headers += [_BEARER] if operation.who == "admin" else [_BEARER, _BASIC]
             token = "set admin_token to have one" if not admin_token else "Authorization: Bearer <token>"
             raise refuse(Kind.ADMIN_ONLY, hint=token)
-        access = await admit(self._gate, authorization, exchange.scope.get("client"))
+        access = await admit(self._authenticator, authorization, exchange.scope.get("client"))
         if access is None:
             exchange.headers += [_BEARER, _BASIC]
             raise refuse(Kind.CREDENTIALS)
         if operation.batch:
             exchange.arrivals = access.arrivals
         if limit := access.limit("batch" if operation.batch else "native"):
-            allowed = limit.take(time.monotonic())
+            allowed = limit.allow(time.monotonic())
             exchange.headers += rate_limit_headers(limit)
             if not allowed:
                 exchange.headers.append(RETRY_SOON)
@@ -302,10 +323,10 @@ class _Resource:
         return f"project {access.project.id}", access
 
 
-def _entries(records: Sequence[batch.Record], key: str | None, body: bytes) -> list[Entry]:
+def _entries(records: Sequence[batch.Record], key: str | None, body: bytes) -> list[BatchEntry]:
     fingerprint = hashlib.sha256(body).digest()
     return [
-        Entry(r.cuid, r.identity, r.data, r.receipt(key, fingerprint, place), r.problems, r.identifiers)
+        BatchEntry(r.cuid, r.identity, r.data, r.receipt(key, fingerprint, place), r.problems, r.identifiers)
         for place, r in enumerate(records)
     ]
 
@@ -325,7 +346,7 @@ class _Exchange:
     headers: list[Header] = field(init=False)
     operation: Operation | None = None
     """Set once the request is known to have its form."""
-    arrivals: ProjectArrivals | None = None
+    arrivals: ProjectActivity | None = None
     """Where it is counted if it is refused as a whole."""
 
     def __post_init__(self) -> None:
@@ -372,7 +393,7 @@ def _version(sent: bytes) -> int | None:
 
 
 async def _count(
-    arrivals: ProjectArrivals, request: str, entries: Sequence[Entry], results: Sequence[tuple[int | None, Result]]
+    arrivals: ProjectActivity, request: str, entries: Sequence[BatchEntry], results: Sequence[tuple[int | None, Result]]
 ) -> None:
     """Count every record of a batch that came in."""
     name = request.encode()
@@ -571,7 +592,7 @@ def erase_user(call: Call) -> Reply:
 
 
 async def write_users(call: BatchCall) -> list[tuple[int | None, Result]]:
-    write = call.intake.take if call.imports else call.intake.set_many
+    write = call.importer.import_rows if call.imports else call.writer.set_many
     return await write(call.access, call.entries, register=call.register, dry=native.is_set(call.query.dry_run))
 
 

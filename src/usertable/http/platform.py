@@ -11,7 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
 
-from usertable.arrivals import ProjectArrivals, Recorder
+from usertable.app.access import Authenticator, ProjectAccess
+from usertable.app.activity import ActivityRecorder, ProjectActivity
+from usertable.app.batches import BatchWriter
+from usertable.app.limits import RateLimit
+from usertable.app.service import Service
 from usertable.console.visit import Put
 from usertable.domain.errors import Kind, Problem, Refused, Unavailable, excerpt
 from usertable.domain.profile import Outcome
@@ -36,8 +40,6 @@ from usertable.http.answers import (
     unavailable,
 )
 from usertable.http.body_threads import when_decoded
-from usertable.limit import RateLimit
-from usertable.service import Access, Gate, Intake, Service
 from usertable.store.records import KeyReused, Receipt, Refusal, Replayed, Result, Written
 from usertable.wire import jiguang
 from usertable.wire.bodies import SMALL_BODY
@@ -61,11 +63,18 @@ class Platform:
     """
 
     def __init__(
-        self, service: Service, gate: Gate, intake: Intake, recorder: Recorder, *, body_limit: int, always_200: bool
+        self,
+        service: Service,
+        authenticator: Authenticator,
+        writer: BatchWriter,
+        recorder: ActivityRecorder,
+        *,
+        body_limit: int,
+        always_200: bool,
     ) -> None:
         self._service = service
-        self._gate = gate
-        self._intake = intake
+        self._authenticator = authenticator
+        self._writer = writer
         self._recorder = recorder
         self._body_limit = body_limit
         self._plain_limit = min(body_limit, SMALL_BODY)
@@ -77,13 +86,13 @@ class Platform:
         try:
             if scope["method"] != "PUT":
                 return await request.refuse_method("PUT")
-            access = await request.authenticate(self._gate)
+            access = await request.authenticate(self._authenticator)
             if access is not None and await request.within_limit(access.limit("attribute")):
                 await self._set(request, access, scope["query_string"], receive)
         except Exception as failure:
             await request.fail(failure)
 
-    async def put_as(self, access: Access, body: bytes, language: Language, *, dry: bool, key: str) -> Put:
+    async def put_as(self, access: ProjectAccess, body: bytes, language: Language, *, dry: bool, key: str) -> Put:
         """What :meth:`put_attribute` answers to this body, in its long form, for somebody who was let in another way.
 
         `key` is the `Idempotency-Key`.
@@ -109,7 +118,7 @@ class Platform:
         shown = [(name.decode(), value.decode()) for name, value in start["headers"]]
         return Put(start["status"], shown, content["body"])
 
-    async def _set(self, request: _Request, access: Access, query: bytes, receive: Receive) -> None:
+    async def _set(self, request: _Request, access: ProjectAccess, query: bytes, receive: Receive) -> None:
         headers = request.sent
         dry = details = False
         if query:
@@ -134,16 +143,16 @@ class Platform:
         if decoded.problems or cuid is None or data is None:
             problems = decoded.problems
             if details:
-                problems = await self._intake.problems(access, cuid, problems, data)
+                problems = await self._writer.problems(access, cuid, problems, data)
             return await request.refuse(problems)
         receipt = None
         if key is not None:
             receipt = Receipt(key.decode(), hashlib.sha256(body).digest(), whole=details)
         known = details or access.arrivals.claim_sample()
-        result = await self._intake.set_attributes(access, cuid, data, receipt, dry=dry, details=known, size=len(body))
+        result = await self._writer.set_attributes(access, cuid, data, receipt, dry=dry, details=known, size=len(body))
         return await self._answer(request, access, cuid, result, details=details)
 
-    async def _answer(self, request: _Request, access: Access, cuid: int, result: Result, *, details: bool) -> None:
+    async def _answer(self, request: _Request, access: ProjectAccess, cuid: int, result: Result, *, details: bool) -> None:
         if type(result) is Refusal:
             return await request.refuse(result.problems)
         if type(result) is KeyReused:
@@ -168,7 +177,7 @@ class Platform:
 
         This is the same as :meth:`put_attribute` does with the same pieces, for a request without a query, without ASGI.
         """
-        access = self._gate.known(headers.get(b"authorization", b""))
+        access = self._authenticator.known(headers.get(b"authorization", b""))
         key = headers.get(b"idempotency-key")
         if (
             access is None
@@ -188,13 +197,13 @@ class Platform:
             return None
         try:
             sampled = access.arrivals.claim_sample()
-            begun = self._intake.begin(access, decoded.cuid, decoded.data, receipt, details=sampled, size=len(body))
+            begun = self._writer.begin(access, decoded.cuid, decoded.data, receipt, details=sampled, size=len(body))
         except Unavailable:
             return None
         if begun is None:
             return None
         if limit is not None:
-            limit.take(time.monotonic())
+            limit.allow(time.monotonic())
         return PlainPut(access, decoded.cuid, decoded.data, receipt, begun, headers, limit, len(body))
 
     async def conclude(self, put: PlainPut, send: Send) -> None:
@@ -205,7 +214,7 @@ class Platform:
         if put.limit is not None:
             request.headers += rate_limit_headers(put.limit)
         try:
-            result = await self._intake.set_attributes(
+            result = await self._writer.set_attributes(
                 put.access, put.cuid, put.data, put.receipt, details=False, size=put.size, begun=put.begun
             )
             await self._answer(request, put.access, put.cuid, result, details=False)
@@ -218,7 +227,7 @@ class Platform:
         try:
             if scope["method"] != "POST":
                 return await request.refuse_method("POST")
-            access = await request.authenticate(self._gate)
+            access = await request.authenticate(self._authenticator)
             if access is None or not await request.within_limit(access.limit("register")):
                 return None
             body = await read_json_body(receive, request.sent, self._body_limit)
@@ -247,7 +256,7 @@ class Platform:
 class PlainPut:
     """A PUT that was begun without ASGI; `begun` is done when its write is durable, or failed."""
 
-    access: Access
+    access: ProjectAccess
     cuid: int
     data: dict[str, Any]
     receipt: Receipt | None
@@ -307,21 +316,21 @@ class _Request:
         self._always_200 = platform._always_200
         self._api = api
         self._recorder = platform._recorder
-        self.arrivals: ProjectArrivals | None = None
+        self.arrivals: ProjectActivity | None = None
         """Where it is counted, once its project is known."""
         self.cuid: int | None = None
         self.data: dict[str, Any] | None = None
         self.id = request_id(self.sent)
         self.headers: list[Header] = [JSON, (b"x-request-id", self.id)]
 
-    async def authenticate(self, gate: Gate) -> Access | None:
+    async def authenticate(self, authenticator: Authenticator) -> ProjectAccess | None:
         """The access that the caller's credentials grant; None if the request was refused and answered."""
         authorization = self.sent.get(b"authorization", b"")
-        access = gate.known(authorization) or await admit(gate, authorization, self._client)
+        access = authenticator.known(authorization) or await admit(authenticator, authorization, self._client)
         if access is None:
             self.headers.append(_AUTHENTICATE)
             if named := basic_credentials(authorization):
-                self._recorder.stranger(named[0], self.id)
+                self._recorder.failed_login(named[0], self.id)
             await self.refuse([Problem(Kind.CREDENTIALS)])
         else:
             self.arrivals = access.arrivals
@@ -336,7 +345,7 @@ class _Request:
         """Count the request; False if it was over the limit, refused and answered."""
         if limit is None:
             return True
-        allowed = limit.take(time.monotonic())
+        allowed = limit.allow(time.monotonic())
         self.headers += rate_limit_headers(limit)
         if not allowed:
             self.headers.append(RETRY_SOON)

@@ -18,6 +18,7 @@ from typing import NoReturn
 
 import uvloop
 
+from usertable.app.limits import SharedCounts
 from usertable.config import Config, ConfigError
 from usertable.console.notes import Notes
 from usertable.console.views.sign_in import print_link
@@ -26,7 +27,6 @@ from usertable.domain.errors import StoreFault
 from usertable.http.app import App
 from usertable.http.connection import Connections
 from usertable.http.workers import Supervisor, reserve
-from usertable.limit import SharedCounts
 from usertable.store import Store, is_shareable, open_store, shown_url
 from usertable.store.disk_failure import end_at_once
 

@@ -20,9 +20,9 @@ from dataclasses import dataclass, replace
 from types import FrameType
 from typing import IO
 
+from usertable.app.limits import SharedCounts
 from usertable.config import Config
 from usertable.console.notes import Notes
-from usertable.limit import SharedCounts
 
 log = logging.getLogger("usertable.workers")
 

@@ -9,13 +9,13 @@ from typing import Any
 from markupsafe import Markup
 from starlette.responses import Response
 
-from usertable.arrivals import KEPT_MS
+from usertable.app.activity import KEPT_MS
+from usertable.app.clock import now_ms
 from usertable.console.charts import Bar, columns, scale
 from usertable.console.live import Parts, stream
 from usertable.console.visit import HOME, Page, Visit
 from usertable.domain.arrival import Rate
 from usertable.domain.schema import Project
-from usertable.service import now_ms
 from usertable.wire import jiguang
 
 SHOWN = 50

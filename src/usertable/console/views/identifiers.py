@@ -9,13 +9,13 @@ from urllib.parse import urlencode
 
 from starlette.responses import Response
 
-from usertable.arrivals import KEPT_MS
+from usertable.app.activity import KEPT_MS
+from usertable.app.clock import now_ms
 from usertable.console.edits import SHOWN, Edit, as_shown, what_others_did
 from usertable.console.visit import HOME, Page, Visit
 from usertable.domain.change import IDENTIFIER_KINDS
 from usertable.domain.errors import Kind, Problem, ProjectChanged, Refused
 from usertable.domain.schema import NAME_LENGTH, Identifier, Project
-from usertable.service import now_ms
 
 SEPARATOR = " > "
 """Between the names of an order, as the record of changes writes it."""

@@ -11,6 +11,7 @@ from zoneinfo import available_timezones
 
 from starlette.responses import Response
 
+from usertable.app.projects import DEFAULT_QPS, DEFAULT_TIMEZONE, MAX_QPS
 from usertable.console.edits import SHOWN, UNLIMITED, Edit, as_shown, what_others_did
 from usertable.console.results import KEPT_SECONDS
 from usertable.console.visit import HOME, Page, Visit
@@ -18,7 +19,6 @@ from usertable.domain.change import ChangeKind
 from usertable.domain.errors import Kind, ProjectChanged, Refused, refuse
 from usertable.domain.schema import Attribute, Project, Rule
 from usertable.domain.values import DataType
-from usertable.service import DEFAULT_QPS, DEFAULT_TIMEZONE, MAX_QPS
 
 CHANGES_SHOWN = 500
 _FIELDS = {

@@ -7,14 +7,14 @@ from typing import Any
 from markupsafe import Markup, escape
 from starlette.responses import Response
 
-from usertable.arrivals import KEPT_MS
+from usertable.app.activity import KEPT_MS
+from usertable.app.clock import now_ms
+from usertable.app.scans import Distribution, Filled, Found
 from usertable.console.charts import Bar, columns, scale, share
 from usertable.console.live import Parts, stream
 from usertable.console.visit import HOME, Page, Visit
 from usertable.domain.schema import Attribute, Project
 from usertable.domain.values import DataType, datetime_text, number_text
-from usertable.service import now_ms
-from usertable.survey import Distribution, Filled, Found
 from usertable.wire import jiguang
 
 LIVE_SECONDS = 0.5

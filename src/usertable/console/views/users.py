@@ -10,6 +10,7 @@ from typing import Any
 
 from starlette.responses import Response, StreamingResponse
 
+from usertable.app.scans import KEPT_EDGE
 from usertable.console import table
 from usertable.console.live import Parts, stream
 from usertable.console.table import ORDERS, View
@@ -27,7 +28,6 @@ from usertable.domain.errors import Kind, Refused, refuse
 from usertable.domain.schema import Attribute, Project
 from usertable.domain.values import DataType
 from usertable.store.records import MAX_CUID, User
-from usertable.survey import KEPT_EDGE
 from usertable.wire import jiguang
 from usertable.wire.native import user_document
 

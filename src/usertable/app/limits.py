@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
+from usertable.app.verification import SHARED_BYTES, PassedSecrets, new_key
 from usertable.folders import file_in_memory
-from usertable.verification import SHARED_BYTES, PassedSecrets, new_key
 
 APIS = ("attribute", "register", "native", "batch")
 _SLOTS = 65_536
@@ -33,18 +33,18 @@ class RateLimit:
         self.ends = 0.0
         self._count = count
 
-    def take(self, now: float) -> bool:
+    def allow(self, now: float) -> bool:
         """Count one request at the moment `now` (seconds, monotonic); False if it is over the limit."""
         if self._count is None:
-            return self._take(now)
+            return self._allow(now)
         with self._count.loaded(self):
-            return self._take(now)
+            return self._allow(now)
 
     def is_used_up(self, now: float) -> bool:
         """Whether a request at this moment would be over the limit, as far as this process knows."""
         return not self.remaining and now < self.ends
 
-    def _take(self, now: float) -> bool:
+    def _allow(self, now: float) -> bool:
         if now >= self.ends:
             self.ends = now + 1.0
             self.remaining = self.limit

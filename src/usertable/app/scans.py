@@ -1,6 +1,6 @@
-"""Surveys: passes through a whole user table in the background, for what no page can wait for.
+"""TableScans: passes through a whole user table in the background, for what no page can wait for.
 
-A count, who changed last, how many users have a value, how values are spread. A survey goes through the table stretch by
+A count, who changed last, how many users have a value, how values are spread. A scan goes through the table stretch by
 stretch, rests between them, and goes on only as long as somebody waits for it. What it found stays for a while, with its
 moment, so that whoever asks next is answered at once.
 """
@@ -27,12 +27,12 @@ from usertable.domain.schema import Attribute, Project
 from usertable.domain.values import DataType, Value
 from usertable.store.protocol import Browsable
 
-log = logging.getLogger("usertable.survey")
+log = logging.getLogger("usertable.scan")
 
 WORKERS = 2
-"""So many surveys go on at once; others wait."""
+"""So many scans go on at once; others wait."""
 WAITED_SECONDS = 10.0
-"""A survey that nobody asked after for so long is given up."""
+"""A scan that nobody asked after for so long is given up."""
 FRESH_SECONDS = 60.0
 """What was found is given again for so long at most before another pass begins."""
 FRESH_TIMES = 50
@@ -104,7 +104,7 @@ R_co = TypeVar("R_co", bound=Count | Filled | Distribution, covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Found(Generic[R]):
-    """What a survey has found so far."""
+    """What a scan has found so far."""
 
     result: R
     examined: int
@@ -140,8 +140,8 @@ class _Pass(Protocol[R_co]):
     def result(self) -> R_co: ...
 
 
-class Surveys:
-    """Begins surveys, and remembers what they found. Its methods may be called from any thread.
+class TableScans:
+    """Begins scans, and remembers what they found. Its methods may be called from any thread.
 
     Args:
         clock: milliseconds since 1970 UTC.
@@ -151,8 +151,8 @@ class Surveys:
         self._store = store
         self._clock = clock
         self._lock = threading.Lock()
-        self._threads = ThreadPoolExecutor(WORKERS, thread_name_prefix="survey")
-        self._surveys: OrderedDict[Any, _Survey[Any]] = OrderedDict()
+        self._threads = ThreadPoolExecutor(WORKERS, thread_name_prefix="scan")
+        self._scans: OrderedDict[Any, _Scan[Any]] = OrderedDict()
         self._closing = threading.Event()
 
     def count(
@@ -171,61 +171,61 @@ class Surveys:
             patient: wait for a pass that is known to be short; not for an event loop.
         """
         key = (project.number, "count", tuple(conditions), oldest)
-        return self._survey(key, lambda: _CountPass(conditions, oldest), project, anew, patient)
+        return self._scan(key, lambda: _CountPass(conditions, oldest), project, anew, patient)
 
     def filled(self, project: Project, *, patient: bool = False) -> Found[Filled]:
         """Count, by attribute, who has a value."""
-        return self._survey((project.number, "filled"), _FillPass, project, False, patient)
+        return self._scan((project.number, "filled"), _FillPass, project, False, patient)
 
     def distribution(
         self, project: Project, attribute: Attribute, *, anew: bool = False, patient: bool = False
     ) -> Found[Distribution]:
         """How the values of an attribute are spread."""
         key = (project.number, "distribution", attribute.name)
-        return self._survey(key, lambda: _passes[attribute.type](attribute, project), project, anew, patient)
+        return self._scan(key, lambda: _passes[attribute.type](attribute, project), project, anew, patient)
 
     def forget(self, project: Project) -> None:
         """Give nothing again that was found in this project so far."""
         with self._lock:
-            for key in [key for key in self._surveys if key[0] == project.number]:
-                del self._surveys[key]
+            for key in [key for key in self._scans if key[0] == project.number]:
+                del self._scans[key]
 
     def close(self) -> None:
         self._closing.set()
         self._threads.shutdown(cancel_futures=True)
 
-    def _survey(self, key: Any, begin: Callable[[], _Pass[R]], project: Project, anew: bool, patient: bool) -> Found[R]:
+    def _scan(self, key: Any, begin: Callable[[], _Pass[R]], project: Project, anew: bool, patient: bool) -> Found[R]:
         with self._lock:
-            survey: _Survey[R] | None = self._surveys.get(key)
-            if survey is None:
-                survey = self._surveys[key] = _Survey(project.number, begin, self._clock())
-            self._surveys.move_to_end(key)
-            while len(self._surveys) > REMEMBERED:
-                self._surveys.popitem(last=False)
-            survey.wanted_until = time.monotonic() + WAITED_SECONDS
-            if not survey.running and (anew or survey.is_stale(self._clock())):
-                survey.running = True
-                survey.rests.clear()
-                self._threads.submit(self._run, survey)
-        if patient and survey.took <= PATIENCE_SECONDS:
-            survey.rests.wait(PATIENCE_SECONDS)
-        return survey.shown()
+            scan: _Scan[R] | None = self._scans.get(key)
+            if scan is None:
+                scan = self._scans[key] = _Scan(project.number, begin, self._clock())
+            self._scans.move_to_end(key)
+            while len(self._scans) > REMEMBERED:
+                self._scans.popitem(last=False)
+            scan.wanted_until = time.monotonic() + WAITED_SECONDS
+            if not scan.running and (anew or scan.is_stale(self._clock())):
+                scan.running = True
+                scan.rests.clear()
+                self._threads.submit(self._run, scan)
+        if patient and scan.took <= PATIENCE_SECONDS:
+            scan.rests.wait(PATIENCE_SECONDS)
+        return scan.shown()
 
-    def _run(self, survey: _Survey[Any]) -> None:
+    def _run(self, scan: _Scan[Any]) -> None:
         try:
-            survey.go(self._store, self._clock, self._closing)
+            scan.go(self._store, self._clock, self._closing)
         except Unavailable as failure:
-            log.warning("a survey was given up: %s", failure)
-            survey.fail()
+            log.warning("a scan was given up: %s", failure)
+            scan.fail()
         except Exception:
-            log.exception("a survey failed")
-            survey.fail()
+            log.exception("a scan failed")
+            scan.fail()
         finally:
-            survey.running = False
-            survey.rests.set()
+            scan.running = False
+            scan.rests.set()
 
 
-class _Survey(Generic[R]):
+class _Scan(Generic[R]):
     def __init__(self, project: int, begin: Callable[[], _Pass[R]], now: int) -> None:
         self._project = project
         self._begin = begin

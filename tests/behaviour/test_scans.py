@@ -17,19 +17,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.store_harness import StoreHarness
-from usertable import survey
+from usertable.app import scans
+from usertable.app.scans import Distribution, Found, TableScans
 from usertable.domain.condition import Condition, parse_condition
 from usertable.domain.errors import StoreDown
 from usertable.domain.schema import Attribute, Project, Rule
 from usertable.domain.values import DataType
 from usertable.store import open_store
 from usertable.store.memory import MemoryStore
-from usertable.survey import Distribution, Found, Surveys
 
 
 @contextmanager
-def surveying(harness: StoreHarness) -> Iterator[Surveys]:
-    surveys = Surveys(harness.store, clock=lambda: harness.now)
+def surveying(harness: StoreHarness) -> Iterator[TableScans]:
+    surveys = TableScans(harness.store, clock=lambda: harness.now)
     try:
         yield surveys
     finally:
@@ -64,12 +64,12 @@ def fill(harness: StoreHarness, project: Project, rows: list[dict[str, Any]]) ->
 @pytest.fixture
 def small_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("_CountPass", "_FillPass", "_ColumnPass"):
-        monkeypatch.setattr(getattr(survey, name), "stretch", 3)
+        monkeypatch.setattr(getattr(scans, name), "stretch", 3)
 
 
 @pytest.mark.usefixtures("small_stretches")
 def test_counts_and_who_changed_last(harness: StoreHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(survey, "KEPT_EDGE", 4)
+    monkeypatch.setattr(scans, "KEPT_EDGE", 4)
     project = harness.project()
     cuids = fill(harness, project, [{"user_bool_overwrite": n % 2} for n in range(11)])
     with surveying(harness) as surveys:
@@ -98,8 +98,8 @@ def test_a_small_table_is_counted_again_soon_and_a_page_waits_for_it(
     harness: StoreHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Whatever else the machine does, this pass is a short one.
-    monkeypatch.setattr(survey, "PATIENCE_SECONDS", 10.0)
-    monkeypatch.setattr(survey, "FRESH_TIMES", 0)
+    monkeypatch.setattr(scans, "PATIENCE_SECONDS", 10.0)
+    monkeypatch.setattr(scans, "FRESH_TIMES", 0)
     project = harness.project()
     with surveying(harness) as surveys:
         assert done(lambda: surveys.count(project, [])).result.matched == 0
@@ -172,7 +172,7 @@ def test_distributions_of_every_type(harness: StoreHarness) -> None:
 
 
 def test_too_many_different_values_are_said_to_be_rounded(harness: StoreHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(survey, "DISTINCT", 4)
+    monkeypatch.setattr(scans, "DISTINCT", 4)
     project = harness.project()
     fill(harness, project, [{"user_string_overwrite": text} for text in ["a", "a", "b", "b", "c", "d", "e"]])
     with surveying(harness) as surveys:
@@ -197,12 +197,12 @@ def test_too_many_different_values_are_said_to_be_rounded(harness: StoreHarness,
 def test_a_histogram_counts_every_value_once(chunks: list[list[Any]]) -> None:
     attribute = Attribute("n", DataType.NUMBER, Rule.OVERWRITE)
     project = StoreHarness(MemoryStore()).project()
-    work = survey._HistogramPass(attribute, project)
+    work = scans._HistogramPass(attribute, project)
     for chunk in chunks:
         work.add(chunk)
     bins = work.result().bins
     values = [float(value) for chunk in chunks for value in chunk]
-    assert len(bins) <= survey.BINS
+    assert len(bins) <= scans.BINS
     assert sum(b.count for b in bins) == len(values)
     assert all(one.high == other.low for one, other in itertools.pairwise(bins))
     if values:
@@ -216,7 +216,7 @@ def test_a_histogram_counts_every_value_once(chunks: list[list[Any]]) -> None:
 
 @pytest.mark.usefixtures("small_stretches")
 def test_a_large_table_is_sampled_and_says_so(harness: StoreHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(survey, "SAMPLED_USERS", 30)
+    monkeypatch.setattr(scans, "SAMPLED_USERS", 30)
     project = harness.project()
     fill(harness, project, [{"user_bool_overwrite": n % 2} for n in range(100)])
     with surveying(harness) as surveys:
@@ -245,7 +245,7 @@ class Slow(MemoryStore):
 
 @pytest.mark.usefixtures("small_stretches")
 def test_what_nobody_waits_for_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(survey, "WAITED_SECONDS", 0.1)
+    monkeypatch.setattr(scans, "WAITED_SECONDS", 0.1)
     store = Slow()
     harness = StoreHarness(store)
     project = harness.project()
@@ -297,4 +297,4 @@ def test_no_more_go_on_at_once_than_there_are_workers() -> None:
             surveys.count(project, one)
         for one in conditions:
             done(lambda one=one: surveys.count(project, one))  # type: ignore[misc]
-    assert most == survey.WORKERS
+    assert most == scans.WORKERS

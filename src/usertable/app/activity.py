@@ -9,17 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from usertable.domain.arrival import ENTRIES, GROUPS, Arrival, Arrivals, Entry
+from usertable.app.use_cases import UseCases
+from usertable.domain.arrival import ENTRIES, GROUPS, Arrival, Arrivals, Entry, Rate, RefusalGroup
 from usertable.domain.errors import Kind, Problem, Unavailable, excerpt
 from usertable.domain.profile import Outcome
-from usertable.domain.schema import NAME_LENGTH
-from usertable.store.protocol import Store
+from usertable.domain.schema import NAME_LENGTH, Project
+from usertable.store.protocol import KEPT_SAMPLES
 
 KEPT_MS = 3_600_000
 """What came in is shown for an hour."""
 SAMPLES = 10
 """Of the accepted and of the refused requests of a project, so many are kept as samples in each second."""
-STRANGERS = 100
+FAILED_LOGINS = 100
 """So many requests with a wrong secret are counted in each second."""
 _PAYLOAD = ("value", "stored")
 """The facts of a problem that hold something of the user's."""
@@ -27,14 +28,14 @@ HELD_BATCHES = 60
 """What a store that is down could not take is held for so many seconds."""
 
 
-Taken = tuple[list[Arrivals], list[tuple[str, bytes]]]
+Drained = tuple[list[Arrivals], list[tuple[str, bytes]]]
 """What came in, and who was not let in: the project's id and the request's."""
 
 
-class ProjectArrivals:
+class ProjectActivity:
     """What comes in to one project. Belongs to the event loop, like all that counts here."""
 
-    __slots__ = ("_accepted_quota", "_clock", "_payloads", "_refused_quota", "_unclaimed", "came", "number")
+    __slots__ = ("_accepted_quota", "_clock", "_payloads", "_refused_quota", "_unclaimed", "current", "number")
 
     def __init__(self, number: int, clock: Callable[[], int], payloads: bool) -> None:
         self.number = number
@@ -44,7 +45,7 @@ class ProjectArrivals:
 
     def begin(self) -> None:
         """Begin another second."""
-        self.came = Arrivals(self.number, 0)
+        self.current = Arrivals(self.number, 0)
         self._accepted_quota = SAMPLES
         self._refused_quota = SAMPLES
         self._unclaimed = SAMPLES
@@ -70,9 +71,9 @@ class ProjectArrivals:
         repeated: bool = False,
     ) -> None:
         """Count a write that was accepted, and keep a sample of it if it is the turn of one, and outcomes are given."""
-        came = self.came
-        came.accepted += 1
-        came.written.update(data)
+        current = self.current
+        current.accepted += 1
+        current.written.update(data)
         if self._accepted_quota > 0 and outcomes:
             self._accepted_quota -= 1
             entries, left_out = self._entries(data, outcomes)
@@ -90,7 +91,7 @@ class ProjectArrivals:
 
     def accepted_registration(self, request: bytes, identifier: str, cuids: Sequence[int]) -> None:
         """Count a Get CUID. The identifier's values are never kept."""
-        self.came.accepted += 1
+        self.current.accepted += 1
         if self._accepted_quota > 0:
             self._accepted_quota -= 1
             cuid = cuids[0] if len(cuids) == 1 else None
@@ -106,15 +107,15 @@ class ProjectArrivals:
         data: Mapping[str, Any] | None = None,
     ) -> None:
         """Count a request that was refused, and keep a sample of it."""
-        came = self.came
-        came.refused += 1
+        current = self.current
+        current.refused += 1
         # If it had claimed a sample of the accepted, another one may.
         self._unclaimed += 1
         for problem in problems[:ENTRIES]:
             group = (problem.kind, None if problem.attribute is None else excerpt(problem.attribute, NAME_LENGTH))
-            if group not in came.refusals and len(came.refusals) >= GROUPS:
+            if group not in current.refusals and len(current.refusals) >= GROUPS:
                 group = (problem.kind, None)
-            came.refusals[group] = came.refusals.get(group, 0) + 1
+            current.refusals[group] = current.refusals.get(group, 0) + 1
         if self._refused_quota > 0:
             self._refused_quota -= 1
             entries, left_out = self._entries(data or {}, {})
@@ -139,10 +140,10 @@ class ProjectArrivals:
         return entries, len(data) - len(names)
 
     def _keep(self, arrival: Arrival) -> None:
-        self.came.samples.append(arrival)
+        self.current.samples.append(arrival)
 
 
-class Recorder:
+class ActivityRecorder:
     """What comes in to all projects of a server process.
 
     Args:
@@ -153,58 +154,114 @@ class Recorder:
     def __init__(self, clock: Callable[[], int], *, payloads: bool = False) -> None:
         self._clock = clock
         self._payloads = payloads
-        self._projects: dict[int, ProjectArrivals] = {}
-        self._strangers: list[tuple[str, bytes]] = []
+        self._projects: dict[int, ProjectActivity] = {}
+        self._failed_logins: list[tuple[str, bytes]] = []
         self._held: list[list[Arrivals]] = []
 
-    def project(self, number: int) -> ProjectArrivals:
+    def project(self, number: int) -> ProjectActivity:
         """Where the requests to a project are counted."""
         found = self._projects.get(number)
         if found is None:
-            found = self._projects[number] = ProjectArrivals(number, self._clock, self._payloads)
+            found = self._projects[number] = ProjectActivity(number, self._clock, self._payloads)
         return found
 
-    def stranger(self, project_id: str, request: bytes) -> None:
+    def failed_login(self, project_id: str, request: bytes) -> None:
         """Note a request that named a project and did not know its secret."""
-        if len(self._strangers) < STRANGERS:
-            self._strangers.append((project_id, request))
+        if len(self._failed_logins) < FAILED_LOGINS:
+            self._failed_logins.append((project_id, request))
 
-    def take(self) -> Taken:
+    def drain(self) -> Drained:
         """What came in since the last call."""
         second = self._clock() // 1000 * 1000
         came = []
         for arrivals in self._projects.values():
-            if not arrivals.came.is_empty:
-                arrivals.came.at = second
-                came.append(arrivals.came)
+            if not arrivals.current.is_empty:
+                arrivals.current.at = second
+                came.append(arrivals.current)
                 arrivals.begin()
-        strangers, self._strangers = self._strangers, []
-        return came, strangers
+        failed_logins, self._failed_logins = self._failed_logins, []
+        return came, failed_logins
 
-    def hand_over(self, store: Store, taken: Taken) -> None:
-        """Give the store what was taken; blocks. If it is down, that is held for the next time, and Unavailable raised."""
-        came, strangers = taken
-        came = [*came, *self._attributed(store, strangers)]
+    def hand_over(self, activity: Activity, drained: Drained) -> None:
+        """Store what was drained; blocks. If the store is down, that is held for the next time, and Unavailable raised."""
+        came, failed_logins = drained
+        came = [*came, *self._attributed(activity, failed_logins)]
         if came:
             self._held.append(came)
             del self._held[:-HELD_BATCHES]
         while self._held:
-            store.keep_arrivals(self._held[0])
+            activity.keep_activity(self._held[0])
             del self._held[0]
 
-    def _attributed(self, store: Store, strangers: Sequence[tuple[str, bytes]]) -> list[Arrivals]:
-        """What strangers sent, by the projects they named; those that do not exist are nobody's."""
-        projects: dict[str, ProjectArrivals | None] = {}
-        for project_id, request in strangers:
+    def _attributed(self, activity: Activity, failed_logins: Sequence[tuple[str, bytes]]) -> list[Arrivals]:
+        """What callers with a wrong secret sent, by the projects they named; those that do not exist are nobody's."""
+        projects: dict[str, ProjectActivity | None] = {}
+        for project_id, request in failed_logins:
             if project_id not in projects:
                 try:
-                    found = store.project(project_id)
+                    found = activity.find_project(project_id)
                 except Unavailable:
                     return []
-                projects[project_id] = ProjectArrivals(found.number, self._clock, self._payloads) if found else None
+                projects[project_id] = ProjectActivity(found.number, self._clock, self._payloads) if found else None
             if arrivals := projects[project_id]:
                 arrivals.refused("", request, [Problem(Kind.CREDENTIALS)])
         second = self._clock() // 1000 * 1000
         for arrivals in filter(None, projects.values()):
-            arrivals.came.at = second
-        return [arrivals.came for arrivals in projects.values() if arrivals]
+            arrivals.current.at = second
+        return [arrivals.current for arrivals in projects.values() if arrivals]
+
+
+class Activity(UseCases):
+    """Use cases about what came in."""
+
+    def keep_activity(self, seconds: Sequence[Arrivals]) -> None:
+        """Store what came in during a second, by project."""
+        self._store.keep_arrivals(seconds)
+
+    def expire_activity(self) -> None:
+        """Delete what is too old to be shown."""
+        self._store.expire_arrivals(self._clock() - KEPT_MS)
+
+    def expire_receipts(self, before: int) -> int:
+        """Delete some of the receipts that were kept before that moment; how many."""
+        return self._store.expire_receipts(before)
+
+    def arrivals(
+        self, project: Project, *, after: int = 0, limit: int = 50, refused: bool | None = None
+    ) -> list[tuple[int, Arrival]]:
+        """The newest samples of what came in, newest first, each with its number; `after`: only greater numbers."""
+        return self._store.arrivals(project.number, after, limit, refused=refused)
+
+    def arrivals_of(self, project: Project, cuid: int) -> list[Arrival]:
+        """The samples that are about a user, newest first."""
+        kept = self._store.arrivals(project.number, 0, 2 * KEPT_SAMPLES)
+        return [arrival for _, arrival in kept if arrival.cuid == cuid]
+
+    def rates(self, project: Project, *, since: int, step: int) -> list[Rate]:
+        """How many requests came in, by steps of `step` ms from the moment `since` on."""
+        return self._store.rates(project.number, since, step)
+
+    def refusals(self, project: Project, *, since: int, attribute: str | None = None) -> list[RefusalGroup]:
+        """What was refused from the moment `since` on, by kind and attribute, most of them first, each with a sample.
+
+        `attribute`: only what is about this one.
+        """
+        samples: dict[tuple[Kind, str | None], Arrival] = {}
+        for _, arrival in self._store.arrivals(project.number, 0, KEPT_SAMPLES, refused=True):
+            for problem in arrival.problems:
+                samples.setdefault((problem.kind, problem.attribute), arrival)
+        groups = [
+            RefusalGroup(kind, name, count, last, samples.get((kind, name)))
+            for kind, name, count, last in self._store.refusals(project.number, since)
+            if attribute is None or name == attribute
+        ]
+        return sorted(groups, key=lambda group: (-group.count, group.kind, group.attribute or ""))
+
+    def registrations(self, project: Project, identifier: str, *, since: int) -> int:
+        """How many of the samples, from the moment `since` on, are a Get CUID with that identifier."""
+        kept = self._store.arrivals(project.number, 0, KEPT_SAMPLES, refused=False)
+        return sum(a.api == "register" and a.subject == identifier and a.at >= since for _, a in kept)
+
+    def last_writes(self, project: Project) -> dict[str, int]:
+        """By attribute, when an accepted request last had it; ms since 1970 UTC, to the second."""
+        return self._store.last_writes(project.number)

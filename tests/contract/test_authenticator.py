@@ -12,11 +12,9 @@ from typing import Any
 import pytest
 
 from support.store_harness import StoreHarness
-from usertable.domain.errors import Overloaded
-from usertable.http.admission import admit
-from usertable.limit import SharedCounts
-from usertable.service import Access, Gate
-from usertable.verification import (
+from usertable.app.access import Authenticator, ProjectAccess
+from usertable.app.limits import SharedCounts
+from usertable.app.verification import (
     FAILURES_AT_ONCE,
     FAILURES_PER_SECOND,
     VERIFICATIONS_WAITING,
@@ -24,6 +22,8 @@ from usertable.verification import (
     Verifications,
     network,
 )
+from usertable.domain.errors import Overloaded
+from usertable.http.admission import admit
 
 HERE = ("192.0.2.1", 5000)
 
@@ -41,18 +41,18 @@ def test_a_caller_stays_known_whatever_is_changed_but_the_secret(harness: StoreH
     harness.project("two")
 
     async def work() -> None:
-        gate = Gate(harness.service)
+        authenticator = Authenticator(harness.service)
         mine = header("one", "secret")
-        access = await admit(gate, mine, HERE)
+        access = await admit(authenticator, mine, HERE)
         assert access is not None
         harness.service.edit_attribute("two", "user_bool_once", description="changed", who="test")
         harness.service.edit_attribute("one", "user_bool_once", description="changed", who="test")
         harness.service.edit_project("one", name="Changed", timezone="UTC", who="test")
-        gate.poll()
-        assert gate.known(mine) is access
+        authenticator.poll()
+        assert authenticator.known(mine) is access
         assert access.project == harness.service.project("one")
         assert access.zone.key == "UTC"
-        gate.close()
+        authenticator.close()
 
     run(work())
 
@@ -62,16 +62,16 @@ def test_a_caller_whose_secret_was_replaced_is_not_known_any_more(harness: Store
     harness.project("two")
 
     async def work() -> None:
-        gate = Gate(harness.service)
+        authenticator = Authenticator(harness.service)
         for project in ("one", "two"):
-            assert await admit(gate, header(project, "secret"), HERE)
+            assert await admit(authenticator, header(project, "secret"), HERE)
         harness.service.rotate_secret("one", secret="another", who="test")
-        gate.poll()
-        assert gate.known(header("one", "secret")) is None
-        assert await admit(gate, header("one", "secret"), HERE) is None
-        assert await admit(gate, header("one", "another"), HERE)
-        assert gate.known(header("two", "secret"))
-        gate.close()
+        authenticator.poll()
+        assert authenticator.known(header("one", "secret")) is None
+        assert await admit(authenticator, header("one", "secret"), HERE) is None
+        assert await admit(authenticator, header("one", "another"), HERE)
+        assert authenticator.known(header("two", "secret"))
+        authenticator.close()
 
     run(work())
 
@@ -80,14 +80,14 @@ def test_a_secret_replaced_while_it_is_verified_is_not_known(harness: StoreHarne
     harness.project("one")
 
     async def work() -> None:
-        gate = Gate(harness.service)
+        authenticator = Authenticator(harness.service)
         before = harness.service.project("one")
         harness.service.rotate_secret("one", secret="another", who="test")
-        gate.poll()
+        authenticator.poll()
         # As the verifying thread would give it that read the project before.
-        assert gate._remember(header("one", "secret"), before) is None
-        assert gate.known(header("one", "secret")) is None
-        gate.close()
+        assert authenticator._remember(header("one", "secret"), before) is None
+        assert authenticator.known(header("one", "secret")) is None
+        authenticator.close()
 
     run(work())
 
@@ -96,15 +96,15 @@ def test_a_wrong_secret_is_right_as_soon_as_it_is_made_the_secret(harness: Store
     harness.project("one")
 
     async def work() -> None:
-        gate = Gate(harness.service)
-        assert await admit(gate, header("one", "next"), HERE) is None
-        assert await admit(gate, header("new", "secret"), HERE) is None
+        authenticator = Authenticator(harness.service)
+        assert await admit(authenticator, header("one", "next"), HERE) is None
+        assert await admit(authenticator, header("new", "secret"), HERE) is None
         harness.service.rotate_secret("one", secret="next", who="test")
         harness.service.create_project("new", id="new", secret="secret", who="test")
-        gate.poll()
-        assert await admit(gate, header("one", "next"), HERE)
-        assert await admit(gate, header("new", "secret"), HERE)
-        gate.close()
+        authenticator.poll()
+        assert await admit(authenticator, header("one", "next"), HERE)
+        assert await admit(authenticator, header("new", "secret"), HERE)
+        authenticator.close()
 
     run(work())
 
@@ -114,16 +114,16 @@ def test_a_secret_that_passed_is_known_in_every_form_of_the_header_and_by_every_
 
     async def work() -> None:
         with SharedCounts.file() as file:
-            gates = [Gate(harness.service, SharedCounts(os.dup(file.fileno()))) for _ in range(2)]
-            assert await admit(gates[0], header("one", "secret"), HERE)
-            for gate in gates:
+            authenticators = [Authenticator(harness.service, SharedCounts(os.dup(file.fileno()))) for _ in range(2)]
+            assert await admit(authenticators[0], header("one", "secret"), HERE)
+            for authenticator in authenticators:
                 # From here on nothing can be verified.
-                gate.close()
-                assert await admit(gate, header("one", "secret", "BASIC"), HERE)
+                authenticator.close()
+                assert await admit(authenticator, header("one", "secret", "BASIC"), HERE)
             harness.service.edit_attribute("one", "user_bool_once", description="changed", who="test")
-            for gate in gates:
-                gate.poll()
-                assert await admit(gate, header("one", "secret", "basic"), HERE)
+            for authenticator in authenticators:
+                authenticator.poll()
+                assert await admit(authenticator, header("one", "secret", "basic"), HERE)
 
     run(work())
 
@@ -133,12 +133,12 @@ def test_forms_of_one_header_drive_out_no_other_caller(harness: StoreHarness) ->
     harness.project("two")
 
     async def work() -> None:
-        gate = Gate(harness.service)
-        theirs = await admit(gate, header("two", "secret"), HERE)
+        authenticator = Authenticator(harness.service)
+        theirs = await admit(authenticator, header("two", "secret"), HERE)
         for blanks in range(1, 200):
-            assert await admit(gate, header("one", "secret", "Basic" + " " * blanks), HERE)
-        assert gate.known(header("two", "secret")) is theirs
-        gate.close()
+            assert await admit(authenticator, header("one", "secret", "Basic" + " " * blanks), HERE)
+        assert authenticator.known(header("two", "secret")) is theirs
+        authenticator.close()
 
     run(work())
 
@@ -242,10 +242,10 @@ def test_access_of_a_project_is_shared_by_its_callers(harness: StoreHarness) -> 
     project = harness.project("one")
 
     async def work() -> None:
-        gate = Gate(harness.service)
-        granted = gate.grant(project)
-        assert isinstance(granted, Access)
-        assert await admit(gate, header("one", "secret"), None) is granted
-        gate.close()
+        authenticator = Authenticator(harness.service)
+        granted = authenticator.grant(project)
+        assert isinstance(granted, ProjectAccess)
+        assert await admit(authenticator, header("one", "secret"), None) is granted
+        authenticator.close()
 
     run(work())

@@ -1,0 +1,226 @@
+"""Batches of writes: entries for many users, each written by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from usertable.app.access import ProjectAccess
+from usertable.app.writes import AttributeWriter, unknown_user
+from usertable.domain.errors import Overloaded, Problem, Refused, Unavailable
+from usertable.domain.patch import Patch, validate
+from usertable.domain.profile import Profile
+from usertable.store.records import Receipt, Refusal, Replayed, Result, SchemaStale, UserUnknown, Write, Written
+
+log = logging.getLogger("usertable.app")
+
+_ENTRIES_AT_ONCE = 128
+_CHECKED_AT_ONCE = 32
+
+
+@dataclass(slots=True)
+class BatchEntry:
+    """One record of a batch: whose attributes to set, by CUID or by (identifier, value), and to what."""
+
+    cuid: int | None
+    identity: tuple[str, str] | None
+    data: Mapping[str, Any] | None
+    receipt: Receipt | None = None
+    problems: Sequence[Problem] = ()
+    """What is wrong with its form; without any, there is `data`, and either `cuid` or `identity`, or `identifiers`."""
+    identifiers: Mapping[str, Any] | None = None
+    """Of a row of an import: values by identifier, unchecked."""
+
+
+class BatchWriter(AttributeWriter):
+    """Setting attributes of many users in one call."""
+
+    async def set_many(
+        self, access: ProjectAccess, entries: Sequence[BatchEntry], *, register: bool, dry: bool = False
+    ) -> list[tuple[int | None, Result]]:
+        """Write every entry by itself; the CUID it was for, if that is known, and what came of it, in order.
+
+        Entries of one user are decided in order in one transaction, and each sees what the ones before it did. If one cannot
+        be written now (its result is an exception), those of the same user after it are not written and have the same
+        result: a retry of all that failed so keeps their order.
+
+        Args:
+            register: whether a value that points to nobody makes a user (Get CUID), or is refused.
+        """
+        cuids, results = await self._find_users(access, entries, register=register, dry=dry)
+        turns: dict[tuple[int | None, int], list[int]] = {}
+        for place, cuid in enumerate(cuids):
+            if place not in results:
+                # One that is for nobody known is in nobody's way.
+                turns.setdefault((cuid, place if cuid is None else 0), []).append(place)
+
+        async def write(cuid: int | None, places: Sequence[int]) -> None:
+            found = await self._set_entries(access, cuid, [entries[place] for place in places], dry=dry)
+            results.update(zip(places, found, strict=True))
+
+        tasks = []
+        for count, ((cuid, _), places) in enumerate(turns.items(), start=1):
+            tasks.append(asyncio.create_task(write(cuid, places)))
+            if count % _ENTRIES_AT_ONCE == 0:
+                # Single calls that came meanwhile have their turn.
+                await asyncio.sleep(0)
+        await asyncio.gather(*tasks)
+        return [(cuid, results[place]) for place, cuid in enumerate(cuids)]
+
+    async def _set_entries(
+        self, access: ProjectAccess, cuid: int | None, entries: Sequence[BatchEntry], *, dry: bool
+    ) -> list[Result]:
+        """Write entries of one user, in order; the result of each."""
+        results: dict[int, Result] = {}
+        try:
+            if cuid is None:
+                return [await self._set_of_nobody(access, entry, dry=dry) for entry in entries]
+            await self._write_together(access, cuid, entries, results, dry=dry)
+            await self._refuse_rest(access, cuid, entries, results)
+        except Exception as failure:
+            if not isinstance(failure, Unavailable):
+                log.error("a record of a batch failed", exc_info=failure)
+            for place in range(len(entries)):
+                results.setdefault(place, failure)
+        return [results[place] for place in range(len(entries))]
+
+    async def _write_together(
+        self, access: ProjectAccess, cuid: int, entries: Sequence[BatchEntry], results: dict[int, Result], *, dry: bool
+    ) -> None:
+        """Write the entries that are right, in one transaction, and add the result of each to `results`.
+
+        Raises whatever keeps one from being written. What is not in `results` then was not written either.
+        """
+        for _ in range(3):
+            writes: dict[int, Write] = {}
+            project, now = access.project, self._clock()
+            for place, entry in enumerate(entries):
+                await _give_way(place)
+                if place in results or entry.problems or entry.data is None:
+                    continue
+                patch = validate(project.schema, entry.data, access.zone)
+                if type(patch) is Patch:
+                    writes[place] = Write(
+                        *(project.number, cuid, patch, project.version, now, entry.receipt, dry),
+                        row=False,
+                        size=patch.most_bytes(),
+                    )
+            found = await self._committed(list(writes.values()))
+            for place, result in zip(writes, found, strict=True):
+                if isinstance(result, Exception):
+                    raise result
+                if type(result) is not SchemaStale:
+                    results[place] = Refusal([unknown_user(cuid)]) if type(result) is UserUnknown else result
+            if writes.keys() <= results.keys():
+                return
+            await self._authenticator.refresh(access)
+        raise Overloaded(f"the schema of project {access.project.id} keeps changing")
+
+    async def _committed(self, writes: Sequence[Write]) -> list[Result]:
+        """What came of writes of one user. After one that failed, which is an exception, none was written."""
+        if not writes:
+            return []
+        futures = self._commit.submit_together(writes)
+        found: list[Result] = list(await asyncio.gather(*futures, return_exceptions=True))  # type: ignore[arg-type]
+        if len(writes) == 1 or not isinstance(found[0], Exception) or isinstance(found[0], Unavailable):
+            return found
+        # Together they met a defect, and nothing of them is stored: those before the one that has it are.
+        found = []
+        for write in writes:
+            found += await asyncio.gather(self._commit.submit(write), return_exceptions=True)  # type: ignore[arg-type]
+            if isinstance(found[-1], Exception):
+                break
+        return found + found[-1:] * (len(writes) - len(found))
+
+    async def _refuse_rest(
+        self, access: ProjectAccess, cuid: int, entries: Sequence[BatchEntry], results: dict[int, Result]
+    ) -> None:
+        """Add to `results` what is wrong with the entries that have none."""
+        rest = [place for place in range(len(entries)) if place not in results]
+        if not rest:
+            return
+        is_there = any(isinstance(result, Written | Replayed) for result in results.values())
+        unknown: list[Problem] = [] if is_there else await self.problems(access, cuid, [], None)
+        for number, place in enumerate(rest):
+            await _give_way(number)
+            entry = entries[place]
+            problems = await self.problems(access, None, [*entry.problems, *unknown], entry.data)
+            # Without a problem, the schema changed since.
+            results[place] = Refusal(problems) if problems else Overloaded("the schema keeps changing")
+
+    async def _set_of_nobody(self, access: ProjectAccess, entry: BatchEntry, *, dry: bool) -> Result:
+        """What is wrong with an entry that names nobody, or what would come of one whose user a dry run does not make."""
+        patch = validate(access.project.schema, entry.data, access.zone) if entry.data is not None else []
+        if entry.problems or type(patch) is not Patch:
+            return Refusal(await self.problems(access, None, entry.problems, entry.data))
+        assert dry, "whose user would be made"
+        now = self._clock()
+        decision = self._users.rules(Profile.new(now), patch, now)
+        if decision.problems:
+            return Refusal(decision.problems)
+        return Written(decision.profile.version, decision.outcomes, decision.profile.attributes)
+
+    async def _find_users(
+        self, access: ProjectAccess, entries: Sequence[BatchEntry], *, register: bool, dry: bool
+    ) -> tuple[list[int | None], dict[int, Result]]:
+        """The CUID of each entry, if it is known; and by its place, the result of each entry that fails for want of it."""
+        cuids = [entry.cuid for entry in entries]
+        results: dict[int, Result] = {}
+        wanted: dict[str, list[int]] = {}
+        for place, entry in enumerate(entries):
+            if entry.identity is not None and not entry.problems:
+                wanted.setdefault(entry.identity[0], []).append(place)
+        for name, places in wanted.items():
+            try:
+                known = await self._find_cuids(access, name, [entries[p] for p in places], register=register and not dry)
+            except Refused as refused:
+                results |= {place: Refusal(list(refused.problems)) for place in places}
+                continue
+            except Unavailable as failure:
+                results |= dict.fromkeys(places, failure)
+                continue
+            for place in places:
+                identity = entries[place].identity
+                assert identity is not None
+                cuids[place] = known.get(identity[1])
+                if cuids[place] is not None or (register and dry):
+                    continue
+                known_problems = [] if register else [unknown_user("=".join(identity))]
+                problems = await self.problems(access, None, known_problems, entries[place].data)
+                # Without a problem, the schema changed since.
+                results[place] = Refusal(problems) if problems else Overloaded("the schema keeps changing")
+        return cuids, results
+
+    async def _find_cuids(
+        self, access: ProjectAccess, name: str, entries: Sequence[BatchEntry], *, register: bool
+    ) -> dict[str, int]:
+        """The CUIDs of the values of one identifier; with `register`, also of those not seen before. May raise Refused."""
+        project = access.project
+        if register:
+            project.schema.registration_identifier(name)
+        values = list(dict.fromkeys(entry.identity[1] for entry in entries if entry.identity))
+        known = await asyncio.to_thread(self._users.find_cuids, project, name, values)
+        if register:
+            # Nobody is made for an entry that will be refused.
+            new: dict[str, None] = {}
+            for number, entry in enumerate(entries):
+                await _give_way(number)
+                if (
+                    entry.identity
+                    and entry.identity[1] not in known
+                    and type(validate(project.schema, entry.data or {}, access.zone)) is Patch
+                ):
+                    new[entry.identity[1]] = None
+            if new:
+                made = await asyncio.to_thread(self._users.register, project, name, list(new))
+                known |= zip(new, made, strict=True)
+        return known
+
+
+async def _give_way(number: int) -> None:
+    """Give other requests their turn, now and then: checking a batch of entries with many attributes takes long."""
+    if number % _CHECKED_AT_ONCE == _CHECKED_AT_ONCE - 1:
+        await asyncio.sleep(0)

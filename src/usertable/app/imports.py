@@ -1,0 +1,154 @@
+"""Rows of an import: many users in one transaction, each row decided by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Sequence
+
+from usertable.app.access import Authenticator, ProjectAccess
+from usertable.app.batches import BatchEntry
+from usertable.app.use_cases import UseCases
+from usertable.domain.errors import Kind, Overloaded, Problem, Refused, Unavailable, excerpt
+from usertable.domain.patch import Patch
+from usertable.domain.schema import Project
+from usertable.store.encoding import encode_attributes
+from usertable.store.protocol import Note
+from usertable.store.records import Batch, Incoming, IncomingRows, JobMoved, Refusal, Result, SchemaStale, Taken
+from usertable.wire.columns import identifier_values, read_row
+
+log = logging.getLogger("usertable.app")
+
+
+class Imports(UseCases):
+    """Use cases of an import."""
+
+    def job(self, project: Project, name: str) -> str | None:
+        """The state of the import of that name; None if there was none."""
+        return self._store.job(project.number, name)
+
+    def import_batch(self, batch: Batch, note: Note | None = None) -> Taken | SchemaStale | JobMoved:
+        """Import rows that were read already; see :meth:`~usertable.store.protocol.Store.take`."""
+        return self._store.take(batch, self.rules, note)
+
+    def import_rows(
+        self, project: Project, entries: Sequence[BatchEntry], *, register: bool, dry: bool = False
+    ) -> list[tuple[int | None, Result]] | None:
+        """Take entries as rows of an import, in order, all that are right in one transaction.
+
+        The CUID of each, if it is known, and what came of it; None if the project was changed meanwhile.
+        """
+        results: dict[int, tuple[int | None, Result]] = {}
+        rows: list[Incoming] = []
+        names: set[str] = set()
+        for place, entry in enumerate(entries):
+            row = _row(project, entry)
+            if isinstance(row, list):
+                results[place] = (entry.cuid, Refusal(row))
+            else:
+                rows.append(row[0])
+                names.update(row[1])
+        if rows:
+            batch = Batch(
+                project.number,
+                project.version,
+                IncomingRows.of(rows),
+                frozenset(names),
+                self._clock(),
+                register,
+                dry=dry,
+                receipts=[entry.receipt for place, entry in enumerate(entries) if place not in results],
+            )
+            taken = self.import_batch(batch)
+            if isinstance(taken, SchemaStale):
+                return None
+            assert isinstance(taken, Taken)
+            told = iter(taken.told)
+            results |= {place: next(told) for place in range(len(entries)) if place not in results}
+        return [results[place] for place in range(len(entries))]
+
+
+class RowImporter:
+    """Imports rows that came over HTTP, one batch after the other.
+
+    Args:
+        capacity: maximum number of rows that are being imported or wait for it.
+    """
+
+    def __init__(self, imports: Imports, authenticator: Authenticator, *, capacity: int) -> None:
+        self._imports = imports
+        self._authenticator = authenticator
+        self._capacity = capacity
+        self._turn = asyncio.Lock()
+        self._rows = 0
+        """Rows that are being imported, or wait for it."""
+
+    async def import_rows(
+        self, access: ProjectAccess, entries: Sequence[BatchEntry], *, register: bool, dry: bool = False
+    ) -> list[tuple[int | None, Result]]:
+        """Write entries as rows of an import, one batch after the other; otherwise like
+        :meth:`~usertable.app.batches.BatchWriter.set_many`.
+
+        Args:
+            register: whether users and identifier values that are not there are made, or the entry is refused.
+        """
+        try:
+            # The first may be of any size, as it may where single writes wait.
+            if self._rows and self._rows + len(entries) > self._capacity:
+                raise Overloaded(f"{self._rows} rows of imports are waiting")
+            self._rows += len(entries)
+            try:
+                async with self._turn:
+                    return await self._import(access, entries, register=register, dry=dry)
+            finally:
+                self._rows -= len(entries)
+        except Unavailable as unavailable:
+            failure: Exception = unavailable
+        except Exception as defect:
+            log.exception("a batch of an import failed")
+            failure = defect
+        return [(entry.cuid, failure) for entry in entries]
+
+    async def _import(
+        self, access: ProjectAccess, entries: Sequence[BatchEntry], *, register: bool, dry: bool
+    ) -> list[tuple[int | None, Result]]:
+        for _ in range(3):
+            project = access.project
+            found = await asyncio.to_thread(self._imports.import_rows, project, entries, register=register, dry=dry)
+            if found is not None:
+                return found
+            await self._authenticator.refresh(access)
+        raise Overloaded(f"the schema of project {access.project.id} keeps changing")
+
+
+def _row(project: Project, entry: BatchEntry) -> tuple[Incoming, Iterable[str]] | list[Problem]:
+    """An entry as a row of an import, with the names of its attributes; or all that is wrong with it."""
+    schema = project.schema
+    problems = list(entry.problems)
+    if entry.cuid is not None and entry.cuid < 1:
+        problems.append(Problem(Kind.CUID_MALFORMED, None, {"value": excerpt(entry.cuid)}))
+    given = dict([entry.identity] if entry.identity else entry.identifiers or {})
+    pairs: list[tuple[str, str]] = []
+    # In the order of their priority, in which they are asked whose row it is.
+    for identifier in schema.identifiers:
+        if identifier.name in given:
+            values = identifier_values(identifier, given.pop(identifier.name))
+            if isinstance(values, Problem):
+                problems.append(values)
+            else:
+                pairs += [(identifier.name, value) for value in values]
+    for name in given:
+        try:
+            schema.identifier(name)
+        except Refused as refused:
+            problems += refused.problems
+    if entry.cuid is None and not pairs and not problems:
+        problems.append(Problem(Kind.USER_UNNAMED))
+    patch = read_row(schema, entry.data or {}, project.zone)
+    if isinstance(patch, list):
+        problems += patch
+    if problems:
+        return problems
+    assert isinstance(patch, Patch)
+    values_by_name = {attribute.name: value for attribute, value in patch.entries}
+    return (entry.cuid, tuple(pairs), encode_attributes(values_by_name)), values_by_name

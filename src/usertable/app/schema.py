@@ -1,0 +1,117 @@
+"""The schema of a project: attributes, identifiers, and the schema as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from usertable.app.use_cases import UseCases, check_version
+from usertable.domain.errors import Kind, Problem, Refused
+from usertable.domain.schema import Attribute, Identifier, Project, Schema, Step, difference
+
+
+class SchemaEdits(UseCases):
+    """Use cases about attributes and identifiers."""
+
+    def declare_attribute(self, project_id: str, attribute: Attribute, *, version: int | None = None, who: str) -> Attribute:
+        """Declare an attribute; see :meth:`~usertable.domain.schema.Schema.declare` for what is refused."""
+        self._edit_schema(project_id, lambda s: s.declare(attribute, self._max_attributes), who, version)
+        return attribute
+
+    def edit_attribute(
+        self, project_id: str, name: str, *, version: int | None = None, who: str, **changes: str | bool
+    ) -> Attribute:
+        """Change `display_name`, `description` or `hidden` of an attribute."""
+        return self._edit_schema(project_id, lambda s: s.edit(name, **changes), who, version).schema.attribute(name)
+
+    def delete_attribute(self, project_id: str, name: str, *, version: int | None = None, who: str) -> None:
+        """Delete an attribute for which no value was ever reported; else refused."""
+
+        def edit(project: Project) -> Project:
+            return replace(project, schema=project.schema.delete(name, project.reported))
+
+        self._edit(project_id, edit, who, version)
+
+    # identifiers
+
+    def declare_identifier(
+        self, project_id: str, identifier: Identifier, *, version: int | None = None, who: str
+    ) -> Identifier:
+        """Declare an identifier, with a priority below the declared ones and above the presets that stand last."""
+        self._edit_schema(project_id, lambda s: s.declare_identifier(identifier), who, version)
+        return identifier
+
+    def edit_identifier(
+        self, project_id: str, name: str, *, version: int | None = None, who: str, **changes: str | bool
+    ) -> Identifier:
+        """Change `display_name` or `masked` of an identifier."""
+        edited = self._edit_schema(project_id, lambda s: s.edit_identifier(name, **changes), who, version)
+        return edited.schema.identifier(name)
+
+    def delete_identifier(self, project_id: str, name: str, *, version: int | None = None, who: str) -> None:
+        """Delete an identifier that is no preset and that no user has a value of."""
+
+        def edit(project: Project) -> Project:
+            return replace(project, schema=project.schema.delete_identifier(name, project.identifying))
+
+        self._edit(project_id, edit, who, version)
+
+    def order_identifiers(self, project_id: str, names: Sequence[str], *, version: int | None = None, who: str) -> Project:
+        """Set the priority order; `names` must name every identifier once, the first gets priority 1."""
+        return self._edit_schema(project_id, lambda s: s.order_identifiers(names), who, version)
+
+    # schema as code
+
+    def plan_schema(self, project_id: str, wanted: Schema, *, version: int | None = None) -> tuple[list[Step], list[Step]]:
+        """The steps that would turn the project's schema into `wanted`, and those that would be refused."""
+        project = self.project(project_id)
+        check_version(project, version)
+        return difference(project.schema, wanted)
+
+    def apply_schema(self, project_id: str, wanted: Schema, *, version: int | None = None, who: str) -> list[Step]:
+        """Turn the project's schema into `wanted`, whole or not at all; the steps that were done.
+
+        Raises:
+            Refused: a step would lose or reinterpret data, or a new attribute or identifier is not legal.
+        """
+        done: list[Step] = []
+
+        def edit(project: Project) -> Project:
+            steps, refused = difference(project.schema, wanted)
+            if refused:
+                raise refuse_steps(refused)
+            schema = project.schema
+            for name, attribute in wanted.attributes.items():
+                if name not in schema.attributes:
+                    schema = schema.declare(attribute, self._max_attributes)
+                else:
+                    schema = schema.edit(
+                        name,
+                        display_name=attribute.display_name,
+                        description=attribute.description,
+                        hidden=attribute.hidden,
+                        limits=attribute.limits,
+                    )
+            known = {i.name for i in schema.identifiers}
+            for identifier in wanted.identifiers:
+                if identifier.name not in known:
+                    schema = schema.declare_identifier(identifier)
+                else:
+                    schema = schema.edit_identifier(
+                        identifier.name, display_name=identifier.display_name, masked=identifier.masked
+                    )
+            done[:] = steps
+            return replace(project, schema=schema.order_identifiers(i.name for i in wanted.identifiers))
+
+        self._edit(project_id, edit, who, version)
+        return done
+
+    def _edit_schema(
+        self, project_id: str, edit: Callable[[Schema], Schema], who: str, version: int | None = None
+    ) -> Project:
+        return self._edit(project_id, lambda p: replace(p, schema=edit(p.schema)), who, version)
+
+
+def refuse_steps(steps: Sequence[Step]) -> Refused:
+    """The refusal of a schema that would lose or reinterpret data, naming every such step."""
+    return Refused([Problem(Kind.ATTRIBUTE_FIXED, None, {"steps": "; ".join(map(str, steps))})])

@@ -1,0 +1,90 @@
+"""Users: register (Get CUID), add, read, list, erase."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from usertable.app.use_cases import UseCases
+from usertable.domain.condition import Condition
+from usertable.domain.errors import Kind, refuse
+from usertable.domain.schema import Project
+from usertable.store.records import MAX_CUID, User
+from usertable.wire.jiguang import is_identity_value
+
+MAX_PAGE = 1000
+EXAMINED_PER_PAGE = 50_000
+"""A filtered page looks at so many users at most, so that no request reads a whole large table."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserPage:
+    """A page of the user table. `next` continues after it; None if it was the last."""
+
+    users: list[User]
+    next: int | None
+
+
+class Users(UseCases):
+    """Use cases about users."""
+
+    def register(self, project: Project, identifier: str, values: Sequence[str]) -> list[int]:
+        """Get CUID: the CUID of each value, in order; a value never seen creates a user."""
+        return self._store.register(project.number, identifier, values, self._clock())
+
+    def add_user(self, project: Project, cuid: int, identifiers: Mapping[str, str]) -> User:
+        """Import one user with the CUID it already has elsewhere."""
+        if not 1 <= cuid <= MAX_CUID:
+            raise refuse(Kind.CUID_MALFORMED, value=cuid)
+        self._store.add_user(project.number, cuid, identifiers, self._clock())
+        return self.user(project, cuid)
+
+    def user(self, project: Project, cuid: int) -> User:
+        """The user's row with its identifiers."""
+        if found := self._store.read(project.number, cuid):
+            return found
+        raise refuse(Kind.CUID_UNKNOWN, cuid=cuid)
+
+    def exists(self, project: Project, cuid: int) -> bool:
+        """Whether there is a user with that CUID."""
+        return self._store.read(project.number, cuid) is not None
+
+    def find_user(self, project: Project, identifier: str, value: str) -> User:
+        """The user that an identifier's value points to."""
+        cuid = self.find_cuids(project, identifier, [value]).get(value)
+        if cuid is None:
+            raise refuse(Kind.CUID_UNKNOWN, cuid=f"{identifier}={value}")
+        return self.user(project, cuid)
+
+    def find_cuids(self, project: Project, identifier: str, values: Sequence[str]) -> dict[str, int]:
+        """The CUIDs that an identifier's values point to; one that points to nobody is left out."""
+        project.schema.identifier(identifier)
+        # SQLite's JSON would end a value at a NUL; none that was ever kept has one.
+        return self._store.resolve_identifiers(project.number, identifier, [v for v in values if is_identity_value(v)])
+
+    def users(
+        self,
+        project: Project,
+        *,
+        after: int | None = None,
+        limit: int = 100,
+        conditions: Sequence[Condition] = (),
+        descending: bool = False,
+    ) -> UserPage:
+        """A page of the user table by CUID, of the users that meet all conditions; `descending` goes down from `after`.
+
+        A page with conditions may hold fewer than `limit` users, even none, and still have a next one.
+        """
+        limit = max(1, min(limit, MAX_PAGE))
+        examine = EXAMINED_PER_PAGE if conditions else limit
+        found = self._store.select(project.number, conditions, after, limit, examine, descending)
+        return UserPage(found.users, found.end)
+
+    def users_of(self, project: Project, cuids: Sequence[int]) -> list[User]:
+        """Those of the users that exist, in the order of `cuids`."""
+        return self._store.read_many(project.number, cuids)
+
+    def erase_user(self, project: Project, cuid: int) -> None:
+        """Remove a user for good: the row, identifier values, and stored answers that show the user's data."""
+        if not self._store.erase(project.number, cuid):
+            raise refuse(Kind.CUID_UNKNOWN, cuid=cuid)
