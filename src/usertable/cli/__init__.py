@@ -9,7 +9,7 @@ import sys
 
 import click
 
-# asyncio, rich, the YAML reader and the web framework are slow to import: only the commands that need one do so.
+# Slow to import, so only inside the commands that need them: asyncio, rich, the YAML reader, the web framework.
 from usertable.cli import (
     attributes,
     config,
@@ -82,8 +82,8 @@ def main() -> None:
         if stream is not None:
             # A terminal that cannot show a character shows its number.
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    for place, argument in enumerate(sys.argv[1:], start=1):
+    for index, argument in enumerate(sys.argv[1:], start=1):
         if any("\ud800" <= c <= "\udfff" for c in argument):
-            click.echo(f"Error: argument {place} is not valid UTF-8", err=True)
+            click.echo(f"Error: argument {index} is not valid UTF-8", err=True)
             sys.exit(2)
     cli(prog_name="usertable")

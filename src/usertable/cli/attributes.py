@@ -85,10 +85,10 @@ def create_attribute(
 
 
 def _show_attribute(service: Service, project_id: str, name: str, what: str) -> None:
-    owner = service.project(project_id)
-    document = native.attribute_document(owner.schema.attribute(name), owner)
+    project = service.project(project_id)
+    document = native.attribute_document(project.schema.attribute(name), project)
     print_result(
-        document, lambda: click.echo(f"attribute {name} ({document.type}, {document.rule}) of project {owner.id}: {what}")
+        document, lambda: click.echo(f"attribute {name} ({document.type}, {document.rule}) of project {project.id}: {what}")
     )
 
 
@@ -113,9 +113,9 @@ def list_attributes(project_id: str, search: str, status: str, data_type: str | 
       usertable attribute list --project 100102 --status all --type LIST
     """
     with opened_service() as service:
-        owner = service.project(project_id)
-    found = native.select_attributes(owner, search=search, status=status, type=data_type, rule=rule)
-    documents = [native.attribute_document(a, owner) for a in found]
+        project = service.project(project_id)
+    found = native.select_attributes(project, search=search, status=status, type=data_type, rule=rule)
+    documents = [native.attribute_document(a, project) for a in found]
     print_result(
         native.AttributeList(documents),
         lambda: print_table(

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from usertable.cli.errors import HOW_TO_NAME_A_STORE, Failure
+from usertable.cli.errors import HOW_TO_NAME_A_STORE, STORE_LOOKED_IN, Failure
 from usertable.cli.options import common_option
 from usertable.config import Loaded, load
 from usertable.domain.errors import StoreMissing
 from usertable.domain.merge import Rules
-from usertable.folders import make_folder
 from usertable.store.urls import shown_url
 
 if TYPE_CHECKING:
@@ -25,16 +24,20 @@ if TYPE_CHECKING:
 
 
 def load_settings(**flags: Any) -> Loaded:
+    """The settings from the flags given here, `--store`, the environment, and the file that `--config` names."""
     return load({"store": common_option("store"), **flags}, file=common_option("config"))
 
 
 def make_default_folder(loaded: Loaded) -> None:
-    """Make the data folder of the default store. The folder of a store that someone named is theirs to make."""
+    """Make the data folder of the default store. The folder of a store that someone named is theirs to create."""
     if loaded.sources["store"] == "default":
+        from usertable.folders import make_folder
+
         make_folder(Path(loaded.config.store.removeprefix("sqlite:///")).parent, 0o700)
 
 
 def warn_of_service_links(loaded: Loaded) -> None:
+    """Say on stderr which environment variables were ignored, because Kubernetes sets them."""
     if loaded.service_links:
         click.echo(
             "Ignored, because Kubernetes sets them for a Service named usertable:"
@@ -48,7 +51,7 @@ def opened_store(*, create: bool = False) -> Iterator[Store]:
     """The store that is named, or the default one.
 
     Args:
-        create: make it if there is none. Few commands do: one that looks for something would only find nothing in it.
+        create: create the store if there is none. Few commands do: one that only reads would find nothing in it.
     """
     loaded = load_settings()
     if loaded.config.store.startswith("memory:"):
@@ -67,13 +70,14 @@ def opened_store(*, create: bool = False) -> Iterator[Store]:
         raise Failure(
             f"{missing}{by_default}; {HOW_TO_NAME_A_STORE}, or make one there: usertable project create NAME"
         ) from missing
-    click.get_current_context().meta["usertable.looked_in"] = shown_url(loaded.config.store)
+    click.get_current_context().meta[STORE_LOOKED_IN] = shown_url(loaded.config.store)
     with contextlib.closing(opened) as store:
         yield store
 
 
 @contextlib.contextmanager
 def opened_service(*, create: bool = False) -> Iterator[Service]:
+    """The use cases, over the store that :func:`opened_store` gives."""
     with opened_store(create=create) as store:
         from usertable.app.service import Service
 
@@ -82,7 +86,7 @@ def opened_service(*, create: bool = False) -> Iterator[Service]:
 
 
 def actor() -> str:
-    """Who is written into the record of changes."""
+    """Who made a change, as the record of changes names them: `cli:` and the name of the system's user."""
     try:
         return f"cli:{getpass.getuser()}"
     except (OSError, KeyError):

@@ -12,6 +12,8 @@ from usertable.config import ConfigError
 from usertable.domain.errors import Kind, Problem, Refused, StoreFault, Unavailable
 from usertable.wire.messages import text
 
+STORE_LOOKED_IN = "usertable.looked_in"
+"""Key of the context's `meta`: the URL of the store that the command opened, for error messages."""
 HOW_TO_NAME_A_STORE = "name the one you mean with --store URL or USERTABLE_STORE"
 
 
@@ -28,7 +30,7 @@ class RootGroup(click.Group):
         try:
             return super().invoke(ctx)
         except Refused as refused:
-            raise Failure("\n".join(describe(ctx, problem) for problem in refused.problems)) from refused
+            raise Failure("\n".join(_message(ctx, problem) for problem in refused.problems)) from refused
         except ConfigError as error:
             raise click.UsageError(str(error)) from error
         except StoreFault as fault:
@@ -36,20 +38,20 @@ class RootGroup(click.Group):
         except Unavailable as failure:
             raise Failure(f"not possible at the moment, retry later: {failure}") from failure
         except BrokenPipeError:
-            # Whoever read our output has enough of it.
-            discard_output()
+            # The reader of our output closed the pipe.
+            _discard_output()
             ctx.exit(0)
         except OSError as error:
             try:
                 sys.stdout.flush()
             except OSError:
-                discard_output()
-            place = f"{error.filename}: " if error.filename else ""
-            raise Failure(f"{place}{error.strerror or error}") from error
+                _discard_output()
+            file = f"{error.filename}: " if error.filename else ""
+            raise Failure(f"{file}{error.strerror or error}") from error
 
 
-def describe(ctx: click.Context, problem: Problem) -> str:
-    looked_in = ctx.meta.get("usertable.looked_in")
+def _message(ctx: click.Context, problem: Problem) -> str:
+    looked_in = ctx.meta.get(STORE_LOOKED_IN)
     if problem.kind is Kind.PROJECT_UNKNOWN and looked_in:
         return (
             f"{text(problem, 'en')} in the store {looked_in}; if that is another store than you mean, {HOW_TO_NAME_A_STORE}"
@@ -57,6 +59,6 @@ def describe(ctx: click.Context, problem: Problem) -> str:
     return text(problem, "en")
 
 
-def discard_output() -> None:
-    """Let the rest of the output go nowhere: flushed at the exit, it would fail once more, with another exit code."""
+def _discard_output() -> None:
+    """Discard the rest of the output. Flushed at the exit, it would fail again, with another exit code."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -63,8 +63,8 @@ def list_identifiers(project_id: str) -> None:
       usertable identifier list --project 100102
     """
     with opened_service() as service:
-        owner = service.project(project_id)
-    _show_identifiers(owner)
+        project = service.project(project_id)
+    _show_identifiers(project)
 
 
 def _show_identifiers(project: Project) -> None:

@@ -21,7 +21,7 @@ def print_result(document: object, show: Callable[[], None]) -> None:
 
 
 def printable(value: object) -> str:
-    """`value` on one line, without characters that would steer a terminal."""
+    """`value` on one line, without characters that would control a terminal."""
     shown = value if isinstance(value, str) else "" if value is None else native.shown_value(value)  # type: ignore[arg-type]
     if shown.isprintable():
         return shown

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import socket
 from typing import Any
 
 import click
@@ -51,13 +50,15 @@ def serve(**flags: Any) -> None:
 
 
 def _cannot_listen(config: Config, error: OSError | UnicodeError) -> str:
-    place = f"cannot listen on {config.host} port {config.port}: "
-    if isinstance(error, UnicodeError | socket.gaierror):
-        return f"{place}there is no such host; --host takes an address of this machine"
+    from socket import gaierror  # slow to import, and an error is rare
+
+    problem = f"cannot listen on {config.host} port {config.port}: "
+    if isinstance(error, UnicodeError | gaierror):
+        return f"{problem}there is no such host; --host takes an address of this machine"
     if error.errno == errno.EADDRINUSE:
-        return f"{place}another program does already; stop it, or choose another port with --port (0 for any free one)"
+        return f"{problem}another program does already; stop it, or choose another port with --port (0 for any free one)"
     if error.errno == errno.EADDRNOTAVAIL:
-        return f"{place}this machine does not have that address; choose another with --host"
+        return f"{problem}this machine does not have that address; choose another with --host"
     if error.errno in (errno.EACCES, errno.EPERM):
-        return f"{place}you are not permitted to; ports below 1024 are the administrator's, choose another with --port"
-    return f"{place}{error.strerror or error}"
+        return f"{problem}you are not permitted to; ports below 1024 are the administrator's, choose another with --port"
+    return f"{problem}{error.strerror or error}"

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from usertable.cli.context import opened_service
 from usertable.cli.options import Pair, common_options, project_option
 from usertable.cli.output import print_lines, print_result, print_table
-from usertable.domain.condition import parse_conditions
+from usertable.domain.condition import Condition, parse_conditions
 from usertable.domain.errors import Refused
+from usertable.domain.schema import Project, Schema
 from usertable.store.records import MAX_CUID, User
 from usertable.wire import jiguang, native
+
+if TYPE_CHECKING:
+    from usertable.app.service import Service
 
 CUID = click.IntRange(1, MAX_CUID)
 
@@ -37,7 +42,7 @@ def register_users(name: str, values: tuple[str, ...], project_id: str) -> None:
     Example:
       usertable user register phone 18012345678 18012345679 --project 100102
     """
-    _check_identifier_values({f"VALUE {place}": value for place, value in enumerate(values, start=1)})
+    _check_identifier_values({f"VALUE {index}": value for index, value in enumerate(values, start=1)})
     with opened_service() as service:
         cuids = service.register(service.project(project_id), name, values)
     registered = list(zip(values, cuids, strict=True))
@@ -48,10 +53,10 @@ def register_users(name: str, values: tuple[str, ...], project_id: str) -> None:
 
 
 def _check_identifier_values(values: Mapping[str, str]) -> None:
-    """Refuse values, by what to call them, that no identifier can have."""
+    """Refuse values that no identifier can have. The keys name the values in the messages."""
     expected = f"a text of 1 to {jiguang.MAX_IDENTITY_CHARACTERS} characters"
     problems = [
-        native.parameter_problem(place, expected) for place, value in values.items() if not jiguang.is_identity_value(value)
+        native.parameter_problem(name, expected) for name, value in values.items() if not jiguang.is_identity_value(value)
     ]
     if problems:
         raise Refused(problems)
@@ -74,9 +79,9 @@ def create_user(cuid: int, project_id: str, identifiers: tuple[tuple[str, str], 
         raise click.UsageError("--identifier gives a value to the same name twice")
     _check_identifier_values({f"--identifier {name}": value for name, value in values.items()})
     with opened_service() as service:
-        owner = service.project(project_id)
-        created = service.add_user(owner, cuid, values)
-    print_result(native.user_document(created, owner), lambda: click.echo(f"user {cuid} created"))
+        project = service.project(project_id)
+        created = service.add_user(project, cuid, values)
+    print_result(native.user_document(created, project), lambda: click.echo(f"user {cuid} created"))
 
 
 @user.command("get")
@@ -99,13 +104,13 @@ def get_user(cuid: int | None, project_id: str, identifier: tuple[str, str] | No
     if (cuid is None) == (identifier is None):
         raise click.UsageError("give either a CUID or --identifier NAME=VALUE")
     with opened_service() as service:
-        owner = service.project(project_id)
+        project = service.project(project_id)
         if identifier is not None:
-            found = service.find_user(owner, *identifier)
+            found = service.find_user(project, *identifier)
         else:
             assert cuid is not None
-            found = service.user(owner, cuid)
-    document = native.user_document(found, owner, hidden=hidden, times=True)
+            found = service.user(project, cuid)
+    document = native.user_document(found, project, hidden=hidden, times=True)
 
     def show() -> None:
         print_lines(
@@ -118,7 +123,7 @@ def get_user(cuid: int | None, project_id: str, identifier: tuple[str, str] | No
             )
         )
         click.echo()
-        declared = owner.schema.attributes
+        declared = project.schema.attributes
         print_table(
             ("attribute", "type", "rule", "value"),
             ((n, declared[n].type, declared[n].rule, value) for n, value in document.attributes.items()),
@@ -146,37 +151,46 @@ def list_users(project_id: str, limit: int, after: int, conditions: tuple[str, .
       usertable user list --project 100102 --limit 20
       usertable user list --project 100102 --where level:ge:10 --where tags:contains:vip --json
     """
-    users: list[User] = []
-    following: int | None = after
     with opened_service() as service:
-        owner = service.project(project_id)
+        project = service.project(project_id)
         for name in attributes:
-            owner.schema.attribute(name)
-        parsed = parse_conditions(conditions, owner.schema, owner.zone)
-        while following is not None and len(users) < limit:
-            page = service.users(owner, after=following, limit=limit - len(users), conditions=parsed)
-            users += page.users
-            following = page.next
-    documents = [native.user_document(u, owner, attributes or None, mask=True) for u in users]
+            project.schema.attribute(name)
+        parsed = parse_conditions(conditions, project.schema, project.zone)
+        users, following = _users(service, project, after, limit, parsed)
+    documents = [native.user_document(u, project, attributes or None, mask=True) for u in users]
 
     def show() -> None:
-        columns = attributes or [n for n in owner.schema.attributes if any(n in d.attributes for d in documents)]
-        names = [i.name for i in owner.schema.identifiers if any(i.name in d.identifiers for d in documents)]
-        print_table(
-            ("cuid", *names, *columns),
-            (
-                (
-                    d.cuid,
-                    *(", ".join(d.identifiers.get(n, ())) for n in names),
-                    *(d.attributes.get(n) for n in columns),
-                )
-                for d in documents
-            ),
-        )
+        _show_users(documents, project.schema, attributes)
         if following is not None:
             click.echo(f"More users may follow: --after {following}", err=True)
 
     print_result(native.UserPage(documents, None if following is None else str(following)), show)
+
+
+def _users(
+    service: Service, project: Project, after: int, limit: int, conditions: Sequence[Condition]
+) -> tuple[list[User], int | None]:
+    """Up to `limit` users, and the CUID after which more may follow, or None."""
+    users: list[User] = []
+    following: int | None = after
+    while following is not None and len(users) < limit:
+        page = service.users(project, after=following, limit=limit - len(users), conditions=conditions)
+        users += page.users
+        following = page.next
+    return users, following
+
+
+def _show_users(documents: Sequence[native.UserDocument], schema: Schema, attributes: Sequence[str]) -> None:
+    """Print a table of users, without columns that would be empty, unless they were asked for."""
+    columns = attributes or [n for n in schema.attributes if any(n in d.attributes for d in documents)]
+    names = [i.name for i in schema.identifiers if any(i.name in d.identifiers for d in documents)]
+    print_table(
+        ("cuid", *names, *columns),
+        (
+            (d.cuid, *(", ".join(d.identifiers.get(n, ())) for n in names), *(d.attributes.get(n) for n in columns))
+            for d in documents
+        ),
+    )
 
 
 @user.command("erase")
@@ -194,9 +208,9 @@ def erase_user(cuid: int, project_id: str, yes: bool) -> None:
       usertable user erase 10362473 --project 100102
     """
     with opened_service() as service:
-        owner = service.project(project_id)
-        service.user(owner, cuid)
+        project = service.project(project_id)
+        service.user(project, cuid)
         if not yes:
-            click.confirm(f"Erase user {cuid} of project {owner.id} ({owner.name}) for good?", abort=True, err=True)
-        service.erase_user(owner, cuid)
+            click.confirm(f"Erase user {cuid} of project {project.id} ({project.name}) for good?", abort=True, err=True)
+        service.erase_user(project, cuid)
     print_result({"cuid": cuid, "erased": True}, lambda: click.echo(f"user {cuid} erased"))
