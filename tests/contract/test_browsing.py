@@ -23,10 +23,11 @@ from usertable.domain.condition import (
     parse_condition,
     parse_conditions,
 )
+from usertable.domain.identity import MAX_CUID
 from usertable.domain.schema import Attribute, Project, Rule
 from usertable.domain.values import DataType
 from usertable.store import open_store
-from usertable.store.records import MAX_CUID, User
+from usertable.store.records import User
 
 ALL = 10_000
 

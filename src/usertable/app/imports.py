@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from usertable.app.access import Authenticator, ProjectAccess
 from usertable.app.batches import BatchEntry
 from usertable.app.use_cases import UseCases
-from usertable.domain.errors import Kind, Overloaded, Problem, Refused, Unavailable, excerpt
+from usertable.domain.errors import Kind, Overloaded, Problem, Refused, Unavailable
+from usertable.domain.identity import is_cuid, malformed_cuid
 from usertable.domain.patch import Patch
 from usertable.domain.schema import Project
 from usertable.store.encoding import encode_attributes
@@ -125,8 +126,8 @@ def _row(project: Project, entry: BatchEntry) -> tuple[Incoming, Iterable[str]] 
     """An entry as a row of an import, with the names of its attributes; or all that is wrong with it."""
     schema = project.schema
     problems = list(entry.problems)
-    if entry.cuid is not None and entry.cuid < 1:
-        problems.append(Problem(Kind.CUID_MALFORMED, None, {"value": excerpt(entry.cuid)}))
+    if entry.cuid is not None and not is_cuid(entry.cuid):
+        problems.append(malformed_cuid(entry.cuid))
     given = dict([entry.identity] if entry.identity else entry.identifiers or {})
     pairs: list[tuple[str, str]] = []
     # In the order of their priority, in which they are asked whose row it is.

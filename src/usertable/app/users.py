@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from usertable.app.use_cases import UseCases
 from usertable.domain.condition import Condition
-from usertable.domain.errors import Kind, refuse
+from usertable.domain.errors import Kind, Refused, refuse
+from usertable.domain.identity import is_cuid, is_identifier_value, malformed_cuid
 from usertable.domain.schema import Project
-from usertable.store.records import MAX_CUID, User
-from usertable.wire.jiguang import is_identity_value
+from usertable.store.records import User
 
 MAX_PAGE = 1000
 EXAMINED_PER_PAGE = 50_000
@@ -34,8 +34,8 @@ class Users(UseCases):
 
     def add_user(self, project: Project, cuid: int, identifiers: Mapping[str, str]) -> User:
         """Import one user with the CUID it already has elsewhere."""
-        if not 1 <= cuid <= MAX_CUID:
-            raise refuse(Kind.CUID_MALFORMED, value=cuid)
+        if not is_cuid(cuid):
+            raise Refused([malformed_cuid(cuid)])
         self._store.add_user(project.number, cuid, identifiers, self._clock())
         return self.user(project, cuid)
 
@@ -60,7 +60,7 @@ class Users(UseCases):
         """The CUIDs that an identifier's values point to; one that points to nobody is left out."""
         project.schema.identifier(identifier)
         # SQLite's JSON would end a value at a NUL; none that was ever kept has one.
-        return self._store.resolve_identifiers(project.number, identifier, [v for v in values if is_identity_value(v)])
+        return self._store.resolve_identifiers(project.number, identifier, [v for v in values if is_identifier_value(v)])
 
     def users(
         self,

@@ -12,9 +12,10 @@ from usertable.cli.options import Pair, common_options, project_option
 from usertable.cli.output import print_lines, print_result, print_table
 from usertable.domain.condition import Condition, parse_conditions
 from usertable.domain.errors import Refused
+from usertable.domain.identity import EXPECTED_VALUE, MAX_CUID, is_identifier_value
 from usertable.domain.schema import Project, Schema
-from usertable.store.records import MAX_CUID, User
-from usertable.wire import jiguang, native
+from usertable.store.records import User
+from usertable.wire import native
 
 if TYPE_CHECKING:
     from usertable.app.service import Service
@@ -54,9 +55,8 @@ def register_users(name: str, values: tuple[str, ...], project_id: str) -> None:
 
 def _check_identifier_values(values: Mapping[str, str]) -> None:
     """Refuse values that no identifier can have. The keys name the values in the messages."""
-    expected = f"a text of 1 to {jiguang.MAX_IDENTITY_CHARACTERS} characters"
     problems = [
-        native.parameter_problem(name, expected) for name, value in values.items() if not jiguang.is_identity_value(value)
+        native.parameter_problem(name, EXPECTED_VALUE) for name, value in values.items() if not is_identifier_value(value)
     ]
     if problems:
         raise Refused(problems)

@@ -38,6 +38,7 @@ from usertable.client.errors import (
 from usertable.client.process import PerProcess
 from usertable.client.values import Wire, check_text, seconds, type_name, wire_values
 from usertable.domain.errors import Kind, Problem
+from usertable.domain.identity import MAX_CUID
 from usertable.wire import jiguang
 from usertable.wire.bodies import decode_object
 
@@ -165,7 +166,7 @@ def check_cuid(cuid: Any) -> None:
     if cuid is not None and not isinstance(cuid, (int, str)):
         raise TypeError(f"cuid is of type {type_name(cuid)}; expected int")
     if isinstance(cuid, int) and cuid.bit_length() > 63:
-        raise ValueError(f"cuid has {cuid.bit_length()} bits; expected 1 to {2**63 - 1}")
+        raise ValueError(f"cuid has {cuid.bit_length()} bits; expected 1 to {MAX_CUID}")
     if isinstance(cuid, str):
         check_text("cuid", cuid)
 

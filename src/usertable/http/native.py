@@ -25,6 +25,7 @@ from usertable.app.service import Service
 from usertable.config import Config
 from usertable.domain.condition import parse_conditions
 from usertable.domain.errors import Kind, Overloaded, Problem, Refused, Unavailable, excerpt, refuse
+from usertable.domain.identity import parse_cuid
 from usertable.domain.schema import Project
 from usertable.http.admission import admit, is_admin
 from usertable.http.answers import (
@@ -48,7 +49,7 @@ from usertable.http.answers import (
 )
 from usertable.http.body_threads import Batches, in_body_thread, when_decoded
 from usertable.http.openapi import LIVE_PATH, Operation, document
-from usertable.store.records import MAX_CUID, Replayed, Result, User, Written
+from usertable.store.records import Replayed, Result, User, Written
 from usertable.wire import batch, native
 from usertable.wire.codings import CODINGS, decompress
 from usertable.wire.messages import Language
@@ -66,7 +67,6 @@ _ACCEPTS: Header = (b"accept-encoding", ", ".join(CODINGS).encode())
 _COUNTED_AT_ONCE = 64
 # As an entity tag, also as a proxy that compresses answers hands it on, weakened: `W/"7"`; or as the number alone.
 _ENTITY_TAG = re.compile(rb'(?:W/)?"?([0-9]{1,18})"?')
-_CUID = re.compile(r"[1-9][0-9]{0,18}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -606,9 +606,10 @@ def _columns(project: Project, query: native.ColumnQuery) -> tuple[list[str] | N
 
 def _cuid(call: Call) -> int:
     text = call.path["cuid"]
-    if not _CUID.fullmatch(text) or int(text) > MAX_CUID:
+    cuid = parse_cuid(text)
+    if cuid is None:
         raise refuse(Kind.CUID_UNKNOWN, cuid=text)
-    return int(text)
+    return cuid
 
 
 def ready(state: State) -> native.Health:

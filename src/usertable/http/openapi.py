@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from usertable.domain.errors import Kind
+from usertable.domain.identity import MAX_CUID, MAX_VALUE_CHARACTERS
 from usertable.domain.schema import LEGAL_RULES, Rule
 from usertable.domain.values import DataType
 from usertable.http.platform import ATTRIBUTE_PATH, REGISTER_PATH
@@ -288,7 +289,7 @@ _PATH_PARAMETERS: dict[str, Json] = {
         "in": "path",
         "required": True,
         "description": "The user's CUID.",
-        "schema": {"type": "integer", "format": "int64", "minimum": 1, "maximum": 2**63 - 1},
+        "schema": {"type": "integer", "format": "int64", "minimum": 1, "maximum": MAX_CUID},
     },
 }
 
@@ -376,7 +377,7 @@ _PLATFORM_SCHEMAS: dict[str, Json] = {
         "properties": {
             "cuid": {
                 "description": "The user's CUID; as digits in a string for clients whose numbers stop at 2^53.",
-                "anyOf": [{**_CUID, "minimum": 1, "maximum": 2**63 - 1}, {"type": "string", "pattern": "^[0-9]{1,19}$"}],
+                "anyOf": [{**_CUID, "minimum": 1, "maximum": MAX_CUID}, {"type": "string", "pattern": "^[0-9]{1,19}$"}],
             },
             "data": {
                 "description": "Value by attribute: NUMBER a number or a string that is one; STRING a string, number or"
@@ -441,7 +442,7 @@ _PLATFORM_SCHEMAS: dict[str, Json] = {
                 "type": "array",
                 "minItems": 1,
                 "maxItems": jiguang.MAX_IDENTITY_VALUES,
-                "items": {"type": "string", "minLength": 1, "maxLength": jiguang.MAX_IDENTITY_CHARACTERS},
+                "items": {"type": "string", "minLength": 1, "maxLength": MAX_VALUE_CHARACTERS},
             },
         },
         "examples": [{"identityName": "phone", "identityValues": ["18012345678"]}],

@@ -39,6 +39,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from usertable.domain.arrival import Arrival, Arrivals, Rate
 from usertable.domain.condition import Condition
 from usertable.domain.errors import Kind, StoreDown, StoreFault, StoreMissing, refuse
+from usertable.domain.identity import MAX_CUID
 from usertable.domain.profile import Profile
 from usertable.domain.schema import Attribute, Project
 from usertable.store.citus import ShardMap, distribute, load_shards
@@ -67,7 +68,6 @@ from usertable.store.protocol import KEPT_SAMPLES, Decide, Note, Snapshot
 from usertable.store.records import (
     FIRST_CUID,
     LARGEST_COUNTED_CUID,
-    MAX_CUID,
     WRITTEN,
     Batch,
     Column,

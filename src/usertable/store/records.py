@@ -14,7 +14,6 @@ from usertable.domain.values import Value
 
 FIRST_CUID = 10_000_001
 """The first CUID that a project hands out; they grow from here and are never reused."""
-MAX_CUID = 2**63 - 1
 LARGEST_COUNTED_CUID = 2**53
 """An imported CUID up to here moves the project's counter past it; a larger one does not, lest it exhaust the range."""
 

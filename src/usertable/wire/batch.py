@@ -13,12 +13,13 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from usertable.domain.errors import MAX_PROBLEMS, Kind, Overloaded, Problem, Refused, Unavailable, bounded
+from usertable.domain.identity import MAX_VALUE_CHARACTERS, is_identifier_value
 from usertable.domain.profile import Effect, Outcome
 from usertable.store.records import KeyReused, Receipt, Refusal, Replayed, Result, Written
 from usertable.wire import jiguang, native
 from usertable.wire.bodies import decode_object
 from usertable.wire.elements import holds_more_values, split_array
-from usertable.wire.jiguang import MAX_IDENTITY_CHARACTERS, SetRequest, is_identity_value
+from usertable.wire.jiguang import SetRequest
 from usertable.wire.messages import Language, text
 
 MAX_RECORDS = 1000
@@ -345,10 +346,10 @@ def _read_identity(members: dict[str, Any], record: Record, name: str) -> None:
     identity = members["identity"]
     if type(identity) is dict and set(identity) == {"name", "value"}:
         identifier, value = identity["name"], identity["value"]
-        if type(identifier) is str and is_identity_value(value):
+        if type(identifier) is str and is_identifier_value(value):
             record.identity = (identifier, value)
             return
-    expected = f"an object with name, and value: a string of 1 to {MAX_IDENTITY_CHARACTERS} characters"
+    expected = f"an object with name, and value: a string of 1 to {MAX_VALUE_CHARACTERS} characters"
     record.problems.append(native.parameter_problem(name, expected))
 
 

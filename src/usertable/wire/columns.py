@@ -16,6 +16,7 @@ from typing import Any, Literal
 import msgspec
 
 from usertable.domain.errors import Kind, Problem, excerpt, refuse
+from usertable.domain.identity import EXPECTED_VALUE, MAX_CUID, is_cuid, is_identifier_value, malformed_cuid, parse_cuid
 from usertable.domain.patch import Patch, validate
 from usertable.domain.schema import Attribute, Identifier, Project, Schema
 from usertable.domain.values import (
@@ -29,8 +30,7 @@ from usertable.domain.values import (
     steady_midnight,
 )
 from usertable.store.encoding import encode_attributes
-from usertable.store.records import MAX_CUID, IncomingRows
-from usertable.wire.jiguang import MAX_IDENTITY_CHARACTERS, is_identity_value
+from usertable.store.records import IncomingRows
 from usertable.wire.moments import Moment, parse_moment
 
 Format = Literal["csv", "ndjson", "parquet"]
@@ -447,18 +447,12 @@ def decode_array(cell: str) -> object:
         return cell
 
 
-_CUID_TEXT = re.compile("[1-9][0-9]{0,18}")
-
-
-def parse_cuid(cell: object) -> int | Problem | None:
+def cell_cuid(cell: object) -> int | Problem | None:
+    """The CUID in a file's cell, a number or digits in a text; None if the cell is empty."""
     if cell is None or cell == "":
         return None
-    value = cell
-    if type(value) is str and _CUID_TEXT.fullmatch(value):
-        value = int(value)
-    if type(value) is int and 1 <= value <= MAX_CUID:
-        return value
-    return Problem(Kind.CUID_MALFORMED, None, {"value": excerpt(cell)})
+    cuid = parse_cuid(cell) if type(cell) is str else cell
+    return cuid if is_cuid(cuid) else malformed_cuid(cell)  # type: ignore[return-value]
 
 
 def read_row(schema: Schema, data: Mapping[str, object], zone: tzinfo) -> Patch | list[Problem]:
@@ -494,9 +488,8 @@ def identifier_values(identifier: Identifier, given: object) -> list[str] | Prob
     """The values that are given: one of a unique identifier; of another one, or an array of some."""
     values: list[Any] = list(given) if not identifier.unique and isinstance(given, list | tuple) else [given]
     texts = [str(value) if type(value) is int else value for value in values]
-    if not all(isinstance(text, str) and is_identity_value(text) for text in texts):
-        expected = f"a text of 1 to {MAX_IDENTITY_CHARACTERS} characters"
-        return Problem(Kind.PARAMETER, identifier.name, {"name": identifier.name, "expected": expected})
+    if not all(isinstance(text, str) and is_identifier_value(text) for text in texts):
+        return Problem(Kind.PARAMETER, identifier.name, {"name": identifier.name, "expected": EXPECTED_VALUE})
     if identifier.masked and any(map(_MASKED.fullmatch, texts)):
         # As a list of users shows it: it would become a user of its own, whom nobody can be.
         expected = "the whole value, and this one is masked; `usertable export` writes whole values"
@@ -637,7 +630,7 @@ class Columns:
         except TypeError:
             if set(map(type, cells)) == {int} and min(cells) > 0 and max(cells) <= MAX_CUID:
                 return cells
-        cuids = [parse_cuid(None if type(cell) is str and cell in self._nulls else cell) for cell in cells]
+        cuids = [cell_cuid(None if type(cell) is str and cell in self._nulls else cell) for cell in cells]
         for i, cuid in enumerate(cuids):
             if type(cuid) is Problem:
                 bad.setdefault(i, []).insert(0, cuid)

@@ -13,7 +13,8 @@ from typing import Any
 
 import msgspec
 
-from usertable.domain.errors import Kind, Problem, bounded, excerpt
+from usertable.domain.errors import Kind, Problem, bounded
+from usertable.domain.identity import MAX_VALUE_CHARACTERS, is_identifier_value, malformed_cuid
 from usertable.domain.profile import Outcome
 from usertable.domain.schema import Schema
 from usertable.domain.values import DataType, Value, show
@@ -23,7 +24,6 @@ from usertable.wire.messages import Language, text
 OK = b'{"code":0,"msg":"ok"}'
 """The success answer, byte for byte."""
 MAX_IDENTITY_VALUES = 100
-MAX_IDENTITY_CHARACTERS = 256
 
 _BAD_PARAMETER = (40002, 400)
 CODES: dict[Kind, tuple[int, int]] = {
@@ -97,7 +97,7 @@ def read_set(members: dict[str, Any], request: SetRequest) -> None:
     if type(cuid) is int and -(2**63) <= cuid < 2**63:
         request.cuid = cuid
     else:
-        request.problems.append(Problem(Kind.CUID_MALFORMED, None, {"value": excerpt(cuid)}))
+        request.problems.append(malformed_cuid(cuid))
 
 
 @dataclass(slots=True)
@@ -124,22 +124,15 @@ def decode_register(body: bytes) -> RegisterRequest:
     values = members.get("identityValues")
     if type(values) is list and 1 <= len(values) <= MAX_IDENTITY_VALUES:
         request.values = values
-        limit = str(MAX_IDENTITY_CHARACTERS)
+        limit = str(MAX_VALUE_CHARACTERS)
         request.problems += [
             Problem(Kind.IDENTITY_VALUE, None, {"place": str(place), "limit": limit})
             for place, value in enumerate(values, start=1)
-            if not is_identity_value(value)
+            if not is_identifier_value(value)
         ]
     else:
         request.problems.append(Problem(Kind.IDENTITY_VALUES, None, {"limit": str(MAX_IDENTITY_VALUES)}))
     return request
-
-
-def is_identity_value(value: object) -> bool:
-    """Whether `value` can be an identifier's value: 1 to 256 characters, none of them NUL or half a surrogate pair."""
-    if type(value) is not str or not 1 <= len(value) <= MAX_IDENTITY_CHARACTERS or "\0" in value:
-        return False
-    return value.isascii() or not any("\ud800" <= c <= "\udfff" for c in value)
 
 
 def encode_registered(values: Sequence[str], cuids: Sequence[int]) -> bytes:

@@ -15,6 +15,7 @@ from msgspec import UNSET, Meta, UnsetType
 from usertable.domain.change import Change, ChangeKind, Fact
 from usertable.domain.condition import MAX_CONDITIONS, OPERATORS
 from usertable.domain.errors import Kind, Problem, Refused, bounded, excerpt, refuse
+from usertable.domain.identity import MAX_CUID, MAX_VALUE_CHARACTERS, is_identifier_value
 from usertable.domain.profile import Profile
 from usertable.domain.schema import (
     MAX_LIST_ELEMENT_BYTES,
@@ -30,9 +31,8 @@ from usertable.domain.schema import (
     Step,
 )
 from usertable.domain.values import LIST_ELEMENT_BYTES, LIST_ELEMENTS, DataType, Limits, Value, show
-from usertable.store.records import MAX_CUID, SchemaChange, User
+from usertable.store.records import SchemaChange, User
 from usertable.wire.bodies import MAX_CONTAINERS, decode_object
-from usertable.wire.jiguang import MAX_IDENTITY_CHARACTERS, is_identity_value
 from usertable.wire.messages import Language, text
 
 _encoder = msgspec.json.Encoder(decimal_format="number")
@@ -194,7 +194,7 @@ Values = Annotated[
         " `yyyy-MM-dd HH:mm:ss` in the project's zone, LIST an array of texts. One without a value is left out.",
     ),
 ]
-IdentifierValue = Annotated[str, Meta(extra_json_schema={"minLength": 1, "maxLength": MAX_IDENTITY_CHARACTERS})]
+IdentifierValue = Annotated[str, Meta(extra_json_schema={"minLength": 1, "maxLength": MAX_VALUE_CHARACTERS})]
 
 
 def pretty(document: object) -> str:
@@ -655,8 +655,8 @@ class NewUser(msgspec.Struct, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         for name, value in self.identifiers.items():
-            if not is_identity_value(value):
-                raise ValueError(f"a value of 1 to {MAX_IDENTITY_CHARACTERS} characters for {name}")
+            if not is_identifier_value(value):
+                raise ValueError(f"a value of 1 to {MAX_VALUE_CHARACTERS} characters for {name}")
 
 
 # What stands in a query.

@@ -25,6 +25,7 @@ import pyarrow.compute as pc
 from pyarrow import parquet, types
 
 from usertable.domain.errors import Kind, Problem, Refused, excerpt, refuse
+from usertable.domain.identity import malformed_cuid
 from usertable.domain.schema import Project
 from usertable.domain.values import NUMBER_DIGITS, DataType, number
 from usertable.wire.arrow import UNITS, ArrowColumns, arrow_cells, arrow_reader, clock_text
@@ -367,7 +368,7 @@ def _longs(cells: pa.Array) -> pa.Array:
 
 def _value_problem(column: _Column, value: str, data_type: str, expected: str) -> Problem:
     if column.target.kind == "cuid":
-        return Problem(Kind.CUID_MALFORMED, None, {"value": value})
+        return malformed_cuid(value)
     return Problem(Kind.VALUE_TYPE, column.target.name, {"value": value, "type": data_type, "expected": expected})
 
 

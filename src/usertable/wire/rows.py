@@ -40,9 +40,9 @@ from usertable.wire.columns import (
     Made,
     Reading,
     Target,
+    cell_cuid,
     column_target,
     identifier_values,
-    parse_cuid,
     parse_value,
     told_apart,
     unnamed_problem,
@@ -698,7 +698,7 @@ class _NDJSON(_Text):
             if target.kind == "unnamed":
                 problems.append(unnamed_problem(column, raw))
             elif target.kind == "cuid":
-                found = parse_cuid(raw)
+                found = cell_cuid(raw)
                 if type(found) is Problem:
                     problems.append(found)
                 else:

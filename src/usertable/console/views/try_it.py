@@ -15,10 +15,11 @@ from starlette.responses import Response
 
 from usertable.console.views.projects import SAMPLES
 from usertable.console.visit import HOME, Page, Visit
-from usertable.domain.errors import Kind, Problem, Refused
+from usertable.domain.errors import Problem, Refused
+from usertable.domain.identity import malformed_cuid, parse_cuid
 from usertable.domain.schema import Project
 from usertable.domain.values import DataType, Value
-from usertable.store.records import MAX_CUID, User
+from usertable.store.records import User
 from usertable.wire.bodies import decode_object
 from usertable.wire.native import encode, user_document
 
@@ -129,10 +130,11 @@ def _find(visit: Visit, project: Project, errors: dict[str, str]) -> User | None
     try:
         if by != "cuid":
             return visit.service.find_user(project, by, value)
-        if not (value.isascii() and value.isdigit() and len(value) <= 19 and 1 <= int(value) <= MAX_CUID):
-            errors["value"] = visit.problem(Problem(Kind.CUID_MALFORMED, None, {"value": value[:60]}))
+        cuid = parse_cuid(value, leading_zeros=True)
+        if cuid is None:
+            errors["value"] = visit.problem(malformed_cuid(value[:60]))
             return None
-        return visit.service.user(project, int(value))
+        return visit.service.user(project, cuid)
     except Refused as refused:
         errors["value"] = visit.problem(refused.problems[0])
         return None

@@ -25,9 +25,10 @@ from usertable.domain.condition import (
     split_values,
 )
 from usertable.domain.errors import Kind, Refused, refuse
+from usertable.domain.identity import MAX_CUID, parse_cuid
 from usertable.domain.schema import Attribute, Project
 from usertable.domain.values import DataType
-from usertable.store.records import MAX_CUID, User
+from usertable.store.records import User
 from usertable.wire import jiguang
 from usertable.wire.native import user_document
 
@@ -324,10 +325,10 @@ def _number(text: str | None) -> int | None:
 
 
 def _cuid(text: str) -> int:
-    number = _number(text)
-    if not number:
+    cuid = parse_cuid(text, leading_zeros=True)
+    if cuid is None:
         raise refuse(Kind.CUID_UNKNOWN, cuid=text)
-    return number
+    return cuid
 
 
 def _row(user: User, project: Project, columns: Sequence[str]) -> dict[str, Any]:
