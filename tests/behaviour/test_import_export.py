@@ -18,7 +18,7 @@ from pyarrow import parquet
 
 from support.cli_runner import CliRunner
 from support.store_harness import StoreHarness
-from usertable.bulk import Rejects
+from usertable.files.rejects import Rejects
 from usertable.store import open_store
 from usertable.store.encoding import decode_attributes
 
@@ -385,7 +385,7 @@ def test_an_export_is_there_whole_or_not_at_all(cli: CliRunner, monkeypatch: pyt
     Path("crm.csv").unlink()
     assert cli.out("export", "--project", "p", "-o", "out.csv") == "3 users written to out.csv\n"
     whole = Path("out.csv").read_text()
-    from usertable.wire import table as module
+    from usertable.files import writers as module
 
     def failing(*arguments: object) -> None:
         raise OSError(28, "No space left on device")

@@ -264,7 +264,7 @@ def interrupted(work: Work, file: str) -> None:
 
 
 def test_two_imports_do_not_write_one_rejects_file(work: Work) -> None:
-    from usertable.bulk import hold
+    from usertable.files.disk import hold
 
     Path("crm.csv").write_text(content(work.cuid, 3))
     held = hold(Path("crm.rejects.csv"))

@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from support.store_harness import StoreHarness
-from usertable.bulk import export
 from usertable.domain.merge import decide
 from usertable.domain.patch import Patch, validate
 from usertable.domain.schema import Attribute, Identifier, Project, Rule
 from usertable.domain.values import DataType
+from usertable.files.export import export
+from usertable.files.options import Format, Reading
+from usertable.files.readers import open_source
 from usertable.store import Store
 from usertable.store.memory import MemoryStore
 from usertable.store.records import Batch, Taken
-from usertable.wire.columns import Format, Reading
-from usertable.wire.rows import open_source
 
 FORMATS: tuple[Format, ...] = get_args(Format)
 ODD_TEXTS = ["=1+1", "@x", " a ", "a\r\nb", "\r", "\n", "\t", '"', '""', ",", "'", "\\", "\\N", "NULL", "null", "true", "1"]
@@ -177,7 +177,7 @@ def test_a_table_of_many_pages_comes_back(harness: StoreHarness, format: Format,
     monkeypatch.setattr("usertable.store.sqlite.SNAPSHOT_ROWS", 3)
     monkeypatch.setattr("usertable.store.sqlite.SNAPSHOT_BYTES", 6000)
     monkeypatch.setattr("usertable.store.postgres.SNAPSHOT_ROWS", 3)
-    monkeypatch.setattr("usertable.wire.table.ROW_GROUP", 7)
+    monkeypatch.setattr("usertable.files.writers.ROW_GROUP", 7)
     project = project_of(harness)
     rows: list[dict[str, object]] = [
         {"user_string_once": "x" * (1000 * (i % 8)) or "y", "user_number_accumulate": i, "user_bool_once": i % 2}

@@ -149,11 +149,11 @@ def test_an_import_beside_a_server_disturbs_nobody(kept_url: str, tmp_path: Path
 
 
 def test_a_commit_whose_answer_is_lost_is_found(monkeypatch: pytest.MonkeyPatch, kept_url: str, tmp_path: Path) -> None:
-    from usertable import bulk
     from usertable.app.service import Service
     from usertable.domain.errors import StoreDown
+    from usertable.files.import_to_store import StoreImport
+    from usertable.files.options import Reading
     from usertable.store.protocol import Decide, Note
-    from usertable.wire.columns import Reading
 
     prepared(kept_url)
     file, sums, _ = crm(tmp_path, 3000)
@@ -172,7 +172,7 @@ def test_a_commit_whose_answer_is_lost_is_found(monkeypatch: pytest.MonkeyPatch,
             return result
 
         monkeypatch.setattr(store, "take", losing)
-        work = bulk.StoreImport(
+        work = StoreImport(
             Service(store),
             PROJECT,
             stream,

@@ -24,10 +24,11 @@ from pyarrow.parquet import encryption
 from usertable.domain.errors import Refused
 from usertable.domain.schema import Attribute, Identifier, Project, Rule, Schema
 from usertable.domain.values import DataType
+from usertable.files.block import Block, originals
+from usertable.files.options import Reading
+from usertable.files.readers import open_source
 from usertable.store.encoding import decode_attributes
-from usertable.wire.columns import Reading
 from usertable.wire.messages import text
-from usertable.wire.rows import Block, open_source, originals
 
 SCHEMA = Schema(
     {
@@ -311,7 +312,7 @@ def test_a_floating_point_number_is_the_shortest_of_its_own_width() -> None:
 @settings(max_examples=300, deadline=None)
 @given(st.floats(allow_nan=False, allow_infinity=False, width=16))
 def test_every_half_comes_back_from_its_text(value: float) -> None:
-    from usertable.wire.parquet import _half_text
+    from usertable.files.readers.parquet import _half_text
 
     found = _half_text(value + 0.0)
     assert struct.pack("e", float(found)) == struct.pack("e", value + 0.0)

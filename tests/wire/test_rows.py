@@ -16,10 +16,11 @@ from support.store_harness import StoreHarness
 from usertable.domain.errors import Kind
 from usertable.domain.patch import Patch, validate
 from usertable.domain.schema import Project
+from usertable.files.block import Block
+from usertable.files.options import Format, Reading
+from usertable.files.readers import open_source
 from usertable.store.encoding import decode_attributes
 from usertable.store.memory import MemoryStore
-from usertable.wire.columns import Format, Reading
-from usertable.wire.rows import Block, open_source
 
 NAMES = ["user_number_overwrite", "user_string_overwrite", "user_bool_overwrite", "user_datetime_overwrite"]
 NUMBERS = [
@@ -396,7 +397,7 @@ def test_lines_like_those_before_are_split_by_arrow_alone(monkeypatch: pytest.Mo
     content = "".join(line.format(n, n, 10**n) for n in range(1, 10)).encode()
     found = open_source(io.BufferedReader(io.BytesIO(content)), Reading("ndjson", rows=3), PROJECT).blocks()
     rows = [*next(found).rows]
-    monkeypatch.setattr("usertable.wire.rows._decode_lines", None)
+    monkeypatch.setattr("usertable.files.readers.ndjson._decode_lines", None)
     rows += [row for block in found for row in block.rows]
     assert [row[2] for row in rows] == [
         f'{{"user_number_once":0.{n},"user_number_overwrite":{10**n},"user_list_append":["a"],"user_bool_once":true}}'

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from usertable.domain.schema import Attribute, Rule
 from usertable.domain.values import DataType
+from usertable.files.arrow_json import Documents, split_objects
+from usertable.files.moment_texts import Moments, moment_text
 from usertable.store.encoding import decode_attributes, encode_attributes
-from usertable.wire.arrow import Documents, split_objects
-from usertable.wire.columns import EARLIEST, LATEST, Moments, moment_text
+from usertable.wire.import_values import EARLIEST, LATEST
 
 HOUR = 3_600_000
 CHANGES = [

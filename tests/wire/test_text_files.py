@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 from support.store_harness import StoreHarness
 from usertable.domain.errors import Refused
+from usertable.files.block import originals
+from usertable.files.encodings import encoding_codec
+from usertable.files.options import Format, Reading
+from usertable.files.readers import open_source
+from usertable.files.reject_rows import reject_line, reject_row, rejects_head
 from usertable.store.encoding import decode_attributes
 from usertable.store.memory import MemoryStore
-from usertable.wire.columns import Format, Reading
-from usertable.wire.encodings import encoding_codec
 from usertable.wire.messages import text
-from usertable.wire.rejects import reject_line, reject_row, rejects_head
-from usertable.wire.rows import open_source, originals
 
 PROJECT = StoreHarness(MemoryStore()).project()
 NAME = "user_string_overwrite"
@@ -161,7 +162,7 @@ def test_the_lines_of_any_encoding_are_those_of_utf8() -> None:
 
 
 def test_a_line_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("usertable.wire.lines.LINE_BYTES", 2**20)
+    monkeypatch.setattr("usertable.files.lines.LINE_BYTES", 2**20)
     content = f"cuid,{NAME}\n1,a\n".encode() + b"x" * 3 * 2**20
     with pytest.raises(Refused, match="line 3 has more than 1048576 bytes"):
         read(content)

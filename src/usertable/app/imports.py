@@ -16,7 +16,7 @@ from usertable.domain.schema import Project
 from usertable.store.encoding import encode_attributes
 from usertable.store.protocol import Note
 from usertable.store.records import Batch, Incoming, IncomingRows, JobMoved, Refusal, Result, SchemaStale, Taken
-from usertable.wire.columns import identifier_values, read_row
+from usertable.wire.import_values import identifier_values, read_row
 
 log = logging.getLogger("usertable.app")
 

@@ -22,8 +22,8 @@ from usertable.domain.condition import parse_conditions
 
 if TYPE_CHECKING:
     from usertable.domain.schema import Schema
+    from usertable.files.writers import Identifiers
     from usertable.store.protocol import Snapshot
-    from usertable.wire.table import Identifiers
 
 
 @contextlib.contextmanager
@@ -53,7 +53,7 @@ def _export_progress(snapshot: Snapshot) -> Iterator[Callable[[int], None]]:
 
 def _identifiers(schema: Schema, given: str) -> Identifiers:
     """Those that --identifiers names. One that is called like a word of that option is named with a comma: `all,`."""
-    from usertable.wire.table import Identifiers
+    from usertable.files.writers import Identifiers
 
     if given == "all":
         return Identifiers(schema.identifiers)
@@ -114,7 +114,8 @@ def export_table(
       usertable export --project 100102 --where level:ge:10 --attributes level,city > vips.csv
       usertable export --project 100102 --identifiers none -o for-analysts.parquet
     """
-    from usertable.bulk import export, spooled, whole_file
+    from usertable.files.disk import spooled, whole_file
+    from usertable.files.export import export
 
     form = file_format(format_ or ("csv" if output == "-" else None), output)
     if escape_formulas and form != "csv":

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 if TYPE_CHECKING:
-    from usertable.wire.columns import Format
+    from usertable.files.options import Format
 
 
 ENDINGS: Mapping[str, Format] = {

@@ -23,8 +23,8 @@ from usertable.cli.progress import progress_bar, report_regularly
 from usertable.config import SECRET
 
 if TYPE_CHECKING:
-    from usertable.bulk import Import, Preview, State
-    from usertable.wire.columns import Format, Reading
+    from usertable.files.import_job import Import, Preview, State
+    from usertable.files.options import Format, Reading
 
 
 def _read_secret(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
@@ -159,8 +159,8 @@ def import_table(
         _refuse_without_url(secret=secret if _from_command_line("secret") else None, state=state)
     else:
         _check_url_options(url, secret, job, batch)
-    from usertable.wire.columns import Reading
-    from usertable.wire.encodings import NAMED, encoding_codec
+    from usertable.files.encodings import NAMED, encoding_codec
+    from usertable.files.options import Reading
 
     form = file_format(format_, file)
     codec = encoding_codec(encoding)
@@ -185,7 +185,7 @@ def import_table(
     with contextlib.ExitStack() as stack:
         work: Import
         if url is None:
-            from usertable.bulk import StoreImport
+            from usertable.files.import_to_store import StoreImport
 
             service = stack.enter_context(opened_service(create=not dry_run))
             stream = stack.enter_context(_input(file, reading))
@@ -196,7 +196,7 @@ def import_table(
                 service, project_id, stream, reading, job=job or str(Path(file).resolve()), head=head, **settings
             )
         else:
-            from usertable.bulk_api import ApiImport, Server
+            from usertable.files.import_to_api import ApiImport, Server
 
             position = Path(state or (f"{file}.import.json" if is_named else "import.json"))
             stream = stack.enter_context(_input(file, reading))
@@ -271,7 +271,7 @@ def _show(state: State, dry_run: bool, was_finished: bool) -> None:
 def _columns(pairs: Sequence[tuple[str, str]], file: IO[bytes] | None) -> dict[str, str]:
     columns: dict[str, str] = {}
     if file is not None:
-        from usertable.wire.map_file import column_map
+        from usertable.files.column_map import column_map
 
         columns = column_map(file.read())
     for column, name in pairs:
@@ -316,7 +316,7 @@ def _job_of(stream: IO[bytes], form: Format) -> tuple[str, bytes]:
 @contextlib.contextmanager
 def _input(file: str, reading: Reading) -> Iterator[IO[bytes]]:
     """The file, unread; stdin as a file of its own, copied if it must be sought in or is no real one."""
-    from usertable.bulk import spooled
+    from usertable.files.disk import spooled
 
     if file != "-":
         with Path(file).open("rb", buffering=0) as stream:

@@ -18,10 +18,10 @@ from usertable.domain.condition import Condition, meets
 from usertable.domain.errors import Unavailable
 from usertable.domain.schema import Project
 from usertable.domain.values import DataType
+from usertable.files.targets import CONSOLE
+from usertable.files.writers import harmless
 from usertable.store.records import User
-from usertable.wire.columns import CONSOLE
 from usertable.wire.native import shown_value, user_document
-from usertable.wire.table import harmless
 
 PAGE = 50
 COUNT_POLL_SECONDS = 0.1

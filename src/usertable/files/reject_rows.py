@@ -16,10 +16,10 @@ import re
 
 import msgspec
 
-from usertable.wire.columns import LINE, REASON, ROW
-from usertable.wire.encodings import Encoding
-from usertable.wire.lines import Lines
-from usertable.wire.rows import Head
+from usertable.files.block import Head
+from usertable.files.encodings import Encoding
+from usertable.files.lines import Lines
+from usertable.files.targets import LINE, REASON, ROW
 
 _OURS = (ROW, REASON, LINE)
 _encoder = msgspec.json.Encoder()

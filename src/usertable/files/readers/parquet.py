@@ -28,9 +28,10 @@ from usertable.domain.errors import Kind, Problem, Refused, excerpt, refuse
 from usertable.domain.identity import malformed_cuid
 from usertable.domain.schema import Project
 from usertable.domain.values import NUMBER_DIGITS, DataType, number
-from usertable.wire.arrow import UNITS, ArrowColumns, arrow_cells, arrow_reader, clock_text
-from usertable.wire.columns import LINE, Reading, Target, told_apart
-from usertable.wire.rows import Block, Head, check_digest, make_block
+from usertable.files.arrow import UNITS, ArrowColumns, arrow_cells, arrow_reader, clock_text
+from usertable.files.block import Block, Head, check_digest, make_block
+from usertable.files.options import Reading
+from usertable.files.targets import LINE, Target, told_apart
 
 _FAILED = (pa.ArrowException, OSError, OverflowError, RuntimeError, TypeError, ValueError)
 """What Arrow raises for a file that it cannot read."""
@@ -59,7 +60,7 @@ class _Column:
 
 
 class ParquetSource:
-    """A Parquet file that is being read; see :class:`~usertable.wire.rows.Source`."""
+    """A Parquet file that is being read; see :class:`~usertable.files.block.Source`."""
 
     def __init__(self, stream: IO[bytes], reading: Reading, project: Project) -> None:
         self.unseen: set[str] = set()
@@ -158,7 +159,7 @@ class ParquetSource:
         return batches
 
     def blocks(self, skip: int = 0, digest: str = "") -> Iterator[Block]:
-        """See :meth:`usertable.wire.rows.Source.blocks`."""
+        """See :meth:`usertable.files.block.Source.blocks`."""
         check_digest(skip, self._rows, digest, self._digest)
         done = 0
         groups: list[int] = []

@@ -9,7 +9,7 @@ import unicodedata
 from typing import IO
 
 from usertable.domain.errors import Kind, refuse
-from usertable.wire.encodings import Encoding
+from usertable.files.encodings import Encoding
 
 LINE_BYTES = 64 * 2**20
 """Maximum bytes of a line of a file."""

@@ -2,283 +2,36 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import operator
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta, tzinfo
+from datetime import tzinfo
 from itertools import repeat
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
-from usertable.domain.errors import Kind, Problem, excerpt, refuse
-from usertable.domain.identity import EXPECTED_VALUE, MAX_CUID, is_cuid, is_identifier_value, malformed_cuid, parse_cuid
-from usertable.domain.patch import Patch, validate
-from usertable.domain.schema import Attribute, Identifier, Project, Schema
+from usertable.domain.errors import Kind, Problem, refuse
+from usertable.domain.identity import MAX_CUID
+from usertable.domain.schema import Attribute, Identifier, Project
 from usertable.domain.values import (
-    DEFAULT_LIMITS,
-    PARSERS,
     STRING_BYTES,
     DataType,
-    Value,
-    datetime_text,
     is_empty,
     steady_midnight,
 )
+from usertable.files.block import Made
+from usertable.files.options import Reading
+from usertable.files.targets import FOR_READING, LINE, REASON, ROW, column_target, unnamed_problem
 from usertable.store.encoding import encode_attributes
 from usertable.store.records import IncomingRows
-from usertable.wire.moments import Moment, parse_moment
+from usertable.wire.import_values import cell_cuid, identifier_values, parse_value
+from usertable.wire.moments import Moment
 
-Format = Literal["csv", "ndjson", "parquet"]
 MEMO = 20_000
-ROW, REASON, LINE = "#row", "#reason", "#line"
-"""Members of a refused row, beside its own. No attribute has such a name; they are not read when it is imported again."""
-CONSOLE, ESCAPED = "#console", "#escaped"
-"""The last column of a file for reading, whose cells are empty: the console's CSV, and a CSV whose texts are escaped for
-spreadsheets. An import of it would store other values than it was made from."""
-MASKED = "masked:"
-"""What the name of a column begins with whose identifier values are cut. They are nobody's, so none is taken for one."""
-CUID = "cuid"
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What a column is for: the CUID, an identifier, an attribute, or nothing; one without a name must be empty."""
-
-    kind: Literal["cuid", "identifier", "attribute", "nothing", "unnamed"]
-    name: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """How a file is to be read."""
-
-    format: Format
-    encoding: str = "auto"
-    """Of CSV and NDJSON: a codec, as :func:`~usertable.wire.encodings.encoding_codec` names it, or auto."""
-    delimiter: str | None = None
-    """Of CSV; otherwise what a first line such as `sep=;` says, or a comma."""
-    list_separator: str | None = None
-    """Of CSV: what stands between the elements of a LIST. Otherwise its cells are JSON arrays."""
-    nulls: frozenset[str] = frozenset()
-    """Texts that count as an empty cell."""
-    empty: Literal["skip", "refuse"] = "skip"
-    """What an empty cell or null means: the attribute is not set, or the row is refused."""
-    columns: Mapping[str, str] = field(default_factory=dict)
-    """By column, the attribute or identifier that it is for; empty for nothing."""
-    rows: int = 5000
-    """So many rows make a block."""
-
-
-_MASKED = re.compile(r"'?.{4}\*+", re.DOTALL)
-"""As a list of users shows it, `1380*******`, or a file for a spreadsheet: `'+861**********`."""
-_FOR_READING = {
-    CONSOLE: "it was downloaded from the console, where identifiers are masked and texts are escaped for spreadsheets;"
-    " import a file written by `usertable export`",
-    ESCAPED: "its texts are escaped for spreadsheets; import a file written by `usertable export` without --escape-formulas",
-}
-
-
-_UNNAMED = re.compile("#[1-9][0-9]*")
-
-
-def told_apart(columns: Sequence[str]) -> list[str]:
-    """The names of a file's columns so that each is another: `level`, `level#2`, and `#3` for a third without a name."""
-    made: list[str] = []
-    taken = set(columns)
-    for place, column in enumerate(columns, start=1):
-        name = column or f"#{place}"
-        if name in made:
-            count = next(n for n in itertools.count(2) if f"{column}#{n}" not in taken)
-            name = f"{column}#{count}"
-        taken.add(name)
-        made.append(name)
-    return made
-
-
-def unnamed_problem(column: str, cell: object) -> Problem:
-    """What is wrong with a cell that stands in a column without a name."""
-    expected = (
-        f"the column has no name, and holds [{excerpt(cell)}]; name it in the header, or with --map '{column}=NAME', or"
-        f" leave it out with --map '{column}='"
-        if column
-        else f"the member has no name, and holds [{excerpt(cell)}]; name it"
-    )
-    return Problem(Kind.COLUMN, column, {"expected": expected})
-
-
-_MASKED_COLUMN = (
-    "the values of column [{0}] are masked; leave it out with --map '{0}=', or import a file that was exported without"
-    " --identifiers masked"
-)
-
-
-def column_target(project: Project, column: str, columns: Mapping[str, str]) -> Target:
-    """What a column is for: as `columns` says, or by its own name.
-
-    A name may be `cuid`, or an attribute's or identifier's; `attribute:NAME` and `identifier:NAME` tell which.
-
-    Raises:
-        Refused: there is nothing of that name, or both an attribute and an identifier.
-    """
-    if column in (ROW, REASON, LINE):
-        return Target("nothing")
-    if column in _FOR_READING:
-        raise refuse(Kind.IMPORT_FILE, reason=_FOR_READING[column])
-    name = columns.get(column, column)
-    if not name:
-        return Target("nothing" if column else "unnamed")
-    if _UNNAMED.fullmatch(name):
-        return Target("unnamed", name)
-    target = _named_target(project, column, name)
-    if column.startswith(MASKED) and target.kind == "identifier":
-        raise refuse(Kind.IMPORT_FILE, reason=_MASKED_COLUMN.format(column))
-    return target
-
-
-def _named_target(project: Project, column: str, name: str) -> Target:
-    kind, colon, rest = name.partition(":")
-    attributes = project.schema.attributes
-    identifiers = {identifier.name for identifier in project.schema.identifiers}
-    if colon and kind == "attribute" and rest in attributes:
-        return Target("attribute", rest)
-    if colon and kind == "identifier" and rest in identifiers:
-        return Target("identifier", rest)
-    if name == CUID:
-        return Target("cuid")
-    found = [Target("attribute", name)] if name in attributes else []
-    found += [Target("identifier", name)] if name in identifiers else []
-    if len(found) == 1:
-        return found[0]
-    if found:
-        ways = " or ".join(f"--map '{column}={target.kind}:{target.name}'" for target in found)
-        raise refuse(Kind.COLUMN, column, expected=f"{name} is more than one thing; say {ways}")
-    if name.startswith(MASKED) and rest in identifiers:
-        raise refuse(Kind.IMPORT_FILE, reason=_MASKED_COLUMN.format(column))
-    raise refuse(
-        Kind.COLUMN,
-        column,
-        expected=f"{name} is neither cuid nor a declared attribute or identifier; name one with --map '{column}=NAME',"
-        f" or leave the column out with --map '{column}='",
-    )
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
 _BOOLS = {"0": 0, "1": 1, "false": 0, "true": 1, "FALSE": 0, "TRUE": 1, "False": 0, "True": 1}
-
-
-def moment_text(ms: int, zone: tzinfo) -> str:
-    """A DATETIME for a file: `yyyy-MM-dd HH:mm:ss` in the zone if that means this very moment, else with an offset."""
-    if not ms % 1000:
-        text = datetime_text(ms, zone)
-        if PARSERS[DataType.DATETIME]("", text, zone, DEFAULT_LIMITS) == ms:
-            return text
-    return (_EPOCH + timedelta(milliseconds=ms)).astimezone(zone).isoformat(" ", "milliseconds" if ms % 1000 else "seconds")
-
-
-_HOUR, _DAY = 3_600_000, 86_400_000
-_IN_HOUR = {second * 1000: f"{second // 60:02}:{second % 60:02}" for second in range(3600)}
-_HOURS_KEPT = 100_000
-
-
-class Moments:
-    """DATETIMEs for a file, many at once: as :func:`moment_text` makes them, from texts of whole hours."""
-
-    def __init__(self, zone: tzinfo) -> None:
-        self._zone = zone
-        self._hours = _Hours(zone)
-
-    def texts(self, moments: Iterable[int | None]) -> list[str | None]:
-        """The texts of some moments, None where there is none."""
-        hours, shift, zone = self._hours, self._hours.shift, self._zone
-        cells = list(moments)
-        shifted = [None if ms is None else ms + shift for ms in cells] if shift else cells
-        try:
-            return [
-                None
-                if ms is None
-                else hour + _IN_HOUR[ms % _HOUR]
-                if (hour := hours[ms // _HOUR])
-                else moment_text(ms - shift, zone)
-                for ms in shifted
-            ]
-        except KeyError:
-            # Some are no whole seconds.
-            return [None if ms is None else moment_text(ms, zone) for ms in cells]
-
-
-class _Hours(dict[int, str]):
-    """`yyyy-MM-dd HH:` by hour since 1970, counted so that a zone's hours begin on the hour; "" where that does not hold."""
-
-    def __init__(self, zone: tzinfo) -> None:
-        self._offsets = _Offsets(zone)
-        # Of one day, as good as any other: hours that it does not hold for have no text.
-        self.shift = (self._offsets[20_000] or 0) % _HOUR
-
-    def __missing__(self, hour: int) -> str:
-        if len(self) >= _HOURS_KEPT:
-            self.clear()
-        begin = hour * _HOUR - self.shift
-        offset = self._offsets[begin // _DAY]
-        made = ""
-        if offset is not None and offset % _HOUR == self.shift:
-            day, rest = divmod(begin + offset, _DAY)
-            made = f"{date.fromordinal(_EPOCH.toordinal() + day)} {rest // _HOUR:02}:"
-        self[hour] = made
-        return made
-
-
-class _Offsets(dict[int, int | None]):
-    """Milliseconds that a zone is ahead of UTC by UTC day; None if that changes within a day of it, or the calendar ends."""
-
-    def __init__(self, zone: tzinfo) -> None:
-        self._zone = zone
-
-    def __missing__(self, day: int) -> int | None:
-        found = None
-        with contextlib.suppress(OverflowError, ValueError):
-            around = [_EPOCH + timedelta(days=day + days) for days in (-1, 0, 1, 2)]
-            offsets = {moment.astimezone(self._zone).utcoffset() for moment in around}
-            if len(offsets) == 1:
-                found = (offsets.pop() or timedelta()) // _MILLISECOND
-        self[day] = found
-        return found
-
-
-# The calendar's first and last days are not whole in every zone.
-EARLIEST, LATEST = -62_135_424_000_000, 253_402_128_000_000
-
-
-def _has_a_date(ms: int, zone: tzinfo) -> bool:
-    try:
-        datetime_text(ms, zone)
-    except (OverflowError, ValueError):
-        return False
-    return True
-
-
-def parse_value(attribute: Attribute, raw: object, zone: tzinfo) -> Value | Moment | Problem:
-    """The value that a cell has, in its kept form; of a DATETIME that was not in the API's form, as a :class:`Moment`."""
-    found: object = raw
-    if attribute.type is DataType.DATETIME and type(raw) is str and not (len(raw) == 19 and raw[10] == " "):
-        found = parse_moment(attribute.name, raw, zone)
-    if type(found) is Moment:
-        if EARLIEST <= found.ms <= LATEST or _has_a_date(found.ms, zone):
-            return found
-        found = raw if type(raw) is str else f"{found.ms} ms since 1970"
-    if type(found) is Problem:
-        return found
-    value = PARSERS[attribute.type](attribute.name, found, zone, attribute.limits)
-    if type(value) is Problem and type(raw) is str and attribute.type is DataType.DATETIME:
-        # The same, with all the forms that an import takes.
-        again = parse_moment(attribute.name, raw, zone)
-        return again if type(again) is Problem else value
-    return value
 
 
 class JSONNumber(str):
@@ -447,69 +200,11 @@ def decode_array(cell: str) -> object:
         return cell
 
 
-def cell_cuid(cell: object) -> int | Problem | None:
-    """The CUID in a file's cell, a number or digits in a text; None if the cell is empty."""
-    if cell is None or cell == "":
-        return None
-    cuid = parse_cuid(cell) if type(cell) is str else cell
-    return cuid if is_cuid(cuid) else malformed_cuid(cell)  # type: ignore[return-value]
-
-
-def read_row(schema: Schema, data: Mapping[str, object], zone: tzinfo) -> Patch | list[Problem]:
-    """Like :func:`~usertable.domain.patch.validate`, for what an import sends: a DATETIME
-    also to the millisecond, or with an offset.
-    """
-    moments: list[tuple[Attribute, Value]] = []
-    rest: dict[str, object] = {}
-    for name, raw in data.items():
-        attribute = schema.attributes.get(name)
-        moment: object = None
-        if attribute is not None and attribute.type is DataType.DATETIME and type(raw) is str and len(raw) != 19:
-            moment = parse_value(attribute, raw, zone)
-        # Nobody would be told what was cut.
-        if attribute is None or type(moment) is not Moment or moment.is_cut:
-            rest[name] = raw
-        else:
-            moments.append((attribute, moment.ms))
-    checked = validate(schema, rest, zone)
-    if isinstance(checked, Patch):
-        return Patch([*checked.entries, *moments])
-    return checked
-
-
 def cell_identifiers(identifier: Identifier, cell: object) -> list[str] | Problem:
     """The values in a file's cell: as of :func:`identifier_values`, or a JSON array in a text."""
     if not identifier.unique and type(cell) is str and cell.startswith("["):
         cell = decode_array(cell)
     return identifier_values(identifier, cell)
-
-
-def identifier_values(identifier: Identifier, given: object) -> list[str] | Problem:
-    """The values that are given: one of a unique identifier; of another one, or an array of some."""
-    values: list[Any] = list(given) if not identifier.unique and isinstance(given, list | tuple) else [given]
-    texts = [str(value) if type(value) is int else value for value in values]
-    if not all(isinstance(text, str) and is_identifier_value(text) for text in texts):
-        return Problem(Kind.PARAMETER, identifier.name, {"name": identifier.name, "expected": EXPECTED_VALUE})
-    if identifier.masked and any(map(_MASKED.fullmatch, texts)):
-        # As a list of users shows it: it would become a user of its own, whom nobody can be.
-        expected = "the whole value, and this one is masked; `usertable export` writes whole values"
-        return Problem(Kind.PARAMETER, identifier.name, {"name": identifier.name, "expected": expected})
-    return list(dict.fromkeys(texts))
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """What some rows of a file come to."""
-
-    numbers: Sequence[int]
-    """Of the rows that are in order."""
-    rows: IncomingRows
-    names: frozenset[str]
-    """The attributes that a row has a value of."""
-    refused: list[tuple[int, list[Problem]]]
-    """By number."""
-    cut: Mapping[int, int] = field(default_factory=dict)
-    """By number of a row in order, how many of its moments were given more finely than they are kept."""
 
 
 class Columns:
@@ -518,8 +213,8 @@ class Columns:
     def __init__(self, columns: Sequence[str], reading: Reading, project: Project) -> None:
         for column in columns:
             # Before the columns one by one: leaving out those that are no attribute is not what makes it importable.
-            if column in _FOR_READING:
-                raise refuse(Kind.IMPORT_FILE, reason=_FOR_READING[column])
+            if column in FOR_READING:
+                raise refuse(Kind.IMPORT_FILE, reason=FOR_READING[column])
         self.targets = [column_target(project, column, reading.columns) for column in columns]
         for place, (column, target) in enumerate(zip(columns, self.targets, strict=True)):
             if target.kind not in ("nothing", "unnamed") and target in self.targets[:place]:

@@ -16,10 +16,12 @@ import msgspec
 
 from usertable.domain.schema import Attribute, Identifier, Project
 from usertable.domain.values import DataType, number_text
+from usertable.files.moment_texts import Moments
+from usertable.files.options import Format
+from usertable.files.parquet_library import parquet_library
+from usertable.files.targets import CUID, ESCAPED, MASKED, Target
 from usertable.store.encoding import decode_attributes
 from usertable.store.records import NO_VALUES, Page, SnapshotRow
-from usertable.wire.columns import CUID, ESCAPED, MASKED, Format, Moments, Target
-from usertable.wire.rows import parquet_library
 
 NUMBER_PRECISION, NUMBER_SCALE = 38, 18
 """A NUMBER is DECIMAL(38, 18) in Parquet, if that holds all values of its column; otherwise the column is text."""
@@ -312,7 +314,7 @@ class _Parquet(_Behind):
     ) -> None:
         super().__init__(CONVERTERS)
         pyarrow, parquet = parquet_library()
-        from usertable.wire.arrow import Documents
+        from usertable.files.arrow_json import Documents
 
         self._pyarrow = pyarrow
         types = {

@@ -1,0 +1,279 @@
+"""Lines of JSON as Arrow arrays: stored attributes for an export, and NDJSON for an import."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import lru_cache
+from itertools import chain
+from operator import itemgetter
+from struct import pack
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import json
+
+from usertable.domain.schema import Attribute
+from usertable.domain.values import DataType
+from usertable.files.arrow import NUMBER, all_match, arrow_reader, scalar
+from usertable.files.columns import WIDE_PRECISION, JSONNumber
+
+_INTEGER = "^(?:0|[1-9][0-9]{0,17})$"
+_CONTROLS = bytes(code for code in range(32) if code != ord("\n"))
+"""What stands in no JSON of a line, but as white space beside its values."""
+_CLOSING = {'"': '"', '["': '"]'}
+_FIRST, _LAST, _LAST_TWO = itemgetter(slice(0, 1)), itemgetter(slice(-1, None)), itemgetter(slice(-2, None))
+_TRUE, _FALSE = scalar("true"), scalar("false")
+
+
+def _any_tiny(text: str) -> bool:
+    """Whether there is a number with a negative exponent, or what looks like one in a text."""
+    return bool(pc.match_substring_regex(pa.array([text]), "[0-9][eE]-")[0].as_py())
+
+
+def json_reader(place: int, attribute: Attribute) -> Callable[[Any], object]:
+    """From a cell of :func:`json_columns` to what the API would be sent."""
+    if attribute.type is DataType.NUMBER:
+        return lambda cell: Decimal(cell) if type(cell) is str else cell
+    return arrow_reader(attribute, pa.bool_() if attribute.type is DataType.BOOL else pa.string())
+
+
+def json_columns(columns: Sequence[Sequence[Any]]) -> list[pa.Array] | None:
+    """Columns of JSON members as arrays, numbers that are not all whole as texts; None if Arrow has no type for some."""
+    try:
+        return [_json_column(cells) for cells in columns]
+    except (pa.ArrowException, KeyError, OverflowError, TypeError, ValueError):
+        return None
+
+
+_JSON_TYPES = {
+    frozenset[type](): pa.string(),
+    frozenset({str}): pa.string(),
+    frozenset({int}): pa.int64(),
+    frozenset({bool}): pa.bool_(),
+    frozenset({tuple}): pa.list_(pa.string()),
+}
+
+
+def _json_column(cells: Sequence[Any]) -> pa.Array:
+    kinds = frozenset(map(type, cells)) - {type(None)}
+    if JSONNumber in kinds and kinds <= {int, JSONNumber}:
+        return pa.array([None if cell is None else str(cell) for cell in cells], pa.string())
+    if tuple in kinds and JSONNumber in set(map(type, chain.from_iterable(filter(None, cells)))):
+        # Arrow would take it for the text that it is here.
+        raise TypeError("a number in a list of texts")
+    return pa.array(cells, _JSON_TYPES[kinds])
+
+
+_decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_WIDE = pa.decimal256(WIDE_PRECISION, 18)
+_DECIMAL = pa.decimal128(38, 18)
+_TYPES = {DataType.NUMBER: _WIDE, DataType.BOOL: pa.bool_(), DataType.LIST: pa.list_(pa.string())}
+_DOCUMENT_TYPES = _TYPES | {DataType.STRING: pa.string(), DataType.DATETIME: pa.int64()}
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """JSON objects, member by member."""
+
+    members: Mapping[str, tuple[pa.Array, str]]
+    """By name: the JSON texts of the values, each with something behind it, and what that is."""
+    gap: str
+    """What stands behind colons and commas: nothing or a space."""
+
+
+def split_objects(lines: bytes, count: int) -> Split | None:
+    """The members of so many JSON objects, one a line; None if they are not seen at once.
+
+    It is if all have the same members in the same order, with no space or one after each colon and comma, and no
+    backslash. Then every quote begins or ends a text. One with a colon behind it ends a name, or begins a text before which
+    there is no name. So where the lines are cut at these, and as many names are found as there are members, each is one,
+    and a value stands before the next. Values are not looked at: lines that may be no JSON are some if each value is.
+    """
+    if b"\\" in lines:
+        return None
+    try:
+        first = _decode_members(lines.partition(b"\n")[0])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    names = list(first)
+    if not names:
+        return None
+    gap = " " if lines.startswith(f'{{"{names[0]}": '.encode()) else ""
+    before = f'{{"{names[0]}'
+    text = b"".join((lines, b"\n", before.encode()))
+    whole = pa.StringArray.from_buffers(1, pa.py_buffer(pack("=ii", 0, len(text))), pa.py_buffer(text))
+    fields = pc.split_pattern(whole, f'":{gap}').values
+    if len(fields) != len(names) * count + 1 or fields[0].as_py() != before:
+        return None
+    after = [f',{gap}"{name}' for name in names[1:]] + [f"}}\n{before}"]
+    found = {}
+    for name, places, end in zip(names, _places(len(names), count), after, strict=True):
+        column = fields.take(places)
+        if not pc.all(pc.ends_with(column, end)).as_py():
+            return None
+        found[name] = column, end
+    return Split(found, gap)
+
+
+@lru_cache(maxsize=4)
+def _places(width: int, count: int) -> list[pa.Array]:
+    """Where the cells of each column stand, row by row, behind a first one."""
+    return [pa.array(range(1 + i, 1 + width * count, width), pa.int32()) for i in range(width)]
+
+
+def _cut(texts: pa.Array, quotes: int, behind: str) -> pa.Array:
+    """Texts without what is behind them, and so many quotes or brackets at their ends."""
+    return pc.binary_slice(texts.view(pa.binary()), quotes, -quotes - len(behind.encode())).view(pa.string())
+
+
+class Documents:
+    """Turns stored attributes into typed columns.
+
+    Documents that are alike are split by what stands between their values. For others there is Arrow's JSON reader, which
+    takes about twice the time.
+    """
+
+    def __init__(self, attributes: Sequence[Attribute]) -> None:
+        self._types = {a.name: a.type for a in attributes}
+        self._broken: set[str] = set()
+        """The NUMBERs that have values with a point. Arrow takes long to tell that a text is no integer."""
+        # Moments come as numbers, and are taken for moments afterwards; numbers are looked at when they are narrowed.
+        fields = [pa.field(a.name, _DOCUMENT_TYPES[a.type]) for a in attributes]
+        self._parse = json.ParseOptions(pa.schema(fields), unexpected_field_behavior="ignore")
+
+    def columns(self, lines: bytes, count: int) -> Mapping[str, Any]:
+        """By attribute: NUMBERs as wide decimals or integers, moments as integers, the others as they are.
+
+        Raises:
+            ArrowInvalid: a number has more digits than these have.
+        """
+        split = split_objects(lines, count)
+        if split is not None:
+            found = {name: self._typed(name, kind, split, count) for name, kind in self._types.items()}
+            if all(column is not None for column in found.values()):
+                return found
+        read = json.ReadOptions(use_threads=False, block_size=len(lines) + 1)
+        table: Mapping[str, Any] = json.read_json(pa.BufferReader(lines), read, self._parse)
+        return table
+
+    def _typed(self, name: str, kind: DataType, split: Split, count: int) -> pa.Array | None:
+        if name not in split.members:
+            return pa.nulls(count, _DOCUMENT_TYPES[kind])
+        texts, behind = split.members[name]
+        if kind is DataType.STRING:
+            return _cut(texts, 1, behind)
+        if kind is DataType.LIST:
+            # One without elements has no quotes to be cut off.
+            shortest = pc.min(pc.binary_length(texts)).as_py() - len(behind.encode())
+            return pc.split_pattern(_cut(texts, 2, behind), f'",{split.gap}"') if shortest > len("[]") else None
+        texts = _cut(texts, 0, behind)
+        if kind is DataType.NUMBER and name not in self._broken:
+            try:
+                return texts.cast(pa.int64())
+            except pa.ArrowInvalid:
+                self._broken.add(name)
+        return texts.cast(_DOCUMENT_TYPES[kind])
+
+
+class ArrowLines:
+    """Splits lines of NDJSON into columns, if they are like those before: the same members, of the same types.
+
+    Arrow takes several objects on a line, bytes that are not UTF-8, and texts for decimals; it does not look at how many
+    places a tiny exponent means; and a line `null` ends the process (26.0). What might be one of these is not for it.
+
+    Args:
+        names: the members.
+        columns: those of the lines before, as :func:`json_columns` makes them.
+        types: of each that is for an attribute, its type.
+    """
+
+    def __init__(self, names: Sequence[str], columns: Sequence[pa.Array], types: Sequence[DataType | None]) -> None:
+        self._names = list(names)
+        self._kinds = types
+        fields = []
+        for name, column, kind in zip(names, columns, types, strict=True):
+            if column.null_count == len(column):
+                fields.append(pa.field(name, _TYPES.get(kind, pa.string()) if kind else pa.string()))
+            else:
+                is_decimal = kind is DataType.NUMBER and pa.types.is_string(column.type)
+                fields.append(pa.field(name, _WIDE if is_decimal else column.type))
+        self._parse = json.ParseOptions(pa.schema(fields), unexpected_field_behavior="error")
+        self._has_decimals = any(field.type == _WIDE for field in fields)
+
+    def columns(self, lines: Sequence[bytes], raw: bytes) -> list[pa.Array] | None:
+        """The columns of some lines, which are `raw` together, and have no backslash; None if they are not alike."""
+        try:
+            text = raw.decode()
+        except UnicodeDecodeError:
+            return None
+        columns = self._cut_apart(raw, len(lines))
+        if columns is not None:
+            return columns
+        # An object from each line's beginning to its end, so that there is nothing beside it.
+        if {*map(_FIRST, lines)} != {b"{"} or not {*map(_LAST_TWO, lines[:-1])} <= {b"}\n"}:
+            return None
+        if not lines[-1].endswith((b"}", b"}\n")) or raw.count(b"}") != len(lines):
+            return None
+        if self._has_decimals and (b"e-" in raw or b"E-" in raw) and _any_tiny(text):
+            return None
+        read = json.ReadOptions(use_threads=False, block_size=len(raw) + 1)
+        try:
+            found = json.read_json(pa.BufferReader(raw), read, self._parse)
+            columns = [c.cast(_DECIMAL if c.type == _WIDE else c.type).combine_chunks() for c in found.columns]
+        except pa.ArrowInvalid:
+            return None
+        if found.num_rows != len(lines) or (self._has_decimals and not self._are_all_texts(raw, columns)):
+            return None
+        return columns
+
+    def _cut_apart(self, raw: bytes, count: int) -> list[pa.Array] | None:
+        """The columns of lines that :func:`split_objects` can split, numbers of attributes as texts; None otherwise."""
+        split = split_objects(raw.removesuffix(b"\n"), count)
+        if split is None or list(split.members) != self._names or len(raw) != len(raw.translate(None, _CONTROLS)):
+            return None
+        columns = []
+        # What begins and ends with a quote is a text if there are no more of them.
+        quotes = 2 * count * len(self._names)
+        for field, kind in zip(self._parse.explicit_schema, self._kinds, strict=True):
+            texts, behind = split.members[field.name]
+            opening = '"' if pa.types.is_string(field.type) else '["' if pa.types.is_list(field.type) else ""
+            if opening:
+                shortest = pc.min(pc.binary_length(texts)).as_py() - len(behind.encode())
+                if shortest < 2 * len(opening) or not (
+                    pc.all(pc.starts_with(texts, opening)).as_py()
+                    and pc.all(pc.ends_with(texts, _CLOSING[opening] + behind)).as_py()
+                ):
+                    return None
+            cells = _cut(texts, len(opening), behind)
+            if pa.types.is_list(field.type):
+                cells = pc.split_pattern(cells, f'",{split.gap}"')
+                quotes += 2 * len(cells.values)
+            elif opening:
+                quotes += 2 * count
+            elif pa.types.is_boolean(field.type):
+                is_true = pc.equal(cells, _TRUE)
+                if not pc.all(pc.or_(is_true, pc.equal(cells, _FALSE))).as_py():
+                    return None
+                cells = is_true
+            elif not all_match(cells, NUMBER if kind is DataType.NUMBER else _INTEGER):
+                return None
+            elif kind is not DataType.NUMBER:
+                cells = cells.cast(field.type)
+            columns.append(cells)
+        return columns if raw.count(b'"') == quotes else None
+
+    def _are_all_texts(self, raw: bytes, columns: Sequence[pa.Array]) -> bool:
+        """Whether every text of the lines is in a column of texts, and none was taken for a number."""
+        members = texts = 0
+        for column in columns:
+            members += len(column) - column.null_count
+            cells = column.flatten() if pa.types.is_list(column.type) else column
+            if pa.types.is_string(cells.type):
+                texts += len(cells) - cells.null_count
+        if b"null" in raw:
+            members = raw.count(b'":')
+        return raw.count(b'"') == 2 * (members + texts)

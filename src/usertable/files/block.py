@@ -1,0 +1,101 @@
+"""Rows of a file to users and their checked values: what an import reads.
+
+A file is read in blocks of some thousand rows, in order, with memory for one block. Every row comes out either as what a
+store takes (:data:`~usertable.store.records.Incoming`) or with all that is wrong with it; a block carries its rows as they
+stood in the file, so that one that is refused can be handed back to be fixed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from usertable.domain.errors import Kind, Problem, refuse
+from usertable.files.encodings import Encoding
+from usertable.files.options import Reading
+from usertable.store.records import IncomingRows
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What some rows of a file come to."""
+
+    numbers: Sequence[int]
+    """Of the rows that are in order."""
+    rows: IncomingRows
+    names: frozenset[str]
+    """The attributes that a row has a value of."""
+    refused: list[tuple[int, list[Problem]]]
+    """By number."""
+    cut: Mapping[int, int] = field(default_factory=dict)
+    """By number of a row in order, how many of its moments were given more finely than they are kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block(Made):
+    """Rows in the order of the file. The first row of a file has the number 1, and a CSV's header none."""
+
+    first: int
+    done: int
+    """Rows of the file up to the end of this block."""
+    position: int
+    """Bytes of the file that were read, more or less."""
+    digest: str
+    """Tells whether another file begins with the same rows."""
+    raw: bytes
+    ends: Sequence[int]
+    """Of text: where each row ends in `raw`, which has the rows as they stood in the file, for :func:`originals`."""
+
+
+def make_block(made: Made, first: int, done: int, position: int, digest: str, raw: bytes, ends: Sequence[int] = ()) -> Block:
+    own = {"first": first, "done": done, "position": position, "digest": digest, "raw": raw, "ends": ends}
+    return Block(made.numbers, made.rows, made.names, made.refused, made.cut, **own)  # type: ignore[arg-type]
+
+
+class Source(Protocol):
+    """A file that is being read."""
+
+    head: Head
+
+    @property
+    def unseen(self) -> set[str]:
+        """The columns that are mapped, and that no row had so far."""
+        ...
+
+    def blocks(self, skip: int = 0, digest: str = "") -> Iterator[Block]:
+        """The blocks after `skip` rows; raises Refused if those rows have another digest."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a file begins with, as far as those need it who hand its refused rows back."""
+
+    columns: Sequence[str] = ()
+    """Their names, each of which is another; none for NDJSON, where every row has its own."""
+    encoding: Encoding = field(default_factory=Encoding)
+    raw: bytes = b""
+    """Of CSV: the line that names the columns, behind one that names the delimiter, if there is one."""
+    delimiter: str = ","
+
+
+def check_digest(skip: int, done: int, expected: str, found: str) -> None:
+    if skip > done or (skip and expected != found):
+        raise refuse(
+            Kind.IMPORT_FILE,
+            reason=f"its first {skip} rows are not those that were imported; bring the same file, or begin with --restart",
+        )
+
+
+def originals(block: Block, reading: Reading, numbers: Sequence[int]) -> list[Any]:
+    """The rows with those numbers as they stood in the file: bytes, or of Parquet members for JSON."""
+    if reading.format == "parquet":
+        from usertable.files.readers.parquet import parquet_rows
+
+        return parquet_rows(block.raw, block.first, numbers)
+    edges = [0, *block.ends]
+    return [block.raw[edges[number - block.first] : edges[number - block.first + 1]] for number in numbers]

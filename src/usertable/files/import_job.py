@@ -1,0 +1,270 @@
+"""An import of one file into one project: what the targets share."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Literal
+
+from usertable.domain.errors import Kind, Problem, Refused, refuse
+from usertable.domain.schema import Project
+from usertable.domain.values import Value
+from usertable.files.block import Block, Head
+from usertable.files.options import Reading
+from usertable.files.reader_process import reading
+from usertable.files.rejects import Rejects
+from usertable.wire.messages import text as text_of
+
+if TYPE_CHECKING:
+    pass
+
+
+PREVIEW_ROWS = 5
+PROBLEMS_SHOWN = 20
+PATIENCE_SECONDS = 60.0
+"""An import tries again for so long when the store is down."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """How far an import came. It is kept in the store, with the rows that it counts."""
+
+    options: str
+    """Tells whether the import is carried on as it was begun."""
+    rows: int = 0
+    digest: str = ""
+    created: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    refused: int = 0
+    cut: int = 0
+    """Moments that were given more finely than a millisecond."""
+    rejects: int = 0
+    """Bytes of the file of refused rows."""
+    finished: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """A row as it would be stored: its number, and why it is refused, or whose it is and that user's attributes after it.
+
+    A target that cannot tell the attributes after it shows the row's own.
+    """
+
+    number: int
+    reason: str = ""
+    user: str = ""
+    attributes: Mapping[str, Value] = field(default_factory=dict)
+
+
+class SchemaChanged(Exception):
+    pass
+
+
+class Import(ABC):
+    """An import of one file into one project, exact at any moment: a row is taken once or not at all.
+
+    How that is kept is the target's matter: :class:`~usertable.files.import_to_store.StoreImport`, and
+    :class:`~usertable.files.import_to_api.ApiImport`.
+
+    Args:
+        stream: the file, open for reading; its descriptor is handed to the process that reads it.
+        job: the import's name, for messages.
+        register: make users and identifier values that are not there.
+        rejects: where refused rows go, to be fixed and imported again. The file is made before the first row is taken,
+            and removed at the end if it is empty.
+        head: what was read from the stream already, if it cannot seek.
+        dry: check and decide every row, and keep nothing.
+    """
+
+    def __init__(
+        self,
+        project: Project,
+        stream: IO[bytes],
+        reading: Reading,
+        *,
+        job: str,
+        register: bool,
+        rejects: Path,
+        head: bytes = b"",
+        dry: bool = False,
+        clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self._project = project
+        self._stream = stream
+        self._start = stream.tell() if stream.seekable() else 0
+        self._head = head
+        self._reading = reading
+        self._job = job
+        self._register = register
+        self._dry = dry
+        self._clock = clock
+        how = repr((replace(reading, rows=0), sorted(reading.columns.items()), sorted(reading.nulls), register))
+        self._options = hashlib.blake2b(how.encode(), digest_size=16).hexdigest()
+        self.state = State(self._options)
+        self.unseen: set[str] = set()
+        """Columns that are mapped, and that no row of NDJSON had; of a file that was read as a whole."""
+        self.problems: list[tuple[int, str]] = []
+        """Of a dry run: the first refused rows, and why."""
+        self._rejects = Rejects(rejects, reading, self._refuse)
+
+    # what a target does
+
+    @abstractmethod
+    def _earlier(self) -> State | None:
+        """How far an earlier import of the same name came."""
+
+    @abstractmethod
+    def _reread(self) -> Project:
+        """The project as it is now."""
+
+    @abstractmethod
+    def _preview(self, block: Block) -> list[Preview]:
+        """The first rows of a block as they would be stored."""
+
+    @abstractmethod
+    def _take(self, block: Block) -> None:
+        """Take a block's rows, and move the state."""
+
+    @abstractmethod
+    def _begin(self) -> None:
+        """Make the import known, before a row is taken or a refused one written."""
+
+    @abstractmethod
+    def _finish(self) -> None:
+        """Note that no rows are left."""
+
+    # what all of them share
+
+    @property
+    def project(self) -> Project:
+        """The project as the rows are checked against."""
+        return self._project
+
+    def begin(self, mode: Literal["new", "resume", "restart"]) -> None:
+        """Say where to begin, and open what the import writes beside its rows.
+
+        Args:
+            mode: `new`: at the first row. `resume`: after the last row that an earlier import took; at the first row if
+                there was none. `restart`: at the first row, although some were taken.
+
+        Raises:
+            Refused: an earlier import was interrupted and `mode` is new; it was begun with other options; the rejects file
+                cannot be written, has rows already, or lacks rows that were written to it.
+        """
+        if self._dry:
+            return
+        earlier = self._earlier()
+        if mode == "resume" and earlier:
+            if earlier.options != self._options:
+                raise self._refuse("it was begun with other options; give the same to --resume")
+            self.state = earlier
+            if not earlier.finished:
+                self._rejects.open(earlier.rejects)
+            return
+        if mode == "new" and earlier and not earlier.finished:
+            raise self._refuse(
+                f"it was interrupted after row {earlier.rows}; resume it with --resume, or import all rows again with"
+                " --restart"
+            )
+        self._rejects.open()
+
+    def close(self) -> None:
+        """Close what :meth:`begin` opened."""
+        self._rejects.close()
+
+    def _refuse(self, reason: str) -> Refused:
+        return refuse(Kind.IMPORT_JOB, job=self._job, reason=reason)
+
+    def run(self, progress: Callable[[State, int], None], preview: Callable[[list[Preview]], None]) -> State:
+        """Take all rows that are left. If the import was finished before, look whether the file is the same, and take none.
+
+        Args:
+            progress: told the state, and how many bytes of the file were read, after every block.
+            preview: told the first rows before any is taken.
+
+        Raises:
+            Refused: the file cannot be read, or is another one than was begun with. What was taken before stays, and the
+                import can be resumed.
+            Unavailable: the store was down for too long. The import can be resumed.
+        """
+        if self.state.finished:
+            self._check_finished()
+            return self.state
+        shown: Callable[[list[Preview]], None] | None = preview
+        while True:
+            with self._blocks() as blocks:
+                try:
+                    for head, block in blocks:
+                        self._rejects.head = head
+                        if shown:
+                            shown(self._preview(block))
+                            shown = None
+                            self._begin()
+                        self._take(block)
+                        progress(self.state, block.position)
+                    self._finish()
+                    return self.state
+                except SchemaChanged:
+                    pass
+            if not self._stream.seekable():
+                raise self._refuse("the project was changed meanwhile; bring the same rows again, with --resume")
+            self._stream.seek(self._start)
+            self._project = self._reread()
+
+    def _blocks(self) -> AbstractContextManager[Iterator[tuple[Head, Block]]]:
+        """The blocks that are left."""
+        state = self.state
+        return reading(self._stream, self._head, self._reading, self._project, state.rows, state.digest, self.unseen.update)
+
+    def _check_finished(self) -> None:
+        """Whether the file still ends with the last row that was taken.
+
+        Raises:
+            Refused: it does not, or its rows up to there are others.
+        """
+        with self._blocks() as blocks:
+            if next(blocks, None) is not None:
+                raise self._refuse(
+                    f"it was finished with row {self.state.rows}, and the file has more rows now; import those as a separate"
+                    f" file, or omit --resume to import all rows again"
+                )
+
+    def _shown(self, block: Block, shown: Iterable[Preview]) -> list[Preview]:
+        """The first rows of a block: those that the target shows, and those that the reader refused."""
+        found = [Preview(number, reasons(problems)) for number, problems in block.refused[:PREVIEW_ROWS]]
+        return sorted([*found, *shown], key=lambda row: row.number)[:PREVIEW_ROWS]
+
+    def _counted(self, block: Block, refused: Sequence[tuple[int, str]], **counts: int) -> State:
+        """The state after a block; its refused rows are on the disk then.
+
+        Args:
+            refused: all of them, with the reasons, by number.
+            counts: how many more there are of each sort.
+        """
+        before = self.state
+        more = {name: getattr(before, name) + count for name, count in counts.items()}
+        cut = sum(block.cut.values())
+        if cut:
+            cut -= sum(block.cut.get(number, 0) for number, _ in refused)
+        after = replace(
+            before,
+            rows=block.done,
+            digest=block.digest,
+            refused=before.refused + len(refused),
+            cut=before.cut + cut,
+            **more,
+        )
+        if self._dry:
+            return after
+        return replace(after, rejects=self._rejects.keep(before.rejects, block, refused))
+
+
+def reasons(problems: Iterable[Problem]) -> str:
+    """Why a row is refused."""
+    return "; ".join(text_of(problem, "en") for problem in problems)

@@ -1,0 +1,146 @@
+"""An import into a store: rows, and how far the import came, in one transaction."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import IO, TYPE_CHECKING, Any
+
+import msgspec
+
+from usertable.domain.errors import StoreDown
+from usertable.domain.schema import Project
+from usertable.domain.values import show
+from usertable.files.block import Block
+from usertable.files.import_job import (
+    PATIENCE_SECONDS,
+    PREVIEW_ROWS,
+    PROBLEMS_SHOWN,
+    Import,
+    Preview,
+    SchemaChanged,
+    State,
+    reasons,
+)
+from usertable.files.options import Reading
+from usertable.store.records import Batch, IncomingRows, JobMoved, SchemaStale, Taken
+
+if TYPE_CHECKING:
+    from usertable.app.service import Service
+
+
+_encoder = msgspec.json.Encoder(decimal_format="number")
+_state_decoder = msgspec.json.Decoder(State)
+
+
+class StoreImport(Import):
+    """An import into a store: rows, and how far the import came, become durable in one transaction, a block at a time.
+
+    The refused rows of a block are on the disk before that transaction ends, and how much of their file counts is part of
+    it. The same job in the same project finds it again.
+    """
+
+    def __init__(self, service: Service, project_id: str, stream: IO[bytes], reading: Reading, **settings: Any) -> None:
+        super().__init__(service.project(project_id), stream, reading, **settings)
+        self._service = service
+        self._stored = service.job(self._project, self._job)
+
+    def _earlier(self) -> State | None:
+        return _state_decoder.decode(self._stored) if self._stored else None
+
+    def _reread(self) -> Project:
+        return self._service.project(self._project.id)
+
+    def _preview(self, block: Block) -> list[Preview]:
+        batch = self._batch(block, block.rows.first(PREVIEW_ROWS))
+        batch.dry = True
+        taken = self._patiently(batch, lambda taken: "")
+        refused = dict(taken.refused)
+        after = iter(taken.shown)
+        declared, zone = self._project.schema.attributes, self._project.zone
+        rows = []
+        for place, number in enumerate(block.numbers[:PREVIEW_ROWS]):
+            if place in refused:
+                rows.append(Preview(number, reasons(refused[place])))
+            else:
+                cuid, attributes = next(after)
+                values = {name: show(value, declared[name].type, zone) for name, value in attributes.items()}
+                rows.append(Preview(number, "", f"cuid {cuid}", values))
+        return self._shown(block, rows)
+
+    def _batch(self, block: Block | None, rows: IncomingRows) -> Batch:
+        return Batch(
+            self._project.number,
+            self._project.version,
+            rows,
+            block.names if block else frozenset(),
+            self._clock(),
+            self._register,
+            self._job,
+            self._stored,
+            self._dry,
+        )
+
+    def _take(self, block: Block) -> None:
+        after = self.state
+        refused: list[tuple[int, str]] = []
+
+        def note(taken: Taken) -> str:
+            nonlocal after, refused
+            found = block.refused + [(block.numbers[place], problems) for place, problems in taken.refused]
+            refused = sorted((number, reasons(problems)) for number, problems in found)
+            after = self._counted(block, refused, created=taken.created, changed=taken.changed, unchanged=taken.unchanged)
+            return _encoder.encode(after).decode()
+
+        batch = self._batch(block, block.rows)
+        taken = self._patiently(batch, note)
+        if self._dry:
+            note(taken)
+            self.problems += refused[: PROBLEMS_SHOWN - len(self.problems)]
+        self.state = after
+
+    def _begin(self) -> None:
+        # Before a refused row is written: a file of them that is found later belongs to a job that is known.
+        if not self._dry and not self.state.rows:
+            self._patiently(self._batch(None, IncomingRows.of([])), lambda taken: _encoder.encode(self.state).decode())
+
+    def _finish(self) -> None:
+        after = replace(self.state, finished=True)
+        if not self._dry:
+            self._patiently(self._batch(None, IncomingRows.of([])), lambda taken: _encoder.encode(after).decode())
+        self.state = after
+
+    def _patiently(self, batch: Batch, note: Callable[[Taken], str]) -> Taken:
+        """Take a batch, and look whether it was taken when the store cannot tell."""
+        found: Taken | None = None
+        wanted: str | None = None
+
+        def noted(taken: Taken) -> str:
+            nonlocal found, wanted
+            found, wanted = taken, note(taken)
+            return wanted
+
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        pause = 0.1
+        while True:
+            try:
+                result = self._service.import_batch(batch, noted)
+            except StoreDown:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(pause)
+                pause = min(2 * pause, 5.0)
+                continue
+            if type(result) is JobMoved and wanted is not None and result.state == wanted:
+                # The commit whose answer was lost had been done.
+                assert found is not None
+                result = found
+            if type(result) is SchemaStale:
+                raise SchemaChanged
+            if type(result) is JobMoved:
+                raise self._refuse("another process goes on with it at the same time")
+            assert isinstance(result, Taken)
+            if not batch.dry:
+                self._stored = wanted
+            return result

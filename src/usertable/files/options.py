@@ -1,0 +1,35 @@
+"""How a file is to be read: its format, and what the options of an import say of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    pass
+
+
+Format = Literal["csv", "ndjson", "parquet"]
+FORMATS: tuple[Format, ...] = ("csv", "ndjson", "parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a file is to be read."""
+
+    format: Format
+    encoding: str = "auto"
+    """Of CSV and NDJSON: a codec, as :func:`~usertable.files.encodings.encoding_codec` names it, or auto."""
+    delimiter: str | None = None
+    """Of CSV; otherwise what a first line such as `sep=;` says, or a comma."""
+    list_separator: str | None = None
+    """Of CSV: what stands between the elements of a LIST. Otherwise its cells are JSON arrays."""
+    nulls: frozenset[str] = frozenset()
+    """Texts that count as an empty cell."""
+    empty: Literal["skip", "refuse"] = "skip"
+    """What an empty cell or null means: the attribute is not set, or the row is refused."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """By column, the attribute or identifier that it is for; empty for nothing."""
+    rows: int = 5000
+    """So many rows make a block."""

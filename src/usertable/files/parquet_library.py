@@ -1,0 +1,24 @@
+"""pyarrow, which only the extra `parquet` installs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from usertable.domain.errors import Kind, refuse
+
+if TYPE_CHECKING:
+    pass
+
+
+def parquet_library() -> tuple[Any, Any]:
+    """The modules pyarrow and pyarrow.parquet.
+
+    Raises:
+        Refused: they are not installed.
+    """
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise refuse(Kind.PARQUET_LIBRARY) from error
+    return pyarrow, parquet

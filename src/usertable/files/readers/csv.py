@@ -1,0 +1,313 @@
+"""The reader of CSV."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import IO, TYPE_CHECKING
+
+from usertable.domain.errors import Kind, Problem, Refused, refuse
+from usertable.domain.schema import Project
+from usertable.files.block import Block, Head, Made, check_digest, make_block
+from usertable.files.columns import Columns
+from usertable.files.encodings import flaw
+from usertable.files.lines import Lines
+from usertable.files.options import Reading
+from usertable.files.readers.text import ARROW_BYTES, BLOCK_BYTES, CELL_CHARACTERS, TextSource, is_utf8
+from usertable.files.targets import LINE, REASON, ROW, told_apart, unnamed_problem
+
+if TYPE_CHECKING:
+    from usertable.files.arrow import ArrowColumns
+    from usertable.files.arrow_csv import ArrowCSV
+
+
+@dataclass(slots=True)
+class _Split:
+    """Lines of CSV as rows."""
+
+    lines: list[bytes]
+    """With those that the last row needed beyond the ones that were given."""
+    texts: list[str]
+    rows: list[list[str]]
+    ends: Sequence[int]
+    """By row, the number of lines up to its end."""
+    broken: dict[int, str]
+    """By place of a row, why it cannot be read."""
+
+    def text(self, row: int) -> str:
+        """A row as it stands in the file."""
+        return "".join(self.texts[self.ends[row - 1] if row else 0 : self.ends[row]])
+
+
+class CSVSource(TextSource):
+    def __init__(self, stream: IO[bytes], reading: Reading, project: Project) -> None:
+        csv.field_size_limit(CELL_CHARACTERS)
+        super().__init__(stream, reading, at_cr=True)
+        self.unseen: set[str] = set()
+        self._spreads = False
+        lines = self._lines.take(1)
+        said = _DELIMITER.fullmatch(lines[0].decode(self._encoding.codec, "replace")) if lines else None
+        if said and reading.delimiter not in (None, said[1]):
+            raise refuse(
+                Kind.IMPORT_FILE,
+                reason=f"its first line says that the delimiter is {said[1]!r}, and --delimiter {reading.delimiter!r};"
+                " leave --delimiter out",
+            )
+        self._delimiter = reading.delimiter or (said[1] if said else ",")
+        header = self._split(self._lines.take(1) if said else lines)
+        names = self._names(header)
+        self._raw_header = b"".join([*lines, *header.lines] if said else header.lines)
+        self._hash.update(self._raw_header)
+        self.columns = told_apart(names)
+        self.head = Head(self.columns, self._encoding, self._raw_header, self._delimiter)
+        try:
+            self._columns = Columns(self.columns, reading, project)
+        except Refused as refused:
+            raise _other_form(names, self._delimiter) or refused from None
+        unnamed = [place for place, target in enumerate(self._columns.targets) if target.kind == "unnamed"]
+        if unnamed and stream.seekable():
+            self._check_unnamed(unnamed)
+        self._arrow: tuple[ArrowCSV, ArrowColumns] | None = None
+        # Only the extra for Parquet brings Arrow, which reads and checks several times as fast.
+        with contextlib.suppress(ImportError):
+            from usertable.files.arrow import ArrowColumns
+            from usertable.files.arrow_csv import ArrowCSV
+
+            if self._delimiter.isascii():
+                self._arrow = ArrowCSV(len(self.columns), self._delimiter), ArrowColumns(self.columns, reading, project)
+
+    def _names(self, header: _Split) -> list[str]:
+        if not header.rows:
+            raise refuse(Kind.IMPORT_FILE, reason="it is empty; the first line must name the columns")
+        wrong = self._flaws(header) | header.broken
+        if wrong:
+            raise refuse(Kind.IMPORT_FILE, reason=f"its header is not CSV: {wrong[0]}")
+        if not any(header.rows[0]):
+            raise refuse(Kind.IMPORT_FILE, reason="its first line is empty, and must name the columns")
+        return [_unwrapped(name) for name in header.rows[0]]
+
+    def _check_unnamed(self, places: Sequence[int]) -> None:
+        """Look through the file for cells of columns without a name, before a row is taken."""
+        before, ahead = self._lines, self._stream.tell()
+        # What was read ahead was counted from the first byte that is no mark.
+        self._stream.seek(ahead - before.ahead)
+        self._lines = Lines(self._stream, self._encoding, at_cr=True)
+        done = 0
+        while lines := self._lines.take(self._reading.rows, BLOCK_BYTES):
+            rows = self._split(lines).rows
+            for number, row in enumerate(rows, start=done + 1):
+                for place in places:
+                    if len(row) == len(self.columns) and row[place]:
+                        problem = unnamed_problem(self.columns[place], row[place])
+                        expected = f"{problem.facts['expected']} (row {number})"
+                        raise Refused([Problem(problem.kind, problem.attribute, {"expected": expected})])
+            done += len(rows)
+        self._stream.seek(ahead)
+        self._lines = before
+
+    def _texts(self, lines: Sequence[bytes]) -> list[str]:
+        codec = self._encoding.codec
+        try:
+            return list(map(bytes.decode, lines)) if self._is_utf8 else [line.decode(codec) for line in lines]
+        except UnicodeDecodeError:
+            # Such a line's row is refused, and must only end where it would without the byte.
+            return [line.decode(codec, "replace") for line in lines]
+
+    def _split(self, lines: list[bytes]) -> _Split:
+        """The rows in these lines, and in those that the last of them goes on in.
+
+        So the rows of a file are the same ones however many lines are asked for at once; whoever asks for as many as rows
+        are left before a place never passes that place.
+        """
+        texts = self._texts(lines)
+        if not self._spreads:
+            with contextlib.suppress(csv.Error):
+                rows = list(csv.reader(texts, delimiter=self._delimiter, strict=True))
+                if len(rows) == len(texts):
+                    return _Split(lines, texts, rows, range(1, len(rows) + 1), {})
+        split = _Split([*lines], texts, [], ends := [], {})
+        reader = csv.reader(self._feed(split), delimiter=self._delimiter, strict=True)
+        while True:
+            try:
+                row = next(reader)
+            except StopIteration:
+                break
+            except csv.Error as error:
+                split.broken[len(split.rows)] = _said(error)
+                row = []
+            split.rows.append(row)
+            ends.append(reader.line_num)
+        self._spreads = len(split.rows) < len(split.lines)
+        return split
+
+    def _feed(self, split: _Split) -> Iterator[str]:
+        yield from split.texts
+        # Asked for more in the middle of a row.
+        while (split.ends[-1] if split.ends else 0) < len(split.lines) and (more := self._lines.take(1)):
+            split.lines += more
+            split.texts += self._texts(more)
+            yield split.texts[-1]
+
+    def _flaws(self, split: _Split) -> dict[int, str]:
+        """By place of a row, what is wrong with its bytes."""
+        raw = b"".join(split.lines)
+        if self._utf8(split.lines, raw) is not None and (not self._is_utf8 or is_utf8(raw)):
+            return {}
+        found: dict[int, str] = {}
+        begin = 0
+        for place, end in enumerate(split.ends):
+            if why := next(filter(None, (flaw(line, self._encoding) for line in split.lines[begin:end])), ""):
+                found[place] = why
+            begin = end
+        return found
+
+    def blocks(self, skip: int = 0, digest: str = "") -> Iterator[Block]:
+        done = 0
+        while skip > done and (lines := self._lines.take(min(self._reading.rows, skip - done), BLOCK_BYTES)):
+            split = self._split(lines)
+            self._hash.update(b"".join(split.lines))
+            done += len(split.rows)
+        check_digest(skip, done, digest, self._hash.hexdigest())
+        while lines := self._lines.take(self._reading.rows, BLOCK_BYTES):
+            raw = b"".join(lines)
+            ends = list(itertools.accumulate(map(len, lines)))
+            made = self._at_once(lines, raw, range(done + 1, done + 1 + len(lines)))
+            if made is None:
+                split = self._split(lines)
+                made = self._one_by_one(split, done + 1)
+                raw = b"".join(split.lines)
+                sizes = list(itertools.accumulate(map(len, split.lines)))
+                ends = [sizes[end - 1] for end in split.ends]
+            self._hash.update(raw)
+            first, done = done + 1, done + len(ends)
+            yield make_block(made, first, done, self._lines.position, self._hash.hexdigest(), raw, ends)
+
+    def _at_once(self, lines: list[bytes], raw: bytes, numbers: range) -> Made | None:
+        """What the lines say, if each is a row and Arrow sees at once what is in them."""
+        if self._arrow is None or len(raw) > ARROW_BYTES or LINE in self.columns:
+            return None
+        text = self._utf8(lines, raw)
+        if text is None or (b'="' in text and _WRAPPED_BYTES.search(text)):
+            return None
+        split, columns = self._arrow
+        found = split.columns(text, len(numbers))
+        return None if found is None else columns.block(found, numbers)
+
+    def _one_by_one(self, split: _Split, first: int) -> Made:
+        """What the rows say."""
+        width, rows = len(self.columns), split.rows
+        broken = split.broken | self._flaws(split)
+        texts: dict[int, str] = {}
+        if LINE in self.columns:
+            for i, row in enumerate(rows):
+                if i not in broken and len(row) == width and (found := self._whole_line(row)):
+                    texts[i] = found
+                    rows[i], why = self._row_of_line(found)
+                    if why:
+                        broken[i] = why
+        text = "".join(split.texts)
+        if '="' in text or any(quote in text for quote in _AFTER_BLANKS):
+            for i, row in enumerate(rows):
+                if i not in broken and any(cell[:2] == '="' or (cell[:1] in _BLANKS and '"' in cell) for cell in row):
+                    if why := _misplaced_quote(texts.get(i) or split.text(i), self._delimiter):
+                        broken[i] = why
+                    else:
+                        rows[i] = list(map(_unwrapped, row))
+        for i in broken:
+            rows[i] = []
+        refused = [(first + i, [Problem(Kind.ROW_FORM, None, {"reason": reason})]) for i, reason in broken.items()]
+        numbers: Sequence[int] = range(first, first + len(rows))
+        good = rows
+        if broken or not all(map(width.__eq__, map(len, rows))):
+            refused += [(first + i, [_ragged(len(row), width)]) for i, row in enumerate(rows) if len(row) not in (0, width)]
+            # A line without anything is no row, and so nothing that is wrong.
+            numbers = [first + i for i, row in enumerate(rows) if len(row) == width]
+            good = [row for row in rows if len(row) == width]
+        columns = list(zip(*good, strict=True)) if good else [()] * width
+        made = self._columns.block(columns, numbers)
+        return replace(made, refused=sorted([*refused, *made.refused], key=lambda entry: entry[0]))
+
+    def _whole_line(self, row: list[str]) -> str:
+        """What stands in a row's `#line`, unless somebody wrote it into the other cells."""
+        filled = [name for name, cell in zip(self.columns, row, strict=True) if cell and name not in (ROW, REASON)]
+        return row[self.columns.index(LINE)] if filled == [LINE] else ""
+
+    def _row_of_line(self, line: str) -> tuple[list[str], str]:
+        """The cells that a `#line` holds, each in its column, or why there are none."""
+        if why := _misplaced_quote(line, self._delimiter):
+            return [], f"in {LINE}: {why}"
+        try:
+            found = list(csv.reader(io.StringIO(line, newline=""), delimiter=self._delimiter, strict=True))
+        except csv.Error as error:
+            return [], f"in {LINE}: {_said(error)}"
+        names = [name for name in self.columns if name not in (ROW, REASON, LINE)]
+        if len(found) != 1 or len(found[0]) != len(names):
+            cells = len(found[0]) if len(found) == 1 else sum(map(len, found))
+            return [], f"in {LINE}: it has {cells} cells, and the header has {len(names)}"
+        cells_by_name = dict(zip(names, found[0], strict=True))
+        return [cells_by_name.get(name, "") for name in self.columns], ""
+
+
+def _said(error: csv.Error) -> str:
+    """What is wrong with a row that is no CSV, and what may be done."""
+    why = str(error)
+    if _UNCLOSED.search(why):
+        return f"{why}; is a quote not closed?"
+    if "expected after" in why:
+        return f"{why}; remove the space or text after the closing quote, or double the quotes inside the cell"
+    return why
+
+
+_UNCLOSED = re.compile("unexpected end|field larger")
+_DELIMITER = re.compile('"?sep=([^"\r\n])"?[\r\n]*', re.IGNORECASE)
+"""A first line that is no header, but tells a spreadsheet what the delimiter is."""
+_WRAPPED = re.compile('="((?>(?:[^"]|"")*))"')
+"""A text that a spreadsheet must not take for a number: `="01067"`."""
+_WRAPPED_BYTES = re.compile(rb'(?:\A|[^0-9A-Za-z])="')
+_BLANKS = (
+    "\t\v\f \x1c\x1d\x1e\x1f\x85\xa0\u1680\u180e\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u200b\u2028\u2029\u202f\u205f\u2060\u3000"
+)
+"""What shows as nothing, or as an empty place, before a cell."""
+_AFTER_BLANKS = tuple(f'{blank}"' for blank in _BLANKS)
+
+
+def _unwrapped(cell: str) -> str:
+    found = _WRAPPED.fullmatch(cell) if cell[:2] == '="' else None
+    return found[1].replace('""', '"') if found else cell
+
+
+def _misplaced_quote(row: str, delimiter: str) -> str:
+    """What is wrong with a quote that CSV takes for a part of its cell, in a row as it stands in the file; "" if nothing."""
+    edge = re.escape(delimiter)
+    cells = re.compile(f'(?:"(?>(?:[^"]|"")*)"|([^{edge}\r\n]*+))(?:[{edge}\r\n]+?|$)')
+    for number, found in enumerate(cells.finditer(row), start=1):
+        cell = found[1] or ""
+        if cell[:1] in _BLANKS and cell.lstrip(_BLANKS).startswith(('"', '="')):
+            return f"cell {number} has a blank before its quote; take the blank out"
+        if cell[:2] == '="' and not _WRAPPED.fullmatch(cell):
+            return f'cell {number} begins with =" and does not end with a quote; write it as "text"'
+    return ""
+
+
+def _other_form(names: Sequence[str], delimiter: str) -> Refused | None:
+    """What is told of a header that names nothing the project has, if it seems to be of another form."""
+    if names[0].lstrip()[:1] in ("{", "["):
+        return refuse(Kind.IMPORT_FILE, reason="its first line is JSON, and no header of CSV; say --format ndjson")
+    for other, shown in ((";", ";"), ("\t", "\\t"), ("|", "|"), (",", ",")):
+        if other != delimiter and sum(name.count(other) for name in names) >= len(names):
+            return refuse(
+                Kind.IMPORT_FILE,
+                reason=f"its header has {len(names)} column{'s' * (len(names) > 1)} with the delimiter {delimiter!r};"
+                f" say --delimiter '{shown}'",
+            )
+    return None
+
+
+def _ragged(cells: int, width: int) -> Problem:
+    return Problem(Kind.ROW_FORM, None, {"reason": f"it has {cells} cells, and the header has {width}"})

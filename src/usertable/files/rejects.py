@@ -1,0 +1,115 @@
+"""The file of refused rows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import msgspec
+
+from usertable.domain.errors import Refused
+from usertable.files.block import Block, Head, originals
+from usertable.files.disk import hold, is_named
+from usertable.files.options import Reading
+from usertable.files.reject_rows import reject_line, reject_row, rejects_head
+from usertable.files.targets import REASON, ROW
+from usertable.folders import sync_folder
+
+if TYPE_CHECKING:
+    pass
+
+
+_encoder = msgspec.json.Encoder(decimal_format="number")
+
+
+class Rejects:
+    """The file of refused rows: byte for byte as they stood in the import's file, with their number and what is wrong.
+
+    CSV rows go to a CSV file, those of other formats to NDJSON.
+
+    Args:
+        refuse: makes an error of a reason.
+    """
+
+    def __init__(self, path: Path, reading: Reading, refuse: Callable[[str], Refused]) -> None:
+        self.path = path
+        self.head = Head()
+        self._reading = reading
+        self._refuse = refuse
+        self._stream: IO[bytes] | None = None
+
+    def open(self, size: int | None = None) -> None:
+        """Make the file if it is not there, and hold it until it is closed. Its name is durable when this returns.
+
+        Args:
+            size: of an import that is resumed: how many bytes were written to it. What follows them belongs to rows that
+                were not taken.
+
+        Raises:
+            Refused: it cannot be written, another process holds it, it has fewer bytes, or if none is resumed, any.
+        """
+        path, other = self.path, "name another with --rejects"
+        try:
+            if path.exists() and not path.is_file():
+                raise self._refuse(f"{path} is no regular file, so refused rows cannot be kept in it; {other}")
+            self._stream = hold(path)
+            if self._stream:
+                sync_folder(path.parent)
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise self._refuse(f"the file for refused rows, {path}, cannot be written: {why}; {other}") from error
+        if self._stream is None:
+            raise self._refuse(f"the file for refused rows, {path}, is in use by another process; {other}")
+        found = os.fstat(self._stream.fileno()).st_size
+        if size is None:
+            if not found:
+                return
+            self.close()
+            raise self._refuse(f"the file for refused rows, {path}, is there already; move it, or {other}")
+        if found < size:
+            self.close()
+            raise self._refuse(
+                f"the file for refused rows, {path}, has {found} bytes, but {size} were written to it; restore it. If it is"
+                f" lost, find its rows among those already read, and import the rows after those as a separate file"
+            )
+
+    def keep(self, size: int, block: Block, refused: Sequence[tuple[int, str]]) -> int:
+        """Cut the file to that size, add rows with their reasons, and flush it to the disk; its size then."""
+        stream = self._stream
+        assert stream is not None
+        descriptor = stream.fileno()
+        if not is_named(stream, self.path):
+            raise self._refuse(
+                f"the file for refused rows, {self.path}, was deleted or replaced; restore it, and resume with --resume"
+            )
+        if not refused and os.fstat(descriptor).st_size == size:
+            return size
+        rows = originals(block, self._reading, [number for number, _ in refused]) if refused else []
+        lines = [self._line(number, reason, row) for (number, reason), row in zip(refused, rows, strict=True)]
+        if not size and lines and self._reading.format == "csv":
+            lines.insert(0, rejects_head(self.head))
+        elif not size and self._reading.format == "ndjson":
+            lines.insert(0, self.head.encoding.mark)
+        stream.truncate(size)
+        stream.seek(size)
+        stream.write(b"".join(lines))
+        stream.flush()
+        os.fsync(descriptor)
+        return stream.tell()
+
+    def close(self) -> None:
+        """Let go of the file; one without rows goes away."""
+        if self._stream:
+            if not os.fstat(self._stream.fileno()).st_size and is_named(self._stream, self.path):
+                self.path.unlink()
+            self._stream.close()
+            self._stream = None
+
+    def _line(self, number: int, reason: str, row: Any) -> bytes:
+        if self._reading.format == "csv":
+            return reject_row(row, self.head, number, reason)
+        if self._reading.format == "ndjson":
+            return reject_line(row, self.head.encoding, number, reason)
+        return _encoder.encode({ROW: number, REASON: reason} | row) + b"\n"
