@@ -17,8 +17,8 @@ import httpx
 import pytest
 
 from support.native_server import NativeServer, native_server
+from support.sample_project import sample_schema
 from support.server_process import ATTRIBUTE, PROJECT, ServerProcess, create_project
-from usertable.domain.schema import LEGAL_RULES
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -39,10 +39,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NativeServer]:
 def project(server: NativeServer) -> tuple[str, httpx.Client]:
     """A project with every legal attribute, the identifiers `phone` and `mail`, and the users 1 to 5."""
     path, owner = server.new_project()
-    for data_type, rules in LEGAL_RULES.items():
-        for rule in rules:
-            body = {"name": f"{data_type.lower()}_{rule}", "type": data_type, "rule": rule}
-            assert owner.post(f"{path}/attributes", json=body).status_code == 201
+    for attribute in sample_schema("").attributes.values():
+        body = {"name": attribute.name, "type": attribute.type, "rule": attribute.rule}
+        assert owner.post(f"{path}/attributes", json=body).status_code == 201
     for name in ("phone", "mail"):
         assert owner.post(f"{path}/identifiers", json={"name": name}).status_code == 201
     for cuid in range(1, 6):

@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.clients import AnyClient, any_client
+from support.sample_project import sample_schema
 from usertable import Client, Record
 from usertable.client import (
     ApiError,
@@ -41,7 +42,6 @@ from usertable.client.core import Core, Lost, Pace, Reply, Send, Steps, Wait
 from usertable.domain.merge import decide
 from usertable.domain.patch import Patch, validate
 from usertable.domain.profile import Profile
-from usertable.domain.schema import LEGAL_RULES
 from usertable.testing import Server, running
 
 QUICK = Retry(attempts=3, first=0.001, most=0.002)
@@ -56,10 +56,7 @@ def server(usertable_server: Server) -> Server:
 
 
 def declare(server: Server) -> None:
-    for data_type, rules in LEGAL_RULES.items():
-        for rule in rules:
-            server.declare(f"{data_type.lower()}_{rule}", data_type, rule)
-    server.declare_identifier("phone")
+    server.service.apply_schema(server.project, sample_schema(""), who="test")
     for cuid in range(1, 10):
         server.add_user(cuid)
 

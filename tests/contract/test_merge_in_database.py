@@ -12,21 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support import postgres
+from support.sample_project import sample_schema
 from usertable.domain.merge import decide
 from usertable.domain.patch import Patch, validate
 from usertable.domain.profile import Profile
-from usertable.domain.schema import LEGAL_RULES, Attribute, Schema
-from usertable.domain.values import DataType, Limits
+from usertable.domain.values import DataType
 from usertable.store import open_store
 from usertable.store.encoding import decode_attributes, encode_attributes, encode_changed_at, encode_patches
 from usertable.store.records import Receipt, Write
 
-ATTRIBUTES = [
-    Attribute(f"{data_type.lower()}_{rule}", data_type, rule, limits=Limits(elements=6))
-    for data_type, rules in LEGAL_RULES.items()
-    for rule in rules
-]
-SCHEMA = Schema({attribute.name: attribute for attribute in ATTRIBUTES})
+SCHEMA = sample_schema("", elements=6)
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=4)
 small = st.integers(-3, 3) | st.decimals(-5, 5, places=1)
@@ -39,7 +34,7 @@ VALUES: dict[DataType, st.SearchStrategy[Any]] = {
     DataType.DATETIME: st.integers(0, 3).map(lambda day: f"2024-02-2{day} 12:00:00"),
     DataType.LIST: st.lists(st.sampled_from("ABCDEFG") | texts, min_size=1, max_size=3),
 }
-patches = st.fixed_dictionaries({}, optional={a.name: VALUES[a.type] for a in ATTRIBUTES}).filter(bool)
+patches = st.fixed_dictionaries({}, optional={a.name: VALUES[a.type] for a in SCHEMA.attributes.values()}).filter(bool)
 
 
 @pytest.fixture(scope="module", params=[postgres.NEWEST, postgres.OLDEST])

@@ -11,18 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.sample_project import sample_schema
 from usertable.domain.errors import Kind, Refused
 from usertable.domain.merge import decide
 from usertable.domain.patch import Patch, validate
 from usertable.domain.profile import Decision, Profile
-from usertable.domain.schema import LEGAL_RULES, Attribute, Rule, Schema
+from usertable.domain.schema import Attribute, Rule, Schema
 from usertable.domain.values import DataType, Limits
 
 ZONE = ZoneInfo("Asia/Shanghai")
-SCHEMA = Schema()
-for _type, _rules in LEGAL_RULES.items():
-    for _rule in _rules:
-        SCHEMA = SCHEMA.declare(Attribute(f"{_type.lower()}_{_rule}", _type, _rule))
+SCHEMA = sample_schema("")
 
 
 def write(profile: Profile, data: Mapping[str, object], schema: Schema = SCHEMA) -> Decision:

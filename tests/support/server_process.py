@@ -13,9 +13,8 @@ from pathlib import Path
 
 import httpx
 
+from support.sample_project import sample_project, sample_schema
 from usertable.app.service import Service
-from usertable.domain.schema import LEGAL_RULES, Attribute, Identifier
-from usertable.domain.values import DEFAULT_LIMITS, DataType, Limits
 from usertable.store import open_store
 
 PROJECT, SECRET = "100102", "a-secret-for-the-tests"
@@ -27,14 +26,8 @@ def create_project(url: str, *, users: int = 0, qps: int | None = None) -> list[
     """A project with `user_<type>_<rule>` for every legal pair and the identifier `phone`; the CUIDs of new users."""
     store = open_store(url)
     service = Service(store)
-    project, _ = service.create_project("Tests", id=PROJECT, secret=SECRET, qps=qps, who="test")
-    for data_type, rules in LEGAL_RULES.items():
-        for rule in rules:
-            # Clients that append to few users reach a thousand within seconds.
-            limits = Limits(elements=10_000) if data_type is DataType.LIST else DEFAULT_LIMITS
-            attribute = Attribute(f"user_{data_type.lower()}_{rule}", data_type, rule, limits=limits)
-            service.declare_attribute(PROJECT, attribute, who="test")
-    service.declare_identifier(PROJECT, Identifier("phone"), who="test")
+    # Clients that append to few users reach a thousand elements within seconds.
+    project = sample_project(service, PROJECT, SECRET, qps=qps, schema=sample_schema(elements=10_000))
     cuids = service.register(project, "phone", [f"{n:011}" for n in range(users)]) if users else []
     store.close()
     return cuids

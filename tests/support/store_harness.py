@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from support.sample_project import sample_project
 from usertable.app.service import Service
 from usertable.domain.merge import decide
 from usertable.domain.patch import Patch, validate
-from usertable.domain.schema import LEGAL_RULES, Attribute, Identifier, Project
+from usertable.domain.schema import Project
 from usertable.store import Store
 from usertable.store.records import Receipt, Result, Write
 
@@ -22,14 +23,7 @@ class StoreHarness:
 
     def project(self, name: str = "one") -> Project:
         """A project with `user_<type>_<rule>` for every legal pair and the identifier `phone`."""
-        self.service.create_project(name, id=name, secret="secret", who="test")
-        for data_type, rules in LEGAL_RULES.items():
-            for rule in rules:
-                self.service.declare_attribute(
-                    name, Attribute(f"user_{data_type.lower()}_{rule}", data_type, rule), who="test"
-                )
-        self.service.declare_identifier(name, Identifier("phone"), who="test")
-        return self.service.project(name)
+        return sample_project(self.service, name, "secret")
 
     def user(self, project: Project, value: str = "18012345678") -> int:
         """The CUID of a new user."""
