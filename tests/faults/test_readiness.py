@@ -67,7 +67,7 @@ def put(http: httpx.Client, cuid: int) -> int:
 
 
 def test_without_the_database_every_answer_comes_at_once(cluster: Cluster, tmp_path: Path) -> None:
-    url = cluster.create()
+    url = cluster.create_migrated()
     (cuid,) = create_project(url, users=1)
     with serving(url, tmp_path) as (server, http):
         assert is_ready(http)
@@ -141,7 +141,7 @@ def test_a_writer_that_hangs_is_not_ready_and_one_that_was_killed_is_replaced(ke
 
 
 def test_a_database_that_was_away_is_found_again_by_one_look_of_all_callers(cluster: Cluster) -> None:
-    url = cluster.create()
+    url = cluster.create_migrated()
     store = open_store(url)
     store.ping()
     cluster.stop("fast")

@@ -15,9 +15,9 @@ from usertable.store import distribute, open_store
 
 @contextmanager
 def database(version: int) -> Iterator[str]:
-    """A database of its own on a server of that version."""
+    """A database of its own on a server of that version, with the tables of a store."""
     cluster = postgres.shared(version)
-    url = cluster.create()
+    url = cluster.create_migrated()
     yield url
     cluster.drop(url)
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import psycopg
 
+from usertable.store import open_store
 from usertable.store.postgres import OLDEST_SERVER
 
 WHEEL = {16: "pginstall", 18: "pginstall18"}
@@ -62,6 +63,7 @@ class Cluster:
             shutil.chown(self._folder, self._user)
             self._folder.chmod(0o700)
         self._numbers = count(1)
+        self._template: str | None = None
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.data = self._folder / "data"
@@ -130,6 +132,17 @@ class Cluster:
         """The URL of a new, empty database."""
         name = f"test_{next(self._numbers)}"
         self.execute(f"CREATE DATABASE {name}")
+        return self.url(name)
+
+    def create_migrated(self) -> str:
+        """The URL of a new database with the newest tables, as a store makes them, all empty."""
+        if self._template is None:
+            url = self.create()
+            open_store(url).close()
+            self._template = url.rpartition("/")[2]
+        # A copy takes half the time of the migrations.
+        name = f"test_{next(self._numbers)}"
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {self._template}")
         return self.url(name)
 
     def drop(self, url: str) -> None:
