@@ -66,7 +66,7 @@ def test_everything_arrives(harness: StoreHarness, target: Store) -> None:
         "identifier_value": 7,
         "erased": 1,
         "receipt": 8,
-        "schema_change": 14,
+        "schema_change": 2,
         "reported": 6,
         "import_job": 1,
     }

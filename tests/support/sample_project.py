@@ -22,9 +22,9 @@ def sample_schema(prefix: str = "user_", *, elements: int = DEFAULT_LIMITS.eleme
 
 
 def sample_project(
-    service: Service, id: str, secret: str, *, qps: int | None = None, schema: Schema | None = None
+    service: Service, id: str, secret: str, *, name: str = "Tests", qps: int | None = None, schema: Schema | None = None
 ) -> Project:
     """Create a project with the sample schema, or with the one given."""
-    service.create_project("Tests", id=id, secret=secret, qps=qps, who="test")
+    service.create_project(name, id=id, secret=secret, qps=qps, who="test")
     service.apply_schema(id, schema or sample_schema(), who="test")
     return service.project(id)
