@@ -21,12 +21,30 @@ PROGRESS_SECONDS = 10.0
 """Seconds between two lines of progress if stderr is not a terminal, which shows a bar."""
 
 
-def progress_bar(console: Console, verb: str, wide: str, narrow: str) -> Progress:
-    """A progress bar as wide as there is room for beside the numbers: `wide` on a terminal of 80 columns, else `narrow`."""
+@contextlib.contextmanager
+def show_progress(
+    console: Console, verb: str, wide: str, narrow: str, report: Callable[[], tuple[Mapping[str, int | None], str]]
+) -> Iterator[Progress]:
+    """Show a bar if stderr is a terminal, else write a line to it every :data:`PROGRESS_SECONDS`.
+
+    Args:
+        wide: numbers beside the bar, for a terminal of 80 columns or more; `narrow` for others.
+        report: how far it is, for programs if --json is given, and for people.
+    """
+    with _bar(console, verb, wide, narrow) as bar:
+        if console.is_terminal:
+            yield bar
+        else:
+            with _lines(report):
+                yield bar
+
+
+def _bar(console: Console, verb: str, wide: str, narrow: str) -> Progress:
+    """A bar as wide as there is room for beside the numbers."""
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     has_room = console.width >= 80
-    # So many columns have the others, with numbers of eight digits.
+    # Columns that all but the bar have, with numbers of eight digits.
     others = 68 if has_room else 36
     return Progress(
         TextColumn(verb),
@@ -40,8 +58,7 @@ def progress_bar(console: Console, verb: str, wide: str, narrow: str) -> Progres
 
 
 @contextlib.contextmanager
-def report_regularly(console: Console, report: Callable[[], tuple[Mapping[str, int | None], str]]) -> Iterator[None]:
-    """Write a line to stderr every ten seconds, for programs if --json is given, unless that is a terminal."""
+def _lines(report: Callable[[], tuple[Mapping[str, int | None], str]]) -> Iterator[None]:
     done = threading.Event()
     as_json = common_option("json")
 
@@ -51,11 +68,9 @@ def report_regularly(console: Console, report: Callable[[], tuple[Mapping[str, i
             click.echo(json.dumps({"progress": found}) if as_json else text, err=True)
 
     thread = threading.Thread(target=write, name="progress", daemon=True)
-    if not console.is_terminal:
-        thread.start()
+    thread.start()
     try:
         yield
     finally:
         done.set()
-        if thread.is_alive():
-            thread.join()
+        thread.join()

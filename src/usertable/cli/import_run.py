@@ -1,0 +1,293 @@
+"""What `usertable import` does: check its options, import, and say what became of the rows."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Literal
+
+import click
+from rich.console import Console
+
+from usertable.cli.context import opened_service
+from usertable.cli.errors import Failure
+from usertable.cli.formats import file_format
+from usertable.cli.input_file import can_reopen, job_for_content, opened_input
+from usertable.cli.options import common_option
+from usertable.cli.output import print_result, printable
+from usertable.cli.process import expect_no_cycles
+from usertable.cli.progress import show_progress
+from usertable.config import SECRET
+from usertable.files.column_map import column_map
+from usertable.files.encodings import NAMED, encoding_codec
+from usertable.files.options import Format, Reading
+
+if TYPE_CHECKING:
+    from usertable.app.service import Service
+    from usertable.files.import_job import Import, Preview, State
+
+STORE_BATCH, SERVER_BATCH = 5000, 1000
+"""Rows per commit unless --batch says otherwise. A server takes no more at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportOptions:
+    """The options of `usertable import`, as click read them; their meaning is in its help."""
+
+    file: str
+    project_id: str
+    format: str | None
+    pairs: tuple[tuple[str, str], ...]
+    map_file: IO[bytes] | None
+    register: bool
+    empty: Literal["skip", "refuse"]
+    nulls: tuple[str, ...]
+    encoding: str
+    delimiter: str | None
+    list_separator: str | None
+    dry_run: bool
+    resume: bool
+    restart: bool
+    job: str | None
+    rejects: str | None
+    batch: int | None
+    url: str | None
+    secret: str | None
+    state: str | None
+    receipt_hours: int
+
+    def check(self) -> None:
+        """Refuse options that contradict each other.
+
+        Raises:
+            UsageError: they do.
+        """
+        if self.resume and self.restart:
+            raise click.UsageError("--resume continues and --restart starts over; give one of them")
+        if self.dry_run and (self.resume or self.restart):
+            raise click.UsageError(
+                "a dry run reads the whole file and keeps nothing, so it does not go with --resume or --restart"
+            )
+        delimiter = self._delimiter
+        if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
+            raise click.UsageError(f"--delimiter is {delimiter!r}; expected one character, such as ; or \\t")
+        if self.url is None:
+            self._check_for_store()
+        else:
+            self._check_for_server()
+
+    def _check_for_store(self) -> None:
+        # The environment may hold a secret for other imports.
+        source = click.get_current_context().get_parameter_source("secret")
+        secret = self.secret if source is click.core.ParameterSource.COMMANDLINE else None
+        for name, value in (("secret", secret), ("state", self.state)):
+            if value is not None:
+                raise click.UsageError(f"--{name} is for an import through the API; it goes with --url")
+
+    def _check_for_server(self) -> None:
+        if common_option("store"):
+            raise click.UsageError("--store imports into a store and --url through a server; give one of them")
+        if not self.secret:
+            raise click.UsageError(f"the project's secret is needed; put it into {SECRET}, or give --secret")
+        if self.job is not None:
+            raise click.UsageError(
+                "with --url an import is known by the file that holds its position; name one with --state"
+            )
+        if self.batch is not None and self.batch > SERVER_BATCH:
+            raise click.UsageError(f"--batch is {self.batch}; a server takes {SERVER_BATCH} rows at once at most")
+
+    def reading(self) -> Reading:
+        """How the file is to be read.
+
+        Raises:
+            UsageError: the format or the encoding is not known, or the columns are mapped twice.
+        """
+        form = file_format(self.format, self.file)
+        codec = encoding_codec(self.encoding)
+        if codec is None:
+            raise click.UsageError(
+                f"--encoding is {self.encoding!r}; expected auto or an encoding such as {', '.join(NAMED)}"
+            )
+        if form == "parquet" and codec != "auto":
+            raise click.UsageError("--encoding is for CSV and NDJSON; a Parquet file says how its texts are encoded")
+        return Reading(
+            form,
+            codec,
+            self._delimiter,
+            self.list_separator or None,
+            frozenset(self.nulls),
+            self.empty,
+            self._columns(),
+            self.batch or (STORE_BATCH if self.url is None else SERVER_BATCH),
+        )
+
+    @property
+    def _delimiter(self) -> str | None:
+        return "\t" if self.delimiter == "\\t" else self.delimiter
+
+    def _columns(self) -> dict[str, str]:
+        columns = dict(column_map(self.map_file.read())) if self.map_file else {}
+        for column, name in self.pairs:
+            if column in columns:
+                raise click.UsageError(f"column {column} is mapped twice")
+            columns[column] = name
+        return columns
+
+    @property
+    def mode(self) -> Literal["new", "resume", "restart"]:
+        """Where to begin."""
+        return "resume" if self.resume else "restart" if self.restart else "new"
+
+    def rejects_file(self, form: Format) -> Path:
+        """The file for refused rows."""
+        base = Path(self.file).with_suffix("") if can_reopen(self.file) else "import"
+        return Path(self.rejects or f"{base}.rejects.{'csv' if form == 'csv' else 'ndjson'}")
+
+    def state_file(self) -> Path:
+        """The file for the position of an import through a server."""
+        return Path(self.state or (f"{self.file}.import.json" if can_reopen(self.file) else "import.json"))
+
+
+def run_import(options: ImportOptions) -> None:
+    """Import a file, show how far it is, and print what became of its rows.
+
+    Raises:
+        UsageError: the options do not fit together.
+        Failure: a row was refused.
+        Refused: the file cannot be read, or the import not begun or continued.
+        Unavailable: the store or the server was down for too long.
+    """
+    options.check()
+    reading = options.reading()
+    rejects = options.rejects_file(reading.format)
+    settings = {"register": options.register, "rejects": rejects, "dry": options.dry_run}
+    with contextlib.ExitStack() as stack:
+        service = stack.enter_context(opened_service(create=not options.dry_run)) if options.url is None else None
+        stream = stack.enter_context(opened_input(options.file, reading.format))
+        if service:
+            work = _import_to_store(options, service, stream, reading, settings)
+        else:
+            work = _import_to_server(options, stream, reading, settings)
+        stack.callback(work.close)
+        work.begin(options.mode)
+        before = work.state
+        if service:
+            # A server's answers make some.
+            expect_no_cycles()
+        _run(work, os.fstat(stream.fileno()).st_size)
+        for column in sorted(work.unseen):
+            click.echo(f"column [{column}] is mapped, and no row has it", err=True)
+        for number, reason in work.problems:
+            click.echo(f"row {number}: {reason}", err=True)
+    _print_outcome(options, rejects, before, work.state)
+
+
+def _import_to_store(
+    options: ImportOptions, service: Service, stream: IO[bytes], reading: Reading, settings: Mapping[str, Any]
+) -> Import:
+    from usertable.files.import_to_store import StoreImport
+
+    job, head = options.job, b""
+    if job is None and not can_reopen(options.file):
+        job, head = job_for_content(stream, reading.format)
+    job = job or str(Path(options.file).resolve())
+    return StoreImport(service, options.project_id, stream, reading, job=job, head=head, **settings)
+
+
+def _import_to_server(options: ImportOptions, stream: IO[bytes], reading: Reading, settings: Mapping[str, Any]) -> Import:
+    from usertable.files.import_to_api import ApiImport, Server
+
+    url, secret = options.url, options.secret
+    assert url is not None
+    assert secret is not None
+    server = Server(url.rstrip("/"), options.project_id, secret, options.receipt_hours)
+    try:
+        return ApiImport(server, stream, reading, position=options.state_file(), job=options.file, **settings)
+    except ValueError as error:
+        raise click.UsageError(f"--url is {url!r}; expected something like https://usertable.example.com") from error
+
+
+def _run(work: Import, size: int) -> None:
+    """Take the rows, and show on stderr the first ones, and how far it is.
+
+    Args:
+        size: bytes of the file, 0 if that is not known.
+    """
+    console = Console(stderr=True)
+    start, began = work.state.rows, time.monotonic()
+    position = 0
+
+    def rate() -> float:
+        return (work.state.rows - start) / max(time.monotonic() - began, 0.001)
+
+    def report() -> tuple[dict[str, int | None], str]:
+        rows, refused, speed = work.state.rows, work.state.refused, rate()
+        of_size = f" of {size:,}" if size else ""
+        return (
+            {
+                "rows": rows,
+                "refused": refused,
+                "rows_per_second": round(speed),
+                "position": position,
+                "size": size or None,
+            },
+            f"import: {rows:,} rows, {refused:,} refused, {speed:,.0f} rows/s, {position:,}{of_size} bytes",
+        )
+
+    wide = "{task.fields[rows]:,} rows, {task.fields[refused]:,} refused, {task.fields[rate]:,.0f} rows/s"
+    with show_progress(console, "import", wide, "{task.fields[rows]:,} rows", report) as bar:
+        task = bar.add_task("import", total=size or None, rows=start, refused=work.state.refused, rate=0.0)
+
+        def progress(state: State, read: int) -> None:
+            nonlocal position
+            position = read
+            bar.update(task, completed=position, rows=state.rows, refused=state.refused, rate=rate())
+
+        def preview(rows: list[Preview]) -> None:
+            console.print("The first rows, as they would be stored:", highlight=False)
+            for row in rows:
+                console.print(printable(_preview_line(row)), highlight=False, markup=False, soft_wrap=True)
+
+        work.run(progress, preview)
+
+
+def _preview_line(row: Preview) -> str:
+    if row.reason:
+        return f"row {row.number}: refused: {row.reason}"
+    cells = [f"{name}={printable(value)}" for name, value in row.attributes.items()]
+    return f"row {row.number}: {row.user}: {', '.join(cells) or 'no attributes'}"
+
+
+def _print_outcome(options: ImportOptions, rejects: Path, before: State, after: State) -> None:
+    found = {
+        "rows": after.rows,
+        "created": after.created,
+        "changed": after.changed,
+        "unchanged": after.unchanged,
+        "refused": after.refused,
+        "moments_cut": after.cut,
+        "rejects": str(rejects) if after.rejects else None,
+        "resumed_after": before.rows,
+        "dry_run": options.dry_run,
+    }
+
+    def show() -> None:
+        would = "would be " if options.dry_run else ""
+        done = "done already: " if before.finished else ""
+        click.echo(
+            f"{done}{after.rows} rows: {after.created} users {would}created, {after.changed} {would}changed,"
+            f" {after.unchanged} unchanged, {after.refused} {would}refused"
+        )
+        if after.cut:
+            were = "moment was" if after.cut == 1 else "moments were"
+            click.echo(f"{after.cut} {were} finer than a millisecond, and {would}cut to it")
+
+    print_result(found, show)
+    if after.refused and not before.finished:
+        rows, they, them = ("row was", "it is", "it") if after.refused == 1 else ("rows were", "they are", "them")
+        where = f"{they} in {rejects}; fix {them} there and import that file" if after.rejects else "nothing was kept"
+        raise Failure(f"{after.refused} {rows} refused: {where}")
