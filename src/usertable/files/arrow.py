@@ -7,23 +7,31 @@ column is plain; a column that is not goes there, each different value once.
 from __future__ import annotations
 
 import contextlib
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from datetime import date, datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta, tzinfo
 from decimal import Decimal
+from itertools import compress
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from usertable.domain.errors import Problem
-from usertable.domain.schema import Attribute
-from usertable.domain.values import STRING_BYTES, DataType
-from usertable.files.columns import PLAIN_NUMBER, Column, Columns, decode_array
+from usertable.domain.schema import Attribute, Project
+from usertable.domain.values import STRING_BYTES, DataType, is_empty, steady_midnight
+from usertable.files.block import ParsedRows
+from usertable.files.columns import Column, Columns, decode_array
+from usertable.files.options import Reading
+from usertable.files.targets import unnamed_problem
+from usertable.store.records import IncomingRows
 from usertable.wire.import_values import EARLIEST, LATEST
 from usertable.wire.moments import moment_at
 
 _EPOCH = date(1970, 1, 1)
-NUMBER = f"^(?:{PLAIN_NUMBER})$"
+# Digits so few that the form is the one in which the store writes them, without an exponent.
+NUMBER = r"^(?:-?(?:0|[1-9][0-9]{0,30})\.[0-9]{0,5}[1-9]|0|-?[1-9][0-9]{0,37})$"
 _MOMENT = "^[0-9-]{10} [0-9:]{8}$"
 _CUID = "^[1-9][0-9]{0,17}$"
 _ESCAPED = r'["\\\x00-\x1f]'
@@ -45,16 +53,63 @@ def _join(*parts: Any, null_handling: str = "emit_null") -> pa.Array:
     return pc.binary_join_element_wise(*typed, null_handling=null_handling)
 
 
-class ArrowColumns(Columns):
-    """Like :class:`Columns`, of Arrow arrays."""
+@dataclass(slots=True)
+class _Findings:
+    """What is noted of the rows of a block, by place."""
 
-    def _documents(self, columns: Sequence[pa.Array], count: int, bad: dict[int, list[Problem]]) -> tuple[str, list[str]]:
+    problems: defaultdict[int, list[Problem]] = field(default_factory=lambda: defaultdict(list))
+    cut: Counter[int] = field(default_factory=Counter)
+    """Moments that were given more finely than they are kept."""
+
+
+class ArrowColumns(Columns):
+    """What rows come to, by columns: like :meth:`Columns.rows`, of Arrow arrays."""
+
+    def __init__(self, columns: Sequence[str], reading: Reading, project: Project) -> None:
+        super().__init__(columns, reading, project)
+        self._days = _Days(project.zone)
+
+    def block(self, columns: Sequence[pa.Array], numbers: Sequence[int]) -> ParsedRows:
+        """What the rows of these columns come to."""
+        count = len(numbers)
+        found = _Findings()
+        problems = found.problems
+        lines, names = self._documents(columns, count, found)
+        cuids: Sequence[Any] = [None] * count
+        if self._cuid is not None and count:
+            cuids = self._cuids(columns[self._cuid], found)
+        cells = [(identifier, arrow_cells(columns[i])) for identifier, i in self._identifiers if _has_cells(columns[i])]
+        pairs = None
+        if cells or None in cuids:
+            pairs = [
+                self._pairs(cuid, [(identifier, column[i]) for identifier, column in cells], problems[i])
+                for i, cuid in enumerate(cuids)
+            ]
+        for name, place in self._unnamed:
+            if _has_cells(columns[place]):
+                for i, cell in enumerate(arrow_cells(columns[place])):
+                    if not is_empty(cell):
+                        problems[i].append(unnamed_problem(name, cell))
+        blank: set[int] = set()
+        if pairs and (nobody := [i for i, named in enumerate(pairs) if not named and cuids[i] is None]):
+            rows = list(zip(*map(arrow_cells, columns), strict=True))
+            blank = {i for i in nobody if self._is_blank(rows[i])}
+        refused = [(numbers[i], problems[i]) for i in sorted(problems) if problems[i] and i not in blank]
+        cut = {numbers[i]: moments for i, moments in found.cut.items() if not problems.get(i)}
+        parsed = IncomingRows(cuids, pairs if pairs and any(pairs) else None, lines)
+        if refused or blank:
+            kept = [not problems.get(i) and i not in blank for i in range(count)]
+            numbers, parsed = list(compress(numbers, kept)), IncomingRows.of(compress(parsed, kept))
+        return ParsedRows(numbers, parsed, frozenset(names), refused, cut)
+
+    def _documents(self, columns: Sequence[pa.Array], count: int, found: _Findings) -> tuple[str, list[str]]:
+        """The attributes of each row, a line each, and the names of those that a row has."""
         full: list[Any] = []
         sparse: list[Any] = []
         names = []
         before = "{"
         for place, column in self._columns:
-            texts, quote = self._texts(column, columns[place], bad)
+            texts, quote = self._texts(column, columns[place], found)
             if texts.null_count == count:
                 continue
             names.append(column.name)
@@ -73,7 +128,7 @@ class ArrowColumns(Columns):
         ].as_py()
         return lines, names
 
-    def _texts(self, column: Column, cells: pa.Array, bad: dict[int, list[Problem]]) -> tuple[pa.Array, str]:
+    def _texts(self, column: Column, cells: pa.Array, found: _Findings) -> tuple[pa.Array, str]:
         """A column as JSON texts, null for an empty cell, and the quotes that they lack."""
         if pa.types.is_string(cells.type) and pc.min(pc.binary_length(cells)).as_py() == 0:
             cells = pc.if_else(pc.equal(cells, _EMPTY), _NONE, cells)
@@ -82,101 +137,152 @@ class ArrowColumns(Columns):
                 return cells, ""
             # Errors: a value is not of the form; a day is none in Python's calendar, or its clocks change.
             with contextlib.suppress(pa.ArrowException, KeyError, ValueError, OverflowError):
-                is_timed = column.type is DataType.DATETIME and pa.types.is_timestamp(cells.type)
-                plain = self._moments(column, cells) if is_timed else _plain(column, cells)
-                if plain is not None:
-                    return plain, '"' if column.type is DataType.STRING else ""
-        return self._one_by_one(column, cells, bad)
+                convert = _CONVERSIONS.get((column.type, _kind(cells.type)))
+                texts = convert(cells, self._days, found.cut) if convert else None
+                if texts is not None:
+                    return texts, '"' if column.type is DataType.STRING else ""
+        return self._cell_by_cell(column, cells, found), ""
 
-    def _moments(self, column: Column, cells: pa.Array) -> pa.Array | None:
-        """The texts of timestamps that are all in the calendar, and none of which needs a closer look at the clock."""
-        counts, per_second = cells.cast(pa.int64()), UNITS[cells.type.unit]
-        cut: list[int] = []
-        if per_second < 1000:
-            moments = pc.multiply_checked(counts, 1000)
-        else:
-            moments = _floor(counts, per_second // 1000)
-            if per_second > 1000:
-                is_cut = pc.not_equal(pc.multiply(moments, per_second // 1000), counts)
-                if pc.any(is_cut).as_py():
-                    cut = pc.indices_nonzero(pc.fill_null(is_cut, False)).to_pylist()
-        if cells.type.tz is None:
-            days = _floor(moments, 86_400_000).dictionary_encode()
-            shifts = [
-                column.days[str(_EPOCH + timedelta(days=day))] - day * 86_400_000 for day in days.dictionary.to_pylist()
-            ]
-            moments = pc.add(moments, pa.array(shifts, pa.int64()).take(days.indices))
-        bounds = pc.min_max(moments).as_py()
-        if bounds["min"] < EARLIEST or bounds["max"] > LATEST:
-            return None
-        self._cut.update(cut)
-        return moments.cast(pa.string())
-
-    def _one_by_one(self, column: Column, cells: pa.Array, bad: dict[int, list[Problem]]) -> tuple[pa.Array, str]:
-        places = None
+    def _cell_by_cell(self, column: Column, cells: pa.Array, found: _Findings) -> pa.Array:
+        """A column as JSON texts that may be of any form, null for an empty cell: each different text looked at once."""
+        places: Sequence[int] = range(len(cells))
         if pa.types.is_list(cells.type) and not _is_escaped(cells.flatten()) and not cells.flatten().null_count:
             joined = _join('["', pc.binary_join(cells, scalar('","')), '"]', "")
             cells = pc.if_else(pc.equal(pc.list_value_length(cells), _ZERO), _NONE, joined)
+        indices = None
         if pa.types.is_string(cells.type) and not cells.null_count:
             encoded = cells.dictionary_encode()
-            cells, places = encoded.dictionary, encoded.indices
-        found = column.texts(arrow_cells(cells))
-        texts = pa.array([text or None for text in found.texts], pa.string())
-        if places is None:
-            problems = found.problems
-            self._cut.update(found.cut)
-        else:
-            texts = texts.take(places)
-            if found.cut:
-                are_cut = set(found.cut)
-                self._cut.update(i for i, k in enumerate(places.to_pylist()) if k in are_cut)
-            problems = {}
-            if found.problems:
-                problems = {i: found.problems[k] for i, k in enumerate(places.to_pylist()) if k in found.problems}
-        for i, problem in problems.items():
-            bad.setdefault(i, []).append(problem)
-        return texts, "" if found.is_quoted else '"'
+            cells, indices = encoded.dictionary, encoded.indices
+            places = indices.to_pylist()
+        texts: list[str | None] = []
+        wrong: dict[int, Problem] = {}
+        are_cut = set()
+        for place, cell in enumerate(arrow_cells(cells)):
+            text = column[cell]
+            if isinstance(text, Problem):
+                wrong[place], text = text, ""
+            elif cell in column.cut:
+                are_cut.add(place)
+            texts.append(text or None)
+        if wrong or are_cut:
+            for i, place in enumerate(places):
+                if place in wrong:
+                    found.problems[i].append(wrong[place])
+                elif place in are_cut:
+                    found.cut[i] += 1
+        encoded_texts = pa.array(texts, pa.string())
+        return encoded_texts if indices is None else encoded_texts.take(indices)
 
-    def _cuids(self, cells: pa.Array, bad: dict[int, list[Problem]]) -> Sequence[Any]:
-        if not cells.null_count:
+    def _cuids(self, cells: pa.Array, found: _Findings) -> Sequence[Any]:
+        if not cells.null_count and not self._reading.nulls:
             if pa.types.is_string(cells.type) and all_match(cells, _CUID):
                 cells = cells.cast(pa.int64())
             if cells.type == pa.int64() and pc.min(cells).as_py() > 0:
                 cuids: list[int] = cells.to_pylist()
                 return cuids
-        return super()._cuids(arrow_cells(cells), bad)
-
-    def _cells(self, column: pa.Array) -> Sequence[Any]:
-        return arrow_cells(column)
-
-    def _has_cells(self, column: pa.Array) -> bool:
-        if pa.types.is_string(column.type):
-            return bool(pc.max(pc.binary_length(column)).as_py())
-        return bool(column.null_count < len(column))
+        return [self._cell_cuid(cell, found.problems[i]) for i, cell in enumerate(arrow_cells(cells))]
 
 
-def _plain(column: Column, cells: pa.Array) -> pa.Array | None:
-    """The texts of cells that are plain all over; None if they are not."""
-    types, kind, attribute = pa.types, cells.type, column.type
-    if attribute is DataType.STRING and types.is_string(kind):
-        return None if _is_escaped(cells) or pc.max(pc.binary_length(cells)).as_py() > STRING_BYTES else cells
-    if attribute is DataType.NUMBER:
-        if types.is_string(kind):
-            return cells if all_match(cells, NUMBER) else None
-        if types.is_integer(kind):
-            return cells.cast(pa.string())
-        # Of more digits, Arrow does not see every overflow.
-        if types.is_decimal128(kind) and kind.precision - kind.scale <= _SHORT_DECIMAL.precision - _SHORT_DECIMAL.scale:
-            texts = cells.cast(_SHORT_DECIMAL).cast(pa.string())
-            return pc.ascii_rtrim(pc.ascii_rtrim(texts, "0"), ".")
-    if attribute is DataType.BOOL and types.is_boolean(kind):
-        return cells.cast(pa.string())
-    if attribute is DataType.DATETIME and types.is_string(kind) and all_match(cells, _MOMENT):
-        local = cells.cast(pa.timestamp("ms"))
-        days = local.cast(pa.date32()).dictionary_encode()
-        shifts = [column.days[str(day)] - (day - _EPOCH).days * 86_400_000 for day in days.dictionary.to_pylist()]
-        return pc.add(local.cast(pa.int64()), pa.array(shifts, pa.int64()).take(days.indices)).cast(pa.string())
-    return None
+class _Days(dict[str, int]):
+    """Milliseconds since 1970 UTC at which local days begin, of those whose offset is steady; KeyError for others."""
+
+    def __init__(self, zone: tzinfo) -> None:
+        self._zone = zone
+
+    def __missing__(self, day: str) -> int:
+        midnight = steady_midnight(day, self._zone)
+        if midnight is None:
+            raise KeyError(day)
+        made = self[day] = midnight * 1000
+        return made
+
+    def moments(self, local: pa.Array, days: pa.Array) -> pa.Array:
+        """Moments of a local clock, of which this many days were over since 1970, as milliseconds since 1970 UTC."""
+        encoded = days.dictionary_encode()
+        shifts = [self[str(_EPOCH + timedelta(days=day))] - day * 86_400_000 for day in encoded.dictionary.to_pylist()]
+        return pc.add(local, pa.array(shifts, pa.int64()).take(encoded.indices))
+
+
+# From cells that are plain all over to the JSON texts of their values; None if they are not.
+
+
+def _strings(cells: pa.Array, days: _Days, cut: Counter[int]) -> pa.Array | None:
+    return None if _is_escaped(cells) or pc.max(pc.binary_length(cells)).as_py() > STRING_BYTES else cells
+
+
+def _canonical_numbers(cells: pa.Array, days: _Days, cut: Counter[int]) -> pa.Array | None:
+    return cells if all_match(cells, NUMBER) else None
+
+
+def _decimals(cells: pa.Array, days: _Days, cut: Counter[int]) -> pa.Array | None:
+    # Of more digits, Arrow does not see every overflow.
+    if cells.type.precision - cells.type.scale > _SHORT_DECIMAL.precision - _SHORT_DECIMAL.scale:
+        return None
+    texts = cells.cast(_SHORT_DECIMAL).cast(pa.string())
+    return pc.ascii_rtrim(pc.ascii_rtrim(texts, "0"), ".")
+
+
+def _as_text(cells: pa.Array, days: _Days, cut: Counter[int]) -> pa.Array:
+    return cells.cast(pa.string())
+
+
+def _moment_texts(cells: pa.Array, days: _Days, cut: Counter[int]) -> pa.Array | None:
+    if not all_match(cells, _MOMENT):
+        return None
+    local = cells.cast(pa.timestamp("ms"))
+    return days.moments(local.cast(pa.int64()), local.cast(pa.date32()).cast(pa.int32())).cast(pa.string())
+
+
+def _timestamps(cells: pa.Array, days: _Days, cut: Counter[int]) -> pa.Array | None:
+    """Of timestamps that are all in the calendar, and none of which needs a closer look at the clock."""
+    counts, per_second = cells.cast(pa.int64()), UNITS[cells.type.unit]
+    finer: list[int] = []
+    if per_second < 1000:
+        moments = pc.multiply_checked(counts, 1000)
+    else:
+        moments = _floor(counts, per_second // 1000)
+        if per_second > 1000:
+            is_cut = pc.not_equal(pc.multiply(moments, per_second // 1000), counts)
+            if pc.any(is_cut).as_py():
+                finer = pc.indices_nonzero(pc.fill_null(is_cut, False)).to_pylist()
+    if cells.type.tz is None:
+        moments = days.moments(moments, _floor(moments, 86_400_000))
+    bounds = pc.min_max(moments).as_py()
+    if bounds["min"] < EARLIEST or bounds["max"] > LATEST:
+        return None
+    cut.update(finer)
+    return moments.cast(pa.string())
+
+
+_CONVERSIONS: dict[tuple[DataType, str], Callable[[pa.Array, _Days, Counter[int]], pa.Array | None]] = {
+    (DataType.STRING, "text"): _strings,
+    (DataType.NUMBER, "text"): _canonical_numbers,
+    (DataType.NUMBER, "integer"): _as_text,
+    (DataType.NUMBER, "decimal"): _decimals,
+    (DataType.BOOL, "boolean"): _as_text,
+    (DataType.DATETIME, "text"): _moment_texts,
+    (DataType.DATETIME, "timestamp"): _timestamps,
+}
+
+
+def _kind(arrow: pa.DataType) -> str:
+    """The sort of an Arrow type, as :data:`_CONVERSIONS` tells them apart; "" for others."""
+    types = pa.types
+    sorts = {
+        "text": types.is_string,
+        "integer": types.is_integer,
+        "decimal": types.is_decimal128,
+        "boolean": types.is_boolean,
+        "timestamp": types.is_timestamp,
+    }
+    return next((name for name, is_of in sorts.items() if is_of(arrow)), "")
+
+
+def _has_cells(column: pa.Array) -> bool:
+    """Whether a column has a cell that is not empty."""
+    if pa.types.is_string(column.type):
+        return bool(pc.max(pc.binary_length(column)).as_py())
+    return bool(column.null_count < len(column))
 
 
 def _floor(counts: pa.Array, by: int) -> pa.Array:

@@ -7,7 +7,7 @@ from operator import itemgetter
 import pyarrow as pa
 from pyarrow import csv
 
-_FIRST, _LAST, _LAST_TWO = itemgetter(slice(0, 1)), itemgetter(slice(-1, None)), itemgetter(slice(-2, None))
+_FIRST, _LAST = itemgetter(slice(0, 1)), itemgetter(slice(-1, None))
 
 
 class ArrowCSV:

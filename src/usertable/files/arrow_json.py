@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
-from itertools import chain
-from operator import itemgetter
 from struct import pack
 from typing import Any
 
@@ -19,59 +17,31 @@ from pyarrow import json
 from usertable.domain.schema import Attribute
 from usertable.domain.values import DataType
 from usertable.files.arrow import NUMBER, all_match, arrow_reader, scalar
-from usertable.files.columns import WIDE_PRECISION, JSONNumber
 
 _INTEGER = "^(?:0|[1-9][0-9]{0,17})$"
 _CONTROLS = bytes(code for code in range(32) if code != ord("\n"))
 """What stands in no JSON of a line, but as white space beside its values."""
 _CLOSING = {'"': '"', '["': '"]'}
-_FIRST, _LAST, _LAST_TWO = itemgetter(slice(0, 1)), itemgetter(slice(-1, None)), itemgetter(slice(-2, None))
 _TRUE, _FALSE = scalar("true"), scalar("false")
 
 
 def _any_tiny(text: str) -> bool:
     """Whether there is a number with a negative exponent, or what looks like one in a text."""
-    return bool(pc.match_substring_regex(pa.array([text]), "[0-9][eE]-")[0].as_py())
+    return ("e-" in text or "E-" in text) and bool(pc.match_substring_regex(pa.array([text]), "[0-9][eE]-")[0].as_py())
 
 
 def json_reader(place: int, attribute: Attribute) -> Callable[[Any], object]:
-    """From a cell of :func:`json_columns` to what the API would be sent."""
+    """From a cell of :class:`ArrowLines` to what the API would be sent."""
     if attribute.type is DataType.NUMBER:
         return lambda cell: Decimal(cell) if type(cell) is str else cell
     return arrow_reader(attribute, pa.bool_() if attribute.type is DataType.BOOL else pa.string())
 
 
-def json_columns(columns: Sequence[Sequence[Any]]) -> list[pa.Array] | None:
-    """Columns of JSON members as arrays, numbers that are not all whole as texts; None if Arrow has no type for some."""
-    try:
-        return [_json_column(cells) for cells in columns]
-    except (pa.ArrowException, KeyError, OverflowError, TypeError, ValueError):
-        return None
-
-
-_JSON_TYPES = {
-    frozenset[type](): pa.string(),
-    frozenset({str}): pa.string(),
-    frozenset({int}): pa.int64(),
-    frozenset({bool}): pa.bool_(),
-    frozenset({tuple}): pa.list_(pa.string()),
-}
-
-
-def _json_column(cells: Sequence[Any]) -> pa.Array:
-    kinds = frozenset(map(type, cells)) - {type(None)}
-    if JSONNumber in kinds and kinds <= {int, JSONNumber}:
-        return pa.array([None if cell is None else str(cell) for cell in cells], pa.string())
-    if tuple in kinds and JSONNumber in set(map(type, chain.from_iterable(filter(None, cells)))):
-        # Arrow would take it for the text that it is here.
-        raise TypeError("a number in a list of texts")
-    return pa.array(cells, _JSON_TYPES[kinds])
-
-
 _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_WIDE = pa.decimal256(WIDE_PRECISION, 18)
+_WIDE = pa.decimal256(57, 18)
+"""Arrow does not see every overflow when it brings a number to a type's places. With so few digits, there is none."""
 _DECIMAL = pa.decimal128(38, 18)
-_TYPES = {DataType.NUMBER: _WIDE, DataType.BOOL: pa.bool_(), DataType.LIST: pa.list_(pa.string())}
+_TYPES: dict[str, pa.DataType] = {DataType.NUMBER: _WIDE, DataType.BOOL: pa.bool_(), DataType.LIST: pa.list_(pa.string())}
 _DOCUMENT_TYPES = _TYPES | {DataType.STRING: pa.string(), DataType.DATETIME: pa.int64()}
 
 
@@ -179,60 +149,86 @@ class Documents:
         return texts.cast(_DOCUMENT_TYPES[kind])
 
 
+_MEMBER_TYPES = {
+    frozenset({str}): pa.string(),
+    frozenset({int}): pa.int64(),
+    frozenset({float}): _WIDE,
+    frozenset({int, float}): _WIDE,
+    frozenset({bool}): pa.bool_(),
+    frozenset({list}): pa.list_(pa.string()),
+}
+"""Arrow's types by the types of a member's values, as JSON is decoded."""
+_TAKEN: Mapping[str, Collection[pa.DataType]] = {
+    DataType.NUMBER: (pa.int64(), _WIDE),
+    DataType.STRING: (pa.string(),),
+    DataType.BOOL: (pa.int64(), pa.bool_()),
+    DataType.DATETIME: (pa.string(),),
+    DataType.LIST: (pa.list_(pa.string()),),
+    "cuid": (pa.int64(), pa.string()),
+    "identifier": (pa.int64(), pa.string(), pa.list_(pa.string())),
+    "unnamed": (pa.int64(), pa.string()),
+    "nothing": tuple(_MEMBER_TYPES.values()),
+}
+"""The types of members by what they are for: an attribute of that data type, or what else."""
+
+
 class ArrowLines:
-    """Splits lines of NDJSON into columns, if they are like those before: the same members, of the same types.
+    """Splits lines of NDJSON into columns, if they are like those that were learned from: the same members and types.
 
     Arrow takes several objects on a line, bytes that are not UTF-8, and texts for decimals; it does not look at how many
     places a tiny exponent means; and a line `null` ends the process (26.0). What might be one of these is not for it.
 
     Args:
         names: the members.
-        columns: those of the lines before, as :func:`json_columns` makes them.
-        types: of each that is for an attribute, its type.
+        rows: what some lines have of them.
+        kinds: what each member is for, as in :data:`_TAKEN`.
+
+    Raises:
+        ValueError: a member is not of one type that it may have.
     """
 
-    def __init__(self, names: Sequence[str], columns: Sequence[pa.Array], types: Sequence[DataType | None]) -> None:
+    def __init__(self, names: Sequence[str], rows: Sequence[Mapping[str, Any]], kinds: Sequence[str]) -> None:
         self._names = list(names)
-        self._kinds = types
+        self._kinds = kinds
         fields = []
-        for name, column, kind in zip(names, columns, types, strict=True):
-            if column.null_count == len(column):
-                fields.append(pa.field(name, _TYPES.get(kind, pa.string()) if kind else pa.string()))
-            else:
-                is_decimal = kind is DataType.NUMBER and pa.types.is_string(column.type)
-                fields.append(pa.field(name, _WIDE if is_decimal else column.type))
+        for name, kind in zip(names, kinds, strict=True):
+            members = frozenset(type(row.get(name)) for row in rows) - {type(None)}
+            found = _MEMBER_TYPES.get(members) if members else _TYPES.get(kind, pa.string())
+            if found not in _TAKEN[kind]:
+                raise ValueError(name)
+            fields.append(pa.field(name, found))
         self._parse = json.ParseOptions(pa.schema(fields), unexpected_field_behavior="error")
         self._has_decimals = any(field.type == _WIDE for field in fields)
 
-    def columns(self, lines: Sequence[bytes], raw: bytes) -> list[pa.Array] | None:
-        """The columns of some lines, which are `raw` together, and have no backslash; None if they are not alike."""
+    def columns(self, raw: bytes, count: int) -> list[pa.Array] | None:
+        """The columns of so many lines, which have no backslash; None if they are not like those before."""
         try:
             text = raw.decode()
         except UnicodeDecodeError:
             return None
-        columns = self._cut_apart(raw, len(lines))
+        # No text has an end of a line in it.
+        lines = raw.replace(b"\r\n", b"\n").removesuffix(b"\n")
+        columns = self._cut_apart(lines, count)
         if columns is not None:
             return columns
         # An object from each line's beginning to its end, so that there is nothing beside it.
-        if {*map(_FIRST, lines)} != {b"{"} or not {*map(_LAST_TWO, lines[:-1])} <= {b"}\n"}:
+        if lines[:1] != b"{" or lines[-1:] != b"}" or not lines.count(b"}\n{") == lines.count(b"\n") == count - 1:
             return None
-        if not lines[-1].endswith((b"}", b"}\n")) or raw.count(b"}") != len(lines):
+        if lines.count(b"}") != count or (self._has_decimals and _any_tiny(text)):
             return None
-        if self._has_decimals and (b"e-" in raw or b"E-" in raw) and _any_tiny(text):
-            return None
-        read = json.ReadOptions(use_threads=False, block_size=len(raw) + 1)
+        read = json.ReadOptions(use_threads=False, block_size=len(lines) + 1)
         try:
-            found = json.read_json(pa.BufferReader(raw), read, self._parse)
+            found = json.read_json(pa.BufferReader(lines), read, self._parse)
             columns = [c.cast(_DECIMAL if c.type == _WIDE else c.type).combine_chunks() for c in found.columns]
         except pa.ArrowInvalid:
             return None
-        if found.num_rows != len(lines) or (self._has_decimals and not self._are_all_texts(raw, columns)):
+        if found.num_rows != count or (self._has_decimals and not self._are_all_texts(lines, columns)):
             return None
         return columns
 
     def _cut_apart(self, raw: bytes, count: int) -> list[pa.Array] | None:
         """The columns of lines that :func:`split_objects` can split, numbers of attributes as texts; None otherwise."""
-        split = split_objects(raw.removesuffix(b"\n"), count)
+        split = split_objects(raw, count)
         if split is None or list(split.members) != self._names or len(raw) != len(raw.translate(None, _CONTROLS)):
             return None
         columns = []

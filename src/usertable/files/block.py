@@ -7,21 +7,27 @@ stood in the file, so that one that is refused can be handed back to be fixed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from usertable.domain.errors import Kind, Problem, refuse
 from usertable.files.encodings import Encoding
 from usertable.files.options import Reading
-from usertable.store.records import IncomingRows
-
-if TYPE_CHECKING:
-    pass
+from usertable.store.records import Incoming, IncomingRows
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class ParsedRow:
+    """A row that is in order."""
+
+    row: Incoming
+    cut: int
+    """How many of its moments were given more finely than they are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedRows:
     """What some rows of a file come to."""
 
     numbers: Sequence[int]
@@ -34,9 +40,28 @@ class Made:
     cut: Mapping[int, int] = field(default_factory=dict)
     """By number of a row in order, how many of its moments were given more finely than they are kept."""
 
+    @classmethod
+    def of(cls, rows: Iterable[tuple[int, ParsedRow | list[Problem] | None]], names: Set[str]) -> ParsedRows:
+        """Rows by number, each of which is in order, or refused, or None for one with nothing on it.
+
+        Args:
+            names: the attributes that the rows have values of; may be filled while the rows are taken.
+        """
+        good: dict[int, Incoming] = {}
+        refused: list[tuple[int, list[Problem]]] = []
+        cut: dict[int, int] = {}
+        for number, found in rows:
+            if isinstance(found, ParsedRow):
+                good[number] = found.row
+                if found.cut:
+                    cut[number] = found.cut
+            elif found is not None:
+                refused.append((number, found))
+        return cls(list(good), IncomingRows.of(good.values()), frozenset(names), refused, cut)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Block(Made):
+class Block(ParsedRows):
     """Rows in the order of the file. The first row of a file has the number 1, and a CSV's header none."""
 
     first: int
@@ -51,9 +76,11 @@ class Block(Made):
     """Of text: where each row ends in `raw`, which has the rows as they stood in the file, for :func:`originals`."""
 
 
-def make_block(made: Made, first: int, done: int, position: int, digest: str, raw: bytes, ends: Sequence[int] = ()) -> Block:
+def make_block(
+    parsed: ParsedRows, first: int, done: int, position: int, digest: str, raw: bytes, ends: Sequence[int] = ()
+) -> Block:
     own = {"first": first, "done": done, "position": position, "digest": digest, "raw": raw, "ends": ends}
-    return Block(made.numbers, made.rows, made.names, made.refused, made.cut, **own)  # type: ignore[arg-type]
+    return Block(parsed.numbers, parsed.rows, parsed.names, parsed.refused, parsed.cut, **own)  # type: ignore[arg-type]
 
 
 class Source(Protocol):

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING
 
 from usertable.domain.errors import Kind, Problem, Refused, refuse
 from usertable.domain.schema import Project
-from usertable.files.block import Block, Head, Made, check_digest, make_block
+from usertable.files.block import Block, Head, ParsedRows, check_digest, make_block
 from usertable.files.columns import Columns
 from usertable.files.encodings import flaw
 from usertable.files.lines import Lines
@@ -176,18 +176,18 @@ class CSVSource(TextSource):
         while lines := self._lines.take(self._reading.rows, BLOCK_BYTES):
             raw = b"".join(lines)
             ends = list(itertools.accumulate(map(len, lines)))
-            made = self._at_once(lines, raw, range(done + 1, done + 1 + len(lines)))
-            if made is None:
+            parsed = self._with_arrow(lines, raw, range(done + 1, done + 1 + len(lines)))
+            if parsed is None:
                 split = self._split(lines)
-                made = self._one_by_one(split, done + 1)
+                parsed = self._row_by_row(split, done + 1)
                 raw = b"".join(split.lines)
                 sizes = list(itertools.accumulate(map(len, split.lines)))
                 ends = [sizes[end - 1] for end in split.ends]
             self._hash.update(raw)
             first, done = done + 1, done + len(ends)
-            yield make_block(made, first, done, self._lines.position, self._hash.hexdigest(), raw, ends)
+            yield make_block(parsed, first, done, self._lines.position, self._hash.hexdigest(), raw, ends)
 
-    def _at_once(self, lines: list[bytes], raw: bytes, numbers: range) -> Made | None:
+    def _with_arrow(self, lines: list[bytes], raw: bytes, numbers: range) -> ParsedRows | None:
         """What the lines say, if each is a row and Arrow sees at once what is in them."""
         if self._arrow is None or len(raw) > ARROW_BYTES or LINE in self.columns:
             return None
@@ -198,7 +198,7 @@ class CSVSource(TextSource):
         found = split.columns(text, len(numbers))
         return None if found is None else columns.block(found, numbers)
 
-    def _one_by_one(self, split: _Split, first: int) -> Made:
+    def _row_by_row(self, split: _Split, first: int) -> ParsedRows:
         """What the rows say."""
         width, rows = len(self.columns), split.rows
         broken = split.broken | self._flaws(split)
@@ -228,9 +228,8 @@ class CSVSource(TextSource):
             # A line without anything is no row, and so nothing that is wrong.
             numbers = [first + i for i, row in enumerate(rows) if len(row) == width]
             good = [row for row in rows if len(row) == width]
-        columns = list(zip(*good, strict=True)) if good else [()] * width
-        made = self._columns.block(columns, numbers)
-        return replace(made, refused=sorted([*refused, *made.refused], key=lambda entry: entry[0]))
+        parsed = self._columns.rows(good, numbers)
+        return replace(parsed, refused=sorted([*refused, *parsed.refused], key=lambda entry: entry[0]))
 
     def _whole_line(self, row: list[str]) -> str:
         """What stands in a row's `#line`, unless somebody wrote it into the other cells."""

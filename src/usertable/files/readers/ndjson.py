@@ -6,24 +6,21 @@ import contextlib
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from decimal import Decimal
-from typing import IO, TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from usertable.domain.errors import Kind, Problem, Refused, refuse
-from usertable.domain.patch import Patch, validate
-from usertable.domain.schema import Attribute, Project
+from usertable.domain.schema import Project
 from usertable.domain.values import DataType, Value, is_empty
-from usertable.files.block import Block, Head, Made, check_digest, make_block
-from usertable.files.columns import MEMO, Columns, JSONNumber
+from usertable.files.block import Block, Head, ParsedRow, ParsedRows, check_digest, make_block
+from usertable.files.columns import CACHE_SIZE
 from usertable.files.encodings import flaw
 from usertable.files.options import Reading
 from usertable.files.readers.text import ARROW_BYTES, BLOCK_BYTES, CELL_CHARACTERS, TextSource, is_utf8
 from usertable.files.targets import CUID, LINE, REASON, ROW, Target, column_target, unnamed_problem
 from usertable.store.encoding import encode_attributes
-from usertable.store.records import Incoming, IncomingRows
 from usertable.wire.bodies import decode_object
 from usertable.wire.import_values import cell_cuid, identifier_values, parse_value
 from usertable.wire.moments import Moment
@@ -35,32 +32,7 @@ if TYPE_CHECKING:
 
 ARROW_MISSES = 3
 """Blocks of NDJSON in turn, unlike those before, after which none is read that way any more."""
-_ALIKE: dict[DataType, set[type]] = {
-    DataType.NUMBER: {int, JSONNumber},
-    DataType.STRING: {str},
-    DataType.BOOL: {int, bool},
-    DataType.DATETIME: {str},
-    DataType.LIST: {list},
-}
-"""What the members of an attribute may be for them to be taken together: of these, equal ones mean the same."""
-
-
-def _member_reader(place: int, attribute: Attribute) -> Callable[[Any], object]:
-    """From a JSON member to what the API would be sent."""
-    if attribute.type is DataType.NUMBER:
-        return _exact
-    if attribute.type is DataType.BOOL:
-        return int
-    if attribute.type is DataType.LIST:
-        return lambda member: list(map(_exact, member))
-    return lambda member: member
-
-
-def _exact(member: Any) -> Any:
-    return Decimal(member) if type(member) is JSONNumber else member
-
-
-_decode_lines = msgspec.json.Decoder(dict[str, Any], float_hook=JSONNumber).decode_lines
+_decode_lines = msgspec.json.Decoder(dict[str, Any]).decode_lines
 
 
 class NDJSONSource(TextSource):
@@ -75,13 +47,9 @@ class NDJSONSource(TextSource):
         self._priority = {
             identifier.name: (place, identifier) for place, identifier in enumerate(project.schema.identifiers)
         }
-        self._shape: tuple[str, ...] = ()
-        self._columns: Columns | None = None
-        self._arrow: ArrowColumns | None = None
-        self._alike: ArrowLines | None = None
+        self._arrow: tuple[ArrowLines, ArrowColumns] | None = None
+        """For lines like those of an earlier block."""
         self._misses = 0
-        self._cut = 0
-        """Moments that were cut in the row that is being read by itself."""
 
     def blocks(self, skip: int = 0, digest: str = "") -> Iterator[Block]:
         done = 0
@@ -92,12 +60,12 @@ class NDJSONSource(TextSource):
         while lines := self._lines.take(self._reading.rows, BLOCK_BYTES):
             raw = b"".join(lines)
             self._hash.update(raw)
-            made = self._made(lines, raw, done + 1)
+            parsed = self._parsed(lines, raw, done + 1)
             first, done = done + 1, done + len(lines)
             ends = list(itertools.accumulate(map(len, lines)))
-            yield make_block(made, first, done, self._lines.position, self._hash.hexdigest(), raw, ends)
+            yield make_block(parsed, first, done, self._lines.position, self._hash.hexdigest(), raw, ends)
 
-    def _made(self, lines: list[bytes], raw: bytes, first: int) -> Made:
+    def _parsed(self, lines: list[bytes], raw: bytes, first: int) -> ParsedRows:
         flaws: dict[int, str] = {}
         text = self._utf8(lines, raw)
         if text is None or (self._is_utf8 and not is_utf8(raw)):
@@ -105,126 +73,82 @@ class NDJSONSource(TextSource):
         if not self._is_utf8:
             codec = self._encoding.codec
             lines = [b"" if first + i in flaws else line.decode(codec).encode() for i, line in enumerate(lines)]
-        found = None if flaws or text is None else self._at_once(lines, text, range(first, first + len(lines)))
-        return found or self._one_by_one(lines, first, flaws)
+        numbers = range(first, first + len(lines))
+        found = None if flaws or text is None else self._with_arrow(text, numbers)
+        if found is not None:
+            return found
+        rows = zip(numbers, lines, strict=True)
+        names: set[str] = set()
+        return ParsedRows.of(((n, [_unread(flaws[n])] if n in flaws else self._row(line, names)) for n, line in rows), names)
 
-    def _at_once(self, lines: list[bytes], raw: bytes, numbers: range) -> Made | None:
-        """What the lines, `raw` together, say, column by column; None if they are not all alike, or need a closer look."""
+    def _with_arrow(self, raw: bytes, numbers: range) -> ParsedRows | None:
+        """What the lines, `raw` together, say; None if they are not all alike, or need a closer look."""
         # Of members that are not texts, none counts as empty because its text would.
         if b"\\" in raw or self._reading.empty == "refuse" or self._reading.nulls:
             return None
-        is_small = len(raw) <= ARROW_BYTES
-        if self._arrow and self._alike and is_small and self._misses < ARROW_MISSES:
-            arrays = self._alike.columns(lines, raw)
-            if arrays is not None:
-                self._misses = 0
-                return self._arrow.block(arrays, numbers)
-            self._misses += 1
-        if b'" ' in raw or b'"\t' in raw or b'"\r' in raw:
-            # A name may stand apart from its colon, by which names are counted below.
+        if len(raw) > ARROW_BYTES or self._misses == ARROW_MISSES:
             return None
+        for found in (self._arrow, None):
+            found = found or self._learned(raw, len(numbers))
+            arrays = found and found[0].columns(raw, len(numbers))
+            if found and arrays is not None:
+                self._arrow, self._misses = found, 0
+                return found[1].block(arrays, numbers)
+        self._misses += 1
+        return None
+
+    def _learned(self, raw: bytes, count: int) -> tuple[ArrowLines, ArrowColumns] | None:
+        """What reads lines that have the members of these, of the same types; None if Arrow cannot."""
         try:
             rows = _decode_lines(raw)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
-        # The decoder keeps the last of repeated members and does not tell: then there are more names than members.
-        if len(rows) != len(numbers) or raw.count(b'":') != sum(map(len, rows)):
+        names = list(dict.fromkeys(itertools.chain.from_iterable(rows)))
+        if len(rows) != count or not names or len(names) > 4 * max(map(len, rows)):
             return None
-        shapes = dict.fromkeys(map(tuple, rows))
-        shape = tuple(dict.fromkeys(itertools.chain.from_iterable(shapes)))
-        if not shape or len(shape) > 4 * max(map(len, rows)):
+        if any(name == LINE or isinstance(self._target(name), list) for name in names):
             return None
-        if shape != self._shape:
-            if any(column == LINE or type(self._target(column)) is list for column in shape):
-                return None
-            try:
-                self._columns = Columns(shape, self._reading, self._project)
-            except Refused:
-                return None
-            self._columns.prepare(_member_reader)
-            with contextlib.suppress(ImportError):
-                from usertable.files.arrow import ArrowColumns
-                from usertable.files.arrow_json import json_reader
+        # Only the extra for Parquet brings Arrow.
+        with contextlib.suppress(ImportError, Refused, ValueError):
+            from usertable.files.arrow import ArrowColumns
+            from usertable.files.arrow_json import ArrowLines, json_reader
 
-                self._arrow = ArrowColumns(shape, self._reading, self._project)
-                self._arrow.prepare(json_reader)
-            self._shape, self._alike = shape, None
-        assert self._columns is not None
-        columns: list[Sequence[Any]]
-        if len(shapes) == 1:
-            columns = list(zip(*map(dict.values, rows), strict=True))
-        else:
-            columns = [[row.get(name) for row in rows] for name in shape]
-        attributes = self._project.schema.attributes
-        for place, (cells, target) in enumerate(zip(columns, self._columns.targets, strict=True)):
-            kinds = set(map(type, cells)) - {type(None)}
-            if target.kind == "cuid":
-                if kinds > {int} or kinds > {str}:
-                    return None
-            elif target.kind == "attribute":
-                if not kinds <= _ALIKE[attributes[target.name].type]:
-                    return None
-                if kinds == {list}:
-                    columns[place] = [tuple(cell) if cell else None for cell in cells]
-        if self._arrow and is_small:
-            from usertable.files.arrow_json import ArrowLines, json_columns
+            columns = ArrowColumns(names, self._reading, self._project)
+            columns.prepare(json_reader)
+            attributes = self._project.schema.attributes
+            kinds = [attributes[t.name].type if t.kind == "attribute" else t.kind for t in columns.targets]
+            return ArrowLines(names, rows, kinds), columns
+        return None
 
-            arrays = json_columns(columns)
-            if arrays is not None:
-                types = [attributes[t.name].type if t.kind == "attribute" else None for t in self._columns.targets]
-                self._alike = ArrowLines(shape, arrays, types)
-                return self._arrow.block(arrays, numbers)
-        try:
-            return self._columns.block(columns, numbers)
-        except TypeError:
-            # A list with something in it that cannot be looked up.
-            return None
-
-    def _one_by_one(self, lines: list[bytes], first: int, flaws: Mapping[int, str]) -> Made:
-        numbers: list[int] = []
-        rows: list[Incoming] = []
-        refused: list[tuple[int, list[Problem]]] = []
-        names: set[str] = set()
-        cut: dict[int, int] = {}
-        for number, line in enumerate(lines, start=first):
-            self._cut = 0
-            made = self._row(line, names) if number not in flaws else [_unread(flaws[number])]
-            if type(made) is tuple:
-                numbers.append(number)
-                rows.append(made)
-                if self._cut:
-                    cut[number] = self._cut
-            elif made is not None:
-                refused.append((number, made))  # type: ignore[arg-type]
-        return Made(numbers, IncomingRows.of(rows), frozenset(names), refused, cut)
-
-    def _row(self, line: bytes, names: set[str]) -> Incoming | list[Problem] | None:
+    def _row(self, line: bytes, names: set[str]) -> ParsedRow | list[Problem] | None:
         """What a line says; None if there is nothing on it."""
         if line.isspace():
             return None
         if len(line) >= CELL_CHARACTERS:
             return [_unread(f"a line has more than {CELL_CHARACTERS} bytes")]
         members = decode_object(line)
-        if type(members) is not dict:
-            assert isinstance(members, Problem)
+        if isinstance(members, Problem):
             if members.kind is Kind.DUPLICATE_KEY:
                 return [_unread(f"the member {members.facts['key']} is repeated")]
             return [_unread(f"not a JSON object: {members.facts.get('reason', 'it is not an object')}")]
         if type(members.get(LINE)) is str and members.keys() <= {ROW, REASON, LINE}:
             return self._row(members[LINE].encode(), names)
+        return self._object(members, names)
+
+    def _object(self, members: Mapping[str, Any], names: set[str]) -> ParsedRow | list[Problem] | None:
+        """What an object says; None if all its members are empty."""
         problems: list[Problem] = []
-        cuid: int | None = None
+        cuid: Any = None
         pairs: list[tuple[int, str, str]] = []
         data: dict[str, object] = {}
         seen: set[Target] = set()
         is_blank = LINE not in members
         for column, raw in members.items():
             target = self._targets.get(column) or self._target(column)
-            if type(target) is list:
+            if isinstance(target, list):
                 problems += target
                 is_blank = False
                 continue
-            assert isinstance(target, Target)
             if target.kind == "nothing":
                 if column == LINE:
                     problems.append(_unread(f"{LINE} holds a line that was not read; fix it"))
@@ -239,34 +163,26 @@ class NDJSONSource(TextSource):
                     problems.append(Problem(Kind.VALUE_EMPTY, target.name or CUID))
                 continue
             is_blank = False
-            if target.kind == "unnamed":
+            if target.kind == "attribute":
+                data[target.name] = raw
+            elif target.kind == "unnamed":
                 problems.append(unnamed_problem(column, raw))
             elif target.kind == "cuid":
-                found = cell_cuid(raw)
-                if type(found) is Problem:
-                    problems.append(found)
-                else:
-                    cuid = found  # type: ignore[assignment]
-            elif target.kind == "identifier":
-                place, identifier = self._priority[target.name]
-                values = identifier_values(identifier, raw)
-                if type(values) is Problem:
-                    problems.append(values)
-                else:
-                    pairs += [(place, target.name, value) for value in values]  # type: ignore[union-attr]
+                cuid = _unless_problem(cell_cuid(raw), problems) or cuid
             else:
-                data[target.name] = raw
+                place, identifier = self._priority[target.name]
+                values = _unless_problem(identifier_values(identifier, raw), problems) or []
+                pairs += [(place, target.name, value) for value in values]
         if is_blank:
             return None
-        values_of, wrong = self._values(data)
-        problems += wrong
+        values_of, cut = self._values(data, problems)
         if cuid is None and not pairs and not problems:
             problems.append(Problem(Kind.USER_UNNAMED))
         if problems:
             return problems
         names.update(values_of)
         pairs.sort(key=lambda pair: pair[0])
-        return cuid, tuple((name, value) for _, name, value in pairs), encode_attributes(values_of)
+        return ParsedRow((cuid, tuple((n, value) for _, n, value in pairs), encode_attributes(values_of)), cut)
 
     def _target(self, column: str) -> Target | list[Problem]:
         self.unseen.discard(column)
@@ -275,36 +191,37 @@ class NDJSONSource(TextSource):
             found = column_target(self._project, column, self._reading.columns)
         except Refused as refused:
             found = list(refused.problems)
-        if len(self._targets) < MEMO:
+        if len(self._targets) < CACHE_SIZE:
             self._targets[column] = found
         return found
 
-    def _values(self, data: dict[str, object]) -> tuple[dict[str, Value], list[Problem]]:
+    def _values(self, data: Mapping[str, object], problems: list[Problem]) -> tuple[dict[str, Value], int]:
+        """The values of attributes, and how many moments were cut."""
         attributes = self._project.schema.attributes
-        ready: dict[str, Value] = {}
-        wrong: list[Problem] = []
+        found: dict[str, Value] = {}
+        cut = 0
         for name, raw in data.items():
-            kind = attributes[name].type
-            if kind is DataType.BOOL and type(raw) is bool:
-                data[name] = int(raw)
-            elif kind is DataType.DATETIME and type(raw) is str:
-                value = parse_value(attributes[name], raw, self._zone)
-                if type(value) is Problem:
-                    wrong.append(value)
-                elif type(value) is Moment:
-                    ready[name] = value.ms
-                    self._cut += value.is_cut
-                else:
-                    ready[name] = value  # type: ignore[assignment]
-        told = {*ready, *(problem.attribute for problem in wrong)}
-        checked = validate(self._project.schema, {n: raw for n, raw in data.items() if n not in told}, self._zone)
-        if type(checked) is list:
-            order = list(data)
-            wrong = sorted(wrong + checked, key=lambda problem: order.index(problem.attribute or ""))
-        if wrong:
-            return {}, wrong
-        assert isinstance(checked, Patch)
-        return {**{attribute.name: value for attribute, value in checked.entries}, **ready}, []
+            is_bool = type(raw) is bool and attributes[name].type is DataType.BOOL
+            value = parse_value(attributes[name], int(raw) if is_bool else raw, self._zone)  # type: ignore[call-overload]
+            if isinstance(value, Problem):
+                problems.append(value)
+            elif isinstance(value, Moment):
+                found[name] = value.ms
+                cut += value.is_cut
+            else:
+                found[name] = value
+        return found, cut
+
+
+_T = TypeVar("_T")
+
+
+def _unless_problem(found: _T | Problem, problems: list[Problem]) -> _T | None:
+    """What was found, or None if that is a problem, which is noted."""
+    if isinstance(found, Problem):
+        problems.append(found)
+        return None
+    return found
 
 
 def _unread(reason: str) -> Problem:

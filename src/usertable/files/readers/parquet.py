@@ -220,15 +220,15 @@ class ParquetSource:
             columns = [cells.take(kept) for cells in columns]
             refused = [(numbers[i], problems) for i, problems in bad.items()]
             numbers = [numbers[i] for i in kept.to_pylist()]
-        made = self._columns.block(columns, numbers)
+        parsed = self._columns.block(columns, numbers)
         if refused:
-            made = replace(made, refused=sorted([*refused, *made.refused], key=lambda entry: entry[0]))
+            parsed = replace(parsed, refused=sorted([*refused, *parsed.refused], key=lambda entry: entry[0]))
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, batch.schema) as writer:
             writer.write_batch(batch)
         last = done + count
         position = self._size * last // max(self._rows, 1)
-        return make_block(made, done + 1, last, position, self._digest, sink.getvalue().to_pybytes())
+        return make_block(parsed, done + 1, last, position, self._digest, sink.getvalue().to_pybytes())
 
     def _fitting(self, column: _Column, cells: pa.Array, bad: dict[int, list[Problem]]) -> pa.Array:
         """The cells in a type that :class:`ArrowColumns` takes. Where that fails, a problem is noted."""
@@ -404,25 +404,25 @@ def _float_texts(column: _Column, cells: pa.Array, reading: Reading, bad: dict[i
         texts = cells.cast(pa.string())
     if not pc.any(pc.match_substring_regex(texts, "[a-z]|^-0$")).as_py():
         return texts
-    made = []
+    parsed = []
     for place, text in enumerate(texts.to_pylist()):
         if text is None or (not text.endswith(("nan", "inf", "-0")) and "e" not in text):
-            made.append(text)
+            parsed.append(text)
         elif text == "-0":
-            made.append("0")
+            parsed.append("0")
         elif text[-1].isdigit():
             value = Decimal(text)
-            made.append(format(value, "f"))
+            parsed.append(format(value, "f"))
             if column.target.kind == "attribute" and number(value) is None:
                 facts = {"value": text, "digits": str(NUMBER_DIGITS)}
                 bad.setdefault(place, []).append(Problem(Kind.NUMBER_RANGE, column.target.name, facts))
         else:
             shown = {"nan": "NaN", "-nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}[text]
-            made.append(None)
+            parsed.append(None)
             if not reading.nulls & {shown, text}:
                 expected = f"a number, which {shown} is not; --null {shown} makes it count as an empty cell"
                 bad.setdefault(place, []).append(_value_problem(column, shown, "a column of numbers", expected))
-    return pa.array(made, pa.string())
+    return pa.array(parsed, pa.string())
 
 
 @lru_cache(maxsize=2**16)
