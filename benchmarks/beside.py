@@ -26,7 +26,7 @@ from pathlib import Path
 from postgresql import SETTINGS
 from put import NO_WORK_PATH, send
 from support.postgres import NEWEST, Cluster
-from usertable.http.platform import ATTRIBUTE_PATH
+from usertable.dialects.jiguang.vocabulary import ATTRIBUTE_PATH
 from wrk import Measured, write_results
 
 HERE = Path(__file__).resolve().parent.parent

@@ -25,7 +25,7 @@ import httpx
 
 from put import PROJECT, STORED, fill, rows, send, serving
 from usertable.app.service import Service
-from usertable.http.platform import ATTRIBUTE_PATH
+from usertable.dialects.jiguang.vocabulary import ATTRIBUTE_PATH
 from usertable.store import open_store, shown_url
 from usertable.store.encoding import decode_attributes
 from usertable.store.parts import USERS, Row

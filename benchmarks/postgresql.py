@@ -49,11 +49,11 @@ import psycopg
 from put import CHANGED_AT, PROJECT, SECRET, STORED, send, serving
 from support.postgres import NEWEST, Cluster
 from usertable.app.service import Service
+from usertable.dialects.jiguang.vocabulary import ATTRIBUTE_PATH
 from usertable.domain.merge import decide
 from usertable.domain.patch import Patch
 from usertable.domain.schema import Attribute, Rule
 from usertable.domain.values import DataType, Value
-from usertable.http.platform import ATTRIBUTE_PATH
 from usertable.store import distribute, open_store
 from usertable.store.lanes import UNDER_WAY
 from usertable.store.records import FIRST_CUID, Write, Written

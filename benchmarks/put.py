@@ -27,9 +27,9 @@ from urllib.parse import urlsplit
 import apsw
 
 from usertable.app.service import Service
+from usertable.dialects.jiguang.vocabulary import ATTRIBUTE_PATH
 from usertable.domain.schema import Attribute, Rule
 from usertable.domain.values import DataType
-from usertable.http.platform import ATTRIBUTE_PATH
 from usertable.store import open_store
 from usertable.store.records import FIRST_CUID
 from wrk import Measured, write_results, wrk

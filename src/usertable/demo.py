@@ -18,9 +18,9 @@ from types import FrameType
 from typing import NoReturn
 
 from usertable.app.service import Service
+from usertable.dialects.jiguang.vocabulary import ATTRIBUTE_PATH
 from usertable.domain.errors import StoreFault
 from usertable.domain.schema import LEGAL_RULES, Attribute, Identifier
-from usertable.http.platform import ATTRIBUTE_PATH
 from usertable.store import open_store
 from usertable.wire.native import pretty, user_document
 

@@ -10,6 +10,7 @@ from typing import Any
 from usertable.app.service import Service
 from usertable.client import AsyncClient, Client
 from usertable.config import Config
+from usertable.dialects.jiguang.vocabulary import TIMEZONE
 from usertable.domain.schema import Attribute, Identifier, Rule
 from usertable.domain.values import DataType
 from usertable.http.server import in_background
@@ -89,7 +90,7 @@ class Server:
 
 
 @contextlib.contextmanager
-def running(*, timezone: str = "Asia/Shanghai", qps: int | None = None, **settings: Any) -> Iterator[Server]:
+def running(*, timezone: str = TIMEZONE, qps: int | None = None, **settings: Any) -> Iterator[Server]:
     """A server for a while, with a project and nothing declared in it.
 
     Args:

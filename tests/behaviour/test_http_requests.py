@@ -12,11 +12,14 @@ import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from support.raw_http import AUTHORIZATION, Answer, connect, exchange, parse_answers, put, put_chunked, read_answers
 from support.server_process import ATTRIBUTE, ServerProcess, create_project
+from usertable.dialects.jiguang.dialect import JIGUANG
 from usertable.http.connection import HEAD_BYTES, HEAD_LINES, Connection, Connections
 
 OK = b'{"code":0,"msg":"ok"}'
@@ -615,7 +618,8 @@ def test_a_connection_that_is_over_leaves_nothing_for_the_garbage_collector(sent
 
     async def serve() -> None:
         loop = asyncio.get_running_loop()
-        connections = Connections(None, body_seconds=60, keep_alive_seconds=60, limit=10)  # type: ignore[arg-type]
+        application: Any = SimpleNamespace(dialect=JIGUANG, set_endpoints={})
+        connections = Connections(application, body_seconds=60, keep_alive_seconds=60, limit=10)
         async with await loop.create_server(connections, "127.0.0.1", 0) as server:
             reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
             writer.write(sent)

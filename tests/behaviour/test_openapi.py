@@ -14,8 +14,9 @@ import pytest
 
 from support.native_server import TOKEN, NativeServer, native_server
 from support.server_process import ATTRIBUTE, REGISTER
+from usertable.dialects.jiguang.vocabulary import ATTRIBUTE_PATH, REGISTER_PATH
 from usertable.domain.values import DataType
-from usertable.http import native, openapi, platform
+from usertable.http import native, openapi
 
 METHODS = ("GET", "PUT", "POST", "PATCH", "DELETE")
 
@@ -38,8 +39,8 @@ def document(server: NativeServer) -> dict[str, Any]:
 def test_every_served_route_is_in_the_document(document: dict[str, Any]) -> None:
     """Of what is written down for serving: the table of operations, the platform's endpoints, the health checks."""
     served = {(o.path, o.method.lower()) for o in native.OPERATIONS}
-    served |= {(platform.ATTRIBUTE_PATH, "put"), (platform.REGISTER_PATH, "post"), (openapi.LIVE_PATH, "get")}
-    assert (platform.ATTRIBUTE_PATH, platform.REGISTER_PATH) == (ATTRIBUTE, REGISTER)
+    served |= {(ATTRIBUTE_PATH, "put"), (REGISTER_PATH, "post"), (openapi.LIVE_PATH, "get")}
+    assert (ATTRIBUTE_PATH, REGISTER_PATH) == (ATTRIBUTE, REGISTER)
     assert {(path, method) for path, item in document["paths"].items() for method in item} == served
 
 

@@ -18,6 +18,8 @@ from usertable.client.errors import ERRORS
 from usertable.config import PREFIX, SECRET, Config
 from usertable.console.app import HEADERS
 from usertable.console.app import PAGES as PAGES_OF_CONSOLE
+from usertable.dialects.jiguang import codes
+from usertable.dialects.jiguang.vocabulary import ATTRIBUTE_PATH, REGISTER_PATH
 from usertable.domain.errors import Kind
 from usertable.domain.profile import Outcome
 from usertable.domain.schema import LEGAL_RULES, Rule
@@ -25,8 +27,7 @@ from usertable.domain.values import DataType
 from usertable.http.native import OPERATIONS
 from usertable.http.openapi import LIVE_PATH
 from usertable.http.openapi import document as openapi_document
-from usertable.http.platform import ATTRIBUTE_PATH, REGISTER_PATH
-from usertable.wire import jiguang, native
+from usertable.wire import native
 from usertable.wire.messages import TEXTS
 
 ROOT = Path(__file__).parents[2]
@@ -141,7 +142,7 @@ def test_no_command_or_option_is_on_the_page_that_is_not_in_the_code() -> None:
 @pytest.mark.parametrize("kind", Kind)
 def test_every_kind_of_problem_is_on_its_page_with_its_texts(kind: Kind) -> None:
     _, platform, status, chinese, english = row_of(REFERENCE / "errors.md", f"`{kind}`")
-    number, http = jiguang.code(kind)
+    number, http = codes.code(kind)
     assert platform == f"{number}, {http}"
     assert status == str(native.STATUSES.get(kind, "400/422"))
     assert (chinese, english) == TEXTS[kind]
@@ -164,7 +165,7 @@ def test_every_code_of_the_platforms_endpoints_is_on_their_page() -> None:
         assert {(row[0], row[1], row[2]) for row in table} == expected
         for row in table[1:]:
             assert (row[3], row[4]) == TEXTS[Kind(row[2].strip("`"))]
-    for kind, (number, status) in jiguang.CODES.items():
+    for kind, (number, status) in codes.CODES.items():
         assert str(number) in text, kind
         assert str(status) in text, kind
         assert f"`{kind}`" in text, kind

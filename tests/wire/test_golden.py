@@ -11,8 +11,8 @@ import pytest
 
 from support.server_process import ATTRIBUTE, PROJECT, SECRET, ServerProcess, create_project
 from usertable.app.service import Service
+from usertable.dialects.jiguang.codes import CODES
 from usertable.store import open_store
-from usertable.wire.jiguang import CODES
 
 GOLDEN = Path(__file__).parent / "golden"
 OK = b"Basic " + base64.b64encode(f"{PROJECT}:{SECRET}".encode())

@@ -27,20 +27,20 @@ class ProjectAccess:
 
     Args:
         limits: those of this project by API, shared by all who have access to it.
-        arrivals: where its requests are counted; None if nobody wants to know.
+        activity: where its requests are counted; None if nobody wants to know.
     """
 
-    __slots__ = ("_counts", "_limits", "arrivals", "project", "zone")
+    __slots__ = ("_counts", "_limits", "activity", "project", "zone")
 
     def __init__(
         self,
         project: Project,
         limits: dict[str, RateLimit],
         counts: SharedCounts | None = None,
-        arrivals: ProjectActivity | None = None,
+        activity: ProjectActivity | None = None,
     ) -> None:
         self.project = project
-        self.arrivals = arrivals or ActivityRecorder(now_ms).project(project.number)
+        self.activity = activity or ActivityRecorder(now_ms).project(project.number)
         self.zone: ZoneInfo = project.zone
         self._limits = limits
         self._counts = counts

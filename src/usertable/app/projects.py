@@ -12,11 +12,11 @@ from typing import Any
 from zoneinfo import available_timezones
 
 from usertable.app.use_cases import UseCases
+from usertable.dialects.jiguang.vocabulary import TIMEZONE
 from usertable.domain.errors import Kind, Refused, check_all, refuse
 from usertable.domain.schema import Project
 from usertable.store.records import SchemaChange
 
-DEFAULT_TIMEZONE = "Asia/Shanghai"
 DEFAULT_QPS = 100
 MAX_QPS = 1_000_000
 # The ids `.` and `..` could not be addressed: browsers and proxies take them for steps in a path.
@@ -33,7 +33,7 @@ class Projects(UseCases):
         *,
         id: str | None = None,
         secret: str | None = None,
-        timezone: str = DEFAULT_TIMEZONE,
+        timezone: str = TIMEZONE,
         qps: int | None = DEFAULT_QPS,
         who: str,
     ) -> tuple[Project, str]:

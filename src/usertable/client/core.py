@@ -37,15 +37,14 @@ from usertable.client.errors import (
 )
 from usertable.client.process import PerProcess
 from usertable.client.values import Wire, check_text, seconds, type_name, wire_values
+from usertable.dialects.jiguang.codes import code
+from usertable.dialects.jiguang.vocabulary import ATTRIBUTE_PATH, MAX_IDENTITY_VALUES, REGISTER_PATH
 from usertable.domain.errors import Kind, Problem
 from usertable.domain.identity import MAX_CUID
-from usertable.wire import jiguang
 from usertable.wire.bodies import decode_object
 
 log = logging.getLogger("usertable.client")
 
-ATTRIBUTE = "/smartop/api/v1/user/attribute"
-REGISTER = "/smartop/api/v1/user/register"
 MAX_RECORDS = 1000
 BATCH_BYTES = 4 * 2**20
 """A batch is cut at so many bytes, well below what a server takes unless it is told otherwise."""
@@ -338,7 +337,7 @@ class Core(PerProcess):
             headers["idempotency-key"] = key or self.new_key()
         if explain:
             headers["prefer"] = "return=representation"
-        request = self._send("PUT", ATTRIBUTE + ("?dryRun=1" if dry_run else ""), body, headers)
+        request = self._send("PUT", ATTRIBUTE_PATH + ("?dryRun=1" if dry_run else ""), body, headers)
         reply = yield from self._ask(request, "attribute", safe=not self.plain or repeatable)
         try:
             answer = _platform_answer(reply)
@@ -352,7 +351,7 @@ class Core(PerProcess):
 
     def _explain_refusal(self, body: bytes) -> Steps[None]:
         """Raise the refusal of a write with all its problems, if a dry run can tell them."""
-        request = self._send("PUT", ATTRIBUTE + "?dryRun=1", body)
+        request = self._send("PUT", ATTRIBUTE_PATH + "?dryRun=1", body)
         reply = yield from self._ask(request, "attribute", safe=True)
         if reply.status < 429:
             _platform_answer(reply)
@@ -368,10 +367,10 @@ class Core(PerProcess):
             check_text(f"the value {text!r} of {identifier}", text)
         cuids: dict[str, int] = {}
         while wanted:
-            some, wanted = wanted[: jiguang.MAX_IDENTITY_VALUES], wanted[jiguang.MAX_IDENTITY_VALUES :]
+            some, wanted = wanted[:MAX_IDENTITY_VALUES], wanted[MAX_IDENTITY_VALUES:]
             body = _encode({"identityName": identifier, "identityValues": some})
             # The same value always gives the same CUID, so this is safe to repeat, on the platform too.
-            reply = yield from self._ask(self._send("POST", REGISTER, body), "register", safe=True)
+            reply = yield from self._ask(self._send("POST", REGISTER_PATH, body), "register", safe=True)
             for entry in _platform_answer(reply)["data"]:
                 if entry.get("errorCode"):
                     raise api_error(entry["errorCode"], str(entry.get("errorMsg", "")), status=reply.status)
@@ -674,6 +673,6 @@ def _native_answer(reply: Reply) -> dict[str, Any]:
     if reply.status < 400:
         return answer
     kind = answer.get("code")
-    number = jiguang.code(Kind(kind))[0] if kind in set(Kind) else reply.status
+    number = code(Kind(kind))[0] if kind in set(Kind) else reply.status
     problems = _problems(answer.get("problems", ()))
     raise api_error(number, str(answer.get("detail", "")), problems, reply.status, str(answer.get("request_id", "")))

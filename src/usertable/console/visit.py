@@ -6,7 +6,7 @@ import hashlib
 import json
 import mimetypes
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import resources
@@ -27,6 +27,7 @@ from usertable.config import Config
 from usertable.console.results import Results
 from usertable.console.session import Session, Sessions
 from usertable.console.texts import TEXTS
+from usertable.dialects.base import HttpAnswer
 from usertable.domain.change import Change, ChangeKind, Fact
 from usertable.domain.errors import Kind, Problem, Refused
 from usertable.domain.schema import Project
@@ -45,19 +46,10 @@ _NAMES_ITS_FIELD = {Kind.TEXT_TOO_LONG: "field", Kind.PARAMETER: "name"}
 """Kinds whose facts have the name of the field, and under which name."""
 
 
-@dataclass(frozen=True, slots=True)
-class Put:
-    """What the server answers to a PUT of the platform's endpoint."""
-
-    status: int
-    headers: Sequence[tuple[str, str]]
-    body: bytes
-
-
 class PutAs(Protocol):
     """Does what the platform's PUT does, in its long form, as a project; a second time under a key, nothing."""
 
-    def __call__(self, project: Project, body: bytes, language: Language, dry: bool, key: str) -> Awaitable[Put]: ...
+    def __call__(self, project: Project, body: bytes, language: Language, dry: bool, key: str) -> Awaitable[HttpAnswer]: ...
 
 
 @dataclass(frozen=True, slots=True)

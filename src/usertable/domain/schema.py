@@ -12,6 +12,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from zoneinfo import ZoneInfo
 
+from usertable.dialects.jiguang.vocabulary import PRESET_PREFIX, PRESETS
 from usertable.domain.errors import Kind, check_all, refuse
 from usertable.domain.values import DEFAULT_LIMITS, DataType, Limits
 
@@ -41,7 +42,6 @@ TEXT_LENGTH = 1000
 MAX_ATTRIBUTES = 2000
 MAX_LIST_ELEMENTS = 100_000
 MAX_LIST_ELEMENT_BYTES = 8192
-PRESET_PREFIX = "jg_"
 IDENTIFIER_VALUES = 10
 """A user has at most so many values of an identifier that is not unique; of a unique one, one."""
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -75,10 +75,7 @@ class Identifier:
         return self.name.startswith(PRESET_PREFIX)
 
 
-PRESET_IDENTIFIERS = (
-    Identifier("jg_registration_id", "极光设备唯一标识", unique=False),
-    Identifier("jg_UnionID", "用户会员卡号", unique=True),
-)
+PRESET_IDENTIFIERS = tuple(Identifier(name, display_name, unique) for name, display_name, unique in PRESETS)
 
 
 @dataclass(frozen=True, slots=True)

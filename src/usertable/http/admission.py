@@ -2,39 +2,30 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import hmac
+from collections.abc import Callable
 
 from usertable.app.access import Authenticator, ProjectAccess
 from usertable.app.verification import network
+from usertable.wire.credentials import basic_credentials
 
 
-def basic_credentials(authorization: bytes) -> tuple[str, str] | None:
-    """Project id and secret of an `Authorization: Basic …` header, or None if it is malformed.
-
-    The shape of neither half is checked; the secret may hold colons.
-    """
-    scheme, _, encoded = authorization.partition(b" ")
-    if scheme.lower() != b"basic":
-        return None
-    try:
-        project_id, colon, secret = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
-        return None
-    return (project_id, secret) if project_id and colon and secret else None
-
-
-async def admit(authenticator: Authenticator, authorization: bytes, client: tuple[str, int] | None) -> ProjectAccess | None:
+async def admit(
+    authenticator: Authenticator,
+    authorization: bytes,
+    client: tuple[str, int] | None,
+    credentials: Callable[[bytes], tuple[str, str] | None] = basic_credentials,
+) -> ProjectAccess | None:
     """The access that the header grants; None if id or secret are wrong, missing or malformed. May raise Unavailable.
 
     Args:
         client: address and port of the peer, as ASGI has them.
+        credentials: reads project id and secret from the header.
     """
     access = authenticator.known(authorization)
-    if access is None and (credentials := basic_credentials(authorization)):
-        access = await authenticator.verify(authorization, *credentials, network(client[0]) if client else "")
+    if access is None and (found := credentials(authorization)):
+        access = await authenticator.verify(authorization, *found, network(client[0]) if client else "")
     return access
 
 

@@ -23,16 +23,19 @@ from usertable.config import Config
 from usertable.console.app import console_app
 from usertable.console.notes import Notes
 from usertable.console.session import Sessions
-from usertable.console.visit import HOME, Console, Put
+from usertable.console.visit import HOME, Console
+from usertable.dialects.base import HttpAnswer
+from usertable.dialects.jiguang.dialect import JIGUANG
 from usertable.domain.errors import StoreDown
 from usertable.domain.merge import Rules
 from usertable.domain.schema import Project
 from usertable.http.age import Age
 from usertable.http.answers import JSON, Receive, Scope, Send, answer
+from usertable.http.dialect import DialectServer, RegisterEndpoint, no_route
 from usertable.http.native import State, native_app
 from usertable.http.openapi import LIVE_PATH
-from usertable.http.platform import ATTRIBUTE_PATH, REGISTER_PATH, Platform
 from usertable.http.readiness import Readiness
+from usertable.http.set_attributes import SetEndpoint
 from usertable.store import Store
 from usertable.store.lanes import open_lane
 from usertable.wire.messages import Language
@@ -71,28 +74,25 @@ class App:
         self._service = Service(store, clock=clock, max_attributes=config.max_attributes, rules=Rules(config.row_limit))
         self.stopping: Callable[[], bool] = lambda: False
         """Whether the server is about to end; whoever runs it says so here."""
+        self.dialect = JIGUANG
+        self.set_endpoints: dict[bytes, SetEndpoint] = {}
+        """By URL, once the application runs."""
+        self._endpoints: dict[str, ASGIApp] = {}
         self._recorder = ActivityRecorder(now_ms, payloads=config.arrival_payloads)
         self._receipt_age = Age(config.receipt_hours * 3_600_000, clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
-        if path == ATTRIBUTE_PATH:
-            await self._platform.put_attribute(scope, receive, send)
+        if (endpoint := self._endpoints.get(path)) is not None:
+            await endpoint(scope, receive, send)
         elif path == LIVE_PATH and scope["method"] == "GET":
             await answer(send, 200, b'{"code":0,"msg":"ok"}', [JSON])
-        elif path == REGISTER_PATH:
-            await self._platform.post_register(scope, receive, send)
         elif path in self._native_paths or path.startswith("/api/"):
             await self._native(scope, receive, send)
         elif self._console and (path == HOME or path.startswith(f"{HOME}/")):
             await self._console(scope, receive, send)
         else:
-            await self._platform.no_route(scope, receive, send)
-
-    @property
-    def platform(self) -> Platform:
-        """The platform's endpoints, once the application runs."""
-        return self._platform
+            await no_route(self._dialect_server, scope, send)
 
     def take_over(self, config: Config) -> None:
         """Go on with the admin token of another configuration."""
@@ -107,19 +107,19 @@ class App:
         commit = GroupCommit(lane, capacity=self._config.queue_capacity, max_batch=self._config.max_batch)
         writer = BatchWriter(self._service, authenticator, commit, clock=self._clock)
         importer = RowImporter(self._service, authenticator, capacity=commit.capacity)
-        self._platform = Platform(
-            self._service,
-            authenticator,
-            writer,
-            self._recorder,
-            body_limit=self._config.body_limit,
-            always_200=self._config.always_200,
-        )
+        server = DialectServer(self.dialect, authenticator, self._recorder, self._config.body_limit, self._config.always_200)
+        set_attributes = SetEndpoint(server, writer)
+        self._dialect_server = server
+        self.set_endpoints[set_attributes.url] = set_attributes
+        self._endpoints = {
+            self.dialect.set.path: set_attributes,
+            self.dialect.register.path: RegisterEndpoint(server, self._service),
+        }
         readiness = Readiness(self._store, lane, commit)
         state = State(lambda: self._config.admin_token, lambda: self.stopping(), readiness.check)
         self._native = native_app(self._service, authenticator, writer, importer, self._config, state)
         surveys = TableScans(self._store, clock=self._clock)
-        self._console = self._made_console(authenticator, surveys) if self._config.console else None
+        self._console = self._made_console(authenticator, set_attributes, surveys) if self._config.console else None
         self._native_paths = {"/openapi.json", "/readyz", LIVE_PATH}
         ending = asyncio.Event()
         watches = [asyncio.create_task(self._watch_clock()), asyncio.create_task(readiness.watch())]
@@ -144,9 +144,9 @@ class App:
             with contextlib.suppress(StoreDown):
                 await asyncio.to_thread(self._store_arrivals, self._take_arrivals())
 
-    def _made_console(self, authenticator: Authenticator, surveys: TableScans) -> ASGIApp:
-        async def put(project: Project, body: bytes, language: Language, dry: bool, key: str) -> Put:
-            return await self._platform.put_as(authenticator.grant(project), body, language, dry=dry, key=key)
+    def _made_console(self, authenticator: Authenticator, endpoint: SetEndpoint, surveys: TableScans) -> ASGIApp:
+        async def put(project: Project, body: bytes, language: Language, dry: bool, key: str) -> HttpAnswer:
+            return await endpoint.serve_as(authenticator.grant(project), body, language, dry=dry, key=key)
 
         return console_app(
             Console(self._service, authenticator, put, self._sessions, surveys, self._config, lambda: self.stopping())

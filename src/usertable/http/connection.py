@@ -1,7 +1,7 @@
 """One client's connection: bytes to requests, requests to the ASGI application in their order, answers back to bytes.
 
 The parser is httptools. What it leaves to its user is decided here, by RFC 9110 and 9112: which heads are taken, what
-becomes of a body that nobody reads, when a connection ends and how. A plain PUT is answered without ASGI, see
+becomes of a body that nobody reads, when a connection ends and how. A plain write is answered without ASGI, see
 :meth:`Connection._answer_plain`.
 """
 
@@ -20,10 +20,10 @@ from urllib.parse import unquote
 
 import httptools
 
+from usertable.dialects.base import Dialect
 from usertable.domain.errors import Kind, Problem, excerpt
 from usertable.http.answers import JSON, Header, Receive, Scope, Send, answer, language, request_id
-from usertable.http.platform import ATTRIBUTE_PATH, PlainPut, Platform
-from usertable.wire import jiguang
+from usertable.http.set_attributes import SetEndpoint, SetExchange
 
 log = logging.getLogger("usertable.http")
 
@@ -45,17 +45,18 @@ LINGERING = 1_000
 _SINGLE = frozenset((b"authorization", b"content-type", b"content-encoding", b"idempotency-key", b"host"))
 """Headers that a request may have once: of two, one would silently not count."""
 _HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(:[0-9]*)?")
-_PUT_URL = ATTRIBUTE_PATH.encode()
 _BODILESS = (204, 304)
 _CLOSE_LINE = b"connection: close\r\n"
 _STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
 
 
 class Application(Protocol):
-    """What answers requests: an ASGI application, and the platform's way for a plain PUT."""
+    """What answers requests: an ASGI application, and the endpoints of the hot path."""
 
-    @property
-    def platform(self) -> Platform: ...
+    dialect: Dialect
+    """In which a request is refused that nobody was given."""
+    set_endpoints: dict[bytes, SetEndpoint]
+    """By URL."""
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]: ...
 
@@ -188,7 +189,9 @@ class Request:
                 self._connection.abort()
             else:
                 name = request_id(dict(self.headers))
-                status, body = jiguang.encode_refusal([Problem(Kind.INTERNAL, None, {"request": name.decode()})], "zh")
+                dialect = self._connection.dialect
+                problem = Problem(Kind.INTERNAL, None, {"request": name.decode()})
+                status, body = dialect.encode_refusal([problem], dialect.language)
                 await answer(self.send, status, body, [JSON, (b"x-request-id", name)])
 
     def _scope(self) -> Scope:
@@ -329,6 +332,7 @@ class Connection(asyncio.Protocol):
         "_connections",
         "_count",
         "_ended",
+        "_endpoint",
         "_expects_continue",
         "_farewell",
         "_fields",
@@ -346,6 +350,7 @@ class Connection(asyncio.Protocol):
         "_reading",
         "_receiving",
         "_requests",
+        "_set_endpoints",
         "_since",
         "_size",
         "_transport",
@@ -366,10 +371,13 @@ class Connection(asyncio.Protocol):
         """Requests that are not answered, or not received, in their order. The first one is being answered."""
         self._receiving: Request | None = None
         """The one whose body is arriving."""
+        self._set_endpoints = connections.application.set_endpoints
+        self._endpoint: SetEndpoint | None = None
+        """The endpoint of the hot path that the request is for."""
         self._plain: bytes | None = None
-        """What came of the body of a PUT that may be answered without ASGI."""
-        self._plain_put: PlainPut | None = None
-        """The PUT that is being answered so."""
+        """What came of the body of a write that may be answered without ASGI."""
+        self._plain_put: SetExchange | None = None
+        """The write that is being answered so."""
         self._in_head = False
         self._headers: list[Header] = []
         self._fields: dict[bytes, bytes] = {}
@@ -518,12 +526,13 @@ class Connection(asyncio.Protocol):
         self._in_head = False
         self._lines = 0
         version = parser.get_http_version()
+        self._endpoint = endpoint = self._set_endpoints.get(self._url)
         if (problem := self._check_head(version)) is not None:
             raise self._refusal(problem)
         method = parser.get_method()
         if (
-            self._url == _PUT_URL
-            and method == b"PUT"
+            endpoint is not None
+            and method == endpoint.method
             and not self._requests
             and self._plain_put is None
             and version == "1.1"
@@ -548,10 +557,11 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         self._is_further = True
         if self._plain is not None:
-            put = self._connections.application.platform.begin_plain(self._fields, self._plain)
-            if put is not None:
+            endpoint = self._endpoint
+            assert endpoint is not None
+            if (put := endpoint.begin(self._fields, self._plain)) is not None:
                 self._plain, self._plain_put = None, put
-                put.begun.add_done_callback(lambda _: self._answer_plain(put))
+                put.begun.add_done_callback(lambda _: self._answer_plain(endpoint, put))
                 return
             self._release()
         request = self._receiving
@@ -599,7 +609,7 @@ class Connection(asyncio.Protocol):
             if not _HOST.fullmatch(host):
                 return Problem(Kind.HOST)
             self._host = host
-        return None if self._url == _PUT_URL or _is_target(self._url) else Problem(Kind.NOT_HTTP)
+        return None if self._endpoint is not None or _is_target(self._url) else Problem(Kind.NOT_HTTP)
 
     def _values(self, name: bytes) -> list[bytes]:
         return [value for each, value in self._headers if each == name]
@@ -629,26 +639,27 @@ class Connection(asyncio.Protocol):
     def _release(self) -> None:
         """Give a request that was held back for the short way to the application."""
         piece, self._plain = self._plain, None
-        self._begin(b"PUT", "1.1")
+        assert self._endpoint is not None
+        self._begin(self._endpoint.method, "1.1")
         if piece:
             assert self._receiving is not None
             self._receiving.take(piece)
 
-    def _answer_plain(self, put: PlainPut) -> None:
-        """Answer a PUT that was begun without ASGI, whose messages and tasks cost as much as all the rest."""
-        answer = put.answer()
+    def _answer_plain(self, endpoint: SetEndpoint, put: SetExchange) -> None:
+        """Answer a write that was begun without ASGI."""
+        answer = endpoint.success(put)
         if self._plain_put is not put:
             # The client is gone. What it asked for is done.
             return
         if answer is None or self._writable is not None:
             request = Request(
-                *(self, b"PUT", _PUT_URL, "1.1", list(put.headers.items())), keep_alive=not self._connections.is_draining
+                *(self, endpoint.method, endpoint.url, "1.1", list(put.sent.items())),
+                keep_alive=not self._connections.is_draining,
             )
             request.whole = True
             self._plain_put = None
             self._requests.appendleft(request)
-            platform = self._connections.application.platform
-            self._connections.start(request, lambda scope, receive, send: platform.conclude(put, send))
+            self._connections.start(request, lambda scope, receive, send: endpoint.conclude(put, send))
             return
         self._plain_put = None
         connections = self._connections
@@ -729,11 +740,17 @@ class Connection(asyncio.Protocol):
 
     # The end
 
+    @property
+    def dialect(self) -> Dialect:
+        """In which a request is refused that nobody was given."""
+        return self._connections.application.dialect
+
     def end(self, problem: Problem) -> None:
         """Refuse what is arriving, after the answers that are owed, and take no more."""
         if self._reading is not _Reading.PARSE:
             return
-        status, body = jiguang.encode_refusal([problem], language(dict(self._headers), "zh"))
+        dialect = self.dialect
+        status, body = dialect.encode_refusal([problem], language(dict(self._headers), dialect.language))
         head = b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body)
         farewell = _STATUS_LINES[status] + head + self.date + _CLOSE_LINE + b"\r\n" + body
         self._reading = _Reading.IGNORE

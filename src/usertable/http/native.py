@@ -8,9 +8,8 @@ import functools
 import hashlib
 import logging
 import re
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -23,6 +22,7 @@ from usertable.app.batches import BatchEntry, BatchWriter
 from usertable.app.imports import RowImporter
 from usertable.app.service import Service
 from usertable.config import Config
+from usertable.dialects.jiguang.codes import code
 from usertable.domain.condition import parse_conditions
 from usertable.domain.errors import Kind, Overloaded, Problem, Refused, Unavailable, excerpt, refuse
 from usertable.domain.identity import parse_cuid
@@ -33,21 +33,16 @@ from usertable.http.answers import (
     CLOSE,
     JSON,
     KEY_FORM,
-    RETRY_SOON,
-    Disconnected,
     Header,
     Receive,
     Scope,
     Send,
     answer,
     language,
-    log_unavailable,
-    rate_limit_headers,
     read_json_body,
-    request_id,
-    unavailable,
 )
 from usertable.http.body_threads import Batches, in_body_thread, when_decoded
+from usertable.http.exchange import Exchange
 from usertable.http.openapi import LIVE_PATH, Operation, document
 from usertable.store.records import Replayed, Result, User, Written
 from usertable.wire import batch, native
@@ -174,20 +169,8 @@ class _Resource:
         self._batches = batches
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = _Exchange(scope, send)
-        try:
-            await self._serve(exchange, scope, receive)
-        except Disconnected:
-            return
-        except Refused as refused:
-            await exchange.refuse(refused.problems)
-        except Unavailable as failure:
-            log_unavailable(exchange.id, failure)
-            exchange.headers.append(RETRY_SOON)
-            await exchange.refuse([unavailable(failure)])
-        except Exception:
-            log.exception("request %s failed", exchange.id)
-            await exchange.refuse([Problem(Kind.INTERNAL, None, {"request": exchange.id})])
+        exchange = _Exchange(dict(scope["headers"]), send)
+        await exchange.run(self._serve(exchange, scope, receive))
 
     async def _serve(self, exchange: _Exchange, scope: Scope, receive: Receive) -> None:
         method = scope["method"]
@@ -196,13 +179,12 @@ class _Resource:
         operation = self._operations.get("GET" if method == "HEAD" else method)
         if operation is None:
             allowed = ", ".join([*self._operations, *(["HEAD"] if "GET" in self._operations else [])])
-            exchange.headers.append((b"allow", allowed.encode()))
-            raise refuse(Kind.NO_METHOD, method=method, allowed=allowed)
+            raise exchange.refuse_method(method, allowed)
         path: dict[str, str] = scope["path_params"]
         who, access = "", None
         query = body = None
         if operation.who != "public":
-            who, access = await self._admit(exchange, operation, path.get("project"))
+            who, access = await self._admit(exchange, operation, path.get("project"), scope.get("client"))
             query = native.decode_query(scope["query_string"], operation.query)
         if operation.handle is ready:
             # Without a thread: there may be none to be had while the store does not answer.
@@ -281,8 +263,8 @@ class _Resource:
         imports = batch.imports(records, on_unknown)
         results = await operation.handle(BatchCall(self._writer, self._importer, access, query, entries, imports, register))
         if not native.is_set(query.dry_run):
-            await _count(access.arrivals, exchange.id, entries, results)
-        return await in_body_thread(_encode_batch, results, language(exchange.sent, "en"), exchange.id)
+            await _count(access.activity, exchange.id, entries, results)
+        return await in_body_thread(_encode_batch, results, language(exchange.sent, "en"), exchange.id.decode())
 
     def _handle(self, operation: Operation, call: Call) -> tuple[bytes | None, str, int | None]:
         """Body, location and version of the answer. Blocks: runs in a thread, encoding too, since a page can be large."""
@@ -294,7 +276,7 @@ class _Resource:
         return None if operation.answer is None else native.encode(reply.document), reply.location, reply.version
 
     async def _admit(
-        self, exchange: _Exchange, operation: Operation, project_id: str | None
+        self, exchange: _Exchange, operation: Operation, project_id: str | None, client: tuple[str, int] | None
     ) -> tuple[str, ProjectAccess | None]:
         """Who asks, if they may, and a project's access; counts its requests. Raises Refused and Unavailable."""
         authorization = exchange.sent.get(b"authorization", b"")
@@ -305,18 +287,13 @@ class _Resource:
             exchange.headers += [_BEARER] if operation.who == "admin" else [_BEARER, _BASIC]
             token = "set admin_token to have one" if not admin_token else "Authorization: Bearer <token>"
             raise refuse(Kind.ADMIN_ONLY, hint=token)
-        access = await admit(self._authenticator, authorization, exchange.scope.get("client"))
+        access = await admit(self._authenticator, authorization, client)
         if access is None:
             exchange.headers += [_BEARER, _BASIC]
             raise refuse(Kind.CREDENTIALS)
         if operation.batch:
-            exchange.arrivals = access.arrivals
-        if limit := access.limit("batch" if operation.batch else "native"):
-            allowed = limit.allow(time.monotonic())
-            exchange.headers += rate_limit_headers(limit)
-            if not allowed:
-                exchange.headers.append(RETRY_SOON)
-                raise refuse(Kind.RATE_LIMITED, limit=limit.limit)
+            exchange.activity = access.activity
+        exchange.count_against(access.limit("batch" if operation.batch else "native"))
         if access.project.id != project_id:
             # As for a project that does not exist: what others have is nobody's business.
             raise refuse(Kind.PROJECT_UNKNOWN, id=project_id)
@@ -332,28 +309,18 @@ def _entries(records: Sequence[batch.Record], key: str | None, body: bytes) -> l
 
 
 def _encode_batch(results: Sequence[tuple[int | None, Result]], spoken: Language, request: str) -> bytes:
-    return native.encode(batch.batch_answer(results, spoken, request))
+    return native.encode(batch.batch_answer(results, spoken, request, code))
 
 
-@dataclass(slots=True)
-class _Exchange:
-    """One request and its answer."""
+class _Exchange(Exchange):
+    """One request and its answer, in the native API's format."""
 
-    scope: Scope
-    send: Send
-    sent: dict[bytes, bytes] = field(init=False)
-    id: str = field(init=False)
-    headers: list[Header] = field(init=False)
     operation: Operation | None = None
     """Set once the request is known to have its form."""
-    arrivals: ProjectActivity | None = None
-    """Where it is counted if it is refused as a whole."""
 
-    def __post_init__(self) -> None:
-        self.sent = dict(self.scope["headers"])
-        identity = request_id(self.sent)
-        self.id = identity.decode()
-        self.headers = [(b"x-request-id", identity), _NO_STORE]
+    def __init__(self, sent: dict[bytes, bytes], send: Send) -> None:
+        super().__init__(sent, send)
+        self.headers = [(b"x-request-id", self.id), _NO_STORE]
 
     async def answer(self, operation: Operation, body: bytes | None, location: str, version: int | None = None) -> None:
         if location:
@@ -368,8 +335,8 @@ class _Exchange:
             await answer(self.send, operation.status, body, [JSON, *self.headers])
 
     async def refuse(self, problems: Sequence[Problem]) -> None:
-        if self.arrivals is not None:
-            self.arrivals.refused("batch", self.id.encode(), problems)
+        if self.activity is not None:
+            self.activity.refused("batch", self.id, problems)
         kind = problems[0].kind
         status = self.operation.problem_status(kind) if self.operation else native.STATUSES.get(kind, 400)
         if status == 413:
@@ -379,7 +346,7 @@ class _Exchange:
         if status == 401 and not any(name == b"www-authenticate" for name, _ in self.headers):
             self.headers.append(_BEARER)
         spoken: Language = language(self.sent, "en")
-        body = native.encode_problems(problems, status, spoken, self.id)
+        body = native.encode_problems(problems, status, spoken, self.id.decode())
         await answer(self.send, status, body, [_PROBLEM, *self.headers])
 
 
@@ -393,20 +360,19 @@ def _version(sent: bytes) -> int | None:
 
 
 async def _count(
-    arrivals: ProjectActivity, request: str, entries: Sequence[BatchEntry], results: Sequence[tuple[int | None, Result]]
+    activity: ProjectActivity, request: bytes, entries: Sequence[BatchEntry], results: Sequence[tuple[int | None, Result]]
 ) -> None:
     """Count every record of a batch that came in."""
-    name = request.encode()
     for number, (entry, (cuid, result)) in enumerate(zip(entries, results, strict=True), start=1):
         if not number % _COUNTED_AT_ONCE:
             # Other requests that came meanwhile have their turn.
             await asyncio.sleep(0)
         if isinstance(result, Replayed):
-            arrivals.accepted("batch", name, cuid, entry.data or {}, result.written.outcomes, repeated=True)
+            activity.accepted("batch", request, cuid, entry.data or {}, result.written.outcomes, repeated=True)
         elif isinstance(result, Written):
-            arrivals.accepted("batch", name, cuid, entry.data or {}, result.outcomes)
+            activity.accepted("batch", request, cuid, entry.data or {}, result.outcomes)
         else:
-            arrivals.refused("batch", name, batch.problems_of(result, request), cuid, entry.data)
+            activity.refused("batch", request, batch.problems_of(result, request.decode()), cuid, entry.data)
 
 
 # The handlers: blocking functions. The names are the operations' ids.

@@ -11,12 +11,13 @@ from typing import Any, Literal
 
 import msgspec
 
+from usertable.dialects.jiguang.codes import code
+from usertable.dialects.jiguang.vocabulary import ATTRIBUTE_PATH, MAX_IDENTITY_VALUES, REGISTER_PATH
 from usertable.domain.errors import Kind
 from usertable.domain.identity import MAX_CUID, MAX_VALUE_CHARACTERS
 from usertable.domain.schema import LEGAL_RULES, Rule
 from usertable.domain.values import DataType
-from usertable.http.platform import ATTRIBUTE_PATH, REGISTER_PATH
-from usertable.wire import batch, jiguang, native
+from usertable.wire import batch, native
 from usertable.wire.codings import CODINGS
 from usertable.wire.messages import TEXTS
 
@@ -441,7 +442,7 @@ _PLATFORM_SCHEMAS: dict[str, Json] = {
             "identityValues": {
                 "type": "array",
                 "minItems": 1,
-                "maxItems": jiguang.MAX_IDENTITY_VALUES,
+                "maxItems": MAX_IDENTITY_VALUES,
                 "items": {"type": "string", "minLength": 1, "maxLength": MAX_VALUE_CHARACTERS},
             },
         },
@@ -503,7 +504,7 @@ def _platform(
     answer = _content(_ref("schemas", f"{form}Answer"))
     by_status: dict[int, list[Kind]] = {}
     for kind in refuses:
-        by_status.setdefault(jiguang.code(kind)[1], []).append(kind)
+        by_status.setdefault(code(kind)[1], []).append(kind)
     responses: Json = {
         "200": {
             "description": "Done, durably: code 0. A server may be set to refuse with 200 too; go by `code` then.",
@@ -514,7 +515,7 @@ def _platform(
     for status, kinds in sorted(by_status.items()):
         extra = {401: ("WWW-Authenticate",), 429: ("Retry-After",), 503: ("Retry-After",)}.get(status, ())
         responses[str(status)] = {
-            "description": "\n".join(f"- {jiguang.code(kind)[0]} `{kind}`: {TEXTS[kind][0]}" for kind in kinds),
+            "description": "\n".join(f"- {code(kind)[0]} `{kind}`: {TEXTS[kind][0]}" for kind in kinds),
             "headers": _headers(*extra, *(_RATE_LIMIT if status != 401 else ())),
             "content": answer,
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
@@ -16,12 +16,14 @@ from usertable.domain.errors import MAX_PROBLEMS, Kind, Overloaded, Problem, Ref
 from usertable.domain.identity import MAX_VALUE_CHARACTERS, is_identifier_value
 from usertable.domain.profile import Effect, Outcome
 from usertable.store.records import KeyReused, Receipt, Refusal, Replayed, Result, Written
-from usertable.wire import jiguang, native
+from usertable.wire import native
 from usertable.wire.bodies import decode_object
 from usertable.wire.elements import holds_more_values, split_array
-from usertable.wire.jiguang import SetRequest
 from usertable.wire.messages import Language, text
+from usertable.wire.set_request import SetRequest, read_set
 
+Code = Callable[[Kind], tuple[int, int]]
+"""Gives the code of a problem, and an HTTP status."""
 MAX_RECORDS = 1000
 MAX_VALUES = 1_200_000
 """Maximum number of values in a batch, those inside arrays and objects among them."""
@@ -316,7 +318,7 @@ def _record(members: Any, name: str) -> Record:
     if type(members) is not dict:
         record.problems.append(native.parameter_problem(name, "an object with data, and cuid, identity or identifiers"))
         return record
-    jiguang.read_set(members, record)
+    read_set(members, record)
     if "identifiers" in members:
         _read_identifiers(members, record, name)
     elif "identity" in members:
@@ -368,12 +370,17 @@ def _read_identifiers(members: dict[str, Any], record: Record, name: str) -> Non
         record.problems.append(native.parameter_problem(f"{name}.identifiers", expected))
 
 
-def batch_answer(results: Sequence[tuple[int | None, Result]], language: Language, request_id: str) -> BatchAnswer:
-    """The answer to a batch whose records had these CUIDs and results."""
+def batch_answer(
+    results: Sequence[tuple[int | None, Result]],
+    language: Language,
+    request_id: str,
+    code: Code,
+) -> BatchAnswer:
+    """The answer to a batch whose records had these CUIDs and results, with the code that `code` gives for a problem."""
     answers = []
     left = MAX_BATCH_PROBLEMS
     for cuid, result in results:
-        answers.append(_answer(cuid, result, language, request_id, max(1, min(left, MAX_PROBLEMS))))
+        answers.append(_answer(cuid, result, language, request_id, code, max(1, min(left, MAX_PROBLEMS))))
         left -= len(answers[-1].problems)
     done = sum(answer.code == 0 for answer in answers)
     unavailable = sum(answer.code == -1 for answer in answers)
@@ -394,12 +401,19 @@ def problems_of(result: Result, request_id: str) -> Sequence[Problem]:
     return [Problem(Kind.INTERNAL, None, {"request": request_id})]
 
 
-def _answer(cuid: int | None, result: Result, language: Language, request_id: str, maximum: int) -> RecordAnswer:
+def _answer(
+    cuid: int | None,
+    result: Result,
+    language: Language,
+    request_id: str,
+    code: Code,
+    maximum: int,
+) -> RecordAnswer:
     replayed = type(result) is Replayed
     if isinstance(result, Replayed):
         result = result.written
     if isinstance(result, Written):
         return RecordAnswer(0, "ok", cuid, result.version, result.outcomes, [], replayed, result.effect or UNSET)
     problems = bounded(problems_of(result, request_id), maximum)
-    shown = [RecordProblem(jiguang.code(p.kind)[0], p.kind, p.attribute, text(p, language)) for p in problems]
+    shown = [RecordProblem(code(p.kind)[0], p.kind, p.attribute, text(p, language)) for p in problems]
     return RecordAnswer(shown[0].code, shown[0].msg, cuid, None, {}, shown, replayed=False)

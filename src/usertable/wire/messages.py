@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
+from usertable.dialects.jiguang.vocabulary import PRESET_PREFIX
 from usertable.domain.errors import Kind, Problem, excerpt
 
 Language = Literal["zh", "en"]
@@ -264,8 +265,8 @@ TEXTS: dict[Kind, tuple[str, str]] = {
         " at most {limit} characters",
     ),
     Kind.NAME_PRESET: (
-        "名称[{attribute}]无效：jg_ 为预置项专用前缀",
-        "name [{attribute}] is invalid: the prefix jg_ is reserved for presets",
+        f"名称[{{attribute}}]无效：{PRESET_PREFIX} 为预置项专用前缀",
+        f"name [{{attribute}}] is invalid: the prefix {PRESET_PREFIX} is reserved for presets",
     ),
     Kind.NAME_TAKEN: ("名称[{attribute}]已存在", "[{attribute}] exists already"),
     Kind.TOO_MANY_ATTRIBUTES: (

@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from usertable.dialects.jiguang.vocabulary import PRESET_PREFIX, TIMEZONE
 from usertable.domain.change import Change, ChangeKind, Fact
 from usertable.domain.condition import MAX_CONDITIONS, OPERATORS
 from usertable.domain.errors import Kind, Problem, Refused, bounded, excerpt, refuse
@@ -132,12 +133,13 @@ Moment = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, descript
 Name = Annotated[
     str,
     Meta(
-        extra_json_schema={"pattern": "^(?!jg_)[a-z][a-z0-9_]*$", "maxLength": NAME_LENGTH},
-        description="Lowercase letters, digits, underscores; starts with a letter, not with jg_. It never changes.",
+        extra_json_schema={"pattern": f"^(?!{PRESET_PREFIX})[a-z][a-z0-9_]*$", "maxLength": NAME_LENGTH},
+        description="Lowercase letters, digits, underscores; starts with a letter, not with"
+        f" {PRESET_PREFIX}. It never changes.",
     ),
 ]
 IdentifierName = Annotated[str, Meta(extra_json_schema={"pattern": "^[a-z][a-zA-Z0-9_]*$", "maxLength": NAME_LENGTH})]
-"""Also of a preset, such as `jg_UnionID`."""
+"""Also of a preset."""
 Text = Annotated[str, Meta(extra_json_schema={"maxLength": TEXT_LENGTH})]
 Label = Annotated[
     str,
@@ -513,7 +515,7 @@ class NewProject(msgspec.Struct, forbid_unknown_fields=True):
     name: ProjectName
     id: Annotated[ProjectId, Meta(description="Left out: six digits.")] | UnsetType = UNSET
     secret: Annotated[Secret, Meta(description="Left out: 32 random hexadecimal digits.")] | UnsetType = UNSET
-    timezone: TimeZone = "Asia/Shanghai"
+    timezone: TimeZone = TIMEZONE
     qps: Qps = 100
 
 

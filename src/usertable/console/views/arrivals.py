@@ -14,9 +14,9 @@ from usertable.app.clock import now_ms
 from usertable.console.charts import Bar, columns, scale
 from usertable.console.live import Parts, stream
 from usertable.console.visit import HOME, Page, Visit
+from usertable.dialects.jiguang.codes import code
 from usertable.domain.arrival import Rate
 from usertable.domain.schema import Project
-from usertable.wire import jiguang
 
 SHOWN = 50
 STEP_MS = 20_000
@@ -62,7 +62,7 @@ def _seen(visit: Visit, project: Project, only: str | None = None) -> dict[str, 
         "requests": visit.service.arrivals(project, limit=SHOWN, refused=refused),
         "groups": visit.service.refusals(project, since=since),
         "only": only if refused is not None else "",
-        "code": lambda kind: jiguang.code(kind)[0],
+        "code": lambda kind: code(kind)[0],
         "payloads": visit.console.config.arrival_payloads,
     }
 

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from usertable.console.edits import SHOWN, Edit, as_shown, plain, what_others_did
 from usertable.console.views import statistics
 from usertable.console.visit import HOME, Page, Visit
+from usertable.dialects.jiguang.answers import wire_value
 from usertable.domain.change import ATTRIBUTE_KINDS
 from usertable.domain.errors import Kind, Problem, ProjectChanged, Refused, refuse
 from usertable.domain.merge import decide
@@ -30,7 +31,6 @@ from usertable.domain.schema import (
 )
 from usertable.domain.values import LIST_ELEMENT_BYTES, LIST_ELEMENTS, DataType, Limits
 from usertable.store.records import SchemaChange
-from usertable.wire.jiguang import wire_value
 from usertable.wire.native import select_attributes
 
 CHANGES_SEARCHED = 1000

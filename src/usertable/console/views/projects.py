@@ -11,10 +11,11 @@ from zoneinfo import available_timezones
 
 from starlette.responses import Response
 
-from usertable.app.projects import DEFAULT_QPS, DEFAULT_TIMEZONE, MAX_QPS
+from usertable.app.projects import DEFAULT_QPS, MAX_QPS
 from usertable.console.edits import SHOWN, UNLIMITED, Edit, as_shown, what_others_did
 from usertable.console.results import KEPT_SECONDS
 from usertable.console.visit import HOME, Page, Visit
+from usertable.dialects.jiguang.vocabulary import ATTRIBUTE_PATH, REGISTER_PATH, TIMEZONE
 from usertable.domain.change import ChangeKind
 from usertable.domain.errors import Kind, ProjectChanged, Refused, refuse
 from usertable.domain.schema import Attribute, Project, Rule
@@ -48,7 +49,7 @@ def list_projects(visit: Visit) -> Response:
 
 def show_new(visit: Visit) -> Response:
     """The form for a new project."""
-    return _new_page(visit, visit.filled({"timezone": DEFAULT_TIMEZONE, "qps": str(DEFAULT_QPS)}))
+    return _new_page(visit, visit.filled({"timezone": TIMEZONE, "qps": str(DEFAULT_QPS)}))
 
 
 def create(visit: Visit) -> Response:
@@ -245,7 +246,7 @@ def _snippets(visit: Visit, project: Project, secret: str) -> dict[str, str]:
     """Requests to paste, with this server's address and the project's own id, identifier and attributes."""
     attributes = [a for a in project.schema.attributes.values() if not a.hidden][:2]
     data = {a.name: SAMPLES[a.type] for a in attributes or [Attribute("level", DataType.NUMBER, Rule.OVERWRITE)]}
-    register, put = "/smartop/api/v1/user/register", "/smartop/api/v1/user/attribute"
+    register, put = REGISTER_PATH, ATTRIBUTE_PATH
     first = project.schema.identifiers[0]
     who = {"identityName": first.name, "identityValues": ["18012345678"]}
 

@@ -13,9 +13,9 @@ from usertable.app.scans import Distribution, Filled, Found
 from usertable.console.charts import Bar, columns, scale, share
 from usertable.console.live import Parts, stream
 from usertable.console.visit import HOME, Page, Visit
+from usertable.dialects.jiguang.codes import code
 from usertable.domain.schema import Attribute, Project
 from usertable.domain.values import DataType, datetime_text, number_text
-from usertable.wire import jiguang
 
 LIVE_SECONDS = 0.5
 _DAY_MS = 86_400_000
@@ -38,7 +38,7 @@ def of_attribute(visit: Visit, project: Project, attribute: Attribute) -> dict[s
         **_distribution(visit, project, attribute, anew=anew, patient=True),
         "last_write": visit.service.last_writes(project).get(attribute.name),
         "groups": visit.service.refusals(project, since=now_ms() - KEPT_MS, attribute=attribute.name),
-        "code": lambda kind: jiguang.code(kind)[0],
+        "code": lambda kind: code(kind)[0],
         "statistics_live": visit.project_path(f"/attributes/{attribute.name}/live"),
     }
 

@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from usertable.console.views.projects import SAMPLES
 from usertable.console.visit import HOME, Page, Visit
+from usertable.dialects.jiguang.vocabulary import ATTRIBUTE_PATH
 from usertable.domain.errors import Problem, Refused
 from usertable.domain.identity import malformed_cuid, parse_cuid
 from usertable.domain.schema import Project
@@ -157,7 +158,7 @@ def _shown(value: Value, project: Project, name: str) -> Value:
 
 
 def _curl(visit: Visit, project: Project, body: str, dry: bool) -> str:
-    address = f"{visit.base_url}/smartop/api/v1/user/attribute{'?dryRun=1' if dry else ''}"
+    address = f"{visit.base_url}{ATTRIBUTE_PATH}{'?dryRun=1' if dry else ''}"
     lines = (
         f"curl -X PUT {shlex.quote(address)}",
         f'-u "{project.id}:$SECRET"',

@@ -16,6 +16,7 @@ from usertable.console.live import Parts, stream
 from usertable.console.table import ORDERS, View
 from usertable.console.views import try_it
 from usertable.console.visit import HOME, Page, Visit
+from usertable.dialects.jiguang.codes import code
 from usertable.domain.condition import (
     OPERATORS,
     Condition,
@@ -29,7 +30,6 @@ from usertable.domain.identity import MAX_CUID, parse_cuid
 from usertable.domain.schema import Attribute, Project
 from usertable.domain.values import DataType
 from usertable.store.records import User
-from usertable.wire import jiguang
 from usertable.wire.native import user_document
 
 FIRST_COLUMNS = 6
@@ -254,7 +254,7 @@ def show(visit: Visit) -> Response:
         identifiers=user_document(user, project, (), mask=True).identifiers,
         requests=list(enumerate(arrivals[:20])),
         left_out=0,
-        code=lambda kind: jiguang.code(kind)[0],
+        code=lambda kind: code(kind)[0],
     )
 
 

@@ -1,0 +1,79 @@
+"""One request and its answer, as far as every endpoint has them: what fails is answered, counted and logged in one place."""
+
+from __future__ import annotations
+
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Sequence
+
+from usertable.app.activity import ProjectActivity
+from usertable.app.limits import RateLimit
+from usertable.domain.errors import Kind, Problem, Refused, Unavailable, refuse
+from usertable.http.answers import (
+    RETRY_SOON,
+    Disconnected,
+    Header,
+    Send,
+    log_unavailable,
+    rate_limit_headers,
+    request_id,
+    unavailable,
+)
+
+log = logging.getLogger("usertable.http")
+
+
+class Exchange(ABC):
+    """One request and its answer.
+
+    Args:
+        sent: the headers of the request.
+        send: sends the answer, as ASGI has it.
+    """
+
+    activity: ProjectActivity | None = None
+    """Where the request is counted, once its project is known."""
+
+    def __init__(self, sent: dict[bytes, bytes], send: Send) -> None:
+        self.sent = sent
+        self.send = send
+        self.id = request_id(sent)
+        self.headers: list[Header] = []
+        """Of the answer, besides those that every answer has."""
+
+    @abstractmethod
+    async def refuse(self, problems: Sequence[Problem]) -> None:
+        """Count and answer a request that is refused."""
+
+    async def run(self, work: Awaitable[None]) -> None:
+        """Wait for what answers the request. What it raises is answered here, without a word of the inside."""
+        try:
+            await work
+        except Disconnected:
+            return
+        except Refused as refused:
+            await self.refuse(refused.problems)
+        except Unavailable as failure:
+            log_unavailable(self.id.decode(), failure)
+            self.headers.append(RETRY_SOON)
+            await self.refuse([unavailable(failure)])
+        except Exception:
+            name = self.id.decode()
+            log.exception("request %s failed", name)
+            await self.refuse([Problem(Kind.INTERNAL, None, {"request": name})])
+
+    def count_against(self, limit: RateLimit | None) -> None:
+        """Count the request. Raises Refused if it is over the limit."""
+        if limit is None:
+            return
+        allowed = limit.allow(time.monotonic())
+        self.headers += rate_limit_headers(limit)
+        if not allowed:
+            self.headers.append(RETRY_SOON)
+            raise refuse(Kind.RATE_LIMITED, limit=limit.limit)
+
+    def refuse_method(self, method: str, allowed: str) -> Refused:
+        """The refusal of a method that the path does not have."""
+        self.headers.append((b"allow", allowed.encode()))
+        return refuse(Kind.NO_METHOD, method=method, allowed=allowed)
