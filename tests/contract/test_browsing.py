@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given, settings
@@ -57,6 +58,23 @@ ROWS: list[dict[str, Any]] = [
 ]
 
 
+class Filled(NamedTuple):
+    """A project with a user for each of ROWS."""
+
+    harness: StoreHarness
+    project: Project
+    cuids: list[int]
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def filled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
+    """One for each engine, for tests that only read."""
+    with ENGINES[request.param](tmp_path_factory.mktemp("filled")) as url, closing(open_store(url)) as store:
+        harness = StoreHarness(store)
+        project = harness.project()
+        yield Filled(harness, project, fill(harness, project, ROWS))
+
+
 @pytest.mark.parametrize(
     ("texts", "expected"),
     [
@@ -84,9 +102,8 @@ ROWS: list[dict[str, Any]] = [
     ],
     ids=lambda value: "+".join(value) if value and isinstance(value[0], str) else "",
 )
-def test_a_filter_finds_exactly_those_who_meet_it(harness: StoreHarness, texts: list[str], expected: list[int]) -> None:
-    project = harness.project()
-    cuids = fill(harness, project, ROWS)
+def test_a_filter_finds_exactly_those_who_meet_it(filled: Filled, texts: list[str], expected: list[int]) -> None:
+    harness, project, cuids = filled
     conditions = [parse_condition(text, project.schema, project.zone) for text in texts]
     wanted = [cuids[place] for place in expected]
     found = harness.store.select(project.number, conditions, None, ALL, ALL)
@@ -114,11 +131,8 @@ def many_values(attribute: str, wanted: str) -> list[str]:
         ([f"user_number_overwrite:lt:{n}.5" for n in range(5, 5 + MAX_CONDITIONS)], [0, 1, 3, 4]),
     ],
 )
-def test_a_filter_of_as_many_conditions_and_values_as_may_be(
-    harness: StoreHarness, texts: list[str], expected: list[int]
-) -> None:
-    project = harness.project("one")
-    cuids = fill(harness, project, ROWS)
+def test_a_filter_of_as_many_conditions_and_values_as_may_be(filled: Filled, texts: list[str], expected: list[int]) -> None:
+    harness, project, cuids = filled
     conditions = parse_conditions(texts, project.schema, project.zone)
     found = harness.store.select(project.number, conditions, None, ALL, ALL)
     assert [user.cuid for user in found.users] == [cuids[n] for n in expected]
@@ -171,9 +185,8 @@ def test_the_edge_is_who_changed_last_or_first(harness: StoreHarness) -> None:
     assert [cuid for _, cuid in oldest.edge] == cuids[1:3]
 
 
-def test_columns_and_fill_by_stretches(harness: StoreHarness) -> None:
-    project = harness.project()
-    cuids = fill(harness, project, ROWS)
+def test_columns_and_fill_by_stretches(filled: Filled) -> None:
+    harness, project, cuids = filled
     numbers = harness.store.column(project.number, "user_number_overwrite", None, ALL)
     assert numbers.values == [row["user_number_overwrite"] for row in ROWS if "user_number_overwrite" in row]
     assert (numbers.examined, numbers.end) == (7, None)
@@ -193,9 +206,8 @@ def test_an_empty_project_has_nothing_to_look_through(harness: StoreHarness) -> 
     assert harness.store.read_many(number, [1, 2]) == []
 
 
-def test_many_are_read_in_the_order_asked_for(harness: StoreHarness) -> None:
-    project = harness.project()
-    cuids = fill(harness, project, ROWS)
+def test_many_are_read_in_the_order_asked_for(filled: Filled) -> None:
+    harness, project, cuids = filled
     wanted = [cuids[3], 1, cuids[0]]
     assert [user.cuid for user in harness.store.read_many(project.number, wanted)] == [cuids[3], cuids[0]]
 

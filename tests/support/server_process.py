@@ -27,7 +27,7 @@ def create_project(url: str, *, users: int = 0, qps: int | None = None) -> list[
     store = open_store(url)
     service = Service(store)
     # Clients that append to few users reach a thousand elements within seconds.
-    project = sample_project(service, PROJECT, SECRET, qps=qps, schema=sample_schema(elements=10_000))
+    project = sample_project(store, PROJECT, SECRET, qps=qps, schema=sample_schema(elements=10_000))
     cuids = service.register(project, "phone", [f"{n:011}" for n in range(users)]) if users else []
     store.close()
     return cuids

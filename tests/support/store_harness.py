@@ -23,7 +23,7 @@ class StoreHarness:
 
     def project(self, name: str = "one") -> Project:
         """A project with `user_<type>_<rule>` for every legal pair and the identifier `phone`."""
-        return sample_project(self.service, name, "secret", name=name, qps=100)
+        return sample_project(self.store, name, "secret", name=name, qps=100, created_at=self.now)
 
     def user(self, project: Project, value: str = "18012345678") -> int:
         """The CUID of a new user."""
