@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
@@ -30,9 +30,13 @@ class GroupCommit:
 
     Args:
         capacity: so many writes may wait; one more is refused.
+        monotonic: seconds of the clock by which a refusal of the store grows old.
     """
 
-    def __init__(self, lane: Lane, *, capacity: int = 10_000, max_batch: int = 256) -> None:
+    def __init__(
+        self, lane: Lane, *, capacity: int = 10_000, max_batch: int = 256, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._monotonic = monotonic
         self.capacity = capacity
         self._lane = lane
         self._max_batch = max_batch
@@ -117,7 +121,7 @@ class GroupCommit:
         self._under_way -= 1
         self._sent -= len(batch)
         first = outcome if isinstance(outcome, Exception) else outcome[0]
-        self.refused = (time.monotonic(), first) if isinstance(first, StoreDown) else None
+        self.refused = (self._monotonic(), first) if isinstance(first, StoreDown) else None
         results: Sequence[Result]
         if not isinstance(outcome, Exception):
             results = outcome

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from usertable.app.clock import SYSTEM_CLOCK
 from usertable.app.service import Service
 from usertable.client import AsyncClient, Client
 from usertable.config import Config
@@ -104,7 +106,7 @@ def running(*, timezone: str = TIMEZONE, qps: int | None = None, **settings: Any
     project, secret = service.create_project("test", timezone=timezone, qps=qps, who="test")
     config = Config(**{"store": "memory:", "port": 0, "admin_token": ADMIN_TOKEN, **settings})
     try:
-        with in_background(config, store, clock.ms) as url:
+        with in_background(config, store, replace(SYSTEM_CLOCK, now_ms=clock.ms)) as url:
             yield Server(url, service, clock, project.id, secret)
     finally:
         store.close()

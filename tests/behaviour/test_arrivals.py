@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from support.server_process import ATTRIBUTE, PROJECT, REGISTER, SECRET, ServerProcess, create_project
-from usertable.app.clock import now_ms
+from usertable.app.clock import SYSTEM_CLOCK
 from usertable.app.service import Service
 from usertable.config import Config
 from usertable.domain.arrival import Arrival, Arrivals
@@ -205,7 +205,7 @@ def test_a_server_that_stops_waits_for_the_store_to_keep_what_it_was_given() -> 
     store = SlowStore()
     service = Service(store)
     project, secret = service.create_project("Tests", id=PROJECT, who="test")
-    with in_background(Config(store="memory:", port=0), store, now_ms) as server:
+    with in_background(Config(store="memory:", port=0), store, SYSTEM_CLOCK) as server:
         for _ in range(2):
             assert httpx.put(f"{server}{ATTRIBUTE}", json={}, auth=(PROJECT, secret)).status_code == 400
             assert given.wait(20)

@@ -9,8 +9,8 @@ import re
 import shlex
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +19,7 @@ import httpx
 import pytest
 
 from support.form_browser import TOKEN, FormBrowser, form_fields
+from support.manual_clock import ManualClock
 from support.server_process import PROJECT, SECRET, ServerProcess, create_project
 from usertable.app.service import Service
 from usertable.console import live, texts
@@ -196,7 +197,14 @@ def test_a_stream_ends_in_time_to_renew_the_session_and_with_it() -> None:
     notes = Notes.alone()
 
     def looks(end_after: int, session_seconds: int) -> float:
-        console = SimpleNamespace(sessions=Sessions(notes, TOKEN, session_seconds, time.time), is_stopping=lambda: False)
+        passing = ManualClock()
+        sessions = Sessions(notes, TOKEN, session_seconds, passing.clock.seconds)
+
+        async def sleep(seconds: float) -> None:
+            passing.advance(seconds)
+
+        clock = replace(passing.clock, sleep=sleep)
+        console = SimpleNamespace(sessions=sessions, clock=clock, is_stopping=lambda: False)
         session = console.sessions.begin("admin")
         visit = SimpleNamespace(console=console, session=session)
         seen = 0
@@ -213,10 +221,11 @@ def test_a_stream_ends_in_time_to_renew_the_session_and_with_it() -> None:
             async for _ in answer.body_iterator:
                 pass
 
-        begun = time.monotonic()
+        begun: float = passing.elapsed
         asyncio.run(follow())
         assert not end_after or seen == end_after
-        return time.monotonic() - begun
+        passed: float = passing.elapsed - begun
+        return passed
 
     # A session is renewed in the second half of its time: at least one new request falls into that.
     assert looks(0, session_seconds=4) < 2

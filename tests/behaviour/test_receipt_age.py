@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
 
 from support.server_process import ATTRIBUTE, PROJECT, SECRET, create_project
+from usertable.app.clock import SYSTEM_CLOCK, now_ms
 from usertable.config import Config
 from usertable.http import age, app
 from usertable.http.age import SETTLING_MS, Age
@@ -97,7 +99,7 @@ def test_a_retry_after_the_clock_jumped_by_a_day_is_applied_once(
     config = Config(store=kept_url, port=0)
     try:
         with (
-            in_background(config, store, lambda: time.time_ns() // 1_000_000 + ahead) as url,
+            in_background(config, store, replace(SYSTEM_CLOCK, now_ms=lambda: now_ms() + ahead)) as url,
             httpx.Client(base_url=url, auth=(PROJECT, SECRET), timeout=60) as http,
         ):
             for ahead in (0, 25 * HOUR, -25 * HOUR, 0):

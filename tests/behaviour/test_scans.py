@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.manual_clock import ManualClock
 from support.store_harness import StoreHarness
 from usertable.app import scans
+from usertable.app.clock import SYSTEM_CLOCK, Clock
 from usertable.app.scans import Distribution, Found, TableScans
 from usertable.domain.condition import Condition, parse_condition
 from usertable.domain.errors import StoreDown
@@ -28,8 +30,8 @@ from usertable.store.memory import MemoryStore
 
 
 @contextmanager
-def surveying(harness: StoreHarness) -> Iterator[TableScans]:
-    surveys = TableScans(harness.store, clock=lambda: harness.now)
+def surveying(harness: StoreHarness, clock: Clock | None = None) -> Iterator[TableScans]:
+    surveys = TableScans(harness.store, clock=clock or replace(SYSTEM_CLOCK, now_ms=lambda: harness.now))
     try:
         yield surveys
     finally:
@@ -109,15 +111,17 @@ def test_a_small_table_is_counted_again_soon_and_a_page_waits_for_it(
 
 
 def test_what_was_found_before_is_no_end_while_another_pass_goes_on() -> None:
-    store = Slow()
+    store = Scanned()
     harness = StoreHarness(store)
     project = harness.project()
     with surveying(harness) as surveys:
         found = done(lambda: surveys.count(project, []))
         fill(harness, project, [{}, {}])
         harness.now += 60_001
+        store.may_go_on.clear()
         found = surveys.count(project, [])
         assert (found.result.matched, found.done, found.ended) == (0, True, False)
+        store.may_go_on.set()
         deadline = time.monotonic() + 20
         while not (found := surveys.count(project, [])).ended:
             assert time.monotonic() < deadline
@@ -227,17 +231,23 @@ def test_a_large_table_is_sampled_and_says_so(harness: StoreHarness, monkeypatch
         assert done(lambda: surveys.count(project, [])).examined == 100
 
 
-class Slow(MemoryStore):
-    """A store whose stretches take a while, and tell how many there were."""
+class Scanned(MemoryStore):
+    """A store whose chunks can be held up, take time by a clock that is set, or fail; it counts them."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.calls = Counter[str]()
+        self.chunks = 0
         self.down = False
+        self.time = ManualClock()
+        self.may_go_on = threading.Event()
+        self.may_go_on.set()
+        self.meanwhile: Callable[[], object] = lambda: None
 
     def tally(self, *arguments: Any, **options: Any) -> Any:
-        self.calls["tally"] += 1
-        time.sleep(0.02)
+        self.chunks += 1
+        assert self.may_go_on.wait(20)
+        self.time.advance(0.02)
+        self.meanwhile()
         if self.down:
             raise StoreDown("gone")
         return super().tally(*arguments, **options)
@@ -246,23 +256,25 @@ class Slow(MemoryStore):
 @pytest.mark.usefixtures("small_stretches")
 def test_what_nobody_waits_for_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scans, "WAITED_SECONDS", 0.1)
-    store = Slow()
+    store = Scanned()
     harness = StoreHarness(store)
     project = harness.project()
     fill(harness, project, [{}] * 300)
-    with surveying(harness) as surveys:
+    with surveying(harness, store.time.clock) as surveys:
         surveys.count(project, [])
-        time.sleep(0.5)
-        calls = store.calls["tally"]
-        assert 0 < calls < 20
-        time.sleep(0.2)
-        assert store.calls["tally"] == calls
+        (scan,) = surveys._scans.values()
+        assert scan.rests.wait(20)
+        # A chunk takes 0.02 s, and is followed by a rest as long.
+        assert store.chunks == 3
+        assert store.time.waits == pytest.approx([0.02] * 3)
         # Whoever asks later starts it anew, and as long as someone asks, it goes on.
-        assert done(lambda: surveys.count(project, [Condition("user_bool_once", "unset")])).result.matched == 300
+        conditions = [Condition("user_bool_once", "unset")]
+        store.meanwhile = lambda: surveys.count(project, conditions)
+        assert done(lambda: surveys.count(project, conditions)).result.matched == 300
 
 
 def test_a_store_that_is_down_fails_a_survey_and_not_the_next() -> None:
-    store = Slow()
+    store = Scanned()
     harness = StoreHarness(store)
     project = harness.project()
     store.down = True
@@ -277,6 +289,7 @@ def test_a_store_that_is_down_fails_a_survey_and_not_the_next() -> None:
 
 def test_no_more_go_on_at_once_than_there_are_workers() -> None:
     at_once, most, lock = 0, 0, threading.Lock()
+    together = threading.Barrier(scans.WORKERS)
 
     class Counting(MemoryStore):
         def tally(self, *arguments: Any, **options: Any) -> Any:
@@ -284,7 +297,7 @@ def test_no_more_go_on_at_once_than_there_are_workers() -> None:
             with lock:
                 at_once += 1
                 most = max(most, at_once)
-            time.sleep(0.02)
+            together.wait(20)
             with lock:
                 at_once -= 1
             return super().tally(*arguments, **options)

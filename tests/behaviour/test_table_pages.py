@@ -6,12 +6,14 @@ import csv
 import io
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qs
 
 import pytest
 
 from support.store_harness import StoreHarness
+from usertable.app.clock import SYSTEM_CLOCK
 from usertable.app.scans import TableScans
 from usertable.console import table
 from usertable.console.table import ORDERS, Order, TablePage, View
@@ -30,7 +32,7 @@ class Table:
     def __init__(self, url: str) -> None:
         self.harness = StoreHarness(open_store(url))
         self.project: Project = self.harness.project()
-        self.surveys = TableScans(self.harness.store, clock=lambda: self.harness.now)
+        self.surveys = TableScans(self.harness.store, clock=replace(SYSTEM_CLOCK, now_ms=lambda: self.harness.now))
         self.cuids = self.harness.service.register(self.project, "phone", [str(n) for n in range(USERS)])
         for n in reversed(range(USERS)):
             self.harness.now += 1000

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections import OrderedDict
 from zoneinfo import ZoneInfo
 
 from usertable.app.activity import ActivityRecorder, ProjectActivity
-from usertable.app.clock import now_ms
+from usertable.app.clock import SYSTEM_CLOCK, Clock
 from usertable.app.limits import RateLimit, SharedCounts
 from usertable.app.projects import Projects
 from usertable.app.verification import FAILURE_SECONDS, FAILURES_REMEMBERED, PassedSecrets, Verifications
@@ -30,7 +29,7 @@ class ProjectAccess:
         activity: where its requests are counted; None if nobody wants to know.
     """
 
-    __slots__ = ("_counts", "_limits", "activity", "project", "zone")
+    __slots__ = ("_clock", "_counts", "_limits", "activity", "project", "zone")
 
     def __init__(
         self,
@@ -38,9 +37,11 @@ class ProjectAccess:
         limits: dict[str, RateLimit],
         counts: SharedCounts | None = None,
         activity: ProjectActivity | None = None,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.project = project
-        self.activity = activity or ActivityRecorder(now_ms).project(project.number)
+        self._clock = clock
+        self.activity = activity or ActivityRecorder(clock.now_ms).project(project.number)
         self.zone: ZoneInfo = project.zone
         self._limits = limits
         self._counts = counts
@@ -52,7 +53,7 @@ class ProjectAccess:
         limit = self._limits.get(api)
         if limit is None or limit.limit != self.project.qps:
             count = self._counts.count(self.project.number, api) if self._counts else None
-            limit = self._limits[api] = RateLimit(self.project.qps, count)
+            limit = self._limits[api] = RateLimit(self.project.qps, count, self._clock.monotonic)
         return limit
 
 
@@ -70,10 +71,15 @@ class Authenticator:
     """
 
     def __init__(
-        self, projects: Projects, counts: SharedCounts | None = None, recorder: ActivityRecorder | None = None
+        self,
+        projects: Projects,
+        counts: SharedCounts | None = None,
+        recorder: ActivityRecorder | None = None,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._projects = projects
-        self._recorder = recorder or ActivityRecorder(now_ms)
+        self._clock = clock
+        self._recorder = recorder or ActivityRecorder(clock.now_ms)
         self._counts = counts
         self._epoch = projects.epoch()
         self._versions = projects.versions()
@@ -90,7 +96,7 @@ class Authenticator:
         self._failed: OrderedDict[bytes, float] = OrderedDict()
         """Until when a wrong secret is remembered, by its digest."""
         self._under_way: dict[bytes, asyncio.Task[Project | None]] = {}
-        self._verifications = Verifications()
+        self._verifications = Verifications(clock)
         self._polling = threading.Lock()
 
     def known(self, authorization: bytes) -> ProjectAccess | None:
@@ -109,7 +115,7 @@ class Authenticator:
         for _ in range(3):
             stored = await self._stored_hash(project_id)
             digest = self._passed.digest(project_id, stored, secret)
-            if self._failed.get(digest, 0.0) > time.monotonic():
+            if self._failed.get(digest, 0.0) > self._clock.monotonic():
                 return None
             if stored and digest in self._passed:
                 project = await self._project(project_id, stored)
@@ -159,7 +165,7 @@ class Authenticator:
         if project is not None:
             self._passed.add(self._passed.digest(project_id, project.secret_hash, secret))
             return project
-        self._failed[digest] = time.monotonic() + FAILURE_SECONDS
+        self._failed[digest] = self._clock.monotonic() + FAILURE_SECONDS
         while len(self._failed) > FAILURES_REMEMBERED:
             self._failed.popitem(last=False)
         return None
@@ -184,7 +190,7 @@ class Authenticator:
         """Access for somebody who need not know the project's secret, such as the admin. The project is as just read."""
         access = self._accesses.get(project.number)
         if access is None:
-            access = ProjectAccess(project, {}, self._counts, self._recorder.project(project.number))
+            access = ProjectAccess(project, {}, self._counts, self._recorder.project(project.number), self._clock)
             access = self._accesses.setdefault(project.number, access)
             self._numbers[project.id] = project.number
         elif project.version > access.project.version:

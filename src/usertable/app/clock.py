@@ -1,10 +1,38 @@
-"""The clock that the use cases read, unless they are given another one."""
+"""The clock: whoever reads the time or waits is handed one, so that a test can set it."""
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 
 def now_ms() -> int:
     """The time in milliseconds since 1970 UTC."""
     return time.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """How the time is read and waited for. Attributes, not methods: reading one costs a request nothing.
+
+    Attributes:
+        now_ms: milliseconds since 1970 UTC; people and programs may set it back or forward.
+        monotonic: seconds since a moment that all processes of the machine share; never goes back.
+        sleep: waits so many seconds, in an event loop.
+        wait: waits in a thread until an event is set, so many seconds at most; gives whether it is.
+    """
+
+    now_ms: Callable[[], int] = now_ms
+    monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    wait: Callable[[threading.Event, float], bool] = threading.Event.wait
+
+    def seconds(self) -> float:
+        """Seconds since 1970 UTC, by `now_ms`."""
+        return self.now_ms() / 1000
+
+
+SYSTEM_CLOCK = Clock()

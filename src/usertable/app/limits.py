@@ -5,7 +5,8 @@ from __future__ import annotations
 import fcntl
 import mmap
 import struct
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO
 
@@ -23,26 +24,30 @@ class RateLimit:
 
     Args:
         count: where workers count together; None for one that counts alone.
+        monotonic: seconds; with workers, of the clock that all of them share.
     """
 
-    __slots__ = ("_count", "ends", "limit", "remaining")
+    __slots__ = ("_count", "_monotonic", "ends", "limit", "remaining")
 
-    def __init__(self, limit: int, count: SharedCount | None = None) -> None:
+    def __init__(
+        self, limit: int, count: SharedCount | None = None, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self.limit = limit
+        self._monotonic = monotonic
         self.remaining = limit
         self.ends = 0.0
         self._count = count
 
-    def allow(self, now: float) -> bool:
-        """Count one request at the moment `now` (seconds, monotonic); False if it is over the limit."""
+    def allow(self) -> bool:
+        """Count one request now; False if it is over the limit."""
         if self._count is None:
-            return self._allow(now)
+            return self._allow(self._monotonic())
         with self._count.loaded(self):
-            return self._allow(now)
+            return self._allow(self._monotonic())
 
-    def is_used_up(self, now: float) -> bool:
-        """Whether a request at this moment would be over the limit, as far as this process knows."""
-        return not self.remaining and now < self.ends
+    def is_used_up(self) -> bool:
+        """Whether a request now would be over the limit, as far as this process knows."""
+        return not self.remaining and self._monotonic() < self.ends
 
     def _allow(self, now: float) -> bool:
         if now >= self.ends:

@@ -12,7 +12,6 @@ import itertools
 import logging
 import math
 import threading
-import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Generic, Protocol, TypeVar
 
+from usertable.app.clock import SYSTEM_CLOCK, Clock
 from usertable.domain.condition import Condition
 from usertable.domain.errors import Unavailable
 from usertable.domain.schema import Attribute, Project
@@ -141,13 +141,9 @@ class _Pass(Protocol[R_co]):
 
 
 class TableScans:
-    """Begins scans, and remembers what they found. Its methods may be called from any thread.
+    """Begins scans, and remembers what they found. Its methods may be called from any thread."""
 
-    Args:
-        clock: milliseconds since 1970 UTC.
-    """
-
-    def __init__(self, store: Browsable, *, clock: Callable[[], int]) -> None:
+    def __init__(self, store: Browsable, *, clock: Clock = SYSTEM_CLOCK) -> None:
         self._store = store
         self._clock = clock
         self._lock = threading.Lock()
@@ -198,12 +194,12 @@ class TableScans:
         with self._lock:
             scan: _Scan[R] | None = self._scans.get(key)
             if scan is None:
-                scan = self._scans[key] = _Scan(project.number, begin, self._clock())
+                scan = self._scans[key] = _Scan(project.number, begin, self._clock.now_ms())
             self._scans.move_to_end(key)
             while len(self._scans) > REMEMBERED:
                 self._scans.popitem(last=False)
-            scan.wanted_until = time.monotonic() + WAITED_SECONDS
-            if not scan.running and (anew or scan.is_stale(self._clock())):
+            scan.wanted_until = self._clock.monotonic() + WAITED_SECONDS
+            if not scan.running and (anew or scan.is_stale(self._clock.now_ms())):
                 scan.running = True
                 scan.rests.clear()
                 self._threads.submit(self._run, scan)
@@ -251,18 +247,18 @@ class _Scan(Generic[R]):
     def fail(self) -> None:
         self._now = replace(self._now, failed=True)
 
-    def go(self, store: Browsable, clock: Callable[[], int], closing: threading.Event) -> None:
+    def go(self, store: Browsable, clock: Clock, closing: threading.Event) -> None:
         if self._now.done:
             self._before = self._now
         work = self._begin()
-        found = self._now = Found(work.result(), 0, False, False, clock())
+        found = self._now = Found(work.result(), 0, False, False, clock.now_ms())
         route = _Route(store, self._project, work)
         after: int | None = None
-        first = time.monotonic()
+        first = clock.monotonic()
         while True:
-            if closing.is_set() or time.monotonic() > self.wanted_until:
+            if closing.is_set() or clock.monotonic() > self.wanted_until:
                 return
-            began = time.monotonic()
+            began = clock.monotonic()
             examined, end = work.step(store, self._project, after)
             after = route.after(end)
             found = self._now = replace(
@@ -273,11 +269,11 @@ class _Scan(Generic[R]):
                 sampled=route.skipped,
             )
             if after is None:
-                self.took = time.monotonic() - first
+                self.took = clock.monotonic() - first
                 self._before = None
                 return
             # As long a rest as the work took: whoever writes has the machine half of the time at least.
-            closing.wait(time.monotonic() - began)
+            clock.wait(closing, clock.monotonic() - began)
 
 
 class _Route:

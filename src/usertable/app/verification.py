@@ -14,7 +14,6 @@ import os
 import secrets
 import sys
 import threading
-import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
+from usertable.app.clock import SYSTEM_CLOCK, Clock
 from usertable.domain.errors import Overloaded
 from usertable.domain.schema import Project
 
@@ -136,12 +136,13 @@ class Verifications:
     Belongs to one event loop.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._clock = clock
         self._waiting: list[_Turn] = []
         self._shares: OrderedDict[tuple[str, str], _Share] = OrderedDict()
         self._turns = 0
         self._busy = False
-        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="verify", initializer=_yield_to_others)
 
     async def run(self, project: str, address: str, work: Callable[[], Project | None]) -> Project | None:
@@ -195,7 +196,7 @@ class Verifications:
             self._alarm = None
         if self._busy or not self._waiting:
             return
-        now = time.monotonic()
+        now = self._clock.monotonic()
         ready: list[tuple[int, int, int, int, _Turn]] = []
         later: list[float] = []
         for turn in self._waiting:
@@ -207,7 +208,7 @@ class Verifications:
                 served = max(project.served, address.served)
                 ready.append((served, project.served, address.served, turn.number, turn))
         if not ready:
-            self._alarm = asyncio.get_running_loop().call_later(min(later) - now, self._begin_next)
+            self._alarm = asyncio.create_task(self._begin_after(min(later) - now))
             return
         turn = min(ready)[-1]
         self._waiting.remove(turn)
@@ -218,6 +219,11 @@ class Verifications:
         done = asyncio.get_running_loop().run_in_executor(self._thread, turn.work)
         done.add_done_callback(partial(self._finish, turn))
 
+    async def _begin_after(self, seconds: float) -> None:
+        await self._clock.sleep(seconds)
+        self._alarm = None
+        self._begin_next()
+
     def _finish(self, turn: _Turn, done: asyncio.Future[Project | None]) -> None:
         self._busy = False
         if done.cancelled():
@@ -226,7 +232,7 @@ class Verifications:
         failure = done.exception()
         if failure is None and done.result() is None:
             for kind, name in (("project", turn.project), ("address", turn.address)):
-                self._share(kind, name, time.monotonic()).tokens -= 1
+                self._share(kind, name, self._clock.monotonic()).tokens -= 1
         if not turn.found.done():
             if failure is not None:
                 turn.found.set_exception(failure)

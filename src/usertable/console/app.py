@@ -8,7 +8,6 @@ import inspect
 import json
 import logging
 import secrets
-import time
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -166,10 +165,10 @@ class _Place:
 
     async def _once(self, page: Page, visit: Visit) -> Response:
         """Do what a form asks for. A second sending of the same form waits for the first one, and is led where that was."""
-        results, name = self._console.results, visit.sending
-        patient_until = time.monotonic() + ONCE_SECONDS
-        while not results.begin(name) and time.monotonic() < patient_until:
-            await asyncio.sleep(0.05)
+        results, name, clock = self._console.results, visit.sending, self._console.clock
+        patient_until = clock.monotonic() + ONCE_SECONDS
+        while not results.begin(name) and clock.monotonic() < patient_until:
+            await clock.sleep(0.05)
         try:
             if done := results.find(name):
                 return _led_again(done)

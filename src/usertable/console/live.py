@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from urllib.parse import urlencode
 
@@ -53,11 +51,11 @@ async def _events(visit: Visit, look: Callable[[], Awaitable[tuple[Parts, bool]]
     try:
         told: dict[str, str] = {}
         quiet = 0
-        sessions = visit.console.sessions
+        sessions, clock = visit.console.sessions, visit.console.clock
         # A session in use is renewed by requests in its second half, and a page that one looks at is in use.
-        until = time.monotonic() + min(LONGEST_SECONDS, sessions.seconds / 4)
+        until = clock.monotonic() + min(LONGEST_SECONDS, sessions.seconds / 4)
         yield "retry: 1000\n\n"
-        while time.monotonic() < until and not sessions.is_over(visit.session):
+        while clock.monotonic() < until and not sessions.is_over(visit.session):
             if visit.console.is_stopping():
                 return
             try:
@@ -79,7 +77,7 @@ async def _events(visit: Visit, look: Callable[[], Awaitable[tuple[Parts, bool]]
                 # So that whatever is in between does not take the connection for dead.
                 quiet = 0
                 yield ":\n\n"
-            await asyncio.sleep(seconds)
+            await clock.sleep(seconds)
     finally:
         _open -= 1
 

@@ -21,6 +21,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from usertable.app.access import Authenticator
+from usertable.app.clock import Clock
 from usertable.app.scans import TableScans
 from usertable.app.service import Service
 from usertable.config import Config
@@ -107,6 +108,7 @@ class Console:
     sessions: Sessions
     surveys: TableScans
     config: Config
+    clock: Clock
     is_stopping: Callable[[], bool] = lambda: False
     """Whether the server is about to end, so that nothing may be kept open."""
     assets: Assets = field(default_factory=Assets)

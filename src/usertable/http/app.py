@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import AsyncIterator, Callable
 
 from starlette.types import ASGIApp
@@ -13,7 +12,7 @@ from starlette.types import ASGIApp
 from usertable.app.access import REFRESH_SECONDS, Authenticator
 from usertable.app.activity import ActivityRecorder, Drained
 from usertable.app.batches import BatchWriter
-from usertable.app.clock import now_ms
+from usertable.app.clock import SYSTEM_CLOCK, Clock
 from usertable.app.imports import RowImporter
 from usertable.app.limits import SharedCounts
 from usertable.app.scans import TableScans
@@ -54,7 +53,6 @@ class App:
     Args:
         counts: where the workers of a server count requests together.
         notes: what they know together of sign-ins to the console.
-        clock: milliseconds since 1970 UTC.
     """
 
     def __init__(
@@ -64,22 +62,23 @@ class App:
         counts: SharedCounts | None = None,
         notes: Notes | None = None,
         *,
-        clock: Callable[[], int] = now_ms,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._counts = counts
         self._config = config
         self._clock = clock
-        self._sessions = Sessions(notes or Notes.alone(), config.admin_token, config.console_minutes * 60, time.time)
+        self._sessions = Sessions(notes or Notes.alone(), config.admin_token, config.console_minutes * 60, clock.seconds)
         self._store = store
-        self._service = Service(store, clock=clock, max_attributes=config.max_attributes, rules=Rules(config.row_limit))
+        rules = Rules(config.row_limit)
+        self._service = Service(store, clock=clock.now_ms, max_attributes=config.max_attributes, rules=rules)
         self.stopping: Callable[[], bool] = lambda: False
         """Whether the server is about to end; whoever runs it says so here."""
         self.dialect = JIGUANG
         self.set_endpoints: dict[bytes, SetEndpoint] = {}
         """By URL, once the application runs."""
         self._endpoints: dict[str, ASGIApp] = {}
-        self._recorder = ActivityRecorder(now_ms, payloads=config.arrival_payloads)
-        self._receipt_age = Age(config.receipt_hours * 3_600_000, clock)
+        self._recorder = ActivityRecorder(clock.now_ms, payloads=config.arrival_payloads)
+        self._receipt_age = Age(config.receipt_hours * 3_600_000, clock.now_ms)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
@@ -102,10 +101,13 @@ class App:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """What must run while requests come; leaving it commits every write that was queued."""
-        authenticator = Authenticator(self._service, self._counts, self._recorder)
+        clock = self._clock
+        authenticator = Authenticator(self._service, self._counts, self._recorder, clock)
         lane = open_lane(self._config.store, self._store, self._service.rules)
-        commit = GroupCommit(lane, capacity=self._config.queue_capacity, max_batch=self._config.max_batch)
-        writer = BatchWriter(self._service, authenticator, commit, clock=self._clock)
+        commit = GroupCommit(
+            lane, capacity=self._config.queue_capacity, max_batch=self._config.max_batch, monotonic=clock.monotonic
+        )
+        writer = BatchWriter(self._service, authenticator, commit, clock=clock.now_ms)
         importer = RowImporter(self._service, authenticator, capacity=commit.capacity)
         server = DialectServer(self.dialect, authenticator, self._recorder, self._config.body_limit, self._config.always_200)
         set_attributes = SetEndpoint(server, writer)
@@ -115,10 +117,10 @@ class App:
             self.dialect.set.path: set_attributes,
             self.dialect.register.path: RegisterEndpoint(server, self._service),
         }
-        readiness = Readiness(self._store, lane, commit)
+        readiness = Readiness(self._store, lane, commit, clock)
         state = State(lambda: self._config.admin_token, lambda: self.stopping(), readiness.check)
         self._native = native_app(self._service, authenticator, writer, importer, self._config, state)
-        surveys = TableScans(self._store, clock=self._clock)
+        surveys = TableScans(self._store, clock=clock)
         self._console = self._made_console(authenticator, set_attributes, surveys) if self._config.console else None
         self._native_paths = {"/openapi.json", "/readyz", LIVE_PATH}
         ending = asyncio.Event()
@@ -149,7 +151,16 @@ class App:
             return await endpoint.serve_as(authenticator.grant(project), body, language, dry=dry, key=key)
 
         return console_app(
-            Console(self._service, authenticator, put, self._sessions, surveys, self._config, lambda: self.stopping())
+            Console(
+                self._service,
+                authenticator,
+                put,
+                self._sessions,
+                surveys,
+                self._config,
+                self._clock,
+                lambda: self.stopping(),
+            )
         )
 
     def _expire(self, before: int | None) -> None:
@@ -159,7 +170,7 @@ class App:
 
     async def _watch_clock(self) -> None:
         while True:
-            await asyncio.sleep(CLOCK_SECONDS)
+            await self._clock.sleep(CLOCK_SECONDS)
             self._receipt_age.look()
 
     def _take_arrivals(self) -> Drained:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Sequence
 
@@ -67,7 +66,7 @@ class Exchange(ABC):
         """Count the request. Raises Refused if it is over the limit."""
         if limit is None:
             return
-        allowed = limit.allow(time.monotonic())
+        allowed = limit.allow()
         self.headers += rate_limit_headers(limit)
         if not allowed:
             self.headers.append(RETRY_SOON)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from concurrent.futures import ThreadPoolExecutor
 
+from usertable.app.clock import SYSTEM_CLOCK, Clock
 from usertable.commit import GroupCommit
 from usertable.domain.errors import StoreDown
 from usertable.store import Store
@@ -28,12 +28,13 @@ class Readiness:
     Belongs to one event loop.
     """
 
-    def __init__(self, store: Store, lane: Lane, commit: GroupCommit) -> None:
+    def __init__(self, store: Store, lane: Lane, commit: GroupCommit, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._clock = clock
         self._store = store
         self._lane = lane
         self._commit = commit
         self._failure: StoreDown | None = None
-        self._answered = time.monotonic()
+        self._answered = self._clock.monotonic()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="readiness")
         self._was_ready = True
 
@@ -43,7 +44,7 @@ class Readiness:
         Raises:
             StoreDown: why not.
         """
-        now = time.monotonic()
+        now = self._clock.monotonic()
         if now - self._answered > LATE_SECONDS:
             raise StoreDown(f"the store did not answer within {LATE_SECONDS:.0f} s")
         if self._failure is not None:
@@ -58,7 +59,7 @@ class Readiness:
             while True:
                 if asking is None or asking.done():
                     asking = asyncio.create_task(self._ask())
-                await asyncio.sleep(CHECK_SECONDS)
+                await self._clock.sleep(CHECK_SECONDS)
                 self._tell()
         finally:
             # A check that is under way would ask a closed lane.
@@ -79,7 +80,7 @@ class Readiness:
         except Exception as defect:
             log.exception("the check whether writes can be made failed")
             self._failure = StoreDown(f"{type(defect).__name__}")
-        self._answered = time.monotonic()
+        self._answered = self._clock.monotonic()
 
     def _tell(self) -> None:
         try:

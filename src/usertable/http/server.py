@@ -18,6 +18,7 @@ from typing import NoReturn
 
 import uvloop
 
+from usertable.app.clock import Clock
 from usertable.app.limits import SharedCounts
 from usertable.config import Config, ConfigError
 from usertable.console.notes import Notes
@@ -303,7 +304,7 @@ def _end_without_store() -> NoReturn:
 
 
 @contextlib.contextmanager
-def in_background(config: Config, store: Store, clock: Callable[[], int]) -> Iterator[str]:
+def in_background(config: Config, store: Store, clock: Clock) -> Iterator[str]:
     """Serve an open store from a thread of this process, while the block runs; the server's URL."""
     listener = _listen(config.host, config.port)
     started = threading.Event()

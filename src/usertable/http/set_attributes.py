@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import time
 from collections.abc import MutableMapping
 from typing import Any
 from urllib.parse import parse_qs
@@ -126,7 +125,7 @@ class SetEndpoint:
         if decoded.problems or decoded.cuid is None or decoded.data is None:
             return None
         limit = access.limit(API)
-        if limit is not None and limit.is_used_up(time.monotonic()):
+        if limit is not None and limit.is_used_up():
             return None
         exchange = SetExchange(headers, _no_send)
         exchange.server, exchange.access, exchange.activity = self._server, access, access.activity
@@ -142,7 +141,7 @@ class SetEndpoint:
             return None
         exchange.begun = begun
         if limit is not None:
-            limit.allow(time.monotonic())
+            limit.allow()
             exchange.headers += rate_limit_headers(limit)
         return exchange
 

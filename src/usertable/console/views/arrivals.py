@@ -10,7 +10,6 @@ from markupsafe import Markup
 from starlette.responses import Response
 
 from usertable.app.activity import KEPT_MS
-from usertable.app.clock import now_ms
 from usertable.console.charts import Bar, columns, scale
 from usertable.console.live import Parts, stream
 from usertable.console.visit import HOME, Page, Visit
@@ -50,7 +49,7 @@ def live(visit: Visit) -> Response:
 def _seen(visit: Visit, project: Project, only: str | None = None) -> dict[str, Any]:
     only = visit.request.query_params.get("show", "") if only is None else only
     refused = {"refused": True, "accepted": False}.get(only)
-    until = now_ms() // STEP_MS * STEP_MS + STEP_MS
+    until = visit.console.clock.now_ms() // STEP_MS * STEP_MS + STEP_MS
     since = until - KEPT_MS
     rates = visit.service.rates(project, since=since, step=STEP_MS)
     accepted, turned_away, sampled = (sum(getattr(r, n) for r in rates) for n in ("accepted", "refused", "sampled"))

@@ -10,7 +10,6 @@ from urllib.parse import urlencode
 from starlette.responses import Response
 
 from usertable.app.activity import KEPT_MS
-from usertable.app.clock import now_ms
 from usertable.console.edits import SHOWN, Edit, as_shown, what_others_did
 from usertable.console.visit import HOME, Page, Visit
 from usertable.domain.change import IDENTIFIER_KINDS
@@ -182,7 +181,7 @@ def _list_page(
         others=others,
         first=first,
         first_now=first_now,
-        lately=visit.service.registrations(project, first_now.name, since=now_ms() - KEPT_MS)
+        lately=visit.service.registrations(project, first_now.name, since=visit.console.clock.now_ms() - KEPT_MS)
         if first.name != first_now.name
         else 0,
     )

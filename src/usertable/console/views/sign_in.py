@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import sys
-import time
 from collections.abc import Mapping
 
 from starlette.responses import Response
 
+from usertable.app.clock import SYSTEM_CLOCK
 from usertable.config import Config
 from usertable.console.notes import MustWait, Notes
 from usertable.console.session import COOKIE, LINK_SECONDS, Link, Session
@@ -102,7 +102,7 @@ def print_link(config: Config, notes: Notes) -> None:
     """Print a new one-time link on stderr, by the address that the server listens on: no caller has a say in it."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(config.host, config.host)
     place = f"[{host}]" if ":" in host else host
-    link = Link(notes, time.time).make()
+    link = Link(notes, SYSTEM_CLOCK.seconds).make()
     # Not logged: it must be seen whatever the log's level is.
     print(
         f"sign in to the console, once and within {LINK_SECONDS // 60} minutes:"
@@ -133,7 +133,7 @@ def prefer(visit: Visit) -> Response:
 
 def keep(visit: Visit, response: Response, session: Session) -> None:
     """Set the session's cookie, which ends with the session."""
-    seconds = max(1, session.expires - int(time.time()))
+    seconds = max(1, session.expires - int(visit.console.clock.seconds()))
     visit.remember(response, COOKIE, visit.console.sessions.seal(session), seconds)
 
 

@@ -8,7 +8,6 @@ from markupsafe import Markup, escape
 from starlette.responses import Response
 
 from usertable.app.activity import KEPT_MS
-from usertable.app.clock import now_ms
 from usertable.app.scans import Distribution, Filled, Found
 from usertable.console.charts import Bar, columns, scale, share
 from usertable.console.live import Parts, stream
@@ -37,7 +36,7 @@ def of_attribute(visit: Visit, project: Project, attribute: Attribute) -> dict[s
     return {
         **_distribution(visit, project, attribute, anew=anew, patient=True),
         "last_write": visit.service.last_writes(project).get(attribute.name),
-        "groups": visit.service.refusals(project, since=now_ms() - KEPT_MS, attribute=attribute.name),
+        "groups": visit.service.refusals(project, since=visit.console.clock.now_ms() - KEPT_MS, attribute=attribute.name),
         "code": lambda kind: code(kind)[0],
         "statistics_live": visit.project_path(f"/attributes/{attribute.name}/live"),
     }

@@ -1,0 +1,41 @@
+"""A clock that stands still until a test moves it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+from usertable.app.clock import Clock
+
+
+class ManualClock:
+    """Time that passes when a test says so, and when somebody waits in a thread.
+
+    Attributes:
+        ms: the wall clock, milliseconds since 1970 UTC.
+        elapsed: the monotonic clock, seconds.
+        waits: the seconds of every wait in a thread, in order; each of them moved the clock.
+        clock: what is handed to those who read it.
+    """
+
+    def __init__(self, ms: int = 1_700_000_000_000) -> None:
+        self.ms = ms
+        self.elapsed = 1000.0
+        self.waits: list[float] = []
+        self.clock = Clock(lambda: self.ms, lambda: self.elapsed, self._sleep, self._wait)
+
+    def advance(self, seconds: float) -> None:
+        """Move both clocks; whoever sleeps until then wakes up."""
+        self.ms += round(seconds * 1000)
+        self.elapsed += seconds
+
+    async def _sleep(self, seconds: float) -> None:
+        until = self.elapsed + seconds
+        while self.elapsed < until:
+            # The test may be in another thread than this event loop.
+            await asyncio.sleep(0.001)
+
+    def _wait(self, event: threading.Event, seconds: float) -> bool:
+        self.waits.append(seconds)
+        self.advance(seconds)
+        return event.is_set()
