@@ -227,6 +227,18 @@ def test_the_layers_on_the_page_are_those_of_the_contract() -> None:
     assert block[1].splitlines() == contract["layers"]
 
 
+def test_the_platforms_words_stand_in_its_dialect_only() -> None:
+    source = ROOT / "src" / "usertable"
+    files = [file for file in source.rglob("*") if file.suffix in (".py", ".html", ".sql", ".js")]
+    assert len(files) > 100
+    found = [
+        str(file.relative_to(source))
+        for file in files
+        if source / "dialects" not in file.parents and re.search(r"smartop|\bjg_|极光", file.read_text())
+    ]
+    assert found == []
+
+
 def test_every_dependency_has_its_reason() -> None:
     groups = PROJECT["dependency-groups"]
     extras = [text for extra in PROJECT["project"]["optional-dependencies"].values() for text in extra]
