@@ -228,7 +228,7 @@ def test_a_server_whose_store_hangs_ends_when_it_is_told_to_and_loses_nothing(
 ) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
     (cuid,) = create_project(url, users=1)
-    monkeypatch.setattr("serving.launch", partial(launch, program=["-c", HASTY]))
+    monkeypatch.setattr("support.server_process.launch", partial(launch, program=["-c", HASTY]))
     server = ServerProcess(url, tmp_path, drain_seconds="1" if signals == 1 else "3600")
     writer = server.writer_pid()
     try:
