@@ -24,8 +24,8 @@ from support.server_process import PROJECT, SECRET, ServerProcess, create_projec
 from usertable.app.service import Service
 from usertable.console import live, texts
 from usertable.console.app import HEADERS, PAGES
-from usertable.console.notes import FREE_ATTEMPTS, MustWait, Notes
 from usertable.console.session import COOKIE, Link, Session, Sessions
+from usertable.console.shared_state import FREE_ATTEMPTS, MustWait, SharedState
 from usertable.console.table import ORDERS
 from usertable.console.views.users import OPERATOR_ORDER
 from usertable.domain import change
@@ -194,11 +194,11 @@ def test_a_form_of_an_earlier_session_is_shown_again_as_it_was_filled_in(admin: 
 
 
 def test_a_stream_ends_in_time_to_renew_the_session_and_with_it() -> None:
-    notes = Notes.alone()
+    shared = SharedState.alone()
 
     def looks(end_after: int, session_seconds: int) -> float:
         passing = ManualClock()
-        sessions = Sessions(notes, TOKEN, session_seconds, passing.clock.seconds)
+        sessions = Sessions(shared, TOKEN, session_seconds, passing.clock.seconds)
 
         async def sleep(seconds: float) -> None:
             passing.advance(seconds)
@@ -342,8 +342,8 @@ def test_a_browser_that_only_sends_its_origin_is_let_in(admin: FormBrowser, serv
 
 def test_wrong_tokens_must_wait_longer_and_longer_and_the_right_one_too() -> None:
     now = 0.0
-    with Notes.file() as file:
-        one, other = Notes(file.fileno(), lambda: now), Notes(file.fileno(), lambda: now)
+    with SharedState.file() as file:
+        one, other = SharedState(file.fileno(), lambda: now), SharedState(file.fileno(), lambda: now)
         for _ in range(FREE_ATTEMPTS):
             assert not one.attempt("a", lambda: False)
         waits = []
@@ -363,13 +363,13 @@ def test_wrong_tokens_must_wait_longer_and_longer_and_the_right_one_too() -> Non
 
 def test_a_session_ends_with_its_time_and_with_the_token() -> None:
     now = 1000.0
-    notes = Notes.alone()
-    sessions = Sessions(notes, TOKEN, 600, lambda: now)
+    shared = SharedState.alone()
+    sessions = Sessions(shared, TOKEN, 600, lambda: now)
     session = sessions.begin("admin")
     sealed = sessions.seal(session)
     assert sessions.renewed(session) is None
-    assert Sessions(Notes.alone(), TOKEN, 600, lambda: now).open(sealed) == session
-    assert Sessions(notes, TOKEN + "2", 600, lambda: now).open(sealed) is None
+    assert Sessions(SharedState.alone(), TOKEN, 600, lambda: now).open(sealed) == session
+    assert Sessions(shared, TOKEN + "2", 600, lambda: now).open(sealed) is None
     now += 400
     renewed = sessions.renewed(session)
     assert renewed is not None
@@ -381,8 +381,8 @@ def test_a_session_ends_with_its_time_and_with_the_token() -> None:
 
 def test_a_link_signs_in_once_and_in_time() -> None:
     now = 1000.0
-    with Notes.file() as file:
-        parent, worker = Link(Notes(file.fileno()), lambda: now), Link(Notes(file.fileno()), lambda: now)
+    with SharedState.file() as file:
+        parent, worker = Link(SharedState(file.fileno()), lambda: now), Link(SharedState(file.fileno()), lambda: now)
         link = parent.make()
         assert worker.holds(link)
         here, elsewhere = (Session("visitor", nonce, 0) for nonce in ("here", "elsewhere"))

@@ -18,8 +18,8 @@ from support.cli_runner import CliRunner
 from support.raw_http import exchange
 from support.server_process import ATTRIBUTE, PROJECT, REGISTER, ServerProcess, create_project
 from usertable.app.service import Service
-from usertable.console.notes import Notes
 from usertable.console.session import COOKIE, Sessions
+from usertable.console.shared_state import SharedState
 from usertable.console.visit import LANGUAGE_COOKIE
 from usertable.domain.profile import REST
 from usertable.store import open_store
@@ -83,7 +83,7 @@ class Site:
 
 
 def signed_in(server: ServerProcess, cuids: list[int], store: str) -> Iterator[Site]:
-    sessions = Sessions(Notes.alone(), TOKEN, 28_800, time.time)
+    sessions = Sessions(SharedState.alone(), TOKEN, 28_800, time.time)
     session = sessions.begin("admin")
     cookies = {COOKIE: sessions.seal(session), LANGUAGE_COOKIE: "en"}
     with server.client() as platform, httpx.Client(base_url=server.url, cookies=cookies, timeout=30) as admin:

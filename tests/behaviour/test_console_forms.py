@@ -16,8 +16,8 @@ import pytest
 
 from support.form_browser import TOKEN, FormBrowser, form_fields
 from support.server_process import PROJECT, REGISTER, SECRET, ServerProcess, create_project
-from usertable.console.notes import Notes
 from usertable.console.results import KEPT_SECONDS, MAX_RESULT_BYTES, RING_BYTES
+from usertable.console.shared_state import SharedState
 
 AT = f"/console/projects/{PROJECT}"
 API = f"/api/v1/projects/{PROJECT}"
@@ -387,8 +387,8 @@ def test_what_came_of_a_request_is_gone_with_the_user(tab: FormBrowser, server: 
 
 def test_results_are_shared_and_the_oldest_make_room() -> None:
     now = 1000.0
-    with Notes.file() as file:
-        one, other = (Notes(file.fileno(), lambda: now).results for _ in range(2))
+    with SharedState.file() as file:
+        one, other = (SharedState(file.fileno(), lambda: now).results for _ in range(2))
         assert one.find("a") is None
         assert one.keep("a", "user 1", b"first")
         assert other.keep("a", "user 1", b"second")

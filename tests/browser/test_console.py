@@ -14,8 +14,8 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 from support.browser import browser_errors, chromium, sign_in
 from support.sample_server import AT, CUID, SCRIPT, TOKEN, page_paths, sample_server
 from support.server_process import ATTRIBUTE, PROJECT, SECRET, ServerProcess
-from usertable.console.notes import FREE_ATTEMPTS, Notes
 from usertable.console.session import COOKIE, Sessions
+from usertable.console.shared_state import FREE_ATTEMPTS, SharedState
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_too_many_wrong_tokens_must_wait(browser: Browser, tmp_path_factory: pyt
 
 def test_a_session_that_is_over_leads_to_the_sign_in(context: BrowserContext, server: ServerProcess) -> None:
     earlier = time.time() - 7200
-    sessions = Sessions(Notes.alone(), TOKEN, 3600, lambda: earlier)
+    sessions = Sessions(SharedState.alone(), TOKEN, 3600, lambda: earlier)
     over = sessions.seal(sessions.begin("admin"))
     context.add_cookies([{"name": COOKIE, "value": over, "url": f"{server.url}/console"}])
     page = context.new_page()

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from usertable.console.notes import Notes
+from usertable.console.shared_state import SharedState
 
 COOKIE = "usertable_session"
 LINK_SECONDS = 15 * 60
@@ -41,9 +41,9 @@ class Sessions:
         clock: seconds since 1970 UTC.
     """
 
-    def __init__(self, notes: Notes, token: str, seconds: int, clock: Callable[[], float]) -> None:
-        self.notes = notes
-        self.link = Link(notes, clock)
+    def __init__(self, shared: SharedState, token: str, seconds: int, clock: Callable[[], float]) -> None:
+        self.shared = shared
+        self.link = Link(shared, clock)
         self.seconds = seconds
         self._clock = clock
         self.take_token(token)
@@ -51,7 +51,7 @@ class Sessions:
     def take_token(self, token: str) -> None:
         """Go on with this admin token; what another one signed holds no more."""
         self._token = token
-        secret = token.encode() if token else self.notes.key
+        secret = token.encode() if token else self.shared.key
         self._key = hmac.digest(secret, b"usertable console", "sha256")
 
     @property
@@ -74,7 +74,7 @@ class Sessions:
 
     def end(self, session: Session) -> None:
         """Make a session void before its time, on every worker of this server."""
-        self.notes.spend(session.nonce)
+        self.shared.spend(session.nonce)
 
     def seal(self, session: Session) -> str:
         """The session as a cookie's value."""
@@ -92,7 +92,7 @@ class Sessions:
 
     def is_over(self, session: Session) -> bool:
         """Whether a session's time is over, or it was ended before."""
-        return session.expires <= self._clock() or self.notes.is_spent(session.nonce)
+        return session.expires <= self._clock() or self.shared.is_spent(session.nonce)
 
     def form_token(self, session: Session) -> str:
         """What a form of this session carries: a key that no other form has, and the proof that it was made for the session.
@@ -115,7 +115,7 @@ class Sessions:
         """Whether the admin token is right. Raises MustWait if too many of this address were not."""
         wanted = hashlib.sha256(self._token.encode()).digest()
         given = hashlib.sha256(token.encode()).digest()
-        return self.notes.attempt(address, lambda: bool(self._token) and hmac.compare_digest(wanted, given))
+        return self.shared.attempt(address, lambda: bool(self._token) and hmac.compare_digest(wanted, given))
 
     def _mac(self, purpose: str, text: str) -> str:
         return hmac.new(self._key, f"{purpose} {text}".encode(), hashlib.sha256).hexdigest()
@@ -125,12 +125,12 @@ class Link:
     """One-time links, for a server without an admin token. Whoever can read the server's output may sign in.
 
     Args:
-        notes: made by the parent of the workers, and shared with them.
+        shared: made by the parent of the workers, and shared with them.
         clock: seconds since 1970 UTC.
     """
 
-    def __init__(self, notes: Notes, clock: Callable[[], float]) -> None:
-        self._notes = notes
+    def __init__(self, shared: SharedState, clock: Callable[[], float]) -> None:
+        self._shared = shared
         self._clock = clock
 
     def make(self) -> str:
@@ -140,15 +140,15 @@ class Link:
 
     def holds(self, link: str) -> bool:
         """Whether a link would still sign in."""
-        return self._is_ours(link) and not self._notes.is_spent(link.rpartition(".")[0])
+        return self._is_ours(link) and not self._shared.is_spent(link.rpartition(".")[0])
 
     def follow(self, link: str, browser: Session) -> bool:
         """Use a link up: whether it signs in. A second click in the same browser is the same use."""
         plain = link.rpartition(".")[0]
         used_here = f"{plain} {browser.nonce}"
-        if self.holds(link) and self._notes.spend(plain):
-            return self._notes.spend(used_here)
-        return self._is_ours(link) and self._notes.is_spent(used_here)
+        if self.holds(link) and self._shared.spend(plain):
+            return self._shared.spend(used_here)
+        return self._is_ours(link) and self._shared.is_spent(used_here)
 
     def _is_ours(self, link: str) -> bool:
         plain, _, mac = link.rpartition(".")
@@ -157,4 +157,4 @@ class Link:
         return int(plain.rpartition(".")[2]) > self._clock()
 
     def _mac(self, plain: str) -> str:
-        return hmac.new(self._notes.key, f"link {plain}".encode(), hashlib.sha256).hexdigest()
+        return hmac.new(self._shared.key, f"link {plain}".encode(), hashlib.sha256).hexdigest()

@@ -43,7 +43,7 @@ class MustWait(Exception):
         self.seconds = seconds
 
 
-class Notes:
+class SharedState:
     """A small file that each worker maps. It is gone with the server; nothing in it is worth keeping longer.
 
     Args:
@@ -72,8 +72,8 @@ class Notes:
         return file
 
     @classmethod
-    def alone(cls) -> Notes:
-        """Notes of a server that is one process."""
+    def alone(cls) -> SharedState:
+        """That of a server that is one process."""
         with cls.file() as file:
             return cls(os.dup(file.fileno()))
 

@@ -116,7 +116,7 @@ class Console:
     templates: Environment = field(init=False)
 
     def __post_init__(self) -> None:
-        self.results = self.sessions.notes.results
+        self.results = self.sessions.shared.results
         self.templates = Environment(
             loader=PackageLoader("usertable.console"),
             autoescape=True,

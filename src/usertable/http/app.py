@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from typing import IO
 
 from starlette.types import ASGIApp
 
@@ -20,8 +22,9 @@ from usertable.app.service import Service
 from usertable.commit import GroupCommit
 from usertable.config import Config
 from usertable.console.app import console_app
-from usertable.console.notes import Notes
 from usertable.console.session import Sessions
+from usertable.console.shared_state import SharedState
+from usertable.console.views.sign_in import print_link
 from usertable.console.visit import HOME, Console
 from usertable.dialects.base import HttpAnswer
 from usertable.dialects.jiguang.dialect import JIGUANG
@@ -47,27 +50,58 @@ CLOCK_SECONDS = 1.0
 """How often the system's clock is compared with elapsed time."""
 
 
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What the workers of a server know together, in files that each of them maps."""
+
+    counts: SharedCounts | None
+    console: SharedState
+
+    @classmethod
+    def alone(cls) -> Shared:
+        """That of a server that is one process."""
+        return cls(None, SharedState.alone())
+
+    @staticmethod
+    def files() -> list[IO[bytes]]:
+        """New files, which are gone when the last process has closed them."""
+        return [SharedCounts.file(), SharedState.file()]
+
+    @classmethod
+    def of(cls, descriptors: Sequence[int]) -> Shared:
+        """What is in the files with these descriptors, in the order of :meth:`files`."""
+        counts, console = descriptors
+        return cls(SharedCounts(counts), SharedState(console))
+
+
+def announce_console(config: Config, address: str, shared: Shared) -> None:
+    """Say where the console of a server at this address is, with a link for signing in if there is no admin token."""
+    if config.console and config.admin_token:
+        logging.getLogger("usertable.server").info("the console: %s%s", address, HOME)
+    elif config.console:
+        print_link(config, shared.console)
+
+
 class App:
     """The ASGI application over an open store, which it does not close.
 
     Args:
-        counts: where the workers of a server count requests together.
-        notes: what they know together of sign-ins to the console.
+        shared: what the workers of a server know together; None for a server that is one process.
     """
 
     def __init__(
         self,
         store: Store,
         config: Config,
-        counts: SharedCounts | None = None,
-        notes: Notes | None = None,
+        shared: Shared | None = None,
         *,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        self._counts = counts
+        shared = shared or Shared.alone()
+        self._counts = shared.counts
         self._config = config
         self._clock = clock
-        self._sessions = Sessions(notes or Notes.alone(), config.admin_token, config.console_minutes * 60, clock.seconds)
+        self._sessions = Sessions(shared.console, config.admin_token, config.console_minutes * 60, clock.seconds)
         self._store = store
         rules = Rules(config.row_limit)
         self._service = Service(store, clock=clock.now_ms, max_attributes=config.max_attributes, rules=rules)

@@ -19,13 +19,9 @@ from typing import NoReturn
 import uvloop
 
 from usertable.app.clock import Clock
-from usertable.app.limits import SharedCounts
 from usertable.config import Config, ConfigError
-from usertable.console.notes import Notes
-from usertable.console.views.sign_in import print_link
-from usertable.console.visit import HOME
 from usertable.domain.errors import StoreFault
-from usertable.http.app import App
+from usertable.http.app import App, Shared, announce_console
 from usertable.http.connection import Connections
 from usertable.http.workers import Supervisor, reserve
 from usertable.store import Store, is_shareable, open_store, shown_url
@@ -236,23 +232,20 @@ def serve(config: Config, reread: Reread | None = None) -> None:
         listener.close()
         raise
     host, port = listener.getsockname()[:2]
-    where = f"[{host}]" if ":" in host else host
+    address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     reach = "this machine only" if config.host in ("127.0.0.1", "::1", "localhost") else "other machines too"
 
     config = replace(config, port=port)
 
-    def announce(notes: Notes) -> None:
-        log.info("serving %s on http://%s:%d (reachable from %s)", shown_url(config.store), where, port, reach)
+    def announce(shared: Shared) -> None:
+        log.info("serving %s on %s (reachable from %s)", shown_url(config.store), address, reach)
         if not config.admin_token:
             log.info("no admin token is configured: the native API's admin routes are closed")
-        if config.console and config.admin_token:
-            log.info("the console: http://%s:%d%s", where, port, HOME)
-        elif config.console:
-            print_link(config, notes)
+        announce_console(config, address, shared)
 
     if config.workers == 1:
-        notes = Notes.alone()
-        _run(config, store, listener, Server(config, App(store, config, notes=notes), lambda: announce(notes), reread))
+        shared = Shared.alone()
+        _run(config, store, listener, Server(config, App(store, config, shared), lambda: announce(shared), reread))
     else:
         # It was opened to migrate it, and to tell at once what is wrong with it.
         store.close()
@@ -265,7 +258,7 @@ def serve(config: Config, reread: Reread | None = None) -> None:
 
 
 def run_worker(
-    config: Config, counts: SharedCounts, notes: Notes, ready: Callable[[], None], listen_to_parent: Callable[[Server], None]
+    config: Config, shared: Shared, ready: Callable[[], None], listen_to_parent: Callable[[Server], None]
 ) -> None:
     """Serve as one of several processes, which the supervisor starts and stops."""
     _log_to_stderr(config)
@@ -274,7 +267,7 @@ def run_worker(
     except StoreFault as fault:
         # The supervisor tries again; the database may be back by then.
         raise SystemExit(f"usertable worker: {fault}") from fault
-    server = Server(config, App(store, config, counts, notes), ready)
+    server = Server(config, App(store, config, shared), ready)
     listen_to_parent(server)
     _run(config, store, _listen(config.host, config.port, shared=True), server)
 

@@ -15,14 +15,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from types import FrameType
 from typing import IO
 
-from usertable.app.limits import SharedCounts
 from usertable.config import Config
-from usertable.console.notes import Notes
+from usertable.http.app import Shared
 
 log = logging.getLogger("usertable.workers")
 
@@ -46,13 +45,12 @@ class Supervisor:
     """
 
     def __init__(
-        self, config: Config, announce: Callable[[Notes], None], reload: Callable[[Config], Config | None] | None = None
+        self, config: Config, announce: Callable[[Shared], None], reload: Callable[[Config], Config | None] | None = None
     ) -> None:
         self._config = config
         self._announce = announce
         self._reload = reload
-        self._counts: IO[bytes] = SharedCounts.file()
-        self._notes: IO[bytes] = Notes.file()
+        self._shared: list[IO[bytes]] = Shared.files()
         self._stop = threading.Event()
         self._workers: list[_Worker] = []
         self._is_reload_due = False
@@ -64,7 +62,7 @@ class Supervisor:
         try:
             self._workers = [self._start() for _ in range(self._config.workers)]
             if all(self._is_ready(worker) for worker in self._workers) and not self._stop.is_set():
-                self._announce(Notes(self._notes.fileno()))
+                self._announce(Shared.of([file.fileno() for file in self._shared]))
             while not self._stop.wait(0.2):
                 if self._is_reload_due:
                     self._is_reload_due = False
@@ -76,8 +74,8 @@ class Supervisor:
             codes = [worker.process.wait() for worker in self._workers]
             for number, handler in before.items():
                 signal.signal(number, handler)
-            self._counts.close()
-            self._notes.close()
+            for file in self._shared:
+                file.close()
         return max(codes) <= 0
 
     def _stopping(self, number: int, frame: FrameType | None) -> None:
@@ -106,7 +104,7 @@ class Supervisor:
             process.stdin.flush()
 
     def _start(self) -> _Worker:
-        shared = [self._counts.fileno(), self._notes.fileno()]
+        shared = [file.fileno() for file in self._shared]
         process = subprocess.Popen(
             [sys.executable, "-m", "usertable.http.workers", *map(str, shared)],
             stdin=subprocess.PIPE,
@@ -131,7 +129,7 @@ class Supervisor:
         return self._start()
 
 
-def main(counts: int, notes: int) -> None:
+def main(shared: Sequence[int]) -> None:
     """A worker, until its parent stops it or is gone."""
     from usertable.http.server import Server, run_worker
 
@@ -155,7 +153,7 @@ def main(counts: int, notes: int) -> None:
         with contextlib.suppress(BrokenPipeError):
             print("ready", flush=True)
 
-    run_worker(config, SharedCounts(counts), Notes(notes), ready, listen_to_parent)
+    run_worker(config, Shared.of(shared), ready, listen_to_parent)
 
 
 def reserve(listener: socket.socket) -> socket.socket:
@@ -170,4 +168,4 @@ def reserve(listener: socket.socket) -> socket.socket:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    main([int(descriptor) for descriptor in sys.argv[1:]])

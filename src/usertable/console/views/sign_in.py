@@ -10,8 +10,8 @@ from starlette.responses import Response
 
 from usertable.app.clock import SYSTEM_CLOCK
 from usertable.config import Config
-from usertable.console.notes import MustWait, Notes
 from usertable.console.session import COOKIE, LINK_SECONDS, Link, Session
+from usertable.console.shared_state import MustWait, SharedState
 from usertable.console.visit import HOME, LANGUAGE_COOKIE, THEME_COOKIE, THEMES, Page, Visit
 
 SIGN_IN_FIELDS = ("form_token", "token", "new_link")
@@ -98,11 +98,11 @@ def keep_form(visit: Visit, proven: bool) -> Response | None:
     return None
 
 
-def print_link(config: Config, notes: Notes) -> None:
+def print_link(config: Config, shared: SharedState) -> None:
     """Print a new one-time link on stderr, by the address that the server listens on: no caller has a say in it."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(config.host, config.host)
     place = f"[{host}]" if ":" in host else host
-    link = Link(notes, SYSTEM_CLOCK.seconds).make()
+    link = Link(shared, SYSTEM_CLOCK.seconds).make()
     # Not logged: it must be seen whatever the log's level is.
     print(
         f"sign in to the console, once and within {LINK_SECONDS // 60} minutes:"
@@ -148,7 +148,7 @@ def _make_link(visit: Visit) -> None:
     sessions = visit.console.sessions
     # An attempt that cannot pass: who asks again and again waits longer and longer.
     sessions.sign_in("a new link", "")
-    print_link(visit.console.config, sessions.notes)
+    print_link(visit.console.config, sessions.shared)
 
 
 def _must_wait(visit: Visit, wait: MustWait, following: str, kept: Mapping[str, str] | None = None) -> Response:
