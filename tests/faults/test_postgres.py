@@ -40,7 +40,7 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture
 def database(cluster: Cluster) -> Iterator[str]:
-    url = cluster.create()
+    url = cluster.create_migrated()
     yield url
     cluster.drop(url)
 
@@ -55,7 +55,7 @@ def test_several_servers_with_workers_on_one_database(shared_url: str, tmp_path:
     cuids = create_project(shared_url, users=3)
     servers = [ServerProcess(shared_url, folder(tmp_path, name), workers="2") for name in ("a", "b")]
     with load(servers, cuids, 12) as clients:
-        time.sleep(4)
+        wait_for_more(clients, 400)
     check_sums(shared_url, cuids, clients, 200)
     once = {"cuid": cuids[0], "data": {"user_string_once": ""}}
 
