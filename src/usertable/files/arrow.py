@@ -183,24 +183,24 @@ class ArrowColumns(Columns):
         return [self._cell_cuid(cell, found.problems[i]) for i, cell in enumerate(arrow_cells(cells))]
 
 
-class _Days(dict[str, int]):
-    """Milliseconds since 1970 UTC at which local days begin, of those whose offset is steady; KeyError for others."""
+class _Days(dict[int, int]):
+    """By local day since 1970: milliseconds that UTC is ahead all day. KeyError for a day whose clocks change."""
 
     def __init__(self, zone: tzinfo) -> None:
         self._zone = zone
 
-    def __missing__(self, day: str) -> int:
-        midnight = steady_midnight(day, self._zone)
+    def __missing__(self, day: int) -> int:
+        midnight = steady_midnight(str(_EPOCH + timedelta(days=day)), self._zone)
         if midnight is None:
             raise KeyError(day)
-        made = self[day] = midnight * 1000
-        return made
+        ahead = self[day] = midnight * 1000 - day * 86_400_000
+        return ahead
 
     def moments(self, local: pa.Array, days: pa.Array) -> pa.Array:
         """Moments of a local clock, of which this many days were over since 1970, as milliseconds since 1970 UTC."""
         encoded = days.dictionary_encode()
-        shifts = [self[str(_EPOCH + timedelta(days=day))] - day * 86_400_000 for day in encoded.dictionary.to_pylist()]
-        return pc.add(local, pa.array(shifts, pa.int64()).take(encoded.indices))
+        ahead = pa.array(map(self.__getitem__, encoded.dictionary.to_pylist()), pa.int64())
+        return pc.add(local, ahead.take(encoded.indices))
 
 
 # From cells that are plain all over to the JSON texts of their values; None if they are not.
@@ -236,15 +236,15 @@ def _moment_texts(cells: pa.Array, days: _Days, cut: Counter[int]) -> pa.Array |
 def _timestamps(cells: pa.Array, days: _Days, cut: Counter[int]) -> pa.Array | None:
     """Of timestamps that are all in the calendar, and none of which needs a closer look at the clock."""
     counts, per_second = cells.cast(pa.int64()), UNITS[cells.type.unit]
+    moments = counts
     finer: list[int] = []
     if per_second < 1000:
         moments = pc.multiply_checked(counts, 1000)
-    else:
+    elif per_second > 1000:
         moments = _floor(counts, per_second // 1000)
-        if per_second > 1000:
-            is_cut = pc.not_equal(pc.multiply(moments, per_second // 1000), counts)
-            if pc.any(is_cut).as_py():
-                finer = pc.indices_nonzero(pc.fill_null(is_cut, False)).to_pylist()
+        is_cut = pc.not_equal(pc.multiply(moments, per_second // 1000), counts)
+        if pc.any(is_cut).as_py():
+            finer = pc.indices_nonzero(pc.fill_null(is_cut, False)).to_pylist()
     if cells.type.tz is None:
         moments = days.moments(moments, _floor(moments, 86_400_000))
     bounds = pc.min_max(moments).as_py()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -25,9 +26,9 @@ _CLOSING = {'"': '"', '["': '"]'}
 _TRUE, _FALSE = scalar("true"), scalar("false")
 
 
-def _any_tiny(text: str) -> bool:
+def _any_tiny(lines: bytes) -> bool:
     """Whether there is a number with a negative exponent, or what looks like one in a text."""
-    return ("e-" in text or "E-" in text) and bool(pc.match_substring_regex(pa.array([text]), "[0-9][eE]-")[0].as_py())
+    return (b"e-" in lines or b"E-" in lines) and re.search(b"[0-9][eE]-", lines) is not None
 
 
 def json_reader(place: int, attribute: Attribute) -> Callable[[Any], object]:
@@ -66,7 +67,8 @@ def split_objects(lines: bytes, count: int) -> Split | None:
     if b"\\" in lines:
         return None
     try:
-        first = _decode_members(lines.partition(b"\n")[0])
+        end = lines.find(b"\n")
+        first = _decode_members(lines if end < 0 else lines[:end])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     names = list(first)
@@ -201,20 +203,16 @@ class ArrowLines:
         self._has_decimals = any(field.type == _WIDE for field in fields)
 
     def columns(self, raw: bytes, count: int) -> list[pa.Array] | None:
-        """The columns of so many lines, which have no backslash; None if they are not like those before."""
-        try:
-            text = raw.decode()
-        except UnicodeDecodeError:
-            return None
+        """The columns of so many lines, UTF-8 without a backslash; None if they are not like the learned ones."""
         # No text has an end of a line in it.
-        lines = raw.replace(b"\r\n", b"\n").removesuffix(b"\n")
+        lines = (raw.replace(b"\r\n", b"\n") if b"\r" in raw else raw).removesuffix(b"\n")
         columns = self._cut_apart(lines, count)
         if columns is not None:
             return columns
         # An object from each line's beginning to its end, so that there is nothing beside it.
         if lines[:1] != b"{" or lines[-1:] != b"}" or not lines.count(b"}\n{") == lines.count(b"\n") == count - 1:
             return None
-        if lines.count(b"}") != count or (self._has_decimals and _any_tiny(text)):
+        if lines.count(b"}") != count or (self._has_decimals and _any_tiny(lines)):
             return None
         read = json.ReadOptions(use_threads=False, block_size=len(lines) + 1)
         try:

@@ -252,6 +252,8 @@ class ParquetSource:
 
     def _lists(self, column: _Column, cells: pa.Array, bad: dict[int, list[Problem]]) -> pa.Array:
         flat = pc.list_flatten(cells)
+        if types.is_list(cells.type) and _is_utf8(flat):
+            return cells
         element = _plain_type(column.kind.value_type)
         if types.is_integer(element) and column.target.kind == "identifier":
             return cells
@@ -342,7 +344,20 @@ def _bytes_of(cells: pa.Array) -> pa.Array:
     return cells.cast(pa.large_binary())
 
 
+def _is_utf8(cells: pa.Array) -> bool:
+    """Whether cells are texts that Arrow takes as they are. A file's may be any bytes."""
+    if not types.is_string(cells.type):
+        return False
+    try:
+        cells.validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
 def _texts(column: _Column, cells: pa.Array, bad: dict[int, list[Problem]]) -> pa.Array:
+    if _is_utf8(cells):
+        return cells
     raw = _bytes_of(cells)
     try:
         texts = raw.cast(pa.large_string())
