@@ -67,8 +67,8 @@ def split_objects(lines: bytes, count: int) -> Split | None:
     if b"\\" in lines:
         return None
     try:
-        end = lines.find(b"\n")
-        first = _decode_members(lines if end < 0 else lines[:end])
+        first_end = lines.find(b"\n")
+        first = _decode_members(lines if first_end < 0 else lines[:first_end])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     names = list(first)

@@ -10,12 +10,9 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 from usertable.folders import file_in_memory, sync_folder
-
-if TYPE_CHECKING:
-    pass
 
 
 def spooled(stream: IO[bytes]) -> IO[bytes]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 from usertable.domain.condition import Condition
 from usertable.domain.profile import Profile
@@ -16,9 +16,6 @@ from usertable.store.encoding import decode_attributes
 from usertable.store.protocol import Snapshot
 from usertable.store.records import Page, SnapshotRow
 from usertable.wire.native import masked_value
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, slots=True)

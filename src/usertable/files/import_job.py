@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Literal
+from typing import IO, Literal
 
 from usertable.domain.errors import Kind, Problem, Refused, refuse
 from usertable.domain.schema import Project
@@ -19,10 +19,6 @@ from usertable.files.options import Reading
 from usertable.files.reader_process import reading
 from usertable.files.rejects import Rejects
 from usertable.wire.messages import text as text_of
-
-if TYPE_CHECKING:
-    pass
-
 
 PREVIEW_ROWS = 5
 PROBLEMS_SHOWN = 20

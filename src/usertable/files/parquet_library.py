@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from usertable.domain.errors import Kind, refuse
-
-if TYPE_CHECKING:
-    pass
 
 
 def parquet_library() -> tuple[Any, Any]:

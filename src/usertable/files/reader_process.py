@@ -6,6 +6,8 @@ Reading and checking takes as much CPU as storing, and Python's interpreter lock
 from __future__ import annotations
 
 import contextlib
+import gc
+import io
 import os
 import pickle
 import queue
@@ -13,22 +15,16 @@ import signal
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from socket import socketpair
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from usertable.domain.errors import Kind, Refused, refuse
 from usertable.domain.schema import Project
 from usertable.files.block import Block, Head
 from usertable.files.options import Reading
-
-if TYPE_CHECKING:
-    pass
-import gc
-import io
-import traceback
-
 from usertable.files.readers import open_source
 
 _FRUGAL = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import msgspec
 
@@ -16,10 +16,6 @@ from usertable.files.options import Reading
 from usertable.files.reject_rows import reject_line, reject_row, rejects_head
 from usertable.files.targets import REASON, ROW
 from usertable.folders import sync_folder
-
-if TYPE_CHECKING:
-    pass
-
 
 _encoder = msgspec.json.Encoder(decimal_format="number")
 

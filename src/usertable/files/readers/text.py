@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 from usertable.domain.errors import Kind, refuse
 from usertable.files.encodings import check_utf8, find_encoding
 from usertable.files.lines import Lines
 from usertable.files.options import Reading
-
-if TYPE_CHECKING:
-    pass
-
 
 CELL_CHARACTERS = 16 * 2**20
 """A cell, or a line of NDJSON, has at most so many characters; a quote that is never closed is found by it."""
