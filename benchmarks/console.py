@@ -1,7 +1,7 @@
 """How long the console's pages take at the server with a million users, and what an open page costs the writes.
 
 Fills a store (SQLite, or with --store a PostgreSQL database that is empty), starts the real server, signs in, and asks for
-every page again and again, each time with other filters, so that surveys of the whole table go on beside. Then alternates
+every page again and again, each time with other filters, so that scans of the whole table go on beside. Then alternates
 rounds of PUTs with nobody looking and with Arrivals open. Prints medians and ratios, and writes them to
 `benchmarks/results/`.
 """

@@ -18,9 +18,11 @@ from hypothesis import strategies as st
 
 from support.manual_clock import ManualClock
 from support.store_harness import StoreHarness
-from usertable.app import scans
+from usertable.app import distribution
+from usertable.app import scans as module
 from usertable.app.clock import SYSTEM_CLOCK, Clock
-from usertable.app.scans import Distribution, Found, TableScans
+from usertable.app.distribution import Distribution
+from usertable.app.scans import Found, TableScans
 from usertable.domain.condition import Condition, parse_condition
 from usertable.domain.errors import StoreDown
 from usertable.domain.schema import Attribute, Project, Rule
@@ -30,16 +32,16 @@ from usertable.store.memory import MemoryStore
 
 
 @contextmanager
-def surveying(harness: StoreHarness, clock: Clock | None = None) -> Iterator[TableScans]:
-    surveys = TableScans(harness.store, clock=clock or replace(SYSTEM_CLOCK, now_ms=lambda: harness.now))
+def scanning(harness: StoreHarness, clock: Clock | None = None) -> Iterator[TableScans]:
+    scans = TableScans(harness.store, clock=clock or replace(SYSTEM_CLOCK, now_ms=lambda: harness.now))
     try:
-        yield surveys
+        yield scans
     finally:
-        surveys.close()
+        scans.close()
 
 
 def done(look: Callable[[], Found[Any]]) -> Found[Any]:
-    """What a survey found, when it is done or has failed."""
+    """What a scan found, when it is done or has failed."""
     deadline = time.monotonic() + 20
     while not (found := look()).done and not found.failed:
         assert time.monotonic() < deadline
@@ -65,65 +67,65 @@ def fill(harness: StoreHarness, project: Project, rows: list[dict[str, Any]]) ->
 
 @pytest.fixture
 def small_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("_CountPass", "_FillPass", "_ColumnPass"):
-        monkeypatch.setattr(getattr(scans, name), "stretch", 3)
+    for kind in (module._CountPass, module._FillPass, distribution.ColumnPass):
+        monkeypatch.setattr(kind, "stretch", 3)
 
 
 @pytest.mark.usefixtures("small_stretches")
 def test_counts_and_who_changed_last(harness: StoreHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scans, "KEPT_EDGE", 4)
+    monkeypatch.setattr(module, "KEPT_EDGE", 4)
     project = harness.project()
     cuids = fill(harness, project, [{"user_bool_overwrite": n % 2} for n in range(11)])
-    with surveying(harness) as surveys:
+    with scanning(harness) as scans:
         odd = [parse_condition("user_bool_overwrite:eq:1", project.schema, project.zone)]
-        found = done(lambda: surveys.count(project, odd))
+        found = done(lambda: scans.count(project, odd))
         assert (found.result.matched, found.examined, found.sampled, found.at) == (5, 11, False, harness.now)
         assert [cuid for _, cuid in found.result.edge] == [cuids[9], cuids[7], cuids[5], cuids[3]]
         assert not found.result.has_all
-        oldest = done(lambda: surveys.count(project, [], oldest=True))
+        oldest = done(lambda: scans.count(project, [], oldest=True))
         assert [cuid for _, cuid in oldest.result.edge] == cuids[:4]
         # What is fresh is given again; what is stale is given until the next pass is done; what is asked for anew is anew.
         moment = harness.now
         harness.service.erase_user(project, cuids[0])
         harness.now += 1000
-        assert surveys.count(project, [], oldest=True).result.matched == 11
-        assert surveys.count(project, [], oldest=True, anew=True).at == moment
+        assert scans.count(project, [], oldest=True).result.matched == 11
+        assert scans.count(project, [], oldest=True, anew=True).at == moment
         deadline = time.monotonic() + 20
-        while (found := surveys.count(project, [], oldest=True)).at == moment:
+        while (found := scans.count(project, [], oldest=True)).at == moment:
             assert time.monotonic() < deadline
         assert (found.result.matched, found.at) == (10, harness.now)
-        surveys.forget(project)
-        assert surveys.count(project, [], oldest=True).examined in range(11)
+        scans.forget(project)
+        assert scans.count(project, [], oldest=True).examined in range(11)
 
 
 def test_a_small_table_is_counted_again_soon_and_a_page_waits_for_it(
     harness: StoreHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Whatever else the machine does, this pass is a short one.
-    monkeypatch.setattr(scans, "PATIENCE_SECONDS", 10.0)
-    monkeypatch.setattr(scans, "FRESH_TIMES", 0)
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", 10.0)
+    monkeypatch.setattr(module, "FRESH_TIMES", 0)
     project = harness.project()
-    with surveying(harness) as surveys:
-        assert done(lambda: surveys.count(project, [])).result.matched == 0
+    with scanning(harness) as scans:
+        assert done(lambda: scans.count(project, [])).result.matched == 0
         fill(harness, project, [{}, {}])
         harness.now += 1001
-        assert surveys.count(project, [], patient=True).result.matched == 2
+        assert scans.count(project, [], patient=True).result.matched == 2
 
 
 def test_what_was_found_before_is_no_end_while_another_pass_goes_on() -> None:
     store = Scanned()
     harness = StoreHarness(store)
     project = harness.project()
-    with surveying(harness) as surveys:
-        found = done(lambda: surveys.count(project, []))
+    with scanning(harness) as scans:
+        found = done(lambda: scans.count(project, []))
         fill(harness, project, [{}, {}])
         harness.now += 60_001
         store.may_go_on.clear()
-        found = surveys.count(project, [])
+        found = scans.count(project, [])
         assert (found.result.matched, found.done, found.ended) == (0, True, False)
         store.may_go_on.set()
         deadline = time.monotonic() + 20
-        while not (found := surveys.count(project, [])).ended:
+        while not (found := scans.count(project, [])).ended:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         assert found.result.matched == 2
@@ -133,11 +135,11 @@ def test_what_was_found_before_is_no_end_while_another_pass_goes_on() -> None:
 def test_fill_rates(harness: StoreHarness) -> None:
     project = harness.project()
     fill(harness, project, [{"user_number_once": 1}, {}, {"user_number_once": 2, "user_bool_once": 1}, {}, {}])
-    with surveying(harness) as surveys:
-        found = done(lambda: surveys.filled(project))
+    with scanning(harness) as scans:
+        found = done(lambda: scans.filled(project))
         assert (found.result.filled, found.examined) == ({"user_number_once": 2, "user_bool_once": 1}, 5)
         empty, _ = harness.service.create_project("empty", who="test")
-        assert done(lambda: surveys.filled(empty)).examined == 0
+        assert done(lambda: scans.filled(empty)).examined == 0
 
 
 @pytest.mark.usefixtures("small_stretches")
@@ -155,10 +157,10 @@ def test_distributions_of_every_type(harness: StoreHarness) -> None:
         ],
     )
     attributes = project.schema.attributes
-    with surveying(harness) as surveys:
+    with scanning(harness) as scans:
 
         def spread(name: str) -> Distribution:
-            result = done(lambda: surveys.distribution(project, attributes[name])).result
+            result = done(lambda: scans.distribution(project, attributes[name])).result
             assert isinstance(result, Distribution)
             return result
 
@@ -176,12 +178,12 @@ def test_distributions_of_every_type(harness: StoreHarness) -> None:
 
 
 def test_too_many_different_values_are_said_to_be_rounded(harness: StoreHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scans, "DISTINCT", 4)
+    monkeypatch.setattr(distribution, "DISTINCT", 4)
     project = harness.project()
     fill(harness, project, [{"user_string_overwrite": text} for text in ["a", "a", "b", "b", "c", "d", "e"]])
-    with surveying(harness) as surveys:
+    with scanning(harness) as scans:
         attribute = project.schema.attributes["user_string_overwrite"]
-        found = done(lambda: surveys.distribution(project, attribute)).result
+        found = done(lambda: scans.distribution(project, attribute)).result
         assert (found.top, found.rounded) == ((("a", 2), ("b", 2)), True)
 
 
@@ -201,12 +203,12 @@ def test_too_many_different_values_are_said_to_be_rounded(harness: StoreHarness,
 def test_a_histogram_counts_every_value_once(chunks: list[list[Any]]) -> None:
     attribute = Attribute("n", DataType.NUMBER, Rule.OVERWRITE)
     project = StoreHarness(MemoryStore()).project()
-    work = scans._HistogramPass(attribute, project)
+    work = distribution.HistogramPass(attribute, project)
     for chunk in chunks:
         work.add(chunk)
     bins = work.result().bins
     values = [float(value) for chunk in chunks for value in chunk]
-    assert len(bins) <= scans.BINS
+    assert len(bins) <= distribution.BINS
     assert sum(b.count for b in bins) == len(values)
     assert all(one.high == other.low for one, other in itertools.pairwise(bins))
     if values:
@@ -220,15 +222,15 @@ def test_a_histogram_counts_every_value_once(chunks: list[list[Any]]) -> None:
 
 @pytest.mark.usefixtures("small_stretches")
 def test_a_large_table_is_sampled_and_says_so(harness: StoreHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scans, "SAMPLED_USERS", 30)
+    monkeypatch.setattr(module, "SAMPLED_USERS", 30)
     project = harness.project()
     fill(harness, project, [{"user_bool_overwrite": n % 2} for n in range(100)])
-    with surveying(harness) as surveys:
-        found = done(lambda: surveys.filled(project))
+    with scanning(harness) as scans:
+        found = done(lambda: scans.filled(project))
         assert found.sampled
         assert 20 <= found.examined <= 40
         assert found.result.filled == {"user_bool_overwrite": found.examined}
-        assert done(lambda: surveys.count(project, [])).examined == 100
+        assert done(lambda: scans.count(project, [])).examined == 100
 
 
 class Scanned(MemoryStore):
@@ -255,41 +257,41 @@ class Scanned(MemoryStore):
 
 @pytest.mark.usefixtures("small_stretches")
 def test_what_nobody_waits_for_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scans, "WAITED_SECONDS", 0.1)
+    monkeypatch.setattr(module, "WAITED_SECONDS", 0.1)
     store = Scanned()
     harness = StoreHarness(store)
     project = harness.project()
     fill(harness, project, [{}] * 300)
-    with surveying(harness, store.time.clock) as surveys:
-        surveys.count(project, [])
-        (scan,) = surveys._scans.values()
+    with scanning(harness, store.time.clock) as scans:
+        scans.count(project, [])
+        (scan,) = scans._scans.values()
         assert scan.rests.wait(20)
         # A chunk takes 0.02 s, and is followed by a rest as long.
         assert store.chunks == 3
         assert store.time.waits == pytest.approx([0.02] * 3)
         # Whoever asks later starts it anew, and as long as someone asks, it goes on.
         conditions = [Condition("user_bool_once", "unset")]
-        store.meanwhile = lambda: surveys.count(project, conditions)
-        assert done(lambda: surveys.count(project, conditions)).result.matched == 300
+        store.meanwhile = lambda: scans.count(project, conditions)
+        assert done(lambda: scans.count(project, conditions)).result.matched == 300
 
 
-def test_a_store_that_is_down_fails_a_survey_and_not_the_next() -> None:
+def test_a_store_that_is_down_fails_a_scan_and_not_the_next() -> None:
     store = Scanned()
     harness = StoreHarness(store)
     project = harness.project()
     store.down = True
-    with surveying(harness) as surveys:
-        assert done(lambda: surveys.count(project, [])).failed
+    with scanning(harness) as scans:
+        assert done(lambda: scans.count(project, [])).failed
         store.down = False
         deadline = time.monotonic() + 20
-        while not surveys.count(project, []).done:
+        while not scans.count(project, []).done:
             assert time.monotonic() < deadline
             time.sleep(0.01)
 
 
 def test_no_more_go_on_at_once_than_there_are_workers() -> None:
     at_once, most, lock = 0, 0, threading.Lock()
-    together = threading.Barrier(scans.WORKERS)
+    together = threading.Barrier(module.WORKERS)
 
     class Counting(MemoryStore):
         def tally(self, *arguments: Any, **options: Any) -> Any:
@@ -304,10 +306,10 @@ def test_no_more_go_on_at_once_than_there_are_workers() -> None:
 
     harness = StoreHarness(Counting())
     project = harness.project()
-    with surveying(harness) as surveys:
+    with scanning(harness) as scans:
         conditions = [[Condition("user_number_once", "eq", n)] for n in range(8)]
         for one in conditions:
-            surveys.count(project, one)
+            scans.count(project, one)
         for one in conditions:
-            done(lambda one=one: surveys.count(project, one))  # type: ignore[misc]
-    assert most == scans.WORKERS
+            done(lambda one=one: scans.count(project, one))  # type: ignore[misc]
+    assert most == module.WORKERS

@@ -32,7 +32,7 @@ class Table:
     def __init__(self, url: str) -> None:
         self.harness = StoreHarness(open_store(url))
         self.project: Project = self.harness.project()
-        self.surveys = TableScans(self.harness.store, clock=replace(SYSTEM_CLOCK, now_ms=lambda: self.harness.now))
+        self.scans = TableScans(self.harness.store, clock=replace(SYSTEM_CLOCK, now_ms=lambda: self.harness.now))
         self.cuids = self.harness.service.register(self.project, "phone", [str(n) for n in range(USERS)])
         for n in reversed(range(USERS)):
             self.harness.now += 1000
@@ -42,7 +42,7 @@ class Table:
         return [parse_condition(text, self.project.schema, self.project.zone) for text in view.where]
 
     def page(self, view: View) -> TablePage:
-        return table.page(self.harness.service, self.surveys, self.project, view, self.conditions(view))
+        return table.page(self.harness.service, self.scans, self.project, view, self.conditions(view))
 
     def counted(self, view: View) -> TablePage:
         """The page once the count of its filter is done."""
@@ -65,7 +65,7 @@ class Table:
         return forth
 
     def csv(self, view: View) -> list[list[str]]:
-        _, pieces = table.csv_file(self.harness.service, self.surveys, self.project, view, self.conditions(view))
+        _, pieces = table.csv_file(self.harness.service, self.scans, self.project, view, self.conditions(view))
         return list(csv.reader(io.StringIO(b"".join(pieces).decode("utf-8-sig"))))
 
 
@@ -74,7 +74,7 @@ def users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Table]:
     monkeypatch.setattr(table, "PAGE", 3)
     table_ = Table(f"sqlite:///{tmp_path / 'store.db'}")
     yield table_
-    table_.surveys.close()
+    table_.scans.close()
     table_.harness.store.close()
 
 

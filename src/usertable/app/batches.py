@@ -147,9 +147,7 @@ class BatchWriter(AttributeWriter):
         for number, place in enumerate(rest):
             await _give_way(number)
             entry = entries[place]
-            problems = await self.problems(access, None, [*entry.problems, *unknown], entry.data)
-            # Without a problem, the schema changed since.
-            results[place] = Refusal(problems) if problems else Overloaded("the schema keeps changing")
+            results[place] = await self._refusal(access, [*entry.problems, *unknown], entry.data)
 
     async def _set_of_nobody(self, access: ProjectAccess, entry: BatchEntry, *, dry: bool) -> Result:
         """What is wrong with an entry that names nobody, or what would come of one whose user a dry run does not make."""
@@ -169,30 +167,30 @@ class BatchWriter(AttributeWriter):
         """The CUID of each entry, if it is known; and by its place, the result of each entry that fails for want of it."""
         cuids = [entry.cuid for entry in entries]
         results: dict[int, Result] = {}
-        wanted: dict[str, list[int]] = {}
+        by_name: dict[str, dict[int, str]] = {}
         for place, entry in enumerate(entries):
             if entry.identity is not None and not entry.problems:
-                wanted.setdefault(entry.identity[0], []).append(place)
-        for name, places in wanted.items():
+                name, value = entry.identity
+                by_name.setdefault(name, {})[place] = value
+        for name, wanted in by_name.items():
             try:
-                known = await self._find_cuids(access, name, [entries[p] for p in places], register=register and not dry)
+                known = await self._find_cuids(access, name, [entries[p] for p in wanted], register=register and not dry)
             except Refused as refused:
-                results |= {place: Refusal(list(refused.problems)) for place in places}
-                continue
+                results |= {place: Refusal(list(refused.problems)) for place in wanted}
             except Unavailable as failure:
-                results |= dict.fromkeys(places, failure)
-                continue
-            for place in places:
-                identity = entries[place].identity
-                assert identity is not None
-                cuids[place] = known.get(identity[1])
-                if cuids[place] is not None or (register and dry):
-                    continue
-                known_problems = [] if register else [unknown_user("=".join(identity))]
-                problems = await self.problems(access, None, known_problems, entries[place].data)
-                # Without a problem, the schema changed since.
-                results[place] = Refusal(problems) if problems else Overloaded("the schema keeps changing")
+                results |= dict.fromkeys(wanted, failure)
+            else:
+                for place, value in wanted.items():
+                    cuids[place] = known.get(value)
+                    if cuids[place] is None and not (register and dry):
+                        problems = [] if register else [unknown_user(f"{name}={value}")]
+                        results[place] = await self._refusal(access, problems, entries[place].data)
         return cuids, results
+
+    async def _refusal(self, access: ProjectAccess, known: Sequence[Problem], data: Mapping[str, Any] | None) -> Result:
+        """The result of an entry that is not written; without a problem, the schema changed since it was looked at."""
+        problems = await self.problems(access, None, known, data)
+        return Refusal(problems) if problems else Overloaded("the schema keeps changing")
 
     async def _find_cuids(
         self, access: ProjectAccess, name: str, entries: Sequence[BatchEntry], *, register: bool

@@ -1,4 +1,4 @@
-"""TableScans: passes through a whole user table in the background, for what no page can wait for.
+"""Scans of a whole user table in the background, for what no page can wait for.
 
 A count, who changed last, how many users have a value, how values are spread. A scan goes through the table stretch by
 stretch, rests between them, and goes on only as long as somebody waits for it. What it found stays for a while, with its
@@ -16,42 +16,34 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from datetime import datetime
-from decimal import Decimal
 from typing import Any, Generic, Protocol, TypeVar
 
 from usertable.app.clock import SYSTEM_CLOCK, Clock
+from usertable.app.distribution import STRETCH, Distribution, column_pass
 from usertable.domain.condition import Condition
 from usertable.domain.errors import Unavailable
 from usertable.domain.schema import Attribute, Project
-from usertable.domain.values import DataType, Value
 from usertable.store.protocol import Browsable
 
 log = logging.getLogger("usertable.scan")
 
 WORKERS = 2
-"""So many scans go on at once; others wait."""
+"""Maximum number of scans that run at once; others wait."""
 WAITED_SECONDS = 10.0
-"""A scan that nobody asked after for so long is given up."""
+"""Seconds without a request after which a scan is cancelled."""
 FRESH_SECONDS = 60.0
-"""What was found is given again for so long at most before another pass begins."""
+"""Maximum age of a result, in seconds, before another pass begins."""
 FRESH_TIMES = 50
-"""That long in times of what the pass took: a small table is counted again within a second or so."""
+"""The same in multiples of the time that the pass took: a small table is counted again within a second or so."""
 FRESH_LEAST_SECONDS = 1.0
 PATIENCE_SECONDS = 0.05
-"""A page that can wait does so for a pass that took no longer the last time."""
+"""Seconds that a page may wait for a pass, if the last one took no longer."""
 REMEMBERED = 200
+"""Number of results that are kept."""
 KEPT_EDGE = 2000
-"""So many of the last changed users a count knows."""
-STRETCH = 5000
-LIST_STRETCH = 200
+"""Number of the users changed last that a count knows."""
 SAMPLED_USERS = 2_000_000
-"""A table of more users than this is not gone through whole for its statistics, but in so many evenly spread samples."""
-DISTINCT = 20_000
-"""So many different values are counted at most."""
-SHOWN_CHARACTERS = 200
-FINE_BINS = 4000
-BINS = 40
+"""Number of users above which statistics look at so many evenly spread ones instead of all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,30 +64,6 @@ class Filled:
     """By attribute, how many users of those looked at have a value."""
 
     filled: dict[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Bin:
-    """How many values lie from `low` up to and without `high`."""
-
-    low: float
-    high: float
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Distribution:
-    """How the values of an attribute are spread: `bins` for numbers and moments, `top` for the other types."""
-
-    values: int = 0
-    """So many users have a value."""
-    bins: tuple[Bin, ...] = ()
-    least: int | Decimal | None = None
-    greatest: int | Decimal | None = None
-    top: tuple[tuple[str | bool, int], ...] = ()
-    distinct: int = 0
-    rounded: bool = False
-    """There were too many different values to count each: rare ones are missing, and a count may be too low."""
 
 
 R = TypeVar("R", bound=Count | Filled | Distribution)
@@ -178,7 +146,7 @@ class TableScans:
     ) -> Found[Distribution]:
         """How the values of an attribute are spread."""
         key = (project.number, "distribution", attribute.name)
-        return self._scan(key, lambda: _passes[attribute.type](attribute, project), project, anew, patient)
+        return self._scan(key, lambda: column_pass(attribute, project), project, anew, patient)
 
     def forget(self, project: Project) -> None:
         """Give nothing again that was found in this project so far."""
@@ -335,118 +303,3 @@ class _FillPass:
 
     def result(self) -> Filled:
         return Filled(dict(self._filled))
-
-
-class _ColumnPass:
-    """A pass over the values of one attribute."""
-
-    stretch = STRETCH
-    whole = False
-
-    def __init__(self, attribute: Attribute, project: Project) -> None:
-        self._name = attribute.name
-        self._values = 0
-
-    def step(self, store: Browsable, project: int, after: int | None) -> tuple[int, int | None]:
-        column = store.column(project, self._name, after, self.stretch)
-        self._values += len(column.values)
-        if column.values:
-            self.add(column.values)
-        return column.examined, column.end
-
-    def add(self, values: list[Value]) -> None:
-        raise NotImplementedError
-
-    def result(self) -> Distribution:
-        raise NotImplementedError
-
-
-class _TopPass(_ColumnPass):
-    def __init__(self, attribute: Attribute, project: Project) -> None:
-        super().__init__(attribute, project)
-        self._counts: Counter[str | bool] = Counter()
-        self._rounded = False
-        if attribute.type is DataType.LIST:
-            self.stretch = LIST_STRETCH
-
-    def add(self, values: list[Any]) -> None:
-        if isinstance(values[0], list):
-            values = list(itertools.chain.from_iterable(values))
-        self._counts.update(v[:SHOWN_CHARACTERS] if isinstance(v, str) else v for v in values)
-        if len(self._counts) > DISTINCT:
-            self._counts = Counter(dict(self._counts.most_common(DISTINCT // 2)))
-            self._rounded = True
-
-    def result(self) -> Distribution:
-        top = tuple(self._counts.most_common(12))
-        return Distribution(self._values, top=top, distinct=len(self._counts), rounded=self._rounded)
-
-
-class _HistogramPass(_ColumnPass):
-    """Counts values in fine bins, whose width grows with the range, each time by a whole factor."""
-
-    def __init__(self, attribute: Attribute, project: Project) -> None:
-        super().__init__(attribute, project)
-        self._least: Any = None
-        self._greatest: Any = None
-        self._fine: Counter[int] = Counter()
-        self._width = 0.0
-        self._is_moment = attribute.type is DataType.DATETIME
-        self._shift = 0
-        if self._is_moment:
-            # Days begin at midnight of the project's zone, as it is now.
-            offset = project.zone.utcoffset(datetime.now())
-            self._shift = int(offset.total_seconds() * 1000) if offset else 0
-
-    def add(self, values: list[Any]) -> None:
-        least, greatest = min(values), max(values)
-        self._least = least if self._least is None else min(self._least, least)
-        self._greatest = greatest if self._greatest is None else max(self._greatest, greatest)
-        if not self._width:
-            self._width = self._first_width(values, float(greatest) - float(least))
-        width, shift = self._width, self._shift
-        self._fine.update(math.floor((float(value) + shift) / width) for value in values)
-        while max(self._fine) - min(self._fine) >= FINE_BINS:
-            factor = self._factor()
-            self._width *= factor
-            coarser: Counter[int] = Counter()
-            for place, count in self._fine.items():
-                coarser[place // factor] += count
-            self._fine = coarser
-
-    def _first_width(self, values: list[Any], span: float) -> float:
-        if self._is_moment:
-            return 60_000.0
-        if all(type(value) is int for value in values) or not span:
-            return 1.0
-        return float(10.0 ** (math.floor(math.log10(span)) - 2))
-
-    def _factor(self) -> int:
-        if self._is_moment and self._width < 86_400_000:
-            return 60 if self._width < 3_600_000 else 24
-        return 10
-
-    def result(self) -> Distribution:
-        if not self._fine:
-            return Distribution(self._values)
-        first, last = min(self._fine), max(self._fine)
-        factor = next(f for f in _FACTORS if last // f - first // f < BINS)
-        counts: Counter[int] = Counter()
-        for place, count in self._fine.items():
-            counts[place // factor] += count
-        width = self._width * factor
-        bins = tuple(
-            Bin(place * width - self._shift, (place + 1) * width - self._shift, counts[place])
-            for place in range(first // factor, last // factor + 1)
-        )
-        return Distribution(self._values, bins, self._least, self._greatest)
-
-
-_FACTORS = (1, 2, 5, 10, 20, 30, 50, 60, 100, 120, 200, 500, 1000)
-_passes: dict[DataType, Callable[[Attribute, Project], _ColumnPass]] = {
-    DataType.NUMBER: _HistogramPass,
-    DataType.DATETIME: _HistogramPass,
-    DataType.STRING: _TopPass,
-    DataType.BOOL: _TopPass,
-    DataType.LIST: _TopPass,
-}

@@ -80,11 +80,13 @@ def console_app(console: Console) -> ASGIApp:
             return PlainTextResponse("no such file", 404, HEADERS)
         return Response(found[0], media_type=found[1], headers=_STATIC_HEADERS)
 
-    routes = [Route(path, _Place(console, pages)) for path, pages in by_path.items()]
-    return Router([Route(f"{HOME}/static/{{name}}", static), *routes], redirect_slashes=False, default=_Place(console, {}))
+    routes = [Route(path, _PageEndpoint(console, pages)) for path, pages in by_path.items()]
+    return Router(
+        [Route(f"{HOME}/static/{{name}}", static), *routes], redirect_slashes=False, default=_PageEndpoint(console, {})
+    )
 
 
-class _Place:
+class _PageEndpoint:
     """The ASGI application of one path: its pages by method."""
 
     def __init__(self, console: Console, pages: dict[str, Page]) -> None:
@@ -135,23 +137,8 @@ class _Place:
             response = visit.render("error.html", 405, title="error.method", message=visit.text("error.no_page_help"))
             response.headers["allow"] = ", ".join(self._pages)
             return response
-        if page.method == "POST":
-            form = await _form(request, self._console.config.body_limit)
-            if form is None:
-                return visit.render("error.html", 413, title="error.too_large", message=visit.text("error.go_back"))
-            visit.form = form
-            from_here = _is_from_here(request)
-            if not from_here and (address := _address_of_browser(request)):
-                host = request.headers.get("host", "")
-                message = visit.text("error.host_help", address=excerpt(address, 200), host=excerpt(host, 200))
-                return visit.render("error.html", 403, title="error.host", message=message)
-            proven = from_here and self._console.sessions.is_form_token(visit.session, form.get("form_token", ""))
-            if from_here and not page.public and visit.session.role != "admin" and "GET" in self._pages:
-                return await self._sign_in_and_show_again(visit, proven)
-            if from_here and not proven and (page.public or visit.session.role == "admin"):
-                return await self._show_again(visit, "form_over", 403)
-            if not proven and (page.public or visit.session.role == "admin"):
-                return visit.render("error.html", 403, title="error.forged", message=visit.text("error.forged_help"))
+        if page.method == "POST" and (answer := await self._check_form(page, visit)) is not None:
+            return answer
         if not page.public and visit.session.role != "admin":
             if "text/event-stream" in request.headers.get("accept", ""):
                 return live.signed_out(visit)
@@ -162,6 +149,28 @@ class _Place:
             with contextlib.suppress(Unavailable):
                 await asyncio.to_thread(self._console.authenticator.poll)
         return response
+
+    async def _check_form(self, page: Page, visit: Visit) -> Response | None:
+        """Read the form that was sent; what to answer instead if it is not to be acted on."""
+        request = visit.request
+        form = await _form(request, self._console.config.body_limit)
+        if form is None:
+            return visit.render("error.html", 413, title="error.too_large", message=visit.text("error.go_back"))
+        visit.form = form
+        from_here = _is_from_here(request)
+        if not from_here and (address := _address_of_browser(request)):
+            host = request.headers.get("host", "")
+            message = visit.text("error.host_help", address=excerpt(address, 200), host=excerpt(host, 200))
+            return visit.render("error.html", 403, title="error.host", message=message)
+        proven = from_here and self._console.sessions.is_form_token(visit.session, form.get("form_token", ""))
+        if not page.public and visit.session.role != "admin":
+            is_kept = from_here and "GET" in self._pages
+            return await self._sign_in_and_show_again(visit, proven) if is_kept else None
+        if proven:
+            return None
+        if from_here:
+            return await self._show_again(visit, "form_over", 403)
+        return visit.render("error.html", 403, title="error.forged", message=visit.text("error.forged_help"))
 
     async def _once(self, page: Page, visit: Visit) -> Response:
         """Do what a form asks for. A second sending of the same form waits for the first one, and is led where that was."""

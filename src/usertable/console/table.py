@@ -84,9 +84,9 @@ class TablePage:
     """Not so: the search for users goes on, here in the background, or on the next page."""
 
 
-def page(service: Service, surveys: TableScans, project: Project, view: View, conditions: Sequence[Condition]) -> TablePage:
+def page(service: Service, scans: TableScans, project: Project, view: View, conditions: Sequence[Condition]) -> TablePage:
     """The page that `view` asks for."""
-    count = surveys.count(project, conditions, oldest=view.order == "updated", patient=True)
+    count = scans.count(project, conditions, oldest=view.order == "updated", patient=True)
     if view.by_time:
         return _by_time(service, project, view, conditions, count)
     if conditions and count.done and count.result.has_all:
@@ -151,7 +151,7 @@ def _still(service: Service, project: Project, cuids: Sequence[int], conditions:
 
 
 def csv_file(
-    service: Service, surveys: TableScans, project: Project, view: View, conditions: Sequence[Condition]
+    service: Service, scans: TableScans, project: Project, view: View, conditions: Sequence[Condition]
 ) -> tuple[str, Iterator[bytes]]:
     """All users that the filters let through, in the chosen columns and order, as CSV: the file's name and its pieces.
 
@@ -163,7 +163,7 @@ def csv_file(
     """
     name = f"users-{project.id}"
     if view.by_time:
-        count = _whole_count(surveys, project, conditions, oldest=view.order == "updated")
+        count = _whole_count(scans, project, conditions, oldest=view.order == "updated")
         if not count.has_all:
             which = "last" if view.descending else "first"
             name += f"-{which}-updated-{len(count.edge)}-of-{count.matched}"
@@ -173,9 +173,9 @@ def csv_file(
     return f"{name}.csv", _csv(project, view, pages)
 
 
-def _whole_count(surveys: TableScans, project: Project, conditions: Sequence[Condition], *, oldest: bool) -> Count:
+def _whole_count(scans: TableScans, project: Project, conditions: Sequence[Condition], *, oldest: bool) -> Count:
     patient_until = time.monotonic() + COUNT_PATIENCE_SECONDS
-    while not (found := surveys.count(project, conditions, oldest=oldest, patient=True)).done:
+    while not (found := scans.count(project, conditions, oldest=oldest, patient=True)).done:
         # Asking begins a failed one again, so the first answers may tell of the failure before.
         if found.failed and time.monotonic() > patient_until:
             raise Unavailable("the users could not be counted")

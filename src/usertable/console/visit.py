@@ -106,7 +106,7 @@ class Console:
     authenticator: Authenticator
     put: PutAs
     sessions: Sessions
-    surveys: TableScans
+    scans: TableScans
     config: Config
     clock: Clock
     is_stopping: Callable[[], bool] = lambda: False

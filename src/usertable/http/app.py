@@ -154,8 +154,8 @@ class App:
         readiness = Readiness(self._store, lane, commit, clock)
         state = State(lambda: self._config.admin_token, lambda: self.stopping(), readiness.check)
         self._native = native_app(self._service, authenticator, writer, importer, self._config, state)
-        surveys = TableScans(self._store, clock=clock)
-        self._console = self._made_console(authenticator, set_attributes, surveys) if self._config.console else None
+        scans = TableScans(self._store, clock=clock)
+        self._console = self._made_console(authenticator, set_attributes, scans) if self._config.console else None
         self._native_paths = {"/openapi.json", "/readyz", LIVE_PATH}
         ending = asyncio.Event()
         watches = [asyncio.create_task(self._watch_clock()), asyncio.create_task(readiness.watch())]
@@ -176,11 +176,11 @@ class App:
             await commit.close()
             await lane.close()
             authenticator.close()
-            await asyncio.to_thread(surveys.close)
+            await asyncio.to_thread(scans.close)
             with contextlib.suppress(StoreDown):
                 await asyncio.to_thread(self._store_arrivals, self._take_arrivals())
 
-    def _made_console(self, authenticator: Authenticator, endpoint: SetEndpoint, surveys: TableScans) -> ASGIApp:
+    def _made_console(self, authenticator: Authenticator, endpoint: SetEndpoint, scans: TableScans) -> ASGIApp:
         async def put(project: Project, body: bytes, language: Language, dry: bool, key: str) -> HttpAnswer:
             return await endpoint.serve_as(authenticator.grant(project), body, language, dry=dry, key=key)
 
@@ -190,7 +190,7 @@ class App:
                 authenticator,
                 put,
                 self._sessions,
-                surveys,
+                scans,
                 self._config,
                 self._clock,
                 lambda: self.stopping(),

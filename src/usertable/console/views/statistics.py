@@ -8,7 +8,8 @@ from markupsafe import Markup, escape
 from starlette.responses import Response
 
 from usertable.app.activity import KEPT_MS
-from usertable.app.scans import Distribution, Filled, Found
+from usertable.app.distribution import Distribution
+from usertable.app.scans import Filled, Found
 from usertable.console.charts import Bar, columns, scale, share
 from usertable.console.live import Parts, stream
 from usertable.console.visit import HOME, Page, Visit
@@ -22,7 +23,7 @@ _DAY_MS = 86_400_000
 
 def of_attributes(visit: Visit, project: Project) -> dict[str, Any]:
     """What the list of attributes shows of each: fill rate and last write."""
-    found = visit.console.surveys.filled(project, patient=True)
+    found = visit.console.scans.filled(project, patient=True)
     return {
         "fill": lambda name: _fill(found, name),
         "last_writes": visit.service.last_writes(project),
@@ -47,7 +48,7 @@ def fill_live(visit: Visit) -> Response:
     project = visit.project()
 
     async def look() -> tuple[Parts, bool]:
-        found = visit.console.surveys.filled(project)
+        found = visit.console.scans.filled(project)
         parts = {f"fill-{name}": escape(_fill(found, name)) for name in project.schema.attributes}
         return parts, found.ended
 
@@ -87,7 +88,7 @@ def _fill(found: Found[Filled], name: str) -> str:
 def _distribution(
     visit: Visit, project: Project, attribute: Attribute, *, anew: bool = False, patient: bool = False
 ) -> dict[str, Any]:
-    found = visit.console.surveys.distribution(project, attribute, anew=anew, patient=patient)
+    found = visit.console.scans.distribution(project, attribute, anew=anew, patient=patient)
     result = found.result
     return {
         "found": found,

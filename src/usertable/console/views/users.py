@@ -76,7 +76,7 @@ def list_users(visit: Visit) -> Response:
         return _add_filter(visit, project)
     view = _view(visit, project)
     if query.get("anew") == "1":
-        visit.console.surveys.count(project, _conditions(view, project), oldest=view.order == "updated", anew=True)
+        visit.console.scans.count(project, _conditions(view, project), oldest=view.order == "updated", anew=True)
     response = visit.render("users.html", project=project, **_shown(visit, project, view))
     if query.get("choose") is not None:
         visit.remember(response, _cookie(project), ".".join(view.columns))
@@ -85,7 +85,7 @@ def list_users(visit: Visit) -> Response:
 
 def _shown(visit: Visit, project: Project, view: View, *, only_table: bool = False) -> dict[str, Any]:
     conditions = _conditions(view, project)
-    page = table.page(visit.service, visit.console.surveys, project, view, conditions)
+    page = table.page(visit.service, visit.console.scans, project, view, conditions)
     address = visit.project_path("/users")
 
     def link(to: View | None) -> str:
@@ -180,7 +180,7 @@ def users_live(visit: Visit) -> Response:
     conditions = _conditions(view, project)
 
     async def look() -> tuple[Parts, bool]:
-        found = visit.console.surveys.count(project, conditions, oldest=view.order == "updated")
+        found = visit.console.scans.count(project, conditions, oldest=view.order == "updated")
         parts = {"count": visit.fragment("users_count.html", project=project, found=found, view=view)}
         ended = found.ended
         if ended and (view.by_time or conditions):
@@ -195,7 +195,7 @@ def users_csv(visit: Visit) -> Response:
     """All users that the filters let through, as CSV."""
     project = visit.project()
     view = _view(visit, project)
-    name, pieces = table.csv_file(visit.service, visit.console.surveys, project, view, _conditions(view, project))
+    name, pieces = table.csv_file(visit.service, visit.console.scans, project, view, _conditions(view, project))
     return StreamingResponse(
         pieces,
         media_type="text/csv; charset=utf-8",
@@ -274,7 +274,7 @@ def erase(visit: Visit) -> Response:
         return visit.render("user_erase.html", 422, project=project, user=user, fields=visit.form, errors=errors)
     visit.service.erase_user(project, user.cuid)
     # No count that is remembered may show it, nor the result of a request that was tried.
-    visit.console.surveys.forget(project)
+    visit.console.scans.forget(project)
     visit.console.results.forget(try_it.about(project, user.cuid))
     return visit.redirect(visit.project_path("/users"), "erased")
 
