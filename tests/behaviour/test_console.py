@@ -26,7 +26,7 @@ from usertable.console import live, texts
 from usertable.console.app import HEADERS, PAGES
 from usertable.console.session import COOKIE, Link, Session, Sessions
 from usertable.console.shared_state import FREE_ATTEMPTS, MustWait, SharedState
-from usertable.console.table import ORDERS
+from usertable.console.user_table import ORDERS
 from usertable.console.views.users import OPERATOR_ORDER
 from usertable.domain import change
 from usertable.domain.change import ChangeKind
@@ -206,7 +206,7 @@ def test_a_stream_ends_in_time_to_renew_the_session_and_with_it() -> None:
         clock = replace(passing.clock, sleep=sleep)
         console = SimpleNamespace(sessions=sessions, clock=clock, is_stopping=lambda: False)
         session = console.sessions.begin("admin")
-        visit = SimpleNamespace(console=console, session=session)
+        context = SimpleNamespace(console=console, session=session)
         seen = 0
 
         async def look() -> tuple[dict[str, str], bool]:
@@ -217,7 +217,7 @@ def test_a_stream_ends_in_time_to_renew_the_session_and_with_it() -> None:
             return {"count": str(seen)}, False
 
         async def follow() -> None:
-            answer: Any = live.stream(visit, look, 0.01)  # type: ignore[arg-type]
+            answer: Any = live.stream(context, look, 0.01)  # type: ignore[arg-type]
             async for _ in answer.body_iterator:
                 pass
 
@@ -234,8 +234,10 @@ def test_a_stream_ends_in_time_to_renew_the_session_and_with_it() -> None:
 
 def test_one_page_too_many_is_told_that_it_is_not_kept_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "MOST_STREAMS", 0)
-    visit = SimpleNamespace(came_from="/console/projects", fragment=lambda template, **values: f"{template} {values['key']}")
-    answer = live.stream(visit, None, 1)  # type: ignore[arg-type]
+    context = SimpleNamespace(
+        came_from="/console/projects", fragment=lambda template, **values: f"{template} {values['key']}"
+    )
+    answer = live.stream(context, None, 1)  # type: ignore[arg-type]
     assert answer.media_type == "text/event-stream"
     assert bytes(answer.body).decode() == "event: notice\ndata: live_notice.html live.too_many\n\nevent: end\ndata: \n\n"
 

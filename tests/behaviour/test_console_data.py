@@ -18,9 +18,9 @@ from support.cli_runner import CliRunner
 from support.raw_http import exchange
 from support.server_process import ATTRIBUTE, PROJECT, REGISTER, ServerProcess, create_project
 from usertable.app.service import Service
+from usertable.console.context import LANGUAGE_COOKIE
 from usertable.console.session import COOKIE, Sessions
 from usertable.console.shared_state import SharedState
-from usertable.console.visit import LANGUAGE_COOKIE
 from usertable.domain.profile import REST
 from usertable.store import open_store
 from usertable.store.parts import USERS

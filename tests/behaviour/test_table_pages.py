@@ -15,8 +15,8 @@ import pytest
 from support.store_harness import StoreHarness
 from usertable.app.clock import SYSTEM_CLOCK
 from usertable.app.scans import TableScans
-from usertable.console import table
-from usertable.console.table import ORDERS, Order, TablePage, View
+from usertable.console import user_table as table
+from usertable.console.user_table import ORDERS, Order, TablePage, TableQuery
 from usertable.domain.condition import Condition, parse_condition
 from usertable.domain.schema import Attribute, Project, Rule
 from usertable.domain.values import DataType
@@ -38,13 +38,13 @@ class Table:
             self.harness.now += 1000
             self.harness.write(self.harness.prepare(self.project, self.cuids[n], {"user_number_overwrite": n}))
 
-    def conditions(self, view: View) -> list[Condition]:
+    def conditions(self, view: TableQuery) -> list[Condition]:
         return [parse_condition(text, self.project.schema, self.project.zone) for text in view.where]
 
-    def page(self, view: View) -> TablePage:
+    def page(self, view: TableQuery) -> TablePage:
         return table.page(self.harness.service, self.scans, self.project, view, self.conditions(view))
 
-    def counted(self, view: View) -> TablePage:
+    def counted(self, view: TableQuery) -> TablePage:
         """The page once the count of its filter is done."""
         deadline = time.monotonic() + 20
         while not (page := self.page(view)).count.done:
@@ -52,7 +52,7 @@ class Table:
             time.sleep(0.01)
         return page
 
-    def walk(self, view: View) -> list[int]:
+    def walk(self, view: TableQuery) -> list[int]:
         """Whom one finds going forth from page to page, checked against going back."""
         pages = [self.page(view)]
         while pages[-1].next is not None:
@@ -64,7 +64,7 @@ class Table:
         assert [user.cuid for page in reversed(back) for user in page.users] == forth
         return forth
 
-    def csv(self, view: View) -> list[list[str]]:
+    def csv(self, view: TableQuery) -> list[list[str]]:
         _, pieces = table.csv_file(self.harness.service, self.scans, self.project, view, self.conditions(view))
         return list(csv.reader(io.StringIO(b"".join(pieces).decode("utf-8-sig"))))
 
@@ -86,7 +86,7 @@ def ordered(cuids: Sequence[int], order: Order) -> list[int]:
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("where", [(), (ODD,)], ids=["all", "filtered"])
 def test_forth_and_back_in_every_order(users: Table, order: Order, where: tuple[str, ...]) -> None:
-    view = View(where, order=order)
+    view = TableQuery(where, order=order)
     page = users.counted(view)
     expected = ordered(users.cuids if not where else users.cuids[1:16:2], order)
     assert page.count.result.matched == len(expected)
@@ -98,30 +98,30 @@ def test_forth_and_back_in_every_order(users: Table, order: Order, where: tuple[
 def test_forth_and_back_through_more_than_a_count_knows(users: Table, order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("usertable.app.scans.KEPT_EDGE", 2)
     monkeypatch.setattr("usertable.app.users.EXAMINED_PER_PAGE", 2)
-    view = View((ODD,), order=order)
+    view = TableQuery((ODD,), order=order)
     assert not users.counted(view).count.result.has_all
     assert users.walk(view) == ordered(users.cuids[1:16:2], order)
     assert not users.page(view).complete
 
 
 def test_an_erased_user_is_on_no_page(users: Table) -> None:
-    view = View((ODD,), order="-updated")
+    view = TableQuery((ODD,), order="-updated")
     users.counted(view)
     users.harness.service.erase_user(users.project, users.cuids[1])
     assert users.walk(view) == users.cuids[3:16:2]
-    assert users.walk(View((ODD,))) == users.cuids[3:16:2]
+    assert users.walk(TableQuery((ODD,))) == users.cuids[3:16:2]
 
 
 def test_a_view_is_the_query_of_its_page() -> None:
-    view = View(("a:eq:x&y", "b:set"), ("a", "b"), "-updated", skip=50)
+    view = TableQuery(("a:eq:x&y", "b:set"), ("a", "b"), "-updated", skip=50)
     assert parse_qs(view.query()) == {
         "where": ["a:eq:x&y", "b:set"],
         "column": ["a", "b"],
         "order": ["-updated"],
         "skip": ["50"],
     }
-    assert View(after=7).query() == "after=7"
-    assert View().query() == ""
+    assert TableQuery(after=7).query() == "after=7"
+    assert TableQuery().query() == ""
 
 
 def test_csv_has_what_is_shown_and_no_formula(users: Table) -> None:
@@ -134,7 +134,7 @@ def test_csv_has_what_is_shown_and_no_formula(users: Table) -> None:
             harness.prepare(project, cuid, {"note": note, "user_number_overwrite": -5, "user_list_append": ["=a"]})
         )
     harness.service.add_user(project, 5, {"phone": "12345678"})
-    rows = users.csv(View(("note:set",), ("note", "user_number_overwrite", "user_list_append"), "-cuid"))
+    rows = users.csv(TableQuery(("note:set",), ("note", "user_number_overwrite", "user_list_append"), "-cuid"))
     assert rows[0] == [
         *("cuid", "phone", "jg_registration_id", "jg_UnionID", "note", "user_number_overwrite", "user_list_append"),
         *("version", "created_at", "updated_at", "#console"),
@@ -142,7 +142,7 @@ def test_csv_has_what_is_shown_and_no_formula(users: Table) -> None:
     assert [row[0] for row in rows[1:]] == [str(cuid) for cuid in cuids[6::-1]]
     assert [row[4] for row in rows[:0:-1]] == ["'=1+1", "'-x", "'@x", "'+1", "'\tx", 'say "hi", <b>', "中文"]
     assert {(row[5], row[6]) for row in rows[1:]} == {("-5", '["=a"]')}
-    assert users.csv(View(("user_number_overwrite:unset",)))[1][1] == "1234****"
-    by_time = View(order="-updated")
+    assert users.csv(TableQuery(("user_number_overwrite:unset",)))[1][1] == "1234****"
+    by_time = TableQuery(order="-updated")
     users.counted(by_time)
     assert len(users.csv(by_time)) == USERS + 2

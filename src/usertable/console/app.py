@@ -18,9 +18,9 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from usertable.console import live
+from usertable.console.context import HOME, LANGUAGE_COOKIE, THEME_COOKIE, THEMES, Console, PageContext, PageRoute
 from usertable.console.session import COOKIE, Session
 from usertable.console.views import arrivals, attributes, identifiers, projects, sign_in, statistics, try_it, users
-from usertable.console.visit import HOME, LANGUAGE_COOKIE, THEME_COOKIE, THEMES, Console, Page, Visit
 from usertable.domain.errors import Refused, Unavailable, excerpt
 from usertable.domain.schema import Project
 from usertable.wire.messages import Language, negotiate
@@ -28,7 +28,7 @@ from usertable.wire.native import STATUSES
 
 log = logging.getLogger("usertable.console")
 
-PAGES: tuple[Page, ...] = (
+PAGES: tuple[PageRoute, ...] = (
     *sign_in.PAGES,
     *projects.PAGES,
     *attributes.PAGES,
@@ -70,7 +70,7 @@ _STATIC_HEADERS = {**HEADERS, "cache-control": "public, max-age=31536000, immuta
 
 def console_app(console: Console) -> ASGIApp:
     """The ASGI application of everything under `/console`."""
-    by_path: dict[str, dict[str, Page]] = {}
+    by_path: dict[str, dict[str, PageRoute]] = {}
     for page in PAGES:
         by_path.setdefault(page.path, {})[page.method] = page
 
@@ -89,7 +89,7 @@ def console_app(console: Console) -> ASGIApp:
 class _PageEndpoint:
     """The ASGI application of one path: its pages by method."""
 
-    def __init__(self, console: Console, pages: dict[str, Page]) -> None:
+    def __init__(self, console: Console, pages: dict[str, PageRoute]) -> None:
         self._console = console
         self._pages = pages
 
@@ -106,126 +106,126 @@ class _PageEndpoint:
     async def _answer(self, request: Request) -> Response:
         cookie = self._console.sessions.open(request.cookies.get(COOKIE, ""))
         session = cookie or self._console.sessions.begin("visitor")
-        visit = Visit(self._console, request, session, _language(request), _theme(request))
+        context = PageContext(self._console, request, session, _language(request), _theme(request))
         try:
-            response = await self._serve(visit)
+            response = await self._serve(context)
         except Refused as refused:
             status = STATUSES.get(refused.problems[0].kind, 422)
             title = "error.not_found" if status == 404 else "error.refused"
-            message = visit.problem(refused.problems[0])
-            response = visit.render("error.html", status, title=title, message=message, project=_project(visit))
+            message = context.problem(refused.problems[0])
+            response = context.render("error.html", status, title=title, message=message, project=_project(context))
         except Unavailable as failure:
             log.warning("%s %s: %s", request.method, request.url.path, failure)
-            response = visit.render("error.html", 503, title="error.unavailable", message=visit.text("error.try_later"))
+            response = context.render("error.html", 503, title="error.unavailable", message=context.text("error.try_later"))
             response.headers["retry-after"] = "1"
         except ClientDisconnect:
             raise
         except Exception:
             number = secrets.token_hex(6)
             log.exception("console request %s failed", number)
-            message = visit.text("error.quote", request=number)
-            response = visit.render("error.html", 500, title="error.internal", message=message)
-        self._keep(visit, response, known=cookie is not None)
+            message = context.text("error.quote", request=number)
+            response = context.render("error.html", 500, title="error.internal", message=message)
+        self._keep(context, response, known=cookie is not None)
         return response
 
-    async def _serve(self, visit: Visit) -> Response:
-        request = visit.request
+    async def _serve(self, context: PageContext) -> Response:
+        request = context.request
         if not self._pages:
-            return visit.render("error.html", 404, title="error.no_page", message=visit.text("error.no_page_help"))
+            return context.render("error.html", 404, title="error.no_page", message=context.text("error.no_page_help"))
         page = self._pages.get("GET" if request.method == "HEAD" else request.method)
         if page is None:
-            response = visit.render("error.html", 405, title="error.method", message=visit.text("error.no_page_help"))
+            response = context.render("error.html", 405, title="error.method", message=context.text("error.no_page_help"))
             response.headers["allow"] = ", ".join(self._pages)
             return response
-        if page.method == "POST" and (answer := await self._check_form(page, visit)) is not None:
+        if page.method == "POST" and (answer := await self._check_form(page, context)) is not None:
             return answer
-        if not page.public and visit.session.role != "admin":
+        if not page.public and context.session.role != "admin":
             if "text/event-stream" in request.headers.get("accept", ""):
-                return live.signed_out(visit)
-            return _to_sign_in(visit, self._pages)
-        response = await (_view(page, visit) if page.method == "GET" or page.public else self._once(page, visit))
+                return live.signed_out(context)
+            return _to_sign_in(context, self._pages)
+        response = await (_view(page, context) if page.method == "GET" or page.public else self._once(page, context))
         if page.method == "POST":
             # Who declares an attribute may send values of it as soon as it is answered.
             with contextlib.suppress(Unavailable):
                 await asyncio.to_thread(self._console.authenticator.poll)
         return response
 
-    async def _check_form(self, page: Page, visit: Visit) -> Response | None:
+    async def _check_form(self, page: PageRoute, context: PageContext) -> Response | None:
         """Read the form that was sent; what to answer instead if it is not to be acted on."""
-        request = visit.request
+        request = context.request
         form = await _form(request, self._console.config.body_limit)
         if form is None:
-            return visit.render("error.html", 413, title="error.too_large", message=visit.text("error.go_back"))
-        visit.form = form
+            return context.render("error.html", 413, title="error.too_large", message=context.text("error.go_back"))
+        context.form = form
         from_here = _is_from_here(request)
         if not from_here and (address := _address_of_browser(request)):
             host = request.headers.get("host", "")
-            message = visit.text("error.host_help", address=excerpt(address, 200), host=excerpt(host, 200))
-            return visit.render("error.html", 403, title="error.host", message=message)
-        proven = from_here and self._console.sessions.is_form_token(visit.session, form.get("form_token", ""))
-        if not page.public and visit.session.role != "admin":
+            message = context.text("error.host_help", address=excerpt(address, 200), host=excerpt(host, 200))
+            return context.render("error.html", 403, title="error.host", message=message)
+        proven = from_here and self._console.sessions.is_form_token(context.session, form.get("form_token", ""))
+        if not page.public and context.session.role != "admin":
             is_kept = from_here and "GET" in self._pages
-            return await self._sign_in_and_show_again(visit, proven) if is_kept else None
+            return await self._sign_in_and_show_again(context, proven) if is_kept else None
         if proven:
             return None
         if from_here:
-            return await self._show_again(visit, "form_over", 403)
-        return visit.render("error.html", 403, title="error.forged", message=visit.text("error.forged_help"))
+            return await self._show_again(context, "form_over", 403)
+        return context.render("error.html", 403, title="error.forged", message=context.text("error.forged_help"))
 
-    async def _once(self, page: Page, visit: Visit) -> Response:
+    async def _once(self, page: PageRoute, context: PageContext) -> Response:
         """Do what a form asks for. A second sending of the same form waits for the first one, and is led where that was."""
-        results, name, clock = self._console.results, visit.sending, self._console.clock
+        results, name, clock = self._console.results, context.sending, self._console.clock
         patient_until = clock.monotonic() + ONCE_SECONDS
         while not results.begin(name) and clock.monotonic() < patient_until:
             await clock.sleep(0.05)
         try:
             if done := results.find(name):
                 return _led_again(done)
-            response = await _view(page, visit)
+            response = await _view(page, context)
             if response.status_code == 303:
                 results.keep(name, "", _leading(response))
             return response
         finally:
             results.end(name)
 
-    async def _sign_in_and_show_again(self, visit: Visit, proven: bool) -> Response:
+    async def _sign_in_and_show_again(self, context: PageContext, proven: bool) -> Response:
         """Somebody whose session is over has sent a form: it is kept on the page for signing in, and shown afterwards."""
-        response = await asyncio.to_thread(sign_in.keep_form, visit, proven)
+        response = await asyncio.to_thread(sign_in.keep_form, context, proven)
         if response is not None:
             return response
-        response = await self._show_again(visit, "form_kept", 200)
-        sign_in.keep(visit, response, visit.session)
+        response = await self._show_again(context, "form_kept", 200)
+        sign_in.keep(context, response, context.session)
         return response
 
-    async def _show_again(self, visit: Visit, note: str, status: int) -> Response:
+    async def _show_again(self, context: PageContext, note: str, status: int) -> Response:
         """Show a form that could not be taken as it was filled in, or the page that it was on. Nothing is done."""
         if "GET" not in self._pages:
-            return visit.redirect(visit.own(visit.came_from), note)
-        visit.kept, visit.note = sign_in.without_sign_in(visit.form), note
-        response = await _view(self._pages["GET"], visit)
+            return context.redirect(context.own(context.came_from), note)
+        context.kept, context.note = sign_in.without_sign_in(context.form), note
+        response = await _view(self._pages["GET"], context)
         if response.status_code == 200:
             response.status_code = status
         return response
 
-    def _keep(self, visit: Visit, response: Response, *, known: bool) -> None:
+    def _keep(self, context: PageContext, response: Response, *, known: bool) -> None:
         """Give the browser its session, if it has none or half of its time is over."""
         sessions = self._console.sessions
-        session: Session | None = visit.session if not known else sessions.renewed(visit.session)
+        session: Session | None = context.session if not known else sessions.renewed(context.session)
         if session is None or any(value.startswith(f"{COOKIE}=") for value in response.headers.getlist("set-cookie")):
             return
-        sign_in.keep(visit, response, session)
+        sign_in.keep(context, response, session)
 
 
-def _project(visit: Visit) -> Project | None:
+def _project(context: PageContext) -> Project | None:
     """The project that the path names, if there is one and the visitor may know of it."""
     with contextlib.suppress(KeyError, Refused, Unavailable):
-        return visit.project() if visit.session.role == "admin" else None
+        return context.project() if context.session.role == "admin" else None
     return None
 
 
-async def _view(page: Page, visit: Visit) -> Response:
+async def _view(page: PageRoute, context: PageContext) -> Response:
     view: Any = page.view
-    response = await view(visit) if inspect.iscoroutinefunction(view) else await asyncio.to_thread(view, visit)
+    response = await view(context) if inspect.iscoroutinefunction(view) else await asyncio.to_thread(view, context)
     assert isinstance(response, Response)
     return response
 
@@ -244,15 +244,15 @@ def _led_again(leading: bytes) -> Response:
     return response
 
 
-def _to_sign_in(visit: Visit, pages: Mapping[str, Page]) -> Response:
+def _to_sign_in(context: PageContext, pages: Mapping[str, PageRoute]) -> Response:
     """To the page for signing in, and from there to the page that was asked for, or that had the button."""
-    url, query = visit.request.url, {}
+    url, query = context.request.url, {}
     if "GET" not in pages:
-        if came_from := visit.came_from:
+        if came_from := context.came_from:
             query["next"] = came_from
     elif url.path != HOME:
         query["next"] = f"{url.path}?{url.query}" if url.query else url.path
-    if visit.request.method == "POST":
+    if context.request.method == "POST":
         signing_out = url.path == f"{HOME}/sign-out"
         query = {"done": "signed_out"} if signing_out else {**query, "done": "session_ended"}
     return RedirectResponse(f"{HOME}/sign-in?{urlencode(query)}" if query else f"{HOME}/sign-in", 303)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from usertable.console.visit import Visit
+from usertable.console.context import PageContext
 from usertable.domain.change import ChangeKind
 from usertable.domain.schema import Project
 
@@ -85,7 +85,7 @@ def plain(text: str) -> str:
 
 
 def what_others_did(
-    visit: Visit,
+    context: PageContext,
     project: Project,
     others: Mapping[str, tuple[str, str]],
     kinds: Iterable[ChangeKind],
@@ -100,21 +100,21 @@ def what_others_did(
     """
     of_it = (
         each
-        for each in visit.service.schema_changes(project.id, CHANGES_SEARCHED)
+        for each in context.service.schema_changes(project.id, CHANGES_SEARCHED)
         if not isinstance(each.what, str) and any(c.kind in kinds and subject in (None, c.subject) for c in each.what)
     )
     return {
         "fields": [
-            (visit.text(f"change.field.{name}"), _in_words(visit, name, before), _in_words(visit, name, after))
+            (context.text(f"change.field.{name}"), _in_words(context, name, before), _in_words(context, name, after))
             for name, (before, after) in others.items()
         ],
         "change": next(of_it, None),
     }
 
 
-def _in_words(visit: Visit, name: str, value: str) -> str:
+def _in_words(context: PageContext, name: str, value: str) -> str:
     if name in ("masked", "unique"):
-        return visit.text("yes" if value else "no")
+        return context.text("yes" if value else "no")
     if name == "qps" and value == UNLIMITED:
-        return visit.text("project.unlimited")
-    return visit.text(f"rule.{value}") if name == "rule" else value or "–"
+        return context.text("project.unlimited")
+    return context.text(f"rule.{value}") if name == "rule" else value or "–"

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from starlette.responses import Response, StreamingResponse
 
-from usertable.console.visit import HOME, Visit
+from usertable.console.context import HOME, PageContext
 from usertable.domain.errors import Refused, Unavailable
 
 log = logging.getLogger("usertable.console")
@@ -24,39 +24,41 @@ Parts = Mapping[str, str]
 _open = 0
 
 
-def stream(visit: Visit, look: Callable[[], Awaitable[tuple[Parts, bool]]], seconds: float) -> Response:
+def stream(context: PageContext, look: Callable[[], Awaitable[tuple[Parts, bool]]], seconds: float) -> Response:
     """The answer that tells of every change that `look` finds, asked again and again with `seconds` in between.
 
     `look` gives the parts as they are now, and whether that is the end of it.
     """
     if _open >= MOST_STREAMS:
-        return notice(visit, "live.too_many", "live.reload", visit.came_from)
-    return StreamingResponse(_events(visit, look, seconds), media_type="text/event-stream", headers=_HEADERS)
+        return notice(context, "live.too_many", "live.reload", context.came_from)
+    return StreamingResponse(_events(context, look, seconds), media_type="text/event-stream", headers=_HEADERS)
 
 
-def signed_out(visit: Visit) -> Response:
+def signed_out(context: PageContext) -> Response:
     """The answer to a page that is open still, though its session is over."""
-    return notice(visit, "live.session_ended", "sign_in", f"{HOME}/sign-in?{urlencode({'next': visit.came_from})}")
+    return notice(context, "live.session_ended", "sign_in", f"{HOME}/sign-in?{urlencode({'next': context.came_from})}")
 
 
-def notice(visit: Visit, key: str, link: str, address: str) -> Response:
+def notice(context: PageContext, key: str, link: str, address: str) -> Response:
     """A stream that only says why there is none. A browser gives up on any answer that is not a stream, and says nothing."""
-    told = visit.fragment("live_notice.html", key=key, link=link, address=address)
+    told = context.fragment("live_notice.html", key=key, link=link, address=address)
     return Response(_event("notice", told) + _event("end", ""), media_type="text/event-stream", headers=_HEADERS)
 
 
-async def _events(visit: Visit, look: Callable[[], Awaitable[tuple[Parts, bool]]], seconds: float) -> AsyncIterator[str]:
+async def _events(
+    context: PageContext, look: Callable[[], Awaitable[tuple[Parts, bool]]], seconds: float
+) -> AsyncIterator[str]:
     global _open
     _open += 1
     try:
         told: dict[str, str] = {}
         quiet = 0
-        sessions, clock = visit.console.sessions, visit.console.clock
+        sessions, clock = context.console.sessions, context.console.clock
         # A session in use is renewed by requests in its second half, and a page that one looks at is in use.
         until = clock.monotonic() + min(LONGEST_SECONDS, sessions.seconds / 4)
         yield "retry: 1000\n\n"
-        while clock.monotonic() < until and not sessions.is_over(visit.session):
-            if visit.console.is_stopping():
+        while clock.monotonic() < until and not sessions.is_over(context.session):
+            if context.console.is_stopping():
                 return
             try:
                 parts, ended = await look()

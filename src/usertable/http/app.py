@@ -22,10 +22,10 @@ from usertable.app.service import Service
 from usertable.commit import GroupCommit
 from usertable.config import Config
 from usertable.console.app import console_app
+from usertable.console.context import HOME, Console
 from usertable.console.session import Sessions
 from usertable.console.shared_state import SharedState
 from usertable.console.views.sign_in import print_link
-from usertable.console.visit import HOME, Console
 from usertable.dialects.base import HttpAnswer
 from usertable.dialects.jiguang.dialect import JIGUANG
 from usertable.domain.errors import StoreDown

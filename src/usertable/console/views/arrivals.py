@@ -11,8 +11,8 @@ from starlette.responses import Response
 
 from usertable.app.activity import KEPT_MS
 from usertable.console.charts import Bar, columns, scale
+from usertable.console.context import HOME, PageContext, PageRoute
 from usertable.console.live import Parts, stream
-from usertable.console.visit import HOME, Page, Visit
 from usertable.dialects.jiguang.codes import code
 from usertable.domain.arrival import Rate
 from usertable.domain.schema import Project
@@ -22,51 +22,51 @@ STEP_MS = 20_000
 LIVE_SECONDS = 1.0
 
 
-def show(visit: Visit) -> Response:
+def show(context: PageContext) -> Response:
     """Requests per second as a chart, the newest requests, refusals by kind and attribute."""
-    project = visit.project()
-    return visit.render("arrivals.html", project=project, **_seen(visit, project))
+    project = context.project()
+    return context.render("arrivals.html", project=project, **_seen(context, project))
 
 
-def live(visit: Visit) -> Response:
+def live(context: PageContext) -> Response:
     """The same, as it changes."""
-    project = visit.project()
-    only = visit.request.query_params.get("show", "")
+    project = context.project()
+    only = context.request.query_params.get("show", "")
 
     def look() -> tuple[Parts, bool]:
-        seen = _seen(visit, project, only)
+        seen = _seen(context, project, only)
         return {
-            name: visit.fragment(f"arrivals_{name}.html", project=project, **seen)
+            name: context.fragment(f"arrivals_{name}.html", project=project, **seen)
             for name in ("chart", "requests", "refusals")
         }, False
 
     async def look_aside() -> tuple[Parts, bool]:
         return await asyncio.to_thread(look)
 
-    return stream(visit, look_aside, LIVE_SECONDS)
+    return stream(context, look_aside, LIVE_SECONDS)
 
 
-def _seen(visit: Visit, project: Project, only: str | None = None) -> dict[str, Any]:
-    only = visit.request.query_params.get("show", "") if only is None else only
+def _seen(context: PageContext, project: Project, only: str | None = None) -> dict[str, Any]:
+    only = context.request.query_params.get("show", "") if only is None else only
     refused = {"refused": True, "accepted": False}.get(only)
-    until = visit.console.clock.now_ms() // STEP_MS * STEP_MS + STEP_MS
+    until = context.console.clock.now_ms() // STEP_MS * STEP_MS + STEP_MS
     since = until - KEPT_MS
-    rates = visit.service.rates(project, since=since, step=STEP_MS)
+    rates = context.service.rates(project, since=since, step=STEP_MS)
     accepted, turned_away, sampled = (sum(getattr(r, n) for r in rates) for n in ("accepted", "refused", "sampled"))
     return {
-        "chart": chart(visit, project, rates, since, until),
+        "chart": chart(context, project, rates, since, until),
         "accepted": accepted,
         "refused": turned_away,
         "left_out": max(0, accepted + turned_away - sampled),
-        "requests": visit.service.arrivals(project, limit=SHOWN, refused=refused),
-        "groups": visit.service.refusals(project, since=since),
+        "requests": context.service.arrivals(project, limit=SHOWN, refused=refused),
+        "groups": context.service.refusals(project, since=since),
         "only": only if refused is not None else "",
         "code": lambda kind: code(kind)[0],
-        "payloads": visit.console.config.arrival_payloads,
+        "payloads": context.console.config.arrival_payloads,
     }
 
 
-def chart(visit: Visit, project: Project, rates: list[Rate], since: int, until: int) -> Markup:
+def chart(context: PageContext, project: Project, rates: list[Rate], since: int, until: int) -> Markup:
     """Accepted and refused requests per second over the last hour."""
     zone = project.zone
     by_step = {rate.at: rate for rate in rates}
@@ -75,7 +75,7 @@ def chart(visit: Visit, project: Project, rates: list[Rate], since: int, until: 
     for at in range(since, until, STEP_MS):
         rate = by_step.get(at, Rate(at, 0, 0, 0))
         clock = datetime.fromtimestamp(at / 1000, UTC).astimezone(zone).strftime("%H:%M:%S")
-        title = visit.text("arrivals.bar", time=clock, accepted=f"{rate.accepted:,}", refused=f"{rate.refused:,}")
+        title = context.text("arrivals.bar", time=clock, accepted=f"{rate.accepted:,}", refused=f"{rate.refused:,}")
         bars.append(Bar((("bar-good", rate.accepted / seconds), ("bar-bad", rate.refused / seconds)), title))
     most = max(bar.total for bar in bars)
     ticks = [
@@ -83,12 +83,12 @@ def chart(visit: Visit, project: Project, rates: list[Rate], since: int, until: 
         for place in range(7)
     ]
     sides = [(amount, f"{amount:,g}") for amount in scale(most)]
-    return Markup(columns(bars, label=visit.text("arrivals.chart"), ticks=ticks, scale=sides))
+    return Markup(columns(bars, label=context.text("arrivals.chart"), ticks=ticks, scale=sides))
 
 
 _ARRIVALS = f"{HOME}/projects/{{project}}/arrivals"
 
 PAGES = (
-    Page("GET", _ARRIVALS, show),
-    Page("GET", f"{_ARRIVALS}/live", live),
+    PageRoute("GET", _ARRIVALS, show),
+    PageRoute("GET", f"{_ARRIVALS}/live", live),
 )

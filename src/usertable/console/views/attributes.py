@@ -10,9 +10,9 @@ from typing import Any
 
 from starlette.responses import Response
 
+from usertable.console.context import HOME, PageContext, PageRoute
 from usertable.console.edits import SHOWN, Edit, as_shown, plain, what_others_did
 from usertable.console.views import statistics
-from usertable.console.visit import HOME, Page, Visit
 from usertable.dialects.jiguang.answers import wire_value
 from usertable.domain.change import ATTRIBUTE_KINDS
 from usertable.domain.errors import Kind, Problem, ProjectChanged, Refused, refuse
@@ -65,10 +65,10 @@ def _example(data_type: DataType, rule: Rule) -> tuple[str, str, str]:
 EXAMPLES = {(data_type, rule): _example(data_type, rule) for data_type, rules in LEGAL_RULES.items() for rule in rules}
 
 
-def list_attributes(visit: Visit) -> Response:
+def list_attributes(context: PageContext) -> Response:
     """The attributes, searched and filtered."""
-    project = visit.project()
-    query = visit.request.query_params
+    project = context.project()
+    query = context.request.query_params
     search, status = query.get("search", "").strip(), query.get("status", "all")
     chosen_type, rule = query.get("type", ""), query.get("rule", "")
     selected = select_attributes(
@@ -78,7 +78,7 @@ def list_attributes(visit: Visit) -> Response:
         type=chosen_type if chosen_type in list(DataType) else None,
         rule=rule if rule in list(Rule) else None,
     )
-    return visit.render(
+    return context.render(
         "attributes.html",
         project=project,
         attributes=selected,
@@ -88,45 +88,45 @@ def list_attributes(visit: Visit) -> Response:
         rule=rule,
         types=list(DataType),
         rules=list(Rule),
-        **statistics.of_attributes(visit, project),
+        **statistics.of_attributes(context, project),
     )
 
 
-def show_attribute(visit: Visit) -> Response:
+def show_attribute(context: PageContext) -> Response:
     """An attribute's own page."""
-    project = visit.project()
-    attribute = project.schema.attribute(visit.path["name"])
-    changes = visit.service.schema_changes(project.id, CHANGES_SEARCHED)
-    return visit.render(
+    project = context.project()
+    attribute = project.schema.attribute(context.path["name"])
+    changes = context.service.schema_changes(project.id, CHANGES_SEARCHED)
+    return context.render(
         "attribute.html",
         project=project,
         attribute=attribute,
         reported=attribute.name in project.reported,
         changes=list(_about(changes, attribute.name)),
-        **statistics.of_attribute(visit, project, attribute),
+        **statistics.of_attribute(context, project, attribute),
     )
 
 
-def show_new(visit: Visit) -> Response:
+def show_new(context: PageContext) -> Response:
     """The form for a new attribute."""
     fields = {"type": "STRING", "rule": "overwrite", "elements": str(LIST_ELEMENTS), "bytes": str(LIST_ELEMENT_BYTES)}
-    return _new_page(visit, visit.project(), visit.filled(fields))
+    return _new_page(context, context.project(), context.filled(fields))
 
 
-def declare(visit: Visit) -> Response:
+def declare(context: PageContext) -> Response:
     """Declare an attribute."""
-    project, form = visit.project(), visit.form
+    project, form = context.project(), context.form
     errors: dict[str, str] = {}
     name, data_type, rule = form.get("name", "").strip(), form.get("type", ""), form.get("rule", "")
     if data_type not in list(DataType):
-        errors["type"] = visit.text("attribute.type_missing")
+        errors["type"] = context.text("attribute.type_missing")
     if rule not in list(Rule):
-        errors["rule"] = visit.text("attribute.rule_missing")
+        errors["rule"] = context.text("attribute.rule_missing")
     fits = not errors
     limits = Limits()
     if data_type == DataType.LIST:
-        elements = _limit(visit, "elements", "max_elements", MAX_LIST_ELEMENTS, errors)
-        limits = Limits(elements, _limit(visit, "bytes", "max_element_bytes", MAX_LIST_ELEMENT_BYTES, errors))
+        elements = _limit(context, "elements", "max_elements", MAX_LIST_ELEMENTS, errors)
+        limits = Limits(elements, _limit(context, "bytes", "max_element_bytes", MAX_LIST_ELEMENT_BYTES, errors))
     attribute = Attribute(
         name,
         # What is missing has its error; the rest is checked as if it were right.
@@ -140,68 +140,68 @@ def declare(visit: Visit) -> Response:
         if errors:
             project.schema.declare(attribute)
         else:
-            visit.service.declare_attribute(project.id, attribute, who=visit.who)
+            context.service.declare_attribute(project.id, attribute, who=context.who)
     except Refused as refused:
-        errors |= visit.problems(refused, _NEW_FIELDS)
+        errors |= context.problems(refused, _NEW_FIELDS)
     if errors:
-        return _new_page(visit, project, form, errors)
-    return visit.redirect(visit.project_path(f"/attributes/{name}"), "attribute_declared")
+        return _new_page(context, project, form, errors)
+    return context.redirect(context.project_path(f"/attributes/{name}"), "attribute_declared")
 
 
-def show_edit(visit: Visit) -> Response:
+def show_edit(context: PageContext) -> Response:
     """The form of what may change of an attribute."""
-    project = visit.project()
-    attribute = project.schema.attribute(visit.path["name"])
+    project = context.project()
+    attribute = project.schema.attribute(context.path["name"])
     now = _definition(attribute)
-    return _edit_page(visit, project, attribute, visit.filled({**now, SHOWN: as_shown(now)}))
+    return _edit_page(context, project, attribute, context.filled({**now, SHOWN: as_shown(now)}))
 
 
-def save(visit: Visit) -> Response:
+def save(context: PageContext) -> Response:
     """Change display name and description, where they were edited in the form."""
-    project = visit.project()
-    attribute = project.schema.attribute(visit.path["name"])
-    edit = Edit(_definition(attribute), visit.form)
+    project = context.project()
+    attribute = project.schema.attribute(context.path["name"])
+    edit = Edit(_definition(attribute), context.form)
     if edit.others:
-        others = what_others_did(visit, project, edit.others, ATTRIBUTE_KINDS, attribute.name)
-        return _edit_page(visit, project, attribute, edit.merged, others=others)
+        others = what_others_did(context, project, edit.others, ATTRIBUTE_KINDS, attribute.name)
+        return _edit_page(context, project, attribute, edit.merged, others=others)
     try:
-        visit.service.edit_attribute(project.id, attribute.name, **edit.changes, version=project.version, who=visit.who)
+        context.service.edit_attribute(project.id, attribute.name, **edit.changes, version=project.version, who=context.who)
     except ProjectChanged:
-        return save(visit)
+        return save(context)
     except Refused as refused:
-        return _edit_page(visit, project, attribute, visit.form, refused)
-    return visit.redirect(visit.project_path(f"/attributes/{attribute.name}"), "saved")
+        return _edit_page(context, project, attribute, context.form, refused)
+    return context.redirect(context.project_path(f"/attributes/{attribute.name}"), "saved")
 
 
-def set_status(visit: Visit) -> Response:
+def set_status(context: PageContext) -> Response:
     """Hide or show an attribute."""
-    hidden = visit.form.get("hidden") == "1"
-    name = visit.path["name"]
-    visit.service.edit_attribute(visit.path["project"], name, hidden=hidden, who=visit.who)
-    return visit.redirect(visit.project_path(f"/attributes/{name}"), "hidden" if hidden else "shown")
+    hidden = context.form.get("hidden") == "1"
+    name = context.path["name"]
+    context.service.edit_attribute(context.path["project"], name, hidden=hidden, who=context.who)
+    return context.redirect(context.project_path(f"/attributes/{name}"), "hidden" if hidden else "shown")
 
 
-def ask_delete(visit: Visit) -> Response:
+def ask_delete(context: PageContext) -> Response:
     """Ask whether the attribute shall go, or say why it cannot."""
-    project = visit.project()
-    return _delete_page(visit, project, project.schema.attribute(visit.path["name"]))
+    project = context.project()
+    return _delete_page(context, project, project.schema.attribute(context.path["name"]))
 
 
-def delete(visit: Visit) -> Response:
+def delete(context: PageContext) -> Response:
     """Delete an attribute that nothing was reported for."""
-    project = visit.project()
-    attribute = project.schema.attribute(visit.path["name"])
-    edit = Edit(_definition(attribute), visit.form)
+    project = context.project()
+    attribute = project.schema.attribute(context.path["name"])
+    edit = Edit(_definition(attribute), context.form)
     if edit.others:
-        others = what_others_did(visit, project, edit.others, ATTRIBUTE_KINDS, attribute.name)
-        return _delete_page(visit, project, attribute, others=others)
+        others = what_others_did(context, project, edit.others, ATTRIBUTE_KINDS, attribute.name)
+        return _delete_page(context, project, attribute, others=others)
     try:
-        visit.service.delete_attribute(project.id, attribute.name, version=project.version, who=visit.who)
+        context.service.delete_attribute(project.id, attribute.name, version=project.version, who=context.who)
     except ProjectChanged:
-        return delete(visit)
+        return delete(context)
     except Refused as refused:
-        return _delete_page(visit, project, attribute, refused)
-    return visit.redirect(visit.project_path("/attributes"), "attribute_deleted")
+        return _delete_page(context, project, attribute, refused)
+    return context.redirect(context.project_path("/attributes"), "attribute_deleted")
 
 
 def _definition(attribute: Attribute) -> dict[str, str]:
@@ -215,26 +215,26 @@ def _definition(attribute: Attribute) -> dict[str, str]:
 
 
 def _edit_page(
-    visit: Visit,
+    context: PageContext,
     project: Project,
     attribute: Attribute,
     fields: Mapping[str, str],
     refused: Refused | None = None,
     others: Mapping[str, Any] | None = None,
 ) -> Response:
-    return visit.render(
+    return context.render(
         "attribute_edit.html",
         409 if others else 422 if refused else 200,
         project=project,
         attribute=attribute,
         fields=fields,
-        errors=visit.problems(refused) if refused else {},
+        errors=context.problems(refused) if refused else {},
         others=others,
     )
 
 
 def _delete_page(
-    visit: Visit,
+    context: PageContext,
     project: Project,
     attribute: Attribute,
     refused: Refused | None = None,
@@ -243,21 +243,21 @@ def _delete_page(
     problem = refused.problems[0] if refused else None
     if problem is None and attribute.name in project.reported:
         problem = Problem(Kind.ATTRIBUTE_IN_USE, attribute.name)
-    return visit.render(
+    return context.render(
         "attribute_delete.html",
         409 if refused or others else 200,
         project=project,
         attribute=attribute,
         fields={SHOWN: as_shown(_definition(attribute))},
         others=others,
-        reason=visit.problem(problem) if problem else "",
+        reason=context.problem(problem) if problem else "",
     )
 
 
 def _new_page(
-    visit: Visit, project: Project, fields: Mapping[str, str], errors: Mapping[str, str] | None = None
+    context: PageContext, project: Project, fields: Mapping[str, str], errors: Mapping[str, str] | None = None
 ) -> Response:
-    return visit.render(
+    return context.render(
         "attribute_new.html",
         422 if errors else 200,
         project=project,
@@ -272,13 +272,13 @@ def _new_page(
     )
 
 
-def _limit(visit: Visit, field: str, name: str, most: int, errors: dict[str, str]) -> int:
+def _limit(context: PageContext, field: str, name: str, most: int, errors: dict[str, str]) -> int:
     """A bound of a LIST from the form; what is none of the allowed numbers goes to `errors`."""
-    sent = visit.form.get(field, "").strip()
+    sent = context.form.get(field, "").strip()
     if sent.isascii() and sent.isdigit() and len(sent) < 10 and 1 <= int(sent) <= most:
         return int(sent)
-    refused = refuse(Kind.LIMIT_ILLEGAL, visit.form.get("name", ""), field=name, expected=f"1 to {most}")
-    errors[field] = visit.problem(refused.problems[0])
+    refused = refuse(Kind.LIMIT_ILLEGAL, context.form.get("name", ""), field=name, expected=f"1 to {most}")
+    errors[field] = context.problem(refused.problems[0])
     return 1
 
 
@@ -297,13 +297,13 @@ _ATTRIBUTE = f"{_ATTRIBUTES}/{{name}}"
 _NEW = f"{HOME}/projects/{{project}}/new-attribute"
 
 PAGES = (
-    Page("GET", _ATTRIBUTES, list_attributes),
-    Page("GET", _NEW, show_new),
-    Page("POST", _NEW, declare),
-    Page("GET", _ATTRIBUTE, show_attribute),
-    Page("GET", f"{_ATTRIBUTE}/edit", show_edit),
-    Page("POST", f"{_ATTRIBUTE}/edit", save),
-    Page("POST", f"{_ATTRIBUTE}/status", set_status),
-    Page("GET", f"{_ATTRIBUTE}/delete", ask_delete),
-    Page("POST", f"{_ATTRIBUTE}/delete", delete),
+    PageRoute("GET", _ATTRIBUTES, list_attributes),
+    PageRoute("GET", _NEW, show_new),
+    PageRoute("POST", _NEW, declare),
+    PageRoute("GET", _ATTRIBUTE, show_attribute),
+    PageRoute("GET", f"{_ATTRIBUTE}/edit", show_edit),
+    PageRoute("POST", f"{_ATTRIBUTE}/edit", save),
+    PageRoute("POST", f"{_ATTRIBUTE}/status", set_status),
+    PageRoute("GET", f"{_ATTRIBUTE}/delete", ask_delete),
+    PageRoute("POST", f"{_ATTRIBUTE}/delete", delete),
 )

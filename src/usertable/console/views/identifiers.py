@@ -10,8 +10,8 @@ from urllib.parse import urlencode
 from starlette.responses import Response
 
 from usertable.app.activity import KEPT_MS
+from usertable.console.context import HOME, PageContext, PageRoute
 from usertable.console.edits import SHOWN, Edit, as_shown, what_others_did
-from usertable.console.visit import HOME, Page, Visit
 from usertable.domain.change import IDENTIFIER_KINDS
 from usertable.domain.errors import Kind, Problem, ProjectChanged, Refused
 from usertable.domain.schema import NAME_LENGTH, Identifier, Project
@@ -36,36 +36,36 @@ class Row:
     """Its priority now."""
 
 
-def list_identifiers(visit: Visit) -> Response:
+def list_identifiers(context: PageContext) -> Response:
     """The identifiers by priority, or in a draft of another order, which changes nothing until it is saved."""
-    project = visit.project()
-    kept = visit.filled({"order": visit.request.query_params.get("order", "")})
-    return _list_page(visit, project, _draft(project, kept.get("order", "")), kept.get(SHOWN, ""))
+    project = context.project()
+    kept = context.filled({"order": context.request.query_params.get("order", "")})
+    return _list_page(context, project, _draft(project, kept.get("order", "")), kept.get(SHOWN, ""))
 
 
-def save_order(visit: Visit) -> Response:
+def save_order(context: PageContext) -> Response:
     """Give the identifiers the order of the draft."""
-    project = visit.project()
-    names = _draft(project, visit.form.get("order", ""))
-    edit = Edit(_order(project), {**visit.form, "order": SEPARATOR.join(names)})
+    project = context.project()
+    names = _draft(project, context.form.get("order", ""))
+    edit = Edit(_order(project), {**context.form, "order": SEPARATOR.join(names)})
     if edit.others:
-        others = what_others_did(visit, project, edit.others, IDENTIFIER_KINDS)
-        return _list_page(visit, project, names, "", others)
+        others = what_others_did(context, project, edit.others, IDENTIFIER_KINDS)
+        return _list_page(context, project, names, "", others)
     try:
-        visit.service.order_identifiers(project.id, names, version=project.version, who=visit.who)
+        context.service.order_identifiers(project.id, names, version=project.version, who=context.who)
     except ProjectChanged:
-        return save_order(visit)
-    return visit.redirect(visit.project_path("/identifiers"), "ordered")
+        return save_order(context)
+    return context.redirect(context.project_path("/identifiers"), "ordered")
 
 
-def show_new(visit: Visit) -> Response:
+def show_new(context: PageContext) -> Response:
     """The form for a new identifier."""
-    return _form_page(visit, visit.project(), None, visit.filled({"unique": "on"}))
+    return _form_page(context, context.project(), None, context.filled({"unique": "on"}))
 
 
-def declare(visit: Visit) -> Response:
+def declare(context: PageContext) -> Response:
     """Declare an identifier."""
-    project, form = visit.project(), visit.form
+    project, form = context.project(), context.form
     identifier = Identifier(
         form.get("name", "").strip(),
         form.get("display_name", "").strip(),
@@ -73,61 +73,61 @@ def declare(visit: Visit) -> Response:
         masked=form.get("masked") == "on",
     )
     try:
-        visit.service.declare_identifier(project.id, identifier, who=visit.who)
+        context.service.declare_identifier(project.id, identifier, who=context.who)
     except Refused as refused:
-        return _form_page(visit, project, None, form, refused)
-    return visit.redirect(visit.project_path("/identifiers"), "identifier_declared")
+        return _form_page(context, project, None, form, refused)
+    return context.redirect(context.project_path("/identifiers"), "identifier_declared")
 
 
-def show_edit(visit: Visit) -> Response:
+def show_edit(context: PageContext) -> Response:
     """The form of what may change of an identifier."""
-    project = visit.project()
-    identifier = project.schema.identifier(visit.path["name"])
+    project = context.project()
+    identifier = project.schema.identifier(context.path["name"])
     now = _definition(identifier)
-    return _form_page(visit, project, identifier, visit.filled({**now, SHOWN: as_shown(now)}))
+    return _form_page(context, project, identifier, context.filled({**now, SHOWN: as_shown(now)}))
 
 
-def save(visit: Visit) -> Response:
+def save(context: PageContext) -> Response:
     """Change display name and masking, where they were edited in the form."""
-    project = visit.project()
-    identifier = project.schema.identifier(visit.path["name"])
-    edit = Edit(_definition(identifier), visit.form, boxes=["masked"])
+    project = context.project()
+    identifier = project.schema.identifier(context.path["name"])
+    edit = Edit(_definition(identifier), context.form, boxes=["masked"])
     if edit.others:
-        others = what_others_did(visit, project, edit.others, IDENTIFIER_KINDS, identifier.name)
-        return _form_page(visit, project, identifier, edit.merged, others=others)
+        others = what_others_did(context, project, edit.others, IDENTIFIER_KINDS, identifier.name)
+        return _form_page(context, project, identifier, edit.merged, others=others)
     changes: dict[str, Any] = edit.changes
     if "masked" in changes:
         changes["masked"] = changes["masked"] == "on"
     try:
-        visit.service.edit_identifier(project.id, identifier.name, **changes, version=project.version, who=visit.who)
+        context.service.edit_identifier(project.id, identifier.name, **changes, version=project.version, who=context.who)
     except ProjectChanged:
-        return save(visit)
+        return save(context)
     except Refused as refused:
-        return _form_page(visit, project, identifier, visit.form, refused)
-    return visit.redirect(visit.project_path("/identifiers"), "saved")
+        return _form_page(context, project, identifier, context.form, refused)
+    return context.redirect(context.project_path("/identifiers"), "saved")
 
 
-def ask_delete(visit: Visit) -> Response:
+def ask_delete(context: PageContext) -> Response:
     """Ask whether the identifier shall go, or say why it cannot."""
-    project = visit.project()
-    return _delete_page(visit, project, project.schema.identifier(visit.path["name"]))
+    project = context.project()
+    return _delete_page(context, project, project.schema.identifier(context.path["name"]))
 
 
-def delete(visit: Visit) -> Response:
+def delete(context: PageContext) -> Response:
     """Delete an identifier that no user has a value of."""
-    project = visit.project()
-    identifier = project.schema.identifier(visit.path["name"])
-    edit = Edit(_definition(identifier), visit.form)
+    project = context.project()
+    identifier = project.schema.identifier(context.path["name"])
+    edit = Edit(_definition(identifier), context.form)
     if edit.others:
-        others = what_others_did(visit, project, edit.others, IDENTIFIER_KINDS, identifier.name)
-        return _delete_page(visit, project, identifier, others=others)
+        others = what_others_did(context, project, edit.others, IDENTIFIER_KINDS, identifier.name)
+        return _delete_page(context, project, identifier, others=others)
     try:
-        visit.service.delete_identifier(project.id, identifier.name, version=project.version, who=visit.who)
+        context.service.delete_identifier(project.id, identifier.name, version=project.version, who=context.who)
     except ProjectChanged:
-        return delete(visit)
+        return delete(context)
     except Refused as refused:
-        return _delete_page(visit, project, identifier, refused)
-    return visit.redirect(visit.project_path("/identifiers"), "identifier_deleted")
+        return _delete_page(context, project, identifier, refused)
+    return context.redirect(context.project_path("/identifiers"), "identifier_deleted")
 
 
 def _definition(identifier: Identifier) -> dict[str, str]:
@@ -154,10 +154,10 @@ def _draft(project: Project, order: str) -> list[str]:
 
 
 def _list_page(
-    visit: Visit, project: Project, names: Sequence[str], shown: str, others: Mapping[str, Any] | None = None
+    context: PageContext, project: Project, names: Sequence[str], shown: str, others: Mapping[str, Any] | None = None
 ) -> Response:
     now = [i.name for i in project.schema.identifiers]
-    address = visit.project_path("/identifiers")
+    address = context.project_path("/identifiers")
 
     def moved(place: int, other: int) -> str:
         if not 0 <= other < len(names):
@@ -168,7 +168,7 @@ def _list_page(
         return f"{address}{query}#identifier-{names[place]}"
 
     first, first_now = project.schema.identifier(names[0]), project.schema.identifiers[0]
-    return visit.render(
+    return context.render(
         "identifiers.html",
         409 if others else 200,
         project=project,
@@ -181,34 +181,34 @@ def _list_page(
         others=others,
         first=first,
         first_now=first_now,
-        lately=visit.service.registrations(project, first_now.name, since=visit.console.clock.now_ms() - KEPT_MS)
+        lately=context.service.registrations(project, first_now.name, since=context.console.clock.now_ms() - KEPT_MS)
         if first.name != first_now.name
         else 0,
     )
 
 
 def _form_page(
-    visit: Visit,
+    context: PageContext,
     project: Project,
     identifier: Identifier | None,
     fields: Mapping[str, str],
     refused: Refused | None = None,
     others: Mapping[str, Any] | None = None,
 ) -> Response:
-    return visit.render(
+    return context.render(
         "identifier_form.html",
         409 if others else 422 if refused else 200,
         others=others,
         project=project,
         identifier=identifier,
         fields=fields,
-        errors=visit.problems(refused, _FIELDS) if refused else {},
+        errors=context.problems(refused, _FIELDS) if refused else {},
         most_name=NAME_LENGTH,
     )
 
 
 def _delete_page(
-    visit: Visit,
+    context: PageContext,
     project: Project,
     identifier: Identifier,
     refused: Refused | None = None,
@@ -219,14 +219,14 @@ def _delete_page(
         problem = Problem(Kind.IDENTIFIER_PRESET, identifier.name)
     if problem is None and identifier.name in project.identifying:
         problem = Problem(Kind.IDENTIFIER_IN_USE, identifier.name)
-    return visit.render(
+    return context.render(
         "identifier_delete.html",
         409 if refused or others else 200,
         project=project,
         identifier=identifier,
         fields={SHOWN: as_shown(_definition(identifier))},
         others=others,
-        reason=visit.problem(problem) if problem else "",
+        reason=context.problem(problem) if problem else "",
     )
 
 
@@ -235,12 +235,12 @@ _IDENTIFIER = f"{_IDENTIFIERS}/{{name}}"
 _NEW = f"{HOME}/projects/{{project}}/new-identifier"
 
 PAGES = (
-    Page("GET", _IDENTIFIERS, list_identifiers),
-    Page("POST", _IDENTIFIERS, save_order),
-    Page("GET", _NEW, show_new),
-    Page("POST", _NEW, declare),
-    Page("GET", f"{_IDENTIFIER}/edit", show_edit),
-    Page("POST", f"{_IDENTIFIER}/edit", save),
-    Page("GET", f"{_IDENTIFIER}/delete", ask_delete),
-    Page("POST", f"{_IDENTIFIER}/delete", delete),
+    PageRoute("GET", _IDENTIFIERS, list_identifiers),
+    PageRoute("POST", _IDENTIFIERS, save_order),
+    PageRoute("GET", _NEW, show_new),
+    PageRoute("POST", _NEW, declare),
+    PageRoute("GET", f"{_IDENTIFIER}/edit", show_edit),
+    PageRoute("POST", f"{_IDENTIFIER}/edit", save),
+    PageRoute("GET", f"{_IDENTIFIER}/delete", ask_delete),
+    PageRoute("POST", f"{_IDENTIFIER}/delete", delete),
 )

@@ -12,9 +12,9 @@ from zoneinfo import available_timezones
 from starlette.responses import Response
 
 from usertable.app.projects import DEFAULT_QPS, MAX_QPS
+from usertable.console.context import HOME, PageContext, PageRoute
 from usertable.console.edits import SHOWN, UNLIMITED, Edit, as_shown, what_others_did
 from usertable.console.results import KEPT_SECONDS
-from usertable.console.visit import HOME, Page, Visit
 from usertable.dialects.jiguang.vocabulary import ATTRIBUTE_PATH, REGISTER_PATH, TIMEZONE
 from usertable.domain.change import ChangeKind
 from usertable.domain.errors import Kind, ProjectChanged, Refused, refuse
@@ -42,122 +42,122 @@ SAMPLES: dict[DataType, object] = {
 """A value of each data type, for examples."""
 
 
-def list_projects(visit: Visit) -> Response:
+def list_projects(context: PageContext) -> Response:
     """All projects."""
-    return visit.render("projects.html", projects=visit.service.projects())
+    return context.render("projects.html", projects=context.service.projects())
 
 
-def show_new(visit: Visit) -> Response:
+def show_new(context: PageContext) -> Response:
     """The form for a new project."""
-    return _new_page(visit, visit.filled({"timezone": TIMEZONE, "qps": str(DEFAULT_QPS)}))
+    return _new_page(context, context.filled({"timezone": TIMEZONE, "qps": str(DEFAULT_QPS)}))
 
 
-def create(visit: Visit) -> Response:
+def create(context: PageContext) -> Response:
     """Create a project, and go to the page with its secret."""
-    form, secret = visit.form, _secret(visit, visit.sending)
+    form, secret = context.form, _secret(context, context.sending)
     chosen = form.get("id", "").strip()
     # The form gives the id and the secret, so that a second sending finds what the first one made, on any host.
     for attempt in itertools.count():
-        id = chosen or _project_id(visit, attempt)
+        id = chosen or _project_id(context, attempt)
         try:
-            visit.service.create_project(
+            context.service.create_project(
                 form.get("name", "").strip(),
                 id=id,
                 secret=secret,
                 timezone=form.get("timezone", "").strip(),
-                qps=_qps(visit),
-                who=visit.who,
+                qps=_qps(context),
+                who=context.who,
             )
         except Refused as refused:
             is_taken = any(problem.kind is Kind.PROJECT_EXISTS for problem in refused.problems)
-            if not is_taken or not visit.service.verify(id, secret):
+            if not is_taken or not context.service.verify(id, secret):
                 if is_taken and not chosen:
                     continue
-                return _new_page(visit, form, refused)
+                return _new_page(context, form, refused)
         break
-    return _to_secret(visit, f"{HOME}/projects/{quote(id, safe='')}/new-secret", "created")
+    return _to_secret(context, f"{HOME}/projects/{quote(id, safe='')}/new-secret", "created")
 
 
-def show(visit: Visit) -> Response:
+def show(context: PageContext) -> Response:
     """A project at a glance, with snippets to paste."""
-    project = visit.project()
-    return visit.render("project.html", project=project, **_snippets(visit, project, ""))
+    project = context.project()
+    return context.render("project.html", project=project, **_snippets(context, project, ""))
 
 
-def show_settings(visit: Visit) -> Response:
+def show_settings(context: PageContext) -> Response:
     """The form of a project's settings."""
-    project = visit.project()
+    project = context.project()
     now = _settings(project)
-    return _settings_page(visit, project, visit.filled({**_in_form(now), SHOWN: as_shown(now)}))
+    return _settings_page(context, project, context.filled({**_in_form(now), SHOWN: as_shown(now)}))
 
 
-def save(visit: Visit) -> Response:
+def save(context: PageContext) -> Response:
     """Change the settings that were edited in the form."""
-    project, form = visit.project(), visit.form
+    project, form = context.project(), context.form
     edit = Edit(_settings(project), {**form, "qps": UNLIMITED} if form.get("unlimited") == "on" else form)
     if edit.others:
-        others = what_others_did(visit, project, edit.others, [ChangeKind.EDIT_PROJECT])
-        return _settings_page(visit, project, _in_form(edit.merged), others=others)
+        others = what_others_did(context, project, edit.others, [ChangeKind.EDIT_PROJECT])
+        return _settings_page(context, project, _in_form(edit.merged), others=others)
     changes: dict[str, Any] = edit.changes
     if "qps" in changes:
-        changes["qps"] = _qps(visit)
+        changes["qps"] = _qps(context)
         changes["unlimited"] = changes["qps"] is None
     try:
-        visit.service.edit_project(project.id, **changes, version=project.version, who=visit.who)
+        context.service.edit_project(project.id, **changes, version=project.version, who=context.who)
     except ProjectChanged:
-        return save(visit)
+        return save(context)
     except Refused as refused:
-        return _settings_page(visit, project, form, refused)
-    return visit.redirect(visit.project_path("/settings"), "saved")
+        return _settings_page(context, project, form, refused)
+    return context.redirect(context.project_path("/settings"), "saved")
 
 
-def ask_rotate(visit: Visit) -> Response:
+def ask_rotate(context: PageContext) -> Response:
     """Ask whether the secret shall be replaced."""
-    project = visit.project()
-    return _rotate_page(visit, project, visit.filled({SHOWN: as_shown(_secret_version(visit, project))}))
+    project = context.project()
+    return _rotate_page(context, project, context.filled({SHOWN: as_shown(_secret_version(context, project))}))
 
 
-def rotate(visit: Visit) -> Response:
+def rotate(context: PageContext) -> Response:
     """Replace the secret, and go to the page with the new one."""
-    project, secret = visit.project(), _secret(visit, visit.sending)
-    if visit.form.get("confirm") != "on":
-        errors = {"confirm": visit.text("secret.confirm_missing")}
-        return _rotate_page(visit, project, visit.form, errors=errors)
-    if not visit.service.verify(project.id, secret):
-        edit = Edit(_secret_version(visit, project), visit.form)
+    project, secret = context.project(), _secret(context, context.sending)
+    if context.form.get("confirm") != "on":
+        errors = {"confirm": context.text("secret.confirm_missing")}
+        return _rotate_page(context, project, context.form, errors=errors)
+    if not context.service.verify(project.id, secret):
+        edit = Edit(_secret_version(context, project), context.form)
         if edit.others:
-            others = what_others_did(visit, project, {}, [ChangeKind.ROTATE_SECRET])
-            return _rotate_page(visit, project, edit.merged, others=others)
+            others = what_others_did(context, project, {}, [ChangeKind.ROTATE_SECRET])
+            return _rotate_page(context, project, edit.merged, others=others)
         try:
-            visit.service.rotate_secret(project.id, secret=secret, version=project.version, who=visit.who)
+            context.service.rotate_secret(project.id, secret=secret, version=project.version, who=context.who)
         except ProjectChanged:
-            return rotate(visit)
-    return _to_secret(visit, visit.project_path("/new-secret"), "rotated")
+            return rotate(context)
+    return _to_secret(context, context.project_path("/new-secret"), "rotated")
 
 
-def show_secret(visit: Visit) -> Response:
+def show_secret(context: PageContext) -> Response:
     """A secret that was made a few minutes ago, for the browser that asked for it."""
-    project = visit.project()
-    sending, _, made = visit.request.cookies.get(SECRET_COOKIE, "").partition(".")
-    secret = _secret(visit, sending)
-    if not visit.service.verify(project.id, secret):
-        return visit.redirect(visit.project_path())
-    return visit.render(
-        "secret.html", project=project, secret=secret, created=made == "created", **_snippets(visit, project, secret)
+    project = context.project()
+    sending, _, made = context.request.cookies.get(SECRET_COOKIE, "").partition(".")
+    secret = _secret(context, sending)
+    if not context.service.verify(project.id, secret):
+        return context.redirect(context.project_path())
+    return context.render(
+        "secret.html", project=project, secret=secret, created=made == "created", **_snippets(context, project, secret)
     )
 
 
-def list_changes(visit: Visit) -> Response:
+def list_changes(context: PageContext) -> Response:
     """Who changed what, newest first."""
-    project = visit.project()
-    changes = visit.service.schema_changes(project.id, CHANGES_SHOWN)
-    return visit.render("changes.html", project=project, changes=changes, most=CHANGES_SHOWN)
+    project = context.project()
+    changes = context.service.schema_changes(project.id, CHANGES_SHOWN)
+    return context.render("changes.html", project=project, changes=changes, most=CHANGES_SHOWN)
 
 
-def _new_page(visit: Visit, fields: object, refused: Refused | None = None) -> Response:
-    errors = _errors(visit, refused) if refused else {}
+def _new_page(context: PageContext, fields: object, refused: Refused | None = None) -> Response:
+    errors = _errors(context, refused) if refused else {}
     zones = sorted(available_timezones())
-    return visit.render(
+    return context.render(
         "project_new.html", 422 if refused else 200, fields=fields, errors=errors, zones=zones, most_qps=MAX_QPS
     )
 
@@ -174,75 +174,75 @@ def _in_form(settings: Mapping[str, str]) -> dict[str, str]:
 
 
 def _settings_page(
-    visit: Visit,
+    context: PageContext,
     project: Project,
     fields: object,
     refused: Refused | None = None,
     others: Mapping[str, Any] | None = None,
 ) -> Response:
-    return visit.render(
+    return context.render(
         "project_settings.html",
         409 if others else 422 if refused else 200,
         others=others,
         project=project,
         fields=fields,
-        errors=_errors(visit, refused) if refused else {},
+        errors=_errors(context, refused) if refused else {},
         zones=sorted(available_timezones()),
         most_qps=MAX_QPS,
     )
 
 
 def _rotate_page(
-    visit: Visit,
+    context: PageContext,
     project: Project,
     fields: object,
     errors: Mapping[str, str] | None = None,
     others: Mapping[str, Any] | None = None,
 ) -> Response:
     status = 409 if others else 422 if errors else 200
-    return visit.render("secret_rotate.html", status, project=project, fields=fields, errors=errors or {}, others=others)
+    return context.render("secret_rotate.html", status, project=project, fields=fields, errors=errors or {}, others=others)
 
 
-def _secret(visit: Visit, sending: str) -> str:
+def _secret(context: PageContext, sending: str) -> str:
     """The secret that a form makes. Nothing of it is kept: the page that shows it is told which form it was."""
-    return visit.console.sessions.derive("secret", sending)[:SECRET_DIGITS]
+    return context.console.sessions.derive("secret", sending)[:SECRET_DIGITS]
 
 
-def _project_id(visit: Visit, attempt: int) -> str:
+def _project_id(context: PageContext, attempt: int) -> str:
     """The id that a form makes, if those of the attempts before it are taken."""
-    return str(100_000 + int(visit.console.sessions.derive("project", f"{visit.sending} {attempt}"), 16) % 900_000)
+    return str(100_000 + int(context.console.sessions.derive("project", f"{context.sending} {attempt}"), 16) % 900_000)
 
 
-def _secret_version(visit: Visit, project: Project) -> dict[str, str]:
+def _secret_version(context: PageContext, project: Project) -> dict[str, str]:
     """What tells a project's secret from the one before, and nothing about it."""
-    return {"secret": visit.console.sessions.derive("salt", project.secret_salt.hex())[:16]}
+    return {"secret": context.console.sessions.derive("salt", project.secret_salt.hex())[:16]}
 
 
-def _to_secret(visit: Visit, address: str, made: str) -> Response:
+def _to_secret(context: PageContext, address: str, made: str) -> Response:
     """To the page with the secret, which a reload shows again and no other browser sees."""
-    response = visit.redirect(address)
-    visit.remember(response, SECRET_COOKIE, f"{visit.sending}.{made}", int(KEPT_SECONDS))
+    response = context.redirect(address)
+    context.remember(response, SECRET_COOKIE, f"{context.sending}.{made}", int(KEPT_SECONDS))
     return response
 
 
-def _qps(visit: Visit) -> int | None:
+def _qps(context: PageContext) -> int | None:
     """The QPS limit of a form; None for none, and one that is refused for what is no number."""
-    if visit.form.get("unlimited") == "on":
+    if context.form.get("unlimited") == "on":
         return None
-    sent = visit.form.get("qps", "").strip()
+    sent = context.form.get("qps", "").strip()
     return int(sent) if sent.isascii() and sent.isdigit() and len(sent) <= 12 else 0
 
 
-def _errors(visit: Visit, refused: Refused) -> dict[str, str]:
-    errors = visit.problems(refused, _FIELDS)
+def _errors(context: PageContext, refused: Refused) -> dict[str, str]:
+    errors = context.problems(refused, _FIELDS)
     if "qps" in errors:
         # As it was sent, number or not.
-        sent = refuse(Kind.QPS, value=visit.form.get("qps", ""), most=MAX_QPS)
-        errors["qps"] = visit.problem(sent.problems[0])
+        sent = refuse(Kind.QPS, value=context.form.get("qps", ""), most=MAX_QPS)
+        errors["qps"] = context.problem(sent.problems[0])
     return errors
 
 
-def _snippets(visit: Visit, project: Project, secret: str) -> dict[str, str]:
+def _snippets(context: PageContext, project: Project, secret: str) -> dict[str, str]:
     """Requests to paste, with this server's address and the project's own id, identifier and attributes."""
     attributes = [a for a in project.schema.attributes.values() if not a.hidden][:2]
     data = {a.name: SAMPLES[a.type] for a in attributes or [Attribute("level", DataType.NUMBER, Rule.OVERWRITE)]}
@@ -252,14 +252,14 @@ def _snippets(visit: Visit, project: Project, secret: str) -> dict[str, str]:
 
     def curl(method: str, path: str, body: object) -> str:
         return (
-            f"curl -X {method} '{visit.base_url}{path}' \\\n  -u \"{project.id}:{secret or '$SECRET'}\" \\\n"
+            f"curl -X {method} '{context.base_url}{path}' \\\n  -u \"{project.id}:{secret or '$SECRET'}\" \\\n"
             f"  -H 'Content-Type: application/json' \\\n  -d '{json.dumps(body)}'"
         )
 
     python = (
         "import httpx\n\n"
         f'auth = ("{project.id}", {json.dumps(secret or "the secret")})\n'
-        f'with httpx.Client(base_url="{visit.base_url}", auth=auth) as client:\n'
+        f'with httpx.Client(base_url="{context.base_url}", auth=auth) as client:\n'
     )
     if first.unique:
         python += f'    users = client.post(\n        "{register}",\n        json={who!r},\n    )\n'
@@ -278,14 +278,14 @@ def _snippets(visit: Visit, project: Project, secret: str) -> dict[str, str]:
 _PROJECT = f"{HOME}/projects/{{project}}"
 
 PAGES = (
-    Page("GET", f"{HOME}/projects", list_projects),
-    Page("GET", f"{HOME}/new-project", show_new),
-    Page("POST", f"{HOME}/new-project", create),
-    Page("GET", _PROJECT, show),
-    Page("GET", f"{_PROJECT}/settings", show_settings),
-    Page("POST", f"{_PROJECT}/settings", save),
-    Page("GET", f"{_PROJECT}/secret", ask_rotate),
-    Page("POST", f"{_PROJECT}/secret", rotate),
-    Page("GET", f"{_PROJECT}/new-secret", show_secret),
-    Page("GET", f"{_PROJECT}/changes", list_changes),
+    PageRoute("GET", f"{HOME}/projects", list_projects),
+    PageRoute("GET", f"{HOME}/new-project", show_new),
+    PageRoute("POST", f"{HOME}/new-project", create),
+    PageRoute("GET", _PROJECT, show),
+    PageRoute("GET", f"{_PROJECT}/settings", show_settings),
+    PageRoute("POST", f"{_PROJECT}/settings", save),
+    PageRoute("GET", f"{_PROJECT}/secret", ask_rotate),
+    PageRoute("POST", f"{_PROJECT}/secret", rotate),
+    PageRoute("GET", f"{_PROJECT}/new-secret", show_secret),
+    PageRoute("GET", f"{_PROJECT}/changes", list_changes),
 )

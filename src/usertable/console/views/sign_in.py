@@ -10,59 +10,59 @@ from starlette.responses import Response
 
 from usertable.app.clock import SYSTEM_CLOCK
 from usertable.config import Config
+from usertable.console.context import HOME, LANGUAGE_COOKIE, THEME_COOKIE, THEMES, PageContext, PageRoute
 from usertable.console.session import COOKIE, LINK_SECONDS, Link, Session
 from usertable.console.shared_state import MustWait, SharedState
-from usertable.console.visit import HOME, LANGUAGE_COOKIE, THEME_COOKIE, THEMES, Page, Visit
 
 SIGN_IN_FIELDS = ("form_token", "token", "new_link")
 """What the form for signing in has of its own, and no other form has."""
 
 
-def home(visit: Visit) -> Response:
+def home(context: PageContext) -> Response:
     """The way in."""
-    return visit.redirect(f"{HOME}/projects")
+    return context.redirect(f"{HOME}/projects")
 
 
-def show_sign_in(visit: Visit) -> Response:
+def show_sign_in(context: PageContext) -> Response:
     """The form for the admin token, or that of a one-time link."""
-    query = visit.filled(visit.request.query_params)
-    if visit.session.role == "admin":
-        return visit.redirect(visit.own(query.get("next", "")))
-    return _sign_in_page(visit, link=query.get("link", ""), following=query.get("next", ""))
+    query = context.filled(context.request.query_params)
+    if context.session.role == "admin":
+        return context.redirect(context.own(query.get("next", "")))
+    return _sign_in_page(context, link=query.get("link", ""), following=query.get("next", ""))
 
 
-def sign_in(visit: Visit) -> Response:
+def sign_in(context: PageContext) -> Response:
     """Check the admin token."""
-    following = visit.form.get("next", "")
-    token = visit.form.get("token", "").strip()
+    following = context.form.get("next", "")
+    token = context.form.get("token", "").strip()
     if not token:
-        return _sign_in_page(visit, 422, error=visit.text("sign_in.empty"), following=following)
+        return _sign_in_page(context, 422, error=context.text("sign_in.empty"), following=following)
     try:
-        if visit.console.sessions.sign_in(visit.address, token):
-            return _enter(visit, following)
+        if context.console.sessions.sign_in(context.address, token):
+            return _enter(context, following)
     except MustWait as wait:
-        return _must_wait(visit, wait, following)
-    return _sign_in_page(visit, 403, error=visit.text("sign_in.wrong"), following=following)
+        return _must_wait(context, wait, following)
+    return _sign_in_page(context, 403, error=context.text("sign_in.wrong"), following=following)
 
 
-def follow_link(visit: Visit) -> Response:
+def follow_link(context: PageContext) -> Response:
     """Use a one-time link up."""
-    if visit.console.sessions.takes_token or not visit.console.sessions.link.follow(
-        visit.form.get("link", ""), visit.session
+    if context.console.sessions.takes_token or not context.console.sessions.link.follow(
+        context.form.get("link", ""), context.session
     ):
-        return _sign_in_page(visit, 403, error=visit.text("sign_in.link_over"))
-    return _enter(visit, "")
+        return _sign_in_page(context, 403, error=context.text("sign_in.link_over"))
+    return _enter(context, "")
 
 
-def ask_for_link(visit: Visit) -> Response:
+def ask_for_link(context: PageContext) -> Response:
     """Write a new one-time link to the server's log, which only its operator reads."""
-    if visit.console.sessions.takes_token:
-        return visit.redirect(f"{HOME}/sign-in")
+    if context.console.sessions.takes_token:
+        return context.redirect(f"{HOME}/sign-in")
     try:
-        _make_link(visit)
+        _make_link(context)
     except MustWait as wait:
-        return _must_wait(visit, wait, "")
-    return visit.redirect(f"{HOME}/sign-in", "link_printed")
+        return _must_wait(context, wait, "")
+    return context.redirect(f"{HOME}/sign-in", "link_printed")
 
 
 def without_sign_in(form: Mapping[str, str]) -> dict[str, str]:
@@ -70,7 +70,7 @@ def without_sign_in(form: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in form.items() if name not in SIGN_IN_FIELDS}
 
 
-def keep_form(visit: Visit, proven: bool) -> Response | None:
+def keep_form(context: PageContext, proven: bool) -> Response | None:
     """Sign in on a page that keeps a form which was sent after its session; None once that is done.
 
     Nothing is stored: what was typed goes back to the browser, which sends it again with the token.
@@ -78,23 +78,23 @@ def keep_form(visit: Visit, proven: bool) -> Response | None:
     Args:
         proven: whether the page was made for this session, so that it may sign in.
     """
-    sessions, form = visit.console.sessions, visit.form
+    sessions, form = context.console.sessions, context.form
     kept = without_sign_in(form)
-    visit.note = "session_kept"
+    context.note = "session_kept"
     try:
         if proven and "new_link" in form and not sessions.takes_token:
-            _make_link(visit)
-            visit.note = "link_printed"
+            _make_link(context)
+            context.note = "link_printed"
         if not proven or "token" not in form:
-            return _sign_in_page(visit, 403, kept=kept)
+            return _sign_in_page(context, 403, kept=kept)
         token = form["token"].strip()
         if not token:
-            return _sign_in_page(visit, 422, error=visit.text("sign_in.empty"), kept=kept)
-        if not sessions.sign_in(visit.address, token):
-            return _sign_in_page(visit, 403, error=visit.text("sign_in.wrong"), kept=kept)
+            return _sign_in_page(context, 422, error=context.text("sign_in.empty"), kept=kept)
+        if not sessions.sign_in(context.address, token):
+            return _sign_in_page(context, 403, error=context.text("sign_in.wrong"), kept=kept)
     except MustWait as wait:
-        return _must_wait(visit, wait, "", kept)
-    visit.session = sessions.begin("admin")
+        return _must_wait(context, wait, "", kept)
+    context.session = sessions.begin("admin")
     return None
 
 
@@ -112,55 +112,55 @@ def print_link(config: Config, shared: SharedState) -> None:
     )
 
 
-def sign_out(visit: Visit) -> Response:
+def sign_out(context: PageContext) -> Response:
     """End the session."""
-    visit.console.sessions.end(visit.session)
-    response = visit.redirect(f"{HOME}/sign-in", "signed_out")
-    keep(visit, response, visit.console.sessions.begin("visitor"))
+    context.console.sessions.end(context.session)
+    response = context.redirect(f"{HOME}/sign-in", "signed_out")
+    keep(context, response, context.console.sessions.begin("visitor"))
     return response
 
 
-def prefer(visit: Visit) -> Response:
+def prefer(context: PageContext) -> Response:
     """Remember a language or a theme."""
-    response = visit.redirect(visit.own(visit.form.get("back", "")))
-    language, theme = visit.form.get("language"), visit.form.get("theme")
+    response = context.redirect(context.own(context.form.get("back", "")))
+    language, theme = context.form.get("language"), context.form.get("theme")
     if language in ("zh", "en"):
-        visit.remember(response, LANGUAGE_COOKIE, language)
+        context.remember(response, LANGUAGE_COOKIE, language)
     if theme in THEMES:
-        visit.remember(response, THEME_COOKIE, theme)
+        context.remember(response, THEME_COOKIE, theme)
     return response
 
 
-def keep(visit: Visit, response: Response, session: Session) -> None:
+def keep(context: PageContext, response: Response, session: Session) -> None:
     """Set the session's cookie, which ends with the session."""
-    seconds = max(1, session.expires - int(visit.console.clock.seconds()))
-    visit.remember(response, COOKIE, visit.console.sessions.seal(session), seconds)
+    seconds = max(1, session.expires - int(context.console.clock.seconds()))
+    context.remember(response, COOKIE, context.console.sessions.seal(session), seconds)
 
 
-def _enter(visit: Visit, following: str) -> Response:
-    response = visit.redirect(visit.own(following))
+def _enter(context: PageContext, following: str) -> Response:
+    response = context.redirect(context.own(following))
     # A new one: whoever knew the visitor's session knows nothing of it.
-    keep(visit, response, visit.console.sessions.begin("admin"))
+    keep(context, response, context.console.sessions.begin("admin"))
     return response
 
 
-def _make_link(visit: Visit) -> None:
-    sessions = visit.console.sessions
+def _make_link(context: PageContext) -> None:
+    sessions = context.console.sessions
     # An attempt that cannot pass: who asks again and again waits longer and longer.
     sessions.sign_in("a new link", "")
-    print_link(visit.console.config, sessions.shared)
+    print_link(context.console.config, sessions.shared)
 
 
-def _must_wait(visit: Visit, wait: MustWait, following: str, kept: Mapping[str, str] | None = None) -> Response:
+def _must_wait(context: PageContext, wait: MustWait, following: str, kept: Mapping[str, str] | None = None) -> Response:
     seconds = math.ceil(wait.seconds)
-    error = visit.text("sign_in.wait", seconds=seconds)
-    response = _sign_in_page(visit, 429, error=error, following=following, kept=kept)
+    error = context.text("sign_in.wait", seconds=seconds)
+    response = _sign_in_page(context, 429, error=error, following=following, kept=kept)
     response.headers["retry-after"] = str(seconds)
     return response
 
 
 def _sign_in_page(
-    visit: Visit,
+    context: PageContext,
     status: int = 200,
     *,
     error: str = "",
@@ -168,10 +168,10 @@ def _sign_in_page(
     following: str = "",
     kept: Mapping[str, str] | None = None,
 ) -> Response:
-    sessions = visit.console.sessions
+    sessions = context.console.sessions
     if link and not sessions.takes_token and not sessions.link.holds(link):
-        status, error, link = 403, visit.text("sign_in.link_over"), ""
-    return visit.render(
+        status, error, link = 403, context.text("sign_in.link_over"), ""
+    return context.render(
         "sign_in.html",
         status,
         error=error,
@@ -183,11 +183,11 @@ def _sign_in_page(
 
 
 PAGES = (
-    Page("GET", HOME, home),
-    Page("GET", f"{HOME}/sign-in", show_sign_in, public=True),
-    Page("POST", f"{HOME}/sign-in", sign_in, public=True),
-    Page("POST", f"{HOME}/sign-in/link", follow_link, public=True),
-    Page("POST", f"{HOME}/sign-in/new-link", ask_for_link, public=True),
-    Page("POST", f"{HOME}/sign-out", sign_out),
-    Page("POST", f"{HOME}/preferences", prefer, public=True),
+    PageRoute("GET", HOME, home),
+    PageRoute("GET", f"{HOME}/sign-in", show_sign_in, public=True),
+    PageRoute("POST", f"{HOME}/sign-in", sign_in, public=True),
+    PageRoute("POST", f"{HOME}/sign-in/link", follow_link, public=True),
+    PageRoute("POST", f"{HOME}/sign-in/new-link", ask_for_link, public=True),
+    PageRoute("POST", f"{HOME}/sign-out", sign_out),
+    PageRoute("POST", f"{HOME}/preferences", prefer, public=True),
 )

@@ -11,8 +11,8 @@ from usertable.app.activity import KEPT_MS
 from usertable.app.distribution import Distribution
 from usertable.app.scans import Filled, Found
 from usertable.console.charts import Bar, columns, scale, share
+from usertable.console.context import HOME, PageContext, PageRoute
 from usertable.console.live import Parts, stream
-from usertable.console.visit import HOME, Page, Visit
 from usertable.dialects.jiguang.codes import code
 from usertable.domain.schema import Attribute, Project
 from usertable.domain.values import DataType, datetime_text, number_text
@@ -21,52 +21,54 @@ LIVE_SECONDS = 0.5
 _DAY_MS = 86_400_000
 
 
-def of_attributes(visit: Visit, project: Project) -> dict[str, Any]:
+def of_attributes(context: PageContext, project: Project) -> dict[str, Any]:
     """What the list of attributes shows of each: fill rate and last write."""
-    found = visit.console.scans.filled(project, patient=True)
+    found = context.console.scans.filled(project, patient=True)
     return {
         "fill": lambda name: _fill(found, name),
-        "last_writes": visit.service.last_writes(project),
-        "fill_live": visit.project_path("/fill/live"),
+        "last_writes": context.service.last_writes(project),
+        "fill_live": context.project_path("/fill/live"),
     }
 
 
-def of_attribute(visit: Visit, project: Project, attribute: Attribute) -> dict[str, Any]:
+def of_attribute(context: PageContext, project: Project, attribute: Attribute) -> dict[str, Any]:
     """What an attribute's own page shows."""
-    anew = visit.request.query_params.get("anew") == "1"
+    anew = context.request.query_params.get("anew") == "1"
     return {
-        **_distribution(visit, project, attribute, anew=anew, patient=True),
-        "last_write": visit.service.last_writes(project).get(attribute.name),
-        "groups": visit.service.refusals(project, since=visit.console.clock.now_ms() - KEPT_MS, attribute=attribute.name),
+        **_distribution(context, project, attribute, anew=anew, patient=True),
+        "last_write": context.service.last_writes(project).get(attribute.name),
+        "groups": context.service.refusals(
+            project, since=context.console.clock.now_ms() - KEPT_MS, attribute=attribute.name
+        ),
         "code": lambda kind: code(kind)[0],
-        "statistics_live": visit.project_path(f"/attributes/{attribute.name}/live"),
+        "statistics_live": context.project_path(f"/attributes/{attribute.name}/live"),
     }
 
 
-def fill_live(visit: Visit) -> Response:
+def fill_live(context: PageContext) -> Response:
     """Fill rates as they become known."""
-    project = visit.project()
+    project = context.project()
 
     async def look() -> tuple[Parts, bool]:
-        found = visit.console.scans.filled(project)
+        found = context.console.scans.filled(project)
         parts = {f"fill-{name}": escape(_fill(found, name)) for name in project.schema.attributes}
         return parts, found.ended
 
-    return stream(visit, look, LIVE_SECONDS)
+    return stream(context, look, LIVE_SECONDS)
 
 
-def attribute_live(visit: Visit) -> Response:
+def attribute_live(context: PageContext) -> Response:
     """The distribution as it becomes known."""
-    project = visit.project()
-    attribute = project.schema.attribute(visit.path["name"])
+    project = context.project()
+    attribute = project.schema.attribute(context.path["name"])
 
     async def look() -> tuple[Parts, bool]:
-        shown = _distribution(visit, project, attribute)
+        shown = _distribution(context, project, attribute)
         found = shown["found"]
-        parts = {"distribution": visit.fragment("distribution.html", project=project, attribute=attribute, **shown)}
+        parts = {"distribution": context.fragment("distribution.html", project=project, attribute=attribute, **shown)}
         return parts, found.ended
 
-    return stream(visit, look, LIVE_SECONDS)
+    return stream(context, look, LIVE_SECONDS)
 
 
 def percent(found: Found[Filled] | Found[Distribution], filled: int) -> str:
@@ -86,21 +88,21 @@ def _fill(found: Found[Filled], name: str) -> str:
 
 
 def _distribution(
-    visit: Visit, project: Project, attribute: Attribute, *, anew: bool = False, patient: bool = False
+    context: PageContext, project: Project, attribute: Attribute, *, anew: bool = False, patient: bool = False
 ) -> dict[str, Any]:
-    found = visit.console.scans.distribution(project, attribute, anew=anew, patient=patient)
+    found = context.console.scans.distribution(project, attribute, anew=anew, patient=patient)
     result = found.result
     return {
         "found": found,
-        "picture": _picture(visit, project, attribute, result),
-        "top": _top(visit, attribute, result),
+        "picture": _picture(context, project, attribute, result),
+        "top": _top(context, attribute, result),
         "ends": _ends(project, attribute, result),
         "percent": percent,
     }
 
 
-def _picture(visit: Visit, project: Project, attribute: Attribute, result: Distribution) -> Markup | None:
-    label = visit.text("statistics.chart", attribute=attribute.name)
+def _picture(context: PageContext, project: Project, attribute: Attribute, result: Distribution) -> Markup | None:
+    label = context.text("statistics.chart", attribute=attribute.name)
     if attribute.type is DataType.BOOL:
         if not result.values:
             return None
@@ -115,7 +117,7 @@ def _picture(visit: Visit, project: Project, attribute: Attribute, result: Distr
     edges = [_edge(b.low, attribute, project, b.high - b.low) for b in result.bins]
     edges.append(_edge(result.bins[-1].high, attribute, project, result.bins[-1].high - result.bins[-1].low))
     bars = [
-        Bar((("bar-good", b.count),), visit.text("statistics.bar", low=low, high=high, count=f"{b.count:,}"))
+        Bar((("bar-good", b.count),), context.text("statistics.bar", low=low, high=high, count=f"{b.count:,}"))
         for b, low, high in zip(result.bins, edges, edges[1:], strict=False)
     ]
     steps = min(4, len(bars))
@@ -135,7 +137,7 @@ def _edge(value: float, attribute: Attribute, project: Project, width: float) ->
     return f"{value:,.10g}"
 
 
-def _top(visit: Visit, attribute: Attribute, result: Distribution) -> list[tuple[str, int, Markup]]:
+def _top(context: PageContext, attribute: Attribute, result: Distribution) -> list[tuple[str, int, Markup]]:
     """The most frequent values, each with its count and a bar as long as its share of the users with a value."""
     if attribute.type not in (DataType.STRING, DataType.LIST):
         return []
@@ -162,6 +164,6 @@ def _ends(project: Project, attribute: Attribute, result: Distribution) -> tuple
 _PROJECT = f"{HOME}/projects/{{project}}"
 
 PAGES = (
-    Page("GET", f"{_PROJECT}/fill/live", fill_live),
-    Page("GET", f"{_PROJECT}/attributes/{{name}}/live", attribute_live),
+    PageRoute("GET", f"{_PROJECT}/fill/live", fill_live),
+    PageRoute("GET", f"{_PROJECT}/attributes/{{name}}/live", attribute_live),
 )

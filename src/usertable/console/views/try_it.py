@@ -13,8 +13,8 @@ from urllib.parse import urlencode
 import msgspec
 from starlette.responses import Response
 
+from usertable.console.context import HOME, PageContext, PageRoute
 from usertable.console.views.projects import SAMPLES
-from usertable.console.visit import HOME, Page, Visit
 from usertable.dialects.jiguang.vocabulary import ATTRIBUTE_PATH
 from usertable.domain.errors import Problem, Refused
 from usertable.domain.identity import malformed_cuid, parse_cuid
@@ -41,40 +41,40 @@ class Line:
         return self.before != self.after
 
 
-def show(visit: Visit) -> Response:
+def show(context: PageContext) -> Response:
     """The form, with a sample request, or the result of a request that was sent."""
-    project = visit.project()
-    if name := visit.request.query_params.get("result"):
-        kept = visit.console.results.find(_result(name))
-        if kept is not None and visit.kept is None:
-            return _result_page(visit, project, kept)
-        visit.note = visit.note or "try_gone"
+    project = context.project()
+    if name := context.request.query_params.get("result"):
+        kept = context.console.results.find(_result(name))
+        if kept is not None and context.kept is None:
+            return _result_page(context, project, kept)
+        context.note = context.note or "try_gone"
     declared = [a for a in project.schema.attributes.values() if not a.hidden][:_SAMPLED]
     data = json.dumps({a.name: SAMPLES[a.type] for a in declared}, indent=2) if declared else ""
-    fields = {"by": "cuid", "value": visit.request.query_params.get("cuid", ""), "data": data}
-    return _page(visit, project, visit.filled(fields))
+    fields = {"by": "cuid", "value": context.request.query_params.get("cuid", ""), "data": data}
+    return _page(context, project, context.filled(fields))
 
 
-async def send(visit: Visit) -> Response:
+async def send(context: PageContext) -> Response:
     """Send the request, and redirect to the page with its result."""
-    form = visit.form
-    project = await asyncio.to_thread(visit.project)
+    form = context.form
+    project = await asyncio.to_thread(context.project)
     dry = form.get("mode") != "real"
     errors: dict[str, str] = {}
     sent = form.get("data", "").strip()
     data = decode_object(sent.encode()) if sent else None
     if data is None:
-        errors["data"] = visit.text("try.data_missing")
+        errors["data"] = context.text("try.data_missing")
     elif isinstance(data, Problem):
-        errors["data"] = visit.problem(data)
-    before = await asyncio.to_thread(_find, visit, project, errors)
+        errors["data"] = context.problem(data)
+    before = await asyncio.to_thread(_find, context, project, errors)
     if errors or before is None:
-        return _page(visit, project, form, errors)
+        return _page(context, project, form, errors)
     # As text, so that every digit is sent as it was typed.
     body = f'{{"cuid":{before.cuid},"data":{sent}}}'
-    name = visit.sending
+    name = context.sending
     key = f"console-{name}"
-    put = await visit.console.put(project, body.encode(), language=visit.language, dry=dry, key=key)
+    put = await context.console.put(project, body.encode(), language=context.language, dry=dry, key=key)
     done = {
         "form": {name: form[name] for name in ("by", "value", "data") if name in form},
         "dry": dry,
@@ -86,10 +86,10 @@ async def send(visit: Visit) -> Response:
         "answer": put.body.decode(),
     }
     kept = encode(done)
-    if await asyncio.to_thread(visit.console.results.keep, _result(name), about(project, before.cuid), kept):
-        return visit.redirect(f"{visit.project_path('/try')}?{urlencode({'result': name})}", at="result")
+    if await asyncio.to_thread(context.console.results.keep, _result(name), about(project, before.cuid), kept):
+        return context.redirect(f"{context.project_path('/try')}?{urlencode({'result': name})}", at="result")
     # Too large to be kept. A reload would send it again, which writes nothing a second time.
-    return await asyncio.to_thread(_result_page, visit, project, kept)
+    return await asyncio.to_thread(_result_page, context, project, kept)
 
 
 def about(project: Project, cuid: int) -> str:
@@ -101,7 +101,7 @@ def _result(name: str) -> str:
     return f"try {name}"
 
 
-def _result_page(visit: Visit, project: Project, kept: bytes) -> Response:
+def _result_page(context: PageContext, project: Project, kept: bytes) -> Response:
     """The page with the result of a request."""
     done = decode_object(kept)
     assert isinstance(done, dict)
@@ -112,32 +112,32 @@ def _result_page(visit: Visit, project: Project, kept: bytes) -> Response:
         "dry": done["dry"],
         "cuid": done["cuid"],
         "accepted": done["status"] == 200 and answer["code"] == 0,
-        "curl": _curl(visit, project, done["body"], done["dry"]),
+        "curl": _curl(context, project, done["body"], done["dry"]),
         "status": done["status"],
         "headers": done["headers"],
         "answer": msgspec.json.format(done["answer"].encode(), indent=2).decode(),
         "problems": [p["msg"] for p in data.get("problems", [])] or [answer["msg"]],
         "lines": _compare(project, done["before"], data),
     }
-    return _page(visit, project, done["form"], result=result)
+    return _page(context, project, done["form"], result=result)
 
 
-def _find(visit: Visit, project: Project, errors: dict[str, str]) -> User | None:
+def _find(context: PageContext, project: Project, errors: dict[str, str]) -> User | None:
     """The user that the form names; None if there is none, and why in `errors`."""
-    by, value = visit.form.get("by", "cuid"), visit.form.get("value", "").strip()
+    by, value = context.form.get("by", "cuid"), context.form.get("value", "").strip()
     if not value:
-        errors["value"] = visit.text("try.value_missing")
+        errors["value"] = context.text("try.value_missing")
         return None
     try:
         if by != "cuid":
-            return visit.service.find_user(project, by, value)
+            return context.service.find_user(project, by, value)
         cuid = parse_cuid(value, leading_zeros=True)
         if cuid is None:
-            errors["value"] = visit.problem(malformed_cuid(value[:60]))
+            errors["value"] = context.problem(malformed_cuid(value[:60]))
             return None
-        return visit.service.user(project, cuid)
+        return context.service.user(project, cuid)
     except Refused as refused:
-        errors["value"] = visit.problem(refused.problems[0])
+        errors["value"] = context.problem(refused.problems[0])
         return None
 
 
@@ -157,8 +157,8 @@ def _shown(value: Value, project: Project, name: str) -> Value:
     return bool(value) if attribute is not None and attribute.type is DataType.BOOL else value
 
 
-def _curl(visit: Visit, project: Project, body: str, dry: bool) -> str:
-    address = f"{visit.base_url}{ATTRIBUTE_PATH}{'?dryRun=1' if dry else ''}"
+def _curl(context: PageContext, project: Project, body: str, dry: bool) -> str:
+    address = f"{context.base_url}{ATTRIBUTE_PATH}{'?dryRun=1' if dry else ''}"
     lines = (
         f"curl -X PUT {shlex.quote(address)}",
         f'-u "{project.id}:$SECRET"',
@@ -170,13 +170,13 @@ def _curl(visit: Visit, project: Project, body: str, dry: bool) -> str:
 
 
 def _page(
-    visit: Visit,
+    context: PageContext,
     project: Project,
     fields: Mapping[str, str],
     errors: Mapping[str, str] | None = None,
     result: Mapping[str, Any] | None = None,
 ) -> Response:
-    return visit.render(
+    return context.render(
         "try_it.html",
         422 if errors else 200,
         project=project,
@@ -189,4 +189,4 @@ def _page(
 
 _TRY = f"{HOME}/projects/{{project}}/try"
 
-PAGES = (Page("GET", _TRY, show), Page("POST", _TRY, send))
+PAGES = (PageRoute("GET", _TRY, show), PageRoute("POST", _TRY, send))

@@ -11,11 +11,11 @@ from typing import Any
 from starlette.responses import Response, StreamingResponse
 
 from usertable.app.scans import KEPT_EDGE
-from usertable.console import table
+from usertable.console import user_table
+from usertable.console.context import HOME, PageContext, PageRoute
 from usertable.console.live import Parts, stream
-from usertable.console.table import ORDERS, View
+from usertable.console.user_table import ORDERS, TableQuery
 from usertable.console.views import try_it
-from usertable.console.visit import HOME, Page, Visit
 from usertable.dialects.jiguang.codes import code
 from usertable.domain.condition import (
     OPERATORS,
@@ -68,27 +68,27 @@ def operators(data_type: DataType) -> list[str]:
     return [op for op in OPERATOR_ORDER if op in ("set", "unset") or data_type in OPERATORS[op][0]]
 
 
-def list_users(visit: Visit) -> Response:
+def list_users(context: PageContext) -> Response:
     """A page of the user table."""
-    project = visit.project()
-    query = visit.request.query_params
+    project = context.project()
+    query = context.request.query_params
     if query.get("add_attribute"):
-        return _add_filter(visit, project)
-    view = _view(visit, project)
+        return _add_filter(context, project)
+    view = _view(context, project)
     if query.get("anew") == "1":
-        visit.console.scans.count(project, _conditions(view, project), oldest=view.order == "updated", anew=True)
-    response = visit.render("users.html", project=project, **_shown(visit, project, view))
+        context.console.scans.count(project, _conditions(view, project), oldest=view.order == "updated", anew=True)
+    response = context.render("users.html", project=project, **_shown(context, project, view))
     if query.get("choose") is not None:
-        visit.remember(response, _cookie(project), ".".join(view.columns))
+        context.remember(response, _cookie(project), ".".join(view.columns))
     return response
 
 
-def _shown(visit: Visit, project: Project, view: View, *, only_table: bool = False) -> dict[str, Any]:
+def _shown(context: PageContext, project: Project, view: TableQuery, *, only_table: bool = False) -> dict[str, Any]:
     conditions = _conditions(view, project)
-    page = table.page(visit.service, visit.console.scans, project, view, conditions)
-    address = visit.project_path("/users")
+    page = user_table.page(context.service, context.console.scans, project, view, conditions)
+    address = context.project_path("/users")
 
-    def link(to: View | None) -> str:
+    def link(to: TableQuery | None) -> str:
         return "" if to is None else f"{address}?{to.query()}"
 
     shown: dict[str, Any] = {
@@ -106,11 +106,11 @@ def _shown(visit: Visit, project: Project, view: View, *, only_table: bool = Fal
         return shown
     return shown | {
         "chips": [
-            _chip(visit, project, text, condition, replace(view.at(), where=_without(view.where, text)), link)
+            _chip(context, project, text, condition, replace(view.at(), where=_without(view.where, text)), link)
             for text, condition in zip(view.where, conditions, strict=True)
         ],
         "orders": ORDERS,
-        "clear": link(View(columns=view.columns, order=view.order)),
+        "clear": link(TableQuery(columns=view.columns, order=view.order)),
         "anew": link(view.at()) + "&anew=1",
         "csv": f"{address}/csv?{view.query()}",
         "most_by_time": KEPT_EDGE,
@@ -120,48 +120,48 @@ def _shown(visit: Visit, project: Project, view: View, *, only_table: bool = Fal
         "filter": {"attribute": "", "operator": "", "value": "", "values": "", "until": ""},
         "errors": {},
         "most_columns": MOST_COLUMNS,
-        "columns_left": max(0, len(_asked_columns(visit, project)) - MOST_COLUMNS),
+        "columns_left": max(0, len(_asked_columns(context, project)) - MOST_COLUMNS),
         "sought": {"identifier": "cuid", "value": ""},
     }
 
 
-def _add_filter(visit: Visit, project: Project) -> Response:
+def _add_filter(context: PageContext, project: Project) -> Response:
     """Show the table with one more filter, or what is wrong with that."""
-    query = visit.request.query_params
-    view = _view(visit, project).at()
+    query = context.request.query_params
+    view = _view(context, project).at()
     name, op = query.get("add_attribute", ""), query.get("add_operator", "")
     attribute = project.schema.attribute(name)
     errors: dict[str, str] = {}
     text = f"{name}:{op}"
     if op not in operators(attribute.type):
-        errors["operator"] = visit.text("users.operator_wrong", type=attribute.type)
+        errors["operator"] = context.text("users.operator_wrong", type=attribute.type)
     elif op == "in":
         # One to a line, or to a field of its own: no character of a value separates it from the next.
         typed = _LINES.split(query.get("add_values", "")) + query.getlist("add_value")
         values = [_filter_value(attribute, each) for each in dict.fromkeys(typed) if each]
         if not values:
-            errors["values"] = visit.text("users.value_missing")
+            errors["values"] = context.text("users.value_missing")
         text += f":{join_values(values)}"
     elif op not in ("set", "unset"):
         value, until = (_filter_value(attribute, query.get(field, "")) for field in ("add_value", "add_until"))
         if not value or (op == "between" and not until):
-            errors["value"] = visit.text("users.value_missing")
+            errors["value"] = context.text("users.value_missing")
         text += f":{value},{until}" if op == "between" else f":{value}"
     field = "values" if op == "in" else "value"
     if len(view.where) >= MOST_CONDITIONS:
-        errors[field] = visit.text("users.too_many_filters", most=MOST_CONDITIONS)
+        errors[field] = context.text("users.too_many_filters", most=MOST_CONDITIONS)
     if not errors:
         try:
             parse_conditions([*view.where, text], project.schema, project.zone)
         except Refused as refused:
-            errors[field] = visit.problem(refused.problems[0])
+            errors[field] = context.problem(refused.problems[0])
     if errors:
         sent = {"attribute": name, "operator": op}
         sent |= {field: query.get(f"add_{field}", "") for field in ("value", "values", "until")}
-        shown = _shown(visit, project, view) | {"filter": sent, "errors": errors}
-        return visit.render("users.html", 422, project=project, **shown)
+        shown = _shown(context, project, view) | {"filter": sent, "errors": errors}
+        return context.render("users.html", 422, project=project, **shown)
     where = tuple(dict.fromkeys((*view.where, text)))
-    return visit.redirect(f"{visit.project_path('/users')}?{replace(view, where=where).query()}")
+    return context.redirect(f"{context.project_path('/users')}?{replace(view, where=where).query()}")
 
 
 def _filter_value(attribute: Attribute, typed: str) -> str:
@@ -173,29 +173,29 @@ def _filter_value(attribute: Attribute, typed: str) -> str:
     return f"{value} 00:00:00" if attribute.type is DataType.DATETIME and _DAY.fullmatch(value) else value
 
 
-def users_live(visit: Visit) -> Response:
+def users_live(context: PageContext) -> Response:
     """The count as it grows, and the page's users when it is known who they are."""
-    project = visit.project()
-    view = _view(visit, project)
+    project = context.project()
+    view = _view(context, project)
     conditions = _conditions(view, project)
 
     async def look() -> tuple[Parts, bool]:
-        found = visit.console.scans.count(project, conditions, oldest=view.order == "updated")
-        parts = {"count": visit.fragment("users_count.html", project=project, found=found, view=view)}
+        found = context.console.scans.count(project, conditions, oldest=view.order == "updated")
+        parts = {"count": context.fragment("users_count.html", project=project, found=found, view=view)}
         ended = found.ended
         if ended and (view.by_time or conditions):
-            shown = await asyncio.to_thread(_shown, visit, project, view, only_table=True)
-            parts["rows"] = visit.fragment("users_rows.html", project=project, **shown)
+            shown = await asyncio.to_thread(_shown, context, project, view, only_table=True)
+            parts["rows"] = context.fragment("users_rows.html", project=project, **shown)
         return parts, ended
 
-    return stream(visit, look, LIVE_SECONDS)
+    return stream(context, look, LIVE_SECONDS)
 
 
-def users_csv(visit: Visit) -> Response:
+def users_csv(context: PageContext) -> Response:
     """All users that the filters let through, as CSV."""
-    project = visit.project()
-    view = _view(visit, project)
-    name, pieces = table.csv_file(visit.service, visit.console.scans, project, view, _conditions(view, project))
+    project = context.project()
+    view = _view(context, project)
+    name, pieces = user_table.csv_file(context.service, context.console.scans, project, view, _conditions(view, project))
     return StreamingResponse(
         pieces,
         media_type="text/csv; charset=utf-8",
@@ -203,49 +203,51 @@ def users_csv(visit: Visit) -> Response:
     )
 
 
-def find(visit: Visit) -> Response:
+def find(context: PageContext) -> Response:
     """Go to the user that a CUID or an identifier's value names."""
-    project = visit.project()
-    query = visit.request.query_params
+    project = context.project()
+    query = context.request.query_params
     identifier, value = query.get("identifier", "cuid"), query.get("value", "")
     if not value:
-        return _not_found(visit, project, identifier, value, visit.text("users.value_missing"))
+        return _not_found(context, project, identifier, value, context.text("users.value_missing"))
     try:
         if identifier == "cuid":
-            user = visit.service.user(project, _cuid(value.strip()))
+            user = context.service.user(project, _cuid(value.strip()))
         else:
-            user = _find(visit, project, identifier, value)
+            user = _find(context, project, identifier, value)
     except Refused:
         names = {each.name: each.display_name or each.name for each in project.schema.identifiers}
         name = names.get(identifier, "CUID" if identifier == "cuid" else identifier)
-        return _not_found(visit, project, identifier, value, visit.text("users.nobody", identifier=name, value=value[:256]))
-    return visit.redirect(visit.project_path(f"/users/{user.cuid}"))
+        return _not_found(
+            context, project, identifier, value, context.text("users.nobody", identifier=name, value=value[:256])
+        )
+    return context.redirect(context.project_path(f"/users/{user.cuid}"))
 
 
-def _find(visit: Visit, project: Project, identifier: str, value: str) -> User:
+def _find(context: PageContext, project: Project, identifier: str, value: str) -> User:
     """Whom a value points to; if nobody, whom it points to without the blanks that were copied along."""
     try:
-        return visit.service.find_user(project, identifier, value)
+        return context.service.find_user(project, identifier, value)
     except Refused:
         if not value.strip() or value.strip() == value:
             raise
-        return visit.service.find_user(project, identifier, value.strip())
+        return context.service.find_user(project, identifier, value.strip())
 
 
-def _not_found(visit: Visit, project: Project, identifier: str, value: str, error: str) -> Response:
-    shown = _shown(visit, project, _view(visit, project).at())
+def _not_found(context: PageContext, project: Project, identifier: str, value: str, error: str) -> Response:
+    shown = _shown(context, project, _view(context, project).at())
     shown |= {"errors": {"sought": error}, "sought": {"identifier": identifier, "value": value}}
-    return visit.render("users.html", 404, project=project, **shown)
+    return context.render("users.html", 404, project=project, **shown)
 
 
-def show(visit: Visit) -> Response:
+def show(context: PageContext) -> Response:
     """A user with every attribute."""
-    project = visit.project()
-    user = visit.service.user(project, _cuid(visit.path["cuid"]))
+    project = context.project()
+    user = context.service.user(project, _cuid(context.path["cuid"]))
     values = user_document(user, project, hidden=True).attributes
     declared = project.schema.attributes
-    arrivals = visit.service.arrivals_of(project, user.cuid)
-    return visit.render(
+    arrivals = context.service.arrivals_of(project, user.cuid)
+    return context.render(
         "user.html",
         project=project,
         user=user,
@@ -258,42 +260,42 @@ def show(visit: Visit) -> Response:
     )
 
 
-def ask_erase(visit: Visit) -> Response:
+def ask_erase(context: PageContext) -> Response:
     """Ask whether the user shall be erased."""
-    project = visit.project()
-    user = visit.service.user(project, _cuid(visit.path["cuid"]))
-    return visit.render("user_erase.html", project=project, user=user, fields=visit.filled({}))
+    project = context.project()
+    user = context.service.user(project, _cuid(context.path["cuid"]))
+    return context.render("user_erase.html", project=project, user=user, fields=context.filled({}))
 
 
-def erase(visit: Visit) -> Response:
+def erase(context: PageContext) -> Response:
     """Erase the user, if that was confirmed by the CUID."""
-    project = visit.project()
-    user = visit.service.user(project, _cuid(visit.path["cuid"]))
-    if visit.form.get("confirm", "").strip() != str(user.cuid):
-        errors = {"confirm": visit.text("erase.wrong")}
-        return visit.render("user_erase.html", 422, project=project, user=user, fields=visit.form, errors=errors)
-    visit.service.erase_user(project, user.cuid)
+    project = context.project()
+    user = context.service.user(project, _cuid(context.path["cuid"]))
+    if context.form.get("confirm", "").strip() != str(user.cuid):
+        errors = {"confirm": context.text("erase.wrong")}
+        return context.render("user_erase.html", 422, project=project, user=user, fields=context.form, errors=errors)
+    context.service.erase_user(project, user.cuid)
     # No count that is remembered may show it, nor the result of a request that was tried.
-    visit.console.scans.forget(project)
-    visit.console.results.forget(try_it.about(project, user.cuid))
-    return visit.redirect(visit.project_path("/users"), "erased")
+    context.console.scans.forget(project)
+    context.console.results.forget(try_it.about(project, user.cuid))
+    return context.redirect(context.project_path("/users"), "erased")
 
 
-def _view(visit: Visit, project: Project) -> View:
+def _view(context: PageContext, project: Project) -> TableQuery:
     """What the query asks for; what it names that does not exist is left out.
 
     Raises:
         Refused: more filters than a page has. Without the others it would show more users than were asked for.
     """
-    query = visit.request.query_params
+    query = context.request.query_params
     where = query.getlist("where")
     check_number(where, MOST_CONDITIONS)
     declared = project.schema.attributes
-    columns = _asked_columns(visit, project)[:MOST_COLUMNS]
+    columns = _asked_columns(context, project)[:MOST_COLUMNS]
     if not columns and query.get("choose") is None:
         columns = [name for name, a in declared.items() if not a.hidden][:FIRST_COLUMNS]
     order = query.get("order", "cuid")
-    return View(
+    return TableQuery(
         where=tuple(where),
         columns=tuple(columns),
         order=order if order in ORDERS else "cuid",
@@ -303,12 +305,12 @@ def _view(visit: Visit, project: Project) -> View:
     )
 
 
-def _asked_columns(visit: Visit, project: Project) -> list[str]:
+def _asked_columns(context: PageContext, project: Project) -> list[str]:
     """The columns that were chosen, here or before, and are declared."""
-    query = visit.request.query_params
+    query = context.request.query_params
     columns = query.getlist("column")
     if not columns and query.get("choose") is None:
-        columns = visit.request.cookies.get(_cookie(project), "").split(".")
+        columns = context.request.cookies.get(_cookie(project), "").split(".")
     return [name for name in dict.fromkeys(columns) if name in project.schema.attributes]
 
 
@@ -316,7 +318,7 @@ def _cookie(project: Project) -> str:
     return f"usertable_columns_{project.number}"
 
 
-def _conditions(view: View, project: Project) -> list[Condition]:
+def _conditions(view: TableQuery, project: Project) -> list[Condition]:
     return parse_conditions(view.where, project.schema, project.zone)
 
 
@@ -345,13 +347,13 @@ def _without(where: Sequence[str], text: str) -> tuple[str, ...]:
     return tuple(other for other in where if other != text)
 
 
-def _chip(visit: Visit, project: Project, text: str, condition: Condition, without: View, link: Any) -> Chip:
+def _chip(context: PageContext, project: Project, text: str, condition: Condition, without: TableQuery, link: Any) -> Chip:
     _, _, rest = text.partition(":")
     _, _, written = rest.partition(":")
     values: Sequence[str] = (written,) if written else ()
     if condition.operator == "between":
         low, _, high = written.partition(",")
-        values = (visit.text("users.from_to", low=low, high=high),)
+        values = (context.text("users.from_to", low=low, high=high),)
     elif condition.operator == "in":
         values = split_values(written) or ()
     shown, more = values[:MOST_SHOWN_VALUES], max(0, len(values) - MOST_SHOWN_VALUES)
@@ -362,11 +364,11 @@ def _chip(visit: Visit, project: Project, text: str, condition: Condition, witho
 _USERS = f"{HOME}/projects/{{project}}/users"
 
 PAGES = (
-    Page("GET", _USERS, list_users),
-    Page("GET", f"{_USERS}/live", users_live),
-    Page("GET", f"{_USERS}/csv", users_csv),
-    Page("GET", f"{_USERS}/find", find),
-    Page("GET", f"{_USERS}/{{cuid}}", show),
-    Page("GET", f"{_USERS}/{{cuid}}/erase", ask_erase),
-    Page("POST", f"{_USERS}/{{cuid}}/erase", erase),
+    PageRoute("GET", _USERS, list_users),
+    PageRoute("GET", f"{_USERS}/live", users_live),
+    PageRoute("GET", f"{_USERS}/csv", users_csv),
+    PageRoute("GET", f"{_USERS}/find", find),
+    PageRoute("GET", f"{_USERS}/{{cuid}}", show),
+    PageRoute("GET", f"{_USERS}/{{cuid}}/erase", ask_erase),
+    PageRoute("POST", f"{_USERS}/{{cuid}}/erase", erase),
 )

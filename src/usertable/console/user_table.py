@@ -32,7 +32,7 @@ ORDERS: tuple[Order, ...] = get_args(Order)
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class TableQuery:
     """What someone wants to see of the table."""
 
     where: tuple[str, ...] = ()
@@ -56,7 +56,7 @@ class View:
     def from_start(self) -> bool:
         return self.after is None and self.before is None and not self.skip
 
-    def at(self, *, after: int | None = None, before: int | None = None, skip: int = 0) -> View:
+    def at(self, *, after: int | None = None, before: int | None = None, skip: int = 0) -> TableQuery:
         """The same, on another page."""
         return replace(self, after=after, before=before, skip=skip)
 
@@ -78,70 +78,72 @@ class TablePage:
 
     users: list[User]
     count: Found[Count]
-    next: View | None
-    previous: View | None
+    next: TableQuery | None
+    previous: TableQuery | None
     complete: bool
     """Not so: the search for users goes on, here in the background, or on the next page."""
 
 
-def page(service: Service, scans: TableScans, project: Project, view: View, conditions: Sequence[Condition]) -> TablePage:
-    """The page that `view` asks for."""
-    count = scans.count(project, conditions, oldest=view.order == "updated", patient=True)
-    if view.by_time:
-        return _by_time(service, project, view, conditions, count)
+def page(
+    service: Service, scans: TableScans, project: Project, query: TableQuery, conditions: Sequence[Condition]
+) -> TablePage:
+    """The page that `query` asks for."""
+    count = scans.count(project, conditions, oldest=query.order == "updated", patient=True)
+    if query.by_time:
+        return _by_time(service, project, query, conditions, count)
     if conditions and count.done and count.result.has_all:
-        return _of_few(service, project, view, conditions, count)
-    turned = view.before is not None
-    position = view.before if turned else view.after
+        return _of_few(service, project, query, conditions, count)
+    turned = query.before is not None
+    position = query.before if turned else query.after
     found = service.users(
-        project, after=position, limit=PAGE, conditions=conditions, descending=view.descending is not turned
+        project, after=position, limit=PAGE, conditions=conditions, descending=query.descending is not turned
     )
     users = found.users[::-1] if turned else found.users
     complete = found.next is None or len(users) == PAGE
     if turned:
         assert position is not None
-        beside = position + 1 if view.descending else position - 1
-        following: View | None = view.at(after=users[-1].cuid if users else beside)
-        preceding = None if found.next is None else view.at(before=found.next)
+        beside = position + 1 if query.descending else position - 1
+        following: TableQuery | None = query.at(after=users[-1].cuid if users else beside)
+        preceding = None if found.next is None else query.at(before=found.next)
     else:
-        following = None if found.next is None else view.at(after=found.next)
-        preceding = None if position is None else view.at(before=_before(users, position, view))
+        following = None if found.next is None else query.at(after=found.next)
+        preceding = None if position is None else query.at(before=_before(users, position, query))
     return TablePage(users, count, following, preceding, complete)
 
 
-def _before(users: Sequence[User], position: int, view: View) -> int:
-    return users[0].cuid if users else position - 1 if view.descending else position + 1
+def _before(users: Sequence[User], position: int, query: TableQuery) -> int:
+    return users[0].cuid if users else position - 1 if query.descending else position + 1
 
 
 def _of_few(
-    service: Service, project: Project, view: View, conditions: Sequence[Condition], count: Found[Count]
+    service: Service, project: Project, query: TableQuery, conditions: Sequence[Condition], count: Found[Count]
 ) -> TablePage:
     """A page of those who were all found by the count, so that it is full however rare they are."""
     cuids = sorted(cuid for _, cuid in count.result.edge)
-    if view.descending:
+    if query.descending:
         cuids = [-cuid for cuid in reversed(cuids)]
-    sign = -1 if view.descending else 1
-    if view.before is not None:
-        end = bisect_left(cuids, view.before * sign)
+    sign = -1 if query.descending else 1
+    if query.before is not None:
+        end = bisect_left(cuids, query.before * sign)
         begin = max(0, end - PAGE)
     else:
-        begin = 0 if view.after is None else bisect_right(cuids, view.after * sign)
+        begin = 0 if query.after is None else bisect_right(cuids, query.after * sign)
         end = begin + PAGE
     shown = [cuid * sign for cuid in cuids[begin:end]]
     users = _still(service, project, shown, conditions)
-    following = view.at(after=shown[-1]) if end < len(cuids) else None
-    preceding = view.at(before=cuids[begin] * sign) if 0 < begin < len(cuids) else None
+    following = query.at(after=shown[-1]) if end < len(cuids) else None
+    preceding = query.at(before=cuids[begin] * sign) if 0 < begin < len(cuids) else None
     return TablePage(users, count, following, preceding, True)
 
 
 def _by_time(
-    service: Service, project: Project, view: View, conditions: Sequence[Condition], count: Found[Count]
+    service: Service, project: Project, query: TableQuery, conditions: Sequence[Condition], count: Found[Count]
 ) -> TablePage:
     edge = count.result.edge
-    shown = [cuid for _, cuid in edge[view.skip : view.skip + PAGE]]
+    shown = [cuid for _, cuid in edge[query.skip : query.skip + PAGE]]
     users = _still(service, project, shown, conditions)
-    following = view.at(skip=view.skip + PAGE) if view.skip + PAGE < len(edge) else None
-    preceding = view.at(skip=max(0, view.skip - PAGE)) if view.skip else None
+    following = query.at(skip=query.skip + PAGE) if query.skip + PAGE < len(edge) else None
+    preceding = query.at(skip=max(0, query.skip - PAGE)) if query.skip else None
     return TablePage(users, count, following, preceding, count.done)
 
 
@@ -151,7 +153,7 @@ def _still(service: Service, project: Project, cuids: Sequence[int], conditions:
 
 
 def csv_file(
-    service: Service, scans: TableScans, project: Project, view: View, conditions: Sequence[Condition]
+    service: Service, scans: TableScans, project: Project, query: TableQuery, conditions: Sequence[Condition]
 ) -> tuple[str, Iterator[bytes]]:
     """All users that the filters let through, in the chosen columns and order, as CSV: the file's name and its pieces.
 
@@ -162,15 +164,15 @@ def csv_file(
         Unavailable: the count fails again and again.
     """
     name = f"users-{project.id}"
-    if view.by_time:
-        count = _whole_count(scans, project, conditions, oldest=view.order == "updated")
+    if query.by_time:
+        count = _whole_count(scans, project, conditions, oldest=query.order == "updated")
         if not count.has_all:
-            which = "last" if view.descending else "first"
+            which = "last" if query.descending else "first"
             name += f"-{which}-updated-{len(count.edge)}-of-{count.matched}"
         pages = _pages_of(service, project, count.edge, conditions)
     else:
-        pages = _csv_pages(service, project, view, conditions)
-    return f"{name}.csv", _csv(project, view, pages)
+        pages = _csv_pages(service, project, query, conditions)
+    return f"{name}.csv", _csv(project, query, pages)
 
 
 def _whole_count(scans: TableScans, project: Project, conditions: Sequence[Condition], *, oldest: bool) -> Count:
@@ -183,12 +185,12 @@ def _whole_count(scans: TableScans, project: Project, conditions: Sequence[Condi
     return found.result
 
 
-def _csv(project: Project, view: View, pages: Iterator[list[User]]) -> Iterator[bytes]:
+def _csv(project: Project, query: TableQuery, pages: Iterator[list[User]]) -> Iterator[bytes]:
     names = [i.name for i in project.schema.identifiers]
     # A byte order mark: without one, spreadsheets take UTF-8 for something else.
-    yield b"\xef\xbb\xbf" + _line(["cuid", *names, *view.columns, "version", "created_at", "updated_at", CONSOLE])
+    yield b"\xef\xbb\xbf" + _line(["cuid", *names, *query.columns, "version", "created_at", "updated_at", CONSOLE])
     for users in pages:
-        yield b"".join(_csv_row(user, project, names, view.columns) for user in users)
+        yield b"".join(_csv_row(user, project, names, query.columns) for user in users)
 
 
 def _pages_of(
@@ -198,10 +200,12 @@ def _pages_of(
         yield _still(service, project, [cuid for _, cuid in edge[begin : begin + PAGE]], conditions)
 
 
-def _csv_pages(service: Service, project: Project, view: View, conditions: Sequence[Condition]) -> Iterator[list[User]]:
+def _csv_pages(
+    service: Service, project: Project, query: TableQuery, conditions: Sequence[Condition]
+) -> Iterator[list[User]]:
     after: int | None = None
     while True:
-        found = service.users(project, after=after, limit=MAX_PAGE, conditions=conditions, descending=view.descending)
+        found = service.users(project, after=after, limit=MAX_PAGE, conditions=conditions, descending=query.descending)
         yield found.users
         if found.next is None:
             return

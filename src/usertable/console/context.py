@@ -100,7 +100,7 @@ class Assets:
 
 @dataclass(slots=True)
 class Console:
-    """What all visits share."""
+    """What the contexts of all requests share."""
 
     service: Service
     authenticator: Authenticator
@@ -130,7 +130,7 @@ class Console:
 
 
 @dataclass(slots=True)
-class Visit:
+class PageContext:
     """One request. Views get it and give a response."""
 
     console: Console
@@ -223,7 +223,7 @@ class Visit:
         return own in section.others or (own.startswith(section.path) if section.path else not own)
 
     def text(self, key: str, **values: object) -> str:
-        """A text of the console in the visit's language."""
+        """A text of the console in the context's language."""
         return say(self.language, key, **values)
 
     @property
@@ -232,7 +232,7 @@ class Visit:
         return "" if self.language == "zh" else " "
 
     def old_change(self, what: str) -> str:
-        """An entry that was recorded in English: what was done in the visit's language, to what as it was recorded."""
+        """An entry that was recorded in English: what was done in the context's language, to what as it was recorded."""
         return what if self.language == "en" else _OLD_CHANGE.sub(lambda found: self.text(f"change.{found[0]}"), what)
 
     def changed_fields(self, change: Change) -> list[tuple[str, str | None, str | None]]:
@@ -284,7 +284,7 @@ class Visit:
         done = self.note or self.request.query_params.get("done", "")
         return self.console.templates.get_template(template).render(
             {
-                "visit": self,
+                "context": self,
                 "t": self.text,
                 "language": self.language,
                 "theme": self.theme,
@@ -329,15 +329,15 @@ def say(language: Language, key: str, **values: object) -> str:
     return (chinese if language == "zh" else english).format(**values)
 
 
-View = Callable[[Visit], Response | Awaitable[Response]]
+Handler = Callable[[PageContext], Response | Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class PageRoute:
     """A route of the console. A view that is no coroutine function may block: it runs in a thread."""
 
     method: Literal["GET", "POST"]
     path: str
-    view: View
+    view: Handler
     public: bool = False
     """Whether one need not be signed in."""
