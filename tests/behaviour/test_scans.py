@@ -89,7 +89,7 @@ def test_counts_and_who_changed_last(harness: StoreHarness, monkeypatch: pytest.
         harness.service.erase_user(project, cuids[0])
         harness.now += 1000
         assert scans.count(project, [], oldest=True).result.matched == 11
-        assert scans.count(project, [], oldest=True, anew=True).at == moment
+        assert scans.count(project, [], oldest=True, refresh=True).at == moment
         deadline = time.monotonic() + 20
         while (found := scans.count(project, [], oldest=True)).at == moment:
             assert time.monotonic() < deadline
@@ -109,7 +109,7 @@ def test_a_small_table_is_counted_again_soon_and_a_page_waits_for_it(
         assert done(lambda: scans.count(project, [])).result.matched == 0
         fill(harness, project, [{}, {}])
         harness.now += 1001
-        assert scans.count(project, [], patient=True).result.matched == 2
+        assert scans.count(project, [], wait=True).result.matched == 2
 
 
 def test_what_was_found_before_is_no_end_while_another_pass_goes_on() -> None:

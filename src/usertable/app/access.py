@@ -16,9 +16,11 @@ from usertable.domain.errors import Overloaded
 from usertable.domain.schema import Project
 
 REFRESH_SECONDS = 0.25
+"""Seconds between two looks for changed projects."""
 HEADERS_PER_PROJECT = 64
-"""Forms of the `Authorization` header that are remembered of a project, each of at most so many bytes:"""
+"""Maximum number of forms of the `Authorization` header that are remembered of a project."""
 LONGEST_HEADER = 1024
+"""Maximum bytes of each of them."""
 
 
 class ProjectAccess:
@@ -204,7 +206,7 @@ class Authenticator:
         return access
 
     async def refresh(self, access: ProjectAccess) -> None:
-        """Load an access's project anew, because a write found it stale."""
+        """Reload an access's project, because a write found it stale."""
         current = self.grant(await asyncio.to_thread(self._projects.project, access.project.id))
         access.project, access.zone = current.project, current.zone
 

@@ -19,17 +19,17 @@ from usertable.store.protocol import KEPT_SAMPLES
 KEPT_MS = 3_600_000
 """What came in is shown for an hour."""
 SAMPLES = 10
-"""Of the accepted and of the refused requests of a project, so many are kept as samples in each second."""
+"""Maximum number of samples of a project per second, of accepted and of refused requests each."""
 FAILED_LOGINS = 100
-"""So many requests with a wrong secret are counted in each second."""
+"""Maximum number of requests with a wrong secret that are counted per second."""
 _PAYLOAD = ("value", "stored")
 """The facts of a problem that hold something of the user's."""
 HELD_BATCHES = 60
-"""What a store that is down could not take is held for so many seconds."""
+"""Seconds of activity that are held while the store is down."""
 
 
 Drained = tuple[list[Arrivals], list[tuple[str, bytes]]]
-"""What came in, and who was not let in: the project's id and the request's."""
+"""Activity by project, and requests with a wrong secret: the project's id and the request's."""
 
 
 class ProjectActivity:
@@ -53,7 +53,7 @@ class ProjectActivity:
     def claim_sample(self) -> bool:
         """Whether a request that is about to be written shall tell its outcomes, for a sample, if it is accepted.
 
-        So many may as there will be samples: what tells its outcomes costs the store several times as much.
+        No more may than there will be samples: a write that tells its outcomes costs the store several times as much.
         """
         if self._accepted_quota <= 0 or self._unclaimed <= 0:
             return False
@@ -171,23 +171,23 @@ class ActivityRecorder:
             self._failed_logins.append((project_id, request))
 
     def drain(self) -> Drained:
-        """What came in since the last call."""
+        """The activity since the last call."""
         second = self._clock() // 1000 * 1000
-        came = []
+        seconds = []
         for arrivals in self._projects.values():
             if not arrivals.current.is_empty:
                 arrivals.current.at = second
-                came.append(arrivals.current)
+                seconds.append(arrivals.current)
                 arrivals.begin()
         failed_logins, self._failed_logins = self._failed_logins, []
-        return came, failed_logins
+        return seconds, failed_logins
 
     def hand_over(self, activity: Activity, drained: Drained) -> None:
         """Store what was drained; blocks. If the store is down, that is held for the next time, and Unavailable raised."""
-        came, failed_logins = drained
-        came = [*came, *self._attributed(activity, failed_logins)]
-        if came:
-            self._held.append(came)
+        seconds, failed_logins = drained
+        seconds = [*seconds, *self._attributed(activity, failed_logins)]
+        if seconds:
+            self._held.append(seconds)
             del self._held[:-HELD_BATCHES]
         while self._held:
             activity.keep_activity(self._held[0])
@@ -212,10 +212,10 @@ class ActivityRecorder:
 
 
 class Activity(UseCases):
-    """Use cases about what came in."""
+    """Use cases about recent requests."""
 
     def keep_activity(self, seconds: Sequence[Arrivals]) -> None:
-        """Store what came in during a second, by project."""
+        """Store a second of activity, by project."""
         self._store.keep_arrivals(seconds)
 
     def expire_activity(self) -> None:
@@ -229,7 +229,7 @@ class Activity(UseCases):
     def arrivals(
         self, project: Project, *, after: int = 0, limit: int = 50, refused: bool | None = None
     ) -> list[tuple[int, Arrival]]:
-        """The newest samples of what came in, newest first, each with its number; `after`: only greater numbers."""
+        """The newest samples of requests, newest first, each with its number; `after`: only greater numbers."""
         return self._store.arrivals(project.number, after, limit, refused=refused)
 
     def arrivals_of(self, project: Project, cuid: int) -> list[Arrival]:
@@ -238,7 +238,7 @@ class Activity(UseCases):
         return [arrival for _, arrival in kept if arrival.cuid == cuid]
 
     def rates(self, project: Project, *, since: int, step: int) -> list[Rate]:
-        """How many requests came in, by steps of `step` ms from the moment `since` on."""
+        """Number of requests, by steps of `step` ms from the moment `since` on."""
         return self._store.rates(project.number, since, step)
 
     def refusals(self, project: Project, *, since: int, attribute: str | None = None) -> list[RefusalGroup]:

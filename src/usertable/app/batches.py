@@ -41,7 +41,7 @@ class BatchWriter(AttributeWriter):
     async def set_many(
         self, access: ProjectAccess, entries: Sequence[BatchEntry], *, register: bool, dry: bool = False
     ) -> list[tuple[int | None, Result]]:
-        """Write every entry by itself; the CUID it was for, if that is known, and what came of it, in order.
+        """Write every entry by itself; the CUID it was for, if that is known, and its result, in order.
 
         Entries of one user are decided in order in one transaction, and each sees what the ones before it did. If one cannot
         be written now (its result is an exception), those of the same user after it are not written and have the same
@@ -120,7 +120,7 @@ class BatchWriter(AttributeWriter):
         raise Overloaded(f"the schema of project {access.project.id} keeps changing")
 
     async def _committed(self, writes: Sequence[Write]) -> list[Result]:
-        """What came of writes of one user. After one that failed, which is an exception, none was written."""
+        """The results of writes of one user. After one that failed, which is an exception, none was written."""
         if not writes:
             return []
         futures = self._commit.submit_together(writes)

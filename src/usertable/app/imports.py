@@ -35,9 +35,9 @@ class Imports(UseCases):
     def import_rows(
         self, project: Project, entries: Sequence[BatchEntry], *, register: bool, dry: bool = False
     ) -> list[tuple[int | None, Result]] | None:
-        """Take entries as rows of an import, in order, all that are right in one transaction.
+        """Import entries as rows, in order, all that are right in one transaction.
 
-        The CUID of each, if it is known, and what came of it; None if the project was changed meanwhile.
+        The CUID of each, if it is known, and its result; None if the project was changed meanwhile.
         """
         results: dict[int, tuple[int | None, Result]] = {}
         rows: list[Incoming] = []

@@ -1,4 +1,4 @@
-"""QPS limits: so many requests a second per project and API, counted by one process or by all workers of a server."""
+"""QPS limits: requests per second, project and API, counted by one process or by all workers of a server."""
 
 from __future__ import annotations
 

@@ -125,28 +125,28 @@ class TableScans:
         conditions: Sequence[Condition],
         *,
         oldest: bool = False,
-        anew: bool = False,
-        patient: bool = False,
+        refresh: bool = False,
+        wait: bool = False,
     ) -> Found[Count]:
         """Count the users that meet all conditions.
 
         Args:
-            anew: begin another pass, whatever is known.
-            patient: wait for a pass that is known to be short; not for an event loop.
+            refresh: begin another pass, whatever is known.
+            wait: wait for a pass that is known to be short; not for an event loop.
         """
         key = (project.number, "count", tuple(conditions), oldest)
-        return self._scan(key, lambda: _CountPass(conditions, oldest), project, anew, patient)
+        return self._scan(key, lambda: _CountPass(conditions, oldest), project, refresh, wait)
 
-    def filled(self, project: Project, *, patient: bool = False) -> Found[Filled]:
+    def filled(self, project: Project, *, wait: bool = False) -> Found[Filled]:
         """Count, by attribute, who has a value."""
-        return self._scan((project.number, "filled"), _FillPass, project, False, patient)
+        return self._scan((project.number, "filled"), _FillPass, project, False, wait)
 
     def distribution(
-        self, project: Project, attribute: Attribute, *, anew: bool = False, patient: bool = False
+        self, project: Project, attribute: Attribute, *, refresh: bool = False, wait: bool = False
     ) -> Found[Distribution]:
         """How the values of an attribute are spread."""
         key = (project.number, "distribution", attribute.name)
-        return self._scan(key, lambda: column_pass(attribute, project), project, anew, patient)
+        return self._scan(key, lambda: column_pass(attribute, project), project, refresh, wait)
 
     def forget(self, project: Project) -> None:
         """Give nothing again that was found in this project so far."""
@@ -158,7 +158,7 @@ class TableScans:
         self._closing.set()
         self._threads.shutdown(cancel_futures=True)
 
-    def _scan(self, key: Any, begin: Callable[[], _Pass[R]], project: Project, anew: bool, patient: bool) -> Found[R]:
+    def _scan(self, key: Any, begin: Callable[[], _Pass[R]], project: Project, refresh: bool, wait: bool) -> Found[R]:
         with self._lock:
             scan: _Scan[R] | None = self._scans.get(key)
             if scan is None:
@@ -167,11 +167,11 @@ class TableScans:
             while len(self._scans) > REMEMBERED:
                 self._scans.popitem(last=False)
             scan.wanted_until = self._clock.monotonic() + WAITED_SECONDS
-            if not scan.running and (anew or scan.is_stale(self._clock.now_ms())):
+            if not scan.running and (refresh or scan.is_stale(self._clock.now_ms())):
                 scan.running = True
                 scan.rests.clear()
                 self._threads.submit(self._run, scan)
-        if patient and scan.took <= PATIENCE_SECONDS:
+        if wait and scan.took <= PATIENCE_SECONDS:
             scan.rests.wait(PATIENCE_SECONDS)
         return scan.shown()
 

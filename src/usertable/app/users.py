@@ -14,7 +14,7 @@ from usertable.store.records import User
 
 MAX_PAGE = 1000
 EXAMINED_PER_PAGE = 50_000
-"""A filtered page looks at so many users at most, so that no request reads a whole large table."""
+"""Maximum number of users that a filtered page looks at, so that no request reads a whole large table."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,7 +88,7 @@ def page(
     service: Service, scans: TableScans, project: Project, query: TableQuery, conditions: Sequence[Condition]
 ) -> TablePage:
     """The page that `query` asks for."""
-    count = scans.count(project, conditions, oldest=query.order == "updated", patient=True)
+    count = scans.count(project, conditions, oldest=query.order == "updated", wait=True)
     if query.by_time:
         return _by_time(service, project, query, conditions, count)
     if conditions and count.done and count.result.has_all:
@@ -177,7 +177,7 @@ def csv_file(
 
 def _whole_count(scans: TableScans, project: Project, conditions: Sequence[Condition], *, oldest: bool) -> Count:
     patient_until = time.monotonic() + COUNT_PATIENCE_SECONDS
-    while not (found := scans.count(project, conditions, oldest=oldest, patient=True)).done:
+    while not (found := scans.count(project, conditions, oldest=oldest, wait=True)).done:
         # Asking begins a failed one again, so the first answers may tell of the failure before.
         if found.failed and time.monotonic() > patient_until:
             raise Unavailable("the users could not be counted")

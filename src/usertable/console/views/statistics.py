@@ -23,7 +23,7 @@ _DAY_MS = 86_400_000
 
 def of_attributes(context: PageContext, project: Project) -> dict[str, Any]:
     """What the list of attributes shows of each: fill rate and last write."""
-    found = context.console.scans.filled(project, patient=True)
+    found = context.console.scans.filled(project, wait=True)
     return {
         "fill": lambda name: _fill(found, name),
         "last_writes": context.service.last_writes(project),
@@ -33,9 +33,9 @@ def of_attributes(context: PageContext, project: Project) -> dict[str, Any]:
 
 def of_attribute(context: PageContext, project: Project, attribute: Attribute) -> dict[str, Any]:
     """What an attribute's own page shows."""
-    anew = context.request.query_params.get("anew") == "1"
+    refresh = context.request.query_params.get("anew") == "1"
     return {
-        **_distribution(context, project, attribute, anew=anew, patient=True),
+        **_distribution(context, project, attribute, refresh=refresh, wait=True),
         "last_write": context.service.last_writes(project).get(attribute.name),
         "groups": context.service.refusals(
             project, since=context.console.clock.now_ms() - KEPT_MS, attribute=attribute.name
@@ -88,9 +88,9 @@ def _fill(found: Found[Filled], name: str) -> str:
 
 
 def _distribution(
-    context: PageContext, project: Project, attribute: Attribute, *, anew: bool = False, patient: bool = False
+    context: PageContext, project: Project, attribute: Attribute, *, refresh: bool = False, wait: bool = False
 ) -> dict[str, Any]:
-    found = context.console.scans.distribution(project, attribute, anew=anew, patient=patient)
+    found = context.console.scans.distribution(project, attribute, refresh=refresh, wait=wait)
     result = found.result
     return {
         "found": found,

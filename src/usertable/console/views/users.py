@@ -76,7 +76,7 @@ def list_users(context: PageContext) -> Response:
         return _add_filter(context, project)
     view = _view(context, project)
     if query.get("anew") == "1":
-        context.console.scans.count(project, _conditions(view, project), oldest=view.order == "updated", anew=True)
+        context.console.scans.count(project, _conditions(view, project), oldest=view.order == "updated", refresh=True)
     response = context.render("users.html", project=project, **_shown(context, project, view))
     if query.get("choose") is not None:
         context.remember(response, _cookie(project), ".".join(view.columns))
