@@ -9,7 +9,7 @@ SCREENSHOTS_ARGS ?=
 export DEMO_EXIT DEMO_PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench bench-postgres bench-beside bench-bulk screenshots clients wrk lock clean
+.PHONY: help demo test check format schemas bench bench-postgres bench-beside bench-bulk screenshots clients wrk lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ check: $(VENV)/dev ## format, lint, strict types, import layers
 format: $(VENV)/dev ## format the code and mend what the linter can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+schemas: $(VENV)/dev ## write the engines' schema.sql anew, after a new migration
+	PYTHONPATH=tests $(BIN)/python -m support.schemas
 
 bench: $(VENV)/dev wrk ## measure durable writes against the server's no-work ceiling, with wrk
 	$(BIN)/python benchmarks/put.py $(BENCH_ARGS)

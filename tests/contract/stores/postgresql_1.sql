@@ -1,0 +1,190 @@
+-- A PostgreSQL store of version 1, made and filled by the usertable of that time.
+
+CREATE SCHEMA usertable;
+
+CREATE TABLE usertable.cuid_counter (
+    project bigint NOT NULL,
+    next_cuid bigint NOT NULL
+);
+
+CREATE TABLE usertable.epoch (
+    value bigint NOT NULL
+);
+
+CREATE TABLE usertable.erased (
+    project bigint NOT NULL,
+    cuid bigint NOT NULL
+);
+
+CREATE TABLE usertable.identifier_value (
+    project bigint NOT NULL,
+    identifier text NOT NULL COLLATE pg_catalog."C",
+    value text NOT NULL COLLATE pg_catalog."C",
+    cuid bigint NOT NULL
+);
+
+CREATE TABLE usertable.migration (
+    number integer NOT NULL,
+    applied_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+CREATE TABLE usertable.project (
+    number bigint NOT NULL,
+    id text NOT NULL COLLATE pg_catalog."C",
+    version bigint NOT NULL,
+    document text NOT NULL
+);
+
+CREATE TABLE usertable.receipt (
+    project bigint NOT NULL,
+    key text NOT NULL COLLATE pg_catalog."C",
+    cuid bigint NOT NULL,
+    fingerprint bytea NOT NULL,
+    written text NOT NULL,
+    personal boolean NOT NULL,
+    at bigint NOT NULL
+);
+
+CREATE TABLE usertable.reported (
+    project bigint NOT NULL,
+    attribute text NOT NULL COLLATE pg_catalog."C"
+);
+
+CREATE TABLE usertable.schema_change (
+    project bigint NOT NULL,
+    number bigint NOT NULL,
+    at bigint NOT NULL,
+    who text NOT NULL,
+    what text NOT NULL
+);
+
+CREATE TABLE usertable.user_identifier (
+    project bigint NOT NULL,
+    cuid bigint NOT NULL,
+    identifier text NOT NULL COLLATE pg_catalog."C",
+    value text NOT NULL COLLATE pg_catalog."C"
+);
+
+CREATE TABLE usertable.users (
+    project bigint NOT NULL,
+    cuid bigint NOT NULL,
+    version bigint NOT NULL,
+    created_at bigint NOT NULL,
+    updated_at bigint NOT NULL,
+    attributes jsonb NOT NULL
+)
+WITH (fillfactor='80');
+
+INSERT INTO usertable.cuid_counter (project, next_cuid) VALUES
+	(1, 10000004),
+	(2, 10000002);
+
+INSERT INTO usertable.epoch (value) VALUES
+	(28);
+
+INSERT INTO usertable.erased (project, cuid) VALUES
+	(1, 10000003);
+
+INSERT INTO usertable.identifier_value (project, identifier, value, cuid) VALUES
+	(1, 'phone', 'a', 10000001),
+	(1, 'phone', 'b', 10000002),
+	(2, 'phone', 'a', 10000001);
+
+INSERT INTO usertable.migration (number, applied_at) VALUES
+	(1, '2026-11-30 09:47:53.8578+00');
+
+INSERT INTO usertable.project (number, id, version, document) VALUES
+	(2, 'two', 14, '{"name":"two","secret_salt":"rl4bh5r8UqC6GSjWGtcbXw==","secret_hash":"JyvSkN6Vp4s+4DKhsqDRaPj+uUpo6zUqat9b+a5Yp3A=","timezone":"Asia/Shanghai","qps":100,"created_at":1700000000000,"attributes":[{"name":"user_number_overwrite","type":"NUMBER","rule":"overwrite"},{"name":"user_number_once","type":"NUMBER","rule":"once"},{"name":"user_number_accumulate","type":"NUMBER","rule":"accumulate"},{"name":"user_string_overwrite","type":"STRING","rule":"overwrite"},{"name":"user_string_once","type":"STRING","rule":"once"},{"name":"user_bool_overwrite","type":"BOOL","rule":"overwrite"},{"name":"user_bool_once","type":"BOOL","rule":"once"},{"name":"user_datetime_overwrite","type":"DATETIME","rule":"overwrite"},{"name":"user_datetime_once","type":"DATETIME","rule":"once"},{"name":"user_list_overwrite","type":"LIST","rule":"overwrite"},{"name":"user_list_once","type":"LIST","rule":"once"},{"name":"user_list_append","type":"LIST","rule":"append"}],"identifiers":[{"name":"phone"},{"name":"jg_registration_id","display_name":"极光设备唯一标识","unique":false},{"name":"jg_UnionID","display_name":"用户会员卡号"}]}'),
+	(1, 'one', 14, '{"name":"one","secret_salt":"gBboY5TEX5jsjTxi3mwZJA==","secret_hash":"R3Dq7Ft7M++7j6tuWwaDTZMkl6BqmmBA5Hnm+Hx2udk=","timezone":"Asia/Shanghai","qps":100,"created_at":1700000000000,"attributes":[{"name":"user_number_overwrite","type":"NUMBER","rule":"overwrite"},{"name":"user_number_once","type":"NUMBER","rule":"once"},{"name":"user_number_accumulate","type":"NUMBER","rule":"accumulate"},{"name":"user_string_overwrite","type":"STRING","rule":"overwrite"},{"name":"user_string_once","type":"STRING","rule":"once"},{"name":"user_bool_overwrite","type":"BOOL","rule":"overwrite"},{"name":"user_bool_once","type":"BOOL","rule":"once"},{"name":"user_datetime_overwrite","type":"DATETIME","rule":"overwrite"},{"name":"user_datetime_once","type":"DATETIME","rule":"once"},{"name":"user_list_overwrite","type":"LIST","rule":"overwrite"},{"name":"user_list_once","type":"LIST","rule":"once"},{"name":"user_list_append","type":"LIST","rule":"append"}],"identifiers":[{"name":"phone"},{"name":"jg_registration_id","display_name":"极光设备唯一标识","unique":false},{"name":"jg_UnionID","display_name":"用户会员卡号"}]}');
+
+INSERT INTO usertable.receipt (project, key, cuid, fingerprint, written, personal, at) VALUES
+	(1, 'key a', 10000001, '\x', '[2,{"user_string_overwrite":"applied","user_number_accumulate":"applied","user_list_append":"applied","user_bool_once":"applied","user_datetime_overwrite":"applied","user_number_overwrite":"applied"},null]', false, 1700000000000),
+	(1, 'key a 2', 10000001, '\x', '[3,{"user_number_accumulate":"applied","user_list_append":"applied"},{"user_bool_once":true,"user_list_append":["x","y","z"],"user_number_overwrite":12345678901234567890.0123456789,"user_string_overwrite":"a","user_number_accumulate":3.5,"user_datetime_overwrite":1709179200000}]', true, 1700000000010);
+
+INSERT INTO usertable.reported (project, attribute) VALUES
+	(1, 'user_bool_once'),
+	(1, 'user_datetime_overwrite'),
+	(1, 'user_list_append'),
+	(1, 'user_number_accumulate'),
+	(1, 'user_number_overwrite'),
+	(1, 'user_string_overwrite'),
+	(1, 'user_string_once'),
+	(2, 'user_number_accumulate'),
+	(2, 'user_string_overwrite');
+
+INSERT INTO usertable.schema_change (project, number, at, who, what) VALUES
+	(1, 1, 1700000000000, 'test', 'create project'),
+	(1, 2, 1700000000000, 'test', 'declare attribute user_number_overwrite: NUMBER overwrite'),
+	(1, 3, 1700000000000, 'test', 'declare attribute user_number_once: NUMBER once'),
+	(1, 4, 1700000000000, 'test', 'declare attribute user_number_accumulate: NUMBER accumulate'),
+	(1, 5, 1700000000000, 'test', 'declare attribute user_string_overwrite: STRING overwrite'),
+	(1, 6, 1700000000000, 'test', 'declare attribute user_string_once: STRING once'),
+	(1, 7, 1700000000000, 'test', 'declare attribute user_bool_overwrite: BOOL overwrite'),
+	(1, 8, 1700000000000, 'test', 'declare attribute user_bool_once: BOOL once'),
+	(1, 9, 1700000000000, 'test', 'declare attribute user_datetime_overwrite: DATETIME overwrite'),
+	(1, 10, 1700000000000, 'test', 'declare attribute user_datetime_once: DATETIME once'),
+	(1, 11, 1700000000000, 'test', 'declare attribute user_list_overwrite: LIST overwrite'),
+	(1, 12, 1700000000000, 'test', 'declare attribute user_list_once: LIST once'),
+	(1, 13, 1700000000000, 'test', 'declare attribute user_list_append: LIST append'),
+	(1, 14, 1700000000000, 'test', 'declare identifier phone: unique'),
+	(2, 1, 1700000000000, 'test', 'create project'),
+	(2, 2, 1700000000000, 'test', 'declare attribute user_number_overwrite: NUMBER overwrite'),
+	(2, 3, 1700000000000, 'test', 'declare attribute user_number_once: NUMBER once'),
+	(2, 4, 1700000000000, 'test', 'declare attribute user_number_accumulate: NUMBER accumulate'),
+	(2, 5, 1700000000000, 'test', 'declare attribute user_string_overwrite: STRING overwrite'),
+	(2, 6, 1700000000000, 'test', 'declare attribute user_string_once: STRING once'),
+	(2, 7, 1700000000000, 'test', 'declare attribute user_bool_overwrite: BOOL overwrite'),
+	(2, 8, 1700000000000, 'test', 'declare attribute user_bool_once: BOOL once'),
+	(2, 9, 1700000000000, 'test', 'declare attribute user_datetime_overwrite: DATETIME overwrite'),
+	(2, 10, 1700000000000, 'test', 'declare attribute user_datetime_once: DATETIME once'),
+	(2, 11, 1700000000000, 'test', 'declare attribute user_list_overwrite: LIST overwrite'),
+	(2, 12, 1700000000000, 'test', 'declare attribute user_list_once: LIST once'),
+	(2, 13, 1700000000000, 'test', 'declare attribute user_list_append: LIST append'),
+	(2, 14, 1700000000000, 'test', 'declare identifier phone: unique');
+
+INSERT INTO usertable.user_identifier (project, cuid, identifier, value) VALUES
+	(1, 10000001, 'phone', 'a'),
+	(1, 10000002, 'phone', 'b'),
+	(2, 10000001, 'phone', 'a');
+
+INSERT INTO usertable.users (project, cuid, version, created_at, updated_at, attributes) VALUES
+	(1, 10000001, 3, 1700000000000, 1700000000010, '{"user_bool_once": true, "user_list_append": ["x", "y", "z"], "user_number_overwrite": 12345678901234567890.0123456789, "user_string_overwrite": "a", "user_number_accumulate": 3.5, "user_datetime_overwrite": 1709179200000}'),
+	(1, 10000002, 2, 1700000000000, 1700000000010, '{"user_string_once": "b"}'),
+	(2, 10000001, 2, 1700000000000, 1700000000010, '{"user_string_overwrite": "a", "user_number_accumulate": 1}');
+
+ALTER TABLE ONLY usertable.cuid_counter
+    ADD CONSTRAINT cuid_counter_pkey PRIMARY KEY (project);
+
+ALTER TABLE ONLY usertable.erased
+    ADD CONSTRAINT erased_pkey PRIMARY KEY (project, cuid);
+
+ALTER TABLE ONLY usertable.identifier_value
+    ADD CONSTRAINT identifier_value_pkey PRIMARY KEY (project, identifier, value);
+
+ALTER TABLE ONLY usertable.migration
+    ADD CONSTRAINT migration_pkey PRIMARY KEY (number);
+
+ALTER TABLE ONLY usertable.project
+    ADD CONSTRAINT project_id_key UNIQUE (id);
+
+ALTER TABLE ONLY usertable.project
+    ADD CONSTRAINT project_pkey PRIMARY KEY (number);
+
+ALTER TABLE ONLY usertable.receipt
+    ADD CONSTRAINT receipt_pkey PRIMARY KEY (project, key);
+
+ALTER TABLE ONLY usertable.reported
+    ADD CONSTRAINT reported_pkey PRIMARY KEY (project, attribute);
+
+ALTER TABLE ONLY usertable.schema_change
+    ADD CONSTRAINT schema_change_pkey PRIMARY KEY (project, number);
+
+ALTER TABLE ONLY usertable.user_identifier
+    ADD CONSTRAINT user_identifier_pkey PRIMARY KEY (project, cuid, identifier, value);
+
+ALTER TABLE ONLY usertable.users
+    ADD CONSTRAINT users_pkey PRIMARY KEY (project, cuid);
+
+CREATE INDEX receipt_at ON usertable.receipt USING btree (at);
+
+CREATE INDEX receipt_personal ON usertable.receipt USING btree (project, cuid) WHERE personal;
