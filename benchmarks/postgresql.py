@@ -49,13 +49,14 @@ import psycopg
 from put import CHANGED_AT, PROJECT, SECRET, STORED, send, serving
 from support.postgres import NEWEST, Cluster
 from usertable.app.service import Service
+from usertable.commands.write import WriteBatch
 from usertable.dialects.jiguang.vocabulary import ATTRIBUTE_PATH
 from usertable.domain.merge import decide
 from usertable.domain.patch import Patch
 from usertable.domain.schema import Attribute, Rule
 from usertable.domain.values import DataType, Value
+from usertable.pipeline.channel import UNDER_WAY
 from usertable.store import distribute, open_store
-from usertable.store.lanes import UNDER_WAY
 from usertable.store.records import FIRST_CUID, Write, Written
 from wrk import Measured, write_results, wrk
 
@@ -258,7 +259,7 @@ def written(url: str, users: int, size: int, seconds: int) -> float:
         cuid = FIRST_CUID + random.randrange(users)
         return Write(project.number, cuid, patch, version, 1_700_000_000_000, None, False, False)
 
-    store.write([write()], decide)
+    store.write([write()], WriteBatch(decide))
     # Made beforehand: making them is no work of the store's.
     batches = [[write() for _ in range(size)] for _ in range(100)]
     begun = time.monotonic()
@@ -268,7 +269,7 @@ def written(url: str, users: int, size: int, seconds: int) -> float:
         for batch in itertools.cycle(batches[start::UNDER_WAY]):
             if time.monotonic() - begun > seconds:
                 return done
-            done += sum(isinstance(result, Written) for result in store.write(batch, decide))
+            done += sum(isinstance(result, Written) for result in store.write(batch, WriteBatch(decide)))
         return done
 
     with ThreadPoolExecutor(UNDER_WAY) as threads:

@@ -88,7 +88,9 @@ def serve_rounds(folder: Path, users: int) -> None:
     """Measure a round for every line of stdin: the size of the batches, and the seconds."""
     # Imported here, so that it is the checkout that the environment names.
     from usertable.app.service import Service
-    from usertable.domain.merge import decide
+    from usertable.commands.import_rows import import_rows
+    from usertable.commands.write import WriteBatch
+    from usertable.domain.merge import Rules
     from usertable.domain.patch import Patch, validate
     from usertable.domain.schema import Attribute, Rule
     from usertable.domain.values import DataType
@@ -105,7 +107,8 @@ def serve_rounds(folder: Path, users: int) -> None:
     row = json.dumps({f"a_{n}": f"value {n}" for n in range(STORED)}, separators=(",", ":"))
     for first in range(1, users + 1, 5000):
         rows = IncomingRows.of((cuid, (), row) for cuid in range(first, min(first + 5000, users + 1)))
-        store.take(Batch(project.number, project.version, rows, frozenset(), 1, register=True), decide)
+        batch = Batch(project.number, project.version, rows, frozenset(), 1, register=True)
+        store.transact(lambda tx, batch=batch: import_rows(tx, batch, Rules()))  # type: ignore[misc]
     store.close()
     store = open_store(url, writing=True)
     project = Service(store).project("one")
@@ -124,7 +127,7 @@ def serve_rounds(folder: Path, users: int) -> None:
                 patch = validate(project.schema, {f"a_{n}": f"{count}" for n in names}, project.zone)
                 assert isinstance(patch, Patch)
                 writes.append(Write(project.number, cuid, patch, project.version, now, details=False))
-            store.write(writes, decide)
+            store.write(writes, WriteBatch(Rules()))
             done += batch
         _say(sys.stdout, done / (time.perf_counter() - began))
     store.close()

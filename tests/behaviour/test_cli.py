@@ -925,7 +925,7 @@ def test_a_store_that_cannot_be_used(empty: CliRunner, tmp_path: Path, url: str,
 
 
 def test_a_store_that_stays_locked(cli: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("usertable.store.sqlite.BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("usertable.store.sqlite.connection.BUSY_SECONDS", 0.05)
     path = cli.url.removeprefix("sqlite:///")
     # By the same SQLite: two of them in one process do not see each other's locks.
     holder = apsw.Connection(path)

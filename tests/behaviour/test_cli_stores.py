@@ -20,8 +20,8 @@ from support.cli_runner import CliRunner
 from support.postgres import Cluster
 from support.server_process import PROJECT, ServerProcess, create_project
 from usertable.store import open_store
-from usertable.store import postgres as engine
 from usertable.store.migrations import migrations
+from usertable.store.postgres import connection
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def cli(request: pytest.FixtureRequest, tmp_path: Path, database: str) -> CliRun
 
 def newest(cli: CliRunner) -> int:
     """The number of the newest migration of the place's engine."""
-    return len(migrations("sqlite" if cli.url.startswith("sqlite") else "postgresql"))
+    return len(migrations("sqlite" if cli.url.startswith("sqlite") else "postgres"))
 
 
 def test_migrate_and_check(cli: CliRunner) -> None:
@@ -198,7 +198,7 @@ def test_the_url_reaches_libpq_as_it_is_written(
 def test_options_and_texts_with_blanks_in_the_url(database: str) -> None:
     url = database + "?options=-c%20work_mem%3D7MB%20-c%20statement_timeout%3D0&application_name=my%20app%2B1"
     store = open_store(url)
-    with store._pool.connection() as db:  # type: ignore[attr-defined]
+    with store.connections.pool.connection() as db:  # type: ignore[attr-defined]
         names = ("work_mem", "statement_timeout", "application_name")
         found = [db.execute(f"SHOW {name}").fetchone()[0] for name in names]
     store.close()
@@ -241,7 +241,7 @@ def test_a_read_only_standby() -> None:
 
 
 def test_a_server_that_is_too_old(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "OLDEST_SERVER", 99)
+    monkeypatch.setattr(connection, "OLDEST_SERVER", 99)
     said = CliRunner(database, {}).refused("project", "list")
     assert f"is PostgreSQL {postgres.NEWEST}; 99 or newer is needed" in said
 

@@ -29,9 +29,9 @@ from usertable.console.shared_state import FREE_ATTEMPTS, MustWait, SharedState
 from usertable.console.user_table import ORDERS
 from usertable.console.views.users import OPERATOR_ORDER
 from usertable.domain import change
-from usertable.domain.change import ChangeKind
 from usertable.domain.profile import Outcome
 from usertable.domain.schema import Rule
+from usertable.domain.schema_change import ChangeKind
 from usertable.domain.values import DataType
 from usertable.store import open_store
 from usertable.store.parts import CHANGES

@@ -280,19 +280,19 @@ def test_an_interrupted_import_must_be_resumed_or_restarted(cli: CliRunner, monk
     from usertable.store.sqlite import SQLiteStore
 
     Path("crm.csv").write_text("cuid,spent\n" + "".join(f"{1 + n % 7},1\n" for n in range(100)) + "8,x\n9,1\n")
-    take = SQLiteStore.take
-    taken = 0
+    transact = SQLiteStore.transact
+    batches = 0
 
-    def failing(self: SQLiteStore, *arguments: Any) -> Any:
-        nonlocal taken
-        taken += 1
-        if taken == 7:
+    def failing(self: SQLiteStore, command: Any, *, background: bool = False) -> Any:
+        nonlocal batches
+        batches += background
+        if background and batches == 6:
             raise OSError(28, "No space left on device")
-        return take(self, *arguments)
+        return transact(self, command, background=background)
 
     command = ("import", "crm.csv", "--project", "p", "--register", "--batch", "10")
     with monkeypatch.context() as patch:
-        patch.setattr(SQLiteStore, "take", failing)
+        patch.setattr(SQLiteStore, "transact", failing)
         assert "No space left on device" in cli.run(*command, code=1).stderr
     assert "it was interrupted after row 40; resume it with --resume" in cli.refused(*command)
     assert "with other options" in cli.refused(*command, "--resume", "--empty", "refuse")
@@ -335,19 +335,19 @@ def test_a_schema_that_changes_meanwhile_is_taken_up(cli: CliRunner, monkeypatch
     from usertable.store.sqlite import SQLiteStore
 
     Path("crm.csv").write_text("cuid,spent\n" + "".join(f"{1 + n % 7},1\n" for n in range(100)))
-    take = SQLiteStore.take
-    taken = 0
+    transact = SQLiteStore.transact
+    batches = 0
 
-    def meanwhile(self: SQLiteStore, *arguments: Any) -> Any:
-        nonlocal taken
-        taken += 1
-        if taken == 4:
+    def meanwhile(self: SQLiteStore, command: Any, *, background: bool = False) -> Any:
+        nonlocal batches
+        batches += background
+        if background and batches == 4:
             with closing(open_store(cli.url)) as store:
                 StoreHarness(store).service.edit_attribute("p", "spent", display_name="Spent", who="test")
-        return take(self, *arguments)
+        return transact(self, command, background=background)
 
     with monkeypatch.context() as patch:
-        patch.setattr(SQLiteStore, "take", meanwhile)
+        patch.setattr(SQLiteStore, "transact", meanwhile)
         assert load(cli, "crm.csv", "--register", "--batch", "10")["rows"] == 100
     assert sum(row["spent"] for row in table(cli)) == 100
 

@@ -46,7 +46,9 @@ def test_a_store_in_the_clone_is_not_packed(tmp_path: Path) -> None:
     } <= packed
     assert {
         "usertable/cli/__init__.py",
-        "usertable/store/sql/postgresql/0001_initial.sql",
+        "usertable/store/postgres/migrations/0001_initial.sql",
+        "usertable/store/postgres/reads.sql",
+        "usertable/store/sqlite/reads.sql",
         "usertable/py.typed",
     } <= installed
     assert not packed & set(LEFT)

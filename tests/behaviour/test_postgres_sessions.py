@@ -21,7 +21,7 @@ from support.server_process import ATTRIBUTE, PROJECT, ServerProcess, create_pro
 from support.store_harness import StoreHarness
 from usertable.domain.errors import StoreFault
 from usertable.store import open_store
-from usertable.store.postgres import connect_to_merge
+from usertable.store.postgres.merge import connect_to_merge
 
 TEXTS = ("无锡", "é", "南通", "杭州 🎉", "Ångström", "a\\b'c\"d", "NULL")
 _numbers = count(1)
@@ -158,7 +158,7 @@ def test_every_connection_is_one_of_ours(cluster: Cluster, database: str, way: s
     names = ("client_encoding", "synchronous_commit", "transaction_isolation", "search_path")
     query = "SELECT " + ", ".join(f"current_setting('{name}')" for name in names)
     if way == "pool":
-        pool = store._pool  # type: ignore[attr-defined]
+        pool = store.connections.pool  # type: ignore[attr-defined]
         with pool.connection() as db:
             found = db.execute(query).fetchone()
     else:

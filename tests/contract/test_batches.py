@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 
+from support.commands import all_users
 from support.store_harness import StoreHarness
 from usertable.app.access import Authenticator, ProjectAccess
 from usertable.app.batches import BatchEntry, BatchWriter
 from usertable.app.imports import RowImporter
-from usertable.commit import GroupCommit
+from usertable.commands.write import WriteBatch
 from usertable.domain.errors import Overloaded, StoreDown
 from usertable.domain.merge import decide
-from usertable.store.lanes import ThreadLane
+from usertable.pipeline.channel import ThreadChannel
+from usertable.pipeline.group_commit import GroupCommit
 from usertable.store.records import Receipt, Refusal, Replayed, Result, Written
 
 
@@ -34,7 +36,7 @@ def send(
 
     async def work() -> list[list[tuple[int | None, Result]]]:
         authenticator = Authenticator(harness.service)
-        commit = GroupCommit(ThreadLane(harness.store, decide), max_batch=7)
+        commit = GroupCommit(ThreadChannel(harness.store, WriteBatch(decide)), max_batch=7)
         writer = BatchWriter(harness.service, authenticator, commit, clock=lambda: harness.now)
         access = ProjectAccess(harness.service.project("one"), {})
         results = await asyncio.gather(*(writer.set_many(access, batch, register=register) for batch in batches))
@@ -121,13 +123,13 @@ def test_values_that_are_new_make_one_user_each_whoever_comes_first(harness: Sto
     batches = [[entry(str(n), user_number_accumulate=1) for n in range(10)] for _ in range(4)]
     answers = send(harness, *batches)
     assert len({tuple(cuid for cuid, _ in results) for results in answers}) == 1
-    assert len(harness.store.scan(project.number, 0, 100)) == 10
+    assert len(all_users(harness.store, project.number)) == 10
     for cuid, _ in answers[0]:
         assert cuid is not None
         assert harness.attributes(project, cuid) == {"user_number_accumulate": 4}
     (refused,) = send(harness, [entry("unseen", user_number_accumulate=1), entry("3", user_bool_once=7)], register=False)
     assert [type(result) for _, result in refused] == [Refusal, Refusal]
-    assert len(harness.store.scan(project.number, 0, 100)) == 10
+    assert len(all_users(harness.store, project.number)) == 10
 
 
 def test_a_key_holds_across_batches(harness: StoreHarness) -> None:
@@ -148,7 +150,7 @@ def test_a_schema_that_changes_meanwhile_costs_no_record(harness: StoreHarness) 
 
     async def work() -> list[tuple[int | None, Result]]:
         authenticator = Authenticator(harness.service)
-        commit = GroupCommit(ThreadLane(harness.store, decide))
+        commit = GroupCommit(ThreadChannel(harness.store, WriteBatch(decide)))
         writer = BatchWriter(harness.service, authenticator, commit, clock=lambda: harness.now)
         access = ProjectAccess(harness.service.project("one"), {})
         harness.service.edit_attribute("one", "user_bool_once", who="test", hidden=True)
@@ -184,7 +186,7 @@ def test_rows_of_imports_wait_their_turn_and_no_more_than_have_room(harness: Sto
     assert all(isinstance(result, Written) for _, result in (*first, *second))
     assert all(isinstance(result, Overloaded) for _, result in (*third, *fourth))
     assert [cuid for cuid, _ in third] == [201, 202, 203]
-    assert [user.cuid for user in harness.store.scan(project.number, 0, 100)] == [1, 2, 3, 101, 102, 103]
+    assert [user.cuid for user in all_users(harness.store, project.number)] == [1, 2, 3, 101, 102, 103]
     # By itself, a batch may be larger.
     (alone,) = import_rows(harness, [e for batch in batches for e in batch], capacity=6)
     assert all(isinstance(result, Written) for _, result in alone)
@@ -192,15 +194,15 @@ def test_rows_of_imports_wait_their_turn_and_no_more_than_have_room(harness: Sto
 
 def test_rows_that_cannot_be_taken_now_are_told_so(harness: StoreHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     project = harness.project()
-    take = harness.store.take
+    transact = harness.store.transact
 
-    def broken(*arguments: Any) -> object:
-        take(*arguments)
+    def broken(*arguments: Any, **settings: Any) -> object:
+        transact(*arguments, **settings)
         raise StoreDown("the connection broke during COMMIT")
 
     batch = [entry(7, "k", user_number_accumulate=1), entry(8, user_number_accumulate=1)]
     with monkeypatch.context() as patch:
-        patch.setattr(harness.store, "take", broken)
+        patch.setattr(harness.store, "transact", broken)
         (results,) = import_rows(harness, batch)
     assert [(cuid, type(result)) for cuid, result in results] == [(7, StoreDown), (8, StoreDown)]
     # What has a key does no harm when it comes again.

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.commands import all_users
 from support.engines import ENGINES
 from support.store_harness import StoreHarness
 from usertable.domain.condition import (
@@ -34,7 +35,7 @@ ALL = 10_000
 
 
 def ascending(harness: StoreHarness, project: Project) -> list[User]:
-    return harness.store.scan(project.number, 0, ALL)
+    return all_users(harness.store, project.number)
 
 
 def fill(harness: StoreHarness, project: Project, rows: list[dict[str, Any]]) -> list[int]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from support.commands import erase_user, import_batch
 from support.engines import ENGINES
 from support.store_harness import StoreHarness
 from usertable.domain.errors import StoreFault
@@ -44,10 +45,10 @@ def fill(harness: StoreHarness) -> None:
     }
     harness.write(*(harness.prepare(one, cuid, data, f"key {cuid}", whole=cuid == cuids[0]) for cuid in cuids))
     harness.write(harness.prepare(one, cuids[1], {"user_number_overwrite": Decimal("1e-38")}))
-    harness.store.erase(one.number, cuids[2])
+    erase_user(harness.store, one.number, cuids[2])
     harness.service.add_user(two, 5, {"phone": "a"})
     nothing = Batch(one.number, one.version, IncomingRows.of([]), frozenset(), harness.now, job="job")
-    harness.store.take(nothing, decide, lambda _: "state")
+    import_batch(harness.store, nothing, decide, lambda _: "state")
 
 
 def content(store: Store) -> list[object]:

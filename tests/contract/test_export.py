@@ -12,13 +12,14 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+from support.commands import all_users, import_batch
 from support.store_harness import StoreHarness
 from usertable.domain.merge import decide
 from usertable.domain.patch import Patch, validate
 from usertable.domain.schema import Attribute, Identifier, Project, Rule
 from usertable.domain.values import DataType
 from usertable.files.export import export
-from usertable.files.options import Format, ReadOptions
+from usertable.files.options import Format, Reading
 from usertable.files.readers import open_source
 from usertable.store import Store
 from usertable.store.memory import MemoryStore
@@ -86,18 +87,18 @@ def exported(store: Store, format: Format) -> bytes:
 def imported(harness: StoreHarness, project: Project, file: bytes, format: Format, rows: int) -> None:
     state = None
     buffered = io.BufferedReader(io.BytesIO(file))
-    for block in open_source(buffered, ReadOptions(format, rows=rows, encoding="utf-8"), project).blocks():
+    for block in open_source(buffered, Reading(format, rows=rows, encoding="utf-8"), project).blocks():
         assert block.refused == []
         batch = Batch(project.number, project.version, block.rows, block.names, harness.now, True, "job", state)
         state = str(block.done)
-        taken = harness.store.take(batch, decide, lambda taken, state=state: state)  # type: ignore[misc]
+        taken = import_batch(harness.store, batch, decide, lambda taken, state=state: state)  # type: ignore[misc]
         assert isinstance(taken, Taken)
         assert taken.refused == []
 
 
 def content(store: Store) -> list[tuple[object, ...]]:
     number = store.project("one").number  # type: ignore[union-attr]
-    return [(user.cuid, user.profile.attributes, user.identifiers) for user in store.scan(number, 0, 1000)]
+    return [(user.cuid, user.profile.attributes, user.identifiers) for user in all_users(store, number)]
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
@@ -174,9 +175,9 @@ def test_every_store_gives_back_the_same_table(harness: StoreHarness, format: Fo
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_table_of_many_pages_comes_back(harness: StoreHarness, format: Format, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("usertable.store.sqlite.SNAPSHOT_ROWS", 3)
-    monkeypatch.setattr("usertable.store.sqlite.SNAPSHOT_BYTES", 6000)
-    monkeypatch.setattr("usertable.store.postgres.SNAPSHOT_ROWS", 3)
+    monkeypatch.setattr("usertable.store.sqlite.reads.SNAPSHOT_ROWS", 3)
+    monkeypatch.setattr("usertable.store.sqlite.reads.SNAPSHOT_BYTES", 6000)
+    monkeypatch.setattr("usertable.store.postgres.reads.SNAPSHOT_ROWS", 3)
     monkeypatch.setattr("usertable.files.writers.ROW_GROUP", 7)
     project = project_of(harness)
     rows: list[dict[str, object]] = [

@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from support.store_harness import StoreHarness
-from usertable.commit import GroupCommit
-from usertable.store.lanes import Done
+from usertable.pipeline.channel import Done
+from usertable.pipeline.group_commit import GroupCommit
 from usertable.store.memory import MemoryStore
 from usertable.store.records import WRITTEN, Result, Write
 
 
-class Lane:
+class WriteChannel:
     """Takes two batches, and answers when it is told to."""
 
     def __init__(self) -> None:
@@ -39,32 +39,32 @@ def test_a_batch_goes_ahead_of_an_answer_only_if_it_is_as_large() -> None:
     write = harness.prepare(project, harness.user(project), {"user_bool_once": 1})
 
     async def work() -> None:
-        lane = Lane()
-        commit = GroupCommit(lane)
+        channel = WriteChannel()
+        commit = GroupCommit(channel)
         futures: list[asyncio.Future[Result]] = []
 
         async def come(count: int) -> list[int]:
             futures.extend(commit.submit(write) for _ in range(count))
             await asyncio.sleep(0)
-            return lane.sizes
+            return channel.sizes
 
         assert await come(1) == [1]
         # As large as what is under way: there is work for the store meanwhile.
         assert await come(4) == [1, 4]
         assert await come(3) == [1, 4]
-        lane.answers[0]()
+        channel.answers[0]()
         # Four are under way, three wait: they would be answered no sooner by a commit of their own.
-        assert lane.sizes == [1, 4]
+        assert channel.sizes == [1, 4]
         assert await come(1) == [1, 4, 4]
         assert await come(2) == [1, 4, 4]
-        lane.answers[1]()
-        assert lane.sizes == [1, 4, 4]
-        lane.answers[2]()
+        channel.answers[1]()
+        assert channel.sizes == [1, 4, 4]
+        channel.answers[2]()
         # Nothing is under way: what waits goes, however little.
-        assert lane.sizes == [1, 4, 4, 2]
+        assert channel.sizes == [1, 4, 4, 2]
         closing = asyncio.create_task(commit.close())
         await asyncio.sleep(0)
-        lane.answers[3]()
+        channel.answers[3]()
         await closing
         assert all(future.result() is WRITTEN for future in futures)
 

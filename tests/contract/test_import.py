@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from support.commands import all_users, erase_user, import_batch
 from support.store_harness import StoreHarness
 from usertable.domain.errors import Kind, Refused
 from usertable.domain.merge import decide
@@ -54,7 +55,7 @@ def take(
     batch = Batch(project.number, project.version, IncomingRows.of(rows), names, harness.now, register, job, before, dry)
     if before is None:
         batch.before = harness.store.job(project.number, job)
-    result = harness.store.take(batch, decide, lambda taken: "done")
+    result = import_batch(harness.store, batch, decide, lambda taken: "done")
     assert isinstance(result, Taken), result
     return result
 
@@ -74,7 +75,7 @@ def tell(
     batch = Batch(
         project.number, project.version, incoming, names, harness.now, register, "job", "a state", dry=dry, receipts=receipts
     )
-    result = harness.store.take(batch, decide)
+    result = import_batch(harness.store, batch, decide)
     assert isinstance(result, Taken), result
     return result.told
 
@@ -147,7 +148,7 @@ def test_what_an_import_reported_cannot_be_deleted(harness: StoreHarness) -> Non
 def test_a_refused_row_disturbs_no_other(harness: StoreHarness) -> None:
     project = harness.project()
     there = harness.user(project)
-    harness.store.erase(project.number, harness.user(project, "gone"))
+    erase_user(harness.store, project.number, harness.user(project, "gone"))
     most = "9" * 38
     taken = take(
         harness,
@@ -233,13 +234,13 @@ def test_a_batch_is_taken_once(harness: StoreHarness) -> None:
         return f"state {len(seen)}"
 
     assert harness.store.job(project.number, "job") is None
-    assert isinstance(harness.store.take(batch, decide, note), Taken)
+    assert isinstance(import_batch(harness.store, batch, decide, note), Taken)
     assert harness.store.job(project.number, "job") == "state 1"
-    assert harness.store.take(batch, decide, note) == JobMoved("state 1")
+    assert import_batch(harness.store, batch, decide, note) == JobMoved("state 1")
     assert harness.attributes(project, 7) == {"user_number_accumulate": 1}
     batch.before = "state 1"
-    assert isinstance(harness.store.take(batch, decide, note), Taken)
-    assert harness.store.take(batch, decide, note) == JobMoved("state 2")
+    assert isinstance(import_batch(harness.store, batch, decide, note), Taken)
+    assert import_batch(harness.store, batch, decide, note) == JobMoved("state 2")
     assert harness.attributes(project, 7) == {"user_number_accumulate": 2}
 
 
@@ -311,7 +312,7 @@ def test_a_dry_row_is_decided_and_keeps_no_key(harness: StoreHarness) -> None:
     twice = (row(project, None, {"user_number_accumulate": 1}, ("phone", "new")), "k3")
     dry = tell(harness, project, *rows, twice, dry=True)
     assert in_short(dry) == [(None, Effect.CREATED), (7, Effect.CREATED), (None, Effect.CHANGED)]
-    assert harness.store.scan(project.number, 0, 10) == []
+    assert all_users(harness.store, project.number) == []
     unknown = tell(harness, project, *rows, register=False)
     assert in_short(unknown) == [[Kind.CUID_UNKNOWN], [Kind.CUID_UNKNOWN]]
     made = tell(harness, project, *rows)
@@ -340,7 +341,7 @@ def test_rows_that_come_twice_at_the_same_time_count_once(harness: StoreHarness,
         again = [result.written if isinstance(result, Replayed) else result for _, result in answer]
         assert again == [result for _, result in first]
     assert sum(isinstance(result, Written) for answer in answers for _, result in answer) == len(rows)
-    users = harness.store.scan(project.number, 0, 100)
+    users = all_users(harness.store, project.number)
     assert len(users) == len(rows)
     assert {user.profile.attributes["user_number_accumulate"] for user in users} == {1}
 
@@ -372,7 +373,7 @@ def test_rows_come_to_the_same_with_a_job_and_with_keys(harness: StoreHarness) -
         assert taken.refused == [(n, result.problems) for n, (_, result) in enumerate(told) if isinstance(result, Refusal)]
         assert taken.refused
         assert effects
-    tables = [harness.store.scan(project.number, 0, 1000) for project in projects]
+    tables = [all_users(harness.store, project.number) for project in projects]
     assert tables[0] == tables[1]
     assert harness.service.project("one").reported == harness.service.project("two").reported
     assert harness.user(first, "next") == harness.user(second, "next")
@@ -394,7 +395,7 @@ def test_what_raises_before_the_commit_keeps_nothing(harness: StoreHarness) -> N
         raise OSError("no space for the refused rows")
 
     with pytest.raises(OSError, match="no space"):
-        harness.store.take(batch, decide, note)
+        import_batch(harness.store, batch, decide, note)
     assert harness.store.job(project.number, "job") is None
     assert harness.store.read(project.number, 7) is None
     assert harness.store.resolve_identifiers(project.number, "phone", ["a"]) == {}
@@ -405,7 +406,7 @@ def test_a_stale_schema_is_told(harness: StoreHarness) -> None:
     project = harness.project()
     harness.service.edit_attribute("one", "user_bool_once", hidden=True, who="test")
     batch = Batch(project.number, project.version, IncomingRows.of([row(project, 7, {})]), frozenset(), harness.now, True)
-    assert harness.store.take(batch, decide, lambda taken: "") == SchemaStale()
+    assert import_batch(harness.store, batch, decide, lambda taken: "") == SchemaStale()
     assert harness.store.read(project.number, 7) is None
 
 
@@ -441,7 +442,7 @@ def test_a_snapshot_is_of_one_moment(harness: StoreHarness) -> None:
         first = snapshot.count()
         harness.write(harness.prepare(project, cuids[0], {"user_number_overwrite": 1}))
         harness.user(project, "d")
-        harness.store.erase(project.number, cuids[1])
+        erase_user(harness.store, project.number, cuids[1])
         harness.service.declare_identifier("one", Identifier("mail"), who="test")
         rows = [row for page in snapshot.pages() for row in page]
         assert first == snapshot.count() == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import UTC
 from typing import Any
@@ -13,9 +14,10 @@ from hypothesis import strategies as st
 
 from support import postgres
 from support.sample_project import sample_schema
+from usertable.domain.change import ABSENT, AttributeChange
 from usertable.domain.merge import decide
-from usertable.domain.patch import Patch, validate
-from usertable.domain.profile import Profile
+from usertable.domain.patch import Patch, Restoration, validate
+from usertable.domain.profile import Outcome, Profile
 from usertable.domain.values import DataType
 from usertable.store import open_store
 from usertable.store.encoding import decode_attributes, encode_attributes, encode_changed_at, encode_patches
@@ -35,6 +37,9 @@ VALUES: dict[DataType, st.SearchStrategy[Any]] = {
     DataType.LIST: st.lists(st.sampled_from("ABCDEFG") | texts, min_size=1, max_size=3),
 }
 patches = st.fixed_dictionaries({}, optional={a.name: VALUES[a.type] for a in SCHEMA.attributes.values()}).filter(bool)
+removals = st.sets(st.sampled_from(sorted(SCHEMA.attributes.values(), key=lambda a: a.name)), min_size=1, max_size=4)
+UNDO = "undo"
+"""In place of what is reported or removed: the attributes are set back to what they were before the last step."""
 
 
 @pytest.fixture(scope="module", params=[postgres.NEWEST, postgres.OLDEST])
@@ -89,3 +94,48 @@ def test_the_database_merges_as_the_rules_say(db: psycopg.Connection[tuple[Any, 
 
     compare()
     assert merged > declined
+
+
+def test_the_database_tells_the_changes_that_the_rules_tell(db: psycopg.Connection[tuple[Any, ...]]) -> None:
+    removed = 0
+
+    @settings(max_examples=200, deadline=None)
+    @given(st.lists(patches | removals | st.just(UNDO), min_size=1, max_size=8))
+    def compare(history: list[Any]) -> None:
+        nonlocal removed
+        profile = Profile.new(0)
+        changes: dict[str, AttributeChange] = {}
+        for now, step in enumerate(history, start=1):
+            patch = patch_of(step, changes)
+            if not patch.entries:
+                continue
+            decision = decide(profile, patch, now)
+            changes = decision.changes
+            names = [(attribute.rule, attribute.name) for attribute, _ in patch.entries]
+            ((found,),) = db.execute(
+                "SELECT usertable.changes(%s::jsonb, %s::jsonb, %s::jsonb)::text",
+                (*map(encode_attributes, (profile.attributes, decision.profile.attributes)), json.dumps(names)),
+            ).fetchall()
+            expected = {
+                name: [None if value is ABSENT else value for value in (change.before, change.after)]
+                for name, change in changes.items()
+                if change.outcome is Outcome.APPLIED
+            }
+            assert {name: repr(pair) for name, pair in decode_attributes(found).items()} == {
+                name: repr(pair) for name, pair in expected.items()
+            }
+            removed += sum(after is None for _, after in expected.values())
+            profile = decision.profile
+
+    compare()
+    assert removed
+
+
+def patch_of(step: Any, changes: dict[str, AttributeChange]) -> Patch | Restoration:
+    """What a step of a history does after those changes."""
+    if step == UNDO:
+        return Restoration([(SCHEMA.attributes[name], change.before) for name, change in changes.items()])
+    if isinstance(step, set):
+        return Restoration([(attribute, ABSENT) for attribute in step])
+    patch = validate(SCHEMA, step, UTC)
+    return patch if isinstance(patch, Patch) else Patch([])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from support.commands import erase_user
 from support.store_harness import StoreHarness
 from usertable.store.records import KeyReused, Refusal, Replayed, UserUnknown, Written
 
@@ -119,7 +120,7 @@ def test_erasing_a_user_takes_the_receipts_that_show_it(harness: StoreHarness) -
     project = harness.project()
     cuid = harness.user(project)
     harness.write(harness.prepare(project, cuid, ADD, "whole", whole=True), harness.prepare(project, cuid, ADD, "plain"))
-    assert harness.store.erase(project.number, cuid)
+    assert erase_user(harness.store, project.number, cuid)
     whole, plain = harness.write(
         harness.prepare(project, cuid, ADD, "whole", whole=True), harness.prepare(project, cuid, ADD, "plain")
     )

@@ -8,9 +8,12 @@ from decimal import Decimal
 
 import pytest
 
+from support.commands import all_users, import_batch
+from support.merging import write_as_server
 from support.store_harness import StoreHarness
 from usertable.app.batches import BatchEntry
 from usertable.app.service import Service
+from usertable.commands.write import WriteBatch
 from usertable.domain import merge
 from usertable.domain.errors import Kind
 from usertable.domain.merge import Rules
@@ -50,8 +53,10 @@ def test_a_write_that_would_make_the_row_too_large_is_refused_alone(harness: Sto
     appended = [harness.prepare(project, cuid, {"user_list_append": [f"{n}{value}"]}) for n in range(12)]
     neighbour = harness.prepare(project, other, {"user_string_overwrite": value})
     # All in one batch, and one after the other as the database merges them.
-    results = harness.store.write([*appended[:6], neighbour], SMALL)
-    results[6:6] = [result for write in appended[6:] for result in harness.store.write([plain(write)], SMALL)]
+    results = harness.store.write([*appended[:6], neighbour], WriteBatch(SMALL))
+    results[6:6] = [
+        result for write in appended[6:] for result in write_as_server(harness.store, [plain(write)], WriteBatch(SMALL))
+    ]
     assert isinstance(results[-1], Written)
     assert harness.attributes(project, other)["user_string_overwrite"] == value
     kept = [result for result in results[:-1] if isinstance(result, Written)]
@@ -61,7 +66,9 @@ def test_a_write_that_would_make_the_row_too_large_is_refused_alone(harness: Sto
     assert len(harness.attributes(project, cuid)["user_list_append"]) == 1 + len(kept)  # type: ignore[arg-type]
     assert size(harness, project, cuid) <= LIMIT
     # There is room for what is small.
-    (result,) = harness.store.write([harness.prepare(project, cuid, {"user_string_overwrite": "shorter"})], SMALL)
+    (result,) = harness.store.write(
+        [harness.prepare(project, cuid, {"user_string_overwrite": "shorter"})], WriteBatch(SMALL)
+    )
     assert isinstance(result, Written) or size(harness, project, cuid) > LIMIT - 10
 
 
@@ -70,7 +77,7 @@ def test_the_attribute_that_grows_the_most_is_named(harness: StoreHarness) -> No
     cuid = harness.user(project)
     harness.write(harness.prepare(project, cuid, {"user_string_overwrite": "a" * 1500}))
     data = {"user_string_overwrite": "b" * 1550, "user_string_once": "c" * 600, "user_bool_once": 1}
-    (result,) = harness.store.write([harness.prepare(project, cuid, data)], SMALL)
+    (result,) = harness.store.write([harness.prepare(project, cuid, data)], WriteBatch(SMALL))
     assert is_too_large(result, "user_string_once")
     assert harness.attributes(project, cuid) == {"user_string_overwrite": "a" * 1500}
 
@@ -81,7 +88,7 @@ def test_a_row_that_is_too_large_already_may_shrink_and_not_grow(harness: StoreH
     harness.write(harness.prepare(project, cuid, {"user_string_overwrite": "a" * 5000, "user_number_accumulate": 1}))
 
     def write(data: dict[str, object]) -> Result:
-        (result,) = harness.store.write([plain(harness.prepare(project, cuid, data))], SMALL)
+        (result,) = write_as_server(harness.store, [plain(harness.prepare(project, cuid, data))], WriteBatch(SMALL))
         return result
 
     assert isinstance(write({"user_string_overwrite": "b" * 4000}), Written)
@@ -111,7 +118,7 @@ TAKEN = [True, False, True, False, True, False, True]
 
 
 def check_rows(harness: StoreHarness, project: Project) -> None:
-    rows = {user.cuid: user.profile.attributes for user in harness.store.scan(project.number, 0, 10)}
+    rows = {user.cuid: user.profile.attributes for user in all_users(harness.store, project.number)}
     assert rows[1] == ROWS[0][1]
     assert rows[3] == {"user_list_append": ["c" * 500, "d" * 500, "g" * 500]}
     assert rows[5] == ROWS[6][1]
@@ -130,7 +137,7 @@ def test_rows_of_an_import_that_are_too_large_are_refused_alone(harness: StoreHa
     rows = IncomingRows.of((cuid, (), encode_attributes(attributes)) for cuid, attributes in given)
     names = frozenset(name for _, attributes in given for name in attributes)
     batch = Batch(project.number, project.version, rows, names, harness.now, register=True, job="job")
-    taken = harness.store.take(batch, SMALL, lambda taken: "state")
+    taken = import_batch(harness.store, batch, SMALL, lambda taken: "state")
     assert isinstance(taken, Taken)
     assert [place for place, _ in taken.refused] == [n for n, right in enumerate(TAKEN[chosen]) if not right]
     assert all(problem.kind is Kind.ROW_LENGTH for _, problems in taken.refused for problem in problems)

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import apsw
 import pytest
 
+from support.commands import erase_user
 from support.store_harness import StoreHarness
+from usertable.commands.write import WriteBatch
 from usertable.domain.condition import parse_conditions
 from usertable.domain.errors import StoreDown, StoreFault
-from usertable.domain.merge import Rules
-from usertable.domain.patch import Patch
-from usertable.domain.profile import Decision, Profile
+from usertable.domain.merge import Decision, Rules
+from usertable.domain.patch import Patch, Restoration
+from usertable.domain.profile import Profile
 from usertable.domain.values import DataType
-from usertable.store import open_store, sqlite, sqlite_checkpoint
+from usertable.pipeline.channel import ThreadChannel
+from usertable.pipeline.group_commit import GroupCommit
+from usertable.store import open_store
 from usertable.store.records import Result, Written
-from usertable.store.sqlite_files import StoreFiles
+from usertable.store.sqlite import checkpoint, connection, migrations, store, watch
+from usertable.store.sqlite.files import StoreFiles
 
 
 def test_a_copy_made_by_vacuum_into_is_served_like_the_original(tmp_path: Path) -> None:
@@ -50,8 +56,8 @@ def test_the_file_is_for_its_owner_only(tmp_path: Path) -> None:
 
 def test_no_checkpoint_begins_while_all_of_the_log_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLite before 3.51.3 can lose a commit that comes at that moment: https://sqlite.org/wal.html#the_wal_reset_bug"""
-    monkeypatch.setattr(sqlite_checkpoint, "CHECKPOINT_SECONDS", 0.001)
-    monkeypatch.setattr(sqlite, "CHECKPOINT_IDLE_SECONDS", 0.02)
+    monkeypatch.setattr(checkpoint, "CHECKPOINT_SECONDS", 0.001)
+    monkeypatch.setattr(connection, "CHECKPOINT_IDLE_SECONDS", 0.02)
     harness = StoreHarness(open_store(f"sqlite:///{tmp_path / 'store.db'}", writing=True))
     project = harness.project()
     cuid = harness.user(project)
@@ -64,14 +70,14 @@ def test_no_checkpoint_begins_while_all_of_the_log_is_copied(tmp_path: Path, mon
             head = index.read(100)
             return head[16:20] == head[96:100]
 
-        checkpoint = sqlite_checkpoint.checkpoint
+        begin = checkpoint.checkpoint
         needless = []
 
         def watched(db: apsw.Connection) -> bool:
             needless.append(all_is_copied())
-            return checkpoint(db)
+            return begin(db)
 
-        monkeypatch.setattr(sqlite_checkpoint, "checkpoint", watched)
+        monkeypatch.setattr(checkpoint, "checkpoint", watched)
         deadline = time.monotonic() + 150
         while len(needless) < 10:
             assert time.monotonic() < deadline
@@ -115,13 +121,13 @@ class Shrinkable:
     """A store with users of whom most were erased, so that VACUUM makes its file smaller."""
 
     def __init__(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(sqlite, "LOOK_SECONDS", 0.0)
+        monkeypatch.setattr(watch, "LOOK_SECONDS", 0.0)
         self.file = file
         self.harness = StoreHarness(open_store(f"sqlite:///{file}"))
         self.project = self.harness.project()
         self.cuids = self.register("first", 3000)
         for cuid in self.cuids[300:]:
-            self.harness.store.erase(self.project.number, cuid)
+            erase_user(self.harness.store, self.project.number, cuid)
         self.db = opened(file)
         self.checkpoint()
 
@@ -155,12 +161,12 @@ def test_writes_go_on_after_vacuum_while_new_pages_are_in_the_log_alone(shrinkab
     large = shrinkable.file.stat().st_size
     # Nobody looks at the file from here until the new pages are in the log.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sqlite, "LOOK_SECONDS", 1000.0)
+        patch.setattr(watch, "LOOK_SECONDS", 1000.0)
         shrinkable.db.execute("VACUUM")
         shrinkable.checkpoint()
         small = shrinkable.file.stat().st_size
         shrinkable.register("second", 1000)
-    assert shrinkable.file.stat().st_size == small < shrinkable.db.pragma("page_count") * sqlite.PAGE_BYTES < large
+    assert shrinkable.file.stat().st_size == small < shrinkable.db.pragma("page_count") * migrations.PAGE_BYTES < large
     assert isinstance(shrinkable.write(), Written)
     shrinkable.checkpoint()
     assert isinstance(shrinkable.write(), Written)
@@ -173,7 +179,7 @@ def test_a_file_that_is_cut_off_is_found_whatever_the_log_holds(shrinkable: Shri
     while shrinkable.db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[0] < 2 * shrinkable.db.pragma("page_count"):
         assert isinstance(shrinkable.write(), Written)
     whole = shrinkable.file.stat().st_size
-    os.truncate(shrinkable.file, whole - 20 * sqlite.PAGE_BYTES)
+    os.truncate(shrinkable.file, whole - 20 * migrations.PAGE_BYTES)
     with pytest.raises(StoreDown, match="was cut off while it was open"):
         shrinkable.write()
     os.truncate(shrinkable.file, whole)
@@ -184,7 +190,7 @@ def test_a_file_that_is_cut_off_is_found_whatever_the_log_holds(shrinkable: Shri
 def test_a_store_whose_path_vanishes_during_a_look_is_down_and_nothing_breaks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.0)
     folder = tmp_path / "data"
     folder.mkdir()
     harness = StoreHarness(open_store(f"sqlite:///{folder / 'store.db'}", writing=True))
@@ -212,7 +218,7 @@ def test_a_store_whose_path_vanishes_during_a_look_is_down_and_nothing_breaks(
 def test_a_log_that_a_reader_keeps_is_copied_once_the_reader_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "CHECKPOINT_IDLE_SECONDS", 0.1)
+    monkeypatch.setattr(connection, "CHECKPOINT_IDLE_SECONDS", 0.1)
     file = tmp_path / "store.db"
     harness = StoreHarness(open_store(f"sqlite:///{file}", writing=True))
     project = harness.project()
@@ -238,7 +244,7 @@ def test_a_log_that_a_reader_keeps_is_copied_once_the_reader_is_gone(
     harness.store.close()
 
 
-def test_a_defect_in_the_second_half_of_a_batch_of_large_rows_is_the_result_of_its_own_users_writes(
+def test_a_defect_in_the_second_half_of_a_batch_of_large_rows_is_the_result_of_its_own_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     harness = StoreHarness(open_store(f"sqlite:///{tmp_path / 'store.db'}"))
@@ -246,10 +252,10 @@ def test_a_defect_in_the_second_half_of_a_batch_of_large_rows_is_the_result_of_i
     cuids = harness.service.register(project, "phone", [f"{n}" for n in range(8)])
     large = [f"{n:02}" + "x" * 500 for n in range(20)]
     harness.write(*(harness.prepare(project, cuid, {"user_list_overwrite": large}) for cuid in cuids))
-    monkeypatch.setattr(sqlite, "LOADED_BYTES", 60_000)
+    monkeypatch.setattr(store, "LOADED_BYTES", 60_000)
 
     class Broken(Rules):
-        def __call__(self, profile: Profile, patch: Patch, now: int) -> Decision:
+        def __call__(self, profile: Profile, patch: Patch | Restoration, now: int) -> Decision:
             if any(value == 13 for _, value in patch.entries):
                 raise ZeroDivisionError
             return super().__call__(profile, patch, now)
@@ -257,9 +263,13 @@ def test_a_defect_in_the_second_half_of_a_batch_of_large_rows_is_the_result_of_i
     given = [(cuid, value) for cuid in cuids for value in (1, 13 if cuid == cuids[5] else 2)]
     # All rows have 80 kB, and each half 40.
     writes = [harness.prepare(project, cuid, {"user_number_accumulate": value}) for cuid, value in given]
-    results = harness.store.write(writes, Broken())
-    assert [type(result) for result in results] == [ZeroDivisionError if cuid == cuids[5] else Written for cuid, _ in given]
+
+    async def results_of() -> Sequence[Result | BaseException]:
+        commit = GroupCommit(ThreadChannel(harness.store, WriteBatch(Broken())))
+        return await asyncio.gather(*map(commit.submit, writes), return_exceptions=True)
+
+    results = asyncio.run(results_of())
+    assert [type(result) for result in results] == [ZeroDivisionError if value == 13 else Written for _, value in given]
     sums = [harness.attributes(project, cuid).get("user_number_accumulate") for cuid in cuids]
-    # What was to be stored with the defect is not.
-    assert sums == [3, 3, 3, 3, 3, None, 3, 3]
+    assert sums == [3, 3, 3, 3, 3, 1, 3, 3]
     harness.store.close()

@@ -22,14 +22,17 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from support.commands import all_users, erase_user, import_batch
 from support.engines import ENGINES
 from support.store_harness import StoreHarness
+from usertable.domain.change import ABSENT
 from usertable.domain.errors import Refused
-from usertable.domain.patch import Patch, validate
-from usertable.domain.schema import Attribute, Rule
+from usertable.domain.patch import Patch, Restoration, validate
+from usertable.domain.schema import Attribute, Identifier, Rule
 from usertable.domain.values import DataType
 from usertable.store import open_store
-from usertable.store.records import Receipt, Write, Written
+from usertable.store.encoding import encode_attributes
+from usertable.store.records import Batch, Incoming, IncomingRows, Receipt, Write, Written
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=5)
 numbers = st.integers(-(10**39), 10**39) | st.decimals(-(10**6), 10**6, places=2)
@@ -46,6 +49,13 @@ DATA: dict[str, st.SearchStrategy[Any]] = {
 }
 data = st.fixed_dictionaries({}, optional=DATA).filter(bool)
 keys = st.sampled_from(["", "", "k1", "k2"])
+pairs = st.dictionaries(st.sampled_from(["phone", "email"]), st.sampled_from("abcd"), max_size=2).map(
+    lambda d: tuple(d.items())
+)
+imported_cuids = st.none() | st.integers(10_000_001, 10_000_012) | st.integers(1, 3)
+imported_rows = st.lists(st.tuples(imported_cuids, pairs, st.just({}) | data), min_size=1, max_size=6)
+row_keys = st.none() | st.lists(keys, min_size=6, max_size=6)
+restored = st.dictionaries(st.sampled_from(sorted(DATA)), st.booleans(), min_size=1, max_size=4)
 one_write = st.tuples(data, keys, st.sampled_from([b"a", b"b"]), st.booleans(), st.booleans(), st.booleans())
 
 
@@ -78,6 +88,7 @@ class Stores(RuleBasedStateMachine):
     def begin(self) -> None:
         for harness in self._houses:
             harness.project("one")
+            harness.service.declare_identifier("one", Identifier("email", unique=False), who="test")
 
     @rule(target=users, value=texts)
     def register(self, value: str) -> int:
@@ -106,9 +117,62 @@ class Stores(RuleBasedStateMachine):
 
         self.both(call)
 
+    @rule(cuid=users, names=restored, values=data)
+    def restore(self, cuid: int, names: dict[str, bool], values: dict[str, Any]) -> None:
+        """Attributes are set back to some value, whatever their rules, or to none."""
+
+        def call(harness: StoreHarness) -> Any:
+            project = harness.service.project("one")
+            patch = validate(project.schema, values, project.zone)
+            kept = {attribute.name: value for attribute, value in patch.entries} if isinstance(patch, Patch) else {}
+            attributes = project.schema.attributes
+            back = [(attributes[name], ABSENT if absent else kept.get(name, ABSENT)) for name, absent in names.items()]
+            write = Write(project.number, cuid, Restoration(back), project.version, harness.now)
+            return harness.write(write)
+
+        self.both(call)
+
+    @rule(
+        rows=imported_rows,
+        register=st.booleans(),
+        dry=st.booleans(),
+        keys=st.none() | st.lists(keys, min_size=6, max_size=6),
+    )
+    def import_rows(self, rows: list[Any], register: bool, dry: bool, keys: list[str] | None) -> None:
+        def call(harness: StoreHarness) -> Any:
+            project = harness.service.project("one")
+            whole: list[Incoming] = []
+            names: set[str] = set()
+            for cuid, identifiers, values in rows:
+                patch = validate(project.schema, values, project.zone) if values else Patch([])
+                if isinstance(patch, Patch) and (cuid is not None or identifiers):
+                    attributes = {attribute.name: value for attribute, value in patch.entries}
+                    whole.append((cuid, identifiers, encode_attributes(attributes)))
+                    names.update(attributes)
+            batch = Batch(
+                project.number,
+                project.version,
+                IncomingRows.of(whole),
+                frozenset(names),
+                harness.now,
+                register=register,
+                job="job",
+                before=harness.store.job(project.number, "job"),
+                dry=dry,
+            )
+            if keys is None:
+                return import_batch(
+                    harness.store, batch, note=lambda taken: f"{harness.now} {taken.created} {taken.changed}"
+                )
+            batch.receipts = [Receipt(key, b"a") if key else None for key in keys[: len(whole)]]
+            return import_batch(harness.store, batch)
+
+        self.both(call)
+        self.both(lambda h: h.store.job(1, "job"))
+
     @rule(cuid=consumes(users))
     def erase(self, cuid: int) -> None:
-        self.both(lambda h: h.store.erase(h.service.project("one").number, cuid))
+        self.both(lambda h: erase_user(h.store, h.service.project("one").number, cuid))
 
     @rule()
     def declare(self) -> None:
@@ -138,7 +202,7 @@ class Stores(RuleBasedStateMachine):
     def tables_agree(self) -> None:
         self.both(lambda h: [replace(p, secret_salt=b"", secret_hash=b"") for p in h.store.projects()])
         if self._houses[0].store.projects():
-            self.both(lambda h: h.store.scan(1, 0, 100))
+            self.both(lambda h: all_users(h.store, 1))
 
     def teardown(self) -> None:
         for harness in self._houses:

@@ -8,10 +8,11 @@ from dataclasses import replace
 
 import pytest
 
+from support.commands import all_users, edit_project
 from support.store_harness import StoreHarness
-from usertable.domain.change import Change, ChangeKind
 from usertable.domain.errors import Kind, ProjectChanged, Refused
 from usertable.domain.schema import Attribute, Identifier, Project, Rule
+from usertable.domain.schema_change import Change, ChangeKind
 from usertable.domain.values import DataType
 from usertable.store.parts import CHANGES
 
@@ -120,7 +121,7 @@ def test_an_erased_user_is_gone_and_its_cuid_not_used_again(harness: StoreHarnes
     harness.write(harness.prepare(project, cuid, {"user_bool_once": 1}))
     harness.service.erase_user(project, cuid)
     assert harness.store.read(project.number, cuid) is None
-    assert harness.store.scan(project.number, 0, 10) == []
+    assert all_users(harness.store, project.number) == []
     assert harness.store.resolve_identifiers(project.number, "phone", ["18012345678"]) == {}
     with pytest.raises(Refused) as again:
         harness.service.erase_user(project, cuid)
@@ -169,9 +170,9 @@ def test_an_edit_without_change_or_with_an_error_leaves_no_trace(harness: StoreH
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        harness.store.edit_project("one", fail, "test", 1)
+        edit_project(harness.store, "one", fail, "test", 1)
     with pytest.raises(Refused):
-        harness.store.edit_project("nope", lambda p: replace(p, name="x"), "test", 1)
+        edit_project(harness.store, "nope", lambda p: replace(p, name="x"), "test", 1)
     assert harness.store.epoch() == epoch
     assert harness.service.schema_changes("one") == changes
     assert harness.service.project("one") == project

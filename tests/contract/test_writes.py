@@ -6,11 +6,13 @@ from decimal import Decimal
 
 import pytest
 
+from support.commands import all_users
 from support.store_harness import StoreHarness
+from usertable.commands.write import WriteBatch
 from usertable.domain.errors import Kind
-from usertable.domain.merge import Rules
-from usertable.domain.patch import Patch
-from usertable.domain.profile import REST, Decision, Profile
+from usertable.domain.merge import Decision, Rules
+from usertable.domain.patch import Patch, Restoration
+from usertable.domain.profile import REST, Profile
 from usertable.domain.schema import Attribute, Rule
 from usertable.domain.values import DataType
 from usertable.store.records import Refusal, SchemaStale, UserUnknown, Write, Written
@@ -170,12 +172,12 @@ def test_a_defect_in_a_rule_keeps_nothing_of_the_batch(harness: StoreHarness) ->
     cuid = harness.user(project)
 
     class Broken(Rules):
-        def __call__(self, profile: Profile, patch: Patch, now: int) -> Decision:
+        def __call__(self, profile: Profile, patch: Patch | Restoration, now: int) -> Decision:
             raise ZeroDivisionError
 
     write: Write = harness.prepare(project, cuid, {"user_bool_once": 1})
     with pytest.raises(ZeroDivisionError):
-        harness.store.write([write], Broken())
+        harness.store.write([write], WriteBatch(Broken()))
     assert harness.attributes(project, cuid) == {}
     (result,) = harness.write(write)
     assert isinstance(result, Written)
@@ -189,7 +191,7 @@ def test_a_batch_over_projects_users_and_hundreds_of_rows(harness: StoreHarness)
     writes = [harness.prepare(p, c, {"user_number_overwrite": i}) for i, c in enumerate(cuids) for p in (one, two)]
     assert all(isinstance(r, Written) for r in harness.write(*writes))
     for project in (one, two):
-        users = harness.store.scan(project.number, 0, 1000)
+        users = all_users(harness.store, project.number)
         assert [u.cuid for u in users] == cuids
         assert [u.profile.attributes["user_number_overwrite"] for u in users] == list(range(300))
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from usertable.domain.change import Change, ChangeKind, Facts, changes_between
 from usertable.domain.schema import Attribute, Identifier, Project, Rule, Schema
+from usertable.domain.schema_change import Change, ChangeKind, Facts, changes_between
 from usertable.domain.values import DataType, Limits
 
 LEVEL = Attribute("level", DataType.STRING, Rule.OVERWRITE)

@@ -13,18 +13,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
+from support.commands import add_user, import_batch
 from support.load import check_sums, load
 from support.server_process import PROJECT, ServerProcess, create_project
 from usertable.domain.merge import decide
 from usertable.store import open_store
 from usertable.store.records import Batch, IncomingRows
+from usertable.store.transaction import Transaction
 
 ROWS = 30_000
 
@@ -56,7 +58,7 @@ def prepared(url: str) -> list[int]:
     with closing(open_store(url)) as store:
         project = store.project(PROJECT)
         assert project is not None
-        store.add_user(project.number, 5000, {"phone": "taken"}, 0)
+        add_user(store, project.number, 5000, {"phone": "taken"}, 0)
     return cuids
 
 
@@ -152,31 +154,30 @@ def test_a_commit_whose_answer_is_lost_is_found(monkeypatch: pytest.MonkeyPatch,
     from usertable.app.service import Service
     from usertable.domain.errors import StoreDown
     from usertable.files.import_to_store import StoreImport
-    from usertable.files.options import ReadOptions
-    from usertable.store.protocol import Decide, Note
+    from usertable.files.options import Reading
 
     prepared(kept_url)
     file, sums, _ = crm(tmp_path, 3000)
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     with closing(open_store(kept_url)) as store, file.open("rb") as stream:
-        take, calls = store.take, 0
+        transact, calls = store.transact, 0
 
-        def losing(batch: Batch, decide: Decide, note: Note) -> object:
+        def losing(command: Callable[[Transaction], object], *, background: bool) -> object:
             nonlocal calls
             calls += 1
-            if calls % 3 == 1 and not batch.dry:
+            if calls % 3 == 1:
                 raise StoreDown("it cannot be reached")
-            result = take(batch, decide, note)
-            if calls % 3 == 2 and not batch.dry:
+            result = transact(command, background=background)
+            if calls % 3 == 2:
                 raise StoreDown("the connection broke during COMMIT")
             return result
 
-        monkeypatch.setattr(store, "take", losing)
+        monkeypatch.setattr(store, "transact", losing)
         work = StoreImport(
             Service(store),
             PROJECT,
             stream,
-            ReadOptions("csv", rows=100),
+            Reading("csv", rows=100),
             job="job",
             register=True,
             rejects=tmp_path / "rejects.csv",
@@ -204,7 +205,7 @@ def test_an_export_that_is_ended_leaves_what_was_there(tmp_path: Path, ending: s
         assert project is not None
         names = frozenset({"user_string_once"})
         batch = Batch(project.number, project.version, IncomingRows.of(rows), names, 0, register=True)
-        store.take(batch, decide, lambda taken: "")
+        import_batch(store, batch, decide, lambda taken: "")
     place = tmp_path / "exported"
     place.mkdir()
     target = place / f"users.{ending}"

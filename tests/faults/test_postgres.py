@@ -16,6 +16,7 @@ import httpx
 import psycopg
 import pytest
 
+from support.commands import edit_project
 from support.load import check_sums, load, wait_for_more
 from support.postgres import NEWEST, Cluster
 from support.process_memory import descendants
@@ -25,7 +26,7 @@ from usertable.domain.errors import StoreDown
 from usertable.domain.schema import Attribute, Project, Rule
 from usertable.domain.values import DataType
 from usertable.store import open_store
-from usertable.store.postgres import RENEW_SECONDS
+from usertable.store.postgres.pool import RENEW_SECONDS
 
 
 @pytest.fixture(scope="module")
@@ -317,7 +318,7 @@ def test_a_deadlock_is_begun_again(database: str, tmp_path: Path) -> None:
 
 
 def test_a_pool_whose_connections_are_busy_is_waited_for(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("usertable.store.postgres.CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr("usertable.store.postgres.pool.CONNECT_SECONDS", 0.2)
     create_project(database)
     store = open_store(database + "?pool_size=2")
 
@@ -326,7 +327,7 @@ def test_a_pool_whose_connections_are_busy_is_waited_for(database: str, monkeypa
         return project
 
     with ThreadPoolExecutor(2) as pool:
-        edits = [pool.submit(store.edit_project, PROJECT, slow, "test", 0) for _ in range(2)]
+        edits = [pool.submit(edit_project, store, PROJECT, slow, "test", 0) for _ in range(2)]
         time.sleep(0.1)
         store.ping()
         for edit in edits:

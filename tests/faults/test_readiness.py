@@ -18,12 +18,13 @@ import pytest
 from support import postgres
 from support.postgres import Cluster
 from support.server_process import ATTRIBUTE, ServerProcess, create_project
-from usertable.commit import GroupCommit
+from usertable.commands.write import WriteBatch
 from usertable.domain.errors import StoreDown
 from usertable.domain.merge import Rules
 from usertable.http.readiness import Readiness
+from usertable.pipeline.channel import open_channel
+from usertable.pipeline.group_commit import GroupCommit
 from usertable.store import open_store
-from usertable.store.lanes import open_lane
 
 
 @pytest.fixture(scope="module")
@@ -169,8 +170,8 @@ def test_a_database_that_was_away_is_found_again_by_one_look_of_all_callers(clus
 def test_a_check_that_is_under_way_at_the_stop_ends_with_it() -> None:
     async def work() -> None:
         store = open_store("memory:")
-        lane = open_lane("memory:", store, Rules(1_048_576))
-        readiness = Readiness(store, lane, GroupCommit(lane))
+        channel = open_channel("memory:", store, WriteBatch(Rules(1_048_576)))
+        readiness = Readiness(store, channel, GroupCommit(channel))
         watching = asyncio.create_task(readiness.watch())
         while len(asyncio.all_tasks()) < 3:
             await asyncio.sleep(0)
@@ -178,6 +179,6 @@ def test_a_check_that_is_under_way_at_the_stop_ends_with_it() -> None:
         await asyncio.wait([watching])
         assert asyncio.all_tasks() == {asyncio.current_task()}
         readiness.close()
-        await lane.close()
+        await channel.close()
 
     asyncio.run(work())

@@ -19,6 +19,7 @@ import httpx
 import pytest
 
 from support.cli_runner import CliRunner
+from support.commands import erase_user
 from support.server_process import ATTRIBUTE, PROJECT, ServerProcess, create_project
 from usertable.domain.errors import StoreFault
 from usertable.store import open_store
@@ -259,7 +260,7 @@ def test_what_was_stored_by_a_command_whose_store_was_moved_is_not_said_to_be_th
     store = open_store(f"sqlite:///{path}")
     project = store.project(PROJECT)
     assert project is not None
-    assert store.erase(project.number, cuid)
+    assert erase_user(store, project.number, cuid)
     path.rename(tmp_path / "moved.db")
     with pytest.raises(StoreFault, match="was deleted or moved while it was open"):
         store.close()

@@ -9,6 +9,7 @@ import click.testing
 from click.testing import Result
 
 from usertable.cli import cli
+from usertable.commands.write import WriteBatch
 from usertable.domain.merge import decide
 from usertable.domain.patch import Patch, validate
 from usertable.store import open_store
@@ -63,7 +64,9 @@ class CliRunner:
             assert project is not None
             patch = validate(project.schema, data, project.zone)
             assert isinstance(patch, Patch)
-            (result,) = store.write([Write(project.number, cuid, patch, project.version, 1_700_000_000_000)], decide)
+            (result,) = store.write(
+                [Write(project.number, cuid, patch, project.version, 1_700_000_000_000)], WriteBatch(decide)
+            )
             assert isinstance(result, Written)
         finally:
             store.close()

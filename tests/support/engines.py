@@ -14,10 +14,10 @@ from usertable.store import distribute, open_store
 
 
 @contextmanager
-def database(version: int) -> Iterator[str]:
-    """A database of its own on a server of that version, with the tables of a store."""
+def database(version: int, *, empty: bool = False) -> Iterator[str]:
+    """A database of its own on a server of that version, with the tables of a store unless it is to be empty."""
     cluster = postgres.shared(version)
-    url = cluster.create_migrated()
+    url = cluster.create() if empty else cluster.create_migrated()
     yield url
     cluster.drop(url)
 

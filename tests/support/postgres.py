@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
 import shutil
 import socket
 import stat
@@ -21,7 +22,7 @@ from pathlib import Path
 import psycopg
 
 from usertable.store import open_store
-from usertable.store.postgres import OLDEST_SERVER
+from usertable.store.postgres.connection import OLDEST_SERVER
 
 WHEEL = {16: "pginstall", 18: "pginstall18"}
 """What the wheel carries, and where in it."""
@@ -127,6 +128,15 @@ class Cluster:
         """Run one statement outside any database of a test."""
         with psycopg.connect(self.url("postgres"), autocommit=True) as db:
             db.execute(statement.encode())
+
+    def dump_schema(self, url: str) -> str:
+        """The statements that make the store's tables as they are, without settings and comments."""
+        options = ("--schema-only", "--schema=usertable", "--no-owner", "--no-privileges")
+        dumped = self.run("pg_dump", *options, "--dbname", url)
+        # Comments, settings, and commands for psql.
+        passed_over = ("--", "SET ", "SELECT pg_catalog.set_config(", "\\")
+        lines = [line for line in dumped.splitlines() if not line.startswith(passed_over)]
+        return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip() + "\n"
 
     def create(self) -> str:
         """The URL of a new, empty database."""

@@ -22,7 +22,7 @@ import apsw
 
 RECORD, FAILING = "record", "failing"
 _HEAD = struct.Struct("!I")
-_TUNED = {"CHECKPOINT_ROWS": 15, "WAL_ROWS": 60, "CHECKPOINT_IDLE_SECONDS": 0.1, "NOTES_CHECKPOINT_PAGES": 400}
+_TUNED = {"CHECKPOINT_ROWS": 15, "WAL_ROWS": 60, "CHECKPOINT_IDLE_SECONDS": 0.1, "SERVER_CHECKPOINT_PAGES": 400}
 """So that short runs have many checkpoints."""
 
 
@@ -39,11 +39,11 @@ def below(folder: Path, store: Path) -> dict[str, str]:
 
 def install() -> None:
     """Put the disk below SQLite in this process."""
-    from usertable.store import sqlite
+    from usertable.store.sqlite import connection
 
     for name, value in _TUNED.items():
-        assert hasattr(sqlite, name), name
-        setattr(sqlite, name, value)
+        assert hasattr(connection, name), name
+        setattr(connection, name, value)
     disk = _Recording(Path(os.environ["RECORDED_DISK"]), Path(os.environ["RECORDED_STORE"]))
     os.fdatasync = disk.synced_by_descriptor(os.fdatasync)
     os.fsync = disk.synced_by_descriptor(os.fsync)

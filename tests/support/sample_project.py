@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 
+from support.commands import add_project
 from usertable.app.service import Service
 from usertable.domain.schema import LEGAL_RULES, Attribute, Identifier, Project, Schema
 from usertable.domain.values import DEFAULT_LIMITS, DataType, Limits
@@ -40,7 +41,7 @@ def sample_project(
 ) -> Project:
     """Create a project with the sample schema, or with the one given."""
     project = replace(_project_with_secret(secret), id=id, name=name, qps=qps, created_at=created_at)
-    store.add_project(project, "test")
+    add_project(store, project, "test")
     service = Service(store, clock=lambda: created_at)
     service.apply_schema(id, schema or sample_schema(), who="test")
     return service.project(id)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from support.merging import write_as_server
 from support.sample_project import sample_project
 from usertable.app.service import Service
-from usertable.domain.merge import decide
+from usertable.commands.write import WriteBatch
+from usertable.domain.merge import Rules
 from usertable.domain.patch import Patch, validate
 from usertable.domain.schema import Project
 from usertable.store import Store
@@ -47,7 +49,7 @@ class StoreHarness:
         return Write(project.number, cuid, patch, project.version, self.now, receipt, dry)
 
     def write(self, *writes: Write) -> list[Result]:
-        return self.store.write(writes, decide)
+        return write_as_server(self.store, writes, WriteBatch(Rules()))
 
     def attributes(self, project: Project, cuid: int) -> dict[str, object]:
         user = self.store.read(project.number, cuid)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from usertable.app.access import Authenticator, ProjectAccess
 from usertable.app.batches import BatchEntry
 from usertable.app.use_cases import UseCases
+from usertable.commands.import_rows import import_rows
 from usertable.domain.errors import Kind, Overloaded, Problem, Refused, Unavailable
 from usertable.domain.identity import is_cuid, malformed_cuid
 from usertable.domain.patch import Patch
@@ -29,8 +30,8 @@ class Imports(UseCases):
         return self._store.job(project.number, name)
 
     def import_batch(self, batch: Batch, note: Note | None = None) -> Taken | SchemaStale | JobMoved:
-        """Import rows that were read already; see :meth:`~usertable.store.protocol.Store.take`."""
-        return self._store.take(batch, self.rules, note)
+        """Import rows that were read already; see :func:`usertable.commands.import_rows.import_rows`."""
+        return self._store.transact(lambda tx: import_rows(tx, batch, self.rules, note), background=not batch.dry)
 
     def import_rows(
         self, project: Project, entries: Sequence[BatchEntry], *, register: bool, dry: bool = False

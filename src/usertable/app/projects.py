@@ -8,10 +8,12 @@ import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 from zoneinfo import available_timezones
 
 from usertable.app.use_cases import UseCases
+from usertable.commands import projects
 from usertable.dialects.jiguang.vocabulary import TIMEZONE
 from usertable.domain.errors import Kind, Refused, check_all, refuse
 from usertable.domain.schema import Project
@@ -62,7 +64,7 @@ class Projects(UseCases):
                 created_at=self._clock(),
             )
             try:
-                return self._store.add_project(project, who), secret
+                return self._store.transact(partial(projects.create, project=project, actor=who)), secret
             except Refused:
                 if id is not None:
                     raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from usertable.app.clock import now_ms
+from usertable.commands import projects
 from usertable.domain.errors import Kind, ProjectChanged, refuse
 from usertable.domain.merge import Rules
 from usertable.domain.schema import MAX_ATTRIBUTES, Project
@@ -51,7 +52,8 @@ class UseCases:
             check_version(project, version)
             return edit(project)
 
-        return self._store.edit_project(project_id, checked, who, self._clock())
+        now = self._clock()
+        return self._store.transact(lambda tx: projects.edit(tx, project_id, checked, who, now))
 
 
 def check_version(project: Project, version: int | None) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from usertable.app.use_cases import UseCases
+from usertable.commands import users
 from usertable.domain.condition import Condition
 from usertable.domain.errors import Kind, Refused, refuse
 from usertable.domain.identity import is_cuid, is_identifier_value, malformed_cuid
@@ -30,13 +31,15 @@ class Users(UseCases):
 
     def register(self, project: Project, identifier: str, values: Sequence[str]) -> list[int]:
         """Get CUID: the CUID of each value, in order; a value never seen creates a user."""
-        return self._store.register(project.number, identifier, values, self._clock())
+        now = self._clock()
+        return self._store.transact(lambda tx: users.register(tx, project.number, identifier, values, now))
 
     def add_user(self, project: Project, cuid: int, identifiers: Mapping[str, str]) -> User:
         """Import one user with the CUID it already has elsewhere."""
         if not is_cuid(cuid):
             raise Refused([malformed_cuid(cuid)])
-        self._store.add_user(project.number, cuid, identifiers, self._clock())
+        now = self._clock()
+        self._store.transact(lambda tx: users.add(tx, project.number, cuid, identifiers, now))
         return self.user(project, cuid)
 
     def user(self, project: Project, cuid: int) -> User:
@@ -86,5 +89,5 @@ class Users(UseCases):
 
     def erase_user(self, project: Project, cuid: int) -> None:
         """Remove a user for good: the row, identifier values, and stored answers that show the user's data."""
-        if not self._store.erase(project.number, cuid):
+        if not self._store.transact(lambda tx: users.erase(tx, project.number, cuid)):
             raise refuse(Kind.CUID_UNKNOWN, cuid=cuid)

@@ -9,9 +9,9 @@ from typing import Any
 from usertable.app.access import Authenticator, ProjectAccess
 from usertable.app.clock import now_ms
 from usertable.app.users import Users
-from usertable.commit import GroupCommit
 from usertable.domain.errors import Kind, Overloaded, Problem, excerpt
 from usertable.domain.patch import Patch, validate
+from usertable.pipeline.group_commit import GroupCommit
 from usertable.store.records import Receipt, Refusal, Result, SchemaStale, UserUnknown, Write
 
 

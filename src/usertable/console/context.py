@@ -29,9 +29,9 @@ from usertable.console.results import Results
 from usertable.console.session import Session, Sessions
 from usertable.console.texts import TEXTS
 from usertable.dialects.base import HttpAnswer
-from usertable.domain.change import Change, ChangeKind, Fact
 from usertable.domain.errors import Kind, Problem, Refused
 from usertable.domain.schema import Project
+from usertable.domain.schema_change import Change, ChangeKind, Fact
 from usertable.domain.values import number_text
 from usertable.wire.messages import Language, text
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from usertable.console.context import PageContext
-from usertable.domain.change import ChangeKind
 from usertable.domain.schema import Project
+from usertable.domain.schema_change import ChangeKind
 
 SHOWN = "shown"
 """The field with what the form showed, as in `{"display_name": "Level", "description": ""}`."""

@@ -1,136 +1,68 @@
-"""What changed between two states of a project, for the record of changes."""
+"""What a write did to a user: per attribute what was sent, what was there before, and what is there after.
+
+This is what engines keep of a write, and what a history or a feed of it can be made of.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
 
-from usertable.domain.schema import Attribute, Identifier, Project, Schema
-from usertable.domain.values import DEFAULT_LIMITS
-
-Fact = str | int | bool | list[str] | None
-Facts = Mapping[str, Fact]
-"""Values of fields by name, as the native API names them."""
+from usertable.domain.profile import Outcome, Profile
+from usertable.domain.values import Value
 
 
-class ChangeKind(StrEnum):
-    """What was done."""
+class Absent(Enum):
+    """The type of :data:`ABSENT`."""
 
-    CREATE_PROJECT = "create project"
-    EDIT_PROJECT = "edit project"
-    ROTATE_SECRET = "rotate secret"
-    DECLARE_ATTRIBUTE = "declare attribute"
-    EDIT_ATTRIBUTE = "edit attribute"
-    DELETE_ATTRIBUTE = "delete attribute"
-    DECLARE_IDENTIFIER = "declare identifier"
-    EDIT_IDENTIFIER = "edit identifier"
-    DELETE_IDENTIFIER = "delete identifier"
-    ORDER_IDENTIFIERS = "order identifiers"
+    ABSENT = "absent"
 
 
-ATTRIBUTE_KINDS = frozenset({ChangeKind.DECLARE_ATTRIBUTE, ChangeKind.EDIT_ATTRIBUTE, ChangeKind.DELETE_ATTRIBUTE})
-IDENTIFIER_KINDS = frozenset(
-    {
-        ChangeKind.DECLARE_IDENTIFIER,
-        ChangeKind.EDIT_IDENTIFIER,
-        ChangeKind.DELETE_IDENTIFIER,
-        ChangeKind.ORDER_IDENTIFIERS,
-    }
-)
+ABSENT: Final = Absent.ABSENT
+"""In place of a value: the attribute has none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One thing that was done: to what, and the fields that it changed, before and after."""
+@dataclass(slots=True)
+class AttributeChange:
+    """One attribute of a write.
 
-    kind: ChangeKind
-    subject: str = ""
-    """The name of the attribute or identifier."""
-    before: Facts = field(default_factory=dict)
-    after: Facts = field(default_factory=dict)
+    Example: 5 added to 20 by the rule accumulate is `AttributeChange(5, 20, 25, Outcome.APPLIED)`.
+    """
 
-
-def changes_between(before: Project | None, after: Project) -> list[Change]:
-    """What was done to come from one state of a project to another; `before` is None if it is new."""
-    if before is None:
-        return [Change(ChangeKind.CREATE_PROJECT, after=_project(after))]
-    changes = []
-    if edited := _edited(ChangeKind.EDIT_PROJECT, "", _project(before), _project(after)):
-        changes.append(edited)
-    if (before.secret_salt, before.secret_hash) != (after.secret_salt, after.secret_hash):
-        changes.append(Change(ChangeKind.ROTATE_SECRET))
-    return [*changes, *_attributes(before.schema, after.schema), *_identifiers(before.schema, after.schema)]
+    sent: Value | Absent
+    before: Value | Absent
+    after: Value | Absent
+    outcome: Outcome
 
 
-def _project(project: Project) -> Facts:
-    return {"name": project.name, "timezone": project.timezone, "qps": project.qps}
+@dataclass(slots=True)
+class UserChange:
+    """A write that changed a user: the row after it, and each of the attributes that it sent, in order."""
+
+    cuid: int
+    profile: Profile
+    attributes: dict[str, AttributeChange]
 
 
-def _attributes(before: Schema, after: Schema) -> Iterator[Change]:
-    for name, attribute in before.attributes.items():
-        if name not in after.attributes:
-            yield Change(ChangeKind.DELETE_ATTRIBUTE, name, before=_declared(_attribute(attribute)))
-    for name, attribute in after.attributes.items():
-        facts, old = _attribute(attribute), before.attributes.get(name)
-        if old is None:
-            yield Change(ChangeKind.DECLARE_ATTRIBUTE, name, after=_declared(facts))
-        elif edited := _edited(ChangeKind.EDIT_ATTRIBUTE, name, _attribute(old), facts):
-            yield edited
+def last_profiles(changes: Iterable[UserChange]) -> dict[int, Profile]:
+    """The row of each user after all its changes, by CUID; changes are in order."""
+    return {change.cuid: change.profile for change in changes}
 
 
-def _attribute(attribute: Attribute) -> Facts:
+def set_and_unset(changes: Iterable[UserChange]) -> dict[int, tuple[dict[str, Value], list[str]]]:
+    """By CUID, the attributes that have other values after all changes, and those that have none any more."""
+    users: dict[int, dict[str, Value | Absent]] = {}
+    for change in changes:
+        after = users.setdefault(change.cuid, {})
+        for name, attribute in change.attributes.items():
+            if attribute.outcome is Outcome.APPLIED:
+                after[name] = attribute.after
     return {
-        "type": str(attribute.type),
-        "rule": str(attribute.rule),
-        "display_name": attribute.display_name,
-        "description": attribute.description,
-        "hidden": attribute.hidden,
-        "max_elements": attribute.limits.elements,
-        "max_element_bytes": attribute.limits.element_bytes,
+        cuid: (
+            {name: value for name, value in after.items() if value is not ABSENT},
+            [name for name, value in after.items() if value is ABSENT],
+        )
+        for cuid, after in users.items()
     }
-
-
-def _identifiers(before: Schema, after: Schema) -> Iterator[Change]:
-    olds = {i.name: i for i in before.identifiers}
-    news = {i.name: i for i in after.identifiers}
-    for name, identifier in olds.items():
-        if name not in news:
-            yield Change(ChangeKind.DELETE_IDENTIFIER, name, before=_declared(_identifier(identifier)))
-    expected = Schema(identifiers=tuple(i for i in before.identifiers if i.name in news))
-    for name, identifier in news.items():
-        if name not in olds:
-            expected = expected.declare_identifier(identifier)
-            yield Change(ChangeKind.DECLARE_IDENTIFIER, name, after=_declared(_identifier(identifier)))
-        elif edited := _edited(ChangeKind.EDIT_IDENTIFIER, name, _identifier(olds[name]), _identifier(identifier)):
-            yield edited
-    # A new one has its place without being moved there.
-    order = [i.name for i in expected.identifiers]
-    if order != list(news):
-        yield Change(ChangeKind.ORDER_IDENTIFIERS, before={"order": order}, after={"order": list(news)})
-
-
-def _identifier(identifier: Identifier) -> Facts:
-    return {"unique": identifier.unique, "display_name": identifier.display_name, "masked": identifier.masked}
-
-
-_UNSAID: Facts = {
-    "display_name": "",
-    "description": "",
-    "hidden": False,
-    "masked": False,
-    "max_elements": DEFAULT_LIMITS.elements,
-    "max_element_bytes": DEFAULT_LIMITS.element_bytes,
-}
-
-
-def _declared(facts: Facts) -> Facts:
-    """Without the fields that are as they are if nothing is said of them."""
-    return {name: fact for name, fact in facts.items() if name not in _UNSAID or fact != _UNSAID[name]}
-
-
-def _edited(kind: ChangeKind, subject: str, before: Facts, after: Facts) -> Change | None:
-    names = [name for name in after if before[name] != after[name]]
-    if not names:
-        return None
-    return Change(kind, subject, {name: before[name] for name in names}, {name: after[name] for name in names})

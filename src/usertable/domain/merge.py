@@ -10,9 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from usertable.domain.change import ABSENT, AttributeChange
 from usertable.domain.errors import Kind, Problem
-from usertable.domain.patch import Patch
-from usertable.domain.profile import REST, Decision, Outcome, Profile, most_bytes, row_bytes, value_bytes
+from usertable.domain.patch import Patch, Restoration
+from usertable.domain.profile import REST, Outcome, Profile, most_bytes, row_bytes, value_bytes
 from usertable.domain.schema import Attribute, Rule
 from usertable.domain.values import NUMBER_DIGITS, Value, add, number_text
 
@@ -75,6 +76,29 @@ RULES: dict[Rule, Callable[[Attribute, Any, Any], _Merged]] = {
 """Per rule: `merge(attribute, stored value or None, new value)` gives the result with its outcome, or a problem."""
 
 
+def _restore(attribute: Attribute, stored: Any, value: Any) -> _Merged:
+    """Whatever the rule, the value is this, or there is none."""
+    if value is ABSENT:
+        return ABSENT, _UNCHANGED if stored is None else _APPLIED
+    return _overwrite(attribute, stored, value)
+
+
+@dataclass(slots=True)
+class Decision:
+    """What a write does to a profile. `profile` is the very object that was passed in if nothing changes."""
+
+    profile: Profile
+    changes: dict[str, AttributeChange]
+    """Of each attribute that was sent, in order."""
+    problems: list[Problem]
+    """Not empty: the write is refused whole and changes nothing."""
+
+    @property
+    def outcomes(self) -> dict[str, Outcome]:
+        """What became of each attribute that was sent, in order."""
+        return {name: change.outcome for name, change in self.changes.items()}
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
     """What decides: the rules, with the bound that a row must keep. It goes to other processes by pickle.
@@ -85,36 +109,42 @@ class Rules:
 
     row_limit: int = ROW_LIMIT
 
-    def __call__(self, profile: Profile, patch: Patch, now: int) -> Decision:
+    def __call__(self, profile: Profile, patch: Patch | Restoration, now: int) -> Decision:
         """Merge `patch` into `profile` at the moment `now` (ms since 1970 UTC), by each attribute's rule.
 
         All or nothing: with a problem, the decision holds the old profile and every problem. The version grows by one
         if anything changed; otherwise the very same profile object comes back and there is nothing to write.
         """
         attributes = profile.attributes
-        changed: dict[str, Value] = {}
-        outcomes: dict[str, Outcome] = {}
+        restored = type(patch) is Restoration
+        changes: dict[str, AttributeChange] = {}
+        changed: dict[str, Any] = {}
         problems: list[Problem] = []
         for attribute, value in patch.entries:
             name = attribute.name
-            merged = RULES[attribute.rule](attribute, attributes.get(name), value)
+            stored = attributes.get(name)
+            merged = _restore(attribute, stored, value) if restored else RULES[attribute.rule](attribute, stored, value)
             if type(merged) is Problem:
                 problems.append(merged)
                 continue
             result, outcome = merged  # type: ignore[misc]
-            outcomes[name] = outcome
+            changes[name] = AttributeChange(value, ABSENT if stored is None else stored, result, outcome)
             if outcome is _APPLIED:
                 changed[name] = result
         if problems:
             return Decision(profile, {}, problems)
         if changed:
             after = {**attributes, **changed}
+            changed_at = {**profile.changed_at, **dict.fromkeys(changed, now)} if attributes else {REST: now}
+            if restored:
+                for name in [name for name, value in changed.items() if value is ABSENT]:
+                    del changed[name], after[name]
+                    changed_at.pop(name, None)
             size = self._size(profile, changed, after)
             if type(size) is Problem:
                 return Decision(profile, {}, [size])
-            changed_at = {**profile.changed_at, **dict.fromkeys(changed, now)} if attributes else {REST: now}
             profile = Profile(profile.version + 1, profile.created_at, now, after, changed_at, size)  # type: ignore[arg-type]
-        return Decision(profile, outcomes, problems)
+        return Decision(profile, changes, problems)
 
     def _size(self, profile: Profile, changed: dict[str, Value], after: dict[str, Value]) -> int | Problem:
         """A bound on the bytes of the row after a write, or the problem with it. A row that is too large may shrink."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import tzinfo
 
+from usertable.domain.change import Absent
 from usertable.domain.errors import MAX_PROBLEMS, Kind, Problem, bounded
 from usertable.domain.profile import most_bytes
 from usertable.domain.schema import MAX_ATTRIBUTES, Attribute, Schema
@@ -21,6 +22,13 @@ class Patch:
     def most_bytes(self) -> int:
         """A bound on the bytes that it adds to a row."""
         return sum([most_bytes(attribute.name, value) for attribute, value in self.entries])
+
+
+@dataclass(slots=True)
+class Restoration:
+    """What attributes are set back to, whatever their rules; :data:`~usertable.domain.change.ABSENT` removes the value."""
+
+    entries: list[tuple[Attribute, Value | Absent]]
 
 
 def validate(schema: Schema, data: Mapping[str, object], zone: tzinfo) -> Patch | list[Problem]:

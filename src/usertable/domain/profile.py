@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from json.encoder import encode_basestring
 
-from usertable.domain.errors import Problem
 from usertable.domain.values import Value
 
 REST = ""
@@ -58,16 +57,6 @@ class Profile:
     def changed(self, name: str) -> int | None:
         """When an attribute that has a value last changed; None for longer ago than such times are kept."""
         return self.changed_at.get(name, self.changed_at.get(REST, self.created_at)) or None
-
-
-@dataclass(slots=True)
-class Decision:
-    """What a write does to a profile. `profile` is the very object that was passed in if nothing changes."""
-
-    profile: Profile
-    outcomes: dict[str, Outcome]
-    problems: list[Problem]
-    """Not empty: the write is refused whole and changes nothing."""
 
 
 def row_bytes(attributes: Mapping[str, Value]) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 import codecs
 import itertools
 import re
@@ -49,15 +48,16 @@ class Lines:
             if size is not None and sum(map(len, self._ready)) > 2 * size:
                 break
         taken = self._ready[self._next : self._next + count]
-        total = sum(map(len, taken))
-        if size is not None and total > size:
-            ends = list(itertools.accumulate(map(len, taken)))
-            last = bisect.bisect_left(ends, size)
-            del taken[last + 1 :]
-            total = ends[last]
+        if size is not None:
+            total = 0
+            for place, line in enumerate(taken):
+                total += len(line)
+                if total >= size:
+                    del taken[place + 1 :]
+                    break
         self._next += len(taken)
         self._count += len(taken)
-        self.position += total
+        self.position += sum(map(len, taken))
         return taken
 
     def look(self) -> bytes:

@@ -19,7 +19,7 @@ from usertable.app.imports import RowImporter
 from usertable.app.limits import SharedCounts
 from usertable.app.scans import TableScans
 from usertable.app.service import Service
-from usertable.commit import GroupCommit
+from usertable.commands.write import WriteBatch
 from usertable.config import Config
 from usertable.console.app import console_app
 from usertable.console.context import HOME, Console
@@ -38,8 +38,9 @@ from usertable.http.native import State, native_app
 from usertable.http.openapi import LIVE_PATH
 from usertable.http.readiness import Readiness
 from usertable.http.set_attributes import SetEndpoint
+from usertable.pipeline.channel import open_channel
+from usertable.pipeline.group_commit import GroupCommit
 from usertable.store import Store
-from usertable.store.lanes import open_lane
 from usertable.wire.messages import Language
 
 log = logging.getLogger("usertable.http")
@@ -137,9 +138,9 @@ class App:
         """What must run while requests come; leaving it commits every write that was queued."""
         clock = self._clock
         authenticator = Authenticator(self._service, self._counts, self._recorder, clock)
-        lane = open_lane(self._config.store, self._store, self._service.rules)
+        channel = open_channel(self._config.store, self._store, WriteBatch(self._service.rules))
         commit = GroupCommit(
-            lane, capacity=self._config.queue_capacity, max_batch=self._config.max_batch, monotonic=clock.monotonic
+            channel, capacity=self._config.queue_capacity, max_batch=self._config.max_batch, monotonic=clock.monotonic
         )
         writer = BatchWriter(self._service, authenticator, commit, clock=clock.now_ms)
         importer = RowImporter(self._service, authenticator, capacity=commit.capacity)
@@ -151,7 +152,7 @@ class App:
             self.dialect.set.path: set_attributes,
             self.dialect.register.path: RegisterEndpoint(server, self._service),
         }
-        readiness = Readiness(self._store, lane, commit, clock)
+        readiness = Readiness(self._store, channel, commit, clock)
         state = State(lambda: self._config.admin_token, lambda: self.stopping(), readiness.check)
         self._native = native_app(self._service, authenticator, writer, importer, self._config, state)
         scans = TableScans(self._store, clock=clock)
@@ -167,14 +168,14 @@ class App:
         try:
             yield
         finally:
-            # They must not use the lane or the store once those are closed. A cancelled task would leave its thread working.
+            # They must not use the channel or the store once those are closed. A cancelled task leaves its thread working.
             ending.set()
             for task in watches:
                 task.cancel()
             await asyncio.wait([*watches, *works])
             readiness.close()
             await commit.close()
-            await lane.close()
+            await channel.close()
             authenticator.close()
             await asyncio.to_thread(scans.close)
             with contextlib.suppress(StoreDown):

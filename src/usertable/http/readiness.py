@@ -7,10 +7,10 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 
 from usertable.app.clock import SYSTEM_CLOCK, Clock
-from usertable.commit import GroupCommit
 from usertable.domain.errors import StoreDown
+from usertable.pipeline.channel import WriteChannel
+from usertable.pipeline.group_commit import GroupCommit
 from usertable.store import Store
-from usertable.store.lanes import Lane
 
 log = logging.getLogger("usertable.http")
 
@@ -28,10 +28,10 @@ class Readiness:
     Belongs to one event loop.
     """
 
-    def __init__(self, store: Store, lane: Lane, commit: GroupCommit, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(self, store: Store, channel: WriteChannel, commit: GroupCommit, clock: Clock = SYSTEM_CLOCK) -> None:
         self._clock = clock
         self._store = store
-        self._lane = lane
+        self._channel = channel
         self._commit = commit
         self._failure: StoreDown | None = None
         self._answered = self._clock.monotonic()
@@ -62,7 +62,7 @@ class Readiness:
                 await self._clock.sleep(CHECK_SECONDS)
                 self._tell()
         finally:
-            # A check that is under way would ask a closed lane.
+            # A check that is under way would ask a closed channel.
             if asking is not None:
                 asking.cancel()
                 await asyncio.wait([asking])
@@ -73,7 +73,7 @@ class Readiness:
     async def _ask(self) -> None:
         try:
             await asyncio.get_running_loop().run_in_executor(self._thread, self._store.ping)
-            await self._lane.check()
+            await self._channel.check()
             self._failure = None
         except StoreDown as failure:
             self._failure = failure

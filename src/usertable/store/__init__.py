@@ -54,7 +54,7 @@ def open_store(
         return MemoryStore()
     if scheme == "sqlite":
         from usertable.store.sqlite import SQLiteStore
-        from usertable.store.sqlite_files import StoreFiles
+        from usertable.store.sqlite.files import StoreFiles
 
         path, cache_mb = sqlite_place(url)
         if not create and StoreFiles(path).is_empty():
@@ -94,7 +94,7 @@ def stored_version(url: str) -> tuple[int, int]:
     if is_shareable(url):
         from usertable.store import postgres
 
-        return postgres.stored_version(url), len(migrations("postgresql"))
+        return postgres.stored_version(url), len(migrations("postgres"))
     if scheme == "memory":
         return 0, 0
     raise _unknown(url)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from functools import lru_cache
 from itertools import repeat
@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 
 from usertable.domain.arrival import Arrival
-from usertable.domain.change import Change, changes_between
+from usertable.domain.change import UserChange, last_profiles, set_and_unset
 from usertable.domain.profile import Effect, Outcome, Profile
 from usertable.domain.schema import Attribute, Identifier, Project, Rule, Schema
+from usertable.domain.schema_change import Change
 from usertable.domain.values import LIST_ELEMENT_BYTES, LIST_ELEMENTS, DataType, Limits, Value
 from usertable.store.parts import Row
 from usertable.store.records import Write, Written
@@ -90,13 +91,11 @@ def decode_user_profiles(rows: Iterable[Row]) -> dict[int, Profile]:
 
 _FEW_BYTES = 512 * 1024
 """Up to here nobody measures the single rows of a batch."""
-_rows_decoder = msgspec.json.Decoder(
-    list[tuple[int, int, int, int, int, dict[str, Any], dict[str, int]]], float_hook=Decimal
-)
+_rows_decoder = msgspec.json.Decoder(list[tuple[int, int, int, int, dict[str, Any], dict[str, int]]], float_hook=Decimal)
 
 
-def decode_profiles(rows: str | bytes) -> dict[tuple[int, int], Profile]:
-    """Profiles by (project, CUID), from a JSON array of `[project, cuid, version, …]` with a profile's members."""
+def decode_profiles(rows: str | bytes) -> dict[int, Profile]:
+    """Profiles by CUID, from a JSON array of `[cuid, version, …]` with a profile's members."""
     size = len(rows) if isinstance(rows, bytes) else 4 * len(rows)
     decoded = _rows_decoder.decode(rows)
     if size <= _FEW_BYTES:
@@ -105,25 +104,32 @@ def decode_profiles(rows: str | bytes) -> dict[tuple[int, int], Profile]:
     else:
         sizes = [len(_encoder.encode(attributes)) for *_, attributes, _ in decoded]
     return {
-        (project, cuid): Profile(version, created_at, updated_at, attributes, changed_at, size)
-        for (project, cuid, version, created_at, updated_at, attributes, changed_at), size in zip(
-            decoded, sizes, strict=False
-        )
+        cuid: Profile(version, created_at, updated_at, attributes, changed_at, bound)
+        for (cuid, version, created_at, updated_at, attributes, changed_at), bound in zip(decoded, sizes, strict=False)
     }
 
 
-def encode_rows(changed: Mapping[int, Profile], before: Mapping[int, Profile]) -> str:
-    """How profiles changed, by CUID, as a JSON array.
+def encode_user_changes(changes: Sequence[UserChange]) -> str:
+    """What changed of users, as a JSON array, one member a user.
 
-    Of each `{"c": CUID, "v": version, "t": updated_at, "a": the attributes that are not as before, "m": changed_at}`.
+    Of each `{"c": CUID, "v": version, "t": updated_at, "a": the attributes with new values, "r": the names of those that
+    have none any more, or null, "m": changed_at}`.
     """
+    profiles = last_profiles(changes)
     rows = []
-    for cuid, profile in changed.items():
-        old = before[cuid].attributes
-        # What a decision leaves alone is the very same object.
-        news = {name: value for name, value in profile.attributes.items() if old.get(name) is not value}
-        rows.append({"c": cuid, "v": profile.version, "t": profile.updated_at, "a": news, "m": profile.changed_at})
+    for cuid, (new_values, unset) in set_and_unset(changes).items():
+        profile = profiles[cuid]
+        row = {"c": cuid, "v": profile.version, "t": profile.updated_at, "a": new_values, "r": unset or None}
+        rows.append({**row, "m": profile.changed_at})
     return _encoder.encode(rows).decode()
+
+
+def values_by_user(rows: Iterable[tuple[int, str, str]]) -> dict[int, dict[str, list[str]]]:
+    """Identifier values by CUID and identifier, of (CUID, identifier, value)."""
+    found: dict[int, dict[str, list[str]]] = {}
+    for cuid, name, value in rows:
+        found.setdefault(cuid, {}).setdefault(name, []).append(value)
+    return found
 
 
 def encode_patches(writes: Iterable[Write]) -> tuple[str, str]:
@@ -138,8 +144,8 @@ def encode_patches(writes: Iterable[Write]) -> tuple[str, str]:
     rows: list[dict[str, object]] = []
     shapes: dict[tuple[int, tuple[str, ...], tuple[str, ...]], int] = {}
     for write in writes:
-        values: dict[str, Value] = {}
-        reports: list[tuple[Rule, str, Value, int]] = []
+        values: dict[str, object] = {}
+        reports: list[tuple[Rule, str, object, int]] = []
         for attribute, value in write.patch.entries:
             if attribute.rule is _OVERWRITE:
                 values[attribute.name] = value
@@ -271,9 +277,9 @@ def decode_project(number: int, project_id: str, version: int, document: str, re
 _changes_decoder = msgspec.json.Decoder(list[Change])
 
 
-def encode_changes(before: Project | None, after: Project) -> str:
+def encode_changes(changes: Sequence[Change]) -> str:
     """What the record of changes keeps of an edit."""
-    return _encoder.encode(changes_between(before, after)).decode()
+    return _encoder.encode(changes).decode()
 
 
 def decode_changes(text: str) -> list[Change] | str:

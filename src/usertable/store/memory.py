@@ -9,12 +9,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from operator import add, itemgetter
+from typing import TypeVar
 
 from usertable.domain.arrival import Arrival, Arrivals, Rate
+from usertable.domain.change import last_profiles
 from usertable.domain.condition import Condition, meets
 from usertable.domain.errors import Kind, refuse
 from usertable.domain.profile import Profile
 from usertable.domain.schema import Attribute, Project
+from usertable.domain.schema_change import Change
 from usertable.store.encoding import (
     decode_attributes,
     decode_changes,
@@ -22,30 +25,27 @@ from usertable.store.encoding import (
     encode_attributes,
     encode_changes,
     encode_written,
+    values_by_user,
 )
-from usertable.store.incoming import Known, named, resolve_batch, row_keys, values_by_user
 from usertable.store.parts import CHANGES, ERASED, JOBS, RECEIPTS, USERS, VALUES, Part, Row
-from usertable.store.protocol import KEPT_SAMPLES, Decide, Note, Snapshot
+from usertable.store.protocol import KEPT_SAMPLES, Snapshot
 from usertable.store.records import (
     FIRST_CUID,
-    LARGEST_COUNTED_CUID,
-    Batch,
     Column,
     Fill,
-    JobMoved,
     NewReceipt,
     Page,
     Result,
     SchemaChange,
-    SchemaStale,
     Selection,
     StoredReceipt,
-    Taken,
     Tally,
     User,
     Write,
 )
-from usertable.store.resolution import resolve
+from usertable.store.transaction import Loaded, Mutation, Transaction, Wanted, WriteCommand
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -74,6 +74,81 @@ def _order(key: Row) -> Row:
     return tuple(value.encode() if isinstance(value, str) else value for value in key)
 
 
+class _Transaction:
+    """See :class:`usertable.store.transaction.Transaction`. The caller holds the lock."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    def load(self, wanted: Mapping[int, Wanted]) -> dict[int, Loaded]:
+        return {number: self._loaded(self._store.tables[number], w) for number, w in wanted.items()}
+
+    def _loaded(self, table: _Table, wanted: Wanted) -> Loaded:
+        pairs = [(name, value) for name, values in wanted.values.items() for value in values]
+        owners = {pair: table.values[pair] for pair in pairs if pair in table.values}
+        cuids = set(wanted.cuids)
+        values: dict[int, dict[str, list[str]]] = {}
+        if wanted.rows_of_owners:
+            cuids |= set(owners.values())
+            if owners or pairs:
+                values = values_by_user((cuid, *pair) for pair, cuid in table.values.items() if cuid in cuids)
+        stored = (table.receipts[key] for key in wanted.keys if key in table.receipts)
+        return Loaded(
+            version=table.project.version,
+            profiles={cuid: table.profiles[cuid] for cuid in cuids if cuid in table.profiles},
+            receipts={r.key: StoredReceipt(r.fingerprint, r.written) for r in stored},
+            owners=owners,
+            values=values,
+            project=self._store.whole(table),
+            erased=cuids & table.erased,
+            unused=(c for c in itertools.count(table.next_cuid) if c not in table.profiles and c not in table.erased),
+            job=None if wanted.job is None else table.jobs.get(wanted.job),
+        )
+
+    def keep(self, mutations: Sequence[Mutation]) -> None:
+        for mutation in mutations:
+            table = self._store.tables[mutation.project]
+            table.profiles.update(last_profiles(mutation.changes))
+            for cuid, version, text in mutation.created:
+                now = mutation.created_at
+                table.profiles[cuid] = Profile(version, now, now, decode_attributes(text), {})
+            table.values.update({(name, value): cuid for cuid, name, value in mutation.values})
+            table.receipts.update({receipt.key: receipt for receipt in mutation.receipts})
+            table.next_cuid = max(table.next_cuid, mutation.next_cuid)
+            for cuid in mutation.erased:
+                self._erase(table, cuid)
+            if mutation.job is not None:
+                table.jobs[mutation.job[0]] = mutation.job[1]
+            if not mutation.reported <= table.project.reported:
+                table.project = replace(table.project, reported=table.project.reported | mutation.reported)
+
+    def _erase(self, table: _Table, cuid: int) -> None:
+        del table.profiles[cuid]
+        table.erased.add(cuid)
+        table.values = {pair: owner for pair, owner in table.values.items() if owner != cuid}
+        table.receipts = {k: r for k, r in table.receipts.items() if r.cuid != cuid or r.written.attributes is None}
+        table.arrivals = [pair for pair in table.arrivals if pair[1].cuid != cuid]
+
+    def project(self, project_id: str) -> Project | None:
+        table = self._store.table_of(project_id)
+        return self._store.whole(table) if table else None
+
+    def add_project(self, project: Project, actor: str, changes: Sequence[Change]) -> Project:
+        project = replace(project, number=len(self._store.tables) + 1)
+        table = self._store.tables[project.number] = _Table(project)
+        self._record(table, project.created_at, actor, changes)
+        return project
+
+    def replace_project(self, project: Project, actor: str, changes: Sequence[Change], now: int) -> None:
+        table = self._store.tables[project.number]
+        table.project = project
+        self._record(table, now, actor, changes)
+
+    def _record(self, table: _Table, at: int, actor: str, changes: Sequence[Change]) -> None:
+        table.changes.append((at, actor, encode_changes(changes)))
+        self._store.changed_projects += 1
+
+
 @dataclass(frozen=True)
 class _Snapshot:
     project: Project
@@ -92,42 +167,23 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._tables: dict[int, _Table] = {}
+        self.tables: dict[int, _Table] = {}
         self._loading: dict[int, _Table] = {}
-        self._epoch = 0
+        self.changed_projects = 0
         self._arrived = 0
 
-    def write(self, writes: Sequence[Write], decide: Decide) -> list[Result]:
+    def transact(self, command: Callable[[Transaction], T], *, background: bool = False) -> T:
         with self._lock:
-            profiles = {}
-            receipts = {}
-            for write in writes:
-                table = self._tables[write.project]
-                if profile := table.profiles.get(write.cuid):
-                    profiles[write.project, write.cuid] = profile
-                if write.receipt and (kept := table.receipts.get(write.receipt.key)):
-                    receipts[write.project, kept.key] = StoredReceipt(kept.fingerprint, kept.written)
-            versions = {number: table.project.version for number, table in self._tables.items()}
-            resolution = resolve(writes, decide, versions, profiles, receipts)
-            for (number, cuid), profile in resolution.profiles.items():
-                self._tables[number].profiles[cuid] = profile
-            for receipt in resolution.receipts:
-                self._tables[receipt.project].receipts[receipt.key] = receipt
-            for number, names in resolution.reported.items():
-                table = self._tables[number]
-                table.project = replace(table.project, reported=table.project.reported | names)
-            return resolution.results
+            return command(_Transaction(self))
+
+    def write(self, writes: Sequence[Write], command: WriteCommand) -> list[Result]:
+        with self._lock:
+            return command(_Transaction(self), writes)
 
     def read(self, project: int, cuid: int) -> User | None:
         with self._lock:
-            table = self._tables[project]
+            table = self.tables[project]
             return self._user(table, cuid) if cuid in table.profiles else None
-
-    def scan(self, project: int, after: int, limit: int) -> list[User]:
-        with self._lock:
-            table = self._tables[project]
-            cuids = sorted(c for c in table.profiles if c > after)[:limit]
-            return [self._user(table, cuid) for cuid in cuids]
 
     def select(
         self,
@@ -139,7 +195,7 @@ class MemoryStore:
         descending: bool = False,
     ) -> Selection:
         with self._lock:
-            table = self._tables[project]
+            table = self.tables[project]
             examined = 0
             found: list[User] = []
             for cuid in self._beyond(table, after, descending):
@@ -175,115 +231,39 @@ class MemoryStore:
 
     def read_many(self, project: int, cuids: Sequence[int]) -> list[User]:
         with self._lock:
-            table = self._tables[project]
+            table = self.tables[project]
             return [self._user(table, cuid) for cuid in cuids if cuid in table.profiles]
 
     def extent(self, project: int) -> tuple[int, int] | None:
         with self._lock:
-            cuids = self._tables[project].profiles
+            cuids = self.tables[project].profiles
             return (min(cuids), max(cuids)) if cuids else None
-
-    def register(self, project: int, identifier: str, values: Sequence[str], now: int) -> list[int]:
-        with self._lock:
-            table = self._tables[project]
-            table.project.schema.registration_identifier(identifier)
-            cuids = []
-            for value in values:
-                cuid = table.values.get((identifier, value))
-                if cuid is None:
-                    cuid = table.next_cuid
-                    while cuid in table.profiles or cuid in table.erased:
-                        cuid += 1
-                    table.next_cuid = cuid + 1
-                    table.profiles[cuid] = Profile.new(now)
-                    table.values[identifier, value] = cuid
-                cuids.append(cuid)
-            return cuids
-
-    def add_user(self, project: int, cuid: int, identifiers: Mapping[str, str], now: int) -> None:
-        with self._lock:
-            table = self._tables[project]
-            if cuid in table.erased:
-                raise refuse(Kind.CUID_ERASED, cuid=cuid)
-            if cuid in table.profiles:
-                raise refuse(Kind.CUID_EXISTS, cuid=cuid)
-            for name, value in identifiers.items():
-                table.project.schema.identifier(name)
-                if (name, value) in table.values:
-                    raise refuse(Kind.IDENTIFIER_TAKEN, name, value=value)
-            table.profiles[cuid] = Profile.new(now)
-            for name, value in identifiers.items():
-                table.values[name, value] = cuid
-            if cuid <= LARGEST_COUNTED_CUID:
-                table.next_cuid = max(table.next_cuid, cuid + 1)
-
-    def take(self, batch: Batch, decide: Decide, note: Note | None = None) -> Taken | SchemaStale | JobMoved:
-        with self._lock:
-            table = self._tables[batch.project]
-            state = table.jobs.get(batch.job)
-            if note and state != batch.before:
-                return JobMoved(state)
-            if table.project.version != batch.schema_version:
-                return SchemaStale()
-            values = values_by_user((cuid, *pair) for pair, cuid in table.values.items()) if named(batch)[1] else {}
-            receipts = {
-                key: StoredReceipt(kept.fingerprint, kept.written)
-                for key in row_keys(batch)
-                if (kept := table.receipts.get(key)) is not None
-            }
-            known = Known(dict(table.profiles), table.erased, dict(table.values), values, receipts)
-            unused = (c for c in itertools.count(table.next_cuid) if c not in table.profiles and c not in table.erased)
-            intake = resolve_batch(batch, decide, table.project, known, unused)
-            if batch.dry:
-                return intake.taken
-            if note:
-                table.jobs[batch.job] = note(intake.taken)
-            table.receipts.update({receipt.key: receipt for receipt in intake.receipts})
-            for cuid, version, text in intake.created:
-                table.profiles[cuid] = Profile(version, batch.now, batch.now, decode_attributes(text), {})
-            table.profiles.update(intake.changed)
-            table.values.update({(name, value): cuid for cuid, name, value in intake.values})
-            table.next_cuid = max(table.next_cuid, intake.next_cuid)
-            if intake.reported:
-                table.project = replace(table.project, reported=table.project.reported | intake.reported)
-            return intake.taken
 
     def job(self, project: int, name: str) -> str | None:
         with self._lock:
-            return self._tables[project].jobs.get(name)
+            return self.tables[project].jobs.get(name)
 
     @contextmanager
     def snapshot(self, project_id: str) -> Iterator[Snapshot]:
         with self._lock:
-            table = self._table_of(project_id)
+            table = self.table_of(project_id)
             if table is None:
                 raise refuse(Kind.PROJECT_UNKNOWN, id=project_id)
             values = values_by_user((cuid, *pair) for pair, cuid in sorted(table.values.items()))
             cuids = sorted(table.profiles)
             lines = "\n".join(encode_attributes(table.profiles[cuid].attributes) for cuid in cuids).encode()
-            found = _Snapshot(self._project(table), Page(cuids, lines, values))
+            found = _Snapshot(self.whole(table), Page(cuids, lines, values))
         yield found
 
     def resolve_identifiers(self, project: int, identifier: str, values: Sequence[str]) -> dict[str, int]:
         with self._lock:
-            known = self._tables[project].values
+            known = self.tables[project].values
             return {value: known[identifier, value] for value in values if (identifier, value) in known}
-
-    def erase(self, project: int, cuid: int) -> bool:
-        with self._lock:
-            table = self._tables[project]
-            if table.profiles.pop(cuid, None) is None:
-                return False
-            table.erased.add(cuid)
-            table.values = {place: c for place, c in table.values.items() if c != cuid}
-            table.receipts = {k: r for k, r in table.receipts.items() if r.cuid != cuid or r.written.attributes is None}
-            table.arrivals = [pair for pair in table.arrivals if pair[1].cuid != cuid]
-            return True
 
     def keep_arrivals(self, batch: Sequence[Arrivals]) -> None:
         with self._lock:
             for came in batch:
-                table = self._tables[came.project]
+                table = self.tables[came.project]
                 counted = table.rates.get(came.at, (0, 0, 0))
                 news = (came.accepted, came.refused, len(came.samples))
                 table.rates[came.at] = tuple(map(add, counted, news))
@@ -298,13 +278,13 @@ class MemoryStore:
 
     def arrivals(self, project: int, after: int, limit: int, *, refused: bool | None = None) -> list[tuple[int, Arrival]]:
         with self._lock:
-            kept = self._tables[project].arrivals[::-1]
+            kept = self.tables[project].arrivals[::-1]
         return [(n, a) for n, a in kept if n > after and refused in (None, bool(a.problems))][:limit]
 
     def rates(self, project: int, since: int, step: int) -> list[Rate]:
         steps: dict[int, tuple[int, int, int]] = {}
         with self._lock:
-            for at, counted in sorted(self._tables[project].rates.items()):
+            for at, counted in sorted(self.tables[project].rates.items()):
                 if at >= since:
                     place = since + (at - since) // step * step
                     steps[place] = tuple(map(add, steps.get(place, (0, 0, 0)), counted))
@@ -313,7 +293,7 @@ class MemoryStore:
     def refusals(self, project: int, since: int) -> list[tuple[Kind, str | None, int, int]]:
         groups: dict[tuple[Kind, str | None], tuple[int, int]] = {}
         with self._lock:
-            for at, kind, attribute, number in self._tables[project].refusals:
+            for at, kind, attribute, number in self.tables[project].refusals:
                 if at >= since - since % 60_000:
                     count, last = groups.get((kind, attribute), (0, 0))
                     groups[kind, attribute] = (count + number, max(last, at))
@@ -321,11 +301,11 @@ class MemoryStore:
 
     def last_writes(self, project: int) -> dict[str, int]:
         with self._lock:
-            return dict(self._tables[project].last_writes)
+            return dict(self.tables[project].last_writes)
 
     def expire_arrivals(self, before: int) -> None:
         with self._lock:
-            for table in self._tables.values():
+            for table in self.tables.values():
                 table.rates = {at: counted for at, counted in table.rates.items() if at >= before}
                 table.refusals = [refusal for refusal in table.refusals if refusal[0] >= before - before % 60_000]
                 kept: list[tuple[int, Arrival]] = []
@@ -334,60 +314,36 @@ class MemoryStore:
                 table.arrivals = sorted((pair for pair in kept if pair[1].at >= before), key=itemgetter(0))
 
     def epoch(self) -> int:
-        return self._epoch
+        return self.changed_projects
 
     def versions(self) -> dict[str, int]:
         with self._lock:
-            return {table.project.id: table.project.version for table in self._tables.values()}
+            return {table.project.id: table.project.version for table in self.tables.values()}
 
     def projects(self) -> list[Project]:
         with self._lock:
-            return [self._project(table) for table in self._tables.values()]
+            return [self.whole(table) for table in self.tables.values()]
 
     def project(self, project_id: str) -> Project | None:
         with self._lock:
-            table = self._table_of(project_id)
-            return self._project(table) if table else None
+            table = self.table_of(project_id)
+            return self.whole(table) if table else None
 
     def attributes(self, project: int) -> tuple[int, Mapping[str, Attribute]]:
         with self._lock:
-            stored = self._tables[project].project
+            stored = self.tables[project].project
         return stored.version, stored.schema.attributes
-
-    def add_project(self, project: Project, who: str) -> Project:
-        with self._lock:
-            if self._table_of(project.id):
-                raise refuse(Kind.PROJECT_EXISTS, id=project.id)
-            project = replace(project, number=len(self._tables) + 1)
-            table = self._tables[project.number] = _Table(project)
-            table.changes.append((project.created_at, who, encode_changes(None, project)))
-            self._epoch += 1
-            return project
-
-    def edit_project(self, project_id: str, edit: Callable[[Project], Project], who: str, now: int) -> Project:
-        with self._lock:
-            table = self._table_of(project_id)
-            if table is None:
-                raise refuse(Kind.PROJECT_UNKNOWN, id=project_id)
-            project = self._project(table)
-            edited = edit(project)
-            if edited == project:
-                return project
-            table.project = replace(edited, version=table.project.version + 1)
-            table.changes.append((now, who, encode_changes(project, edited)))
-            self._epoch += 1
-            return table.project
 
     def schema_changes(self, project: int, limit: int) -> list[SchemaChange]:
         with self._lock:
             return [
-                SchemaChange(at, who, decode_changes(what)) for at, who, what in self._tables[project].changes[::-1][:limit]
+                SchemaChange(at, who, decode_changes(what)) for at, who, what in self.tables[project].changes[::-1][:limit]
             ]
 
     def expire_receipts(self, before: int) -> int:
         with self._lock:
             expired = 0
-            for table in self._tables.values():
+            for table in self.tables.values():
                 kept = {k: r for k, r in table.receipts.items() if r.at >= before}
                 expired += len(table.receipts) - len(kept)
                 table.receipts = kept
@@ -405,7 +361,7 @@ class MemoryStore:
 
     def load(self, project: int, part: Part, rows: Sequence[Row]) -> None:
         with self._lock:
-            table = self._tables.get(project) or self._loading.setdefault(project, _Table(_NO_PROJECT))
+            table = self.tables.get(project) or self._loading.setdefault(project, _Table(_NO_PROJECT))
             for row in rows:
                 if part is USERS:
                     table.profiles[row[0]] = Profile(*row[1:])
@@ -424,18 +380,18 @@ class MemoryStore:
                     table.project = replace(table.project, reported=table.project.reported | {row[0]})
 
     def next_cuid(self, project: int) -> int:
-        return self._tables[project].next_cuid
+        return self.tables[project].next_cuid
 
     def adopt(self, project: Project, next_cuid: int) -> None:
         with self._lock:
             table = self._loading.pop(project.number, None) or _Table(project)
             table.project = replace(project, reported=table.project.reported)
             table.next_cuid = next_cuid
-            self._tables[project.number] = table
-            self._epoch += 1
+            self.tables[project.number] = table
+            self.changed_projects += 1
 
     def _rows(self, project: int, part: Part) -> list[Row]:
-        table = self._tables.get(project) or self._loading.get(project) or _Table(_NO_PROJECT)
+        table = self.tables.get(project) or self._loading.get(project) or _Table(_NO_PROJECT)
         if part is USERS:
             return [
                 (cuid, p.version, p.created_at, p.updated_at, dict(p.attributes), dict(p.changed_at))
@@ -469,20 +425,20 @@ class MemoryStore:
 
     def _stretch(self, project: int, after: int | None, examine: int) -> tuple[dict[int, Profile], int | None]:
         with self._lock:
-            table = self._tables[project]
+            table = self.tables[project]
             cuids = self._beyond(table, after)
             profiles = {cuid: table.profiles[cuid] for cuid in cuids[:examine]}
             return profiles, cuids[examine - 1] if len(cuids) > examine else None
 
-    def _table_of(self, project_id: str) -> _Table | None:
-        return next((t for t in self._tables.values() if t.project.id == project_id), None)
+    def table_of(self, project_id: str) -> _Table | None:
+        return next((t for t in self.tables.values() if t.project.id == project_id), None)
 
-    def _project(self, table: _Table) -> Project:
+    def whole(self, table: _Table) -> Project:
         return replace(table.project, identifying=frozenset(name for name, _ in table.values))
 
     def _user(self, table: _Table, cuid: int) -> User:
         identifiers: dict[str, list[str]] = {}
-        for (name, value), owner in table.values.items():
+        for (name, value), owner in sorted(table.values.items()):
             if owner == cuid:
                 identifiers.setdefault(name, []).append(value)
         return User(cuid, table.profiles[cuid], identifiers)

@@ -8,8 +8,13 @@ from usertable.domain.errors import StoreFault
 
 
 def migrations(engine: str) -> list[str]:
-    """The numbered scripts that make an engine's tables, in order; the first has number 1. They only ever grow in number."""
-    scripts = (f for f in resources.files(f"usertable.store.sql.{engine}").iterdir() if f.name.endswith(".sql"))
+    """The numbered scripts that make an engine's tables, in order; the first has number 1. They only ever grow in number.
+
+    Args:
+        engine: the name of its package, `sqlite` or `postgres`.
+    """
+    folder = resources.files("usertable.store") / engine / "migrations"
+    scripts = (f for f in folder.iterdir() if f.name.endswith(".sql"))
     return [script.read_text() for script in sorted(scripts, key=lambda f: f.name)]
 
 

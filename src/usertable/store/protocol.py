@@ -4,43 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from usertable.domain.arrival import Arrival, Arrivals, Rate
 from usertable.domain.condition import Condition
 from usertable.domain.errors import Kind
-from usertable.domain.patch import Patch
-from usertable.domain.profile import Decision, Profile
 from usertable.domain.schema import Attribute, Project
 from usertable.store.parts import Part, Row
 from usertable.store.records import (
-    Batch,
     Column,
     Fill,
-    JobMoved,
     Page,
     Result,
     SchemaChange,
-    SchemaStale,
     Selection,
     Taken,
     Tally,
     User,
     Write,
 )
+from usertable.store.transaction import Transaction, WriteCommand
 
-
-class Decide(Protocol):
-    """The rules: what a patch makes of a profile at a moment."""
-
-    @property
-    def row_limit(self) -> int:
-        """Bytes that a user's row may have. Whoever merges without asking must leave alone what may be larger after it."""
-        ...
-
-    def __call__(self, profile: Profile, patch: Patch, now: int, /) -> Decision: ...
-
-
+T = TypeVar("T")
 Note = Callable[[Taken], str]
 """Makes a job's new state of what came of a batch, before it is committed; may be asked again for the same batch."""
 
@@ -187,50 +172,28 @@ class Store(Copyable, Browsable, Arriving, Protocol):
     tell (a connection lost during commit), a retry with the same receipt tells.
     """
 
-    def write(self, writes: Sequence[Write], decide: Decide) -> list[Result]:
-        """Decide the writes in order and make the changes durable before returning; one result per write, in order.
+    def transact(self, command: Callable[[Transaction], T], *, background: bool = False) -> T:
+        """Run a command in a transaction that is durable when this returns; of a command that raises, nothing is kept.
 
-        Two writes to one user see each other in order. A decision without changes writes no row. A receipt is kept with
-        its write, also when the write changed nothing; a refused or dry write keeps none. Whatever it raises: none of
-        the batch was kept.
+        The command may be run again if the transaction was lost and can have changed nothing.
+
+        Args:
+            background: let others, who wait for the store, go first.
+        """
+        ...
+
+    def write(self, writes: Sequence[Write], command: WriteCommand) -> list[Result]:
+        """Run the command on the writes and make the changes durable before returning; one result per write, in order.
+
+        Two writes to one user see each other in order. The engine may cut the batch into several transactions, as long as a
+        user's writes stay together, or merge a part of it by itself (a twin of the rules, which tests compare with them). A
+        part that failed has its failure as the result of each of its writes: nothing of that part was kept. Whatever this
+        raises: none of the batch was kept.
         """
         ...
 
     def read(self, project: int, cuid: int) -> User | None:
         """The user, or None. Sees every write that was answered before the call."""
-        ...
-
-    def scan(self, project: int, after: int, limit: int) -> list[User]:
-        """Up to `limit` users with a CUID greater than `after`, by CUID."""
-        ...
-
-    def register(self, project: int, identifier: str, values: Sequence[str], now: int) -> list[int]:
-        """The CUID of each value, in order; a value never seen creates a user, in the same transaction.
-
-        Equal values get one CUID, whoever asks at the same time. Values are compared exactly. Whether `identifier` may
-        be used so is checked against the project as stored, inside the transaction; raises Refused if not.
-        """
-        ...
-
-    def add_user(self, project: int, cuid: int, identifiers: Mapping[str, str], now: int) -> None:
-        """Create a user with a CUID of the caller's, and a value for each identifier named.
-
-        Raises:
-            Refused: the CUID exists or was erased, a value belongs to another user, or an identifier is not declared.
-        """
-        ...
-
-    def take(self, batch: Batch, decide: Decide, note: Note | None = None) -> Taken | SchemaStale | JobMoved:
-        """Import rows: each merges into its user as a write would, in order, and a refused one disturbs no other.
-
-        All of it is durable, with `note(…)` as the job's state, before it returns; or none of it was kept. So whoever finds
-        that state in the store knows that the batch was taken, and whoever finds the one before, that it was not.
-        A row that names no user is refused, or makes one with `register`: with the CUID it has, or, like Get CUID,
-        by a value of the identifier with priority 1.
-
-        Without `note` there is no job. A batch with receipts keeps one with each row that was taken, and a row whose key is
-        known is not taken again, as in :meth:`write`.
-        """
         ...
 
     def job(self, project: int, name: str) -> str | None:
@@ -246,13 +209,6 @@ class Store(Copyable, Browsable, Arriving, Protocol):
 
     def resolve_identifiers(self, project: int, identifier: str, values: Sequence[str]) -> dict[str, int]:
         """The CUIDs that the values point to; one that points to nobody is left out."""
-        ...
-
-    def erase(self, project: int, cuid: int) -> bool:
-        """Remove the user, its identifier values, every stored answer and sample that shows its data; no CUID is reused.
-
-        False if there was no such user.
-        """
         ...
 
     def epoch(self) -> int:
@@ -273,18 +229,6 @@ class Store(Copyable, Browsable, Arriving, Protocol):
 
     def attributes(self, project: int) -> tuple[int, Mapping[str, Attribute]]:
         """The version of the project with that number, and its attributes by name."""
-        ...
-
-    def add_project(self, project: Project, who: str) -> Project:
-        """Keep a new project; its `number` is the store's to choose. Raises Refused if the id is taken."""
-        ...
-
-    def edit_project(self, project_id: str, edit: Callable[[Project], Project], who: str, now: int) -> Project:
-        """Replace the project by `edit(project)` in one transaction, and record who changed what.
-
-        `edit` sees `reported`, `identifying` and the schema as stored. If it returns an equal project, nothing is recorded;
-        if it raises, nothing is changed. Raises Refused if there is no such project.
-        """
         ...
 
     def schema_changes(self, project: int, limit: int) -> list[SchemaChange]:

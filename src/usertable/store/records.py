@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, repeat
 
-from usertable.domain.change import Change
 from usertable.domain.errors import Problem
-from usertable.domain.patch import Patch
+from usertable.domain.patch import Patch, Restoration
 from usertable.domain.profile import Effect, Outcome, Profile
+from usertable.domain.schema_change import Change
 from usertable.domain.values import Value
 
 FIRST_CUID = 10_000_001
@@ -34,7 +34,7 @@ class Write:
 
     project: int
     cuid: int
-    patch: Patch
+    patch: Patch | Restoration
     schema_version: int
     """The version of the project that the patch was validated under."""
     now: int

@@ -13,7 +13,6 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from usertable.dialects.jiguang.vocabulary import PRESET_PREFIX, TIMEZONE
-from usertable.domain.change import Change, ChangeKind, Fact
 from usertable.domain.condition import MAX_CONDITIONS, OPERATORS
 from usertable.domain.errors import Kind, Problem, Refused, bounded, excerpt, refuse
 from usertable.domain.identity import MAX_CUID, MAX_VALUE_CHARACTERS, is_identifier_value
@@ -31,6 +30,7 @@ from usertable.domain.schema import (
     Schema,
     Step,
 )
+from usertable.domain.schema_change import Change, ChangeKind, Fact
 from usertable.domain.values import LIST_ELEMENT_BYTES, LIST_ELEMENTS, DataType, Limits, Value, show
 from usertable.store.records import SchemaChange, User
 from usertable.wire.bodies import MAX_CONTAINERS, decode_object

@@ -14,7 +14,6 @@ from usertable.console.context import HOME, PageContext, PageRoute
 from usertable.console.edits import SHOWN, Edit, as_shown, plain, what_others_did
 from usertable.console.views import statistics
 from usertable.dialects.jiguang.answers import wire_value
-from usertable.domain.change import ATTRIBUTE_KINDS
 from usertable.domain.errors import Kind, Problem, ProjectChanged, Refused, refuse
 from usertable.domain.merge import decide
 from usertable.domain.patch import Patch, validate
@@ -29,6 +28,7 @@ from usertable.domain.schema import (
     Rule,
     Schema,
 )
+from usertable.domain.schema_change import ATTRIBUTE_KINDS
 from usertable.domain.values import LIST_ELEMENT_BYTES, LIST_ELEMENTS, DataType, Limits
 from usertable.store.records import SchemaChange
 from usertable.wire.native import select_attributes

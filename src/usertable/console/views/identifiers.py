@@ -12,9 +12,9 @@ from starlette.responses import Response
 from usertable.app.activity import KEPT_MS
 from usertable.console.context import HOME, PageContext, PageRoute
 from usertable.console.edits import SHOWN, Edit, as_shown, what_others_did
-from usertable.domain.change import IDENTIFIER_KINDS
 from usertable.domain.errors import Kind, Problem, ProjectChanged, Refused
 from usertable.domain.schema import NAME_LENGTH, Identifier, Project
+from usertable.domain.schema_change import IDENTIFIER_KINDS
 
 SEPARATOR = " > "
 """Between the names of an order, as the record of changes writes it."""

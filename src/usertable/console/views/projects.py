@@ -16,9 +16,9 @@ from usertable.console.context import HOME, PageContext, PageRoute
 from usertable.console.edits import SHOWN, UNLIMITED, Edit, as_shown, what_others_did
 from usertable.console.results import KEPT_SECONDS
 from usertable.dialects.jiguang.vocabulary import ATTRIBUTE_PATH, REGISTER_PATH, TIMEZONE
-from usertable.domain.change import ChangeKind
 from usertable.domain.errors import Kind, ProjectChanged, Refused, refuse
 from usertable.domain.schema import Attribute, Project, Rule
+from usertable.domain.schema_change import ChangeKind
 from usertable.domain.values import DataType
 
 CHANGES_SHOWN = 500

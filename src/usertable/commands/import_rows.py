@@ -1,0 +1,258 @@
+"""Rows of an import: each merges into its user as a write would, or makes the user."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import repeat
+
+from usertable.commands.receipts import answer_again, kept_answer
+from usertable.domain import ownership
+from usertable.domain.change import UserChange
+from usertable.domain.errors import Kind, Problem, excerpt
+from usertable.domain.merge import Rules
+from usertable.domain.patch import Patch
+from usertable.domain.profile import Effect, Outcome, Profile
+from usertable.domain.schema import Project
+from usertable.store.encoding import decode_attributes, encode_attributes
+from usertable.store.protocol import Note
+from usertable.store.records import (
+    LARGEST_COUNTED_CUID,
+    Batch,
+    Incoming,
+    JobMoved,
+    Receipt,
+    Refusal,
+    SchemaStale,
+    Taken,
+    Written,
+)
+from usertable.store.transaction import Loaded, Mutation, Transaction, Wanted
+
+
+def import_rows(
+    transaction: Transaction, batch: Batch, rules: Rules, note: Note | None = None
+) -> Taken | SchemaStale | JobMoved:
+    """Import rows in order: later rows see what earlier ones did, and a refused one disturbs no other.
+
+    All of it is kept, with `note(…)` as the job's state. So whoever finds that state in the store knows that the batch was
+    imported, and whoever finds the one before, that it was not. A row that names no user is refused, or makes one with
+    `register`: with the CUID it has, or, like Get CUID, by a value of the identifier with priority 1.
+
+    Without `note` there is no job. A batch with receipts keeps one with each row that was imported, and a row whose key is
+    known is not imported again.
+    """
+    loaded = transaction.load({batch.project: _wanted(batch, None if note is None else batch.job)})[batch.project]
+    if note is not None and loaded.job != batch.before:
+        return JobMoved(loaded.job)
+    project = loaded.project
+    if project is None or loaded.version != batch.schema_version:
+        return SchemaStale()
+    taken, mutation = _imported(batch, rules, project, loaded)
+    if batch.dry:
+        return taken
+    mutation.reported -= project.reported
+    if note is not None:
+        mutation.job = (batch.job, note(taken))
+    transaction.keep([mutation])
+    return taken
+
+
+def _wanted(batch: Batch, job: str | None) -> Wanted:
+    values: dict[str, list[str]] = {}
+    for pairs in batch.rows.identifiers or ():
+        for name, value in pairs:
+            values.setdefault(name, []).append(value)
+    return Wanted(
+        cuids={cuid for cuid in batch.rows.cuids if cuid is not None},
+        keys=[receipt.key for receipt in batch.receipts or () if receipt is not None],
+        values=values,
+        rows_of_owners=True,
+        project=True,
+        makes_users=batch.register,
+        job=job,
+    )
+
+
+def _imported(batch: Batch, rules: Rules, project: Project, loaded: Loaded) -> tuple[Taken, Mutation]:
+    if batch.receipts is not None:
+        return _answered_one_by_one(_Import(batch, rules, project, loaded), batch.receipts)
+    if batch.register and not batch.dry and batch.rows.identifiers is None and not loaded.profiles and not loaded.erased:
+        # Most batches of a large import: users that are brought along and that are not there yet, each once.
+        cuids = [cuid for cuid in batch.rows.cuids if cuid is not None]
+        texts = batch.rows.texts
+        if len(set(cuids)) == len(batch.rows) and not any(_is_large(text, rules) for text in texts):
+            return _all_new(batch, project, cuids, texts)
+    work = _Import(batch, rules, project, loaded)
+    for index, row in enumerate(batch.rows):
+        if not work.is_first_of_new_user(row):
+            found = work.one(row)
+            if isinstance(found, list):
+                work.taken.refused.append((index, found))
+    return work.taken, work.mutation()
+
+
+def _answered_one_by_one(work: _Import, receipts: Sequence[Receipt | None]) -> tuple[Taken, Mutation]:
+    """Import rows of which some may have been imported before."""
+    batch, loaded, told = work.batch, work.loaded, work.taken.told
+    made = []
+    for row, receipt in zip(batch.rows, receipts, strict=True):
+        if receipt is not None and (answered := answer_again(receipt, loaded)) is not None:
+            told.append((work.owner(row), answered))
+            continue
+        found = work.one(row)
+        if isinstance(found, list):
+            told.append((work.owner(row), Refusal(found)))
+            continue
+        cuid, written = found
+        # The CUID that a dry run would give is nobody's.
+        told.append((row[0] if batch.dry and cuid in work.created else cuid, written))
+        if receipt is not None and not batch.dry:
+            made.append(kept_answer(receipt, written, loaded, batch.project, cuid, batch.now))
+    mutation = work.mutation()
+    mutation.receipts = made
+    return work.taken, mutation
+
+
+def _is_large(text: str, rules: Rules) -> bool:
+    """Whether a row's values may be more than a user's row may have."""
+    return 4 * len(text) > rules.row_limit
+
+
+def _all_new(batch: Batch, project: Project, cuids: list[int], texts: list[str]) -> tuple[Taken, Mutation]:
+    versions: Iterable[int] = repeat(2)
+    if "{}" in batch.rows.lines:
+        versions = [1 if text == "{}" else 2 for text in texts]
+    created = list(zip(cuids, versions, texts, strict=False))
+    mutation = Mutation(batch.project, created=created, created_at=batch.now, next_cuid=_next_cuid(cuids))
+    if not batch.names <= project.reported:
+        mutation.reported.update(*map(decode_attributes, texts))
+    return Taken(len(created), 0, 0, []), mutation
+
+
+def _next_cuid(cuids: Iterable[int]) -> int:
+    """What the project's counter must be at least, after users brought these CUIDs along."""
+    return max((cuid for cuid in cuids if cuid <= LARGEST_COUNTED_CUID), default=-1) + 1
+
+
+class _Import:
+    """The rows that were imported so far.
+
+    A user that is new takes the values of its first row as they are, which is what the rules make of a user without any
+    value; so that row's text is kept as it came. Everything else is decided.
+    """
+
+    def __init__(self, batch: Batch, rules: Rules, project: Project, loaded: Loaded) -> None:
+        self.taken = Taken(0, 0, 0, [])
+        self.created: dict[int, str | Profile] = {}
+        """Users that are not in the store: the text of their only row, or the profile that several made."""
+        self.batch = batch
+        self.loaded = loaded
+        self._rules = rules
+        self._project = project
+        self._mutation = Mutation(batch.project, created_at=batch.now)
+        self._given = 0
+        """The counter after the last CUID that was given."""
+
+    def owner(self, row: Incoming) -> int | None:
+        """Whose row it is: the CUID it has, or that of the first identifier's value that somebody has."""
+        return ownership.owner(row[0], row[1], self.loaded.owners)
+
+    def is_first_of_new_user(self, row: Incoming) -> bool:
+        """Import a row that brings along a user who is not there, if it does."""
+        cuid, identifiers, text = row
+        loaded, created = self.loaded, self.created
+        if not self.batch.register or cuid is None or identifiers or _is_large(text, self._rules):
+            return False
+        if cuid in loaded.profiles or cuid in created or cuid in loaded.erased:
+            return False
+        created[cuid] = text
+        if self.batch.dry:
+            self.taken.shown.append((cuid, decode_attributes(text)))
+        return True
+
+    def one(self, row: Incoming) -> list[Problem] | tuple[int, Written]:
+        """Import one row; the user's CUID and what came of it, or what is wrong with it."""
+        _, identifiers, text = row
+        cuid = self.owner(row)
+        is_new = cuid is None or (cuid not in self.loaded.profiles and cuid not in self.created)
+        if problems := self._problems(cuid, identifiers, is_new=is_new):
+            return problems
+        profile = Profile.new(self.batch.now) if is_new or cuid is None else self._profile(cuid)
+        decision = self._rules(profile, self._patch(text), self.batch.now)
+        if decision.problems:
+            return decision.problems
+        if cuid is None:
+            cuid = next(c for c in self.loaded.unused if c not in self.created and c not in self.loaded.profiles)
+            self._given = max(self._given, cuid + 1)
+        added = ownership.added(identifiers, self.loaded.owners)
+        self._add_values(cuid, added)
+        if is_new or cuid in self.created:
+            self.created[cuid] = decision.profile
+        elif decision.profile is not profile:
+            self.loaded.profiles[cuid] = decision.profile
+            self._mutation.changes.append(UserChange(cuid, decision.profile, decision.changes))
+        if decision.profile is not profile:
+            self._mutation.reported.update(decision.changes)
+        outcomes = decision.outcomes
+        effect = self._counted(is_new=is_new, is_changed=bool(added) or Outcome.APPLIED in outcomes.values())
+        if self.batch.dry:
+            self.taken.shown.append((cuid, dict(decision.profile.attributes)))
+        return cuid, Written(decision.profile.version, outcomes, None, effect)
+
+    def _problems(self, cuid: int | None, identifiers: Sequence[ownership.Pair], *, is_new: bool) -> list[Problem]:
+        if cuid in self.loaded.erased:
+            return [Problem(Kind.CUID_ERASED, None, {"cuid": str(cuid)})]
+        if is_new and not self.batch.register:
+            name = "=".join(identifiers[0]) if cuid is None else str(cuid)
+            return [Problem(Kind.CUID_UNKNOWN, None, {"cuid": excerpt(name)})]
+        if cuid is None:
+            first = self._project.schema.identifiers[0]
+            if not first.unique or all(name != first.name for name, _ in identifiers):
+                return [Problem(Kind.IDENTIFIER_NOT_FIRST, identifiers[0][0], {"first": first.name})]
+        have = {} if cuid is None else self.loaded.values.get(cuid, {})
+        return ownership.problems_with(
+            self._project.schema, cuid, identifiers, self.loaded.owners, have, may_add=self.batch.register
+        )
+
+    def _add_values(self, cuid: int, pairs: Sequence[ownership.Pair]) -> None:
+        for name, value in pairs:
+            self.loaded.owners[name, value] = cuid
+            self.loaded.values.setdefault(cuid, {}).setdefault(name, []).append(value)
+            self._mutation.values.append((cuid, name, value))
+
+    def _counted(self, *, is_new: bool, is_changed: bool) -> Effect:
+        if is_new:
+            return Effect.CREATED
+        if is_changed:
+            self.taken.changed += 1
+            return Effect.CHANGED
+        self.taken.unchanged += 1
+        return Effect.UNCHANGED
+
+    def _profile(self, cuid: int) -> Profile:
+        made = self.created.get(cuid)
+        if made is None:
+            return self.loaded.profiles[cuid]
+        if isinstance(made, Profile):
+            return made
+        empty = Profile.new(self.batch.now)
+        return self._rules(empty, self._patch(made), self.batch.now).profile
+
+    def _patch(self, text: str) -> Patch:
+        attributes = self._project.schema.attributes
+        return Patch([(attributes[name], value) for name, value in decode_attributes(text).items()])
+
+    def mutation(self) -> Mutation:
+        """What all rows together change."""
+        mutation = self._mutation
+        names_are_news = not self.batch.names <= self._project.reported
+        for cuid, made in self.created.items():
+            if isinstance(made, Profile):
+                mutation.created.append((cuid, made.version, encode_attributes(made.attributes)))
+            else:
+                mutation.created.append((cuid, 1 if made == "{}" else 2, made))
+                if names_are_news:
+                    mutation.reported.update(decode_attributes(made))
+        self.taken.created = len(mutation.created)
+        mutation.next_cuid = max(self._given, _next_cuid(self.created))
+        return mutation

@@ -1,0 +1,23 @@
+"""What makes a retry safe: the same key and request get the stored answer again, and change nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from usertable.store.records import KeyReused, NewReceipt, Receipt, Replayed, StoredReceipt, Written
+from usertable.store.transaction import Loaded
+
+
+def answer_again(receipt: Receipt, loaded: Loaded) -> Replayed | KeyReused | None:
+    """The answer to a request whose key is known; None if it is not."""
+    stored = loaded.receipts.get(receipt.key)
+    if stored is None:
+        return None
+    return Replayed(stored.written) if stored.fingerprint == receipt.fingerprint else KeyReused()
+
+
+def kept_answer(receipt: Receipt, written: Written, loaded: Loaded, project: int, cuid: int, now: int) -> NewReceipt:
+    """The receipt to keep with a write; later writes of the same transaction see it."""
+    kept = written if receipt.whole or written.attributes is None else replace(written, attributes=None)
+    loaded.receipts[receipt.key] = StoredReceipt(receipt.fingerprint, kept)
+    return NewReceipt(project, receipt.key, cuid, receipt.fingerprint, kept, now)

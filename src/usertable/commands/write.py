@@ -1,0 +1,74 @@
+"""Writes to users that exist: a batch of them, in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from usertable.commands.receipts import answer_again, kept_answer
+from usertable.domain.change import UserChange
+from usertable.domain.merge import Rules
+from usertable.domain.patch import Patch
+from usertable.store.records import WRITTEN, Refusal, Result, SchemaStale, UserUnknown, Write, Written
+from usertable.store.transaction import Loaded, Mutation, Transaction, Wanted
+
+
+@dataclass(frozen=True, slots=True)
+class WriteBatch:
+    """Decides writes in order: later ones see what earlier ones did, and each stands alone.
+
+    It goes to other processes by pickle.
+    """
+
+    rules: Rules
+
+    @property
+    def row_limit(self) -> int:
+        """Bytes that a user's row may have."""
+        return self.rules.row_limit
+
+    def __call__(self, transaction: Transaction, writes: Sequence[Write]) -> list[Result]:
+        """Decide the writes and keep what they change; a result for each, in order."""
+        loaded = transaction.load(_wanted(writes))
+        mutations = {number: Mutation(number) for number in loaded}
+        results = [self._result(write, loaded[write.project], mutations[write.project]) for write in writes]
+        transaction.keep([m for m in mutations.values() if m.changes or m.receipts])
+        return results
+
+    def _result(self, write: Write, loaded: Loaded, mutation: Mutation) -> Result:
+        receipt = write.receipt
+        if receipt is not None and (answered := answer_again(receipt, loaded)) is not None:
+            return answered
+        if loaded.version != write.schema_version:
+            return SchemaStale()
+        cuid = write.cuid
+        profile = loaded.profiles.get(cuid)
+        if profile is None:
+            return UserUnknown()
+        decision = self.rules(profile, write.patch, write.now)
+        if decision.problems:
+            return Refusal(decision.problems)
+        after = decision.profile
+        written = WRITTEN
+        if write.details or receipt is not None:
+            written = Written(after.version, decision.outcomes, after.attributes if write.row else None)
+        if write.dry:
+            return written
+        if receipt is not None:
+            mutation.receipts.append(kept_answer(receipt, written, loaded, write.project, cuid, write.now))
+        if after is not profile:
+            loaded.profiles[cuid] = after
+            mutation.changes.append(UserChange(cuid, after, decision.changes))
+            if type(write.patch) is Patch:
+                mutation.reported.update(decision.changes)
+        return written
+
+
+def _wanted(writes: Sequence[Write]) -> dict[int, Wanted]:
+    cuids: dict[int, set[int]] = {}
+    keys: dict[int, list[str]] = {}
+    for write in writes:
+        cuids.setdefault(write.project, set()).add(write.cuid)
+        if write.receipt is not None:
+            keys.setdefault(write.project, []).append(write.receipt.key)
+    return {number: Wanted(cuids=users, keys=keys.get(number, ())) for number, users in cuids.items()}

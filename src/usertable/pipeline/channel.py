@@ -1,0 +1,247 @@
+"""How the server's event loop sends batches of writes to a store: in a thread, or to a process of the store's own.
+
+Writing takes as much CPU as answering HTTP, and Python's interpreter lock would let them share but one core. So writes go
+to a process of their own. Everything else goes to the store directly: databases keep several processes apart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import pickle
+import struct
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from socket import socket, socketpair
+from typing import Any, Protocol
+
+from usertable.domain.errors import StoreDown
+from usertable.store import disk_failure, is_shareable
+from usertable.store.protocol import Store
+from usertable.store.records import WRITTEN, Result, Write
+from usertable.store.transaction import WriteCommand
+
+log = logging.getLogger("usertable.store")
+
+UNDER_WAY = 2
+"""Batches that a writer process may have: the one it writes, and the next, which it need not wait for."""
+HEAD = struct.Struct("!Q")
+RECEIVED_BYTES = 1 << 18
+
+Done = Callable[[Sequence[Result] | Exception], None]
+"""Told what came of a batch: a result per write, or why there are none."""
+
+
+class WriteChannel(Protocol):
+    """A way for batches to a store. Belongs to one event loop."""
+
+    def is_open(self, under_way: int) -> bool:
+        """Whether one more batch may be sent while `under_way` are not answered yet."""
+        ...
+
+    def write(self, writes: Sequence[Write], done: Done) -> None:
+        """See :meth:`usertable.store.protocol.Store.write`. Batches are written in the order of the calls; those that share
+        no user may be written at the same time.
+
+        `done` is called later, in the event loop, never from within.
+        """
+        ...
+
+    async def check(self) -> None:
+        """Return when all batches that were sent are answered, and another could be. Raises StoreDown if none could."""
+        ...
+
+    async def close(self) -> None:
+        """End the channel. No batch may be under way."""
+        ...
+
+
+class ThreadChannel:
+    """Batches go to `store.write` in a thread, one at a time."""
+
+    def __init__(self, store: Store, command: WriteCommand) -> None:
+        self._store = store
+        self._command = command
+
+    def is_open(self, under_way: int) -> bool:
+        return under_way == 0
+
+    def write(self, writes: Sequence[Write], done: Done) -> None:
+        written = asyncio.get_running_loop().run_in_executor(None, self._store.write, writes, self._command)
+        written.add_done_callback(lambda future: done(_outcome(future)))
+
+    async def check(self) -> None:
+        return
+
+    async def close(self) -> None:
+        return
+
+
+class ProcessChannel:
+    """Batches go to a process that has the store open for writing (:mod:`usertable.pipeline.writer_process`).
+
+    If that process dies, the batches under way fail with StoreDown, and the next one starts a new process. A batch that
+    failed so may have been committed: a retry with the same receipt tells.
+    """
+
+    def __init__(self, url: str, command: WriteCommand, files: Mapping[str, tuple[int, int]] | None = None) -> None:
+        self._url = url
+        self._files = files
+        self._command = command
+        self._loop = asyncio.get_running_loop()
+        self._answers: deque[Done] = deque()
+        self._socket: socket | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._start()
+
+    def is_open(self, under_way: int) -> bool:
+        return under_way < UNDER_WAY
+
+    def write(self, writes: Sequence[Write], done: Done) -> None:
+        if self._socket is None:
+            self._start()
+        self._answers.append(done)
+        self._send([_packed(write) for write in writes])
+
+    async def check(self) -> None:
+        # A batch of no writes goes the whole way, to a transaction in the store.
+        answer: asyncio.Future[Sequence[Result] | Exception] = self._loop.create_future()
+        self.write([], lambda outcome: None if answer.done() else answer.set_result(outcome))
+        outcome = await answer
+        if isinstance(outcome, Exception):
+            raise outcome
+
+    async def close(self) -> None:
+        if self._socket is not None:
+            self._loop.remove_reader(self._socket)
+            self._socket.close()
+        if self._process is not None:
+            _look_at_end(await asyncio.to_thread(self._process.wait))
+
+    def _start(self) -> None:
+        self._socket, theirs = socketpair()
+        # Neither side may ever wait for the other inside the event loop, however large a message is.
+        self._socket.setblocking(False)
+        self._unsent = bytearray()
+        self._received = bytearray()
+        with theirs:
+            # A session of its own: Ctrl-C is for the server, which tells the writer by closing the connection.
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "usertable.pipeline.writer_process", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        disk_failure.end_with_this(self._process)
+        self._loop.add_reader(self._socket, self._receive)
+        self._send((self._url, self._command, self._files))
+
+    def _send(self, message: object) -> None:
+        waiting = bool(self._unsent)
+        self._unsent += framed(message)
+        if not waiting:
+            self._drain()
+
+    def _drain(self) -> None:
+        assert self._socket is not None
+        try:
+            del self._unsent[: self._socket.send(self._unsent)]
+        except BlockingIOError:
+            pass
+        except OSError:
+            # What it still has to say comes first; that it ended is read after that.
+            self._unsent.clear()
+        if self._unsent:
+            self._loop.add_writer(self._socket, self._drain)
+        else:
+            self._loop.remove_writer(self._socket)
+
+    def _receive(self) -> None:
+        assert self._socket is not None
+        ended = False
+        try:
+            # To the very end: of a socket that was reset the loop tells once, though answers may come before the end.
+            while received := self._socket.recv(RECEIVED_BYTES):
+                self._received += received
+            ended = True
+        except BlockingIOError:
+            pass
+        except OSError:
+            ended = True
+        self._answer()
+        if ended:
+            self._lost(self._socket)
+
+    def _answer(self) -> None:
+        """Hand on the answers that have come whole."""
+        buffer = self._received
+        while len(buffer) >= HEAD.size and len(buffer) >= (end := HEAD.size + HEAD.unpack_from(buffer)[0]):
+            outcome, content = pickle.loads(buffer[HEAD.size : end])
+            del buffer[:end]
+            done = self._answers.popleft()
+            if outcome == "results":
+                done([WRITTEN if result is None else result for result in content])
+            elif outcome == "down":
+                done(StoreDown(content))
+            else:
+                done(RuntimeError(f"in the writer process:\n{content}"))
+
+    def _lost(self, ended: socket) -> None:
+        self._socket = None
+        self._loop.remove_reader(ended)
+        self._loop.remove_writer(ended)
+        ended.close()
+        log.error("the writer process ended; the next write starts another")
+        while self._answers:
+            self._loop.call_soon(self._answers.popleft(), StoreDown("the writer process ended"))
+        if self._process is not None:
+            process, self._process = self._process, None
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            # Not in a thread: no other writer may open the store before it is known how this one ended. It has ended.
+            _look_at_end(process.wait())
+
+
+def _look_at_end(exit_code: int) -> None:
+    if exit_code == disk_failure.EXIT_CODE:
+        disk_failure.end_process("the disk failed in the writer process, which said how")
+
+
+def framed(message: object) -> bytes:
+    """A message between a server and its writer: its length, and itself pickled."""
+    pickled = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+    return HEAD.pack(len(pickled)) + pickled
+
+
+def _outcome(future: asyncio.Future[list[Result]]) -> Sequence[Result] | Exception:
+    failure = future.exception()
+    if failure is None:
+        return future.result()
+    return failure if isinstance(failure, Exception) else RuntimeError(f"{failure!r}")
+
+
+def _packed(write: Write) -> tuple[Any, ...]:
+    """A write as plain data. Attributes go by name: the writer has the schema, and checks its version anyway."""
+    values = {attribute.name: value for attribute, value in write.patch.entries}
+    rest = (write.receipt, write.dry, write.details, write.row)
+    return (write.project, write.cuid, type(write.patch), values, write.schema_version, write.now, *rest)
+
+
+def open_channel(url: str, store: Store, command: WriteCommand) -> WriteChannel:
+    """The channel for an open store, by its URL. Must be called in the event loop."""
+    if url.startswith("memory:"):
+        return ThreadChannel(store, command)
+    if not is_shareable(url):
+        # Its writer must write the very file that is open here.
+        from usertable.store.sqlite import SQLiteStore
+
+        assert isinstance(store, SQLiteStore)
+        return ProcessChannel(url, command, store.files)
+    channel = ProcessChannel(url, command)
+    # The driver is slow to import.
+    from usertable.pipeline.postgres_channel import MergingChannel
+
+    return MergingChannel(url, channel, command.row_limit)

@@ -1,0 +1,342 @@
+"""Plain writes sent to PostgreSQL from the server's own event loop; all others go to the writer process.
+
+A plain write needs no rule of ours: the database merges it (see `postgres/merge.py`). Handing it to another process first
+would cost as much as the database's own work, so libpq is driven here without waiting, on connections that each have one
+batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence, Set
+from dataclasses import dataclass, field
+from socket import MSG_DONTWAIT, MSG_PEEK, socket
+
+import psycopg
+from psycopg import errors, pq
+
+from usertable.domain.errors import StoreDown, StoreFault
+from usertable.domain.patch import Patch
+from usertable.pipeline.channel import Done, WriteChannel
+from usertable.store.postgres.connection import Connection
+from usertable.store.postgres.failures import CONFLICTS
+from usertable.store.postgres.merge import MERGE_PARAMETERS, Merge, UserPlace, connect_to_merge, plain_merges
+from usertable.store.records import WRITTEN, Result, Write, Written
+from usertable.store.urls import shown_url
+
+log = logging.getLogger("usertable.store")
+
+CONNECTIONS = 2
+"""Batches that the database merges at once: one waits for the disk while the other is worked on."""
+RECONNECT_SECONDS = 1.0
+
+Merged = Callable[[set[UserPlace] | Exception | None], None]
+"""Told the users whose writes are done; None if nothing was done; StoreDown if that is not known."""
+
+
+@dataclass(slots=True)
+class _Batch:
+    writes: Sequence[Write]
+    done: Done
+    users: frozenset[UserPlace]
+    results: list[Result] = field(default_factory=list)
+    parts: int = 0
+    """Parts of it that are not answered yet."""
+
+    def places(self, users: Set[UserPlace]) -> list[int]:
+        """Where the writes to these users stand in it."""
+        return [place for place, write in enumerate(self.writes) if (write.project, write.cuid) in users]
+
+
+class MergingChannel:
+    """Lets the database merge what is plain, and hands on to another channel what it declines or refuses, and all else.
+
+    Without a connection everything goes to that other channel, until there is one again.
+
+    Args:
+        url: the store's.
+        other: takes every write.
+        row_limit: bytes that a user's row may have as JSON text.
+    """
+
+    def __init__(self, url: str, other: WriteChannel, row_limit: int) -> None:
+        self._url = url
+        self._row_limit = row_limit
+        self._shown = shown_url(url)
+        self._other = other
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[_Batch] = deque()
+        self._users: set[UserPlace] = set()
+        """Users of the batches under way: the next write to one of them waits, so that each user's keep their order."""
+        self._reported: dict[int, set[str]] = {}
+        """By project, the attributes that are known to have had values."""
+        self._sessions: set[_Session] = set()
+        self._free: list[_Session] = []
+        self._connecting: set[asyncio.Task[None]] = set()
+        self._closing = False
+        self._usable = True
+        """Whether the store takes merges: not if it is distributed."""
+        for _ in range(CONNECTIONS):
+            self._connect()
+
+    def is_open(self, under_way: int) -> bool:
+        return self._other.is_open(under_way)
+
+    def write(self, writes: Sequence[Write], done: Done) -> None:
+        users = frozenset([(write.project, write.cuid) for write in writes])
+        self._waiting.append(_Batch(writes, done, users))
+        self._begin_next()
+
+    async def check(self) -> None:
+        await self._other.check()
+
+    async def close(self) -> None:
+        self._closing = True
+        await asyncio.gather(*self._connecting)
+        for session in self._sessions:
+            session.close()
+        await self._other.close()
+
+    def _begin_next(self) -> None:
+        while self._waiting and self._users.isdisjoint(self._waiting[0].users) and (self._free or not self._sessions):
+            batch = self._waiting.popleft()
+            self._users |= batch.users
+            self._begin(batch)
+
+    def _begin(self, batch: _Batch) -> None:
+        merges = plain_merges(batch.writes, self._reported, self._row_limit, receipts=True) if self._free else []
+        batch.results = [WRITTEN] * len(batch.writes)
+        if not merges:
+            self._hand_on(batch, range(len(batch.writes)))
+            return
+        sent = {user for merge in merges for user in merge.users}
+        batch.parts = 1
+        self._free.pop().merge(merges, lambda merged: self._merged(batch, sent, merged))
+        if len(sent) < len(batch.writes):
+            self._hand_on(batch, batch.places(batch.users - sent))
+
+    def _merged(self, batch: _Batch, sent: set[UserPlace], merged: set[UserPlace] | Exception | None) -> None:
+        if isinstance(merged, Exception):
+            for place in batch.places(sent):
+                batch.results[place] = merged
+        elif merged != sent:
+            self._hand_on(batch, batch.places(sent - (merged or set())))
+        self._finish_part(batch)
+
+    def _hand_on(self, batch: _Batch, places: Sequence[int]) -> None:
+        """Let the other channel take the writes at these places of the batch."""
+        batch.parts += 1
+        self._other.write(
+            [batch.writes[place] for place in places], lambda outcome: self._handed_back(batch, places, outcome)
+        )
+
+    def _handed_back(self, batch: _Batch, places: Sequence[int], outcome: Sequence[Result] | Exception) -> None:
+        if isinstance(outcome, Exception):
+            outcome = [outcome] * len(places)
+        for place, result in zip(places, outcome, strict=True):
+            batch.results[place] = result
+            write = batch.writes[place]
+            if type(result) is Written and type(write.patch) is Patch and not write.dry:
+                # Whatever the rule: the user has a value of each attribute now.
+                self._reported.setdefault(write.project, set()).update([a.name for a, _ in write.patch.entries])
+        self._finish_part(batch)
+
+    def _finish_part(self, batch: _Batch) -> None:
+        batch.parts -= 1
+        if not batch.parts:
+            self._users -= batch.users
+            self._begin_next()
+            batch.done(batch.results)
+
+    def _connect(self, delay: float = 0) -> None:
+        """Make a connection, in a thread, and again until there is one."""
+        task = self._loop.create_task(self._connected(delay))
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+
+    async def _connected(self, delay: float) -> None:
+        db: Connection | None = None
+        while db is None:
+            await asyncio.sleep(delay)
+            if self._closing or not self._usable:
+                return
+            delay = RECONNECT_SECONDS
+            try:
+                db = await asyncio.to_thread(connect_to_merge, self._url)
+                self._usable = db is not None
+            except (psycopg.Error, StoreFault) as failure:
+                log.debug("%s: no connection to merge on: %s", self._shown, failure)
+        session = _Session(db, self._shown, self._released, self._lost)
+        self._sessions.add(session)
+        self._released(session)
+
+    def _released(self, session: _Session) -> None:
+        self._free.append(session)
+        self._begin_next()
+
+    def _lost(self, session: _Session, delay: float) -> None:
+        """A connection ended, or is of no use: make another, after so many seconds."""
+        self._sessions.discard(session)
+        if session in self._free:
+            self._free.remove(session)
+        self._connect(delay)
+        self._begin_next()
+
+
+class _Session:
+    """A connection of the event loop's, for one batch at a time, which is one transaction.
+
+    Args:
+        released: told when it is free again.
+        lost: told when it is gone, and how many seconds to wait before another is made.
+    """
+
+    def __init__(
+        self,
+        db: Connection,
+        shown: str,
+        released: Callable[[_Session], None],
+        lost: Callable[[_Session, float], None],
+    ) -> None:
+        self._db = db
+        self._pgconn = db.pgconn
+        self._loop = asyncio.get_running_loop()
+        self._shown = shown
+        self._released = released
+        self._lost = lost
+        self._merges: Sequence[Merge] = ()
+        self._tell: Merged | None = None
+        """What to tell of the batch under way."""
+        self._users: set[UserPlace] = set()
+        self._answered = 0
+        self._refusal: psycopg.Error | None = None
+        self._closed = False
+        self._pgconn.nonblocking = 1
+        self._pgconn.enter_pipeline_mode()
+        # One of our own: libpq closes its own as soon as it notices the end, and the next connection may get that number.
+        self._socket = socket(fileno=os.dup(self._pgconn.socket))
+        self._loop.add_reader(self._socket, self._receive)
+
+    def merge(self, merges: Sequence[Merge], tell: Merged) -> None:
+        """Send a batch. `tell` is called later, in the event loop, never from within."""
+        self._merges, self._tell = merges, tell
+        self._users, self._answered, self._refusal = set(), 0, None
+        try:
+            for merge in merges:
+                parameters = merge.parameters
+                self._pgconn.send_query_prepared(merge.name, [str(parameters[name]).encode() for name in MERGE_PARAMETERS])
+            self._pgconn.pipeline_sync()
+        except psycopg.OperationalError:
+            self._loop.call_soon(self._end)
+            return
+        self._flush()
+
+    def close(self) -> None:
+        self._closed = True
+        self._loop.remove_reader(self._socket)
+        self._loop.remove_writer(self._socket)
+        self._socket.close()
+        self._db.close()
+
+    def _flush(self) -> None:
+        unsent = 0
+        try:
+            unsent = self._pgconn.flush()
+        except psycopg.OperationalError:
+            # It is gone: to be noticed after all that was said before.
+            self._loop.call_soon(self._receive)
+        if unsent:
+            self._loop.add_writer(self._socket, self._flush)
+        else:
+            self._loop.remove_writer(self._socket)
+
+    def _receive(self) -> None:
+        # To the very end: of a connection that was reset the loop tells once, though data may come before the end.
+        while not self._closed:
+            self._receive_some()
+            if self._closed or not self._has_more():
+                return
+
+    def _receive_some(self) -> None:
+        broken = False
+        try:
+            self._pgconn.consume_input()
+        except psycopg.OperationalError:
+            broken = True
+        synced = False
+        for result in self._results(broken):
+            if result.status == pq.ExecStatus.TUPLES_OK:
+                self._count(result)
+            elif result.status == pq.ExecStatus.FATAL_ERROR:
+                failure = errors.error_from_result(result)
+                # The database says no in place of an answer: nothing is done. Any other failure tells nothing.
+                if failure.sqlstate is None or self._answered == len(self._merges):
+                    broken = True
+                    break
+                self._refusal = failure
+                if failure.diag.severity_nonlocalized in ("FATAL", "PANIC"):
+                    # It ends the connection; what it sends after this, if anything, changes nothing.
+                    broken = True
+                    break
+            elif result.status == pq.ExecStatus.PIPELINE_SYNC:
+                synced = True
+                break
+        if broken or self._pgconn.status != pq.ConnStatus.OK:
+            self._end()
+        elif synced:
+            self._settle()
+
+    def _has_more(self) -> bool:
+        """Whether there is something to receive still, be it the end."""
+        try:
+            self._socket.recv(1, MSG_PEEK | MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass
+        return True
+
+    def _results(self, broken: bool) -> Iterator[pq.abc.PGresult]:
+        """What has come of the batch under way; of a broken connection, all that ever will."""
+        ends = 0
+        while self._tell is not None and ends <= len(self._merges) and (broken or not self._pgconn.is_busy()):
+            result = self._pgconn.get_result()
+            if result is None:
+                ends += 1
+            else:
+                yield result
+
+    def _count(self, result: pq.abc.PGresult) -> None:
+        merge = self._merges[self._answered]
+        self._answered += 1
+        if result.ntuples == len(merge.users):
+            self._users.update(merge.users)
+        else:
+            cuids = (result.get_value(row, 0) for row in range(result.ntuples))
+            self._users.update([(merge.project, int(cuid)) for cuid in cuids if cuid is not None])
+
+    def _settle(self) -> None:
+        """The batch is committed, or was undone."""
+        if self._refusal is not None and not isinstance(self._refusal, CONFLICTS):
+            log.warning("%s: a merge was refused: %s", self._shown, self._refusal)
+            self._end(RECONNECT_SECONDS)
+            return
+        tell, self._tell = self._tell, None
+        assert tell is not None
+        merged = None if self._refusal is not None else self._users
+        # From here on another batch may be under way.
+        self._released(self)
+        tell(merged)
+
+    def _end(self, delay: float = 0) -> None:
+        if self._closed:
+            return
+        self.close()
+        self._lost(self, delay)
+        if self._tell is not None:
+            tell, self._tell = self._tell, None
+            lost = StoreDown(f"{self._shown}: the connection broke during a merge, so it is not known whether it was done")
+            tell(None if self._refusal is not None else lost)

@@ -1,0 +1,172 @@
+"""The process that writes a store for a server; see :class:`usertable.pipeline.channel.ProcessChannel`.
+
+It reads batches from a socket, writes them, and answers each, in order. A database that takes several writers gets two
+batches at a time, so that it works on one while the other waits for the disk. The process ends when the server closes the
+socket or dies; a batch that it has begun is finished first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import pickle
+import signal
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Mapping, Sequence
+from io import BufferedReader
+from typing import Any
+
+from usertable.domain.errors import StoreDown, StoreFault, Unavailable
+from usertable.domain.patch import Patch, Restoration
+from usertable.domain.schema import Attribute
+from usertable.pipeline.channel import HEAD, UNDER_WAY, framed
+from usertable.store import Store, is_shareable, open_store
+from usertable.store.records import Result, SchemaStale, Write, Written
+from usertable.store.transaction import WriteCommand
+
+
+class _Writer:
+    def __init__(self, store: Store, command: WriteCommand) -> None:
+        self._store = store
+        self._command = command
+        self._schemas: dict[int, tuple[int, Mapping[str, Attribute]]] = {}
+
+    def write(self, packed: Sequence[tuple[Any, ...]]) -> list[Result | None]:
+        writes = [self._unpacked(*fields) for fields in packed]
+        results = iter(self._store.write([w for w in writes if w is not None], self._command))
+        answers: list[Result | None] = []
+        for write in writes:
+            result = SchemaStale() if write is None else next(results)
+            plain = write is not None and not write.details and type(result) is Written
+            answers.append(None if plain else _told(result))
+        return answers
+
+    def _unpacked(
+        self,
+        project: int,
+        cuid: int,
+        kind: type[Patch | Restoration],
+        values: dict[str, Any],
+        schema_version: int,
+        *rest: Any,
+    ) -> Write | None:
+        """The write, or None if it was validated under a schema that is not the stored one."""
+        version, attributes = self._schemas.get(project, (0, {}))
+        if version != schema_version:
+            version, attributes = self._schemas[project] = self._store.attributes(project)
+            if version != schema_version:
+                return None
+        patch = kind([(attributes[name], value) for name, value in values.items()])
+        return Write(project, cuid, patch, schema_version, *rest)
+
+
+def _told(result: Result) -> Result:
+    """A result as the server gets it: a defect with its traceback, because not every exception can be sent."""
+    if isinstance(result, Exception) and not isinstance(result, Unavailable):
+        return RuntimeError("in the writer process:\n" + "".join(traceback.format_exception(result)))
+    return result
+
+
+class _Line:
+    """The connection, served by threads that each take a batch, write it, and answer when all before it are answered.
+
+    A batch with a user of one that is still being written waits for it, so that each user's writes keep their order.
+    """
+
+    def __init__(self, connection: socket.socket, stream: BufferedReader, writer: _Writer) -> None:
+        self._connection = connection
+        self._stream = stream
+        self._writer = writer
+        self._receiving = threading.Lock()
+        self._moved = threading.Condition()
+        self._received = 0
+        self._answered = 0
+        self._written: dict[int, set[tuple[int, int]]] = {}
+        """The users of the batches that are being written, by the batch's place."""
+
+    def serve(self, threads: int) -> None:
+        """Until the connection ends. One of the threads is the caller's: an engine may allow no other."""
+        others = [threading.Thread(target=self._work) for _ in range(threads - 1)]
+        for thread in others:
+            thread.start()
+        self._work()
+        for thread in others:
+            thread.join()
+
+    def _work(self) -> None:
+        with contextlib.suppress(EOFError, ConnectionError):
+            while True:
+                with self._receiving:
+                    packed = _received(self._stream)
+                    place = self._begin({(project, cuid) for project, cuid, *_ in packed})
+                answer = framed(self._answer(packed))
+                self._finish(place, answer)
+
+    def _begin(self, users: set[tuple[int, int]]) -> int:
+        with self._moved:
+            self._moved.wait_for(lambda: all(users.isdisjoint(others) for others in self._written.values()))
+            place = self._received
+            self._received += 1
+            self._written[place] = users
+            return place
+
+    def _finish(self, place: int, answer: bytes) -> None:
+        with self._moved:
+            del self._written[place]
+            self._moved.notify_all()
+            self._moved.wait_for(lambda: self._answered == place)
+            try:
+                self._connection.sendall(answer)
+            finally:
+                self._answered += 1
+                self._moved.notify_all()
+
+    def _answer(self, packed: Sequence[tuple[Any, ...]]) -> tuple[str, object]:
+        try:
+            return "results", self._writer.write(packed)
+        except StoreDown as failure:
+            return "down", str(failure)
+        except Exception:
+            return "error", traceback.format_exc()
+
+
+def main(descriptor: int) -> None:
+    """Serve the connection until it ends."""
+    # The server decides when to end; a signal to its whole group must not cut a batch short.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    logging.basicConfig(level="WARNING", format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    connection = socket.socket(fileno=descriptor)
+    stream = connection.makefile("rb")
+    try:
+        url, command, files = _received(stream)
+        store = open_store(url, writing=True, files=files)
+    except StoreFault as fault:
+        sys.exit(f"usertable writer: {fault}")
+    writer = _Writer(store, command)
+    # Writes make no cycles; what lives long is not worth looking through again and again.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+    try:
+        _Line(connection, stream, writer).serve(UNDER_WAY if is_shareable(url) else 1)
+    finally:
+        try:
+            store.close()
+        except StoreFault as fault:
+            sys.exit(f"usertable writer: {fault}")
+
+
+def _received(stream: BufferedReader) -> Any:
+    head = stream.read(HEAD.size)
+    pickled = stream.read(HEAD.unpack(head)[0]) if len(head) == HEAD.size else b""
+    if not pickled:
+        raise EOFError
+    return pickle.loads(pickled)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,89 @@
+"""What is kept of the requests that came in; see :class:`usertable.store.protocol.Arriving`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from usertable.domain.arrival import Arrival, Arrivals, Rate
+from usertable.domain.errors import Kind
+from usertable.store.encoding import decode_arrival, encode_arrival
+from usertable.store.postgres.connection import Connection
+from usertable.store.postgres.locks import LOCK_ARRIVALS, lock, try_lock
+from usertable.store.protocol import KEPT_SAMPLES
+from usertable.store.queries import load_queries
+
+_SQL = load_queries("usertable.store.postgres", "activity.sql")
+_MINUTE = 60_000
+"""Milliseconds."""
+
+
+def keep_arrivals(db: Connection, batch: Sequence[Arrivals]) -> None:
+    """Add what came in."""
+    # One server after the other, so that their numbers are seen in order; and no user is erased meanwhile.
+    lock(db, LOCK_ARRIVALS)
+    db.execute(_SQL["lock_counters"], {"projects": sorted({came.project for came in batch})})
+    rates = [
+        {"project": c.project, "at": c.at, "accepted": c.accepted, "refused": c.refused, "sampled": len(c.samples)}
+        for c in batch
+    ]
+    refusals = [
+        {
+            "project": c.project,
+            "minute": c.at - c.at % _MINUTE,
+            "kind": kind,
+            "attribute": attribute or "",
+            "count": count,
+            "at": c.at,
+        }
+        for c in batch
+        for (kind, attribute), count in c.refusals.items()
+    ]
+    written = [{"project": c.project, "attribute": name, "at": c.at} for c in batch for name in sorted(c.written)]
+    samples = [
+        {"project": c.project, "refused": bool(a.problems), "at": a.at, "cuid": a.cuid, "document": encode_arrival(a)}
+        for c in batch
+        for a in c.samples
+    ]
+    with db.cursor() as cursor:
+        for name, rows in (
+            ("add_rate", rates),
+            ("add_refusal", refusals),
+            ("add_last_write", written),
+            ("add_sample", samples),
+        ):
+            if rows:
+                cursor.executemany(_SQL[name], rows)
+
+
+def arrivals(db: Connection, project: int, after: int, limit: int, refused: bool | None) -> list[tuple[int, Arrival]]:
+    """The newest samples with a number greater than `after`, newest first, each with its number."""
+    which = [False, True] if refused is None else [refused]
+    rows = db.execute(_SQL["samples"], {"project": project, "refused": which, "after": after, "limit": limit})
+    return [(number, decode_arrival(document)) for number, document in rows]
+
+
+def rates(db: Connection, project: int, since: int, step: int) -> list[Rate]:
+    """How many requests came in, by steps of `step` ms from that moment on."""
+    return [Rate(*row) for row in db.execute(_SQL["rates"], {"project": project, "since": since, "step": step})]
+
+
+def refusals(db: Connection, project: int, since: int) -> list[tuple[Kind, str | None, int, int]]:
+    """By kind and attribute, how many refusals there were from that moment on, and the moment of the newest."""
+    rows = db.execute(_SQL["refusals"], {"project": project, "minute": since - since % _MINUTE})
+    return [(Kind(kind), attribute or None, count, last) for kind, attribute, count, last in rows]
+
+
+def last_writes(db: Connection, project: int) -> dict[str, int]:
+    """By attribute, when an accepted request last had it."""
+    rows = db.execute("SELECT attribute, at FROM usertable.last_write WHERE project = %s", (project,))
+    return dict(rows.fetchall())
+
+
+def expire_arrivals(db: Connection, before: int) -> None:
+    """Forget what came in before that moment, and all samples but the newest of each project."""
+    # Every server tries; one at a time is enough.
+    if not try_lock(db, LOCK_ARRIVALS):
+        return
+    db.execute("DELETE FROM usertable.arrival_rate WHERE at < %s", (before,))
+    db.execute("DELETE FROM usertable.arrival_refusal WHERE at < %s", (before - before % _MINUTE,))
+    db.execute(_SQL["expire_samples"], {"kept": KEPT_SAMPLES, "before": before})

@@ -1,0 +1,121 @@
+"""Citus, the distributed PostgreSQL: the layout of the tables, and which shard a user is in.
+
+A statement that stays in one shard is sent to one machine and commits there; one that touches several is many times slower.
+So the store asks here which writes belong together. A map that is out of date makes statements slow or refused, never wrong.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+
+from psycopg import errors
+
+from usertable.domain.errors import StoreFault
+from usertable.store.postgres.connection import Connection
+from usertable.store.postgres.failures import error_text
+
+_MASK = 0xFFFFFFFF
+
+_EVERYWHERE = ("project", "reported", "schema_change")
+_WITH_USERS = ("user_identifier", "erased", "receipt")
+_DISTRIBUTED = (*_EVERYWHERE, "users", *_WITH_USERS, "identifier_value")
+
+
+class ShardMap:
+    """Which shard a CUID is in.
+
+    Args:
+        starts: the first hash of each shard, ascending.
+    """
+
+    def __init__(self, starts: list[int]) -> None:
+        self._starts = starts
+
+    def shard(self, cuid: int) -> int:
+        """The place of the user's shard among all shards."""
+        return bisect_right(self._starts, hash_bigint(cuid)) - 1
+
+
+def hash_bigint(value: int) -> int:
+    """PostgreSQL's `hashint8`: the hash by which Citus distributes a bigint column. -2^31 to 2^31 - 1.
+
+    Bob Jenkins' `final` mix over the two halves, folded so that equal numbers of any integer type have one hash.
+    """
+    high = value >> 32 & _MASK
+    folded = value & _MASK ^ (high if value >= 0 else ~high & _MASK)
+    a = b = c = 0x9E3779B9 + 4 + 3923095 & _MASK
+    a = a + folded & _MASK
+    c = (c ^ b) - _rotated(b, 14) & _MASK
+    a = (a ^ c) - _rotated(c, 11) & _MASK
+    b = (b ^ a) - _rotated(a, 25) & _MASK
+    c = (c ^ b) - _rotated(b, 16) & _MASK
+    a = (a ^ c) - _rotated(c, 4) & _MASK
+    b = (b ^ a) - _rotated(a, 14) & _MASK
+    c = (c ^ b) - _rotated(b, 24) & _MASK
+    return c - 2**32 if c >= 2**31 else c
+
+
+def _rotated(value: int, bits: int) -> int:
+    return (value << bits | value >> 32 - bits) & _MASK
+
+
+def load_shards(db: Connection) -> ShardMap | None:
+    """The shards of the users; None where the tables are not distributed."""
+    if not _is_distributed(db):
+        return None
+    rows = db.execute(
+        "SELECT shardminvalue::int FROM pg_dist_shard WHERE logicalrelid = 'usertable.users'::regclass ORDER BY 1"
+    )
+    return ShardMap([start for (start,) in rows])
+
+
+def distribute(db: Connection, shown: str, shards: int) -> bool:
+    """Turn the tables, filled or empty, into the distributed layout, whole or not at all. False if they have it already.
+
+    Users and all that belongs to one are distributed by CUID, identifier values by value, so that they stay unique;
+    projects are on every machine; counters stay on the coordinator.
+
+    Raises:
+        StoreFault: there is no Citus in the database, or it refused.
+    """
+    if not db.execute("SELECT 1 FROM pg_extension WHERE extname = 'citus'").fetchone():
+        raise StoreFault(
+            f"{shown} has no Citus: run CREATE EXTENSION citus on every machine and add them with citus_add_node"
+        )
+    if _is_distributed(db):
+        return False
+    try:
+        with db.transaction():
+            # A unique key of a distributed table must hold the column that distributes it.
+            db.execute("ALTER TABLE usertable.receipt DROP CONSTRAINT receipt_pkey")
+            db.execute("ALTER TABLE usertable.receipt ADD CONSTRAINT receipt_pkey PRIMARY KEY (project, key, cuid)")
+            # Machines that joined after it was made do not have it.
+            db.execute(
+                "SELECT create_distributed_function('usertable.merged(jsonb, jsonb, bigint, jsonb, jsonb, jsonb, jsonb)')"
+            )
+            for table in _EVERYWHERE:
+                db.execute("SELECT create_reference_table(%s)", (f"usertable.{table}",))
+            db.execute("SELECT create_distributed_table('usertable.users', 'cuid', shard_count => %s)", (shards,))
+            for table in _WITH_USERS:
+                db.execute(
+                    "SELECT create_distributed_table(%s, 'cuid', colocate_with => 'usertable.users')",
+                    (f"usertable.{table}",),
+                )
+            db.execute(
+                "SELECT create_distributed_table('usertable.identifier_value', 'value', colocate_with => 'none',"
+                " shard_count => %s)",
+                (shards,),
+            )
+        for table in _DISTRIBUTED:
+            # What stood on the coordinator before is only hidden.
+            db.execute("SELECT truncate_local_data_after_distributing_table(%s)", (f"usertable.{table}",))
+    except errors.Error as error:
+        raise StoreFault(f"{shown} could not be distributed: {error_text(error)}") from error
+    return True
+
+
+def _is_distributed(db: Connection) -> bool:
+    if db.execute("SELECT to_regclass('pg_dist_partition')").fetchall()[0][0] is None:
+        return False
+    found = db.execute("SELECT 1 FROM pg_dist_partition WHERE logicalrelid = to_regclass('usertable.users')")
+    return found.fetchone() is not None

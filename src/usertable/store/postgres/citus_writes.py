@@ -1,0 +1,125 @@
+"""A batch of writes on Citus: the users of each shard are written in a transaction of their own, on that shard's machine."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+from psycopg import errors
+
+from usertable.store.postgres.citus import ShardMap
+from usertable.store.postgres.failures import error_text
+from usertable.store.postgres.merge import Merge, UserPlace, merge_in_shard, plain_merges
+from usertable.store.postgres.pool import Connections, Session
+from usertable.store.postgres.transaction import PostgresTransaction, ReceiptsByKey, find_receipts
+from usertable.store.records import WRITTEN, Result, SchemaStale, Write
+from usertable.store.transaction import WriteCommand
+
+log = logging.getLogger("usertable.store")
+
+
+class CitusWrites:
+    """Writes batches to a distributed store.
+
+    Args:
+        reported: by project, attributes that are known to be stored as reported.
+        threads: how many shards are written at once, at most.
+        shown: the store's URL as it may be shown.
+    """
+
+    def __init__(self, connections: Connections, reported: dict[int, set[str]], threads: int, shown: str) -> None:
+        self._connections = connections
+        self._reported = reported
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="shard")
+        self._shown = shown
+
+    def write(self, shards: ShardMap, writes: Sequence[Write], command: WriteCommand) -> list[Result]:
+        """Write the users of each shard, side by side. See :meth:`usertable.store.protocol.Store.write`."""
+        groups: dict[int, list[int]] = {}
+        users: dict[tuple[int, str], set[int]] = {}
+        keys: dict[int, list[str]] = {}
+        for index, write in enumerate(writes):
+            groups.setdefault(shards.shard(write.cuid), []).append(index)
+            if write.receipt is not None:
+                users.setdefault((write.project, write.receipt.key), set()).add(write.cuid)
+                keys.setdefault(write.project, []).append(write.receipt.key)
+        results: list[Result] = [SchemaStale()] * len(writes)
+
+        def write_group(indexes: Sequence[int], elsewhere: Callable[[], ReceiptsByKey]) -> None:
+            found = self._write_in_shard(shards, [writes[index] for index in indexes], command, elsewhere)
+            for index, result in zip(indexes, found, strict=True):
+                results[index] = result
+
+        if any(len(cuids) > 1 for cuids in users.values()):
+            # A key that comes with two users, so with two shards perhaps: the second must see the first one's receipt.
+            for index in range(len(writes)):
+                write_group([index], lambda: self._find_receipts(keys))
+            return results
+        receipts = self._find_receipts(keys)
+        if len(groups) == 1:
+            write_group(range(len(writes)), lambda: receipts)
+        else:
+            list(self._threads.map(lambda indexes: write_group(indexes, lambda: receipts), groups.values()))
+        return results
+
+    def _write_in_shard(
+        self,
+        shards: ShardMap,
+        writes: Sequence[Write],
+        command: WriteCommand,
+        elsewhere: Callable[[], ReceiptsByKey],
+    ) -> list[Result]:
+        """Write the users of one shard; a failure is the result of each write that is not done.
+
+        Args:
+            elsewhere: gives the receipts of the batch's keys in all shards.
+        """
+        merged: set[UserPlace] = set()
+        rest: Iterator[Result] = iter(())
+        try:
+            receipts = elsewhere()
+            self._merge(writes, command.row_limit, merged)
+            left = [write for write in writes if (write.project, write.cuid) not in merged]
+
+            def work(session: Session) -> list[Result]:
+                return command(PostgresTransaction(session, self._reported, shards, receipts), left)
+
+            if left:
+                rest = iter(self._connections.run(work))
+        except Exception as failure:
+            if isinstance(failure, errors.FeatureNotSupported):
+                # The shards were split since.
+                self._connections.forget_shards()
+            rest = itertools.repeat(failure)
+        return [WRITTEN if (write.project, write.cuid) in merged else next(rest) for write in writes]
+
+    def _merge(self, writes: Sequence[Write], row_limit: int, merged: set[UserPlace]) -> None:
+        """Let the database merge what it can of users in one shard, each statement for itself.
+
+        Args:
+            merged: gets the users whose writes are done; a failure leaves those in it that were done before.
+        """
+        for merge in plain_merges(writes, self._reported, row_limit):
+
+            def work(session: Session, merge: Merge = merge) -> list[UserPlace]:
+                # It is a transaction of its own.
+                session.committing = True
+                return merge_in_shard(session.db, merge)
+
+            try:
+                merged.update(self._connections.run(work))
+            except (psycopg.NotSupportedError, psycopg.ProgrammingError, psycopg.DataError) as failure:
+                # Refused, so nothing of it is done: the shards were split since, perhaps.
+                log.warning("%s: a merge was refused: %s", self._shown, error_text(failure))
+                self._connections.forget_shards()
+
+    def _find_receipts(self, keys: Mapping[int, Sequence[str]]) -> ReceiptsByKey:
+        """The receipts of these keys in all shards."""
+        return self._connections.read(lambda db: find_receipts(db, keys)) if keys else {}
+
+    def close(self) -> None:
+        """End the threads. No batch may be under way."""
+        self._threads.shutdown()

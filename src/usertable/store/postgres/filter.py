@@ -1,0 +1,65 @@
+"""Conditions on the user table in PostgreSQL's SQL.
+
+Values are compared as jsonb, whose numbers are exact, and never cast: a statement may look at the rows of other projects,
+where an attribute of the same name has another type, before it leaves them out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from usertable.domain.condition import Condition
+
+_encoder = msgspec.json.Encoder(decimal_format="number")
+_COMPARISONS = {"eq": "=", "ne": "<>", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
+
+
+def translate(conditions: Sequence[Condition]) -> tuple[str, dict[str, Any]]:
+    """The predicate for users that meet all conditions, to go after another one, and its parameters.
+
+    Example: `" AND attributes->%(name0)s >= to_jsonb(%(value0)s::numeric)"` with `{"name0": "age", "value0": 18}`. The text
+    tells attributes and operators only.
+    """
+    predicate = ""
+    parameters: dict[str, Any] = {}
+    for index, condition in enumerate(conditions):
+        parameters[f"name{index}"] = condition.attribute
+        predicate += " AND " + _translated(condition, index, parameters)
+    return predicate, parameters
+
+
+def _translated(condition: Condition, index: int, parameters: dict[str, Any]) -> str:
+    op, wanted = condition.operator, condition.wanted
+    name, value = f"%(name{index})s", f"value{index}"
+    if op == "set":
+        return f"jsonb_exists(attributes, {name})"
+    if op == "unset":
+        return f"NOT jsonb_exists(attributes, {name})"
+    if op == "between":
+        assert isinstance(wanted, tuple)
+        least, greatest = f"least{index}", f"greatest{index}"
+        parameters[least], parameters[greatest] = wanted
+        bounds = [f"to_jsonb(%({bound})s::numeric)" for bound in (least, greatest)]
+        return f"attributes->{name} >= {bounds[0]} AND attributes->{name} <= {bounds[1]}"
+    if op == "in":
+        assert isinstance(wanted, tuple)
+        # One parameter, however many values.
+        parameters[value] = [_encoder.encode(each).decode() for each in wanted]
+        return f"attributes->{name} = ANY(%({value})s::text[]::jsonb[])"
+    parameters[value] = wanted
+    if op == "contains":
+        return (
+            f"CASE jsonb_typeof(attributes->{name}) WHEN 'array' THEN attributes->{name} @> to_jsonb(%({value})s::text)"
+            f' ELSE strpos((attributes->>{name}) COLLATE "C", %({value})s) > 0 END'
+        )
+    return f"attributes->{name} {_COMPARISONS[op]} to_jsonb(%({value})s::{_type(wanted)})"
+
+
+def _type(wanted: Any) -> str:
+    if isinstance(wanted, bool):
+        return "boolean"
+    return "numeric" if isinstance(wanted, int | Decimal) else "text"

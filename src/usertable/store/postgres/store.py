@@ -1,0 +1,216 @@
+"""The PostgreSQL engine whole: each call takes a connection, and leaves the work to the module of its topic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from usertable.domain.arrival import Arrival, Arrivals, Rate
+from usertable.domain.condition import Condition
+from usertable.domain.errors import Kind, StoreMissing, refuse
+from usertable.domain.schema import Attribute, Project
+from usertable.store.parts import Part, Row
+from usertable.store.postgres import activity, citus, copy, migrations, reads, scans
+from usertable.store.postgres.citus_writes import CitusWrites
+from usertable.store.postgres.connection import check_alone, opened, warn_of_losses
+from usertable.store.postgres.pool import Connections, Session
+from usertable.store.postgres.transaction import PostgresTransaction, expire_receipts
+from usertable.store.postgres.url import connection_parameters
+from usertable.store.protocol import Snapshot, T
+from usertable.store.records import Column, Fill, Result, SchemaChange, Selection, Tally, User, Write
+from usertable.store.transaction import Transaction, WriteCommand
+from usertable.store.urls import shown_url
+
+
+class PostgresStore:
+    """See :class:`usertable.store.protocol.Store`.
+
+    Args:
+        url: `postgresql://user:password@host:port/database`, with libpq's parameters, and `pool_size=N`.
+        serving: this is a server: it says in its log what may lose writes that were answered.
+        alone: refuse if a server uses the database.
+        create: make the tables if there are none.
+        migrate: bring tables of an older version to this one; if not, they are refused.
+        writing: this is a server's writer, which the server has checked and migrated the store for. It need not be
+            reachable now.
+
+    Raises:
+        StoreMissing: there are no tables, and `create` is false.
+        StoreFault: the database cannot be used: unreachable, too old, a standby, too new a store, or no right to migrate.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        serving: bool = False,
+        writing: bool = False,
+        alone: bool = False,
+        create: bool = True,
+        migrate: bool = True,
+    ) -> None:
+        shown = shown_url(url)
+        conninfo, size = connection_parameters(url)
+        if not writing:
+            with opened(conninfo, shown) as db:
+                if alone:
+                    check_alone(db, shown)
+                if not create and not migrations.stored_version(db, shown):
+                    raise StoreMissing(f"there is no store at {shown}")
+                migrations.migrate(db, shown, allowed=migrate)
+                if serving:
+                    warn_of_losses(db, shown)
+        # A writer never looks through the table.
+        self.connections = Connections(conninfo, size, shown, scanning=not writing)
+        self._reported: dict[int, set[str]] = {}
+        """Attributes that are known to be stored as reported, by project: they are not stored again."""
+        self._citus = CitusWrites(self.connections, self._reported, size, shown)
+
+    def transact(self, command: Callable[[Transaction], T], *, background: bool = False) -> T:
+        shards = self.connections.shards()
+
+        def work(session: Session) -> T:
+            transaction = PostgresTransaction(session, self._reported, shards)
+            answer = command(transaction)
+            transaction.end()
+            return answer
+
+        return self.connections.run(work)
+
+    def write(self, writes: Sequence[Write], command: WriteCommand) -> list[Result]:
+        shards = self.connections.shards()
+        if shards is not None:
+            return self._citus.write(shards, writes, command)
+        return self.transact(lambda transaction: command(transaction, writes))
+
+    def read(self, project: int, cuid: int) -> User | None:
+        return self.connections.read(lambda db: reads.user(db, project, cuid))
+
+    def read_many(self, project: int, cuids: Sequence[int]) -> list[User]:
+        return self.connections.scan(lambda db: reads.read_many(db, project, cuids))
+
+    def job(self, project: int, name: str) -> str | None:
+        return self.connections.read(lambda db: reads.job(db, project, name))
+
+    @contextmanager
+    def snapshot(self, project_id: str) -> Iterator[Snapshot]:
+        with self.connections.snapshot() as db:
+            project = reads.project_by_id(db, project_id)
+            if project is None:
+                raise refuse(Kind.PROJECT_UNKNOWN, id=project_id)
+            yield reads.PostgresSnapshot(project, db)
+
+    def resolve_identifiers(self, project: int, identifier: str, values: Sequence[str]) -> dict[str, int]:
+        return self.connections.read(lambda db: dict(reads.owners(db, project, identifier, values).fetchall()))
+
+    def epoch(self) -> int:
+        return self.connections.epoch()
+
+    def versions(self) -> dict[str, int]:
+        return self.connections.read(reads.versions)
+
+    def projects(self) -> list[Project]:
+        return self.connections.read(reads.projects)
+
+    def project(self, project_id: str) -> Project | None:
+        return self.connections.read(lambda db: reads.project_by_id(db, project_id))
+
+    def attributes(self, project: int) -> tuple[int, Mapping[str, Attribute]]:
+        found = self.connections.read(lambda db: reads.project_by_number(db, project))
+        return found.version, found.schema.attributes
+
+    def schema_changes(self, project: int, limit: int) -> list[SchemaChange]:
+        return self.connections.read(lambda db: reads.schema_changes(db, project, limit))
+
+    def select(
+        self,
+        project: int,
+        conditions: Sequence[Condition],
+        after: int | None,
+        limit: int,
+        examine: int,
+        descending: bool = False,
+    ) -> Selection:
+        return self.connections.scan(lambda db: scans.select(db, project, conditions, after, limit, examine, descending))
+
+    def tally(
+        self,
+        project: int,
+        conditions: Sequence[Condition],
+        after: int | None,
+        examine: int,
+        keep: int,
+        oldest: bool = False,
+    ) -> Tally:
+        return self.connections.scan(lambda db: scans.tally(db, project, conditions, after, examine, keep, oldest))
+
+    def column(self, project: int, attribute: str, after: int | None, examine: int) -> Column:
+        return self.connections.scan(lambda db: scans.column(db, project, attribute, after, examine))
+
+    def fill(self, project: int, after: int | None, examine: int) -> Fill:
+        return self.connections.scan(lambda db: scans.fill(db, project, after, examine))
+
+    def extent(self, project: int) -> tuple[int, int] | None:
+        return self.connections.scan(lambda db: scans.extent(db, project))
+
+    def keep_arrivals(self, batch: Sequence[Arrivals]) -> None:
+        self.connections.change(lambda db: activity.keep_arrivals(db, batch))
+
+    def arrivals(self, project: int, after: int, limit: int, *, refused: bool | None = None) -> list[tuple[int, Arrival]]:
+        return self.connections.read(lambda db: activity.arrivals(db, project, after, limit, refused))
+
+    def rates(self, project: int, since: int, step: int) -> list[Rate]:
+        return self.connections.read(lambda db: activity.rates(db, project, since, step))
+
+    def refusals(self, project: int, since: int) -> list[tuple[Kind, str | None, int, int]]:
+        return self.connections.read(lambda db: activity.refusals(db, project, since))
+
+    def last_writes(self, project: int) -> dict[str, int]:
+        return self.connections.read(lambda db: activity.last_writes(db, project))
+
+    def expire_arrivals(self, before: int) -> None:
+        self.connections.change(lambda db: activity.expire_arrivals(db, before))
+
+    def expire_receipts(self, before: int) -> int:
+        return self.connections.change(lambda db: expire_receipts(db, before))
+
+    def count(self, project: int, part: Part) -> int:
+        return self.connections.read(lambda db: copy.count(db, project, part))
+
+    def rows(self, project: int, part: Part, after: Row | None, limit: int) -> list[Row]:
+        return self.connections.read(lambda db: copy.rows(db, project, part, after, limit))
+
+    def last(self, project: int, part: Part) -> Row | None:
+        return self.connections.read(lambda db: copy.last(db, project, part))
+
+    def load(self, project: int, part: Part, rows: Sequence[Row]) -> None:
+        self.connections.change(lambda db: copy.load(db, project, part, rows))
+
+    def next_cuid(self, project: int) -> int:
+        return self.connections.read(lambda db: reads.next_cuid(db, project))
+
+    def adopt(self, project: Project, next_cuid: int) -> None:
+        self.connections.change(lambda db: copy.adopt(db, project, next_cuid))
+
+    def ping(self) -> None:
+        self.connections.ping()
+
+    def close(self) -> None:
+        self._citus.close()
+        self.connections.close()
+
+
+def distribute_store(url: str, shards: int) -> bool:
+    """See :func:`usertable.store.distribute`."""
+    shown = shown_url(url)
+    with opened(connection_parameters(url)[0], shown) as db:
+        check_alone(db, shown)
+        migrations.migrate(db, shown)
+        return citus.distribute(db, shown, shards)
+
+
+def stored_version(url: str) -> int:
+    """The number of the last migration that was applied; 0 for none."""
+    shown = shown_url(url)
+    with opened(connection_parameters(url)[0], shown) as db:
+        return migrations.stored_version(db, shown)

@@ -1,0 +1,303 @@
+"""What a command loads and keeps: everything that can be is sent in one pipeline, so that it takes one round trip.
+
+Locks are taken in the order that the package's docstring tells, and by number of project.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from usertable.domain.schema import Project
+from usertable.domain.schema_change import Change
+from usertable.store.encoding import (
+    decode_profiles,
+    decode_written,
+    encode_changes,
+    encode_project,
+    encode_user_changes,
+    encode_written,
+    values_by_user,
+)
+from usertable.store.postgres import reads
+from usertable.store.postgres.citus import ShardMap
+from usertable.store.postgres.connection import Connection
+from usertable.store.postgres.locks import LOCK_EXPIRY, LOCK_PROJECTS, lock, share, try_lock
+from usertable.store.postgres.pool import Session
+from usertable.store.queries import load_queries
+from usertable.store.records import FIRST_CUID, NewReceipt, StoredReceipt
+from usertable.store.transaction import Loaded, Mutation, Wanted
+
+EXPIRY_WINDOW = 10_000
+"""Receipts of so many ms are removed in one transaction."""
+_UNUSED_STEP = 1000
+_SQL = load_queries("usertable.store.postgres", "transaction.sql")
+
+ReceiptsByKey = Mapping[int, Mapping[str, StoredReceipt]]
+"""By project and key."""
+
+
+class PostgresTransaction:
+    """See :class:`usertable.store.transaction.Transaction`.
+
+    Args:
+        reported: by project, attributes that are known to be stored as reported; what is stored is added to it.
+        shards: where the users are, on Citus.
+        elsewhere: on Citus, receipts of other shards; with it, only those of the wanted users' shard are looked for.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        reported: dict[int, set[str]],
+        shards: ShardMap | None,
+        elsewhere: ReceiptsByKey | None = None,
+    ) -> None:
+        self._session = session
+        self._db = session.db
+        self._reported = reported
+        self._shards = shards
+        self._elsewhere = elsewhere
+        self._begun = False
+
+    def load(self, wanted: Mapping[int, Wanted]) -> dict[int, Loaded]:
+        numbers = sorted(wanted)
+        with self._db.pipeline():
+            self._begin()
+            share(self._db, numbers)
+            versions = self._db.execute(_SQL["versions"], {"projects": numbers})
+            asked = {number: _Asked(self._db, number, wanted[number], self._shards, self._elsewhere) for number in numbers}
+        version: dict[int, int] = dict(versions.fetchall())
+        return {number: asked[number].loaded(version.get(number)) for number in numbers}
+
+    def keep(self, mutations: Sequence[Mutation]) -> None:
+        db = self._db
+        for mutation in mutations:
+            # Rows cannot be copied in a pipeline.
+            _create_users(db, mutation)
+        news = [
+            (mutation.project, name)
+            for mutation in mutations
+            for name in sorted(mutation.reported - self._reported.get(mutation.project, set()))
+        ]
+        with db.pipeline():
+            self._begin()
+            for mutation in mutations:
+                self._keep(mutation)
+            _add_receipts(db, [receipt for mutation in mutations for receipt in mutation.receipts])
+            if news:
+                projects, names = zip(*news, strict=True)
+                db.execute(_SQL["add_reported"], {"projects": list(projects), "attributes": list(names)})
+            self._session.commit()
+        for project, name in news:
+            self._reported.setdefault(project, set()).add(name)
+
+    def _keep(self, mutation: Mutation) -> None:
+        db, number = self._db, mutation.project
+        for group in _by_shard({change.cuid for change in mutation.changes}, self._shards):
+            changes = mutation.changes
+            if self._shards is not None:
+                members = set(group)
+                changes = [change for change in changes if change.cuid in members]
+            rows = encode_user_changes(changes)
+            db.execute(_SQL["change_users"], {"project": number, "cuids": group, "rows": rows})
+        _add_values(db, number, mutation.values)
+        for cuid in mutation.erased:
+            _erase(db, number, cuid)
+        if mutation.next_cuid:
+            db.execute(_SQL["raise_counter"], {"project": number, "next_cuid": mutation.next_cuid})
+        if mutation.job is not None:
+            name, state = mutation.job
+            db.execute(_SQL["keep_job"], {"project": number, "name": name, "state": state})
+
+    def project(self, project_id: str) -> Project | None:
+        self._begin()
+        number = reads.project_number(self._db, project_id)
+        if number is None:
+            lock(self._db, LOCK_PROJECTS)
+            # Somebody may have made it meanwhile.
+            number = reads.project_number(self._db, project_id)
+        if number is None:
+            return None
+        lock(self._db, number)
+        return reads.project_by_number(self._db, number)
+
+    def add_project(self, project: Project, actor: str, changes: Sequence[Change]) -> Project:
+        number: int = self._db.execute("SELECT coalesce(max(number), 0) + 1 FROM usertable.project").fetchall()[0][0]
+        project = replace(project, number=number)
+        insert_project(self._db, project, FIRST_CUID)
+        self._record(number, project.created_at, actor, changes)
+        return project
+
+    def replace_project(self, project: Project, actor: str, changes: Sequence[Change], now: int) -> None:
+        after = {"project": project.number, "version": project.version, "document": encode_project(project)}
+        self._db.execute(_SQL["replace_project"], after)
+        self._record(project.number, now, actor, changes)
+
+    def _record(self, project: int, at: int, actor: str, changes: Sequence[Change]) -> None:
+        """Note a change of a project, whose lock we have."""
+        number: int = self._db.execute(_SQL["last_change"], {"project": project}).fetchall()[0][0] + 1
+        change = {"project": project, "number": number, "at": at, "actor": actor, "changes": encode_changes(changes)}
+        self._db.execute(_SQL["record_change"], change)
+        advance_epoch(self._db)
+
+    def end(self) -> None:
+        """Commit, if that was not done."""
+        if self._begun and not self._session.committing:
+            self._session.commit()
+
+    def _begin(self) -> None:
+        if not self._begun:
+            self._begun = True
+            self._session.begin()
+
+
+class _Asked:
+    """What was sent about one project in a pipeline. The answers come when it ends."""
+
+    def __init__(
+        self, db: Connection, number: int, wanted: Wanted, shards: ShardMap | None, elsewhere: ReceiptsByKey | None
+    ) -> None:
+        self._db = db
+        self._number = number
+        self._wanted = wanted
+        self._elsewhere = {} if elsewhere is None else elsewhere.get(number, {})
+        project = {"project": number}
+        self._job = None if wanted.job is None else db.execute(_SQL["locked_job"], {**project, "name": wanted.job})
+        self._counter = db.execute(_SQL["locked_counter"], project) if wanted.makes_users else None
+        self._owners = [(name, reads.owners(db, number, name, values)) for name, values in wanted.values.items()]
+        self._owned: dict[tuple[str, str], int] | None = None
+        cuids = wanted.cuids
+        with_owners = bool(wanted.rows_of_owners and self._owners)
+        if with_owners:
+            cuids = {*cuids, *self._find_owners().values()}
+        self._rows = [db.execute(_SQL["locked_users"], {**project, "cuids": group}) for group in _by_shard(cuids, shards)]
+        of_users = {**project, "cuids": list(cuids)}
+        self._values = db.execute(reads.VALUES_OF_USERS, of_users) if with_owners else None
+        self._erased = db.execute(_SQL["erased"], of_users) if wanted.project and cuids else None
+        # After the users' locks, and that of the counter: a receipt that another writer kept meanwhile is seen.
+        self._receipts: reads.Rows | None = None
+        if wanted.keys:
+            query = _SQL["receipts" if elsewhere is None else "receipts_of_users"]
+            self._receipts = db.execute(query, {**of_users, "keys": list(wanted.keys)})
+
+    def loaded(self, version: int | None) -> Loaded:
+        """What there is, once the pipeline has ended."""
+        db, number = self._db, self._number
+        profiles = decode_profiles("[" + ",".join(row for cursor in self._rows for (row,) in cursor) + "]")
+        loaded = Loaded(version, profiles, owners=self._find_owners())
+        if self._receipts is not None:
+            loaded.receipts = {**self._elsewhere, **_receipts_by_key(self._receipts)}
+        if self._values is not None:
+            loaded.values = values_by_user(self._values)
+        if self._wanted.project and version is not None:
+            loaded.project = reads.project_by_number(db, number)
+        if self._erased is not None:
+            loaded.erased = {cuid for (cuid,) in self._erased}
+        if self._counter is not None:
+            loaded.unused = _unused(db, number, self._counter.fetchall()[0][0])
+        if self._job is not None and (found := self._job.fetchone()):
+            loaded.job = found[0]
+        return loaded
+
+    def _find_owners(self) -> dict[tuple[str, str], int]:
+        if self._owned is None:
+            self._owned = {(name, value): cuid for name, rows in self._owners for value, cuid in rows}
+        return self._owned
+
+
+def _by_shard(cuids: Collection[int], shards: ShardMap | None) -> list[list[int]]:
+    """The CUIDs, ascending, those of a shard together: a statement that locks or changes users must stay in one."""
+    if shards is None:
+        return [sorted(cuids)] if cuids else []
+    groups: dict[int, list[int]] = {}
+    for cuid in sorted(cuids):
+        groups.setdefault(shards.shard(cuid), []).append(cuid)
+    return list(groups.values())
+
+
+def _unused(db: Connection, project: int, start: int) -> Iterator[int]:
+    """All CUIDs from `start` on that are neither a user's nor an erased one's."""
+    while True:
+        span = {"project": project, "first": start, "last": start + _UNUSED_STEP - 1}
+        with db.pipeline():
+            found = [db.execute(_SQL[query], span) for query in ("users_of_span", "erased_of_span")]
+        used = {cuid for rows in found for (cuid,) in rows}
+        yield from (cuid for cuid in range(start, start + _UNUSED_STEP) if cuid not in used)
+        start += _UNUSED_STEP
+
+
+def find_receipts(db: Connection, keys: Mapping[int, Sequence[str]]) -> ReceiptsByKey:
+    """The receipts of these keys, which are by project, of whatever user."""
+    return {
+        number: _receipts_by_key(db.execute(_SQL["receipts"], {"project": number, "keys": list(names)}))
+        for number, names in keys.items()
+    }
+
+
+def _receipts_by_key(rows: reads.Rows) -> dict[str, StoredReceipt]:
+    return {key: StoredReceipt(fingerprint, decode_written(written)) for key, fingerprint, written in rows}
+
+
+def expire_receipts(db: Connection, before: int) -> int:
+    """Forget receipts made before that moment (ms since 1970 UTC), some thousands at most; how many it were."""
+    # Every server tries; one at a time is enough.
+    if not try_lock(db, LOCK_EXPIRY):
+        return 0
+    oldest = db.execute("SELECT min(at) FROM usertable.receipt WHERE at < %s", (before,)).fetchall()[0][0]
+    if oldest is None:
+        return 0
+    return db.execute("DELETE FROM usertable.receipt WHERE at < %s", (min(before, oldest + EXPIRY_WINDOW),)).rowcount
+
+
+def insert_project(db: Connection, project: Project, next_cuid: int) -> None:
+    """Keep a project with the number that it has."""
+    row = {"project": project.number, "id": project.id, "version": project.version, "document": encode_project(project)}
+    db.execute(_SQL["add_project"], row)
+    db.execute("INSERT INTO usertable.cuid_counter (project, next_cuid) VALUES (%s, %s)", (project.number, next_cuid))
+
+
+def advance_epoch(db: Connection) -> None:
+    """Tell the servers that a project was made or changed."""
+    db.execute("UPDATE usertable.epoch SET value = value + 1")
+
+
+def _create_users(db: Connection, mutation: Mutation) -> None:
+    if not mutation.created:
+        return
+    number, now = mutation.project, mutation.created_at
+    made = f"{now}\t{now}\t{{}}"
+    rows = "".join(f"{number}\t{cuid}\t{version}\t{made}\t{text}\n" for cuid, version, text in mutation.created)
+    with db.cursor() as cursor, cursor.copy(_SQL["create_users"]) as target:
+        # JSON text has no tab and no newline; the backslash is COPY's own too.
+        target.write(rows.replace("\\", "\\\\"))
+
+
+def _add_values(db: Connection, project: int, values: Sequence[tuple[int, str, str]]) -> None:
+    if values:
+        cuids, identifiers, texts = map(list, zip(*values, strict=True))
+        rows = {"project": project, "cuids": cuids, "identifiers": identifiers, "values": texts}
+        db.execute(_SQL["add_owners"], rows)
+        db.execute(_SQL["add_values"], rows)
+
+
+def _add_receipts(db: Connection, receipts: Sequence[NewReceipt]) -> None:
+    if receipts:
+        rows = {
+            "projects": [r.project for r in receipts],
+            "keys": [r.key for r in receipts],
+            "cuids": [r.cuid for r in receipts],
+            "fingerprints": [r.fingerprint for r in receipts],
+            "written": [encode_written(r.written) for r in receipts],
+            "personal": [r.written.attributes is not None for r in receipts],
+            "moments": [r.at for r in receipts],
+        }
+        db.execute(_SQL["add_receipts"], rows)
+
+
+def _erase(db: Connection, project: int, cuid: int) -> None:
+    user = {"project": project, "cuid": cuid}
+    for identifier, value in db.execute(_SQL["remove_values"], user).fetchall():
+        db.execute(_SQL["remove_owner"], {"project": project, "identifier": identifier, "value": value})
+    for query in ("remove_user", "add_erased", "remove_personal_receipts", "remove_samples"):
+        db.execute(_SQL[query], user)

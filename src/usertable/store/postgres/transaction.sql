@@ -1,0 +1,110 @@
+-- What transaction.py runs.
+
+-- name: versions
+SELECT number, version FROM usertable.project WHERE number = ANY(%(projects)s::bigint[]);
+
+-- name: locked_job
+SELECT state FROM usertable.import_job WHERE project = %(project)s AND name = %(name)s FOR UPDATE;
+
+-- name: locked_counter
+-- Nobody else makes or erases users of the project from here on.
+SELECT next_cuid FROM usertable.cuid_counter WHERE project = %(project)s FOR UPDATE;
+
+-- name: locked_users
+-- Of each a JSON array: [CUID, version, …].
+SELECT '[' || cuid || ',' || version || ',' || created_at || ',' || updated_at || ','
+  || attributes::text || ',' || changed_at::text || ']'
+FROM usertable.users
+WHERE project = %(project)s AND cuid = ANY(%(cuids)s::bigint[])
+ORDER BY cuid FOR NO KEY UPDATE;
+
+-- name: erased
+-- Those of some CUIDs that were erased.
+SELECT cuid FROM usertable.erased WHERE project = %(project)s AND cuid = ANY(%(cuids)s::bigint[]);
+
+-- name: receipts
+SELECT key, fingerprint, written FROM usertable.receipt WHERE project = %(project)s AND key = ANY(%(keys)s::text[]);
+
+-- name: receipts_of_users
+-- On Citus, this stays in the users' shard.
+SELECT key, fingerprint, written FROM usertable.receipt
+WHERE project = %(project)s AND key = ANY(%(keys)s::text[]) AND cuid = ANY(%(cuids)s::bigint[]);
+
+-- name: users_of_span
+SELECT cuid FROM usertable.users WHERE project = %(project)s AND cuid BETWEEN %(first)s AND %(last)s;
+
+-- name: erased_of_span
+SELECT cuid FROM usertable.erased WHERE project = %(project)s AND cuid BETWEEN %(first)s AND %(last)s;
+
+-- name: create_users
+-- The rows follow.
+COPY usertable.users (project, cuid, version, created_at, updated_at, changed_at, attributes) FROM STDIN;
+
+-- name: change_users
+-- rows: see `usertable.store.encoding.encode_user_changes`. The CUIDs are named apart too, by which Citus finds the shard.
+UPDATE usertable.users u
+SET version = p.v, updated_at = p.t, attributes = (u.attributes - coalesce(p.r, '{}')) || p.a, changed_at = p.m
+FROM jsonb_to_recordset(%(rows)s::jsonb) AS p (c bigint, v bigint, t bigint, a jsonb, r text[], m jsonb)
+WHERE u.project = %(project)s AND u.cuid = p.c AND u.cuid = ANY(%(cuids)s::bigint[]);
+
+-- name: add_owners
+INSERT INTO usertable.identifier_value (project, cuid, identifier, value)
+SELECT %(project)s, * FROM unnest(%(cuids)s::bigint[], %(identifiers)s::text[], %(values)s::text[]);
+
+-- name: add_values
+-- The same by user.
+INSERT INTO usertable.user_identifier (project, cuid, identifier, value)
+SELECT %(project)s, * FROM unnest(%(cuids)s::bigint[], %(identifiers)s::text[], %(values)s::text[]);
+
+-- name: add_receipts
+INSERT INTO usertable.receipt (project, key, cuid, fingerprint, written, personal, at)
+SELECT * FROM unnest(
+  %(projects)s::bigint[], %(keys)s::text[], %(cuids)s::bigint[], %(fingerprints)s::bytea[], %(written)s::text[],
+  %(personal)s::boolean[], %(moments)s::bigint[]);
+
+-- name: add_reported
+INSERT INTO usertable.reported (project, attribute)
+SELECT * FROM unnest(%(projects)s::bigint[], %(attributes)s::text[])
+ON CONFLICT DO NOTHING;
+
+-- name: raise_counter
+UPDATE usertable.cuid_counter SET next_cuid = %(next_cuid)s WHERE project = %(project)s AND next_cuid < %(next_cuid)s;
+
+-- name: keep_job
+INSERT INTO usertable.import_job (project, name, state) VALUES (%(project)s, %(name)s, %(state)s)
+ON CONFLICT (project, name) DO UPDATE SET state = excluded.state;
+
+-- name: remove_values
+-- An erased user's identifier values, which are told.
+DELETE FROM usertable.user_identifier WHERE project = %(project)s AND cuid = %(cuid)s RETURNING identifier, value;
+
+-- name: remove_owner
+DELETE FROM usertable.identifier_value
+WHERE project = %(project)s AND identifier = %(identifier)s AND value = %(value)s;
+
+-- name: remove_user
+DELETE FROM usertable.users WHERE project = %(project)s AND cuid = %(cuid)s;
+
+-- name: add_erased
+INSERT INTO usertable.erased (project, cuid) VALUES (%(project)s, %(cuid)s);
+
+-- name: remove_personal_receipts
+-- Those that show the user's data.
+DELETE FROM usertable.receipt WHERE project = %(project)s AND cuid = %(cuid)s AND personal;
+
+-- name: remove_samples
+DELETE FROM usertable.arrival WHERE project = %(project)s AND cuid = %(cuid)s;
+
+-- name: add_project
+INSERT INTO usertable.project (number, id, version, document)
+VALUES (%(project)s, %(id)s, %(version)s, %(document)s);
+
+-- name: replace_project
+UPDATE usertable.project SET version = %(version)s, document = %(document)s WHERE number = %(project)s;
+
+-- name: record_change
+INSERT INTO usertable.schema_change (project, number, at, who, what)
+VALUES (%(project)s, %(number)s, %(at)s, %(actor)s, %(changes)s);
+
+-- name: last_change
+SELECT coalesce(max(number), 0) FROM usertable.schema_change WHERE project = %(project)s;

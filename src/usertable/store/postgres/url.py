@@ -1,0 +1,67 @@
+"""What a store's URL comes to: libpq's connection parameters, and the size of the pool."""
+
+from __future__ import annotations
+
+import re
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from usertable.domain.errors import StoreFault
+from usertable.store.postgres.failures import error_text
+from usertable.store.urls import URL_HOSTS, shown_url
+
+POOL_SIZE = 8
+"""Connections of a process, unless the URL says `pool_size=N`."""
+CONNECT_SECONDS = 5
+ENCODING = "UTF8"
+"""The one encoding in which we talk with the database, whatever PGCLIENTENCODING or the role's settings say: the statements
+that are sent from the event loop are encoded by us, and bytes of another encoding would be stored as other text."""
+_DEFAULTS = {
+    "application_name": "usertable",
+    "connect_timeout": str(CONNECT_SECONDS),
+    # A host that is gone is noticed in seconds, not in the kernel's quarter of an hour.
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "20000",
+}
+_URL = re.compile(rf"(?P<place>postgres(?:ql)?://(?:[^][@/]*@)?{URL_HOSTS}(?:/[^?]*)?)(?:\?(?P<query>.*))?", re.DOTALL)
+_LONE_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
+
+
+def connection_parameters(url: str) -> tuple[str, int]:
+    """What libpq is told to connect to a URL, and the size of the pool.
+
+    All but `pool_size` reaches libpq as it is written: libpq and Python do not read URLs alike.
+
+    Raises:
+        StoreFault: the URL cannot be used.
+    """
+    shown = shown_url(url)
+    found = _URL.fullmatch(url)
+    if not found:
+        # Not shown: what it has in place of a host may be a piece of a password.
+        raise StoreFault(
+            "unusable store URL: it is not postgresql://user:password@host:port/database?parameters;"
+            " write the characters [ ] @ / : ? of a user or password as %5B %5D %40 %2F %3A %3F"
+        )
+    if _LONE_PERCENT.search(url):
+        raise StoreFault(f"unusable store URL {shown!r}: a % stands before two hexadecimal digits only; write % as %25")
+    parameters = found["query"].split("&") if found["query"] else []
+    sizes = [p.partition("=")[2] for p in parameters if p.partition("=")[0] == "pool_size"]
+    size = sizes[-1] if sizes else str(POOL_SIZE)
+    if not size.isascii() or not size.isdigit() or not 2 <= int(size) <= 1000:
+        raise StoreFault(f"unusable store URL {shown!r}: pool_size is {size!r}, expected a number from 2 to 1000")
+    others = "&".join(p for p in parameters if p.partition("=")[0] != "pool_size")
+    without = found["place"] + ("?" + others if others else "")
+    try:
+        given = conninfo_to_dict(without)
+    except psycopg.ProgrammingError as error:
+        # libpq may say the whole of it, password and all.
+        words = error_text(error).replace(without, shown)
+        raise StoreFault(f"unusable store URL {shown!r}: {words}") from error
+    encoding = str(given.pop("client_encoding", ENCODING))
+    if encoding not in ("", "auto") and encoding.upper().replace("-", "") not in ("UTF8", "UNICODE"):
+        raise StoreFault(f"unusable store URL {shown!r}: client_encoding is {encoding!r}; it is always {ENCODING}")
+    return make_conninfo("", **{**_DEFAULTS, **given, "client_encoding": ENCODING}), int(size)

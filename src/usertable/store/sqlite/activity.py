@@ -1,0 +1,67 @@
+"""What came in, kept for a while; see :class:`usertable.store.protocol.Arriving`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import apsw
+
+from usertable.domain.arrival import Arrival, Arrivals, Rate
+from usertable.domain.errors import Kind
+from usertable.store.encoding import decode_arrival, encode_arrival
+from usertable.store.protocol import KEPT_SAMPLES
+from usertable.store.queries import load_queries
+
+_SQL = load_queries("usertable.store.sqlite", "activity.sql")
+
+
+def _minute(at: int) -> int:
+    return at - at % 60_000
+
+
+def keep_arrivals(db: apsw.Connection, batch: Sequence[Arrivals]) -> None:
+    """Add what came in."""
+    for came in batch:
+        project, at = came.project, came.at
+        db.execute(_SQL["add_rate"], (project, at, came.accepted, came.refused, len(came.samples)))
+        db.executemany(
+            _SQL["add_refusal"],
+            [(project, _minute(at), kind, attribute or "", count, at) for (kind, attribute), count in came.refusals.items()],
+        )
+        db.executemany(_SQL["add_last_write"], [(project, name, at) for name in came.written])
+        db.executemany(
+            _SQL["add_sample"],
+            [(project, bool(sample.problems), sample.at, sample.cuid, encode_arrival(sample)) for sample in came.samples],
+        )
+
+
+def arrivals(db: apsw.Connection, project: int, after: int, limit: int, refused: bool | None) -> list[tuple[int, Arrival]]:
+    """The newest samples, newest first, each with its number."""
+    which = (0, 1) if refused is None else (refused, refused)
+    rows = db.execute(_SQL["samples"], (project, *which, after, limit))
+    return [(number, decode_arrival(document)) for number, document in rows]
+
+
+def rates(db: apsw.Connection, project: int, since: int, step: int) -> list[Rate]:
+    """How many requests came in, by steps of `step` ms."""
+    return [Rate(*row) for row in db.execute(_SQL["rates"], {"project": project, "since": since, "step": step})]
+
+
+def refusals(db: apsw.Connection, project: int, since: int) -> list[tuple[Kind, str | None, int, int]]:
+    """By kind and attribute, how many refusals there were, and the moment of the newest."""
+    rows = db.execute(_SQL["refusals"], (project, _minute(since)))
+    return [(Kind(kind), attribute or None, count, last) for kind, attribute, count, last in rows]
+
+
+def last_writes(db: apsw.Connection, project: int) -> dict[str, int]:
+    """By attribute, when an accepted request last had it."""
+    return dict(db.execute("SELECT attribute, at FROM last_write WHERE project = ?", (project,)))
+
+
+def expire_arrivals(db: apsw.Connection, before: int) -> None:
+    """Forget what came in before that moment, and all samples but the newest of each project."""
+    for (project,) in list(db.execute("SELECT number FROM project")):
+        until = {"project": project, "before": before}
+        db.execute(_SQL["expire_counts"], {**until, "minute": _minute(before)})
+        for refused in (0, 1):
+            db.execute(_SQL["expire_samples"], {**until, "refused": refused, "kept": KEPT_SAMPLES})

@@ -1,0 +1,242 @@
+"""The SQLite engine whole: each call opens a connection or a transaction, and leaves the work to the module of its topic."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from usertable.domain.arrival import Arrival, Arrivals, Rate
+from usertable.domain.condition import Condition
+from usertable.domain.errors import Kind, refuse
+from usertable.domain.schema import Attribute, Project
+from usertable.store.parts import Part, Row
+from usertable.store.protocol import Snapshot, T
+from usertable.store.records import Column, Fill, Result, SchemaChange, Selection, Tally, User, Write
+from usertable.store.sqlite import activity, copy, reads, scans
+from usertable.store.sqlite.connection import Connections
+from usertable.store.sqlite.files import Identity
+from usertable.store.sqlite.statements import SQLITE_LENGTH
+from usertable.store.sqlite.transaction import RowsTooLarge, SQLiteTransaction, expire_receipts
+from usertable.store.transaction import Transaction, WriteCommand
+from usertable.store.urls import CACHE_MB
+
+LOADED_BYTES = 16 * 2**20
+"""A batch whose users' rows have more bytes is written in halves, so that large rows keep nobody else waiting for long."""
+
+
+class SQLiteStore:
+    """See :class:`usertable.store.protocol.Store`, and for the arguments :class:`Connections`."""
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        serving: bool = False,
+        writing: bool = False,
+        cache_mb: int = CACHE_MB,
+        migrate: bool = True,
+        files: Mapping[str, Identity] | None = None,
+    ) -> None:
+        self._connections = Connections(
+            path, serving=serving, writing=writing, cache_mb=cache_mb, may_migrate=migrate, known=files
+        )
+        self._reported: dict[int, set[str]] = {}
+        """Attributes that are known to be stored as reported, by project: they are not stored again."""
+        self._rest_until = 0.0
+        """The next transaction in the background is not begun before: others have as much time as the last one took."""
+
+    @property
+    def files(self) -> Mapping[str, Identity]:
+        """What is open, by name."""
+        return self._connections.files.known
+
+    def transact(self, command: Callable[[Transaction], T], *, background: bool = False) -> T:
+        if not background:
+            return self._transact(command)
+        # SQLite's lock is not fair: the server's writer gets its turn only while nobody else wants it.
+        time.sleep(max(0.0, self._rest_until - time.monotonic()))
+        began = time.monotonic()
+        answer = self._transact(command)
+        if self._connections.files.server():
+            ended = time.monotonic()
+            self._rest_until = ended + (ended - began)
+        return answer
+
+    def write(self, writes: Sequence[Write], command: WriteCommand) -> list[Result]:
+        middle = _middle(writes)
+        maximum_bytes = LOADED_BYTES if middle else SQLITE_LENGTH
+        try:
+            return self._transact(lambda transaction: command(transaction, writes), maximum_bytes)
+        except RowsTooLarge:
+            results = self.write(writes[:middle], command)
+        # The first half is stored, so what keeps the second from it is the result of its own writes.
+        try:
+            return results + self.write(writes[middle:], command)
+        except Exception as failure:
+            return results + [failure] * (len(writes) - middle)
+
+    def _transact(self, command: Callable[[Transaction], T], maximum_bytes: int = SQLITE_LENGTH) -> T:
+        with self._connections.writer() as db:
+            transaction = SQLiteTransaction(db, self._reported, maximum_bytes)
+            answer = command(transaction)
+        for project, name in transaction.reported:
+            self._reported.setdefault(project, set()).add(name)
+        self._connections.count_written(transaction.rows)
+        return answer
+
+    def read(self, project: int, cuid: int) -> User | None:
+        with self._connections.read_transaction() as db:
+            return reads.user(db, project, cuid)
+
+    def read_many(self, project: int, cuids: Sequence[int]) -> list[User]:
+        with self._connections.read_transaction() as db:
+            return reads.read_many(db, project, cuids)
+
+    def job(self, project: int, name: str) -> str | None:
+        with self._connections.reader() as db:
+            return reads.job(db, project, name)
+
+    @contextlib.contextmanager
+    def snapshot(self, project_id: str) -> Iterator[Snapshot]:
+        with self._connections.snapshot() as db:
+            project = reads.project_by_id(db, project_id)
+            if project is None:
+                raise refuse(Kind.PROJECT_UNKNOWN, id=project_id)
+            yield reads.SQLiteSnapshot(project, db)
+
+    def resolve_identifiers(self, project: int, identifier: str, values: Sequence[str]) -> dict[str, int]:
+        with self._connections.reader() as db:
+            return reads.owners(db, project, identifier, values)
+
+    def epoch(self) -> int:
+        with self._connections.reader() as db:
+            return reads.epoch(db)
+
+    def versions(self) -> dict[str, int]:
+        with self._connections.reader() as db:
+            return reads.versions(db)
+
+    def projects(self) -> list[Project]:
+        with self._connections.reader() as db:
+            return reads.projects(db)
+
+    def project(self, project_id: str) -> Project | None:
+        with self._connections.reader() as db:
+            return reads.project_by_id(db, project_id)
+
+    def attributes(self, project: int) -> tuple[int, Mapping[str, Attribute]]:
+        with self._connections.reader() as db:
+            found = reads.project_by_number(db, project)
+        return found.version, found.schema.attributes
+
+    def schema_changes(self, project: int, limit: int) -> list[SchemaChange]:
+        with self._connections.reader() as db:
+            return reads.schema_changes(db, project, limit)
+
+    def select(
+        self,
+        project: int,
+        conditions: Sequence[Condition],
+        after: int | None,
+        limit: int,
+        examine: int,
+        descending: bool = False,
+    ) -> Selection:
+        with self._connections.read_transaction() as db:
+            return scans.select(db, project, conditions, after, limit, examine, descending)
+
+    def tally(
+        self,
+        project: int,
+        conditions: Sequence[Condition],
+        after: int | None,
+        examine: int,
+        keep: int,
+        oldest: bool = False,
+    ) -> Tally:
+        with self._connections.read_transaction() as db:
+            return scans.tally(db, project, conditions, after, examine, keep, oldest)
+
+    def column(self, project: int, attribute: str, after: int | None, examine: int) -> Column:
+        with self._connections.read_transaction() as db:
+            return scans.column(db, project, attribute, after, examine)
+
+    def fill(self, project: int, after: int | None, examine: int) -> Fill:
+        with self._connections.read_transaction() as db:
+            return scans.fill(db, project, after, examine)
+
+    def extent(self, project: int) -> tuple[int, int] | None:
+        with self._connections.read_transaction() as db:
+            return scans.extent(db, project)
+
+    def keep_arrivals(self, batch: Sequence[Arrivals]) -> None:
+        with self._connections.unsynced_writer() as db:
+            activity.keep_arrivals(db, batch)
+
+    def arrivals(self, project: int, after: int, limit: int, *, refused: bool | None = None) -> list[tuple[int, Arrival]]:
+        with self._connections.reader() as db:
+            return activity.arrivals(db, project, after, limit, refused)
+
+    def rates(self, project: int, since: int, step: int) -> list[Rate]:
+        with self._connections.reader() as db:
+            return activity.rates(db, project, since, step)
+
+    def refusals(self, project: int, since: int) -> list[tuple[Kind, str | None, int, int]]:
+        with self._connections.reader() as db:
+            return activity.refusals(db, project, since)
+
+    def last_writes(self, project: int) -> dict[str, int]:
+        with self._connections.reader() as db:
+            return activity.last_writes(db, project)
+
+    def expire_arrivals(self, before: int) -> None:
+        with self._connections.unsynced_writer() as db:
+            activity.expire_arrivals(db, before)
+
+    def expire_receipts(self, before: int) -> int:
+        with self._connections.writer() as db:
+            return expire_receipts(db, before)
+
+    def count(self, project: int, part: Part) -> int:
+        with self._connections.reader() as db:
+            return copy.count(db, project, part)
+
+    def rows(self, project: int, part: Part, after: Row | None, limit: int) -> list[Row]:
+        with self._connections.reader() as db:
+            return copy.rows(db, project, part, after, limit)
+
+    def last(self, project: int, part: Part) -> Row | None:
+        with self._connections.reader() as db:
+            return copy.last(db, project, part)
+
+    def load(self, project: int, part: Part, rows: Sequence[Row]) -> None:
+        with self._connections.writer() as db:
+            copy.load(db, project, part, rows)
+
+    def next_cuid(self, project: int) -> int:
+        with self._connections.reader() as db:
+            return reads.next_cuid(db, project)
+
+    def adopt(self, project: Project, next_cuid: int) -> None:
+        with self._connections.writer() as db:
+            copy.adopt(db, project, next_cuid)
+
+    def ping(self) -> None:
+        # Only a write tells of a full disk, or of one that may only be read; and only one that changes something is made.
+        # This row is no project's, and is not waited for until it is on the disk.
+        with self._connections.unsynced_writer() as db:
+            db.execute("REPLACE INTO last_write (project, attribute, at) VALUES (0, '', ?)", (time.time_ns(),))
+
+    def close(self) -> None:
+        self._connections.close()
+
+
+def _middle(writes: Sequence[Write]) -> int:
+    """Where to cut a batch in two, as near its middle as can be between writes to different users; 0 if nowhere."""
+    half = len(writes) // 2
+    for distance in range(half + 1):
+        for cut in (half - distance, half + distance):
+            if 0 < cut < len(writes) and writes[cut].cuid != writes[cut - 1].cuid:
+                return cut
+    return 0

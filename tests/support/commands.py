@@ -1,0 +1,41 @@
+"""Commands as a test gives them to a store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from usertable.commands import import_rows, projects, users
+from usertable.domain.merge import Rules, decide
+from usertable.domain.schema import Project
+from usertable.store import Store
+from usertable.store.protocol import Note
+from usertable.store.records import Batch, JobMoved, SchemaStale, Taken, User
+
+EVERYBODY = 1_000_000
+
+
+def import_batch(
+    store: Store, batch: Batch, rules: Rules = decide, note: Note | None = None
+) -> Taken | SchemaStale | JobMoved:
+    return store.transact(lambda tx: import_rows.import_rows(tx, batch, rules, note))
+
+
+def add_user(store: Store, project: int, cuid: int, identifiers: Mapping[str, str], now: int) -> None:
+    store.transact(lambda tx: users.add(tx, project, cuid, identifiers, now))
+
+
+def erase_user(store: Store, project: int, cuid: int) -> bool:
+    return store.transact(lambda tx: users.erase(tx, project, cuid))
+
+
+def add_project(store: Store, project: Project, actor: str) -> Project:
+    return store.transact(lambda tx: projects.create(tx, project, actor))
+
+
+def edit_project(store: Store, project_id: str, edited: Callable[[Project], Project], actor: str, now: int) -> Project:
+    return store.transact(lambda tx: projects.edit(tx, project_id, edited, actor, now))
+
+
+def all_users(store: Store, project: int, after: int | None = None) -> list[User]:
+    """The users with a CUID greater than `after`, by CUID."""
+    return store.select(project, [], after, EVERYBODY, EVERYBODY).users

@@ -1,0 +1,29 @@
+"""Writes as a server sends them: PostgreSQL merges the plain ones by itself, and the store gets what it declines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from usertable.store import Store
+from usertable.store.postgres import PostgresStore
+from usertable.store.postgres.merge import UserPlace, plain_merges
+from usertable.store.queries import load_queries
+from usertable.store.records import WRITTEN, Result, Write
+from usertable.store.transaction import WriteCommand
+
+_SQL = load_queries("usertable.store.postgres", "merge.sql")
+
+
+def write_as_server(store: Store, writes: Sequence[Write], command: WriteCommand) -> list[Result]:
+    """Like `store.write`, of whatever store."""
+    if not isinstance(store, PostgresStore) or all(write.details for write in writes) or store.connections.shards():
+        return store.write(writes, command)
+    merged: set[UserPlace] = set()
+    reported = {project.number: project.reported for project in store.projects()}
+    for merge in plain_merges(writes, reported, command.row_limit, receipts=True):
+        with store.connections.pool.connection() as db:
+            found = db.execute(_SQL[merge.name.decode()], merge.parameters)
+            merged.update([(merge.project, cuid) for (cuid,) in found])
+    rest = [write for write in writes if (write.project, write.cuid) not in merged]
+    results = iter(store.write(rest, command))
+    return [WRITTEN if (write.project, write.cuid) in merged else next(results) for write in writes]
