@@ -19,6 +19,8 @@ import pytest
 
 from support.cli_runner import CliRunner
 from support.server_process import PROJECT, SECRET, ServerProcess, create_project
+from usertable.files.import_job import options_digest
+from usertable.files.options import ReadOptions
 from usertable.store import open_store
 
 
@@ -313,3 +315,21 @@ def test_an_export_tells_its_progress_where_no_terminal_is(tmp_path: Path, monke
     result = cli.run("export", "--project", PROJECT, "-o", "users.ndjson", "--json")
     assert "users" in json.loads(result.stderr.splitlines()[0])["progress"]
     assert "export: " in cli.run("export", "--project", PROJECT, "-o", "users.ndjson").stderr
+
+
+@pytest.mark.parametrize(
+    ("nulls", "digest"),
+    [({"NULL"}, "ec209b71405f5f443b87defbc8a8b1ec"), ({"NULL", "-"}, None)],
+    ids=["as it was stored by earlier versions", "of several texts, in any order"],
+)
+def test_options_have_one_digest_in_every_process(nulls: set[str], digest: str | None) -> None:
+    options = ReadOptions("csv", nulls=frozenset(nulls), columns={"b": "phone", "a": ""})
+    found = options_digest(options, register=True)
+    assert digest in (None, found)
+    code = (
+        "from usertable.files.import_job import options_digest; from usertable.files.options import ReadOptions;"
+        f"print(options_digest({options!r}, register=True))"
+    )
+    for seed in ("1", "2", "3", "4"):
+        environment = os.environ | {"PYTHONHASHSEED": seed}
+        assert subprocess.check_output([sys.executable, "-c", code], env=environment, text=True).strip() == found

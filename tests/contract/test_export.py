@@ -19,7 +19,7 @@ from usertable.domain.patch import Patch, validate
 from usertable.domain.schema import Attribute, Identifier, Project, Rule
 from usertable.domain.values import DataType
 from usertable.files.export import export
-from usertable.files.options import Format, Reading
+from usertable.files.options import Format, ReadOptions
 from usertable.files.readers import open_source
 from usertable.store import Store
 from usertable.store.memory import MemoryStore
@@ -87,7 +87,7 @@ def exported(store: Store, format: Format) -> bytes:
 def imported(harness: StoreHarness, project: Project, file: bytes, format: Format, rows: int) -> None:
     state = None
     buffered = io.BufferedReader(io.BytesIO(file))
-    for block in open_source(buffered, Reading(format, rows=rows, encoding="utf-8"), project).blocks():
+    for block in open_source(buffered, ReadOptions(format, rows=rows, encoding="utf-8"), project).blocks():
         assert block.refused == []
         batch = Batch(project.number, project.version, block.rows, block.names, harness.now, True, "job", state)
         state = str(block.done)

@@ -154,7 +154,7 @@ def test_a_commit_whose_answer_is_lost_is_found(monkeypatch: pytest.MonkeyPatch,
     from usertable.app.service import Service
     from usertable.domain.errors import StoreDown
     from usertable.files.import_to_store import StoreImport
-    from usertable.files.options import Reading
+    from usertable.files.options import ReadOptions
 
     prepared(kept_url)
     file, sums, _ = crm(tmp_path, 3000)
@@ -177,7 +177,7 @@ def test_a_commit_whose_answer_is_lost_is_found(monkeypatch: pytest.MonkeyPatch,
             Service(store),
             PROJECT,
             stream,
-            Reading("csv", rows=100),
+            ReadOptions("csv", rows=100),
             job="job",
             register=True,
             rejects=tmp_path / "rejects.csv",

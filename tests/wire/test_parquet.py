@@ -25,7 +25,7 @@ from usertable.domain.errors import Refused
 from usertable.domain.schema import Attribute, Identifier, Project, Rule, Schema
 from usertable.domain.values import DataType
 from usertable.files.block import Block, originals
-from usertable.files.options import Reading
+from usertable.files.options import ReadOptions
 from usertable.files.readers import open_source
 from usertable.store.encoding import decode_attributes
 from usertable.wire.messages import text
@@ -54,7 +54,7 @@ def written(table: pa.Table, **options: Any) -> bytes:
 
 
 def read(content: bytes, *, project: Project = PROJECT, rows: int = 5000, **how: Any) -> list[Block]:
-    reading = Reading("parquet", rows=rows, **how)
+    reading = ReadOptions("parquet", rows=rows, **how)
     return list(open_source(io.BufferedReader(io.BytesIO(content)), reading, project).blocks())
 
 
@@ -84,13 +84,13 @@ def reasons(blocks: list[Block]) -> dict[int, str]:
 def refusal(content: bytes, **how: Any) -> str:
     """Why the file is refused, before the first row."""
     with pytest.raises(Refused) as caught:
-        next(iter(open_source(io.BufferedReader(io.BytesIO(content)), Reading("parquet", **how), PROJECT).blocks()))
+        next(iter(open_source(io.BufferedReader(io.BytesIO(content)), ReadOptions("parquet", **how), PROJECT).blocks()))
     return "; ".join(text(problem, "en") for problem in caught.value.problems)
 
 
 def handed_back(content: bytes, **how: Any) -> list[dict[str, Any]]:
     """The refused rows, as they are written to be mended."""
-    reading = Reading("parquet", **how)
+    reading = ReadOptions("parquet", **how)
     found = []
     for block in open_source(io.BufferedReader(io.BytesIO(content)), reading, PROJECT).blocks():
         found += originals(block, reading, [number for number, _ in block.refused])
@@ -523,7 +523,7 @@ def test_damaged_bytes_are_a_reason_and_no_traceback() -> None:
 def test_a_file_is_known_by_its_footer(tmp_path: Path) -> None:
     first, same, other = (written(columns(level=[1.5, value])) for value in (2.0, 2.0, 3.0))
     (block,) = read(first)
-    reading = Reading("parquet")
+    reading = ReadOptions("parquet")
     assert list(open_source(io.BytesIO(same), reading, PROJECT).blocks(2, block.digest)) == []
     with pytest.raises(Refused, match="its first 2 rows are not those"):
         list(open_source(io.BytesIO(other), reading, PROJECT).blocks(2, block.digest))
@@ -535,7 +535,7 @@ def test_reading_goes_on_after_any_row_of_any_row_group(rows: int) -> None:
     whole = [n for block in read(content) for n in block.numbers]
     digest = read(content)[0].digest
     for skip in range(21):
-        source = open_source(io.BytesIO(content), Reading("parquet", rows=rows), PROJECT)
+        source = open_source(io.BytesIO(content), ReadOptions("parquet", rows=rows), PROJECT)
         found = [
             (n, row[0]) for block in source.blocks(skip, digest) for n, row in zip(block.numbers, block.rows, strict=True)
         ]

@@ -17,7 +17,7 @@ from usertable.domain.errors import Kind
 from usertable.domain.patch import Patch, validate
 from usertable.domain.schema import Project
 from usertable.files.block import Block
-from usertable.files.options import Format, Reading
+from usertable.files.options import Format, ReadOptions
 from usertable.files.readers import open_source
 from usertable.store.encoding import decode_attributes
 from usertable.store.memory import MemoryStore
@@ -65,7 +65,7 @@ PROJECT = project()
 
 def blocks(content: bytes, format: Format = "csv", **how: Any) -> list[Block]:
     stream = io.BufferedReader(io.BytesIO(content))
-    return list(open_source(stream, Reading(format, **how), PROJECT).blocks())
+    return list(open_source(stream, ReadOptions(format, **how), PROJECT).blocks())
 
 
 def expected(row: dict[str, object]) -> dict[str, object] | None:
@@ -173,7 +173,7 @@ def test_reading_goes_on_after_any_row(format: Format) -> None:
         for block in blocks(content, format, rows=rows):
             taken += block.rows
             stream = io.BufferedReader(io.BytesIO(content))
-            rest = open_source(stream, Reading(format, rows=others), PROJECT).blocks(block.done, block.digest)
+            rest = open_source(stream, ReadOptions(format, rows=others), PROJECT).blocks(block.done, block.digest)
             assert taken + [row for later in rest for row in later.rows] == whole
 
 
@@ -225,7 +225,7 @@ def test_arrow_comes_to_what_python_comes_to(data: st.DataObject) -> None:
         out = io.StringIO(newline="")
         csv.writer(out).writerows([COLUMNS, *data.draw(st.lists(row, min_size=1, max_size=4))])
         text = out.getvalue()
-    how = Reading(
+    how = ReadOptions(
         "csv",
         encoding="utf-8",
         rows=data.draw(st.integers(1, 5)),
@@ -378,12 +378,12 @@ def test_lines_split_by_arrow_come_to_what_each_comes_to(data: st.DataObject) ->
                 line = line[:start] + piece + line[start + data.draw(st.integers(0, 9)) :]
         lines.append(line)
     content = b"\n".join(lines) + data.draw(st.sampled_from([b"", b"\n"]))
-    how = Reading("ndjson", encoding="utf-8", rows=data.draw(st.integers(1, 3)))
+    how = ReadOptions("ndjson", encoding="utf-8", rows=data.draw(st.integers(1, 3)))
     found = []
     for together in (True, False):
         source: Any = open_source(io.BufferedReader(io.BytesIO(content)), how, PROJECT)
         if not together:
-            source._at_once = lambda *_: None
+            source._with_arrow = lambda *_: None
         found.append(list(source.blocks()))
     with_it, without = found
     assert outcomes(with_it) == outcomes(without)
@@ -395,7 +395,7 @@ def test_lines_like_those_before_are_split_by_arrow_alone(monkeypatch: pytest.Mo
         '{{"cuid":{},"user_number_once":0.{},"user_number_overwrite":{},"user_list_append":["a"],"user_bool_once":true}}\n'
     )
     content = "".join(line.format(n, n, 10**n) for n in range(1, 10)).encode()
-    found = open_source(io.BufferedReader(io.BytesIO(content)), Reading("ndjson", rows=3), PROJECT).blocks()
+    found = open_source(io.BufferedReader(io.BytesIO(content)), ReadOptions("ndjson", rows=3), PROJECT).blocks()
     rows = [*next(found).rows]
     monkeypatch.setattr("usertable.files.readers.ndjson._decode_lines", None)
     rows += [row for block in found for row in block.rows]
@@ -403,6 +403,28 @@ def test_lines_like_those_before_are_split_by_arrow_alone(monkeypatch: pytest.Mo
         f'{{"user_number_once":0.{n},"user_number_overwrite":{10**n},"user_list_append":["a"],"user_bool_once":true}}'
         for n in range(1, 10)
     ]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["LF", "CR LF"])
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ['{"cuid":1,"user_string_once":"a"}', '{"cuid":2,"user_string_once":"b"}'],
+        ['{"cuid":1,"user_string_once":"a"}', '{"cuid":2}', '{"user_number_once":1.5,"cuid":3}'],
+        ['{"cuid":"1", "user_list_append":["a"]}', '{"cuid":"2", "user_list_append":[]}'],
+    ],
+    ids=["the same members", "some of the members", "spaces and lists"],
+)
+def test_lines_of_one_kind_are_read_by_arrow(lines: list[str], end: str) -> None:
+    found: list[list[Any]] = []
+    for forbidden in ("_row", "_with_arrow"):
+        stream = io.BufferedReader(io.BytesIO("".join(line + end for line in lines).encode()))
+        source: Any = open_source(stream, ReadOptions("ndjson"), PROJECT)
+        setattr(source, forbidden, lambda *_: None)
+        found.append([row for block in source.blocks() for row in block.rows])
+    by_arrow, row_by_row = found
+    assert [(c, i, decode_attributes(t)) for c, i, t in by_arrow] == [(c, i, decode_attributes(t)) for c, i, t in row_by_row]
+    assert len(by_arrow) == len(lines)
 
 
 @pytest.mark.parametrize(

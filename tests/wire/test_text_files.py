@@ -14,7 +14,7 @@ from support.store_harness import StoreHarness
 from usertable.domain.errors import Refused
 from usertable.files.block import originals
 from usertable.files.encodings import encoding_codec
-from usertable.files.options import Format, Reading
+from usertable.files.options import Format, ReadOptions
 from usertable.files.readers import open_source
 from usertable.files.reject_rows import reject_line, reject_row, rejects_head
 from usertable.store.encoding import decode_attributes
@@ -27,11 +27,11 @@ NAME = "user_string_overwrite"
 
 def read(content: bytes, format: Format = "csv", *, arrow: bool = True, **how: Any) -> tuple[list[Any], list[Any], bytes]:
     """The rows that a file has, those that are refused, and the file of these."""
-    reading = Reading(format, **how)
+    reading = ReadOptions(format, **how)
     source: Any = open_source(io.BufferedReader(io.BytesIO(content)), reading, PROJECT)
     if not arrow:
         source._arrow = None
-        source._at_once = lambda *_: None
+        source._with_arrow = lambda *_: None
     rows: list[Any] = []
     refused: list[Any] = []
     kept = []

@@ -24,7 +24,7 @@ from usertable.cli.progress import show_progress
 from usertable.config import SECRET
 from usertable.files.column_map import column_map
 from usertable.files.encodings import NAMED, encoding_codec
-from usertable.files.options import Format, Reading
+from usertable.files.options import Format, ReadOptions
 
 if TYPE_CHECKING:
     from usertable.app.service import Service
@@ -100,7 +100,7 @@ class ImportOptions:
         if self.batch is not None and self.batch > SERVER_BATCH:
             raise click.UsageError(f"--batch is {self.batch}; a server takes {SERVER_BATCH} rows at once at most")
 
-    def reading(self) -> Reading:
+    def read_options(self) -> ReadOptions:
         """How the file is to be read.
 
         Raises:
@@ -114,7 +114,7 @@ class ImportOptions:
             )
         if form == "parquet" and codec != "auto":
             raise click.UsageError("--encoding is for CSV and NDJSON; a Parquet file says how its texts are encoded")
-        return Reading(
+        return ReadOptions(
             form,
             codec,
             self._delimiter,
@@ -162,16 +162,16 @@ def run_import(options: ImportOptions) -> None:
         Unavailable: the store or the server was down for too long.
     """
     options.check()
-    reading = options.reading()
-    rejects = options.rejects_file(reading.format)
-    settings = {"register": options.register, "rejects": rejects, "dry": options.dry_run}
+    how = options.read_options()
+    rejects = options.rejects_file(how.format)
+    settings = {"register": options.register, "rejects": rejects, "dry_run": options.dry_run}
     with contextlib.ExitStack() as stack:
         service = stack.enter_context(opened_service(create=not options.dry_run)) if options.url is None else None
-        stream = stack.enter_context(opened_input(options.file, reading.format))
+        stream = stack.enter_context(opened_input(options.file, how.format))
         if service:
-            work = _import_to_store(options, service, stream, reading, settings)
+            work = _import_to_store(options, service, stream, how, settings)
         else:
-            work = _import_to_server(options, stream, reading, settings)
+            work = _import_to_server(options, stream, how, settings)
         stack.callback(work.close)
         work.begin(options.mode)
         before = work.state
@@ -187,18 +187,18 @@ def run_import(options: ImportOptions) -> None:
 
 
 def _import_to_store(
-    options: ImportOptions, service: Service, stream: IO[bytes], reading: Reading, settings: Mapping[str, Any]
+    options: ImportOptions, service: Service, stream: IO[bytes], how: ReadOptions, settings: Mapping[str, Any]
 ) -> Import:
     from usertable.files.import_to_store import StoreImport
 
     job, head = options.job, b""
     if job is None and not can_reopen(options.file):
-        job, head = job_for_content(stream, reading.format)
+        job, head = job_for_content(stream, how.format)
     job = job or str(Path(options.file).resolve())
-    return StoreImport(service, options.project_id, stream, reading, job=job, head=head, **settings)
+    return StoreImport(service, options.project_id, stream, how, job=job, head=head, **settings)
 
 
-def _import_to_server(options: ImportOptions, stream: IO[bytes], reading: Reading, settings: Mapping[str, Any]) -> Import:
+def _import_to_server(options: ImportOptions, stream: IO[bytes], how: ReadOptions, settings: Mapping[str, Any]) -> Import:
     from usertable.files.import_to_api import ApiImport, Server
 
     url, secret = options.url, options.secret
@@ -206,7 +206,7 @@ def _import_to_server(options: ImportOptions, stream: IO[bytes], reading: Readin
     assert secret is not None
     server = Server(url.rstrip("/"), options.project_id, secret, options.receipt_hours)
     try:
-        return ApiImport(server, stream, reading, position=options.state_file(), job=options.file, **settings)
+        return ApiImport(server, stream, how, position=options.state_file(), job=options.file, **settings)
     except ValueError as error:
         raise click.UsageError(f"--url is {url!r}; expected something like https://usertable.example.com") from error
 

@@ -23,7 +23,7 @@ from usertable.domain.schema import Attribute, Project
 from usertable.domain.values import STRING_BYTES, DataType, is_empty, steady_midnight
 from usertable.files.block import ParsedRows
 from usertable.files.columns import Column, Columns, decode_array
-from usertable.files.options import Reading
+from usertable.files.options import ReadOptions
 from usertable.files.targets import unnamed_problem
 from usertable.store.records import IncomingRows
 from usertable.wire.import_values import EARLIEST, LATEST
@@ -65,8 +65,8 @@ class _Findings:
 class ArrowColumns(Columns):
     """What rows come to, by columns: like :meth:`Columns.rows`, of Arrow arrays."""
 
-    def __init__(self, columns: Sequence[str], reading: Reading, project: Project) -> None:
-        super().__init__(columns, reading, project)
+    def __init__(self, columns: Sequence[str], options: ReadOptions, project: Project) -> None:
+        super().__init__(columns, options, project)
         self._days = _Days(project.zone)
 
     def block(self, columns: Sequence[pa.Array], numbers: Sequence[int]) -> ParsedRows:
@@ -132,7 +132,7 @@ class ArrowColumns(Columns):
         """A column as JSON texts, null for an empty cell, and the quotes that they lack."""
         if pa.types.is_string(cells.type) and pc.min(pc.binary_length(cells)).as_py() == 0:
             cells = pc.if_else(pc.equal(cells, _EMPTY), _NONE, cells)
-        if not (cells.null_count and self._reading.empty == "refuse") and not self._reading.nulls:
+        if not (cells.null_count and self._options.empty == "refuse") and not self._options.nulls:
             if cells.null_count == len(cells):
                 return cells, ""
             # Errors: a value is not of the form; a day is none in Python's calendar, or its clocks change.
@@ -174,7 +174,7 @@ class ArrowColumns(Columns):
         return encoded_texts if indices is None else encoded_texts.take(indices)
 
     def _cuids(self, cells: pa.Array, found: _Findings) -> Sequence[Any]:
-        if not cells.null_count and not self._reading.nulls:
+        if not cells.null_count and not self._options.nulls:
             if pa.types.is_string(cells.type) and all_match(cells, _CUID):
                 cells = cells.cast(pa.int64())
             if cells.type == pa.int64() and pc.min(cells).as_py() > 0:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from usertable.domain.errors import Kind, Problem, refuse
 from usertable.files.encodings import Encoding
-from usertable.files.options import Reading
+from usertable.files.options import ReadOptions
 from usertable.store.records import Incoming, IncomingRows
 
 
@@ -118,9 +118,9 @@ def check_digest(skip: int, done: int, expected: str, found: str) -> None:
         )
 
 
-def originals(block: Block, reading: Reading, numbers: Sequence[int]) -> list[Any]:
+def originals(block: Block, options: ReadOptions, numbers: Sequence[int]) -> list[Any]:
     """The rows with those numbers as they stood in the file: bytes, or of Parquet members for JSON."""
-    if reading.format == "parquet":
+    if options.format == "parquet":
         from usertable.files.readers.parquet import parquet_rows
 
         return parquet_rows(block.raw, block.first, numbers)

@@ -15,7 +15,7 @@ from usertable.domain.errors import Kind, Problem, refuse
 from usertable.domain.schema import Attribute, Identifier, Project
 from usertable.domain.values import DataType, is_empty
 from usertable.files.block import ParsedRow, ParsedRows
-from usertable.files.options import Reading
+from usertable.files.options import ReadOptions
 from usertable.files.targets import FOR_READING, LINE, REASON, ROW, column_target, unnamed_problem
 from usertable.store.encoding import encode_attributes
 from usertable.wire.import_values import cell_cuid, identifier_values, parse_value
@@ -35,14 +35,14 @@ class Column(dict[Any, "str | Problem"]):
         prepare: from a cell to what the API would be sent.
     """
 
-    def __init__(self, attribute: Attribute, zone: tzinfo, reading: Reading, prepare: Callable[[Any], object]) -> None:
+    def __init__(self, attribute: Attribute, zone: tzinfo, options: ReadOptions, prepare: Callable[[Any], object]) -> None:
         self.name = attribute.name
         self.type = attribute.type
         self.cut: set[Any] = set()
         """The cells whose moments were given more finely than they are kept."""
         self._attribute = attribute
         self._zone = zone
-        self._reading = reading
+        self._options = options
         self._prepare = prepare
 
     def __missing__(self, cell: Any) -> str | Problem:
@@ -53,9 +53,9 @@ class Column(dict[Any, "str | Problem"]):
         return found
 
     def _text(self, cell: Any) -> str | Problem:
-        raw = None if is_empty(cell) or cell in self._reading.nulls else self._prepare(cell)
+        raw = None if is_empty(cell) or cell in self._options.nulls else self._prepare(cell)
         if is_empty(raw):
-            return "" if self._reading.empty == "skip" else Problem(Kind.VALUE_EMPTY, self.name)
+            return "" if self._options.empty == "skip" else Problem(Kind.VALUE_EMPTY, self.name)
         value = parse_value(self._attribute, raw, self._zone)
         if type(value) is Problem:
             return value
@@ -66,12 +66,12 @@ class Column(dict[Any, "str | Problem"]):
         return encode_attributes({"": value})[4:-1]  # type: ignore[dict-item]
 
 
-def _cell_reader(attribute: Attribute, reading: Reading) -> Callable[[str], object]:
+def _cell_reader(attribute: Attribute, options: ReadOptions) -> Callable[[str], object]:
     """From a CSV's cell to what the API would be sent."""
     if attribute.type is DataType.BOOL:
         return lambda cell: _BOOLS.get(cell, cell)
     if attribute.type is DataType.LIST:
-        separator = reading.list_separator
+        separator = options.list_separator
         if separator:
             return lambda cell: [part for part in cell.split(separator) if part]
         return decode_array
@@ -102,12 +102,12 @@ class Columns:
         Refused: a column is for nothing that the project has, two are for the same, or none names the user.
     """
 
-    def __init__(self, columns: Sequence[str], reading: Reading, project: Project) -> None:
+    def __init__(self, columns: Sequence[str], options: ReadOptions, project: Project) -> None:
         for column in columns:
             # Before the columns one by one: leaving out those that are no attribute is not what makes it importable.
             if column in FOR_READING:
                 raise refuse(Kind.IMPORT_FILE, reason=FOR_READING[column])
-        self.targets = [column_target(project, column, reading.columns) for column in columns]
+        self.targets = [column_target(project, column, options.columns) for column in columns]
         for place, (column, target) in enumerate(zip(columns, self.targets, strict=True)):
             if target.kind not in ("nothing", "unnamed") and target in self.targets[:place]:
                 other = columns[self.targets.index(target)]
@@ -123,13 +123,13 @@ class Columns:
         self._unnamed = [(columns[i], i) for i, t in enumerate(self.targets) if t.kind == "unnamed"]
         self._own = {i for i, column in enumerate(columns) if column in (ROW, REASON, LINE)}
         self._columns: list[tuple[int, Column]] = []
-        self._reading = reading
+        self._options = options
         self._zone = project.zone
-        self.prepare(lambda place, attribute: _cell_reader(attribute, reading))
+        self.prepare(lambda place, attribute: _cell_reader(attribute, options))
 
     def prepare(self, reader: Callable[[int, Attribute], Callable[[Any], object]]) -> None:
         """Say how the cells of an attribute's column are read, by its place."""
-        self._columns = [(i, Column(a, self._zone, self._reading, reader(i, a))) for i, a in self._attributes]
+        self._columns = [(i, Column(a, self._zone, self._options, reader(i, a))) for i, a in self._attributes]
 
     def rows(self, rows: Iterable[Sequence[Any]], numbers: Iterable[int]) -> ParsedRows:
         """What these rows come to, each by itself."""
@@ -162,7 +162,7 @@ class Columns:
         return ParsedRow((cuid, pairs, document), cut)  # type: ignore[arg-type]
 
     def _is_empty(self, cell: Any) -> bool:
-        return is_empty(cell) or (type(cell) is str and cell in self._reading.nulls)
+        return is_empty(cell) or (type(cell) is str and cell in self._options.nulls)
 
     def _is_blank(self, cells: Sequence[Any]) -> bool:
         """Whether a row's cells are all empty, as a spreadsheet leaves them behind."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Literal
@@ -14,9 +13,9 @@ from typing import IO, Literal
 from usertable.domain.errors import Kind, Problem, Refused, refuse
 from usertable.domain.schema import Project
 from usertable.domain.values import Value
-from usertable.files.block import Block, Head
-from usertable.files.options import Reading
-from usertable.files.reader_process import reading
+from usertable.files.block import Block
+from usertable.files.options import ReadOptions
+from usertable.files.reader_process import ReaderProcess
 from usertable.files.rejects import Rejects
 from usertable.wire.messages import text as text_of
 
@@ -75,39 +74,38 @@ class Import(ABC):
         rejects: where refused rows go, to be fixed and imported again. The file is made before the first row is taken,
             and removed at the end if it is empty.
         head: what was read from the stream already, if it cannot seek.
-        dry: check and decide every row, and keep nothing.
+        dry_run: check and decide every row, and keep nothing.
     """
 
     def __init__(
         self,
         project: Project,
         stream: IO[bytes],
-        reading: Reading,
+        options: ReadOptions,
         *,
         job: str,
         register: bool,
         rejects: Path,
         head: bytes = b"",
-        dry: bool = False,
+        dry_run: bool = False,
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._project = project
         self._stream = stream
         self._start = stream.tell() if stream.seekable() else 0
         self._head = head
-        self._reading = reading
+        self._read_options = options
         self._job = job
         self._register = register
-        self._dry = dry
+        self._dry_run = dry_run
         self._clock = clock
-        how = repr((replace(reading, rows=0), sorted(reading.columns.items()), sorted(reading.nulls), register))
-        self._options = hashlib.blake2b(how.encode(), digest_size=16).hexdigest()
+        self._options = options_digest(options, register=register)
         self.state = State(self._options)
         self.unseen: set[str] = set()
         """Columns that are mapped, and that no row of NDJSON had; of a file that was read as a whole."""
         self.problems: list[tuple[int, str]] = []
         """Of a dry run: the first refused rows, and why."""
-        self._rejects = Rejects(rejects, reading, self._refuse)
+        self._rejects = Rejects(rejects, options, self._refuse)
 
     # what a target does
 
@@ -153,7 +151,7 @@ class Import(ABC):
             Refused: an earlier import was interrupted and `mode` is new; it was begun with other options; the rejects file
                 cannot be written, has rows already, or lacks rows that were written to it.
         """
-        if self._dry:
+        if self._dry_run:
             return
         earlier = self._earlier()
         if mode == "resume" and earlier:
@@ -194,9 +192,9 @@ class Import(ABC):
             return self.state
         shown: Callable[[list[Preview]], None] | None = preview
         while True:
-            with self._blocks() as blocks:
+            with self._reader() as reader:
                 try:
-                    for head, block in blocks:
+                    for head, block in reader.blocks():
                         self._rejects.head = head
                         if shown:
                             shown(self._preview(block))
@@ -204,6 +202,7 @@ class Import(ABC):
                             self._begin()
                         self._take(block)
                         progress(self.state, block.position)
+                    self.unseen = reader.unseen
                     self._finish()
                     return self.state
                 except SchemaChanged:
@@ -213,10 +212,10 @@ class Import(ABC):
             self._stream.seek(self._start)
             self._project = self._reread()
 
-    def _blocks(self) -> AbstractContextManager[Iterator[tuple[Head, Block]]]:
-        """The blocks that are left."""
+    def _reader(self) -> ReaderProcess:
+        """A process that reads the rows that are left."""
         state = self.state
-        return reading(self._stream, self._head, self._reading, self._project, state.rows, state.digest, self.unseen.update)
+        return ReaderProcess(self._stream, self._head, self._read_options, self._project, state.rows, state.digest)
 
     def _check_finished(self) -> None:
         """Whether the file still ends with the last row that was taken.
@@ -224,8 +223,8 @@ class Import(ABC):
         Raises:
             Refused: it does not, or its rows up to there are others.
         """
-        with self._blocks() as blocks:
-            if next(blocks, None) is not None:
+        with self._reader() as reader:
+            if next(reader.blocks(), None) is not None:
                 raise self._refuse(
                     f"it was finished with row {self.state.rows}, and the file has more rows now; import those as a separate"
                     f" file, or omit --resume to import all rows again"
@@ -256,9 +255,17 @@ class Import(ABC):
             cut=before.cut + cut,
             **more,
         )
-        if self._dry:
+        if self._dry_run:
             return after
         return replace(after, rejects=self._rejects.keep(before.rejects, block, refused))
+
+
+def options_digest(options: ReadOptions, *, register: bool) -> str:
+    """Tells whether an import is resumed with the options that it was begun with. It is stored, so its form is kept."""
+    # A set's texts stand in another order in every process.
+    how = replace(options, rows=0, nulls=frozenset(sorted(options.nulls)[:1]))
+    form = repr((how, sorted(options.columns.items()), sorted(options.nulls), register))
+    return hashlib.blake2b(form.replace("ReadOptions(", "Reading(", 1).encode(), digest_size=16).hexdigest()
 
 
 def reasons(problems: Iterable[Problem]) -> str:

@@ -33,7 +33,7 @@ from usertable.domain.values import DataType
 from usertable.files.block import Block
 from usertable.files.import_job import PATIENCE_SECONDS, PREVIEW_ROWS, PROBLEMS_SHOWN, Import, Preview, State, reasons
 from usertable.files.moment_texts import moment_text
-from usertable.files.options import Reading
+from usertable.files.options import ReadOptions
 from usertable.files.position_file import Position, PositionFile
 from usertable.store.encoding import decode_attributes
 from usertable.store.records import Incoming
@@ -70,12 +70,12 @@ class ApiImport(Import):
         ValueError: the URL is none.
     """
 
-    def __init__(self, server: Server, stream: IO[bytes], reading: Reading, *, position: Path, **settings: Any) -> None:
+    def __init__(self, server: Server, stream: IO[bytes], options: ReadOptions, *, position: Path, **settings: Any) -> None:
         self._server = server
         self._job = settings["job"]
         with self._client(_FIRST_CALL) as client:
             project = self._declared(client)
-        super().__init__(project, stream, reading, **settings)
+        super().__init__(project, stream, options, **settings)
         self._file = PositionFile(position)
         self._found: Position | None = None
         self._position = Position(server.url, project.id, f"import-{secrets.token_hex(12)}", self.state)
@@ -131,19 +131,19 @@ class ApiImport(Import):
         numbers = block.numbers[:PREVIEW_ROWS]
         records = [self._record(number, row) for number, row in zip(numbers, block.rows, strict=False)]
         shown = []
-        for number, record, result in zip(numbers, records, self._batch(records, dry=True), strict=True):
+        for number, record, result in zip(numbers, records, self._batch(records, dry_run=True), strict=True):
             user = "a new user" if result.cuid is None else f"cuid {result.cuid}"
             values = {name: int(value) if type(value) is bool else value for name, value in record.values.items()}
             shown.append(Preview(number, _reason(result), user, values))
         return self._shown(block, shown)
 
     def _take(self, block: Block) -> None:
-        if not self._dry:
+        if not self._dry_run:
             self._mark(block.done)
         refused = [(number, reasons(problems)) for number, problems in block.refused]
         counts = dict.fromkeys(Effect, 0)
         records = [self._record(number, row) for number, row in zip(block.numbers, block.rows, strict=True)]
-        for number, result in zip(block.numbers, self._batch(records, dry=self._dry), strict=True):
+        for number, result in zip(block.numbers, self._batch(records, dry_run=self._dry_run), strict=True):
             if result.error is not None:
                 self._check_key(number, result)
                 refused.append((number, _reason(result)))
@@ -158,18 +158,18 @@ class ApiImport(Import):
             changed=counts[Effect.CHANGED],
             unchanged=counts[Effect.UNCHANGED],
         )
-        if self._dry:
+        if self._dry_run:
             self.problems += refused[: PROBLEMS_SHOWN - len(self.problems)]
         else:
             self._keep()
 
     def _begin(self) -> None:
-        if not self._dry and not self.state.rows:
+        if not self._dry_run and not self.state.rows:
             self._keep()
 
     def _finish(self) -> None:
         self.state = replace(self.state, finished=True)
-        if not self._dry:
+        if not self._dry_run:
             self._keep()
 
     def _mark(self, rows: int) -> None:
@@ -222,11 +222,11 @@ class ApiImport(Import):
                 identifiers.setdefault(name, []).append(value)
         return Record(cuid, values, f"{self._position.key}-{number}", identifiers)
 
-    def _batch(self, records: list[Record], *, dry: bool) -> list[RecordResult]:
+    def _batch(self, records: list[Record], *, dry_run: bool) -> list[RecordResult]:
         if not records:
             return []
         try:
-            return self._calls.batch(records, on_unknown="import" if self._register else "refuse", dry_run=dry)
+            return self._calls.batch(records, on_unknown="import" if self._register else "refuse", dry_run=dry_run)
         except BatchFailed as failed:
             raise self._failed(failed.cause or failed) from failed
 

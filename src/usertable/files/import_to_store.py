@@ -23,7 +23,7 @@ from usertable.files.import_job import (
     State,
     reasons,
 )
-from usertable.files.options import Reading
+from usertable.files.options import ReadOptions
 from usertable.store.records import Batch, IncomingRows, JobMoved, SchemaStale, Taken
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ class StoreImport(Import):
     it. The same job in the same project finds it again.
     """
 
-    def __init__(self, service: Service, project_id: str, stream: IO[bytes], reading: Reading, **settings: Any) -> None:
-        super().__init__(service.project(project_id), stream, reading, **settings)
+    def __init__(self, service: Service, project_id: str, stream: IO[bytes], options: ReadOptions, **settings: Any) -> None:
+        super().__init__(service.project(project_id), stream, options, **settings)
         self._service = service
         self._stored = service.job(self._project, self._job)
 
@@ -79,7 +79,7 @@ class StoreImport(Import):
             self._register,
             self._job,
             self._stored,
-            self._dry,
+            self._dry_run,
         )
 
     def _take(self, block: Block) -> None:
@@ -95,19 +95,19 @@ class StoreImport(Import):
 
         batch = self._batch(block, block.rows)
         taken = self._patiently(batch, note)
-        if self._dry:
+        if self._dry_run:
             note(taken)
             self.problems += refused[: PROBLEMS_SHOWN - len(self.problems)]
         self.state = after
 
     def _begin(self) -> None:
         # Before a refused row is written: a file of them that is found later belongs to a job that is known.
-        if not self._dry and not self.state.rows:
+        if not self._dry_run and not self.state.rows:
             self._patiently(self._batch(None, IncomingRows.of([])), lambda taken: _encoder.encode(self.state).decode())
 
     def _finish(self) -> None:
         after = replace(self.state, finished=True)
-        if not self._dry:
+        if not self._dry_run:
             self._patiently(self._batch(None, IncomingRows.of([])), lambda taken: _encoder.encode(after).decode())
         self.state = after
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import codecs
 import itertools
 import re
@@ -48,16 +49,15 @@ class Lines:
             if size is not None and sum(map(len, self._ready)) > 2 * size:
                 break
         taken = self._ready[self._next : self._next + count]
-        if size is not None:
-            total = 0
-            for place, line in enumerate(taken):
-                total += len(line)
-                if total >= size:
-                    del taken[place + 1 :]
-                    break
+        total = sum(map(len, taken))
+        if size is not None and total > size:
+            ends = list(itertools.accumulate(map(len, taken)))
+            last = bisect.bisect_left(ends, size)
+            del taken[last + 1 :]
+            total = ends[last]
         self._next += len(taken)
         self._count += len(taken)
-        self.position += sum(map(len, taken))
+        self.position += total
         return taken
 
     def look(self) -> bytes:

@@ -11,7 +11,7 @@ FORMATS: tuple[Format, ...] = ("csv", "ndjson", "parquet")
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ReadOptions:
     """How a file is to be read."""
 
     format: Format

@@ -1,4 +1,4 @@
-"""The process that reads a file for an import; see :func:`reading`.
+"""The process that reads a file for an import; see :class:`ReaderProcess`.
 
 Reading and checking takes as much CPU as storing, and Python's interpreter lock would let the two share but one core.
 """
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from socket import socketpair
 from typing import IO, Any
@@ -24,53 +24,70 @@ from typing import IO, Any
 from usertable.domain.errors import Kind, Refused, refuse
 from usertable.domain.schema import Project
 from usertable.files.block import Block, Head
-from usertable.files.options import Reading
+from usertable.files.options import ReadOptions
 from usertable.files.readers import open_source
 
 _FRUGAL = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1"}
 """Arrow's own allocator reserves a gigabyte of addresses, and the system's some for every thread."""
 
 
-@contextlib.contextmanager
-def reading(
-    stream: IO[bytes],
-    head: bytes,
-    how: Reading,
-    project: Project,
-    skip: int,
-    digest: str,
-    ended: Callable[[set[str]], None] = lambda unseen: None,
-) -> Iterator[Iterator[tuple[Head, Block]]]:
-    """The blocks of a file, each with what the file begins with, read by a process of their own.
+class ReaderProcess:
+    """A process that reads a file and sends its blocks; it ends with the `with` block.
 
     Args:
-        head: what stands before the rest of the stream.
-        ended: told at the end which columns are mapped and were in no row.
+        stream: the file; its descriptor is handed on.
+        head: what was read from it already, if it cannot seek.
+        skip: rows that are passed over.
+        digest: that of the last block that was taken, which those rows must have.
     """
-    ours, theirs = socketpair()
-    file = stream.fileno()
-    with theirs:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "usertable.files.reader_process", str(theirs.fileno())],
-            pass_fds=[theirs.fileno(), file],
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, **_FRUGAL},
-        )
-    connection = Connection(ours.detach())
-    received: queue.Queue[bytes | None] = queue.Queue(1)
-    stopped = threading.Event()
 
-    def receive() -> None:
+    def __init__(
+        self, stream: IO[bytes], head: bytes, options: ReadOptions, project: Project, skip: int, digest: str
+    ) -> None:
+        self.unseen: set[str] = set()
+        """When all blocks were taken, and none skipped: the columns that are mapped and were in no row."""
+        self._received: queue.Queue[bytes | None] = queue.Queue(1)
+        self._stopped = threading.Event()
         # A thread, so that the reader does not wait for the store while its message passes through the socket.
-        try:
-            while not stopped.is_set():
-                received.put(connection.recv_bytes())
-        except (EOFError, OSError):
-            received.put(None)
+        self._thread = threading.Thread(target=self._receive, name="receive", daemon=True)
+        ours, theirs = socketpair()
+        file = stream.fileno()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "usertable.files.reader_process", str(theirs.fileno())],
+                pass_fds=[theirs.fileno(), file],
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, **_FRUGAL},
+            )
+        self._connection = Connection(ours.detach())
+        self._job = (file, head, options, project, skip, digest)
 
-    def blocks() -> Iterator[tuple[Head, Block]]:
+    def __enter__(self) -> ReaderProcess:
+        try:
+            self._connection.send_bytes(pickle.dumps(self._job))
+            self._thread.start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._stopped.set()
+        self._process.kill()
+        self._process.wait()
+        while self._thread.is_alive():
+            with contextlib.suppress(queue.Empty):
+                self._received.get(timeout=0.05)
+        self._connection.close()
+
+    def blocks(self) -> Iterator[tuple[Head, Block]]:
+        """The blocks that are left, each with what the file begins with.
+
+        Raises:
+            Refused: the file cannot be read.
+        """
         head = Head()
-        while message := received.get():
+        while message := self._received.get():
             what, content = pickle.loads(message)
             del message
             if what == "head":
@@ -78,7 +95,7 @@ def reading(
             elif what == "block":
                 yield head, content
             elif what == "end":
-                ended(content)
+                self.unseen = content
                 return
             elif what == "refused":
                 raise Refused(content)
@@ -86,29 +103,21 @@ def reading(
                 raise refuse(Kind.IMPORT_FILE, reason=content)
             else:
                 raise RuntimeError(f"in the reading process:\n{content}")
-        raise refuse(Kind.IMPORT_FILE, reason=_ended(process))
+        raise refuse(Kind.IMPORT_FILE, reason=self._ended())
 
-    thread = threading.Thread(target=receive, name="receive", daemon=True)
-    try:
-        connection.send_bytes(pickle.dumps((file, head, how, project, skip, digest)))
-        thread.start()
-        yield blocks()
-    finally:
-        stopped.set()
-        process.kill()
-        process.wait()
-        while thread.is_alive():
-            with contextlib.suppress(queue.Empty):
-                received.get(timeout=0.05)
-        connection.close()
+    def _receive(self) -> None:
+        try:
+            while not self._stopped.is_set():
+                self._received.put(self._connection.recv_bytes())
+        except (EOFError, OSError):
+            self._received.put(None)
 
-
-def _ended(reader: subprocess.Popen[bytes]) -> str:
-    """Why the process that reads a file said nothing more."""
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        if (code := reader.wait(5)) < 0 and code != -signal.SIGKILL:
-            return f"the process that read it ended with {signal.Signals(-code).name}; is the file damaged?"
-    return "the process that read it was killed; is there too little memory?"
+    def _ended(self) -> str:
+        """Why the process said nothing more."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            if (code := self._process.wait(5)) < 0 and code != -signal.SIGKILL:
+                return f"the process that read it ended with {signal.Signals(-code).name}; is the file damaged?"
+        return "the process that read it was killed; is there too little memory?"
 
 
 def main(descriptor: int) -> None:
@@ -120,11 +129,11 @@ def main(descriptor: int) -> None:
     gc.disable()
     connection = Connection(descriptor)
     try:
-        file, head, reading, project, skip, digest = pickle.loads(connection.recv_bytes())
+        file, head, options, project, skip, digest = pickle.loads(connection.recv_bytes())
         try:
             raw = _Begun(head, os.fdopen(file, "rb", buffering=0)) if head else os.fdopen(file, "rb", buffering=0)
             with io.BufferedReader(raw, 2**20) as stream:
-                source = open_source(stream, reading, project)
+                source = open_source(stream, options, project)
                 _send(connection, "head", source.head)
                 for block in source.blocks(skip, digest):
                     _send(connection, "block", block)

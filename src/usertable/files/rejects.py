@@ -12,7 +12,7 @@ import msgspec
 from usertable.domain.errors import Refused
 from usertable.files.block import Block, Head, originals
 from usertable.files.disk import hold, is_named
-from usertable.files.options import Reading
+from usertable.files.options import ReadOptions
 from usertable.files.reject_rows import reject_line, reject_row, rejects_head
 from usertable.files.targets import REASON, ROW
 from usertable.folders import sync_folder
@@ -29,10 +29,10 @@ class Rejects:
         refuse: makes an error of a reason.
     """
 
-    def __init__(self, path: Path, reading: Reading, refuse: Callable[[str], Refused]) -> None:
+    def __init__(self, path: Path, options: ReadOptions, refuse: Callable[[str], Refused]) -> None:
         self.path = path
         self.head = Head()
-        self._reading = reading
+        self._options = options
         self._refuse = refuse
         self._stream: IO[bytes] | None = None
 
@@ -82,11 +82,11 @@ class Rejects:
             )
         if not refused and os.fstat(descriptor).st_size == size:
             return size
-        rows = originals(block, self._reading, [number for number, _ in refused]) if refused else []
+        rows = originals(block, self._options, [number for number, _ in refused]) if refused else []
         lines = [self._line(number, reason, row) for (number, reason), row in zip(refused, rows, strict=True)]
-        if not size and lines and self._reading.format == "csv":
+        if not size and lines and self._options.format == "csv":
             lines.insert(0, rejects_head(self.head))
-        elif not size and self._reading.format == "ndjson":
+        elif not size and self._options.format == "ndjson":
             lines.insert(0, self.head.encoding.mark)
         stream.truncate(size)
         stream.seek(size)
@@ -104,8 +104,8 @@ class Rejects:
             self._stream = None
 
     def _line(self, number: int, reason: str, row: Any) -> bytes:
-        if self._reading.format == "csv":
+        if self._options.format == "csv":
             return reject_row(row, self.head, number, reason)
-        if self._reading.format == "ndjson":
+        if self._options.format == "ndjson":
             return reject_line(row, self.head.encoding, number, reason)
         return _encoder.encode({ROW: number, REASON: reason} | row) + b"\n"

@@ -30,7 +30,7 @@ ROW_GROUP, ROW_GROUP_BYTES = 50_000, 64 * 2**20
 """A row group of Parquet is written when it has so many rows, or takes so much memory."""
 CONVERTERS = 2
 BYTES_UNDER_WAY = 32 * 2**20
-"""Of pages that are converted and written beside the reading, in so many threads and one."""
+"""Of pages that are converted and written beside the options, in so many threads and one."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _encoder = msgspec.json.Encoder(decimal_format="number")
 

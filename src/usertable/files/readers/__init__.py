@@ -7,7 +7,7 @@ from typing import IO
 from usertable.domain.errors import Kind, refuse
 from usertable.domain.schema import Project
 from usertable.files.block import Source
-from usertable.files.options import Reading
+from usertable.files.options import ReadOptions
 from usertable.files.parquet_library import parquet_library
 from usertable.files.readers.csv import CSVSource
 from usertable.files.readers.ndjson import NDJSONSource
@@ -16,23 +16,23 @@ COLUMNS_SHOWN = 50
 """Maximum number of a file's columns that a message names."""
 
 
-def open_source(stream: IO[bytes], reading: Reading, project: Project) -> Source:
+def open_source(stream: IO[bytes], options: ReadOptions, project: Project) -> Source:
     """Begin to read a file. `stream` is buffered, and can seek if the format is Parquet.
 
     Raises:
         Refused: the file is not of that format, or a column is for nothing that the project has.
     """
-    if reading.format == "ndjson":
-        return NDJSONSource(stream, reading, project)
+    if options.format == "ndjson":
+        return NDJSONSource(stream, options, project)
     source: Source
-    if reading.format == "csv":
-        source = CSVSource(stream, reading, project)
+    if options.format == "csv":
+        source = CSVSource(stream, options, project)
     else:
         parquet_library()
         from usertable.files.readers.parquet import ParquetSource
 
-        source = ParquetSource(stream, reading, project)
-    for column in reading.columns:
+        source = ParquetSource(stream, options, project)
+    for column in options.columns:
         columns = source.head.columns
         if column not in columns:
             have = ", ".join(columns[:COLUMNS_SHOWN]) + (", …" if len(columns) > COLUMNS_SHOWN else "")

@@ -17,7 +17,7 @@ from usertable.files.block import Block, Head, ParsedRows, check_digest, make_bl
 from usertable.files.columns import Columns
 from usertable.files.encodings import flaw
 from usertable.files.lines import Lines
-from usertable.files.options import Reading
+from usertable.files.options import ReadOptions
 from usertable.files.readers.text import ARROW_BYTES, BLOCK_BYTES, CELL_CHARACTERS, TextSource, is_utf8
 from usertable.files.targets import LINE, REASON, ROW, told_apart, unnamed_problem
 
@@ -45,20 +45,20 @@ class _Split:
 
 
 class CSVSource(TextSource):
-    def __init__(self, stream: IO[bytes], reading: Reading, project: Project) -> None:
+    def __init__(self, stream: IO[bytes], options: ReadOptions, project: Project) -> None:
         csv.field_size_limit(CELL_CHARACTERS)
-        super().__init__(stream, reading, at_cr=True)
+        super().__init__(stream, options, at_cr=True)
         self.unseen: set[str] = set()
         self._spreads = False
         lines = self._lines.take(1)
         said = _DELIMITER.fullmatch(lines[0].decode(self._encoding.codec, "replace")) if lines else None
-        if said and reading.delimiter not in (None, said[1]):
+        if said and options.delimiter not in (None, said[1]):
             raise refuse(
                 Kind.IMPORT_FILE,
-                reason=f"its first line says that the delimiter is {said[1]!r}, and --delimiter {reading.delimiter!r};"
+                reason=f"its first line says that the delimiter is {said[1]!r}, and --delimiter {options.delimiter!r};"
                 " leave --delimiter out",
             )
-        self._delimiter = reading.delimiter or (said[1] if said else ",")
+        self._delimiter = options.delimiter or (said[1] if said else ",")
         header = self._split(self._lines.take(1) if said else lines)
         names = self._names(header)
         self._raw_header = b"".join([*lines, *header.lines] if said else header.lines)
@@ -66,7 +66,7 @@ class CSVSource(TextSource):
         self.columns = told_apart(names)
         self.head = Head(self.columns, self._encoding, self._raw_header, self._delimiter)
         try:
-            self._columns = Columns(self.columns, reading, project)
+            self._columns = Columns(self.columns, options, project)
         except Refused as refused:
             raise _other_form(names, self._delimiter) or refused from None
         unnamed = [place for place, target in enumerate(self._columns.targets) if target.kind == "unnamed"]
@@ -79,7 +79,7 @@ class CSVSource(TextSource):
             from usertable.files.arrow_csv import ArrowCSV
 
             if self._delimiter.isascii():
-                self._arrow = ArrowCSV(len(self.columns), self._delimiter), ArrowColumns(self.columns, reading, project)
+                self._arrow = ArrowCSV(len(self.columns), self._delimiter), ArrowColumns(self.columns, options, project)
 
     def _names(self, header: _Split) -> list[str]:
         if not header.rows:
@@ -98,7 +98,7 @@ class CSVSource(TextSource):
         self._stream.seek(ahead - before.ahead)
         self._lines = Lines(self._stream, self._encoding, at_cr=True)
         done = 0
-        while lines := self._lines.take(self._reading.rows, BLOCK_BYTES):
+        while lines := self._lines.take(self._options.rows, BLOCK_BYTES):
             rows = self._split(lines).rows
             for number, row in enumerate(rows, start=done + 1):
                 for place in places:
@@ -168,12 +168,12 @@ class CSVSource(TextSource):
 
     def blocks(self, skip: int = 0, digest: str = "") -> Iterator[Block]:
         done = 0
-        while skip > done and (lines := self._lines.take(min(self._reading.rows, skip - done), BLOCK_BYTES)):
+        while skip > done and (lines := self._lines.take(min(self._options.rows, skip - done), BLOCK_BYTES)):
             split = self._split(lines)
             self._hash.update(b"".join(split.lines))
             done += len(split.rows)
         check_digest(skip, done, digest, self._hash.hexdigest())
-        while lines := self._lines.take(self._reading.rows, BLOCK_BYTES):
+        while lines := self._lines.take(self._options.rows, BLOCK_BYTES):
             raw = b"".join(lines)
             ends = list(itertools.accumulate(map(len, lines)))
             parsed = self._with_arrow(lines, raw, range(done + 1, done + 1 + len(lines)))

@@ -17,7 +17,7 @@ from usertable.domain.values import DataType, Value, is_empty
 from usertable.files.block import Block, Head, ParsedRow, ParsedRows, check_digest, make_block
 from usertable.files.columns import CACHE_SIZE
 from usertable.files.encodings import flaw
-from usertable.files.options import Reading
+from usertable.files.options import ReadOptions
 from usertable.files.readers.text import ARROW_BYTES, BLOCK_BYTES, CELL_CHARACTERS, TextSource, is_utf8
 from usertable.files.targets import CUID, LINE, REASON, ROW, Target, column_target, unnamed_problem
 from usertable.store.encoding import encode_attributes
@@ -36,11 +36,11 @@ _decode_lines = msgspec.json.Decoder(dict[str, Any]).decode_lines
 
 
 class NDJSONSource(TextSource):
-    def __init__(self, stream: IO[bytes], reading: Reading, project: Project) -> None:
-        super().__init__(stream, reading, at_cr=False)
+    def __init__(self, stream: IO[bytes], options: ReadOptions, project: Project) -> None:
+        super().__init__(stream, options, at_cr=False)
         _refuse_document(self._lines.look().decode(self._encoding.codec, "replace"))
         self.head = Head(encoding=self._encoding)
-        self.unseen = set(reading.columns)
+        self.unseen = set(options.columns)
         self._project = project
         self._zone = project.zone
         self._targets: dict[str, Target | list[Problem]] = {}
@@ -53,11 +53,11 @@ class NDJSONSource(TextSource):
 
     def blocks(self, skip: int = 0, digest: str = "") -> Iterator[Block]:
         done = 0
-        while skip > done and (lines := self._lines.take(min(self._reading.rows, skip - done), BLOCK_BYTES)):
+        while skip > done and (lines := self._lines.take(min(self._options.rows, skip - done), BLOCK_BYTES)):
             self._hash.update(b"".join(lines))
             done += len(lines)
         check_digest(skip, done, digest, self._hash.hexdigest())
-        while lines := self._lines.take(self._reading.rows, BLOCK_BYTES):
+        while lines := self._lines.take(self._options.rows, BLOCK_BYTES):
             raw = b"".join(lines)
             self._hash.update(raw)
             parsed = self._parsed(lines, raw, done + 1)
@@ -84,7 +84,7 @@ class NDJSONSource(TextSource):
     def _with_arrow(self, raw: bytes, numbers: range) -> ParsedRows | None:
         """What the lines, `raw` together, say; None if they are not all alike, or need a closer look."""
         # Of members that are not texts, none counts as empty because its text would.
-        if b"\\" in raw or self._reading.empty == "refuse" or self._reading.nulls:
+        if b"\\" in raw or self._options.empty == "refuse" or self._options.nulls:
             return None
         if len(raw) > ARROW_BYTES or self._misses == ARROW_MISSES:
             return None
@@ -113,7 +113,7 @@ class NDJSONSource(TextSource):
             from usertable.files.arrow import ArrowColumns
             from usertable.files.arrow_json import ArrowLines, json_reader
 
-            columns = ArrowColumns(names, self._reading, self._project)
+            columns = ArrowColumns(names, self._options, self._project)
             columns.prepare(json_reader)
             attributes = self._project.schema.attributes
             kinds = [attributes[t.name].type if t.kind == "attribute" else t.kind for t in columns.targets]
@@ -158,8 +158,8 @@ class NDJSONSource(TextSource):
             if target in seen and target.kind != "unnamed":
                 problems.append(Problem(Kind.COLUMN, column, {"expected": "another member is for the same"}))
             seen.add(target)
-            if is_empty(raw) or (type(raw) is str and raw in self._reading.nulls):
-                if self._reading.empty == "refuse" and target.kind != "unnamed":
+            if is_empty(raw) or (type(raw) is str and raw in self._options.nulls):
+                if self._options.empty == "refuse" and target.kind != "unnamed":
                     problems.append(Problem(Kind.VALUE_EMPTY, target.name or CUID))
                 continue
             is_blank = False
@@ -188,7 +188,7 @@ class NDJSONSource(TextSource):
         self.unseen.discard(column)
         found: Target | list[Problem]
         try:
-            found = column_target(self._project, column, self._reading.columns)
+            found = column_target(self._project, column, self._options.columns)
         except Refused as refused:
             found = list(refused.problems)
         if len(self._targets) < CACHE_SIZE:

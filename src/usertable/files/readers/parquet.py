@@ -30,7 +30,7 @@ from usertable.domain.schema import Project
 from usertable.domain.values import NUMBER_DIGITS, DataType, number
 from usertable.files.arrow import UNITS, ArrowColumns, arrow_cells, arrow_reader, clock_text
 from usertable.files.block import Block, Head, check_digest, make_block
-from usertable.files.options import Reading
+from usertable.files.options import ReadOptions
 from usertable.files.targets import LINE, Target, told_apart
 
 _FAILED = (pa.ArrowException, OSError, OverflowError, RuntimeError, TypeError, ValueError)
@@ -62,9 +62,9 @@ class _Column:
 class ParquetSource:
     """A Parquet file that is being read; see :class:`~usertable.files.block.Source`."""
 
-    def __init__(self, stream: IO[bytes], reading: Reading, project: Project) -> None:
+    def __init__(self, stream: IO[bytes], options: ReadOptions, project: Project) -> None:
         self.unseen: set[str] = set()
-        self._reading = reading
+        self._options = options
         self._size = stream.seek(0, io.SEEK_END)
         self._digest = _footer_digest(stream, self._size)
         try:
@@ -83,7 +83,7 @@ class ParquetSource:
             )
         self.columns = told_apart(schema.names)
         self.head = Head(self.columns)
-        self._columns = ArrowColumns(self.columns, reading, project)
+        self._columns = ArrowColumns(self.columns, options, project)
         ends = list(accumulate(map(_leaves, schema.types)))
         self._used = [
             _Column(i, self.columns[i], target, _plain_type(schema.types[i]), range(([0, *ends])[i], ends[i]))
@@ -154,7 +154,7 @@ class ParquetSource:
 
     def _batches(self, groups: Sequence[int], leaves: Sequence[int]) -> Iterator[pa.RecordBatch]:
         batches: Iterator[pa.RecordBatch] = self._file.reader.iter_batches(
-            self._reading.rows, row_groups=list(groups), column_indices=list(leaves), use_threads=False
+            self._options.rows, row_groups=list(groups), column_indices=list(leaves), use_threads=False
         )
         return batches
 
@@ -243,9 +243,9 @@ class ParquetSource:
         if _is_list(kind):
             return self._lists(column, cells, bad)
         if column.target.kind == "cuid" and not types.is_decimal(kind):
-            return _integers(column, cells, self._reading, bad) if types.is_floating(kind) else _longs(cells)
+            return _integers(column, cells, self._options, bad) if types.is_floating(kind) else _longs(cells)
         if types.is_floating(kind):
-            texts = _float_texts(column, cells, self._reading, bad)
+            texts = _float_texts(column, cells, self._options, bad)
             is_bool = column.target.kind == "attribute" and self._attributes[column.target.name].type is DataType.BOOL
             return _zeros_and_ones(column, texts, bad) if is_bool else texts
         return cells
@@ -388,11 +388,11 @@ def _value_problem(column: _Column, value: str, data_type: str, expected: str) -
     return Problem(Kind.VALUE_TYPE, column.target.name, {"value": value, "type": data_type, "expected": expected})
 
 
-def _integers(column: _Column, cells: pa.Array, reading: Reading, bad: dict[int, list[Problem]]) -> pa.Array:
+def _integers(column: _Column, cells: pa.Array, options: ReadOptions, bad: dict[int, list[Problem]]) -> pa.Array:
     """CUIDs that are floating-point numbers, as a column of integers becomes where one is missing."""
     largest = 2 ** _EXACT_BITS[str(column.kind)]
     found: list[int | None] = []
-    for place, text in enumerate(_float_texts(column, cells, reading, bad).to_pylist()):
+    for place, text in enumerate(_float_texts(column, cells, options, bad).to_pylist()):
         value = None if text is None or place in bad else Decimal(text)
         if value is None or (value == value.to_integral_value() and abs(value) <= largest):
             found.append(None if value is None else int(value))
@@ -411,7 +411,7 @@ def _zeros_and_ones(column: _Column, texts: pa.Array, bad: dict[int, list[Proble
     return pa.array(found, pa.bool_())
 
 
-def _float_texts(column: _Column, cells: pa.Array, reading: Reading, bad: dict[int, list[Problem]]) -> pa.Array:
+def _float_texts(column: _Column, cells: pa.Array, options: ReadOptions, bad: dict[int, list[Problem]]) -> pa.Array:
     """Floating-point numbers as the shortest decimal texts that mean them among all of their own width."""
     if types.is_float16(column.kind):
         texts = pa.array([None if cell is None else _half_text(cell + 0.0) for cell in cells.to_pylist()], pa.string())
@@ -434,7 +434,7 @@ def _float_texts(column: _Column, cells: pa.Array, reading: Reading, bad: dict[i
         else:
             shown = {"nan": "NaN", "-nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}[text]
             parsed.append(None)
-            if not reading.nulls & {shown, text}:
+            if not options.nulls & {shown, text}:
                 expected = f"a number, which {shown} is not; --null {shown} makes it count as an empty cell"
                 bad.setdefault(place, []).append(_value_problem(column, shown, "a column of numbers", expected))
     return pa.array(parsed, pa.string())

@@ -8,7 +8,7 @@ from typing import IO
 from usertable.domain.errors import Kind, refuse
 from usertable.files.encodings import check_utf8, find_encoding
 from usertable.files.lines import Lines
-from usertable.files.options import Reading
+from usertable.files.options import ReadOptions
 
 CELL_CHARACTERS = 16 * 2**20
 """A cell, or a line of NDJSON, has at most so many characters; a quote that is never closed is found by it."""
@@ -35,18 +35,18 @@ _MARK = b"\xef\xbb\xbf"
 class TextSource:
     """What CSV and NDJSON have in common: lines in some encoding."""
 
-    def __init__(self, stream: IO[bytes], reading: Reading, *, at_cr: bool) -> None:
+    def __init__(self, stream: IO[bytes], options: ReadOptions, *, at_cr: bool) -> None:
         self._start: bytes = stream.peek(2**20)  # type: ignore[attr-defined]
         for begin, what in _OTHER_FORMATS.items():
             if self._start.startswith(begin):
                 raise refuse(Kind.IMPORT_FILE, reason=what)
-        self._encoding = find_encoding(self._start, reading.encoding)
-        if reading.encoding == "auto" and not self._encoding.mark:
+        self._encoding = find_encoding(self._start, options.encoding)
+        if options.encoding == "auto" and not self._encoding.mark:
             check_utf8(stream)
         stream.read(len(self._encoding.mark))
         self._is_utf8 = self._encoding.codec == "utf-8"
         self._stream = stream
-        self._reading = reading
+        self._options = options
         self._at_cr = at_cr
         self._lines = Lines(stream, self._encoding, at_cr=at_cr)
         self._hash = hashlib.blake2b(digest_size=16)
