@@ -385,12 +385,12 @@ def test_an_export_is_there_whole_or_not_at_all(cli: CliRunner, monkeypatch: pyt
     Path("crm.csv").unlink()
     assert cli.out("export", "--project", "p", "-o", "out.csv") == "3 users written to out.csv\n"
     whole = Path("out.csv").read_text()
-    from usertable.files import writers as module
+    from usertable.files.writers import ndjson as module
 
     def failing(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module._NDJSON, "write", failing)
+    monkeypatch.setattr(module.NDJSONWriter, "write", failing)
     Path("out.csv").write_text("before")
     assert "No space left" in cli.refused("export", "--project", "p", "--format", "ndjson", "-o", "out.csv")
     assert Path("out.csv").read_text() == "before"

@@ -178,7 +178,7 @@ def test_a_table_of_many_pages_comes_back(harness: StoreHarness, format: Format,
     monkeypatch.setattr("usertable.store.sqlite.reads.SNAPSHOT_ROWS", 3)
     monkeypatch.setattr("usertable.store.sqlite.reads.SNAPSHOT_BYTES", 6000)
     monkeypatch.setattr("usertable.store.postgres.reads.SNAPSHOT_ROWS", 3)
-    monkeypatch.setattr("usertable.files.writers.ROW_GROUP", 7)
+    monkeypatch.setattr("usertable.files.writers.parquet.ROW_GROUP", 7)
     project = project_of(harness)
     rows: list[dict[str, object]] = [
         {"user_string_once": "x" * (1000 * (i % 8)) or "y", "user_number_accumulate": i, "user_bool_once": i % 2}

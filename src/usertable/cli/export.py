@@ -24,7 +24,7 @@ from usertable.domain.condition import parse_conditions
 if TYPE_CHECKING:
     from usertable.domain.schema import Attribute, Schema
     from usertable.files.options import Format
-    from usertable.files.writers import Identifiers
+    from usertable.files.writers.table import Identifiers
     from usertable.store.protocol import Snapshot
 
 
@@ -138,7 +138,7 @@ def _attributes(schema: Schema, names: Sequence[str], *, hidden: bool) -> list[A
 
 def _identifiers(schema: Schema, given: str) -> Identifiers:
     """Those that --identifiers names. One that is called like a word of that option is named with a comma: `all,`."""
-    from usertable.files.writers import Identifiers
+    from usertable.files.writers.table import Identifiers
 
     if given == "all":
         return Identifiers(schema.identifiers)

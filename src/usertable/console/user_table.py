@@ -19,7 +19,7 @@ from usertable.domain.errors import Unavailable
 from usertable.domain.schema import Project
 from usertable.domain.values import DataType
 from usertable.files.targets import CONSOLE
-from usertable.files.writers import harmless
+from usertable.files.writers.csv import harmless
 from usertable.store.records import User
 from usertable.wire.native import shown_value, user_document
 

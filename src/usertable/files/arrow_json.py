@@ -22,7 +22,6 @@ from usertable.files.arrow import NUMBER, all_match, arrow_reader, scalar
 _INTEGER = "^(?:0|[1-9][0-9]{0,17})$"
 _CONTROLS = bytes(code for code in range(32) if code != ord("\n"))
 """What stands in no JSON of a line, but as white space beside its values."""
-_CLOSING = {'"': '"', '["': '"]'}
 _TRUE, _FALSE = scalar("true"), scalar("false")
 
 
@@ -233,31 +232,11 @@ class ArrowLines:
         # What begins and ends with a quote is a text if there are no more of them.
         quotes = 2 * count * len(self._names)
         for field, kind in zip(self._parse.explicit_schema, self._kinds, strict=True):
-            texts, behind = split.members[field.name]
-            opening = '"' if pa.types.is_string(field.type) else '["' if pa.types.is_list(field.type) else ""
-            if opening:
-                shortest = pc.min(pc.binary_length(texts)).as_py() - len(behind.encode())
-                if shortest < 2 * len(opening) or not (
-                    pc.all(pc.starts_with(texts, opening)).as_py()
-                    and pc.all(pc.ends_with(texts, _CLOSING[opening] + behind)).as_py()
-                ):
-                    return None
-            cells = _cut(texts, len(opening), behind)
-            if pa.types.is_list(field.type):
-                cells = pc.split_pattern(cells, f'",{split.gap}"')
-                quotes += 2 * len(cells.values)
-            elif opening:
-                quotes += 2 * count
-            elif pa.types.is_boolean(field.type):
-                is_true = pc.equal(cells, _TRUE)
-                if not pc.all(pc.or_(is_true, pc.equal(cells, _FALSE))).as_py():
-                    return None
-                cells = is_true
-            elif not all_match(cells, NUMBER if kind is DataType.NUMBER else _INTEGER):
+            found = _member_cells(*split.members[field.name], split.gap, field.type, kind)
+            if found is None:
                 return None
-            elif kind is not DataType.NUMBER:
-                cells = cells.cast(field.type)
-            columns.append(cells)
+            columns.append(found[0])
+            quotes += found[1]
         return columns if raw.count(b'"') == quotes else None
 
     def _are_all_texts(self, raw: bytes, columns: Sequence[pa.Array]) -> bool:
@@ -271,3 +250,33 @@ class ArrowLines:
         if b"null" in raw:
             members = raw.count(b'":')
         return raw.count(b'"') == 2 * (members + texts)
+
+
+def _member_cells(texts: pa.Array, behind: str, gap: str, member: pa.DataType, kind: str) -> tuple[pa.Array, int] | None:
+    """The cells in a member's JSON texts, and how many quotes these have; None if they are not all of its type."""
+    if pa.types.is_string(member):
+        cells = _within(texts, '"', '"' + behind)
+        return None if cells is None else (cells, 2 * len(cells))
+    if pa.types.is_list(member):
+        # One without elements has no quotes.
+        cells = _within(texts, '["', '"]' + behind)
+        if cells is None:
+            return None
+        elements = pc.split_pattern(cells, f'",{gap}"')
+        return elements, 2 * len(elements.values)
+    cells = _cut(texts, 0, behind)
+    if pa.types.is_boolean(member):
+        is_true = pc.equal(cells, _TRUE)
+        return (is_true, 0) if pc.all(pc.or_(is_true, pc.equal(cells, _FALSE))).as_py() else None
+    if kind == DataType.NUMBER:
+        return (cells, 0) if all_match(cells, NUMBER) else None
+    return (cells.cast(member), 0) if all_match(cells, _INTEGER) else None
+
+
+def _within(texts: pa.Array, opening: str, closing: str) -> pa.Array | None:
+    """What stands between an opening and a closing; None if they do not begin and end every text."""
+    if pc.min(pc.binary_length(texts)).as_py() < len(opening) + len(closing.encode()):
+        return None
+    if not (pc.all(pc.starts_with(texts, opening)).as_py() and pc.all(pc.ends_with(texts, closing)).as_py()):
+        return None
+    return _cut(texts, len(opening), closing[len(opening) :])

@@ -11,7 +11,9 @@ from usertable.domain.condition import Condition
 from usertable.domain.profile import Profile
 from usertable.domain.schema import Attribute
 from usertable.files.options import Format
-from usertable.files.writers import Identifiers, Unfit, open_table, unfit_numbers
+from usertable.files.writers import open_table
+from usertable.files.writers.parquet import Unfit, unfit_numbers
+from usertable.files.writers.table import Identifiers
 from usertable.store.encoding import decode_attributes
 from usertable.store.protocol import Snapshot
 from usertable.store.records import Page, SnapshotRow

@@ -1,0 +1,117 @@
+"""The writer of CSV."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from operator import attrgetter
+from typing import IO, Any
+
+import msgspec
+
+from usertable.domain.schema import Attribute, Project
+from usertable.domain.values import DataType
+from usertable.files.targets import ESCAPED
+from usertable.files.writers.table import Identifiers, table_columns
+from usertable.files.writers.text import TextWriter
+from usertable.store.records import Page
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_encoder = msgspec.json.Encoder(decimal_format="number")
+
+
+def harmless(text: str) -> str:
+    """A text of a CSV that no spreadsheet takes for a formula."""
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+_BOOLS = {None: "", True: "true", False: "false"}
+
+
+class CSVWriter(TextWriter):
+    def __init__(
+        self,
+        stream: IO[bytes],
+        project: Project,
+        attributes: Sequence[Attribute],
+        identifiers: Identifiers,
+        escape_formulas: bool,
+    ) -> None:
+        types = {DataType.STRING: str, DataType.BOOL: bool, DataType.DATETIME: int, DataType.LIST: list[str]}
+        super().__init__(stream, project, attributes, identifiers, types)
+        self._escape = escape_formulas
+        self._texts: dict[DataType, Callable[[list[Any]], list[str]]] = {
+            DataType.STRING: self._strings,
+            DataType.DATETIME: self._moments_texts,
+            DataType.BOOL: _bools,
+            DataType.LIST: _lists,
+            DataType.NUMBER: _numbers,
+        }
+        """By data type: cells as they stand in the file, "" for None."""
+        names = [name for name, _ in table_columns(project, attributes, identifiers)]
+        if escape_formulas:
+            names.append(ESCAPED)
+        stream.write(_csv([[cell] for cell in _quoted(names)]))
+
+    def _convert(self, page: Page) -> bytes:
+        columns = [list(map(str, page.cuids))]
+        for identifier in self._identifiers:
+            if page.values:
+                kind = DataType.STRING if identifier.unique else DataType.LIST
+                columns.append(self._texts[kind](self._values(page, identifier)))
+            else:
+                columns.append([""] * len(page))
+        documents = self._decoder.decode_lines(page.lines)
+        for attribute, field in zip(self._attributes, self._fields[self._first :], strict=True):
+            columns.append(self._texts[attribute.type](list(map(attrgetter(field), documents))))
+        if self._escape:
+            columns.append([""] * len(page))
+        return _csv(columns)
+
+    def _strings(self, cells: list[str | None]) -> list[str]:
+        texts = ["" if cell is None else cell for cell in cells]
+        return _quoted(list(map(harmless, texts)) if self._escape else texts)
+
+    def _moments_texts(self, cells: list[int | None]) -> list[str]:
+        return [text or "" for text in self._moments.texts(cells)]
+
+
+def _bools(cells: list[bool | None]) -> list[str]:
+    return list(map(_BOOLS.__getitem__, cells))
+
+
+def _json_texts(cells: list[Any]) -> list[str]:
+    # No line's end is in these texts.
+    texts = _encoder.encode_lines(cells).decode().split("\n")[:-1]
+    return ["" if text == "null" else text for text in texts] if None in cells else texts
+
+
+def _lists(cells: list[list[str] | None]) -> list[str]:
+    return [text and '"' + text.replace('"', '""') + '"' for text in _json_texts(cells)]
+
+
+def _numbers(cells: list[msgspec.Raw | None]) -> list[str]:
+    texts = _json_texts(cells)
+    joined = "".join(texts)
+    return [text and format(Decimal(text), "f") for text in texts] if "E" in joined or "e" in joined else texts
+
+
+def _csv(columns: Sequence[Sequence[str]]) -> bytes:
+    """The lines of a CSV, of cells that have the quotes they need; with CR LF, as RFC 4180 has it."""
+    return "".join([f"{line}\r\n" for line in map(",".join, zip(*columns, strict=True))]).encode()
+
+
+_SPECIAL = re.compile('[",\r\n]')
+_WRAPPED = re.compile('="(?>(?:[^"]|"")*)"')
+
+
+def _quoted(cells: list[str]) -> list[str]:
+    """Cells with quotes around those that need them."""
+    text = "\n".join(cells)
+    if not ('"' in text or "," in text or "\r" in text or text.count("\n") >= len(cells)):
+        return cells
+    if '="' in text:
+        # An import takes such a cell for the text within.
+        cells = ['="' + cell.replace('"', '""') + '"' if _WRAPPED.fullmatch(cell) else cell for cell in cells]
+    return ['"' + cell.replace('"', '""') + '"' if _SPECIAL.search(cell) else cell for cell in cells]

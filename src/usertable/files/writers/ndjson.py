@@ -1,0 +1,44 @@
+"""The writer of NDJSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import starmap
+from operator import attrgetter
+from typing import IO, Any
+
+import msgspec
+
+from usertable.domain.schema import Attribute, Project
+from usertable.domain.values import DataType
+from usertable.files.writers.table import Identifiers
+from usertable.files.writers.text import TextWriter
+from usertable.store.records import Page
+
+_encoder = msgspec.json.Encoder(decimal_format="number")
+
+
+class NDJSONWriter(TextWriter):
+    def __init__(
+        self, stream: IO[bytes], project: Project, attributes: Sequence[Attribute], identifiers: Identifiers
+    ) -> None:
+        super().__init__(stream, project, attributes, identifiers, {DataType.DATETIME: int})
+
+    def _convert(self, page: Page) -> bytes:
+        documents = self._decoder.decode_lines(page.lines)
+        self._set(documents, 0, page.cuids)
+        if page.values:
+            for place, identifier in enumerate(self._identifiers, start=1):
+                self._set(documents, place, self._values(page, identifier))
+        for place, attribute in enumerate(self._attributes, start=self._first):
+            if attribute.type is DataType.DATETIME:
+                cells = map(attrgetter(self._fields[place]), documents)
+                self._set(documents, place, self._moments.texts(cells))
+        if self._row is not self._document:
+            documents = list(starmap(self._row, map(msgspec.structs.astuple, documents)))
+        return _encoder.encode_lines(documents)
+
+    def _set(self, documents: Sequence[Any], place: int, cells: Sequence[Any]) -> None:
+        field = self._fields[place]
+        for document, cell in zip(documents, cells, strict=True):
+            setattr(document, field, cell)

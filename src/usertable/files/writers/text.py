@@ -1,0 +1,60 @@
+"""What the writers of CSV and NDJSON have in common: documents as objects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import IO, Any
+
+import msgspec
+
+from usertable.domain.schema import Attribute, Identifier, Project
+from usertable.domain.values import DataType
+from usertable.files.moment_texts import Moments
+from usertable.files.writers.table import Identifiers, TableWriter, table_columns
+from usertable.store.records import NO_VALUES, Page
+
+
+class TextWriter(TableWriter):
+    """What a text format is made from: the documents of a page as objects, which are built as far as they are needed.
+
+    Args:
+        types: what the stored values of a data type become; those of the others stay the JSON that they are.
+    """
+
+    def __init__(
+        self,
+        stream: IO[bytes],
+        project: Project,
+        attributes: Sequence[Attribute],
+        identifiers: Identifiers,
+        types: Mapping[DataType, Any],
+    ) -> None:
+        # More than one would wait for each other: building objects takes the interpreter lock.
+        super().__init__(converters=1)
+        self._stream = stream
+        self._identifiers = identifiers.chosen
+        self._attributes = attributes
+        self._moments = Moments(project.zone)
+        names = [name for name, _ in table_columns(project, attributes, identifiers)]
+        self._fields = [f"f{i}" for i in range(len(names))]
+        self._first = 1 + len(self._identifiers)
+        kinds = [Any] * self._first + [types.get(a.type, msgspec.Raw) for a in attributes]
+        self._members = [(field, kind, None) for field, kind in zip(self._fields, kinds, strict=True)]
+        # What is no attribute is not in a document; no attribute has a name with a sign in it.
+        declared = project.schema.attributes
+        stored = [f"={name}" if name in declared else name for name in names[: self._first]] + [a.name for a in attributes]
+        self._document = self._struct(stored)
+        self._row = self._document if stored == names else self._struct(names)
+        self._decoder = msgspec.json.Decoder(self._document)
+
+    def _struct(self, names: Sequence[str]) -> type[msgspec.Struct]:
+        rename = dict(zip(self._fields, names, strict=True))
+        return msgspec.defstruct("Document", self._members, rename=rename, omit_defaults=True, gc=False)
+
+    def _values(self, page: Page, identifier: Identifier) -> list[Any]:
+        """By user: the value of a unique identifier, or those of another one; None where there are none."""
+        found = [page.values.get(cuid, NO_VALUES).get(identifier.name) for cuid in page.cuids]
+        return [values and values[0] for values in found] if identifier.unique else found
+
+    def _add(self, converted: bytes) -> None:
+        self._stream.write(converted)
