@@ -28,7 +28,7 @@ from usertable.files.options import Format, ReadOptions
 
 if TYPE_CHECKING:
     from usertable.app.service import Service
-    from usertable.files.import_job import Import, Preview, State
+    from usertable.files.import_job import ImportJob, ImportState, RowPreview
 
 STORE_BATCH, SERVER_BATCH = 5000, 1000
 """Rows per commit unless --batch says otherwise. A server takes no more at once."""
@@ -188,7 +188,7 @@ def run_import(options: ImportOptions) -> None:
 
 def _import_to_store(
     options: ImportOptions, service: Service, stream: IO[bytes], how: ReadOptions, settings: Mapping[str, Any]
-) -> Import:
+) -> ImportJob:
     from usertable.files.import_to_store import StoreImport
 
     job, head = options.job, b""
@@ -198,20 +198,20 @@ def _import_to_store(
     return StoreImport(service, options.project_id, stream, how, job=job, head=head, **settings)
 
 
-def _import_to_server(options: ImportOptions, stream: IO[bytes], how: ReadOptions, settings: Mapping[str, Any]) -> Import:
-    from usertable.files.import_to_api import ApiImport, Server
+def _import_to_server(options: ImportOptions, stream: IO[bytes], how: ReadOptions, settings: Mapping[str, Any]) -> ImportJob:
+    from usertable.files.import_to_api import ApiImport, ServerProject
 
     url, secret = options.url, options.secret
     assert url is not None
     assert secret is not None
-    server = Server(url.rstrip("/"), options.project_id, secret, options.receipt_hours)
+    server = ServerProject(url.rstrip("/"), options.project_id, secret, options.receipt_hours)
     try:
         return ApiImport(server, stream, how, position=options.state_file(), job=options.file, **settings)
     except ValueError as error:
         raise click.UsageError(f"--url is {url!r}; expected something like https://usertable.example.com") from error
 
 
-def _run(work: Import, size: int) -> None:
+def _run(work: ImportJob, size: int) -> None:
     """Take the rows, and show on stderr the first ones, and how far it is.
 
     Args:
@@ -242,12 +242,12 @@ def _run(work: Import, size: int) -> None:
     with show_progress(console, "import", wide, "{task.fields[rows]:,} rows", report) as bar:
         task = bar.add_task("import", total=size or None, rows=start, refused=work.state.refused, rate=0.0)
 
-        def progress(state: State, read: int) -> None:
+        def progress(state: ImportState, read: int) -> None:
             nonlocal position
             position = read
             bar.update(task, completed=position, rows=state.rows, refused=state.refused, rate=rate())
 
-        def preview(rows: list[Preview]) -> None:
+        def preview(rows: list[RowPreview]) -> None:
             console.print("The first rows, as they would be stored:", highlight=False)
             for row in rows:
                 console.print(printable(_preview_line(row)), highlight=False, markup=False, soft_wrap=True)
@@ -255,14 +255,14 @@ def _run(work: Import, size: int) -> None:
         work.run(progress, preview)
 
 
-def _preview_line(row: Preview) -> str:
+def _preview_line(row: RowPreview) -> str:
     if row.reason:
         return f"row {row.number}: refused: {row.reason}"
     cells = [f"{name}={printable(value)}" for name, value in row.attributes.items()]
     return f"row {row.number}: {row.user}: {', '.join(cells) or 'no attributes'}"
 
 
-def _print_outcome(options: ImportOptions, rejects: Path, before: State, after: State) -> None:
+def _print_outcome(options: ImportOptions, rejects: Path, before: ImportState, after: ImportState) -> None:
     found = {
         "rows": after.rows,
         "created": after.created,

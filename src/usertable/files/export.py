@@ -21,7 +21,7 @@ from usertable.wire.native import masked_value
 
 
 @dataclass(frozen=True, slots=True)
-class Exported:
+class ExportResult:
     """What came of an export."""
 
     users: int
@@ -39,7 +39,7 @@ def export(
     *,
     identifiers: Identifiers | None = None,
     escape_formulas: bool = False,
-) -> Exported:
+) -> ExportResult:
     """Write the users that meet all conditions. A Parquet's stream can seek.
 
     Args:
@@ -69,7 +69,7 @@ def export(
                         users += len(kept)
                         table.write(_masked(kept, identifiers.masked) if identifiers.masked else kept)
                     progress(looked_at)
-            return Exported(users, as_text)
+            return ExportResult(users, as_text)
         except Unfit:
             found = unfit_numbers((row for page in snapshot.pages() for row in page), attributes)
             if not found - as_text:

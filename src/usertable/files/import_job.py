@@ -26,7 +26,7 @@ PATIENCE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class ImportState:
     """How far an import came. It is kept in the store, with the rows that it counts."""
 
     options: str
@@ -45,7 +45,7 @@ class State:
 
 
 @dataclass(frozen=True, slots=True)
-class Preview:
+class RowPreview:
     """A row as it would be stored: its number, and why it is refused, or whose it is and that user's attributes after it.
 
     A target that cannot tell the attributes after it shows the row's own.
@@ -61,7 +61,7 @@ class SchemaChanged(Exception):
     pass
 
 
-class Import(ABC):
+class ImportJob(ABC):
     """An import of one file into one project, exact at any moment: a row is taken once or not at all.
 
     How that is kept is the target's matter: :class:`~usertable.files.import_to_store.StoreImport`, and
@@ -100,7 +100,7 @@ class Import(ABC):
         self._dry_run = dry_run
         self._clock = clock
         self._options = options_digest(options, register=register)
-        self.state = State(self._options)
+        self.state = ImportState(self._options)
         self.unseen: set[str] = set()
         """Columns that are mapped, and that no row of NDJSON had; of a file that was read as a whole."""
         self.problems: list[tuple[int, str]] = []
@@ -110,7 +110,7 @@ class Import(ABC):
     # what a target does
 
     @abstractmethod
-    def _earlier(self) -> State | None:
+    def _earlier(self) -> ImportState | None:
         """How far an earlier import of the same name came."""
 
     @abstractmethod
@@ -118,11 +118,11 @@ class Import(ABC):
         """The project as it is now."""
 
     @abstractmethod
-    def _preview(self, block: Block) -> list[Preview]:
+    def _preview(self, block: Block) -> list[RowPreview]:
         """The first rows of a block as they would be stored."""
 
     @abstractmethod
-    def _take(self, block: Block) -> None:
+    def _import_block(self, block: Block) -> None:
         """Take a block's rows, and move the state."""
 
     @abstractmethod
@@ -175,7 +175,7 @@ class Import(ABC):
     def _refuse(self, reason: str) -> Refused:
         return refuse(Kind.IMPORT_JOB, job=self._job, reason=reason)
 
-    def run(self, progress: Callable[[State, int], None], preview: Callable[[list[Preview]], None]) -> State:
+    def run(self, progress: Callable[[ImportState, int], None], preview: Callable[[list[RowPreview]], None]) -> ImportState:
         """Take all rows that are left. If the import was finished before, look whether the file is the same, and take none.
 
         Args:
@@ -190,7 +190,7 @@ class Import(ABC):
         if self.state.finished:
             self._check_finished()
             return self.state
-        shown: Callable[[list[Preview]], None] | None = preview
+        shown: Callable[[list[RowPreview]], None] | None = preview
         while True:
             with self._reader() as reader:
                 try:
@@ -200,7 +200,7 @@ class Import(ABC):
                             shown(self._preview(block))
                             shown = None
                             self._begin()
-                        self._take(block)
+                        self._import_block(block)
                         progress(self.state, block.position)
                     self.unseen = reader.unseen
                     self._finish()
@@ -230,12 +230,12 @@ class Import(ABC):
                     f" file, or omit --resume to import all rows again"
                 )
 
-    def _shown(self, block: Block, shown: Iterable[Preview]) -> list[Preview]:
+    def _shown(self, block: Block, shown: Iterable[RowPreview]) -> list[RowPreview]:
         """The first rows of a block: those that the target shows, and those that the reader refused."""
-        found = [Preview(number, reasons(problems)) for number, problems in block.refused[:PREVIEW_ROWS]]
+        found = [RowPreview(number, reasons(problems)) for number, problems in block.refused[:PREVIEW_ROWS]]
         return sorted([*found, *shown], key=lambda row: row.number)[:PREVIEW_ROWS]
 
-    def _counted(self, block: Block, refused: Sequence[tuple[int, str]], **counts: int) -> State:
+    def _counted(self, block: Block, refused: Sequence[tuple[int, str]], **counts: int) -> ImportState:
         """The state after a block; its refused rows are on the disk then.
 
         Args:

@@ -31,7 +31,15 @@ from usertable.domain.profile import Effect
 from usertable.domain.schema import Project
 from usertable.domain.values import DataType
 from usertable.files.block import Block
-from usertable.files.import_job import PATIENCE_SECONDS, PREVIEW_ROWS, PROBLEMS_SHOWN, Import, Preview, State, reasons
+from usertable.files.import_job import (
+    PATIENCE_SECONDS,
+    PREVIEW_ROWS,
+    PROBLEMS_SHOWN,
+    ImportJob,
+    ImportState,
+    RowPreview,
+    reasons,
+)
 from usertable.files.moment_texts import moment_text
 from usertable.files.options import ReadOptions
 from usertable.files.position_file import Position, PositionFile
@@ -47,7 +55,7 @@ _MARGIN_MS = 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class ServerProject:
     """Where a project is, and how to be let in."""
 
     url: str
@@ -57,12 +65,12 @@ class Server:
     """How long it remembers a key: its setting of that name."""
 
 
-class ApiImport(Import):
+class ApiImport(ImportJob):
     """An import into a project of a running server, by its native API. Close it.
 
     Args:
         position: the file that tells how far it came.
-        settings: those of :class:`~usertable.files.import_job.Import`.
+        settings: those of :class:`~usertable.files.import_job.ImportJob`.
 
     Raises:
         Refused: the server is none of ours, or lets nobody in with that secret.
@@ -70,7 +78,9 @@ class ApiImport(Import):
         ValueError: the URL is none.
     """
 
-    def __init__(self, server: Server, stream: IO[bytes], options: ReadOptions, *, position: Path, **settings: Any) -> None:
+    def __init__(
+        self, server: ServerProject, stream: IO[bytes], options: ReadOptions, *, position: Path, **settings: Any
+    ) -> None:
         self._server = server
         self._job = settings["job"]
         with self._client(_FIRST_CALL) as client:
@@ -88,13 +98,13 @@ class ApiImport(Import):
         self._file.close()
 
     def begin(self, mode: Literal["new", "resume", "restart"]) -> None:
-        """See :meth:`Import.begin`. What may have been sent too long ago cannot be resumed."""
+        """See :meth:`ImportJob.begin`. What may have been sent too long ago cannot be resumed."""
         super().begin(mode)
         if mode == "resume" and self._found:
             self._position = self._found
             self._check_age()
 
-    def _earlier(self) -> State | None:
+    def _earlier(self) -> ImportState | None:
         found = self._file.read()
         if found and (found.url, found.project) != (self._server.url, self._project.id):
             if not found.state.finished:
@@ -127,17 +137,17 @@ class ApiImport(Import):
         except (msgspec.ValidationError, KeyError) as error:
             raise self._refuse(f"the server at {self._server.url} is of another version: {error}") from error
 
-    def _preview(self, block: Block) -> list[Preview]:
+    def _preview(self, block: Block) -> list[RowPreview]:
         numbers = block.numbers[:PREVIEW_ROWS]
         records = [self._record(number, row) for number, row in zip(numbers, block.rows, strict=False)]
         shown = []
         for number, record, result in zip(numbers, records, self._batch(records, dry_run=True), strict=True):
             user = "a new user" if result.cuid is None else f"cuid {result.cuid}"
             values = {name: int(value) if type(value) is bool else value for name, value in record.values.items()}
-            shown.append(Preview(number, _reason(result), user, values))
+            shown.append(RowPreview(number, _reason(result), user, values))
         return self._shown(block, shown)
 
-    def _take(self, block: Block) -> None:
+    def _import_block(self, block: Block) -> None:
         if not self._dry_run:
             self._mark(block.done)
         refused = [(number, reasons(problems)) for number, problems in block.refused]

@@ -17,10 +17,10 @@ from usertable.files.import_job import (
     PATIENCE_SECONDS,
     PREVIEW_ROWS,
     PROBLEMS_SHOWN,
-    Import,
-    Preview,
+    ImportJob,
+    ImportState,
+    RowPreview,
     SchemaChanged,
-    State,
     reasons,
 )
 from usertable.files.options import ReadOptions
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 
 _encoder = msgspec.json.Encoder(decimal_format="number")
-_state_decoder = msgspec.json.Decoder(State)
+_state_decoder = msgspec.json.Decoder(ImportState)
 
 
-class StoreImport(Import):
+class StoreImport(ImportJob):
     """An import into a store: rows, and how far the import came, become durable in one transaction, a block at a time.
 
     The refused rows of a block are on the disk before that transaction ends, and how much of their file counts is part of
@@ -46,27 +46,27 @@ class StoreImport(Import):
         self._service = service
         self._stored = service.job(self._project, self._job)
 
-    def _earlier(self) -> State | None:
+    def _earlier(self) -> ImportState | None:
         return _state_decoder.decode(self._stored) if self._stored else None
 
     def _reread(self) -> Project:
         return self._service.project(self._project.id)
 
-    def _preview(self, block: Block) -> list[Preview]:
+    def _preview(self, block: Block) -> list[RowPreview]:
         batch = self._batch(block, block.rows.first(PREVIEW_ROWS))
         batch.dry = True
-        taken = self._patiently(batch, lambda taken: "")
+        taken = self._import_with_retries(batch, lambda taken: "")
         refused = dict(taken.refused)
         after = iter(taken.shown)
         declared, zone = self._project.schema.attributes, self._project.zone
         rows = []
         for place, number in enumerate(block.numbers[:PREVIEW_ROWS]):
             if place in refused:
-                rows.append(Preview(number, reasons(refused[place])))
+                rows.append(RowPreview(number, reasons(refused[place])))
             else:
                 cuid, attributes = next(after)
                 values = {name: show(value, declared[name].type, zone) for name, value in attributes.items()}
-                rows.append(Preview(number, "", f"cuid {cuid}", values))
+                rows.append(RowPreview(number, "", f"cuid {cuid}", values))
         return self._shown(block, rows)
 
     def _batch(self, block: Block | None, rows: IncomingRows) -> Batch:
@@ -82,7 +82,7 @@ class StoreImport(Import):
             self._dry_run,
         )
 
-    def _take(self, block: Block) -> None:
+    def _import_block(self, block: Block) -> None:
         after = self.state
         refused: list[tuple[int, str]] = []
 
@@ -94,7 +94,7 @@ class StoreImport(Import):
             return _encoder.encode(after).decode()
 
         batch = self._batch(block, block.rows)
-        taken = self._patiently(batch, note)
+        taken = self._import_with_retries(batch, note)
         if self._dry_run:
             note(taken)
             self.problems += refused[: PROBLEMS_SHOWN - len(self.problems)]
@@ -103,15 +103,19 @@ class StoreImport(Import):
     def _begin(self) -> None:
         # Before a refused row is written: a file of them that is found later belongs to a job that is known.
         if not self._dry_run and not self.state.rows:
-            self._patiently(self._batch(None, IncomingRows.of([])), lambda taken: _encoder.encode(self.state).decode())
+            self._keep(self.state)
 
     def _finish(self) -> None:
         after = replace(self.state, finished=True)
         if not self._dry_run:
-            self._patiently(self._batch(None, IncomingRows.of([])), lambda taken: _encoder.encode(after).decode())
+            self._keep(after)
         self.state = after
 
-    def _patiently(self, batch: Batch, note: Callable[[Taken], str]) -> Taken:
+    def _keep(self, state: ImportState) -> None:
+        """Make a state durable, without rows."""
+        self._import_with_retries(self._batch(None, IncomingRows.of([])), lambda taken: _encoder.encode(state).decode())
+
+    def _import_with_retries(self, batch: Batch, note: Callable[[Taken], str]) -> Taken:
         """Take a batch, and look whether it was taken when the store cannot tell."""
         found: Taken | None = None
         wanted: str | None = None

@@ -11,7 +11,7 @@ import msgspec
 
 from usertable.domain.errors import Kind, refuse
 from usertable.files.disk import hold, is_named, lock, whole_file
-from usertable.files.import_job import State
+from usertable.files.import_job import ImportState
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Position:
     project: str
     key: str
     """What the rows' keys begin with."""
-    state: State
+    state: ImportState
     sent: int = 0
     """Rows up to this one may have been sent; more than `state.rows` only while an answer is awaited."""
     since: int = 0
