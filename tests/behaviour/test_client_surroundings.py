@@ -398,6 +398,9 @@ def test_a_clock_that_jumps_while_a_batch_is_tried_gives_nothing_up(server: Serv
 
 # a server that takes too long
 
+PATIENCE = 0.5
+"""Seconds that the client waits for an answer."""
+
 
 class Slow(ThreadingHTTPServer):
     """Takes batches, and for each record that it has not seen yet more time than a client with all of them has."""
@@ -425,7 +428,7 @@ class _SlowHandler(BaseHTTPRequestHandler):
         done = {"code": 0, "msg": "ok", "cuid": 7, "version": 1, "outcomes": {}, "problems": []}
         results = [{**done, "replayed": r["key"] not in new} for r in records]
         late = len(new) * self.server.seconds
-        if late > 1 and self.server.status:
+        if late > PATIENCE and self.server.status:
             return self._answer(self.server.status, b"<html>gateway timeout</html>")
         time.sleep(late)
         with self.server.lock:
@@ -447,8 +450,8 @@ class _SlowHandler(BaseHTTPRequestHandler):
 
 @pytest.fixture(params=[0, 504])
 def slow(request: pytest.FixtureRequest) -> Iterator[Slow]:
-    """A hundredth of a second for each record: 400 take four times as long as the client waits. Or a proxy that says so."""
-    server = Slow(0.01, request.param)
+    """400 records take four times as long as the client waits. Or a proxy that says so."""
+    server = Slow(PATIENCE / 100, request.param)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     yield server
@@ -460,7 +463,7 @@ def slow(request: pytest.FixtureRequest) -> Iterator[Slow]:
 def test_a_batch_that_takes_too_long_is_sent_in_parts_and_never_begins_anew_for_ever(slow: Slow) -> None:
     url = f"http://127.0.0.1:{slow.server_port}"
     records = [Record(CUID, {"count": 1}) for _ in range(400)]
-    with Client(url, "p", "s", timeout=1, retry=Retry(first=0.001, most=0.01)) as client:
+    with Client(url, "p", "s", timeout=PATIENCE, retry=Retry(first=0.001, most=0.01)) as client:
         results = client.batch(records)
         assert [r.record for r in results] == records
         assert all(r.error is None for r in results)
