@@ -28,7 +28,7 @@ from usertable.console.session import COOKIE, Link, Session, Sessions
 from usertable.console.shared_state import FREE_ATTEMPTS, MustWait, SharedState
 from usertable.console.user_table import ORDERS
 from usertable.console.views.users import OPERATOR_ORDER
-from usertable.domain import change
+from usertable.domain import schema_change
 from usertable.domain.profile import Outcome
 from usertable.domain.schema import Rule
 from usertable.domain.schema_change import ChangeKind
@@ -526,7 +526,7 @@ def test_every_text_is_there_in_both_languages_and_used() -> None:
     made |= {"arrivals.none_accepted", "arrivals.none_refused"}
     made |= {f"change.{kind}" for kind in (*ChangeKind, "apply schema")}
     made |= {key for key in texts.TEXTS if key.endswith(".one") and key.removesuffix(".one") in texts.TEXTS}
-    made |= {f"change.field.{name}" for name in re.findall('"([a-z_]+)": ', inspect.getsource(change))}
+    made |= {f"change.field.{name}" for name in re.findall('"([a-z_]+)": ', inspect.getsource(schema_change))}
     assert made <= set(texts.TEXTS)
     dones = {f"done.{name}" for name in named}
     assert set(texts.TEXTS) <= named | made | dones
