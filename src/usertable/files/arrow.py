@@ -63,7 +63,7 @@ class _Findings:
 
 
 class ArrowColumns(Columns):
-    """What rows come to, by columns: like :meth:`Columns.rows`, of Arrow arrays."""
+    """What rows come to, by columns: like :meth:`Columns.row`, of Arrow arrays."""
 
     def __init__(self, columns: Sequence[str], options: ReadOptions, project: Project) -> None:
         super().__init__(columns, options, project)

@@ -110,6 +110,11 @@ class Head:
     delimiter: str = ","
 
 
+def unread(reason: str) -> Problem:
+    """What is wrong with a row that cannot be read."""
+    return Problem(Kind.ROW_FORM, None, {"reason": reason})
+
+
 def check_digest(skip: int, done: int, expected: str, found: str) -> None:
     if skip > done or (skip and expected != found):
         raise refuse(

@@ -14,7 +14,7 @@ import msgspec
 from usertable.domain.errors import Kind, Problem, refuse
 from usertable.domain.schema import Attribute, Identifier, Project
 from usertable.domain.values import DataType, is_empty
-from usertable.files.block import ParsedRow, ParsedRows
+from usertable.files.block import ParsedRow
 from usertable.files.options import ReadOptions
 from usertable.files.targets import FOR_READING, LINE, REASON, ROW, column_target, unnamed_problem
 from usertable.store.encoding import encode_attributes
@@ -131,13 +131,12 @@ class Columns:
         """Say how the cells of an attribute's column are read, by its place."""
         self._columns = [(i, Column(a, self._zone, self._options, reader(i, a))) for i, a in self._attributes]
 
-    def rows(self, rows: Iterable[Sequence[Any]], numbers: Iterable[int]) -> ParsedRows:
-        """What these rows come to, each by itself."""
-        names: set[str] = set()
-        return ParsedRows.of(((number, self._row(cells, names)) for number, cells in zip(numbers, rows, strict=True)), names)
+    def row(self, cells: Sequence[Any], names: set[str]) -> ParsedRow | list[Problem] | None:
+        """What a row comes to; None if all its cells are empty.
 
-    def _row(self, cells: Sequence[Any], names: set[str]) -> ParsedRow | list[Problem] | None:
-        """What a row comes to; None if all its cells are empty."""
+        Args:
+            names: gets the attributes that the row has values of.
+        """
         problems: list[Problem] = []
         texts: dict[str, str] = {}
         cut = 0

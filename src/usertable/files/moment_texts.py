@@ -6,12 +6,7 @@ import contextlib
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta, tzinfo
 
-from usertable.domain.values import (
-    DEFAULT_LIMITS,
-    PARSERS,
-    DataType,
-    datetime_text,
-)
+from usertable.domain.values import DEFAULT_LIMITS, PARSERS, DataType, datetime_text
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)

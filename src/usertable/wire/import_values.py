@@ -11,12 +11,7 @@ from usertable.domain.errors import Kind, Problem
 from usertable.domain.identity import EXPECTED_VALUE, is_cuid, is_identifier_value, malformed_cuid, parse_cuid
 from usertable.domain.patch import Patch, validate
 from usertable.domain.schema import Attribute, Identifier, Schema
-from usertable.domain.values import (
-    PARSERS,
-    DataType,
-    Value,
-    datetime_text,
-)
+from usertable.domain.values import PARSERS, DataType, Value, datetime_text
 from usertable.wire.moments import Moment, parse_moment
 
 _MASKED = re.compile(r"'?.{4}\*+", re.DOTALL)

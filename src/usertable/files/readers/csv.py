@@ -8,12 +8,12 @@ import io
 import itertools
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
 from usertable.domain.errors import Kind, Problem, Refused, refuse
 from usertable.domain.schema import Project
-from usertable.files.block import Block, Head, ParsedRows, check_digest, make_block
+from usertable.files.block import Block, Head, ParsedRow, ParsedRows, check_digest, make_block, unread
 from usertable.files.columns import Columns
 from usertable.files.encodings import flaw
 from usertable.files.lines import Lines
@@ -200,36 +200,26 @@ class CSVSource(TextSource):
 
     def _row_by_row(self, split: _Split, first: int) -> ParsedRows:
         """What the rows say."""
-        width, rows = len(self.columns), split.rows
         broken = split.broken | self._flaws(split)
-        texts: dict[int, str] = {}
-        if LINE in self.columns:
-            for i, row in enumerate(rows):
-                if i not in broken and len(row) == width and (found := self._whole_line(row)):
-                    texts[i] = found
-                    rows[i], why = self._row_of_line(found)
-                    if why:
-                        broken[i] = why
         text = "".join(split.texts)
-        if '="' in text or any(quote in text for quote in _AFTER_BLANKS):
-            for i, row in enumerate(rows):
-                if i not in broken and any(cell[:2] == '="' or (cell[:1] in _BLANKS and '"' in cell) for cell in row):
-                    if why := _misplaced_quote(texts.get(i) or split.text(i), self._delimiter):
-                        broken[i] = why
-                    else:
-                        rows[i] = list(map(_unwrapped, row))
-        for i in broken:
-            rows[i] = []
-        refused = [(first + i, [Problem(Kind.ROW_FORM, None, {"reason": reason})]) for i, reason in broken.items()]
-        numbers: Sequence[int] = range(first, first + len(rows))
-        good = rows
-        if broken or not all(map(width.__eq__, map(len, rows))):
-            refused += [(first + i, [_ragged(len(row), width)]) for i, row in enumerate(rows) if len(row) not in (0, width)]
+        may_be_wrapped = '="' in text or any(quote in text for quote in _AFTER_BLANKS)
+        names: set[str] = set()
+
+        def parsed(i: int, cells: list[str]) -> ParsedRow | list[Problem] | None:
+            why, line = broken.get(i, ""), ""
+            if not why and LINE in self.columns and len(cells) == len(self.columns) and (line := self._whole_line(cells)):
+                cells, why = self._row_of_line(line)
+            if not why and may_be_wrapped and any(map(_may_be_wrapped, cells)):
+                why = _misplaced_quote(line or split.text(i), self._delimiter)
+                cells = list(map(_unwrapped, cells))
+            if not why and cells and len(cells) != len(self.columns):
+                why = f"it has {len(cells)} cells, and the header has {len(self.columns)}"
+            if why:
+                return [unread(why)]
             # A line without anything is no row, and so nothing that is wrong.
-            numbers = [first + i for i, row in enumerate(rows) if len(row) == width]
-            good = [row for row in rows if len(row) == width]
-        parsed = self._columns.rows(good, numbers)
-        return replace(parsed, refused=sorted([*refused, *parsed.refused], key=lambda entry: entry[0]))
+            return self._columns.row(cells, names) if cells else None
+
+        return ParsedRows.of(((first + i, parsed(i, cells)) for i, cells in enumerate(split.rows)), names)
 
     def _whole_line(self, row: list[str]) -> str:
         """What stands in a row's `#line`, unless somebody wrote it into the other cells."""
@@ -276,6 +266,11 @@ _BLANKS = (
 _AFTER_BLANKS = tuple(f'{blank}"' for blank in _BLANKS)
 
 
+def _may_be_wrapped(cell: str) -> bool:
+    """Whether a cell begins as a wrapped text does, or has a blank before a quote."""
+    return cell[:2] == '="' or (cell[:1] in _BLANKS and '"' in cell)
+
+
 def _unwrapped(cell: str) -> str:
     found = _WRAPPED.fullmatch(cell) if cell[:2] == '="' else None
     return found[1].replace('""', '"') if found else cell
@@ -306,7 +301,3 @@ def _other_form(names: Sequence[str], delimiter: str) -> Refused | None:
                 f" say --delimiter '{shown}'",
             )
     return None
-
-
-def _ragged(cells: int, width: int) -> Problem:
-    return Problem(Kind.ROW_FORM, None, {"reason": f"it has {cells} cells, and the header has {width}"})

@@ -14,7 +14,7 @@ import msgspec
 from usertable.domain.errors import Kind, Problem, Refused, refuse
 from usertable.domain.schema import Project
 from usertable.domain.values import DataType, Value, is_empty
-from usertable.files.block import Block, Head, ParsedRow, ParsedRows, check_digest, make_block
+from usertable.files.block import Block, Head, ParsedRow, ParsedRows, check_digest, make_block, unread
 from usertable.files.columns import CACHE_SIZE
 from usertable.files.encodings import flaw
 from usertable.files.options import ReadOptions
@@ -79,7 +79,7 @@ class NDJSONSource(TextSource):
             return found
         rows = zip(numbers, lines, strict=True)
         names: set[str] = set()
-        return ParsedRows.of(((n, [_unread(flaws[n])] if n in flaws else self._row(line, names)) for n, line in rows), names)
+        return ParsedRows.of(((n, [unread(flaws[n])] if n in flaws else self._row(line, names)) for n, line in rows), names)
 
     def _with_arrow(self, raw: bytes, numbers: range) -> ParsedRows | None:
         """What the lines, `raw` together, say; None if they are not all alike, or need a closer look."""
@@ -125,12 +125,12 @@ class NDJSONSource(TextSource):
         if line.isspace():
             return None
         if len(line) >= CELL_CHARACTERS:
-            return [_unread(f"a line has more than {CELL_CHARACTERS} bytes")]
+            return [unread(f"a line has more than {CELL_CHARACTERS} bytes")]
         members = decode_object(line)
         if isinstance(members, Problem):
             if members.kind is Kind.DUPLICATE_KEY:
-                return [_unread(f"the member {members.facts['key']} is repeated")]
-            return [_unread(f"not a JSON object: {members.facts.get('reason', 'it is not an object')}")]
+                return [unread(f"the member {members.facts['key']} is repeated")]
+            return [unread(f"not a JSON object: {members.facts.get('reason', 'it is not an object')}")]
         if type(members.get(LINE)) is str and members.keys() <= {ROW, REASON, LINE}:
             return self._row(members[LINE].encode(), names)
         return self._object(members, names)
@@ -151,7 +151,7 @@ class NDJSONSource(TextSource):
                 continue
             if target.kind == "nothing":
                 if column == LINE:
-                    problems.append(_unread(f"{LINE} holds a line that was not read; fix it"))
+                    problems.append(unread(f"{LINE} holds a line that was not read; fix it"))
                 elif column not in (ROW, REASON) and not is_empty(raw):
                     is_blank = False
                 continue
@@ -222,10 +222,6 @@ def _unless_problem(found: _T | Problem, problems: list[Problem]) -> _T | None:
         problems.append(found)
         return None
     return found
-
-
-def _unread(reason: str) -> Problem:
-    return Problem(Kind.ROW_FORM, None, {"reason": reason})
 
 
 _ARRAY = re.compile(r"\[\s*(?:\{|\Z)")
