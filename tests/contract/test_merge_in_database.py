@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from support import postgres
 from support.sample_project import sample_schema
-from usertable.domain.change import ABSENT, AttributeChange
+from usertable.domain.change import AttributeChange
 from usertable.domain.merge import decide
 from usertable.domain.patch import Patch, Restoration, validate
 from usertable.domain.profile import Outcome, Profile
-from usertable.domain.values import DataType
+from usertable.domain.values import ABSENT, DataType
 from usertable.store import open_store
 from usertable.store.encoding import decode_attributes, encode_attributes, encode_changed_at, encode_patches
 from usertable.store.records import Receipt, Write

@@ -16,9 +16,10 @@ import pytest
 from support.commands import erase_user
 from support.store_harness import StoreHarness
 from usertable.commands.write import WriteBatch
+from usertable.domain.change import Decision
 from usertable.domain.condition import parse_conditions
 from usertable.domain.errors import StoreDown, StoreFault
-from usertable.domain.merge import Decision, Rules
+from usertable.domain.merge import Rules
 from usertable.domain.patch import Patch, Restoration
 from usertable.domain.profile import Profile
 from usertable.domain.values import DataType

@@ -25,11 +25,10 @@ from hypothesis.stateful import (
 from support.commands import all_users, erase_user, import_batch
 from support.engines import ENGINES
 from support.store_harness import StoreHarness
-from usertable.domain.change import ABSENT
 from usertable.domain.errors import Refused
 from usertable.domain.patch import Patch, Restoration, validate
 from usertable.domain.schema import Attribute, Identifier, Rule
-from usertable.domain.values import DataType
+from usertable.domain.values import ABSENT, DataType
 from usertable.store import open_store
 from usertable.store.encoding import encode_attributes
 from usertable.store.records import Batch, Incoming, IncomingRows, Receipt, Write, Written

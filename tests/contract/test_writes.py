@@ -9,8 +9,9 @@ import pytest
 from support.commands import all_users
 from support.store_harness import StoreHarness
 from usertable.commands.write import WriteBatch
+from usertable.domain.change import Decision
 from usertable.domain.errors import Kind
-from usertable.domain.merge import Decision, Rules
+from usertable.domain.merge import Rules
 from usertable.domain.patch import Patch, Restoration
 from usertable.domain.profile import REST, Profile
 from usertable.domain.schema import Attribute, Rule

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.sample_project import sample_schema
+from usertable.domain.change import Decision
 from usertable.domain.errors import Kind, Refused
-from usertable.domain.merge import Decision, decide
+from usertable.domain.merge import decide
 from usertable.domain.patch import Patch, validate
 from usertable.domain.profile import Profile
 from usertable.domain.schema import Attribute, Rule, Schema

@@ -8,12 +8,12 @@ from zoneinfo import ZoneInfo
 from hypothesis import given
 from hypothesis import strategies as st
 
-from usertable.domain.change import ABSENT, UserChange, last_profiles, set_and_unset
+from usertable.domain.change import UserChange, last_profiles, set_and_unset
 from usertable.domain.merge import decide
 from usertable.domain.patch import Patch, Restoration, validate
 from usertable.domain.profile import Outcome, Profile
 from usertable.domain.schema import LEGAL_RULES, Attribute, Schema
-from usertable.domain.values import DataType, Limits
+from usertable.domain.values import ABSENT, DataType, Limits
 
 ATTRIBUTES = {
     f"{data_type.lower()}_{rule}": Attribute(f"{data_type.lower()}_{rule}", data_type, rule, limits=Limits(elements=4))
@@ -53,7 +53,7 @@ def changes_of(history: list[Any]) -> list[UserChange]:
             assert change.after == decision.profile.attributes.get(attribute.name, ABSENT)
             assert (change.before != change.after) == (change.outcome is Outcome.APPLIED)
         if decision.profile is not profile:
-            changes.append(UserChange(7, decision.profile, decision.changes))
+            changes.append(UserChange(7, decision))
         profile = decision.profile
     return changes
 
@@ -72,10 +72,10 @@ def test_what_is_set_and_unset_by_all_changes_makes_the_row_of_an_empty_one(hist
 @given(histories)
 def test_whatever_the_rules_a_write_is_undone_by_setting_back_what_was_there_before(history: list[Any]) -> None:
     changes = changes_of(history)
-    rows = [{}, *(change.profile.attributes for change in changes)]
+    rows = [{}, *(change.decision.profile.attributes for change in changes)]
     for change, before in zip(reversed(changes), reversed(rows[:-1]), strict=True):
-        back = Restoration([(ATTRIBUTES[name], c.before) for name, c in change.attributes.items()])
-        undone = decide(change.profile, back, 99)
+        back = Restoration([(ATTRIBUTES[name], c.before) for name, c in change.decision.changes.items()])
+        undone = decide(change.decision.profile, back, 99)
         assert not undone.problems
         assert undone.profile.attributes == before
-        assert undone.profile.version == change.profile.version + 1
+        assert undone.profile.version == change.decision.profile.version + 1

@@ -190,9 +190,9 @@ class _Import:
             self.created[cuid] = decision.profile
         elif decision.profile is not profile:
             self.loaded.profiles[cuid] = decision.profile
-            self._mutation.changes.append(UserChange(cuid, decision.profile, decision.changes))
+            self._mutation.changes.append(UserChange(cuid, decision))
         if decision.profile is not profile:
-            self._mutation.reported.update(decision.changes)
+            self._mutation.reported.update(decision.outcomes)
         outcomes = decision.outcomes
         effect = self._counted(is_new=is_new, is_changed=bool(added) or Outcome.APPLIED in outcomes.values())
         if self.batch.dry:

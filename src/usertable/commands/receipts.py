@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from usertable.store.records import KeyReused, NewReceipt, Receipt, Replayed, StoredReceipt, Written
 from usertable.store.transaction import Loaded
 
@@ -18,6 +16,6 @@ def answer_again(receipt: Receipt, loaded: Loaded) -> Replayed | KeyReused | Non
 
 def kept_answer(receipt: Receipt, written: Written, loaded: Loaded, project: int, cuid: int, now: int) -> NewReceipt:
     """The receipt to keep with a write; later writes of the same transaction see it."""
-    kept = written if receipt.whole or written.attributes is None else replace(written, attributes=None)
+    kept = written if receipt.whole else Written(written.version, written.outcomes, None, written.effect)
     loaded.receipts[receipt.key] = StoredReceipt(receipt.fingerprint, kept)
     return NewReceipt(project, receipt.key, cuid, receipt.fingerprint, kept, now)

@@ -58,9 +58,9 @@ class WriteBatch:
             mutation.receipts.append(kept_answer(receipt, written, loaded, write.project, cuid, write.now))
         if after is not profile:
             loaded.profiles[cuid] = after
-            mutation.changes.append(UserChange(cuid, after, decision.changes))
+            mutation.changes.append(UserChange(cuid, decision))
             if type(write.patch) is Patch:
-                mutation.reported.update(decision.changes)
+                mutation.reported.update(decision.outcomes)
         return written
 
 

@@ -7,21 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import Enum
-from typing import Final
 
+from usertable.domain.errors import Problem
+from usertable.domain.patch import Patch, Restoration
 from usertable.domain.profile import Outcome, Profile
-from usertable.domain.values import Value
-
-
-class Absent(Enum):
-    """The type of :data:`ABSENT`."""
-
-    ABSENT = "absent"
-
-
-ABSENT: Final = Absent.ABSENT
-"""In place of a value: the attribute has none."""
+from usertable.domain.values import ABSENT, Absent, Value
 
 
 @dataclass(slots=True)
@@ -38,31 +28,56 @@ class AttributeChange:
 
 
 @dataclass(slots=True)
+class Decision:
+    """What a write does to a profile. `profile` is the very object `before` if nothing changes."""
+
+    before: Profile
+    patch: Patch | Restoration
+    profile: Profile
+    outcomes: dict[str, Outcome]
+    """What became of each attribute that was sent, in order."""
+    problems: list[Problem]
+    """Not empty: the write is refused whole and changes nothing."""
+
+    @property
+    def changes(self) -> dict[str, AttributeChange]:
+        """Each attribute that was sent, in order. Put together when asked for: most writes are never looked at again."""
+        if self.problems:
+            return {}
+        before, after, outcomes = self.before.attributes, self.profile.attributes, self.outcomes
+        return {
+            a.name: AttributeChange(sent, before.get(a.name, ABSENT), after.get(a.name, ABSENT), outcomes[a.name])
+            for a, sent in self.patch.entries
+        }
+
+
+@dataclass(slots=True)
 class UserChange:
-    """A write that changed a user: the row after it, and each of the attributes that it sent, in order."""
+    """A write that changed a user."""
 
     cuid: int
-    profile: Profile
-    attributes: dict[str, AttributeChange]
+    decision: Decision
 
 
 def last_profiles(changes: Iterable[UserChange]) -> dict[int, Profile]:
     """The row of each user after all its changes, by CUID; changes are in order."""
-    return {change.cuid: change.profile for change in changes}
+    return {change.cuid: change.decision.profile for change in changes}
 
 
 def set_and_unset(changes: Iterable[UserChange]) -> dict[int, tuple[dict[str, Value], list[str]]]:
     """By CUID, the attributes that have other values after all changes, and those that have none any more."""
-    users: dict[int, dict[str, Value | Absent]] = {}
+    users: dict[int, tuple[dict[str, Value], list[str]]] = {}
     for change in changes:
-        after = users.setdefault(change.cuid, {})
-        for name, attribute in change.attributes.items():
-            if attribute.outcome is Outcome.APPLIED:
-                after[name] = attribute.after
-    return {
-        cuid: (
-            {name: value for name, value in after.items() if value is not ABSENT},
-            [name for name, value in after.items() if value is ABSENT],
-        )
-        for cuid, after in users.items()
-    }
+        values, unset = users.setdefault(change.cuid, ({}, []))
+        after = change.decision.profile.attributes
+        for name, outcome in change.decision.outcomes.items():
+            if outcome is not Outcome.APPLIED:
+                continue
+            if name in after:
+                values[name] = after[name]
+                if name in unset:
+                    unset.remove(name)
+            else:
+                values.pop(name, None)
+                unset.append(name)
+    return users

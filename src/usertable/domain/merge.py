@@ -10,12 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from usertable.domain.change import ABSENT, AttributeChange
+from usertable.domain.change import Decision
 from usertable.domain.errors import Kind, Problem
 from usertable.domain.patch import Patch, Restoration
 from usertable.domain.profile import REST, Outcome, Profile, most_bytes, row_bytes, value_bytes
 from usertable.domain.schema import Attribute, Rule
-from usertable.domain.values import NUMBER_DIGITS, Value, add, number_text
+from usertable.domain.values import ABSENT, NUMBER_DIGITS, Value, add, number_text
 
 ROW_LIMIT = 1_048_576
 """Bytes that a user's row may have, unless the setting `row_limit` says otherwise; see :func:`row_bytes`."""
@@ -83,22 +83,6 @@ def _restore(attribute: Attribute, stored: Any, value: Any) -> _Merged:
     return _overwrite(attribute, stored, value)
 
 
-@dataclass(slots=True)
-class Decision:
-    """What a write does to a profile. `profile` is the very object that was passed in if nothing changes."""
-
-    profile: Profile
-    changes: dict[str, AttributeChange]
-    """Of each attribute that was sent, in order."""
-    problems: list[Problem]
-    """Not empty: the write is refused whole and changes nothing."""
-
-    @property
-    def outcomes(self) -> dict[str, Outcome]:
-        """What became of each attribute that was sent, in order."""
-        return {name: change.outcome for name, change in self.changes.items()}
-
-
 @dataclass(frozen=True, slots=True)
 class Rules:
     """What decides: the rules, with the bound that a row must keep. It goes to other processes by pickle.
@@ -117,22 +101,23 @@ class Rules:
         """
         attributes = profile.attributes
         restored = type(patch) is Restoration
-        changes: dict[str, AttributeChange] = {}
+        outcomes: dict[str, Outcome] = {}
         changed: dict[str, Any] = {}
         problems: list[Problem] = []
         for attribute, value in patch.entries:
             name = attribute.name
-            stored = attributes.get(name)
-            merged = _restore(attribute, stored, value) if restored else RULES[attribute.rule](attribute, stored, value)
+            merge = _restore if restored else RULES[attribute.rule]
+            merged = merge(attribute, attributes.get(name), value)
             if type(merged) is Problem:
                 problems.append(merged)
                 continue
             result, outcome = merged  # type: ignore[misc]
-            changes[name] = AttributeChange(value, ABSENT if stored is None else stored, result, outcome)
+            outcomes[name] = outcome
             if outcome is _APPLIED:
                 changed[name] = result
         if problems:
-            return Decision(profile, {}, problems)
+            return Decision(profile, patch, profile, {}, problems)
+        before = profile
         if changed:
             after = {**attributes, **changed}
             changed_at = {**profile.changed_at, **dict.fromkeys(changed, now)} if attributes else {REST: now}
@@ -142,9 +127,9 @@ class Rules:
                     changed_at.pop(name, None)
             size = self._size(profile, changed, after)
             if type(size) is Problem:
-                return Decision(profile, {}, [size])
+                return Decision(before, patch, before, {}, [size])
             profile = Profile(profile.version + 1, profile.created_at, now, after, changed_at, size)  # type: ignore[arg-type]
-        return Decision(profile, changes, problems)
+        return Decision(before, patch, profile, outcomes, problems)
 
     def _size(self, profile: Profile, changed: dict[str, Value], after: dict[str, Value]) -> int | Problem:
         """A bound on the bytes of the row after a write, or the problem with it. A row that is too large may shrink."""

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import tzinfo
 
-from usertable.domain.change import Absent
 from usertable.domain.errors import MAX_PROBLEMS, Kind, Problem, bounded
 from usertable.domain.profile import most_bytes
 from usertable.domain.schema import MAX_ATTRIBUTES, Attribute, Schema
-from usertable.domain.values import PARSERS, Value, is_empty
+from usertable.domain.values import PARSERS, Absent, Value, is_empty
 
 
 @dataclass(slots=True)
@@ -26,7 +25,7 @@ class Patch:
 
 @dataclass(slots=True)
 class Restoration:
-    """What attributes are set back to, whatever their rules; :data:`~usertable.domain.change.ABSENT` removes the value."""
+    """What attributes are set back to, whatever their rules; :data:`~usertable.domain.values.ABSENT` removes the value."""
 
     entries: list[tuple[Attribute, Value | Absent]]
 

@@ -20,8 +20,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Context, Decimal, DivisionByZero, Inexact, InvalidOperation, Overflow
-from enum import StrEnum
+from enum import Enum, StrEnum
 from functools import lru_cache
+from typing import Final
 
 from usertable.domain.errors import Kind, Problem, excerpt
 
@@ -45,6 +46,16 @@ class DataType(StrEnum):
 
 
 Value = int | Decimal | str | bool | list[str]
+
+
+class Absent(Enum):
+    """The type of :data:`ABSENT`."""
+
+    ABSENT = "absent"
+
+
+ABSENT: Final = Absent.ABSENT
+"""In place of a value: the attribute has none."""
 
 NUMBER_DIGITS = 38
 """A NUMBER has at most so many significant digits, and its scientific exponent lies within ± this."""

@@ -3,7 +3,7 @@
 A command loads what it needs, decides, and keeps what it decided:
 
     loaded = transaction.load({1: Wanted(cuids=[10000001], keys=["k"])})[1]
-    transaction.keep([Mutation(1, changes=[UserChange(10000001, profile, …)], receipts=[…])])
+    transaction.keep([Mutation(1, changes=[UserChange(10000001, decision)], receipts=[…])])
 """
 
 from __future__ import annotations
