@@ -26,7 +26,7 @@ import httpx
 from put import PROJECT, STORED, fill, rows, send, serving
 from usertable.app.service import Service
 from usertable.dialects.jiguang.vocabulary import ATTRIBUTE_PATH
-from usertable.store import open_store, shown_url
+from usertable.store import open_store, redacted_url
 from usertable.store.encoding import decode_attributes
 from usertable.store.parts import USERS, Row
 from usertable.store.records import FIRST_CUID
@@ -54,7 +54,7 @@ def main() -> None:
         else:
             url = f"sqlite:///{Path(folder) / 'users.db'}?cache_mb=2048"
             fill(Path(folder) / "users.db", chosen.users)
-        print(f"{chosen.users:,} users, {len(STORED)} attributes each, {shown_url(url).partition(':')[0]}")
+        print(f"{chosen.users:,} users, {len(STORED)} attributes each, {redacted_url(url).partition(':')[0]}")
         results: list[dict[str, object]] = []
         with serving(url) as base, httpx.Client(base_url=base, timeout=60) as client:
             sign_in(client)

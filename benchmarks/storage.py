@@ -95,7 +95,7 @@ def serve_rounds(folder: Path, users: int) -> None:
     from usertable.domain.schema import Attribute, Rule
     from usertable.domain.values import DataType
     from usertable.store import open_store
-    from usertable.store.records import Batch, IncomingRows, Write
+    from usertable.store.records import ImportBatch, ImportRows, Write
 
     url = f"sqlite:///{folder / 'store.db'}"
     store = open_store(url)
@@ -106,8 +106,8 @@ def serve_rounds(folder: Path, users: int) -> None:
     project = service.project("one")
     row = json.dumps({f"a_{n}": f"value {n}" for n in range(STORED)}, separators=(",", ":"))
     for first in range(1, users + 1, 5000):
-        rows = IncomingRows.of((cuid, (), row) for cuid in range(first, min(first + 5000, users + 1)))
-        batch = Batch(project.number, project.version, rows, frozenset(), 1, register=True)
+        rows = ImportRows.of((cuid, (), row) for cuid in range(first, min(first + 5000, users + 1)))
+        batch = ImportBatch(project.number, project.version, rows, frozenset(), 1, register=True)
         store.transact(lambda tx, batch=batch: import_rows(tx, batch, Rules()))  # type: ignore[misc]
     store.close()
     store = open_store(url, writing=True)

@@ -272,8 +272,8 @@ def test_a_batch_of_rows_of_an_import(client: AnyClient, server: Server) -> None
         with pytest.raises(ValueError, match="because a record has identifiers"):
             client.batch(rows, on_unknown=unsaid)
     assert [type(r.error) for r in client.batch(rows[:2], on_unknown="refuse")] == [UserUnknown, UserUnknown]
-    dry = client.batch(rows, on_unknown="import", dry_run=True)
-    assert [(r.cuid, r.effect) for r in dry[:2]] == [(501, "created"), (None, "created")]
+    dry_run = client.batch(rows, on_unknown="import", dry_run=True)
+    assert [(r.cuid, r.effect) for r in dry_run[:2]] == [(501, "created"), (None, "created")]
     done = client.batch(rows, on_unknown="import")
     assert [r.effect for r in done] == ["created", "created", "unchanged", None]
     assert isinstance(done[3].error, InvalidParameter)

@@ -153,12 +153,12 @@ def test_a_form_that_is_sent_after_the_session_is_kept_over_the_sign_in(page: Pa
 def test_a_form_with_another_token_changes_nothing(page: Page) -> None:
     page.goto(f"{AT}/settings")
     page.evaluate("document.querySelectorAll('[name=form_token]').forEach((field) => (field.value = '0'.repeat(64)))")
-    page.get_by_label("Name").fill("Taken over")
+    page.get_by_label("Name").fill("ImportResult over")
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_role("status")).to_contain_text("Nothing was changed")
-    expect(page.get_by_label("Name")).to_have_value("Taken over")
+    expect(page.get_by_label("Name")).to_have_value("ImportResult over")
     page.goto("/console/projects")
-    expect(page.get_by_role("link", name="Taken over")).to_have_count(0)
+    expect(page.get_by_role("link", name="ImportResult over")).to_have_count(0)
 
 
 # the whole path

@@ -16,7 +16,7 @@ from usertable.domain.merge import decide
 from usertable.store import Store, copy, open_store
 from usertable.store.copy import copy_store
 from usertable.store.parts import PARTS, Part, Row
-from usertable.store.records import Batch, IncomingRows, Replayed
+from usertable.store.records import ImportBatch, ImportRows, Replayed
 
 VALUES = ["a", "Z", "é", "e\u0301", "😀", "中", "~", " "]
 
@@ -47,7 +47,7 @@ def fill(harness: StoreHarness) -> None:
     harness.write(harness.prepare(one, cuids[1], {"user_number_overwrite": Decimal("1e-38")}))
     erase_user(harness.store, one.number, cuids[2])
     harness.service.add_user(two, 5, {"phone": "a"})
-    nothing = Batch(one.number, one.version, IncomingRows.of([]), frozenset(), harness.now, job="job")
+    nothing = ImportBatch(one.number, one.version, ImportRows.of([]), frozenset(), harness.now, job="job")
     import_batch(harness.store, nothing, decide, lambda _: "state")
 
 

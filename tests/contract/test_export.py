@@ -23,7 +23,7 @@ from usertable.files.options import Format, ReadOptions
 from usertable.files.readers import open_source
 from usertable.store import Store
 from usertable.store.memory import MemoryStore
-from usertable.store.records import Batch, Taken
+from usertable.store.records import ImportBatch, ImportResult
 
 FORMATS: tuple[Format, ...] = get_args(Format)
 ODD_TEXTS = ["=1+1", "@x", " a ", "a\r\nb", "\r", "\n", "\t", '"', '""', ",", "'", "\\", "\\N", "NULL", "null", "true", "1"]
@@ -89,10 +89,10 @@ def imported(harness: StoreHarness, project: Project, file: bytes, format: Forma
     buffered = io.BufferedReader(io.BytesIO(file))
     for block in open_source(buffered, ReadOptions(format, rows=rows, encoding="utf-8"), project).blocks():
         assert block.refused == []
-        batch = Batch(project.number, project.version, block.rows, block.names, harness.now, True, "job", state)
+        batch = ImportBatch(project.number, project.version, block.rows, block.names, harness.now, True, "job", state)
         state = str(block.done)
         taken = import_batch(harness.store, batch, decide, lambda taken, state=state: state)  # type: ignore[misc]
-        assert isinstance(taken, Taken)
+        assert isinstance(taken, ImportResult)
         assert taken.refused == []
 
 

@@ -20,9 +20,10 @@ from usertable.domain.profile import Effect, Outcome, Profile
 from usertable.domain.schema import Identifier, Project
 from usertable.store.encoding import encode_attributes
 from usertable.store.records import (
-    Batch,
-    Incoming,
-    IncomingRows,
+    ImportBatch,
+    ImportResult,
+    ImportRow,
+    ImportRows,
     JobMoved,
     KeyReused,
     Receipt,
@@ -30,12 +31,11 @@ from usertable.store.records import (
     Replayed,
     Result,
     SchemaStale,
-    Taken,
     Written,
 )
 
 
-def row(project: Project, cuid: int | None, data: dict[str, object], *identifiers: tuple[str, str]) -> Incoming:
+def row(project: Project, cuid: int | None, data: dict[str, object], *identifiers: tuple[str, str]) -> ImportRow:
     patch = validate(project.schema, data, project.zone) if data else Patch([])
     assert isinstance(patch, Patch), patch
     return cuid, identifiers, encode_attributes({attribute.name: value for attribute, value in patch.entries})
@@ -44,43 +44,54 @@ def row(project: Project, cuid: int | None, data: dict[str, object], *identifier
 def take(
     harness: StoreHarness,
     project: Project,
-    *rows: Incoming,
+    *rows: ImportRow,
     register: bool = True,
     before: str | None = None,
-    dry: bool = False,
-) -> Taken:
+    dry_run: bool = False,
+) -> ImportResult:
     """Import rows as a job of their own."""
     names = frozenset(name for name in project.schema.attributes)
     job = "" if before is None else "job"
-    batch = Batch(project.number, project.version, IncomingRows.of(rows), names, harness.now, register, job, before, dry)
+    batch = ImportBatch(
+        project.number, project.version, ImportRows.of(rows), names, harness.now, register, job, before, dry_run
+    )
     if before is None:
         batch.before = harness.store.job(project.number, job)
     result = import_batch(harness.store, batch, decide, lambda taken: "done")
-    assert isinstance(result, Taken), result
+    assert isinstance(result, ImportResult), result
     return result
 
 
 def tell(
     harness: StoreHarness,
     project: Project,
-    *rows: tuple[Incoming, str],
+    *rows: tuple[ImportRow, str],
     register: bool = True,
-    dry: bool = False,
+    dry_run: bool = False,
     body: bytes = b"same",
 ) -> list[tuple[int | None, Result]]:
     """Import rows that are answered one by one, each with a key, or without one if it is empty."""
     receipts = [Receipt(key, body) if key else None for _, key in rows]
     names = frozenset(project.schema.attributes)
-    incoming = IncomingRows.of(row for row, _ in rows)
-    batch = Batch(
-        project.number, project.version, incoming, names, harness.now, register, "job", "a state", dry=dry, receipts=receipts
+    incoming = ImportRows.of(row for row, _ in rows)
+    batch = ImportBatch(
+        project.number,
+        project.version,
+        incoming,
+        names,
+        harness.now,
+        register,
+        "job",
+        "a state",
+        dry_run=dry_run,
+        receipts=receipts,
     )
     result = import_batch(harness.store, batch, decide)
-    assert isinstance(result, Taken), result
-    return result.told
+    assert isinstance(result, ImportResult), result
+    return result.row_results
 
 
-def kinds(taken: Taken) -> list[tuple[int, list[Kind]]]:
+def kinds(taken: ImportResult) -> list[tuple[int, list[Kind]]]:
     return [(place, [problem.kind for problem in problems]) for place, problems in taken.refused]
 
 
@@ -225,21 +236,23 @@ def test_imported_cuids_move_the_counter(harness: StoreHarness) -> None:
 
 def test_a_batch_is_taken_once(harness: StoreHarness) -> None:
     project = harness.project()
-    rows = IncomingRows.of([row(project, 7, {"user_number_accumulate": 1})])
-    batch = Batch(project.number, project.version, rows, frozenset({"user_number_accumulate"}), harness.now, True, "job")
-    seen: list[Taken] = []
+    rows = ImportRows.of([row(project, 7, {"user_number_accumulate": 1})])
+    batch = ImportBatch(
+        project.number, project.version, rows, frozenset({"user_number_accumulate"}), harness.now, True, "job"
+    )
+    seen: list[ImportResult] = []
 
-    def note(taken: Taken) -> str:
+    def note(taken: ImportResult) -> str:
         seen.append(taken)
         return f"state {len(seen)}"
 
     assert harness.store.job(project.number, "job") is None
-    assert isinstance(import_batch(harness.store, batch, decide, note), Taken)
+    assert isinstance(import_batch(harness.store, batch, decide, note), ImportResult)
     assert harness.store.job(project.number, "job") == "state 1"
     assert import_batch(harness.store, batch, decide, note) == JobMoved("state 1")
     assert harness.attributes(project, 7) == {"user_number_accumulate": 1}
     batch.before = "state 1"
-    assert isinstance(import_batch(harness.store, batch, decide, note), Taken)
+    assert isinstance(import_batch(harness.store, batch, decide, note), ImportResult)
     assert import_batch(harness.store, batch, decide, note) == JobMoved("state 2")
     assert harness.attributes(project, 7) == {"user_number_accumulate": 2}
 
@@ -310,8 +323,8 @@ def test_a_dry_row_is_decided_and_keeps_no_key(harness: StoreHarness) -> None:
         (row(project, 7, {"user_number_accumulate": 1}), "k2"),
     ]
     twice = (row(project, None, {"user_number_accumulate": 1}, ("phone", "new")), "k3")
-    dry = tell(harness, project, *rows, twice, dry=True)
-    assert in_short(dry) == [(None, Effect.CREATED), (7, Effect.CREATED), (None, Effect.CHANGED)]
+    dry_run = tell(harness, project, *rows, twice, dry_run=True)
+    assert in_short(dry_run) == [(None, Effect.CREATED), (7, Effect.CREATED), (None, Effect.CHANGED)]
     assert all_users(harness.store, project.number) == []
     unknown = tell(harness, project, *rows, register=False)
     assert in_short(unknown) == [[Kind.CUID_UNKNOWN], [Kind.CUID_UNKNOWN]]
@@ -381,17 +394,17 @@ def test_rows_come_to_the_same_with_a_job_and_with_keys(harness: StoreHarness) -
 
 def test_what_raises_before_the_commit_keeps_nothing(harness: StoreHarness) -> None:
     project = harness.project()
-    batch = Batch(
+    batch = ImportBatch(
         project.number,
         project.version,
-        IncomingRows.of([row(project, 7, {"user_bool_once": 1}, ("phone", "a"))]),
+        ImportRows.of([row(project, 7, {"user_bool_once": 1}, ("phone", "a"))]),
         frozenset({"user_bool_once"}),
         harness.now,
         True,
         "job",
     )
 
-    def note(taken: Taken) -> str:
+    def note(taken: ImportResult) -> str:
         raise OSError("no space for the refused rows")
 
     with pytest.raises(OSError, match="no space"):
@@ -405,7 +418,9 @@ def test_what_raises_before_the_commit_keeps_nothing(harness: StoreHarness) -> N
 def test_a_stale_schema_is_told(harness: StoreHarness) -> None:
     project = harness.project()
     harness.service.edit_attribute("one", "user_bool_once", hidden=True, who="test")
-    batch = Batch(project.number, project.version, IncomingRows.of([row(project, 7, {})]), frozenset(), harness.now, True)
+    batch = ImportBatch(
+        project.number, project.version, ImportRows.of([row(project, 7, {})]), frozenset(), harness.now, True
+    )
     assert import_batch(harness.store, batch, decide, lambda taken: "") == SchemaStale()
     assert harness.store.read(project.number, 7) is None
 
@@ -420,9 +435,9 @@ def test_a_dry_batch_shows_and_keeps_nothing(harness: StoreHarness) -> None:
         row(project, there, {"user_number_accumulate": 1}),
         row(project, 7, {"user_bool_once": 1}),
         row(project, None, {}, ("phone", "new")),
-        dry=True,
+        dry_run=True,
     )
-    assert taken.shown == [
+    assert taken.previews == [
         (there, {"user_number_accumulate": 1}),
         (there, {"user_number_accumulate": 2}),
         (7, {"user_bool_once": True}),

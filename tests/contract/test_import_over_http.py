@@ -146,9 +146,9 @@ def test_what_to_do_with_strangers_must_be_said(server: NativeServer) -> None:
 def test_a_dry_run_keeps_nothing(server: NativeServer) -> None:
     place = Import(server)
     rows = [{"cuid": 7, "identifiers": {"phone": "a"}, "key": "k"}, {"identifiers": {"phone": "b"}, "data": {"spent": 1}}]
-    dry = place.send(*rows, query="?dry_run=1")
-    assert effects(dry) == ["created", "created"]
-    assert [r["cuid"] for r in dry] == [7, None]
+    dry_run = place.send(*rows, query="?dry_run=1")
+    assert effects(dry_run) == ["created", "created"]
+    assert [r["cuid"] for r in dry_run] == [7, None]
     assert place.owner.get(f"{place.path}/users").json()["users"] == []
     assert [r["replayed"] for r in place.send(*rows)] == [False, False]
 

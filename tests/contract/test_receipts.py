@@ -67,13 +67,13 @@ def test_refused_and_dry_writes_keep_no_receipt(harness: StoreHarness) -> None:
     cuid = harness.user(project)
     big = {"user_number_accumulate": 10**38 - 1}
     harness.write(harness.prepare(project, cuid, big))
-    refused, dry, unknown = harness.write(
+    refused, dry_run, unknown = harness.write(
         harness.prepare(project, cuid, big, "k"),
-        harness.prepare(project, cuid, {"user_bool_once": 1}, "k", dry=True),
+        harness.prepare(project, cuid, {"user_bool_once": 1}, "k", dry_run=True),
         harness.prepare(project, cuid + 1, {"user_bool_once": 1}, "k"),
     )
     assert isinstance(refused, Refusal)
-    assert isinstance(dry, Written)
+    assert isinstance(dry_run, Written)
     assert isinstance(unknown, UserUnknown)
     (result,) = harness.write(harness.prepare(project, cuid, {"user_bool_once": 1}, "k"))
     assert isinstance(result, Written)

@@ -21,7 +21,7 @@ from usertable.domain.profile import most_bytes, row_bytes
 from usertable.domain.schema import Project
 from usertable.domain.values import Value
 from usertable.store.encoding import encode_attributes
-from usertable.store.records import Batch, IncomingRows, Receipt, Refusal, Result, Taken, Write, Written
+from usertable.store.records import ImportBatch, ImportResult, ImportRows, Receipt, Refusal, Result, Write, Written
 
 LIMIT = 2000
 SMALL = Rules(LIMIT)
@@ -134,11 +134,11 @@ def test_rows_of_an_import_that_are_too_large_are_refused_alone(harness: StoreHa
         for cuid in range(1, 6):
             harness.service.add_user(project, cuid, {})
     given = ROWS[chosen]
-    rows = IncomingRows.of((cuid, (), encode_attributes(attributes)) for cuid, attributes in given)
+    rows = ImportRows.of((cuid, (), encode_attributes(attributes)) for cuid, attributes in given)
     names = frozenset(name for _, attributes in given for name in attributes)
-    batch = Batch(project.number, project.version, rows, names, harness.now, register=True, job="job")
+    batch = ImportBatch(project.number, project.version, rows, names, harness.now, register=True, job="job")
     taken = import_batch(harness.store, batch, SMALL, lambda taken: "state")
-    assert isinstance(taken, Taken)
+    assert isinstance(taken, ImportResult)
     assert [place for place, _ in taken.refused] == [n for n, right in enumerate(TAKEN[chosen]) if not right]
     assert all(problem.kind is Kind.ROW_LENGTH for _, problems in taken.refused for problem in problems)
     if chosen.stop is None:

@@ -31,7 +31,7 @@ from usertable.domain.schema import Attribute, Identifier, Rule
 from usertable.domain.values import ABSENT, DataType
 from usertable.store import open_store
 from usertable.store.encoding import encode_attributes
-from usertable.store.records import Batch, Incoming, IncomingRows, Receipt, Write, Written
+from usertable.store.records import ImportBatch, ImportRow, ImportRows, Receipt, Write, Written
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=5)
 numbers = st.integers(-(10**39), 10**39) | st.decimals(-(10**6), 10**6, places=2)
@@ -103,12 +103,12 @@ class Stores(RuleBasedStateMachine):
         def call(harness: StoreHarness) -> Any:
             project = harness.service.project("one")
             batch = []
-            for place, (values, key, body, whole, dry, details) in enumerate(writes):
+            for place, (values, key, body, whole, dry_run, details) in enumerate(writes):
                 patch = validate(project.schema, values, project.zone)
                 if isinstance(patch, Patch):
                     receipt = Receipt(key, body, whole) if key else None
                     user = other if place % 3 == 2 else cuid
-                    batch.append(Write(project.number, user, patch, project.version, harness.now, receipt, dry, details))
+                    batch.append(Write(project.number, user, patch, project.version, harness.now, receipt, dry_run, details))
             return [
                 type(result) if isinstance(result, Written) and not write.details else result
                 for write, result in zip(batch, harness.write(*batch), strict=True)
@@ -134,13 +134,13 @@ class Stores(RuleBasedStateMachine):
     @rule(
         rows=imported_rows,
         register=st.booleans(),
-        dry=st.booleans(),
+        dry_run=st.booleans(),
         keys=st.none() | st.lists(keys, min_size=6, max_size=6),
     )
-    def import_rows(self, rows: list[Any], register: bool, dry: bool, keys: list[str] | None) -> None:
+    def import_rows(self, rows: list[Any], register: bool, dry_run: bool, keys: list[str] | None) -> None:
         def call(harness: StoreHarness) -> Any:
             project = harness.service.project("one")
-            whole: list[Incoming] = []
+            whole: list[ImportRow] = []
             names: set[str] = set()
             for cuid, identifiers, values in rows:
                 patch = validate(project.schema, values, project.zone) if values else Patch([])
@@ -148,16 +148,16 @@ class Stores(RuleBasedStateMachine):
                     attributes = {attribute.name: value for attribute, value in patch.entries}
                     whole.append((cuid, identifiers, encode_attributes(attributes)))
                     names.update(attributes)
-            batch = Batch(
+            batch = ImportBatch(
                 project.number,
                 project.version,
-                IncomingRows.of(whole),
+                ImportRows.of(whole),
                 frozenset(names),
                 harness.now,
                 register=register,
                 job="job",
                 before=harness.store.job(project.number, "job"),
-                dry=dry,
+                dry_run=dry_run,
             )
             if keys is None:
                 return import_batch(

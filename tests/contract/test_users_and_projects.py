@@ -253,7 +253,7 @@ def test_a_change_for_an_earlier_version_changes_nothing(harness: StoreHarness) 
 def test_an_attribute_can_be_deleted_until_a_value_was_reported(harness: StoreHarness) -> None:
     project = harness.project()
     cuid = harness.user(project)
-    harness.write(harness.prepare(project, cuid, {"user_bool_once": 1}, dry=True))
+    harness.write(harness.prepare(project, cuid, {"user_bool_once": 1}, dry_run=True))
     harness.write(harness.prepare(project, cuid, {"user_string_once": "a"}))
     harness.service.erase_user(project, cuid)
     with pytest.raises(Refused) as refused:

@@ -107,12 +107,12 @@ def test_when_each_attribute_last_changed(harness: StoreHarness) -> None:
 def test_a_dry_write_answers_and_keeps_nothing(harness: StoreHarness) -> None:
     project = harness.project()
     cuid = harness.user(project)
-    dry, real = harness.write(
-        harness.prepare(project, cuid, {"user_number_accumulate": 5}, dry=True),
+    dry_run, real = harness.write(
+        harness.prepare(project, cuid, {"user_number_accumulate": 5}, dry_run=True),
         harness.prepare(project, cuid, {"user_number_accumulate": 1}),
     )
-    assert isinstance(dry, Written)
-    assert (dry.version, dry.attributes) == (2, {"user_number_accumulate": 5})
+    assert isinstance(dry_run, Written)
+    assert (dry_run.version, dry_run.attributes) == (2, {"user_number_accumulate": 5})
     assert isinstance(real, Written)
     assert (real.version, real.attributes) == (2, {"user_number_accumulate": 1})
 

@@ -25,7 +25,7 @@ from support.load import check_sums, load
 from support.server_process import PROJECT, ServerProcess, create_project
 from usertable.domain.merge import decide
 from usertable.store import open_store
-from usertable.store.records import Batch, IncomingRows
+from usertable.store.records import ImportBatch, ImportRows
 from usertable.store.transaction import Transaction
 
 ROWS = 30_000
@@ -204,7 +204,7 @@ def test_an_export_that_is_ended_leaves_what_was_there(tmp_path: Path, ending: s
         project = store.project(PROJECT)
         assert project is not None
         names = frozenset({"user_string_once"})
-        batch = Batch(project.number, project.version, IncomingRows.of(rows), names, 0, register=True)
+        batch = ImportBatch(project.number, project.version, ImportRows.of(rows), names, 0, register=True)
         import_batch(store, batch, decide, lambda taken: "")
     place = tmp_path / "exported"
     place.mkdir()

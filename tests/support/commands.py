@@ -8,15 +8,15 @@ from usertable.commands import import_rows, projects, users
 from usertable.domain.merge import Rules, decide
 from usertable.domain.schema import Project
 from usertable.store import Store
-from usertable.store.protocol import Note
-from usertable.store.records import Batch, JobMoved, SchemaStale, Taken, User
+from usertable.store.protocol import NextState
+from usertable.store.records import ImportBatch, ImportResult, JobMoved, SchemaStale, User
 
 EVERYBODY = 1_000_000
 
 
 def import_batch(
-    store: Store, batch: Batch, rules: Rules = decide, note: Note | None = None
-) -> Taken | SchemaStale | JobMoved:
+    store: Store, batch: ImportBatch, rules: Rules = decide, note: NextState | None = None
+) -> ImportResult | SchemaStale | JobMoved:
     return store.transact(lambda tx: import_rows.import_rows(tx, batch, rules, note))
 
 

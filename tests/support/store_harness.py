@@ -40,13 +40,13 @@ class StoreHarness:
         *,
         body: bytes = b"",
         whole: bool = False,
-        dry: bool = False,
+        dry_run: bool = False,
     ) -> Write:
         """A write as the server would make it; with a receipt if there is a key."""
         patch = validate(project.schema, data, project.zone)
         assert isinstance(patch, Patch), patch
         receipt = Receipt(key, body, whole) if key else None
-        return Write(project.number, cuid, patch, project.version, self.now, receipt, dry)
+        return Write(project.number, cuid, patch, project.version, self.now, receipt, dry_run)
 
     def write(self, *writes: Write) -> list[Result]:
         return write_as_server(self.store, writes, WriteBatch(Rules()))

@@ -39,7 +39,7 @@ class BatchWriter(AttributeWriter):
     """Setting attributes of many users in one call."""
 
     async def set_many(
-        self, access: ProjectAccess, entries: Sequence[BatchEntry], *, register: bool, dry: bool = False
+        self, access: ProjectAccess, entries: Sequence[BatchEntry], *, register: bool, dry_run: bool = False
     ) -> list[tuple[int | None, Result]]:
         """Write every entry by itself; the CUID it was for, if that is known, and its result, in order.
 
@@ -50,7 +50,7 @@ class BatchWriter(AttributeWriter):
         Args:
             register: whether a value that points to nobody makes a user (Get CUID), or is refused.
         """
-        cuids, results = await self._find_users(access, entries, register=register, dry=dry)
+        cuids, results = await self._find_users(access, entries, register=register, dry_run=dry_run)
         turns: dict[tuple[int | None, int], list[int]] = {}
         for place, cuid in enumerate(cuids):
             if place not in results:
@@ -58,7 +58,7 @@ class BatchWriter(AttributeWriter):
                 turns.setdefault((cuid, place if cuid is None else 0), []).append(place)
 
         async def write(cuid: int | None, places: Sequence[int]) -> None:
-            found = await self._set_entries(access, cuid, [entries[place] for place in places], dry=dry)
+            found = await self._set_entries(access, cuid, [entries[place] for place in places], dry_run=dry_run)
             results.update(zip(places, found, strict=True))
 
         tasks = []
@@ -71,14 +71,14 @@ class BatchWriter(AttributeWriter):
         return [(cuid, results[place]) for place, cuid in enumerate(cuids)]
 
     async def _set_entries(
-        self, access: ProjectAccess, cuid: int | None, entries: Sequence[BatchEntry], *, dry: bool
+        self, access: ProjectAccess, cuid: int | None, entries: Sequence[BatchEntry], *, dry_run: bool
     ) -> list[Result]:
         """Write entries of one user, in order; the result of each."""
         results: dict[int, Result] = {}
         try:
             if cuid is None:
-                return [await self._set_of_nobody(access, entry, dry=dry) for entry in entries]
-            await self._write_together(access, cuid, entries, results, dry=dry)
+                return [await self._set_of_nobody(access, entry, dry_run=dry_run) for entry in entries]
+            await self._write_together(access, cuid, entries, results, dry_run=dry_run)
             await self._refuse_rest(access, cuid, entries, results)
         except Exception as failure:
             if not isinstance(failure, Unavailable):
@@ -88,7 +88,7 @@ class BatchWriter(AttributeWriter):
         return [results[place] for place in range(len(entries))]
 
     async def _write_together(
-        self, access: ProjectAccess, cuid: int, entries: Sequence[BatchEntry], results: dict[int, Result], *, dry: bool
+        self, access: ProjectAccess, cuid: int, entries: Sequence[BatchEntry], results: dict[int, Result], *, dry_run: bool
     ) -> None:
         """Write the entries that are right, in one transaction, and add the result of each to `results`.
 
@@ -104,7 +104,7 @@ class BatchWriter(AttributeWriter):
                 patch = validate(project.schema, entry.data, access.zone)
                 if type(patch) is Patch:
                     writes[place] = Write(
-                        *(project.number, cuid, patch, project.version, now, entry.receipt, dry),
+                        *(project.number, cuid, patch, project.version, now, entry.receipt, dry_run),
                         row=False,
                         size=patch.most_bytes(),
                     )
@@ -149,12 +149,12 @@ class BatchWriter(AttributeWriter):
             entry = entries[place]
             results[place] = await self._refusal(access, [*entry.problems, *unknown], entry.data)
 
-    async def _set_of_nobody(self, access: ProjectAccess, entry: BatchEntry, *, dry: bool) -> Result:
+    async def _set_of_nobody(self, access: ProjectAccess, entry: BatchEntry, *, dry_run: bool) -> Result:
         """What is wrong with an entry that names nobody, or what would come of one whose user a dry run does not make."""
         patch = validate(access.project.schema, entry.data, access.zone) if entry.data is not None else []
         if entry.problems or type(patch) is not Patch:
             return Refusal(await self.problems(access, None, entry.problems, entry.data))
-        assert dry, "whose user would be made"
+        assert dry_run, "whose user would be made"
         now = self._clock()
         decision = self._users.rules(Profile.new(now), patch, now)
         if decision.problems:
@@ -162,7 +162,7 @@ class BatchWriter(AttributeWriter):
         return Written(decision.profile.version, decision.outcomes, decision.profile.attributes)
 
     async def _find_users(
-        self, access: ProjectAccess, entries: Sequence[BatchEntry], *, register: bool, dry: bool
+        self, access: ProjectAccess, entries: Sequence[BatchEntry], *, register: bool, dry_run: bool
     ) -> tuple[list[int | None], dict[int, Result]]:
         """The CUID of each entry, if it is known; and by its place, the result of each entry that fails for want of it."""
         cuids = [entry.cuid for entry in entries]
@@ -174,7 +174,7 @@ class BatchWriter(AttributeWriter):
                 by_name.setdefault(name, {})[place] = value
         for name, wanted in by_name.items():
             try:
-                known = await self._find_cuids(access, name, [entries[p] for p in wanted], register=register and not dry)
+                known = await self._find_cuids(access, name, [entries[p] for p in wanted], register=register and not dry_run)
             except Refused as refused:
                 results |= {place: Refusal(list(refused.problems)) for place in wanted}
             except Unavailable as failure:
@@ -182,7 +182,7 @@ class BatchWriter(AttributeWriter):
             else:
                 for place, value in wanted.items():
                     cuids[place] = known.get(value)
-                    if cuids[place] is None and not (register and dry):
+                    if cuids[place] is None and not (register and dry_run):
                         problems = [] if register else [unknown_user(f"{name}={value}")]
                         results[place] = await self._refusal(access, problems, entries[place].data)
         return cuids, results

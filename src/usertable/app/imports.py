@@ -15,8 +15,8 @@ from usertable.domain.identity import is_cuid, malformed_cuid
 from usertable.domain.patch import Patch
 from usertable.domain.schema import Project
 from usertable.store.encoding import encode_attributes
-from usertable.store.protocol import Note
-from usertable.store.records import Batch, Incoming, IncomingRows, JobMoved, Refusal, Result, SchemaStale, Taken
+from usertable.store.protocol import NextState
+from usertable.store.records import ImportBatch, ImportResult, ImportRow, ImportRows, JobMoved, Refusal, Result, SchemaStale
 from usertable.wire.import_values import identifier_values, read_row
 
 log = logging.getLogger("usertable.app")
@@ -29,19 +29,19 @@ class Imports(UseCases):
         """The state of the import of that name; None if there was none."""
         return self._store.job(project.number, name)
 
-    def import_batch(self, batch: Batch, note: Note | None = None) -> Taken | SchemaStale | JobMoved:
+    def import_batch(self, batch: ImportBatch, note: NextState | None = None) -> ImportResult | SchemaStale | JobMoved:
         """Import rows that were read already; see :func:`usertable.commands.import_rows.import_rows`."""
-        return self._store.transact(lambda tx: import_rows(tx, batch, self.rules, note), background=not batch.dry)
+        return self._store.transact(lambda tx: import_rows(tx, batch, self.rules, note), background=not batch.dry_run)
 
     def import_rows(
-        self, project: Project, entries: Sequence[BatchEntry], *, register: bool, dry: bool = False
+        self, project: Project, entries: Sequence[BatchEntry], *, register: bool, dry_run: bool = False
     ) -> list[tuple[int | None, Result]] | None:
         """Import entries as rows, in order, all that are right in one transaction.
 
         The CUID of each, if it is known, and its result; None if the project was changed meanwhile.
         """
         results: dict[int, tuple[int | None, Result]] = {}
-        rows: list[Incoming] = []
+        rows: list[ImportRow] = []
         names: set[str] = set()
         for place, entry in enumerate(entries):
             row = _row(project, entry)
@@ -51,21 +51,21 @@ class Imports(UseCases):
                 rows.append(row[0])
                 names.update(row[1])
         if rows:
-            batch = Batch(
+            batch = ImportBatch(
                 project.number,
                 project.version,
-                IncomingRows.of(rows),
+                ImportRows.of(rows),
                 frozenset(names),
                 self._clock(),
                 register,
-                dry=dry,
+                dry_run=dry_run,
                 receipts=[entry.receipt for place, entry in enumerate(entries) if place not in results],
             )
             taken = self.import_batch(batch)
             if isinstance(taken, SchemaStale):
                 return None
-            assert isinstance(taken, Taken)
-            told = iter(taken.told)
+            assert isinstance(taken, ImportResult)
+            told = iter(taken.row_results)
             results |= {place: next(told) for place in range(len(entries)) if place not in results}
         return [results[place] for place in range(len(entries))]
 
@@ -86,7 +86,7 @@ class RowImporter:
         """Rows that are being imported, or wait for it."""
 
     async def import_rows(
-        self, access: ProjectAccess, entries: Sequence[BatchEntry], *, register: bool, dry: bool = False
+        self, access: ProjectAccess, entries: Sequence[BatchEntry], *, register: bool, dry_run: bool = False
     ) -> list[tuple[int | None, Result]]:
         """Write entries as rows of an import, one batch after the other; otherwise like
         :meth:`~usertable.app.batches.BatchWriter.set_many`.
@@ -101,7 +101,7 @@ class RowImporter:
             self._rows += len(entries)
             try:
                 async with self._turn:
-                    return await self._import(access, entries, register=register, dry=dry)
+                    return await self._import(access, entries, register=register, dry_run=dry_run)
             finally:
                 self._rows -= len(entries)
         except Unavailable as unavailable:
@@ -112,18 +112,18 @@ class RowImporter:
         return [(entry.cuid, failure) for entry in entries]
 
     async def _import(
-        self, access: ProjectAccess, entries: Sequence[BatchEntry], *, register: bool, dry: bool
+        self, access: ProjectAccess, entries: Sequence[BatchEntry], *, register: bool, dry_run: bool
     ) -> list[tuple[int | None, Result]]:
         for _ in range(3):
             project = access.project
-            found = await asyncio.to_thread(self._imports.import_rows, project, entries, register=register, dry=dry)
+            found = await asyncio.to_thread(self._imports.import_rows, project, entries, register=register, dry_run=dry_run)
             if found is not None:
                 return found
             await self._authenticator.refresh(access)
         raise Overloaded(f"the schema of project {access.project.id} keeps changing")
 
 
-def _row(project: Project, entry: BatchEntry) -> tuple[Incoming, Iterable[str]] | list[Problem]:
+def _row(project: Project, entry: BatchEntry) -> tuple[ImportRow, Iterable[str]] | list[Problem]:
     """An entry as a row of an import, with the names of its attributes; or all that is wrong with it."""
     schema = project.schema
     problems = list(entry.problems)

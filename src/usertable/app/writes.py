@@ -33,7 +33,7 @@ class AttributeWriter:
         data: Mapping[str, Any],
         receipt: Receipt | None = None,
         *,
-        dry: bool = False,
+        dry_run: bool = False,
         details: bool = True,
         size: int = 0,
     ) -> asyncio.Future[Result] | None:
@@ -42,7 +42,7 @@ class AttributeWriter:
         patch = validate(project.schema, data, access.zone)
         if type(patch) is not Patch:
             return None
-        write = Write(project.number, cuid, patch, project.version, self._clock(), receipt, dry, details, True, size)
+        write = Write(project.number, cuid, patch, project.version, self._clock(), receipt, dry_run, details, True, size)
         return self._commit.submit(write)
 
     async def set_attributes(
@@ -52,7 +52,7 @@ class AttributeWriter:
         data: Mapping[str, Any],
         receipt: Receipt | None = None,
         *,
-        dry: bool = False,
+        dry_run: bool = False,
         details: bool = True,
         size: int = 0,
         begun: asyncio.Future[Result] | None = None,
@@ -71,7 +71,7 @@ class AttributeWriter:
         """
         # A patch goes stale only by a change of the schema in the last quarter of a second; twice in a row is rare.
         for _ in range(3):
-            begun = begun or self.begin(access, cuid, data, receipt, dry=dry, details=details, size=size)
+            begun = begun or self.begin(access, cuid, data, receipt, dry_run=dry_run, details=details, size=size)
             if begun is None:
                 return Refusal(await self.problems(access, cuid, [], data))
             result = await begun

@@ -10,7 +10,7 @@ from usertable.cli.context import load_settings, warn_of_service_links
 from usertable.cli.options import common_options
 from usertable.cli.output import print_result, print_table
 from usertable.config import Config
-from usertable.store.urls import shown_url
+from usertable.store.urls import redacted_url
 
 MASK = "********"
 
@@ -35,7 +35,7 @@ def show_config() -> None:
         if setting.name == "admin_token" and value:
             value = MASK
         elif setting.name == "store":
-            value = shown_url(value)
+            value = redacted_url(value)
         settings[setting.name] = {
             "value": value,
             "source": loaded.sources[setting.name],

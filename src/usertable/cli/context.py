@@ -16,7 +16,7 @@ from usertable.cli.options import common_option
 from usertable.config import Loaded, load
 from usertable.domain.errors import StoreMissing
 from usertable.domain.merge import Rules
-from usertable.store.urls import shown_url
+from usertable.store.urls import redacted_url
 
 if TYPE_CHECKING:
     from usertable.app.service import Service
@@ -70,7 +70,7 @@ def opened_store(*, create: bool = False) -> Iterator[Store]:
         raise Failure(
             f"{missing}{by_default}; {HOW_TO_NAME_A_STORE}, or make one there: usertable project create NAME"
         ) from missing
-    click.get_current_context().meta[STORE_LOOKED_IN] = shown_url(loaded.config.store)
+    click.get_current_context().meta[STORE_LOOKED_IN] = redacted_url(loaded.config.store)
     with contextlib.closing(opened) as store:
         yield store
 

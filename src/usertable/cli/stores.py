@@ -11,7 +11,7 @@ from usertable.cli.context import load_settings, make_default_folder
 from usertable.cli.errors import Failure
 from usertable.cli.options import common_options
 from usertable.cli.output import print_result, print_table
-from usertable.store.urls import shown_url
+from usertable.store.urls import redacted_url
 
 
 @click.command()
@@ -45,7 +45,7 @@ def migrate(check: bool, distributed: bool, shards: int) -> None:
         make_default_folder(loaded)
         open_store(url).close()
     found = {
-        "store": shown_url(url),
+        "store": redacted_url(url),
         "version": before if check else newest,
         "newest": newest,
         "migrated": not check and before < newest,

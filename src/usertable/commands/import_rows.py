@@ -14,24 +14,24 @@ from usertable.domain.patch import Patch
 from usertable.domain.profile import Effect, Outcome, Profile
 from usertable.domain.schema import Project
 from usertable.store.encoding import decode_attributes, encode_attributes
-from usertable.store.protocol import Note
+from usertable.store.protocol import NextState
 from usertable.store.records import (
     LARGEST_COUNTED_CUID,
-    Batch,
-    Incoming,
+    ImportBatch,
+    ImportResult,
+    ImportRow,
     JobMoved,
     Receipt,
     Refusal,
     SchemaStale,
-    Taken,
     Written,
 )
 from usertable.store.transaction import Loaded, Mutation, Transaction, Wanted
 
 
 def import_rows(
-    transaction: Transaction, batch: Batch, rules: Rules, note: Note | None = None
-) -> Taken | SchemaStale | JobMoved:
+    transaction: Transaction, batch: ImportBatch, rules: Rules, note: NextState | None = None
+) -> ImportResult | SchemaStale | JobMoved:
     """Import rows in order: later rows see what earlier ones did, and a refused one disturbs no other.
 
     All of it is kept, with `note(…)` as the job's state. So whoever finds that state in the store knows that the batch was
@@ -48,7 +48,7 @@ def import_rows(
     if project is None or loaded.version != batch.schema_version:
         return SchemaStale()
     taken, mutation = _imported(batch, rules, project, loaded)
-    if batch.dry:
+    if batch.dry_run:
         return taken
     mutation.reported -= project.reported
     if note is not None:
@@ -57,7 +57,7 @@ def import_rows(
     return taken
 
 
-def _wanted(batch: Batch, job: str | None) -> Wanted:
+def _wanted(batch: ImportBatch, job: str | None) -> Wanted:
     values: dict[str, list[str]] = {}
     for pairs in batch.rows.identifiers or ():
         for name, value in pairs:
@@ -73,10 +73,10 @@ def _wanted(batch: Batch, job: str | None) -> Wanted:
     )
 
 
-def _imported(batch: Batch, rules: Rules, project: Project, loaded: Loaded) -> tuple[Taken, Mutation]:
+def _imported(batch: ImportBatch, rules: Rules, project: Project, loaded: Loaded) -> tuple[ImportResult, Mutation]:
     if batch.receipts is not None:
         return _answered_one_by_one(_Import(batch, rules, project, loaded), batch.receipts)
-    if batch.register and not batch.dry and batch.rows.identifiers is None and not loaded.profiles and not loaded.erased:
+    if batch.register and not batch.dry_run and batch.rows.identifiers is None and not loaded.profiles and not loaded.erased:
         # Most batches of a large import: users that are brought along and that are not there yet, each once.
         cuids = [cuid for cuid in batch.rows.cuids if cuid is not None]
         texts = batch.rows.texts
@@ -91,22 +91,22 @@ def _imported(batch: Batch, rules: Rules, project: Project, loaded: Loaded) -> t
     return work.taken, work.mutation()
 
 
-def _answered_one_by_one(work: _Import, receipts: Sequence[Receipt | None]) -> tuple[Taken, Mutation]:
+def _answered_one_by_one(work: _Import, receipts: Sequence[Receipt | None]) -> tuple[ImportResult, Mutation]:
     """Import rows of which some may have been imported before."""
-    batch, loaded, told = work.batch, work.loaded, work.taken.told
+    batch, loaded, results = work.batch, work.loaded, work.taken.row_results
     made = []
     for row, receipt in zip(batch.rows, receipts, strict=True):
         if receipt is not None and (answered := answer_again(receipt, loaded)) is not None:
-            told.append((work.owner(row), answered))
+            results.append((work.owner(row), answered))
             continue
         found = work.one(row)
         if isinstance(found, list):
-            told.append((work.owner(row), Refusal(found)))
+            results.append((work.owner(row), Refusal(found)))
             continue
         cuid, written = found
         # The CUID that a dry run would give is nobody's.
-        told.append((row[0] if batch.dry and cuid in work.created else cuid, written))
-        if receipt is not None and not batch.dry:
+        results.append((row[0] if batch.dry_run and cuid in work.created else cuid, written))
+        if receipt is not None and not batch.dry_run:
             made.append(kept_answer(receipt, written, loaded, batch.project, cuid, batch.now))
     mutation = work.mutation()
     mutation.receipts = made
@@ -118,7 +118,7 @@ def _is_large(text: str, rules: Rules) -> bool:
     return 4 * len(text) > rules.row_limit
 
 
-def _all_new(batch: Batch, project: Project, cuids: list[int], texts: list[str]) -> tuple[Taken, Mutation]:
+def _all_new(batch: ImportBatch, project: Project, cuids: list[int], texts: list[str]) -> tuple[ImportResult, Mutation]:
     versions: Iterable[int] = repeat(2)
     if "{}" in batch.rows.lines:
         versions = [1 if text == "{}" else 2 for text in texts]
@@ -126,7 +126,7 @@ def _all_new(batch: Batch, project: Project, cuids: list[int], texts: list[str])
     mutation = Mutation(batch.project, created=created, created_at=batch.now, next_cuid=_next_cuid(cuids))
     if not batch.names <= project.reported:
         mutation.reported.update(*map(decode_attributes, texts))
-    return Taken(len(created), 0, 0, []), mutation
+    return ImportResult(len(created), 0, 0, []), mutation
 
 
 def _next_cuid(cuids: Iterable[int]) -> int:
@@ -141,8 +141,8 @@ class _Import:
     value; so that row's text is kept as it came. Everything else is decided.
     """
 
-    def __init__(self, batch: Batch, rules: Rules, project: Project, loaded: Loaded) -> None:
-        self.taken = Taken(0, 0, 0, [])
+    def __init__(self, batch: ImportBatch, rules: Rules, project: Project, loaded: Loaded) -> None:
+        self.taken = ImportResult(0, 0, 0, [])
         self.created: dict[int, str | Profile] = {}
         """Users that are not in the store: the text of their only row, or the profile that several made."""
         self.batch = batch
@@ -153,11 +153,11 @@ class _Import:
         self._given = 0
         """The counter after the last CUID that was given."""
 
-    def owner(self, row: Incoming) -> int | None:
+    def owner(self, row: ImportRow) -> int | None:
         """Whose row it is: the CUID it has, or that of the first identifier's value that somebody has."""
         return ownership.owner(row[0], row[1], self.loaded.owners)
 
-    def is_first_of_new_user(self, row: Incoming) -> bool:
+    def is_first_of_new_user(self, row: ImportRow) -> bool:
         """Import a row that brings along a user who is not there, if it does."""
         cuid, identifiers, text = row
         loaded, created = self.loaded, self.created
@@ -166,11 +166,11 @@ class _Import:
         if cuid in loaded.profiles or cuid in created or cuid in loaded.erased:
             return False
         created[cuid] = text
-        if self.batch.dry:
-            self.taken.shown.append((cuid, decode_attributes(text)))
+        if self.batch.dry_run:
+            self.taken.previews.append((cuid, decode_attributes(text)))
         return True
 
-    def one(self, row: Incoming) -> list[Problem] | tuple[int, Written]:
+    def one(self, row: ImportRow) -> list[Problem] | tuple[int, Written]:
         """Import one row; the user's CUID and what came of it, or what is wrong with it."""
         _, identifiers, text = row
         cuid = self.owner(row)
@@ -195,8 +195,8 @@ class _Import:
             self._mutation.reported.update(decision.outcomes)
         outcomes = decision.outcomes
         effect = self._counted(is_new=is_new, is_changed=bool(added) or Outcome.APPLIED in outcomes.values())
-        if self.batch.dry:
-            self.taken.shown.append((cuid, dict(decision.profile.attributes)))
+        if self.batch.dry_run:
+            self.taken.previews.append((cuid, dict(decision.profile.attributes)))
         return cuid, Written(decision.profile.version, outcomes, None, effect)
 
     def _problems(self, cuid: int | None, identifiers: Sequence[ownership.Pair], *, is_new: bool) -> list[Problem]:

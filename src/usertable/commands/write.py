@@ -52,7 +52,7 @@ class WriteBatch:
         written = WRITTEN
         if write.details or receipt is not None:
             written = Written(after.version, decision.outcomes, after.attributes if write.row else None)
-        if write.dry:
+        if write.dry_run:
             return written
         if receipt is not None:
             mutation.receipts.append(kept_answer(receipt, written, loaded, write.project, cuid, write.now))

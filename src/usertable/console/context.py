@@ -50,7 +50,9 @@ _NAMES_ITS_FIELD = {Kind.TEXT_TOO_LONG: "field", Kind.PARAMETER: "name"}
 class PutAs(Protocol):
     """Does what the platform's PUT does, in its long form, as a project; a second time under a key, nothing."""
 
-    def __call__(self, project: Project, body: bytes, language: Language, dry: bool, key: str) -> Awaitable[HttpAnswer]: ...
+    def __call__(
+        self, project: Project, body: bytes, language: Language, dry_run: bool, key: str
+    ) -> Awaitable[HttpAnswer]: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from usertable.files.block import ParsedRows
 from usertable.files.columns import Column, Columns, decode_array
 from usertable.files.options import ReadOptions
 from usertable.files.targets import unnamed_problem
-from usertable.store.records import IncomingRows
+from usertable.store.records import ImportRows
 from usertable.wire.import_values import EARLIEST, LATEST
 from usertable.wire.moments import moment_at
 
@@ -96,10 +96,10 @@ class ArrowColumns(Columns):
             blank = {i for i in nobody if self._is_blank(rows[i])}
         refused = [(numbers[i], problems[i]) for i in sorted(problems) if problems[i] and i not in blank]
         cut = {numbers[i]: moments for i, moments in found.cut.items() if not problems.get(i)}
-        parsed = IncomingRows(cuids, pairs if pairs and any(pairs) else None, lines)
+        parsed = ImportRows(cuids, pairs if pairs and any(pairs) else None, lines)
         if refused or blank:
             kept = [not problems.get(i) and i not in blank for i in range(count)]
-            numbers, parsed = list(compress(numbers, kept)), IncomingRows.of(compress(parsed, kept))
+            numbers, parsed = list(compress(numbers, kept)), ImportRows.of(compress(parsed, kept))
         return ParsedRows(numbers, parsed, frozenset(names), refused, cut)
 
     def _documents(self, columns: Sequence[pa.Array], count: int, found: _Findings) -> tuple[str, list[str]]:

@@ -1,7 +1,7 @@
 """Rows of a file to users and their checked values: what an import reads.
 
 A file is read in blocks of some thousand rows, in order, with memory for one block. Every row comes out either as what a
-store takes (:data:`~usertable.store.records.Incoming`) or with all that is wrong with it; a block carries its rows as they
+store takes (:data:`~usertable.store.records.ImportRow`) or with all that is wrong with it; a block carries its rows as they
 stood in the file, so that one that is refused can be handed back to be fixed.
 """
 
@@ -14,14 +14,14 @@ from typing import Any, Protocol
 from usertable.domain.errors import Kind, Problem, refuse
 from usertable.files.encodings import Encoding
 from usertable.files.options import ReadOptions
-from usertable.store.records import Incoming, IncomingRows
+from usertable.store.records import ImportRow, ImportRows
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedRow:
     """A row that is in order."""
 
-    row: Incoming
+    row: ImportRow
     cut: int
     """How many of its moments were given more finely than they are kept."""
 
@@ -32,7 +32,7 @@ class ParsedRows:
 
     numbers: Sequence[int]
     """Of the rows that are in order."""
-    rows: IncomingRows
+    rows: ImportRows
     names: frozenset[str]
     """The attributes that a row has a value of."""
     refused: list[tuple[int, list[Problem]]]
@@ -47,7 +47,7 @@ class ParsedRows:
         Args:
             names: the attributes that the rows have values of; may be filled while the rows are taken.
         """
-        good: dict[int, Incoming] = {}
+        good: dict[int, ImportRow] = {}
         refused: list[tuple[int, list[Problem]]] = []
         cut: dict[int, int] = {}
         for number, found in rows:
@@ -57,7 +57,7 @@ class ParsedRows:
                     cut[number] = found.cut
             elif found is not None:
                 refused.append((number, found))
-        return cls(list(good), IncomingRows.of(good.values()), frozenset(names), refused, cut)
+        return cls(list(good), ImportRows.of(good.values()), frozenset(names), refused, cut)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,7 +44,7 @@ from usertable.files.moment_texts import moment_text
 from usertable.files.options import ReadOptions
 from usertable.files.position_file import Position, PositionFile
 from usertable.store.encoding import decode_attributes
-from usertable.store.records import Incoming
+from usertable.store.records import ImportRow
 from usertable.wire import native
 
 _FIRST_CALL = Retry(attempts=3, seconds=5.0)
@@ -216,7 +216,7 @@ class ApiImport(ImportJob):
                 f"row {number} was sent before, and means something else now; was the file changed, or the project's zone?"
             )
 
-    def _record(self, number: int, row: Incoming) -> Record:
+    def _record(self, number: int, row: ImportRow) -> Record:
         """A row as it is sent."""
         cuid, pairs, text = row
         values: dict[str, Any] = dict(decode_attributes(text))

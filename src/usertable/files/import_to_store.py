@@ -24,7 +24,7 @@ from usertable.files.import_job import (
     reasons,
 )
 from usertable.files.options import ReadOptions
-from usertable.store.records import Batch, IncomingRows, JobMoved, SchemaStale, Taken
+from usertable.store.records import ImportBatch, ImportResult, ImportRows, JobMoved, SchemaStale
 
 if TYPE_CHECKING:
     from usertable.app.service import Service
@@ -54,10 +54,10 @@ class StoreImport(ImportJob):
 
     def _preview(self, block: Block) -> list[RowPreview]:
         batch = self._batch(block, block.rows.first(PREVIEW_ROWS))
-        batch.dry = True
+        batch.dry_run = True
         taken = self._import_with_retries(batch, lambda taken: "")
         refused = dict(taken.refused)
-        after = iter(taken.shown)
+        after = iter(taken.previews)
         declared, zone = self._project.schema.attributes, self._project.zone
         rows = []
         for place, number in enumerate(block.numbers[:PREVIEW_ROWS]):
@@ -69,8 +69,8 @@ class StoreImport(ImportJob):
                 rows.append(RowPreview(number, "", f"cuid {cuid}", values))
         return self._shown(block, rows)
 
-    def _batch(self, block: Block | None, rows: IncomingRows) -> Batch:
-        return Batch(
+    def _batch(self, block: Block | None, rows: ImportRows) -> ImportBatch:
+        return ImportBatch(
             self._project.number,
             self._project.version,
             rows,
@@ -86,7 +86,7 @@ class StoreImport(ImportJob):
         after = self.state
         refused: list[tuple[int, str]] = []
 
-        def note(taken: Taken) -> str:
+        def note(taken: ImportResult) -> str:
             nonlocal after, refused
             found = block.refused + [(block.numbers[place], problems) for place, problems in taken.refused]
             refused = sorted((number, reasons(problems)) for number, problems in found)
@@ -113,14 +113,14 @@ class StoreImport(ImportJob):
 
     def _keep(self, state: ImportState) -> None:
         """Make a state durable, without rows."""
-        self._import_with_retries(self._batch(None, IncomingRows.of([])), lambda taken: _encoder.encode(state).decode())
+        self._import_with_retries(self._batch(None, ImportRows.of([])), lambda taken: _encoder.encode(state).decode())
 
-    def _import_with_retries(self, batch: Batch, note: Callable[[Taken], str]) -> Taken:
+    def _import_with_retries(self, batch: ImportBatch, note: Callable[[ImportResult], str]) -> ImportResult:
         """Take a batch, and look whether it was taken when the store cannot tell."""
-        found: Taken | None = None
+        found: ImportResult | None = None
         wanted: str | None = None
 
-        def noted(taken: Taken) -> str:
+        def noted(taken: ImportResult) -> str:
             nonlocal found, wanted
             found, wanted = taken, note(taken)
             return wanted
@@ -144,7 +144,7 @@ class StoreImport(ImportJob):
                 raise SchemaChanged
             if type(result) is JobMoved:
                 raise self._refuse("another process goes on with it at the same time")
-            assert isinstance(result, Taken)
-            if not batch.dry:
+            assert isinstance(result, ImportResult)
+            if not batch.dry_run:
                 self._stored = wanted
             return result

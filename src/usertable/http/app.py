@@ -182,8 +182,8 @@ class App:
                 await asyncio.to_thread(self._store_arrivals, self._take_arrivals())
 
     def _made_console(self, authenticator: Authenticator, endpoint: SetEndpoint, scans: TableScans) -> ASGIApp:
-        async def put(project: Project, body: bytes, language: Language, dry: bool, key: str) -> HttpAnswer:
-            return await endpoint.serve_as(authenticator.grant(project), body, language, dry=dry, key=key)
+        async def put(project: Project, body: bytes, language: Language, dry_run: bool, key: str) -> HttpAnswer:
+            return await endpoint.serve_as(authenticator.grant(project), body, language, dry_run=dry_run, key=key)
 
         return console_app(
             Console(

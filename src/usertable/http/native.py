@@ -559,7 +559,7 @@ def erase_user(call: Call) -> Reply:
 
 async def write_users(call: BatchCall) -> list[tuple[int | None, Result]]:
     write = call.importer.import_rows if call.imports else call.writer.set_many
-    return await write(call.access, call.entries, register=call.register, dry=native.is_set(call.query.dry_run))
+    return await write(call.access, call.entries, register=call.register, dry_run=native.is_set(call.query.dry_run))
 
 
 def _columns(project: Project, query: native.ColumnQuery) -> tuple[list[str] | None, bool]:

@@ -24,7 +24,7 @@ from usertable.domain.errors import StoreFault
 from usertable.http.app import App, Shared, announce_console
 from usertable.http.connection import Connections
 from usertable.http.workers import Supervisor, reserve
-from usertable.store import Store, is_shareable, open_store, shown_url
+from usertable.store import Store, is_shareable, open_store, redacted_url
 from usertable.store.disk_failure import end_at_once
 
 log = logging.getLogger("usertable.server")
@@ -226,7 +226,9 @@ def serve(config: Config, reread: Reread | None = None) -> None:
     listener = _listen(config.host, config.port)
     try:
         if config.workers > 1 and not is_shareable(config.store):
-            raise StoreFault(f"{shown_url(config.store)} can have one server process only; workers need a postgresql store")
+            raise StoreFault(
+                f"{redacted_url(config.store)} can have one server process only; workers need a postgresql store"
+            )
         store = open_store(config.store, serving=True)
     except StoreFault:
         listener.close()
@@ -238,7 +240,7 @@ def serve(config: Config, reread: Reread | None = None) -> None:
     config = replace(config, port=port)
 
     def announce(shared: Shared) -> None:
-        log.info("serving %s on %s (reachable from %s)", shown_url(config.store), address, reach)
+        log.info("serving %s on %s (reachable from %s)", redacted_url(config.store), address, reach)
         if not config.admin_token:
             log.info("no admin token is configured: the native API's admin routes are closed")
         announce_console(config, address, shared)

@@ -39,7 +39,7 @@ class SetExchange(DialectExchange):
     begun: asyncio.Future[Result]
     """Of one that was begun: done when the write is durable, or failed."""
     receipt: Receipt | None = None
-    dry = False
+    dry_run = False
     sampled = False
     """Whether its outcomes are told, for the answer or for a sample of what came in."""
     size = 0
@@ -81,7 +81,9 @@ class SetEndpoint:
         exchange = SetExchange.of(self._server, scope, send)
         await exchange.run(self._serve(exchange, scope, receive))
 
-    async def serve_as(self, access: ProjectAccess, body: bytes, language: Language, *, dry: bool, key: str) -> HttpAnswer:
+    async def serve_as(
+        self, access: ProjectAccess, body: bytes, language: Language, *, dry_run: bool, key: str
+    ) -> HttpAnswer:
         """What is answered to this body, with the representation, for somebody who was let in another way.
 
         `key` is the `Idempotency-Key`.
@@ -95,11 +97,11 @@ class SetEndpoint:
             sent.append(message)
 
         headers = {b"accept-language": language.encode(), b"prefer": b"return=representation"}
-        if not dry:
+        if not dry_run:
             headers[b"idempotency-key"] = key.encode()
         exchange = SetExchange.of(self._server, {"headers": headers.items()}, send)
         exchange.access, exchange.activity = access, access.activity
-        await exchange.run(self._set(exchange, b"dryRun=1" if dry else b"", receive))
+        await exchange.run(self._set(exchange, b"dryRun=1" if dry_run else b"", receive))
         start, content = sent
         shown = [(name.decode(), value.decode()) for name, value in start["headers"]]
         return HttpAnswer(start["status"], shown, content["body"])
@@ -173,11 +175,11 @@ class SetEndpoint:
     async def _set(self, exchange: SetExchange, query: bytes, receive: Receive) -> None:
         headers = exchange.sent
         if query:
-            exchange.dry = _dry_run(query)
-        if exchange.dry:
+            exchange.dry_run = _dry_run(query)
+        if exchange.dry_run:
             # Nothing arrives with it.
             exchange.activity = None
-        exchange.details = exchange.dry or (b"prefer" in headers and _wants_representation(headers[b"prefer"]))
+        exchange.details = exchange.dry_run or (b"prefer" in headers and _wants_representation(headers[b"prefer"]))
         key = headers.get(b"idempotency-key")
         if key is not None and not KEY_FORM.fullmatch(key):
             raise refuse(Kind.KEY_MALFORMED)
@@ -202,7 +204,7 @@ class SetEndpoint:
             cuid,
             data,
             exchange.receipt,
-            dry=exchange.dry,
+            dry_run=exchange.dry_run,
             details=exchange.sampled,
             size=exchange.size,
             begun=begun,
@@ -234,12 +236,12 @@ async def _no_send(message: MutableMapping[str, Any]) -> None:
 def _dry_run(query: bytes) -> bool:
     """Whether the query asks for a dry run. Raises Refused if it says so in a way that is not understood."""
     parameters = parse_qs(query.decode("latin-1"), keep_blank_values=True)
-    dry = {"1": True, "true": True, "0": False, "false": False}.get(parameters.get("dryRun", ["0"])[-1])
+    dry_run = {"1": True, "true": True, "0": False, "false": False}.get(parameters.get("dryRun", ["0"])[-1])
     misspelt = any(name != "dryRun" and name.lower().replace("_", "").replace("-", "") == "dryrun" for name in parameters)
-    if dry is None or misspelt:
+    if dry_run is None or misspelt:
         # Whoever asks for a dry run must not be answered by a write.
         raise Refused([_BAD_DRY_RUN])
-    return dry
+    return dry_run
 
 
 def _wants_representation(prefer: bytes) -> bool:

@@ -226,7 +226,7 @@ def _outcome(future: asyncio.Future[list[Result]]) -> Sequence[Result] | Excepti
 def _packed(write: Write) -> tuple[Any, ...]:
     """A write as plain data. Attributes go by name: the writer has the schema, and checks its version anyway."""
     values = {attribute.name: value for attribute, value in write.patch.entries}
-    rest = (write.receipt, write.dry, write.details, write.row)
+    rest = (write.receipt, write.dry_run, write.details, write.row)
     return (write.project, write.cuid, type(write.patch), values, write.schema_version, write.now, *rest)
 
 

@@ -25,7 +25,7 @@ from usertable.store.postgres.connection import Connection
 from usertable.store.postgres.failures import CONFLICTS
 from usertable.store.postgres.merge import MERGE_PARAMETERS, Merge, UserPlace, connect_to_merge, plain_merges
 from usertable.store.records import WRITTEN, Result, Write, Written
-from usertable.store.urls import shown_url
+from usertable.store.urls import redacted_url
 
 log = logging.getLogger("usertable.store")
 
@@ -65,7 +65,7 @@ class MergingChannel:
     def __init__(self, url: str, other: WriteChannel, row_limit: int) -> None:
         self._url = url
         self._row_limit = row_limit
-        self._shown = shown_url(url)
+        self._shown = redacted_url(url)
         self._other = other
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[_Batch] = deque()
@@ -139,7 +139,7 @@ class MergingChannel:
         for place, result in zip(places, outcome, strict=True):
             batch.results[place] = result
             write = batch.writes[place]
-            if type(result) is Written and type(write.patch) is Patch and not write.dry:
+            if type(result) is Written and type(write.patch) is Patch and not write.dry_run:
                 # Whatever the rule: the user has a value of each attribute now.
                 self._reported.setdefault(write.project, set()).update([a.name for a, _ in write.patch.entries])
         self._finish_part(batch)

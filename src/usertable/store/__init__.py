@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 from usertable.domain.errors import StoreFault, StoreMissing
 from usertable.store.migrations import migrations
 from usertable.store.protocol import Store
-from usertable.store.urls import shown_url, sqlite_place
+from usertable.store.urls import redacted_url, sqlite_place
 
-__all__ = ["Store", "distribute", "is_shareable", "open_store", "shown_url", "stored_version"]
+__all__ = ["Store", "distribute", "is_shareable", "open_store", "redacted_url", "stored_version"]
 
 
 def is_shareable(url: str) -> bool:
@@ -58,7 +58,7 @@ def open_store(
 
         path, cache_mb = sqlite_place(url)
         if not create and StoreFiles(path).is_empty():
-            raise StoreMissing(f"there is no store at {shown_url(url)}")
+            raise StoreMissing(f"there is no store at {redacted_url(url)}")
         return SQLiteStore(path, serving=serving or alone, writing=writing, cache_mb=cache_mb, migrate=migrate, files=files)
     if is_shareable(url):
         from usertable.store.postgres import PostgresStore
@@ -74,7 +74,7 @@ def distribute(url: str, shards: int) -> bool:
         StoreFault: another engine, no Citus, or a server that uses the store.
     """
     if not is_shareable(url):
-        raise StoreFault(f"only a PostgreSQL store with the Citus extension can be distributed, not {shown_url(url)}")
+        raise StoreFault(f"only a PostgreSQL store with the Citus extension can be distributed, not {redacted_url(url)}")
     from usertable.store.postgres import distribute_store
 
     return distribute_store(url, shards)
@@ -112,6 +112,7 @@ def _scheme(url: str) -> str:
 
 def _unknown(url: str) -> StoreFault:
     return StoreFault(
-        f"unknown store URL {shown_url(url)!r}: the scheme {urlsplit(url).scheme!r} is none of memory, sqlite, postgresql."
+        f"unknown store URL {redacted_url(url)!r}: the scheme {urlsplit(url).scheme!r} is none of memory, sqlite,"
+        " postgresql."
         " Examples: sqlite:///usertable.db, postgresql://user@host/database"
     )

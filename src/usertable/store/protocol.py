@@ -14,11 +14,11 @@ from usertable.store.parts import Part, Row
 from usertable.store.records import (
     Column,
     Fill,
+    ImportResult,
     Page,
     Result,
     SchemaChange,
     Selection,
-    Taken,
     Tally,
     User,
     Write,
@@ -26,7 +26,7 @@ from usertable.store.records import (
 from usertable.store.transaction import Transaction, WriteCommand
 
 T = TypeVar("T")
-Note = Callable[[Taken], str]
+NextState = Callable[[ImportResult], str]
 """Makes a job's new state of what came of a batch, before it is committed; may be asked again for the same batch."""
 
 

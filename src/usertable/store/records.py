@@ -40,7 +40,7 @@ class Write:
     now: int
     """Milliseconds since 1970 UTC."""
     receipt: Receipt | None = None
-    dry: bool = False
+    dry_run: bool = False
     """Decide and answer, but keep nothing."""
     details: bool = True
     """Whether the caller looks at what :class:`Written` holds; if not, the answer may be :data:`WRITTEN`."""
@@ -179,13 +179,13 @@ class NewReceipt:
     at: int
 
 
-Incoming = tuple[int | None, tuple[tuple[str, str], ...], str]
+ImportRow = tuple[int | None, tuple[tuple[str, str], ...], str]
 """A row to be imported: the CUID, or None to find the user by an identifier; identifier values, by priority of the
 identifier; the checked values as :func:`usertable.store.encoding.encode_attributes` writes them, `{}` for none."""
 
 
 @dataclass(slots=True)
-class IncomingRows:
+class ImportRows:
     """Rows to be imported, column by column: so a block of them is made, sent and stored without an object for each."""
 
     cuids: Sequence[int | None]
@@ -195,7 +195,7 @@ class IncomingRows:
     """The values of all rows, a line each; JSON texts have no newline."""
 
     @classmethod
-    def of(cls, rows: Iterable[Incoming]) -> IncomingRows:
+    def of(cls, rows: Iterable[ImportRow]) -> ImportRows:
         columns = list(zip(*rows, strict=True)) or [(), (), ()]
         return cls(columns[0], columns[1] if any(columns[1]) else None, "\n".join(columns[2]))
 
@@ -204,25 +204,25 @@ class IncomingRows:
         """The values of each row."""
         return self.lines.split("\n") if self.cuids else []
 
-    def first(self, count: int) -> IncomingRows:
+    def first(self, count: int) -> ImportRows:
         """So many of the rows."""
-        return IncomingRows.of(islice(self, count))
+        return ImportRows.of(islice(self, count))
 
     def __len__(self) -> int:
         return len(self.cuids)
 
-    def __iter__(self) -> Iterator[Incoming]:
+    def __iter__(self) -> Iterator[ImportRow]:
         return zip(self.cuids, self.identifiers or repeat(()), self.texts, strict=False)
 
 
 @dataclass(slots=True)
-class Batch:
+class ImportBatch:
     """Rows of an import, in order, that become durable together with the news of how far it came."""
 
     project: int
     schema_version: int
     """The version of the project that the rows were validated under."""
-    rows: IncomingRows
+    rows: ImportRows
     names: frozenset[str]
     """The attributes that a row has a value of."""
     now: int
@@ -233,14 +233,14 @@ class Batch:
     """The import's name in the project."""
     before: str | None = None
     """What the job's state must be now; None if there must be none."""
-    dry: bool = False
+    dry_run: bool = False
     """Decide and answer, but keep nothing."""
     receipts: Sequence[Receipt | None] | None = None
     """What makes each row safe to retry, if the rows are answered one by one, and not for a job."""
 
 
 @dataclass(slots=True)
-class Taken:
+class ImportResult:
     """What came of a batch."""
 
     created: int
@@ -248,9 +248,9 @@ class Taken:
     unchanged: int
     refused: list[tuple[int, list[Problem]]]
     """The refused rows by their places in the batch, in order, with all that is wrong."""
-    shown: list[tuple[int, dict[str, Value]]] = field(default_factory=list)
+    previews: list[tuple[int, dict[str, Value]]] = field(default_factory=list)
     """Of a dry batch: the CUID and the attributes after each row that was not refused, in order."""
-    told: list[tuple[int | None, Result]] = field(default_factory=list)
+    row_results: list[tuple[int | None, Result]] = field(default_factory=list)
     """Of a batch with receipts: the CUID, if it is known, and what came of each row, in order; nothing else is counted."""
 
 

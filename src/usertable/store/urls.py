@@ -17,7 +17,7 @@ _SECRETS = ("password", "sslpassword", "oauth_client_secret")
 _MASK = "********"
 
 
-def shown_url(url: str) -> str:
+def redacted_url(url: str) -> str:
     """The store's URL as it is written, without its passwords, for messages and logs."""
     head, question, query = url.partition("?")
     scheme, separator, rest = url.partition("://")

@@ -59,7 +59,7 @@ async def send(context: PageContext) -> Response:
     """Send the request, and redirect to the page with its result."""
     form = context.form
     project = await asyncio.to_thread(context.project)
-    dry = form.get("mode") != "real"
+    dry_run = form.get("mode") != "real"
     errors: dict[str, str] = {}
     sent = form.get("data", "").strip()
     data = decode_object(sent.encode()) if sent else None
@@ -74,10 +74,10 @@ async def send(context: PageContext) -> Response:
     body = f'{{"cuid":{before.cuid},"data":{sent}}}'
     name = context.sending
     key = f"console-{name}"
-    put = await context.console.put(project, body.encode(), language=context.language, dry=dry, key=key)
+    put = await context.console.put(project, body.encode(), language=context.language, dry_run=dry_run, key=key)
     done = {
         "form": {name: form[name] for name in ("by", "value", "data") if name in form},
-        "dry": dry,
+        "dry": dry_run,
         "cuid": before.cuid,
         "body": body,
         "before": user_document(before, project, hidden=True).attributes,
@@ -157,8 +157,8 @@ def _shown(value: Value, project: Project, name: str) -> Value:
     return bool(value) if attribute is not None and attribute.type is DataType.BOOL else value
 
 
-def _curl(context: PageContext, project: Project, body: str, dry: bool) -> str:
-    address = f"{context.base_url}{ATTRIBUTE_PATH}{'?dryRun=1' if dry else ''}"
+def _curl(context: PageContext, project: Project, body: str, dry_run: bool) -> str:
+    address = f"{context.base_url}{ATTRIBUTE_PATH}{'?dryRun=1' if dry_run else ''}"
     lines = (
         f"curl -X PUT {shlex.quote(address)}",
         f'-u "{project.id}:$SECRET"',

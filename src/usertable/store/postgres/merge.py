@@ -15,7 +15,7 @@ from usertable.store.postgres.connection import Connection, connect, plan_by_ind
 from usertable.store.postgres.url import connection_parameters
 from usertable.store.queries import load_queries
 from usertable.store.records import Write
-from usertable.store.urls import shown_url
+from usertable.store.urls import redacted_url
 
 MERGE_PARAMETERS = ("project", "version", "patches", "shapes", "limit")
 JSON_PER_JSONB = 8
@@ -70,7 +70,7 @@ def plain_merges(
     for write in writes:
         user = (write.project, write.cuid)
         receipt = write.receipt
-        simple = user not in seen and not write.details and not write.dry and type(write.patch) is Patch
+        simple = user not in seen and not write.details and not write.dry_run and type(write.patch) is Patch
         if receipt is not None:
             first = keys.setdefault((write.project, receipt.key), user)
             if first != user:
@@ -108,7 +108,7 @@ def connect_to_merge(url: str) -> Connection | None:
         psycopg.Error: there is none to be had now.
         StoreFault: the database cannot be written now.
     """
-    db = connect(connection_parameters(url)[0], shown_url(url))
+    db = connect(connection_parameters(url)[0], redacted_url(url))
     try:
         if load_shards(db) is not None:
             db.close()

@@ -19,7 +19,7 @@ from usertable.store.postgres.url import connection_parameters
 from usertable.store.protocol import Snapshot, T
 from usertable.store.records import Column, Fill, Result, SchemaChange, Selection, Tally, User, Write
 from usertable.store.transaction import Transaction, WriteCommand
-from usertable.store.urls import shown_url
+from usertable.store.urls import redacted_url
 
 
 class PostgresStore:
@@ -49,7 +49,7 @@ class PostgresStore:
         create: bool = True,
         migrate: bool = True,
     ) -> None:
-        shown = shown_url(url)
+        shown = redacted_url(url)
         conninfo, size = connection_parameters(url)
         if not writing:
             with opened(conninfo, shown) as db:
@@ -202,7 +202,7 @@ class PostgresStore:
 
 def distribute_store(url: str, shards: int) -> bool:
     """See :func:`usertable.store.distribute`."""
-    shown = shown_url(url)
+    shown = redacted_url(url)
     with opened(connection_parameters(url)[0], shown) as db:
         check_alone(db, shown)
         migrations.migrate(db, shown)
@@ -211,6 +211,6 @@ def distribute_store(url: str, shards: int) -> bool:
 
 def stored_version(url: str) -> int:
     """The number of the last migration that was applied; 0 for none."""
-    shown = shown_url(url)
+    shown = redacted_url(url)
     with opened(connection_parameters(url)[0], shown) as db:
         return migrations.stored_version(db, shown)

@@ -9,7 +9,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from usertable.domain.errors import StoreFault
 from usertable.store.postgres.failures import error_text
-from usertable.store.urls import URL_HOSTS, shown_url
+from usertable.store.urls import URL_HOSTS, redacted_url
 
 POOL_SIZE = 8
 """Connections of a process, unless the URL says `pool_size=N`."""
@@ -38,7 +38,7 @@ def connection_parameters(url: str) -> tuple[str, int]:
     Raises:
         StoreFault: the URL cannot be used.
     """
-    shown = shown_url(url)
+    shown = redacted_url(url)
     found = _URL.fullmatch(url)
     if not found:
         # Not shown: what it has in place of a host may be a piece of a password.
