@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from usertable.app.access import Authenticator, ProjectAccess
 from usertable.app.batches import BatchEntry
@@ -14,9 +14,8 @@ from usertable.domain.errors import Kind, Overloaded, Problem, Refused, Unavaila
 from usertable.domain.identity import is_cuid, malformed_cuid
 from usertable.domain.patch import Patch
 from usertable.domain.schema import Project
-from usertable.store.encoding import encode_attributes
 from usertable.store.protocol import NextState
-from usertable.store.records import ImportBatch, ImportResult, ImportRow, ImportRows, JobMoved, Refusal, Result, SchemaStale
+from usertable.store.records import ImportBatch, ImportResult, JobMoved, PatchRow, PatchRows, Refusal, Result, SchemaStale
 from usertable.wire.import_values import identifier_values, read_row
 
 log = logging.getLogger("usertable.app")
@@ -41,20 +40,20 @@ class Imports(UseCases):
         The CUID of each, if it is known, and its result; None if the project was changed meanwhile.
         """
         results: dict[int, tuple[int | None, Result]] = {}
-        rows: list[ImportRow] = []
+        rows: list[PatchRow] = []
         names: set[str] = set()
         for place, entry in enumerate(entries):
             row = _row(project, entry)
             if isinstance(row, list):
                 results[place] = (entry.cuid, Refusal(row))
             else:
-                rows.append(row[0])
-                names.update(row[1])
+                rows.append(row)
+                names.update([attribute.name for attribute, _ in row[2].entries])
         if rows:
             batch = ImportBatch(
                 project.number,
                 project.version,
-                ImportRows.of(rows),
+                PatchRows(*zip(*rows, strict=True)),
                 frozenset(names),
                 self._clock(),
                 register,
@@ -123,8 +122,8 @@ class RowImporter:
         raise Overloaded(f"the schema of project {access.project.id} keeps changing")
 
 
-def _row(project: Project, entry: BatchEntry) -> tuple[ImportRow, Iterable[str]] | list[Problem]:
-    """An entry as a row of an import, with the names of its attributes; or all that is wrong with it."""
+def _row(project: Project, entry: BatchEntry) -> PatchRow | list[Problem]:
+    """An entry as a row of an import, or all that is wrong with it."""
     schema = project.schema
     problems = list(entry.problems)
     if entry.cuid is not None and not is_cuid(entry.cuid):
@@ -152,5 +151,4 @@ def _row(project: Project, entry: BatchEntry) -> tuple[ImportRow, Iterable[str]]
     if problems:
         return problems
     assert isinstance(patch, Patch)
-    values_by_name = {attribute.name: value for attribute, value in patch.entries}
-    return (entry.cuid, tuple(pairs), encode_attributes(values_by_name)), values_by_name
+    return entry.cuid, tuple(pairs), patch

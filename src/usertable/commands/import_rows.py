@@ -20,7 +20,9 @@ from usertable.store.records import (
     ImportBatch,
     ImportResult,
     ImportRow,
+    ImportRows,
     JobMoved,
+    PatchRow,
     Receipt,
     Refusal,
     SchemaStale,
@@ -76,14 +78,17 @@ def _wanted(batch: ImportBatch, job: str | None) -> Wanted:
 def _imported(batch: ImportBatch, rules: Rules, project: Project, loaded: Loaded) -> tuple[ImportResult, Mutation]:
     if batch.receipts is not None:
         return _answered_one_by_one(_Import(batch, rules, project, loaded), batch.receipts)
-    if batch.register and not batch.dry_run and batch.rows.identifiers is None and not loaded.profiles and not loaded.erased:
-        # Most batches of a large import: users that are brought along and that are not there yet, each once.
-        cuids = [cuid for cuid in batch.rows.cuids if cuid is not None]
-        texts = batch.rows.texts
-        if len(set(cuids)) == len(batch.rows) and not any(_is_large(text, rules) for text in texts):
-            return _all_new(batch, project, cuids, texts)
     work = _Import(batch, rules, project, loaded)
-    for index, row in enumerate(batch.rows):
+    rows = batch.rows
+    is_new = batch.register and not batch.dry_run and rows.identifiers is None and not loaded.profiles and not loaded.erased
+    if is_new and isinstance(rows, ImportRows):
+        # Most batches of a large import: users that are brought along and that are not there yet, each once.
+        cuids = [cuid for cuid in rows.cuids if cuid is not None]
+        texts = rows.texts
+        if len(set(cuids)) == len(rows) and not any(_is_large(text, rules) for text in texts):
+            return _all_new(batch, project, cuids, texts)
+    each: Iterable[ImportRow | PatchRow] = rows
+    for index, row in enumerate(each):
         if not work.is_first_of_new_user(row):
             found = work.one(row)
             if isinstance(found, list):
@@ -95,7 +100,8 @@ def _answered_one_by_one(work: _Import, receipts: Sequence[Receipt | None]) -> t
     """Import rows of which some may have been imported before."""
     batch, loaded, results = work.batch, work.loaded, work.taken.row_results
     made = []
-    for row, receipt in zip(batch.rows, receipts, strict=True):
+    rows: Iterable[ImportRow | PatchRow] = batch.rows
+    for row, receipt in zip(rows, receipts, strict=True):
         if receipt is not None and (answered := answer_again(receipt, loaded)) is not None:
             results.append((work.owner(row), answered))
             continue
@@ -120,7 +126,7 @@ def _is_large(text: str, rules: Rules) -> bool:
 
 def _all_new(batch: ImportBatch, project: Project, cuids: list[int], texts: list[str]) -> tuple[ImportResult, Mutation]:
     versions: Iterable[int] = repeat(2)
-    if "{}" in batch.rows.lines:
+    if "{}" in texts:
         versions = [1 if text == "{}" else 2 for text in texts]
     created = list(zip(cuids, versions, texts, strict=False))
     mutation = Mutation(batch.project, created=created, created_at=batch.now, next_cuid=_next_cuid(cuids))
@@ -153,15 +159,15 @@ class _Import:
         self._given = 0
         """The counter after the last CUID that was given."""
 
-    def owner(self, row: ImportRow) -> int | None:
+    def owner(self, row: ImportRow | PatchRow) -> int | None:
         """Whose row it is: the CUID it has, or that of the first identifier's value that somebody has."""
         return ownership.owner(row[0], row[1], self.loaded.owners)
 
-    def is_first_of_new_user(self, row: ImportRow) -> bool:
+    def is_first_of_new_user(self, row: ImportRow | PatchRow) -> bool:
         """Import a row that brings along a user who is not there, if it does."""
         cuid, identifiers, text = row
         loaded, created = self.loaded, self.created
-        if not self.batch.register or cuid is None or identifiers or _is_large(text, self._rules):
+        if isinstance(text, Patch) or not self.batch.register or cuid is None or identifiers or _is_large(text, self._rules):
             return False
         if cuid in loaded.profiles or cuid in created or cuid in loaded.erased:
             return False
@@ -170,15 +176,16 @@ class _Import:
             self.taken.previews.append((cuid, decode_attributes(text)))
         return True
 
-    def one(self, row: ImportRow) -> list[Problem] | tuple[int, Written]:
+    def one(self, row: ImportRow | PatchRow) -> list[Problem] | tuple[int, Written]:
         """Import one row; the user's CUID and what came of it, or what is wrong with it."""
-        _, identifiers, text = row
+        _, identifiers, values = row
         cuid = self.owner(row)
         is_new = cuid is None or (cuid not in self.loaded.profiles and cuid not in self.created)
         if problems := self._problems(cuid, identifiers, is_new=is_new):
             return problems
         profile = Profile.new(self.batch.now) if is_new or cuid is None else self._profile(cuid)
-        decision = self._rules(profile, self._patch(text), self.batch.now)
+        patch = self._patch(values) if isinstance(values, str) else values
+        decision = self._rules(profile, patch, self.batch.now)
         if decision.problems:
             return decision.problems
         if cuid is None:

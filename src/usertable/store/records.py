@@ -216,13 +216,29 @@ class ImportRows:
 
 
 @dataclass(slots=True)
+class PatchRows:
+    """Rows to be imported that were checked one by one. Otherwise like :class:`ImportRows`."""
+
+    cuids: Sequence[int | None]
+    identifiers: Sequence[tuple[tuple[str, str], ...]]
+    patches: Sequence[Patch]
+
+    def __iter__(self) -> Iterator[PatchRow]:
+        return zip(self.cuids, self.identifiers, self.patches, strict=True)
+
+
+PatchRow = tuple[int | None, tuple[tuple[str, str], ...], Patch]
+"""Like :data:`ImportRow`, with the checked values in place of their text."""
+
+
+@dataclass(slots=True)
 class ImportBatch:
     """Rows of an import, in order, that become durable together with the news of how far it came."""
 
     project: int
     schema_version: int
     """The version of the project that the rows were validated under."""
-    rows: ImportRows
+    rows: ImportRows | PatchRows
     names: frozenset[str]
     """The attributes that a row has a value of."""
     now: int
