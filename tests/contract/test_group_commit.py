@@ -69,3 +69,30 @@ def test_a_batch_goes_ahead_of_an_answer_only_if_it_is_as_large() -> None:
         assert all(future.result() is WRITTEN for future in futures)
 
     asyncio.run(work())
+
+
+def test_of_a_users_writes_none_is_tried_again_after_a_later_one_was_stored() -> None:
+    harness = StoreHarness(MemoryStore())
+    project = harness.project()
+    users = harness.user(project, "one"), harness.user(project, "two")
+    defect = ZeroDivisionError()
+
+    async def work() -> None:
+        sent: list[list[int]] = []
+
+        class Defective(WriteChannel):
+            def write(self, writes: Sequence[Write], done: Done) -> None:
+                sent.append([users.index(write.cuid) for write in writes])
+                results: list[Result] = [WRITTEN] * len(writes)
+                if len(sent) == 1:
+                    # Both users' first writes failed, and the second one of the first user was stored.
+                    results[:2] = [defect, defect]
+                asyncio.get_running_loop().call_soon(done, results)
+
+        commit = GroupCommit(Defective())
+        writes = [harness.prepare(project, users[n], {"user_bool_once": 1}) for n in (0, 1, 0)]
+        found = await asyncio.gather(*map(commit.submit, writes), return_exceptions=True)
+        assert found == [defect, WRITTEN, WRITTEN]
+        assert sent == [[0, 1, 0], [1]]
+
+    asyncio.run(work())

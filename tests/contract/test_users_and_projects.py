@@ -83,6 +83,7 @@ def test_only_a_unique_identifier_of_priority_one_registers(harness: StoreHarnes
     harness.service.declare_identifier("one", Identifier("many", unique=False), who="test")
     for name, kind in (
         ("nope", Kind.IDENTIFIER_UNKNOWN),
+        ("\0", Kind.IDENTIFIER_UNKNOWN),
         ("second", Kind.IDENTIFIER_NOT_FIRST),
         ("many", Kind.IDENTIFIER_NOT_UNIQUE),
         ("jg_UnionID", Kind.IDENTIFIER_NOT_FIRST),
@@ -106,6 +107,7 @@ def test_imported_cuids_are_kept_and_never_handed_out(harness: StoreHarness) -> 
         (7, {}, Kind.CUID_EXISTS),
         (8, {"phone": "imported"}, Kind.IDENTIFIER_TAKEN),
         (8, {"nope": "x"}, Kind.IDENTIFIER_UNKNOWN),
+        (8, {"\0": "x"}, Kind.IDENTIFIER_UNKNOWN),
         (0, {}, Kind.CUID_MALFORMED),
         (2**63, {}, Kind.CUID_MALFORMED),
     ):

@@ -13,7 +13,7 @@ from usertable.store.transaction import Transaction
 
 def create(transaction: Transaction, project: Project, actor: str) -> Project:
     """Keep a new project; its `number` is the engine's choice. Raises Refused if the id is taken."""
-    if transaction.project(project.id) is not None:
+    if transaction.has_project(project.id):
         raise refuse(Kind.PROJECT_EXISTS, id=project.id)
     return transaction.add_project(project, actor, changes_between(None, project))
 

@@ -43,16 +43,19 @@ def add(transaction: Transaction, project: int, cuid: int, identifiers: Mapping[
     Raises:
         Refused: the CUID exists or was erased, a value belongs to another user, or an identifier is not declared.
     """
-    values = {name: [value] for name, value in identifiers.items()}
-    loaded = _load(transaction, project, Wanted(cuids=[cuid], values=values, project=True, makes_users=True))
+    loaded = _load(transaction, project, Wanted(cuids=[cuid], project=True, makes_users=True))
     assert loaded.project is not None
     if cuid in loaded.erased:
         raise refuse(Kind.CUID_ERASED, cuid=cuid)
     if cuid in loaded.profiles:
         raise refuse(Kind.CUID_EXISTS, cuid=cuid)
+    schema = loaded.project.schema
+    declared = {identifier.name for identifier in schema.identifiers}
+    values = {name: [value] for name, value in identifiers.items() if name in declared}
+    owners = _load(transaction, project, Wanted(values=values)).owners if values else {}
     for pair in identifiers.items():
-        loaded.project.schema.identifier(pair[0])
-        if problems := ownership.problems_with(loaded.project.schema, cuid, [pair], loaded.owners, {}, may_add=True):
+        schema.identifier(pair[0])
+        if problems := ownership.problems_with(schema, cuid, [pair], owners, {}, may_add=True):
             raise Refused(problems)
     mutation = Mutation(project, created=[(cuid, 1, NO_ATTRIBUTES)], created_at=now)
     mutation.values = [(cuid, name, value) for name, value in identifiers.items()]

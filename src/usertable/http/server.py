@@ -88,6 +88,8 @@ class Server:
         """Say that the store is closed, so that the process need not be ended."""
         for limit in self._time_limits:
             limit.cancel()
+            # If it is ending the process already, which closes the store too, the process must not end well meanwhile.
+            limit.join()
 
     def take_over(self, config: Config) -> None:
         """Go on with another configuration, from any thread, as far as that is possible while serving."""

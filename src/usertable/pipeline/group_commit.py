@@ -146,6 +146,13 @@ class GroupCommit:
         """Put aside the writes that a defect kept from being stored: one must not take its neighbours down with it."""
         failed = [isinstance(result, Exception) and not isinstance(result, Unavailable) for result in results]
         if any(failed):
+            # Nothing is tried again after a later write to the same user was stored.
+            later: set[tuple[int, int]] = set()
+            for index in reversed(range(len(batch))):
+                user = (batch[index][0].project, batch[index][0].cuid)
+                failed[index] = failed[index] and user not in later
+                if not isinstance(results[index], Exception):
+                    later.add(user)
             apart = compress(batch, failed)
             self._alone.extend(list(together) for _, together in groupby(apart, key=itemgetter(2)))
             stored = [not one for one in failed]

@@ -18,7 +18,7 @@ from socket import MSG_DONTWAIT, MSG_PEEK, socket
 import psycopg
 from psycopg import errors, pq
 
-from usertable.domain.errors import StoreDown, StoreFault
+from usertable.domain.errors import StoreDown, StoreFault, Unavailable
 from usertable.domain.patch import Patch
 from usertable.pipeline.channel import Done, WriteChannel
 from usertable.store.postgres.connection import Connection
@@ -135,6 +135,13 @@ class MergingChannel:
 
     def _handed_back(self, batch: _Batch, places: Sequence[int], outcome: Sequence[Result] | Exception) -> None:
         if isinstance(outcome, Exception):
+            if not isinstance(outcome, Unavailable) and len(places) > 1:
+                # One write must not take its neighbours down with it. Here and not later: meanwhile no other write to these
+                # users is sent, so each user's keep their order.
+                for place in places:
+                    self._hand_on(batch, [place])
+                self._finish_part(batch)
+                return
             outcome = [outcome] * len(places)
         for place, result in zip(places, outcome, strict=True):
             batch.results[place] = result

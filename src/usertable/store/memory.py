@@ -99,7 +99,8 @@ class _Transaction:
             receipts={r.key: StoredReceipt(r.fingerprint, r.written) for r in stored},
             owners=owners,
             values=values,
-            project=self._store.whole(table),
+            # To see which identifiers have values takes long.
+            project=self._store.whole(table) if wanted.project else None,
             erased=cuids & table.erased,
             unused=(c for c in itertools.count(table.next_cuid) if c not in table.profiles and c not in table.erased),
             job=None if wanted.job is None else table.jobs.get(wanted.job),
@@ -132,6 +133,9 @@ class _Transaction:
     def project(self, project_id: str) -> Project | None:
         table = self._store.table_of(project_id)
         return self._store.whole(table) if table else None
+
+    def has_project(self, project_id: str) -> bool:
+        return self._store.table_of(project_id) is not None
 
     def add_project(self, project: Project, actor: str, changes: Sequence[Change]) -> Project:
         project = replace(project, number=len(self._store.tables) + 1)

@@ -100,8 +100,12 @@ class Transaction(Protocol):
         """The project with that id, which nobody else uses or edits until the transaction ends. None if there is none."""
         ...
 
+    def has_project(self, project_id: str) -> bool:
+        """Whether there is a project with that id. Nobody else makes one until the transaction ends."""
+        ...
+
     def add_project(self, project: Project, actor: str, changes: Sequence[Change]) -> Project:
-        """Keep a new project, with a number of the engine's choice, and who made it. Its id is not taken."""
+        """Keep a new project, whose id is free, with a number of the engine's choice, and who made it."""
         ...
 
     def replace_project(self, project: Project, actor: str, changes: Sequence[Change], now: int) -> None:

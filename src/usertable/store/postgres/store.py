@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from psycopg import errors
+
 from usertable.domain.arrival import Arrival, Arrivals, Rate
 from usertable.domain.condition import Condition
 from usertable.domain.errors import Kind, StoreMissing, refuse
@@ -75,7 +77,12 @@ class PostgresStore:
             transaction.end()
             return answer
 
-        return self.connections.run(work)
+        try:
+            return self.connections.run(work)
+        except errors.FeatureNotSupported:
+            # On Citus the shards were split since, perhaps: they are looked up again for the next command.
+            self.connections.forget_shards()
+            raise
 
     def write(self, writes: Sequence[Write], command: WriteCommand) -> list[Result]:
         shards = self.connections.shards()

@@ -72,6 +72,7 @@ class PostgresTransaction:
 
     def keep(self, mutations: Sequence[Mutation]) -> None:
         db = self._db
+        self._begin()
         for mutation in mutations:
             # Rows cannot be copied in a pipeline.
             _create_users(db, mutation)
@@ -81,7 +82,6 @@ class PostgresTransaction:
             for name in sorted(mutation.reported - self._reported.get(mutation.project, set()))
         ]
         with db.pipeline():
-            self._begin()
             for mutation in mutations:
                 self._keep(mutation)
             _add_receipts(db, [receipt for mutation in mutations for receipt in mutation.receipts])
@@ -114,13 +114,14 @@ class PostgresTransaction:
         self._begin()
         number = reads.project_number(self._db, project_id)
         if number is None:
-            lock(self._db, LOCK_PROJECTS)
-            # Somebody may have made it meanwhile.
-            number = reads.project_number(self._db, project_id)
-        if number is None:
             return None
         lock(self._db, number)
         return reads.project_by_number(self._db, number)
+
+    def has_project(self, project_id: str) -> bool:
+        self._begin()
+        lock(self._db, LOCK_PROJECTS)
+        return reads.project_number(self._db, project_id) is not None
 
     def add_project(self, project: Project, actor: str, changes: Sequence[Change]) -> Project:
         number: int = self._db.execute("SELECT coalesce(max(number), 0) + 1 FROM usertable.project").fetchall()[0][0]
@@ -165,7 +166,12 @@ class _Asked:
         project = {"project": number}
         self._job = None if wanted.job is None else db.execute(_SQL["locked_job"], {**project, "name": wanted.job})
         self._counter = db.execute(_SQL["locked_counter"], project) if wanted.makes_users else None
-        self._owners = [(name, reads.owners(db, number, name, values)) for name, values in wanted.values.items()]
+        self._owners = [
+            (name, reads.owners(db, number, name, values))
+            for name, values in wanted.values.items()
+            # PostgreSQL has no text with a NUL in it, and no identifier's name has one.
+            if "\0" not in name
+        ]
         self._owned: dict[tuple[str, str], int] | None = None
         cuids = wanted.cuids
         with_owners = bool(wanted.rows_of_owners and self._owners)

@@ -70,6 +70,9 @@ class SQLiteStore:
             return self._transact(lambda transaction: command(transaction, writes), maximum_bytes)
         except RowsTooLarge:
             results = self.write(writes[:middle], command)
+        if isinstance(results[-1], Exception):
+            # No later write of a user must be stored before an earlier one that may be tried again.
+            return results + [results[-1]] * (len(writes) - middle)
         # The first half is stored, so what keeps the second from it is the result of its own writes.
         try:
             return results + self.write(writes[middle:], command)

@@ -60,10 +60,12 @@ class SQLiteTransaction:
 
     def load(self, wanted: Mapping[int, Wanted]) -> dict[int, Loaded]:
         """Raises RowsTooLarge."""
-        return {
-            number: (self._whole_project if of_project.project else self._users)(number, of_project)
-            for number, of_project in wanted.items()
-        }
+        return {number: self._load(number, of_project) for number, of_project in wanted.items()}
+
+    def _load(self, number: int, wanted: Wanted) -> Loaded:
+        if wanted.project or wanted.values or wanted.job is not None:
+            return self._whole_project(number, wanted)
+        return self._users(number, wanted)
 
     def _users(self, number: int, wanted: Wanted) -> Loaded:
         """Users and receipts only, in few steps."""
@@ -141,6 +143,9 @@ class SQLiteTransaction:
 
     def project(self, project_id: str) -> Project | None:
         return reads.project_by_id(self._db, project_id)
+
+    def has_project(self, project_id: str) -> bool:
+        return reads.project_by_id(self._db, project_id) is not None
 
     def add_project(self, project: Project, actor: str, changes: Sequence[Change]) -> Project:
         db = self._db
