@@ -306,6 +306,15 @@ def test_lines_in_arrow_come_to_what_lines_in_python_come_to(data: st.DataObject
     assert outcomes(blocks(content, "ndjson")) == outcomes(blocks(alone, "ndjson"))
 
 
+@pytest.mark.parametrize("text", ["[7]", "[]", '["a"]', "[a"])
+@pytest.mark.parametrize("begin", ['{"cuid":', '{"cuid" :'])
+def test_a_text_that_looks_like_an_array_is_a_text_in_ndjson_however_it_is_read(begin: str, text: str) -> None:
+    lines = [f'{begin}{n},"jg_registration_id":{json.dumps(text)}}}\n' for n in (1, 2)]
+    (block,) = blocks("".join(lines).encode(), "ndjson")
+    assert not block.refused
+    assert [pairs for _, pairs, _ in block.rows] == [(("jg_registration_id", text),)] * 2
+
+
 @pytest.mark.parametrize("elements", ["1.5", '"a",1.5', "1e3", "1", "true", "null"])
 def test_what_is_no_text_in_a_list_is_refused_however_it_is_read(elements: str) -> None:
     (block,) = blocks(f'{{"cuid":1,"user_list_append":[{elements}]}}\n'.encode(), "ndjson")

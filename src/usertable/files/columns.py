@@ -125,10 +125,15 @@ class Columns:
         self._columns: list[tuple[int, Column]] = []
         self._options = options
         self._zone = project.zone
-        self.prepare(lambda place, attribute: _cell_reader(attribute, options))
+        self.prepare(lambda place, attribute: _cell_reader(attribute, options), cell_identifiers)
 
-    def prepare(self, reader: Callable[[int, Attribute], Callable[[Any], object]]) -> None:
-        """Say how the cells of an attribute's column are read, by its place."""
+    def prepare(
+        self,
+        reader: Callable[[int, Attribute], Callable[[Any], object]],
+        identifier_values: Callable[[Identifier, object], list[str] | Problem],
+    ) -> None:
+        """Say how the cells of an attribute's column are read, by its place, and those of identifiers."""
+        self._values_of = identifier_values
         self._columns = [(i, Column(a, self._zone, self._options, reader(i, a))) for i, a in self._attributes]
 
     def row(self, cells: Sequence[Any], names: set[str]) -> ParsedRow | list[Problem] | None:
@@ -182,7 +187,7 @@ class Columns:
         for identifier, cell in cells:
             if self._is_empty(cell):
                 continue
-            values = cell_identifiers(identifier, cell)
+            values = self._values_of(identifier, cell)
             if isinstance(values, Problem):
                 problems.append(values)
             else:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Format = Literal["csv", "ndjson", "parquet"]
-FORMATS: tuple[Format, ...] = ("csv", "ndjson", "parquet")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from usertable.domain.schema import Project
 ROW, REASON, LINE = "#row", "#reason", "#line"
 """Members of a refused row, beside its own. No attribute has such a name; they are not read when it is imported again."""
 CONSOLE, ESCAPED = "#console", "#escaped"
-"""The last column of a file for options, whose cells are empty: the console's CSV, and a CSV whose texts are escaped for
+"""The last column of a file for reading, whose cells are empty: the console's CSV, and a CSV whose texts are escaped for
 spreadsheets. An import of it would store other values than it was made from."""
 MASKED = "masked:"
 """What the name of a column begins with whose identifier values are cut. They are nobody's, so none is taken for one."""

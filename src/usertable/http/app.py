@@ -23,7 +23,7 @@ from usertable.commands.write import WriteBatch
 from usertable.config import Config
 from usertable.console.app import console_app
 from usertable.console.context import HOME, Console
-from usertable.console.session import Sessions
+from usertable.console.session import Link, Sessions
 from usertable.console.shared_state import SharedState
 from usertable.console.views.sign_in import print_link
 from usertable.dialects.base import HttpAnswer
@@ -80,7 +80,7 @@ def announce_console(config: Config, address: str, shared: Shared) -> None:
     if config.console and config.admin_token:
         logging.getLogger("usertable.server").info("the console: %s%s", address, HOME)
     elif config.console:
-        print_link(config, shared.console)
+        print_link(config, Link(shared.console, SYSTEM_CLOCK.seconds))
 
 
 class App:

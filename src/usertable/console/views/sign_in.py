@@ -8,11 +8,10 @@ from collections.abc import Mapping
 
 from starlette.responses import Response
 
-from usertable.app.clock import SYSTEM_CLOCK
 from usertable.config import Config
 from usertable.console.context import HOME, LANGUAGE_COOKIE, THEME_COOKIE, THEMES, PageContext, PageRoute
 from usertable.console.session import COOKIE, LINK_SECONDS, Link, Session
-from usertable.console.shared_state import MustWait, SharedState
+from usertable.console.shared_state import MustWait
 
 SIGN_IN_FIELDS = ("form_token", "token", "new_link")
 """What the form for signing in has of its own, and no other form has."""
@@ -98,15 +97,14 @@ def keep_form(context: PageContext, proven: bool) -> Response | None:
     return None
 
 
-def print_link(config: Config, shared: SharedState) -> None:
+def print_link(config: Config, link: Link) -> None:
     """Print a new one-time link on stderr, by the address that the server listens on: no caller has a say in it."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(config.host, config.host)
     place = f"[{host}]" if ":" in host else host
-    link = Link(shared, SYSTEM_CLOCK.seconds).make()
     # Not logged: it must be seen whatever the log's level is.
     print(
         f"sign in to the console, once and within {LINK_SECONDS // 60} minutes:"
-        f" http://{place}:{config.port}{HOME}/sign-in?link={link}",
+        f" http://{place}:{config.port}{HOME}/sign-in?link={link.make()}",
         file=sys.stderr,
         flush=True,
     )
@@ -148,7 +146,7 @@ def _make_link(context: PageContext) -> None:
     sessions = context.console.sessions
     # An attempt that cannot pass: who asks again and again waits longer and longer.
     sessions.sign_in("a new link", "")
-    print_link(context.console.config, sessions.shared)
+    print_link(context.console.config, sessions.link)
 
 
 def _must_wait(context: PageContext, wait: MustWait, following: str, kept: Mapping[str, str] | None = None) -> Response:

@@ -88,7 +88,7 @@ class NDJSONSource(TextSource):
             return None
         if len(raw) > ARROW_BYTES or self._misses == ARROW_MISSES:
             return None
-        for found in (self._arrow, None):
+        for found in dict.fromkeys((self._arrow, None)):
             found = found or self._learned(raw, len(numbers))
             arrays = found and found[0].columns(raw, len(numbers))
             if found and arrays is not None:
@@ -114,7 +114,7 @@ class NDJSONSource(TextSource):
             from usertable.files.arrow_json import ArrowLines, json_reader
 
             columns = ArrowColumns(names, self._options, self._project)
-            columns.prepare(json_reader)
+            columns.prepare(json_reader, identifier_values)
             attributes = self._project.schema.attributes
             kinds = [attributes[t.name].type if t.kind == "attribute" else t.kind for t in columns.targets]
             return ArrowLines(names, rows, kinds), columns

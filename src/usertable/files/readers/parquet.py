@@ -30,6 +30,7 @@ from usertable.domain.schema import Project
 from usertable.domain.values import NUMBER_DIGITS, DataType, number
 from usertable.files.arrow import UNITS, ArrowColumns, arrow_cells, arrow_reader, clock_text
 from usertable.files.block import Block, Head, check_digest, make_block
+from usertable.files.columns import cell_identifiers
 from usertable.files.options import ReadOptions
 from usertable.files.targets import LINE, Target, told_apart
 
@@ -96,7 +97,7 @@ class ParquetSource:
         if problems:
             raise Refused(problems)
         kinds = {column.place: column.kind for column in self._used}
-        self._columns.prepare(lambda place, attribute: arrow_reader(attribute, kinds[place]))
+        self._columns.prepare(lambda place, attribute: arrow_reader(attribute, kinds[place]), cell_identifiers)
 
     def _type_problem(self, column: _Column) -> Problem | None:
         """Why no value of a column can be taken; None if some can, or if it has none."""

@@ -14,7 +14,7 @@ from usertable.files.targets import CUID, MASKED, Target
 from usertable.store.records import Page
 
 BYTES_UNDER_WAY = 32 * 2**20
-"""Of pages that are converted and written beside the options, in so many threads and one."""
+"""Of pages that are converted and written beside the reading, in so many threads and one."""
 
 
 @dataclass(frozen=True, slots=True)
