@@ -178,7 +178,7 @@ def test_a_check_that_is_under_way_at_the_stop_ends_with_it() -> None:
         watching.cancel()
         await asyncio.wait([watching])
         assert asyncio.all_tasks() == {asyncio.current_task()}
-        readiness.close()
+        await readiness.close()
         await channel.close()
 
     asyncio.run(work())

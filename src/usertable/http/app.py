@@ -173,7 +173,7 @@ class App:
             for task in watches:
                 task.cancel()
             await asyncio.wait([*watches, *works])
-            readiness.close()
+            await readiness.close()
             await commit.close()
             await channel.close()
             authenticator.close()

@@ -67,8 +67,9 @@ class Readiness:
                 asking.cancel()
                 await asyncio.wait([asking])
 
-    def close(self) -> None:
-        self._thread.shutdown(wait=False, cancel_futures=True)
+    async def close(self) -> None:
+        """Wait for a check that is under way: the store must not be closed while a thread uses it."""
+        await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)
 
     async def _ask(self) -> None:
         try:
