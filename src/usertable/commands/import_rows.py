@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import repeat
 
 from usertable.commands.receipts import answer_again, kept_answer
 from usertable.domain import ownership
@@ -13,7 +12,7 @@ from usertable.domain.merge import Rules
 from usertable.domain.patch import Patch
 from usertable.domain.profile import Effect, Outcome, Profile
 from usertable.domain.schema import Project
-from usertable.store.encoding import decode_attributes, encode_attributes
+from usertable.store.encoding import NO_ATTRIBUTES, decode_attributes, encode_attributes
 from usertable.store.protocol import NextState
 from usertable.store.records import (
     LARGEST_COUNTED_CUID,
@@ -125,10 +124,7 @@ def _is_large(text: str, rules: Rules) -> bool:
 
 
 def _all_new(batch: ImportBatch, project: Project, cuids: list[int], texts: list[str]) -> tuple[ImportResult, Mutation]:
-    versions: Iterable[int] = repeat(2)
-    if "{}" in texts:
-        versions = [1 if text == "{}" else 2 for text in texts]
-    created = list(zip(cuids, versions, texts, strict=False))
+    created = [(cuid, 1 if text == NO_ATTRIBUTES else 2, text) for cuid, text in zip(cuids, texts, strict=True)]
     mutation = Mutation(batch.project, created=created, created_at=batch.now, next_cuid=_next_cuid(cuids))
     if not batch.names <= project.reported:
         mutation.reported.update(*map(decode_attributes, texts))
@@ -257,7 +253,7 @@ class _Import:
             if isinstance(made, Profile):
                 mutation.created.append((cuid, made.version, encode_attributes(made.attributes)))
             else:
-                mutation.created.append((cuid, 1 if made == "{}" else 2, made))
+                mutation.created.append((cuid, 1 if made == NO_ATTRIBUTES else 2, made))
                 if names_are_news:
                     mutation.reported.update(decode_attributes(made))
         self.taken.created = len(mutation.created)

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from usertable.domain import ownership
 from usertable.domain.errors import Kind, Refused, refuse
+from usertable.store.encoding import NO_ATTRIBUTES
 from usertable.store.records import LARGEST_COUNTED_CUID
 from usertable.store.transaction import Loaded, Mutation, Transaction, Wanted
-
-NO_ATTRIBUTES = "{}"
 
 
 def register(transaction: Transaction, project: int, identifier: str, values: Sequence[str], now: int) -> list[int]:

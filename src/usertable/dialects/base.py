@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import tzinfo
 from typing import Protocol
 
-from usertable.domain.errors import Kind, Problem
+from usertable.domain.errors import Problem
 from usertable.domain.profile import Outcome
 from usertable.domain.schema import Schema
 from usertable.domain.values import Value
@@ -73,8 +73,6 @@ class Dialect:
     """Project id and secret in that header; None if it is malformed."""
     challenge: tuple[bytes, bytes]
     """The header of an answer that asks for credentials."""
-    code: Callable[[Kind], tuple[int, int]]
-    """The dialect's code and the HTTP status of a problem."""
     encode_refusal: EncodeRefusal
 
     set: Endpoint

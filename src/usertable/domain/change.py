@@ -5,7 +5,7 @@ This is what engines keep of a write, and what a history or a feed of it can be 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from usertable.domain.errors import Problem
@@ -64,20 +64,18 @@ def last_profiles(changes: Iterable[UserChange]) -> dict[int, Profile]:
     return {change.cuid: change.decision.profile for change in changes}
 
 
-def set_and_unset(changes: Iterable[UserChange]) -> dict[int, tuple[dict[str, Value], list[str]]]:
+def set_and_unset(changes: Sequence[UserChange]) -> dict[int, tuple[dict[str, Value], list[str]]]:
     """By CUID, the attributes that have other values after all changes, and those that have none any more."""
-    users: dict[int, tuple[dict[str, Value], list[str]]] = {}
+    changed: dict[int, dict[str, None]] = {}
     for change in changes:
-        values, unset = users.setdefault(change.cuid, ({}, []))
-        after = change.decision.profile.attributes
-        for name, outcome in change.decision.outcomes.items():
-            if outcome is not Outcome.APPLIED:
-                continue
-            if name in after:
-                values[name] = after[name]
-                if name in unset:
-                    unset.remove(name)
-            else:
-                values.pop(name, None)
-                unset.append(name)
-    return users
+        outcomes = change.decision.outcomes
+        applied = [name for name, outcome in outcomes.items() if outcome is Outcome.APPLIED]
+        changed.setdefault(change.cuid, {}).update(dict.fromkeys(applied))
+    rows = {cuid: profile.attributes for cuid, profile in last_profiles(changes).items()}
+    return {
+        cuid: (
+            {name: rows[cuid][name] for name in names if name in rows[cuid]},
+            [name for name in names if name not in rows[cuid]],
+        )
+        for cuid, names in changed.items()
+    }

@@ -19,6 +19,8 @@ from usertable.domain.values import LIST_ELEMENT_BYTES, LIST_ELEMENTS, DataType,
 from usertable.store.parts import Row
 from usertable.store.records import Write, Written
 
+NO_ATTRIBUTES = "{}"
+"""What :func:`encode_attributes` makes of no values."""
 _encoder = msgspec.json.Encoder(decimal_format="number")
 _OVERWRITE = Rule.OVERWRITE
 _attributes_decoder = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal)
@@ -117,10 +119,9 @@ def encode_user_changes(changes: Sequence[UserChange]) -> str:
     """
     profiles = last_profiles(changes)
     rows = []
-    for cuid, (new_values, unset) in set_and_unset(changes).items():
-        profile = profiles[cuid]
-        row = {"c": cuid, "v": profile.version, "t": profile.updated_at, "a": new_values, "r": unset or None}
-        rows.append({**row, "m": profile.changed_at})
+    for cuid, (values, unset) in set_and_unset(changes).items():
+        p = profiles[cuid]
+        rows.append({"c": cuid, "v": p.version, "t": p.updated_at, "a": values, "r": unset or None, "m": p.changed_at})
     return _encoder.encode(rows).decode()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from usertable.dialects.base import Dialect, Endpoint
 from usertable.dialects.jiguang.answers import OK, encode_refusal, encode_registered, encode_representation
-from usertable.dialects.jiguang.codes import code
 from usertable.dialects.jiguang.requests import decode_register, decode_set
 from usertable.dialects.jiguang.vocabulary import ATTRIBUTE_PATH, REGISTER_PATH
 from usertable.wire.credentials import basic_credentials
@@ -14,7 +13,6 @@ JIGUANG = Dialect(
     authorization=b"authorization",
     credentials=basic_credentials,
     challenge=(b"www-authenticate", b'Basic realm="usertable", charset="UTF-8"'),
-    code=code,
     encode_refusal=encode_refusal,
     set=Endpoint("PUT", ATTRIBUTE_PATH),
     decode_set=decode_set,

@@ -85,7 +85,8 @@ class CitusWrites:
             left = [write for write in writes if (write.project, write.cuid) not in merged]
 
             def work(session: Session) -> list[Result]:
-                return command(PostgresTransaction(session, self._reported, shards, receipts), left)
+                in_shard = PostgresTransaction(session, self._reported, shards, receipts)
+                return in_shard.run(lambda transaction: command(transaction, left))
 
             if left:
                 rest = iter(self._connections.run(work))

@@ -72,10 +72,7 @@ class PostgresStore:
         shards = self.connections.shards()
 
         def work(session: Session) -> T:
-            transaction = PostgresTransaction(session, self._reported, shards)
-            answer = command(transaction)
-            transaction.end()
-            return answer
+            return PostgresTransaction(session, self._reported, shards).run(command)
 
         try:
             return self.connections.run(work)

@@ -5,7 +5,7 @@ Locks are taken in the order that the package's docstring tells, and by number o
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from usertable.domain.schema import Project
@@ -24,9 +24,10 @@ from usertable.store.postgres.citus import ShardMap
 from usertable.store.postgres.connection import Connection
 from usertable.store.postgres.locks import LOCK_EXPIRY, LOCK_PROJECTS, lock, share, try_lock
 from usertable.store.postgres.pool import Session
+from usertable.store.protocol import T
 from usertable.store.queries import load_queries
 from usertable.store.records import FIRST_CUID, NewReceipt, StoredReceipt
-from usertable.store.transaction import Loaded, Mutation, Wanted
+from usertable.store.transaction import Loaded, Mutation, Transaction, Wanted
 
 EXPIRY_WINDOW = 10_000
 """Receipts of so many ms are removed in one transaction."""
@@ -142,10 +143,12 @@ class PostgresTransaction:
         self._db.execute(_SQL["record_change"], change)
         advance_epoch(self._db)
 
-    def end(self) -> None:
-        """Commit, if that was not done."""
+    def run(self, command: Callable[[Transaction], T]) -> T:
+        """Run the command, and commit if it kept nothing."""
+        answer = command(self)
         if self._begun and not self._session.committing:
             self._session.commit()
+        return answer
 
     def _begin(self) -> None:
         if not self._begun:
