@@ -101,10 +101,10 @@ def make_store(url: str) -> int:
     with contextlib.closing(open_store(url)) as store:
         service = Service(store)
         project, _ = service.create_project(
-            "benchmark", id=PROJECT, secret=SECRET, qps=None, timezone="UTC", who="benchmark"
+            "benchmark", id=PROJECT, secret=SECRET, qps=None, timezone="UTC", actor="benchmark"
         )
         for attribute in STORED:
-            service.declare_attribute(PROJECT, attribute, who="benchmark")
+            service.declare_attribute(PROJECT, attribute, actor="benchmark")
         return project.number
 
 
@@ -188,7 +188,7 @@ def api_imports(folder: Path, file: Path, users: int, rounds: int) -> list[dict[
             store = f"sqlite:///{folder / f'{name}-{turn}.db'}"
             make_store(store)
             with contextlib.closing(open_store(store)) as opened:
-                Service(opened).declare_identifier(PROJECT, Identifier("phone"), who="bench")
+                Service(opened).declare_identifier(PROJECT, Identifier("phone"), actor="bench")
             if name == "store":
                 seconds[name].append(usertable(*options, store=store))
                 continue

@@ -68,9 +68,9 @@ def load(url: str, users: int) -> None:
     """Fill a store of any engine as `fill` does SQLite's."""
     store = open_store(url)
     service = Service(store)
-    project, _ = service.create_project("benchmark", id=PROJECT, secret="benchmark-secret-000", qps=None, who="benchmark")
+    project, _ = service.create_project("benchmark", id=PROJECT, secret="benchmark-secret-000", qps=None, actor="benchmark")
     for attribute in STORED:
-        service.declare_attribute(PROJECT, attribute, who="benchmark")
+        service.declare_attribute(PROJECT, attribute, actor="benchmark")
     whole: Iterator[Row] = (
         (cuid, 1, 1_700_000_000_000, 1_700_000_000_000, decode_attributes(text), {}) for cuid, text in rows(users)
     )

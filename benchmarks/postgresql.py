@@ -178,9 +178,9 @@ def fill(url: str, users: int) -> None:
     """usertable's tables, with a project and `users` rows, laid down by the database itself."""
     store = open_store(url)
     service = Service(store)
-    project, _ = service.create_project("benchmark", id=PROJECT, secret=SECRET, qps=None, who="benchmark")
+    project, _ = service.create_project("benchmark", id=PROJECT, secret=SECRET, qps=None, actor="benchmark")
     for attribute in [*STORED, *MORE]:
-        service.declare_attribute(PROJECT, attribute, who="benchmark")
+        service.declare_attribute(PROJECT, attribute, actor="benchmark")
     store.close()
     insert(
         url,

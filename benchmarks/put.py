@@ -89,9 +89,9 @@ def fill(file: Path, users: int) -> None:
     """A store with a project and `users` rows, laid down by SQLite itself in the form the store has them."""
     store = open_store(f"sqlite:///{file}")
     service = Service(store)
-    project, _ = service.create_project("benchmark", id=PROJECT, secret=SECRET, qps=None, who="benchmark")
+    project, _ = service.create_project("benchmark", id=PROJECT, secret=SECRET, qps=None, actor="benchmark")
     for attribute in STORED:
-        service.declare_attribute(PROJECT, attribute, who="benchmark")
+        service.declare_attribute(PROJECT, attribute, actor="benchmark")
     store.close()
     db = apsw.Connection(str(file))
     db.execute("PRAGMA synchronous = OFF")

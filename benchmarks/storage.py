@@ -100,9 +100,9 @@ def serve_rounds(folder: Path, users: int) -> None:
     url = f"sqlite:///{folder / 'store.db'}"
     store = open_store(url)
     service = Service(store)
-    service.create_project("one", id="one", qps=None, who="benchmark")
+    service.create_project("one", id="one", qps=None, actor="benchmark")
     for n in range(STORED):
-        service.declare_attribute("one", Attribute(f"a_{n}", DataType.STRING, Rule.OVERWRITE), who="benchmark")
+        service.declare_attribute("one", Attribute(f"a_{n}", DataType.STRING, Rule.OVERWRITE), actor="benchmark")
     project = service.project("one")
     row = json.dumps({f"a_{n}": f"value {n}" for n in range(STORED)}, separators=(",", ":"))
     for first in range(1, users + 1, 5000):

@@ -43,12 +43,12 @@ def prepare(url: str) -> None:
         if store.project(PROJECT):
             return
         service = Service(store)
-        project, _ = service.create_project("Demo", id=PROJECT, secret=SECRET, who="demo")
+        project, _ = service.create_project("Demo", id=PROJECT, secret=SECRET, actor="demo")
         for data_type, rules in LEGAL_RULES.items():
             for rule in rules:
                 attribute = Attribute(f"user_{data_type.lower()}_{rule}", data_type, rule)
-                service.declare_attribute(PROJECT, attribute, who="demo")
-        service.declare_identifier(PROJECT, Identifier("phone", "手机号"), who="demo")
+                service.declare_attribute(PROJECT, attribute, actor="demo")
+        service.declare_identifier(PROJECT, Identifier("phone", "手机号"), actor="demo")
         service.add_user(project, CUID, {"phone": "18012345678"})
     finally:
         store.close()

@@ -68,11 +68,11 @@ class Server:
     def declare(self, name: str, type: str, rule: str = "overwrite") -> None:
         """Declare an attribute, such as `declare("total_spent", "NUMBER", "accumulate")`."""
         attribute = Attribute(name, DataType(type), Rule(rule))
-        self.service.declare_attribute(self.project, attribute, who="test")
+        self.service.declare_attribute(self.project, attribute, actor="test")
 
     def declare_identifier(self, name: str) -> None:
         """Declare an identifier. The first is the one that Get CUID takes."""
-        self.service.declare_identifier(self.project, Identifier(name), who="test")
+        self.service.declare_identifier(self.project, Identifier(name), actor="test")
 
     def add_user(self, cuid: int, **identifiers: str) -> int:
         """Make a user with that CUID; gives it back."""
@@ -103,7 +103,7 @@ def running(*, timezone: str = TIMEZONE, qps: int | None = None, **settings: Any
     clock = Clock()
     store = open_store("memory:")
     service = Service(store, clock=clock.ms)
-    project, secret = service.create_project("test", timezone=timezone, qps=qps, who="test")
+    project, secret = service.create_project("test", timezone=timezone, qps=qps, actor="test")
     config = Config(**{"store": "memory:", "port": 0, "admin_token": ADMIN_TOKEN, **settings})
     try:
         with in_background(config, store, replace(SYSTEM_CLOCK, now_ms=clock.ms)) as url:

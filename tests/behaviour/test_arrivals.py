@@ -204,7 +204,7 @@ def test_a_server_that_stops_waits_for_the_store_to_keep_what_it_was_given() -> 
 
     store = SlowStore()
     service = Service(store)
-    project, secret = service.create_project("Tests", id=PROJECT, who="test")
+    project, secret = service.create_project("Tests", id=PROJECT, actor="test")
     with in_background(Config(store="memory:", port=0), store, SYSTEM_CLOCK) as server:
         for _ in range(2):
             assert httpx.put(f"{server}{ATTRIBUTE}", json={}, auth=(PROJECT, secret)).status_code == 400

@@ -125,7 +125,7 @@ def test_every_change_is_recorded_with_who_made_it(cli: CliRunner) -> None:
     cli.run("attribute", "create", "level", "--project", "p1", "--type", "NUMBER", "--rule", "once")
     cli.run("attribute", "hide", "level", "--project", "p1")
     changes = cli.json("project", "changes", "p1")["changes"]
-    assert [(c["who"], c["what"]) for c in changes] == [
+    assert [(c["actor"], c["what"]) for c in changes] == [
         ("cli:tester", "edit attribute level: hidden false → true"),
         ("cli:tester", "declare attribute level: NUMBER once"),
         ("cli:tester", "create project"),

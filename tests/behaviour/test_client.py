@@ -56,7 +56,7 @@ def server(usertable_server: Server) -> Server:
 
 
 def declare(server: Server) -> None:
-    server.service.apply_schema(server.project, sample_schema(""), who="test")
+    server.service.apply_schema(server.project, sample_schema(""), actor="test")
     for cuid in range(1, 10):
         server.add_user(cuid)
 

@@ -96,7 +96,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     url = f"sqlite:///{folder / 'store.db'}"
     cuids = create_project(url, users=4)
     store = open_store(url)
-    Service(store).edit_identifier(PROJECT, "phone", masked=True, who="test")
+    Service(store).edit_identifier(PROJECT, "phone", masked=True, actor="test")
     store.close()
     server = ServerProcess(url, folder, admin_token=TOKEN)
     for site in signed_in(server, cuids, url):

@@ -343,7 +343,7 @@ def test_a_schema_that_changes_meanwhile_is_taken_up(cli: CliRunner, monkeypatch
         batches += background
         if background and batches == 4:
             with closing(open_store(cli.url)) as store:
-                StoreHarness(store).service.edit_attribute("p", "spent", display_name="Spent", who="test")
+                StoreHarness(store).service.edit_attribute("p", "spent", display_name="Spent", actor="test")
         return transact(self, command, background=background)
 
     with monkeypatch.context() as patch:

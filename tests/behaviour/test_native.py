@@ -117,7 +117,7 @@ def test_a_project_sees_nothing_of_another(server: NativeServer) -> None:
     nowhere = f"{PROJECTS}/nowhere"
     tried = set()
     for operation in OPERATIONS:
-        if operation.who != "project":
+        if operation.access != "project":
             continue
         name = operation.handle.__name__
         item = "level" if "attributes" in operation.path else "phone"
@@ -140,7 +140,7 @@ def test_the_admin_may_do_what_the_project_may(server: NativeServer, project: tu
     declare(server.admin, path, "level", "NUMBER")
     declare(owner, path, "score", "NUMBER")
     changes = done(owner.get(f"{path}/changes"))["changes"]
-    assert [(c["who"], c["what"]) for c in changes] == [
+    assert [(c["actor"], c["what"]) for c in changes] == [
         (f"project {path.rpartition('/')[2]}", "declare attribute score: NUMBER overwrite"),
         ("admin", "declare attribute level: NUMBER overwrite"),
         ("admin", "create project"),

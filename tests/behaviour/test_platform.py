@@ -164,7 +164,7 @@ def test_pipelined_requests_are_answered_in_order(server: ServerProcess) -> None
 def test_a_defect_shows_nothing_of_the_inside() -> None:
     store = open_store("memory:")
     service = Service(store)
-    project, _ = service.create_project("x", id=PROJECT, secret=SECRET, who="test")
+    project, _ = service.create_project("x", id=PROJECT, secret=SECRET, actor="test")
     cuid = service.add_user(project, 1, {}).cuid
 
     is_broken = False

@@ -138,7 +138,7 @@ def test_fill_rates(harness: StoreHarness) -> None:
     with scanning(harness) as scans:
         found = done(lambda: scans.filled(project))
         assert (found.result.filled, found.examined) == ({"user_number_once": 2, "user_bool_once": 1}, 5)
-        empty, _ = harness.service.create_project("empty", who="test")
+        empty, _ = harness.service.create_project("empty", actor="test")
         assert done(lambda: scans.filled(empty)).examined == 0
 
 

@@ -126,8 +126,8 @@ def test_a_view_is_the_query_of_its_page() -> None:
 
 def test_csv_has_what_is_shown_and_no_formula(users: Table) -> None:
     harness, project, cuids = users.harness, users.project, users.cuids
-    harness.service.edit_identifier("one", "phone", who="test", masked=True)
-    harness.service.declare_attribute("one", Attribute("note", DataType.STRING, Rule.OVERWRITE), who="test")
+    harness.service.edit_identifier("one", "phone", actor="test", masked=True)
+    harness.service.declare_attribute("one", Attribute("note", DataType.STRING, Rule.OVERWRITE), actor="test")
     users.project = project = harness.service.project("one")
     for cuid, note in zip(cuids, ("=1+1", "-x", "@x", "+1", "\tx", 'say "hi", <b>', "中文"), strict=False):
         harness.write(

@@ -46,9 +46,9 @@ def test_a_caller_stays_known_whatever_is_changed_but_the_secret(harness: StoreH
         mine = header("one", "secret")
         access = await admit(authenticator, mine, HERE)
         assert access is not None
-        harness.service.edit_attribute("two", "user_bool_once", description="changed", who="test")
-        harness.service.edit_attribute("one", "user_bool_once", description="changed", who="test")
-        harness.service.edit_project("one", name="Changed", timezone="UTC", who="test")
+        harness.service.edit_attribute("two", "user_bool_once", description="changed", actor="test")
+        harness.service.edit_attribute("one", "user_bool_once", description="changed", actor="test")
+        harness.service.edit_project("one", name="Changed", timezone="UTC", actor="test")
         authenticator.poll()
         assert authenticator.known(mine) is access
         assert access.project == harness.service.project("one")
@@ -66,7 +66,7 @@ def test_a_caller_whose_secret_was_replaced_is_not_known_any_more(harness: Store
         authenticator = Authenticator(harness.service)
         for project in ("one", "two"):
             assert await admit(authenticator, header(project, "secret"), HERE)
-        harness.service.rotate_secret("one", secret="another", who="test")
+        harness.service.rotate_secret("one", secret="another", actor="test")
         authenticator.poll()
         assert authenticator.known(header("one", "secret")) is None
         assert await admit(authenticator, header("one", "secret"), HERE) is None
@@ -83,7 +83,7 @@ def test_a_secret_replaced_while_it_is_verified_is_not_known(harness: StoreHarne
     async def work() -> None:
         authenticator = Authenticator(harness.service)
         before = harness.service.project("one")
-        harness.service.rotate_secret("one", secret="another", who="test")
+        harness.service.rotate_secret("one", secret="another", actor="test")
         authenticator.poll()
         # As the verifying thread would give it that read the project before.
         assert authenticator._remember(header("one", "secret"), before) is None
@@ -100,8 +100,8 @@ def test_a_wrong_secret_is_right_as_soon_as_it_is_made_the_secret(harness: Store
         authenticator = Authenticator(harness.service)
         assert await admit(authenticator, header("one", "next"), HERE) is None
         assert await admit(authenticator, header("new", "secret"), HERE) is None
-        harness.service.rotate_secret("one", secret="next", who="test")
-        harness.service.create_project("new", id="new", secret="secret", who="test")
+        harness.service.rotate_secret("one", secret="next", actor="test")
+        harness.service.create_project("new", id="new", secret="secret", actor="test")
         authenticator.poll()
         assert await admit(authenticator, header("one", "next"), HERE)
         assert await admit(authenticator, header("new", "secret"), HERE)
@@ -121,7 +121,7 @@ def test_a_secret_that_passed_is_known_in_every_form_of_the_header_and_by_every_
                 # From here on nothing can be verified.
                 authenticator.close()
                 assert await admit(authenticator, header("one", "secret", "BASIC"), HERE)
-            harness.service.edit_attribute("one", "user_bool_once", description="changed", who="test")
+            harness.service.edit_attribute("one", "user_bool_once", description="changed", actor="test")
             for authenticator in authenticators:
                 authenticator.poll()
                 assert await admit(authenticator, header("one", "secret", "basic"), HERE)

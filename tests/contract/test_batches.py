@@ -153,7 +153,7 @@ def test_a_schema_that_changes_meanwhile_costs_no_record(harness: StoreHarness) 
         commit = GroupCommit(ThreadChannel(harness.store, WriteBatch(decide)))
         writer = BatchWriter(harness.service, authenticator, commit, clock=lambda: harness.now)
         access = ProjectAccess(harness.service.project("one"), {})
-        harness.service.edit_attribute("one", "user_bool_once", who="test", hidden=True)
+        harness.service.edit_attribute("one", "user_bool_once", actor="test", hidden=True)
         results = await writer.set_many(access, [entry(cuid, user_number_overwrite=n) for n in range(5)], register=False)
         await commit.close()
         authenticator.close()
@@ -217,7 +217,7 @@ def test_rows_that_cannot_be_taken_now_are_told_so(harness: StoreHarness, monkey
 def test_rows_meet_a_changed_schema(harness: StoreHarness) -> None:
     harness.project()
     stale = harness.service.project("one")
-    harness.service.edit_attribute("one", "user_bool_once", hidden=True, who="test")
+    harness.service.edit_attribute("one", "user_bool_once", hidden=True, actor="test")
 
     async def work() -> list[tuple[int | None, Result]]:
         authenticator = Authenticator(harness.service)

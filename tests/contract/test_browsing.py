@@ -144,8 +144,8 @@ def test_a_filter_of_as_many_conditions_and_values_as_may_be(filled: Filled, tex
 def test_another_projects_values_of_another_type_do_not_disturb(harness: StoreHarness) -> None:
     project = harness.project()
     fill(harness, project, ROWS)
-    other, _ = harness.service.create_project("other", who="test")
-    harness.service.declare_attribute(other.id, Attribute("user_number_overwrite", DataType.STRING, Rule.ONCE), who="test")
+    other, _ = harness.service.create_project("other", actor="test")
+    harness.service.declare_attribute(other.id, Attribute("user_number_overwrite", DataType.STRING, Rule.ONCE), actor="test")
     other = harness.service.project(other.id)
     harness.service.add_user(other, 7, {})
     harness.write(harness.prepare(other, 7, {"user_number_overwrite": "no number"}))

@@ -61,9 +61,9 @@ def users(draw: st.DrawFn, names: list[str]) -> list[dict[str, object]]:
 def project_of(harness: StoreHarness, names: tuple[str, str] = ("cuid", "phone")) -> Project:
     """A project with attributes of all kinds, and two whose names mean two things, or nothing good."""
     harness.project()
-    harness.service.declare_identifier("one", Identifier("device", unique=False), who="test")
-    harness.service.declare_attribute("one", Attribute(names[0], DataType.NUMBER, Rule.OVERWRITE), who="test")
-    harness.service.declare_attribute("one", Attribute(names[1], DataType.STRING, Rule.OVERWRITE), who="test")
+    harness.service.declare_identifier("one", Identifier("device", unique=False), actor="test")
+    harness.service.declare_attribute("one", Attribute(names[0], DataType.NUMBER, Rule.OVERWRITE), actor="test")
+    harness.service.declare_attribute("one", Attribute(names[1], DataType.STRING, Rule.OVERWRITE), actor="test")
     return harness.service.project("one")
 
 
@@ -229,12 +229,12 @@ def test_a_table_of_nobody_has_its_columns(format: Format) -> None:
 def test_a_moment_that_its_zone_repeats_comes_back(harness: StoreHarness) -> None:
     project = project_of(harness)
     fill(harness, project, [{"user_datetime_once": "2024-10-27 09:30:00"}], [])
-    harness.service.edit_project("one", timezone="Europe/Berlin", who="test")
+    harness.service.edit_project("one", timezone="Europe/Berlin", actor="test")
     before = content(harness.store)
     for format in FORMATS:
         other = StoreHarness(MemoryStore())
         project_of(other)
-        target = other.service.edit_project("one", timezone="Europe/Berlin", who="test")
+        target = other.service.edit_project("one", timezone="Europe/Berlin", actor="test")
         file = exported(harness.store, format)
         imported(other, target, file, format, 5)
         assert content(other.store) == before

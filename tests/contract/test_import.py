@@ -194,8 +194,8 @@ def test_without_register_nobody_is_made(harness: StoreHarness) -> None:
 
 def test_identifiers_find_users_or_make_them(harness: StoreHarness) -> None:
     harness.project()
-    harness.service.declare_identifier("one", Identifier("mail"), who="test")
-    harness.service.declare_identifier("one", Identifier("device", unique=False), who="test")
+    harness.service.declare_identifier("one", Identifier("mail"), actor="test")
+    harness.service.declare_identifier("one", Identifier("device", unique=False), actor="test")
     project = harness.service.project("one")
     there = harness.user(project, "a")
     taken = take(
@@ -274,7 +274,7 @@ def in_short(told: list[tuple[int | None, Result]]) -> list[object]:
 
 def test_a_row_with_a_key_is_taken_once(harness: StoreHarness) -> None:
     harness.project()
-    harness.service.declare_identifier("one", Identifier("device", unique=False), who="test")
+    harness.service.declare_identifier("one", Identifier("device", unique=False), actor="test")
     project = harness.service.project("one")
     there = harness.user(project, "a")
     rows = [
@@ -366,7 +366,7 @@ def test_rows_come_to_the_same_with_a_job_and_with_keys(harness: StoreHarness) -
     chance = random.Random(8)
     projects = []
     for name in ("one", "two"):
-        harness.service.declare_identifier(name, Identifier("device", unique=False), who="test")
+        harness.service.declare_identifier(name, Identifier("device", unique=False), actor="test")
         projects.append(harness.service.project(name))
     first, second = projects
     key = itertools.count()
@@ -417,7 +417,7 @@ def test_what_raises_before_the_commit_keeps_nothing(harness: StoreHarness) -> N
 
 def test_a_stale_schema_is_told(harness: StoreHarness) -> None:
     project = harness.project()
-    harness.service.edit_attribute("one", "user_bool_once", hidden=True, who="test")
+    harness.service.edit_attribute("one", "user_bool_once", hidden=True, actor="test")
     batch = ImportBatch(
         project.number, project.version, ImportRows.of([row(project, 7, {})]), frozenset(), harness.now, True
     )
@@ -458,7 +458,7 @@ def test_a_snapshot_is_of_one_moment(harness: StoreHarness) -> None:
         harness.write(harness.prepare(project, cuids[0], {"user_number_overwrite": 1}))
         harness.user(project, "d")
         erase_user(harness.store, project.number, cuids[1])
-        harness.service.declare_identifier("one", Identifier("mail"), who="test")
+        harness.service.declare_identifier("one", Identifier("mail"), actor="test")
         rows = [row for page in snapshot.pages() for row in page]
         assert first == snapshot.count() == 3
         assert snapshot.project == replace_sets(project, harness)

@@ -128,7 +128,7 @@ def test_only_what_is_not_plain_or_not_a_plain_success_goes_to_the_writer(case: 
 
 def test_a_schema_change_is_noticed(case: Case) -> None:
     async def work() -> None:
-        case.harness.service.declare_attribute("one", Attribute("new", DataType.STRING, Rule.OVERWRITE), who="test")
+        case.harness.service.declare_attribute("one", Attribute("new", DataType.STRING, Rule.OVERWRITE), actor="test")
         (stale,) = await case.send(case.plain(case.cuids[0]))  # type: ignore[misc]
         assert type(stale).__name__ == "SchemaStale"
 

@@ -84,7 +84,7 @@ def test_receipts_outlive_a_change_of_the_schema(harness: StoreHarness) -> None:
     cuid = harness.user(project)
     write = harness.prepare(project, cuid, ADD, "k")
     harness.write(write)
-    harness.service.edit_attribute("one", "user_bool_once", who="test", display_name="x")
+    harness.service.edit_attribute("one", "user_bool_once", actor="test", display_name="x")
     (again,) = harness.write(write)
     assert isinstance(again, Replayed)
 

@@ -87,7 +87,7 @@ class Stores(RuleBasedStateMachine):
     def begin(self) -> None:
         for harness in self._houses:
             harness.project("one")
-            harness.service.declare_identifier("one", Identifier("email", unique=False), who="test")
+            harness.service.declare_identifier("one", Identifier("email", unique=False), actor="test")
 
     @rule(target=users, value=texts)
     def register(self, value: str) -> int:
@@ -177,14 +177,14 @@ class Stores(RuleBasedStateMachine):
     def declare(self) -> None:
         self._extra += 1
         attribute = Attribute(f"extra_{self._extra}", DataType.STRING, Rule.ONCE)
-        self.both(lambda h: h.service.declare_attribute("one", attribute, who="test"))
+        self.both(lambda h: h.service.declare_attribute("one", attribute, actor="test"))
 
     @rule(name=st.sampled_from([*DATA, "extra_1"]))
     def delete(self, name: str) -> None:
         if name.startswith("extra"):
-            self.both(lambda h: h.service.delete_attribute("one", name, who="test"))
+            self.both(lambda h: h.service.delete_attribute("one", name, actor="test"))
         else:
-            self.both(lambda h: h.service.edit_attribute("one", name, who="test", hidden=True).hidden)
+            self.both(lambda h: h.service.edit_attribute("one", name, actor="test", hidden=True).hidden)
 
     @rule()
     def time_passes(self) -> None:

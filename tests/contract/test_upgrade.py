@@ -172,7 +172,7 @@ def test_a_store_is_served_by_a_version_that_does_not_know_its_newest_column(eng
         harness.write(harness.prepare(project, cuid, {"user_string_overwrite": "a"}, "key"))
         harness.user(project, "new")
         assert erase_user(harness.store, project.number, cuid)
-        harness.service.create_project("two", id="two", who="test")
+        harness.service.create_project("two", id="two", actor="test")
         harness.store.close()
 
 

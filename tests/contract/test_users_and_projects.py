@@ -79,8 +79,8 @@ def test_racing_callers_get_one_cuid(harness: StoreHarness) -> None:
 
 def test_only_a_unique_identifier_of_priority_one_registers(harness: StoreHarness) -> None:
     project = harness.project()
-    harness.service.declare_identifier("one", Identifier("second"), who="test")
-    harness.service.declare_identifier("one", Identifier("many", unique=False), who="test")
+    harness.service.declare_identifier("one", Identifier("second"), actor="test")
+    harness.service.declare_identifier("one", Identifier("many", unique=False), actor="test")
     for name, kind in (
         ("nope", Kind.IDENTIFIER_UNKNOWN),
         ("\0", Kind.IDENTIFIER_UNKNOWN),
@@ -91,7 +91,7 @@ def test_only_a_unique_identifier_of_priority_one_registers(harness: StoreHarnes
         with pytest.raises(Refused) as refused:
             harness.service.register(project, name, ["x"])
         assert kind_of(refused) is kind
-    harness.service.order_identifiers("one", ["second", "phone", "many", "jg_registration_id", "jg_UnionID"], who="test")
+    harness.service.order_identifiers("one", ["second", "phone", "many", "jg_registration_id", "jg_UnionID"], actor="test")
     assert harness.service.register(project, "second", ["x"])
 
 
@@ -153,10 +153,10 @@ def test_every_change_of_a_project_is_recorded_and_seen(harness: StoreHarness) -
     assert harness.store.epoch() != epoch
     epoch = harness.store.epoch()
     harness.now += 1
-    harness.service.edit_attribute("one", "user_bool_once", who="somebody", hidden=True)
+    harness.service.edit_attribute("one", "user_bool_once", actor="somebody", hidden=True)
     assert harness.store.epoch() != epoch
     newest = harness.service.schema_changes("one")[0]
-    assert (newest.at, newest.who) == (harness.now, "somebody")
+    assert (newest.at, newest.actor) == (harness.now, "somebody")
     assert newest.what == [Change(ChangeKind.EDIT_ATTRIBUTE, "user_bool_once", {"hidden": False}, {"hidden": True})]
     changed = harness.service.project("one")
     assert changed.version == project.version + 1
@@ -166,7 +166,7 @@ def test_every_change_of_a_project_is_recorded_and_seen(harness: StoreHarness) -
 def test_an_edit_without_change_or_with_an_error_leaves_no_trace(harness: StoreHarness) -> None:
     project = harness.project()
     epoch, changes = harness.store.epoch(), harness.service.schema_changes("one")
-    harness.service.edit_project("one", name="one", who="test")
+    harness.service.edit_project("one", name="one", actor="test")
 
     def fail(project: Project) -> Project:
         raise ZeroDivisionError
@@ -182,9 +182,11 @@ def test_an_edit_without_change_or_with_an_error_leaves_no_trace(harness: StoreH
 
 def test_only_what_changed_is_recorded(harness: StoreHarness) -> None:
     harness.project()
-    harness.service.edit_project("one", name="one", timezone="Asia/Shanghai", unlimited=True, who="test")
-    harness.service.edit_attribute("one", "user_list_append", who="test", display_name="会员", description="", hidden=False)
-    harness.service.rotate_secret("one", who="test")
+    harness.service.edit_project("one", name="one", timezone="Asia/Shanghai", unlimited=True, actor="test")
+    harness.service.edit_attribute(
+        "one", "user_list_append", actor="test", display_name="会员", description="", hidden=False
+    )
+    harness.service.rotate_secret("one", actor="test")
     assert [entry.what for entry in harness.service.schema_changes("one", 3)] == [
         [Change(ChangeKind.ROTATE_SECRET)],
         [Change(ChangeKind.EDIT_ATTRIBUTE, "user_list_append", {"display_name": ""}, {"display_name": "会员"})],
@@ -197,7 +199,7 @@ def test_an_entry_that_was_kept_as_a_sentence_is_still_there(harness: StoreHarne
     (number,) = harness.store.last(project.number, CHANGES) or (0,)
     harness.store.load(project.number, CHANGES, [(number + 1, 5, "somebody", "edit project: name = [one]")])
     newest = harness.service.schema_changes("one")[0]
-    assert (newest.at, newest.who, newest.what) == (5, "somebody", "edit project: name = [one]")
+    assert (newest.at, newest.actor, newest.what) == (5, "somebody", "edit project: name = [one]")
 
 
 def test_an_id_is_of_one_project(harness: StoreHarness) -> None:
@@ -206,13 +208,13 @@ def test_an_id_is_of_one_project(harness: StoreHarness) -> None:
         harness.project()
     assert kind_of(refused) is Kind.PROJECT_EXISTS
     assert [p.id for p in harness.service.projects()] == ["one"]
-    made, secret = harness.service.create_project("another", who="test")
+    made, secret = harness.service.create_project("another", actor="test")
     assert made.id.isdigit()
     assert len(secret) == 32
     assert harness.service.verify(made.id, secret) == made
     assert harness.service.verify(made.id, "wrong") is None
     assert harness.service.verify("nope", secret) is None
-    _, rotated = harness.service.rotate_secret(made.id, who="test")
+    _, rotated = harness.service.rotate_secret(made.id, actor="test")
     assert harness.service.verify(made.id, secret) is None
     assert harness.service.verify(made.id, rotated) is not None
 
@@ -220,18 +222,18 @@ def test_an_id_is_of_one_project(harness: StoreHarness) -> None:
 def test_a_change_for_an_earlier_version_changes_nothing(harness: StoreHarness) -> None:
     seen = harness.project().version
     service = harness.service
-    service.edit_project("one", qps=7, version=seen, who="first")
+    service.edit_project("one", qps=7, version=seen, actor="first")
     before = service.project("one")
     changes = service.schema_changes("one")
     for late in (
-        lambda: service.edit_project("one", name="late", version=seen, who="late"),
-        lambda: service.rotate_secret("one", version=seen, who="late"),
-        lambda: service.edit_attribute("one", "user_bool_once", hidden=True, version=seen, who="late"),
-        lambda: service.delete_attribute("one", "user_bool_once", version=seen, who="late"),
-        lambda: service.edit_identifier("one", "phone", masked=True, version=seen, who="late"),
-        lambda: service.delete_identifier("one", "phone", version=seen, who="late"),
-        lambda: service.order_identifiers("one", ["jg_UnionID", "jg_registration_id", "phone"], version=seen, who="late"),
-        lambda: service.apply_schema("one", before.schema, version=seen, who="late"),
+        lambda: service.edit_project("one", name="late", version=seen, actor="late"),
+        lambda: service.rotate_secret("one", version=seen, actor="late"),
+        lambda: service.edit_attribute("one", "user_bool_once", hidden=True, version=seen, actor="late"),
+        lambda: service.delete_attribute("one", "user_bool_once", version=seen, actor="late"),
+        lambda: service.edit_identifier("one", "phone", masked=True, version=seen, actor="late"),
+        lambda: service.delete_identifier("one", "phone", version=seen, actor="late"),
+        lambda: service.order_identifiers("one", ["jg_UnionID", "jg_registration_id", "phone"], version=seen, actor="late"),
+        lambda: service.apply_schema("one", before.schema, version=seen, actor="late"),
     ):
         with pytest.raises(ProjectChanged) as refused:
             late()
@@ -243,7 +245,7 @@ def test_a_change_for_an_earlier_version_changes_nothing(harness: StoreHarness) 
 
         def edit(qps: int) -> bool:
             try:
-                service.edit_project("one", qps=qps, version=seen + 1, who="test")
+                service.edit_project("one", qps=qps, version=seen + 1, actor="test")
             except ProjectChanged:
                 return False
             return True
@@ -259,21 +261,21 @@ def test_an_attribute_can_be_deleted_until_a_value_was_reported(harness: StoreHa
     harness.write(harness.prepare(project, cuid, {"user_string_once": "a"}))
     harness.service.erase_user(project, cuid)
     with pytest.raises(Refused) as refused:
-        harness.service.delete_attribute("one", "user_string_once", who="test")
+        harness.service.delete_attribute("one", "user_string_once", actor="test")
     assert kind_of(refused) is Kind.ATTRIBUTE_IN_USE
-    harness.service.delete_attribute("one", "user_bool_once", who="test")
-    harness.service.declare_attribute("one", Attribute("user_bool_once", DataType.STRING, Rule.ONCE), who="test")
+    harness.service.delete_attribute("one", "user_bool_once", actor="test")
+    harness.service.declare_attribute("one", Attribute("user_bool_once", DataType.STRING, Rule.ONCE), actor="test")
 
 
 def test_an_identifier_can_be_deleted_until_a_user_has_a_value(harness: StoreHarness) -> None:
     project = harness.project()
-    harness.service.declare_identifier("one", Identifier("email"), who="test")
+    harness.service.declare_identifier("one", Identifier("email"), actor="test")
     harness.user(project)
     for name, kind in (("phone", Kind.IDENTIFIER_IN_USE), ("jg_UnionID", Kind.IDENTIFIER_PRESET)):
         with pytest.raises(Refused) as refused:
-            harness.service.delete_identifier("one", name, who="test")
+            harness.service.delete_identifier("one", name, actor="test")
         assert kind_of(refused) is kind
-    harness.service.delete_identifier("one", "email", who="test")
+    harness.service.delete_identifier("one", "email", actor="test")
     assert [i.name for i in harness.service.project("one").schema.identifiers] == [
         "phone",
         "jg_registration_id",

@@ -121,7 +121,7 @@ def test_a_patch_of_an_older_schema_is_stale(harness: StoreHarness) -> None:
     project = harness.project()
     cuid = harness.user(project)
     old = harness.prepare(project, cuid, {"user_bool_once": 1})
-    harness.service.declare_attribute("one", Attribute("more", DataType.STRING, Rule.ONCE), who="test")
+    harness.service.declare_attribute("one", Attribute("more", DataType.STRING, Rule.ONCE), actor="test")
     new = harness.prepare(harness.service.project("one"), cuid, {"user_string_once": "a"})
     stale, written = harness.write(old, new)
     assert isinstance(stale, SchemaStale)

@@ -190,7 +190,7 @@ def test_every_type_rule_and_outcome_is_explained(word: str) -> None:
 
 def test_every_route_is_on_the_page_of_the_native_api() -> None:
     listed = {tuple(row[:3]) for row in rows((REFERENCE / "native-api.md").read_text()) if len(row) == 4}
-    expected = {(f"`{o.method}`", f"`{o.path}`", o.who) for o in OPERATIONS} | {("`GET`", f"`{LIVE_PATH}`", "public")}
+    expected = {(f"`{o.method}`", f"`{o.path}`", o.access) for o in OPERATIONS} | {("`GET`", f"`{LIVE_PATH}`", "public")}
     assert listed - {("Method", "Path", "Who"), ("---", "---", "---")} == expected
 
 

@@ -55,7 +55,7 @@ def crm(folder: Path, rows: int) -> tuple[Path, dict[str, Decimal], int]:
 def prepared(url: str, **settings: int) -> None:
     create_project(url, **settings)
     with closing(open_store(url)) as store:
-        Service(store).declare_identifier(PROJECT, Identifier("device", unique=False), who="test")
+        Service(store).declare_identifier(PROJECT, Identifier("device", unique=False), actor="test")
 
 
 @contextmanager

@@ -105,7 +105,7 @@ def test_a_schema_change_reaches_every_worker_within_a_second(shared_url: str, t
 
     assert codes() == {40010}
     store = open_store(shared_url)
-    Service(store).declare_attribute(PROJECT, Attribute("brand_new", DataType.STRING, Rule.OVERWRITE), who="test")
+    Service(store).declare_attribute(PROJECT, Attribute("brand_new", DataType.STRING, Rule.OVERWRITE), actor="test")
     store.close()
     time.sleep(1)
     assert codes() == {0}
@@ -507,7 +507,7 @@ def test_that_connections_are_replaced_is_told_once_although_the_database_stays_
         end = time.monotonic() + 3 * RENEW_SECONDS
         while time.monotonic() < end:
             try:
-                Service(store).create_project("Tests", who="test")
+                Service(store).create_project("Tests", actor="test")
             except StoreDown:
                 refused += 1
             time.sleep(0.05)

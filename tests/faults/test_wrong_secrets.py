@@ -19,7 +19,7 @@ TURNS = 30
 def wrong_secrets_beside_known_callers(url: str, folder: Path, **settings: str) -> None:
     (cuid,) = create_project(url, users=1)
     store = open_store(url)
-    Service(store).create_project("Other", id="200200", secret="the-other-secret", who="test")
+    Service(store).create_project("Other", id="200200", secret="the-other-secret", actor="test")
     server = ServerProcess(url, folder, admin_token="x" * 32, **settings)
     body = {"cuid": cuid, "data": {"user_number_accumulate": 1}}
 
@@ -85,7 +85,7 @@ def test_a_replaced_secret_stops_working_within_a_second_and_the_new_one_works(k
         with server.client() as http:
             assert http.put(ATTRIBUTE, json=body).status_code == 200
             store = open_store(kept_url)
-            Service(store).rotate_secret(PROJECT, secret="another-secret", who="test")
+            Service(store).rotate_secret(PROJECT, secret="another-secret", actor="test")
             store.close()
             # As the edge of the second is another process's affair, it is left some room.
             deadline = time.monotonic() + 10

@@ -43,11 +43,11 @@ def sample_project(
     project = replace(_project_with_secret(secret), id=id, name=name, qps=qps, created_at=created_at)
     add_project(store, project, "test")
     service = Service(store, clock=lambda: created_at)
-    service.apply_schema(id, schema or sample_schema(), who="test")
+    service.apply_schema(id, schema or sample_schema(), actor="test")
     return service.project(id)
 
 
 @cache
 def _project_with_secret(secret: str) -> Project:
     """A project of no store. Hashing a secret takes 25 ms of CPU by design, and most tests need a project."""
-    return replace(Service(open_store("memory:")).create_project("Tests", secret=secret, who="test")[0], number=0)
+    return replace(Service(open_store("memory:")).create_project("Tests", secret=secret, actor="test")[0], number=0)

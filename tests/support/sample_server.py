@@ -34,11 +34,11 @@ def create_sample_store(url: str, name: str = "Tests") -> None:
     """A project with a shop's attributes and one user."""
     store = open_store(url)
     service = Service(store)
-    project, _ = service.create_project(name, id=PROJECT, secret=SECRET, who="admin")
+    project, _ = service.create_project(name, id=PROJECT, secret=SECRET, actor="admin")
     for attribute in _DECLARED:
-        service.declare_attribute(PROJECT, attribute, who="admin")
-    service.declare_identifier(PROJECT, Identifier("phone", "手机号 Phone", masked=True), who="admin")
-    service.declare_identifier(PROJECT, Identifier("login_id", "账号 Login", unique=False), who="admin")
+        service.declare_attribute(PROJECT, attribute, actor="admin")
+    service.declare_identifier(PROJECT, Identifier("phone", "手机号 Phone", masked=True), actor="admin")
+    service.declare_identifier(PROJECT, Identifier("login_id", "账号 Login", unique=False), actor="admin")
     assert service.register(project, "phone", ["18012345678"]) == [CUID]
     store.close()
 

@@ -75,7 +75,7 @@ def test_the_example_header_of_the_document_is_a_pair_of_id_and_secret(tmp_path:
     store = open_store(url)
     service = Service(store)
     project, _ = service.create_project(
-        "document", id="7d431e42dfa6a6d693ac2d04", secret="5e987ac6d2e04d95a9d8f0d1", who="test"
+        "document", id="7d431e42dfa6a6d693ac2d04", secret="5e987ac6d2e04d95a9d8f0d1", actor="test"
     )
     service.add_user(project, 10362473, {})
     store.close()

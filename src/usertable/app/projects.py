@@ -37,7 +37,7 @@ class Projects(UseCases):
         secret: str | None = None,
         timezone: str = TIMEZONE,
         qps: int | None = DEFAULT_QPS,
-        who: str,
+        actor: str,
     ) -> tuple[Project, str]:
         """A new project, and its secret, which is not kept and cannot be shown again.
 
@@ -64,7 +64,7 @@ class Projects(UseCases):
                 created_at=self._clock(),
             )
             try:
-                return self._store.transact(partial(projects.create, project=project, actor=who)), secret
+                return self._store.transact(partial(projects.create, project=project, actor=actor)), secret
             except Refused:
                 if id is not None:
                     raise
@@ -82,7 +82,7 @@ class Projects(UseCases):
         qps: int | None = None,
         unlimited: bool = False,
         version: int | None = None,
-        who: str,
+        actor: str,
     ) -> Project:
         """Change some settings of a project; what is None stays. `unlimited` lifts the QPS limit.
 
@@ -97,16 +97,16 @@ class Projects(UseCases):
         changes: dict[str, Any] = {key: value for key, value in sent.items() if value is not None}
         if unlimited:
             changes["qps"] = None
-        return self._edit(project_id, lambda project: replace(project, **changes), who, version)
+        return self._edit(project_id, lambda project: replace(project, **changes), actor, version)
 
     def rotate_secret(
-        self, project_id: str, *, secret: str | None = None, version: int | None = None, who: str
+        self, project_id: str, *, secret: str | None = None, version: int | None = None, actor: str
     ) -> tuple[Project, str]:
         """Replace a project's secret; the old one stops working within a second. The new one cannot be shown again."""
         secret = _checked_secret(secret)
         salt = secrets.token_bytes(16)
         hashed = _hash_secret(secret, salt)
-        project = self._edit(project_id, lambda p: replace(p, secret_salt=salt, secret_hash=hashed), who, version)
+        project = self._edit(project_id, lambda p: replace(p, secret_salt=salt, secret_hash=hashed), actor, version)
         return project, secret
 
     def schema_changes(self, project_id: str, limit: int = 100) -> list[SchemaChange]:

@@ -13,52 +13,54 @@ from usertable.domain.schema import Attribute, Identifier, Project, Schema, Step
 class SchemaEdits(UseCases):
     """Use cases about attributes and identifiers."""
 
-    def declare_attribute(self, project_id: str, attribute: Attribute, *, version: int | None = None, who: str) -> Attribute:
+    def declare_attribute(
+        self, project_id: str, attribute: Attribute, *, version: int | None = None, actor: str
+    ) -> Attribute:
         """Declare an attribute; see :meth:`~usertable.domain.schema.Schema.declare` for what is refused."""
-        self._edit_schema(project_id, lambda s: s.declare(attribute, self._max_attributes), who, version)
+        self._edit_schema(project_id, lambda s: s.declare(attribute, self._max_attributes), actor, version)
         return attribute
 
     def edit_attribute(
-        self, project_id: str, name: str, *, version: int | None = None, who: str, **changes: str | bool
+        self, project_id: str, name: str, *, version: int | None = None, actor: str, **changes: str | bool
     ) -> Attribute:
         """Change `display_name`, `description` or `hidden` of an attribute."""
-        return self._edit_schema(project_id, lambda s: s.edit(name, **changes), who, version).schema.attribute(name)
+        return self._edit_schema(project_id, lambda s: s.edit(name, **changes), actor, version).schema.attribute(name)
 
-    def delete_attribute(self, project_id: str, name: str, *, version: int | None = None, who: str) -> None:
+    def delete_attribute(self, project_id: str, name: str, *, version: int | None = None, actor: str) -> None:
         """Delete an attribute for which no value was ever reported; else refused."""
 
         def edit(project: Project) -> Project:
             return replace(project, schema=project.schema.delete(name, project.reported))
 
-        self._edit(project_id, edit, who, version)
+        self._edit(project_id, edit, actor, version)
 
     # identifiers
 
     def declare_identifier(
-        self, project_id: str, identifier: Identifier, *, version: int | None = None, who: str
+        self, project_id: str, identifier: Identifier, *, version: int | None = None, actor: str
     ) -> Identifier:
         """Declare an identifier, with a priority below the declared ones and above the presets that stand last."""
-        self._edit_schema(project_id, lambda s: s.declare_identifier(identifier), who, version)
+        self._edit_schema(project_id, lambda s: s.declare_identifier(identifier), actor, version)
         return identifier
 
     def edit_identifier(
-        self, project_id: str, name: str, *, version: int | None = None, who: str, **changes: str | bool
+        self, project_id: str, name: str, *, version: int | None = None, actor: str, **changes: str | bool
     ) -> Identifier:
         """Change `display_name` or `masked` of an identifier."""
-        edited = self._edit_schema(project_id, lambda s: s.edit_identifier(name, **changes), who, version)
+        edited = self._edit_schema(project_id, lambda s: s.edit_identifier(name, **changes), actor, version)
         return edited.schema.identifier(name)
 
-    def delete_identifier(self, project_id: str, name: str, *, version: int | None = None, who: str) -> None:
+    def delete_identifier(self, project_id: str, name: str, *, version: int | None = None, actor: str) -> None:
         """Delete an identifier that is no preset and that no user has a value of."""
 
         def edit(project: Project) -> Project:
             return replace(project, schema=project.schema.delete_identifier(name, project.identifying))
 
-        self._edit(project_id, edit, who, version)
+        self._edit(project_id, edit, actor, version)
 
-    def order_identifiers(self, project_id: str, names: Sequence[str], *, version: int | None = None, who: str) -> Project:
+    def order_identifiers(self, project_id: str, names: Sequence[str], *, version: int | None = None, actor: str) -> Project:
         """Set the priority order; `names` must name every identifier once, the first gets priority 1."""
-        return self._edit_schema(project_id, lambda s: s.order_identifiers(names), who, version)
+        return self._edit_schema(project_id, lambda s: s.order_identifiers(names), actor, version)
 
     # schema as code
 
@@ -68,7 +70,7 @@ class SchemaEdits(UseCases):
         check_version(project, version)
         return difference(project.schema, wanted)
 
-    def apply_schema(self, project_id: str, wanted: Schema, *, version: int | None = None, who: str) -> list[Step]:
+    def apply_schema(self, project_id: str, wanted: Schema, *, version: int | None = None, actor: str) -> list[Step]:
         """Turn the project's schema into `wanted`, whole or not at all; the steps that were done.
 
         Raises:
@@ -103,13 +105,13 @@ class SchemaEdits(UseCases):
             done[:] = steps
             return replace(project, schema=schema.order_identifiers(i.name for i in wanted.identifiers))
 
-        self._edit(project_id, edit, who, version)
+        self._edit(project_id, edit, actor, version)
         return done
 
     def _edit_schema(
-        self, project_id: str, edit: Callable[[Schema], Schema], who: str, version: int | None = None
+        self, project_id: str, edit: Callable[[Schema], Schema], actor: str, version: int | None = None
     ) -> Project:
-        return self._edit(project_id, lambda p: replace(p, schema=edit(p.schema)), who, version)
+        return self._edit(project_id, lambda p: replace(p, schema=edit(p.schema)), actor, version)
 
 
 def refuse_steps(steps: Sequence[Step]) -> Refused:

@@ -47,13 +47,13 @@ class UseCases:
         """The project with that id, or None."""
         return self._store.project(project_id)
 
-    def _edit(self, project_id: str, edit: Callable[[Project], Project], who: str, version: int | None = None) -> Project:
+    def _edit(self, project_id: str, edit: Callable[[Project], Project], actor: str, version: int | None = None) -> Project:
         def checked(project: Project) -> Project:
             check_version(project, version)
             return edit(project)
 
         now = self._clock()
-        return self._store.transact(lambda tx: projects.edit(tx, project_id, checked, who, now))
+        return self._store.transact(lambda tx: projects.edit(tx, project_id, checked, actor, now))
 
 
 def check_version(project: Project, version: int | None) -> None:

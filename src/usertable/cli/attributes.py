@@ -80,7 +80,7 @@ def create_attribute(
     limits = Limits(max_elements, max_element_bytes)
     declared = Attribute(name, DataType(data_type), Rule(rule), display_name, description, hidden, limits)
     with opened_service() as service:
-        service.declare_attribute(project_id, declared, who=actor())
+        service.declare_attribute(project_id, declared, actor=actor())
         _show_attribute(service, project_id, name, "declared")
 
 
@@ -155,7 +155,7 @@ def edit_attribute(name: str, project_id: str, display_name: str | None, descrip
 
 def _edit_attribute(project_id: str, name: str, what: str, **changes: Any) -> None:
     with opened_service() as service:
-        service.edit_attribute(project_id, name, who=actor(), **changes)
+        service.edit_attribute(project_id, name, actor=actor(), **changes)
         _show_attribute(service, project_id, name, what)
 
 
@@ -199,5 +199,5 @@ def delete_attribute(name: str, project_id: str) -> None:
       usertable attribute delete level --project 100102
     """
     with opened_service() as service:
-        service.delete_attribute(project_id, name, who=actor())
+        service.delete_attribute(project_id, name, actor=actor())
     print_result({"name": name, "deleted": True}, lambda: click.echo(f"attribute {name} deleted"))

@@ -40,7 +40,7 @@ def create_identifier(name: str, project_id: str, display_name: str, unique: boo
       usertable identifier create phone --project 100102 --display-name 手机号 --masked
     """
     with opened_service() as service:
-        service.declare_identifier(project_id, Identifier(name, display_name, unique, masked), who=actor())
+        service.declare_identifier(project_id, Identifier(name, display_name, unique, masked), actor=actor())
         _show_identifier(service, project_id, name, "declared")
 
 
@@ -97,7 +97,7 @@ def order_identifiers(names: tuple[str, ...], project_id: str) -> None:
     with opened_service() as service:
         declared = service.project(project_id).schema.identifiers
         left_out = [i.name for i in declared if i.preset and i.name not in names]
-        ordered = service.order_identifiers(project_id, [*names, *left_out], who=actor())
+        ordered = service.order_identifiers(project_id, [*names, *left_out], actor=actor())
     _show_identifiers(ordered)
 
 
@@ -116,7 +116,7 @@ def edit_identifier(name: str, project_id: str, display_name: str | None, masked
     """
     require_a_change(display_name, masked)
     with opened_service() as service:
-        service.edit_identifier(project_id, name, who=actor(), **without_none(display_name=display_name, masked=masked))
+        service.edit_identifier(project_id, name, actor=actor(), **without_none(display_name=display_name, masked=masked))
         _show_identifier(service, project_id, name, "edited")
 
 
@@ -132,5 +132,5 @@ def delete_identifier(name: str, project_id: str) -> None:
       usertable identifier delete phone --project 100102
     """
     with opened_service() as service:
-        service.delete_identifier(project_id, name, who=actor())
+        service.delete_identifier(project_id, name, actor=actor())
     print_result({"name": name, "deleted": True}, lambda: click.echo(f"identifier {name} deleted"))

@@ -64,7 +64,7 @@ def create_project(
     if qps is not None:
         settings["qps"] = None if qps == "unlimited" else qps
     with opened_service(create=True) as service:
-        created, made = service.create_project(name, id=project_id, secret=secret, **settings, who=actor())
+        created, made = service.create_project(name, id=project_id, secret=secret, **settings, actor=actor())
     _show_secret(created, made, given=secret is not None)
 
 
@@ -119,7 +119,7 @@ def edit_project(project_id: str, name: str | None, timezone: str | None, qps: i
     limit = qps if isinstance(qps, int) else None
     with opened_service() as service:
         edited = service.edit_project(
-            project_id, name=name, timezone=timezone, qps=limit, unlimited=qps == "unlimited", who=actor()
+            project_id, name=name, timezone=timezone, qps=limit, unlimited=qps == "unlimited", actor=actor()
         )
     document = native.project_document(edited)
     print_result(
@@ -142,7 +142,7 @@ def rotate_secret(project_id: str, secret: str | None) -> None:
       usertable project rotate-secret 100102
     """
     with opened_service() as service:
-        rotated, made = service.rotate_secret(project_id, secret=secret, who=actor())
+        rotated, made = service.rotate_secret(project_id, secret=secret, actor=actor())
     _show_secret(rotated, made, given=secret is not None)
 
 
@@ -161,5 +161,5 @@ def list_changes(project_id: str, limit: int) -> None:
         changes = [native.change_document(c) for c in service.schema_changes(project_id, limit)]
     print_result(
         native.ChangeList(changes),
-        lambda: print_table(("at", "who", "what"), ((c.at, c.who, c.what) for c in changes)),
+        lambda: print_table(("at", "actor", "what"), ((c.at, c.actor, c.what) for c in changes)),
     )

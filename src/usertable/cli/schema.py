@@ -84,7 +84,7 @@ def apply_schema(file: IO[bytes], project_id: str) -> None:
         steps, refused = service.plan_schema(project_id, wanted)
         if not refused:
             # What was done is the plan of the moment of doing it; someone else may have changed the schema since.
-            steps = service.apply_schema(project_id, wanted, who=actor())
+            steps = service.apply_schema(project_id, wanted, actor=actor())
     _show_plan(steps, refused, dry_run=False)
     if refused:
         raise refuse_steps(refused)

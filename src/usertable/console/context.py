@@ -193,7 +193,7 @@ class PageContext:
         return address if _OWN_PATH.fullmatch(address.partition("?")[0]) else f"{HOME}/projects"
 
     @property
-    def who(self) -> str:
+    def actor(self) -> str:
         """Who it is, for the record of changes."""
         return "admin (console)"
 

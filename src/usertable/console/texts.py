@@ -73,7 +73,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     # edit conflicts
     "meanwhile.title": ("打开此页面后，内容已被修改。", "This was changed after you opened the page."),
-    "meanwhile.by": ("由 {who} 修改于", "By {who},"),
+    "meanwhile.by": ("由 {actor} 修改于", "By {actor},"),
     "meanwhile.secret_title": ("打开此页面后，密钥已被更换。", "The secret was rotated after you opened this page."),
     "meanwhile.kept": (
         "您的修改尚未保存。已填写的内容仍保留，其余字段已更新为最新值，请确认后再次保存。",
@@ -249,7 +249,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "Who changed the project or its schema, and when. Newest first.",
     ),
     "changes.at": ("时间", "When"),
-    "changes.who": ("操作者", "Who"),
+    "changes.actor": ("操作者", "Actor"),
     "changes.what": ("内容", "What"),
     "changes.empty": ("暂无变更记录", "No changes yet"),
     "changes.empty_help": ("创建属性后，变更会记录在这里。", "Declare an attribute, and its record appears here."),

@@ -104,7 +104,7 @@ class Call:
     """A request that was let in and understood."""
 
     service: Service
-    who: str
+    actor: str
     """Who it is, for the record of changes: `admin`, or `project` and its id."""
     path: dict[str, str]
     query: Any
@@ -181,10 +181,10 @@ class _Resource:
             allowed = ", ".join([*self._operations, *(["HEAD"] if "GET" in self._operations else [])])
             raise exchange.refuse_method(method, allowed)
         path: dict[str, str] = scope["path_params"]
-        who, access = "", None
+        actor, access = "", None
         query = body = None
-        if operation.who != "public":
-            who, access = await self._admit(exchange, operation, path.get("project"), scope.get("client"))
+        if operation.access != "public":
+            actor, access = await self._admit(exchange, operation, path.get("project"), scope.get("client"))
             query = native.decode_query(scope["query_string"], operation.query)
         if operation.handle is ready:
             # Without a thread: there may be none to be had while the store does not answer.
@@ -205,7 +205,7 @@ class _Resource:
         version = _version(exchange.sent.get(b"if-match", b"*")) if operation.guarded else None
         # From here on the request has its form; what is refused, a rule refuses.
         exchange.operation = operation
-        call = Call(self._service, who, path, query, body, version)
+        call = Call(self._service, actor, path, query, body, version)
         await exchange.answer(operation, *await asyncio.to_thread(self._handle, operation, call))
 
     async def _serve_batch(
@@ -283,8 +283,8 @@ class _Resource:
         admin_token = self._state.admin_token()
         if is_admin(authorization, admin_token):
             return "admin", None
-        if operation.who == "admin" or authorization[:7].lower() == b"bearer ":
-            exchange.headers += [_BEARER] if operation.who == "admin" else [_BEARER, _BASIC]
+        if operation.access == "admin" or authorization[:7].lower() == b"bearer ":
+            exchange.headers += [_BEARER] if operation.access == "admin" else [_BEARER, _BASIC]
             token = "set admin_token to have one" if not admin_token else "Authorization: Bearer <token>"
             raise refuse(Kind.ADMIN_ONLY, hint=token)
         access = await admit(self._authenticator, authorization, client)
@@ -390,7 +390,7 @@ def create_project(call: Call) -> Reply:
         secret=None if body.secret is UNSET else body.secret,
         timezone=body.timezone,
         qps=None if body.qps == "unlimited" else body.qps,
-        who=call.who,
+        actor=call.actor,
     )
     return Reply(native.project_document(project, secret), f"/api/v1/projects/{project.id}")
 
@@ -405,18 +405,18 @@ def _project(project: Project, secret: str | None = None) -> Reply:
 
 def edit_project(call: Call) -> Reply:
     edit = native.changes(call.body)
-    if "qps" in edit and call.who != "admin":
+    if "qps" in edit and call.actor != "admin":
         # The limit protects the server from its projects.
         raise refuse(Kind.ADMIN_ONLY, hint="the QPS limit is the operator's to set")
     if edit.get("qps") == "unlimited":
         del edit["qps"]
         edit["unlimited"] = True
-    return _project(call.service.edit_project(call.project_id, **edit, version=call.version, who=call.who))
+    return _project(call.service.edit_project(call.project_id, **edit, version=call.version, actor=call.actor))
 
 
 def rotate_secret(call: Call) -> Reply:
     sent = native.changes(call.body)
-    return _project(*call.service.rotate_secret(call.project_id, **sent, version=call.version, who=call.who))
+    return _project(*call.service.rotate_secret(call.project_id, **sent, version=call.version, actor=call.actor))
 
 
 def list_changes(call: Call) -> Reply:
@@ -439,7 +439,7 @@ def list_attributes(call: Call) -> Reply:
 
 def declare_attribute(call: Call) -> Reply:
     body: native.NewAttribute = call.body
-    attribute = call.service.declare_attribute(call.project_id, body.attribute(), version=call.version, who=call.who)
+    attribute = call.service.declare_attribute(call.project_id, body.attribute(), version=call.version, actor=call.actor)
     location = f"/api/v1/projects/{call.project_id}/attributes/{attribute.name}"
     return Reply(native.attribute_document(attribute, call.project()), location)
 
@@ -452,12 +452,12 @@ def get_attribute(call: Call) -> Reply:
 def edit_attribute(call: Call) -> Reply:
     edit = native.changes(call.body)
     name = call.path["name"]
-    attribute = call.service.edit_attribute(call.project_id, name, **edit, version=call.version, who=call.who)
+    attribute = call.service.edit_attribute(call.project_id, name, **edit, version=call.version, actor=call.actor)
     return Reply(native.attribute_document(attribute, call.project()))
 
 
 def delete_attribute(call: Call) -> Reply:
-    call.service.delete_attribute(call.project_id, call.path["name"], version=call.version, who=call.who)
+    call.service.delete_attribute(call.project_id, call.path["name"], version=call.version, actor=call.actor)
     return Reply()
 
 
@@ -467,7 +467,7 @@ def list_identifiers(call: Call) -> Reply:
 
 def declare_identifier(call: Call) -> Reply:
     body: native.NewIdentifier = call.body
-    identifier = call.service.declare_identifier(call.project_id, body.identifier(), version=call.version, who=call.who)
+    identifier = call.service.declare_identifier(call.project_id, body.identifier(), version=call.version, actor=call.actor)
     location = f"/api/v1/projects/{call.project_id}/identifiers/{identifier.name}"
     return Reply(_identifier(call.project(), identifier.name), location)
 
@@ -478,17 +478,17 @@ def get_identifier(call: Call) -> Reply:
 
 def edit_identifier(call: Call) -> Reply:
     edit = native.changes(call.body)
-    call.service.edit_identifier(call.project_id, call.path["name"], **edit, version=call.version, who=call.who)
+    call.service.edit_identifier(call.project_id, call.path["name"], **edit, version=call.version, actor=call.actor)
     return Reply(_identifier(call.project(), call.path["name"]))
 
 
 def delete_identifier(call: Call) -> Reply:
-    call.service.delete_identifier(call.project_id, call.path["name"], version=call.version, who=call.who)
+    call.service.delete_identifier(call.project_id, call.path["name"], version=call.version, actor=call.actor)
     return Reply()
 
 
 def order_identifiers(call: Call) -> Reply:
-    project = call.service.order_identifiers(call.project_id, call.body.names, version=call.version, who=call.who)
+    project = call.service.order_identifiers(call.project_id, call.body.names, version=call.version, actor=call.actor)
     return Reply(native.IdentifierList(native.identifier_documents(project.schema.identifiers)))
 
 
@@ -507,7 +507,7 @@ def put_schema(call: Call) -> Reply:
     if native.is_set(call.query.dry_run):
         steps, refused = call.service.plan_schema(call.project_id, wanted, version=call.version)
         return Reply(native.plan_document(steps, refused, dry_run=True))
-    done = call.service.apply_schema(call.project_id, wanted, version=call.version, who=call.who)
+    done = call.service.apply_schema(call.project_id, wanted, version=call.version, actor=call.actor)
     return Reply(native.plan_document(done, [], dry_run=False))
 
 
@@ -611,7 +611,7 @@ _NEW_NAME = (Kind.NAME_FORM, Kind.NAME_PRESET, Kind.NAME_TAKEN, Kind.TEXT_TOO_LO
 _NEW_ATTRIBUTE = (*_NEW_NAME, Kind.RULE_ILLEGAL, Kind.LIMIT_ILLEGAL, Kind.TOO_MANY_ATTRIBUTES)
 
 OPERATIONS = (
-    Operation("GET", _PROJECTS, "projects", "List all projects", list_projects, native.ProjectList, who="admin"),
+    Operation("GET", _PROJECTS, "projects", "List all projects", list_projects, native.ProjectList, access="admin"),
     Operation(
         *("POST", _PROJECTS, "projects", "Create a project; shows its secret this once", create_project),
         *(native.ProjectDocument, 201, "admin"),
@@ -734,13 +734,13 @@ OPERATIONS = (
             native.Health,
             200,
         ),
-        who="public",
+        access="public",
     ),
     Operation(
         *("GET", "/openapi.json", "server", "This document", openapi, native.OpenAPI, 200),
-        who="public",
+        access="public",
     ),
 )
 """Every operation of the native API, in the order of the document."""
 
-_LIVE = Operation("GET", LIVE_PATH, "server", "", live, native.Live, who="public")
+_LIVE = Operation("GET", LIVE_PATH, "server", "", live, native.Live, access="public")

@@ -38,7 +38,7 @@ class Operation:
     answer: type[msgspec.Struct] | None
     """The form of the answer's body; None if it has none."""
     status: int = 200
-    who: Literal["admin", "project", "public"] = "project"
+    access: Literal["admin", "project", "public"] = "project"
     """Whose credentials it takes: the admin's only, also those of the project in the path, or none."""
     query: type[msgspec.Struct] = native.Nothing
     body: type[msgspec.Struct] | None = None
@@ -63,11 +63,11 @@ class Operation:
     def problems(self) -> dict[int, list[Kind]]:
         """What may be wrong with a request, by HTTP status."""
         found: dict[int, list[Kind]] = {}
-        if self.who != "public":
+        if self.access != "public":
             found[400] = [Kind.PARAMETER]
-            found[401] = [Kind.ADMIN_ONLY] if self.who == "admin" else [Kind.CREDENTIALS, Kind.ADMIN_ONLY]
+            found[401] = [Kind.ADMIN_ONLY] if self.access == "admin" else [Kind.CREDENTIALS, Kind.ADMIN_ONLY]
         kinds = [*self.refuses, *FAILURES]
-        if self.who == "project":
+        if self.access == "project":
             kinds += [Kind.RATE_LIMITED, Kind.PROJECT_UNKNOWN]
         if self.guarded:
             kinds.append(Kind.PROJECT_CHANGED)
@@ -190,7 +190,7 @@ _HEADERS: dict[str, Json] = {
 
 
 def _operation(operation: Operation) -> Json:
-    limits = RATE_LIMIT if operation.who == "project" else ()
+    limits = RATE_LIMIT if operation.access == "project" else ()
     created = ("Location",) if operation.status == 201 else ()
     success: Json = {"description": "Done." if operation.status == 200 else "Created."}
     if operation.answer is None:
@@ -207,7 +207,7 @@ def _operation(operation: Operation) -> Json:
         "operationId": operation.handle.__name__,
         "tags": [operation.tag],
         "summary": operation.summary,
-        "security": {"admin": [{"admin": []}], "project": [{"admin": []}, {"project": []}], "public": []}[operation.who],
+        "security": {"admin": [{"admin": []}], "project": [{"admin": []}, {"project": []}], "public": []}[operation.access],
         "parameters": [
             *(_PATH_PARAMETERS[name] for name in re.findall(r"{(\w+)}", operation.path)),
             *_query_parameters(operation.query),

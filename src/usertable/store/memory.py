@@ -341,7 +341,8 @@ class MemoryStore:
     def schema_changes(self, project: int, limit: int) -> list[SchemaChange]:
         with self._lock:
             return [
-                SchemaChange(at, who, decode_changes(what)) for at, who, what in self.tables[project].changes[::-1][:limit]
+                SchemaChange(at, actor, decode_changes(what))
+                for at, actor, what in self.tables[project].changes[::-1][:limit]
             ]
 
     def expire_receipts(self, before: int) -> int:

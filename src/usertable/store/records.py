@@ -154,7 +154,7 @@ class SchemaChange:
     """An entry of a project's record of changes."""
 
     at: int
-    who: str
+    actor: str
     what: list[Change] | str
     """A text is an entry that was made before changes were kept by kind: what was done, in English."""
 

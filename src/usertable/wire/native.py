@@ -272,7 +272,7 @@ class ChangeDocument(msgspec.Struct):
     """An entry of a project's record of changes."""
 
     at: Moment
-    who: Annotated[str, Meta(examples=["admin", "project 100102"])]
+    actor: Annotated[str, Meta(examples=["admin", "project 100102"])]
     what: Annotated[str, Meta(description="For people.", examples=["edit attribute level: hidden false → true"])]
     changes: Annotated[
         list[ChangeDetail], Meta(description="For programs. Empty for an entry that an older usertable made.")
@@ -416,11 +416,11 @@ def identifier_documents(identifiers: Iterable[Identifier]) -> list[IdentifierDo
 
 def change_document(change: SchemaChange) -> ChangeDocument:
     """An entry of the record of changes as it is shown."""
-    at, who, what = moment(change.at), change.who, change.what
+    at, actor, what = moment(change.at), change.actor, change.what
     if isinstance(what, str):
-        return ChangeDocument(at, who, what, [])
+        return ChangeDocument(at, actor, what, [])
     details = [ChangeDetail(c.kind, c.subject, dict(c.before), dict(c.after)) for c in what]
-    return ChangeDocument(at, who, "; ".join(map(_sentence, what)), details)
+    return ChangeDocument(at, actor, "; ".join(map(_sentence, what)), details)
 
 
 def _sentence(change: Change) -> str:

@@ -140,7 +140,7 @@ def declare(context: PageContext) -> Response:
         if errors:
             project.schema.declare(attribute)
         else:
-            context.service.declare_attribute(project.id, attribute, who=context.who)
+            context.service.declare_attribute(project.id, attribute, actor=context.actor)
     except Refused as refused:
         errors |= context.problems(refused, _NEW_FIELDS)
     if errors:
@@ -165,7 +165,9 @@ def save(context: PageContext) -> Response:
         others = what_others_did(context, project, edit.others, ATTRIBUTE_KINDS, attribute.name)
         return _edit_page(context, project, attribute, edit.merged, others=others)
     try:
-        context.service.edit_attribute(project.id, attribute.name, **edit.changes, version=project.version, who=context.who)
+        context.service.edit_attribute(
+            project.id, attribute.name, **edit.changes, version=project.version, actor=context.actor
+        )
     except ProjectChanged:
         return save(context)
     except Refused as refused:
@@ -177,7 +179,7 @@ def set_status(context: PageContext) -> Response:
     """Hide or show an attribute."""
     hidden = context.form.get("hidden") == "1"
     name = context.path["name"]
-    context.service.edit_attribute(context.path["project"], name, hidden=hidden, who=context.who)
+    context.service.edit_attribute(context.path["project"], name, hidden=hidden, actor=context.actor)
     return context.redirect(context.project_path(f"/attributes/{name}"), "hidden" if hidden else "shown")
 
 
@@ -196,7 +198,7 @@ def delete(context: PageContext) -> Response:
         others = what_others_did(context, project, edit.others, ATTRIBUTE_KINDS, attribute.name)
         return _delete_page(context, project, attribute, others=others)
     try:
-        context.service.delete_attribute(project.id, attribute.name, version=project.version, who=context.who)
+        context.service.delete_attribute(project.id, attribute.name, version=project.version, actor=context.actor)
     except ProjectChanged:
         return delete(context)
     except Refused as refused:

@@ -52,7 +52,7 @@ def save_order(context: PageContext) -> Response:
         others = what_others_did(context, project, edit.others, IDENTIFIER_KINDS)
         return _list_page(context, project, names, "", others)
     try:
-        context.service.order_identifiers(project.id, names, version=project.version, who=context.who)
+        context.service.order_identifiers(project.id, names, version=project.version, actor=context.actor)
     except ProjectChanged:
         return save_order(context)
     return context.redirect(context.project_path("/identifiers"), "ordered")
@@ -73,7 +73,7 @@ def declare(context: PageContext) -> Response:
         masked=form.get("masked") == "on",
     )
     try:
-        context.service.declare_identifier(project.id, identifier, who=context.who)
+        context.service.declare_identifier(project.id, identifier, actor=context.actor)
     except Refused as refused:
         return _form_page(context, project, None, form, refused)
     return context.redirect(context.project_path("/identifiers"), "identifier_declared")
@@ -99,7 +99,7 @@ def save(context: PageContext) -> Response:
     if "masked" in changes:
         changes["masked"] = changes["masked"] == "on"
     try:
-        context.service.edit_identifier(project.id, identifier.name, **changes, version=project.version, who=context.who)
+        context.service.edit_identifier(project.id, identifier.name, **changes, version=project.version, actor=context.actor)
     except ProjectChanged:
         return save(context)
     except Refused as refused:
@@ -122,7 +122,7 @@ def delete(context: PageContext) -> Response:
         others = what_others_did(context, project, edit.others, IDENTIFIER_KINDS, identifier.name)
         return _delete_page(context, project, identifier, others=others)
     try:
-        context.service.delete_identifier(project.id, identifier.name, version=project.version, who=context.who)
+        context.service.delete_identifier(project.id, identifier.name, version=project.version, actor=context.actor)
     except ProjectChanged:
         return delete(context)
     except Refused as refused:

@@ -66,7 +66,7 @@ def create(context: PageContext) -> Response:
                 secret=secret,
                 timezone=form.get("timezone", "").strip(),
                 qps=_qps(context),
-                who=context.who,
+                actor=context.actor,
             )
         except Refused as refused:
             is_taken = any(problem.kind is Kind.PROJECT_EXISTS for problem in refused.problems)
@@ -103,7 +103,7 @@ def save(context: PageContext) -> Response:
         changes["qps"] = _qps(context)
         changes["unlimited"] = changes["qps"] is None
     try:
-        context.service.edit_project(project.id, **changes, version=project.version, who=context.who)
+        context.service.edit_project(project.id, **changes, version=project.version, actor=context.actor)
     except ProjectChanged:
         return save(context)
     except Refused as refused:
@@ -129,7 +129,7 @@ def rotate(context: PageContext) -> Response:
             others = what_others_did(context, project, {}, [ChangeKind.ROTATE_SECRET])
             return _rotate_page(context, project, edit.merged, others=others)
         try:
-            context.service.rotate_secret(project.id, secret=secret, version=project.version, who=context.who)
+            context.service.rotate_secret(project.id, secret=secret, version=project.version, actor=context.actor)
         except ProjectChanged:
             return rotate(context)
     return _to_secret(context, context.project_path("/new-secret"), "rotated")
@@ -248,7 +248,7 @@ def _snippets(context: PageContext, project: Project, secret: str) -> dict[str, 
     data = {a.name: SAMPLES[a.type] for a in attributes or [Attribute("level", DataType.NUMBER, Rule.OVERWRITE)]}
     register, put = REGISTER_PATH, ATTRIBUTE_PATH
     first = project.schema.identifiers[0]
-    who = {"identityName": first.name, "identityValues": ["18012345678"]}
+    identity = {"identityName": first.name, "identityValues": ["18012345678"]}
 
     def curl(method: str, path: str, body: object) -> str:
         return (
@@ -262,14 +262,14 @@ def _snippets(context: PageContext, project: Project, secret: str) -> dict[str, 
         f'with httpx.Client(base_url="{context.base_url}", auth=auth) as client:\n'
     )
     if first.unique:
-        python += f'    users = client.post(\n        "{register}",\n        json={who!r},\n    )\n'
+        python += f'    users = client.post(\n        "{register}",\n        json={identity!r},\n    )\n'
         python += '    cuid = users.json()["data"][0]["cuid"]\n'
     else:
         python += f"    cuid = {CUID}\n"
     python += f"    answer = client.put(\n        \"{put}\",\n        json={{'cuid': cuid, 'data': {data!r}}},\n    )\n"
     python += "    print(answer.json())"
     return {
-        "register": curl("POST", register, who) if first.unique else "",
+        "register": curl("POST", register, identity) if first.unique else "",
         "curl": curl("PUT", put, {"cuid": CUID, "data": data}),
         "python": python,
     }

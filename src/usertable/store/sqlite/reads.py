@@ -129,7 +129,7 @@ def versions(db: apsw.Connection) -> dict[str, int]:
 def schema_changes(db: apsw.Connection, project: int, limit: int) -> list[SchemaChange]:
     """The newest changes of the project, newest first."""
     rows = db.execute(_SQL["schema_changes"], (project, limit))
-    return [SchemaChange(at, who, decode_changes(what)) for at, who, what in rows]
+    return [SchemaChange(at, actor, decode_changes(what)) for at, actor, what in rows]
 
 
 class SQLiteSnapshot:
