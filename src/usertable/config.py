@@ -51,8 +51,8 @@ def default_store() -> str:
     return f"sqlite:///{folder / 'usertable' / 'usertable.db'}"
 
 
-def _setting(default: Any, help_text: str, *, least: int = 0, most: int = 2**53) -> Any:
-    metadata = {"help": help_text, "least": least, "most": most}
+def _setting(default: Any, help_text: str, *, minimum: int = 0, maximum: int = 2**53) -> Any:
+    metadata = {"help": help_text, "minimum": minimum, "maximum": maximum}
     if callable(default):
         return field(default_factory=default, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -64,30 +64,32 @@ class Config:
 
     store: str = _setting(default_store, "URL of the store: sqlite:///file.db, postgresql://…, or memory: (keeps nothing)")
     host: str = _setting("127.0.0.1", "address to listen on; 0.0.0.0 for every interface")
-    port: int = _setting(8000, "port to listen on; 0 for any free one", most=65535)
-    workers: int = _setting(1, "server processes; more than one needs postgresql", least=1, most=256)
+    port: int = _setting(8000, "port to listen on; 0 for any free one", maximum=65535)
+    workers: int = _setting(1, "server processes; more than one needs postgresql", minimum=1, maximum=256)
     admin_token: str = _setting("", "bearer token of the native API's admin, 16 characters or more; empty: no admin access")
     always_200: bool = _setting(False, "answer HTTP 200 to every business error of the platform's endpoints")
-    body_limit: int = _setting(1_048_576, "largest request body, in bytes", least=1024, most=2**30)
+    body_limit: int = _setting(1_048_576, "largest request body, in bytes", minimum=1024, maximum=2**30)
     batch_body_limit: int = _setting(
-        16_777_216, "largest body of a batch, in bytes, compressed or not", least=1024, most=2**30
+        16_777_216, "largest body of a batch, in bytes, compressed or not", minimum=1024, maximum=2**30
     )
-    body_seconds: int = _setting(30, "a request must have arrived whole within so many seconds", least=1, most=3600)
-    keep_alive_seconds: int = _setting(75, "an idle connection is closed after so many seconds", least=1, most=3600)
-    max_connections: int = _setting(10_000, "connections open at once; one more gets 503", least=1)
-    queue_capacity: int = _setting(10_000, "writes waiting at most; one more gets 503", least=1)
-    max_batch: int = _setting(256, "writes committed together at most", least=1, most=10_000)
-    receipt_hours: int = _setting(24, "how long an Idempotency-Key is remembered, in hours", least=24, most=24 * 365)
-    row_limit: int = _setting(1_048_576, "maximum bytes of a user's row, its attributes as JSON", least=1024, most=2**30)
-    max_attributes: int = _setting(2000, "attributes per project", least=1, most=10_000)
+    body_seconds: int = _setting(30, "a request must have arrived whole within so many seconds", minimum=1, maximum=3600)
+    keep_alive_seconds: int = _setting(75, "an idle connection is closed after so many seconds", minimum=1, maximum=3600)
+    max_connections: int = _setting(10_000, "connections open at once; one more gets 503", minimum=1)
+    queue_capacity: int = _setting(10_000, "writes waiting at most; one more gets 503", minimum=1)
+    max_batch: int = _setting(256, "writes committed together at most", minimum=1, maximum=10_000)
+    receipt_hours: int = _setting(24, "how long an Idempotency-Key is remembered, in hours", minimum=24, maximum=24 * 365)
+    row_limit: int = _setting(
+        1_048_576, "maximum bytes of a user's row, its attributes as JSON", minimum=1024, maximum=2**30
+    )
+    max_attributes: int = _setting(2000, "attributes per project", minimum=1, maximum=10_000)
     console: bool = _setting(True, "serve the console, the Data Center in a browser, at /console")
     console_minutes: int = _setting(
-        480, "a console session ends after so many minutes without a request", least=1, most=43_200
+        480, "a console session ends after so many minutes without a request", minimum=1, maximum=43_200
     )
     arrival_payloads: bool = _setting(True, "keep excerpts of sampled requests' values for an hour, for the console")
-    drain_seconds: int = _setting(30, "time for requests under way when the server is told to stop", least=1, most=3600)
+    drain_seconds: int = _setting(30, "time for requests under way when the server is told to stop", minimum=1, maximum=3600)
     shutdown_delay: int = _setting(
-        0, "seconds for which a server that is told to stop still answers requests, while /readyz returns 503", most=3600
+        0, "seconds for which a server that is told to stop still answers requests, while /readyz returns 503", maximum=3600
     )
     log_level: str = _setting("info", "debug, info, warning or error")
 
@@ -180,7 +182,7 @@ def _read(file: str) -> dict[str, Any]:
         raise ConfigError(f"the configuration file {file} is not valid TOML: {error}") from error
 
 
-def _check(setting: Any, value: Any, place: str) -> Any:
+def _check(setting: Any, value: Any, source: str) -> Any:
     """`value` as the setting's type; texts are read as what they spell, since the environment has nothing else."""
     # The store's default, the only one that is made, is a text.
     default = setting.default if setting.default is not MISSING else ""
@@ -191,18 +193,18 @@ def _check(setting: Any, value: Any, place: str) -> Any:
         spelled = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
         value = spelled.get(value.lower(), value) if isinstance(value, str) else value
         if not isinstance(value, bool):
-            raise ConfigError(f"{place} is {value!r}; expected true or false")
+            raise ConfigError(f"{source} is {value!r}; expected true or false")
     elif isinstance(default, int):
         if isinstance(value, str) and value.isascii() and value.isdigit():
             value = int(value)
-        least, most = setting.metadata["least"], setting.metadata["most"]
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            raise ConfigError(f"{place} is {value!r}; expected an integer from {least} to {most}")
+        minimum, maximum = setting.metadata["minimum"], setting.metadata["maximum"]
+        if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= maximum:
+            raise ConfigError(f"{source} is {value!r}; expected an integer from {minimum} to {maximum}")
     elif not isinstance(value, str):
-        raise ConfigError(f"{place} is {value!r}; expected a text")
+        raise ConfigError(f"{source} is {value!r}; expected a text")
     elif _CONTROL.search(value):
         # Not shown: it may be a token.
-        raise ConfigError(f"{place} has a line break or another control character in it")
+        raise ConfigError(f"{source} has a line break or another control character in it")
     elif setting.name == "admin_token":
         # A header loses the blanks around it, so a token with some would never be met.
         value = value.strip()

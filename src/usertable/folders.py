@@ -31,12 +31,12 @@ def make_folder(folder: Path, mode: int = 0o777) -> None:
         folder = folder.parent
     # A process that was killed may have made this one and not come to syncing it. Above it all is older.
     made = [folder, *reversed(missing)]
-    for place in made:
-        if place is not folder:
-            place.mkdir(mode if place is made[-1] else 0o777, exist_ok=True)
+    for each in made:
+        if each is not folder:
+            each.mkdir(mode if each is made[-1] else 0o777, exist_ok=True)
         # A folder that may be written and not read cannot be synced.
         with contextlib.suppress(PermissionError):
-            sync_folder(place.parent)
+            sync_folder(each.parent)
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is no folder")
 

@@ -192,11 +192,11 @@ def test_a_server_that_stops_waits_for_the_store_to_keep_what_it_was_given() -> 
 
     class SlowStore(MemoryStore):
         calls = 0
-        most_calls = 0
+        max_calls = 0
 
         def keep_arrivals(self, batch: Sequence[Arrivals]) -> None:
             self.calls += 1
-            self.most_calls = max(self.most_calls, self.calls)
+            self.max_calls = max(self.max_calls, self.calls)
             given.set()
             assert may_keep.wait(20)
             super().keep_arrivals(batch)
@@ -210,5 +210,5 @@ def test_a_server_that_stops_waits_for_the_store_to_keep_what_it_was_given() -> 
             assert httpx.put(f"{server}{ATTRIBUTE}", json={}, auth=(PROJECT, secret)).status_code == 400
             assert given.wait(20)
         threading.Timer(0.5, may_keep.set).start()
-    assert store.most_calls == 1
+    assert store.max_calls == 1
     assert sum(rate.refused for rate in store.rates(project.number, 0, 10**13)) == 2

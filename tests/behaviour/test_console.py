@@ -233,7 +233,7 @@ def test_a_stream_ends_in_time_to_renew_the_session_and_with_it() -> None:
 
 
 def test_one_page_too_many_is_told_that_it_is_not_kept_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "MOST_STREAMS", 0)
+    monkeypatch.setattr(live, "MAX_STREAMS", 0)
     context = SimpleNamespace(
         came_from="/console/projects", fragment=lambda template, **values: f"{template} {values['key']}"
     )

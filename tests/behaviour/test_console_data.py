@@ -21,7 +21,7 @@ from usertable.app.service import Service
 from usertable.console.context import LANGUAGE_COOKIE
 from usertable.console.session import COOKIE, Sessions
 from usertable.console.shared_state import SharedState
-from usertable.domain.profile import REST
+from usertable.domain.profile import OTHER_ATTRIBUTES
 from usertable.store import open_store
 from usertable.store.parts import USERS
 
@@ -350,7 +350,7 @@ def test_each_value_has_the_time_of_its_last_change(tmp_path: Path) -> None:
     project = store.project(PROJECT)
     assert project is not None
     # The second was written before such times were kept, but for one attribute that changed since.
-    rows = [(cuid, 3, made, changed, values, times) for cuid, times in ((1, later), (2, {REST: 0, **later}))]
+    rows = [(cuid, 3, made, changed, values, times) for cuid, times in ((1, later), (2, {OTHER_ATTRIBUTES: 0, **later}))]
     store.load(project.number, USERS, rows)
     store.close()
     server = ServerProcess(url, tmp_path, admin_token=TOKEN)

@@ -165,14 +165,14 @@ def test_distributions_of_every_type(harness: StoreHarness) -> None:
             return result
 
         numbers = spread("user_number_overwrite")
-        assert (numbers.values, numbers.least, numbers.greatest) == (4, 1, 3)
+        assert (numbers.values, numbers.minimum, numbers.maximum) == (4, 1, 3)
         assert sum(b.count for b in numbers.bins) == 4
         assert spread("user_string_overwrite").top == (("a", 2), ("<b>", 1))
         assert spread("user_bool_overwrite").top == ((True, 1), (False, 1))
         lists = spread("user_list_append")
         assert (lists.values, lists.top, lists.distinct) == (2, (("y", 2), ("x", 1)), 2)
         moments = spread("user_datetime_overwrite")
-        assert moments.least == moments.greatest == 1_709_179_200_000
+        assert moments.minimum == moments.maximum == 1_709_179_200_000
         assert [(b.low <= 1_709_179_200_000 < b.high, b.count) for b in moments.bins] == [(True, 1)]
         assert spread("user_number_once") == Distribution()
 

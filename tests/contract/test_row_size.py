@@ -17,7 +17,7 @@ from usertable.commands.write import WriteBatch
 from usertable.domain import merge
 from usertable.domain.errors import Kind
 from usertable.domain.merge import Rules
-from usertable.domain.profile import most_bytes, row_bytes
+from usertable.domain.profile import maximum_bytes, row_bytes
 from usertable.domain.schema import Project
 from usertable.domain.values import Value
 from usertable.store.encoding import encode_attributes
@@ -191,7 +191,7 @@ VALUES: list[Value] = [
 def test_a_row_is_as_large_as_its_json(value: Value) -> None:
     for row in ({}, {"a": value}, {"a": value, "bc": value}):
         assert row_bytes(row) == len(encode_attributes(row).encode())
-    assert most_bytes("a", value) >= row_bytes({"a": value}) - 2
+    assert maximum_bytes("a", value) >= row_bytes({"a": value}) - 2
 
 
 def test_rows_far_under_the_limit_are_not_measured(harness: StoreHarness, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from support.engines import ENGINES, database
 from support.schemas import POSTGRES, SQLITE, dump_sqlite_schema, postgres_schema, sqlite_schema
 from support.store_harness import StoreHarness
 from usertable.domain.errors import Refused
-from usertable.domain.profile import REST, Profile
+from usertable.domain.profile import OTHER_ATTRIBUTES, Profile
 from usertable.store import open_store, stored_version
 from usertable.store.records import Replayed, UserUnknown, Written
 
@@ -69,9 +69,9 @@ def check_sample(harness: StoreHarness, *, moments_are_kept: bool = False) -> No
         moments_are_kept: its version kept when attributes changed.
     """
     begin = 1_700_000_000_000
-    changed_at = {REST: 0}
+    changed_at = {OTHER_ATTRIBUTES: 0}
     if moments_are_kept:
-        changed_at = {REST: begin, "user_number_accumulate": begin + 10, "user_list_append": begin + 10}
+        changed_at = {OTHER_ATTRIBUTES: begin, "user_number_accumulate": begin + 10, "user_list_append": begin + 10}
     store, service = harness.store, harness.service
     one, two = service.project("one"), service.project("two")
     assert one.schema.attributes.keys() == harness.project("new").schema.attributes.keys()

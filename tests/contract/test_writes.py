@@ -13,7 +13,7 @@ from usertable.domain.change import Decision
 from usertable.domain.errors import Kind
 from usertable.domain.merge import Rules
 from usertable.domain.patch import Patch, Restoration
-from usertable.domain.profile import REST, Profile
+from usertable.domain.profile import OTHER_ATTRIBUTES, Profile
 from usertable.domain.schema import Attribute, Rule
 from usertable.domain.values import DataType
 from usertable.store.records import Refusal, SchemaStale, UserUnknown, Write, Written
@@ -75,7 +75,7 @@ def test_times_of_creation_and_change(harness: StoreHarness) -> None:
     harness.write(harness.prepare(project, cuid, {"user_bool_once": 1}))
     user = harness.store.read(project.number, cuid)
     assert user is not None
-    assert user.profile == Profile(2, created, created + 5, {"user_bool_once": True}, {REST: created + 5})
+    assert user.profile == Profile(2, created, created + 5, {"user_bool_once": True}, {OTHER_ATTRIBUTES: created + 5})
 
 
 def test_when_each_attribute_last_changed(harness: StoreHarness) -> None:

@@ -110,7 +110,7 @@ def test_every_setting_is_on_its_page(setting: object) -> None:
     if isinstance(default, bool):
         assert row[2:4] == [str(default).lower(), "true, false"]
     elif isinstance(default, int):
-        assert row[2:4] == [str(default), f"{metadata['least']} to {metadata['most']}"]
+        assert row[2:4] == [str(default), f"{metadata['minimum']} to {metadata['maximum']}"]
     elif default is not MISSING:
         assert row[2] == (default or "(empty)")
     assert row[4].lower() == metadata["help"].lower()

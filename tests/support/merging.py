@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from usertable.store import Store
 from usertable.store.postgres import PostgresStore
-from usertable.store.postgres.merge import UserPlace, plain_merges
+from usertable.store.postgres.merge import UserKey, plain_merges
 from usertable.store.queries import load_queries
 from usertable.store.records import WRITTEN, Result, Write
 from usertable.store.transaction import WriteCommand
@@ -18,7 +18,7 @@ def write_as_server(store: Store, writes: Sequence[Write], command: WriteCommand
     """Like `store.write`, of whatever store."""
     if not isinstance(store, PostgresStore) or all(write.details for write in writes) or store.connections.shards():
         return store.write(writes, command)
-    merged: set[UserPlace] = set()
+    merged: set[UserKey] = set()
     reported = {project.number: project.reported for project in store.projects()}
     for merge in plain_merges(writes, reported, command.row_limit, receipts=True):
         with store.connections.pool.connection() as db:

@@ -52,23 +52,23 @@ class BatchWriter(AttributeWriter):
         """
         cuids, results = await self._find_users(access, entries, register=register, dry_run=dry_run)
         turns: dict[tuple[int | None, int], list[int]] = {}
-        for place, cuid in enumerate(cuids):
-            if place not in results:
+        for index, cuid in enumerate(cuids):
+            if index not in results:
                 # One that is for nobody known is in nobody's way.
-                turns.setdefault((cuid, place if cuid is None else 0), []).append(place)
+                turns.setdefault((cuid, index if cuid is None else 0), []).append(index)
 
-        async def write(cuid: int | None, places: Sequence[int]) -> None:
-            found = await self._set_entries(access, cuid, [entries[place] for place in places], dry_run=dry_run)
-            results.update(zip(places, found, strict=True))
+        async def write(cuid: int | None, indexes: Sequence[int]) -> None:
+            found = await self._set_entries(access, cuid, [entries[index] for index in indexes], dry_run=dry_run)
+            results.update(zip(indexes, found, strict=True))
 
         tasks = []
-        for count, ((cuid, _), places) in enumerate(turns.items(), start=1):
-            tasks.append(asyncio.create_task(write(cuid, places)))
+        for count, ((cuid, _), indexes) in enumerate(turns.items(), start=1):
+            tasks.append(asyncio.create_task(write(cuid, indexes)))
             if count % _ENTRIES_AT_ONCE == 0:
                 # Single calls that came meanwhile have their turn.
                 await asyncio.sleep(0)
         await asyncio.gather(*tasks)
-        return [(cuid, results[place]) for place, cuid in enumerate(cuids)]
+        return [(cuid, results[index]) for index, cuid in enumerate(cuids)]
 
     async def _set_entries(
         self, access: ProjectAccess, cuid: int | None, entries: Sequence[BatchEntry], *, dry_run: bool
@@ -83,9 +83,9 @@ class BatchWriter(AttributeWriter):
         except Exception as failure:
             if not isinstance(failure, Unavailable):
                 log.error("a record of a batch failed", exc_info=failure)
-            for place in range(len(entries)):
-                results.setdefault(place, failure)
-        return [results[place] for place in range(len(entries))]
+            for index in range(len(entries)):
+                results.setdefault(index, failure)
+        return [results[index] for index in range(len(entries))]
 
     async def _write_together(
         self, access: ProjectAccess, cuid: int, entries: Sequence[BatchEntry], results: dict[int, Result], *, dry_run: bool
@@ -97,23 +97,23 @@ class BatchWriter(AttributeWriter):
         for _ in range(3):
             writes: dict[int, Write] = {}
             project, now = access.project, self._clock()
-            for place, entry in enumerate(entries):
-                await _give_way(place)
-                if place in results or entry.problems or entry.data is None:
+            for index, entry in enumerate(entries):
+                await _give_way(index)
+                if index in results or entry.problems or entry.data is None:
                     continue
                 patch = validate(project.schema, entry.data, access.zone)
                 if type(patch) is Patch:
-                    writes[place] = Write(
+                    writes[index] = Write(
                         *(project.number, cuid, patch, project.version, now, entry.receipt, dry_run),
                         row=False,
-                        size=patch.most_bytes(),
+                        size=patch.maximum_bytes(),
                     )
             found = await self._committed(list(writes.values()))
-            for place, result in zip(writes, found, strict=True):
+            for index, result in zip(writes, found, strict=True):
                 if isinstance(result, Exception):
                     raise result
                 if type(result) is not SchemaStale:
-                    results[place] = Refusal([unknown_user(cuid)]) if type(result) is UserUnknown else result
+                    results[index] = Refusal([unknown_user(cuid)]) if type(result) is UserUnknown else result
             if writes.keys() <= results.keys():
                 return
             await self._authenticator.refresh(access)
@@ -139,15 +139,15 @@ class BatchWriter(AttributeWriter):
         self, access: ProjectAccess, cuid: int, entries: Sequence[BatchEntry], results: dict[int, Result]
     ) -> None:
         """Add to `results` what is wrong with the entries that have none."""
-        rest = [place for place in range(len(entries)) if place not in results]
+        rest = [index for index in range(len(entries)) if index not in results]
         if not rest:
             return
         is_there = any(isinstance(result, Written | Replayed) for result in results.values())
         unknown: list[Problem] = [] if is_there else await self.problems(access, cuid, [], None)
-        for number, place in enumerate(rest):
+        for number, index in enumerate(rest):
             await _give_way(number)
-            entry = entries[place]
-            results[place] = await self._refusal(access, [*entry.problems, *unknown], entry.data)
+            entry = entries[index]
+            results[index] = await self._refusal(access, [*entry.problems, *unknown], entry.data)
 
     async def _set_of_nobody(self, access: ProjectAccess, entry: BatchEntry, *, dry_run: bool) -> Result:
         """What is wrong with an entry that names nobody, or what would come of one whose user a dry run does not make."""
@@ -164,27 +164,27 @@ class BatchWriter(AttributeWriter):
     async def _find_users(
         self, access: ProjectAccess, entries: Sequence[BatchEntry], *, register: bool, dry_run: bool
     ) -> tuple[list[int | None], dict[int, Result]]:
-        """The CUID of each entry, if it is known; and by its place, the result of each entry that fails for want of it."""
+        """The CUID of each entry, if it is known; and by its index, the result of each entry that fails for want of it."""
         cuids = [entry.cuid for entry in entries]
         results: dict[int, Result] = {}
         by_name: dict[str, dict[int, str]] = {}
-        for place, entry in enumerate(entries):
+        for index, entry in enumerate(entries):
             if entry.identity is not None and not entry.problems:
                 name, value = entry.identity
-                by_name.setdefault(name, {})[place] = value
+                by_name.setdefault(name, {})[index] = value
         for name, wanted in by_name.items():
             try:
                 known = await self._find_cuids(access, name, [entries[p] for p in wanted], register=register and not dry_run)
             except Refused as refused:
-                results |= {place: Refusal(list(refused.problems)) for place in wanted}
+                results |= {index: Refusal(list(refused.problems)) for index in wanted}
             except Unavailable as failure:
                 results |= dict.fromkeys(wanted, failure)
             else:
-                for place, value in wanted.items():
-                    cuids[place] = known.get(value)
-                    if cuids[place] is None and not (register and dry_run):
+                for index, value in wanted.items():
+                    cuids[index] = known.get(value)
+                    if cuids[index] is None and not (register and dry_run):
                         problems = [] if register else [unknown_user(f"{name}={value}")]
-                        results[place] = await self._refusal(access, problems, entries[place].data)
+                        results[index] = await self._refusal(access, problems, entries[index].data)
         return cuids, results
 
     async def _refusal(self, access: ProjectAccess, known: Sequence[Problem], data: Mapping[str, Any] | None) -> Result:

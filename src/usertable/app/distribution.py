@@ -48,8 +48,8 @@ class Distribution:
     values: int = 0
     """So many users have a value."""
     bins: tuple[Bin, ...] = ()
-    least: int | Decimal | None = None
-    greatest: int | Decimal | None = None
+    minimum: int | Decimal | None = None
+    maximum: int | Decimal | None = None
     top: tuple[tuple[str | bool, int], ...] = ()
     distinct: int = 0
     rounded: bool = False
@@ -106,8 +106,8 @@ class HistogramPass(ColumnPass):
 
     def __init__(self, attribute: Attribute, project: Project) -> None:
         super().__init__(attribute, project)
-        self._least: Any = None
-        self._greatest: Any = None
+        self._minimum: Any = None
+        self._maximum: Any = None
         self._fine: Counter[int] = Counter()
         self._width = 0.0
         self._is_moment = attribute.type is DataType.DATETIME
@@ -118,19 +118,19 @@ class HistogramPass(ColumnPass):
             self._shift = int(offset.total_seconds() * 1000) if offset else 0
 
     def add(self, values: list[Any]) -> None:
-        least, greatest = min(values), max(values)
-        self._least = least if self._least is None else min(self._least, least)
-        self._greatest = greatest if self._greatest is None else max(self._greatest, greatest)
+        minimum, maximum = min(values), max(values)
+        self._minimum = minimum if self._minimum is None else min(self._minimum, minimum)
+        self._maximum = maximum if self._maximum is None else max(self._maximum, maximum)
         if not self._width:
-            self._width = self._first_width(values, float(greatest) - float(least))
+            self._width = self._first_width(values, float(maximum) - float(minimum))
         width, shift = self._width, self._shift
         self._fine.update(math.floor((float(value) + shift) / width) for value in values)
         while max(self._fine) - min(self._fine) >= FINE_BINS:
             factor = self._factor()
             self._width *= factor
             coarser: Counter[int] = Counter()
-            for place, count in self._fine.items():
-                coarser[place // factor] += count
+            for index, count in self._fine.items():
+                coarser[index // factor] += count
             self._fine = coarser
 
     def _first_width(self, values: list[Any], span: float) -> float:
@@ -151,14 +151,14 @@ class HistogramPass(ColumnPass):
         first, last = min(self._fine), max(self._fine)
         factor = next(f for f in _FACTORS if last // f - first // f < BINS)
         counts: Counter[int] = Counter()
-        for place, count in self._fine.items():
-            counts[place // factor] += count
+        for index, count in self._fine.items():
+            counts[index // factor] += count
         width = self._width * factor
         bins = tuple(
-            Bin(place * width - self._shift, (place + 1) * width - self._shift, counts[place])
-            for place in range(first // factor, last // factor + 1)
+            Bin(index * width - self._shift, (index + 1) * width - self._shift, counts[index])
+            for index in range(first // factor, last // factor + 1)
         )
-        return Distribution(self._values, bins, self._least, self._greatest)
+        return Distribution(self._values, bins, self._minimum, self._maximum)
 
 
 _FACTORS = (1, 2, 5, 10, 20, 30, 50, 60, 100, 120, 200, 500, 1000)

@@ -42,10 +42,10 @@ class Imports(UseCases):
         results: dict[int, tuple[int | None, Result]] = {}
         rows: list[PatchRow] = []
         names: set[str] = set()
-        for place, entry in enumerate(entries):
+        for index, entry in enumerate(entries):
             row = _row(project, entry)
             if isinstance(row, list):
-                results[place] = (entry.cuid, Refusal(row))
+                results[index] = (entry.cuid, Refusal(row))
             else:
                 rows.append(row)
                 names.update([attribute.name for attribute, _ in row[2].entries])
@@ -58,15 +58,15 @@ class Imports(UseCases):
                 self._clock(),
                 register,
                 dry_run=dry_run,
-                receipts=[entry.receipt for place, entry in enumerate(entries) if place not in results],
+                receipts=[entry.receipt for index, entry in enumerate(entries) if index not in results],
             )
             taken = self.import_batch(batch)
             if isinstance(taken, SchemaStale):
                 return None
             assert isinstance(taken, ImportResult)
             told = iter(taken.row_results)
-            results |= {place: next(told) for place in range(len(entries)) if place not in results}
-        return [results[place] for place in range(len(entries))]
+            results |= {index: next(told) for index in range(len(entries)) if index not in results}
+        return [results[index] for index in range(len(entries))]
 
 
 class RowImporter:

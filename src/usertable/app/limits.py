@@ -86,28 +86,28 @@ class SharedCounts:
 
     def count(self, project: int, api: str) -> SharedCount:
         """The count of a project (by its number) and an API. From some 16,000 projects on, two may share one."""
-        place = (project * len(APIS) + APIS.index(api)) % _SLOTS * _SLOT.size
-        return SharedCount(self._descriptor, self._map, place)
+        offset = (project * len(APIS) + APIS.index(api)) % _SLOTS * _SLOT.size
+        return SharedCount(self._descriptor, self._map, offset)
 
 
 class SharedCount:
     """One count of :class:`SharedCounts`."""
 
-    __slots__ = ("_descriptor", "_map", "_place")
+    __slots__ = ("_descriptor", "_map", "_offset")
 
-    def __init__(self, descriptor: int, counts: mmap.mmap, place: int) -> None:
+    def __init__(self, descriptor: int, counts: mmap.mmap, offset: int) -> None:
         self._descriptor = descriptor
         self._map = counts
-        self._place = place
+        self._offset = offset
 
     @contextmanager
     def loaded(self, limit: RateLimit) -> Iterator[None]:
         """Bring `limit` to what all workers counted, and keep what becomes of it; no other worker counts meanwhile."""
-        fcntl.lockf(self._descriptor, fcntl.LOCK_EX, _SLOT.size, self._place)
+        fcntl.lockf(self._descriptor, fcntl.LOCK_EX, _SLOT.size, self._offset)
         try:
-            limit.ends, counted = _SLOT.unpack_from(self._map, self._place)
+            limit.ends, counted = _SLOT.unpack_from(self._map, self._offset)
             limit.remaining = max(0, limit.limit - counted)
             yield
-            _SLOT.pack_into(self._map, self._place, limit.ends, limit.limit - limit.remaining)
+            _SLOT.pack_into(self._map, self._offset, limit.ends, limit.limit - limit.remaining)
         finally:
-            fcntl.lockf(self._descriptor, fcntl.LOCK_UN, _SLOT.size, self._place)
+            fcntl.lockf(self._descriptor, fcntl.LOCK_UN, _SLOT.size, self._offset)

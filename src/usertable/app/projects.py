@@ -146,14 +146,14 @@ def _check_timezone(name: str | None) -> None:
 
 def _check_qps(qps: int | None) -> None:
     if qps is not None and not 1 <= qps <= MAX_QPS:
-        raise refuse(Kind.QPS, value=qps, most=MAX_QPS)
+        raise refuse(Kind.QPS, value=qps, maximum=MAX_QPS)
 
 
 def _checked_secret(secret: str | None) -> str:
     if secret is None:
         return secrets.token_hex(16)
     if not _SECRET.fullmatch(secret):
-        raise refuse(Kind.SECRET, most=128)
+        raise refuse(Kind.SECRET, maximum=128)
     return secret
 
 

@@ -35,7 +35,7 @@ FRESH_SECONDS = 60.0
 """Maximum age of a result, in seconds, before another pass begins."""
 FRESH_TIMES = 50
 """The same in multiples of the time that the pass took: a small table is counted again within a second or so."""
-FRESH_LEAST_SECONDS = 1.0
+MIN_FRESH_SECONDS = 1.0
 PATIENCE_SECONDS = 0.05
 """Seconds that a page may wait for a pass, if the last one took no longer."""
 REMEMBERED = 200
@@ -203,7 +203,7 @@ class _Scan(Generic[R]):
         self._before: Found[R] | None = None
 
     def is_stale(self, now: int) -> bool:
-        fresh = min(FRESH_SECONDS, max(FRESH_LEAST_SECONDS, FRESH_TIMES * self.took))
+        fresh = min(FRESH_SECONDS, max(MIN_FRESH_SECONDS, FRESH_TIMES * self.took))
         return not self._now.done or now - self._now.at > fresh * 1000
 
     def shown(self) -> Found[R]:
@@ -249,7 +249,7 @@ class _Route:
 
     def __init__(self, store: Browsable, project: int, work: _Pass[Any]) -> None:
         self.skipped = False
-        self._places = itertools.count(1)
+        self._steps = itertools.count(1)
         self._step = 0
         extent = None if work.whole else store.extent(project)
         if extent is not None:
@@ -263,9 +263,9 @@ class _Route:
         if end is None or not self._step:
             return end
         while self._next <= end:
-            place = self._first + next(self._places) * self._step
-            if self._next < place:
-                self._next = place
+            start = self._first + next(self._steps) * self._step
+            if self._next < start:
+                self._next = start
         self.skipped = True
         return self._next - 1
 

@@ -33,29 +33,29 @@ def columns(
 
     Args:
         label: what the chart shows, for those who cannot see it.
-        ticks: texts below the chart, each at a place from 0 (left) to 1 (right).
+        ticks: texts below the chart, each at a position from 0 (left) to 1 (right).
         scale: texts at the side, each at an amount; the greatest is the top of the chart.
     """
     left, bottom, top = 46, 26, 8
     across, up = WIDTH - left, height - bottom - top
-    most = max(amount for amount, _ in scale) or 1.0
+    maximum = max(amount for amount, _ in scale) or 1.0
     step = across / max(1, len(bars))
     gap = min(2.0, step * 0.15)
     out = [_open(height, label)]
     for amount, text in scale:
-        y = top + up * (1 - amount / most)
+        y = top + up * (1 - amount / maximum)
         out.append(f'<line class="chart-grid" x1="{left}" x2="{WIDTH}" y1="{y:.1f}" y2="{y:.1f}"/>')
         out.append(f'<text class="chart-text" x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{escape(text)}</text>')
-    for place, bar in enumerate(bars):
+    for index, bar in enumerate(bars):
         if not bar.total:
             continue
-        x, y = left + place * step + gap / 2, float(top + up)
+        x, y = left + index * step + gap / 2, float(top + up)
         out.append(f"<g><title>{escape(bar.title)}</title>")
         for name, amount in bar.parts:
             if not amount:
                 continue
             # What is there is seen, however little it is.
-            tall = max(1.0, up * amount / most)
+            tall = max(1.0, up * amount / maximum)
             y -= tall
             out.append(
                 f'<rect class="{name}" x="{x:.2f}" y="{y:.2f}" width="{max(0.5, step - gap):.2f}" height="{tall:.2f}"/>'
@@ -87,15 +87,15 @@ def share(parts: Sequence[tuple[str, float, str]], *, label: str) -> str:
     return "".join(out)
 
 
-def scale(most: float, lines: int = 4) -> list[float]:
-    """Round amounts from 0 to at least `most`, for the side of a chart."""
-    if most <= 0:
+def scale(maximum: float, lines: int = 4) -> list[float]:
+    """Round amounts from 0 to at least `maximum`, for the side of a chart."""
+    if maximum <= 0:
         return [0.0, 1.0]
-    size = 10.0 ** len(str(int(most))) if most >= 1 else 10.0
-    while size > most * 10:
+    size = 10.0 ** len(str(int(maximum))) if maximum >= 1 else 10.0
+    while size > maximum * 10:
         size /= 10
-    step = next(size * part for part in (0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5, 1.0, 2.0) if size * part * lines >= most)
-    return [step * place for place in range(lines + 1) if step * (place - 1) < most]
+    step = next(size * part for part in (0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5, 1.0, 2.0) if size * part * lines >= maximum)
+    return [step * index for index in range(lines + 1) if step * (index - 1) < maximum]
 
 
 def _open(height: int, label: str) -> str:

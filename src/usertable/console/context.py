@@ -266,15 +266,15 @@ class PageContext:
         """A problem in words."""
         return text(problem, self.language)
 
-    def problems(self, refused: Refused, places: Mapping[Kind, str] = MappingProxyType({})) -> dict[str, str]:
+    def problems(self, refused: Refused, fields: Mapping[Kind, str] = MappingProxyType({})) -> dict[str, str]:
         """The texts of a refusal by the field they belong beside; those of no field are under an empty name.
 
-        `places`: the field that a kind is about, where the problem itself does not name it.
+        `fields`: the field that a kind is about, where the problem itself does not name it.
         """
         errors: dict[str, str] = {}
         for problem in refused.problems:
             named = problem.facts.get(_NAMES_ITS_FIELD.get(problem.kind, ""))
-            errors.setdefault(named or places.get(problem.kind, ""), self.problem(problem))
+            errors.setdefault(named or fields.get(problem.kind, ""), self.problem(problem))
         return errors
 
     def render(self, template: str, status: int = 200, /, **values: Any) -> Response:

@@ -13,7 +13,7 @@ from usertable.domain.errors import Refused, Unavailable
 
 log = logging.getLogger("usertable.console")
 
-MOST_STREAMS = 100
+MAX_STREAMS = 100
 """So many open pages of a server process are kept up to date; further ones show what was when they were opened."""
 LONGEST_SECONDS = 1800
 """Then a stream ends, and the browser asks again."""
@@ -29,7 +29,7 @@ def stream(context: PageContext, look: Callable[[], Awaitable[tuple[Parts, bool]
 
     `look` gives the parts as they are now, and whether that is the end of it.
     """
-    if _open >= MOST_STREAMS:
+    if _open >= MAX_STREAMS:
         return notice(context, "live.too_many", "live.reload", context.came_from)
     return StreamingResponse(_events(context, look, seconds), media_type="text/event-stream", headers=_HEADERS)
 

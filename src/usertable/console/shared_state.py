@@ -84,15 +84,15 @@ class SharedState:
             MustWait: it was not even checked, so nothing is learned by not waiting.
         """
         with self._locked():
-            place = self._place(address)
-            last, failed = _ATTEMPT.unpack_from(self._map, place)
+            offset = self._offset(address)
+            last, failed = _ATTEMPT.unpack_from(self._map, offset)
             if wait := self._wait(last, failed):
                 raise MustWait(wait)
             if passes():
-                _ATTEMPT.pack_into(self._map, place, 0.0, 0)
+                _ATTEMPT.pack_into(self._map, offset, 0.0, 0)
                 return True
             failed = 1 if self._clock() - last > FORGOTTEN_AFTER else failed + 1
-            _ATTEMPT.pack_into(self._map, place, self._clock(), failed)
+            _ATTEMPT.pack_into(self._map, offset, self._clock(), failed)
             return False
 
     def _wait(self, last: float, failed: int) -> float:
@@ -123,7 +123,7 @@ class SharedState:
     def _digest(self, token: str) -> bytes:
         return hmac.digest(self.key, b"spent " + token.encode(), "sha256")[:_DIGEST_BYTES]
 
-    def _place(self, address: str) -> int:
+    def _offset(self, address: str) -> int:
         number = int.from_bytes(hashlib.blake2b(address.encode(), key=self.key, digest_size=4).digest(), "little")
         return _KEY_BYTES + number % _ADDRESSES * _ATTEMPT.size
 

@@ -13,7 +13,7 @@ from typing import Any
 from usertable.domain.change import Decision
 from usertable.domain.errors import Kind, Problem
 from usertable.domain.patch import Patch, Restoration
-from usertable.domain.profile import REST, Outcome, Profile, most_bytes, row_bytes, value_bytes
+from usertable.domain.profile import OTHER_ATTRIBUTES, Outcome, Profile, maximum_bytes, row_bytes, value_bytes
 from usertable.domain.schema import Attribute, Rule
 from usertable.domain.values import ABSENT, NUMBER_DIGITS, Value, add, number_text
 
@@ -120,7 +120,7 @@ class Rules:
         before = profile
         if changed:
             after = {**attributes, **changed}
-            changed_at = {**profile.changed_at, **dict.fromkeys(changed, now)} if attributes else {REST: now}
+            changed_at = {**profile.changed_at, **dict.fromkeys(changed, now)} if attributes else {OTHER_ATTRIBUTES: now}
             if restored:
                 for name in [name for name, value in changed.items() if value is ABSENT]:
                     del changed[name], after[name]
@@ -133,10 +133,10 @@ class Rules:
 
     def _size(self, profile: Profile, changed: dict[str, Value], after: dict[str, Value]) -> int | Problem:
         """A bound on the bytes of the row after a write, or the problem with it. A row that is too large may shrink."""
-        before = profile.most_bytes
+        before = profile.maximum_bytes
         if before < 0:
-            before = profile.most_bytes = row_bytes(profile.attributes)
-        size = before + sum(most_bytes(name, value) for name, value in changed.items())
+            before = profile.maximum_bytes = row_bytes(profile.attributes)
+        size = before + sum(maximum_bytes(name, value) for name, value in changed.items())
         if size <= self.row_limit:
             return size
         size = row_bytes(after)

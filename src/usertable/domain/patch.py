@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import tzinfo
 
 from usertable.domain.errors import MAX_PROBLEMS, Kind, Problem, bounded
-from usertable.domain.profile import most_bytes
+from usertable.domain.profile import maximum_bytes
 from usertable.domain.schema import MAX_ATTRIBUTES, Attribute, Schema
 from usertable.domain.values import PARSERS, Absent, Value, is_empty
 
@@ -18,9 +18,9 @@ class Patch:
 
     entries: list[tuple[Attribute, Value]]
 
-    def most_bytes(self) -> int:
+    def maximum_bytes(self) -> int:
         """A bound on the bytes that it adds to a row."""
-        return sum([most_bytes(attribute.name, value) for attribute, value in self.entries])
+        return sum([maximum_bytes(attribute.name, value) for attribute, value in self.entries])
 
 
 @dataclass(slots=True)

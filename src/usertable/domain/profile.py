@@ -9,7 +9,7 @@ from json.encoder import encode_basestring
 
 from usertable.domain.values import Value
 
-REST = ""
+OTHER_ATTRIBUTES = ""
 """No attribute's name: stands for all that a `changed_at` does not name."""
 
 
@@ -43,10 +43,13 @@ class Profile:
     updated_at: int
     attributes: dict[str, Value]
     changed_at: dict[str, int]
-    """When attributes last changed, by name. Of all that it does not name: under :data:`REST`, 0 if that is not known;
-    without it, when the user was made. So most of what is written once takes no room."""
+    """When attributes last changed, by name, in ms since 1970 UTC: `{"level": 1700000000000}`.
 
-    most_bytes: int = field(default=-1, compare=False, repr=False)
+    All that it does not name changed when :data:`OTHER_ATTRIBUTES` says (0 if that is not known); without that, when the
+    user was made. So most of what is written once takes no room.
+    """
+
+    maximum_bytes: int = field(default=-1, compare=False, repr=False)
     """Upper bound of the attributes' bytes as JSON text (:func:`row_bytes`); negative if not counted."""
 
     @classmethod
@@ -56,7 +59,7 @@ class Profile:
 
     def changed(self, name: str) -> int | None:
         """When an attribute that has a value last changed; None for longer ago than such times are kept."""
-        return self.changed_at.get(name, self.changed_at.get(REST, self.created_at)) or None
+        return self.changed_at.get(name, self.changed_at.get(OTHER_ATTRIBUTES, self.created_at)) or None
 
 
 def row_bytes(attributes: Mapping[str, Value]) -> int:
@@ -76,7 +79,7 @@ def value_bytes(value: Value) -> int:
     return len(str(value))
 
 
-def most_bytes(name: str, value: Value) -> int:
+def maximum_bytes(name: str, value: Value) -> int:
     """A bound on what a value can add to a row, quick to find: no character takes more than six bytes."""
     if type(value) is str:
         return 6 * (len(name) + len(value)) + 6

@@ -138,10 +138,10 @@ class Schema:
             lambda: _check_text(identifier.name, "display_name", identifier.display_name),
         )
         declared = list(self.identifiers)
-        place = len(declared)
-        while place and declared[place - 1].preset:
-            place -= 1
-        declared.insert(place, identifier)
+        index = len(declared)
+        while index and declared[index - 1].preset:
+            index -= 1
+        declared.insert(index, identifier)
         return replace(self, identifiers=tuple(declared))
 
     def edit_identifier(self, name: str, **changes: object) -> Schema:
@@ -348,6 +348,6 @@ def _check_limits(attribute: Attribute) -> None:
     )
 
 
-def _check_limit(name: str, field_name: str, limit: int, most: int) -> None:
-    if not 1 <= limit <= most:
-        raise refuse(Kind.LIMIT_ILLEGAL, name, field=field_name, expected=f"1 to {most}")
+def _check_limit(name: str, field_name: str, limit: int, maximum: int) -> None:
+    if not 1 <= limit <= maximum:
+        raise refuse(Kind.LIMIT_ILLEGAL, name, field=field_name, expected=f"1 to {maximum}")

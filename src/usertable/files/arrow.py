@@ -55,7 +55,7 @@ def _join(*parts: Any, null_handling: str = "emit_null") -> pa.Array:
 
 @dataclass(slots=True)
 class _Findings:
-    """What is noted of the rows of a block, by place."""
+    """What is noted of the rows of a block, by index."""
 
     problems: defaultdict[int, list[Problem]] = field(default_factory=lambda: defaultdict(list))
     cut: Counter[int] = field(default_factory=Counter)
@@ -85,9 +85,9 @@ class ArrowColumns(Columns):
                 self._pairs(cuid, [(identifier, column[i]) for identifier, column in cells], problems[i])
                 for i, cuid in enumerate(cuids)
             ]
-        for name, place in self._unnamed:
-            if _has_cells(columns[place]):
-                for i, cell in enumerate(arrow_cells(columns[place])):
+        for name, index in self._unnamed:
+            if _has_cells(columns[index]):
+                for i, cell in enumerate(arrow_cells(columns[index])):
                     if not is_empty(cell):
                         problems[i].append(unnamed_problem(name, cell))
         blank: set[int] = set()
@@ -108,8 +108,8 @@ class ArrowColumns(Columns):
         sparse: list[Any] = []
         names = []
         before = "{"
-        for place, column in self._columns:
-            texts, quote = self._texts(column, columns[place], found)
+        for index, column in self._columns:
+            texts, quote = self._texts(column, columns[index], found)
             if texts.null_count == count:
                 continue
             names.append(column.name)
@@ -145,7 +145,7 @@ class ArrowColumns(Columns):
 
     def _cell_by_cell(self, column: Column, cells: pa.Array, found: _Findings) -> pa.Array:
         """A column as JSON texts that may be of any form, null for an empty cell: each different text looked at once."""
-        places: Sequence[int] = range(len(cells))
+        indexes: Sequence[int] = range(len(cells))
         if pa.types.is_list(cells.type) and not _is_escaped(cells.flatten()) and not cells.flatten().null_count:
             joined = _join('["', pc.binary_join(cells, scalar('","')), '"]', "")
             cells = pc.if_else(pc.equal(pc.list_value_length(cells), _ZERO), _NONE, joined)
@@ -153,22 +153,22 @@ class ArrowColumns(Columns):
         if pa.types.is_string(cells.type) and not cells.null_count:
             encoded = cells.dictionary_encode()
             cells, indices = encoded.dictionary, encoded.indices
-            places = indices.to_pylist()
+            indexes = indices.to_pylist()
         texts: list[str | None] = []
         wrong: dict[int, Problem] = {}
         are_cut = set()
-        for place, cell in enumerate(arrow_cells(cells)):
+        for index, cell in enumerate(arrow_cells(cells)):
             text = column[cell]
             if isinstance(text, Problem):
-                wrong[place], text = text, ""
+                wrong[index], text = text, ""
             elif cell in column.cut:
-                are_cut.add(place)
+                are_cut.add(index)
             texts.append(text or None)
         if wrong or are_cut:
-            for i, place in enumerate(places):
-                if place in wrong:
-                    found.problems[i].append(wrong[place])
-                elif place in are_cut:
+            for i, index in enumerate(indexes):
+                if index in wrong:
+                    found.problems[i].append(wrong[index])
+                elif index in are_cut:
                     found.cut[i] += 1
         encoded_texts = pa.array(texts, pa.string())
         return encoded_texts if indices is None else encoded_texts.take(indices)

@@ -30,7 +30,7 @@ def _any_tiny(lines: bytes) -> bool:
     return (b"e-" in lines or b"E-" in lines) and re.search(b"[0-9][eE]-", lines) is not None
 
 
-def json_reader(place: int, attribute: Attribute) -> Callable[[Any], object]:
+def json_reader(index: int, attribute: Attribute) -> Callable[[Any], object]:
     """From a cell of :class:`ArrowLines` to what the API would be sent."""
     if attribute.type is DataType.NUMBER:
         return lambda cell: Decimal(cell) if type(cell) is str else cell
@@ -82,8 +82,8 @@ def split_objects(lines: bytes, count: int) -> Split | None:
         return None
     after = [f',{gap}"{name}' for name in names[1:]] + [f"}}\n{before}"]
     found = {}
-    for name, places, end in zip(names, _places(len(names), count), after, strict=True):
-        column = fields.take(places)
+    for name, indexes, end in zip(names, _indexes(len(names), count), after, strict=True):
+        column = fields.take(indexes)
         if not pc.all(pc.ends_with(column, end)).as_py():
             return None
         found[name] = column, end
@@ -91,7 +91,7 @@ def split_objects(lines: bytes, count: int) -> Split | None:
 
 
 @lru_cache(maxsize=4)
-def _places(width: int, count: int) -> list[pa.Array]:
+def _indexes(width: int, count: int) -> list[pa.Array]:
     """Where the cells of each column stand, row by row, behind a first one."""
     return [pa.array(range(1 + i, 1 + width * count, width), pa.int32()) for i in range(width)]
 

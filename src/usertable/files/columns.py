@@ -108,15 +108,15 @@ class Columns:
             if column in FOR_READING:
                 raise refuse(Kind.IMPORT_FILE, reason=FOR_READING[column])
         self.targets = [column_target(project, column, options.columns) for column in columns]
-        for place, (column, target) in enumerate(zip(columns, self.targets, strict=True)):
-            if target.kind not in ("nothing", "unnamed") and target in self.targets[:place]:
+        for index, (column, target) in enumerate(zip(columns, self.targets, strict=True)):
+            if target.kind not in ("nothing", "unnamed") and target in self.targets[:index]:
                 other = columns[self.targets.index(target)]
                 raise refuse(Kind.COLUMN, column, expected=f"it is for the same as column [{other}]; leave one out")
         if not any(target.kind in ("cuid", "identifier") for target in self.targets):
             raise refuse(Kind.IMPORT_FILE, reason="no column is the cuid or an identifier, so no row names its user")
         self._cuid = next((i for i, t in enumerate(self.targets) if t.kind == "cuid"), None)
-        places = {t.name: i for i, t in enumerate(self.targets) if t.kind == "identifier"}
-        self._identifiers = [(i, places[i.name]) for i in project.schema.identifiers if i.name in places]
+        indexes = {t.name: i for i, t in enumerate(self.targets) if t.kind == "identifier"}
+        self._identifiers = [(i, indexes[i.name]) for i in project.schema.identifiers if i.name in indexes]
         self._attributes = [
             (i, project.schema.attributes[t.name]) for i, t in enumerate(self.targets) if t.kind == "attribute"
         ]
@@ -125,14 +125,14 @@ class Columns:
         self._columns: list[tuple[int, Column]] = []
         self._options = options
         self._zone = project.zone
-        self.prepare(lambda place, attribute: _cell_reader(attribute, options), cell_identifiers)
+        self.prepare(lambda index, attribute: _cell_reader(attribute, options), cell_identifiers)
 
     def prepare(
         self,
         reader: Callable[[int, Attribute], Callable[[Any], object]],
         identifier_values: Callable[[Identifier, object], list[str] | Problem],
     ) -> None:
-        """Say how the cells of an attribute's column are read, by its place, and those of identifiers."""
+        """Say how the cells of an attribute's column are read, by its index, and those of identifiers."""
         self._values_of = identifier_values
         self._columns = [(i, Column(a, self._zone, self._options, reader(i, a))) for i, a in self._attributes]
 

@@ -100,7 +100,7 @@ def find_encoding(head: bytes, codec: str) -> Encoding:
 
 def _unmarked(head: bytes) -> str | None:
     """The encoding of two or four bytes a character that a file without a mark seems to have; None if it has none."""
-    zeros = [head[place::4].count(0) for place in range(4)]
+    zeros = [head[offset::4].count(0) for offset in range(4)]
     if sum(zeros) * 30 < len(head) or len(head) < 4:
         return None
     quarter = len(head) // 4
@@ -150,12 +150,12 @@ def _not_utf8(lines: Iterable[bytes]) -> Refused:
             found.append((number, line.rstrip(b"\r\n"), error.start))
             if len(found) == _LINES_TRIED:
                 break
-    number, line, place = found[0]
+    number, line, offset = found[0]
     shown = []
     for group in _LIKELY:
         codec = next((codec for codec in group if all(_reads(codec, line) for _, line, _ in found)), None)
         if codec:
-            before = len(line[:place].decode(codec, "ignore"))
+            before = len(line[:offset].decode(codec, "ignore"))
             text = line.decode(codec)[max(0, before - 12) : before + 12].strip()
             shown.append(f"`{excerpt(text)}` as {codec}")
     ways = f": it has {', '.join(shown)}" if shown else f" with one of {', '.join(NAMED)}"

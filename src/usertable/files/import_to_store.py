@@ -60,9 +60,9 @@ class StoreImport(ImportJob):
         after = iter(taken.previews)
         declared, zone = self._project.schema.attributes, self._project.zone
         rows = []
-        for place, number in enumerate(block.numbers[:PREVIEW_ROWS]):
-            if place in refused:
-                rows.append(RowPreview(number, reasons(refused[place])))
+        for index, number in enumerate(block.numbers[:PREVIEW_ROWS]):
+            if index in refused:
+                rows.append(RowPreview(number, reasons(refused[index])))
             else:
                 cuid, attributes = next(after)
                 values = {name: show(value, declared[name].type, zone) for name, value in attributes.items()}
@@ -88,7 +88,7 @@ class StoreImport(ImportJob):
 
         def note(taken: ImportResult) -> str:
             nonlocal after, refused
-            found = block.refused + [(block.numbers[place], problems) for place, problems in taken.refused]
+            found = block.refused + [(block.numbers[index], problems) for index, problems in taken.refused]
             refused = sorted((number, reasons(problems)) for number, problems in found)
             after = self._counted(block, refused, created=taken.created, changed=taken.changed, unchanged=taken.unchanged)
             return _encoder.encode(after).decode()

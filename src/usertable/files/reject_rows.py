@@ -119,8 +119,8 @@ def _half_pairs(error: UnicodeError) -> tuple[str, int]:
     encoding = Encoding(error.encoding)
     order = "big" if error.encoding.endswith("be") else "little"
     found = []
-    for place in range(0, len(wrong), encoding.unit):
-        unit = wrong[place : place + encoding.unit]
+    for offset in range(0, len(wrong), encoding.unit):
+        unit = wrong[offset : offset + encoding.unit]
         code = int.from_bytes(unit, order)  # type: ignore[arg-type]
         is_half = len(unit) == encoding.unit and 0xD800 <= code < 0xE000
         found.append(chr(code) if is_half else "".join(chr(0xDC00 + byte) for byte in unit))

@@ -41,8 +41,8 @@ def told_apart(columns: Sequence[str]) -> list[str]:
     """The names of a file's columns so that each is another: `level`, `level#2`, and `#3` for a third without a name."""
     made: list[str] = []
     taken = set(columns)
-    for place, column in enumerate(columns, start=1):
-        name = column or f"#{place}"
+    for number, column in enumerate(columns, start=1):
+        name = column or f"#{number}"
         if name in made:
             count = next(n for n in itertools.count(2) if f"{column}#{n}" not in taken)
             name = f"{column}#{count}"

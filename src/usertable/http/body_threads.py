@@ -47,7 +47,7 @@ class Batches:
     """
 
     def __init__(self, body_limit: int) -> None:
-        self._most_held = HELD_BODIES * body_limit
+        self._max_held = HELD_BODIES * body_limit
         self._held: Counter[str] = Counter()
         self._large = asyncio.Semaphore(LARGE_BATCHES)
         self.huge = asyncio.Lock()
@@ -68,9 +68,9 @@ class Batches:
             size = len(message.get("body", b""))
             here += size
             self._held[project] += size
-            if self._held[project] > self._most_held:
+            if self._held[project] > self._max_held:
                 raise Overloaded(
-                    f"the batches of project {project} that are under way have more than {self._most_held} bytes"
+                    f"the batches of project {project} that are under way have more than {self._max_held} bytes"
                 )
             return message
 

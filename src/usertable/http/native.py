@@ -303,8 +303,8 @@ class _Resource:
 def _entries(records: Sequence[batch.Record], key: str | None, body: bytes) -> list[BatchEntry]:
     fingerprint = hashlib.sha256(body).digest()
     return [
-        BatchEntry(r.cuid, r.identity, r.data, r.receipt(key, fingerprint, place), r.problems, r.identifiers)
-        for place, r in enumerate(records)
+        BatchEntry(r.cuid, r.identity, r.data, r.receipt(key, fingerprint, index), r.problems, r.identifiers)
+        for index, r in enumerate(records)
     ]
 
 

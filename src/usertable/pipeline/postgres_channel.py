@@ -23,7 +23,7 @@ from usertable.domain.patch import Patch
 from usertable.pipeline.channel import Done, WriteChannel
 from usertable.store.postgres.connection import Connection
 from usertable.store.postgres.failures import CONFLICTS
-from usertable.store.postgres.merge import MERGE_PARAMETERS, Merge, UserPlace, connect_to_merge, plain_merges
+from usertable.store.postgres.merge import MERGE_PARAMETERS, Merge, UserKey, connect_to_merge, plain_merges
 from usertable.store.records import WRITTEN, Result, Write, Written
 from usertable.store.urls import redacted_url
 
@@ -33,7 +33,7 @@ CONNECTIONS = 2
 """Batches that the database merges at once: one waits for the disk while the other is worked on."""
 RECONNECT_SECONDS = 1.0
 
-Merged = Callable[[set[UserPlace] | Exception | None], None]
+Merged = Callable[[set[UserKey] | Exception | None], None]
 """Told the users whose writes are done; None if nothing was done; StoreDown if that is not known."""
 
 
@@ -41,14 +41,14 @@ Merged = Callable[[set[UserPlace] | Exception | None], None]
 class _Batch:
     writes: Sequence[Write]
     done: Done
-    users: frozenset[UserPlace]
+    users: frozenset[UserKey]
     results: list[Result] = field(default_factory=list)
     parts: int = 0
     """Parts of it that are not answered yet."""
 
-    def places(self, users: Set[UserPlace]) -> list[int]:
+    def indexes(self, users: Set[UserKey]) -> list[int]:
         """Where the writes to these users stand in it."""
-        return [place for place, write in enumerate(self.writes) if (write.project, write.cuid) in users]
+        return [index for index, write in enumerate(self.writes) if (write.project, write.cuid) in users]
 
 
 class MergingChannel:
@@ -69,7 +69,7 @@ class MergingChannel:
         self._other = other
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[_Batch] = deque()
-        self._users: set[UserPlace] = set()
+        self._users: set[UserKey] = set()
         """Users of the batches under way: the next write to one of them waits, so that each user's keep their order."""
         self._reported: dict[int, set[str]] = {}
         """By project, the attributes that are known to have had values."""
@@ -116,36 +116,36 @@ class MergingChannel:
         batch.parts = 1
         self._free.pop().merge(merges, lambda merged: self._merged(batch, sent, merged))
         if len(sent) < len(batch.writes):
-            self._hand_on(batch, batch.places(batch.users - sent))
+            self._hand_on(batch, batch.indexes(batch.users - sent))
 
-    def _merged(self, batch: _Batch, sent: set[UserPlace], merged: set[UserPlace] | Exception | None) -> None:
+    def _merged(self, batch: _Batch, sent: set[UserKey], merged: set[UserKey] | Exception | None) -> None:
         if isinstance(merged, Exception):
-            for place in batch.places(sent):
-                batch.results[place] = merged
+            for index in batch.indexes(sent):
+                batch.results[index] = merged
         elif merged != sent:
-            self._hand_on(batch, batch.places(sent - (merged or set())))
+            self._hand_on(batch, batch.indexes(sent - (merged or set())))
         self._finish_part(batch)
 
-    def _hand_on(self, batch: _Batch, places: Sequence[int]) -> None:
-        """Let the other channel take the writes at these places of the batch."""
+    def _hand_on(self, batch: _Batch, indexes: Sequence[int]) -> None:
+        """Let the other channel take the writes at these indexes of the batch."""
         batch.parts += 1
         self._other.write(
-            [batch.writes[place] for place in places], lambda outcome: self._handed_back(batch, places, outcome)
+            [batch.writes[index] for index in indexes], lambda outcome: self._handed_back(batch, indexes, outcome)
         )
 
-    def _handed_back(self, batch: _Batch, places: Sequence[int], outcome: Sequence[Result] | Exception) -> None:
+    def _handed_back(self, batch: _Batch, indexes: Sequence[int], outcome: Sequence[Result] | Exception) -> None:
         if isinstance(outcome, Exception):
-            if not isinstance(outcome, Unavailable) and len(places) > 1:
+            if not isinstance(outcome, Unavailable) and len(indexes) > 1:
                 # One write must not take its neighbours down with it. Here and not later: meanwhile no other write to these
                 # users is sent, so each user's keep their order.
-                for place in places:
-                    self._hand_on(batch, [place])
+                for index in indexes:
+                    self._hand_on(batch, [index])
                 self._finish_part(batch)
                 return
-            outcome = [outcome] * len(places)
-        for place, result in zip(places, outcome, strict=True):
-            batch.results[place] = result
-            write = batch.writes[place]
+            outcome = [outcome] * len(indexes)
+        for index, result in zip(indexes, outcome, strict=True):
+            batch.results[index] = result
+            write = batch.writes[index]
             if type(result) is Written and type(write.patch) is Patch and not write.dry_run:
                 # Whatever the rule: the user has a value of each attribute now.
                 self._reported.setdefault(write.project, set()).update([a.name for a, _ in write.patch.entries])
@@ -217,7 +217,7 @@ class _Session:
         self._merges: Sequence[Merge] = ()
         self._tell: Merged | None = None
         """What to tell of the batch under way."""
-        self._users: set[UserPlace] = set()
+        self._users: set[UserKey] = set()
         self._answered = 0
         self._refusal: psycopg.Error | None = None
         self._closed = False

@@ -86,7 +86,7 @@ class _Line:
         self._received = 0
         self._answered = 0
         self._written: dict[int, set[tuple[int, int]]] = {}
-        """The users of the batches that are being written, by the batch's place."""
+        """The users of the batches that are being written, by the number of the batch."""
 
     def serve(self, threads: int) -> None:
         """Until the connection ends. One of the threads is the caller's: an engine may allow no other."""
@@ -102,23 +102,23 @@ class _Line:
             while True:
                 with self._receiving:
                     packed = _received(self._stream)
-                    place = self._begin({(project, cuid) for project, cuid, *_ in packed})
+                    number = self._begin({(project, cuid) for project, cuid, *_ in packed})
                 answer = framed(self._answer(packed))
-                self._finish(place, answer)
+                self._finish(number, answer)
 
     def _begin(self, users: set[tuple[int, int]]) -> int:
         with self._moved:
             self._moved.wait_for(lambda: all(users.isdisjoint(others) for others in self._written.values()))
-            place = self._received
+            number = self._received
             self._received += 1
-            self._written[place] = users
-            return place
+            self._written[number] = users
+            return number
 
-    def _finish(self, place: int, answer: bytes) -> None:
+    def _finish(self, number: int, answer: bytes) -> None:
         with self._moved:
-            del self._written[place]
+            del self._written[number]
             self._moved.notify_all()
-            self._moved.wait_for(lambda: self._answered == place)
+            self._moved.wait_for(lambda: self._answered == number)
             try:
                 self._connection.sendall(answer)
             finally:

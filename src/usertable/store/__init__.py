@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from usertable.domain.errors import StoreFault, StoreMissing
 from usertable.store.migrations import migrations
 from usertable.store.protocol import Store
-from usertable.store.urls import redacted_url, sqlite_place
+from usertable.store.urls import redacted_url, sqlite_file
 
 __all__ = ["Store", "distribute", "is_shareable", "open_store", "redacted_url", "stored_version"]
 
@@ -44,7 +44,7 @@ def open_store(
 
     Raises:
         StoreMissing: there is none, and `create` is false.
-        StoreFault: an unknown scheme, an unusable place, a store that is not ours, or one that is too new.
+        StoreFault: an unknown scheme, a location that cannot be used, a store that is not ours, or one that is too new.
     """
     scheme = _scheme(url)
     # An engine's module is imported when it is asked for: drivers are slow to import.
@@ -56,7 +56,7 @@ def open_store(
         from usertable.store.sqlite import SQLiteStore
         from usertable.store.sqlite.files import StoreFiles
 
-        path, cache_mb = sqlite_place(url)
+        path, cache_mb = sqlite_file(url)
         if not create and StoreFiles(path).is_empty():
             raise StoreMissing(f"there is no store at {redacted_url(url)}")
         return SQLiteStore(path, serving=serving or alone, writing=writing, cache_mb=cache_mb, migrate=migrate, files=files)
@@ -90,7 +90,7 @@ def stored_version(url: str) -> tuple[int, int]:
     if scheme == "sqlite":
         from usertable.store import sqlite
 
-        return sqlite.stored_version(sqlite_place(url)[0]), len(migrations("sqlite"))
+        return sqlite.stored_version(sqlite_file(url)[0]), len(migrations("sqlite"))
     if is_shareable(url):
         from usertable.store import postgres
 

@@ -136,7 +136,7 @@ def values_by_user(rows: Iterable[tuple[int, str, str]]) -> dict[int, dict[str, 
 def encode_patches(writes: Iterable[Write]) -> tuple[str, str]:
     """Writes for an engine that merges by itself, as two JSON arrays: patches, and the shapes that they refer to.
 
-    Of each write `{"c": CUID, "t": its moment, "h": its shape, "s": {name: value}, "o": [[rule, name, value, most
+    Of each write `{"c": CUID, "t": its moment, "h": its shape, "s": {name: value}, "o": [[rule, name, value, maximum
     elements], …]}`: `s` for the rule overwrite, `o` for the others. With a receipt also `"k": key, "f": fingerprint in hex,
     "n": [[rule, name], …]`.
 

@@ -290,8 +290,8 @@ class MemoryStore:
         with self._lock:
             for at, counted in sorted(self.tables[project].rates.items()):
                 if at >= since:
-                    place = since + (at - since) // step * step
-                    steps[place] = tuple(map(add, steps.get(place, (0, 0, 0)), counted))
+                    begin = since + (at - since) // step * step
+                    steps[begin] = tuple(map(add, steps.get(begin, (0, 0, 0)), counted))
         return [Rate(at, *counted) for at, counted in steps.items()]
 
     def refusals(self, project: int, since: int) -> list[tuple[Kind, str | None, int, int]]:
@@ -403,7 +403,7 @@ class MemoryStore:
                 for cuid, p in table.profiles.items()
             ]
         if part is VALUES:
-            return [(*place, cuid) for place, cuid in table.values.items()]
+            return [(*key, cuid) for key, cuid in table.values.items()]
         if part is ERASED:
             return [(cuid,) for cuid in table.erased]
         if part is RECEIPTS:

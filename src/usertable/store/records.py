@@ -263,7 +263,7 @@ class ImportResult:
     changed: int
     unchanged: int
     refused: list[tuple[int, list[Problem]]]
-    """The refused rows by their places in the batch, in order, with all that is wrong."""
+    """The refused rows by index in the batch, in order, with all that is wrong."""
     previews: list[tuple[int, dict[str, Value]]] = field(default_factory=list)
     """Of a dry batch: the CUID and the attributes after each row that was not refused, in order."""
     row_results: list[tuple[int | None, Result]] = field(default_factory=list)

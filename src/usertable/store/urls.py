@@ -22,14 +22,14 @@ def redacted_url(url: str) -> str:
     head, question, query = url.partition("?")
     scheme, separator, rest = url.partition("://")
     if separator:
-        userinfo, at, place = rest.partition("/")[0].rpartition("@")
-        place = rest[len(userinfo + at) :]
+        userinfo, at, location = rest.partition("/")[0].rpartition("@")
+        location = rest[len(userinfo + at) :]
         if not at and ("@" in rest.partition("?")[0] or not re.fullmatch(URL_HOSTS, re.split("[/?]", rest)[0])):
             # A password with a slash in it, which no URL may have. All that may be of it is left out.
-            userinfo, at, place = rest.rpartition("@")
+            userinfo, at, location = rest.rpartition("@")
         user, colon, _ = userinfo.partition(":")
-        place, question, query = place.partition("?")
-        head = f"{scheme}://{user}{colon and colon + _MASK}{at}{place}"
+        location, question, query = location.partition("?")
+        head = f"{scheme}://{user}{colon and colon + _MASK}{at}{location}"
     parameters = [
         f"{name}={_MASK}" if unquote(name).lower() in _SECRETS else f"{name}{equals}{value}"
         for name, equals, value in (parameter.partition("=") for parameter in query.split("&"))
@@ -37,7 +37,7 @@ def redacted_url(url: str) -> str:
     return f"{head}{question}{'&'.join(parameters)}"
 
 
-def sqlite_place(url: str) -> tuple[str, int]:
+def sqlite_file(url: str) -> tuple[str, int]:
     """The file that a `sqlite:///…[?cache_mb=N]` URL names, and the most memory for the writer's pages, in MiB."""
     path, _, query = url.removeprefix("sqlite:///").partition("?")
     name, _, text = query.partition("=")

@@ -174,8 +174,8 @@ class Record(SetRequest):
     identifiers: dict[str, Any] | None = None
     key: str | None = None
 
-    def receipt(self, batch_key: str | None, batch_fingerprint: bytes, place: int) -> Receipt | None:
-        """What makes the record safe to retry: by its own key in any batch, else by its place in the one with this key."""
+    def receipt(self, batch_key: str | None, batch_fingerprint: bytes, index: int) -> Receipt | None:
+        """What makes the record safe to retry: by its own key in any batch, else by its index in the one with this key."""
         if self.key is not None:
             parts = (self.cuid, self.identity, self.data)
             content = _encoder.encode(parts if self.identifiers is None else (*parts, self.identifiers))
@@ -183,7 +183,7 @@ class Record(SetRequest):
         if batch_key is None:
             return None
         # No key that is sent has a space in it, so none can be this one.
-        return Receipt(f"{batch_key} {place}", batch_fingerprint)
+        return Receipt(f"{batch_key} {index}", batch_fingerprint)
 
 
 def is_small(body: bytes) -> bool:

@@ -248,16 +248,16 @@ TEXTS: dict[Kind, tuple[str, str]] = {
         "the project's name is invalid; expected 1 to {limit} printable characters",
     ),
     Kind.SECRET: (
-        "项目密钥无效，应为 1 到 {most} 个可见 ASCII 字符",
-        "the secret is invalid; expected 1 to {most} visible ASCII characters",
+        "项目密钥无效，应为 1 到 {maximum} 个可见 ASCII 字符",
+        "the secret is invalid; expected 1 to {maximum} visible ASCII characters",
     ),
     Kind.TIMEZONE: (
         "时区[{value}]不存在，应为 IANA 名称，例如 Asia/Shanghai",
         "time zone [{value}] does not exist; expected an IANA name such as Asia/Shanghai",
     ),
     Kind.QPS: (
-        "QPS 上限[{value}]无效，应为 1 到 {most} 的整数或 unlimited",
-        "QPS limit [{value}] is invalid; expected an integer from 1 to {most}, or unlimited",
+        "QPS 上限[{value}]无效，应为 1 到 {maximum} 的整数或 unlimited",
+        "QPS limit [{value}] is invalid; expected an integer from 1 to {maximum}, or unlimited",
     ),
     Kind.NAME_FORM: (
         "名称[{attribute}]无效：应以小写字母开头，仅含小写字母、数字和下划线，最长 {limit} 个字符",
@@ -328,7 +328,7 @@ TEXTS: dict[Kind, tuple[str, str]] = {
         "Parquet needs the library pyarrow; install it with: pip install 'usertable[parquet]'",
     ),
     Kind.IMPORT_JOB: ("导入任务[{job}]：{reason}", "import [{job}]: {reason}"),
-    Kind.SCHEMA_FILE: ("schema 文件无效，{place}：{expected}", "the schema file is invalid at {place}: {expected}"),
+    Kind.SCHEMA_FILE: ("schema 文件无效，{location}：{expected}", "the schema file is invalid at {location}: {expected}"),
 }
 
 

@@ -810,7 +810,7 @@ def convert(members: dict[str, Any], form: type[Body], *, strict: bool, name: st
         raise Refused([_problem(str(error), name, form)]) from error
 
 
-_ERROR = re.compile(r"(?P<what>.*?)(?: `(?P<field>[^`]*)`)?(?: - at `\$(?P<place>.*)`)?", re.DOTALL)
+_ERROR = re.compile(r"(?P<what>.*?)(?: `(?P<field>[^`]*)`)?(?: - at `\$(?P<path>.*)`)?", re.DOTALL)
 _CHOICES = {"type": DataType, "rule": Rule, "status": ("visible", "hidden", "all"), "qps": ("a number", "unlimited")}
 
 
@@ -818,17 +818,17 @@ def _problem(error: str, name: str, form: type) -> Problem:
     """The problem that msgspec tells of: `Object contains unknown field `x` - at `$.a[0]``, and the like."""
     found = _ERROR.fullmatch(error)
     assert found
-    what, field, place = found["what"], found["field"], (found["place"] or "").lstrip(".")
-    inside = f"{place}." if place else ""
+    what, field, path = found["what"], found["field"], (found["path"] or "").lstrip(".")
+    inside = f"{path}." if path else ""
     if what == "Object contains unknown field":
-        known = ", ".join(f.encode_name for f in msgspec.structs.fields(form)) if not place else ""
+        known = ", ".join(f.encode_name for f in msgspec.structs.fields(form)) if not path else ""
         return parameter_problem(inside + field, f"one of {known}" if known else "nothing of that name")
     if what == "Object missing required field":
         return parameter_problem(inside + field, "a value, but it is missing")
     if what.startswith("Invalid enum value"):
-        choices = _CHOICES.get(place.rpartition(".")[2], get_args(Flag))
-        return parameter_problem(place, f"one of {', '.join(choices)}")
-    return parameter_problem(place or name, error.partition(" - at `")[0].removeprefix("Expected "))
+        choices = _CHOICES.get(path.rpartition(".")[2], get_args(Flag))
+        return parameter_problem(path, f"one of {', '.join(choices)}")
+    return parameter_problem(path or name, error.partition(" - at `")[0].removeprefix("Expected "))
 
 
 def parameter_problem(name: str, expected: str) -> Problem:

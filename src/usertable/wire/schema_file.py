@@ -122,8 +122,8 @@ def _compose(content: bytes) -> Node | None:
         raise Refused([_problem(f"line {error.line}", error.expected)]) from error
 
 
-def _problem(place: str, expected: str) -> Problem:
-    return Problem(Kind.SCHEMA_FILE, None, {"place": place, "expected": expected})
+def _problem(location: str, expected: str) -> Problem:
+    return Problem(Kind.SCHEMA_FILE, None, {"location": location, "expected": expected})
 
 
 class _File:

@@ -50,5 +50,5 @@ def yaml_tree(content: bytes) -> Node | None:
         raise BadYAML(_line(content, found.start()), f"it is YAML {version}, and 1.2 is read; leave %YAML out") from error
 
 
-def _line(content: bytes, place: int) -> int:
-    return content.count(b"\n", 0, place) + 1
+def _line(content: bytes, offset: int) -> int:
+    return content.count(b"\n", 0, offset) + 1

@@ -77,12 +77,12 @@ def chart(context: PageContext, project: Project, rates: list[Rate], since: int,
         clock = datetime.fromtimestamp(at / 1000, UTC).astimezone(zone).strftime("%H:%M:%S")
         title = context.text("arrivals.bar", time=clock, accepted=f"{rate.accepted:,}", refused=f"{rate.refused:,}")
         bars.append(Bar((("bar-good", rate.accepted / seconds), ("bar-bad", rate.refused / seconds)), title))
-    most = max(bar.total for bar in bars)
+    maximum = max(bar.total for bar in bars)
     ticks = [
-        (place / 6, datetime.fromtimestamp((since + KEPT_MS * place / 6) / 1000, UTC).astimezone(zone).strftime("%H:%M"))
-        for place in range(7)
+        (index / 6, datetime.fromtimestamp((since + KEPT_MS * index / 6) / 1000, UTC).astimezone(zone).strftime("%H:%M"))
+        for index in range(7)
     ]
-    sides = [(amount, f"{amount:,g}") for amount in scale(most)]
+    sides = [(amount, f"{amount:,g}") for amount in scale(maximum)]
     return Markup(columns(bars, label=context.text("arrivals.chart"), ticks=ticks, scale=sides))
 
 

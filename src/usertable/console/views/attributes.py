@@ -268,18 +268,18 @@ def _new_page(
         legal=LEGAL_RULES,
         examples=EXAMPLES,
         rules=list(Rule),
-        most_name=NAME_LENGTH,
-        most_elements=MAX_LIST_ELEMENTS,
-        most_bytes=MAX_LIST_ELEMENT_BYTES,
+        maximum_name=NAME_LENGTH,
+        maximum_elements=MAX_LIST_ELEMENTS,
+        maximum_bytes=MAX_LIST_ELEMENT_BYTES,
     )
 
 
-def _limit(context: PageContext, field: str, name: str, most: int, errors: dict[str, str]) -> int:
+def _limit(context: PageContext, field: str, name: str, maximum: int, errors: dict[str, str]) -> int:
     """A bound of a LIST from the form; what is none of the allowed numbers goes to `errors`."""
     sent = context.form.get(field, "").strip()
-    if sent.isascii() and sent.isdigit() and len(sent) < 10 and 1 <= int(sent) <= most:
+    if sent.isascii() and sent.isdigit() and len(sent) < 10 and 1 <= int(sent) <= maximum:
         return int(sent)
-    refused = refuse(Kind.LIMIT_ILLEGAL, context.form.get("name", ""), field=name, expected=f"1 to {most}")
+    refused = refuse(Kind.LIMIT_ILLEGAL, context.form.get("name", ""), field=name, expected=f"1 to {maximum}")
     errors[field] = context.problem(refused.problems[0])
     return 1
 

@@ -32,7 +32,7 @@ class Row:
     identifier: Identifier
     up: str
     down: str
-    place: int
+    priority: int
     """Its priority now."""
 
 
@@ -147,9 +147,9 @@ def _draft(project: Project, order: str) -> list[str]:
     """The order that was asked for, of the declared identifiers. One that it does not name stays behind its neighbor."""
     declared = [i.name for i in project.schema.identifiers]
     names = [name for name in dict.fromkeys(order.split(SEPARATOR)) if name in declared]
-    for place, name in enumerate(declared):
+    for index, name in enumerate(declared):
         if name not in names:
-            names.insert(names.index(declared[place - 1]) + 1 if place else 0, name)
+            names.insert(names.index(declared[index - 1]) + 1 if index else 0, name)
     return names
 
 
@@ -159,13 +159,13 @@ def _list_page(
     now = [i.name for i in project.schema.identifiers]
     address = context.project_path("/identifiers")
 
-    def moved(place: int, other: int) -> str:
+    def moved(index: int, other: int) -> str:
         if not 0 <= other < len(names):
             return ""
         draft = [*names]
-        draft[place], draft[other] = draft[other], draft[place]
+        draft[index], draft[other] = draft[other], draft[index]
         query = f"?{urlencode({'order': SEPARATOR.join(draft)})}" if draft != now else ""
-        return f"{address}{query}#identifier-{names[place]}"
+        return f"{address}{query}#identifier-{names[index]}"
 
     first, first_now = project.schema.identifier(names[0]), project.schema.identifiers[0]
     return context.render(
@@ -173,8 +173,8 @@ def _list_page(
         409 if others else 200,
         project=project,
         rows=[
-            Row(project.schema.identifier(name), moved(place, place - 1), moved(place, place + 1), now.index(name) + 1)
-            for place, name in enumerate(names)
+            Row(project.schema.identifier(name), moved(index, index - 1), moved(index, index + 1), now.index(name) + 1)
+            for index, name in enumerate(names)
         ],
         is_draft=[*names] != now,
         fields={"order": SEPARATOR.join(names), SHOWN: shown or as_shown(_order(project))},
@@ -203,7 +203,7 @@ def _form_page(
         identifier=identifier,
         fields=fields,
         errors=context.problems(refused, _FIELDS) if refused else {},
-        most_name=NAME_LENGTH,
+        maximum_name=NAME_LENGTH,
     )
 
 

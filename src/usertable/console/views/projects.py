@@ -151,14 +151,14 @@ def list_changes(context: PageContext) -> Response:
     """Who changed what, newest first."""
     project = context.project()
     changes = context.service.schema_changes(project.id, CHANGES_SHOWN)
-    return context.render("changes.html", project=project, changes=changes, most=CHANGES_SHOWN)
+    return context.render("changes.html", project=project, changes=changes, maximum=CHANGES_SHOWN)
 
 
 def _new_page(context: PageContext, fields: object, refused: Refused | None = None) -> Response:
     errors = _errors(context, refused) if refused else {}
     zones = sorted(available_timezones())
     return context.render(
-        "project_new.html", 422 if refused else 200, fields=fields, errors=errors, zones=zones, most_qps=MAX_QPS
+        "project_new.html", 422 if refused else 200, fields=fields, errors=errors, zones=zones, maximum_qps=MAX_QPS
     )
 
 
@@ -188,7 +188,7 @@ def _settings_page(
         fields=fields,
         errors=_errors(context, refused) if refused else {},
         zones=sorted(available_timezones()),
-        most_qps=MAX_QPS,
+        maximum_qps=MAX_QPS,
     )
 
 
@@ -237,7 +237,7 @@ def _errors(context: PageContext, refused: Refused) -> dict[str, str]:
     errors = context.problems(refused, _FIELDS)
     if "qps" in errors:
         # As it was sent, number or not.
-        sent = refuse(Kind.QPS, value=context.form.get("qps", ""), most=MAX_QPS)
+        sent = refuse(Kind.QPS, value=context.form.get("qps", ""), maximum=MAX_QPS)
         errors["qps"] = context.problem(sent.problems[0])
     return errors
 

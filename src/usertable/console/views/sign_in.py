@@ -100,11 +100,11 @@ def keep_form(context: PageContext, proven: bool) -> Response | None:
 def print_link(config: Config, link: Link) -> None:
     """Print a new one-time link on stderr, by the address that the server listens on: no caller has a say in it."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(config.host, config.host)
-    place = f"[{host}]" if ":" in host else host
+    address = f"[{host}]" if ":" in host else host
     # Not logged: it must be seen whatever the log's level is.
     print(
         f"sign in to the console, once and within {LINK_SECONDS // 60} minutes:"
-        f" http://{place}:{config.port}{HOME}/sign-in?link={link.make()}",
+        f" http://{address}:{config.port}{HOME}/sign-in?link={link.make()}",
         file=sys.stderr,
         flush=True,
     )

@@ -121,8 +121,8 @@ def _picture(context: PageContext, project: Project, attribute: Attribute, resul
         for b, low, high in zip(result.bins, edges, edges[1:], strict=False)
     ]
     steps = min(4, len(bars))
-    places = [round(step * len(bars) / steps) for step in range(steps + 1)]
-    ticks = [(place / len(bars), edges[place]) for place in places]
+    indexes = [round(step * len(bars) / steps) for step in range(steps + 1)]
+    ticks = [(index / len(bars), edges[index]) for index in indexes]
     sides = [(amount, f"{amount:,g}") for amount in scale(max(bar.total for bar in bars))]
     return Markup(columns(bars, label=label, ticks=ticks, scale=sides))
 
@@ -152,12 +152,12 @@ def _top(context: PageContext, attribute: Attribute, result: Distribution) -> li
 
 
 def _ends(project: Project, attribute: Attribute, result: Distribution) -> tuple[str, str] | None:
-    if result.least is None or result.greatest is None:
+    if result.minimum is None or result.maximum is None:
         return None
     if attribute.type is DataType.DATETIME:
-        low, high = (datetime_text(int(end), project.zone) for end in (result.least, result.greatest))
+        low, high = (datetime_text(int(end), project.zone) for end in (result.minimum, result.maximum))
     else:
-        low, high = number_text(result.least), number_text(result.greatest)
+        low, high = number_text(result.minimum), number_text(result.maximum)
     return low, high
 
 

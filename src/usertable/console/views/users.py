@@ -34,9 +34,9 @@ from usertable.wire.native import user_document
 
 FIRST_COLUMNS = 6
 """So many attributes are shown to whoever has chosen none."""
-MOST_COLUMNS = 30
-MOST_CONDITIONS = 20
-MOST_SHOWN_VALUES = 10
+MAX_COLUMNS = 30
+MAX_CONDITIONS = 20
+MAX_SHOWN_VALUES = 10
 """Maximum number of values that a filter's chip shows."""
 LIVE_SECONDS = 0.5
 OPERATOR_ORDER = ("eq", "ne", "contains", "in", "lt", "le", "gt", "ge", "between", "set", "unset")
@@ -113,14 +113,14 @@ def _shown(context: PageContext, project: Project, view: TableQuery, *, only_tab
         "clear": link(TableQuery(columns=view.columns, order=view.order)),
         "anew": link(view.at()) + "&anew=1",
         "csv": f"{address}/csv?{view.query()}",
-        "most_by_time": KEPT_EDGE,
+        "maximum_by_time": KEPT_EDGE,
         "attributes": [a for a in project.schema.attributes.values() if not a.hidden],
         "operators": OPERATOR_ORDER,
         "operators_of": operators,
         "filter": {"attribute": "", "operator": "", "value": "", "values": "", "until": ""},
         "errors": {},
-        "most_columns": MOST_COLUMNS,
-        "columns_left": max(0, len(_asked_columns(context, project)) - MOST_COLUMNS),
+        "maximum_columns": MAX_COLUMNS,
+        "columns_left": max(0, len(_asked_columns(context, project)) - MAX_COLUMNS),
         "sought": {"identifier": "cuid", "value": ""},
     }
 
@@ -148,8 +148,8 @@ def _add_filter(context: PageContext, project: Project) -> Response:
             errors["value"] = context.text("users.value_missing")
         text += f":{value},{until}" if op == "between" else f":{value}"
     field = "values" if op == "in" else "value"
-    if len(view.where) >= MOST_CONDITIONS:
-        errors[field] = context.text("users.too_many_filters", most=MOST_CONDITIONS)
+    if len(view.where) >= MAX_CONDITIONS:
+        errors[field] = context.text("users.too_many_filters", maximum=MAX_CONDITIONS)
     if not errors:
         try:
             parse_conditions([*view.where, text], project.schema, project.zone)
@@ -289,9 +289,9 @@ def _view(context: PageContext, project: Project) -> TableQuery:
     """
     query = context.request.query_params
     where = query.getlist("where")
-    check_number(where, MOST_CONDITIONS)
+    check_number(where, MAX_CONDITIONS)
     declared = project.schema.attributes
-    columns = _asked_columns(context, project)[:MOST_COLUMNS]
+    columns = _asked_columns(context, project)[:MAX_COLUMNS]
     if not columns and query.get("choose") is None:
         columns = [name for name, a in declared.items() if not a.hidden][:FIRST_COLUMNS]
     order = query.get("order", "cuid")
@@ -356,7 +356,7 @@ def _chip(context: PageContext, project: Project, text: str, condition: Conditio
         values = (context.text("users.from_to", low=low, high=high),)
     elif condition.operator == "in":
         values = split_values(written) or ()
-    shown, more = values[:MOST_SHOWN_VALUES], max(0, len(values) - MOST_SHOWN_VALUES)
+    shown, more = values[:MAX_SHOWN_VALUES], max(0, len(values) - MAX_SHOWN_VALUES)
     attribute = project.schema.attributes[condition.attribute]
     return Chip(attribute.display_name or attribute.name, condition.operator, shown, more, link(without))
 

@@ -37,7 +37,7 @@ class _Split:
     ends: Sequence[int]
     """By row, the number of lines up to its end."""
     broken: dict[int, str]
-    """By place of a row, why it cannot be read."""
+    """By index of the row, why it cannot be read."""
 
     def text(self, row: int) -> str:
         """A row as it stands in the file."""
@@ -69,7 +69,7 @@ class CSVSource(TextSource):
             self._columns = Columns(self.columns, options, project)
         except Refused as refused:
             raise _other_form(names, self._delimiter) or refused from None
-        unnamed = [place for place, target in enumerate(self._columns.targets) if target.kind == "unnamed"]
+        unnamed = [index for index, target in enumerate(self._columns.targets) if target.kind == "unnamed"]
         if unnamed and stream.seekable():
             self._check_unnamed(unnamed)
         self._arrow: tuple[ArrowCSV, ArrowColumns] | None = None
@@ -91,7 +91,7 @@ class CSVSource(TextSource):
             raise refuse(Kind.IMPORT_FILE, reason="its first line is empty, and must name the columns")
         return [_unwrapped(name) for name in header.rows[0]]
 
-    def _check_unnamed(self, places: Sequence[int]) -> None:
+    def _check_unnamed(self, indexes: Sequence[int]) -> None:
         """Look through the file for cells of columns without a name, before a row is taken."""
         before, ahead = self._lines, self._stream.tell()
         # What was read ahead was counted from the first byte that is no mark.
@@ -101,9 +101,9 @@ class CSVSource(TextSource):
         while lines := self._lines.take(self._options.rows, BLOCK_BYTES):
             rows = self._split(lines).rows
             for number, row in enumerate(rows, start=done + 1):
-                for place in places:
-                    if len(row) == len(self.columns) and row[place]:
-                        problem = unnamed_problem(self.columns[place], row[place])
+                for index in indexes:
+                    if len(row) == len(self.columns) and row[index]:
+                        problem = unnamed_problem(self.columns[index], row[index])
                         expected = f"{problem.facts['expected']} (row {number})"
                         raise Refused([Problem(problem.kind, problem.attribute, {"expected": expected})])
             done += len(rows)
@@ -122,7 +122,7 @@ class CSVSource(TextSource):
         """The rows in these lines, and in those that the last of them goes on in.
 
         So the rows of a file are the same ones however many lines are asked for at once; whoever asks for as many as rows
-        are left before a place never passes that place.
+        are left before a row never passes it.
         """
         texts = self._texts(lines)
         if not self._spreads:
@@ -154,15 +154,15 @@ class CSVSource(TextSource):
             yield split.texts[-1]
 
     def _flaws(self, split: _Split) -> dict[int, str]:
-        """By place of a row, what is wrong with its bytes."""
+        """By index of the row, what is wrong with its bytes."""
         raw = b"".join(split.lines)
         if self._utf8(split.lines, raw) is not None and (not self._is_utf8 or is_utf8(raw)):
             return {}
         found: dict[int, str] = {}
         begin = 0
-        for place, end in enumerate(split.ends):
+        for index, end in enumerate(split.ends):
             if why := next(filter(None, (flaw(line, self._encoding) for line in split.lines[begin:end])), ""):
-                found[place] = why
+                found[index] = why
             begin = end
         return found
 
@@ -262,7 +262,7 @@ _BLANKS = (
     "\t\v\f \x1c\x1d\x1e\x1f\x85\xa0\u1680\u180e\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
     "\u200b\u2028\u2029\u202f\u205f\u2060\u3000"
 )
-"""What shows as nothing, or as an empty place, before a cell."""
+"""What shows as nothing, or as an empty space, before a cell."""
 _AFTER_BLANKS = tuple(f'{blank}"' for blank in _BLANKS)
 
 

@@ -45,7 +45,7 @@ class NDJSONSource(TextSource):
         self._zone = project.zone
         self._targets: dict[str, Target | list[Problem]] = {}
         self._priority = {
-            identifier.name: (place, identifier) for place, identifier in enumerate(project.schema.identifiers)
+            identifier.name: (priority, identifier) for priority, identifier in enumerate(project.schema.identifiers)
         }
         self._arrow: tuple[ArrowLines, ArrowColumns] | None = None
         """For lines like those of an earlier block."""
@@ -170,9 +170,9 @@ class NDJSONSource(TextSource):
             elif target.kind == "cuid":
                 cuid = _unless_problem(cell_cuid(raw), problems) or cuid
             else:
-                place, identifier = self._priority[target.name]
+                priority, identifier = self._priority[target.name]
                 values = _unless_problem(identifier_values(identifier, raw), problems) or []
-                pairs += [(place, target.name, value) for value in values]
+                pairs += [(priority, target.name, value) for value in values]
         if is_blank:
             return None
         values_of, cut = self._values(data, problems)

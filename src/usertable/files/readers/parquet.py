@@ -51,13 +51,13 @@ _TAKES = {
 class _Column:
     """A column that is for something."""
 
-    place: int
+    index: int
     """Among the file's columns."""
     name: str
     target: Target
     kind: pa.DataType
     leaves: range
-    """The places of its values among those of the file, of which a nested column has several."""
+    """The indexes of its values among those of the file, of which a nested column has several."""
 
 
 class ParquetSource:
@@ -96,8 +96,8 @@ class ParquetSource:
         problems = [problem for column in self._used if (problem := self._type_problem(column))]
         if problems:
             raise Refused(problems)
-        kinds = {column.place: column.kind for column in self._used}
-        self._columns.prepare(lambda place, attribute: arrow_reader(attribute, kinds[place]), cell_identifiers)
+        kinds = {column.index: column.kind for column in self._used}
+        self._columns.prepare(lambda index, attribute: arrow_reader(attribute, kinds[index]), cell_identifiers)
 
     def _type_problem(self, column: _Column) -> Problem | None:
         """Why no value of a column can be taken; None if some can, or if it has none."""
@@ -209,11 +209,11 @@ class ParquetSource:
         unread: pa.Array | None = None
         bad: dict[int, list[Problem]] = {}
         for column, cells in zip(self._used, batch.columns, strict=True):
-            columns[column.place] = self._fitting(column, cells, bad)
-        for place, cells in enumerate(columns):
+            columns[column.index] = self._fitting(column, cells, bad)
+        for index, cells in enumerate(columns):
             if cells is None:
                 unread = pa.repeat(True, count) if unread is None else unread
-                columns[place] = unread
+                columns[index] = unread
         numbers: Sequence[int] = range(done + 1, done + 1 + count)
         refused = []
         if bad:
@@ -262,8 +262,8 @@ class ParquetSource:
         texts = _texts(column, flat, found) if len(flat) > flat.null_count else pa.nulls(len(flat), pa.string())
         if found:
             parents = pc.list_parent_indices(cells).to_pylist()
-            for place, problems in found.items():
-                bad.setdefault(parents[place], problems)
+            for index, problems in found.items():
+                bad.setdefault(parents[index], problems)
         lengths = pc.fill_null(pc.list_value_length(cells), 0).to_pylist()
         offsets = pa.array([0, *accumulate(lengths)], pa.int32())
         return pa.ListArray.from_arrays(offsets, texts, mask=cells.is_null() if cells.null_count else None)
@@ -364,13 +364,13 @@ def _texts(column: _Column, cells: pa.Array, bad: dict[int, list[Problem]]) -> p
         texts = raw.cast(pa.large_string())
     except pa.ArrowInvalid:
         decoded = []
-        for place, content in enumerate(raw.to_pylist()):
+        for index, content in enumerate(raw.to_pylist()):
             try:
                 decoded.append(None if content is None else content.decode())
             except UnicodeDecodeError as error:
                 decoded.append("?")
                 reason = f"column [{column.name}] holds the byte 0x{content[error.start]:02X}, which is not UTF-8"
-                bad.setdefault(place, []).append(Problem(Kind.ROW_FORM, None, {"reason": reason}))
+                bad.setdefault(index, []).append(Problem(Kind.ROW_FORM, None, {"reason": reason}))
         texts = pa.array(decoded, pa.large_string())
     return texts.cast(pa.string())
 
@@ -393,22 +393,22 @@ def _integers(column: _Column, cells: pa.Array, options: ReadOptions, bad: dict[
     """CUIDs that are floating-point numbers, as a column of integers becomes where one is missing."""
     largest = 2 ** _EXACT_BITS[str(column.kind)]
     found: list[int | None] = []
-    for place, text in enumerate(_float_texts(column, cells, options, bad).to_pylist()):
-        value = None if text is None or place in bad else Decimal(text)
+    for index, text in enumerate(_float_texts(column, cells, options, bad).to_pylist()):
+        value = None if text is None or index in bad else Decimal(text)
         if value is None or (value == value.to_integral_value() and abs(value) <= largest):
             found.append(None if value is None else int(value))
             continue
         found.append(None)
-        bad.setdefault(place, []).append(_value_problem(column, text, "", ""))
+        bad.setdefault(index, []).append(_value_problem(column, text, "", ""))
     return pa.array(found, pa.int64())
 
 
 def _zeros_and_ones(column: _Column, texts: pa.Array, bad: dict[int, list[Problem]]) -> pa.Array:
     found: list[bool | None] = []
-    for place, text in enumerate(texts.to_pylist()):
+    for index, text in enumerate(texts.to_pylist()):
         found.append(None if text is None else text == "1")
-        if text not in (None, "0", "1") and place not in bad:
-            bad[place] = [_value_problem(column, text, DataType.BOOL, "0 or 1")]
+        if text not in (None, "0", "1") and index not in bad:
+            bad[index] = [_value_problem(column, text, DataType.BOOL, "0 or 1")]
     return pa.array(found, pa.bool_())
 
 
@@ -421,7 +421,7 @@ def _float_texts(column: _Column, cells: pa.Array, options: ReadOptions, bad: di
     if not pc.any(pc.match_substring_regex(texts, "[a-z]|^-0$")).as_py():
         return texts
     parsed = []
-    for place, text in enumerate(texts.to_pylist()):
+    for index, text in enumerate(texts.to_pylist()):
         if text is None or (not text.endswith(("nan", "inf", "-0")) and "e" not in text):
             parsed.append(text)
         elif text == "-0":
@@ -431,13 +431,13 @@ def _float_texts(column: _Column, cells: pa.Array, options: ReadOptions, bad: di
             parsed.append(format(value, "f"))
             if column.target.kind == "attribute" and number(value) is None:
                 facts = {"value": text, "digits": str(NUMBER_DIGITS)}
-                bad.setdefault(place, []).append(Problem(Kind.NUMBER_RANGE, column.target.name, facts))
+                bad.setdefault(index, []).append(Problem(Kind.NUMBER_RANGE, column.target.name, facts))
         else:
             shown = {"nan": "NaN", "-nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}[text]
             parsed.append(None)
             if not options.nulls & {shown, text}:
                 expected = f"a number, which {shown} is not; --null {shown} makes it count as an empty cell"
-                bad.setdefault(place, []).append(_value_problem(column, shown, "a column of numbers", expected))
+                bad.setdefault(index, []).append(_value_problem(column, shown, "a column of numbers", expected))
     return pa.array(parsed, pa.string())
 
 

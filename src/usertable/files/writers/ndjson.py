@@ -28,17 +28,17 @@ class NDJSONWriter(TextWriter):
         documents = self._decoder.decode_lines(page.lines)
         self._set(documents, 0, page.cuids)
         if page.values:
-            for place, identifier in enumerate(self._identifiers, start=1):
-                self._set(documents, place, self._values(page, identifier))
-        for place, attribute in enumerate(self._attributes, start=self._first):
+            for index, identifier in enumerate(self._identifiers, start=1):
+                self._set(documents, index, self._values(page, identifier))
+        for index, attribute in enumerate(self._attributes, start=self._first):
             if attribute.type is DataType.DATETIME:
-                cells = map(attrgetter(self._fields[place]), documents)
-                self._set(documents, place, self._moments.texts(cells))
+                cells = map(attrgetter(self._fields[index]), documents)
+                self._set(documents, index, self._moments.texts(cells))
         if self._row is not self._document:
             documents = list(starmap(self._row, map(msgspec.structs.astuple, documents)))
         return _encoder.encode_lines(documents)
 
-    def _set(self, documents: Sequence[Any], place: int, cells: Sequence[Any]) -> None:
-        field = self._fields[place]
+    def _set(self, documents: Sequence[Any], index: int, cells: Sequence[Any]) -> None:
+        field = self._fields[index]
         for document, cell in zip(documents, cells, strict=True):
             setattr(document, field, cell)

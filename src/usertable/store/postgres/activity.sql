@@ -51,7 +51,7 @@ WHERE project = %(project)s AND at >= %(minute)s GROUP BY 1, 2;
 DELETE FROM usertable.arrival WHERE id IN (
   SELECT id
   FROM (
-    SELECT id, at, row_number() OVER (PARTITION BY project, refused ORDER BY id DESC) AS place FROM usertable.arrival
+    SELECT id, at, row_number() OVER (PARTITION BY project, refused ORDER BY id DESC) AS rank FROM usertable.arrival
   ) kept
-  WHERE place > %(kept)s OR at < %(before)s
+  WHERE rank > %(kept)s OR at < %(before)s
 );

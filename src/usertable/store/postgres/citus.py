@@ -32,7 +32,7 @@ class ShardMap:
         self._starts = starts
 
     def shard(self, cuid: int) -> int:
-        """The place of the user's shard among all shards."""
+        """The index of the user's shard."""
         return bisect_right(self._starts, hash_bigint(cuid)) - 1
 
 

@@ -12,7 +12,7 @@ from psycopg import errors
 
 from usertable.store.postgres.citus import ShardMap
 from usertable.store.postgres.failures import error_text
-from usertable.store.postgres.merge import Merge, UserPlace, merge_in_shard, plain_merges
+from usertable.store.postgres.merge import Merge, UserKey, merge_in_shard, plain_merges
 from usertable.store.postgres.pool import Connections, Session
 from usertable.store.postgres.transaction import PostgresTransaction, ReceiptsByKey, find_receipts
 from usertable.store.records import WRITTEN, Result, SchemaStale, Write
@@ -77,7 +77,7 @@ class CitusWrites:
         Args:
             elsewhere: gives the receipts of the batch's keys in all shards.
         """
-        merged: set[UserPlace] = set()
+        merged: set[UserKey] = set()
         rest: Iterator[Result] = iter(())
         try:
             receipts = elsewhere()
@@ -97,7 +97,7 @@ class CitusWrites:
             rest = itertools.repeat(failure)
         return [WRITTEN if (write.project, write.cuid) in merged else next(rest) for write in writes]
 
-    def _merge(self, writes: Sequence[Write], row_limit: int, merged: set[UserPlace]) -> None:
+    def _merge(self, writes: Sequence[Write], row_limit: int, merged: set[UserKey]) -> None:
         """Let the database merge what it can of users in one shard, each statement for itself.
 
         Args:
@@ -105,7 +105,7 @@ class CitusWrites:
         """
         for merge in plain_merges(writes, self._reported, row_limit):
 
-            def work(session: Session, merge: Merge = merge) -> list[UserPlace]:
+            def work(session: Session, merge: Merge = merge) -> list[UserKey]:
                 # It is a transaction of its own.
                 session.committing = True
                 return merge_in_shard(session.db, merge)

@@ -41,9 +41,9 @@ def _translated(condition: Condition, index: int, parameters: dict[str, Any]) ->
         return f"NOT jsonb_exists(attributes, {name})"
     if op == "between":
         assert isinstance(wanted, tuple)
-        least, greatest = f"least{index}", f"greatest{index}"
-        parameters[least], parameters[greatest] = wanted
-        bounds = [f"to_jsonb(%({bound})s::numeric)" for bound in (least, greatest)]
+        minimum, maximum = f"minimum{index}", f"maximum{index}"
+        parameters[minimum], parameters[maximum] = wanted
+        bounds = [f"to_jsonb(%({bound})s::numeric)" for bound in (minimum, maximum)]
         return f"attributes->{name} >= {bounds[0]} AND attributes->{name} <= {bounds[1]}"
     if op == "in":
         assert isinstance(wanted, tuple)

@@ -22,7 +22,7 @@ JSON_PER_JSONB = 8
 """Bytes of JSON text per byte of jsonb, at most: a control character is one byte there, and `\\u0001` here."""
 _SQL = load_queries("usertable.store.postgres", "merge.sql")
 
-UserPlace = tuple[int, int]
+UserKey = tuple[int, int]
 """A user: the project's number, and the CUID."""
 
 
@@ -32,7 +32,7 @@ class Merge:
 
     project: int
     version: int
-    users: Sequence[UserPlace]
+    users: Sequence[UserKey]
     patches: str
     shapes: str
     receipts: bool
@@ -64,9 +64,9 @@ def plain_merges(
         row_limit: bytes that a user's row may have as JSON text.
         receipts: also those with a receipt.
     """
-    plain: dict[UserPlace, Write] = {}
-    seen: set[UserPlace] = set()
-    keys: dict[tuple[int, str], UserPlace] = {}
+    plain: dict[UserKey, Write] = {}
+    seen: set[UserKey] = set()
+    keys: dict[tuple[int, str], UserKey] = {}
     for write in writes:
         user = (write.project, write.cuid)
         receipt = write.receipt
@@ -127,7 +127,7 @@ def connect_to_merge(url: str) -> Connection | None:
     return db
 
 
-def merge_in_shard(db: Connection, merge: Merge) -> list[UserPlace]:
+def merge_in_shard(db: Connection, merge: Merge) -> list[UserKey]:
     """On Citus, merge plain writes without a receipt to users in one shard; the users whose writes are done."""
     parameters = {**merge.parameters, "cuids": [cuid for _, cuid in merge.users]}
     return [(merge.project, cuid) for (cuid,) in db.execute(_SQL["merge_in_shard"], parameters)]

@@ -13,11 +13,11 @@
 WITH merged AS MATERIALIZED (
   SELECT *, now[1] AS attributes, now[2] AS changed_at, now = '{}' AS unchanged
   FROM (
-    SELECT u.cuid, u.place, u.version, p.t, usertable.merged(
+    SELECT u.cuid, u.row_at, u.version, p.t, usertable.merged(
       u.attributes, u.changed_at, p.t, p.s, %(shapes)s::jsonb -> p.h -> 'w', p.o, %(shapes)s::jsonb -> p.h -> 'm') AS now
     FROM jsonb_to_recordset(%(patches)s::jsonb) AS p (c bigint, t bigint, h int, s jsonb, o jsonb)
     CROSS JOIN LATERAL (
-      SELECT cuid, version, attributes, changed_at, ctid AS place FROM usertable.users
+      SELECT cuid, version, attributes, changed_at, ctid AS row_at FROM usertable.users
       WHERE project = %(project)s AND cuid = p.c OFFSET 0
     ) u
     WHERE EXISTS (SELECT 1 FROM usertable.project WHERE number = %(project)s AND version = %(version)s)
@@ -27,7 +27,7 @@ WITH merged AS MATERIALIZED (
   UPDATE usertable.users u
   SET version = m.version + 1, updated_at = m.t, attributes = m.attributes, changed_at = m.changed_at
   FROM merged m
-  WHERE u.ctid = m.place AND u.version = m.version AND pg_column_size(m.attributes) <= %(limit)s
+  WHERE u.ctid = m.row_at AND u.version = m.version AND pg_column_size(m.attributes) <= %(limit)s
   RETURNING u.cuid
 )
 SELECT cuid FROM changed UNION ALL SELECT cuid FROM merged WHERE unchanged;
@@ -38,12 +38,12 @@ SELECT cuid FROM changed UNION ALL SELECT cuid FROM merged WHERE unchanged;
 WITH merged AS MATERIALIZED (
   SELECT *, now[1] AS attributes, now[2] AS changed_at, now = '{}' AS unchanged
   FROM (
-    SELECT u.cuid, u.place, u.version, u.attributes AS before, p.t, p.k, p.f, p.n, usertable.merged(
+    SELECT u.cuid, u.row_at, u.version, u.attributes AS before, p.t, p.k, p.f, p.n, usertable.merged(
       u.attributes, u.changed_at, p.t, p.s, %(shapes)s::jsonb -> p.h -> 'w', p.o, %(shapes)s::jsonb -> p.h -> 'm') AS now
     FROM jsonb_to_recordset(%(patches)s::jsonb) AS p (
       c bigint, t bigint, h int, s jsonb, o jsonb, k text, f text, n jsonb)
     CROSS JOIN LATERAL (
-      SELECT cuid, version, attributes, changed_at, ctid AS place FROM usertable.users
+      SELECT cuid, version, attributes, changed_at, ctid AS row_at FROM usertable.users
       WHERE project = %(project)s AND cuid = p.c OFFSET 0
     ) u
     WHERE EXISTS (SELECT 1 FROM usertable.project WHERE number = %(project)s AND version = %(version)s)
@@ -54,7 +54,7 @@ WITH merged AS MATERIALIZED (
   UPDATE usertable.users u
   SET version = m.version + 1, updated_at = m.t, attributes = m.attributes, changed_at = m.changed_at
   FROM merged m
-  WHERE u.ctid = m.place AND u.version = m.version AND pg_column_size(m.attributes) <= %(limit)s
+  WHERE u.ctid = m.row_at AND u.version = m.version AND pg_column_size(m.attributes) <= %(limit)s
   RETURNING u.cuid, u.version, m.before, u.attributes, m.t, m.k, m.f, m.n
 ), done AS MATERIALIZED (
   SELECT * FROM changed

@@ -26,7 +26,7 @@ _DEFAULTS = {
     "keepalives_count": "3",
     "tcp_user_timeout": "20000",
 }
-_URL = re.compile(rf"(?P<place>postgres(?:ql)?://(?:[^][@/]*@)?{URL_HOSTS}(?:/[^?]*)?)(?:\?(?P<query>.*))?", re.DOTALL)
+_URL = re.compile(rf"(?P<base>postgres(?:ql)?://(?:[^][@/]*@)?{URL_HOSTS}(?:/[^?]*)?)(?:\?(?P<query>.*))?", re.DOTALL)
 _LONE_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 
 
@@ -54,7 +54,7 @@ def connection_parameters(url: str) -> tuple[str, int]:
     if not size.isascii() or not size.isdigit() or not 2 <= int(size) <= 1000:
         raise StoreFault(f"unusable store URL {shown!r}: pool_size is {size!r}, expected a number from 2 to 1000")
     others = "&".join(p for p in parameters if p.partition("=")[0] != "pool_size")
-    without = found["place"] + ("?" + others if others else "")
+    without = found["base"] + ("?" + others if others else "")
     try:
         given = conninfo_to_dict(without)
     except psycopg.ProgrammingError as error:
