@@ -28,8 +28,8 @@ from usertable.app.service import Service
 from usertable.dialects.jiguang.vocabulary import ATTRIBUTE_PATH
 from usertable.store import open_store, redacted_url
 from usertable.store.encoding import decode_attributes
-from usertable.store.parts import USERS, Row
 from usertable.store.records import FIRST_CUID
+from usertable.store.tables import USERS, Row
 from wrk import Measured, write_results
 
 TOKEN = "benchmark-token-0000000"

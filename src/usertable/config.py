@@ -95,7 +95,7 @@ class Config:
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedConfig:
     """A configuration, and where each setting came from: `flag`, `environment`, `file` or `default`."""
 
     config: Config
@@ -104,7 +104,7 @@ class Loaded:
     """Variables that were ignored: Kubernetes makes them for a Service whose name begins with `usertable`."""
 
 
-def load(flags: Mapping[str, Any], environment: Mapping[str, str] | None = None, file: str | None = None) -> Loaded:
+def load(flags: Mapping[str, Any], environment: Mapping[str, str] | None = None, file: str | None = None) -> LoadedConfig:
     """Put the configuration together.
 
     Args:
@@ -152,7 +152,7 @@ def load(flags: Mapping[str, Any], environment: Mapping[str, str] | None = None,
         raise ConfigError("admin_token is set but has fewer than 16 characters; make one with: openssl rand -hex 32")
     if config.log_level not in ("debug", "info", "warning", "error"):
         raise ConfigError(f"log_level is {config.log_level!r}; expected debug, info, warning or error")
-    return Loaded(config, sources, service_links)
+    return LoadedConfig(config, sources, service_links)
 
 
 def _is_service_link(variable: str, text: str) -> bool:

@@ -34,7 +34,7 @@ from usertable.domain.schema import Rule
 from usertable.domain.schema_change import ChangeKind
 from usertable.domain.values import DataType
 from usertable.store import open_store
-from usertable.store.parts import CHANGES
+from usertable.store.tables import CHANGES
 from usertable.wire import messages
 
 AT = f"/console/projects/{PROJECT}"

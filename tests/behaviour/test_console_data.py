@@ -23,7 +23,7 @@ from usertable.console.session import COOKIE, Sessions
 from usertable.console.shared_state import SharedState
 from usertable.domain.profile import OTHER_ATTRIBUTES
 from usertable.store import open_store
-from usertable.store.parts import USERS
+from usertable.store.tables import USERS
 
 TOKEN = "a-token-for-the-tests-only"
 AT = f"/console/projects/{PROJECT}"

@@ -66,24 +66,24 @@ def fill(harness: StoreHarness, project: Project, rows: list[dict[str, Any]]) ->
 
 
 @pytest.fixture
-def small_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     for kind in (module._CountPass, module._FillPass, distribution.ColumnPass):
-        monkeypatch.setattr(kind, "stretch", 3)
+        monkeypatch.setattr(kind, "chunk", 3)
 
 
-@pytest.mark.usefixtures("small_stretches")
+@pytest.mark.usefixtures("small_chunks")
 def test_counts_and_who_changed_last(harness: StoreHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "KEPT_EDGE", 4)
+    monkeypatch.setattr(module, "KEPT_TOP", 4)
     project = harness.project()
     cuids = fill(harness, project, [{"user_bool_overwrite": n % 2} for n in range(11)])
     with scanning(harness) as scans:
         odd = [parse_condition("user_bool_overwrite:eq:1", project.schema, project.zone)]
         found = done(lambda: scans.count(project, odd))
         assert (found.result.matched, found.examined, found.sampled, found.at) == (5, 11, False, harness.now)
-        assert [cuid for _, cuid in found.result.edge] == [cuids[9], cuids[7], cuids[5], cuids[3]]
+        assert [cuid for _, cuid in found.result.top] == [cuids[9], cuids[7], cuids[5], cuids[3]]
         assert not found.result.has_all
         oldest = done(lambda: scans.count(project, [], oldest=True))
-        assert [cuid for _, cuid in oldest.result.edge] == cuids[:4]
+        assert [cuid for _, cuid in oldest.result.top] == cuids[:4]
         # What is fresh is given again; what is stale is given until the next pass is done; what is asked for anew is anew.
         moment = harness.now
         harness.service.erase_user(project, cuids[0])
@@ -131,7 +131,7 @@ def test_what_was_found_before_is_no_end_while_another_pass_goes_on() -> None:
         assert found.result.matched == 2
 
 
-@pytest.mark.usefixtures("small_stretches")
+@pytest.mark.usefixtures("small_chunks")
 def test_fill_rates(harness: StoreHarness) -> None:
     project = harness.project()
     fill(harness, project, [{"user_number_once": 1}, {}, {"user_number_once": 2, "user_bool_once": 1}, {}, {}])
@@ -142,7 +142,7 @@ def test_fill_rates(harness: StoreHarness) -> None:
         assert done(lambda: scans.filled(empty)).examined == 0
 
 
-@pytest.mark.usefixtures("small_stretches")
+@pytest.mark.usefixtures("small_chunks")
 def test_distributions_of_every_type(harness: StoreHarness) -> None:
     project = harness.project()
     fill(
@@ -220,7 +220,7 @@ def test_a_histogram_counts_every_value_once(chunks: list[list[Any]]) -> None:
         assert bins[-1].count
 
 
-@pytest.mark.usefixtures("small_stretches")
+@pytest.mark.usefixtures("small_chunks")
 def test_a_large_table_is_sampled_and_says_so(harness: StoreHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SAMPLED_USERS", 30)
     project = harness.project()
@@ -245,17 +245,17 @@ class Scanned(MemoryStore):
         self.may_go_on.set()
         self.meanwhile: Callable[[], object] = lambda: None
 
-    def tally(self, *arguments: Any, **options: Any) -> Any:
+    def count_matching(self, *arguments: Any, **options: Any) -> Any:
         self.chunks += 1
         assert self.may_go_on.wait(20)
         self.time.advance(0.02)
         self.meanwhile()
         if self.down:
             raise StoreDown("gone")
-        return super().tally(*arguments, **options)
+        return super().count_matching(*arguments, **options)
 
 
-@pytest.mark.usefixtures("small_stretches")
+@pytest.mark.usefixtures("small_chunks")
 def test_what_nobody_waits_for_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "WAITED_SECONDS", 0.1)
     store = Scanned()
@@ -294,7 +294,7 @@ def test_no_more_go_on_at_once_than_there_are_workers() -> None:
     together = threading.Barrier(module.WORKERS)
 
     class Counting(MemoryStore):
-        def tally(self, *arguments: Any, **options: Any) -> Any:
+        def count_matching(self, *arguments: Any, **options: Any) -> Any:
             nonlocal at_once, most
             with lock:
                 at_once += 1
@@ -302,7 +302,7 @@ def test_no_more_go_on_at_once_than_there_are_workers() -> None:
             together.wait(20)
             with lock:
                 at_once -= 1
-            return super().tally(*arguments, **options)
+            return super().count_matching(*arguments, **options)
 
     harness = StoreHarness(Counting())
     project = harness.project()

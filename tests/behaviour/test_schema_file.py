@@ -46,7 +46,7 @@ def problems(content: str | bytes) -> list[str]:
     with pytest.raises(Refused) as caught:
         schema_file.decode(raw)
     assert {p.kind for p in caught.value.problems} == {Kind.SCHEMA_FILE}
-    return [f"{p.facts['place']}: {p.facts['expected']}" for p in caught.value.problems]
+    return [f"{p.facts['location']}: {p.facts['expected']}" for p in caught.value.problems]
 
 
 def test_a_whole_file() -> None:

@@ -96,7 +96,7 @@ def test_forth_and_back_in_every_order(users: Table, order: Order, where: tuple[
 
 @pytest.mark.parametrize("order", ["cuid", "-cuid"])
 def test_forth_and_back_through_more_than_a_count_knows(users: Table, order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("usertable.app.scans.KEPT_EDGE", 2)
+    monkeypatch.setattr("usertable.app.scans.KEPT_TOP", 2)
     monkeypatch.setattr("usertable.app.users.EXAMINED_PER_PAGE", 2)
     view = TableQuery((ODD,), order=order)
     assert not users.counted(view).count.result.has_all

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from support.store_harness import StoreHarness
-from usertable.domain.arrival import Arrival, Arrivals, Entry, Rate
+from usertable.domain.arrival import Arrival, Arrivals, Rate, SampledAttribute
 from usertable.domain.errors import Kind, Problem
 from usertable.domain.profile import Outcome
 from usertable.store.protocol import KEPT_SAMPLES
@@ -17,7 +17,7 @@ START = 1_700_000_040_000
 
 def sample(at: int, cuid: int | None, *, refused: bool = False) -> Arrival:
     problems = (Problem(Kind.VALUE_TYPE, "age", {"value": "<script>", "expected": "a number"}),) if refused else ()
-    entry = Entry("age", "46.2", None if refused else Outcome.APPLIED)
+    entry = SampledAttribute("age", "46.2", None if refused else Outcome.APPLIED)
     return Arrival(at, "attribute", "request-1", cuid, entries=(entry,), left_out=3, problems=problems)
 
 

@@ -1,4 +1,4 @@
-"""Looking through the user table: filters, order, stretches, counts. What a condition means, its own `met` says."""
+"""Looking through the user table: filters, order, chunks, counts. What a condition means, its own `met` says."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_a_filter_finds_exactly_those_who_meet_it(filled: Filled, texts: list[st
     assert [user.cuid for user in found.users] == wanted
     assert found.end is None
     assert [u.cuid for u in harness.store.select(project.number, conditions, None, ALL, ALL, True).users] == wanted[::-1]
-    assert harness.store.tally(project.number, conditions, None, ALL, ALL).matched == len(wanted)
+    assert harness.store.count_matching(project.number, conditions, None, ALL, ALL).matched == len(wanted)
 
 
 def many_values(attribute: str, wanted: str) -> list[str]:
@@ -137,8 +137,8 @@ def test_a_filter_of_as_many_conditions_and_values_as_may_be(filled: Filled, tex
     conditions = parse_conditions(texts, project.schema, project.zone)
     found = harness.store.select(project.number, conditions, None, ALL, ALL)
     assert [user.cuid for user in found.users] == [cuids[n] for n in expected]
-    tally = harness.store.tally(project.number, conditions, None, ALL, ALL)
-    assert (tally.matched, sorted(cuid for _, cuid in tally.edge)) == (len(expected), [cuids[n] for n in expected])
+    counted = harness.store.count_matching(project.number, conditions, None, ALL, ALL)
+    assert (counted.matched, sorted(cuid for _, cuid in counted.top)) == (len(expected), [cuids[n] for n in expected])
 
 
 def test_another_projects_values_of_another_type_do_not_disturb(harness: StoreHarness) -> None:
@@ -150,15 +150,15 @@ def test_another_projects_values_of_another_type_do_not_disturb(harness: StoreHa
     harness.service.add_user(other, 7, {})
     harness.write(harness.prepare(other, 7, {"user_number_overwrite": "no number"}))
     condition = parse_condition("user_number_overwrite:ge:5", project.schema, project.zone)
-    assert harness.store.tally(project.number, [condition], None, ALL, 0).matched == 3
-    assert harness.store.tally(other.number, [], None, ALL, 0).matched == 1
+    assert harness.store.count_matching(project.number, [condition], None, ALL, 0).matched == 3
+    assert harness.store.count_matching(other.number, [], None, ALL, 0).matched == 1
 
 
-def test_pages_go_both_ways_and_a_stretch_ends_where_it_says(harness: StoreHarness) -> None:
+def test_pages_go_both_ways_and_a_chunk_ends_where_it_says(harness: StoreHarness) -> None:
     project = harness.project()
     cuids = [*fill(harness, project, [{}] * 7), MAX_CUID]
     harness.service.add_user(project, MAX_CUID, {})
-    assert harness.store.extent(project.number) == (cuids[0], MAX_CUID)
+    assert harness.store.cuid_range(project.number) == (cuids[0], MAX_CUID)
     first = harness.store.select(project.number, [], None, 3, 3)
     assert ([u.cuid for u in first.users], first.end) == (cuids[:3], cuids[2])
     assert first.users[0].identifiers == {"phone": ["0"]}
@@ -177,33 +177,33 @@ def test_the_edge_is_who_changed_last_or_first(harness: StoreHarness) -> None:
     project = harness.project()
     cuids = fill(harness, project, [{"user_bool_overwrite": n % 2} for n in range(6)])
     odd = [Condition("user_bool_overwrite", "eq", True)]
-    newest = harness.store.tally(project.number, odd, None, ALL, 2)
+    newest = harness.store.count_matching(project.number, odd, None, ALL, 2)
     assert (newest.matched, newest.examined, newest.end) == (3, 6, None)
-    assert [cuid for _, cuid in newest.edge] == [cuids[5], cuids[3]]
-    assert newest.edge[0][0] == harness.now
-    oldest = harness.store.tally(project.number, [], cuids[0], 3, 2, oldest=True)
+    assert [cuid for _, cuid in newest.top] == [cuids[5], cuids[3]]
+    assert newest.top[0][0] == harness.now
+    oldest = harness.store.count_matching(project.number, [], cuids[0], 3, 2, oldest=True)
     assert (oldest.matched, oldest.examined, oldest.end) == (3, 3, cuids[3])
-    assert [cuid for _, cuid in oldest.edge] == cuids[1:3]
+    assert [cuid for _, cuid in oldest.top] == cuids[1:3]
 
 
-def test_columns_and_fill_by_stretches(filled: Filled) -> None:
+def test_columns_and_fill_by_chunks(filled: Filled) -> None:
     harness, project, cuids = filled
-    numbers = harness.store.column(project.number, "user_number_overwrite", None, ALL)
+    numbers = harness.store.column_values(project.number, "user_number_overwrite", None, ALL)
     assert numbers.values == [row["user_number_overwrite"] for row in ROWS if "user_number_overwrite" in row]
     assert (numbers.examined, numbers.end) == (7, None)
-    part = harness.store.column(project.number, "user_list_append", cuids[1], 2)
+    part = harness.store.column_values(project.number, "user_list_append", cuids[1], 2)
     assert (part.values, part.examined, part.end) == ([["a", "b,c"], ["ab"]], 2, cuids[3])
-    fill_ = harness.store.fill(project.number, None, ALL)
+    fill_ = harness.store.count_filled(project.number, None, ALL)
     names = {name for row in ROWS for name in row}
     assert fill_.filled == {name: sum(name in row for row in ROWS) for name in names}
-    assert harness.store.fill(project.number, cuids[5], 5).filled == {}
+    assert harness.store.count_filled(project.number, cuids[5], 5).filled == {}
 
 
 def test_an_empty_project_has_nothing_to_look_through(harness: StoreHarness) -> None:
     number = harness.project().number
-    assert harness.store.extent(number) is None
+    assert harness.store.cuid_range(number) is None
     assert harness.store.select(number, [], None, 5, 5).users == []
-    assert harness.store.tally(number, [], None, 5, 5).matched == 0
+    assert harness.store.count_matching(number, [], None, 5, 5).matched == 0
     assert harness.store.read_many(number, [1, 2]) == []
 
 
@@ -286,16 +286,16 @@ def test_every_engine_filters_as_the_condition_says(engine: str) -> None:
                 after = page.end
             assert found == (matching[::-1] if turned else matching)
 
-            matched, edge, after = 0, [], None
+            matched, top, after = 0, [], None
             while True:
-                tally = harness.store.tally(project.number, conditions, after, examine, limit, oldest=turned)
-                matched += tally.matched
-                edge += tally.edge
-                if tally.end is None:
+                counted = harness.store.count_matching(project.number, conditions, after, examine, limit, oldest=turned)
+                matched += counted.matched
+                top += counted.top
+                if counted.end is None:
                     break
-                after = tally.end
+                after = counted.end
             assert matched == len(matching)
             times = [(user.profile.updated_at, user.cuid) for user in matching]
-            assert sorted(edge, reverse=not turned)[:limit] == sorted(times, reverse=not turned)[:limit]
+            assert sorted(top, reverse=not turned)[:limit] == sorted(times, reverse=not turned)[:limit]
 
         check()

@@ -15,8 +15,8 @@ from usertable.domain.errors import StoreFault
 from usertable.domain.merge import decide
 from usertable.store import Store, copy, open_store
 from usertable.store.copy import copy_store
-from usertable.store.parts import PARTS, Part, Row
 from usertable.store.records import ImportBatch, ImportRows, Replayed
+from usertable.store.tables import TABLES, Row, TableSpec
 
 VALUES = ["a", "Z", "é", "e\u0301", "😀", "中", "~", " "]
 
@@ -54,7 +54,7 @@ def fill(harness: StoreHarness) -> None:
 def content(store: Store) -> list[object]:
     projects = store.projects()
     return [projects, [store.next_cuid(p.number) for p in projects]] + [
-        store.rows(project.number, part, None, 1000) for project in projects for part in PARTS
+        store.rows(project.number, spec, None, 1000) for project in projects for spec in TABLES
     ]
 
 
@@ -86,14 +86,14 @@ def test_an_interrupted_copy_goes_on(harness: StoreHarness, target: Store, monke
     fill(harness)
     monkeypatch.setattr(copy, "PAGE", 2)
     load = target.load
-    pages: list[tuple[int, Part]] = []
+    pages: list[tuple[int, TableSpec]] = []
 
-    def interrupted(project: int, part: Part, rows: list[Row]) -> None:
-        if pages.count((project, part)) >= 1 and len(pages) % 3 == 0:
-            pages.append((project, part))
+    def interrupted(project: int, spec: TableSpec, rows: list[Row]) -> None:
+        if pages.count((project, spec)) >= 1 and len(pages) % 3 == 0:
+            pages.append((project, spec))
             raise KeyboardInterrupt
-        load(project, part, rows)
-        pages.append((project, part))
+        load(project, spec, rows)
+        pages.append((project, spec))
 
     monkeypatch.setattr(target, "load", interrupted)
     interruptions = 0

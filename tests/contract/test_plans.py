@@ -16,7 +16,7 @@ from support.server_process import ATTRIBUTE, ServerProcess, create_project
 from support.store_harness import StoreHarness
 from usertable.domain.condition import parse_condition
 from usertable.store import open_store
-from usertable.store.parts import USERS
+from usertable.store.tables import USERS
 
 MANY = 6000
 BATCH = 20
@@ -69,7 +69,7 @@ def test_plans_made_for_few_users_are_right_for_many(url: str, first_users: int)
         harness.write(*(harness.prepare(project, cuid, data, f"{value} {cuid}") for cuid in some))
         assert len(store.read_many(project.number, some)) == len(some)
         assert len(store.select(project.number, has_one, None, 2, BATCH).users) == 2
-        assert store.tally(project.number, has_one, some[0], 1, 10).matched == 1
+        assert store.count_matching(project.number, has_one, some[0], 1, 10).matched == 1
 
     # So often that the plans are kept.
     for value in range(1, 16):

@@ -102,8 +102,8 @@ def test_the_filters_that_were_asked_for_are_not_kept_in_memory(tmp_path: Path) 
             texts = [f"{name}:between:{n},{n}.5", f"{name}:in:{n}.25,{n}", *[f"{name}:ne:{n}.75"] * (n % 20)]
             conditions = parse_conditions(texts, project.schema, project.zone)
             harness.store.select(project.number, conditions, n, 10, 10)
-            harness.store.tally(project.number, conditions, n, 10, 10)
-            harness.store.column(project.number, name, n, 10)
+            harness.store.count_matching(project.number, conditions, n, 10, 10)
+            harness.store.column_values(project.number, name, n, 10)
         return apsw.status(apsw.SQLITE_STATUS_MEMORY_USED)[0]
 
     before = ask(range(50))

@@ -14,7 +14,7 @@ from usertable.domain.errors import Kind, ProjectChanged, Refused
 from usertable.domain.schema import Attribute, Identifier, Project, Rule
 from usertable.domain.schema_change import Change, ChangeKind
 from usertable.domain.values import DataType
-from usertable.store.parts import CHANGES
+from usertable.store.tables import CHANGES
 
 
 def kind_of(refused: pytest.ExceptionInfo[Refused]) -> Kind:

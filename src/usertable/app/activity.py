@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from usertable.app.use_cases import UseCases
-from usertable.domain.arrival import ENTRIES, GROUPS, Arrival, Arrivals, Entry, Rate, RefusalGroup
+from usertable.domain.arrival import ENTRIES, GROUPS, Arrival, Arrivals, Rate, RefusalGroup, SampledAttribute
 from usertable.domain.errors import Kind, Problem, Unavailable, excerpt
 from usertable.domain.profile import Outcome
 from usertable.domain.schema import NAME_LENGTH, Project
@@ -131,10 +131,10 @@ class ProjectActivity:
                 Arrival(self._clock(), api, request.decode(), cuid, entries=entries, left_out=left_out, problems=kept)
             )
 
-    def _entries(self, data: Mapping[str, Any], outcomes: Mapping[str, Outcome]) -> tuple[tuple[Entry, ...], int]:
+    def _entries(self, data: Mapping[str, Any], outcomes: Mapping[str, Outcome]) -> tuple[tuple[SampledAttribute, ...], int]:
         names = list(data)[:ENTRIES]
         entries = tuple(
-            Entry(excerpt(name, NAME_LENGTH), excerpt(data[name]) if self._payloads else None, outcomes.get(name))
+            SampledAttribute(excerpt(name, NAME_LENGTH), excerpt(data[name]) if self._payloads else None, outcomes.get(name))
             for name in names
         )
         return entries, len(data) - len(names)

@@ -18,9 +18,9 @@ from usertable.domain.schema import Attribute, Project
 from usertable.domain.values import DataType, Value
 from usertable.store.protocol import Browsable
 
-STRETCH = 5000
+CHUNK = 5000
 """Users in one chunk of a column."""
-LIST_STRETCH = 200
+LIST_CHUNK = 200
 """The same of a LIST, whose values are longer."""
 DISTINCT = 20_000
 """Maximum number of different values that are counted."""
@@ -59,7 +59,7 @@ class Distribution:
 class ColumnPass:
     """A pass over the values of one attribute."""
 
-    stretch = STRETCH
+    chunk = CHUNK
     whole = False
 
     def __init__(self, attribute: Attribute, project: Project) -> None:
@@ -67,7 +67,7 @@ class ColumnPass:
         self._values = 0
 
     def step(self, store: Browsable, project: int, after: int | None) -> tuple[int, int | None]:
-        column = store.column(project, self._name, after, self.stretch)
+        column = store.column_values(project, self._name, after, self.chunk)
         self._values += len(column.values)
         if column.values:
             self.add(column.values)
@@ -86,7 +86,7 @@ class TopPass(ColumnPass):
         self._counts: Counter[str | bool] = Counter()
         self._rounded = False
         if attribute.type is DataType.LIST:
-            self.stretch = LIST_STRETCH
+            self.chunk = LIST_CHUNK
 
     def add(self, values: list[Any]) -> None:
         if isinstance(values[0], list):

@@ -1,7 +1,7 @@
 """Scans of a whole user table in the background, for what no page can wait for.
 
-A count, who changed last, how many users have a value, how values are spread. A scan goes through the table stretch by
-stretch, rests between them, and goes on only as long as somebody waits for it. What it found stays for a while, with its
+A count, who changed last, how many users have a value, how values are spread. A scan goes through the table chunk by
+chunk, rests between them, and goes on only as long as somebody waits for it. What it found stays for a while, with its
 moment, so that whoever asks next is answered at once.
 """
 
@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 from usertable.app.clock import SYSTEM_CLOCK, Clock
-from usertable.app.distribution import STRETCH, Distribution, column_pass
+from usertable.app.distribution import CHUNK, Distribution, column_pass
 from usertable.domain.condition import Condition
 from usertable.domain.errors import Unavailable
 from usertable.domain.schema import Attribute, Project
@@ -40,7 +40,7 @@ PATIENCE_SECONDS = 0.05
 """Seconds that a page may wait for a pass, if the last one took no longer."""
 REMEMBERED = 200
 """Number of results that are kept."""
-KEPT_EDGE = 2000
+KEPT_TOP = 2000
 """Number of the users changed last that a count knows."""
 SAMPLED_USERS = 2_000_000
 """Number of users above which statistics look at so many evenly spread ones instead of all."""
@@ -48,15 +48,15 @@ SAMPLED_USERS = 2_000_000
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """How many users meet some conditions; `edge` has the times and CUIDs of those who were changed last (or first)."""
+    """How many users meet some conditions; `top` has the times and CUIDs of those who were changed last (or first)."""
 
     matched: int = 0
-    edge: tuple[tuple[int, int], ...] = ()
+    top: tuple[tuple[int, int], ...] = ()
 
     @property
     def has_all(self) -> bool:
-        """Whether all that matched are in `edge`."""
-        return self.matched == len(self.edge)
+        """Whether all that matched are in `top`."""
+        return self.matched == len(self.top)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +93,10 @@ class Found(Generic[R]):
 
 
 class _Pass(Protocol[R_co]):
-    """One pass: `step(after)` looks at a stretch and gives how many users that were, and where it ended."""
+    """One pass: `step(after)` looks at a chunk and gives how many users that were, and where it ended."""
 
     @property
-    def stretch(self) -> int: ...
+    def chunk(self) -> int: ...
 
     @property
     def whole(self) -> bool:
@@ -245,21 +245,21 @@ class _Scan(Generic[R]):
 
 
 class _Route:
-    """Where a pass goes: from stretch to stretch through a small table, to evenly spread ones of a large one."""
+    """Where a pass goes: from chunk to chunk through a small table, to evenly spread ones of a large one."""
 
     def __init__(self, store: Browsable, project: int, work: _Pass[Any]) -> None:
         self.skipped = False
         self._steps = itertools.count(1)
         self._step = 0
-        extent = None if work.whole else store.extent(project)
-        if extent is not None:
-            self._first, last = extent
+        cuid_range = None if work.whole else store.cuid_range(project)
+        if cuid_range is not None:
+            self._first, last = cuid_range
             if last - self._first >= SAMPLED_USERS:
-                self._step = (last - self._first) * work.stretch // SAMPLED_USERS
+                self._step = (last - self._first) * work.chunk // SAMPLED_USERS
         self._next = 0
 
     def after(self, end: int | None) -> int | None:
-        """The CUID after which the stretch begins that follows one which ended at `end`."""
+        """The CUID after which the chunk begins that follows one which ended at `end`."""
         if end is None or not self._step:
             return end
         while self._next <= end:
@@ -271,7 +271,7 @@ class _Route:
 
 
 class _CountPass:
-    stretch = 20_000
+    chunk = 20_000
     whole = True
 
     def __init__(self, conditions: Sequence[Condition], oldest: bool) -> None:
@@ -280,26 +280,26 @@ class _CountPass:
         self._count = Count()
 
     def step(self, store: Browsable, project: int, after: int | None) -> tuple[int, int | None]:
-        tally = store.tally(project, self._conditions, after, self.stretch, KEPT_EDGE, self._oldest)
-        edge = itertools.islice(heapq.merge(self._count.edge, tally.edge, reverse=not self._oldest), KEPT_EDGE)
-        self._count = Count(self._count.matched + tally.matched, tuple(edge))
-        return tally.examined, tally.end
+        counted = store.count_matching(project, self._conditions, after, self.chunk, KEPT_TOP, self._oldest)
+        top = itertools.islice(heapq.merge(self._count.top, counted.top, reverse=not self._oldest), KEPT_TOP)
+        self._count = Count(self._count.matched + counted.matched, tuple(top))
+        return counted.examined, counted.end
 
     def result(self) -> Count:
         return self._count
 
 
 class _FillPass:
-    stretch = STRETCH
+    chunk = CHUNK
     whole = False
 
     def __init__(self) -> None:
         self._filled: Counter[str] = Counter()
 
     def step(self, store: Browsable, project: int, after: int | None) -> tuple[int, int | None]:
-        fill = store.fill(project, after, self.stretch)
-        self._filled.update(fill.filled)
-        return fill.examined, fill.end
+        counted = store.count_filled(project, after, self.chunk)
+        self._filled.update(counted.filled)
+        return counted.examined, counted.end
 
     def result(self) -> Filled:
         return Filled(dict(self._filled))

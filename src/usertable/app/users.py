@@ -19,7 +19,7 @@ EXAMINED_PER_PAGE = 50_000
 
 
 @dataclass(frozen=True, slots=True)
-class UserPage:
+class FoundUsers:
     """A page of the user table. `next` continues after it; None if it was the last."""
 
     users: list[User]
@@ -73,7 +73,7 @@ class Users(UseCases):
         limit: int = 100,
         conditions: Sequence[Condition] = (),
         descending: bool = False,
-    ) -> UserPage:
+    ) -> FoundUsers:
         """A page of the user table by CUID, of the users that meet all conditions; `descending` goes down from `after`.
 
         A page with conditions may hold fewer than `limit` users, even none, and still have a next one.
@@ -81,7 +81,7 @@ class Users(UseCases):
         limit = max(1, min(limit, MAX_PAGE))
         examine = EXAMINED_PER_PAGE if conditions else limit
         found = self._store.select(project.number, conditions, after, limit, examine, descending)
-        return UserPage(found.users, found.end)
+        return FoundUsers(found.users, found.end)
 
     def users_of(self, project: Project, cuids: Sequence[int]) -> list[User]:
         """Those of the users that exist, in the order of `cuids`."""

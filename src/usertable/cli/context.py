@@ -13,7 +13,7 @@ import click
 
 from usertable.cli.errors import HOW_TO_NAME_A_STORE, STORE_LOOKED_IN, Failure
 from usertable.cli.options import common_option
-from usertable.config import Loaded, load
+from usertable.config import LoadedConfig, load
 from usertable.domain.errors import StoreMissing
 from usertable.domain.merge import Rules
 from usertable.store.urls import redacted_url
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from usertable.store import Store
 
 
-def load_settings(**flags: Any) -> Loaded:
+def load_settings(**flags: Any) -> LoadedConfig:
     """The settings from the flags given here, `--store`, the environment, and the file that `--config` names."""
     return load({"store": common_option("store"), **flags}, file=common_option("config"))
 
 
-def make_default_folder(loaded: Loaded) -> None:
+def make_default_folder(loaded: LoadedConfig) -> None:
     """Make the data folder of the default store. The folder of a store that someone named is theirs to create."""
     if loaded.sources["store"] == "default":
         from usertable.folders import make_folder
@@ -36,7 +36,7 @@ def make_default_folder(loaded: Loaded) -> None:
         make_folder(Path(loaded.config.store.removeprefix("sqlite:///")).parent, 0o700)
 
 
-def warn_of_service_links(loaded: Loaded) -> None:
+def warn_of_service_links(loaded: LoadedConfig) -> None:
     """Say on stderr which environment variables were ignored, because Kubernetes sets them."""
     if loaded.service_links:
         click.echo(

@@ -119,7 +119,7 @@ def _of_few(
     service: Service, project: Project, query: TableQuery, conditions: Sequence[Condition], count: Found[Count]
 ) -> TablePage:
     """A page of those who were all found by the count, so that it is full however rare they are."""
-    cuids = sorted(cuid for _, cuid in count.result.edge)
+    cuids = sorted(cuid for _, cuid in count.result.top)
     if query.descending:
         cuids = [-cuid for cuid in reversed(cuids)]
     sign = -1 if query.descending else 1
@@ -139,10 +139,10 @@ def _of_few(
 def _by_time(
     service: Service, project: Project, query: TableQuery, conditions: Sequence[Condition], count: Found[Count]
 ) -> TablePage:
-    edge = count.result.edge
-    shown = [cuid for _, cuid in edge[query.skip : query.skip + PAGE]]
+    top = count.result.top
+    shown = [cuid for _, cuid in top[query.skip : query.skip + PAGE]]
     users = _still(service, project, shown, conditions)
-    following = query.at(skip=query.skip + PAGE) if query.skip + PAGE < len(edge) else None
+    following = query.at(skip=query.skip + PAGE) if query.skip + PAGE < len(top) else None
     preceding = query.at(skip=max(0, query.skip - PAGE)) if query.skip else None
     return TablePage(users, count, following, preceding, count.done)
 
@@ -168,8 +168,8 @@ def csv_file(
         count = _whole_count(scans, project, conditions, oldest=query.order == "updated")
         if not count.has_all:
             which = "last" if query.descending else "first"
-            name += f"-{which}-updated-{len(count.edge)}-of-{count.matched}"
-        pages = _pages_of(service, project, count.edge, conditions)
+            name += f"-{which}-updated-{len(count.top)}-of-{count.matched}"
+        pages = _pages_of(service, project, count.top, conditions)
     else:
         pages = _csv_pages(service, project, query, conditions)
     return f"{name}.csv", _csv(project, query, pages)
@@ -194,10 +194,10 @@ def _csv(project: Project, query: TableQuery, pages: Iterator[list[User]]) -> It
 
 
 def _pages_of(
-    service: Service, project: Project, edge: Sequence[tuple[int, int]], conditions: Sequence[Condition]
+    service: Service, project: Project, top: Sequence[tuple[int, int]], conditions: Sequence[Condition]
 ) -> Iterator[list[User]]:
-    for begin in range(0, len(edge), PAGE):
-        yield _still(service, project, [cuid for _, cuid in edge[begin : begin + PAGE]], conditions)
+    for begin in range(0, len(top), PAGE):
+        yield _still(service, project, [cuid for _, cuid in top[begin : begin + PAGE]], conditions)
 
 
 def _csv_pages(

@@ -14,7 +14,7 @@ GROUPS = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class SampledAttribute:
     """One attribute of a sampled request."""
 
     attribute: str
@@ -39,7 +39,7 @@ class Arrival:
     """What a request without a CUID was about: the identifier's name."""
     values: int = 0
     """How many identifier values, or users, it had; 0 where it is about one user."""
-    entries: tuple[Entry, ...] = ()
+    entries: tuple[SampledAttribute, ...] = ()
     left_out: int = 0
     """So many further attributes came with it."""
     problems: tuple[Problem, ...] = ()

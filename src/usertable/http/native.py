@@ -137,7 +137,7 @@ class BatchCall:
 
 
 @dataclass(slots=True)
-class Reply:
+class HandlerResult:
     """What to answer: a document of :mod:`usertable.wire.native`, the path of what was created, the project's version."""
 
     document: msgspec.Struct | dict[str, Any] | None = None
@@ -268,7 +268,7 @@ class _Resource:
 
     def _handle(self, operation: Operation, call: Call) -> tuple[bytes | None, str, int | None]:
         """Body, location and version of the answer. Blocks: runs in a thread, encoding too, since a page can be large."""
-        reply: Reply = operation.handle(call)
+        reply: HandlerResult = operation.handle(call)
         if operation.method != "GET":
             # Who declares an attribute may send values of it as soon as it is answered, not a quarter of a second later.
             with contextlib.suppress(Unavailable):
@@ -378,11 +378,11 @@ async def _count(
 # The handlers: blocking functions. The names are the operations' ids.
 
 
-def list_projects(call: Call) -> Reply:
-    return Reply(native.ProjectList([native.project_document(p) for p in call.service.projects()]))
+def list_projects(call: Call) -> HandlerResult:
+    return HandlerResult(native.ProjectList([native.project_document(p) for p in call.service.projects()]))
 
 
-def create_project(call: Call) -> Reply:
+def create_project(call: Call) -> HandlerResult:
     body: native.NewProject = call.body
     project, secret = call.service.create_project(
         body.name,
@@ -392,18 +392,18 @@ def create_project(call: Call) -> Reply:
         qps=None if body.qps == "unlimited" else body.qps,
         actor=call.actor,
     )
-    return Reply(native.project_document(project, secret), f"/api/v1/projects/{project.id}")
+    return HandlerResult(native.project_document(project, secret), f"/api/v1/projects/{project.id}")
 
 
-def get_project(call: Call) -> Reply:
+def get_project(call: Call) -> HandlerResult:
     return _project(call.project())
 
 
-def _project(project: Project, secret: str | None = None) -> Reply:
-    return Reply(native.project_document(project, secret), version=project.version)
+def _project(project: Project, secret: str | None = None) -> HandlerResult:
+    return HandlerResult(native.project_document(project, secret), version=project.version)
 
 
-def edit_project(call: Call) -> Reply:
+def edit_project(call: Call) -> HandlerResult:
     edit = native.changes(call.body)
     if "qps" in edit and call.actor != "admin":
         # The limit protects the server from its projects.
@@ -414,17 +414,17 @@ def edit_project(call: Call) -> Reply:
     return _project(call.service.edit_project(call.project_id, **edit, version=call.version, actor=call.actor))
 
 
-def rotate_secret(call: Call) -> Reply:
+def rotate_secret(call: Call) -> HandlerResult:
     sent = native.changes(call.body)
     return _project(*call.service.rotate_secret(call.project_id, **sent, version=call.version, actor=call.actor))
 
 
-def list_changes(call: Call) -> Reply:
+def list_changes(call: Call) -> HandlerResult:
     changes = call.service.schema_changes(call.project_id, call.query.limit)
-    return Reply(native.ChangeList([native.change_document(c) for c in changes]))
+    return HandlerResult(native.ChangeList([native.change_document(c) for c in changes]))
 
 
-def list_attributes(call: Call) -> Reply:
+def list_attributes(call: Call) -> HandlerResult:
     project = call.project()
     query: native.AttributeQuery = call.query
     selected = native.select_attributes(
@@ -434,62 +434,62 @@ def list_attributes(call: Call) -> Reply:
         type=None if query.type is UNSET else query.type,
         rule=None if query.rule is UNSET else query.rule,
     )
-    return Reply(native.AttributeList([native.attribute_document(a, project) for a in selected]))
+    return HandlerResult(native.AttributeList([native.attribute_document(a, project) for a in selected]))
 
 
-def declare_attribute(call: Call) -> Reply:
+def declare_attribute(call: Call) -> HandlerResult:
     body: native.NewAttribute = call.body
     attribute = call.service.declare_attribute(call.project_id, body.attribute(), version=call.version, actor=call.actor)
     location = f"/api/v1/projects/{call.project_id}/attributes/{attribute.name}"
-    return Reply(native.attribute_document(attribute, call.project()), location)
+    return HandlerResult(native.attribute_document(attribute, call.project()), location)
 
 
-def get_attribute(call: Call) -> Reply:
+def get_attribute(call: Call) -> HandlerResult:
     project = call.project()
-    return Reply(native.attribute_document(project.schema.attribute(call.path["name"]), project))
+    return HandlerResult(native.attribute_document(project.schema.attribute(call.path["name"]), project))
 
 
-def edit_attribute(call: Call) -> Reply:
+def edit_attribute(call: Call) -> HandlerResult:
     edit = native.changes(call.body)
     name = call.path["name"]
     attribute = call.service.edit_attribute(call.project_id, name, **edit, version=call.version, actor=call.actor)
-    return Reply(native.attribute_document(attribute, call.project()))
+    return HandlerResult(native.attribute_document(attribute, call.project()))
 
 
-def delete_attribute(call: Call) -> Reply:
+def delete_attribute(call: Call) -> HandlerResult:
     call.service.delete_attribute(call.project_id, call.path["name"], version=call.version, actor=call.actor)
-    return Reply()
+    return HandlerResult()
 
 
-def list_identifiers(call: Call) -> Reply:
-    return Reply(native.IdentifierList(native.identifier_documents(call.project().schema.identifiers)))
+def list_identifiers(call: Call) -> HandlerResult:
+    return HandlerResult(native.IdentifierList(native.identifier_documents(call.project().schema.identifiers)))
 
 
-def declare_identifier(call: Call) -> Reply:
+def declare_identifier(call: Call) -> HandlerResult:
     body: native.NewIdentifier = call.body
     identifier = call.service.declare_identifier(call.project_id, body.identifier(), version=call.version, actor=call.actor)
     location = f"/api/v1/projects/{call.project_id}/identifiers/{identifier.name}"
-    return Reply(_identifier(call.project(), identifier.name), location)
+    return HandlerResult(_identifier(call.project(), identifier.name), location)
 
 
-def get_identifier(call: Call) -> Reply:
-    return Reply(_identifier(call.project(), call.path["name"]))
+def get_identifier(call: Call) -> HandlerResult:
+    return HandlerResult(_identifier(call.project(), call.path["name"]))
 
 
-def edit_identifier(call: Call) -> Reply:
+def edit_identifier(call: Call) -> HandlerResult:
     edit = native.changes(call.body)
     call.service.edit_identifier(call.project_id, call.path["name"], **edit, version=call.version, actor=call.actor)
-    return Reply(_identifier(call.project(), call.path["name"]))
+    return HandlerResult(_identifier(call.project(), call.path["name"]))
 
 
-def delete_identifier(call: Call) -> Reply:
+def delete_identifier(call: Call) -> HandlerResult:
     call.service.delete_identifier(call.project_id, call.path["name"], version=call.version, actor=call.actor)
-    return Reply()
+    return HandlerResult()
 
 
-def order_identifiers(call: Call) -> Reply:
+def order_identifiers(call: Call) -> HandlerResult:
     project = call.service.order_identifiers(call.project_id, call.body.names, version=call.version, actor=call.actor)
-    return Reply(native.IdentifierList(native.identifier_documents(project.schema.identifiers)))
+    return HandlerResult(native.IdentifierList(native.identifier_documents(project.schema.identifiers)))
 
 
 def _identifier(project: Project, name: str) -> native.IdentifierDocument:
@@ -497,21 +497,21 @@ def _identifier(project: Project, name: str) -> native.IdentifierDocument:
     return next(i for i in native.identifier_documents(project.schema.identifiers) if i.name == name)
 
 
-def get_schema(call: Call) -> Reply:
-    return Reply(native.schema_form(call.project().schema))
+def get_schema(call: Call) -> HandlerResult:
+    return HandlerResult(native.schema_form(call.project().schema))
 
 
-def put_schema(call: Call) -> Reply:
+def put_schema(call: Call) -> HandlerResult:
     body: native.SchemaForm = call.body
     wanted = body.schema()
     if native.is_set(call.query.dry_run):
         steps, refused = call.service.plan_schema(call.project_id, wanted, version=call.version)
-        return Reply(native.plan_document(steps, refused, dry_run=True))
+        return HandlerResult(native.plan_document(steps, refused, dry_run=True))
     done = call.service.apply_schema(call.project_id, wanted, version=call.version, actor=call.actor)
-    return Reply(native.plan_document(done, [], dry_run=False))
+    return HandlerResult(native.plan_document(done, [], dry_run=False))
 
 
-def list_users(call: Call) -> Reply:
+def list_users(call: Call) -> HandlerResult:
     project = call.project()
     query: native.UserQuery = call.query
     columns, hidden = _columns(project, query)
@@ -526,7 +526,7 @@ def list_users(call: Call) -> Reply:
         found = _find_user(call.service, project, query.identifier, query.value)
         users = [u for u in found if u.cuid > after and all(c.met(u.profile) for c in conditions)]
     documents = [native.user_document(u, project, columns, hidden=hidden, mask=True) for u in users]
-    return Reply(native.UserPage(documents, None if following is None else native.cursor(following)))
+    return HandlerResult(native.UserPage(documents, None if following is None else native.cursor(following)))
 
 
 def _find_user(service: Service, project: Project, identifier: str, value: str) -> list[User]:
@@ -539,22 +539,24 @@ def _find_user(service: Service, project: Project, identifier: str, value: str) 
         raise
 
 
-def get_user(call: Call) -> Reply:
+def get_user(call: Call) -> HandlerResult:
     project = call.project()
     columns, hidden = _columns(project, call.query)
-    return Reply(native.user_document(call.service.user(project, _cuid(call)), project, columns, hidden=hidden, times=True))
+    return HandlerResult(
+        native.user_document(call.service.user(project, _cuid(call)), project, columns, hidden=hidden, times=True)
+    )
 
 
-def add_user(call: Call) -> Reply:
+def add_user(call: Call) -> HandlerResult:
     project = call.project()
     body: native.NewUser = call.body
     user = call.service.add_user(project, body.cuid, body.identifiers)
-    return Reply(native.user_document(user, project, times=True), f"/api/v1/projects/{project.id}/users/{user.cuid}")
+    return HandlerResult(native.user_document(user, project, times=True), f"/api/v1/projects/{project.id}/users/{user.cuid}")
 
 
-def erase_user(call: Call) -> Reply:
+def erase_user(call: Call) -> HandlerResult:
     call.service.erase_user(call.project(), _cuid(call))
-    return Reply()
+    return HandlerResult()
 
 
 async def write_users(call: BatchCall) -> list[tuple[int | None, Result]]:
@@ -585,12 +587,12 @@ def ready(state: State) -> native.Health:
     return native.Health("ready")
 
 
-def live(call: Call) -> Reply:
-    return Reply(native.Live())
+def live(call: Call) -> HandlerResult:
+    return HandlerResult(native.Live())
 
 
-def openapi(call: Call) -> Reply:
-    return Reply(_document())
+def openapi(call: Call) -> HandlerResult:
+    return HandlerResult(_document())
 
 
 @functools.cache

@@ -10,8 +10,8 @@ import msgspec
 
 from usertable.domain.errors import StoreFault
 from usertable.domain.schema import Project
-from usertable.store.parts import PARTS, USERS, Part, Row
 from usertable.store.protocol import Store
+from usertable.store.tables import TABLES, USERS, Row, TableSpec
 
 PAGE = 1000
 _encoder = msgspec.json.Encoder(decimal_format="number", order="sorted")
@@ -22,7 +22,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Sum:
-    """What a part of a project comes to: the number of its rows, and a SHA-256 over all of them in order."""
+    """What a table of a project comes to: the number of its rows, and a SHA-256 over all of them in order."""
 
     rows: int
     checksum: str
@@ -47,13 +47,13 @@ def copy_store(source: Store, target: Store, progress: Progress) -> dict[str, di
     for project in projects:
         if project.number in there:
             continue
-        for part in PARTS:
-            for page in _pages(source, project.number, part, target.last(project.number, part)):
-                target.load(project.number, part, page)
-                if part is USERS:
+        for spec in TABLES:
+            for page in _pages(source, project.number, spec, target.last(project.number, spec)):
+                target.load(project.number, spec, page)
+                if spec is USERS:
                     done += len(page)
                     progress("copy", done, total)
-        target.adopt(project, source.next_cuid(project.number))
+        target.finish_copy(project, source.next_cuid(project.number))
     return _verify(source, target, projects, total, progress)
 
 
@@ -67,30 +67,30 @@ def _verify(
         if copies[project.number] != project or target.next_cuid(project.number) != source.next_cuid(project.number):
             raise StoreFault(f"project {project.id} is not the same in both; empty the target and copy again")
         sums[project.id] = {}
-        for part in PARTS:
-            original, copy = (_sum(store, project.number, part) for store in (source, target))
+        for spec in TABLES:
+            original, copy = (_sum(store, project.number, spec) for store in (source, target))
             if original != copy:
                 raise StoreFault(
-                    f"project {project.id}, {part.table}: {original.rows} rows in the source, {copy.rows} in the target;"
+                    f"project {project.id}, {spec.table}: {original.rows} rows in the source, {copy.rows} in the target;"
                     f" checksums {original.checksum[:12]} and {copy.checksum[:12]}; empty the target and copy again"
                 )
-            sums[project.id][part.table] = copy
+            sums[project.id][spec.table] = copy
         done += sums[project.id][USERS.table].rows
         progress("verify", done, total)
     return sums
 
 
-def _sum(store: Store, project: int, part: Part) -> Sum:
+def _sum(store: Store, project: int, spec: TableSpec) -> Sum:
     checksum = hashlib.sha256()
     rows = 0
-    for page in _pages(store, project, part, None):
+    for page in _pages(store, project, spec, None):
         rows += len(page)
         for row in page:
             checksum.update(_encoder.encode(row) + b"\n")
     return Sum(rows, checksum.hexdigest())
 
 
-def _pages(store: Store, project: int, part: Part, after: Row | None) -> Iterator[list[Row]]:
-    while page := store.rows(project, part, after, PAGE):
+def _pages(store: Store, project: int, spec: TableSpec, after: Row | None) -> Iterator[list[Row]]:
+    while page := store.rows(project, spec, after, PAGE):
         yield page
-        after = page[-1][: part.key]
+        after = page[-1][: spec.key]

@@ -16,8 +16,8 @@ from usertable.domain.profile import Effect, Outcome, Profile
 from usertable.domain.schema import Attribute, Identifier, Project, Rule, Schema
 from usertable.domain.schema_change import Change
 from usertable.domain.values import LIST_ELEMENT_BYTES, LIST_ELEMENTS, DataType, Limits, Value
-from usertable.store.parts import Row
 from usertable.store.records import Write, Written
+from usertable.store.tables import Row
 
 NO_ATTRIBUTES = "{}"
 """What :func:`encode_attributes` makes of no values."""
@@ -71,7 +71,7 @@ def decode_changed_at(text: str) -> dict[str, int]:
 
 
 def encode_user(row: Row) -> Row:
-    """A row of the part :data:`~usertable.store.parts.USERS`, with its documents as JSON texts."""
+    """A row of the table :data:`~usertable.store.tables.USERS`, with its documents as JSON texts."""
     cuid, version, created_at, updated_at, attributes, changed_at = row
     return cuid, version, created_at, updated_at, encode_attributes(attributes), encode_changed_at(changed_at)
 

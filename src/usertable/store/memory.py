@@ -27,22 +27,22 @@ from usertable.store.encoding import (
     encode_written,
     values_by_user,
 )
-from usertable.store.parts import CHANGES, ERASED, JOBS, RECEIPTS, USERS, VALUES, Part, Row
 from usertable.store.protocol import KEPT_SAMPLES, Snapshot
 from usertable.store.records import (
     FIRST_CUID,
-    Column,
-    Fill,
+    ColumnValues,
+    FilledCount,
+    MatchCount,
     NewReceipt,
     Page,
     Result,
     SchemaChange,
     Selection,
     StoredReceipt,
-    Tally,
     User,
     Write,
 )
+from usertable.store.tables import CHANGES, ERASED, JOBS, RECEIPTS, USERS, VALUES, Row, TableSpec
 from usertable.store.transaction import Loaded, Mutation, Transaction, Wanted, WriteCommand
 
 T = TypeVar("T")
@@ -211,7 +211,7 @@ class MemoryStore:
                     found.append(self._user(table, cuid))
             return Selection(found, examined, None)
 
-    def tally(
+    def count_matching(
         self,
         project: int,
         conditions: Sequence[Condition],
@@ -219,26 +219,26 @@ class MemoryStore:
         examine: int,
         keep: int,
         oldest: bool = False,
-    ) -> Tally:
-        profiles, end = self._stretch(project, after, examine)
+    ) -> MatchCount:
+        profiles, end = self._chunk(project, after, examine)
         found = [(p.updated_at, cuid) for cuid, p in profiles.items() if meets(p, conditions)]
-        return Tally(len(found), len(profiles), end, sorted(found, reverse=not oldest)[:keep])
+        return MatchCount(len(found), len(profiles), end, sorted(found, reverse=not oldest)[:keep])
 
-    def column(self, project: int, attribute: str, after: int | None, examine: int) -> Column:
-        profiles, end = self._stretch(project, after, examine)
+    def column_values(self, project: int, attribute: str, after: int | None, examine: int) -> ColumnValues:
+        profiles, end = self._chunk(project, after, examine)
         values = [p.attributes[attribute] for p in profiles.values() if attribute in p.attributes]
-        return Column(values, len(profiles), end)
+        return ColumnValues(values, len(profiles), end)
 
-    def fill(self, project: int, after: int | None, examine: int) -> Fill:
-        profiles, end = self._stretch(project, after, examine)
-        return Fill(dict(Counter(name for p in profiles.values() for name in p.attributes)), len(profiles), end)
+    def count_filled(self, project: int, after: int | None, examine: int) -> FilledCount:
+        profiles, end = self._chunk(project, after, examine)
+        return FilledCount(dict(Counter(name for p in profiles.values() for name in p.attributes)), len(profiles), end)
 
     def read_many(self, project: int, cuids: Sequence[int]) -> list[User]:
         with self._lock:
             table = self.tables[project]
             return [self._user(table, cuid) for cuid in cuids if cuid in table.profiles]
 
-    def extent(self, project: int) -> tuple[int, int] | None:
+    def cuid_range(self, project: int) -> tuple[int, int] | None:
         with self._lock:
             cuids = self.tables[project].profiles
             return (min(cuids), max(cuids)) if cuids else None
@@ -354,32 +354,32 @@ class MemoryStore:
                 table.receipts = kept
             return expired
 
-    def count(self, project: int, part: Part) -> int:
-        return len(self._rows(project, part))
+    def count(self, project: int, spec: TableSpec) -> int:
+        return len(self._rows(project, spec))
 
-    def rows(self, project: int, part: Part, after: Row | None, limit: int) -> list[Row]:
-        rows = sorted(self._rows(project, part), key=lambda row: _order(row[: part.key]))
-        return [row for row in rows if after is None or _order(row[: part.key]) > _order(after)][:limit]
+    def rows(self, project: int, spec: TableSpec, after: Row | None, limit: int) -> list[Row]:
+        rows = sorted(self._rows(project, spec), key=lambda row: _order(row[: spec.key]))
+        return [row for row in rows if after is None or _order(row[: spec.key]) > _order(after)][:limit]
 
-    def last(self, project: int, part: Part) -> Row | None:
-        return max((row[: part.key] for row in self._rows(project, part)), key=_order, default=None)
+    def last(self, project: int, spec: TableSpec) -> Row | None:
+        return max((row[: spec.key] for row in self._rows(project, spec)), key=_order, default=None)
 
-    def load(self, project: int, part: Part, rows: Sequence[Row]) -> None:
+    def load(self, project: int, spec: TableSpec, rows: Sequence[Row]) -> None:
         with self._lock:
             table = self.tables.get(project) or self._loading.setdefault(project, _Table(_NO_PROJECT))
             for row in rows:
-                if part is USERS:
+                if spec is USERS:
                     table.profiles[row[0]] = Profile(*row[1:])
-                elif part is VALUES:
+                elif spec is VALUES:
                     table.values[row[0], row[1]] = row[2]
-                elif part is ERASED:
+                elif spec is ERASED:
                     table.erased.add(row[0])
-                elif part is RECEIPTS:
+                elif spec is RECEIPTS:
                     key, cuid, fingerprint, written, _, at = row
                     table.receipts[key] = NewReceipt(project, key, cuid, fingerprint, decode_written(written), at)
-                elif part is CHANGES:
+                elif spec is CHANGES:
                     table.changes.append(row[1:])
-                elif part is JOBS:
+                elif spec is JOBS:
                     table.jobs[row[0]] = row[1]
                 else:
                     table.project = replace(table.project, reported=table.project.reported | {row[0]})
@@ -387,7 +387,7 @@ class MemoryStore:
     def next_cuid(self, project: int) -> int:
         return self.tables[project].next_cuid
 
-    def adopt(self, project: Project, next_cuid: int) -> None:
+    def finish_copy(self, project: Project, next_cuid: int) -> None:
         with self._lock:
             table = self._loading.pop(project.number, None) or _Table(project)
             table.project = replace(project, reported=table.project.reported)
@@ -395,25 +395,25 @@ class MemoryStore:
             self.tables[project.number] = table
             self.changed_projects += 1
 
-    def _rows(self, project: int, part: Part) -> list[Row]:
+    def _rows(self, project: int, spec: TableSpec) -> list[Row]:
         table = self.tables.get(project) or self._loading.get(project) or _Table(_NO_PROJECT)
-        if part is USERS:
+        if spec is USERS:
             return [
                 (cuid, p.version, p.created_at, p.updated_at, dict(p.attributes), dict(p.changed_at))
                 for cuid, p in table.profiles.items()
             ]
-        if part is VALUES:
+        if spec is VALUES:
             return [(*key, cuid) for key, cuid in table.values.items()]
-        if part is ERASED:
+        if spec is ERASED:
             return [(cuid,) for cuid in table.erased]
-        if part is RECEIPTS:
+        if spec is RECEIPTS:
             return [
                 (r.key, r.cuid, r.fingerprint, encode_written(r.written), r.written.attributes is not None, r.at)
                 for r in table.receipts.values()
             ]
-        if part is CHANGES:
+        if spec is CHANGES:
             return [(number, *entry) for number, entry in enumerate(table.changes, start=1)]
-        if part is JOBS:
+        if spec is JOBS:
             return list(table.jobs.items())
         return [(name,) for name in table.project.reported]
 
@@ -428,7 +428,7 @@ class MemoryStore:
         cuids = sorted(table.profiles, reverse=descending)
         return cuids if after is None else [c for c in cuids if (c < after if descending else c > after)]
 
-    def _stretch(self, project: int, after: int | None, examine: int) -> tuple[dict[int, Profile], int | None]:
+    def _chunk(self, project: int, after: int | None, examine: int) -> tuple[dict[int, Profile], int | None]:
         with self._lock:
             table = self.tables[project]
             cuids = self._beyond(table, after)

@@ -10,19 +10,19 @@ from usertable.domain.arrival import Arrival, Arrivals, Rate
 from usertable.domain.condition import Condition
 from usertable.domain.errors import Kind
 from usertable.domain.schema import Attribute, Project
-from usertable.store.parts import Part, Row
 from usertable.store.records import (
-    Column,
-    Fill,
+    ColumnValues,
+    FilledCount,
     ImportResult,
+    MatchCount,
     Page,
     Result,
     SchemaChange,
     Selection,
-    Tally,
     User,
     Write,
 )
+from usertable.store.tables import Row, TableSpec
 from usertable.store.transaction import Transaction, WriteCommand
 
 T = TypeVar("T")
@@ -50,19 +50,19 @@ class Snapshot(Protocol):
 class Copyable(Protocol):
     """What an engine does for those who copy a store as it is, from or into it. Nobody else may use the store meanwhile."""
 
-    def count(self, project: int, part: Part) -> int:
-        """How many rows the project has of that part."""
+    def count(self, project: int, spec: TableSpec) -> int:
+        """How many rows the project has in that table."""
         ...
 
-    def rows(self, project: int, part: Part, after: Row | None, limit: int) -> list[Row]:
+    def rows(self, project: int, spec: TableSpec, after: Row | None, limit: int) -> list[Row]:
         """Up to `limit` rows in the order of their keys (texts by their UTF-8 bytes), after that key."""
         ...
 
-    def last(self, project: int, part: Part) -> Row | None:
+    def last(self, project: int, spec: TableSpec) -> Row | None:
         """The key of the last row; None if there is none."""
         ...
 
-    def load(self, project: int, part: Part, rows: Sequence[Row]) -> None:
+    def load(self, project: int, spec: TableSpec, rows: Sequence[Row]) -> None:
         """Keep rows, all of them or none. The project need not be there yet."""
         ...
 
@@ -70,7 +70,7 @@ class Copyable(Protocol):
         """The next CUID that the project would give."""
         ...
 
-    def adopt(self, project: Project, next_cuid: int) -> None:
+    def finish_copy(self, project: Project, next_cuid: int) -> None:
         """Keep the project itself, with the number that it has."""
         ...
 
@@ -78,7 +78,7 @@ class Copyable(Protocol):
 class Browsable(Protocol):
     """What an engine does for those who look through the user table.
 
-    Every call looks at a stretch of the table: the next `examine` users by CUID after `after` (None: from the start), at
+    Every call looks at a chunk of the table: the next `examine` users by CUID after `after` (None: from the start), at
     most. It holds no snapshot longer than that, and cannot keep writes waiting.
     """
 
@@ -91,13 +91,13 @@ class Browsable(Protocol):
         examine: int,
         descending: bool = False,
     ) -> Selection:
-        """The first users of the stretch that meet all conditions, `limit` at most; `descending` goes down from `after`.
+        """The first users of the chunk that meet all conditions, `limit` at most; `descending` goes down from `after`.
 
         What meets a condition is what :meth:`~usertable.domain.condition.Condition.met` says, exact numbers included.
         """
         ...
 
-    def tally(
+    def count_matching(
         self,
         project: int,
         conditions: Sequence[Condition],
@@ -105,26 +105,26 @@ class Browsable(Protocol):
         examine: int,
         keep: int,
         oldest: bool = False,
-    ) -> Tally:
-        """Count the users of the stretch that meet all conditions; the `keep` last updated ones, or first with `oldest`.
+    ) -> MatchCount:
+        """Count the users of the chunk that meet all conditions; the `keep` last updated ones, or first with `oldest`.
 
-        The edge is in the order of `updated_at` and, among equals, CUID; both descending unless `oldest`.
+        They are in the order of `updated_at` and, among equals, CUID; both descending unless `oldest`.
         """
         ...
 
-    def column(self, project: int, attribute: str, after: int | None, examine: int) -> Column:
-        """The values of an attribute in the stretch, by CUID; users without one are left out."""
+    def column_values(self, project: int, attribute: str, after: int | None, examine: int) -> ColumnValues:
+        """The values of an attribute in the chunk, by CUID; users without one are left out."""
         ...
 
-    def fill(self, project: int, after: int | None, examine: int) -> Fill:
-        """Count, by attribute, the users of the stretch that have a value."""
+    def count_filled(self, project: int, after: int | None, examine: int) -> FilledCount:
+        """Count, by attribute, the users of the chunk that have a value."""
         ...
 
     def read_many(self, project: int, cuids: Sequence[int]) -> list[User]:
         """Those of the users that exist, in the order of `cuids`."""
         ...
 
-    def extent(self, project: int) -> tuple[int, int] | None:
+    def cuid_range(self, project: int) -> tuple[int, int] | None:
         """The first and the last CUID that a user has; None if there is no user."""
         ...
 

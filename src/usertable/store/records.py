@@ -120,20 +120,20 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
-    """How many users of a stretch of the table meet some conditions, and those that were changed last (or first)."""
+class MatchCount:
+    """How many users of a chunk of the table meet some conditions, and those that were changed last (or first)."""
 
     matched: int
     examined: int
     end: int | None
     """The CUID to go on after; None if there are no more users."""
-    edge: list[tuple[int, int]]
-    """`updated_at` and CUID of the outermost, in order."""
+    top: list[tuple[int, int]]
+    """`updated_at` and CUID of those, in order."""
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
-    """The values that the users of a stretch have of one attribute."""
+class ColumnValues:
+    """The values that the users of a chunk have of one attribute."""
 
     values: list[Value]
     examined: int
@@ -141,8 +141,8 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class Fill:
-    """How many users of a stretch have a value, by attribute."""
+class FilledCount:
+    """How many users of a chunk have a value, by attribute."""
 
     filled: dict[str, int]
     examined: int

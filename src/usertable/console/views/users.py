@@ -10,7 +10,7 @@ from typing import Any
 
 from starlette.responses import Response, StreamingResponse
 
-from usertable.app.scans import KEPT_EDGE
+from usertable.app.scans import KEPT_TOP
 from usertable.console import user_table
 from usertable.console.context import HOME, PageContext, PageRoute
 from usertable.console.live import Parts, stream
@@ -113,7 +113,7 @@ def _shown(context: PageContext, project: Project, view: TableQuery, *, only_tab
         "clear": link(TableQuery(columns=view.columns, order=view.order)),
         "anew": link(view.at()) + "&anew=1",
         "csv": f"{address}/csv?{view.query()}",
-        "maximum_by_time": KEPT_EDGE,
+        "maximum_by_time": KEPT_TOP,
         "attributes": [a for a in project.schema.attributes.values() if not a.hidden],
         "operators": OPERATOR_ORDER,
         "operators_of": operators,

@@ -13,7 +13,7 @@ from psycopg import errors
 from usertable.store.postgres.citus import ShardMap
 from usertable.store.postgres.failures import error_text
 from usertable.store.postgres.merge import Merge, UserKey, merge_in_shard, plain_merges
-from usertable.store.postgres.pool import Connections, Session
+from usertable.store.postgres.pool import Connections, TrackedConnection
 from usertable.store.postgres.transaction import PostgresTransaction, ReceiptsByKey, find_receipts
 from usertable.store.records import WRITTEN, Result, SchemaStale, Write
 from usertable.store.transaction import WriteCommand
@@ -84,8 +84,8 @@ class CitusWrites:
             self._merge(writes, command.row_limit, merged)
             left = [write for write in writes if (write.project, write.cuid) not in merged]
 
-            def work(session: Session) -> list[Result]:
-                in_shard = PostgresTransaction(session, self._reported, shards, receipts)
+            def work(connection: TrackedConnection) -> list[Result]:
+                in_shard = PostgresTransaction(connection, self._reported, shards, receipts)
                 return in_shard.run(lambda transaction: command(transaction, left))
 
             if left:
@@ -105,10 +105,10 @@ class CitusWrites:
         """
         for merge in plain_merges(writes, self._reported, row_limit):
 
-            def work(session: Session, merge: Merge = merge) -> list[UserKey]:
+            def work(connection: TrackedConnection, merge: Merge = merge) -> list[UserKey]:
                 # It is a transaction of its own.
-                session.committing = True
-                return merge_in_shard(session.db, merge)
+                connection.committing = True
+                return merge_in_shard(connection.db, merge)
 
             try:
                 merged.update(self._connections.run(work))

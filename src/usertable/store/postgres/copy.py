@@ -8,59 +8,59 @@ from psycopg.sql import SQL, Identifier, Placeholder
 
 from usertable.domain.schema import Project
 from usertable.store.encoding import decode_user, encode_user
-from usertable.store.parts import USERS, VALUES, Part, Row
 from usertable.store.postgres.connection import Connection
 from usertable.store.postgres.transaction import advance_epoch, insert_project
+from usertable.store.tables import USERS, VALUES, Row, TableSpec
 
 _DOCUMENTS = ("attributes", "changed_at")
 """Columns of JSON."""
 
 
-def count(db: Connection, project: int, part: Part) -> int:
-    """How many rows the project has of that part."""
-    query = SQL("SELECT count(*) FROM usertable.{} WHERE project = %s").format(Identifier(part.table))
+def count(db: Connection, project: int, spec: TableSpec) -> int:
+    """How many rows the project has in that table."""
+    query = SQL("SELECT count(*) FROM usertable.{} WHERE project = %s").format(Identifier(spec.table))
     found: int = db.execute(query, (project,)).fetchall()[0][0]
     return found
 
 
-def rows(db: Connection, project: int, part: Part, after: Row | None, limit: int) -> list[Row]:
+def rows(db: Connection, project: int, spec: TableSpec, after: Row | None, limit: int) -> list[Row]:
     """Up to `limit` rows in the order of their keys, after that key."""
-    names = SQL(", ").join(Identifier(c) + SQL("::text" if c in _DOCUMENTS else "") for c in part.columns)
-    key = SQL(", ").join(map(Identifier, part.columns[: part.key]))
-    query = SQL("SELECT {} FROM usertable.{} WHERE project = %s").format(names, Identifier(part.table))
+    names = SQL(", ").join(Identifier(c) + SQL("::text" if c in _DOCUMENTS else "") for c in spec.columns)
+    key = SQL(", ").join(map(Identifier, spec.columns[: spec.key]))
+    query = SQL("SELECT {} FROM usertable.{} WHERE project = %s").format(names, Identifier(spec.table))
     if after is not None:
-        query += SQL(" AND ({}) > ({})").format(key, SQL(", ").join(Placeholder() * part.key))
+        query += SQL(" AND ({}) > ({})").format(key, SQL(", ").join(Placeholder() * spec.key))
     query += SQL(" ORDER BY {} LIMIT %s").format(key)
     found = db.execute(query, (project, *(after or ()), limit)).fetchall()
-    return list(map(decode_user, found)) if part is USERS else found
+    return list(map(decode_user, found)) if spec is USERS else found
 
 
-def last(db: Connection, project: int, part: Part) -> Row | None:
+def last(db: Connection, project: int, spec: TableSpec) -> Row | None:
     """The key of the last row; None if there is none."""
-    key = part.columns[: part.key]
+    key = spec.columns[: spec.key]
     query = SQL("SELECT {} FROM usertable.{} WHERE project = %s ORDER BY {} LIMIT 1").format(
         SQL(", ").join(map(Identifier, key)),
-        Identifier(part.table),
+        Identifier(spec.table),
         SQL(", ").join(Identifier(column) + SQL(" DESC") for column in key),
     )
     return db.execute(query, (project,)).fetchone()
 
 
-def load(db: Connection, project: int, part: Part, rows: Sequence[Row]) -> None:
+def load(db: Connection, project: int, spec: TableSpec, rows: Sequence[Row]) -> None:
     """Keep rows."""
-    if part is USERS:
+    if spec is USERS:
         rows = list(map(encode_user, rows))
     # Identifier values are kept twice: see migrations/0001_initial.sql.
-    for table in (part.table, "user_identifier") if part is VALUES else (part.table,):
+    for table in (spec.table, "user_identifier") if spec is VALUES else (spec.table,):
         copy = SQL("COPY usertable.{} (project, {}) FROM STDIN").format(
-            Identifier(table), SQL(", ").join(map(Identifier, part.columns))
+            Identifier(table), SQL(", ").join(map(Identifier, spec.columns))
         )
         with db.cursor() as cursor, cursor.copy(copy) as target:
             for row in rows:
                 target.write_row((project, *row))
 
 
-def adopt(db: Connection, project: Project, next_cuid: int) -> None:
+def finish_copy(db: Connection, project: Project, next_cuid: int) -> None:
     """Keep the project itself, with the number that it has."""
     insert_project(db, project, next_cuid)
     advance_epoch(db)

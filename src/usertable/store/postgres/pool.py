@@ -56,7 +56,7 @@ class _Unknown(Enum):
 _UNKNOWN = _Unknown.UNKNOWN
 
 
-class Session:
+class TrackedConnection:
     """A connection, and whether COMMIT was sent."""
 
     __slots__ = ("committing", "db")
@@ -143,15 +143,15 @@ class Connections:
     def change(self, work: Callable[[Connection], T], begin: LiteralString = "BEGIN", pool: Pool | None = None) -> T:
         """`work` in a transaction, which is committed when it returns, and undone if it raises."""
 
-        def whole(session: Session) -> T:
-            session.begin(begin)
-            result = work(session.db)
-            session.commit()
+        def whole(connection: TrackedConnection) -> T:
+            connection.begin(begin)
+            result = work(connection.db)
+            connection.commit()
             return result
 
         return self.run(whole, pool)
 
-    def run(self, work: Callable[[Session], T], pool: Pool | None = None) -> T:
+    def run(self, work: Callable[[TrackedConnection], T], pool: Pool | None = None) -> T:
         """`work`, which begins and commits; again and again if its transaction was lost and can have changed nothing.
 
         A database that answers is never down: others that get in the way, and a pool whose connections are all in use, are
@@ -163,13 +163,13 @@ class Connections:
         broken = 0
         read_only = False
         while True:
-            session: Session | None = None
+            connection: TrackedConnection | None = None
             try:
                 with pool.connection(timeout=POOL_SECONDS) as db:
-                    session = Session(db)
-                    return work(session)
+                    connection = TrackedConnection(db)
+                    return work(connection)
             except CONFLICTS as failure:
-                if session is not None and session.committing and self._may_be_done(failure):
+                if connection is not None and connection.committing and self._may_be_done(failure):
                     raise StoreDown(f"{self._shown}: cancelled during COMMIT: {error_text(failure)}") from failure
                 # The database undid it. What was taken in the meantime is seen by the next attempt.
                 if time.monotonic() > deadline or pool is not self.pool:
@@ -186,8 +186,8 @@ class Connections:
                 read_only = True
                 self.renew()
             except DOWN as failure:
-                lost = session is not None and session.db.closed
-                if lost and session.committing:  # type: ignore[union-attr]
+                lost = connection is not None and connection.db.closed
+                if lost and connection.committing:  # type: ignore[union-attr]
                     raise StoreDown(
                         f"{self._shown}: the connection broke during COMMIT, so it is not known whether it was done"
                     ) from failure
@@ -241,7 +241,7 @@ class Connections:
 
     def epoch(self) -> int:
         """See :meth:`usertable.store.protocol.Store.epoch`."""
-        epoch, read_only = self.run(lambda session: reads.epoch(session.db))
+        epoch, read_only = self.run(lambda connection: reads.epoch(connection.db))
         if read_only:
             # Reads would continue on a demoted host, and never see what the new primary has.
             self.renew()
@@ -250,9 +250,9 @@ class Connections:
     def ping(self) -> None:
         """See :meth:`usertable.store.protocol.Store.ping`."""
 
-        def work(session: Session) -> None:
-            if reads.epoch(session.db)[1]:
-                raise errors.ReadOnlySqlTransaction(why_read_only(session.db))
+        def work(connection: TrackedConnection) -> None:
+            if reads.epoch(connection.db)[1]:
+                raise errors.ReadOnlySqlTransaction(why_read_only(connection.db))
 
         self.run(work)
 

@@ -11,10 +11,10 @@ import psycopg
 
 from usertable.domain.schema import Project
 from usertable.store.encoding import decode_changes, decode_project, decode_user_profiles, values_by_user
-from usertable.store.parts import Row
 from usertable.store.postgres.connection import Connection
 from usertable.store.queries import load_queries
 from usertable.store.records import Page, SchemaChange, User
+from usertable.store.tables import Row
 
 SNAPSHOT_ROWS = 5000
 _SQL = load_queries("usertable.store.postgres", "reads.sql")

@@ -11,15 +11,15 @@ from usertable.domain.arrival import Arrival, Arrivals, Rate
 from usertable.domain.condition import Condition
 from usertable.domain.errors import Kind, StoreMissing, refuse
 from usertable.domain.schema import Attribute, Project
-from usertable.store.parts import Part, Row
 from usertable.store.postgres import activity, citus, copy, migrations, reads, scans
 from usertable.store.postgres.citus_writes import CitusWrites
 from usertable.store.postgres.connection import check_alone, opened, warn_of_losses
-from usertable.store.postgres.pool import Connections, Session
+from usertable.store.postgres.pool import Connections, TrackedConnection
 from usertable.store.postgres.transaction import PostgresTransaction, expire_receipts
 from usertable.store.postgres.url import connection_parameters
 from usertable.store.protocol import Snapshot, T
-from usertable.store.records import Column, Fill, Result, SchemaChange, Selection, Tally, User, Write
+from usertable.store.records import ColumnValues, FilledCount, MatchCount, Result, SchemaChange, Selection, User, Write
+from usertable.store.tables import Row, TableSpec
 from usertable.store.transaction import Transaction, WriteCommand
 from usertable.store.urls import redacted_url
 
@@ -71,8 +71,8 @@ class PostgresStore:
     def transact(self, command: Callable[[Transaction], T], *, background: bool = False) -> T:
         shards = self.connections.shards()
 
-        def work(session: Session) -> T:
-            return PostgresTransaction(session, self._reported, shards).run(command)
+        def work(connection: TrackedConnection) -> T:
+            return PostgresTransaction(connection, self._reported, shards).run(command)
 
         try:
             return self.connections.run(work)
@@ -137,7 +137,7 @@ class PostgresStore:
     ) -> Selection:
         return self.connections.scan(lambda db: scans.select(db, project, conditions, after, limit, examine, descending))
 
-    def tally(
+    def count_matching(
         self,
         project: int,
         conditions: Sequence[Condition],
@@ -145,17 +145,17 @@ class PostgresStore:
         examine: int,
         keep: int,
         oldest: bool = False,
-    ) -> Tally:
-        return self.connections.scan(lambda db: scans.tally(db, project, conditions, after, examine, keep, oldest))
+    ) -> MatchCount:
+        return self.connections.scan(lambda db: scans.count_matching(db, project, conditions, after, examine, keep, oldest))
 
-    def column(self, project: int, attribute: str, after: int | None, examine: int) -> Column:
-        return self.connections.scan(lambda db: scans.column(db, project, attribute, after, examine))
+    def column_values(self, project: int, attribute: str, after: int | None, examine: int) -> ColumnValues:
+        return self.connections.scan(lambda db: scans.column_values(db, project, attribute, after, examine))
 
-    def fill(self, project: int, after: int | None, examine: int) -> Fill:
-        return self.connections.scan(lambda db: scans.fill(db, project, after, examine))
+    def count_filled(self, project: int, after: int | None, examine: int) -> FilledCount:
+        return self.connections.scan(lambda db: scans.count_filled(db, project, after, examine))
 
-    def extent(self, project: int) -> tuple[int, int] | None:
-        return self.connections.scan(lambda db: scans.extent(db, project))
+    def cuid_range(self, project: int) -> tuple[int, int] | None:
+        return self.connections.scan(lambda db: scans.cuid_range(db, project))
 
     def keep_arrivals(self, batch: Sequence[Arrivals]) -> None:
         self.connections.change(lambda db: activity.keep_arrivals(db, batch))
@@ -178,23 +178,23 @@ class PostgresStore:
     def expire_receipts(self, before: int) -> int:
         return self.connections.change(lambda db: expire_receipts(db, before))
 
-    def count(self, project: int, part: Part) -> int:
-        return self.connections.read(lambda db: copy.count(db, project, part))
+    def count(self, project: int, spec: TableSpec) -> int:
+        return self.connections.read(lambda db: copy.count(db, project, spec))
 
-    def rows(self, project: int, part: Part, after: Row | None, limit: int) -> list[Row]:
-        return self.connections.read(lambda db: copy.rows(db, project, part, after, limit))
+    def rows(self, project: int, spec: TableSpec, after: Row | None, limit: int) -> list[Row]:
+        return self.connections.read(lambda db: copy.rows(db, project, spec, after, limit))
 
-    def last(self, project: int, part: Part) -> Row | None:
-        return self.connections.read(lambda db: copy.last(db, project, part))
+    def last(self, project: int, spec: TableSpec) -> Row | None:
+        return self.connections.read(lambda db: copy.last(db, project, spec))
 
-    def load(self, project: int, part: Part, rows: Sequence[Row]) -> None:
-        self.connections.change(lambda db: copy.load(db, project, part, rows))
+    def load(self, project: int, spec: TableSpec, rows: Sequence[Row]) -> None:
+        self.connections.change(lambda db: copy.load(db, project, spec, rows))
 
     def next_cuid(self, project: int) -> int:
         return self.connections.read(lambda db: reads.next_cuid(db, project))
 
-    def adopt(self, project: Project, next_cuid: int) -> None:
-        self.connections.change(lambda db: copy.adopt(db, project, next_cuid))
+    def finish_copy(self, project: Project, next_cuid: int) -> None:
+        self.connections.change(lambda db: copy.finish_copy(db, project, next_cuid))
 
     def ping(self) -> None:
         self.connections.ping()

@@ -23,7 +23,7 @@ from usertable.store.postgres import reads
 from usertable.store.postgres.citus import ShardMap
 from usertable.store.postgres.connection import Connection
 from usertable.store.postgres.locks import LOCK_EXPIRY, LOCK_PROJECTS, lock, share, try_lock
-from usertable.store.postgres.pool import Session
+from usertable.store.postgres.pool import TrackedConnection
 from usertable.store.protocol import T
 from usertable.store.queries import load_queries
 from usertable.store.records import FIRST_CUID, NewReceipt, StoredReceipt
@@ -49,13 +49,13 @@ class PostgresTransaction:
 
     def __init__(
         self,
-        session: Session,
+        connection: TrackedConnection,
         reported: dict[int, set[str]],
         shards: ShardMap | None,
         elsewhere: ReceiptsByKey | None = None,
     ) -> None:
-        self._session = session
-        self._db = session.db
+        self._tracked = connection
+        self._db = connection.db
         self._reported = reported
         self._shards = shards
         self._elsewhere = elsewhere
@@ -89,7 +89,7 @@ class PostgresTransaction:
             if news:
                 projects, names = zip(*news, strict=True)
                 db.execute(_SQL["add_reported"], {"projects": list(projects), "attributes": list(names)})
-            self._session.commit()
+            self._tracked.commit()
         for project, name in news:
             self._reported.setdefault(project, set()).add(name)
 
@@ -146,14 +146,14 @@ class PostgresTransaction:
     def run(self, command: Callable[[Transaction], T]) -> T:
         """Run the command, and commit if it kept nothing."""
         answer = command(self)
-        if self._begun and not self._session.committing:
-            self._session.commit()
+        if self._begun and not self._tracked.committing:
+            self._tracked.commit()
         return answer
 
     def _begin(self) -> None:
         if not self._begun:
             self._begun = True
-            self._session.begin()
+            self._tracked.begin()
 
 
 class _Asked:

@@ -8,61 +8,61 @@ import apsw
 
 from usertable.domain.schema import Project
 from usertable.store.encoding import decode_user, encode_project, encode_user
-from usertable.store.parts import CHANGES, RECEIPTS, USERS, Part, Row
 from usertable.store.sqlite.transaction import make_user_table
+from usertable.store.tables import CHANGES, RECEIPTS, USERS, Row, TableSpec
 
 
-def count(db: apsw.Connection, project: int, part: Part) -> int:
-    """How many rows the project has of that part."""
-    found: int = db.execute(f"SELECT count(*) FROM ({_part(db, project, part)})").get
+def count(db: apsw.Connection, project: int, spec: TableSpec) -> int:
+    """How many rows the project has in that table."""
+    found: int = db.execute(f"SELECT count(*) FROM ({_rows_query(db, project, spec)})").get
     return found
 
 
-def rows(db: apsw.Connection, project: int, part: Part, after: Row | None, limit: int) -> list[Row]:
+def rows(db: apsw.Connection, project: int, spec: TableSpec, after: Row | None, limit: int) -> list[Row]:
     """Up to `limit` rows after that key, in the order of their keys."""
-    key = ", ".join(part.columns[: part.key])
-    beyond = f"WHERE ({key}) > ({', '.join('?' * part.key)})" if after is not None else ""
+    key = ", ".join(spec.columns[: spec.key])
+    beyond = f"WHERE ({key}) > ({', '.join('?' * spec.key)})" if after is not None else ""
     found = list(
         db.execute(
-            f"SELECT {', '.join(part.columns)} FROM ({_part(db, project, part)}) {beyond} ORDER BY {key} LIMIT ?",
+            f"SELECT {', '.join(spec.columns)} FROM ({_rows_query(db, project, spec)}) {beyond} ORDER BY {key} LIMIT ?",
             (*(after or ()), limit),
         )
     )
-    if part is USERS:
+    if spec is USERS:
         return list(map(decode_user, found))
-    if part is RECEIPTS:
+    if spec is RECEIPTS:
         return [(*row[:4], bool(row[4]), row[5]) for row in found]
     return found
 
 
-def last(db: apsw.Connection, project: int, part: Part) -> Row | None:
+def last(db: apsw.Connection, project: int, spec: TableSpec) -> Row | None:
     """The key of the last row; None if there is none."""
-    key = part.columns[: part.key]
+    key = spec.columns[: spec.key]
     order = ", ".join(f"{column} DESC" for column in key)
     found: Row | None = db.execute(
-        f"SELECT {', '.join(key)} FROM ({_part(db, project, part)}) ORDER BY {order} LIMIT 1"
+        f"SELECT {', '.join(key)} FROM ({_rows_query(db, project, spec)}) ORDER BY {order} LIMIT 1"
     ).fetchone()
     return found
 
 
-def load(db: apsw.Connection, project: int, part: Part, rows: Sequence[Row]) -> None:
+def load(db: apsw.Connection, project: int, spec: TableSpec, rows: Sequence[Row]) -> None:
     """Keep rows. The project need not be there yet."""
-    table: str = part.table
-    columns: Sequence[str] = ("project", *part.columns)
+    table: str = spec.table
+    columns: Sequence[str] = ("project", *spec.columns)
     values: Sequence[Row] = [(project, *row) for row in rows]
-    if part is USERS:
+    if spec is USERS:
         make_user_table(db, project)
         table = f"user_{project}"
-        columns = part.columns
+        columns = spec.columns
         values = list(map(encode_user, rows))
-    elif part is CHANGES:
+    elif spec is CHANGES:
         # Its own number is one for all projects.
-        columns = ("project", *part.columns[1:])
+        columns = ("project", *spec.columns[1:])
         values = [(project, *row[1:]) for row in rows]
     db.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})", values)
 
 
-def adopt(db: apsw.Connection, project: Project, next_cuid: int) -> None:
+def finish_copy(db: apsw.Connection, project: Project, next_cuid: int) -> None:
     """Keep the project itself, with the number that it has."""
     make_user_table(db, project.number)
     db.execute(
@@ -72,17 +72,17 @@ def adopt(db: apsw.Connection, project: Project, next_cuid: int) -> None:
     db.execute("UPDATE epoch SET value = value + 1")
 
 
-def _part(db: apsw.Connection, project: int, part: Part) -> str:
-    """A query for the rows of a part, in its columns."""
-    if part is CHANGES:
+def _rows_query(db: apsw.Connection, project: int, spec: TableSpec) -> str:
+    """A query for the rows of a spec, in its columns."""
+    if spec is CHANGES:
         return (
             f"SELECT row_number() OVER (ORDER BY id) AS number, at, who, what FROM schema_change WHERE project = {project}"
         )
-    if part is USERS:
-        columns = ", ".join(part.columns)
+    if spec is USERS:
+        columns = ", ".join(spec.columns)
         there = db.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (f"user_{project}",)).fetchone()
         return f"SELECT {columns} FROM user_{project}" if there else f"SELECT {columns} FROM {_NO_USERS}"
-    return f"SELECT {', '.join(part.columns)} FROM {part.table} WHERE project = {project}"
+    return f"SELECT {', '.join(spec.columns)} FROM {spec.table} WHERE project = {project}"
 
 
 _NO_USERS = "(SELECT 0 cuid, 0 version, 0 created_at, 0 updated_at, '' attributes, '' changed_at WHERE 0)"

@@ -80,7 +80,7 @@ def _translate(condition: Condition) -> tuple[Predicate, Predicate]:
             return _one_of(value, several)
         if op == "between":
             low, high = _number(value, "ge", several[0]), _number(value, "le", several[1])
-            # Nearly all whom it leaves out are left out by the first part, which takes the value out of the document once.
+            # Nearly all whom it leaves out are left out by the first spec, which takes the value out of the document once.
             roughly = Predicate(f"{value} BETWEEN ? AND ?", [_around(several[0])[0], _around(several[1])[1]])
             return roughly & low[0] & high[0], roughly & low[1] & high[1]
         return _number(value, op, several[0])

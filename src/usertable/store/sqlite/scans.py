@@ -1,4 +1,4 @@
-"""Looking through the user table, a stretch of it at a time; see :class:`usertable.store.protocol.Browsable`."""
+"""Looking through the user table, a chunk of it at a time; see :class:`usertable.store.protocol.Browsable`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from usertable.domain.condition import Condition, meets
 from usertable.domain.profile import Profile
 from usertable.store.encoding import decode_attributes, decode_column
 from usertable.store.queries import load_queries
-from usertable.store.records import Column, Fill, Selection, Tally, User
+from usertable.store.records import ColumnValues, FilledCount, MatchCount, Selection, User
 from usertable.store.sqlite.filter import Predicate, json_path, translate
 from usertable.store.sqlite.reads import users_where
 
@@ -27,14 +27,14 @@ def select(
     examine: int,
     descending: bool,
 ) -> Selection:
-    """The first users of the stretch that meet all conditions."""
+    """The first users of the chunk that meet all conditions."""
     matching = translate(conditions)
     order = "DESC" if descending else "ASC"
-    stretch = _stretch(db, project, after, examine, descending)
+    chunk = _chunk(db, project, after, examine, descending)
     users: list[User] = []
     while len(users) < limit:
         wanted = limit - len(users)
-        where = stretch.range & matching.maybe
+        where = chunk.range & matching.maybe
         found = users_where(
             db,
             project,
@@ -45,14 +45,14 @@ def select(
         )
         users += [user for user in found if matching.exact or meets(user.profile, conditions)]
         if len(found) < wanted:
-            return Selection(users, stretch.examined, stretch.end)
-        stretch.after = found[-1].cuid
-    beyond = stretch.beyond
+            return Selection(users, chunk.examined, chunk.end)
+        chunk.after = found[-1].cuid
+    beyond = chunk.beyond
     more = db.execute(f"SELECT 1 FROM user_{project} WHERE {beyond.sql} LIMIT 1", beyond.parameters).fetchone()
-    return Selection(users, stretch.examined, stretch.after if more else None)
+    return Selection(users, chunk.examined, chunk.after if more else None)
 
 
-def tally(
+def count_matching(
     db: apsw.Connection,
     project: int,
     conditions: Sequence[Condition],
@@ -60,42 +60,42 @@ def tally(
     examine: int,
     keep: int,
     oldest: bool,
-) -> Tally:
-    """Count the users of the stretch that meet all conditions."""
+) -> MatchCount:
+    """Count the users of the chunk that meet all conditions."""
     matching = translate(conditions)
-    stretch = _stretch(db, project, after, examine)
-    where = stretch.range & matching.maybe
-    statement = _filled("tally", project, where, order="ASC" if oldest else "DESC", sure=matching.sure.sql)
+    chunk = _chunk(db, project, after, examine)
+    where = chunk.range & matching.maybe
+    statement = _filled("count_matching", project, where, order="ASC" if oldest else "DESC", sure=matching.sure.sql)
     parameters = (*matching.sure.parameters, *where.parameters, max(1, keep))
     rows = list(db.execute(statement, parameters, can_cache=not conditions))
-    edge = [
+    top = [
         (updated_at, cuid)
         for updated_at, cuid, _, attributes in rows
         if attributes is None or meets(Profile(0, 0, updated_at, decode_attributes(attributes), {}), conditions)
     ]
     sure = sum(attributes is None for *_, attributes in rows)
-    matched = len(edge) - sure + max((count for _, _, count, _ in rows), default=0)
-    edge.sort(reverse=not oldest)
-    return Tally(matched, stretch.examined, stretch.end, edge[:keep])
+    matched = len(top) - sure + max((count for _, _, count, _ in rows), default=0)
+    top.sort(reverse=not oldest)
+    return MatchCount(matched, chunk.examined, chunk.end, top[:keep])
 
 
-def column(db: apsw.Connection, project: int, attribute: str, after: int | None, examine: int) -> Column:
-    """The values of an attribute in the stretch, by CUID."""
-    stretch = _stretch(db, project, after, examine)
-    where = stretch.range
-    rows = list(db.execute(_filled("column", project, where, path=json_path(attribute)), where.parameters))
-    return Column(decode_column(attribute, [text for (text,) in rows]), stretch.examined, stretch.end)
+def column_values(db: apsw.Connection, project: int, attribute: str, after: int | None, examine: int) -> ColumnValues:
+    """The values of an attribute in the chunk, by CUID."""
+    chunk = _chunk(db, project, after, examine)
+    where = chunk.range
+    rows = list(db.execute(_filled("column_values", project, where, path=json_path(attribute)), where.parameters))
+    return ColumnValues(decode_column(attribute, [text for (text,) in rows]), chunk.examined, chunk.end)
 
 
-def fill(db: apsw.Connection, project: int, after: int | None, examine: int) -> Fill:
-    """Count, by attribute, the users of the stretch that have a value."""
-    stretch = _stretch(db, project, after, examine)
-    where = stretch.range
-    rows = db.execute(_filled("fill", project, where), where.parameters)
-    return Fill(dict(rows), stretch.examined, stretch.end)
+def count_filled(db: apsw.Connection, project: int, after: int | None, examine: int) -> FilledCount:
+    """Count, by attribute, the users of the chunk that have a value."""
+    chunk = _chunk(db, project, after, examine)
+    where = chunk.range
+    rows = db.execute(_filled("count_filled", project, where), where.parameters)
+    return FilledCount(dict(rows), chunk.examined, chunk.end)
 
 
-def extent(db: apsw.Connection, project: int) -> tuple[int, int] | None:
+def cuid_range(db: apsw.Connection, project: int) -> tuple[int, int] | None:
     """The first and the last CUID that a user has; None if there is no user."""
     # Each is found at an end of the table; asked for together, both would be looked for in all of it.
     first, last = (db.execute(f"SELECT {end}(cuid) FROM user_{project}").get for end in ("min", "max"))
@@ -103,8 +103,8 @@ def extent(db: apsw.Connection, project: int) -> tuple[int, int] | None:
 
 
 @dataclass
-class _Stretch:
-    """A stretch of a project's users that is looked at."""
+class _Chunk:
+    """A chunk of a project's users that is looked at."""
 
     after: int | None
     """It begins after this CUID."""
@@ -127,17 +127,17 @@ class _Stretch:
         return self.beyond & Predicate(f"cuid {'>=' if self.descending else '<='} ?", [self.last])
 
 
-def _stretch(db: apsw.Connection, project: int, after: int | None, examine: int, descending: bool = False) -> _Stretch:
-    stretch = _Stretch(after, None, 0, None, descending)
+def _chunk(db: apsw.Connection, project: int, after: int | None, examine: int, descending: bool = False) -> _Chunk:
+    chunk = _Chunk(after, None, 0, None, descending)
     last, order = ("min", "DESC") if descending else ("max", "ASC")
-    beyond = stretch.beyond
-    statement = _filled("stretch", project, beyond, last=last, order=order)
-    stretch.last, stretch.examined = db.execute(statement, (*beyond.parameters, examine)).get
-    if stretch.examined == examine and stretch.last is not None:
+    beyond = chunk.beyond
+    statement = _filled("chunk", project, beyond, last=last, order=order)
+    chunk.last, chunk.examined = db.execute(statement, (*beyond.parameters, examine)).get
+    if chunk.examined == examine and chunk.last is not None:
         sign = "<" if descending else ">"
-        more = db.execute(f"SELECT 1 FROM user_{project} WHERE cuid {sign} ? LIMIT 1", (stretch.last,)).fetchone()
-        stretch.end = stretch.last if more else None
-    return stretch
+        more = db.execute(f"SELECT 1 FROM user_{project} WHERE cuid {sign} ? LIMIT 1", (chunk.last,)).fetchone()
+        chunk.end = chunk.last if more else None
+    return chunk
 
 
 def _filled(name: str, project: int, where: Predicate, **parts: str) -> str:

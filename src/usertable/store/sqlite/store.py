@@ -10,14 +10,14 @@ from usertable.domain.arrival import Arrival, Arrivals, Rate
 from usertable.domain.condition import Condition
 from usertable.domain.errors import Kind, refuse
 from usertable.domain.schema import Attribute, Project
-from usertable.store.parts import Part, Row
 from usertable.store.protocol import Snapshot, T
-from usertable.store.records import Column, Fill, Result, SchemaChange, Selection, Tally, User, Write
+from usertable.store.records import ColumnValues, FilledCount, MatchCount, Result, SchemaChange, Selection, User, Write
 from usertable.store.sqlite import activity, copy, reads, scans
 from usertable.store.sqlite.connection import Connections
 from usertable.store.sqlite.files import Identity
 from usertable.store.sqlite.statements import SQLITE_LENGTH
 from usertable.store.sqlite.transaction import RowsTooLarge, SQLiteTransaction, expire_receipts
+from usertable.store.tables import Row, TableSpec
 from usertable.store.transaction import Transaction, WriteCommand
 from usertable.store.urls import CACHE_MB
 
@@ -149,7 +149,7 @@ class SQLiteStore:
         with self._connections.read_transaction() as db:
             return scans.select(db, project, conditions, after, limit, examine, descending)
 
-    def tally(
+    def count_matching(
         self,
         project: int,
         conditions: Sequence[Condition],
@@ -157,21 +157,21 @@ class SQLiteStore:
         examine: int,
         keep: int,
         oldest: bool = False,
-    ) -> Tally:
+    ) -> MatchCount:
         with self._connections.read_transaction() as db:
-            return scans.tally(db, project, conditions, after, examine, keep, oldest)
+            return scans.count_matching(db, project, conditions, after, examine, keep, oldest)
 
-    def column(self, project: int, attribute: str, after: int | None, examine: int) -> Column:
+    def column_values(self, project: int, attribute: str, after: int | None, examine: int) -> ColumnValues:
         with self._connections.read_transaction() as db:
-            return scans.column(db, project, attribute, after, examine)
+            return scans.column_values(db, project, attribute, after, examine)
 
-    def fill(self, project: int, after: int | None, examine: int) -> Fill:
+    def count_filled(self, project: int, after: int | None, examine: int) -> FilledCount:
         with self._connections.read_transaction() as db:
-            return scans.fill(db, project, after, examine)
+            return scans.count_filled(db, project, after, examine)
 
-    def extent(self, project: int) -> tuple[int, int] | None:
+    def cuid_range(self, project: int) -> tuple[int, int] | None:
         with self._connections.read_transaction() as db:
-            return scans.extent(db, project)
+            return scans.cuid_range(db, project)
 
     def keep_arrivals(self, batch: Sequence[Arrivals]) -> None:
         with self._connections.unsynced_writer() as db:
@@ -201,29 +201,29 @@ class SQLiteStore:
         with self._connections.writer() as db:
             return expire_receipts(db, before)
 
-    def count(self, project: int, part: Part) -> int:
+    def count(self, project: int, spec: TableSpec) -> int:
         with self._connections.reader() as db:
-            return copy.count(db, project, part)
+            return copy.count(db, project, spec)
 
-    def rows(self, project: int, part: Part, after: Row | None, limit: int) -> list[Row]:
+    def rows(self, project: int, spec: TableSpec, after: Row | None, limit: int) -> list[Row]:
         with self._connections.reader() as db:
-            return copy.rows(db, project, part, after, limit)
+            return copy.rows(db, project, spec, after, limit)
 
-    def last(self, project: int, part: Part) -> Row | None:
+    def last(self, project: int, spec: TableSpec) -> Row | None:
         with self._connections.reader() as db:
-            return copy.last(db, project, part)
+            return copy.last(db, project, spec)
 
-    def load(self, project: int, part: Part, rows: Sequence[Row]) -> None:
+    def load(self, project: int, spec: TableSpec, rows: Sequence[Row]) -> None:
         with self._connections.writer() as db:
-            copy.load(db, project, part, rows)
+            copy.load(db, project, spec, rows)
 
     def next_cuid(self, project: int) -> int:
         with self._connections.reader() as db:
             return reads.next_cuid(db, project)
 
-    def adopt(self, project: Project, next_cuid: int) -> None:
+    def finish_copy(self, project: Project, next_cuid: int) -> None:
         with self._connections.writer() as db:
-            copy.adopt(db, project, next_cuid)
+            copy.finish_copy(db, project, next_cuid)
 
     def ping(self) -> None:
         # Only a write tells of a full disk, or of one that may only be read; and only one that changes something is made.
