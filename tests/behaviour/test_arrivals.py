@@ -17,7 +17,7 @@ from usertable.app.clock import SYSTEM_CLOCK
 from usertable.app.service import Service
 from usertable.config import Config
 from usertable.domain.arrival import Arrival, Arrivals
-from usertable.domain.errors import Kind
+from usertable.domain.errors import ProblemKind
 from usertable.http.server import in_background
 from usertable.store import Store, open_store
 from usertable.store.memory import MemoryStore
@@ -94,22 +94,22 @@ def test_every_way_to_come_in_is_seen_with_its_outcomes(url: str, tmp_path: Path
         assert [e.outcome for e in kept["again"].entries] == ["applied", "kept"]
         assert (kept["keyed"].repeated, kept["retry"].repeated) == (False, True)
         assert [(p.kind, p.attribute) for p in kept["refused"].problems] == [
-            (Kind.VALUE_TYPE, "user_number_once"),
-            (Kind.ATTRIBUTE_UNKNOWN, "nope"),
+            (ProblemKind.VALUE_TYPE, "user_number_once"),
+            (ProblemKind.ATTRIBUTE_UNKNOWN, "nope"),
         ]
-        assert kept["nobody"].problems[0].kind is Kind.CUID_UNKNOWN
-        assert kept["broken"].problems[0].kind is Kind.BODY_NOT_JSON
+        assert kept["nobody"].problems[0].kind is ProblemKind.CUID_UNKNOWN
+        assert kept["broken"].problems[0].kind is ProblemKind.BODY_NOT_JSON
         registered = kept["register"]
         assert (registered.api, registered.subject, registered.values) == ("register", "phone", 1)
         assert registered.cuid is not None
-        assert kept["no-register"].problems[0].kind is Kind.IDENTIFIER_UNKNOWN
-        assert kept["stranger"].problems[0].kind is Kind.CREDENTIALS
+        assert kept["no-register"].problems[0].kind is ProblemKind.IDENTIFIER_UNKNOWN
+        assert kept["stranger"].problems[0].kind is ProblemKind.CREDENTIALS
 
         rates = store.rates(1, 0, 10**13)
         assert (rates[0].accepted, rates[0].refused, rates[0].sampled) == (5, 5, 10)
         groups = {(kind, attribute): count for kind, attribute, count, _ in store.refusals(1, 0)}
-        assert groups[Kind.ATTRIBUTE_UNKNOWN, "nope"] == 1
-        assert groups[Kind.CREDENTIALS, None] == 1
+        assert groups[ProblemKind.ATTRIBUTE_UNKNOWN, "nope"] == 1
+        assert groups[ProblemKind.CREDENTIALS, None] == 1
         assert set(store.last_writes(1)) == set(data)
     text = "".join(path.read_bytes().decode("latin-1") for path in tmp_path.glob("store.db*"))
     assert SECRET not in text
@@ -133,8 +133,8 @@ def test_every_record_of_a_batch_is_counted(url: str, tmp_path: Path) -> None:
         assert {arrival.api for arrival in kept} == {"batch"}
         assert sorted((a.request, [p.kind for p in a.problems][:1]) for a in kept if a.request == "batch") == [
             ("batch", []),
-            ("batch", [Kind.CUID_UNKNOWN]),
-            ("batch", [Kind.VALUE_TYPE]),
+            ("batch", [ProblemKind.CUID_UNKNOWN]),
+            ("batch", [ProblemKind.VALUE_TYPE]),
         ]
         assert [a.problems != () for a in kept if a.request == "empty"] == [True]
         (rate,) = store.rates(1, 0, 10**13)
@@ -162,7 +162,7 @@ def test_payloads_can_be_left_out(url: str, tmp_path: Path) -> None:
         kept = samples(store, 2)
         assert [entry.value for arrival in kept.values() for entry in arrival.entries] == [None, None]
         (problem,) = [p for arrival in kept.values() for p in arrival.problems]
-        assert (problem.kind, problem.facts["value"]) == (Kind.VALUE_TYPE, "…")
+        assert (problem.kind, problem.params["value"]) == (ProblemKind.VALUE_TYPE, "…")
     assert b"private" not in b"".join(path.read_bytes() for path in tmp_path.glob("store.db-wal"))
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from usertable.domain.errors import Kind, Refused
+from usertable.domain.errors import ProblemKind, Refused
 from usertable.domain.schema import LEGAL_RULES, PRESET_IDENTIFIERS, Attribute, Identifier, Rule, Schema
 from usertable.domain.values import DEFAULT_LIMITS, DataType, Limits
 from usertable.wire import schema_file
@@ -45,8 +45,8 @@ def problems(content: str | bytes) -> list[str]:
     raw = content if isinstance(content, bytes) else textwrap.dedent(content).encode()
     with pytest.raises(Refused) as caught:
         schema_file.decode(raw)
-    assert {p.kind for p in caught.value.problems} == {Kind.SCHEMA_FILE}
-    return [f"{p.facts['location']}: {p.facts['expected']}" for p in caught.value.problems]
+    assert {p.kind for p in caught.value.problems} == {ProblemKind.SCHEMA_FILE}
+    return [f"{p.params['location']}: {p.params['expected']}" for p in caught.value.problems]
 
 
 def test_a_whole_file() -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from support.store_harness import StoreHarness
 from usertable.domain.arrival import Arrival, Arrivals, Rate, SampledAttribute
-from usertable.domain.errors import Kind, Problem
+from usertable.domain.errors import Problem, ProblemKind
 from usertable.domain.profile import Outcome
 from usertable.store.protocol import KEPT_SAMPLES
 
@@ -16,13 +16,13 @@ START = 1_700_000_040_000
 
 
 def sample(at: int, cuid: int | None, *, refused: bool = False) -> Arrival:
-    problems = (Problem(Kind.VALUE_TYPE, "age", {"value": "<script>", "expected": "a number"}),) if refused else ()
+    problems = (Problem(ProblemKind.VALUE_TYPE, "age", {"value": "<script>", "expected": "a number"}),) if refused else ()
     entry = SampledAttribute("age", "46.2", None if refused else Outcome.APPLIED)
     return Arrival(at, "attribute", "request-1", cuid, entries=(entry,), left_out=3, problems=problems)
 
 
 def came(number: int, at: int, *samples: Arrival, accepted: int = 0, refused: int = 0) -> Arrivals:
-    refusals: dict[tuple[Kind, str | None], int] = {(Kind.VALUE_TYPE, "age"): refused} if refused else {}
+    refusals: dict[tuple[ProblemKind, str | None], int] = {(ProblemKind.VALUE_TYPE, "age"): refused} if refused else {}
     return Arrivals(number, at, accepted, refused, {"age", "city"} if accepted else set(), refusals, list(samples))
 
 
@@ -38,18 +38,18 @@ def test_counts_add_up_over_seconds_and_servers(harness: StoreHarness) -> None:
         Rate(START + 10_000, 0, 4, 0),
     ]
     assert harness.store.last_writes(number) == {"age": START + 9000, "city": START + 9000}
-    assert harness.store.refusals(number, START) == [(Kind.VALUE_TYPE, "age", 5, START + 10_000)]
+    assert harness.store.refusals(number, START) == [(ProblemKind.VALUE_TYPE, "age", 5, START + 10_000)]
     assert harness.store.refusals(other, START) == []
 
 
 def test_a_refusal_may_be_about_no_attribute(harness: StoreHarness) -> None:
     number = harness.project().number
     batch = came(number, START, refused=1)
-    batch.refusals = {(Kind.CREDENTIALS, None): 2, (Kind.ATTRIBUTE_UNKNOWN, "x"): 1}
+    batch.refusals = {(ProblemKind.CREDENTIALS, None): 2, (ProblemKind.ATTRIBUTE_UNKNOWN, "x"): 1}
     harness.store.keep_arrivals([batch])
     assert sorted(harness.store.refusals(number, START), key=str) == [
-        (Kind.ATTRIBUTE_UNKNOWN, "x", 1, START),
-        (Kind.CREDENTIALS, None, 2, START),
+        (ProblemKind.ATTRIBUTE_UNKNOWN, "x", 1, START),
+        (ProblemKind.CREDENTIALS, None, 2, START),
     ]
 
 
@@ -92,5 +92,5 @@ def test_what_is_old_or_too_much_is_forgotten(harness: StoreHarness) -> None:
     assert kept == [a.request for a in many[:4:-1]]
     assert [a.at for _, a in harness.store.arrivals(number, 0, 10, refused=True)] == [START + MINUTE]
     assert [rate.at for rate in harness.store.rates(number, 0, 1)] == [START + MINUTE]
-    assert harness.store.refusals(number, 0) == [(Kind.VALUE_TYPE, "age", 1, START + MINUTE)]
+    assert harness.store.refusals(number, 0) == [(ProblemKind.VALUE_TYPE, "age", 1, START + MINUTE)]
     assert harness.store.last_writes(number)["age"] == START

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from support.commands import all_users, erase_user, import_batch
 from support.store_harness import StoreHarness
-from usertable.domain.errors import Kind, Refused
+from usertable.domain.errors import ProblemKind, Refused
 from usertable.domain.merge import decide
 from usertable.domain.patch import Patch, validate
 from usertable.domain.profile import Effect, Outcome, Profile
@@ -91,7 +91,7 @@ def tell(
     return result.row_results
 
 
-def kinds(taken: ImportResult) -> list[tuple[int, list[Kind]]]:
+def kinds(taken: ImportResult) -> list[tuple[int, list[ProblemKind]]]:
     return [(place, [problem.kind for problem in problems]) for place, problems in taken.refused]
 
 
@@ -169,7 +169,7 @@ def test_a_refused_row_disturbs_no_other(harness: StoreHarness) -> None:
         row(project, there + 1, {"user_bool_overwrite": 1}),
         row(project, there, {"user_number_accumulate": -1}),
     )
-    assert kinds(taken) == [(1, [Kind.ACCUMULATE_RANGE]), (2, [Kind.CUID_ERASED])]
+    assert kinds(taken) == [(1, [ProblemKind.ACCUMULATE_RANGE]), (2, [ProblemKind.CUID_ERASED])]
     assert (taken.created, taken.changed) == (0, 2)
     assert harness.attributes(project, there) == {"user_number_accumulate": int(most) - 1}
 
@@ -186,7 +186,11 @@ def test_without_register_nobody_is_made(harness: StoreHarness) -> None:
         row(project, there, {"user_bool_once": 0}, ("phone", "c")),
         register=False,
     )
-    assert kinds(taken) == [(0, [Kind.CUID_UNKNOWN]), (1, [Kind.CUID_UNKNOWN]), (3, [Kind.CUID_UNKNOWN])]
+    assert kinds(taken) == [
+        (0, [ProblemKind.CUID_UNKNOWN]),
+        (1, [ProblemKind.CUID_UNKNOWN]),
+        (3, [ProblemKind.CUID_UNKNOWN]),
+    ]
     assert harness.attributes(project, there) == {"user_bool_once": True}
     assert harness.store.resolve_identifiers(project.number, "phone", ["c"]) == {}
     assert harness.user(project, "next") == there + 1
@@ -213,10 +217,10 @@ def test_identifiers_find_users_or_make_them(harness: StoreHarness) -> None:
         row(project, there, {}, *(("device", f"e{n}") for n in range(11))),
     )
     assert kinds(taken) == [
-        (3, [Kind.IDENTIFIER_NOT_FIRST]),
-        (4, [Kind.IDENTIFIER_TAKEN]),
-        (5, [Kind.IDENTIFIER_FULL]),
-        (9, [Kind.IDENTIFIER_FULL]),
+        (3, [ProblemKind.IDENTIFIER_NOT_FIRST]),
+        (4, [ProblemKind.IDENTIFIER_TAKEN]),
+        (5, [ProblemKind.IDENTIFIER_FULL]),
+        (9, [ProblemKind.IDENTIFIER_FULL]),
     ]
     new = harness.service.find_user(project, "mail", "n@x")
     assert new.cuid == there + 1
@@ -291,7 +295,7 @@ def test_a_row_with_a_key_is_taken_once(harness: StoreHarness) -> None:
         (7, Effect.CREATED),
         (there + 1, Effect.CREATED),
         (there + 1, Effect.CHANGED),
-        [Kind.IDENTIFIER_TAKEN],
+        [ProblemKind.IDENTIFIER_TAKEN],
         (there, Effect.CHANGED),
         (there, Effect.UNCHANGED),
     ]
@@ -327,7 +331,7 @@ def test_a_dry_row_is_decided_and_keeps_no_key(harness: StoreHarness) -> None:
     assert in_short(dry_run) == [(None, Effect.CREATED), (7, Effect.CREATED), (None, Effect.CHANGED)]
     assert all_users(harness.store, project.number) == []
     unknown = tell(harness, project, *rows, register=False)
-    assert in_short(unknown) == [[Kind.CUID_UNKNOWN], [Kind.CUID_UNKNOWN]]
+    assert in_short(unknown) == [[ProblemKind.CUID_UNKNOWN], [ProblemKind.CUID_UNKNOWN]]
     made = tell(harness, project, *rows)
     assert in_short(made) == [(made[0][0], Effect.CREATED), (7, Effect.CREATED)]
 

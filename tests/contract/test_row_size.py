@@ -15,7 +15,7 @@ from usertable.app.batches import BatchEntry
 from usertable.app.service import Service
 from usertable.commands.write import WriteBatch
 from usertable.domain import merge
-from usertable.domain.errors import Kind
+from usertable.domain.errors import ProblemKind
 from usertable.domain.merge import Rules
 from usertable.domain.profile import maximum_bytes, row_bytes
 from usertable.domain.schema import Project
@@ -28,7 +28,9 @@ SMALL = Rules(LIMIT)
 
 
 def is_too_large(result: Result, attribute: str) -> bool:
-    return isinstance(result, Refusal) and [(p.kind, p.attribute) for p in result.problems] == [(Kind.ROW_LENGTH, attribute)]
+    return isinstance(result, Refusal) and [(p.kind, p.attribute) for p in result.problems] == [
+        (ProblemKind.ROW_LENGTH, attribute)
+    ]
 
 
 def size(harness: StoreHarness, project: Project, cuid: int) -> int:
@@ -140,7 +142,7 @@ def test_rows_of_an_import_that_are_too_large_are_refused_alone(harness: StoreHa
     taken = import_batch(harness.store, batch, SMALL, lambda taken: "state")
     assert isinstance(taken, ImportResult)
     assert [place for place, _ in taken.refused] == [n for n, right in enumerate(TAKEN[chosen]) if not right]
-    assert all(problem.kind is Kind.ROW_LENGTH for _, problems in taken.refused for problem in problems)
+    assert all(problem.kind is ProblemKind.ROW_LENGTH for _, problems in taken.refused for problem in problems)
     if chosen.stop is None:
         check_rows(harness, project)
 

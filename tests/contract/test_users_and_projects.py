@@ -10,14 +10,14 @@ import pytest
 
 from support.commands import all_users, edit_project
 from support.store_harness import StoreHarness
-from usertable.domain.errors import Kind, ProjectChanged, Refused
+from usertable.domain.errors import ProblemKind, ProjectChanged, Refused
 from usertable.domain.schema import Attribute, Identifier, Project, Rule
 from usertable.domain.schema_change import Change, ChangeKind
 from usertable.domain.values import DataType
 from usertable.store.tables import CHANGES
 
 
-def kind_of(refused: pytest.ExceptionInfo[Refused]) -> Kind:
+def kind_of(refused: pytest.ExceptionInfo[Refused]) -> ProblemKind:
     return refused.value.problems[0].kind
 
 
@@ -82,11 +82,11 @@ def test_only_a_unique_identifier_of_priority_one_registers(harness: StoreHarnes
     harness.service.declare_identifier("one", Identifier("second"), actor="test")
     harness.service.declare_identifier("one", Identifier("many", unique=False), actor="test")
     for name, kind in (
-        ("nope", Kind.IDENTIFIER_UNKNOWN),
-        ("\0", Kind.IDENTIFIER_UNKNOWN),
-        ("second", Kind.IDENTIFIER_NOT_FIRST),
-        ("many", Kind.IDENTIFIER_NOT_UNIQUE),
-        ("jg_UnionID", Kind.IDENTIFIER_NOT_FIRST),
+        ("nope", ProblemKind.IDENTIFIER_UNKNOWN),
+        ("\0", ProblemKind.IDENTIFIER_UNKNOWN),
+        ("second", ProblemKind.IDENTIFIER_NOT_FIRST),
+        ("many", ProblemKind.IDENTIFIER_NOT_UNIQUE),
+        ("jg_UnionID", ProblemKind.IDENTIFIER_NOT_FIRST),
     ):
         with pytest.raises(Refused) as refused:
             harness.service.register(project, name, ["x"])
@@ -104,12 +104,12 @@ def test_imported_cuids_are_kept_and_never_handed_out(harness: StoreHarness) -> 
     assert harness.user(project, "next") == first + 2
     assert harness.service.register(project, "phone", ["imported"]) == [first + 1]
     for cuid, identifiers, kind in (
-        (7, {}, Kind.CUID_EXISTS),
-        (8, {"phone": "imported"}, Kind.IDENTIFIER_TAKEN),
-        (8, {"nope": "x"}, Kind.IDENTIFIER_UNKNOWN),
-        (8, {"\0": "x"}, Kind.IDENTIFIER_UNKNOWN),
-        (0, {}, Kind.CUID_MALFORMED),
-        (2**63, {}, Kind.CUID_MALFORMED),
+        (7, {}, ProblemKind.CUID_EXISTS),
+        (8, {"phone": "imported"}, ProblemKind.IDENTIFIER_TAKEN),
+        (8, {"nope": "x"}, ProblemKind.IDENTIFIER_UNKNOWN),
+        (8, {"\0": "x"}, ProblemKind.IDENTIFIER_UNKNOWN),
+        (0, {}, ProblemKind.CUID_MALFORMED),
+        (2**63, {}, ProblemKind.CUID_MALFORMED),
     ):
         with pytest.raises(Refused) as refused:
             harness.service.add_user(project, cuid, identifiers)
@@ -127,10 +127,10 @@ def test_an_erased_user_is_gone_and_its_cuid_not_used_again(harness: StoreHarnes
     assert harness.store.resolve_identifiers(project.number, "phone", ["18012345678"]) == {}
     with pytest.raises(Refused) as again:
         harness.service.erase_user(project, cuid)
-    assert kind_of(again) is Kind.CUID_UNKNOWN
+    assert kind_of(again) is ProblemKind.CUID_UNKNOWN
     with pytest.raises(Refused) as imported:
         harness.service.add_user(project, cuid, {})
-    assert kind_of(imported) is Kind.CUID_ERASED
+    assert kind_of(imported) is ProblemKind.CUID_ERASED
     assert harness.user(project) > cuid
 
 
@@ -206,7 +206,7 @@ def test_an_id_is_of_one_project(harness: StoreHarness) -> None:
     harness.project()
     with pytest.raises(Refused) as refused:
         harness.project()
-    assert kind_of(refused) is Kind.PROJECT_EXISTS
+    assert kind_of(refused) is ProblemKind.PROJECT_EXISTS
     assert [p.id for p in harness.service.projects()] == ["one"]
     made, secret = harness.service.create_project("another", actor="test")
     assert made.id.isdigit()
@@ -237,7 +237,7 @@ def test_a_change_for_an_earlier_version_changes_nothing(harness: StoreHarness) 
     ):
         with pytest.raises(ProjectChanged) as refused:
             late()
-        assert refused.value.problems[0].facts == {"version": str(seen), "now": str(seen + 1)}
+        assert refused.value.problems[0].params == {"version": str(seen), "now": str(seen + 1)}
     assert service.project("one") == before
     assert service.schema_changes("one") == changes
     # Of two that saw the same version, one is first.
@@ -262,7 +262,7 @@ def test_an_attribute_can_be_deleted_until_a_value_was_reported(harness: StoreHa
     harness.service.erase_user(project, cuid)
     with pytest.raises(Refused) as refused:
         harness.service.delete_attribute("one", "user_string_once", actor="test")
-    assert kind_of(refused) is Kind.ATTRIBUTE_IN_USE
+    assert kind_of(refused) is ProblemKind.ATTRIBUTE_IN_USE
     harness.service.delete_attribute("one", "user_bool_once", actor="test")
     harness.service.declare_attribute("one", Attribute("user_bool_once", DataType.STRING, Rule.ONCE), actor="test")
 
@@ -271,7 +271,7 @@ def test_an_identifier_can_be_deleted_until_a_user_has_a_value(harness: StoreHar
     project = harness.project()
     harness.service.declare_identifier("one", Identifier("email"), actor="test")
     harness.user(project)
-    for name, kind in (("phone", Kind.IDENTIFIER_IN_USE), ("jg_UnionID", Kind.IDENTIFIER_PRESET)):
+    for name, kind in (("phone", ProblemKind.IDENTIFIER_IN_USE), ("jg_UnionID", ProblemKind.IDENTIFIER_PRESET)):
         with pytest.raises(Refused) as refused:
             harness.service.delete_identifier("one", name, actor="test")
         assert kind_of(refused) is kind

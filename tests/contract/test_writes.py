@@ -10,7 +10,7 @@ from support.commands import all_users
 from support.store_harness import StoreHarness
 from usertable.commands.write import WriteBatch
 from usertable.domain.change import Decision
-from usertable.domain.errors import Kind
+from usertable.domain.errors import ProblemKind
 from usertable.domain.merge import Rules
 from usertable.domain.patch import Patch, Restoration
 from usertable.domain.profile import OTHER_ATTRIBUTES, Profile
@@ -49,7 +49,7 @@ def test_a_refused_write_does_not_disturb_its_neighbours(harness: StoreHarness) 
     )
     assert isinstance(first, Written)
     assert isinstance(second, Refusal)
-    assert [p.kind for p in second.problems] == [Kind.ACCUMULATE_RANGE]
+    assert [p.kind for p in second.problems] == [ProblemKind.ACCUMULATE_RANGE]
     assert isinstance(third, UserUnknown)
     assert isinstance(fourth, Written)
     assert harness.attributes(project, cuid) == {"user_number_accumulate": big, "user_string_overwrite": "yes"}

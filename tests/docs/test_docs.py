@@ -20,7 +20,7 @@ from usertable.console.app import HEADERS
 from usertable.console.app import PAGES as PAGES_OF_CONSOLE
 from usertable.dialects.jiguang import codes
 from usertable.dialects.jiguang.vocabulary import ATTRIBUTE_PATH, REGISTER_PATH
-from usertable.domain.errors import Kind
+from usertable.domain.errors import ProblemKind
 from usertable.domain.profile import Outcome
 from usertable.domain.schema import LEGAL_RULES, Rule
 from usertable.domain.values import DataType
@@ -139,8 +139,8 @@ def test_no_command_or_option_is_on_the_page_that_is_not_in_the_code() -> None:
     assert named <= {"--help", *(option for command in COMMANDS.values() for option in options(command))}
 
 
-@pytest.mark.parametrize("kind", Kind)
-def test_every_kind_of_problem_is_on_its_page_with_its_texts(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", ProblemKind)
+def test_every_kind_of_problem_is_on_its_page_with_its_texts(kind: ProblemKind) -> None:
     _, platform, status, chinese, english = row_of(REFERENCE / "errors.md", f"`{kind}`")
     number, http = codes.code(kind)
     assert platform == f"{number}, {http}"
@@ -164,7 +164,7 @@ def test_every_code_of_the_platforms_endpoints_is_on_their_page() -> None:
         table = [row for row in rows(section) if len(row) == 5 and re.fullmatch(r"-?\d+", row[0])]
         assert {(row[0], row[1], row[2]) for row in table} == expected
         for row in table[1:]:
-            assert (row[3], row[4]) == TEXTS[Kind(row[2].strip("`"))]
+            assert (row[3], row[4]) == TEXTS[ProblemKind(row[2].strip("`"))]
     for kind, (number, status) in codes.CODES.items():
         assert str(number) in text, kind
         assert str(status) in text, kind

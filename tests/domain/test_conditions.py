@@ -17,7 +17,7 @@ from usertable.domain.condition import (
     parse_conditions,
     split_values,
 )
-from usertable.domain.errors import Kind, Refused
+from usertable.domain.errors import ProblemKind, Refused
 from usertable.domain.schema import Attribute, Rule, Schema
 from usertable.domain.values import DataType
 
@@ -32,8 +32,8 @@ SCHEMA = (
 def expected(text: str) -> str:
     with pytest.raises(Refused) as refused:
         parse_conditions([text], SCHEMA, ZONE)
-    assert refused.value.problems[0].kind is Kind.CONDITION
-    return refused.value.problems[0].facts["expected"]
+    assert refused.value.problems[0].kind is ProblemKind.CONDITION
+    return refused.value.problems[0].params["expected"]
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_a_filter_has_a_bounded_number_of_conditions_and_values() -> None:
     assert parse_conditions(texts, SCHEMA, ZONE) == [Condition("level", "eq", 1)] * MAX_CONDITIONS
     with pytest.raises(Refused) as refused:
         parse_conditions([*texts, "city:set"], SCHEMA, ZONE)
-    assert refused.value.problems[0].facts == {"value": "city:set", "expected": "at most 100 conditions in a filter"}
+    assert refused.value.problems[0].params == {"value": "city:set", "expected": "at most 100 conditions in a filter"}
 
     numbers = [str(n) for n in range(MAX_VALUES)]
     half = "level:in:" + ",".join(numbers[:500])
@@ -76,4 +76,4 @@ def test_a_filter_has_a_bounded_number_of_conditions_and_values() -> None:
     assert expected("level:in:" + ",".join([*numbers, "x"])) == "at most 1000 values in a filter"
     with pytest.raises(Refused) as refused:
         parse_conditions([half, half, "level:eq:1"], SCHEMA, ZONE)
-    assert refused.value.problems[0].facts["expected"] == "at most 1000 values in a filter"
+    assert refused.value.problems[0].params["expected"] == "at most 1000 values in a filter"

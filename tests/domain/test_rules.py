@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from support.sample_project import sample_schema
 from usertable.domain.change import Decision
-from usertable.domain.errors import Kind, Refused
+from usertable.domain.errors import ProblemKind, Refused
 from usertable.domain.merge import decide
 from usertable.domain.patch import Patch, validate
 from usertable.domain.profile import Profile
@@ -51,7 +51,7 @@ def test_the_matrix_of_types_and_rules(data_type: DataType, rule: Rule) -> None:
     else:
         with pytest.raises(Refused) as refused:
             Schema().declare(Attribute("x", data_type, rule))
-        assert refused.value.problems[0].kind is Kind.RULE_ILLEGAL
+        assert refused.value.problems[0].kind is ProblemKind.RULE_ILLEGAL
 
 
 @pytest.mark.parametrize(
@@ -88,14 +88,14 @@ def test_reports_one_after_another(attribute: str, reports: list[object], kept: 
 def test_a_sum_out_of_range_is_refused_whole() -> None:
     profile = write(empty(), {"number_accumulate": 10**38 - 1, "string_overwrite": "a"}).profile
     decision = write(profile, {"string_overwrite": "b", "number_accumulate": Decimal("0.1")})
-    assert [p.kind for p in decision.problems] == [Kind.ACCUMULATE_RANGE]
+    assert [p.kind for p in decision.problems] == [ProblemKind.ACCUMULATE_RANGE]
     assert decision.profile is profile
 
 
 def test_an_append_over_the_bound_is_refused_whole() -> None:
     schema = Schema().declare(Attribute("x", DataType.LIST, Rule.APPEND, limits=Limits(3, 10)))
     profile = write(empty(), {"x": ["A", "B"]}, schema).profile
-    assert [p.kind for p in write(profile, {"x": ["C", "D"]}, schema).problems] == [Kind.APPEND_LENGTH]
+    assert [p.kind for p in write(profile, {"x": ["C", "D"]}, schema).problems] == [ProblemKind.APPEND_LENGTH]
     assert write(profile, {"x": ["C", "A"]}, schema).profile.attributes["x"] == ["A", "B", "C"]
 
 
@@ -104,10 +104,10 @@ def test_every_problem_is_told_in_the_order_sent() -> None:
     problems = validate(SCHEMA, data, ZONE)
     assert isinstance(problems, list)
     assert [(p.kind, p.attribute) for p in problems] == [
-        (Kind.ATTRIBUTE_UNKNOWN, "nope"),
-        (Kind.VALUE_TYPE, "bool_once"),
-        (Kind.VALUE_EMPTY, "string_once"),
-        (Kind.ATTRIBUTE_UNKNOWN, "nope2"),
+        (ProblemKind.ATTRIBUTE_UNKNOWN, "nope"),
+        (ProblemKind.VALUE_TYPE, "bool_once"),
+        (ProblemKind.VALUE_EMPTY, "string_once"),
+        (ProblemKind.ATTRIBUTE_UNKNOWN, "nope2"),
     ]
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from usertable.domain.errors import Kind, Problem
+from usertable.domain.errors import Problem, ProblemKind
 from usertable.domain.values import (
     DEFAULT_LIMITS,
     PARSERS,
@@ -79,23 +79,23 @@ def test_accepted(data_type: DataType, sent: object, kept: Value) -> None:
 @pytest.mark.parametrize(
     ("data_type", "sent", "kind"),
     [
-        *((DataType.NUMBER, sent, Kind.VALUE_TYPE) for sent in NOT_NUMBERS),
-        (DataType.NUMBER, D("Infinity"), Kind.NUMBER_RANGE),
-        (DataType.NUMBER, 10**38 + 1, Kind.NUMBER_RANGE),
-        (DataType.NUMBER, 10**39, Kind.NUMBER_RANGE),
-        (DataType.NUMBER, D("1e-39"), Kind.NUMBER_RANGE),
-        (DataType.NUMBER, D("1e999999"), Kind.NUMBER_RANGE),
-        (DataType.NUMBER, "1." + "1" * 38, Kind.NUMBER_RANGE),
-        (DataType.NUMBER, 10**4000, Kind.NUMBER_RANGE),
-        (DataType.STRING, ["a"], Kind.VALUE_TYPE),
-        (DataType.STRING, {"a": 1}, Kind.VALUE_TYPE),
-        (DataType.STRING, "a\0b", Kind.STRING_CHARACTER),
-        (DataType.STRING, "\ud800", Kind.STRING_CHARACTER),
-        (DataType.STRING, "é" * 4096 + "e", Kind.STRING_LENGTH),
-        (DataType.STRING, D("1e99"), Kind.NUMBER_RANGE),
-        *((DataType.BOOL, sent, Kind.VALUE_TYPE) for sent in (True, False, 2, -1, D("1.0"), "1", "true", [1])),
+        *((DataType.NUMBER, sent, ProblemKind.VALUE_TYPE) for sent in NOT_NUMBERS),
+        (DataType.NUMBER, D("Infinity"), ProblemKind.NUMBER_RANGE),
+        (DataType.NUMBER, 10**38 + 1, ProblemKind.NUMBER_RANGE),
+        (DataType.NUMBER, 10**39, ProblemKind.NUMBER_RANGE),
+        (DataType.NUMBER, D("1e-39"), ProblemKind.NUMBER_RANGE),
+        (DataType.NUMBER, D("1e999999"), ProblemKind.NUMBER_RANGE),
+        (DataType.NUMBER, "1." + "1" * 38, ProblemKind.NUMBER_RANGE),
+        (DataType.NUMBER, 10**4000, ProblemKind.NUMBER_RANGE),
+        (DataType.STRING, ["a"], ProblemKind.VALUE_TYPE),
+        (DataType.STRING, {"a": 1}, ProblemKind.VALUE_TYPE),
+        (DataType.STRING, "a\0b", ProblemKind.STRING_CHARACTER),
+        (DataType.STRING, "\ud800", ProblemKind.STRING_CHARACTER),
+        (DataType.STRING, "é" * 4096 + "e", ProblemKind.STRING_LENGTH),
+        (DataType.STRING, D("1e99"), ProblemKind.NUMBER_RANGE),
+        *((DataType.BOOL, sent, ProblemKind.VALUE_TYPE) for sent in (True, False, 2, -1, D("1.0"), "1", "true", [1])),
         *(
-            (DataType.DATETIME, sent, Kind.VALUE_TYPE)
+            (DataType.DATETIME, sent, ProblemKind.VALUE_TYPE)
             for sent in (
                 "2023-02-30 00:00:00",
                 "2023-12-12T00:56:23",
@@ -113,13 +113,13 @@ def test_accepted(data_type: DataType, sent: object, kept: Value) -> None:
                 True,
             )
         ),
-        *((DataType.LIST, sent, Kind.VALUE_TYPE) for sent in ("a", ["a", 1], [None], [["a"]], {"a": 1}, 5)),
-        (DataType.LIST, ["a\0"], Kind.STRING_CHARACTER),
-        (DataType.LIST, ["x" * 513], Kind.LIST_ELEMENT_LENGTH),
-        (DataType.LIST, [str(n) for n in range(1001)], Kind.LIST_LENGTH),
+        *((DataType.LIST, sent, ProblemKind.VALUE_TYPE) for sent in ("a", ["a", 1], [None], [["a"]], {"a": 1}, 5)),
+        (DataType.LIST, ["a\0"], ProblemKind.STRING_CHARACTER),
+        (DataType.LIST, ["x" * 513], ProblemKind.LIST_ELEMENT_LENGTH),
+        (DataType.LIST, [str(n) for n in range(1001)], ProblemKind.LIST_LENGTH),
     ],
 )
-def test_refused(data_type: DataType, sent: object, kind: Kind) -> None:
+def test_refused(data_type: DataType, sent: object, kind: ProblemKind) -> None:
     found = parse(data_type, sent)
     assert isinstance(found, Problem), found
     assert (found.kind, found.attribute) == (kind, "a")
@@ -144,7 +144,7 @@ def test_a_list_of_its_own_limits() -> None:
 def test_a_skipped_local_time_is_refused() -> None:
     found = parse(DataType.DATETIME, "2024-03-31 02:30:00", BERLIN)
     assert isinstance(found, Problem)
-    assert found.kind is Kind.DATETIME_SKIPPED
+    assert found.kind is ProblemKind.DATETIME_SKIPPED
     assert parse(DataType.DATETIME, "2024-03-31 03:00:00", BERLIN) == ms(2024, 3, 31, 1)
     assert parse(DataType.DATETIME, "2024-03-31 01:59:59", BERLIN) == ms(2024, 3, 31, 0, 59, 59)
     shanghai = parse(DataType.DATETIME, "1986-05-04 02:30:00", SHANGHAI)
@@ -169,7 +169,7 @@ def test_every_accepted_time_is_shown_as_it_was_sent(moment: datetime, zone_name
     text = moment.replace(microsecond=0).isoformat(" ")
     found = parse(DataType.DATETIME, text, zone)
     if isinstance(found, Problem):
-        assert found.kind is Kind.DATETIME_SKIPPED
+        assert found.kind is ProblemKind.DATETIME_SKIPPED
     else:
         assert isinstance(found, int)
         assert datetime_text(found, zone) == text

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from usertable.domain.errors import Kind, Problem
+from usertable.domain.errors import Problem, ProblemKind
 from usertable.domain.values import DEFAULT_LIMITS, PARSERS, DataType
 from usertable.wire.bodies import decode_object
 
@@ -52,7 +52,7 @@ def test_a_repeated_key_is_found_and_nothing_else_is(text: str) -> None:
     decoded = decode_object(text.encode())
     if has_repeated(text):
         assert isinstance(decoded, Problem)
-        assert decoded.kind is Kind.DUPLICATE_KEY
+        assert decoded.kind is ProblemKind.DUPLICATE_KEY
     else:
         assert decoded == json.loads(text, parse_float=Decimal)
 
@@ -83,8 +83,8 @@ def test_a_repeated_key_is_found_and_nothing_else_is(text: str) -> None:
 def test_not_json(body: bytes) -> None:
     decoded = decode_object(body)
     assert isinstance(decoded, Problem)
-    assert decoded.kind is Kind.BODY_NOT_JSON
-    assert len(decoded.facts["reason"]) <= 120
+    assert decoded.kind is ProblemKind.BODY_NOT_JSON
+    assert len(decoded.params["reason"]) <= 120
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_numbers_are_exact(text: str, value: object) -> None:
 def test_what_is_wrong_is_named_with_its_position(body: bytes, reason: str) -> None:
     decoded = decode_object(body)
     assert isinstance(decoded, Problem)
-    assert (decoded.kind, decoded.facts["reason"]) == (Kind.BODY_NOT_JSON, reason)
+    assert (decoded.kind, decoded.params["reason"]) == (ProblemKind.BODY_NOT_JSON, reason)
 
 
 def test_a_byte_order_mark_before_the_body_is_left_out() -> None:
@@ -142,4 +142,4 @@ def test_a_huge_exponent_is_shown_as_it_was_sent(sent: str) -> None:
     assert isinstance(decoded, dict)
     problem = PARSERS[DataType.NUMBER]("a", decoded["a"], UTC, DEFAULT_LIMITS)
     assert isinstance(problem, Problem)
-    assert (problem.kind, problem.facts["value"]) == (Kind.NUMBER_RANGE, sent)
+    assert (problem.kind, problem.params["value"]) == (ProblemKind.NUMBER_RANGE, sent)

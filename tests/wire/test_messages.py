@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 import usertable
-from usertable.domain.errors import Kind, Problem
+from usertable.domain.errors import Problem, ProblemKind
 from usertable.domain.values import EXPECTED_FORMS
 from usertable.wire import messages
 from usertable.wire.bodies import decode_object
@@ -48,7 +48,7 @@ def phrases_of(node: ast.expr) -> Iterator[str]:
 
 
 def chinese(expected: str) -> str:
-    return messages.text(Problem(Kind.PARAMETER, None, {"name": "x", "expected": expected}), "zh")
+    return messages.text(Problem(ProblemKind.PARAMETER, None, {"name": "x", "expected": expected}), "zh")
 
 
 def test_the_source_is_searched() -> None:

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from support.store_harness import StoreHarness
-from usertable.domain.errors import Kind
+from usertable.domain.errors import ProblemKind
 from usertable.domain.patch import Patch, validate
 from usertable.domain.schema import Project
 from usertable.files.block import Block
@@ -148,8 +148,8 @@ def test_a_quote_that_is_never_closed_costs_its_row() -> None:
     (block,) = blocks(content, rows=100)
     assert block.numbers == [1]
     ((number, (problem,)),) = block.refused
-    assert (number, problem.kind) == (2, Kind.ROW_FORM)
-    assert "is a quote not closed?" in problem.facts["reason"]
+    assert (number, problem.kind) == (2, ProblemKind.ROW_FORM)
+    assert "is a quote not closed?" in problem.params["reason"]
 
 
 def test_a_row_may_go_on_over_blocks() -> None:
@@ -196,7 +196,7 @@ def outcomes(found: list[Block]) -> list[tuple[int, object]]:
     for block in found:
         taken = ((cuid, pairs, decode_attributes(text)) for cuid, pairs, text in block.rows)
         rows += zip(block.numbers, taken, strict=True)
-        rows += [(number, [(p.kind, p.attribute, p.facts) for p in problems]) for number, problems in block.refused]
+        rows += [(number, [(p.kind, p.attribute, p.params) for p in problems]) for number, problems in block.refused]
         rows += [(number, count) for number, count in block.cut.items()]
     return sorted(rows, key=lambda row: row[0])
 
@@ -318,7 +318,7 @@ def test_a_text_that_looks_like_an_array_is_a_text_in_ndjson_however_it_is_read(
 @pytest.mark.parametrize("elements", ["1.5", '"a",1.5', "1e3", "1", "true", "null"])
 def test_what_is_no_text_in_a_list_is_refused_however_it_is_read(elements: str) -> None:
     (block,) = blocks(f'{{"cuid":1,"user_list_append":[{elements}]}}\n'.encode(), "ndjson")
-    assert [[problem.kind for problem in problems] for _, problems in block.refused] == [[Kind.VALUE_TYPE]]
+    assert [[problem.kind for problem in problems] for _, problems in block.refused] == [[ProblemKind.VALUE_TYPE]]
 
 
 PIECES = [

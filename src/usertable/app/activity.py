@@ -11,7 +11,7 @@ from typing import Any
 
 from usertable.app.use_cases import UseCases
 from usertable.domain.arrival import ENTRIES, GROUPS, Arrival, Arrivals, Rate, RefusalGroup, SampledAttribute
-from usertable.domain.errors import Kind, Problem, Unavailable, excerpt
+from usertable.domain.errors import Problem, ProblemKind, Unavailable, excerpt
 from usertable.domain.profile import Outcome
 from usertable.domain.schema import NAME_LENGTH, Project
 from usertable.store.protocol import KEPT_SAMPLES
@@ -23,7 +23,7 @@ SAMPLES = 10
 FAILED_LOGINS = 100
 """Maximum number of requests with a wrong secret that are counted per second."""
 _PAYLOAD = ("value", "stored")
-"""The facts of a problem that hold something of the user's."""
+"""The parameters of a problem that hold something of the user's."""
 HELD_BATCHES = 60
 """Seconds of activity that are held while the store is down."""
 
@@ -123,7 +123,7 @@ class ProjectActivity:
                 Problem(
                     p.kind,
                     None if p.attribute is None else excerpt(p.attribute, NAME_LENGTH),
-                    p.facts if self._payloads else {k: "…" if k in _PAYLOAD else v for k, v in p.facts.items()},
+                    p.params if self._payloads else {k: "…" if k in _PAYLOAD else v for k, v in p.params.items()},
                 )
                 for p in problems[:ENTRIES]
             )
@@ -204,7 +204,7 @@ class ActivityRecorder:
                     return []
                 projects[project_id] = ProjectActivity(found.number, self._clock, self._payloads) if found else None
             if arrivals := projects[project_id]:
-                arrivals.refused("", request, [Problem(Kind.CREDENTIALS)])
+                arrivals.refused("", request, [Problem(ProblemKind.CREDENTIALS)])
         second = self._clock() // 1000 * 1000
         for arrivals in filter(None, projects.values()):
             arrivals.current.at = second
@@ -246,7 +246,7 @@ class Activity(UseCases):
 
         `attribute`: only what is about this one.
         """
-        samples: dict[tuple[Kind, str | None], Arrival] = {}
+        samples: dict[tuple[ProblemKind, str | None], Arrival] = {}
         for _, arrival in self._store.arrivals(project.number, 0, KEPT_SAMPLES, refused=True):
             for problem in arrival.problems:
                 samples.setdefault((problem.kind, problem.attribute), arrival)

@@ -10,7 +10,7 @@ from usertable.app.access import Authenticator, ProjectAccess
 from usertable.app.batches import BatchEntry
 from usertable.app.use_cases import UseCases
 from usertable.commands.import_rows import import_rows
-from usertable.domain.errors import Kind, Overloaded, Problem, Refused, Unavailable
+from usertable.domain.errors import Overloaded, Problem, ProblemKind, Refused, Unavailable
 from usertable.domain.identity import is_cuid, malformed_cuid
 from usertable.domain.patch import Patch
 from usertable.domain.schema import Project
@@ -144,7 +144,7 @@ def _row(project: Project, entry: BatchEntry) -> PatchRow | list[Problem]:
         except Refused as refused:
             problems += refused.problems
     if entry.cuid is None and not pairs and not problems:
-        problems.append(Problem(Kind.USER_UNNAMED))
+        problems.append(Problem(ProblemKind.USER_UNNAMED))
     patch = read_row(schema, entry.data or {}, project.zone)
     if isinstance(patch, list):
         problems += patch

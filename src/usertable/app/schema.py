@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from usertable.app.use_cases import UseCases, check_version
-from usertable.domain.errors import Kind, Problem, Refused
+from usertable.domain.errors import Problem, ProblemKind, Refused
 from usertable.domain.schema import Attribute, Identifier, Project, Schema, Step, difference
 
 
@@ -116,4 +116,4 @@ class SchemaEdits(UseCases):
 
 def refuse_steps(steps: Sequence[Step]) -> Refused:
     """The refusal of a schema that would lose or reinterpret data, naming every such step."""
-    return Refused([Problem(Kind.ATTRIBUTE_FIXED, None, {"steps": "; ".join(map(str, steps))})])
+    return Refused([Problem(ProblemKind.ATTRIBUTE_FIXED, None, {"steps": "; ".join(map(str, steps))})])

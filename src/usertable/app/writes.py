@@ -9,7 +9,7 @@ from typing import Any
 from usertable.app.access import Authenticator, ProjectAccess
 from usertable.app.clock import now_ms
 from usertable.app.users import Users
-from usertable.domain.errors import Kind, Overloaded, Problem, excerpt
+from usertable.domain.errors import Overloaded, Problem, ProblemKind, excerpt
 from usertable.domain.patch import Patch, validate
 from usertable.pipeline.group_commit import GroupCommit
 from usertable.store.records import Receipt, Refusal, Result, SchemaStale, UserUnknown, Write
@@ -99,4 +99,4 @@ class AttributeWriter:
 
 
 def unknown_user(cuid: int | str) -> Problem:
-    return Problem(Kind.CUID_UNKNOWN, None, {"cuid": excerpt(cuid)})
+    return Problem(ProblemKind.CUID_UNKNOWN, None, {"cuid": excerpt(cuid)})

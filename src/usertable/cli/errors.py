@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from usertable.config import ConfigError
-from usertable.domain.errors import Kind, Problem, Refused, StoreFault, Unavailable
+from usertable.domain.errors import Problem, ProblemKind, Refused, StoreFault, Unavailable
 from usertable.wire.messages import text
 
 STORE_LOOKED_IN = "usertable.looked_in"
@@ -52,7 +52,7 @@ class RootGroup(click.Group):
 
 def _message(ctx: click.Context, problem: Problem) -> str:
     looked_in = ctx.meta.get(STORE_LOOKED_IN)
-    if problem.kind is Kind.PROJECT_UNKNOWN and looked_in:
+    if problem.kind is ProblemKind.PROJECT_UNKNOWN and looked_in:
         return (
             f"{text(problem, 'en')} in the store {looked_in}; if that is another store than you mean, {HOW_TO_NAME_A_STORE}"
         )

@@ -39,7 +39,7 @@ from usertable.client.process import PerProcess
 from usertable.client.values import Wire, check_text, seconds, type_name, wire_values
 from usertable.dialects.jiguang.codes import code
 from usertable.dialects.jiguang.vocabulary import ATTRIBUTE_PATH, MAX_IDENTITY_VALUES, REGISTER_PATH
-from usertable.domain.errors import Kind, Problem
+from usertable.domain.errors import Problem, ProblemKind
 from usertable.domain.identity import MAX_CUID
 from usertable.wire.bodies import decode_object
 
@@ -673,6 +673,6 @@ def _native_answer(reply: Reply) -> dict[str, Any]:
     if reply.status < 400:
         return answer
     kind = answer.get("code")
-    number = code(Kind(kind))[0] if kind in set(Kind) else reply.status
+    number = code(ProblemKind(kind))[0] if kind in set(ProblemKind) else reply.status
     problems = _problems(answer.get("problems", ()))
     raise api_error(number, str(answer.get("detail", "")), problems, reply.status, str(answer.get("request_id", "")))

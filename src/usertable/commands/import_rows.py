@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from usertable.commands.receipts import answer_again, kept_answer
 from usertable.domain import ownership
 from usertable.domain.change import UserChange
-from usertable.domain.errors import Kind, Problem, excerpt
+from usertable.domain.errors import Problem, ProblemKind, excerpt
 from usertable.domain.merge import Rules
 from usertable.domain.patch import Patch
 from usertable.domain.profile import Effect, Outcome, Profile
@@ -204,14 +204,14 @@ class _Import:
 
     def _problems(self, cuid: int | None, identifiers: Sequence[ownership.Pair], *, is_new: bool) -> list[Problem]:
         if cuid in self.loaded.erased:
-            return [Problem(Kind.CUID_ERASED, None, {"cuid": str(cuid)})]
+            return [Problem(ProblemKind.CUID_ERASED, None, {"cuid": str(cuid)})]
         if is_new and not self.batch.register:
             name = "=".join(identifiers[0]) if cuid is None else str(cuid)
-            return [Problem(Kind.CUID_UNKNOWN, None, {"cuid": excerpt(name)})]
+            return [Problem(ProblemKind.CUID_UNKNOWN, None, {"cuid": excerpt(name)})]
         if cuid is None:
             first = self._project.schema.identifiers[0]
             if not first.unique or all(name != first.name for name, _ in identifiers):
-                return [Problem(Kind.IDENTIFIER_NOT_FIRST, identifiers[0][0], {"first": first.name})]
+                return [Problem(ProblemKind.IDENTIFIER_NOT_FIRST, identifiers[0][0], {"first": first.name})]
         have = {} if cuid is None else self.loaded.values.get(cuid, {})
         return ownership.problems_with(
             self._project.schema, cuid, identifiers, self.loaded.owners, have, may_add=self.batch.register

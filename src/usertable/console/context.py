@@ -29,7 +29,7 @@ from usertable.console.results import Results
 from usertable.console.session import Session, Sessions
 from usertable.console.texts import TEXTS
 from usertable.dialects.base import HttpAnswer
-from usertable.domain.errors import Kind, Problem, Refused
+from usertable.domain.errors import Problem, ProblemKind, Refused
 from usertable.domain.schema import Project
 from usertable.domain.schema_change import Change, ChangeKind, Fact
 from usertable.domain.values import number_text
@@ -43,8 +43,8 @@ _OWN_PATH = re.compile(r"/console(/[A-Za-z0-9._~%:-]+)*")
 LANGUAGE_COOKIE, THEME_COOKIE = "usertable_language", "usertable_theme"
 THEMES = ("auto", "light", "dark")
 _YEAR = 365 * 86400
-_NAMES_ITS_FIELD = {Kind.TEXT_TOO_LONG: "field", Kind.PARAMETER: "name"}
-"""Kinds whose facts have the name of the field, and under which name."""
+_NAMES_ITS_FIELD = {ProblemKind.TEXT_TOO_LONG: "field", ProblemKind.PARAMETER: "name"}
+"""Kinds whose parameters have the name of the field, and under which name."""
 
 
 class PutAs(Protocol):
@@ -266,14 +266,14 @@ class PageContext:
         """A problem in words."""
         return text(problem, self.language)
 
-    def problems(self, refused: Refused, fields: Mapping[Kind, str] = MappingProxyType({})) -> dict[str, str]:
+    def problems(self, refused: Refused, fields: Mapping[ProblemKind, str] = MappingProxyType({})) -> dict[str, str]:
         """The texts of a refusal by the field they belong beside; those of no field are under an empty name.
 
         `fields`: the field that a kind is about, where the problem itself does not name it.
         """
         errors: dict[str, str] = {}
         for problem in refused.problems:
-            named = problem.facts.get(_NAMES_ITS_FIELD.get(problem.kind, ""))
+            named = problem.params.get(_NAMES_ITS_FIELD.get(problem.kind, ""))
             errors.setdefault(named or fields.get(problem.kind, ""), self.problem(problem))
         return errors
 

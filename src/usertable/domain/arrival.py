@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from usertable.domain.errors import Kind, Problem
+from usertable.domain.errors import Problem, ProblemKind
 from usertable.domain.profile import Outcome
 
 ENTRIES = 50
@@ -59,7 +59,7 @@ class Arrivals:
     refused: int = 0
     written: set[str] = field(default_factory=set)
     """The attributes that accepted requests had."""
-    refusals: dict[tuple[Kind, str | None], int] = field(default_factory=dict)
+    refusals: dict[tuple[ProblemKind, str | None], int] = field(default_factory=dict)
     samples: list[Arrival] = field(default_factory=list)
 
     @property
@@ -81,7 +81,7 @@ class Rate:
 class RefusalGroup:
     """Refusals of one kind about one attribute."""
 
-    kind: Kind
+    kind: ProblemKind
     attribute: str | None
     count: int
     last: int

@@ -20,11 +20,11 @@ from enum import StrEnum
 MAX_PROBLEMS = 100
 """Maximum number of problems told of a record or request; one more says how many there are besides."""
 
-_NO_FACTS: Mapping[str, str] = {}
+_NO_PARAMS: Mapping[str, str] = {}
 _OWN_WORDS = ("expected", "have", "legal", "hint", "reason")
 
 
-class Kind(StrEnum):
+class ProblemKind(StrEnum):
     """What can be wrong with a request. The texts are in :mod:`usertable.wire.messages`."""
 
     # the request as a whole
@@ -122,22 +122,22 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong: what (`kind`), where (`attribute`), and the facts its text needs.
+    """One thing that is wrong: what (`kind`), where (`attribute`), and the parameters that its text names.
 
-    `facts` are already fit to be shown: they never hold more than an excerpt of what was sent.
+    `params` are already fit to be shown: they never hold more than an excerpt of what was sent.
     """
 
-    kind: Kind
+    kind: ProblemKind
     attribute: str | None = None
-    facts: Mapping[str, str] = field(default_factory=lambda: _NO_FACTS)
+    params: Mapping[str, str] = field(default_factory=lambda: _NO_PARAMS)
 
 
 def bounded(problems: Sequence[Problem], maximum: int = MAX_PROBLEMS, *, more: int = 0) -> list[Problem]:
     """The first `maximum` problems, and one that says how many there are besides, of which `more` are not in the list."""
-    told = [problem for problem in problems if problem.kind is not Kind.MORE_PROBLEMS]
-    more += sum(int(problem.facts["count"]) for problem in problems if problem.kind is Kind.MORE_PROBLEMS)
+    told = [problem for problem in problems if problem.kind is not ProblemKind.MORE_PROBLEMS]
+    more += sum(int(problem.params["count"]) for problem in problems if problem.kind is ProblemKind.MORE_PROBLEMS)
     more += max(0, len(told) - maximum)
-    return told[:maximum] + ([Problem(Kind.MORE_PROBLEMS, None, {"count": str(more)})] if more else [])
+    return told[:maximum] + ([Problem(ProblemKind.MORE_PROBLEMS, None, {"count": str(more)})] if more else [])
 
 
 def excerpt(value: object, limit: int = 60) -> str:
@@ -176,14 +176,14 @@ class Refused(UsertableError):
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(bounded(list(problems)))
-        super().__init__("; ".join(f"{p.kind}({p.attribute or ''} {dict(p.facts)})" for p in self.problems))
+        super().__init__("; ".join(f"{p.kind}({p.attribute or ''} {dict(p.params)})" for p in self.problems))
 
 
 class ProjectChanged(Refused):
     """A change was made for an earlier version of the project; nothing was changed."""
 
     def __init__(self, version: int, now: int) -> None:
-        super().__init__([Problem(Kind.PROJECT_CHANGED, None, {"version": str(version), "now": str(now)})])
+        super().__init__([Problem(ProblemKind.PROJECT_CHANGED, None, {"version": str(version), "now": str(now)})])
 
 
 class Unavailable(UsertableError):
@@ -206,9 +206,9 @@ class StoreMissing(StoreFault):
     """There is no store, and none was to be made."""
 
 
-def refuse(kind: Kind, attribute: str | None = None, **facts: object) -> Refused:
+def refuse(kind: ProblemKind, attribute: str | None = None, **params: object) -> Refused:
     """A :class:`Refused` with one problem. Of what was sent only an excerpt is kept; our own words are kept whole."""
-    return Refused([Problem(kind, attribute, {k: excerpt(v, 2000 if k in _OWN_WORDS else 60) for k, v in facts.items()})])
+    return Refused([Problem(kind, attribute, {k: excerpt(v, 2000 if k in _OWN_WORDS else 60) for k, v in params.items()})])
 
 
 def check_all(*checks: Callable[[], object]) -> None:

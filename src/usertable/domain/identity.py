@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from usertable.domain.errors import Kind, Problem, excerpt
+from usertable.domain.errors import Problem, ProblemKind, excerpt
 
 MAX_CUID = 2**63 - 1
 MAX_VALUE_CHARACTERS = 256
@@ -33,7 +33,7 @@ def parse_cuid(text: str, *, leading_zeros: bool = False) -> int | None:
 
 def malformed_cuid(value: object) -> Problem:
     """What is wrong with a value that is no CUID."""
-    return Problem(Kind.CUID_MALFORMED, None, {"value": excerpt(value)})
+    return Problem(ProblemKind.CUID_MALFORMED, None, {"value": excerpt(value)})
 
 
 def is_identifier_value(value: object) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from usertable.domain.change import Decision
-from usertable.domain.errors import Kind, Problem
+from usertable.domain.errors import Problem, ProblemKind
 from usertable.domain.patch import Patch, Restoration
 from usertable.domain.profile import OTHER_ATTRIBUTES, Outcome, Profile, maximum_bytes, row_bytes, value_bytes
 from usertable.domain.schema import Attribute, Rule
@@ -46,8 +46,8 @@ def _accumulate(attribute: Attribute, stored: Any, value: Any) -> _Merged:
         return value, _APPLIED
     total = add(stored, value)
     if total is None:
-        facts = {"stored": number_text(stored), "value": number_text(value), "digits": str(NUMBER_DIGITS)}
-        return Problem(Kind.ACCUMULATE_RANGE, attribute.name, facts)
+        params = {"stored": number_text(stored), "value": number_text(value), "digits": str(NUMBER_DIGITS)}
+        return Problem(ProblemKind.ACCUMULATE_RANGE, attribute.name, params)
     return total, _APPLIED if value else _UNCHANGED
 
 
@@ -62,8 +62,8 @@ def _append(attribute: Attribute, stored: Any, value: Any) -> _Merged:
         return stored, _UNCHANGED
     merged = [*stored, *news]
     if len(merged) > attribute.limits.elements:
-        facts = {"elements": str(len(merged)), "limit": str(attribute.limits.elements)}
-        return Problem(Kind.APPEND_LENGTH, attribute.name, facts)
+        params = {"elements": str(len(merged)), "limit": str(attribute.limits.elements)}
+        return Problem(ProblemKind.APPEND_LENGTH, attribute.name, params)
     return merged, _APPLIED
 
 
@@ -147,7 +147,7 @@ class Rules:
             old = profile.attributes.get(name)
             return value_bytes(changed[name]) - (0 if old is None else value_bytes(old))
 
-        return Problem(Kind.ROW_LENGTH, max(changed, key=growth), {"bytes": str(size), "limit": str(self.row_limit)})
+        return Problem(ProblemKind.ROW_LENGTH, max(changed, key=growth), {"bytes": str(size), "limit": str(self.row_limit)})
 
 
 decide = Rules()

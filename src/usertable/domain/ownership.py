@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from usertable.domain.errors import Kind, Problem, excerpt
+from usertable.domain.errors import Problem, ProblemKind, excerpt
 from usertable.domain.schema import IDENTIFIER_VALUES, Schema
 
 Pair = tuple[str, str]
@@ -42,16 +42,16 @@ def problems_with(
         may_add: whether pairs that nobody owns may become the user's.
     """
     problems = [
-        Problem(Kind.IDENTIFIER_TAKEN, name, {"value": excerpt(value)})
+        Problem(ProblemKind.IDENTIFIER_TAKEN, name, {"value": excerpt(value)})
         for name, value in pairs
         if owners.get((name, value), cuid) != cuid
     ]
     missing = added(pairs, owners)
     if not may_add:
-        return problems + [Problem(Kind.CUID_UNKNOWN, None, {"cuid": excerpt(f"{n}={v}")}) for n, v in missing]
+        return problems + [Problem(ProblemKind.CUID_UNKNOWN, None, {"cuid": excerpt(f"{n}={v}")}) for n, v in missing]
     for name in dict.fromkeys(name for name, _ in missing):
         limit = 1 if schema.identifier(name).unique else IDENTIFIER_VALUES
         if len(have.get(name, ())) + sum(n == name for n, _ in missing) > limit:
-            facts = {"cuid": "new" if cuid is None else str(cuid), "limit": str(limit)}
-            problems.append(Problem(Kind.IDENTIFIER_FULL, name, facts))
+            params = {"cuid": "new" if cuid is None else str(cuid), "limit": str(limit)}
+            problems.append(Problem(ProblemKind.IDENTIFIER_FULL, name, params))
     return problems

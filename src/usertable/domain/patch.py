@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import tzinfo
 
-from usertable.domain.errors import MAX_PROBLEMS, Kind, Problem, bounded
+from usertable.domain.errors import MAX_PROBLEMS, Problem, ProblemKind, bounded
 from usertable.domain.profile import maximum_bytes
 from usertable.domain.schema import MAX_ATTRIBUTES, Attribute, Schema
 from usertable.domain.values import PARSERS, Absent, Value, is_empty
@@ -39,7 +39,7 @@ def validate(schema: Schema, data: Mapping[str, object], zone: tzinfo) -> Patch 
     attributes = schema.attributes
     if len(data) > MAX_ATTRIBUTES and len(data) > len(attributes):
         limit = max(MAX_ATTRIBUTES, len(attributes))
-        return [Problem(Kind.DATA_LENGTH, None, {"members": str(len(data)), "limit": str(limit)})]
+        return [Problem(ProblemKind.DATA_LENGTH, None, {"members": str(len(data)), "limit": str(limit)})]
     entries: list[tuple[Attribute, Value]] = []
     problems: list[Problem] = []
     more = 0
@@ -47,11 +47,11 @@ def validate(schema: Schema, data: Mapping[str, object], zone: tzinfo) -> Patch 
         attribute = attributes.get(name)
         if attribute is None:
             if len(problems) < MAX_PROBLEMS:
-                problems.append(Problem(Kind.ATTRIBUTE_UNKNOWN, name))
+                problems.append(Problem(ProblemKind.ATTRIBUTE_UNKNOWN, name))
             else:
                 more += 1
         elif not raw and is_empty(raw):
-            problems.append(Problem(Kind.VALUE_EMPTY, name))
+            problems.append(Problem(ProblemKind.VALUE_EMPTY, name))
         else:
             value = PARSERS[attribute.type](name, raw, zone, attribute.limits)
             if type(value) is Problem:

@@ -24,7 +24,7 @@ from enum import Enum, StrEnum
 from functools import lru_cache
 from typing import Final
 
-from usertable.domain.errors import Kind, Problem, excerpt
+from usertable.domain.errors import Problem, ProblemKind, excerpt
 
 EXPECTED_FORMS = {
     "NUMBER": "a number, or a string that is a plain number",
@@ -148,8 +148,8 @@ def is_empty(raw: object) -> bool:
 
 
 def _wrong_type(name: str, data_type: DataType, raw: object) -> Problem:
-    facts = {"type": data_type.value, "value": excerpt(raw), "expected": EXPECTED_FORMS[data_type]}
-    return Problem(Kind.VALUE_TYPE, name, facts)
+    params = {"type": data_type.value, "value": excerpt(raw), "expected": EXPECTED_FORMS[data_type]}
+    return Problem(ProblemKind.VALUE_TYPE, name, params)
 
 
 def _parse_number(name: str, raw: object, zone: tzinfo, limits: Limits) -> Value | Problem:
@@ -160,19 +160,19 @@ def _parse_number(name: str, raw: object, zone: tzinfo, limits: Limits) -> Value
     else:
         return _wrong_type(name, DataType.NUMBER, raw)
     if parsed is None:
-        return Problem(Kind.NUMBER_RANGE, name, {"value": excerpt(raw), "digits": str(NUMBER_DIGITS)})
+        return Problem(ProblemKind.NUMBER_RANGE, name, {"value": excerpt(raw), "digits": str(NUMBER_DIGITS)})
     return parsed
 
 
 def _text_problem(name: str, text: str) -> Problem | None:
     """What keeps `text` from being stored in every engine alike: NUL, or half of a surrogate pair."""
     if "\0" in text:
-        return Problem(Kind.STRING_CHARACTER, name, {"character": "U+0000"})
+        return Problem(ProblemKind.STRING_CHARACTER, name, {"character": "U+0000"})
     if not text.isascii():
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            return Problem(Kind.STRING_CHARACTER, name, {"character": f"U+{ord(text[error.start]):04X}"})
+            return Problem(ProblemKind.STRING_CHARACTER, name, {"character": f"U+{ord(text[error.start]):04X}"})
     return None
 
 
@@ -182,14 +182,14 @@ def _parse_string(name: str, raw: object, zone: tzinfo, limits: Limits) -> Value
             return "true" if raw else "false"
         if type(raw) is int or isinstance(raw, Decimal):
             if number(raw) is None:
-                return Problem(Kind.NUMBER_RANGE, name, {"value": excerpt(raw), "digits": str(NUMBER_DIGITS)})
+                return Problem(ProblemKind.NUMBER_RANGE, name, {"value": excerpt(raw), "digits": str(NUMBER_DIGITS)})
             return number_text(raw)
         return _wrong_type(name, DataType.STRING, raw)
     if problem := _text_problem(name, raw):
         return problem
     # A character takes at most 4 bytes, so most texts need not be encoded to know that they fit.
     if len(raw) * 4 > STRING_BYTES and (size := len(raw.encode())) > STRING_BYTES:
-        return Problem(Kind.STRING_LENGTH, name, {"bytes": str(size), "limit": str(STRING_BYTES)})
+        return Problem(ProblemKind.STRING_LENGTH, name, {"bytes": str(size), "limit": str(STRING_BYTES)})
     return raw
 
 
@@ -219,7 +219,7 @@ def _parse_datetime(name: str, raw: object, zone: tzinfo, limits: Limits) -> Val
     except OverflowError:
         return _wrong_type(name, DataType.DATETIME, raw)
     if back.replace(tzinfo=None, fold=0) != local.replace(tzinfo=None):
-        return Problem(Kind.DATETIME_SKIPPED, name, {"value": raw, "zone": str(zone)})
+        return Problem(ProblemKind.DATETIME_SKIPPED, name, {"value": raw, "zone": str(zone)})
     return (delta.days * 86400 + delta.seconds) * 1000
 
 
@@ -254,11 +254,11 @@ def _parse_list(name: str, raw: object, zone: tzinfo, limits: Limits) -> Value |
         if problem := _text_problem(name, element):
             return problem
         if len(element) * 4 > limits.element_bytes and (size := len(element.encode())) > limits.element_bytes:
-            facts = {"value": excerpt(element), "bytes": str(size), "limit": str(limits.element_bytes)}
-            return Problem(Kind.LIST_ELEMENT_LENGTH, name, facts)
+            params = {"value": excerpt(element), "bytes": str(size), "limit": str(limits.element_bytes)}
+            return Problem(ProblemKind.LIST_ELEMENT_LENGTH, name, params)
         kept[element] = None
     if len(kept) > limits.elements:
-        return Problem(Kind.LIST_LENGTH, name, {"elements": str(len(kept)), "limit": str(limits.elements)})
+        return Problem(ProblemKind.LIST_LENGTH, name, {"elements": str(len(kept)), "limit": str(limits.elements)})
     return list(kept)
 
 

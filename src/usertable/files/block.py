@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from usertable.domain.errors import Kind, Problem, refuse
+from usertable.domain.errors import Problem, ProblemKind, refuse
 from usertable.files.encodings import Encoding
 from usertable.files.options import ReadOptions
 from usertable.store.records import ImportRow, ImportRows
@@ -112,13 +112,13 @@ class Head:
 
 def unread(reason: str) -> Problem:
     """What is wrong with a row that cannot be read."""
-    return Problem(Kind.ROW_FORM, None, {"reason": reason})
+    return Problem(ProblemKind.ROW_FORM, None, {"reason": reason})
 
 
 def check_digest(skip: int, done: int, expected: str, found: str) -> None:
     if skip > done or (skip and expected != found):
         raise refuse(
-            Kind.IMPORT_FILE,
+            ProblemKind.IMPORT_FILE,
             reason=f"its first {skip} rows are not those that were imported; bring the same file, or begin with --restart",
         )
 

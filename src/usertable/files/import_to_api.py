@@ -26,7 +26,7 @@ from usertable.client.errors import (
     Unreachable,
 )
 from usertable.client.shells import Client
-from usertable.domain.errors import Kind, Unavailable
+from usertable.domain.errors import ProblemKind, Unavailable
 from usertable.domain.profile import Effect
 from usertable.domain.schema import Project
 from usertable.domain.values import DataType
@@ -211,7 +211,7 @@ class ApiImport(ImportJob):
 
     def _check_key(self, number: int, result: RecordResult) -> None:
         error = result.error
-        if isinstance(error, ApiError) and any(problem.kind == Kind.KEY_REUSED for problem in error.problems):
+        if isinstance(error, ApiError) and any(problem.kind == ProblemKind.KEY_REUSED for problem in error.problems):
             raise self._refuse(
                 f"row {number} was sent before, and means something else now; was the file changed, or the project's zone?"
             )

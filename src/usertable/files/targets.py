@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from usertable.domain.errors import Kind, Problem, excerpt, refuse
+from usertable.domain.errors import Problem, ProblemKind, excerpt, refuse
 from usertable.domain.schema import Project
 
 ROW, REASON, LINE = "#row", "#reason", "#line"
@@ -59,7 +59,7 @@ def unnamed_problem(column: str, cell: object) -> Problem:
         if column
         else f"the member has no name, and holds [{excerpt(cell)}]; name it"
     )
-    return Problem(Kind.COLUMN, column, {"expected": expected})
+    return Problem(ProblemKind.COLUMN, column, {"expected": expected})
 
 
 _MASKED_COLUMN = (
@@ -79,7 +79,7 @@ def column_target(project: Project, column: str, columns: Mapping[str, str]) -> 
     if column in (ROW, REASON, LINE):
         return Target("nothing")
     if column in FOR_READING:
-        raise refuse(Kind.IMPORT_FILE, reason=FOR_READING[column])
+        raise refuse(ProblemKind.IMPORT_FILE, reason=FOR_READING[column])
     name = columns.get(column, column)
     if not name:
         return Target("nothing" if column else "unnamed")
@@ -87,7 +87,7 @@ def column_target(project: Project, column: str, columns: Mapping[str, str]) -> 
         return Target("unnamed", name)
     target = _named_target(project, column, name)
     if column.startswith(MASKED) and target.kind == "identifier":
-        raise refuse(Kind.IMPORT_FILE, reason=_MASKED_COLUMN.format(column))
+        raise refuse(ProblemKind.IMPORT_FILE, reason=_MASKED_COLUMN.format(column))
     return target
 
 
@@ -107,11 +107,11 @@ def _named_target(project: Project, column: str, name: str) -> Target:
         return found[0]
     if found:
         ways = " or ".join(f"--map '{column}={target.kind}:{target.name}'" for target in found)
-        raise refuse(Kind.COLUMN, column, expected=f"{name} is more than one thing; say {ways}")
+        raise refuse(ProblemKind.COLUMN, column, expected=f"{name} is more than one thing; say {ways}")
     if name.startswith(MASKED) and rest in identifiers:
-        raise refuse(Kind.IMPORT_FILE, reason=_MASKED_COLUMN.format(column))
+        raise refuse(ProblemKind.IMPORT_FILE, reason=_MASKED_COLUMN.format(column))
     raise refuse(
-        Kind.COLUMN,
+        ProblemKind.COLUMN,
         column,
         expected=f"{name} is neither cuid nor a declared attribute or identifier; name one with --map '{column}=NAME',"
         f" or leave the column out with --map '{column}='",

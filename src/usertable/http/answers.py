@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from usertable.app.limits import RateLimit
-from usertable.domain.errors import Kind, Overloaded, Problem, Unavailable, excerpt
+from usertable.domain.errors import Overloaded, Problem, ProblemKind, Unavailable, excerpt
 from usertable.wire.messages import Language, negotiate
 
 log = logging.getLogger("usertable.http")
@@ -82,13 +82,13 @@ async def read_json_body(
     """
     content_type = headers.get(b"content-type")
     if content_type is not None and content_type != b"application/json" and not _is_json(content_type):
-        return Problem(Kind.CONTENT_TYPE, None, {"value": excerpt(content_type.decode("latin-1"))})
+        return Problem(ProblemKind.CONTENT_TYPE, None, {"value": excerpt(content_type.decode("latin-1"))})
     coding = headers.get(b"content-encoding", b"").decode("latin-1")
     if not coded and coding.strip().lower() not in ("", "identity"):
-        return Problem(Kind.CONTENT_CODING, None, {"value": excerpt(coding), "have": "identity"})
+        return Problem(ProblemKind.CONTENT_CODING, None, {"value": excerpt(coding), "have": "identity"})
     announced = headers.get(b"content-length", b"0")
     if len(announced) > 18 or int(announced) > limit:
-        return Problem(Kind.BODY_TOO_LARGE, None, {"limit": str(limit)})
+        return Problem(ProblemKind.BODY_TOO_LARGE, None, {"limit": str(limit)})
     message = await receive()
     body: bytes = message.get("body", b"")
     if message.get("more_body"):
@@ -99,7 +99,7 @@ async def read_json_body(
             pieces.append(message.get("body", b""))
             size += len(pieces[-1])
             if size > limit:
-                return Problem(Kind.BODY_TOO_LARGE, None, {"limit": str(limit)})
+                return Problem(ProblemKind.BODY_TOO_LARGE, None, {"limit": str(limit)})
         body = b"".join(pieces)
     if message["type"] == "http.disconnect":
         raise Disconnected
@@ -117,7 +117,7 @@ def _is_json(content_type: bytes) -> bool:
 
 def unavailable(failure: Unavailable) -> Problem:
     """The problem that a caller is told when something cannot be done now."""
-    return Problem(Kind.OVERLOADED if isinstance(failure, Overloaded) else Kind.STORE_DOWN)
+    return Problem(ProblemKind.OVERLOADED if isinstance(failure, Overloaded) else ProblemKind.STORE_DOWN)
 
 
 _LOG_SECONDS = 1.0

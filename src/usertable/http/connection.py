@@ -21,7 +21,7 @@ from urllib.parse import unquote
 import httptools
 
 from usertable.dialects.base import Dialect
-from usertable.domain.errors import Kind, Problem, excerpt
+from usertable.domain.errors import Problem, ProblemKind, excerpt
 from usertable.http.answers import JSON, Header, Receive, Scope, Send, answer, language, request_id
 from usertable.http.set_attributes import SetEndpoint, SetExchange
 
@@ -192,7 +192,7 @@ class Request:
             else:
                 name = request_id(dict(self.headers))
                 dialect = self._connection.dialect
-                problem = Problem(Kind.INTERNAL, None, {"request": name.decode()})
+                problem = Problem(ProblemKind.INTERNAL, None, {"request": name.decode()})
                 status, body = dialect.encode_refusal([problem], dialect.language)
                 await answer(self.send, status, body, [JSON, (b"x-request-id", name)])
 
@@ -420,7 +420,7 @@ class Connection(asyncio.Protocol):
         connections.open.add(self)
         if len(connections.open) - len(connections.lingering) > connections.limit:
             if len(connections.lingering) < LINGERING:
-                self.end(Problem(Kind.OVERLOADED))
+                self.end(Problem(ProblemKind.OVERLOADED))
             else:
                 self.abort()
 
@@ -450,9 +450,9 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserCallbackError:
             if self._problem is None:
                 log.exception("reading a request failed")
-            self.end(self._problem or Problem(Kind.INTERNAL, None, {"request": "-"}))
+            self.end(self._problem or Problem(ProblemKind.INTERNAL, None, {"request": "-"}))
         except httptools.HttpParserError:
-            self.end(Problem(Kind.NOT_HTTP))
+            self.end(Problem(ProblemKind.NOT_HTTP))
         else:
             # What is not at its end yet (a header, a trailer, the extension of a chunk), the parser alone has.
             self._unfinished = 0 if self._is_further else self._unfinished + len(data)
@@ -468,7 +468,7 @@ class Connection(asyncio.Protocol):
         parser = self._parser
         method = parser.get_method()
         if method == b"CONNECT":
-            self.end(Problem(Kind.NO_METHOD, None, {"method": "CONNECT", "allowed": "GET, PUT, POST, PATCH, DELETE"}))
+            self.end(Problem(ProblemKind.NO_METHOD, None, {"method": "CONNECT", "allowed": "GET, PUT, POST, PATCH, DELETE"}))
             return b""
         self._parser = httptools.HttpRequestParser(self)
         lines = b"".join(b"%b: %b\r\n" % header for header in self._headers if header[0] != b"upgrade")
@@ -588,22 +588,22 @@ class Connection(asyncio.Protocol):
     def _check_head(self, version: str) -> Problem | None:
         """What is wrong with a head that the parser takes."""
         if version not in ("1.1", "1.0"):
-            return Problem(Kind.HTTP_VERSION, None, {"version": version})
+            return Problem(ProblemKind.HTTP_VERSION, None, {"version": version})
         headers = self._headers
         self._fields = fields = dict(headers)
         if len(fields) != len(headers):
             names = [name for name, _ in headers]
             for name in names:
                 if name in _SINGLE and names.count(name) > 1:
-                    return Problem(Kind.HEADER_REPEATED, None, {"name": name.decode().title()})
+                    return Problem(ProblemKind.HEADER_REPEATED, None, {"name": name.decode().title()})
         if b"transfer-encoding" in fields:
             for coding in self._values(b"transfer-encoding"):
                 if coding.lower() != b"chunked" or version == "1.0":
-                    return Problem(Kind.TRANSFER_CODING, None, {"value": excerpt(coding.decode("latin-1"))})
+                    return Problem(ProblemKind.TRANSFER_CODING, None, {"value": excerpt(coding.decode("latin-1"))})
         if b"expect" in fields:
             for expected in self._values(b"expect"):
                 if expected.lower() != b"100-continue":
-                    return Problem(Kind.EXPECTATION, None, {"value": excerpt(expected.decode("latin-1"))})
+                    return Problem(ProblemKind.EXPECTATION, None, {"value": excerpt(expected.decode("latin-1"))})
             self._expects_continue = version == "1.1"
         # Summing up takes a microsecond, a fortieth of a write: only a head that can be too large is looked at.
         if self._arrived > _SMALL_HEAD and _head_bytes(self._url, headers) > HEAD_BYTES:
@@ -611,12 +611,12 @@ class Connection(asyncio.Protocol):
         host = fields.get(b"host")
         if host is None:
             if version == "1.1":
-                return Problem(Kind.HOST)
+                return Problem(ProblemKind.HOST)
         elif host != self._host:
             if not _HOST.fullmatch(host):
-                return Problem(Kind.HOST)
+                return Problem(ProblemKind.HOST)
             self._host = host
-        return None if self._endpoint is not None or _is_target(self._url) else Problem(Kind.NOT_HTTP)
+        return None if self._endpoint is not None or _is_target(self._url) else Problem(ProblemKind.NOT_HTTP)
 
     def _values(self, name: bytes) -> list[bytes]:
         return [value for each, value in self._headers if each == name]
@@ -846,7 +846,7 @@ class Connection(asyncio.Protocol):
         waited = now - self._since
         seconds = self._connections.body_seconds
         if phase[0] == "receive" and waited > seconds:
-            self.end(Problem(Kind.BODY_TIMEOUT, None, {"seconds": str(seconds)}))
+            self.end(Problem(ProblemKind.BODY_TIMEOUT, None, {"seconds": str(seconds)}))
         elif phase[0] == "idle" and waited > self._connections.keep_alive_seconds:
             self._close()
         elif (phase[0] == "write" and waited > seconds) or (phase[0] == "linger" and waited > LINGER_SECONDS):
@@ -871,4 +871,4 @@ def _is_target(url: bytes) -> bool:
 
 
 def _head_too_large() -> Problem:
-    return Problem(Kind.HEAD_TOO_LARGE, None, {"limit": str(HEAD_BYTES), "lines": str(HEAD_LINES)})
+    return Problem(ProblemKind.HEAD_TOO_LARGE, None, {"limit": str(HEAD_BYTES), "lines": str(HEAD_LINES)})

@@ -11,7 +11,7 @@ from usertable.app.access import Authenticator, ProjectAccess
 from usertable.app.activity import ActivityRecorder
 from usertable.app.users import Users
 from usertable.dialects.base import Dialect
-from usertable.domain.errors import Kind, Problem, Refused, excerpt, refuse
+from usertable.domain.errors import Problem, ProblemKind, Refused, excerpt, refuse
 from usertable.http.admission import admit
 from usertable.http.answers import (
     ACCEPTS_NO_CODING,
@@ -27,7 +27,13 @@ from usertable.http.answers import (
 from usertable.http.body_threads import when_decoded
 from usertable.http.exchange import Exchange
 
-_NOT_BUSINESS = {Kind.NO_ROUTE, Kind.NO_METHOD, Kind.INTERNAL, Kind.OVERLOADED, Kind.STORE_DOWN}
+_NOT_BUSINESS = {
+    ProblemKind.NO_ROUTE,
+    ProblemKind.NO_METHOD,
+    ProblemKind.INTERNAL,
+    ProblemKind.OVERLOADED,
+    ProblemKind.STORE_DOWN,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +82,7 @@ class DialectExchange(Exchange):
             self.headers.append(dialect.challenge)
             if named := dialect.credentials(authorization):
                 self.server.recorder.failed_login(named[0], self.id)
-            raise refuse(Kind.CREDENTIALS)
+            raise refuse(ProblemKind.CREDENTIALS)
         self.activity = access.activity
         return access
 
@@ -99,7 +105,7 @@ class DialectExchange(Exchange):
         status, body = server.dialect.encode_refusal(problems, spoken, details=self.details)
         if status in (408, 413):
             self.headers.append(CLOSE)
-        if problems[0].kind is Kind.CONTENT_CODING:
+        if problems[0].kind is ProblemKind.CONTENT_CODING:
             self.headers.append(ACCEPTS_NO_CODING)
         if server.always_200 and problems[0].kind not in _NOT_BUSINESS:
             status = 200
@@ -138,4 +144,4 @@ class RegisterEndpoint:
 async def no_route(server: DialectServer, scope: Scope, send: Send) -> None:
     """Answer a request to a path that nobody has."""
     exchange = DialectExchange.of(server, scope, send)
-    await exchange.refuse([Problem(Kind.NO_ROUTE, None, {"path": excerpt(scope["path"], 200)})])
+    await exchange.refuse([Problem(ProblemKind.NO_ROUTE, None, {"path": excerpt(scope["path"], 200)})])

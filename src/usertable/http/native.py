@@ -24,7 +24,7 @@ from usertable.app.service import Service
 from usertable.config import Config
 from usertable.dialects.jiguang.codes import code
 from usertable.domain.condition import parse_conditions
-from usertable.domain.errors import Kind, Overloaded, Problem, Refused, Unavailable, excerpt, refuse
+from usertable.domain.errors import Overloaded, Problem, ProblemKind, Refused, Unavailable, excerpt, refuse
 from usertable.domain.identity import parse_cuid
 from usertable.domain.schema import Project
 from usertable.http.admission import admit, is_admin
@@ -175,7 +175,7 @@ class _Resource:
     async def _serve(self, exchange: _Exchange, scope: Scope, receive: Receive) -> None:
         method = scope["method"]
         if not self._operations:
-            raise refuse(Kind.NO_ROUTE, path=excerpt(scope["path"], 200))
+            raise refuse(ProblemKind.NO_ROUTE, path=excerpt(scope["path"], 200))
         operation = self._operations.get("GET" if method == "HEAD" else method)
         if operation is None:
             allowed = ", ".join([*self._operations, *(["HEAD"] if "GET" in self._operations else [])])
@@ -220,7 +220,7 @@ class _Resource:
         """The answer of the operation that joins the waiting writes, and may have a large, compressed body."""
         key = exchange.sent.get(b"idempotency-key")
         if key is not None and not KEY_FORM.fullmatch(key):
-            raise refuse(Kind.KEY_MALFORMED)
+            raise refuse(ProblemKind.KEY_MALFORMED)
         limit = self._config.batch_body_limit
         sent = await read_json_body(receive, exchange.sent, limit, coded=True)
         if type(sent) is Problem:
@@ -231,8 +231,8 @@ class _Resource:
         body = await in_body_thread(decompress, sent, coding, min(limit, batch.SMALL_BYTES))
         if type(body) is bytes and await in_body_thread(batch.is_small, body):
             return await self._write_batch(exchange, operation, access, project_id, query, key, body)
-        if type(body) is Problem and body.kind is not Kind.BODY_TOO_LARGE:
-            exchange.headers += [_ACCEPTS] if body.kind is Kind.CONTENT_CODING else []
+        if type(body) is Problem and body.kind is not ProblemKind.BODY_TOO_LARGE:
+            exchange.headers += [_ACCEPTS] if body.kind is ProblemKind.CONTENT_CODING else []
             raise Refused([body])
         async with self._batches.large(project_id):
             body = await in_body_thread(decompress, sent, coding, limit)
@@ -286,17 +286,17 @@ class _Resource:
         if operation.access == "admin" or authorization[:7].lower() == b"bearer ":
             exchange.headers += [_BEARER] if operation.access == "admin" else [_BEARER, _BASIC]
             token = "set admin_token to have one" if not admin_token else "Authorization: Bearer <token>"
-            raise refuse(Kind.ADMIN_ONLY, hint=token)
+            raise refuse(ProblemKind.ADMIN_ONLY, hint=token)
         access = await admit(self._authenticator, authorization, client)
         if access is None:
             exchange.headers += [_BEARER, _BASIC]
-            raise refuse(Kind.CREDENTIALS)
+            raise refuse(ProblemKind.CREDENTIALS)
         if operation.batch:
             exchange.activity = access.activity
         exchange.count_against(access.limit("batch" if operation.batch else "native"))
         if access.project.id != project_id:
             # As for a project that does not exist: what others have is nobody's business.
-            raise refuse(Kind.PROJECT_UNKNOWN, id=project_id)
+            raise refuse(ProblemKind.PROJECT_UNKNOWN, id=project_id)
         return f"project {access.project.id}", access
 
 
@@ -341,7 +341,7 @@ class _Exchange(Exchange):
         status = self.operation.problem_status(kind) if self.operation else native.STATUSES.get(kind, 400)
         if status == 413:
             self.headers.append(CLOSE)
-        if kind is Kind.CONTENT_CODING and not any(name == b"accept-encoding" for name, _ in self.headers):
+        if kind is ProblemKind.CONTENT_CODING and not any(name == b"accept-encoding" for name, _ in self.headers):
             self.headers.append(ACCEPTS_NO_CODING)
         if status == 401 and not any(name == b"www-authenticate" for name, _ in self.headers):
             self.headers.append(_BEARER)
@@ -356,7 +356,7 @@ def _version(sent: bytes) -> int | None:
         return None
     if found := _ENTITY_TAG.fullmatch(sent.strip()):
         return int(found[1])
-    raise refuse(Kind.PARAMETER, name="If-Match", expected='the project\'s version in quotes, as in "7", or *')
+    raise refuse(ProblemKind.PARAMETER, name="If-Match", expected='the project\'s version in quotes, as in "7", or *')
 
 
 async def _count(
@@ -407,7 +407,7 @@ def edit_project(call: Call) -> HandlerResult:
     edit = native.changes(call.body)
     if "qps" in edit and call.actor != "admin":
         # The limit protects the server from its projects.
-        raise refuse(Kind.ADMIN_ONLY, hint="the QPS limit is the operator's to set")
+        raise refuse(ProblemKind.ADMIN_ONLY, hint="the QPS limit is the operator's to set")
     if edit.get("qps") == "unlimited":
         del edit["qps"]
         edit["unlimited"] = True
@@ -521,7 +521,7 @@ def list_users(call: Call) -> HandlerResult:
         page = call.service.users(project, after=after, limit=query.limit, conditions=conditions)
         users, following = page.users, page.next
     elif query.identifier is UNSET or query.value is UNSET:
-        raise refuse(Kind.PARAMETER, name="identifier, value", expected="both of them, or neither")
+        raise refuse(ProblemKind.PARAMETER, name="identifier, value", expected="both of them, or neither")
     else:
         found = _find_user(call.service, project, query.identifier, query.value)
         users = [u for u in found if u.cuid > after and all(c.met(u.profile) for c in conditions)]
@@ -534,7 +534,7 @@ def _find_user(service: Service, project: Project, identifier: str, value: str) 
     try:
         return [service.find_user(project, identifier, value)]
     except Refused as refused:
-        if refused.problems[0].kind is Kind.CUID_UNKNOWN:
+        if refused.problems[0].kind is ProblemKind.CUID_UNKNOWN:
             return []
         raise
 
@@ -576,7 +576,7 @@ def _cuid(call: Call) -> int:
     text = call.path["cuid"]
     cuid = parse_cuid(text)
     if cuid is None:
-        raise refuse(Kind.CUID_UNKNOWN, cuid=text)
+        raise refuse(ProblemKind.CUID_UNKNOWN, cuid=text)
     return cuid
 
 
@@ -609,8 +609,14 @@ _IDENTIFIER = f"{_PROJECT}/identifiers/{{name}}"
 _USERS = f"{_PROJECT}/users"
 _USER = f"{_PROJECT}/users/{{cuid}}"
 
-_NEW_NAME = (Kind.NAME_FORM, Kind.NAME_PRESET, Kind.NAME_TAKEN, Kind.TEXT_TOO_LONG, Kind.PARAMETER)
-_NEW_ATTRIBUTE = (*_NEW_NAME, Kind.RULE_ILLEGAL, Kind.LIMIT_ILLEGAL, Kind.TOO_MANY_ATTRIBUTES)
+_NEW_NAME = (
+    ProblemKind.NAME_FORM,
+    ProblemKind.NAME_PRESET,
+    ProblemKind.NAME_TAKEN,
+    ProblemKind.TEXT_TOO_LONG,
+    ProblemKind.PARAMETER,
+)
+_NEW_ATTRIBUTE = (*_NEW_NAME, ProblemKind.RULE_ILLEGAL, ProblemKind.LIMIT_ILLEGAL, ProblemKind.TOO_MANY_ATTRIBUTES)
 
 OPERATIONS = (
     Operation("GET", _PROJECTS, "projects", "List all projects", list_projects, native.ProjectList, access="admin"),
@@ -618,20 +624,27 @@ OPERATIONS = (
         *("POST", _PROJECTS, "projects", "Create a project; shows its secret this once", create_project),
         *(native.ProjectDocument, 201, "admin"),
         body=native.NewProject,
-        refuses=(Kind.PROJECT_ID, Kind.PROJECT_NAME, Kind.PROJECT_EXISTS, Kind.SECRET, Kind.TIMEZONE, Kind.QPS),
+        refuses=(
+            ProblemKind.PROJECT_ID,
+            ProblemKind.PROJECT_NAME,
+            ProblemKind.PROJECT_EXISTS,
+            ProblemKind.SECRET,
+            ProblemKind.TIMEZONE,
+            ProblemKind.QPS,
+        ),
     ),
     Operation("GET", _PROJECT, "projects", "Show a project", get_project, native.ProjectDocument),
     Operation(
         *("PATCH", _PROJECT, "projects", "Change settings of a project", edit_project, native.ProjectDocument),
         body=native.ProjectEdit,
-        refuses=(Kind.PROJECT_NAME, Kind.TIMEZONE, Kind.QPS),
+        refuses=(ProblemKind.PROJECT_NAME, ProblemKind.TIMEZONE, ProblemKind.QPS),
     ),
     Operation(
         *("POST", f"{_PROJECT}/secret:rotate", "projects", "Replace the secret; shows the new one this once"),
         *(rotate_secret, native.ProjectDocument),
         body=native.SecretRotation,
         body_optional=True,
-        refuses=(Kind.SECRET,),
+        refuses=(ProblemKind.SECRET,),
     ),
     Operation(
         *("GET", f"{_PROJECT}/changes", "projects", "Who changed what of the project and its schema, newest first"),
@@ -649,18 +662,18 @@ OPERATIONS = (
     ),
     Operation(
         *("GET", _ATTRIBUTE, "attributes", "Show an attribute", get_attribute, native.AttributeDocument),
-        refuses=(Kind.ATTRIBUTE_UNKNOWN,),
+        refuses=(ProblemKind.ATTRIBUTE_UNKNOWN,),
     ),
     Operation(
         *("PATCH", _ATTRIBUTE, "attributes", "Change display name, description or status"),
         *(edit_attribute, native.AttributeDocument),
         body=native.AttributeEdit,
-        refuses=(Kind.ATTRIBUTE_UNKNOWN, Kind.TEXT_TOO_LONG, Kind.PARAMETER),
+        refuses=(ProblemKind.ATTRIBUTE_UNKNOWN, ProblemKind.TEXT_TOO_LONG, ProblemKind.PARAMETER),
     ),
     Operation(
         *("DELETE", _ATTRIBUTE, "attributes", "Delete an attribute for which no value was ever reported"),
         *(delete_attribute, None, 204),
-        refuses=(Kind.ATTRIBUTE_UNKNOWN, Kind.ATTRIBUTE_IN_USE),
+        refuses=(ProblemKind.ATTRIBUTE_UNKNOWN, ProblemKind.ATTRIBUTE_IN_USE),
     ),
     Operation("GET", _IDENTIFIERS, "identifiers", "List identifiers by priority", list_identifiers, native.IdentifierList),
     Operation(
@@ -673,22 +686,22 @@ OPERATIONS = (
         *("PUT", f"{_PROJECT}/identifiers:order", "identifiers", "Set the priority order"),
         *(order_identifiers, native.IdentifierList),
         body=native.IdentifierOrder,
-        refuses=(Kind.IDENTIFIER_ORDER,),
+        refuses=(ProblemKind.IDENTIFIER_ORDER,),
     ),
     Operation(
         *("GET", _IDENTIFIER, "identifiers", "Show an identifier", get_identifier, native.IdentifierDocument),
-        refuses=(Kind.IDENTIFIER_UNKNOWN,),
+        refuses=(ProblemKind.IDENTIFIER_UNKNOWN,),
     ),
     Operation(
         *("PATCH", _IDENTIFIER, "identifiers", "Change display name or masking"),
         *(edit_identifier, native.IdentifierDocument),
         body=native.IdentifierEdit,
-        refuses=(Kind.IDENTIFIER_UNKNOWN, Kind.TEXT_TOO_LONG, Kind.PARAMETER),
+        refuses=(ProblemKind.IDENTIFIER_UNKNOWN, ProblemKind.TEXT_TOO_LONG, ProblemKind.PARAMETER),
     ),
     Operation(
         *("DELETE", _IDENTIFIER, "identifiers", "Delete an identifier that no user has a value of"),
         *(delete_identifier, None, 204),
-        refuses=(Kind.IDENTIFIER_UNKNOWN, Kind.IDENTIFIER_PRESET, Kind.IDENTIFIER_IN_USE),
+        refuses=(ProblemKind.IDENTIFIER_UNKNOWN, ProblemKind.IDENTIFIER_PRESET, ProblemKind.IDENTIFIER_IN_USE),
     ),
     Operation("GET", f"{_PROJECT}/schema", "schema", "The whole schema, as PUT takes it", get_schema, native.SchemaForm),
     Operation(
@@ -696,18 +709,28 @@ OPERATIONS = (
         *(put_schema, native.PlanDocument),
         query=native.SchemaQuery,
         body=native.SchemaForm,
-        refuses=(*_NEW_ATTRIBUTE, Kind.ATTRIBUTE_FIXED),
+        refuses=(*_NEW_ATTRIBUTE, ProblemKind.ATTRIBUTE_FIXED),
     ),
     Operation(
         *("GET", _USERS, "users", "A page of the user table, by CUID; masked identifiers show 4 characters"),
         *(list_users, native.UserPage),
         query=native.UserQuery,
-        refuses=(Kind.ATTRIBUTE_UNKNOWN, Kind.CONDITION, Kind.IDENTIFIER_UNKNOWN, Kind.PARAMETER),
+        refuses=(
+            ProblemKind.ATTRIBUTE_UNKNOWN,
+            ProblemKind.CONDITION,
+            ProblemKind.IDENTIFIER_UNKNOWN,
+            ProblemKind.PARAMETER,
+        ),
     ),
     Operation(
         *("POST", _USERS, "users", "Import a user with the CUID it has", add_user, native.UserDocument, 201),
         body=native.NewUser,
-        refuses=(Kind.CUID_EXISTS, Kind.CUID_ERASED, Kind.IDENTIFIER_UNKNOWN, Kind.IDENTIFIER_TAKEN),
+        refuses=(
+            ProblemKind.CUID_EXISTS,
+            ProblemKind.CUID_ERASED,
+            ProblemKind.IDENTIFIER_UNKNOWN,
+            ProblemKind.IDENTIFIER_TAKEN,
+        ),
     ),
     Operation(
         *("POST", f"{_USERS}:batch", "users", "Set attributes of up to 1,000 users, or import them, each record by itself"),
@@ -715,16 +738,16 @@ OPERATIONS = (
         query=batch.BatchQuery,
         body=batch.Batch,
         batch=True,
-        refuses=(Kind.KEY_MALFORMED, Kind.BODY_BROKEN, Kind.PARAMETER, Kind.BODY_VALUES),
+        refuses=(ProblemKind.KEY_MALFORMED, ProblemKind.BODY_BROKEN, ProblemKind.PARAMETER, ProblemKind.BODY_VALUES),
     ),
     Operation(
         *("GET", _USER, "users", "Show a user", get_user, native.UserDocument),
         query=native.ColumnQuery,
-        refuses=(Kind.CUID_UNKNOWN, Kind.ATTRIBUTE_UNKNOWN),
+        refuses=(ProblemKind.CUID_UNKNOWN, ProblemKind.ATTRIBUTE_UNKNOWN),
     ),
     Operation(
         *("DELETE", _USER, "users", "Erase a user for good; the CUID is never used again", erase_user, None, 204),
-        refuses=(Kind.CUID_UNKNOWN,),
+        refuses=(ProblemKind.CUID_UNKNOWN,),
     ),
     Operation(
         *(

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from usertable.dialects.jiguang import openapi as jiguang
-from usertable.domain.errors import Kind
+from usertable.domain.errors import ProblemKind
 from usertable.domain.identity import MAX_CUID
 from usertable.domain.schema import LEGAL_RULES, Rule
 from usertable.domain.values import DataType
@@ -45,7 +45,7 @@ class Operation:
     body_optional: bool = False
     batch: bool = False
     """Its handler is a coroutine function that writes in the event loop; its body may be compressed."""
-    refuses: tuple[Kind, ...] = ()
+    refuses: tuple[ProblemKind, ...] = ()
     """What may be wrong beyond what may be wrong with any request of its kind."""
 
     @property
@@ -53,24 +53,26 @@ class Operation:
         """Whether it changes a project or its schema, and `If-Match` can name the version that the change was made for."""
         return self.method != "GET" and "{project}" in self.path and self.tag != "users"
 
-    def problem_status(self, kind: Kind) -> int:
+    def problem_status(self, kind: ProblemKind) -> int:
         """The HTTP status of a problem that the handler met."""
         # 404 is for what the path names. What else is not declared, a rule refuses.
-        if kind in (Kind.ATTRIBUTE_UNKNOWN, Kind.IDENTIFIER_UNKNOWN) and "{name}" not in self.path:
+        if kind in (ProblemKind.ATTRIBUTE_UNKNOWN, ProblemKind.IDENTIFIER_UNKNOWN) and "{name}" not in self.path:
             return 422
         return native.STATUSES.get(kind, 422)
 
-    def problems(self) -> dict[int, list[Kind]]:
+    def problems(self) -> dict[int, list[ProblemKind]]:
         """What may be wrong with a request, by HTTP status."""
-        found: dict[int, list[Kind]] = {}
+        found: dict[int, list[ProblemKind]] = {}
         if self.access != "public":
-            found[400] = [Kind.PARAMETER]
-            found[401] = [Kind.ADMIN_ONLY] if self.access == "admin" else [Kind.CREDENTIALS, Kind.ADMIN_ONLY]
+            found[400] = [ProblemKind.PARAMETER]
+            found[401] = (
+                [ProblemKind.ADMIN_ONLY] if self.access == "admin" else [ProblemKind.CREDENTIALS, ProblemKind.ADMIN_ONLY]
+            )
         kinds = [*self.refuses, *FAILURES]
         if self.access == "project":
-            kinds += [Kind.RATE_LIMITED, Kind.PROJECT_UNKNOWN]
+            kinds += [ProblemKind.RATE_LIMITED, ProblemKind.PROJECT_UNKNOWN]
         if self.guarded:
-            kinds.append(Kind.PROJECT_CHANGED)
+            kinds.append(ProblemKind.PROJECT_CHANGED)
         if self.body:
             kinds += BODY_PROBLEMS
         for kind in kinds:
@@ -230,27 +232,30 @@ def _operation(operation: Operation) -> Json:
     return described
 
 
-def _refusal(status: int, kinds: Iterable[Kind]) -> Json:
+def _refusal(status: int, kinds: Iterable[ProblemKind]) -> Json:
     extra = {401: ("WWW-Authenticate",), 429: ("Retry-After",), 503: ("Retry-After",)}.get(status, ())
     return {
-        # The facts of a problem are named in braces, which are kept.
+        # The parameters of a problem are named in braces, which are kept.
         "description": "\n".join(f"- `{kind}`: {TEXTS[kind][1]}" for kind in kinds),
         "headers": answer_headers(*extra, *(RATE_LIMIT if status != 401 else ())),
         "content": content(ref("schemas", "ProblemDetails"), _PROBLEM),
     }
 
 
-_SHARED: dict[str, tuple[int, list[Kind]]] = {
-    "WrongParameter": (400, [Kind.PARAMETER]),
-    "WrongBody": (400, [Kind.PARAMETER, Kind.BODY_NOT_JSON, Kind.BODY_NOT_OBJECT, Kind.DUPLICATE_KEY]),
-    "AdminOnly": (401, [Kind.ADMIN_ONLY]),
-    "Unauthorized": (401, [Kind.CREDENTIALS, Kind.ADMIN_ONLY]),
-    "ProjectUnknown": (404, [Kind.PROJECT_UNKNOWN]),
-    "BodyTooLarge": (413, [Kind.BODY_TOO_LARGE, Kind.BODY_CONTAINERS]),
-    "ContentType": (415, [Kind.CONTENT_TYPE, Kind.CONTENT_CODING]),
-    "RateLimited": (429, [Kind.RATE_LIMITED]),
-    "Internal": (500, [Kind.INTERNAL]),
-    "Unavailable": (503, [Kind.OVERLOADED, Kind.STORE_DOWN]),
+_SHARED: dict[str, tuple[int, list[ProblemKind]]] = {
+    "WrongParameter": (400, [ProblemKind.PARAMETER]),
+    "WrongBody": (
+        400,
+        [ProblemKind.PARAMETER, ProblemKind.BODY_NOT_JSON, ProblemKind.BODY_NOT_OBJECT, ProblemKind.DUPLICATE_KEY],
+    ),
+    "AdminOnly": (401, [ProblemKind.ADMIN_ONLY]),
+    "Unauthorized": (401, [ProblemKind.CREDENTIALS, ProblemKind.ADMIN_ONLY]),
+    "ProjectUnknown": (404, [ProblemKind.PROJECT_UNKNOWN]),
+    "BodyTooLarge": (413, [ProblemKind.BODY_TOO_LARGE, ProblemKind.BODY_CONTAINERS]),
+    "ContentType": (415, [ProblemKind.CONTENT_TYPE, ProblemKind.CONTENT_CODING]),
+    "RateLimited": (429, [ProblemKind.RATE_LIMITED]),
+    "Internal": (500, [ProblemKind.INTERNAL]),
+    "Unavailable": (503, [ProblemKind.OVERLOADED, ProblemKind.STORE_DOWN]),
 }
 """The refusals that many operations have alike."""
 

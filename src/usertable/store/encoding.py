@@ -288,14 +288,17 @@ def decode_changes(text: str) -> list[Change] | str:
     return _changes_decoder.decode(text) if text.startswith("[") else text
 
 
-_arrival_decoder = msgspec.json.Decoder(Arrival)
-
-
 def encode_arrival(arrival: Arrival) -> str:
-    """A sample of what came in."""
-    return _encoder.encode(arrival).decode()
+    """A sample of what came in: `{"at":…,"api":…,"problems":[{"kind":"value_type","attribute":…,"facts":{…}}],…}`."""
+    document = msgspec.to_builtins(arrival)
+    for problem in document["problems"]:
+        problem["facts"] = problem.pop("params")
+    return _encoder.encode(document).decode()
 
 
 def decode_arrival(text: str) -> Arrival:
     """The inverse of :func:`encode_arrival`."""
-    return _arrival_decoder.decode(text)
+    document = msgspec.json.decode(text)
+    for problem in document["problems"]:
+        problem["params"] = problem.pop("facts")
+    return msgspec.convert(document, Arrival)

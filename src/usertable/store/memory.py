@@ -14,7 +14,7 @@ from typing import TypeVar
 from usertable.domain.arrival import Arrival, Arrivals, Rate
 from usertable.domain.change import last_profiles
 from usertable.domain.condition import Condition, meets
-from usertable.domain.errors import Kind, refuse
+from usertable.domain.errors import ProblemKind, refuse
 from usertable.domain.profile import Profile
 from usertable.domain.schema import Attribute, Project
 from usertable.domain.schema_change import Change
@@ -61,7 +61,7 @@ class _Table:
     changes: list[tuple[int, str, str]] = field(default_factory=list)
     arrivals: list[tuple[int, Arrival]] = field(default_factory=list)
     rates: dict[int, tuple[int, int, int]] = field(default_factory=dict)
-    refusals: list[tuple[int, Kind, str | None, int]] = field(default_factory=list)
+    refusals: list[tuple[int, ProblemKind, str | None, int]] = field(default_factory=list)
     last_writes: dict[str, int] = field(default_factory=dict)
     jobs: dict[str, str] = field(default_factory=dict)
 
@@ -252,7 +252,7 @@ class MemoryStore:
         with self._lock:
             table = self.table_of(project_id)
             if table is None:
-                raise refuse(Kind.PROJECT_UNKNOWN, id=project_id)
+                raise refuse(ProblemKind.PROJECT_UNKNOWN, id=project_id)
             values = values_by_user((cuid, *pair) for pair, cuid in sorted(table.values.items()))
             cuids = sorted(table.profiles)
             lines = "\n".join(encode_attributes(table.profiles[cuid].attributes) for cuid in cuids).encode()
@@ -294,8 +294,8 @@ class MemoryStore:
                     steps[begin] = tuple(map(add, steps.get(begin, (0, 0, 0)), counted))
         return [Rate(at, *counted) for at, counted in steps.items()]
 
-    def refusals(self, project: int, since: int) -> list[tuple[Kind, str | None, int, int]]:
-        groups: dict[tuple[Kind, str | None], tuple[int, int]] = {}
+    def refusals(self, project: int, since: int) -> list[tuple[ProblemKind, str | None, int, int]]:
+        groups: dict[tuple[ProblemKind, str | None], tuple[int, int]] = {}
         with self._lock:
             for at, kind, attribute, number in self.tables[project].refusals:
                 if at >= since - since % 60_000:

@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 
 from usertable.domain.arrival import Arrival, Arrivals, Rate
 from usertable.domain.condition import Condition
-from usertable.domain.errors import Kind
+from usertable.domain.errors import ProblemKind
 from usertable.domain.schema import Attribute, Project
 from usertable.store.records import (
     ColumnValues,
@@ -152,7 +152,7 @@ class Arriving(Protocol):
         """How many requests came in, by steps of `step` ms from that moment on; steps without any are left out."""
         ...
 
-    def refusals(self, project: int, since: int) -> list[tuple[Kind, str | None, int, int]]:
+    def refusals(self, project: int, since: int) -> list[tuple[ProblemKind, str | None, int, int]]:
         """By kind and attribute, how many refusals there were from that moment on, and the moment of the newest."""
         ...
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from usertable.domain.errors import MAX_PROBLEMS, Kind, Overloaded, Problem, Refused, Unavailable, bounded
+from usertable.domain.errors import MAX_PROBLEMS, Overloaded, Problem, ProblemKind, Refused, Unavailable, bounded
 from usertable.domain.identity import MAX_VALUE_CHARACTERS, is_identifier_value
 from usertable.domain.profile import Effect, Outcome
 from usertable.store.records import KeyReused, Receipt, Refusal, Replayed, Result, Written
@@ -22,7 +22,7 @@ from usertable.wire.elements import holds_more_values, split_array
 from usertable.wire.messages import Language, text
 from usertable.wire.set_request import SetRequest, read_set
 
-Code = Callable[[Kind], tuple[int, int]]
+Code = Callable[[ProblemKind], tuple[int, int]]
 """Gives the code of a problem, and an HTTP status."""
 MAX_RECORDS = 1000
 MAX_VALUES = 1_200_000
@@ -211,11 +211,11 @@ def decode_batch(body: bytes, record_limit: int) -> tuple[list[Record], str | Un
         if not isinstance(members, Problem):
             batch = native.convert(members, Batch, strict=True, name="body")
             return [_record(member, f"records[{i}]") for i, member in enumerate(batch.records)], batch.on_unknown
-        if members.kind is not Kind.BODY_NOT_JSON:
+        if members.kind is not ProblemKind.BODY_NOT_JSON:
             raise Refused([members])
         fault = members
     elif holds_more_values(body, MAX_VALUES):
-        raise Refused([Problem(Kind.BODY_VALUES, None, {"limit": str(MAX_VALUES)})])
+        raise Refused([Problem(ProblemKind.BODY_VALUES, None, {"limit": str(MAX_VALUES)})])
     return _decode_one_by_one(body, record_limit, fault)
 
 
@@ -248,7 +248,7 @@ def _decode_one_by_one(body: bytes, record_limit: int, fault: Problem | None) ->
         assert opening
         rest = decode_object(body[: opening.end()] + b",".join([b"0"] * len(spans)) + body[end:])
         if isinstance(rest, Problem):
-            raise Refused([fault if fault and rest.kind is Kind.BODY_NOT_JSON else rest])
+            raise Refused([fault if fault and rest.kind is ProblemKind.BODY_NOT_JSON else rest])
         members = rest
     batch = native.convert(members, Batch, strict=True, name="body")
     if not spans:
@@ -260,9 +260,9 @@ def _decode_one_by_one(body: bytes, record_limit: int, fault: Problem | None) ->
             continue
         text = body[begin:stop]
         decoded = decode_object(text)
-        if not isinstance(decoded, Problem) or decoded.kind is Kind.BODY_NOT_OBJECT:
+        if not isinstance(decoded, Problem) or decoded.kind is ProblemKind.BODY_NOT_OBJECT:
             records.append(_record(decoded, f"records[{i}]"))
-        elif decoded.kind is Kind.BODY_NOT_JSON and _is_json(text):
+        elif decoded.kind is ProblemKind.BODY_NOT_JSON and _is_json(text):
             records.append(_refused_record(_moved(decoded, begin)))
         else:
             raise Refused([_moved(decoded, begin)])
@@ -284,10 +284,10 @@ def _is_json(text: bytes) -> bool:
 
 def _moved(problem: Problem, by: int) -> Problem:
     """The problem of a record with its position in the whole body."""
-    if "reason" not in problem.facts:
+    if "reason" not in problem.params:
         return problem
-    reason = _POSITION.sub(lambda found: f"{found[1]}{int(found[2]) + by}", problem.facts["reason"])
-    return replace(problem, facts={"reason": reason})
+    reason = _POSITION.sub(lambda found: f"{found[1]}{int(found[2]) + by}", problem.params["reason"])
+    return replace(problem, params={"reason": reason})
 
 
 _POSITION = re.compile(r"(at position |\(byte )(\d+)")
@@ -344,7 +344,7 @@ def _read_identity(members: dict[str, Any], record: Record, name: str) -> None:
     if "cuid" in members:
         record.problems.append(native.parameter_problem(name, "either cuid or identity, not both"))
         return
-    record.problems = [problem for problem in record.problems if problem.kind is not Kind.CUID_MISSING]
+    record.problems = [problem for problem in record.problems if problem.kind is not ProblemKind.CUID_MISSING]
     identity = members["identity"]
     if type(identity) is dict and set(identity) == {"name", "value"}:
         identifier, value = identity["name"], identity["value"]
@@ -357,7 +357,7 @@ def _read_identity(members: dict[str, Any], record: Record, name: str) -> None:
 
 def _read_identifiers(members: dict[str, Any], record: Record, name: str) -> None:
     # What such a record leaves out, the identifiers make good; whether anybody is named is seen with the schema.
-    missing = (Kind.CUID_MISSING, Kind.DATA_MISSING, Kind.DATA_EMPTY)
+    missing = (ProblemKind.CUID_MISSING, ProblemKind.DATA_MISSING, ProblemKind.DATA_EMPTY)
     record.problems = [problem for problem in record.problems if problem.kind not in missing]
     if members.get("data", {}) == {}:
         record.data = {}
@@ -395,10 +395,10 @@ def problems_of(result: Result, request_id: str) -> Sequence[Problem]:
     if isinstance(result, Refusal):
         return result.problems
     if isinstance(result, KeyReused):
-        return [Problem(Kind.KEY_REUSED)]
+        return [Problem(ProblemKind.KEY_REUSED)]
     if isinstance(result, Unavailable):
-        return [Problem(Kind.OVERLOADED if isinstance(result, Overloaded) else Kind.STORE_DOWN)]
-    return [Problem(Kind.INTERNAL, None, {"request": request_id})]
+        return [Problem(ProblemKind.OVERLOADED if isinstance(result, Overloaded) else ProblemKind.STORE_DOWN)]
+    return [Problem(ProblemKind.INTERNAL, None, {"request": request_id})]
 
 
 def _answer(

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from usertable.domain.errors import Kind, Problem, excerpt
+from usertable.domain.errors import Problem, ProblemKind, excerpt
 from usertable.wire.elements import holds_more_containers, occurrences
 
 MAX_CONTAINERS = 20_000
@@ -48,7 +48,7 @@ _decode = msgspec.json.Decoder(float_hook=Decimal).decode
 _decode_any_exponent = msgspec.json.Decoder(float_hook=_decimal).decode
 
 
-_TOO_DEEP = Problem(Kind.BODY_NOT_JSON, None, {"reason": "nested too deeply"})
+_TOO_DEEP = Problem(ProblemKind.BODY_NOT_JSON, None, {"reason": "nested too deeply"})
 
 
 def decode_object(body: bytes, max_containers: int | None = None) -> dict[str, Any] | Problem:
@@ -62,7 +62,7 @@ def decode_object(body: bytes, max_containers: int | None = None) -> dict[str, A
         max_containers: arrays and objects that a body beyond :data:`SMALL_BODY` may hold; None for any number.
     """
     if max_containers and len(body) > SMALL_BODY and holds_more_containers(body, max_containers):
-        return Problem(Kind.BODY_CONTAINERS, None, {"limit": str(max_containers)})
+        return Problem(ProblemKind.BODY_CONTAINERS, None, {"limit": str(max_containers)})
     try:
         try:
             value = _decode(body)
@@ -72,11 +72,11 @@ def decode_object(body: bytes, max_containers: int | None = None) -> dict[str, A
         rest = body.removeprefix(_MARK)
         if rest is not body and not rest.startswith(_MARK):
             return decode_object(rest, max_containers)
-        return Problem(Kind.BODY_NOT_JSON, None, {"reason": _reason(body, error)})
+        return Problem(ProblemKind.BODY_NOT_JSON, None, {"reason": _reason(body, error)})
     except RecursionError:
         return _TOO_DEEP
     if type(value) is not dict:
-        return Problem(Kind.BODY_NOT_OBJECT)
+        return Problem(ProblemKind.BODY_NOT_OBJECT)
     # The decoder keeps the last of repeated keys and does not tell, and a full check is slow. Without escapes, and without
     # a space behind any quote, every key is followed by `":`; so if there are no more of these than keys that arrived, no
     # key was dropped. Keys elsewhere than here and in `data` are counted only if there are any.
@@ -90,7 +90,7 @@ def decode_object(body: bytes, max_containers: int | None = None) -> dict[str, A
     except RecursionError:
         # This parser gives up some levels before the other.
         return _TOO_DEEP
-    return value if key is None else Problem(Kind.DUPLICATE_KEY, None, {"key": excerpt(key)})
+    return value if key is None else Problem(ProblemKind.DUPLICATE_KEY, None, {"key": excerpt(key)})
 
 
 _ESCAPE = re.compile(

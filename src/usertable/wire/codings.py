@@ -6,7 +6,7 @@ import sys
 import zlib
 from typing import Any
 
-from usertable.domain.errors import Kind, Problem, excerpt
+from usertable.domain.errors import Problem, ProblemKind, excerpt
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -34,15 +34,15 @@ def decompress(body: bytes, coding: str, limit: int) -> bytes | Problem:
     elif name == "zstd":
         decompressor = zstd.ZstdDecompressor(options={int(zstd.DecompressionParameter.window_log_max): ZSTD_WINDOW_LOG})
     else:
-        return Problem(Kind.CONTENT_CODING, None, {"value": excerpt(coding), "have": ", ".join(CODINGS)})
+        return Problem(ProblemKind.CONTENT_CODING, None, {"value": excerpt(coding), "have": ", ".join(CODINGS)})
     try:
         decompressed: bytes = decompressor.decompress(body, limit + 1)
     except (zlib.error, zstd.ZstdError) as error:
-        return Problem(Kind.BODY_BROKEN, None, {"coding": name, "reason": excerpt(str(error), 120)})
+        return Problem(ProblemKind.BODY_BROKEN, None, {"coding": name, "reason": excerpt(str(error), 120)})
     if len(decompressed) > limit:
-        return Problem(Kind.BODY_TOO_LARGE, None, {"limit": str(limit)})
+        return Problem(ProblemKind.BODY_TOO_LARGE, None, {"limit": str(limit)})
     if not decompressor.eof:
-        return Problem(Kind.BODY_BROKEN, None, {"coding": name, "reason": "its end is missing"})
+        return Problem(ProblemKind.BODY_BROKEN, None, {"coding": name, "reason": "its end is missing"})
     if rest := len(decompressor.unused_data):
-        return Problem(Kind.BODY_BROKEN, None, {"coding": name, "reason": f"{rest} bytes follow its end"})
+        return Problem(ProblemKind.BODY_BROKEN, None, {"coding": name, "reason": f"{rest} bytes follow its end"})
     return decompressed

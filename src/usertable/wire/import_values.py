@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import tzinfo
 from typing import Any
 
-from usertable.domain.errors import Kind, Problem
+from usertable.domain.errors import Problem, ProblemKind
 from usertable.domain.identity import EXPECTED_VALUE, is_cuid, is_identifier_value, malformed_cuid, parse_cuid
 from usertable.domain.patch import Patch, validate
 from usertable.domain.schema import Attribute, Identifier, Schema
@@ -82,9 +82,9 @@ def identifier_values(identifier: Identifier, given: object) -> list[str] | Prob
     values: list[Any] = list(given) if not identifier.unique and isinstance(given, list | tuple) else [given]
     texts = [str(value) if type(value) is int else value for value in values]
     if not all(isinstance(text, str) and is_identifier_value(text) for text in texts):
-        return Problem(Kind.PARAMETER, identifier.name, {"name": identifier.name, "expected": EXPECTED_VALUE})
+        return Problem(ProblemKind.PARAMETER, identifier.name, {"name": identifier.name, "expected": EXPECTED_VALUE})
     if identifier.masked and any(map(_MASKED.fullmatch, texts)):
         # As a list of users shows it: it would become a user of its own, whom nobody can be.
         expected = "the whole value, and this one is masked; `usertable export` writes whole values"
-        return Problem(Kind.PARAMETER, identifier.name, {"name": identifier.name, "expected": expected})
+        return Problem(ProblemKind.PARAMETER, identifier.name, {"name": identifier.name, "expected": expected})
     return list(dict.fromkeys(texts))

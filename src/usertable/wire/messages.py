@@ -9,7 +9,7 @@ import re
 from typing import Literal
 
 from usertable.dialects.jiguang.vocabulary import PRESET_PREFIX
-from usertable.domain.errors import Kind, Problem, excerpt
+from usertable.domain.errors import Problem, ProblemKind, excerpt
 
 Language = Literal["zh", "en"]
 
@@ -81,264 +81,279 @@ _PHRASE_FORMS_ZH = (
     (re.compile(r"JSON is malformed: trailing characters \(byte (\d+)\)"), r"偏移 \1 字节起有多余内容"),
     (re.compile(r"JSON is malformed: .+ \(byte (\d+)\)"), r"偏移 \1 字节处格式错误"),
 )
-"""Phrases with facts in them."""
+"""Phrases with parameters in them."""
 
-TEXTS: dict[Kind, tuple[str, str]] = {
-    Kind.CREDENTIALS: (
+TEXTS: dict[ProblemKind, tuple[str, str]] = {
+    ProblemKind.CREDENTIALS: (
         "鉴权失败",
         "authentication failed: the project id or secret is wrong, missing or malformed",
     ),
-    Kind.ADMIN_ONLY: (
+    ProblemKind.ADMIN_ONLY: (
         "鉴权失败：此接口需要管理员令牌",
         "authentication failed: this route needs the admin token ({hint})",
     ),
-    Kind.RATE_LIMITED: ("请求过于频繁：QPS 上限为 {limit}", "too many requests: the limit is {limit} per second"),
-    Kind.NO_ROUTE: ("接口不存在：{path}", "no such route: {path}"),
-    Kind.NO_METHOD: ("不支持的请求方法 {method}，应为 {allowed}", "method {method} is not allowed here; use {allowed}"),
-    Kind.NOT_HTTP: ("不是合法的 HTTP/1.1 请求", "this is not a valid HTTP/1.1 request"),
-    Kind.HTTP_VERSION: (
+    ProblemKind.RATE_LIMITED: ("请求过于频繁：QPS 上限为 {limit}", "too many requests: the limit is {limit} per second"),
+    ProblemKind.NO_ROUTE: ("接口不存在：{path}", "no such route: {path}"),
+    ProblemKind.NO_METHOD: (
+        "不支持的请求方法 {method}，应为 {allowed}",
+        "method {method} is not allowed here; use {allowed}",
+    ),
+    ProblemKind.NOT_HTTP: ("不是合法的 HTTP/1.1 请求", "this is not a valid HTTP/1.1 request"),
+    ProblemKind.HTTP_VERSION: (
         "不支持的 HTTP 版本 {version}，请使用 HTTP/1.1",
         "HTTP version {version} is not supported; use HTTP/1.1",
     ),
-    Kind.HEAD_TOO_LARGE: (
+    ProblemKind.HEAD_TOO_LARGE: (
         "请求头超过上限：最多 {limit} 字节、{lines} 行",
         "the request head is too large; at most {limit} bytes in {lines} lines are allowed",
     ),
-    Kind.HEADER_REPEATED: ("请求头 {name} 重复，只能出现一次", "header {name} is sent more than once; send it once"),
-    Kind.HOST: (
+    ProblemKind.HEADER_REPEATED: ("请求头 {name} 重复，只能出现一次", "header {name} is sent more than once; send it once"),
+    ProblemKind.HOST: (
         "请求头 Host 缺失或无效，例如：Host: example.com",
         "the Host header is missing or invalid; send one, such as Host: example.com",
     ),
-    Kind.TRANSFER_CODING: (
+    ProblemKind.TRANSFER_CODING: (
         "不支持的 Transfer-Encoding：{value}，仅支持 HTTP/1.1 的 chunked",
         "unsupported Transfer-Encoding {value}; send chunked, in HTTP/1.1, or none",
     ),
-    Kind.EXPECTATION: (
+    ProblemKind.EXPECTATION: (
         "不支持的 Expect：{value}，仅支持 100-continue",
         "unsupported Expect {value}; send 100-continue, or none",
     ),
-    Kind.CONTENT_TYPE: (
+    ProblemKind.CONTENT_TYPE: (
         "不支持的 Content-Type：{value}，应为 application/json",
         "unsupported Content-Type {value}; send application/json",
     ),
-    Kind.BODY_TOO_LARGE: ("请求体超过上限 {limit} 字节", "the body is larger than the limit of {limit} bytes"),
-    Kind.BODY_TIMEOUT: ("请求体未在 {seconds} 秒内传完", "the body did not arrive within {seconds} seconds"),
-    Kind.CONTENT_CODING: (
+    ProblemKind.BODY_TOO_LARGE: ("请求体超过上限 {limit} 字节", "the body is larger than the limit of {limit} bytes"),
+    ProblemKind.BODY_TIMEOUT: ("请求体未在 {seconds} 秒内传完", "the body did not arrive within {seconds} seconds"),
+    ProblemKind.CONTENT_CODING: (
         "不支持的 Content-Encoding：{value}，可用：{have}",
         "unsupported Content-Encoding {value}; send {have}, or none",
     ),
-    Kind.BODY_BROKEN: ("请求体不是完整的 {coding} 数据：{reason}", "the body is not whole {coding} data: {reason}"),
-    Kind.BODY_NOT_JSON: ("请求体不是合法的 JSON：{reason}", "the body is not valid JSON: {reason}"),
-    Kind.BODY_NOT_OBJECT: ("请求体必须是 JSON 对象", "the body must be a JSON object"),
-    Kind.DUPLICATE_KEY: ("请求体中的键[{key}]重复", "the key [{key}] is repeated in the body"),
-    Kind.BODY_VALUES: (
+    ProblemKind.BODY_BROKEN: ("请求体不是完整的 {coding} 数据：{reason}", "the body is not whole {coding} data: {reason}"),
+    ProblemKind.BODY_NOT_JSON: ("请求体不是合法的 JSON：{reason}", "the body is not valid JSON: {reason}"),
+    ProblemKind.BODY_NOT_OBJECT: ("请求体必须是 JSON 对象", "the body must be a JSON object"),
+    ProblemKind.DUPLICATE_KEY: ("请求体中的键[{key}]重复", "the key [{key}] is repeated in the body"),
+    ProblemKind.BODY_VALUES: (
         "请求体中的值超过 {limit} 个，请减少每次发送的记录数",
         "the body holds more than {limit} values; send fewer records at once",
     ),
-    Kind.BODY_CONTAINERS: (
+    ProblemKind.BODY_CONTAINERS: (
         "请求体中的数组和对象超过 {limit} 个",
         "the body holds more than {limit} arrays and objects",
     ),
-    Kind.PARAMETER: ("参数[{name}]无效，应为：{expected}", "parameter [{name}] is invalid; expected {expected}"),
-    Kind.KEY_MALFORMED: (
+    ProblemKind.PARAMETER: ("参数[{name}]无效，应为：{expected}", "parameter [{name}] is invalid; expected {expected}"),
+    ProblemKind.KEY_MALFORMED: (
         "请求头 Idempotency-Key 必须是 1 到 255 个可见 ASCII 字符",
         "Idempotency-Key must be 1 to 255 visible ASCII characters",
     ),
-    Kind.KEY_REUSED: (
+    ProblemKind.KEY_REUSED: (
         "Idempotency-Key 已用于另一个请求",
         "this Idempotency-Key was used before with another request; take a new key",
     ),
-    Kind.OVERLOADED: ("服务繁忙，请稍后重试", "the server is busy; nothing was stored, retry later"),
-    Kind.STORE_DOWN: ("存储暂不可用，请稍后重试", "the store is not available at the moment; retry later"),
-    Kind.INTERNAL: ("服务内部错误，请求 ID：{request}", "internal error; quote request id {request}"),
-    Kind.MORE_PROBLEMS: ("另有 {count} 个问题未列出", "and {count} more problems, which are not listed"),
-    Kind.DATA_MISSING: ("参数[data]不能缺失", "[data] is missing; send an object of attribute names and values"),
-    Kind.DATA_NOT_OBJECT: ("参数[data]必须是 JSON 对象", "[data] must be a JSON object"),
-    Kind.DATA_EMPTY: ("参数[data]不能为空对象", "[data] is an empty object; send at least one attribute"),
-    Kind.DATA_LENGTH: (
+    ProblemKind.OVERLOADED: ("服务繁忙，请稍后重试", "the server is busy; nothing was stored, retry later"),
+    ProblemKind.STORE_DOWN: ("存储暂不可用，请稍后重试", "the store is not available at the moment; retry later"),
+    ProblemKind.INTERNAL: ("服务内部错误，请求 ID：{request}", "internal error; quote request id {request}"),
+    ProblemKind.MORE_PROBLEMS: ("另有 {count} 个问题未列出", "and {count} more problems, which are not listed"),
+    ProblemKind.DATA_MISSING: ("参数[data]不能缺失", "[data] is missing; send an object of attribute names and values"),
+    ProblemKind.DATA_NOT_OBJECT: ("参数[data]必须是 JSON 对象", "[data] must be a JSON object"),
+    ProblemKind.DATA_EMPTY: ("参数[data]不能为空对象", "[data] is an empty object; send at least one attribute"),
+    ProblemKind.DATA_LENGTH: (
         "参数[data]有 {members} 个成员，超过上限 {limit}",
         "[data] has {members} members; at most {limit} are allowed",
     ),
-    Kind.CUID_MISSING: ("参数[cuid]不能为空", "[cuid] is missing or empty"),
-    Kind.CUID_MALFORMED: (
+    ProblemKind.CUID_MISSING: ("参数[cuid]不能为空", "[cuid] is missing or empty"),
+    ProblemKind.CUID_MALFORMED: (
         "cuid[{value}]无效，应为 1 到 9223372036854775807 的整数，或该整数的字符串形式（不含前导零）",
         "cuid [{value}] is invalid; expected an integer from 1 to 9223372036854775807, or its digits without leading zeros",
     ),
-    Kind.CUID_UNKNOWN: ("cuid[{cuid}]不存在", "cuid [{cuid}] does not exist in this project"),
-    Kind.ATTRIBUTE_UNKNOWN: ("用户属性[{attribute}]不存在", "user attribute [{attribute}] does not exist"),
-    Kind.VALUE_EMPTY: ("用户属性[{attribute}]的值不能为空", "the value of user attribute [{attribute}] must not be empty"),
-    Kind.VALUE_TYPE: (
+    ProblemKind.CUID_UNKNOWN: ("cuid[{cuid}]不存在", "cuid [{cuid}] does not exist in this project"),
+    ProblemKind.ATTRIBUTE_UNKNOWN: ("用户属性[{attribute}]不存在", "user attribute [{attribute}] does not exist"),
+    ProblemKind.VALUE_EMPTY: (
+        "用户属性[{attribute}]的值不能为空",
+        "the value of user attribute [{attribute}] must not be empty",
+    ),
+    ProblemKind.VALUE_TYPE: (
         "用户属性[{attribute}]的值[{value}]无效，{type} 类型应为：{expected}",
         "the value [{value}] of user attribute [{attribute}] is invalid; {type} expects {expected}",
     ),
-    Kind.NUMBER_RANGE: (
+    ProblemKind.NUMBER_RANGE: (
         "用户属性[{attribute}]的值[{value}]超出范围：最多 {digits} 位有效数字，指数在 ±{digits} 以内",
         "the value [{value}] of user attribute [{attribute}] is out of range:"
         " at most {digits} significant digits, exponent within ±{digits}",
     ),
-    Kind.STRING_LENGTH: (
+    ProblemKind.STRING_LENGTH: (
         "用户属性[{attribute}]的值为 {bytes} 字节，超过上限 {limit} 字节",
         "the value of user attribute [{attribute}] has {bytes} bytes; at most {limit} are allowed",
     ),
-    Kind.STRING_CHARACTER: (
+    ProblemKind.STRING_CHARACTER: (
         "用户属性[{attribute}]的值含有不允许的字符 {character}",
         "the value of user attribute [{attribute}] holds the character {character}, which is not allowed",
     ),
-    Kind.DATETIME_SKIPPED: (
+    ProblemKind.DATETIME_SKIPPED: (
         "用户属性[{attribute}]的值[{value}]在时区 {zone} 中不存在（时钟调快时被跳过）",
         "the value [{value}] of user attribute [{attribute}] does not exist in time zone {zone}: a clock change skips it",
     ),
-    Kind.LIST_LENGTH: (
+    ProblemKind.LIST_LENGTH: (
         "用户属性[{attribute}]的值有 {elements} 个元素，超过上限 {limit}",
         "the value of user attribute [{attribute}] has {elements} elements; at most {limit} are allowed",
     ),
-    Kind.LIST_ELEMENT_LENGTH: (
+    ProblemKind.LIST_ELEMENT_LENGTH: (
         "用户属性[{attribute}]的元素[{value}]为 {bytes} 字节，超过上限 {limit} 字节",
         "the element [{value}] of user attribute [{attribute}] has {bytes} bytes; at most {limit} are allowed",
     ),
-    Kind.ACCUMULATE_RANGE: (
+    ProblemKind.ACCUMULATE_RANGE: (
         "用户属性[{attribute}]累计后超出范围：{stored} 加 {value}，最多 {digits} 位有效数字",
         "user attribute [{attribute}] would leave the range of a NUMBER: {stored} plus {value}"
         " needs more than {digits} significant digits",
     ),
-    Kind.APPEND_LENGTH: (
+    ProblemKind.APPEND_LENGTH: (
         "用户属性[{attribute}]追加后有 {elements} 个元素，超过上限 {limit}",
         "user attribute [{attribute}] would have {elements} elements; at most {limit} are allowed",
     ),
-    Kind.ROW_LENGTH: (
+    ProblemKind.ROW_LENGTH: (
         "写入用户属性[{attribute}]后，该用户的数据共 {bytes} 字节，超过上限 {limit} 字节（row_limit）",
         "with user attribute [{attribute}] the user's row would have {bytes} bytes; at most {limit} are allowed (row_limit)",
     ),
-    Kind.IDENTITY_NAME: (
+    ProblemKind.IDENTITY_NAME: (
         "参数[identityName]必须是非空字符串",
         "[identityName] must be a string that is not empty: the name of an identifier",
     ),
-    Kind.IDENTITY_VALUES: (
+    ProblemKind.IDENTITY_VALUES: (
         "参数[identityValues]必须是含 1 到 {limit} 个字符串的数组",
         "[identityValues] must be an array of 1 to {limit} strings",
     ),
-    Kind.IDENTITY_VALUE: (
+    ProblemKind.IDENTITY_VALUE: (
         "参数[identityValues]的第 {place} 个值无效，应为 1 到 {limit} 个字符的字符串",
         "value {place} of [identityValues] is invalid; expected a string of 1 to {limit} characters",
     ),
-    Kind.IDENTIFIER_UNKNOWN: (
+    ProblemKind.IDENTIFIER_UNKNOWN: (
         "用户标识[{attribute}]不存在",
         "identifier [{attribute}] does not exist; declared: {have}",
     ),
-    Kind.IDENTIFIER_NOT_UNIQUE: (
+    ProblemKind.IDENTIFIER_NOT_UNIQUE: (
         "用户标识[{attribute}]不具有唯一性",
         "identifier [{attribute}] is not unique, so it cannot be exchanged for a CUID",
     ),
-    Kind.IDENTIFIER_NOT_FIRST: (
+    ProblemKind.IDENTIFIER_NOT_FIRST: (
         "用户标识[{attribute}]的优先级不是 1（当前为[{first}]）",
         "identifier [{attribute}] does not have priority 1; [{first}] has",
     ),
-    Kind.PROJECT_UNKNOWN: ("项目[{id}]不存在", "project [{id}] does not exist"),
-    Kind.PROJECT_EXISTS: ("项目[{id}]已存在", "project [{id}] exists already"),
-    Kind.PROJECT_CHANGED: (
+    ProblemKind.PROJECT_UNKNOWN: ("项目[{id}]不存在", "project [{id}] does not exist"),
+    ProblemKind.PROJECT_EXISTS: ("项目[{id}]已存在", "project [{id}] exists already"),
+    ProblemKind.PROJECT_CHANGED: (
         "项目已被修改：当前版本为 {now}，请求基于版本 {version}，请重新读取后再提交",
         "the project has changed: its version is {now}, not {version}; read it again, then repeat the change",
     ),
-    Kind.PROJECT_ID: (
+    ProblemKind.PROJECT_ID: (
         "项目 ID[{id}]无效，应为 1 到 64 个字母、数字、点、下划线或连字符，且不能是 . 或 ..",
         "project id [{id}] is invalid; expected 1 to 64 letters, digits, dots, underscores or hyphens, and neither . nor ..",
     ),
-    Kind.PROJECT_NAME: (
+    ProblemKind.PROJECT_NAME: (
         "项目名称无效，应为 1 到 {limit} 个可见字符",
         "the project's name is invalid; expected 1 to {limit} printable characters",
     ),
-    Kind.SECRET: (
+    ProblemKind.SECRET: (
         "项目密钥无效，应为 1 到 {maximum} 个可见 ASCII 字符",
         "the secret is invalid; expected 1 to {maximum} visible ASCII characters",
     ),
-    Kind.TIMEZONE: (
+    ProblemKind.TIMEZONE: (
         "时区[{value}]不存在，应为 IANA 名称，例如 Asia/Shanghai",
         "time zone [{value}] does not exist; expected an IANA name such as Asia/Shanghai",
     ),
-    Kind.QPS: (
+    ProblemKind.QPS: (
         "QPS 上限[{value}]无效，应为 1 到 {maximum} 的整数或 unlimited",
         "QPS limit [{value}] is invalid; expected an integer from 1 to {maximum}, or unlimited",
     ),
-    Kind.NAME_FORM: (
+    ProblemKind.NAME_FORM: (
         "名称[{attribute}]无效：应以小写字母开头，仅含小写字母、数字和下划线，最长 {limit} 个字符",
         "name [{attribute}] is invalid: lowercase letters, digits and underscores only, starting with a letter,"
         " at most {limit} characters",
     ),
-    Kind.NAME_PRESET: (
+    ProblemKind.NAME_PRESET: (
         f"名称[{{attribute}}]无效：{PRESET_PREFIX} 为预置项专用前缀",
         f"name [{{attribute}}] is invalid: the prefix {PRESET_PREFIX} is reserved for presets",
     ),
-    Kind.NAME_TAKEN: ("名称[{attribute}]已存在", "[{attribute}] exists already"),
-    Kind.TOO_MANY_ATTRIBUTES: (
+    ProblemKind.NAME_TAKEN: ("名称[{attribute}]已存在", "[{attribute}] exists already"),
+    ProblemKind.TOO_MANY_ATTRIBUTES: (
         "用户属性数量已达上限 {limit}",
         "the project has {limit} attributes already, which is the limit",
     ),
-    Kind.RULE_ILLEGAL: (
+    ProblemKind.RULE_ILLEGAL: (
         "用户属性[{attribute}]：{type} 类型不支持规则 {rule}，可用：{legal}",
         "attribute [{attribute}]: {type} cannot have the rule {rule}; legal: {legal}",
     ),
-    Kind.LIMIT_ILLEGAL: (
+    ProblemKind.LIMIT_ILLEGAL: (
         "用户属性[{attribute}]的 {field} 无效，应为：{expected}",
         "{field} of attribute [{attribute}] is invalid; expected {expected}",
     ),
-    Kind.TEXT_TOO_LONG: (
+    ProblemKind.TEXT_TOO_LONG: (
         "[{attribute}]的 {field} 超过上限 {limit} 个字符",
         "{field} of [{attribute}] is longer than {limit} characters",
     ),
-    Kind.ATTRIBUTE_IN_USE: (
+    ProblemKind.ATTRIBUTE_IN_USE: (
         "用户属性[{attribute}]已有上报数据，不能删除，可改为隐藏",
         "attribute [{attribute}] cannot be deleted: values were reported for it; hide it instead",
     ),
-    Kind.ATTRIBUTE_FIXED: (
+    ProblemKind.ATTRIBUTE_FIXED: (
         "变更被拒绝，否则会丢失或误读数据：{steps}",
         "refused, because it would lose or reinterpret data: {steps}",
     ),
-    Kind.IDENTIFIER_PRESET: ("预置标识[{attribute}]不能删除", "identifier [{attribute}] is a preset and cannot be deleted"),
-    Kind.IDENTIFIER_IN_USE: (
+    ProblemKind.IDENTIFIER_PRESET: (
+        "预置标识[{attribute}]不能删除",
+        "identifier [{attribute}] is a preset and cannot be deleted",
+    ),
+    ProblemKind.IDENTIFIER_IN_USE: (
         "用户标识[{attribute}]已有数据，不能删除",
         "identifier [{attribute}] cannot be deleted: users have values of it",
     ),
-    Kind.IDENTIFIER_ORDER: (
+    ProblemKind.IDENTIFIER_ORDER: (
         "顺序中每个标识必须且只能出现一次：{have}",
         "the order must name every identifier once: {have}",
     ),
-    Kind.IDENTIFIER_TAKEN: (
+    ProblemKind.IDENTIFIER_TAKEN: (
         "用户标识[{attribute}]的值[{value}]已属于另一个用户",
         "the value [{value}] of identifier [{attribute}] belongs to another user",
     ),
-    Kind.CUID_EXISTS: ("cuid[{cuid}]已存在", "cuid [{cuid}] exists already"),
-    Kind.CUID_ERASED: ("cuid[{cuid}]对应的用户已被删除，不能再次使用", "cuid [{cuid}] was erased and is never used again"),
-    Kind.CONDITION: (
+    ProblemKind.CUID_EXISTS: ("cuid[{cuid}]已存在", "cuid [{cuid}] exists already"),
+    ProblemKind.CUID_ERASED: (
+        "cuid[{cuid}]对应的用户已被删除，不能再次使用",
+        "cuid [{cuid}] was erased and is never used again",
+    ),
+    ProblemKind.CONDITION: (
         "筛选条件[{value}]无效：{expected}",
         "condition [{value}] is invalid: {expected}",
     ),
-    Kind.IDENTIFIER_FULL: (
+    ProblemKind.IDENTIFIER_FULL: (
         "用户[{cuid}]的标识[{attribute}]最多只能有 {limit} 个值",
         "user [{cuid}] cannot have more than {limit} value(s) of identifier [{attribute}]",
     ),
-    Kind.USER_UNNAMED: (
+    ProblemKind.USER_UNNAMED: (
         "该行既没有 cuid，也没有用户标识的值",
         "the row has neither a cuid nor a value of an identifier",
     ),
-    Kind.ROW_FORM: ("该行无法读取：{reason}", "the row cannot be read: {reason}"),
-    Kind.COLUMN: ("列[{attribute}]无效：{expected}", "column [{attribute}]: {expected}"),
-    Kind.IMPORT_FILE: ("文件无法导入：{reason}", "the file cannot be imported: {reason}"),
-    Kind.PARQUET_LIBRARY: (
+    ProblemKind.ROW_FORM: ("该行无法读取：{reason}", "the row cannot be read: {reason}"),
+    ProblemKind.COLUMN: ("列[{attribute}]无效：{expected}", "column [{attribute}]: {expected}"),
+    ProblemKind.IMPORT_FILE: ("文件无法导入：{reason}", "the file cannot be imported: {reason}"),
+    ProblemKind.PARQUET_LIBRARY: (
         "Parquet 需要 pyarrow 库，安装命令：pip install 'usertable[parquet]'",
         "Parquet needs the library pyarrow; install it with: pip install 'usertable[parquet]'",
     ),
-    Kind.IMPORT_JOB: ("导入任务[{job}]：{reason}", "import [{job}]: {reason}"),
-    Kind.SCHEMA_FILE: ("schema 文件无效，{location}：{expected}", "the schema file is invalid at {location}: {expected}"),
+    ProblemKind.IMPORT_JOB: ("导入任务[{job}]：{reason}", "import [{job}]: {reason}"),
+    ProblemKind.SCHEMA_FILE: (
+        "schema 文件无效，{location}：{expected}",
+        "the schema file is invalid at {location}: {expected}",
+    ),
 }
 
 
 def text(problem: Problem, language: Language) -> str:
     """The problem in words. What the caller sent is quoted in excerpts only."""
     chinese, english = TEXTS[problem.kind]
-    facts = dict(problem.facts)
+    params = dict(problem.params)
     if language == "zh":
-        facts |= {name: _phrase_zh(facts[name]) for name in ("expected", "reason") if name in facts}
-    return (chinese if language == "zh" else english).format(attribute=excerpt(problem.attribute or "", 120), **facts)
+        params |= {name: _phrase_zh(params[name]) for name in ("expected", "reason") if name in params}
+    return (chinese if language == "zh" else english).format(attribute=excerpt(problem.attribute or "", 120), **params)
 
 
 def _phrase_zh(phrase: str) -> str:

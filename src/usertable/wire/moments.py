@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, tzinfo
 
-from usertable.domain.errors import Kind, Problem, excerpt
+from usertable.domain.errors import Problem, ProblemKind, excerpt
 from usertable.domain.values import DEFAULT_LIMITS, PARSERS, DataType
 
 MOMENT_FORMS = (
@@ -45,16 +45,16 @@ def parse_moment(name: str, text: str, zone: tzinfo) -> Moment | Problem:
     """
     found = _FORM.fullmatch(text)
     if found is None:
-        facts = {"type": DataType.DATETIME.value, "value": excerpt(text), "expected": MOMENT_FORMS}
-        return Problem(Kind.VALUE_TYPE, name, facts)
+        params = {"type": DataType.DATETIME.value, "value": excerpt(text), "expected": MOMENT_FORMS}
+        return Problem(ProblemKind.VALUE_TYPE, name, params)
     is_local = found["offset"] is None
     parse = PARSERS[DataType.DATETIME]
     begin = parse(name, f"{found['day']} {found['clock']}", zone if is_local else UTC, DEFAULT_LIMITS)
     if isinstance(begin, Problem):
-        facts = {**begin.facts, "value": excerpt(text)}
-        if begin.kind is Kind.VALUE_TYPE:
-            facts["expected"] = MOMENT_FORMS
-        return Problem(begin.kind, name, facts)
+        params = {**begin.params, "value": excerpt(text)}
+        if begin.kind is ProblemKind.VALUE_TYPE:
+            params["expected"] = MOMENT_FORMS
+        return Problem(begin.kind, name, params)
     assert type(begin) is int
     fraction = (found["fraction"] or "").ljust(9, "0")
     ahead = 0

@@ -14,7 +14,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from usertable.dialects.jiguang.vocabulary import PRESET_PREFIX, TIMEZONE
 from usertable.domain.condition import MAX_CONDITIONS, OPERATORS
-from usertable.domain.errors import Kind, Problem, Refused, bounded, excerpt, refuse
+from usertable.domain.errors import Problem, ProblemKind, Refused, bounded, excerpt, refuse
 from usertable.domain.identity import MAX_CUID, MAX_VALUE_CHARACTERS, is_identifier_value
 from usertable.domain.profile import Profile
 from usertable.domain.schema import (
@@ -38,40 +38,40 @@ from usertable.wire.messages import Language, text
 
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
-STATUSES: dict[Kind, int] = {
-    Kind.CREDENTIALS: 401,
-    Kind.ADMIN_ONLY: 401,
-    Kind.RATE_LIMITED: 429,
-    Kind.CONTENT_TYPE: 415,
-    Kind.CONTENT_CODING: 415,
-    Kind.BODY_TOO_LARGE: 413,
-    Kind.BODY_VALUES: 413,
-    Kind.BODY_CONTAINERS: 413,
-    Kind.BODY_BROKEN: 400,
-    Kind.KEY_MALFORMED: 400,
-    Kind.BODY_NOT_JSON: 400,
-    Kind.BODY_NOT_OBJECT: 400,
-    Kind.DUPLICATE_KEY: 400,
-    Kind.NO_ROUTE: 404,
-    Kind.NO_METHOD: 405,
-    Kind.PROJECT_UNKNOWN: 404,
-    Kind.ATTRIBUTE_UNKNOWN: 404,
-    Kind.IDENTIFIER_UNKNOWN: 404,
-    Kind.CUID_UNKNOWN: 404,
-    Kind.PROJECT_EXISTS: 409,
-    Kind.PROJECT_CHANGED: 412,
-    Kind.NAME_TAKEN: 409,
-    Kind.TOO_MANY_ATTRIBUTES: 409,
-    Kind.ATTRIBUTE_IN_USE: 409,
-    Kind.ATTRIBUTE_FIXED: 409,
-    Kind.IDENTIFIER_IN_USE: 409,
-    Kind.IDENTIFIER_PRESET: 409,
-    Kind.IDENTIFIER_TAKEN: 409,
-    Kind.CUID_EXISTS: 409,
-    Kind.CUID_ERASED: 409,
-    Kind.INTERNAL: 500,
-    Kind.OVERLOADED: 503,
-    Kind.STORE_DOWN: 503,
+STATUSES: dict[ProblemKind, int] = {
+    ProblemKind.CREDENTIALS: 401,
+    ProblemKind.ADMIN_ONLY: 401,
+    ProblemKind.RATE_LIMITED: 429,
+    ProblemKind.CONTENT_TYPE: 415,
+    ProblemKind.CONTENT_CODING: 415,
+    ProblemKind.BODY_TOO_LARGE: 413,
+    ProblemKind.BODY_VALUES: 413,
+    ProblemKind.BODY_CONTAINERS: 413,
+    ProblemKind.BODY_BROKEN: 400,
+    ProblemKind.KEY_MALFORMED: 400,
+    ProblemKind.BODY_NOT_JSON: 400,
+    ProblemKind.BODY_NOT_OBJECT: 400,
+    ProblemKind.DUPLICATE_KEY: 400,
+    ProblemKind.NO_ROUTE: 404,
+    ProblemKind.NO_METHOD: 405,
+    ProblemKind.PROJECT_UNKNOWN: 404,
+    ProblemKind.ATTRIBUTE_UNKNOWN: 404,
+    ProblemKind.IDENTIFIER_UNKNOWN: 404,
+    ProblemKind.CUID_UNKNOWN: 404,
+    ProblemKind.PROJECT_EXISTS: 409,
+    ProblemKind.PROJECT_CHANGED: 412,
+    ProblemKind.NAME_TAKEN: 409,
+    ProblemKind.TOO_MANY_ATTRIBUTES: 409,
+    ProblemKind.ATTRIBUTE_IN_USE: 409,
+    ProblemKind.ATTRIBUTE_FIXED: 409,
+    ProblemKind.IDENTIFIER_IN_USE: 409,
+    ProblemKind.IDENTIFIER_PRESET: 409,
+    ProblemKind.IDENTIFIER_TAKEN: 409,
+    ProblemKind.CUID_EXISTS: 409,
+    ProblemKind.CUID_ERASED: 409,
+    ProblemKind.INTERNAL: 500,
+    ProblemKind.OVERLOADED: 503,
+    ProblemKind.STORE_DOWN: 503,
 }
 """HTTP status per kind of problem.
 
@@ -615,7 +615,7 @@ class SchemaForm(msgspec.Struct, forbid_unknown_fields=True):
         for attribute in (form.attribute() for form in self.attributes):
             try:
                 if attribute.name in attributes:
-                    raise refuse(Kind.NAME_TAKEN, attribute.name)
+                    raise refuse(ProblemKind.NAME_TAKEN, attribute.name)
                 Schema().declare(attribute)
             except Refused as refused:
                 problems += refused.problems
@@ -623,7 +623,7 @@ class SchemaForm(msgspec.Struct, forbid_unknown_fields=True):
         for identifier in (form.identifier() for form in self.identifiers):
             try:
                 if identifier.name in identifiers:
-                    raise refuse(Kind.NAME_TAKEN, identifier.name)
+                    raise refuse(ProblemKind.NAME_TAKEN, identifier.name)
                 if identifier.name in presets:
                     Schema().edit_identifier(identifier.name, display_name=identifier.display_name)
                 else:
@@ -833,4 +833,4 @@ def _problem(error: str, name: str, form: type) -> Problem:
 
 def parameter_problem(name: str, expected: str) -> Problem:
     """A parameter that is not as it should be."""
-    return Problem(Kind.PARAMETER, None, {"name": excerpt(name), "expected": excerpt(expected, 200)})
+    return Problem(ProblemKind.PARAMETER, None, {"name": excerpt(name), "expected": excerpt(expected, 200)})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from usertable.domain.errors import Kind
+from usertable.domain.errors import ProblemKind
 
 Json = dict[str, Any]
 
@@ -13,10 +13,10 @@ COUNT: Json = {"type": "integer", "minimum": 0}
 RATE_LIMIT = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset")
 """Headers of an answer to a caller that is limited."""
 BODY_PROBLEMS = (
-    *(Kind.CONTENT_TYPE, Kind.CONTENT_CODING, Kind.BODY_TOO_LARGE),
-    *(Kind.BODY_NOT_JSON, Kind.BODY_NOT_OBJECT, Kind.BODY_CONTAINERS, Kind.DUPLICATE_KEY),
+    *(ProblemKind.CONTENT_TYPE, ProblemKind.CONTENT_CODING, ProblemKind.BODY_TOO_LARGE),
+    *(ProblemKind.BODY_NOT_JSON, ProblemKind.BODY_NOT_OBJECT, ProblemKind.BODY_CONTAINERS, ProblemKind.DUPLICATE_KEY),
 )
-FAILURES = (Kind.INTERNAL, Kind.OVERLOADED, Kind.STORE_DOWN)
+FAILURES = (ProblemKind.INTERNAL, ProblemKind.OVERLOADED, ProblemKind.STORE_DOWN)
 
 
 def ref(section: str, name: str) -> Json:

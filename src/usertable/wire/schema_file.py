@@ -32,7 +32,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.representer import SafeRepresenter
 
-from usertable.domain.errors import Kind, Problem, Refused, excerpt
+from usertable.domain.errors import Problem, ProblemKind, Refused, excerpt
 from usertable.domain.schema import PRESET_IDENTIFIERS, Attribute, Identifier, Rule, Schema
 from usertable.domain.values import DEFAULT_LIMITS, DataType, Limits
 from usertable.wire.messages import text
@@ -49,7 +49,7 @@ def decode(content: bytes) -> Schema:
 
     Raises:
         Refused: the file is no YAML in UTF-8, or has an unknown, repeated or missing key, a value of the wrong type, a
-            repeated name, or something that cannot be declared. One problem of `Kind.SCHEMA_FILE` for each, with its line.
+            repeated name, or something that cannot be declared. One `ProblemKind.SCHEMA_FILE` for each, with its line.
     """
     file = _File()
     schema = file.schema(_compose(content))
@@ -123,7 +123,7 @@ def _compose(content: bytes) -> Node | None:
 
 
 def _problem(location: str, expected: str) -> Problem:
-    return Problem(Kind.SCHEMA_FILE, None, {"location": location, "expected": expected})
+    return Problem(ProblemKind.SCHEMA_FILE, None, {"location": location, "expected": expected})
 
 
 class _File:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from usertable.domain.errors import Kind, Problem
+from usertable.domain.errors import Problem, ProblemKind
 from usertable.domain.identity import malformed_cuid
 
 _DIGITS = re.compile(r"0|-?[1-9][0-9]{0,19}")
@@ -27,11 +27,17 @@ def read_set(members: dict[str, Any], request: SetRequest) -> None:
     if type(data) is dict and data:
         request.data = data
     else:
-        kind = Kind.DATA_MISSING if "data" not in members else Kind.DATA_EMPTY if data == {} else Kind.DATA_NOT_OBJECT
+        kind = (
+            ProblemKind.DATA_MISSING
+            if "data" not in members
+            else ProblemKind.DATA_EMPTY
+            if data == {}
+            else ProblemKind.DATA_NOT_OBJECT
+        )
         request.problems.append(Problem(kind))
     cuid = members.get("cuid")
     if cuid is None or cuid == "":
-        request.problems.append(Problem(Kind.CUID_MISSING))
+        request.problems.append(Problem(ProblemKind.CUID_MISSING))
         return
     if type(cuid) is str and _DIGITS.fullmatch(cuid):
         cuid = int(cuid)

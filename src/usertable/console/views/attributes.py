@@ -14,7 +14,7 @@ from usertable.console.context import HOME, PageContext, PageRoute
 from usertable.console.edits import SHOWN, Edit, as_shown, plain, what_others_did
 from usertable.console.views import statistics
 from usertable.dialects.jiguang.answers import wire_value
-from usertable.domain.errors import Kind, Problem, ProjectChanged, Refused, refuse
+from usertable.domain.errors import Problem, ProblemKind, ProjectChanged, Refused, refuse
 from usertable.domain.merge import decide
 from usertable.domain.patch import Patch, validate
 from usertable.domain.profile import Profile
@@ -42,10 +42,10 @@ _STORED_AND_SENT: Mapping[DataType, tuple[object, object]] = {
     DataType.LIST: (["A", "B", "C"], ["C", "D"]),
 }
 _NEW_FIELDS = {
-    Kind.NAME_FORM: "name",
-    Kind.NAME_PRESET: "name",
-    Kind.NAME_TAKEN: "name",
-    Kind.RULE_ILLEGAL: "rule",
+    ProblemKind.NAME_FORM: "name",
+    ProblemKind.NAME_PRESET: "name",
+    ProblemKind.NAME_TAKEN: "name",
+    ProblemKind.RULE_ILLEGAL: "rule",
 }
 
 
@@ -244,7 +244,7 @@ def _delete_page(
 ) -> Response:
     problem = refused.problems[0] if refused else None
     if problem is None and attribute.name in project.reported:
-        problem = Problem(Kind.ATTRIBUTE_IN_USE, attribute.name)
+        problem = Problem(ProblemKind.ATTRIBUTE_IN_USE, attribute.name)
     return context.render(
         "attribute_delete.html",
         409 if refused or others else 200,
@@ -279,7 +279,7 @@ def _limit(context: PageContext, field: str, name: str, maximum: int, errors: di
     sent = context.form.get(field, "").strip()
     if sent.isascii() and sent.isdigit() and len(sent) < 10 and 1 <= int(sent) <= maximum:
         return int(sent)
-    refused = refuse(Kind.LIMIT_ILLEGAL, context.form.get("name", ""), field=name, expected=f"1 to {maximum}")
+    refused = refuse(ProblemKind.LIMIT_ILLEGAL, context.form.get("name", ""), field=name, expected=f"1 to {maximum}")
     errors[field] = context.problem(refused.problems[0])
     return 1
 

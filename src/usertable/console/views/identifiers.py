@@ -12,16 +12,16 @@ from starlette.responses import Response
 from usertable.app.activity import KEPT_MS
 from usertable.console.context import HOME, PageContext, PageRoute
 from usertable.console.edits import SHOWN, Edit, as_shown, what_others_did
-from usertable.domain.errors import Kind, Problem, ProjectChanged, Refused
+from usertable.domain.errors import Problem, ProblemKind, ProjectChanged, Refused
 from usertable.domain.schema import NAME_LENGTH, Identifier, Project
 from usertable.domain.schema_change import IDENTIFIER_KINDS
 
 SEPARATOR = " > "
 """Between the names of an order, as the record of changes writes it."""
 _FIELDS = {
-    Kind.NAME_FORM: "name",
-    Kind.NAME_PRESET: "name",
-    Kind.NAME_TAKEN: "name",
+    ProblemKind.NAME_FORM: "name",
+    ProblemKind.NAME_PRESET: "name",
+    ProblemKind.NAME_TAKEN: "name",
 }
 
 
@@ -216,9 +216,9 @@ def _delete_page(
 ) -> Response:
     problem = refused.problems[0] if refused else None
     if problem is None and identifier.preset:
-        problem = Problem(Kind.IDENTIFIER_PRESET, identifier.name)
+        problem = Problem(ProblemKind.IDENTIFIER_PRESET, identifier.name)
     if problem is None and identifier.name in project.identifying:
-        problem = Problem(Kind.IDENTIFIER_IN_USE, identifier.name)
+        problem = Problem(ProblemKind.IDENTIFIER_IN_USE, identifier.name)
     return context.render(
         "identifier_delete.html",
         409 if refused or others else 200,

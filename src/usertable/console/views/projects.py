@@ -16,18 +16,18 @@ from usertable.console.context import HOME, PageContext, PageRoute
 from usertable.console.edits import SHOWN, UNLIMITED, Edit, as_shown, what_others_did
 from usertable.console.results import KEPT_SECONDS
 from usertable.dialects.jiguang.vocabulary import ATTRIBUTE_PATH, REGISTER_PATH, TIMEZONE
-from usertable.domain.errors import Kind, ProjectChanged, Refused, refuse
+from usertable.domain.errors import ProblemKind, ProjectChanged, Refused, refuse
 from usertable.domain.schema import Attribute, Project, Rule
 from usertable.domain.schema_change import ChangeKind
 from usertable.domain.values import DataType
 
 CHANGES_SHOWN = 500
 _FIELDS = {
-    Kind.PROJECT_NAME: "name",
-    Kind.PROJECT_ID: "id",
-    Kind.PROJECT_EXISTS: "id",
-    Kind.TIMEZONE: "timezone",
-    Kind.QPS: "qps",
+    ProblemKind.PROJECT_NAME: "name",
+    ProblemKind.PROJECT_ID: "id",
+    ProblemKind.PROJECT_EXISTS: "id",
+    ProblemKind.TIMEZONE: "timezone",
+    ProblemKind.QPS: "qps",
 }
 CUID = 10000001
 SECRET_COOKIE = "usertable_secret"
@@ -69,7 +69,7 @@ def create(context: PageContext) -> Response:
                 actor=context.actor,
             )
         except Refused as refused:
-            is_taken = any(problem.kind is Kind.PROJECT_EXISTS for problem in refused.problems)
+            is_taken = any(problem.kind is ProblemKind.PROJECT_EXISTS for problem in refused.problems)
             if not is_taken or not context.service.verify(id, secret):
                 if is_taken and not chosen:
                     continue
@@ -237,7 +237,7 @@ def _errors(context: PageContext, refused: Refused) -> dict[str, str]:
     errors = context.problems(refused, _FIELDS)
     if "qps" in errors:
         # As it was sent, number or not.
-        sent = refuse(Kind.QPS, value=context.form.get("qps", ""), maximum=MAX_QPS)
+        sent = refuse(ProblemKind.QPS, value=context.form.get("qps", ""), maximum=MAX_QPS)
         errors["qps"] = context.problem(sent.problems[0])
     return errors
 

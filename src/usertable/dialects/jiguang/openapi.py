@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from usertable.dialects.jiguang.codes import code
 from usertable.dialects.jiguang.vocabulary import ATTRIBUTE_PATH, MAX_IDENTITY_VALUES, REGISTER_PATH
-from usertable.domain.errors import Kind
+from usertable.domain.errors import ProblemKind
 from usertable.domain.identity import MAX_CUID, MAX_VALUE_CHARACTERS
 from usertable.wire.messages import TEXTS
 from usertable.wire.openapi import BODY_PROBLEMS, COUNT, FAILURES, RATE_LIMIT, TEXT, Json, answer_headers, content, ref
@@ -131,16 +131,36 @@ SCHEMAS: dict[str, Json] = {
 }
 
 _SET_REFUSES = (
-    *(Kind.CREDENTIALS, Kind.RATE_LIMITED, *BODY_PROBLEMS, Kind.PARAMETER, Kind.KEY_MALFORMED, Kind.KEY_REUSED),
-    *(Kind.DATA_MISSING, Kind.DATA_NOT_OBJECT, Kind.DATA_EMPTY, Kind.DATA_LENGTH),
-    *(Kind.CUID_MISSING, Kind.CUID_MALFORMED, Kind.CUID_UNKNOWN),
-    *(Kind.ATTRIBUTE_UNKNOWN, Kind.VALUE_EMPTY, Kind.VALUE_TYPE, Kind.NUMBER_RANGE, Kind.STRING_LENGTH),
-    *(Kind.STRING_CHARACTER, Kind.DATETIME_SKIPPED, Kind.LIST_LENGTH, Kind.LIST_ELEMENT_LENGTH),
-    *(Kind.ACCUMULATE_RANGE, Kind.APPEND_LENGTH, Kind.ROW_LENGTH, *FAILURES),
+    *(
+        ProblemKind.CREDENTIALS,
+        ProblemKind.RATE_LIMITED,
+        *BODY_PROBLEMS,
+        ProblemKind.PARAMETER,
+        ProblemKind.KEY_MALFORMED,
+        ProblemKind.KEY_REUSED,
+    ),
+    *(ProblemKind.DATA_MISSING, ProblemKind.DATA_NOT_OBJECT, ProblemKind.DATA_EMPTY, ProblemKind.DATA_LENGTH),
+    *(ProblemKind.CUID_MISSING, ProblemKind.CUID_MALFORMED, ProblemKind.CUID_UNKNOWN),
+    *(
+        ProblemKind.ATTRIBUTE_UNKNOWN,
+        ProblemKind.VALUE_EMPTY,
+        ProblemKind.VALUE_TYPE,
+        ProblemKind.NUMBER_RANGE,
+        ProblemKind.STRING_LENGTH,
+    ),
+    *(ProblemKind.STRING_CHARACTER, ProblemKind.DATETIME_SKIPPED, ProblemKind.LIST_LENGTH, ProblemKind.LIST_ELEMENT_LENGTH),
+    *(ProblemKind.ACCUMULATE_RANGE, ProblemKind.APPEND_LENGTH, ProblemKind.ROW_LENGTH, *FAILURES),
 )
 _REGISTER_REFUSES = (
-    *(Kind.CREDENTIALS, Kind.RATE_LIMITED, *BODY_PROBLEMS, Kind.IDENTITY_NAME, Kind.IDENTITY_VALUES, Kind.IDENTITY_VALUE),
-    *(Kind.IDENTIFIER_UNKNOWN, Kind.IDENTIFIER_NOT_UNIQUE, Kind.IDENTIFIER_NOT_FIRST, *FAILURES),
+    *(
+        ProblemKind.CREDENTIALS,
+        ProblemKind.RATE_LIMITED,
+        *BODY_PROBLEMS,
+        ProblemKind.IDENTITY_NAME,
+        ProblemKind.IDENTITY_VALUES,
+        ProblemKind.IDENTITY_VALUE,
+    ),
+    *(ProblemKind.IDENTIFIER_UNKNOWN, ProblemKind.IDENTIFIER_NOT_UNIQUE, ProblemKind.IDENTIFIER_NOT_FIRST, *FAILURES),
 )
 
 
@@ -160,10 +180,15 @@ def _post_register() -> Json:
 
 
 def _platform(
-    name: str, summary: str, form: str, refuses: Iterable[Kind], parameters: Sequence[Json] = (), headers: Sequence[str] = ()
+    name: str,
+    summary: str,
+    form: str,
+    refuses: Iterable[ProblemKind],
+    parameters: Sequence[Json] = (),
+    headers: Sequence[str] = (),
 ) -> Json:
     answer = content(ref("schemas", f"{form}Answer"))
-    by_status: dict[int, list[Kind]] = {}
+    by_status: dict[int, list[ProblemKind]] = {}
     for kind in refuses:
         by_status.setdefault(code(kind)[1], []).append(kind)
     responses: Json = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from usertable.dialects.base import RegisterRequest
 from usertable.dialects.jiguang.vocabulary import MAX_IDENTITY_VALUES
-from usertable.domain.errors import Kind, Problem
+from usertable.domain.errors import Problem, ProblemKind
 from usertable.domain.identity import MAX_VALUE_CHARACTERS, is_identifier_value
 from usertable.wire.bodies import MAX_CONTAINERS, decode_object
 from usertable.wire.set_request import SetRequest, read_set
@@ -32,16 +32,16 @@ def decode_register(body: bytes) -> RegisterRequest:
     if type(name) is str and name:
         request.name = name
     else:
-        request.problems.append(Problem(Kind.IDENTITY_NAME))
+        request.problems.append(Problem(ProblemKind.IDENTITY_NAME))
     values = members.get("identityValues")
     if type(values) is list and 1 <= len(values) <= MAX_IDENTITY_VALUES:
         request.values = values
         limit = str(MAX_VALUE_CHARACTERS)
         request.problems += [
-            Problem(Kind.IDENTITY_VALUE, None, {"place": str(place), "limit": limit})
+            Problem(ProblemKind.IDENTITY_VALUE, None, {"place": str(place), "limit": limit})
             for place, value in enumerate(values, start=1)
             if not is_identifier_value(value)
         ]
     else:
-        request.problems.append(Problem(Kind.IDENTITY_VALUES, None, {"limit": str(MAX_IDENTITY_VALUES)}))
+        request.problems.append(Problem(ProblemKind.IDENTITY_VALUES, None, {"limit": str(MAX_IDENTITY_VALUES)}))
     return request

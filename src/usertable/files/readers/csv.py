@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
-from usertable.domain.errors import Kind, Problem, Refused, refuse
+from usertable.domain.errors import Problem, ProblemKind, Refused, refuse
 from usertable.domain.schema import Project
 from usertable.files.block import Block, Head, ParsedRow, ParsedRows, check_digest, make_block, unread
 from usertable.files.columns import Columns
@@ -54,7 +54,7 @@ class CSVSource(TextSource):
         said = _DELIMITER.fullmatch(lines[0].decode(self._encoding.codec, "replace")) if lines else None
         if said and options.delimiter not in (None, said[1]):
             raise refuse(
-                Kind.IMPORT_FILE,
+                ProblemKind.IMPORT_FILE,
                 reason=f"its first line says that the delimiter is {said[1]!r}, and --delimiter {options.delimiter!r};"
                 " leave --delimiter out",
             )
@@ -83,12 +83,12 @@ class CSVSource(TextSource):
 
     def _names(self, header: _Split) -> list[str]:
         if not header.rows:
-            raise refuse(Kind.IMPORT_FILE, reason="it is empty; the first line must name the columns")
+            raise refuse(ProblemKind.IMPORT_FILE, reason="it is empty; the first line must name the columns")
         wrong = self._flaws(header) | header.broken
         if wrong:
-            raise refuse(Kind.IMPORT_FILE, reason=f"its header is not CSV: {wrong[0]}")
+            raise refuse(ProblemKind.IMPORT_FILE, reason=f"its header is not CSV: {wrong[0]}")
         if not any(header.rows[0]):
-            raise refuse(Kind.IMPORT_FILE, reason="its first line is empty, and must name the columns")
+            raise refuse(ProblemKind.IMPORT_FILE, reason="its first line is empty, and must name the columns")
         return [_unwrapped(name) for name in header.rows[0]]
 
     def _check_unnamed(self, indexes: Sequence[int]) -> None:
@@ -104,7 +104,7 @@ class CSVSource(TextSource):
                 for index in indexes:
                     if len(row) == len(self.columns) and row[index]:
                         problem = unnamed_problem(self.columns[index], row[index])
-                        expected = f"{problem.facts['expected']} (row {number})"
+                        expected = f"{problem.params['expected']} (row {number})"
                         raise Refused([Problem(problem.kind, problem.attribute, {"expected": expected})])
             done += len(rows)
         self._stream.seek(ahead)
@@ -292,11 +292,11 @@ def _misplaced_quote(row: str, delimiter: str) -> str:
 def _other_form(names: Sequence[str], delimiter: str) -> Refused | None:
     """What is told of a header that names nothing the project has, if it seems to be of another form."""
     if names[0].lstrip()[:1] in ("{", "["):
-        return refuse(Kind.IMPORT_FILE, reason="its first line is JSON, and no header of CSV; say --format ndjson")
+        return refuse(ProblemKind.IMPORT_FILE, reason="its first line is JSON, and no header of CSV; say --format ndjson")
     for other, shown in ((";", ";"), ("\t", "\\t"), ("|", "|"), (",", ",")):
         if other != delimiter and sum(name.count(other) for name in names) >= len(names):
             return refuse(
-                Kind.IMPORT_FILE,
+                ProblemKind.IMPORT_FILE,
                 reason=f"its header has {len(names)} column{'s' * (len(names) > 1)} with the delimiter {delimiter!r};"
                 f" say --delimiter '{shown}'",
             )

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from usertable.domain.errors import Kind, Problem, Refused, refuse
+from usertable.domain.errors import Problem, ProblemKind, Refused, refuse
 from usertable.domain.schema import Project
 from usertable.domain.values import DataType, Value, is_empty
 from usertable.files.block import Block, Head, ParsedRow, ParsedRows, check_digest, make_block, unread
@@ -128,9 +128,9 @@ class NDJSONSource(TextSource):
             return [unread(f"a line has more than {CELL_CHARACTERS} bytes")]
         members = decode_object(line)
         if isinstance(members, Problem):
-            if members.kind is Kind.DUPLICATE_KEY:
-                return [unread(f"the member {members.facts['key']} is repeated")]
-            return [unread(f"not a JSON object: {members.facts.get('reason', 'it is not an object')}")]
+            if members.kind is ProblemKind.DUPLICATE_KEY:
+                return [unread(f"the member {members.params['key']} is repeated")]
+            return [unread(f"not a JSON object: {members.params.get('reason', 'it is not an object')}")]
         if type(members.get(LINE)) is str and members.keys() <= {ROW, REASON, LINE}:
             return self._row(members[LINE].encode(), names)
         return self._object(members, names)
@@ -156,11 +156,11 @@ class NDJSONSource(TextSource):
                     is_blank = False
                 continue
             if target in seen and target.kind != "unnamed":
-                problems.append(Problem(Kind.COLUMN, column, {"expected": "another member is for the same"}))
+                problems.append(Problem(ProblemKind.COLUMN, column, {"expected": "another member is for the same"}))
             seen.add(target)
             if is_empty(raw) or (type(raw) is str and raw in self._options.nulls):
                 if self._options.empty == "refuse" and target.kind != "unnamed":
-                    problems.append(Problem(Kind.VALUE_EMPTY, target.name or CUID))
+                    problems.append(Problem(ProblemKind.VALUE_EMPTY, target.name or CUID))
                 continue
             is_blank = False
             if target.kind == "attribute":
@@ -177,7 +177,7 @@ class NDJSONSource(TextSource):
             return None
         values_of, cut = self._values(data, problems)
         if cuid is None and not pairs and not problems:
-            problems.append(Problem(Kind.USER_UNNAMED))
+            problems.append(Problem(ProblemKind.USER_UNNAMED))
         if problems:
             return problems
         names.update(values_of)
@@ -234,14 +234,14 @@ def _refuse_document(line: str) -> None:
     first = line.strip()
     if _ARRAY.match(first):
         raise refuse(
-            Kind.IMPORT_FILE,
+            ProblemKind.IMPORT_FILE,
             reason="it is a JSON array, and NDJSON has one object a line; write it so, such as with `jq -c '.[]' FILE`",
         )
     if first.startswith("{") and line.endswith("\n") and _goes_on(first):
         member = _MEMBER.match(first)
         entries = f", or its entries with `jq -c '.{member[1]}[]' FILE`" if member else ""
         raise refuse(
-            Kind.IMPORT_FILE,
+            ProblemKind.IMPORT_FILE,
             reason="it has a JSON object over several lines, and NDJSON one object a line; write it so, such as with"
             f" `jq -c . FILE`{entries}",
         )

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import parquet, types
 
-from usertable.domain.errors import Kind, Problem, Refused, excerpt, refuse
+from usertable.domain.errors import Problem, ProblemKind, Refused, excerpt, refuse
 from usertable.domain.identity import malformed_cuid
 from usertable.domain.schema import Project
 from usertable.domain.values import NUMBER_DIGITS, DataType, number
@@ -75,10 +75,10 @@ class ParquetSource:
             self._groups = [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]
             self._rows = footer.num_rows
         except _FAILED as error:
-            raise refuse(Kind.IMPORT_FILE, reason=f"it is not a whole Parquet file: {_reason(error)}") from error
+            raise refuse(ProblemKind.IMPORT_FILE, reason=f"it is not a whole Parquet file: {_reason(error)}") from error
         if self._rows != sum(self._groups) or min(self._groups, default=0) < 0:
             raise refuse(
-                Kind.IMPORT_FILE,
+                ProblemKind.IMPORT_FILE,
                 reason=f"it is damaged: its footer tells of {self._rows} rows, and its row groups of"
                 f" {', '.join(map(str, self._groups[:10]))}",
             )
@@ -113,7 +113,9 @@ class ParquetSource:
             why = f"it holds values of the type {excerpt(str(column.kind), 200)}, and {takes}"
         if self._has_no_values(column):
             return None
-        return Problem(Kind.COLUMN, column.name, {"expected": f"{why}; or leave the column out with --map '{column.name}='"})
+        return Problem(
+            ProblemKind.COLUMN, column.name, {"expected": f"{why}; or leave the column out with --map '{column.name}='"}
+        )
 
     def _takes(self, column: _Column) -> str:
         """What a column would have to hold if its type cannot be taken; empty if it can."""
@@ -188,7 +190,7 @@ class ParquetSource:
             done = block.done
             yield block
         if done != self._rows:
-            raise refuse(Kind.IMPORT_FILE, reason=f"it is damaged: it ends after row {done} of {self._rows}")
+            raise refuse(ProblemKind.IMPORT_FILE, reason=f"it is damaged: it ends after row {done} of {self._rows}")
 
     def _failure(self, error: BaseException, done: int) -> Refused:
         """What is wrong with a file that was read as far as this row."""
@@ -197,8 +199,10 @@ class ParquetSource:
                 try:
                     next(self._batches([0], column.leaves), None)
                 except _FAILED:
-                    return refuse(Kind.COLUMN, column.name, expected="it is encrypted; write the file without encryption")
-        return refuse(Kind.IMPORT_FILE, reason=f"it is damaged after row {done}: {_reason(error)}")
+                    return refuse(
+                        ProblemKind.COLUMN, column.name, expected="it is encrypted; write the file without encryption"
+                    )
+        return refuse(ProblemKind.IMPORT_FILE, reason=f"it is damaged after row {done}: {_reason(error)}")
 
     def _block(self, batch: pa.RecordBatch, done: int) -> Block:
         count = batch.num_rows
@@ -278,7 +282,9 @@ def _footer_digest(stream: IO[bytes], size: int) -> str:
     stream.seek(max(0, size - 8))
     tail = stream.read(8)
     if tail[-4:] == b"PARE":
-        raise refuse(Kind.IMPORT_FILE, reason="it is a Parquet file with an encrypted footer; write it without encryption")
+        raise refuse(
+            ProblemKind.IMPORT_FILE, reason="it is a Parquet file with an encrypted footer; write it without encryption"
+        )
     length = int.from_bytes(tail[:4], "little") if tail[4:] == b"PAR1" else 0
     stream.seek(max(0, size - 8 - length))
     return hashlib.blake2b(b"%d " % size + stream.read(length + 8), digest_size=16).hexdigest()
@@ -370,7 +376,7 @@ def _texts(column: _Column, cells: pa.Array, bad: dict[int, list[Problem]]) -> p
             except UnicodeDecodeError as error:
                 decoded.append("?")
                 reason = f"column [{column.name}] holds the byte 0x{content[error.start]:02X}, which is not UTF-8"
-                bad.setdefault(index, []).append(Problem(Kind.ROW_FORM, None, {"reason": reason}))
+                bad.setdefault(index, []).append(Problem(ProblemKind.ROW_FORM, None, {"reason": reason}))
         texts = pa.array(decoded, pa.large_string())
     return texts.cast(pa.string())
 
@@ -386,7 +392,7 @@ def _longs(cells: pa.Array) -> pa.Array:
 def _value_problem(column: _Column, value: str, data_type: str, expected: str) -> Problem:
     if column.target.kind == "cuid":
         return malformed_cuid(value)
-    return Problem(Kind.VALUE_TYPE, column.target.name, {"value": value, "type": data_type, "expected": expected})
+    return Problem(ProblemKind.VALUE_TYPE, column.target.name, {"value": value, "type": data_type, "expected": expected})
 
 
 def _integers(column: _Column, cells: pa.Array, options: ReadOptions, bad: dict[int, list[Problem]]) -> pa.Array:
@@ -430,8 +436,8 @@ def _float_texts(column: _Column, cells: pa.Array, options: ReadOptions, bad: di
             value = Decimal(text)
             parsed.append(format(value, "f"))
             if column.target.kind == "attribute" and number(value) is None:
-                facts = {"value": text, "digits": str(NUMBER_DIGITS)}
-                bad.setdefault(index, []).append(Problem(Kind.NUMBER_RANGE, column.target.name, facts))
+                params = {"value": text, "digits": str(NUMBER_DIGITS)}
+                bad.setdefault(index, []).append(Problem(ProblemKind.NUMBER_RANGE, column.target.name, params))
         else:
             shown = {"nan": "NaN", "-nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}[text]
             parsed.append(None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from usertable.domain.arrival import Arrival, Arrivals, Rate
-from usertable.domain.errors import Kind
+from usertable.domain.errors import ProblemKind
 from usertable.store.encoding import decode_arrival, encode_arrival
 from usertable.store.postgres.connection import Connection
 from usertable.store.postgres.locks import LOCK_ARRIVALS, lock, try_lock
@@ -67,10 +67,10 @@ def rates(db: Connection, project: int, since: int, step: int) -> list[Rate]:
     return [Rate(*row) for row in db.execute(_SQL["rates"], {"project": project, "since": since, "step": step})]
 
 
-def refusals(db: Connection, project: int, since: int) -> list[tuple[Kind, str | None, int, int]]:
+def refusals(db: Connection, project: int, since: int) -> list[tuple[ProblemKind, str | None, int, int]]:
     """By kind and attribute, how many refusals there were from that moment on, and the moment of the newest."""
     rows = db.execute(_SQL["refusals"], {"project": project, "minute": since - since % _MINUTE})
-    return [(Kind(kind), attribute or None, count, last) for kind, attribute, count, last in rows]
+    return [(ProblemKind(kind), attribute or None, count, last) for kind, attribute, count, last in rows]
 
 
 def last_writes(db: Connection, project: int) -> dict[str, int]:

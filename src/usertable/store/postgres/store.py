@@ -9,7 +9,7 @@ from psycopg import errors
 
 from usertable.domain.arrival import Arrival, Arrivals, Rate
 from usertable.domain.condition import Condition
-from usertable.domain.errors import Kind, StoreMissing, refuse
+from usertable.domain.errors import ProblemKind, StoreMissing, refuse
 from usertable.domain.schema import Attribute, Project
 from usertable.store.postgres import activity, citus, copy, migrations, reads, scans
 from usertable.store.postgres.citus_writes import CitusWrites
@@ -101,7 +101,7 @@ class PostgresStore:
         with self.connections.snapshot() as db:
             project = reads.project_by_id(db, project_id)
             if project is None:
-                raise refuse(Kind.PROJECT_UNKNOWN, id=project_id)
+                raise refuse(ProblemKind.PROJECT_UNKNOWN, id=project_id)
             yield reads.PostgresSnapshot(project, db)
 
     def resolve_identifiers(self, project: int, identifier: str, values: Sequence[str]) -> dict[str, int]:
@@ -166,7 +166,7 @@ class PostgresStore:
     def rates(self, project: int, since: int, step: int) -> list[Rate]:
         return self.connections.read(lambda db: activity.rates(db, project, since, step))
 
-    def refusals(self, project: int, since: int) -> list[tuple[Kind, str | None, int, int]]:
+    def refusals(self, project: int, since: int) -> list[tuple[ProblemKind, str | None, int, int]]:
         return self.connections.read(lambda db: activity.refusals(db, project, since))
 
     def last_writes(self, project: int) -> dict[str, int]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import apsw
 
 from usertable.domain.arrival import Arrival, Arrivals, Rate
-from usertable.domain.errors import Kind
+from usertable.domain.errors import ProblemKind
 from usertable.store.encoding import decode_arrival, encode_arrival
 from usertable.store.protocol import KEPT_SAMPLES
 from usertable.store.queries import load_queries
@@ -47,10 +47,10 @@ def rates(db: apsw.Connection, project: int, since: int, step: int) -> list[Rate
     return [Rate(*row) for row in db.execute(_SQL["rates"], {"project": project, "since": since, "step": step})]
 
 
-def refusals(db: apsw.Connection, project: int, since: int) -> list[tuple[Kind, str | None, int, int]]:
+def refusals(db: apsw.Connection, project: int, since: int) -> list[tuple[ProblemKind, str | None, int, int]]:
     """By kind and attribute, how many refusals there were, and the moment of the newest."""
     rows = db.execute(_SQL["refusals"], (project, _minute(since)))
-    return [(Kind(kind), attribute or None, count, last) for kind, attribute, count, last in rows]
+    return [(ProblemKind(kind), attribute or None, count, last) for kind, attribute, count, last in rows]
 
 
 def last_writes(db: apsw.Connection, project: int) -> dict[str, int]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from usertable.domain.arrival import Arrival, Arrivals, Rate
 from usertable.domain.condition import Condition
-from usertable.domain.errors import Kind, refuse
+from usertable.domain.errors import ProblemKind, refuse
 from usertable.domain.schema import Attribute, Project
 from usertable.store.protocol import Snapshot, T
 from usertable.store.records import ColumnValues, FilledCount, MatchCount, Result, SchemaChange, Selection, User, Write
@@ -105,7 +105,7 @@ class SQLiteStore:
         with self._connections.snapshot() as db:
             project = reads.project_by_id(db, project_id)
             if project is None:
-                raise refuse(Kind.PROJECT_UNKNOWN, id=project_id)
+                raise refuse(ProblemKind.PROJECT_UNKNOWN, id=project_id)
             yield reads.SQLiteSnapshot(project, db)
 
     def resolve_identifiers(self, project: int, identifier: str, values: Sequence[str]) -> dict[str, int]:
@@ -185,7 +185,7 @@ class SQLiteStore:
         with self._connections.reader() as db:
             return activity.rates(db, project, since, step)
 
-    def refusals(self, project: int, since: int) -> list[tuple[Kind, str | None, int, int]]:
+    def refusals(self, project: int, since: int) -> list[tuple[ProblemKind, str | None, int, int]]:
         with self._connections.reader() as db:
             return activity.refusals(db, project, since)
 
