@@ -49,7 +49,7 @@ def count_matching(
     """Count the users of the chunk that meet all conditions; the outermost by `updated_at`."""
     predicate, parameters = translate(conditions)
     chunk = _chunk(db, project, after, examine)
-    query = _SQL["tally_oldest" if oldest else "tally_newest"].replace("{conditions}", predicate)
+    query = _SQL["count_matching_oldest" if oldest else "count_matching_newest"].replace("{conditions}", predicate)
     # Without a row there would be no count.
     rows = db.execute(query, {**chunk.parameters, **parameters, "limit": max(keep, 1)}).fetchall()
     top = [(updated_at, cuid) for updated_at, cuid, _ in rows[:keep]]
