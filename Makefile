@@ -9,7 +9,7 @@ SCREENSHOTS_ARGS ?=
 export DEMO_EXIT DEMO_PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format schemas bench bench-postgres bench-beside bench-bulk screenshots clients wrk lock clean
+.PHONY: help demo test check format schemas bench bench-postgres bench-beside bench-bulk screenshots clients dist wrk lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,11 +62,18 @@ $(VENV)/generators:
 	$@/bin/python -m pip --disable-pip-version-check --quiet install openapi-python-client openapi-generator-cli
 	npm install --silent --no-fund --no-audit --prefix $@/node openapi-typescript typescript
 
+dist: $(VENV)/dist ## build the sdist and the wheel into dist/, and check them
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
+
 lock: ## write requirements/*.txt anew from pyproject.toml, with the newest releases
 	$(PYTHON) -m venv $(VENV)/lock
 	$(VENV)/lock/bin/python -m pip --quiet install uv
-	for part in runtime dev; do \
-	  $(VENV)/lock/bin/uv pip compile pyproject.toml --extra parquet --group build $$([ $$part = dev ] && echo --group dev) --universal --upgrade --quiet \
+	for part in runtime dev dist; do \
+	  case $$part in runtime) groups= ;; dev) groups="--group dev" ;; dist) groups="--group dev --group dist" ;; esac; \
+	  $(VENV)/lock/bin/uv pip compile pyproject.toml --extra all --group build $$groups --universal --upgrade --quiet \
 	    --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links --no-config \
 	    --output-file requirements/$$part.txt || exit 1; \
 	done

@@ -14,6 +14,8 @@ import pytest
 from support.native_server import NativeServer, native_server
 from support.server_process import ATTRIBUTE
 from usertable.http.native import OPERATIONS
+from usertable.store.migrations import migrations
+from usertable.version import version
 
 PROJECTS = "/api/v1/projects"
 CUID = 10362473
@@ -717,6 +719,14 @@ def test_importing_and_erasing_a_user(table: tuple[str, httpx.Client]) -> None:
     refused(owner.delete(answer.headers["location"]), 404, "cuid_unknown")
     refused(owner.post(f"{path}/users", json=sent), 409, "cuid_erased")
     assert done(owner.get(f"{path}/users?identifier=phone&value=new"))["users"] == []
+
+
+# which build it is
+
+
+def test_the_server_tells_its_build_and_its_store_s_version(server: NativeServer) -> None:
+    answer = server.anyone.get("/version")
+    assert done(answer) == {"version": version(), "engine": "sqlite", "store_version": len(migrations("sqlite"))}
 
 
 # when the server cannot

@@ -1,4 +1,4 @@
-"""What is packed is the project, and nothing that somebody left in the clone."""
+"""The wheel and the sdist: what is in them, and what can be done with the wheel alone in an empty environment."""
 
 from __future__ import annotations
 
@@ -6,8 +6,16 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import venv
 import zipfile
+from email.message import Message
+from email.parser import Parser
 from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from usertable.testing import Server
 
 ROOT = Path(__file__).parents[2]
 LEFT = [
@@ -65,3 +73,70 @@ def test_a_store_in_the_clone_is_not_packed(tmp_path: Path) -> None:
         "PKG-INFO",
     }
     assert {name.partition("/")[0] for name in packed} == named | files
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this folder."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def client_python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of an environment with `pip install usertable` in it, without an extra."""
+    folder = tmp_path_factory.mktemp("client")
+    venv.create(folder, with_pip=True)
+    python = folder / "bin" / "python"
+    subprocess.run([python, "-m", "pip", "install", "--quiet", wheel], check=True, capture_output=True)
+    return python
+
+
+def test_the_client_alone_needs_httpx_msgspec_tzdata_and_zstd(wheel: Path) -> None:
+    requirements = [Requirement(line) for line in _metadata(wheel).get_all("Requires-Dist", [])]
+    required = {requirement.name for requirement in requirements if "extra" not in str(requirement.marker)}
+    assert required == {"httpx", "msgspec", "tzdata", "backports-zstd"}
+
+
+def test_the_metadata_tell_what_a_package_index_shows(wheel: Path) -> None:
+    metadata = _metadata(wheel)
+    assert metadata["Requires-Python"] == ">=3.11"
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert metadata["Summary"]
+    assert metadata["Keywords"]
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert set(metadata.get_all("Provides-Extra", [])) == {"server", "parquet", "all"}
+    classifiers = metadata.get_all("Classifier", [])
+    assert "Typing :: Typed" in classifiers
+    assert [c for c in classifiers if c.startswith("Programming Language :: Python :: 3.")]
+
+
+def test_an_installed_client_without_the_server_sets_attributes(client_python: Path, usertable_server: Server) -> None:
+    usertable_server.declare("level", "NUMBER", "overwrite")
+    usertable_server.add_user(7)
+    program = f"""
+from usertable import Client
+with Client("{usertable_server.url}", "{usertable_server.project}", "{usertable_server.secret}", compress=True) as client:
+    client.set(7, {{"level": 3}})
+    print(client.get(7).attributes)
+"""
+    ran = subprocess.run([client_python, "-c", program], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert "level" in ran.stdout
+    assert usertable_server.attributes(7) == {"level": 3}
+
+
+def test_the_command_without_the_server_says_what_to_install(client_python: Path) -> None:
+    ran = subprocess.run([client_python.with_name("usertable"), "serve"], capture_output=True, text=True)
+    assert ran.returncode == 1
+    assert ran.stdout == ""
+    assert "pip install 'usertable[server]'" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def _metadata(wheel: Path) -> Message:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        return Parser().parsestr(archive.read(name).decode())

@@ -42,12 +42,9 @@ COMMANDS: tuple[click.Command, ...] = (
 
 def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     if value:
-        from importlib import metadata
+        from usertable.version import version
 
-        try:
-            click.echo(metadata.version("usertable"))
-        except metadata.PackageNotFoundError:
-            click.echo("unknown: the package is not installed")
+        click.echo(version())
         ctx.exit()
 
 

@@ -37,10 +37,10 @@ def migrate(check: bool, distributed: bool, shards: int) -> None:
     if check and distributed:
         raise click.UsageError("--check changes nothing, so it does not go with --distribute")
     loaded = load_settings()
-    from usertable.store import distribute, open_store, stored_version
+    from usertable.store import distribute, newest_version, open_store, stored_version
 
     url = loaded.config.store
-    before, newest = stored_version(url)
+    before, newest = stored_version(url), newest_version(url)[1]
     if not check:
         make_default_folder(loaded)
         open_store(url).close()

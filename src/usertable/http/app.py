@@ -157,7 +157,7 @@ class App:
         self._native = native_app(self._service, authenticator, writer, importer, self._config, state)
         scans = TableScans(self._store, clock=clock)
         self._console = self._made_console(authenticator, set_attributes, scans) if self._config.console else None
-        self._native_paths = {"/openapi.json", "/readyz", LIVE_PATH}
+        self._native_paths = {"/openapi.json", "/readyz", "/version", LIVE_PATH}
         ending = asyncio.Event()
         watches = [asyncio.create_task(self._watch_clock()), asyncio.create_task(readiness.watch())]
         works = [

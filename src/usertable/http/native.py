@@ -44,7 +44,9 @@ from usertable.http.answers import (
 from usertable.http.body_threads import Batches, in_body_thread, when_decoded
 from usertable.http.exchange import Exchange
 from usertable.http.openapi import LIVE_PATH, Operation, document
+from usertable.store import newest_version
 from usertable.store.records import Replayed, Result, User, Written
+from usertable.version import version
 from usertable.wire import batch, native
 from usertable.wire.codings import CODINGS, decompress
 from usertable.wire.messages import Language
@@ -189,6 +191,8 @@ class _Resource:
         if operation.handle is ready:
             # Without a thread: there may be none to be had while the store does not answer.
             return await exchange.answer(operation, native.encode(ready(self._state)), "")
+        if operation.handle is build:
+            return await exchange.answer(operation, native.encode(build(self._config)), "")
         if operation.batch:
             with self._batches.holding(path["project"], receive) as receive:
                 answered = await self._serve_batch(exchange, operation, access, path["project"], query, receive)
@@ -587,6 +591,10 @@ def ready(state: State) -> native.Health:
     return native.Health("ready")
 
 
+def build(config: Config) -> native.Build:
+    return native.Build(version(), *newest_version(config.store))
+
+
 def live(call: Call) -> HandlerResult:
     return HandlerResult(native.Live())
 
@@ -757,6 +765,18 @@ OPERATIONS = (
             "Whether the server can work: its store can be reached and takes writes",
             ready,
             native.Health,
+            200,
+        ),
+        access="public",
+    ),
+    Operation(
+        *(
+            "GET",
+            "/version",
+            "server",
+            "Which build answers, and which engine and version its store has",
+            build,
+            native.Build,
             200,
         ),
         access="public",

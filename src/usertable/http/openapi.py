@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -16,6 +15,7 @@ from usertable.domain.errors import ProblemKind
 from usertable.domain.identity import MAX_CUID
 from usertable.domain.schema import LEGAL_RULES, Rule
 from usertable.domain.values import DataType
+from usertable.version import version
 from usertable.wire import batch, native
 from usertable.wire.codings import CODINGS
 from usertable.wire.messages import TEXTS
@@ -90,7 +90,7 @@ def document(operations: Sequence[Operation]) -> Json:
         "openapi": "3.1.0",
         "info": {
             "title": "usertable",
-            "version": _version(),
+            "version": version(),
             "summary": "The open, self-hosted user-attribute store.",
             "description": _DESCRIPTION,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
@@ -348,10 +348,3 @@ def _live() -> Json:
         "security": [],
         "responses": {"200": {"description": "It does.", "content": content(ref("schemas", "Live"))}},
     }
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("usertable")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"

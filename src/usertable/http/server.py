@@ -26,6 +26,7 @@ from usertable.http.connection import Connections
 from usertable.http.workers import Supervisor, reserve
 from usertable.store import Store, is_shareable, open_store, redacted_url
 from usertable.store.disk_failure import end_at_once
+from usertable.version import version
 
 log = logging.getLogger("usertable.server")
 
@@ -242,7 +243,7 @@ def serve(config: Config, reread: Reread | None = None) -> None:
     config = replace(config, port=port)
 
     def announce(shared: Shared) -> None:
-        log.info("serving %s on %s (reachable from %s)", redacted_url(config.store), address, reach)
+        log.info("usertable %s serving %s on %s (reachable from %s)", version(), redacted_url(config.store), address, reach)
         if not config.admin_token:
             log.info("no admin token is configured: the native API's admin routes are closed")
         announce_console(config, address, shared)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 from urllib.parse import urlsplit
 
 from usertable.domain.errors import StoreFault, StoreMissing
@@ -10,7 +11,9 @@ from usertable.store.migrations import migrations
 from usertable.store.protocol import Store
 from usertable.store.urls import redacted_url, sqlite_file
 
-__all__ = ["Store", "distribute", "is_shareable", "open_store", "redacted_url", "stored_version"]
+Engine = Literal["memory", "postgresql", "sqlite"]
+
+__all__ = ["Engine", "Store", "distribute", "is_shareable", "newest_version", "open_store", "redacted_url", "stored_version"]
 
 
 def is_shareable(url: str) -> bool:
@@ -80,8 +83,8 @@ def distribute(url: str, shards: int) -> bool:
     return distribute_store(url, shards)
 
 
-def stored_version(url: str) -> tuple[int, int]:
-    """The number of a store's newest migration, 0 for none, and the number of ours. Changes nothing.
+def stored_version(url: str) -> int:
+    """The number of a store's newest migration, 0 for none. Changes nothing.
 
     Raises:
         StoreFault: the store cannot be used.
@@ -90,13 +93,29 @@ def stored_version(url: str) -> tuple[int, int]:
     if scheme == "sqlite":
         from usertable.store import sqlite
 
-        return sqlite.stored_version(sqlite_file(url)[0]), len(migrations("sqlite"))
+        return sqlite.stored_version(sqlite_file(url)[0])
     if is_shareable(url):
         from usertable.store import postgres
 
-        return postgres.stored_version(url), len(migrations("postgres"))
+        return postgres.stored_version(url)
     if scheme == "memory":
-        return 0, 0
+        return 0
+    raise _unknown(url)
+
+
+def newest_version(url: str) -> tuple[Engine, int]:
+    """The engine that a store's URL names, and the number of its newest migration in this usertable; 0 in memory.
+
+    Raises:
+        StoreFault: an unknown scheme.
+    """
+    scheme = _scheme(url)
+    if scheme == "sqlite":
+        return "sqlite", len(migrations("sqlite"))
+    if is_shareable(url):
+        return "postgresql", len(migrations("postgres"))
+    if scheme == "memory":
+        return "memory", 0
     raise _unknown(url)
 
 

@@ -343,6 +343,17 @@ class Live(msgspec.Struct):
     msg: Literal["ok"] = "ok"
 
 
+class Build(msgspec.Struct):
+    """Which usertable answers."""
+
+    version: str
+    """Such as `0.1.dev290+gba7fb6d76`: 290 commits on the way to 0.1, of which the last is `ba7fb6d76`."""
+    engine: Literal["memory", "postgresql", "sqlite"]
+    """What the store is."""
+    store_version: Annotated[int, msgspec.Meta(ge=0)]
+    """The number of the store's newest migration; 0 in memory."""
+
+
 class OpenAPI(msgspec.Struct):
     """A document as https://spec.openapis.org/oas/v3.1.0 has it."""
 
