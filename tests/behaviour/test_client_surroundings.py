@@ -364,7 +364,7 @@ def test_a_clock_that_jumps_while_a_batch_is_tried_gives_nothing_up(server: Serv
         tried = threading.Event()
 
         def drive(steps: Any, *, sleep: Any) -> Any:
-            from usertable.client.shells import _drive
+            from usertable.client.clients import _drive
 
             if clock[0] > 600_000:
                 return _drive(real, steps, sleep)

@@ -1,6 +1,7 @@
 """The Python client: typed, sync and async, safe to retry; with a buffer, and a spool on disk."""
 
 from usertable.client.buffer import AsyncBuffer, Buffer
+from usertable.client.clients import AsyncClient, Client
 from usertable.client.core import Record, RecordResult, Retry, SetResult, User
 from usertable.client.errors import (
     ApiError,
@@ -22,7 +23,6 @@ from usertable.client.errors import (
     UserUnknown,
     ValueEmpty,
 )
-from usertable.client.shells import AsyncClient, Client
 
 __all__ = [
     "ApiError",

@@ -376,7 +376,11 @@ class Buffer(PerProcess):
                 self._release()
 
     def _deliver(self, entries: Sequence[Entry], sent_at: Moment | None) -> bool:
-        """Send entries until each is settled; False if that was given up."""
+        """Send entries until each is settled; False if that was given up.
+
+        Args:
+            sent_at: when an earlier process may have sent them first; None if none has.
+        """
         if sent_at is None:
             now = self._now_ms()
             sent_at = Moment.at(now)
@@ -384,51 +388,56 @@ class Buffer(PerProcess):
                 return False
         waiting = list(entries)
         attempt = 0
-        while waiting:
-            age = sent_at.age_ms(Moment.at(self._now_ms()))
-            if age is None or age > self._lifetime:
-                text = "sent so long ago that its key may be forgotten; whether it was done is not known"
-                for entry in waiting:
-                    self._tell(_record(entry), Stale(text, maybe_done=True))
-                break
-            results: Sequence[RecordResult | None]
-            failure: ClientError | None = None
-            records = [_record(entry) for entry in waiting]
-            try:
-                results = self._drive(self._core.batch(records, on_unknown=self._on_unknown), sleep=self._sleep)
-            except BatchFailed as failed:
-                results = failed.results
-                failure = failed.cause or failed
-            for result in results:
-                if result is not None and result.error is not None and not self._closed:
-                    self._tell(result.record, result.error)
-            left = [entry for entry, result in zip(waiting, results, strict=True) if result is None]
-            attempt = 0 if len(left) < len(waiting) else attempt + 1
+        while waiting and not self._is_forgotten(sent_at):
+            left, failure = self._send_once(waiting)
             gave_up = self._given_up.is_set()
             if left and not gave_up and self._failure is None:
                 log.warning("%d records wait to be delivered: %s", len(left), failure)
             with self._changed:
-                if self._closed:
+                if not self._settle(len(waiting), left):
                     return False
-                done = len(waiting) - len(left)
-                waiting, self._left = left, left + self._left[len(waiting) :]
                 # What kept it from getting on before is the reason, not that it was told to stop.
-                self._failure = (self._failure or failure if gave_up else failure) if waiting else None
-                self._queue.settle(done)
-                self._notify()
+                self._failure = (self._failure or failure if gave_up else failure) if left else None
+            attempt = 0 if len(left) < len(waiting) else attempt + 1
+            waiting = left
             if waiting:
                 if gave_up:
                     return False
                 self._given_up.wait(self._core.retry.delay(attempt, self._core.chance))
-        if not self._keep(self._queue.mark_done, entries[-1].end):
-            return False
+        for entry in waiting:
+            text = "sent so long ago that its key may be forgotten; whether it was done is not known"
+            self._tell(_record(entry), Stale(text, maybe_done=True))
+        return self._keep(self._queue.mark_done, entries[-1].end) and self._settle(len(waiting), [])
+
+    def _is_forgotten(self, sent_at: Moment) -> bool:
+        """Whether the server may have forgotten the keys of what was sent at that moment."""
+        age = sent_at.age_ms(Moment.at(self._now_ms()))
+        return age is None or age > self._lifetime
+
+    def _send_once(self, entries: Sequence[Entry]) -> tuple[list[Entry], ClientError | None]:
+        """Send entries as one batch, and tell what is refused; the entries that are not settled, and why."""
+        results: Sequence[RecordResult | None]
+        failure: ClientError | None = None
+        records = [_record(entry) for entry in entries]
+        try:
+            results = self._drive(self._core.batch(records, on_unknown=self._on_unknown), sleep=self._sleep)
+        except BatchFailed as failed:
+            results = failed.results
+            failure = failed.cause or failed
+        for result in results:
+            if result is not None and result.error is not None and not self._closed:
+                self._tell(result.record, result.error)
+        return [entry for entry, result in zip(entries, results, strict=True) if result is None], failure
+
+    def _settle(self, count: int, left: list[Entry]) -> bool:
+        """Of the first `count` entries that the thread has taken, settle all but those left; False if it is closed."""
         with self._changed:
             if self._closed:
                 return False
-            self._left = self._left[len(waiting) :]
-            self._queue.settle(len(waiting))
+            self._left = left + self._left[count:]
+            self._queue.settle(count - len(left))
             self._notify()
-        return True
+            return True
 
     def _keep(self, mark: Callable[..., None], *arguments: Any) -> bool:
         """Keep a mark, as soon as the disk takes it; False if that was given up."""

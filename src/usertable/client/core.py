@@ -1,7 +1,7 @@
-"""The client without I/O: what to send, when to try again, and what an answer means.
+"""The client without I/O: what to send, and when to try again.
 
 A call is a generator of steps: it yields what is to be done (:class:`Wait`, :class:`Send`) and is sent what came of it
-(:class:`Reply`, :class:`Lost`). The shells in :mod:`usertable.client.shells` do the steps, with threads or with asyncio.
+(:class:`Reply`, :class:`Lost`). The clients in :mod:`usertable.client.clients` take the steps, with threads or with asyncio.
 """
 
 from __future__ import annotations
@@ -25,23 +25,20 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from usertable.client.errors import (
-    ApiError,
-    BatchFailed,
-    ClientError,
-    ProblemShown,
-    RateLimited,
-    ServerFailed,
-    Unreachable,
-    api_error,
+from usertable.client.answers import (
+    RecordAnswer,
+    batch_answers,
+    native_answer,
+    outcomes,
+    platform_answer,
+    refusal,
+    shown_problems,
 )
+from usertable.client.errors import ApiError, BatchFailed, ClientError, RateLimited, ServerFailed, Unreachable, api_error
 from usertable.client.process import PerProcess
 from usertable.client.values import Wire, check_text, seconds, type_name, wire_values
-from usertable.dialects.jiguang.codes import code
 from usertable.dialects.jiguang.vocabulary import ATTRIBUTE_PATH, MAX_IDENTITY_VALUES, REGISTER_PATH
-from usertable.domain.errors import Problem, ProblemKind
 from usertable.domain.identity import MAX_CUID
-from usertable.wire.bodies import decode_object
 
 log = logging.getLogger("usertable.client")
 
@@ -61,6 +58,8 @@ T = TypeVar("T")
 Identity = tuple[str, str]
 """Name and value of an identifier."""
 OnUnknown = Literal["refuse", "register", "import"]
+Answer = RecordAnswer | ApiError
+"""What came of a record that was sent; an error of its own is of one that is too large for the server."""
 
 
 @dataclass(slots=True)
@@ -340,7 +339,7 @@ class Core(PerProcess):
         request = self._send("PUT", ATTRIBUTE_PATH + ("?dryRun=1" if dry_run else ""), body, headers)
         reply = yield from self._ask(request, "attribute", safe=not self.plain or repeatable)
         try:
-            answer = _platform_answer(reply)
+            answer = platform_answer(reply)
         except ApiError as refused:
             # A lean refusal tells the first problem only; a dry run tells all of them.
             if not self.plain and not refused.problems and refused.code in _BUSINESS:
@@ -354,7 +353,7 @@ class Core(PerProcess):
         request = self._send("PUT", ATTRIBUTE_PATH + "?dryRun=1", body)
         reply = yield from self._ask(request, "attribute", safe=True)
         if reply.status < 429:
-            _platform_answer(reply)
+            platform_answer(reply)
 
     def register(self, identifier: str, values: Iterable[str]) -> Steps[dict[str, int]]:
         """Get CUID, for any number of values."""
@@ -371,7 +370,7 @@ class Core(PerProcess):
             body = _encode({"identityName": identifier, "identityValues": some})
             # The same value always gives the same CUID, so this is safe to repeat, on the platform too.
             reply = yield from self._ask(self._send("POST", REGISTER_PATH, body), "register", safe=True)
-            for entry in _platform_answer(reply)["data"]:
+            for entry in platform_answer(reply)["data"]:
                 if entry.get("errorCode"):
                     raise api_error(entry["errorCode"], str(entry.get("errorMsg", "")), status=reply.status)
                 cuids[entry["identityValues"]] = entry["cuid"]
@@ -425,8 +424,7 @@ class Core(PerProcess):
                     )
                 yield from self._one_by_one(given, wired, results)
             else:
-                encoded = [self._encode_record(r, w, dry_run) for r, w in zip(given, wired, strict=True)]
-                yield from self._in_batches(given, encoded, results, on_unknown, dry_run)
+                yield from self._in_batches(given, wired, results, on_unknown, dry_run)
         except ClientError as failure:
             known = sum(result is not None for result in results)
             raise BatchFailed(
@@ -466,7 +464,7 @@ class Core(PerProcess):
     def _native(self, method: str, path: str) -> Steps[dict[str, Any]]:
         if self.plain:
             raise ValueError("the platform has no such endpoint; only set and register are plain")
-        return _native_answer((yield from self._ask(self._send(method, path), "native", safe=True)))
+        return native_answer((yield from self._ask(self._send(method, path), "native", safe=True)))
 
     def _ask(self, request: Send, api: str, *, safe: bool, parts: bool = False) -> Steps[Reply]:
         """Send a request until there is an answer that another try would not better, or no time for one.
@@ -520,65 +518,78 @@ class Core(PerProcess):
     def _in_batches(
         self,
         records: Sequence[Record],
-        encoded: Sequence[bytes],
+        wired: Sequence[dict[str, Wire]],
         results: list[RecordResult | None],
         on_unknown: OnUnknown | None,
         dry_run: bool,
     ) -> Steps[None]:
-        path = f"{self._project}/users:batch{'?dry_run=1' if dry_run else ''}"
-        tail = f'],"on_unknown":"{on_unknown}"}}'.encode() if on_unknown else b"]}"
-        waiting = deque(range(len(records)))
+        encoded = [self._encode_record(r, w, dry_run) for r, w in zip(records, wired, strict=True)]
+        answers: list[Answer | None] = [None] * len(records)
+        try:
+            yield from self.send_encoded(encoded, answers, on_unknown=on_unknown, dry_run=dry_run)
+        finally:
+            results[:] = [_record_result(r, a) if a else None for r, a in zip(records, answers, strict=True)]
+
+    def send_encoded(
+        self,
+        records: Sequence[bytes],
+        answers: list[Answer | None],
+        *,
+        on_unknown: OnUnknown | None,
+        dry_run: bool,
+    ) -> Steps[None]:
+        """Send records that are JSON already, in order, and put the answer to each into `answers` when it is known.
+
+        Raises ClientError if there is no getting on; what follows the answers that there are then may have been sent.
+        """
+        waiting = _Waiting(records, answers)
         attempt = slow = 0
         most_slow = min(_SLOW_BATCHES, self.retry.attempts - 1)
-        while waiting:
-            places = [waiting.popleft()]
-            size = len(encoded[places[0]])
-            while waiting and len(places) < self._batch_records and size + len(encoded[waiting[0]]) <= self._batch_bytes:
-                places.append(waiting.popleft())
-                size += len(encoded[places[-1]])
-            body = b'{"records":[' + b",".join(encoded[place] for place in places) + tail
-            content, headers = (gzip.compress(body, 1), {"content-encoding": "gzip"}) if self._compress else (body, {})
-            request = self._send("POST", path, content, headers)
+        while indexes := waiting.next_batch(self._batch_records, self._batch_bytes):
+            request = self._batch_request([records[i] for i in indexes], on_unknown, dry_run)
             try:
                 # The last tries are as for any other request.
-                reply = yield from self._ask(request, "batch", safe=True, parts=len(places) > 1 and slow < most_slow)
+                reply = yield from self._ask(request, "batch", safe=True, parts=len(indexes) > 1 and slow < most_slow)
             except _TooSlow as failure:
                 # The server may still be at it: what it has done by then is known to it by its key, and not done again. A
                 # quarter takes less time, so that each try gets on.
-                log.warning("%d records were not answered in time (%s); they are sent in parts", len(places), failure)
+                log.warning("%d records were not answered in time (%s); they are sent in parts", len(indexes), failure)
                 slow += 1
-                self._batch_records = max(1, len(places) // 4)
-                waiting.extendleft(reversed(places))
+                self._batch_records = max(1, len(indexes) // 4)
+                waiting.put_back(indexes)
                 yield Wait(self.retry.delay(slow, self.chance))
                 continue
             if slow or self._batch_records < MAX_RECORDS:
                 slow = 0
                 self._batch_records = min(MAX_RECORDS, self._batch_records + 1 + self._batch_records // 4)
-            if reply.status == 413 and len(places) > 1:
-                # This server takes less than others.
-                self._batch_bytes = max(1, size // 2)
-                waiting.extendleft(reversed(places))
-                continue
             if reply.status == 413:
-                # The record is too large all by itself.
-                results[places[0]] = RecordResult(records[places[0]], _refusal(reply))
+                self._learn_size(waiting, indexes, reply)
                 continue
-            answers = _native_answer(reply)["results"]
-            undone = []
-            for place, answer in zip(places, answers, strict=True):
-                if answer["code"] == -1:
-                    undone.append((place, answer))
-                else:
-                    results[place] = _record_result(records[place], answer)
+            undone = waiting.settle(indexes, batch_answers(reply))
             if not undone:
                 attempt = 0
                 continue
-            # What follows waits, so that the order of one user's records is kept.
-            waiting.extendleft(reversed([place for place, _ in undone]))
-            attempt = attempt + 1 if len(undone) == len(places) else 0
+            attempt = attempt + 1 if len(undone) == len(indexes) else 0
             if attempt >= self.retry.attempts:
-                raise ServerFailed(-1, undone[0][1]["msg"], _problems(undone[0][1]["problems"]))
+                raise ServerFailed(-1, undone[0].msg, shown_problems(undone[0].problems))
             yield Wait(max(1.0 if attempt else 0.0, self.retry.delay(attempt, self.chance)))
+
+    def _batch_request(self, records: Sequence[bytes], on_unknown: OnUnknown | None, dry_run: bool) -> Send:
+        path = f"{self._project}/users:batch{'?dry_run=1' if dry_run else ''}"
+        tail = f'],"on_unknown":"{on_unknown}"}}'.encode() if on_unknown else b"]}"
+        body = b'{"records":[' + b",".join(records) + tail
+        if self._compress:
+            return self._send("POST", path, gzip.compress(body, 1), {"content-encoding": "gzip"})
+        return self._send("POST", path, body)
+
+    def _learn_size(self, waiting: _Waiting, indexes: Sequence[int], reply: Reply) -> None:
+        """After a batch that was too large: this server takes less than others."""
+        if len(indexes) > 1:
+            self._batch_bytes = max(1, waiting.size(indexes) // 2)
+            waiting.put_back(indexes)
+        else:
+            # The record is too large all by itself.
+            waiting.answers[indexes[0]] = refusal(reply)
 
     def _one_by_one(
         self, records: Sequence[Record], wired: Sequence[dict[str, Wire]], results: list[RecordResult | None]
@@ -606,6 +617,45 @@ class Core(PerProcess):
                 results[place] = RecordResult(record, None, cuid)
 
 
+class _Waiting:
+    """Records that wait to be sent, in order, by their indexes among all, and the answers to the others."""
+
+    def __init__(self, records: Sequence[bytes], answers: list[Answer | None]) -> None:
+        self.answers = answers
+        self._records = records
+        self._waiting = deque(range(len(records)))
+
+    def size(self, indexes: Iterable[int]) -> int:
+        """Bytes of some records."""
+        return sum(len(self._records[i]) for i in indexes)
+
+    def next_batch(self, count: int, size: int) -> list[int]:
+        """Take the indexes of the next records, at most so many with so many bytes, or one; none if none are left."""
+        indexes: list[int] = []
+        while self._waiting and len(indexes) < count:
+            size -= len(self._records[self._waiting[0]])
+            if indexes and size < 0:
+                break
+            indexes.append(self._waiting.popleft())
+        return indexes
+
+    def put_back(self, indexes: Sequence[int]) -> None:
+        """Have records sent again, before all others."""
+        self._waiting.extendleft(reversed(indexes))
+
+    def settle(self, indexes: Sequence[int], answers: Sequence[RecordAnswer]) -> list[RecordAnswer]:
+        """Keep the answers to records, but for those who say "not now", which are given back: their records wait again."""
+        undone = {}
+        for i, answer in zip(indexes, answers, strict=True):
+            if answer.code == -1:
+                undone[i] = answer
+            else:
+                self.answers[i] = answer
+        # What follows waits, so that the order of one user's records is kept.
+        self.put_back(list(undone))
+        return list(undone.values())
+
+
 class _TooSlow(Exception):
     """A request that can be sent in parts was not answered in time."""
 
@@ -627,52 +677,8 @@ def _is_passing(reply: Reply, *, safe: bool) -> bool:
     return safe and reply.status >= 500
 
 
-def _refusal(reply: Reply) -> ApiError:
-    try:
-        _native_answer(reply)
-    except ApiError as refused:
-        return refused
-    raise AssertionError(reply.status)
-
-
-def _record_result(record: Record, answer: Mapping[str, Any]) -> RecordResult:
-    error = api_error(answer["code"], answer["msg"], _problems(answer["problems"])) if answer["code"] else None
-    told = (answer["cuid"], answer["version"], answer["outcomes"], answer["replayed"], answer.get("effect"))
-    return RecordResult(record, error, *told)
-
-
-def _problems(entries: Iterable[Mapping[str, Any]]) -> list[ProblemShown]:
-    return [ProblemShown(e.get("kind") or e["code"], e["attribute"], e.get("msg") or e.get("detail", "")) for e in entries]
-
-
-def _document(reply: Reply) -> dict[str, Any]:
-    document = decode_object(reply.content)
-    if isinstance(document, Problem):
-        # Not from a server of this kind: a proxy's error page, most likely.
-        shown = reply.content[:80].decode("utf-8", "replace")
-        code = {401: 4009, 429: 4029}.get(reply.status, -1 if reply.status >= 500 else reply.status)
-        raise api_error(code, f"HTTP {reply.status}, and no JSON object: {shown!r}", status=reply.status)
-    return document
-
-
-def _platform_answer(reply: Reply) -> dict[str, Any]:
-    """The answer of the platform's endpoints. Raises ApiError for any code but 0."""
-    answer = _document(reply)
-    code = answer.get("code")
-    if code == 0 and reply.status < 400:
-        return answer
-    told = answer.get("data")
-    problems = _problems(told.get("problems", ())) if isinstance(told, dict) else []
-    number = code if isinstance(code, int) and code else -1
-    raise api_error(number, str(answer.get("msg", "")), problems, reply.status, reply.headers.get("x-request-id", ""))
-
-
-def _native_answer(reply: Reply) -> dict[str, Any]:
-    """The answer of the native API. Raises ApiError for problem details, with the platform's code for their kind."""
-    answer = _document(reply)
-    if reply.status < 400:
-        return answer
-    kind = answer.get("code")
-    number = code(ProblemKind(kind))[0] if kind in set(ProblemKind) else reply.status
-    problems = _problems(answer.get("problems", ()))
-    raise api_error(number, str(answer.get("detail", "")), problems, reply.status, str(answer.get("request_id", "")))
+def _record_result(record: Record, answer: Answer) -> RecordResult:
+    if isinstance(answer, ApiError):
+        return RecordResult(record, answer)
+    told = (answer.cuid, answer.version, outcomes(answer), answer.replayed, answer.effect)
+    return RecordResult(record, answer.error, *told)

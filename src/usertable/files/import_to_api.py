@@ -15,6 +15,7 @@ from typing import IO, Any, Literal
 
 import msgspec
 
+from usertable.client.clients import Client
 from usertable.client.core import Record, RecordResult, Retry
 from usertable.client.errors import (
     ApiError,
@@ -25,7 +26,6 @@ from usertable.client.errors import (
     ServerFailed,
     Unreachable,
 )
-from usertable.client.shells import Client
 from usertable.domain.errors import ProblemKind, Unavailable
 from usertable.domain.profile import Effect
 from usertable.domain.schema import Project

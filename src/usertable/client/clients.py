@@ -1,4 +1,4 @@
-"""The two shells around :class:`~usertable.client.core.Core`: they send and wait, with threads or with asyncio."""
+"""The clients that programs use: they send and wait as the core says, with threads or with asyncio."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from usertable.client.errors import ClientError
 T = TypeVar("T")
 
 
-class _Shell:
+class _Client:
     """A client of one project. Close it, or use it in a `with` (`async with`) block.
 
     It may be made before a process is forked, and be pickled: each process has its own keys and connections.
@@ -87,12 +87,12 @@ class _Shell:
         return Buffer(self._core, drive, connections.close, receipt_hours=self._receipt_hours, **settings)
 
 
-def _made_again(kind: type[_Shell], arguments: Mapping[str, Any]) -> _Shell:
+def _made_again(kind: type[_Client], arguments: Mapping[str, Any]) -> _Client:
     return kind(**arguments)
 
 
-class Client(_Shell):
-    __doc__ = _Shell.__doc__
+class Client(_Client):
+    __doc__ = _Client.__doc__
 
     def _open(self) -> None:
         self._connections = Connections(self._settings)
@@ -197,8 +197,8 @@ class Client(_Shell):
         return _drive(self._connections, steps)
 
 
-class AsyncClient(_Shell):
-    __doc__ = _Shell.__doc__
+class AsyncClient(_Client):
+    __doc__ = _Client.__doc__
 
     def _open(self) -> None:
         self._connections = AsyncConnections(self._settings)
