@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from usertable.store import Store
 from usertable.store.postgres import PostgresStore
-from usertable.store.postgres.merge import UserKey, plain_merges
+from usertable.store.postgres.merge import UserKey, mergeable
 from usertable.store.queries import load_queries
 from usertable.store.records import WRITTEN, Result, Write
 from usertable.store.transaction import WriteCommand
@@ -20,7 +20,7 @@ def write_as_server(store: Store, writes: Sequence[Write], command: WriteCommand
         return store.write(writes, command)
     merged: set[UserKey] = set()
     reported = {project.number: project.reported for project in store.projects()}
-    for merge in plain_merges(writes, reported, command.row_limit, receipts=True):
+    for merge in mergeable(writes, reported, command.row_limit, receipts=True):
         with store.connections.pool.connection() as db:
             found = db.execute(_SQL[merge.name.decode()], merge.parameters)
             merged.update([(merge.project, cuid) for (cuid,) in found])

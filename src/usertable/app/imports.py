@@ -28,9 +28,9 @@ class Imports(UseCases):
         """The state of the import of that name; None if there was none."""
         return self._store.job(project.number, name)
 
-    def import_batch(self, batch: ImportBatch, note: NextState | None = None) -> ImportResult | SchemaStale | JobMoved:
+    def import_batch(self, batch: ImportBatch, next_state: NextState | None = None) -> ImportResult | SchemaStale | JobMoved:
         """Import rows that were read already; see :func:`usertable.commands.import_rows.import_rows`."""
-        return self._store.transact(lambda tx: import_rows(tx, batch, self.rules, note), background=not batch.dry_run)
+        return self._store.transact(lambda tx: import_rows(tx, batch, self.rules, next_state), background=not batch.dry_run)
 
     def import_rows(
         self, project: Project, entries: Sequence[BatchEntry], *, register: bool, dry_run: bool = False
@@ -60,12 +60,12 @@ class Imports(UseCases):
                 dry_run=dry_run,
                 receipts=[entry.receipt for index, entry in enumerate(entries) if index not in results],
             )
-            taken = self.import_batch(batch)
-            if isinstance(taken, SchemaStale):
+            result = self.import_batch(batch)
+            if isinstance(result, SchemaStale):
                 return None
-            assert isinstance(taken, ImportResult)
-            told = iter(taken.row_results)
-            results |= {index: next(told) for index in range(len(entries)) if index not in results}
+            assert isinstance(result, ImportResult)
+            row_results = iter(result.row_results)
+            results |= {index: next(row_results) for index in range(len(entries)) if index not in results}
         return [results[index] for index in range(len(entries))]
 
 

@@ -15,7 +15,7 @@ from zoneinfo import available_timezones
 from usertable.app.use_cases import UseCases
 from usertable.commands import projects
 from usertable.dialects.jiguang.vocabulary import TIMEZONE
-from usertable.domain.errors import ProblemKind, Refused, check_all, refuse
+from usertable.domain.errors import ProblemKind, Refused, check_all, refusal
 from usertable.domain.schema import Project
 from usertable.store.records import SchemaChange
 
@@ -131,29 +131,29 @@ class Projects(UseCases):
 
 def _check_project_name(name: str | None) -> None:
     if name is not None and (not name.strip() or len(name) > 200 or not name.isprintable()):
-        raise refuse(ProblemKind.PROJECT_NAME, limit=200)
+        raise refusal(ProblemKind.PROJECT_NAME, limit=200)
 
 
 def _check_project_id(id: str | None) -> None:
     if id is not None and not _PROJECT_ID.fullmatch(id):
-        raise refuse(ProblemKind.PROJECT_ID, id=id)
+        raise refusal(ProblemKind.PROJECT_ID, id=id)
 
 
 def _check_timezone(name: str | None) -> None:
     if name is not None and name not in available_timezones():
-        raise refuse(ProblemKind.TIMEZONE, value=name)
+        raise refusal(ProblemKind.TIMEZONE, value=name)
 
 
 def _check_qps(qps: int | None) -> None:
     if qps is not None and not 1 <= qps <= MAX_QPS:
-        raise refuse(ProblemKind.QPS, value=qps, maximum=MAX_QPS)
+        raise refusal(ProblemKind.QPS, value=qps, maximum=MAX_QPS)
 
 
 def _checked_secret(secret: str | None) -> str:
     if secret is None:
         return secrets.token_hex(16)
     if not _SECRET.fullmatch(secret):
-        raise refuse(ProblemKind.SECRET, maximum=128)
+        raise refusal(ProblemKind.SECRET, maximum=128)
     return secret
 
 

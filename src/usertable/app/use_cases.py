@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from usertable.app.clock import now_ms
 from usertable.commands import projects
-from usertable.domain.errors import ProblemKind, ProjectChanged, refuse
+from usertable.domain.errors import ProblemKind, ProjectChanged, refusal
 from usertable.domain.merge import Rules
 from usertable.domain.schema import MAX_ATTRIBUTES, Project
 from usertable.store.protocol import Store
@@ -41,7 +41,7 @@ class UseCases:
         """The project with that id."""
         if found := self.find_project(project_id):
             return found
-        raise refuse(ProblemKind.PROJECT_UNKNOWN, id=project_id)
+        raise refusal(ProblemKind.PROJECT_UNKNOWN, id=project_id)
 
     def find_project(self, project_id: str) -> Project | None:
         """The project with that id, or None."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from usertable.app.use_cases import UseCases
 from usertable.commands import users
 from usertable.domain.condition import Condition
-from usertable.domain.errors import ProblemKind, Refused, refuse
+from usertable.domain.errors import ProblemKind, Refused, refusal
 from usertable.domain.identity import is_cuid, is_identifier_value, malformed_cuid
 from usertable.domain.schema import Project
 from usertable.store.records import User
@@ -46,7 +46,7 @@ class Users(UseCases):
         """The user's row with its identifiers."""
         if found := self._store.read(project.number, cuid):
             return found
-        raise refuse(ProblemKind.CUID_UNKNOWN, cuid=cuid)
+        raise refusal(ProblemKind.CUID_UNKNOWN, cuid=cuid)
 
     def exists(self, project: Project, cuid: int) -> bool:
         """Whether there is a user with that CUID."""
@@ -56,7 +56,7 @@ class Users(UseCases):
         """The user that an identifier's value points to."""
         cuid = self.find_cuids(project, identifier, [value]).get(value)
         if cuid is None:
-            raise refuse(ProblemKind.CUID_UNKNOWN, cuid=f"{identifier}={value}")
+            raise refusal(ProblemKind.CUID_UNKNOWN, cuid=f"{identifier}={value}")
         return self.user(project, cuid)
 
     def find_cuids(self, project: Project, identifier: str, values: Sequence[str]) -> dict[str, int]:
@@ -90,4 +90,4 @@ class Users(UseCases):
     def erase_user(self, project: Project, cuid: int) -> None:
         """Remove a user for good: the row, identifier values, and stored answers that show the user's data."""
         if not self._store.transact(lambda tx: users.erase(tx, project.number, cuid)):
-            raise refuse(ProblemKind.CUID_UNKNOWN, cuid=cuid)
+            raise refusal(ProblemKind.CUID_UNKNOWN, cuid=cuid)

@@ -31,31 +31,31 @@ from usertable.store.transaction import Loaded, Mutation, Transaction, Wanted
 
 
 def import_rows(
-    transaction: Transaction, batch: ImportBatch, rules: Rules, note: NextState | None = None
+    transaction: Transaction, batch: ImportBatch, rules: Rules, next_state: NextState | None = None
 ) -> ImportResult | SchemaStale | JobMoved:
     """Import rows in order: later rows see what earlier ones did, and a refused one disturbs no other.
 
-    All of it is kept, with `note(…)` as the job's state. So whoever finds that state in the store knows that the batch was
-    imported, and whoever finds the one before, that it was not. A row that names no user is refused, or makes one with
+    All of it is kept, with `next_state(…)` as the job's state. So whoever finds that state in the store knows that the batch
+    was imported, and whoever finds the one before, that it was not. A row that names no user is refused, or makes one with
     `register`: with the CUID it has, or, like Get CUID, by a value of the identifier with priority 1.
 
-    Without `note` there is no job. A batch with receipts keeps one with each row that was imported, and a row whose key is
-    known is not imported again.
+    Without `next_state` there is no job. A batch with receipts keeps one with each row that was imported, and a row whose
+    key is known is not imported again.
     """
-    loaded = transaction.load({batch.project: _wanted(batch, None if note is None else batch.job)})[batch.project]
-    if note is not None and loaded.job != batch.before:
+    loaded = transaction.load({batch.project: _wanted(batch, None if next_state is None else batch.job)})[batch.project]
+    if next_state is not None and loaded.job != batch.before:
         return JobMoved(loaded.job)
     project = loaded.project
     if project is None or loaded.version != batch.schema_version:
         return SchemaStale()
-    taken, mutation = _imported(batch, rules, project, loaded)
+    result, mutation = _imported(batch, rules, project, loaded)
     if batch.dry_run:
-        return taken
+        return result
     mutation.reported -= project.reported
-    if note is not None:
-        mutation.job = (batch.job, note(taken))
+    if next_state is not None:
+        mutation.job = (batch.job, next_state(result))
     transaction.keep([mutation])
-    return taken
+    return result
 
 
 def _wanted(batch: ImportBatch, job: str | None) -> Wanted:
@@ -91,14 +91,14 @@ def _imported(batch: ImportBatch, rules: Rules, project: Project, loaded: Loaded
         if not work.is_first_of_new_user(row):
             found = work.one(row)
             if isinstance(found, list):
-                work.taken.refused.append((index, found))
-    return work.taken, work.mutation()
+                work.result.refused.append((index, found))
+    return work.result, work.mutation()
 
 
 def _answered_one_by_one(work: _Import, receipts: Sequence[Receipt | None]) -> tuple[ImportResult, Mutation]:
     """Import rows of which some may have been imported before."""
-    batch, loaded, results = work.batch, work.loaded, work.taken.row_results
-    made = []
+    batch, loaded, results = work.batch, work.loaded, work.result.row_results
+    answers = []
     rows: Iterable[ImportRow | PatchRow] = batch.rows
     for row, receipt in zip(rows, receipts, strict=True):
         if receipt is not None and (answered := answer_again(receipt, loaded)) is not None:
@@ -112,10 +112,10 @@ def _answered_one_by_one(work: _Import, receipts: Sequence[Receipt | None]) -> t
         # The CUID that a dry run would give is nobody's.
         results.append((row[0] if batch.dry_run and cuid in work.created else cuid, written))
         if receipt is not None and not batch.dry_run:
-            made.append(kept_answer(receipt, written, loaded, batch.project, cuid, batch.now))
+            answers.append(kept_answer(receipt, written, loaded, batch.project, cuid, batch.now))
     mutation = work.mutation()
-    mutation.receipts = made
-    return work.taken, mutation
+    mutation.receipts = answers
+    return work.result, mutation
 
 
 def _is_large(text: str, rules: Rules) -> bool:
@@ -144,9 +144,9 @@ class _Import:
     """
 
     def __init__(self, batch: ImportBatch, rules: Rules, project: Project, loaded: Loaded) -> None:
-        self.taken = ImportResult(0, 0, 0, [])
+        self.result = ImportResult(0, 0, 0, [])
         self.created: dict[int, str | Profile] = {}
-        """Users that are not in the store: the text of their only row, or the profile that several made."""
+        """Users that are not in the store: the text of their only row, or the profile that several created."""
         self.batch = batch
         self.loaded = loaded
         self._rules = rules
@@ -169,7 +169,7 @@ class _Import:
             return False
         created[cuid] = text
         if self.batch.dry_run:
-            self.taken.previews.append((cuid, decode_attributes(text)))
+            self.result.previews.append((cuid, decode_attributes(text)))
         return True
 
     def one(self, row: ImportRow | PatchRow) -> list[Problem] | tuple[int, Written]:
@@ -199,7 +199,7 @@ class _Import:
         outcomes = decision.outcomes
         effect = self._counted(is_new=is_new, is_changed=bool(added) or Outcome.APPLIED in outcomes.values())
         if self.batch.dry_run:
-            self.taken.previews.append((cuid, dict(decision.profile.attributes)))
+            self.result.previews.append((cuid, dict(decision.profile.attributes)))
         return cuid, Written(decision.profile.version, outcomes, None, effect)
 
     def _problems(self, cuid: int | None, identifiers: Sequence[ownership.Pair], *, is_new: bool) -> list[Problem]:
@@ -227,19 +227,19 @@ class _Import:
         if is_new:
             return Effect.CREATED
         if is_changed:
-            self.taken.changed += 1
+            self.result.changed += 1
             return Effect.CHANGED
-        self.taken.unchanged += 1
+        self.result.unchanged += 1
         return Effect.UNCHANGED
 
     def _profile(self, cuid: int) -> Profile:
-        made = self.created.get(cuid)
-        if made is None:
+        created = self.created.get(cuid)
+        if created is None:
             return self.loaded.profiles[cuid]
-        if isinstance(made, Profile):
-            return made
+        if isinstance(created, Profile):
+            return created
         empty = Profile.new(self.batch.now)
-        return self._rules(empty, self._patch(made), self.batch.now).profile
+        return self._rules(empty, self._patch(created), self.batch.now).profile
 
     def _patch(self, text: str) -> Patch:
         attributes = self._project.schema.attributes
@@ -248,14 +248,14 @@ class _Import:
     def mutation(self) -> Mutation:
         """What all rows together change."""
         mutation = self._mutation
-        names_are_news = not self.batch.names <= self._project.reported
-        for cuid, made in self.created.items():
-            if isinstance(made, Profile):
-                mutation.created.append((cuid, made.version, encode_attributes(made.attributes)))
+        names_are_new = not self.batch.names <= self._project.reported
+        for cuid, created in self.created.items():
+            if isinstance(created, Profile):
+                mutation.created.append((cuid, created.version, encode_attributes(created.attributes)))
             else:
-                mutation.created.append((cuid, 1 if made == NO_ATTRIBUTES else 2, made))
-                if names_are_news:
-                    mutation.reported.update(decode_attributes(made))
-        self.taken.created = len(mutation.created)
+                mutation.created.append((cuid, 1 if created == NO_ATTRIBUTES else 2, created))
+                if names_are_new:
+                    mutation.reported.update(decode_attributes(created))
+        self.result.created = len(mutation.created)
         mutation.next_cuid = max(self._given, _next_cuid(self.created))
         return mutation

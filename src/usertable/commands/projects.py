@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from usertable.domain.errors import ProblemKind, refuse
+from usertable.domain.errors import ProblemKind, refusal
 from usertable.domain.schema import Project
 from usertable.domain.schema_change import changes_between
 from usertable.store.transaction import Transaction
@@ -14,7 +14,7 @@ from usertable.store.transaction import Transaction
 def create(transaction: Transaction, project: Project, actor: str) -> Project:
     """Keep a new project; its `number` is the engine's choice. Raises Refused if the id is taken."""
     if transaction.has_project(project.id):
-        raise refuse(ProblemKind.PROJECT_EXISTS, id=project.id)
+        raise refusal(ProblemKind.PROJECT_EXISTS, id=project.id)
     return transaction.add_project(project, actor, changes_between(None, project))
 
 
@@ -28,7 +28,7 @@ def edit(transaction: Transaction, project_id: str, edited: Callable[[Project], 
     """
     project = transaction.project(project_id)
     if project is None:
-        raise refuse(ProblemKind.PROJECT_UNKNOWN, id=project_id)
+        raise refusal(ProblemKind.PROJECT_UNKNOWN, id=project_id)
     after = edited(project)
     if after != project:
         after = replace(after, version=project.version + 1)

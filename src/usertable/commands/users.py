@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from usertable.domain import ownership
-from usertable.domain.errors import ProblemKind, Refused, refuse
+from usertable.domain.errors import ProblemKind, Refused, refusal
 from usertable.store.encoding import NO_ATTRIBUTES
 from usertable.store.records import LARGEST_COUNTED_CUID
 from usertable.store.transaction import Loaded, Mutation, Transaction, Wanted
@@ -45,9 +45,9 @@ def add(transaction: Transaction, project: int, cuid: int, identifiers: Mapping[
     loaded = _load(transaction, project, Wanted(cuids=[cuid], project=True, makes_users=True))
     assert loaded.project is not None
     if cuid in loaded.erased:
-        raise refuse(ProblemKind.CUID_ERASED, cuid=cuid)
+        raise refusal(ProblemKind.CUID_ERASED, cuid=cuid)
     if cuid in loaded.profiles:
-        raise refuse(ProblemKind.CUID_EXISTS, cuid=cuid)
+        raise refusal(ProblemKind.CUID_EXISTS, cuid=cuid)
     schema = loaded.project.schema
     declared = {identifier.name for identifier in schema.identifiers}
     values = {name: [value] for name, value in identifiers.items() if name in declared}

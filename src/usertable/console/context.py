@@ -128,7 +128,7 @@ class Console:
         )
         self.templates.globals["asset"] = self.assets.address
         self.templates.filters["segment"] = lambda value: quote(str(value), safe="")
-        self.templates.filters["plain"] = number_text
+        self.templates.filters["number"] = number_text
 
 
 @dataclass(slots=True)
@@ -200,8 +200,8 @@ class PageContext:
     @property
     def sending(self) -> str:
         """A name of what this form sends, which only a second sending of the same form with the same content has too."""
-        plain = json.dumps([self.request.url.path, sorted(self.form.items())])
-        return self.console.sessions.derive("sending", plain)
+        content = json.dumps([self.request.url.path, sorted(self.form.items())])
+        return self.console.sessions.derive("sending", content)
 
     def project(self) -> Project:
         """The project that the path names, as it is now; raises Refused if there is none."""

@@ -56,7 +56,7 @@ class Edit:
     def changes(self) -> dict[str, str]:
         """The fields that were edited in the form. What it showed and nobody touched is not sent on."""
         shown = self.shown
-        return {name: sent for name in self.now if (sent := self._sent(name)) != plain(shown[name])}
+        return {name: sent for name in self.now if (sent := self._sent(name)) != normalized(shown[name])}
 
     @property
     def others(self) -> dict[str, tuple[str, str]]:
@@ -65,7 +65,7 @@ class Edit:
         return {
             name: (shown[name], value)
             for name, value in self.now.items()
-            if plain(value) not in (plain(shown[name]), self._sent(name))
+            if normalized(value) not in (normalized(shown[name]), self._sent(name))
         }
 
     @property
@@ -75,11 +75,11 @@ class Edit:
 
     def _sent(self, name: str) -> str:
         if name in self.form or name in self.boxes:
-            return plain(self.form.get(name, ""))
-        return plain(self.shown[name])
+            return normalized(self.form.get(name, ""))
+        return normalized(self.shown[name])
 
 
-def plain(text: str) -> str:
+def normalized(text: str) -> str:
     """A text without what a browser or a careless hand adds: the ends of lines in a form are always CR LF."""
     return text.replace("\r\n", "\n").strip()
 

@@ -41,8 +41,8 @@ def signed_out(context: PageContext) -> Response:
 
 def notice(context: PageContext, key: str, link: str, address: str) -> Response:
     """A stream that only says why there is none. A browser gives up on any answer that is not a stream, and says nothing."""
-    told = context.fragment("live_notice.html", key=key, link=link, address=address)
-    return Response(_event("notice", told) + _event("end", ""), media_type="text/event-stream", headers=_HEADERS)
+    sent = context.fragment("live_notice.html", key=key, link=link, address=address)
+    return Response(_event("notice", sent) + _event("end", ""), media_type="text/event-stream", headers=_HEADERS)
 
 
 async def _events(
@@ -51,7 +51,7 @@ async def _events(
     global _open
     _open += 1
     try:
-        told: dict[str, str] = {}
+        sent: dict[str, str] = {}
         quiet = 0
         sessions, clock = context.console.sessions, context.console.clock
         # A session in use is renewed by requests in its second half, and a page that one looks at is in use.
@@ -68,8 +68,8 @@ async def _events(
                 parts, ended = {}, isinstance(failure, Refused)
             quiet += 1
             for name, markup in parts.items():
-                if told.get(name) != markup:
-                    told[name] = markup
+                if sent.get(name) != markup:
+                    sent[name] = markup
                     quiet = 0
                     yield _event(name, markup)
             if ended:

@@ -78,15 +78,15 @@ class Sessions:
 
     def seal(self, session: Session) -> str:
         """The session as a cookie's value."""
-        plain = f"{session.role}.{session.nonce}.{session.expires}"
-        return f"{plain}.{self._mac('session', plain)}"
+        unsigned = f"{session.role}.{session.nonce}.{session.expires}"
+        return f"{unsigned}.{self._mac('session', unsigned)}"
 
     def open(self, sealed: str) -> Session | None:
         """The session of a cookie, if it is one of ours, not over and not ended."""
-        plain, _, mac = sealed.rpartition(".")
-        if not plain or not hmac.compare_digest(mac.encode(), self._mac("session", plain).encode()):
+        unsigned, _, mac = sealed.rpartition(".")
+        if not unsigned or not hmac.compare_digest(mac.encode(), self._mac("session", unsigned).encode()):
             return None
-        role, nonce, expires = plain.split(".")
+        role, nonce, expires = unsigned.split(".")
         session = Session("admin" if role == "admin" else "visitor", nonce, int(expires))
         return None if self.is_over(session) else session
 
@@ -135,8 +135,8 @@ class Link:
 
     def make(self) -> str:
         """What signs in once, within a quarter of an hour."""
-        plain = f"{secrets.token_urlsafe(18)}.{int(self._clock()) + LINK_SECONDS}"
-        return f"{plain}.{self._mac(plain)}"
+        unsigned = f"{secrets.token_urlsafe(18)}.{int(self._clock()) + LINK_SECONDS}"
+        return f"{unsigned}.{self._mac(unsigned)}"
 
     def holds(self, link: str) -> bool:
         """Whether a link would still sign in."""
@@ -144,17 +144,17 @@ class Link:
 
     def follow(self, link: str, browser: Session) -> bool:
         """Use a link up: whether it signs in. A second click in the same browser is the same use."""
-        plain = link.rpartition(".")[0]
-        used_here = f"{plain} {browser.nonce}"
-        if self.holds(link) and self._shared.spend(plain):
+        unsigned = link.rpartition(".")[0]
+        used_here = f"{unsigned} {browser.nonce}"
+        if self.holds(link) and self._shared.spend(unsigned):
             return self._shared.spend(used_here)
         return self._is_ours(link) and self._shared.is_spent(used_here)
 
     def _is_ours(self, link: str) -> bool:
-        plain, _, mac = link.rpartition(".")
-        if not plain or not hmac.compare_digest(mac.encode(), self._mac(plain).encode()):
+        unsigned, _, mac = link.rpartition(".")
+        if not unsigned or not hmac.compare_digest(mac.encode(), self._mac(unsigned).encode()):
             return False
-        return int(plain.rpartition(".")[2]) > self._clock()
+        return int(unsigned.rpartition(".")[2]) > self._clock()
 
-    def _mac(self, plain: str) -> str:
-        return hmac.new(self._shared.key, f"link {plain}".encode(), hashlib.sha256).hexdigest()
+    def _mac(self, unsigned: str) -> str:
+        return hmac.new(self._shared.key, f"link {unsigned}".encode(), hashlib.sha256).hexdigest()

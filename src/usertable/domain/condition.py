@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Any
 
-from usertable.domain.errors import Problem, ProblemKind, Refused, refuse
+from usertable.domain.errors import Problem, ProblemKind, Refused, refusal
 from usertable.domain.profile import Profile
 from usertable.domain.schema import Attribute, Schema
 from usertable.domain.values import PARSERS, DataType, Value
@@ -100,7 +100,7 @@ def parse_conditions(texts: Sequence[str], schema: Schema, zone: tzinfo) -> list
 def check_number(texts: Sequence[str], maximum: int) -> None:
     """Return if a filter has no more conditions than that. Raises Refused."""
     if len(texts) > maximum:
-        raise refuse(ProblemKind.CONDITION, value=texts[maximum], expected=f"at most {maximum} conditions in a filter")
+        raise refusal(ProblemKind.CONDITION, value=texts[maximum], expected=f"at most {maximum} conditions in a filter")
 
 
 def parse_condition(text: str, schema: Schema, zone: tzinfo) -> Condition:
@@ -113,29 +113,31 @@ def parse_condition(text: str, schema: Schema, zone: tzinfo) -> Condition:
     op, colon, raw = rest.partition(":")
     attribute = schema.attributes.get(name)
     if attribute is None:
-        raise refuse(
+        raise refusal(
             ProblemKind.CONDITION, value=text, expected="it must begin with the name of a declared attribute and a colon"
         )
     if op in ("set", "unset"):
         if colon:
-            raise refuse(ProblemKind.CONDITION, value=text, expected=f"{op} takes no value")
+            raise refusal(ProblemKind.CONDITION, value=text, expected=f"{op} takes no value")
         return Condition(name, op)
     if op not in OPERATORS:
-        raise refuse(
+        raise refusal(
             ProblemKind.CONDITION, value=text, expected=f"the operator must be one of set, unset, {', '.join(OPERATORS)}"
         )
     types, _ = OPERATORS[op]
     if attribute.type not in types:
-        raise refuse(ProblemKind.CONDITION, value=text, expected=f"{op} is for {', '.join(types)}, not for {attribute.type}")
+        raise refusal(
+            ProblemKind.CONDITION, value=text, expected=f"{op} is for {', '.join(types)}, not for {attribute.type}"
+        )
     if op in ("in", "between"):
         sent = split_values(raw)
         if sent is None:
-            raise refuse(ProblemKind.CONDITION, value=text, expected=_QUOTED)
+            raise refusal(ProblemKind.CONDITION, value=text, expected=_QUOTED)
         if len(sent) > MAX_VALUES:
             raise _too_many_values(text)
         wanted = tuple(_value(attribute, part, text, zone) for part in sent)
         if op == "between" and len(wanted) != 2:
-            raise refuse(ProblemKind.CONDITION, value=text, expected="between takes two values with a comma between")
+            raise refusal(ProblemKind.CONDITION, value=text, expected="between takes two values with a comma between")
         return Condition(name, op, wanted)
     return Condition(name, op, _value(attribute, raw, text, zone))
 
@@ -152,8 +154,8 @@ def split_values(text: str) -> tuple[str, ...] | None:
         found = _LISTED.match(text, at)
         if found is None:
             return None
-        quoted, plain = found.groups()
-        values.append(plain if quoted is None else quoted.replace('""', '"'))
+        quoted, unquoted = found.groups()
+        values.append(unquoted if quoted is None else quoted.replace('""', '"'))
         at = found.end()
         if at == len(text):
             return tuple(values)
@@ -170,7 +172,7 @@ _QUOTED = 'a value that holds a comma in double quotes, as in "Washington, D.C."
 
 
 def _too_many_values(text: str) -> Refused:
-    return refuse(ProblemKind.CONDITION, value=text, expected=f"at most {MAX_VALUES} values in a filter")
+    return refusal(ProblemKind.CONDITION, value=text, expected=f"at most {MAX_VALUES} values in a filter")
 
 
 def _value(attribute: Attribute, raw: str, text: str, zone: tzinfo) -> Value:
@@ -182,5 +184,5 @@ def _value(attribute: Attribute, raw: str, text: str, zone: tzinfo) -> Value:
         sent = {"0": 0, "1": 1, "false": 0, "true": 1}.get(raw)
     value = PARSERS[data_type](attribute.name, sent, zone, attribute.limits)
     if isinstance(value, Problem):
-        raise refuse(ProblemKind.CONDITION, value=text, expected=value.params.get("expected", "a value within the bounds"))
+        raise refusal(ProblemKind.CONDITION, value=text, expected=value.params.get("expected", "a value within the bounds"))
     return value[0] if isinstance(value, list) else value

@@ -134,10 +134,10 @@ class Problem:
 
 def bounded(problems: Sequence[Problem], maximum: int = MAX_PROBLEMS, *, more: int = 0) -> list[Problem]:
     """The first `maximum` problems, and one that says how many there are besides, of which `more` are not in the list."""
-    told = [problem for problem in problems if problem.kind is not ProblemKind.MORE_PROBLEMS]
+    kept = [problem for problem in problems if problem.kind is not ProblemKind.MORE_PROBLEMS]
     more += sum(int(problem.params["count"]) for problem in problems if problem.kind is ProblemKind.MORE_PROBLEMS)
-    more += max(0, len(told) - maximum)
-    return told[:maximum] + ([Problem(ProblemKind.MORE_PROBLEMS, None, {"count": str(more)})] if more else [])
+    more += max(0, len(kept) - maximum)
+    return kept[:maximum] + ([Problem(ProblemKind.MORE_PROBLEMS, None, {"count": str(more)})] if more else [])
 
 
 def excerpt(value: object, limit: int = 60) -> str:
@@ -206,7 +206,7 @@ class StoreMissing(StoreFault):
     """There is no store, and none was to be made."""
 
 
-def refuse(kind: ProblemKind, attribute: str | None = None, **params: object) -> Refused:
+def refusal(kind: ProblemKind, attribute: str | None = None, **params: object) -> Refused:
     """A :class:`Refused` with one problem. Of what was sent only an excerpt is kept; our own words are kept whole."""
     return Refused([Problem(kind, attribute, {k: excerpt(v, 2000 if k in _OWN_WORDS else 60) for k, v in params.items()})])
 

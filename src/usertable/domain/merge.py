@@ -57,10 +57,10 @@ def _append(attribute: Attribute, stored: Any, value: Any) -> _Merged:
         return value, _APPLIED
     # To look through a list for a few elements takes less than to build a set of it.
     known = stored if len(value) <= _FEW else set(stored)
-    news = [element for element in value if element not in known]
-    if not news:
+    added = [element for element in value if element not in known]
+    if not added:
         return stored, _UNCHANGED
-    merged = [*stored, *news]
+    merged = [*stored, *added]
     if len(merged) > attribute.limits.elements:
         params = {"elements": str(len(merged)), "limit": str(attribute.limits.elements)}
         return Problem(ProblemKind.APPEND_LENGTH, attribute.name, params)

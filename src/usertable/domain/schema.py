@@ -13,7 +13,7 @@ from types import MappingProxyType
 from zoneinfo import ZoneInfo
 
 from usertable.dialects.jiguang.vocabulary import PRESET_PREFIX, PRESETS
-from usertable.domain.errors import ProblemKind, check_all, refuse
+from usertable.domain.errors import ProblemKind, check_all, refusal
 from usertable.domain.values import DEFAULT_LIMITS, DataType, Limits
 
 
@@ -97,7 +97,7 @@ class Schema:
             lambda: _check_attribute(attribute),
         )
         if len(self.attributes) >= max_attributes:
-            raise refuse(ProblemKind.TOO_MANY_ATTRIBUTES, attribute.name, limit=max_attributes)
+            raise refusal(ProblemKind.TOO_MANY_ATTRIBUTES, attribute.name, limit=max_attributes)
         return replace(self, attributes={**self.attributes, attribute.name: attribute})
 
     def edit(self, name: str, **changes: object) -> Schema:
@@ -118,14 +118,14 @@ class Schema:
         """
         self.attribute(name)
         if name in reported:
-            raise refuse(ProblemKind.ATTRIBUTE_IN_USE, name)
+            raise refusal(ProblemKind.ATTRIBUTE_IN_USE, name)
         return replace(self, attributes={n: a for n, a in self.attributes.items() if n != name})
 
     def attribute(self, name: str) -> Attribute:
         """The attribute of that name; raises Refused if there is none."""
         if found := self.attributes.get(name):
             return found
-        raise refuse(ProblemKind.ATTRIBUTE_UNKNOWN, name)
+        raise refusal(ProblemKind.ATTRIBUTE_UNKNOWN, name)
 
     def declare_identifier(self, identifier: Identifier) -> Schema:
         """This schema with one more identifier, below the declared ones and above the presets that stand last.
@@ -162,9 +162,9 @@ class Schema:
             Refused: there is no such identifier, it is a preset, or a user has a value of it.
         """
         if self.identifier(name).preset:
-            raise refuse(ProblemKind.IDENTIFIER_PRESET, name)
+            raise refusal(ProblemKind.IDENTIFIER_PRESET, name)
         if name in identifying:
-            raise refuse(ProblemKind.IDENTIFIER_IN_USE, name)
+            raise refusal(ProblemKind.IDENTIFIER_IN_USE, name)
         return replace(self, identifiers=tuple(i for i in self.identifiers if i.name != name))
 
     def order_identifiers(self, names: Iterable[str]) -> Schema:
@@ -175,7 +175,7 @@ class Schema:
         """
         wanted = list(names)
         if sorted(wanted) != sorted(i.name for i in self.identifiers):
-            raise refuse(ProblemKind.IDENTIFIER_ORDER, have=", ".join(i.name for i in self.identifiers))
+            raise refusal(ProblemKind.IDENTIFIER_ORDER, have=", ".join(i.name for i in self.identifiers))
         return replace(self, identifiers=tuple(self.identifier(n) for n in wanted))
 
     def identifier(self, name: str) -> Identifier:
@@ -183,7 +183,7 @@ class Schema:
         for identifier in self.identifiers:
             if identifier.name == name:
                 return identifier
-        raise refuse(ProblemKind.IDENTIFIER_UNKNOWN, name, have=", ".join(i.name for i in self.identifiers))
+        raise refusal(ProblemKind.IDENTIFIER_UNKNOWN, name, have=", ".join(i.name for i in self.identifiers))
 
     def registration_identifier(self, name: str) -> Identifier:
         """The identifier `name`, if it can be exchanged for a CUID: declared, unique and of priority 1.
@@ -193,9 +193,9 @@ class Schema:
         """
         identifier = self.identifier(name)
         if not identifier.unique:
-            raise refuse(ProblemKind.IDENTIFIER_NOT_UNIQUE, name)
+            raise refusal(ProblemKind.IDENTIFIER_NOT_UNIQUE, name)
         if identifier != self.identifiers[0]:
-            raise refuse(ProblemKind.IDENTIFIER_NOT_FIRST, name, first=self.identifiers[0].name)
+            raise refusal(ProblemKind.IDENTIFIER_NOT_FIRST, name, first=self.identifiers[0].name)
         return identifier
 
 
@@ -299,20 +299,20 @@ def _changed(have: Attribute | Identifier, want: Attribute | Identifier) -> str:
 
 def _check_new_name(name: str, taken: Collection[str]) -> None:
     if name.startswith(PRESET_PREFIX):
-        raise refuse(ProblemKind.NAME_PRESET, name)
+        raise refusal(ProblemKind.NAME_PRESET, name)
     if len(name) > NAME_LENGTH or not _NAME.fullmatch(name):
-        raise refuse(ProblemKind.NAME_FORM, name, limit=NAME_LENGTH)
+        raise refusal(ProblemKind.NAME_FORM, name, limit=NAME_LENGTH)
     if name in taken:
-        raise refuse(ProblemKind.NAME_TAKEN, name)
+        raise refusal(ProblemKind.NAME_TAKEN, name)
 
 
 def _check_text(name: str, field_name: str, text: str) -> None:
     if len(text) > TEXT_LENGTH:
-        raise refuse(ProblemKind.TEXT_TOO_LONG, name, field=field_name, limit=TEXT_LENGTH)
+        raise refusal(ProblemKind.TEXT_TOO_LONG, name, field=field_name, limit=TEXT_LENGTH)
     if not text.isprintable() and field_name != "description":
-        raise refuse(ProblemKind.PARAMETER, name, name=field_name, expected="printable text on one line")
+        raise refusal(ProblemKind.PARAMETER, name, name=field_name, expected="printable text on one line")
     if "\0" in text or not _encodable(text):
-        raise refuse(ProblemKind.PARAMETER, name, name=field_name, expected="Unicode text without U+0000")
+        raise refusal(ProblemKind.PARAMETER, name, name=field_name, expected="Unicode text without U+0000")
 
 
 def _encodable(text: str) -> bool:
@@ -335,7 +335,7 @@ def _check_attribute(attribute: Attribute) -> None:
 def _check_rule(attribute: Attribute) -> None:
     legal = LEGAL_RULES[attribute.type]
     if attribute.rule not in legal:
-        raise refuse(
+        raise refusal(
             ProblemKind.RULE_ILLEGAL, attribute.name, type=attribute.type, rule=attribute.rule, legal=", ".join(legal)
         )
 
@@ -343,7 +343,7 @@ def _check_rule(attribute: Attribute) -> None:
 def _check_limits(attribute: Attribute) -> None:
     name, limits = attribute.name, attribute.limits
     if limits != DEFAULT_LIMITS and attribute.type is not DataType.LIST:
-        raise refuse(ProblemKind.LIMIT_ILLEGAL, name, field="limits", expected="limits on a LIST only")
+        raise refusal(ProblemKind.LIMIT_ILLEGAL, name, field="limits", expected="limits on a LIST only")
     check_all(
         lambda: _check_limit(name, "max_elements", limits.elements, MAX_LIST_ELEMENTS),
         lambda: _check_limit(name, "max_element_bytes", limits.element_bytes, MAX_LIST_ELEMENT_BYTES),
@@ -352,4 +352,4 @@ def _check_limits(attribute: Attribute) -> None:
 
 def _check_limit(name: str, field_name: str, limit: int, maximum: int) -> None:
     if not 1 <= limit <= maximum:
-        raise refuse(ProblemKind.LIMIT_ILLEGAL, name, field=field_name, expected=f"1 to {maximum}")
+        raise refusal(ProblemKind.LIMIT_ILLEGAL, name, field=field_name, expected=f"1 to {maximum}")

@@ -92,22 +92,22 @@ def _attribute(attribute: Attribute) -> Facts:
 
 
 def _identifiers(before: Schema, after: Schema) -> Iterator[Change]:
-    olds = {i.name: i for i in before.identifiers}
-    news = {i.name: i for i in after.identifiers}
-    for name, identifier in olds.items():
-        if name not in news:
+    old = {i.name: i for i in before.identifiers}
+    new = {i.name: i for i in after.identifiers}
+    for name, identifier in old.items():
+        if name not in new:
             yield Change(ChangeKind.DELETE_IDENTIFIER, name, before=_declared(_identifier(identifier)))
-    expected = Schema(identifiers=tuple(i for i in before.identifiers if i.name in news))
-    for name, identifier in news.items():
-        if name not in olds:
+    expected = Schema(identifiers=tuple(i for i in before.identifiers if i.name in new))
+    for name, identifier in new.items():
+        if name not in old:
             expected = expected.declare_identifier(identifier)
             yield Change(ChangeKind.DECLARE_IDENTIFIER, name, after=_declared(_identifier(identifier)))
-        elif edited := _edited(ChangeKind.EDIT_IDENTIFIER, name, _identifier(olds[name]), _identifier(identifier)):
+        elif edited := _edited(ChangeKind.EDIT_IDENTIFIER, name, _identifier(old[name]), _identifier(identifier)):
             yield edited
     # A new one has its place without being moved there.
     order = [i.name for i in expected.identifiers]
-    if order != list(news):
-        yield Change(ChangeKind.ORDER_IDENTIFIERS, before={"order": order}, after={"order": list(news)})
+    if order != list(new):
+        yield Change(ChangeKind.ORDER_IDENTIFIERS, before={"order": order}, after={"order": list(new)})
 
 
 def _identifier(identifier: Identifier) -> Facts:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from usertable.domain.errors import Problem, ProblemKind, refuse
+from usertable.domain.errors import Problem, ProblemKind, refusal
 from usertable.files.encodings import Encoding
 from usertable.files.options import ReadOptions
 from usertable.store.records import ImportRow, ImportRows
@@ -117,7 +117,7 @@ def unread(reason: str) -> Problem:
 
 def check_digest(skip: int, done: int, expected: str, found: str) -> None:
     if skip > done or (skip and expected != found):
-        raise refuse(
+        raise refusal(
             ProblemKind.IMPORT_FILE,
             reason=f"its first {skip} rows are not those that were imported; bring the same file, or begin with --restart",
         )

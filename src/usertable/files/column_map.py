@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ruamel.yaml.nodes import MappingNode, ScalarNode
 
-from usertable.domain.errors import ProblemKind, Refused, excerpt, refuse
+from usertable.domain.errors import ProblemKind, Refused, excerpt, refusal
 from usertable.wire.yaml_tree import BadYAML, yaml_tree
 
 _NULL = "tag:yaml.org,2002:null"
@@ -34,4 +34,4 @@ def column_map(content: bytes) -> dict[str, str]:
 
 
 def _refused(line: int, reason: str) -> Refused:
-    return refuse(ProblemKind.IMPORT_FILE, reason=f"--map-file, line {line}: {reason}")
+    return refusal(ProblemKind.IMPORT_FILE, reason=f"--map-file, line {line}: {reason}")

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from usertable.domain.errors import Problem, ProblemKind, refuse
+from usertable.domain.errors import Problem, ProblemKind, refusal
 from usertable.domain.schema import Attribute, Identifier, Project
 from usertable.domain.values import DataType, is_empty
 from usertable.files.block import ParsedRow
@@ -106,14 +106,14 @@ class Columns:
         for column in columns:
             # Before the columns one by one: leaving out those that are no attribute is not what makes it importable.
             if column in FOR_READING:
-                raise refuse(ProblemKind.IMPORT_FILE, reason=FOR_READING[column])
+                raise refusal(ProblemKind.IMPORT_FILE, reason=FOR_READING[column])
         self.targets = [column_target(project, column, options.columns) for column in columns]
         for index, (column, target) in enumerate(zip(columns, self.targets, strict=True)):
             if target.kind not in ("nothing", "unnamed") and target in self.targets[:index]:
                 other = columns[self.targets.index(target)]
-                raise refuse(ProblemKind.COLUMN, column, expected=f"it is for the same as column [{other}]; leave one out")
+                raise refusal(ProblemKind.COLUMN, column, expected=f"it is for the same as column [{other}]; leave one out")
         if not any(target.kind in ("cuid", "identifier") for target in self.targets):
-            raise refuse(ProblemKind.IMPORT_FILE, reason="no column is the cuid or an identifier, so no row names its user")
+            raise refusal(ProblemKind.IMPORT_FILE, reason="no column is the cuid or an identifier, so no row names its user")
         self._cuid = next((i for i, t in enumerate(self.targets) if t.kind == "cuid"), None)
         indexes = {t.name: i for i, t in enumerate(self.targets) if t.kind == "identifier"}
         self._identifiers = [(i, indexes[i.name]) for i in project.schema.identifiers if i.name in indexes]

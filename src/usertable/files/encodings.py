@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import IO
 
-from usertable.domain.errors import ProblemKind, Refused, excerpt, refuse
+from usertable.domain.errors import ProblemKind, Refused, excerpt, refusal
 
 _MARKS = {
     b"\xef\xbb\xbf": "utf-8",
@@ -78,21 +78,21 @@ def find_encoding(head: bytes, codec: str) -> Encoding:
     if codec == "auto":
         if marked is None and (wide := _unmarked(head[:_HEAD])):
             name = Encoding(wide).name
-            raise refuse(
+            raise refusal(
                 ProblemKind.IMPORT_FILE, reason=f"it looks like {name} without a byte order mark; say --encoding {name}"
             )
         return Encoding(marked or "utf-8", mark)
     if codec in ("utf-16", "utf-32"):
         if marked is None or not marked.startswith(codec):
             little, big = (Encoding(f"{codec}-{order}").name for order in ("le", "be"))
-            raise refuse(
+            raise refusal(
                 ProblemKind.IMPORT_FILE,
                 reason=f"--encoding {codec} is for a file with its byte order mark, which this one lacks;"
                 f" say {little} or {big}",
             )
         return Encoding(marked, mark)
     if marked and marked != codec:
-        raise refuse(
+        raise refusal(
             ProblemKind.IMPORT_FILE,
             reason=f"it begins with the byte order mark of {Encoding(marked).name}, and --encoding says"
             f" {Encoding(codec).name}; leave --encoding out",
@@ -161,7 +161,7 @@ def _not_utf8(lines: Iterable[bytes]) -> Refused:
             text = line.decode(codec)[max(0, before - 12) : before + 12].strip()
             shown.append(f"`{excerpt(text)}` as {codec}")
     ways = f": it has {', '.join(shown)}" if shown else f" with one of {', '.join(NAMED)}"
-    return refuse(
+    return refusal(
         ProblemKind.IMPORT_FILE,
         reason=f"line {number} is not UTF-8, and nothing says what it is; name the file's encoding with --encoding{ways}."
         f" If it is UTF-8 with some broken bytes, --encoding utf-8 refuses only the rows that have them",

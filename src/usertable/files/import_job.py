@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Literal
 
-from usertable.domain.errors import Problem, ProblemKind, Refused, refuse
+from usertable.domain.errors import Problem, ProblemKind, Refused, refusal
 from usertable.domain.schema import Project
 from usertable.domain.values import Value
 from usertable.files.block import Block
@@ -173,7 +173,7 @@ class ImportJob(ABC):
         self._rejects.close()
 
     def _refuse(self, reason: str) -> Refused:
-        return refuse(ProblemKind.IMPORT_JOB, job=self._job, reason=reason)
+        return refusal(ProblemKind.IMPORT_JOB, job=self._job, reason=reason)
 
     def run(self, progress: Callable[[ImportState, int], None], preview: Callable[[list[RowPreview]], None]) -> ImportState:
         """Take all rows that are left. If the import was finished before, look whether the file is the same, and take none.

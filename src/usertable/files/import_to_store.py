@@ -55,9 +55,9 @@ class StoreImport(ImportJob):
     def _preview(self, block: Block) -> list[RowPreview]:
         batch = self._batch(block, block.rows.first(PREVIEW_ROWS))
         batch.dry_run = True
-        taken = self._import_with_retries(batch, lambda taken: "")
-        refused = dict(taken.refused)
-        after = iter(taken.previews)
+        result = self._import_with_retries(batch, lambda result: "")
+        refused = dict(result.refused)
+        after = iter(result.previews)
         declared, zone = self._project.schema.attributes, self._project.zone
         rows = []
         for index, number in enumerate(block.numbers[:PREVIEW_ROWS]):
@@ -86,17 +86,17 @@ class StoreImport(ImportJob):
         after = self.state
         refused: list[tuple[int, str]] = []
 
-        def note(taken: ImportResult) -> str:
+        def next_state(result: ImportResult) -> str:
             nonlocal after, refused
-            found = block.refused + [(block.numbers[index], problems) for index, problems in taken.refused]
+            found = block.refused + [(block.numbers[index], problems) for index, problems in result.refused]
             refused = sorted((number, reasons(problems)) for number, problems in found)
-            after = self._counted(block, refused, created=taken.created, changed=taken.changed, unchanged=taken.unchanged)
+            after = self._counted(block, refused, created=result.created, changed=result.changed, unchanged=result.unchanged)
             return _encoder.encode(after).decode()
 
         batch = self._batch(block, block.rows)
-        taken = self._import_with_retries(batch, note)
+        result = self._import_with_retries(batch, next_state)
         if self._dry_run:
-            note(taken)
+            next_state(result)
             self.problems += refused[: PROBLEMS_SHOWN - len(self.problems)]
         self.state = after
 
@@ -113,23 +113,23 @@ class StoreImport(ImportJob):
 
     def _keep(self, state: ImportState) -> None:
         """Make a state durable, without rows."""
-        self._import_with_retries(self._batch(None, ImportRows.of([])), lambda taken: _encoder.encode(state).decode())
+        self._import_with_retries(self._batch(None, ImportRows.of([])), lambda result: _encoder.encode(state).decode())
 
-    def _import_with_retries(self, batch: ImportBatch, note: Callable[[ImportResult], str]) -> ImportResult:
+    def _import_with_retries(self, batch: ImportBatch, next_state: Callable[[ImportResult], str]) -> ImportResult:
         """Take a batch, and look whether it was taken when the store cannot tell."""
         found: ImportResult | None = None
         wanted: str | None = None
 
-        def noted(taken: ImportResult) -> str:
+        def keep_state(result: ImportResult) -> str:
             nonlocal found, wanted
-            found, wanted = taken, note(taken)
+            found, wanted = result, next_state(result)
             return wanted
 
         deadline = time.monotonic() + PATIENCE_SECONDS
         pause = 0.1
         while True:
             try:
-                result = self._service.import_batch(batch, noted)
+                result = self._service.import_batch(batch, keep_state)
             except StoreDown:
                 if time.monotonic() >= deadline:
                     raise

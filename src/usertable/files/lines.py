@@ -9,7 +9,7 @@ import re
 import unicodedata
 from typing import IO
 
-from usertable.domain.errors import ProblemKind, refuse
+from usertable.domain.errors import ProblemKind, refusal
 from usertable.files.encodings import Encoding
 
 LINE_BYTES = 64 * 2**20
@@ -83,7 +83,7 @@ class Lines:
         self._tail.append(chunk)
         if sum(map(len, self._tail)) > LINE_BYTES + _CHUNK:
             number = self._count + len(self._ready) - self._next + 1
-            raise refuse(ProblemKind.IMPORT_FILE, reason=f"line {number} has more than {LINE_BYTES} bytes")
+            raise refusal(ProblemKind.IMPORT_FILE, reason=f"line {number} has more than {LINE_BYTES} bytes")
         if chunk and b"\n" not in chunk and not (self._at_cr and b"\r" in chunk):
             return
         data = b"".join(self._tail)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from usertable.domain.errors import ProblemKind, refuse
+from usertable.domain.errors import ProblemKind, refusal
 
 
 def parquet_library() -> tuple[Any, Any]:
@@ -17,5 +17,5 @@ def parquet_library() -> tuple[Any, Any]:
         import pyarrow
         from pyarrow import parquet
     except ImportError as error:
-        raise refuse(ProblemKind.PARQUET_LIBRARY) from error
+        raise refusal(ProblemKind.PARQUET_LIBRARY) from error
     return pyarrow, parquet

@@ -9,7 +9,7 @@ from typing import IO, Literal
 
 import msgspec
 
-from usertable.domain.errors import ProblemKind, refuse
+from usertable.domain.errors import ProblemKind, refusal
 from usertable.files.disk import hold, is_named, lock, whole_file
 from usertable.files.import_job import ImportState
 
@@ -84,4 +84,4 @@ class PositionFile:
             self._held = None
 
     def _refuse(self, reason: str) -> Exception:
-        return refuse(ProblemKind.IMPORT_FILE, reason=f"the file of the import's position, {self._path}, {reason}")
+        return refusal(ProblemKind.IMPORT_FILE, reason=f"the file of the import's position, {self._path}, {reason}")

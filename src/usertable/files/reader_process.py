@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection
 from socket import socketpair
 from typing import IO, Any
 
-from usertable.domain.errors import ProblemKind, Refused, refuse
+from usertable.domain.errors import ProblemKind, Refused, refusal
 from usertable.domain.schema import Project
 from usertable.files.block import Block, Head
 from usertable.files.options import ReadOptions
@@ -100,10 +100,10 @@ class ReaderProcess:
             elif what == "refused":
                 raise Refused(content)
             elif what == "failed":
-                raise refuse(ProblemKind.IMPORT_FILE, reason=content)
+                raise refusal(ProblemKind.IMPORT_FILE, reason=content)
             else:
                 raise RuntimeError(f"in the reading process:\n{content}")
-        raise refuse(ProblemKind.IMPORT_FILE, reason=self._ended())
+        raise refusal(ProblemKind.IMPORT_FILE, reason=self._ended())
 
     def _receive(self) -> None:
         try:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from usertable.domain.errors import Problem, ProblemKind, excerpt, refuse
+from usertable.domain.errors import Problem, ProblemKind, excerpt, refusal
 from usertable.domain.schema import Project
 
 ROW, REASON, LINE = "#row", "#reason", "#line"
@@ -37,18 +37,18 @@ FOR_READING = {
 _UNNAMED = re.compile("#[1-9][0-9]*")
 
 
-def told_apart(columns: Sequence[str]) -> list[str]:
+def unique_names(columns: Sequence[str]) -> list[str]:
     """The names of a file's columns so that each is another: `level`, `level#2`, and `#3` for a third without a name."""
-    made: list[str] = []
+    names: list[str] = []
     taken = set(columns)
     for number, column in enumerate(columns, start=1):
         name = column or f"#{number}"
-        if name in made:
+        if name in names:
             count = next(n for n in itertools.count(2) if f"{column}#{n}" not in taken)
             name = f"{column}#{count}"
         taken.add(name)
-        made.append(name)
-    return made
+        names.append(name)
+    return names
 
 
 def unnamed_problem(column: str, cell: object) -> Problem:
@@ -79,7 +79,7 @@ def column_target(project: Project, column: str, columns: Mapping[str, str]) -> 
     if column in (ROW, REASON, LINE):
         return Target("nothing")
     if column in FOR_READING:
-        raise refuse(ProblemKind.IMPORT_FILE, reason=FOR_READING[column])
+        raise refusal(ProblemKind.IMPORT_FILE, reason=FOR_READING[column])
     name = columns.get(column, column)
     if not name:
         return Target("nothing" if column else "unnamed")
@@ -87,7 +87,7 @@ def column_target(project: Project, column: str, columns: Mapping[str, str]) -> 
         return Target("unnamed", name)
     target = _named_target(project, column, name)
     if column.startswith(MASKED) and target.kind == "identifier":
-        raise refuse(ProblemKind.IMPORT_FILE, reason=_MASKED_COLUMN.format(column))
+        raise refusal(ProblemKind.IMPORT_FILE, reason=_MASKED_COLUMN.format(column))
     return target
 
 
@@ -107,10 +107,10 @@ def _named_target(project: Project, column: str, name: str) -> Target:
         return found[0]
     if found:
         ways = " or ".join(f"--map '{column}={target.kind}:{target.name}'" for target in found)
-        raise refuse(ProblemKind.COLUMN, column, expected=f"{name} is more than one thing; say {ways}")
+        raise refusal(ProblemKind.COLUMN, column, expected=f"{name} is more than one thing; say {ways}")
     if name.startswith(MASKED) and rest in identifiers:
-        raise refuse(ProblemKind.IMPORT_FILE, reason=_MASKED_COLUMN.format(column))
-    raise refuse(
+        raise refusal(ProblemKind.IMPORT_FILE, reason=_MASKED_COLUMN.format(column))
+    raise refusal(
         ProblemKind.COLUMN,
         column,
         expected=f"{name} is neither cuid nor a declared attribute or identifier; name one with --map '{column}=NAME',"

@@ -26,15 +26,15 @@ HELD_BODIES = 4
 
 _threads = ThreadPoolExecutor(THREADS, thread_name_prefix="bodies")
 _Given = ParamSpec("_Given")
-_Made = TypeVar("_Made")
+_Result = TypeVar("_Result")
 
 
-async def in_body_thread(work: Callable[_Given, _Made], *given: _Given.args, **named: _Given.kwargs) -> _Made:
+async def in_body_thread(work: Callable[_Given, _Result], *given: _Given.args, **named: _Given.kwargs) -> _Result:
     """What `work` gives, made in one of the threads for bodies."""
     return await asyncio.get_running_loop().run_in_executor(_threads, functools.partial(work, *given, **named))
 
 
-async def when_decoded(decode: Callable[[bytes], _Made], body: bytes) -> _Made:
+async def when_decoded(decode: Callable[[bytes], _Result], body: bytes) -> _Result:
     """What `decode` makes of a body: at once if the body is small, else in a thread."""
     return decode(body) if len(body) <= SMALL_BODY else await in_body_thread(decode, body)
 

@@ -2,7 +2,7 @@
 
 The parser is httptools. What it leaves to its user is decided here, by RFC 9110 and 9112: which heads are taken, what
 becomes of a body that nobody reads, when a connection ends and how. A plain write is answered without ASGI, see
-:meth:`Connection._answer_plain`.
+:meth:`Connection._answer_fast`.
 """
 
 from __future__ import annotations
@@ -338,6 +338,8 @@ class Connection(asyncio.Protocol):
         "_endpoint",
         "_expects_continue",
         "_farewell",
+        "_fast",
+        "_fast_put",
         "_fields",
         "_headers",
         "_host",
@@ -347,8 +349,6 @@ class Connection(asyncio.Protocol):
         "_last_phase",
         "_lines",
         "_parser",
-        "_plain",
-        "_plain_put",
         "_problem",
         "_reading",
         "_receiving",
@@ -377,9 +377,9 @@ class Connection(asyncio.Protocol):
         self._set_endpoints = connections.application.set_endpoints
         self._endpoint: SetEndpoint | None = None
         """The endpoint of the hot path that the request is for."""
-        self._plain: bytes | None = None
+        self._fast: bytes | None = None
         """What came of the body of a write that may be answered without ASGI."""
-        self._plain_put: SetExchange | None = None
+        self._fast_put: SetExchange | None = None
         """The write that is being answered so."""
         self._in_head = False
         self._arrived = 0
@@ -486,7 +486,7 @@ class Connection(asyncio.Protocol):
         if self._requests and self._requests[0].started:
             # A stream may have no end of its own, and who listens to one does not stop sending.
             return False
-        return bool(self._requests) or self._plain_put is not None
+        return bool(self._requests) or self._fast_put is not None
 
     def connection_lost(self, error: Exception | None) -> None:
         self._connections.open.discard(self)
@@ -495,7 +495,7 @@ class Connection(asyncio.Protocol):
         for request in self._requests:
             request.leave()
         self._requests.clear()
-        self._plain_put = self._plain = self._receiving = None
+        self._fast_put = self._fast = self._receiving = None
         # It refers to this connection in turn. Together they would stay, with the bytes that came last, until the garbage
         # collector looks for such circles, which it seldom does here.
         del self._parser
@@ -540,20 +540,20 @@ class Connection(asyncio.Protocol):
             endpoint is not None
             and method == endpoint.method
             and not self._requests
-            and self._plain_put is None
+            and self._fast_put is None
             and version == "1.1"
             and not self._expects_continue
             and parser.should_keep_alive()
         ):
-            self._plain = b""
+            self._fast = b""
         else:
             self._begin(method, version)
 
     def on_body(self, piece: bytes) -> None:
         self._is_further = True
-        if self._plain is not None:
-            if not self._plain:
-                self._plain = piece
+        if self._fast is not None:
+            if not self._fast:
+                self._fast = piece
                 return
             self._release()
         assert self._receiving is not None
@@ -562,12 +562,12 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         self._is_further = True
-        if self._plain is not None:
+        if self._fast is not None:
             endpoint = self._endpoint
             assert endpoint is not None
-            if (put := endpoint.begin(self._fields, self._plain)) is not None:
-                self._plain, self._plain_put = None, put
-                put.begun.add_done_callback(lambda _: self._answer_plain(endpoint, put))
+            if (put := endpoint.begin(self._fields, self._fast)) is not None:
+                self._fast, self._fast_put = None, put
+                put.begun.add_done_callback(lambda _: self._answer_fast(endpoint, put))
                 return
             self._release()
         request = self._receiving
@@ -637,7 +637,7 @@ class Connection(asyncio.Protocol):
 
         What has no use for a body is done without looking at it; so it must not begin before the body is known to be sound.
         """
-        if self._requests and self._plain_put is None:
+        if self._requests and self._fast_put is None:
             request = self._requests[0]
             is_due = request.whole or request.expects_continue or request.size > BUFFERED_BYTES
             if is_due and not request.begun:
@@ -645,17 +645,17 @@ class Connection(asyncio.Protocol):
 
     def _release(self) -> None:
         """Give a request that was held back for the short way to the application."""
-        piece, self._plain = self._plain, None
+        piece, self._fast = self._fast, None
         assert self._endpoint is not None
         self._begin(self._endpoint.method, "1.1")
         if piece:
             assert self._receiving is not None
             self._receiving.take(piece)
 
-    def _answer_plain(self, endpoint: SetEndpoint, put: SetExchange) -> None:
+    def _answer_fast(self, endpoint: SetEndpoint, put: SetExchange) -> None:
         """Answer a write that was begun without ASGI."""
         answer = endpoint.success(put)
-        if self._plain_put is not put:
+        if self._fast_put is not put:
             # The client is gone. What it asked for is done.
             return
         if answer is None or self._writable is not None:
@@ -664,11 +664,11 @@ class Connection(asyncio.Protocol):
                 keep_alive=not self._connections.is_draining,
             )
             request.whole = True
-            self._plain_put = None
+            self._fast_put = None
             self._requests.appendleft(request)
             self._connections.start(request, lambda scope, receive, send: endpoint.conclude(put, send))
             return
-        self._plain_put = None
+        self._fast_put = None
         connections = self._connections
         if connections.is_draining:
             self.write(b"HTTP/1.1 200 OK\r\n" + connections.date + _CLOSE_LINE + answer)
@@ -762,7 +762,7 @@ class Connection(asyncio.Protocol):
         farewell = _STATUS_LINES[status] + head + self.date + _CLOSE_LINE + b"\r\n" + body
         self._reading = _Reading.IGNORE
         self._in_head = False
-        self._plain = None
+        self._fast = None
         receiving, self._receiving = self._receiving, None
         if receiving is not None:
             # If it has begun, it waits for a body that does not come.
@@ -774,7 +774,7 @@ class Connection(asyncio.Protocol):
             if receiving.started:
                 self.abort()
                 return
-        if self._requests or self._plain_put is not None:
+        if self._requests or self._fast_put is not None:
             self._farewell = farewell
         else:
             self.write(farewell)
@@ -820,7 +820,7 @@ class Connection(asyncio.Protocol):
     def _is_working(self) -> bool:
         if self._reading is _Reading.DROP:
             return False
-        return bool(self._requests) or self._plain_put is not None or self._plain is not None or self._in_head
+        return bool(self._requests) or self._fast_put is not None or self._fast is not None or self._in_head
 
     def _phase(self) -> tuple[str, int]:
         """What the connection is waiting for, and the number of the request."""
@@ -831,9 +831,9 @@ class Connection(asyncio.Protocol):
         if self._is_paused:
             # It is we who do not read on.
             return ("answer", self._count)
-        if self._plain is not None or self._in_head or self._receiving is not None or not self._count:
+        if self._fast is not None or self._in_head or self._receiving is not None or not self._count:
             return ("receive", self._count)
-        if self._requests or self._plain_put is not None:
+        if self._requests or self._fast_put is not None:
             return ("answer", self._count)
         return ("idle", self._count)
 

@@ -11,7 +11,7 @@ from usertable.app.access import Authenticator, ProjectAccess
 from usertable.app.activity import ActivityRecorder
 from usertable.app.users import Users
 from usertable.dialects.base import Dialect
-from usertable.domain.errors import Problem, ProblemKind, Refused, excerpt, refuse
+from usertable.domain.errors import Problem, ProblemKind, Refused, excerpt, refusal
 from usertable.http.admission import admit
 from usertable.http.answers import (
     ACCEPTS_NO_CODING,
@@ -82,7 +82,7 @@ class DialectExchange(Exchange):
             self.headers.append(dialect.challenge)
             if named := dialect.credentials(authorization):
                 self.server.recorder.failed_login(named[0], self.id)
-            raise refuse(ProblemKind.CREDENTIALS)
+            raise refusal(ProblemKind.CREDENTIALS)
         self.activity = access.activity
         return access
 

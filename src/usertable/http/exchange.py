@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Sequence
 
 from usertable.app.activity import ProjectActivity
 from usertable.app.limits import RateLimit
-from usertable.domain.errors import Problem, ProblemKind, Refused, Unavailable, refuse
+from usertable.domain.errors import Problem, ProblemKind, Refused, Unavailable, refusal
 from usertable.http.answers import (
     RETRY_SOON,
     Disconnected,
@@ -70,9 +70,9 @@ class Exchange(ABC):
         self.headers += rate_limit_headers(limit)
         if not allowed:
             self.headers.append(RETRY_SOON)
-            raise refuse(ProblemKind.RATE_LIMITED, limit=limit.limit)
+            raise refusal(ProblemKind.RATE_LIMITED, limit=limit.limit)
 
     def refuse_method(self, method: str, allowed: str) -> Refused:
         """The refusal of a method that the path does not have."""
         self.headers.append((b"allow", allowed.encode()))
-        return refuse(ProblemKind.NO_METHOD, method=method, allowed=allowed)
+        return refusal(ProblemKind.NO_METHOD, method=method, allowed=allowed)

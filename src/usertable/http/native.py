@@ -24,7 +24,7 @@ from usertable.app.service import Service
 from usertable.config import Config
 from usertable.dialects.jiguang.codes import code
 from usertable.domain.condition import parse_conditions
-from usertable.domain.errors import Overloaded, Problem, ProblemKind, Refused, Unavailable, excerpt, refuse
+from usertable.domain.errors import Overloaded, Problem, ProblemKind, Refused, Unavailable, excerpt, refusal
 from usertable.domain.identity import parse_cuid
 from usertable.domain.schema import Project
 from usertable.http.admission import admit, is_admin
@@ -177,7 +177,7 @@ class _Resource:
     async def _serve(self, exchange: _Exchange, scope: Scope, receive: Receive) -> None:
         method = scope["method"]
         if not self._operations:
-            raise refuse(ProblemKind.NO_ROUTE, path=excerpt(scope["path"], 200))
+            raise refusal(ProblemKind.NO_ROUTE, path=excerpt(scope["path"], 200))
         operation = self._operations.get("GET" if method == "HEAD" else method)
         if operation is None:
             allowed = ", ".join([*self._operations, *(["HEAD"] if "GET" in self._operations else [])])
@@ -224,7 +224,7 @@ class _Resource:
         """The answer of the operation that joins the waiting writes, and may have a large, compressed body."""
         key = exchange.sent.get(b"idempotency-key")
         if key is not None and not KEY_FORM.fullmatch(key):
-            raise refuse(ProblemKind.KEY_MALFORMED)
+            raise refusal(ProblemKind.KEY_MALFORMED)
         limit = self._config.batch_body_limit
         sent = await read_json_body(receive, exchange.sent, limit, coded=True)
         if type(sent) is Problem:
@@ -290,17 +290,17 @@ class _Resource:
         if operation.access == "admin" or authorization[:7].lower() == b"bearer ":
             exchange.headers += [_BEARER] if operation.access == "admin" else [_BEARER, _BASIC]
             token = "set admin_token to have one" if not admin_token else "Authorization: Bearer <token>"
-            raise refuse(ProblemKind.ADMIN_ONLY, hint=token)
+            raise refusal(ProblemKind.ADMIN_ONLY, hint=token)
         access = await admit(self._authenticator, authorization, client)
         if access is None:
             exchange.headers += [_BEARER, _BASIC]
-            raise refuse(ProblemKind.CREDENTIALS)
+            raise refusal(ProblemKind.CREDENTIALS)
         if operation.batch:
             exchange.activity = access.activity
         exchange.count_against(access.limit("batch" if operation.batch else "native"))
         if access.project.id != project_id:
             # As for a project that does not exist: what others have is nobody's business.
-            raise refuse(ProblemKind.PROJECT_UNKNOWN, id=project_id)
+            raise refusal(ProblemKind.PROJECT_UNKNOWN, id=project_id)
         return f"project {access.project.id}", access
 
 
@@ -360,7 +360,7 @@ def _version(sent: bytes) -> int | None:
         return None
     if found := _ENTITY_TAG.fullmatch(sent.strip()):
         return int(found[1])
-    raise refuse(ProblemKind.PARAMETER, name="If-Match", expected='the project\'s version in quotes, as in "7", or *')
+    raise refusal(ProblemKind.PARAMETER, name="If-Match", expected='the project\'s version in quotes, as in "7", or *')
 
 
 async def _count(
@@ -411,7 +411,7 @@ def edit_project(call: Call) -> HandlerResult:
     edit = native.changes(call.body)
     if "qps" in edit and call.actor != "admin":
         # The limit protects the server from its projects.
-        raise refuse(ProblemKind.ADMIN_ONLY, hint="the QPS limit is the operator's to set")
+        raise refusal(ProblemKind.ADMIN_ONLY, hint="the QPS limit is the operator's to set")
     if edit.get("qps") == "unlimited":
         del edit["qps"]
         edit["unlimited"] = True
@@ -525,7 +525,7 @@ def list_users(call: Call) -> HandlerResult:
         page = call.service.users(project, after=after, limit=query.limit, conditions=conditions)
         users, following = page.users, page.next
     elif query.identifier is UNSET or query.value is UNSET:
-        raise refuse(ProblemKind.PARAMETER, name="identifier, value", expected="both of them, or neither")
+        raise refusal(ProblemKind.PARAMETER, name="identifier, value", expected="both of them, or neither")
     else:
         found = _find_user(call.service, project, query.identifier, query.value)
         users = [u for u in found if u.cuid > after and all(c.met(u.profile) for c in conditions)]
@@ -580,7 +580,7 @@ def _cuid(call: Call) -> int:
     text = call.path["cuid"]
     cuid = parse_cuid(text)
     if cuid is None:
-        raise refuse(ProblemKind.CUID_UNKNOWN, cuid=text)
+        raise refusal(ProblemKind.CUID_UNKNOWN, cuid=text)
     return cuid
 
 

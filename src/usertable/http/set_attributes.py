@@ -15,7 +15,7 @@ from urllib.parse import parse_qs
 from usertable.app.access import ProjectAccess
 from usertable.app.writes import AttributeWriter
 from usertable.dialects.base import HttpAnswer
-from usertable.domain.errors import Problem, ProblemKind, Refused, Unavailable, refuse
+from usertable.domain.errors import Problem, ProblemKind, Refused, Unavailable, refusal
 from usertable.http.answers import JSON, KEY_FORM, Header, Receive, Scope, Send, rate_limit_headers
 from usertable.http.body_threads import when_decoded
 from usertable.http.dialect import DialectExchange, DialectServer
@@ -182,7 +182,7 @@ class SetEndpoint:
         exchange.details = exchange.dry_run or (b"prefer" in headers and _wants_representation(headers[b"prefer"]))
         key = headers.get(b"idempotency-key")
         if key is not None and not KEY_FORM.fullmatch(key):
-            raise refuse(ProblemKind.KEY_MALFORMED)
+            raise refusal(ProblemKind.KEY_MALFORMED)
         body = await exchange.read_body(receive)
         decoded = await when_decoded(self._decode, body)
         exchange.read(decoded, body, key)
@@ -212,7 +212,7 @@ class SetEndpoint:
         if isinstance(result, Refusal):
             raise Refused(result.problems)
         if isinstance(result, KeyReused):
-            raise refuse(ProblemKind.KEY_REUSED)
+            raise refusal(ProblemKind.KEY_REUSED)
         repeated = isinstance(result, Replayed)
         if isinstance(result, Replayed):
             exchange.headers.append(_REPLAYED)

@@ -23,7 +23,7 @@ from usertable.domain.patch import Patch
 from usertable.pipeline.channel import Done, WriteChannel
 from usertable.store.postgres.connection import Connection
 from usertable.store.postgres.failures import CONFLICTS
-from usertable.store.postgres.merge import MERGE_PARAMETERS, Merge, UserKey, connect_to_merge, plain_merges
+from usertable.store.postgres.merge import MERGE_PARAMETERS, Merge, UserKey, connect_to_merge, mergeable
 from usertable.store.records import WRITTEN, Result, Write, Written
 from usertable.store.urls import redacted_url
 
@@ -65,7 +65,7 @@ class MergingChannel:
     def __init__(self, url: str, other: WriteChannel, row_limit: int) -> None:
         self._url = url
         self._row_limit = row_limit
-        self._shown = redacted_url(url)
+        self._display_url = redacted_url(url)
         self._other = other
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[_Batch] = deque()
@@ -107,7 +107,7 @@ class MergingChannel:
             self._begin(batch)
 
     def _begin(self, batch: _Batch) -> None:
-        merges = plain_merges(batch.writes, self._reported, self._row_limit, receipts=True) if self._free else []
+        merges = mergeable(batch.writes, self._reported, self._row_limit, receipts=True) if self._free else []
         batch.results = [WRITTEN] * len(batch.writes)
         if not merges:
             self._hand_on(batch, range(len(batch.writes)))
@@ -175,8 +175,8 @@ class MergingChannel:
                 db = await asyncio.to_thread(connect_to_merge, self._url)
                 self._usable = db is not None
             except (psycopg.Error, StoreFault) as failure:
-                log.debug("%s: no connection to merge on: %s", self._shown, failure)
-        session = _Session(db, self._shown, self._released, self._lost)
+                log.debug("%s: no connection to merge on: %s", self._display_url, failure)
+        session = _Session(db, self._display_url, self._released, self._lost)
         self._sessions.add(session)
         self._released(session)
 
@@ -204,14 +204,14 @@ class _Session:
     def __init__(
         self,
         db: Connection,
-        shown: str,
+        display_url: str,
         released: Callable[[_Session], None],
         lost: Callable[[_Session, float], None],
     ) -> None:
         self._db = db
         self._pgconn = db.pgconn
         self._loop = asyncio.get_running_loop()
-        self._shown = shown
+        self._display_url = display_url
         self._released = released
         self._lost = lost
         self._merges: Sequence[Merge] = ()
@@ -294,7 +294,7 @@ class _Session:
         if broken or self._pgconn.status != pq.ConnStatus.OK:
             self._end()
         elif synced:
-            self._settle()
+            self._finish_batch()
 
     def _has_more(self) -> bool:
         """Whether there is something to receive still, be it the end."""
@@ -325,10 +325,10 @@ class _Session:
             cuids = (result.get_value(row, 0) for row in range(result.ntuples))
             self._users.update([(merge.project, int(cuid)) for cuid in cuids if cuid is not None])
 
-    def _settle(self) -> None:
+    def _finish_batch(self) -> None:
         """The batch is committed, or was undone."""
         if self._refusal is not None and not isinstance(self._refusal, CONFLICTS):
-            log.warning("%s: a merge was refused: %s", self._shown, self._refusal)
+            log.warning("%s: a merge was refused: %s", self._display_url, self._refusal)
             self._end(RECONNECT_SECONDS)
             return
         tell, self._tell = self._tell, None
@@ -345,5 +345,7 @@ class _Session:
         self._lost(self, delay)
         if self._tell is not None:
             tell, self._tell = self._tell, None
-            lost = StoreDown(f"{self._shown}: the connection broke during a merge, so it is not known whether it was done")
+            lost = StoreDown(
+                f"{self._display_url}: the connection broke during a merge, so it is not known whether it was done"
+            )
             tell(None if self._refusal is not None else lost)

@@ -41,8 +41,8 @@ class _Writer:
         answers: list[Result | None] = []
         for write in writes:
             result = SchemaStale() if write is None else next(results)
-            plain = write is not None and not write.details and type(result) is Written
-            answers.append(None if plain else _told(result))
+            unread = write is not None and not write.details and type(result) is Written
+            answers.append(None if unread else _sendable(result))
         return answers
 
     def _unpacked(
@@ -64,7 +64,7 @@ class _Writer:
         return Write(project, cuid, patch, schema_version, *rest)
 
 
-def _told(result: Result) -> Result:
+def _sendable(result: Result) -> Result:
     """A result as the server gets it: a defect with its traceback, because not every exception can be sent."""
     if isinstance(result, Exception) and not isinstance(result, Unavailable):
         return RuntimeError("in the writer process:\n" + "".join(traceback.format_exception(result)))

@@ -14,7 +14,7 @@ from typing import TypeVar
 from usertable.domain.arrival import Arrival, Arrivals, Rate
 from usertable.domain.change import last_profiles
 from usertable.domain.condition import Condition, meets
-from usertable.domain.errors import ProblemKind, refuse
+from usertable.domain.errors import ProblemKind, refusal
 from usertable.domain.profile import Profile
 from usertable.domain.schema import Attribute, Project
 from usertable.domain.schema_change import Change
@@ -202,7 +202,7 @@ class MemoryStore:
             table = self.tables[project]
             examined = 0
             found: list[User] = []
-            for cuid in self._beyond(table, after, descending):
+            for cuid in self._cuids_after(table, after, descending):
                 if examined == examine or len(found) == limit:
                     return Selection(found, examined, after)
                 examined += 1
@@ -252,7 +252,7 @@ class MemoryStore:
         with self._lock:
             table = self.table_of(project_id)
             if table is None:
-                raise refuse(ProblemKind.PROJECT_UNKNOWN, id=project_id)
+                raise refusal(ProblemKind.PROJECT_UNKNOWN, id=project_id)
             values = values_by_user((cuid, *pair) for pair, cuid in sorted(table.values.items()))
             cuids = sorted(table.profiles)
             lines = "\n".join(encode_attributes(table.profiles[cuid].attributes) for cuid in cuids).encode()
@@ -266,16 +266,16 @@ class MemoryStore:
 
     def keep_arrivals(self, batch: Sequence[Arrivals]) -> None:
         with self._lock:
-            for came in batch:
-                table = self.tables[came.project]
-                counted = table.rates.get(came.at, (0, 0, 0))
-                news = (came.accepted, came.refused, len(came.samples))
-                table.rates[came.at] = tuple(map(add, counted, news))
-                for (kind, attribute), count in came.refusals.items():
-                    table.refusals.append((came.at, kind, attribute, count))
-                for name in came.written:
-                    table.last_writes[name] = max(came.at, table.last_writes.get(name, 0))
-                for sample in came.samples:
+            for arrivals in batch:
+                table = self.tables[arrivals.project]
+                counted = table.rates.get(arrivals.at, (0, 0, 0))
+                added = (arrivals.accepted, arrivals.refused, len(arrivals.samples))
+                table.rates[arrivals.at] = tuple(map(add, counted, added))
+                for (kind, attribute), count in arrivals.refusals.items():
+                    table.refusals.append((arrivals.at, kind, attribute, count))
+                for name in arrivals.written:
+                    table.last_writes[name] = max(arrivals.at, table.last_writes.get(name, 0))
+                for sample in arrivals.samples:
                     if sample.cuid not in table.erased:
                         self._arrived += 1
                         table.arrivals.append((self._arrived, sample))
@@ -423,7 +423,7 @@ class MemoryStore:
     def close(self) -> None:
         return
 
-    def _beyond(self, table: _Table, after: int | None, descending: bool = False) -> list[int]:
+    def _cuids_after(self, table: _Table, after: int | None, descending: bool = False) -> list[int]:
         """The CUIDs after `after`, in order."""
         cuids = sorted(table.profiles, reverse=descending)
         return cuids if after is None else [c for c in cuids if (c < after if descending else c > after)]
@@ -431,7 +431,7 @@ class MemoryStore:
     def _chunk(self, project: int, after: int | None, examine: int) -> tuple[dict[int, Profile], int | None]:
         with self._lock:
             table = self.tables[project]
-            cuids = self._beyond(table, after)
+            cuids = self._cuids_after(table, after)
             profiles = {cuid: table.profiles[cuid] for cuid in cuids[:examine]}
             return profiles, cuids[examine - 1] if len(cuids) > examine else None
 

@@ -18,9 +18,9 @@ def migrations(engine: str) -> list[str]:
     return [script.read_text() for script in sorted(scripts, key=lambda f: f.name)]
 
 
-def outdated(shown: str, version: int, newest: int) -> StoreFault:
+def outdated(display_url: str, version: int, newest: int) -> StoreFault:
     """Why a store of an older version is not opened by a command that may not migrate it."""
     return StoreFault(
-        f"{shown} has store version {version}, and this usertable needs {newest}; nothing was changed."
+        f"{display_url} has store version {version}, and this usertable needs {newest}; nothing was changed."
         " Stop its server, back up the store, then run: usertable migrate"
     )

@@ -83,10 +83,10 @@ def decode_object(body: bytes, max_containers: int | None = None) -> dict[str, A
     data = value.get("data")
     arrived = len(value) + len(data) if type(data) is dict else len(value)
     try:
-        plain = b"\\" not in body and not _QUOTE_AND_SPACE.search(body)
-        if plain and (there := occurrences(b'":', body)) != arrived:
-            plain = there == _keys(value)
-        key = None if plain else _repeated_key(body)
+        are_distinct = b"\\" not in body and not _QUOTE_AND_SPACE.search(body)
+        if are_distinct and (there := occurrences(b'":', body)) != arrived:
+            are_distinct = there == _keys(value)
+        key = None if are_distinct else _repeated_key(body)
     except RecursionError:
         # This parser gives up some levels before the other.
         return _TOO_DEEP
@@ -116,16 +116,16 @@ def _reason(body: bytes, error: Exception) -> str:
     except UnicodeDecodeError as wrong:
         # The decoder counts from the beginning of a string.
         return f"byte 0x{body[wrong.start]:02x} at position {wrong.start} is not UTF-8"
-    told = str(error)
-    if "surrogate" in told or "truncated" in told:
+    message = str(error)
+    if "surrogate" in message or "truncated" in message:
         for escape in _ESCAPE.finditer(body):
             if half := escape["half"]:
                 return f"\\{half.decode()} at position {escape.start()} is half of a surrogate pair"
-    if told.startswith("Integer value out of range"):
+    if message.startswith("Integer value out of range"):
         return "a number has more than 4300 digits"
-    if (found := _POSITION.search(told)) and (word := _NO_NUMBER.match(body, int(found[1]))):
+    if (found := _POSITION.search(message)) and (word := _NO_NUMBER.match(body, int(found[1]))):
         return f"{word[0].decode()} at position {word.start()} is not a JSON number"
-    return excerpt(told, 120)
+    return excerpt(message, 120)
 
 
 def _keys(value: Any) -> int:

@@ -14,7 +14,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from usertable.dialects.jiguang.vocabulary import PRESET_PREFIX, TIMEZONE
 from usertable.domain.condition import MAX_CONDITIONS, OPERATORS
-from usertable.domain.errors import Problem, ProblemKind, Refused, bounded, excerpt, refuse
+from usertable.domain.errors import Problem, ProblemKind, Refused, bounded, excerpt, refusal
 from usertable.domain.identity import MAX_CUID, MAX_VALUE_CHARACTERS, is_identifier_value
 from usertable.domain.profile import Profile
 from usertable.domain.schema import (
@@ -626,7 +626,7 @@ class SchemaForm(msgspec.Struct, forbid_unknown_fields=True):
         for attribute in (form.attribute() for form in self.attributes):
             try:
                 if attribute.name in attributes:
-                    raise refuse(ProblemKind.NAME_TAKEN, attribute.name)
+                    raise refusal(ProblemKind.NAME_TAKEN, attribute.name)
                 Schema().declare(attribute)
             except Refused as refused:
                 problems += refused.problems
@@ -634,7 +634,7 @@ class SchemaForm(msgspec.Struct, forbid_unknown_fields=True):
         for identifier in (form.identifier() for form in self.identifiers):
             try:
                 if identifier.name in identifiers:
-                    raise refuse(ProblemKind.NAME_TAKEN, identifier.name)
+                    raise refusal(ProblemKind.NAME_TAKEN, identifier.name)
                 if identifier.name in presets:
                     Schema().edit_identifier(identifier.name, display_name=identifier.display_name)
                 else:

@@ -11,10 +11,10 @@ from typing import Any
 from starlette.responses import Response
 
 from usertable.console.context import HOME, PageContext, PageRoute
-from usertable.console.edits import SHOWN, Edit, as_shown, plain, what_others_did
+from usertable.console.edits import SHOWN, Edit, as_shown, normalized, what_others_did
 from usertable.console.views import statistics
 from usertable.dialects.jiguang.answers import wire_value
-from usertable.domain.errors import Problem, ProblemKind, ProjectChanged, Refused, refuse
+from usertable.domain.errors import Problem, ProblemKind, ProjectChanged, Refused, refusal
 from usertable.domain.merge import decide
 from usertable.domain.patch import Patch, validate
 from usertable.domain.profile import Profile
@@ -133,7 +133,7 @@ def declare(context: PageContext) -> Response:
         DataType(data_type) if fits else DataType.LIST,
         Rule(rule) if fits else Rule.OVERWRITE,
         display_name=form.get("display_name", "").strip(),
-        description=plain(form.get("description", "")),
+        description=normalized(form.get("description", "")),
         limits=limits,
     )
     try:
@@ -279,7 +279,7 @@ def _limit(context: PageContext, field: str, name: str, maximum: int, errors: di
     sent = context.form.get(field, "").strip()
     if sent.isascii() and sent.isdigit() and len(sent) < 10 and 1 <= int(sent) <= maximum:
         return int(sent)
-    refused = refuse(ProblemKind.LIMIT_ILLEGAL, context.form.get("name", ""), field=name, expected=f"1 to {maximum}")
+    refused = refusal(ProblemKind.LIMIT_ILLEGAL, context.form.get("name", ""), field=name, expected=f"1 to {maximum}")
     errors[field] = context.problem(refused.problems[0])
     return 1
 

@@ -16,7 +16,7 @@ from usertable.console.context import HOME, PageContext, PageRoute
 from usertable.console.edits import SHOWN, UNLIMITED, Edit, as_shown, what_others_did
 from usertable.console.results import KEPT_SECONDS
 from usertable.dialects.jiguang.vocabulary import ATTRIBUTE_PATH, REGISTER_PATH, TIMEZONE
-from usertable.domain.errors import ProblemKind, ProjectChanged, Refused, refuse
+from usertable.domain.errors import ProblemKind, ProjectChanged, Refused, refusal
 from usertable.domain.schema import Attribute, Project, Rule
 from usertable.domain.schema_change import ChangeKind
 from usertable.domain.values import DataType
@@ -237,7 +237,7 @@ def _errors(context: PageContext, refused: Refused) -> dict[str, str]:
     errors = context.problems(refused, _FIELDS)
     if "qps" in errors:
         # As it was sent, number or not.
-        sent = refuse(ProblemKind.QPS, value=context.form.get("qps", ""), maximum=MAX_QPS)
+        sent = refusal(ProblemKind.QPS, value=context.form.get("qps", ""), maximum=MAX_QPS)
         errors["qps"] = context.problem(sent.problems[0])
     return errors
 

@@ -25,7 +25,7 @@ from usertable.domain.condition import (
     parse_conditions,
     split_values,
 )
-from usertable.domain.errors import ProblemKind, Refused, refuse
+from usertable.domain.errors import ProblemKind, Refused, refusal
 from usertable.domain.identity import MAX_CUID, parse_cuid
 from usertable.domain.schema import Attribute, Project
 from usertable.domain.values import DataType
@@ -329,7 +329,7 @@ def _number(text: str | None) -> int | None:
 def _cuid(text: str) -> int:
     cuid = parse_cuid(text, leading_zeros=True)
     if cuid is None:
-        raise refuse(ProblemKind.CUID_UNKNOWN, cuid=text)
+        raise refusal(ProblemKind.CUID_UNKNOWN, cuid=text)
     return cuid
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import IO
 
-from usertable.domain.errors import ProblemKind, refuse
+from usertable.domain.errors import ProblemKind, refusal
 from usertable.domain.schema import Project
 from usertable.files.block import Source
 from usertable.files.options import ReadOptions
@@ -36,5 +36,5 @@ def open_source(stream: IO[bytes], options: ReadOptions, project: Project) -> So
         columns = source.head.columns
         if column not in columns:
             have = ", ".join(columns[:COLUMNS_SHOWN]) + (", …" if len(columns) > COLUMNS_SHOWN else "")
-            raise refuse(ProblemKind.COLUMN, column, expected=f"it is mapped, and the file does not have it; it has {have}")
+            raise refusal(ProblemKind.COLUMN, column, expected=f"it is mapped, and the file does not have it; it has {have}")
     return source

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
-from usertable.domain.errors import Problem, ProblemKind, Refused, refuse
+from usertable.domain.errors import Problem, ProblemKind, Refused, refusal
 from usertable.domain.schema import Project
 from usertable.files.block import Block, Head, ParsedRow, ParsedRows, check_digest, make_block, unread
 from usertable.files.columns import Columns
@@ -19,7 +19,7 @@ from usertable.files.encodings import flaw
 from usertable.files.lines import Lines
 from usertable.files.options import ReadOptions
 from usertable.files.readers.text import ARROW_BYTES, BLOCK_BYTES, CELL_CHARACTERS, TextSource, is_utf8
-from usertable.files.targets import LINE, REASON, ROW, told_apart, unnamed_problem
+from usertable.files.targets import LINE, REASON, ROW, unique_names, unnamed_problem
 
 if TYPE_CHECKING:
     from usertable.files.arrow import ArrowColumns
@@ -53,7 +53,7 @@ class CSVSource(TextSource):
         lines = self._lines.take(1)
         said = _DELIMITER.fullmatch(lines[0].decode(self._encoding.codec, "replace")) if lines else None
         if said and options.delimiter not in (None, said[1]):
-            raise refuse(
+            raise refusal(
                 ProblemKind.IMPORT_FILE,
                 reason=f"its first line says that the delimiter is {said[1]!r}, and --delimiter {options.delimiter!r};"
                 " leave --delimiter out",
@@ -63,7 +63,7 @@ class CSVSource(TextSource):
         names = self._names(header)
         self._raw_header = b"".join([*lines, *header.lines] if said else header.lines)
         self._hash.update(self._raw_header)
-        self.columns = told_apart(names)
+        self.columns = unique_names(names)
         self.head = Head(self.columns, self._encoding, self._raw_header, self._delimiter)
         try:
             self._columns = Columns(self.columns, options, project)
@@ -83,12 +83,12 @@ class CSVSource(TextSource):
 
     def _names(self, header: _Split) -> list[str]:
         if not header.rows:
-            raise refuse(ProblemKind.IMPORT_FILE, reason="it is empty; the first line must name the columns")
+            raise refusal(ProblemKind.IMPORT_FILE, reason="it is empty; the first line must name the columns")
         wrong = self._flaws(header) | header.broken
         if wrong:
-            raise refuse(ProblemKind.IMPORT_FILE, reason=f"its header is not CSV: {wrong[0]}")
+            raise refusal(ProblemKind.IMPORT_FILE, reason=f"its header is not CSV: {wrong[0]}")
         if not any(header.rows[0]):
-            raise refuse(ProblemKind.IMPORT_FILE, reason="its first line is empty, and must name the columns")
+            raise refusal(ProblemKind.IMPORT_FILE, reason="its first line is empty, and must name the columns")
         return [_unwrapped(name) for name in header.rows[0]]
 
     def _check_unnamed(self, indexes: Sequence[int]) -> None:
@@ -292,10 +292,10 @@ def _misplaced_quote(row: str, delimiter: str) -> str:
 def _other_form(names: Sequence[str], delimiter: str) -> Refused | None:
     """What is told of a header that names nothing the project has, if it seems to be of another form."""
     if names[0].lstrip()[:1] in ("{", "["):
-        return refuse(ProblemKind.IMPORT_FILE, reason="its first line is JSON, and no header of CSV; say --format ndjson")
+        return refusal(ProblemKind.IMPORT_FILE, reason="its first line is JSON, and no header of CSV; say --format ndjson")
     for other, shown in ((";", ";"), ("\t", "\\t"), ("|", "|"), (",", ",")):
         if other != delimiter and sum(name.count(other) for name in names) >= len(names):
-            return refuse(
+            return refusal(
                 ProblemKind.IMPORT_FILE,
                 reason=f"its header has {len(names)} column{'s' * (len(names) > 1)} with the delimiter {delimiter!r};"
                 f" say --delimiter '{shown}'",

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from usertable.domain.errors import Problem, ProblemKind, Refused, refuse
+from usertable.domain.errors import Problem, ProblemKind, Refused, refusal
 from usertable.domain.schema import Project
 from usertable.domain.values import DataType, Value, is_empty
 from usertable.files.block import Block, Head, ParsedRow, ParsedRows, check_digest, make_block, unread
@@ -233,14 +233,14 @@ def _refuse_document(line: str) -> None:
     """Refuse a file that is one JSON document over many lines, by its first line: others of it may be whole objects."""
     first = line.strip()
     if _ARRAY.match(first):
-        raise refuse(
+        raise refusal(
             ProblemKind.IMPORT_FILE,
             reason="it is a JSON array, and NDJSON has one object a line; write it so, such as with `jq -c '.[]' FILE`",
         )
     if first.startswith("{") and line.endswith("\n") and _goes_on(first):
         member = _MEMBER.match(first)
         entries = f", or its entries with `jq -c '.{member[1]}[]' FILE`" if member else ""
-        raise refuse(
+        raise refusal(
             ProblemKind.IMPORT_FILE,
             reason="it has a JSON object over several lines, and NDJSON one object a line; write it so, such as with"
             f" `jq -c . FILE`{entries}",

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import parquet, types
 
-from usertable.domain.errors import Problem, ProblemKind, Refused, excerpt, refuse
+from usertable.domain.errors import Problem, ProblemKind, Refused, excerpt, refusal
 from usertable.domain.identity import malformed_cuid
 from usertable.domain.schema import Project
 from usertable.domain.values import NUMBER_DIGITS, DataType, number
@@ -32,7 +32,7 @@ from usertable.files.arrow import UNITS, ArrowColumns, arrow_cells, arrow_reader
 from usertable.files.block import Block, Head, check_digest, make_block
 from usertable.files.columns import cell_identifiers
 from usertable.files.options import ReadOptions
-from usertable.files.targets import LINE, Target, told_apart
+from usertable.files.targets import LINE, Target, unique_names
 
 _FAILED = (pa.ArrowException, OSError, OverflowError, RuntimeError, TypeError, ValueError)
 """What Arrow raises for a file that it cannot read."""
@@ -75,14 +75,14 @@ class ParquetSource:
             self._groups = [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]
             self._rows = footer.num_rows
         except _FAILED as error:
-            raise refuse(ProblemKind.IMPORT_FILE, reason=f"it is not a whole Parquet file: {_reason(error)}") from error
+            raise refusal(ProblemKind.IMPORT_FILE, reason=f"it is not a whole Parquet file: {_reason(error)}") from error
         if self._rows != sum(self._groups) or min(self._groups, default=0) < 0:
-            raise refuse(
+            raise refusal(
                 ProblemKind.IMPORT_FILE,
                 reason=f"it is damaged: its footer tells of {self._rows} rows, and its row groups of"
                 f" {', '.join(map(str, self._groups[:10]))}",
             )
-        self.columns = told_apart(schema.names)
+        self.columns = unique_names(schema.names)
         self.head = Head(self.columns)
         self._columns = ArrowColumns(self.columns, options, project)
         ends = list(accumulate(map(_leaves, schema.types)))
@@ -190,7 +190,7 @@ class ParquetSource:
             done = block.done
             yield block
         if done != self._rows:
-            raise refuse(ProblemKind.IMPORT_FILE, reason=f"it is damaged: it ends after row {done} of {self._rows}")
+            raise refusal(ProblemKind.IMPORT_FILE, reason=f"it is damaged: it ends after row {done} of {self._rows}")
 
     def _failure(self, error: BaseException, done: int) -> Refused:
         """What is wrong with a file that was read as far as this row."""
@@ -199,10 +199,10 @@ class ParquetSource:
                 try:
                     next(self._batches([0], column.leaves), None)
                 except _FAILED:
-                    return refuse(
+                    return refusal(
                         ProblemKind.COLUMN, column.name, expected="it is encrypted; write the file without encryption"
                     )
-        return refuse(ProblemKind.IMPORT_FILE, reason=f"it is damaged after row {done}: {_reason(error)}")
+        return refusal(ProblemKind.IMPORT_FILE, reason=f"it is damaged after row {done}: {_reason(error)}")
 
     def _block(self, batch: pa.RecordBatch, done: int) -> Block:
         count = batch.num_rows
@@ -282,7 +282,7 @@ def _footer_digest(stream: IO[bytes], size: int) -> str:
     stream.seek(max(0, size - 8))
     tail = stream.read(8)
     if tail[-4:] == b"PARE":
-        raise refuse(
+        raise refusal(
             ProblemKind.IMPORT_FILE, reason="it is a Parquet file with an encrypted footer; write it without encryption"
         )
     length = int.from_bytes(tail[:4], "little") if tail[4:] == b"PAR1" else 0

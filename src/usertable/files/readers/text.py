@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import IO
 
-from usertable.domain.errors import ProblemKind, refuse
+from usertable.domain.errors import ProblemKind, refusal
 from usertable.files.encodings import check_utf8, find_encoding
 from usertable.files.lines import Lines
 from usertable.files.options import ReadOptions
@@ -39,7 +39,7 @@ class TextSource:
         self._start: bytes = stream.peek(2**20)  # type: ignore[attr-defined]
         for begin, what in _OTHER_FORMATS.items():
             if self._start.startswith(begin):
-                raise refuse(ProblemKind.IMPORT_FILE, reason=what)
+                raise refusal(ProblemKind.IMPORT_FILE, reason=what)
         self._encoding = find_encoding(self._start, options.encoding)
         if options.encoding == "auto" and not self._encoding.mark:
             check_utf8(stream)

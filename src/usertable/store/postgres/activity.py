@@ -21,7 +21,7 @@ def keep_arrivals(db: Connection, batch: Sequence[Arrivals]) -> None:
     """Add what came in."""
     # One server after the other, so that their numbers are seen in order; and no user is erased meanwhile.
     lock(db, LOCK_ARRIVALS)
-    db.execute(_SQL["lock_counters"], {"projects": sorted({came.project for came in batch})})
+    db.execute(_SQL["lock_counters"], {"projects": sorted({arrivals.project for arrivals in batch})})
     rates = [
         {"project": c.project, "at": c.at, "accepted": c.accepted, "refused": c.refused, "sampled": len(c.samples)}
         for c in batch

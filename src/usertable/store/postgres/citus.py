@@ -69,7 +69,7 @@ def load_shards(db: Connection) -> ShardMap | None:
     return ShardMap([start for (start,) in rows])
 
 
-def distribute(db: Connection, shown: str, shards: int) -> bool:
+def distribute(db: Connection, display_url: str, shards: int) -> bool:
     """Turn the tables, filled or empty, into the distributed layout, whole or not at all. False if they have it already.
 
     Users and all that belongs to one are distributed by CUID, identifier values by value, so that they stay unique;
@@ -80,7 +80,7 @@ def distribute(db: Connection, shown: str, shards: int) -> bool:
     """
     if not db.execute("SELECT 1 FROM pg_extension WHERE extname = 'citus'").fetchone():
         raise StoreFault(
-            f"{shown} has no Citus: run CREATE EXTENSION citus on every machine and add them with citus_add_node"
+            f"{display_url} has no Citus: run CREATE EXTENSION citus on every machine and add them with citus_add_node"
         )
     if _is_distributed(db):
         return False
@@ -110,7 +110,7 @@ def distribute(db: Connection, shown: str, shards: int) -> bool:
             # What stood on the coordinator before is only hidden.
             db.execute("SELECT truncate_local_data_after_distributing_table(%s)", (f"usertable.{table}",))
     except errors.Error as error:
-        raise StoreFault(f"{shown} could not be distributed: {error_text(error)}") from error
+        raise StoreFault(f"{display_url} could not be distributed: {error_text(error)}") from error
     return True
 
 

@@ -12,7 +12,7 @@ from psycopg import errors
 
 from usertable.store.postgres.citus import ShardMap
 from usertable.store.postgres.failures import error_text
-from usertable.store.postgres.merge import Merge, UserKey, merge_in_shard, plain_merges
+from usertable.store.postgres.merge import Merge, UserKey, merge_in_shard, mergeable
 from usertable.store.postgres.pool import Connections, TrackedConnection
 from usertable.store.postgres.transaction import PostgresTransaction, ReceiptsByKey, find_receipts
 from usertable.store.records import WRITTEN, Result, SchemaStale, Write
@@ -27,14 +27,14 @@ class CitusWrites:
     Args:
         reported: by project, attributes that are known to be stored as reported.
         threads: how many shards are written at once, at most.
-        shown: the store's URL as it may be shown.
+        display_url: the store's URL as it may be shown.
     """
 
-    def __init__(self, connections: Connections, reported: dict[int, set[str]], threads: int, shown: str) -> None:
+    def __init__(self, connections: Connections, reported: dict[int, set[str]], threads: int, display_url: str) -> None:
         self._connections = connections
         self._reported = reported
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="shard")
-        self._shown = shown
+        self._display_url = display_url
 
     def write(self, shards: ShardMap, writes: Sequence[Write], command: WriteCommand) -> list[Result]:
         """Write the users of each shard, side by side. See :meth:`usertable.store.protocol.Store.write`."""
@@ -103,7 +103,7 @@ class CitusWrites:
         Args:
             merged: gets the users whose writes are done; a failure leaves those in it that were done before.
         """
-        for merge in plain_merges(writes, self._reported, row_limit):
+        for merge in mergeable(writes, self._reported, row_limit):
 
             def work(connection: TrackedConnection, merge: Merge = merge) -> list[UserKey]:
                 # It is a transaction of its own.
@@ -114,7 +114,7 @@ class CitusWrites:
                 merged.update(self._connections.run(work))
             except (psycopg.NotSupportedError, psycopg.ProgrammingError, psycopg.DataError) as failure:
                 # Refused, so nothing of it is done: the shards were split since, perhaps.
-                log.warning("%s: a merge was refused: %s", self._shown, error_text(failure))
+                log.warning("%s: a merge was refused: %s", self._display_url, error_text(failure))
                 self._connections.forget_shards()
 
     def _find_receipts(self, keys: Mapping[int, Sequence[str]]) -> ReceiptsByKey:

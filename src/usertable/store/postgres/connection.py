@@ -32,28 +32,30 @@ _SQL = load_queries("usertable.store.postgres", "connection.sql")
 
 
 @contextmanager
-def opened(conninfo: str, shown: str) -> Iterator[Connection]:
+def opened(conninfo: str, display_url: str) -> Iterator[Connection]:
     """A connection to a database that can be our store, for a while."""
     try:
-        with connect(conninfo, shown) as db:
-            _check_pooler(db, conninfo, shown)
+        with connect(conninfo, display_url) as db:
+            _check_pooler(db, conninfo, display_url)
             yield db
     except (errors.InsufficientPrivilege, psycopg.OperationalError) as error:
-        raise StoreFault(f"the store {shown} cannot be opened: {error_text(error)}") from error
+        raise StoreFault(f"the store {display_url} cannot be opened: {error_text(error)}") from error
 
 
-def connect(conninfo: str, shown: str) -> Connection:
+def connect(conninfo: str, display_url: str) -> Connection:
     """A new connection to a database that can be our store. Raises StoreFault if it cannot."""
     db = psycopg.connect(conninfo, autocommit=True)
     try:
         version = db.info.server_version // 10_000
         if version < OLDEST_SERVER:
-            raise StoreFault(f"{shown} is PostgreSQL {version}; {OLDEST_SERVER} or newer is needed")
+            raise StoreFault(f"{display_url} is PostgreSQL {version}; {OLDEST_SERVER} or newer is needed")
         encoding = db.info.parameter_status("server_encoding")
         if encoding != ENCODING:
-            raise StoreFault(f"the database {shown} has the encoding {encoding}; create one with ENCODING '{ENCODING}'")
+            raise StoreFault(
+                f"the database {display_url} has the encoding {encoding}; create one with ENCODING '{ENCODING}'"
+            )
         if is_read_only(db):
-            raise StoreFault(f"{shown} {why_read_only(db)}")
+            raise StoreFault(f"{display_url} {why_read_only(db)}")
         _begin_session(db)
     except BaseException:
         db.close()
@@ -61,7 +63,7 @@ def connect(conninfo: str, shown: str) -> Connection:
     return db
 
 
-def settle(db: Connection) -> None:
+def configure(db: Connection) -> None:
     """Make a new connection one of ours."""
     _begin_session(db)
     plan_by_index(db)
@@ -84,7 +86,7 @@ def _begin_session(db: Connection) -> None:
     db.execute(_SQL["begin_session"])
 
 
-def _check_pooler(db: Connection, conninfo: str, shown: str) -> None:
+def _check_pooler(db: Connection, conninfo: str, display_url: str) -> None:
     """Refuse a pooler that gives each transaction a connection of its choice.
 
     Statements that are prepared, and settings that are made, are another client's there, and that one's are ours.
@@ -109,17 +111,19 @@ def _check_pooler(db: Connection, conninfo: str, shown: str) -> None:
             # While `db` is open, nobody else is given its connection, unless it is lent for each transaction.
             if process(other) == first or process(db) != first:
                 raise StoreFault(
-                    f"{shown} leads to a pooler that pools by transaction, which loses what is prepared and set on a"
+                    f"{display_url} leads to a pooler that pools by transaction, which loses what is prepared and set on a"
                     " connection; set pool_mode = session in it, or name the database itself"
                 )
 
 
-def warn_of_losses(db: Connection, shown: str) -> None:
+def warn_of_losses(db: Connection, display_url: str) -> None:
     """Log which settings of the database let it lose what it has committed, and which no connection can change."""
     for name in ("fsync", "full_page_writes"):
         if db.execute("SELECT current_setting(%s)", (name,)).fetchall()[0][0] == "off":
             log.warning(
-                "%s: %s is off in the database, so a crash of its machine can lose or damage what was answered", shown, name
+                "%s: %s is off in the database, so a crash of its machine can lose or damage what was answered",
+                display_url,
+                name,
             )
 
 
@@ -138,13 +142,13 @@ def why_read_only(db: Connection) -> str:
     return why + "; name the primary, or all hosts with target_session_attrs=read-write"
 
 
-def check_alone(db: Connection, shown: str) -> None:
+def check_alone(db: Connection, display_url: str) -> None:
     """Raises StoreFault if another connection uses the database."""
     # A connection that was closed is there for a moment more.
     deadline = time.monotonic() + LEAVING_SECONDS
     while others := db.execute(_SQL["other_connections"]).fetchall()[0][0]:
         if time.monotonic() > deadline:
-            raise StoreFault(f"{shown} is in use by {others} connections of usertable; stop the servers first")
+            raise StoreFault(f"{display_url} is in use by {others} connections of usertable; stop the servers first")
         time.sleep(0.05)
 
 

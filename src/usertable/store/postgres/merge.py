@@ -51,7 +51,7 @@ class Merge:
         return {name: getattr(self, name) for name in MERGE_PARAMETERS}
 
 
-def plain_merges(
+def mergeable(
     writes: Sequence[Write], reported: Mapping[int, Set[str]], row_limit: int, *, receipts: bool = False
 ) -> list[Merge]:
     """Those of the writes that the database can merge, by project and version of its schema.
@@ -64,7 +64,7 @@ def plain_merges(
         row_limit: bytes that a user's row may have as JSON text.
         receipts: also those with a receipt.
     """
-    plain: dict[UserKey, Write] = {}
+    found: dict[UserKey, Write] = {}
     seen: set[UserKey] = set()
     keys: dict[tuple[int, str], UserKey] = {}
     for write in writes:
@@ -74,17 +74,17 @@ def plain_merges(
         if receipt is not None:
             first = keys.setdefault((write.project, receipt.key), user)
             if first != user:
-                plain.pop(first, None)
+                found.pop(first, None)
             simple = simple and receipts and first == user and not receipt.whole
         if simple:
-            plain[user] = write
+            found[user] = write
         else:
-            plain.pop(user, None)
+            found.pop(user, None)
         seen.add(user)
     batches: dict[tuple[int, int], list[Write]] = {}
     # In order, so that no two batches wait for each other's users.
-    for user in sorted(plain):
-        write = plain[user]
+    for user in sorted(found):
+        write = found[user]
         known = reported.get(write.project, ())
         if all(attribute.name in known for attribute, _ in write.patch.entries):
             batches.setdefault((write.project, write.schema_version), []).append(write)

@@ -8,21 +8,21 @@ from usertable.store.postgres.connection import Connection
 from usertable.store.postgres.locks import LOCK_MIGRATIONS, lock
 
 
-def migrate(db: Connection, shown: str, *, allowed: bool = True) -> None:
+def migrate(db: Connection, display_url: str, *, allowed: bool = True) -> None:
     """Bring the database to the newest version; several processes may try at once.
 
     Raises:
         StoreFault: the store is older, and that is not allowed; or it is too new.
     """
     scripts = migrations("postgres")
-    version = stored_version(db, shown)
+    version = stored_version(db, display_url)
     if version == len(scripts):
         return
     if version and not allowed:
-        raise outdated(shown, version, len(scripts))
+        raise outdated(display_url, version, len(scripts))
     with db.transaction():
         lock(db, LOCK_MIGRATIONS)
-        version = stored_version(db, shown)
+        version = stored_version(db, display_url)
         if not version:
             db.execute("CREATE SCHEMA IF NOT EXISTS usertable")
             db.execute(
@@ -35,7 +35,7 @@ def migrate(db: Connection, shown: str, *, allowed: bool = True) -> None:
             db.execute("INSERT INTO usertable.migration (number) VALUES (%s)", (number,))
 
 
-def stored_version(db: Connection, shown: str) -> int:
+def stored_version(db: Connection, display_url: str) -> int:
     """The number of the last migration that was applied; 0 for none.
 
     Raises:
@@ -48,5 +48,7 @@ def stored_version(db: Connection, shown: str) -> int:
         return 0
     version: int = db.execute("SELECT coalesce(max(number), 0) FROM usertable.migration").fetchall()[0][0]
     if version > newest:
-        raise StoreFault(f"{shown} was written by a newer usertable (store version {version}, this one knows {newest})")
+        raise StoreFault(
+            f"{display_url} was written by a newer usertable (store version {version}, this one knows {newest})"
+        )
     return version

@@ -18,7 +18,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from usertable.domain.errors import StoreDown
 from usertable.store.postgres import reads
 from usertable.store.postgres.citus import ShardMap, load_shards
-from usertable.store.postgres.connection import Connection, settle, time_limits, why_read_only
+from usertable.store.postgres.connection import Connection, configure, time_limits, why_read_only
 from usertable.store.postgres.failures import CONFLICTS, DOWN, error_text
 from usertable.store.postgres.url import CONNECT_SECONDS
 
@@ -79,17 +79,17 @@ class Connections:
     Args:
         conninfo: libpq's connection parameters.
         size: how many for all but those who look through the user table.
-        shown: the store's URL as it may be shown.
+        display_url: the store's URL as it may be shown.
         scanning: whether anybody looks through the user table.
     """
 
-    def __init__(self, conninfo: str, size: int, shown: str, *, scanning: bool) -> None:
-        self._shown = shown
+    def __init__(self, conninfo: str, size: int, display_url: str, *, scanning: bool) -> None:
+        self._display_url = display_url
         self.pool = _pool(conninfo, size)
         self._scanning = _pool(conninfo, SCANNING_CONNECTIONS) if scanning else self.pool
         self._shards: ShardMap | _Unknown | None = _UNKNOWN
         self._renewed = -RENEW_SECONDS
-        self._renewal_told = -RENEWALS_TOLD_SECONDS
+        self._renewal_logged = -RENEWALS_TOLD_SECONDS
         self._probing = threading.Lock()
         self._down: StoreDown | None = None
         """Why the database could not be reached when it was looked for last; None if it could."""
@@ -134,11 +134,11 @@ class Connections:
                     with suppress(psycopg.Error):
                         db.execute("ROLLBACK")
         except PoolTimeout as failure:
-            raise StoreDown(f"{self._shown}: no connection within {CONNECT_SECONDS} s") from failure
+            raise StoreDown(f"{self._display_url}: no connection within {CONNECT_SECONDS} s") from failure
         except DOWN as failure:
             # A connection that the database ends does not always bring along the reason.
             hint = f"; the database ends what takes longer than {limits}: set that to 0 for this role" if limits else ""
-            raise StoreDown(f"{self._shown}: {error_text(failure)}{hint}") from failure
+            raise StoreDown(f"{self._display_url}: {error_text(failure)}{hint}") from failure
 
     def change(self, work: Callable[[Connection], T], begin: LiteralString = "BEGIN", pool: Pool | None = None) -> T:
         """`work` in a transaction, which is committed when it returns, and undone if it raises."""
@@ -170,36 +170,36 @@ class Connections:
                     return work(connection)
             except CONFLICTS as failure:
                 if connection is not None and connection.committing and self._may_be_done(failure):
-                    raise StoreDown(f"{self._shown}: cancelled during COMMIT: {error_text(failure)}") from failure
+                    raise StoreDown(f"{self._display_url}: cancelled during COMMIT: {error_text(failure)}") from failure
                 # The database undid it. What was taken in the meantime is seen by the next attempt.
                 if time.monotonic() > deadline or pool is not self.pool:
-                    raise StoreDown(f"{self._shown}: {error_text(failure)}") from failure
+                    raise StoreDown(f"{self._display_url}: {error_text(failure)}") from failure
                 time.sleep(random.uniform(0, 0.01))
             except PoolTimeout as failure:
                 self._probe()
                 if time.monotonic() > deadline:
-                    raise StoreDown(f"{self._shown}: all connections are busy") from failure
+                    raise StoreDown(f"{self._display_url}: all connections are busy") from failure
             except errors.ReadOnlySqlTransaction as failure:
                 # Nothing was done. A host that was demoted may keep its connections; new ones find the primary.
                 if read_only:
-                    raise StoreDown(f"{self._shown}: {error_text(failure)}") from failure
+                    raise StoreDown(f"{self._display_url}: {error_text(failure)}") from failure
                 read_only = True
                 self.renew()
             except DOWN as failure:
                 lost = connection is not None and connection.db.closed
                 if lost and connection.committing:  # type: ignore[union-attr]
                     raise StoreDown(
-                        f"{self._shown}: the connection broke during COMMIT, so it is not known whether it was done"
+                        f"{self._display_url}: the connection broke during COMMIT, so it is not known whether it was done"
                     ) from failure
                 broken += 1
                 if not lost or broken == BROKEN_CONNECTIONS:
-                    raise StoreDown(f"{self._shown}: {error_text(failure)}") from failure
+                    raise StoreDown(f"{self._display_url}: {error_text(failure)}") from failure
                 # Its neighbours in the pool are likely to have broken with it.
                 pool.check()
             except psycopg.InternalError as failure:
                 if not self._may_be_done(failure):
                     raise
-                raise StoreDown(f"{self._shown}: {error_text(failure)}") from failure
+                raise StoreDown(f"{self._display_url}: {error_text(failure)}") from failure
 
     def renew(self) -> None:
         """Close all connections, at once or when they are given back, and make new ones; not twice in `RENEW_SECONDS`."""
@@ -207,9 +207,9 @@ class Connections:
         if now - self._renewed < RENEW_SECONDS:
             return
         self._renewed = now
-        if now - self._renewal_told >= RENEWALS_TOLD_SECONDS:
-            self._renewal_told = now
-            log.warning("%s: the database takes no writes; looking for one that does, by new connections", self._shown)
+        if now - self._renewal_logged >= RENEWALS_TOLD_SECONDS:
+            self._renewal_logged = now
+            log.warning("%s: the database takes no writes; looking for one that does, by new connections", self._display_url)
         for pool in {self.pool, self._scanning}:
             pool.drain()
 
@@ -222,7 +222,7 @@ class Connections:
         try:
             psycopg.connect(self.pool.conninfo).close()  # type: ignore[arg-type]
         except psycopg.OperationalError as failure:
-            self._down = StoreDown(f"{self._shown}: {error_text(failure)}")
+            self._down = StoreDown(f"{self._display_url}: {error_text(failure)}")
             self._look_at = time.monotonic() + DOWN_SECONDS
             raise self._down from failure
         self._down = None
@@ -268,7 +268,7 @@ def _pool(conninfo: str, size: int) -> Pool:
         min_size=0,
         max_size=size,
         kwargs={"autocommit": True},
-        configure=settle,
+        configure=configure,
         timeout=CONNECT_SECONDS,
         # After so long without success a waiting caller gets an error, and the next one starts new attempts.
         reconnect_timeout=CONNECT_SECONDS,

@@ -9,7 +9,7 @@ from psycopg import errors
 
 from usertable.domain.arrival import Arrival, Arrivals, Rate
 from usertable.domain.condition import Condition
-from usertable.domain.errors import ProblemKind, StoreMissing, refuse
+from usertable.domain.errors import ProblemKind, StoreMissing, refusal
 from usertable.domain.schema import Attribute, Project
 from usertable.store.postgres import activity, citus, copy, migrations, reads, scans
 from usertable.store.postgres.citus_writes import CitusWrites
@@ -51,22 +51,22 @@ class PostgresStore:
         create: bool = True,
         migrate: bool = True,
     ) -> None:
-        shown = redacted_url(url)
+        display_url = redacted_url(url)
         conninfo, size = connection_parameters(url)
         if not writing:
-            with opened(conninfo, shown) as db:
+            with opened(conninfo, display_url) as db:
                 if alone:
-                    check_alone(db, shown)
-                if not create and not migrations.stored_version(db, shown):
-                    raise StoreMissing(f"there is no store at {shown}")
-                migrations.migrate(db, shown, allowed=migrate)
+                    check_alone(db, display_url)
+                if not create and not migrations.stored_version(db, display_url):
+                    raise StoreMissing(f"there is no store at {display_url}")
+                migrations.migrate(db, display_url, allowed=migrate)
                 if serving:
-                    warn_of_losses(db, shown)
+                    warn_of_losses(db, display_url)
         # A writer never looks through the table.
-        self.connections = Connections(conninfo, size, shown, scanning=not writing)
+        self.connections = Connections(conninfo, size, display_url, scanning=not writing)
         self._reported: dict[int, set[str]] = {}
         """Attributes that are known to be stored as reported, by project: they are not stored again."""
-        self._citus = CitusWrites(self.connections, self._reported, size, shown)
+        self._citus = CitusWrites(self.connections, self._reported, size, display_url)
 
     def transact(self, command: Callable[[Transaction], T], *, background: bool = False) -> T:
         shards = self.connections.shards()
@@ -101,7 +101,7 @@ class PostgresStore:
         with self.connections.snapshot() as db:
             project = reads.project_by_id(db, project_id)
             if project is None:
-                raise refuse(ProblemKind.PROJECT_UNKNOWN, id=project_id)
+                raise refusal(ProblemKind.PROJECT_UNKNOWN, id=project_id)
             yield reads.PostgresSnapshot(project, db)
 
     def resolve_identifiers(self, project: int, identifier: str, values: Sequence[str]) -> dict[str, int]:
@@ -206,15 +206,15 @@ class PostgresStore:
 
 def distribute_store(url: str, shards: int) -> bool:
     """See :func:`usertable.store.distribute`."""
-    shown = redacted_url(url)
-    with opened(connection_parameters(url)[0], shown) as db:
-        check_alone(db, shown)
-        migrations.migrate(db, shown)
-        return citus.distribute(db, shown, shards)
+    display_url = redacted_url(url)
+    with opened(connection_parameters(url)[0], display_url) as db:
+        check_alone(db, display_url)
+        migrations.migrate(db, display_url)
+        return citus.distribute(db, display_url, shards)
 
 
 def stored_version(url: str) -> int:
     """The number of the last migration that was applied; 0 for none."""
-    shown = redacted_url(url)
-    with opened(connection_parameters(url)[0], shown) as db:
-        return migrations.stored_version(db, shown)
+    display_url = redacted_url(url)
+    with opened(connection_parameters(url)[0], display_url) as db:
+        return migrations.stored_version(db, display_url)

@@ -77,7 +77,7 @@ class PostgresTransaction:
         for mutation in mutations:
             # Rows cannot be copied in a pipeline.
             _create_users(db, mutation)
-        news = [
+        new_names = [
             (mutation.project, name)
             for mutation in mutations
             for name in sorted(mutation.reported - self._reported.get(mutation.project, set()))
@@ -86,11 +86,11 @@ class PostgresTransaction:
             for mutation in mutations:
                 self._keep(mutation)
             _add_receipts(db, [receipt for mutation in mutations for receipt in mutation.receipts])
-            if news:
-                projects, names = zip(*news, strict=True)
+            if new_names:
+                projects, names = zip(*new_names, strict=True)
                 db.execute(_SQL["add_reported"], {"projects": list(projects), "attributes": list(names)})
             self._tracked.commit()
-        for project, name in news:
+        for project, name in new_names:
             self._reported.setdefault(project, set()).add(name)
 
     def _keep(self, mutation: Mutation) -> None:

@@ -38,7 +38,7 @@ def connection_parameters(url: str) -> tuple[str, int]:
     Raises:
         StoreFault: the URL cannot be used.
     """
-    shown = redacted_url(url)
+    display_url = redacted_url(url)
     found = _URL.fullmatch(url)
     if not found:
         # Not shown: what it has in place of a host may be a piece of a password.
@@ -47,21 +47,23 @@ def connection_parameters(url: str) -> tuple[str, int]:
             " write the characters [ ] @ / : ? of a user or password as %5B %5D %40 %2F %3A %3F"
         )
     if _LONE_PERCENT.search(url):
-        raise StoreFault(f"unusable store URL {shown!r}: a % stands before two hexadecimal digits only; write % as %25")
+        raise StoreFault(
+            f"unusable store URL {display_url!r}: a % stands before two hexadecimal digits only; write % as %25"
+        )
     parameters = found["query"].split("&") if found["query"] else []
     sizes = [p.partition("=")[2] for p in parameters if p.partition("=")[0] == "pool_size"]
     size = sizes[-1] if sizes else str(POOL_SIZE)
     if not size.isascii() or not size.isdigit() or not 2 <= int(size) <= 1000:
-        raise StoreFault(f"unusable store URL {shown!r}: pool_size is {size!r}, expected a number from 2 to 1000")
+        raise StoreFault(f"unusable store URL {display_url!r}: pool_size is {size!r}, expected a number from 2 to 1000")
     others = "&".join(p for p in parameters if p.partition("=")[0] != "pool_size")
     without = found["base"] + ("?" + others if others else "")
     try:
         given = conninfo_to_dict(without)
     except psycopg.ProgrammingError as error:
         # libpq may say the whole of it, password and all.
-        words = error_text(error).replace(without, shown)
-        raise StoreFault(f"unusable store URL {shown!r}: {words}") from error
+        words = error_text(error).replace(without, display_url)
+        raise StoreFault(f"unusable store URL {display_url!r}: {words}") from error
     encoding = str(given.pop("client_encoding", ENCODING))
     if encoding not in ("", "auto") and encoding.upper().replace("-", "") not in ("UTF8", "UNICODE"):
-        raise StoreFault(f"unusable store URL {shown!r}: client_encoding is {encoding!r}; it is always {ENCODING}")
+        raise StoreFault(f"unusable store URL {display_url!r}: client_encoding is {encoding!r}; it is always {ENCODING}")
     return make_conninfo("", **{**_DEFAULTS, **given, "client_encoding": ENCODING}), int(size)

@@ -21,17 +21,23 @@ def _minute(at: int) -> int:
 
 def keep_arrivals(db: apsw.Connection, batch: Sequence[Arrivals]) -> None:
     """Add what came in."""
-    for came in batch:
-        project, at = came.project, came.at
-        db.execute(_SQL["add_rate"], (project, at, came.accepted, came.refused, len(came.samples)))
+    for arrivals in batch:
+        project, at = arrivals.project, arrivals.at
+        db.execute(_SQL["add_rate"], (project, at, arrivals.accepted, arrivals.refused, len(arrivals.samples)))
         db.executemany(
             _SQL["add_refusal"],
-            [(project, _minute(at), kind, attribute or "", count, at) for (kind, attribute), count in came.refusals.items()],
+            [
+                (project, _minute(at), kind, attribute or "", count, at)
+                for (kind, attribute), count in arrivals.refusals.items()
+            ],
         )
-        db.executemany(_SQL["add_last_write"], [(project, name, at) for name in came.written])
+        db.executemany(_SQL["add_last_write"], [(project, name, at) for name in arrivals.written])
         db.executemany(
             _SQL["add_sample"],
-            [(project, bool(sample.problems), sample.at, sample.cuid, encode_arrival(sample)) for sample in came.samples],
+            [
+                (project, bool(sample.problems), sample.at, sample.cuid, encode_arrival(sample))
+                for sample in arrivals.samples
+            ],
         )
 
 

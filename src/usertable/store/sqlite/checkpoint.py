@@ -13,7 +13,7 @@ import apsw
 log = logging.getLogger("usertable.store")
 
 CHECKPOINT_SECONDS = 0.02
-_told: set[str] = set()
+_logged: set[str] = set()
 _SYNCS = (apsw.SQLITE_IOERR_FSYNC, apsw.SQLITE_IOERR_DIR_FSYNC)
 
 Fail = Callable[[str], NoReturn]
@@ -35,9 +35,9 @@ def copy_log(db: apsw.Connection, fail: Fail) -> bool:
         if is_failed_sync(error):
             fail(f"a checkpoint failed: {described(error)}")
         failure = described(error)
-        if not isinstance(error, apsw.BusyError) and failure not in _told:
+        if not isinstance(error, apsw.BusyError) and failure not in _logged:
             # Once: the log must not fill a full disk.
-            _told.add(failure)
+            _logged.add(failure)
             log.warning("a checkpoint failed, a later one tries again: %s", failure)
         return False
 

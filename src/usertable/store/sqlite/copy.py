@@ -21,10 +21,10 @@ def count(db: apsw.Connection, project: int, spec: TableSpec) -> int:
 def rows(db: apsw.Connection, project: int, spec: TableSpec, after: Row | None, limit: int) -> list[Row]:
     """Up to `limit` rows after that key, in the order of their keys."""
     key = ", ".join(spec.columns[: spec.key])
-    beyond = f"WHERE ({key}) > ({', '.join('?' * spec.key)})" if after is not None else ""
+    after_key = f"WHERE ({key}) > ({', '.join('?' * spec.key)})" if after is not None else ""
     found = list(
         db.execute(
-            f"SELECT {', '.join(spec.columns)} FROM ({_rows_query(db, project, spec)}) {beyond} ORDER BY {key} LIMIT ?",
+            f"SELECT {', '.join(spec.columns)} FROM ({_rows_query(db, project, spec)}) {after_key} ORDER BY {key} LIMIT ?",
             (*(after or ()), limit),
         )
     )

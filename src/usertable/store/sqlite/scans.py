@@ -47,8 +47,8 @@ def select(
         if len(found) < wanted:
             return Selection(users, chunk.examined, chunk.end)
         chunk.after = found[-1].cuid
-    beyond = chunk.beyond
-    more = db.execute(f"SELECT 1 FROM user_{project} WHERE {beyond.sql} LIMIT 1", beyond.parameters).fetchone()
+    after_begin = chunk.after_begin
+    more = db.execute(f"SELECT 1 FROM user_{project} WHERE {after_begin.sql} LIMIT 1", after_begin.parameters).fetchone()
     return Selection(users, chunk.examined, chunk.after if more else None)
 
 
@@ -115,7 +115,7 @@ class _Chunk:
     descending: bool
 
     @property
-    def beyond(self) -> Predicate:
+    def after_begin(self) -> Predicate:
         """The predicate for all users after its beginning."""
         return Predicate("1") if self.after is None else Predicate(f"cuid {'<' if self.descending else '>'} ?", [self.after])
 
@@ -124,15 +124,15 @@ class _Chunk:
         """The predicate for the users in it."""
         if self.last is None:
             return Predicate("0")
-        return self.beyond & Predicate(f"cuid {'>=' if self.descending else '<='} ?", [self.last])
+        return self.after_begin & Predicate(f"cuid {'>=' if self.descending else '<='} ?", [self.last])
 
 
 def _chunk(db: apsw.Connection, project: int, after: int | None, examine: int, descending: bool = False) -> _Chunk:
     chunk = _Chunk(after, None, 0, None, descending)
     last, order = ("min", "DESC") if descending else ("max", "ASC")
-    beyond = chunk.beyond
-    statement = _filled("chunk", project, beyond, last=last, order=order)
-    chunk.last, chunk.examined = db.execute(statement, (*beyond.parameters, examine)).get
+    after_begin = chunk.after_begin
+    statement = _filled("chunk", project, after_begin, last=last, order=order)
+    chunk.last, chunk.examined = db.execute(statement, (*after_begin.parameters, examine)).get
     if chunk.examined == examine and chunk.last is not None:
         sign = "<" if descending else ">"
         more = db.execute(f"SELECT 1 FROM user_{project} WHERE cuid {sign} ? LIMIT 1", (chunk.last,)).fetchone()

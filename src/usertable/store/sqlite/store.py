@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from usertable.domain.arrival import Arrival, Arrivals, Rate
 from usertable.domain.condition import Condition
-from usertable.domain.errors import ProblemKind, refuse
+from usertable.domain.errors import ProblemKind, refusal
 from usertable.domain.schema import Attribute, Project
 from usertable.store.protocol import Snapshot, T
 from usertable.store.records import ColumnValues, FilledCount, MatchCount, Result, SchemaChange, Selection, User, Write
@@ -105,7 +105,7 @@ class SQLiteStore:
         with self._connections.snapshot() as db:
             project = reads.project_by_id(db, project_id)
             if project is None:
-                raise refuse(ProblemKind.PROJECT_UNKNOWN, id=project_id)
+                raise refusal(ProblemKind.PROJECT_UNKNOWN, id=project_id)
             yield reads.SQLiteSnapshot(project, db)
 
     def resolve_identifiers(self, project: int, identifier: str, values: Sequence[str]) -> dict[str, int]:

@@ -116,8 +116,8 @@ class SQLiteTransaction:
         for mutation in mutations:
             self._keep_users(mutation)
             number = mutation.project
-            if news := mutation.reported - self._known_reported.get(number, set()):
-                self.reported += [(number, name) for name in news]
+            if new_names := mutation.reported - self._known_reported.get(number, set()):
+                self.reported += [(number, name) for name in new_names]
             if mutation.next_cuid:
                 db.execute(_SQL["raise_counter"], {"project": number, "next_cuid": mutation.next_cuid})
             if mutation.job:

@@ -30,7 +30,7 @@ class Watch:
         self._lacks_pages = lacks_pages
         self._overwriting: Overwriting | None = None
         self._looked_at = 0.0
-        self._told: str | None = None
+        self._logged: str | None = None
 
     def compare_content(self) -> None:
         """From now on, also look whether anybody but SQLite writes the file: what a server does."""
@@ -46,10 +46,10 @@ class Watch:
                 found = self.moved() or self._files.read_only()
             finally:
                 self._looked_at = now
-            if found != self._told:
-                self._told = found
+            if found != self._logged:
+                self._logged = found
                 self._log(found)
-        return self._told
+        return self._logged
 
     def moved(self) -> str | None:
         """What became of the files that are open, if they are not in their places or not what they were."""
