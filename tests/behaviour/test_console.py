@@ -437,10 +437,38 @@ def test_without_an_admin_token_a_printed_link_signs_in_once(tmp_path: Path) -> 
 def test_the_console_can_be_switched_off(tmp_path: Path) -> None:
     server = ServerProcess("memory:", tmp_path, console="false")
     try:
-        assert httpx.get(f"{server.url}/console").status_code == 404
+        for path in ("/console", "/", "/favicon.ico"):
+            assert httpx.get(f"{server.url}{path}", headers=BROWSER).status_code == 404
         assert "console" not in server.log
     finally:
         server.stop()
+
+
+BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+
+
+def test_a_browser_that_opens_the_bare_address_is_led_to_the_console(browser: FormBrowser) -> None:
+    answer = browser.get("/", headers=BROWSER)
+    assert (answer.status_code, answer.headers["location"], answer.headers["vary"]) == (303, "/console", "Accept")
+    # A program is told that there is nothing.
+    assert browser.get("/").json() == {"code": 40002, "msg": "no such route: /"}
+    assert browser.post("/", headers=BROWSER).status_code == 404
+    icon = browser.get("/favicon.ico")
+    assert (icon.status_code, icon.headers["content-type"]) == (200, "image/svg+xml")
+    assert icon.text.startswith("<svg")
+
+
+def test_an_unknown_route_speaks_english_unless_chinese_is_preferred_or_it_is_the_platforms(browser: FormBrowser) -> None:
+    for path, language, message in (
+        ("/users", None, "no such route: /users"),
+        ("/users", "fr", "no such route: /users"),
+        ("/users", "zh-CN,zh;q=0.9,en;q=0.5", "接口不存在：/users"),
+        ("/smartop", None, "no such route: /smartop"),
+        ("/smartop/api/v2", None, "接口不存在：/smartop/api/v2"),
+        ("/smartop/api/v2", "en", "no such route: /smartop/api/v2"),
+    ):
+        answer = browser.get(path, headers={"Accept-Language": language} if language else {})
+        assert (answer.status_code, answer.json()) == (404, {"code": 40002, "msg": message})
 
 
 # what is sent

@@ -66,10 +66,23 @@ HEADERS = {
 ONCE_SECONDS = 10.0
 """Seconds for which a second sending of a form waits for the first."""
 _STATIC_HEADERS = {**HEADERS, "cache-control": "public, max-age=31536000, immutable"}
+_ICON_HEADERS = {**HEADERS, "cache-control": "public, max-age=86400"}
+ICON = "/favicon.ico"
+"""Where browsers look for an icon that no page names, such as that of a JSON answer."""
+
+
+def is_for_console(scope: Scope) -> bool:
+    """Whether a request is for the console: what is under `/console`, the icon, and `/` if a browser asks for it."""
+    path = scope["path"]
+    if path == HOME or path.startswith(f"{HOME}/"):
+        return True
+    if scope["method"] not in ("GET", "HEAD"):
+        return False
+    return bool(path == ICON or (path == "/" and b"text/html" in dict(scope["headers"]).get(b"accept", b"")))
 
 
 def console_app(console: Console) -> ASGIApp:
-    """The ASGI application of everything under `/console`."""
+    """The ASGI application of everything that :func:`is_for_console`."""
     by_path: dict[str, dict[str, PageRoute]] = {}
     for page in PAGES:
         by_path.setdefault(page.path, {})[page.method] = page
@@ -80,10 +93,16 @@ def console_app(console: Console) -> ASGIApp:
             return PlainTextResponse("no such file", 404, HEADERS)
         return Response(found[0], media_type=found[1], headers=_STATIC_HEADERS)
 
+    async def icon(request: Request) -> Response:
+        content, media_type = console.assets.file("icon.svg")
+        return Response(content, media_type=media_type, headers=_ICON_HEADERS)
+
+    async def root(request: Request) -> Response:
+        return RedirectResponse(HOME, 303, {**HEADERS, "vary": "Accept"})
+
     routes = [Route(path, _PageEndpoint(console, pages)) for path, pages in by_path.items()]
-    return Router(
-        [Route(f"{HOME}/static/{{name}}", static), *routes], redirect_slashes=False, default=_PageEndpoint(console, {})
-    )
+    files = [Route("/", root), Route(ICON, icon), Route(f"{HOME}/static/{{name}}", static)]
+    return Router([*files, *routes], redirect_slashes=False, default=_PageEndpoint(console, {}))
 
 
 class _PageEndpoint:

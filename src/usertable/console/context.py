@@ -99,6 +99,10 @@ class Assets:
         """Where a file is served."""
         return self._addresses[name]
 
+    def file(self, name: str) -> tuple[bytes, str]:
+        """A file's content and media type."""
+        return self.by_address[self._addresses[name].rpartition("/")[2]]
+
 
 @dataclass(slots=True)
 class Console:

@@ -21,7 +21,7 @@ from usertable.app.scans import TableScans
 from usertable.app.service import Service
 from usertable.commands.write import WriteBatch
 from usertable.config import Config
-from usertable.console.app import console_app
+from usertable.console.app import console_app, is_for_console
 from usertable.console.context import HOME, Console
 from usertable.console.session import Link, Sessions
 from usertable.console.shared_state import SharedState
@@ -123,7 +123,7 @@ class App:
             await answer(send, 200, b'{"code":0,"msg":"ok"}', [JSON])
         elif path in self._native_paths or path.startswith("/api/"):
             await self._native(scope, receive, send)
-        elif self._console and (path == HOME or path.startswith(f"{HOME}/")):
+        elif self._console and is_for_console(scope):
             await self._console(scope, receive, send)
         else:
             await no_route(self._dialect_server, scope, send)

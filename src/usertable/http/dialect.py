@@ -26,6 +26,7 @@ from usertable.http.answers import (
 )
 from usertable.http.body_threads import when_decoded
 from usertable.http.exchange import Exchange
+from usertable.wire.messages import Language
 
 _NOT_BUSINESS = {
     ProblemKind.NO_ROUTE,
@@ -65,6 +66,8 @@ class DialectExchange(Exchange):
     data: dict[str, Any] | None = None
     details = False
     """Whether the caller asks for every problem."""
+    language: Language | None = None
+    """That of a caller who names none, if it is not the dialect's."""
 
     @classmethod
     def of(cls, server: DialectServer, scope: Scope, send: Send) -> Self:
@@ -101,7 +104,7 @@ class DialectExchange(Exchange):
         server = self.server
         if self.activity is not None:
             self.activity.refused(self.api, self.id, problems, self.cuid, self.data)
-        spoken = language(self.sent, server.dialect.language)
+        spoken = language(self.sent, self.language or server.dialect.language)
         status, body = server.dialect.encode_refusal(problems, spoken, details=self.details)
         if status in (408, 413):
             self.headers.append(CLOSE)
@@ -142,6 +145,12 @@ class RegisterEndpoint:
 
 
 async def no_route(server: DialectServer, scope: Scope, send: Send) -> None:
-    """Answer a request to a path that nobody has."""
+    """Answer a request to a path that nobody has.
+
+    Whoever mistypes a path of the dialect is answered in its language, anybody else in English; both may ask for the other.
+    """
     exchange = DialectExchange.of(server, scope, send)
+    root = server.dialect.set.path.split("/")[1]
+    if not scope["path"].startswith(f"/{root}/"):
+        exchange.language = "en"
     await exchange.refuse([Problem(ProblemKind.NO_ROUTE, None, {"path": excerpt(scope["path"], 200)})])
