@@ -13,7 +13,7 @@ import pytest
 
 from support.native_server import NativeServer, native_server
 from support.server_process import ATTRIBUTE
-from usertable.http.native import OPERATIONS
+from usertable.http.operations import OPERATIONS
 from usertable.store.migrations import migrations
 from usertable.version import version
 

@@ -15,7 +15,7 @@ from support.native_server import TOKEN, NativeServer, native_server
 from support.server_process import ATTRIBUTE, REGISTER
 from usertable.dialects.jiguang.vocabulary import ATTRIBUTE_PATH, REGISTER_PATH
 from usertable.domain.values import DataType
-from usertable.http import native, openapi
+from usertable.http import openapi, operations
 from usertable.version import version
 
 METHODS = ("GET", "PUT", "POST", "PATCH", "DELETE")
@@ -38,7 +38,7 @@ def document(server: NativeServer) -> dict[str, Any]:
 
 def test_every_served_route_is_in_the_document(document: dict[str, Any]) -> None:
     """Of what is written down for serving: the table of operations, the platform's endpoints, the health checks."""
-    served = {(o.path, o.method.lower()) for o in native.OPERATIONS}
+    served = {(o.path, o.method.lower()) for o in operations.OPERATIONS}
     served |= {(ATTRIBUTE_PATH, "put"), (REGISTER_PATH, "post"), (openapi.LIVE_PATH, "get")}
     assert (ATTRIBUTE_PATH, REGISTER_PATH) == (ATTRIBUTE, REGISTER)
     assert {(path, method) for path, item in document["paths"].items() for method in item} == served

@@ -24,9 +24,9 @@ from usertable.domain.errors import ProblemKind
 from usertable.domain.profile import Outcome
 from usertable.domain.schema import LEGAL_RULES, Rule
 from usertable.domain.values import DataType
-from usertable.http.native import OPERATIONS
 from usertable.http.openapi import LIVE_PATH
 from usertable.http.openapi import document as openapi_document
+from usertable.http.operations import OPERATIONS
 from usertable.wire import native
 from usertable.wire.messages import TEXTS
 

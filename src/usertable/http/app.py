@@ -34,8 +34,9 @@ from usertable.domain.schema import Project
 from usertable.http.age import Age
 from usertable.http.answers import JSON, Receive, Scope, Send, answer
 from usertable.http.dialect import DialectServer, RegisterEndpoint, no_route
-from usertable.http.native import State, native_app
+from usertable.http.native import native_app
 from usertable.http.openapi import LIVE_PATH
+from usertable.http.operations import State
 from usertable.http.readiness import Readiness
 from usertable.http.set_attributes import SetEndpoint
 from usertable.pipeline.channel import open_channel
