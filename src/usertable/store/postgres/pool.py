@@ -134,11 +134,11 @@ class Connections:
                     with suppress(psycopg.Error):
                         db.execute("ROLLBACK")
         except PoolTimeout as failure:
-            raise StoreDown(f"{self._display_url}: no connection within {CONNECT_SECONDS} s") from failure
+            raise self.down(f"no connection within {CONNECT_SECONDS} s") from failure
         except DOWN as failure:
             # A connection that the database ends does not always bring along the reason.
             hint = f"; the database ends what takes longer than {limits}: set that to 0 for this role" if limits else ""
-            raise StoreDown(f"{self._display_url}: {error_text(failure)}{hint}") from failure
+            raise self.down(f"{error_text(failure)}{hint}") from failure
 
     def change(self, work: Callable[[Connection], T], begin: LiteralString = "BEGIN", pool: Pool | None = None) -> T:
         """`work` in a transaction, which is committed when it returns, and undone if it raises."""
@@ -152,54 +152,22 @@ class Connections:
         return self.run(whole, pool)
 
     def run(self, work: Callable[[TrackedConnection], T], pool: Pool | None = None) -> T:
-        """`work`, which begins and commits; again and again if its transaction was lost and can have changed nothing.
-
-        A database that answers is never down: others that get in the way, and a pool whose connections are all in use, are
-        waited for.
-        """
+        """`work`, which begins and commits; again and again if its transaction was lost and can have changed nothing."""
         pool = pool or self.pool
         self._check_down()
-        deadline = time.monotonic() + CONFLICT_SECONDS
-        broken = 0
-        read_only = False
+        attempts = _Attempts(self, pool)
         while True:
             connection: TrackedConnection | None = None
             try:
                 with pool.connection(timeout=POOL_SECONDS) as db:
                     connection = TrackedConnection(db)
                     return work(connection)
-            except CONFLICTS as failure:
-                if connection is not None and connection.committing and self._may_be_done(failure):
-                    raise StoreDown(f"{self._display_url}: cancelled during COMMIT: {error_text(failure)}") from failure
-                # The database undid it. What was taken in the meantime is seen by the next attempt.
-                if time.monotonic() > deadline or pool is not self.pool:
-                    raise StoreDown(f"{self._display_url}: {error_text(failure)}") from failure
-                time.sleep(random.uniform(0, 0.01))
-            except PoolTimeout as failure:
-                self._probe()
-                if time.monotonic() > deadline:
-                    raise StoreDown(f"{self._display_url}: all connections are busy") from failure
-            except errors.ReadOnlySqlTransaction as failure:
-                # Nothing was done. A host that was demoted may keep its connections; new ones find the primary.
-                if read_only:
-                    raise StoreDown(f"{self._display_url}: {error_text(failure)}") from failure
-                read_only = True
-                self.renew()
-            except DOWN as failure:
-                lost = connection is not None and connection.db.closed
-                if lost and connection.committing:  # type: ignore[union-attr]
-                    raise StoreDown(
-                        f"{self._display_url}: the connection broke during COMMIT, so it is not known whether it was done"
-                    ) from failure
-                broken += 1
-                if not lost or broken == BROKEN_CONNECTIONS:
-                    raise StoreDown(f"{self._display_url}: {error_text(failure)}") from failure
-                # Its neighbours in the pool are likely to have broken with it.
-                pool.check()
-            except psycopg.InternalError as failure:
-                if not self._may_be_done(failure):
-                    raise
-                raise StoreDown(f"{self._display_url}: {error_text(failure)}") from failure
+            except psycopg.Error as failure:
+                attempts.prepare_next(failure, connection)
+
+    def down(self, reason: str | Exception) -> StoreDown:
+        """The failure of a store that cannot be used now."""
+        return StoreDown(f"{self._display_url}: {reason if isinstance(reason, str) else error_text(reason)}")
 
     def renew(self) -> None:
         """Close all connections, at once or when they are given back, and make new ones; not twice in `RENEW_SECONDS`."""
@@ -213,16 +181,16 @@ class Connections:
         for pool in {self.pool, self._scanning}:
             pool.drain()
 
-    def _may_be_done(self, failure: psycopg.Error) -> bool:
+    def may_be_done(self, failure: psycopg.Error) -> bool:
         """Whether a COMMIT that failed so may have been done: on Citus, by another machine that was not heard any more."""
         return self._shards is not None and isinstance(failure, (errors.QueryCanceled, psycopg.InternalError))
 
-    def _probe(self) -> None:
+    def probe(self) -> None:
         """Return if the database takes connections; else StoreDown tells why not."""
         try:
             psycopg.connect(self.pool.conninfo).close()  # type: ignore[arg-type]
         except psycopg.OperationalError as failure:
-            self._down = StoreDown(f"{self._display_url}: {error_text(failure)}")
+            self._down = self.down(failure)
             self._look_at = time.monotonic() + DOWN_SECONDS
             raise self._down from failure
         self._down = None
@@ -235,7 +203,7 @@ class Connections:
         if time.monotonic() < self._look_at or not self._probing.acquire(blocking=False):
             raise StoreDown(str(down))
         try:
-            self._probe()
+            self.probe()
         finally:
             self._probing.release()
 
@@ -260,6 +228,67 @@ class Connections:
         """Close all connections."""
         self._scanning.close()
         self.pool.close()
+
+
+class _Attempts:
+    """The attempts of one transaction, and which failures are followed by another.
+
+    A database that answers is never down: others that get in the way, and a pool whose connections are all in use, are
+    waited for.
+    """
+
+    def __init__(self, connections: Connections, pool: Pool) -> None:
+        self._connections = connections
+        self._pool = pool
+        self._deadline = time.monotonic() + CONFLICT_SECONDS
+        self._broken = 0
+        self._renewed = False
+
+    def prepare_next(self, failure: psycopg.Error, connection: TrackedConnection | None) -> None:
+        """Return when the transaction, which changed nothing, may be begun again; else raise StoreDown, or a defect."""
+        committing = connection is not None and connection.committing
+        if isinstance(failure, CONFLICTS):
+            self._wait_for_others(failure, committing)
+        elif isinstance(failure, PoolTimeout):
+            self._wait_for_connection(failure)
+        elif isinstance(failure, errors.ReadOnlySqlTransaction):
+            self._look_for_primary(failure)
+        elif isinstance(failure, DOWN):
+            self._reconnect(failure, connection is not None and connection.db.closed, committing)
+        elif isinstance(failure, psycopg.InternalError) and self._connections.may_be_done(failure):
+            raise self._connections.down(failure) from failure
+        else:
+            raise failure
+
+    def _wait_for_others(self, failure: psycopg.Error, committing: bool) -> None:
+        """The database undid it. What was taken in the meantime is seen by the next attempt."""
+        if committing and self._connections.may_be_done(failure):
+            raise self._connections.down(f"cancelled during COMMIT: {error_text(failure)}") from failure
+        if time.monotonic() > self._deadline or self._pool is not self._connections.pool:
+            raise self._connections.down(failure) from failure
+        time.sleep(random.uniform(0, 0.01))
+
+    def _wait_for_connection(self, failure: psycopg.Error) -> None:
+        self._connections.probe()
+        if time.monotonic() > self._deadline:
+            raise self._connections.down("all connections are busy") from failure
+
+    def _look_for_primary(self, failure: psycopg.Error) -> None:
+        """Nothing was done. A host that was demoted may keep its connections; new ones find the primary."""
+        if self._renewed:
+            raise self._connections.down(failure) from failure
+        self._renewed = True
+        self._connections.renew()
+
+    def _reconnect(self, failure: psycopg.Error, lost: bool, committing: bool) -> None:
+        if lost and committing:
+            reason = "the connection broke during COMMIT, so it is not known whether it was done"
+            raise self._connections.down(reason) from failure
+        self._broken += 1
+        if not lost or self._broken == BROKEN_CONNECTIONS:
+            raise self._connections.down(failure) from failure
+        # Its neighbours in the pool are likely to have broken with it.
+        self._pool.check()
 
 
 def _pool(conninfo: str, size: int) -> Pool:
