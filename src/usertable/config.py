@@ -10,7 +10,7 @@ import codecs
 import os
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 PREFIX = "USERTABLE_"
 SECRET = "USERTABLE_SECRET"
 """Not a setting, but the project's secret for a command that calls a server."""
+_NO_SETTINGS = (PREFIX + "CONFIG", SECRET)
 _PART = r"PORT_\d+_(?:TCP|UDP|SCTP)"
 _SERVICE_LINKS = {
     re.compile(rf"(?:\w+_)?(?:{_PART}|PORT)"): re.compile(r"(?:tcp|udp|sctp)://\S+:\d+"),
@@ -117,36 +118,19 @@ def load(flags: Mapping[str, Any], environment: Mapping[str, str] | None = None,
     """
     environment = os.environ if environment is None else environment
     known = {f.name: f for f in fields(Config)}
+    file = file or environment.get(PREFIX + "CONFIG", "").rstrip("\r\n")
+    service_links = [variable for variable, text in environment.items() if _is_service_link(variable, text)]
+    given = {
+        "file": _given_in_file(file, known),
+        "environment": _given_in_environment(environment, known, service_links),
+        "flag": _given_by_flags(flags),
+    }
     values: dict[str, Any] = {}
     sources = dict.fromkeys(known, "default")
-
-    file = file or environment.get(PREFIX + "CONFIG", "").rstrip("\r\n")
-    if file:
-        for key, value in _read(file).items():
-            if key not in known:
-                raise ConfigError(f"{file}: unknown setting {key!r}; known: {', '.join(known)}")
-            values[key] = _check(known[key], value, f"{file}: {key}")
-            sources[key] = "file"
-    service_links = []
-    for variable, text in environment.items():
-        if (
-            not variable.startswith(PREFIX)
-            or variable in (PREFIX + "CONFIG", SECRET)
-            or variable.startswith(PREFIX + "TEST_")
-        ):
-            continue
-        if _is_service_link(variable, text):
-            service_links.append(variable)
-            continue
-        key = variable.removeprefix(PREFIX).lower()
-        if key not in known or variable != variable.upper():
-            raise ConfigError(f"unknown environment variable {variable}; known: {', '.join(_variables(known))}")
-        values[key] = _check(known[key], text, variable)
-        sources[key] = "environment"
-    for key, value in flags.items():
-        if value is not None:
-            values[key] = _check(known[key], value, f"--{key.replace('_', '-')}")
-            sources[key] = "flag"
+    for source, settings in given.items():
+        for setting in settings:
+            values[setting.key] = _checked(known[setting.key], setting.value, setting.name)
+            sources[setting.key] = source
     config = Config(**values)
     if sources["admin_token"] != "default" and len(config.admin_token) < 16:
         raise ConfigError("admin_token is set but has fewer than 16 characters; make one with: openssl rand -hex 32")
@@ -155,13 +139,49 @@ def load(flags: Mapping[str, Any], environment: Mapping[str, str] | None = None,
     return LoadedConfig(config, sources, service_links)
 
 
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """A setting as a source gives it, and the name that it has there: `USERTABLE_PORT`, `--port`."""
+
+    key: str
+    value: Any
+    name: str
+
+
+def _given_in_file(file: str, known: Mapping[str, Any]) -> Iterator[_Given]:
+    for key, value in (_read(file) if file else {}).items():
+        if key not in known:
+            raise ConfigError(f"{file}: unknown setting {key!r}; known: {', '.join(known)}")
+        yield _Given(key, value, f"{file}: {key}")
+
+
+def _given_in_environment(
+    environment: Mapping[str, str], known: Mapping[str, Any], service_links: Sequence[str]
+) -> Iterator[_Given]:
+    for variable, text in environment.items():
+        if not _is_setting(variable) or variable in service_links:
+            continue
+        key = variable.removeprefix(PREFIX).lower()
+        if key not in known or variable != variable.upper():
+            variables = [PREFIX + "CONFIG", SECRET, *(PREFIX + key.upper() for key in known)]
+            raise ConfigError(f"unknown environment variable {variable}; known: {', '.join(variables)}")
+        yield _Given(key, text, variable)
+
+
+def _given_by_flags(flags: Mapping[str, Any]) -> Iterator[_Given]:
+    for key, value in flags.items():
+        if value is not None:
+            yield _Given(key, value, f"--{key.replace('_', '-')}")
+
+
+def _is_setting(variable: str) -> bool:
+    """Whether a variable is meant for us, as a setting of a known name or not."""
+    return variable.startswith(PREFIX) and not variable.startswith(PREFIX + "TEST_") and variable not in _NO_SETTINGS
+
+
 def _is_service_link(variable: str, text: str) -> bool:
     name = variable.removeprefix(PREFIX)
-    return any(names.fullmatch(name) and texts.fullmatch(text) for names, texts in _SERVICE_LINKS.items())
-
-
-def _variables(known: Mapping[str, Any]) -> list[str]:
-    return [PREFIX + "CONFIG", SECRET, *(PREFIX + key.upper() for key in known)]
+    return _is_setting(variable) and any(n.fullmatch(name) and t.fullmatch(text) for n, t in _SERVICE_LINKS.items())
 
 
 def _read(file: str) -> dict[str, Any]:
@@ -182,7 +202,7 @@ def _read(file: str) -> dict[str, Any]:
         raise ConfigError(f"the configuration file {file} is not valid TOML: {error}") from error
 
 
-def _check(setting: Any, value: Any, source: str) -> Any:
+def _checked(setting: Any, value: Any, name: str) -> Any:
     """`value` as the setting's type; texts are read as what they spell, since the environment has nothing else."""
     # The store's default, the only one that is made, is a text.
     default = setting.default if setting.default is not MISSING else ""
@@ -190,22 +210,34 @@ def _check(setting: Any, value: Any, source: str) -> Any:
         # As a file that was written by `echo`, or a secret from one, ends.
         value = value.rstrip("\r\n")
     if isinstance(default, bool):
-        spelled = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
-        value = spelled.get(value.lower(), value) if isinstance(value, str) else value
-        if not isinstance(value, bool):
-            raise ConfigError(f"{source} is {value!r}; expected true or false")
-    elif isinstance(default, int):
-        if isinstance(value, str) and value.isascii() and value.isdigit():
-            value = int(value)
-        minimum, maximum = setting.metadata["minimum"], setting.metadata["maximum"]
-        if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= maximum:
-            raise ConfigError(f"{source} is {value!r}; expected an integer from {minimum} to {maximum}")
-    elif not isinstance(value, str):
-        raise ConfigError(f"{source} is {value!r}; expected a text")
-    elif _CONTROL.search(value):
+        return _checked_boolean(value, name)
+    if isinstance(default, int):
+        return _checked_integer(value, name, setting.metadata["minimum"], setting.metadata["maximum"])
+    text = _checked_text(value, name)
+    # A header loses the blanks around it, so a token with some would never be met.
+    return text.strip() if setting.name == "admin_token" else text
+
+
+def _checked_boolean(value: Any, name: str) -> bool:
+    spelled = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+    value = spelled.get(value.lower(), value) if isinstance(value, str) else value
+    if not isinstance(value, bool):
+        raise ConfigError(f"{name} is {value!r}; expected true or false")
+    return value
+
+
+def _checked_integer(value: Any, name: str, minimum: int, maximum: int) -> int:
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= maximum:
+        raise ConfigError(f"{name} is {value!r}; expected an integer from {minimum} to {maximum}")
+    return value
+
+
+def _checked_text(value: Any, name: str) -> str:
+    if not isinstance(value, str):
+        raise ConfigError(f"{name} is {value!r}; expected a text")
+    if _CONTROL.search(value):
         # Not shown: it may be a token.
-        raise ConfigError(f"{source} has a line break or another control character in it")
-    elif setting.name == "admin_token":
-        # A header loses the blanks around it, so a token with some would never be met.
-        value = value.strip()
+        raise ConfigError(f"{name} has a line break or another control character in it")
     return value
