@@ -12,8 +12,7 @@ from usertable.app.clock import SYSTEM_CLOCK
 from usertable.app.service import Service
 from usertable.client import AsyncClient, Client
 from usertable.config import Config
-from usertable.dialects.jiguang.vocabulary import TIMEZONE
-from usertable.domain.schema import Attribute, Identifier, Rule
+from usertable.domain.schema import DEFAULT_TIMEZONE, Attribute, Identifier, Rule
 from usertable.domain.values import DataType
 from usertable.http.server import in_background
 from usertable.store import open_store
@@ -92,7 +91,7 @@ class Server:
 
 
 @contextlib.contextmanager
-def running(*, timezone: str = TIMEZONE, qps: int | None = None, **settings: Any) -> Iterator[Server]:
+def running(*, timezone: str = DEFAULT_TIMEZONE, qps: int | None = None, **settings: Any) -> Iterator[Server]:
     """A server for a while, with a project and nothing declared in it.
 
     Args:

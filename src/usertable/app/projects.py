@@ -14,9 +14,8 @@ from zoneinfo import available_timezones
 
 from usertable.app.use_cases import UseCases
 from usertable.commands import projects
-from usertable.dialects.jiguang.vocabulary import TIMEZONE
 from usertable.domain.errors import ProblemKind, Refused, check_all, refusal
-from usertable.domain.schema import Project
+from usertable.domain.schema import DEFAULT_TIMEZONE, Project
 from usertable.store.records import SchemaChange
 
 DEFAULT_QPS = 100
@@ -35,7 +34,7 @@ class Projects(UseCases):
         *,
         id: str | None = None,
         secret: str | None = None,
-        timezone: str = TIMEZONE,
+        timezone: str = DEFAULT_TIMEZONE,
         qps: int | None = DEFAULT_QPS,
         actor: str,
     ) -> tuple[Project, str]:

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from usertable.app.use_cases import UseCases, check_version
 from usertable.domain.errors import Problem, ProblemKind, Refused
-from usertable.domain.schema import Attribute, Identifier, Project, Schema, Step, difference
+from usertable.domain.schema import Attribute, Identifier, Project, Schema
+from usertable.domain.schema_plan import Step, difference
 
 
 class SchemaEdits(UseCases):

@@ -10,7 +10,7 @@ import click
 from usertable.cli.context import actor, opened_service
 from usertable.cli.options import common_options, project_option
 from usertable.cli.output import print_result, printable
-from usertable.domain.schema import Step
+from usertable.domain.schema_plan import Step
 from usertable.wire import native
 
 

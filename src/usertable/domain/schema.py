@@ -12,7 +12,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from zoneinfo import ZoneInfo
 
-from usertable.dialects.jiguang.vocabulary import PRESET_PREFIX, PRESETS
+from usertable.dialects.jiguang import vocabulary
 from usertable.domain.errors import ProblemKind, check_all, refusal
 from usertable.domain.values import DEFAULT_LIMITS, DataType, Limits
 
@@ -37,6 +37,10 @@ LEGAL_RULES: Mapping[DataType, tuple[Rule, ...]] = MappingProxyType(
 )
 """Which rules a data type may have. STRING's row and "accumulate: NUMBER only" are the platform's; the rest is ours."""
 
+PRESET_PREFIX = vocabulary.PRESET_PREFIX
+"""What the names of presets begin with, and no other names do."""
+DEFAULT_TIMEZONE = vocabulary.TIMEZONE
+"""The time zone of a project that does not name one."""
 NAME_LENGTH = 100
 TEXT_LENGTH = 1000
 MAX_ATTRIBUTES = 2000
@@ -75,7 +79,7 @@ class Identifier:
         return self.name.startswith(PRESET_PREFIX)
 
 
-PRESET_IDENTIFIERS = tuple(Identifier(name, display_name, unique) for name, display_name, unique in PRESETS)
+PRESET_IDENTIFIERS = tuple(Identifier(name, display_name, unique) for name, display_name, unique in vocabulary.PRESETS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,79 +231,9 @@ class Project:
         return ZoneInfo(self.timezone)
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One step of a plan that turns a schema into another: a verb (`declare`, `edit`, …), a thing, a name, details."""
-
-    verb: str
-    thing: str
-    name: str
-    detail: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.verb} {self.thing} {self.name}" + (f": {self.detail}" if self.detail else "")
-
-
-def difference(current: Schema, wanted: Schema) -> tuple[list[Step], list[Step]]:
-    """The steps from `current` to `wanted`, and those of them that would lose or reinterpret data.
-
-    An attribute's name, type and rule are fixed, so a changed type or rule is a refused step, also before any value was
-    reported: delete it first. Leaving out an attribute or identifier that exists is refused too; schema as code never
-    deletes. Hide the attribute, or delete it by its own command.
-    """
-    steps: list[Step] = []
-    refused: list[Step] = []
-    for name, attribute in wanted.attributes.items():
-        have = current.attributes.get(name)
-        if have is None:
-            steps.append(Step("declare", "attribute", name, f"{attribute.type} {attribute.rule}"))
-        elif (have.type, have.rule) != (attribute.type, attribute.rule):
-            detail = f"{have.type} {have.rule} cannot become {attribute.type} {attribute.rule}; declare a new attribute"
-            refused.append(Step("change", "attribute", name, detail))
-        elif have != attribute:
-            steps.append(Step("edit", "attribute", name, _changed(have, attribute)))
-    refused += [
-        Step("delete", "attribute", name, "it is missing from the file; hide it, or delete it by its own command")
-        for name in current.attributes
-        if name not in wanted.attributes
-    ]
-    have_identifiers = {i.name: i for i in current.identifiers}
-    for identifier in wanted.identifiers:
-        known = have_identifiers.get(identifier.name)
-        if known is None:
-            kind = "unique" if identifier.unique else "not unique"
-            steps.append(Step("declare", "identifier", identifier.name, kind))
-        elif known.unique != identifier.unique:
-            refused.append(Step("change", "identifier", identifier.name, "its uniqueness is fixed"))
-        elif known != identifier:
-            steps.append(Step("edit", "identifier", identifier.name, _changed(known, identifier)))
-    wanted_names = [i.name for i in wanted.identifiers]
-    refused += [
-        Step("delete", "identifier", i.name, "it is missing from the file")
-        for i in current.identifiers
-        if i.name not in wanted_names
-    ]
-    current_names = [i.name for i in current.identifiers]
-    added = [n for n in wanted_names if n not in current_names]
-    if not refused and wanted_names != [i.name for i in _with_added(current, wanted, added).identifiers]:
-        steps.append(Step("order", "identifiers", " > ".join(wanted_names)))
-    return steps, refused
-
-
-def _with_added(current: Schema, wanted: Schema, added: list[str]) -> Schema:
-    for name in added:
-        current = current.declare_identifier(wanted.identifier(name))
-    return current
-
-
-def _changed(have: Attribute | Identifier, want: Attribute | Identifier) -> str:
-    names = [f for f in have.__dataclass_fields__ if getattr(have, f) != getattr(want, f)]
-    return ", ".join(names)
-
-
 def _check_new_name(name: str, taken: Collection[str]) -> None:
     if name.startswith(PRESET_PREFIX):
-        raise refusal(ProblemKind.NAME_PRESET, name)
+        raise refusal(ProblemKind.NAME_PRESET, name, prefix=PRESET_PREFIX)
     if len(name) > NAME_LENGTH or not _NAME.fullmatch(name):
         raise refusal(ProblemKind.NAME_FORM, name, limit=NAME_LENGTH)
     if name in taken:

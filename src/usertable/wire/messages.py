@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from usertable.dialects.jiguang.vocabulary import PRESET_PREFIX
 from usertable.domain.errors import Problem, ProblemKind, excerpt
 
 Language = Literal["zh", "en"]
@@ -271,8 +270,8 @@ TEXTS: dict[ProblemKind, tuple[str, str]] = {
         " at most {limit} characters",
     ),
     ProblemKind.NAME_PRESET: (
-        f"名称[{{attribute}}]无效：{PRESET_PREFIX} 为预置项专用前缀",
-        f"name [{{attribute}}] is invalid: the prefix {PRESET_PREFIX} is reserved for presets",
+        "名称[{attribute}]无效：{prefix} 为预置项专用前缀",
+        "name [{attribute}] is invalid: the prefix {prefix} is reserved for presets",
     ),
     ProblemKind.NAME_TAKEN: ("名称[{attribute}]已存在", "[{attribute}] exists already"),
     ProblemKind.TOO_MANY_ATTRIBUTES: (

@@ -12,25 +12,26 @@ from urllib.parse import parse_qsl
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from usertable.dialects.jiguang.vocabulary import PRESET_PREFIX, TIMEZONE
 from usertable.domain.condition import MAX_CONDITIONS, OPERATORS
 from usertable.domain.errors import Problem, ProblemKind, Refused, bounded, excerpt, refusal
 from usertable.domain.identity import MAX_CUID, MAX_VALUE_CHARACTERS, is_identifier_value
 from usertable.domain.profile import Profile
 from usertable.domain.schema import (
+    DEFAULT_TIMEZONE,
     MAX_LIST_ELEMENT_BYTES,
     MAX_LIST_ELEMENTS,
     NAME_LENGTH,
     PRESET_IDENTIFIERS,
+    PRESET_PREFIX,
     TEXT_LENGTH,
     Attribute,
     Identifier,
     Project,
     Rule,
     Schema,
-    Step,
 )
 from usertable.domain.schema_change import Change, ChangeKind, Fact
+from usertable.domain.schema_plan import Step
 from usertable.domain.values import LIST_ELEMENT_BYTES, LIST_ELEMENTS, DataType, Limits, Value, show
 from usertable.store.records import SchemaChange, User
 from usertable.wire.bodies import MAX_CONTAINERS, decode_object
@@ -526,7 +527,7 @@ class NewProject(msgspec.Struct, forbid_unknown_fields=True):
     name: ProjectName
     id: Annotated[ProjectId, Meta(description="Left out: six digits.")] | UnsetType = UNSET
     secret: Annotated[Secret, Meta(description="Left out: 32 random hexadecimal digits.")] | UnsetType = UNSET
-    timezone: TimeZone = TIMEZONE
+    timezone: TimeZone = DEFAULT_TIMEZONE
     qps: Qps = 100
 
 

@@ -15,9 +15,9 @@ from usertable.app.projects import DEFAULT_QPS, MAX_QPS
 from usertable.console.context import HOME, PageContext, PageRoute
 from usertable.console.edits import SHOWN, UNLIMITED, Edit, as_shown, what_others_did
 from usertable.console.results import KEPT_SECONDS
-from usertable.dialects.jiguang.vocabulary import ATTRIBUTE_PATH, REGISTER_PATH, TIMEZONE
+from usertable.dialects.jiguang.vocabulary import ATTRIBUTE_PATH, REGISTER_PATH
 from usertable.domain.errors import ProblemKind, ProjectChanged, Refused, refusal
-from usertable.domain.schema import Attribute, Project, Rule
+from usertable.domain.schema import DEFAULT_TIMEZONE, Attribute, Project, Rule
 from usertable.domain.schema_change import ChangeKind
 from usertable.domain.values import DataType
 
@@ -49,7 +49,7 @@ def list_projects(context: PageContext) -> Response:
 
 def show_new(context: PageContext) -> Response:
     """The form for a new project."""
-    return _new_page(context, context.filled({"timezone": TIMEZONE, "qps": str(DEFAULT_QPS)}))
+    return _new_page(context, context.filled({"timezone": DEFAULT_TIMEZONE, "qps": str(DEFAULT_QPS)}))
 
 
 def create(context: PageContext) -> Response:
