@@ -41,9 +41,8 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture
 def database(cluster: Cluster) -> Iterator[str]:
-    url = cluster.create_migrated()
-    yield url
-    cluster.drop(url)
+    with cluster.migrated() as url:
+        yield url
 
 
 def folder(base: Path, name: str) -> Path:

@@ -37,6 +37,12 @@ def cluster() -> Iterator[Cluster]:
     made.close()
 
 
+@pytest.fixture
+def database(cluster: Cluster) -> Iterator[str]:
+    with cluster.migrated() as url:
+        yield url
+
+
 @contextmanager
 def serving(url: str, folder: Path) -> Iterator[tuple[ServerProcess, httpx.Client]]:
     server = ServerProcess(url, folder)
@@ -67,10 +73,9 @@ def put(http: httpx.Client, cuid: int) -> int:
     return http.put(ATTRIBUTE, json={"cuid": cuid, "data": {"user_number_accumulate": 1}}).status_code
 
 
-def test_without_the_database_every_answer_comes_at_once(cluster: Cluster, tmp_path: Path) -> None:
-    url = cluster.create_migrated()
-    (cuid,) = create_project(url, users=1)
-    with serving(url, tmp_path) as (server, http):
+def test_without_the_database_every_answer_comes_at_once(cluster: Cluster, database: str, tmp_path: Path) -> None:
+    (cuid,) = create_project(database, users=1)
+    with serving(database, tmp_path) as (server, http):
         assert is_ready(http)
         assert put(http, cuid) == 200
         cluster.stop("fast")
@@ -141,9 +146,8 @@ def test_a_writer_that_hangs_is_not_ready_and_one_that_was_killed_is_replaced(ke
         assert put(http, cuid) == 200
 
 
-def test_a_database_that_was_away_is_found_again_by_one_look_of_all_callers(cluster: Cluster) -> None:
-    url = cluster.create_migrated()
-    store = open_store(url)
+def test_a_database_that_was_away_is_found_again_by_one_look_of_all_callers(cluster: Cluster, database: str) -> None:
+    store = open_store(database)
     store.ping()
     cluster.stop("fast")
     with pytest.raises(StoreDown):

@@ -17,9 +17,13 @@ from usertable.store import distribute, open_store
 def database(version: int, *, empty: bool = False) -> Iterator[str]:
     """A database of its own on a server of that version, with the tables of a store unless it is to be empty."""
     cluster = postgres.shared(version)
-    url = cluster.create() if empty else cluster.create_migrated()
-    yield url
-    cluster.drop(url)
+    if empty:
+        url = cluster.create()
+        yield url
+        cluster.drop(url)
+    else:
+        with cluster.migrated() as url:
+            yield url
 
 
 CITUS = os.environ.get("USERTABLE_TEST_CITUS")

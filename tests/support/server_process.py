@@ -98,8 +98,9 @@ class ServerProcess:
 def launch(
     url: str, log: Path, settings: Mapping[str, str], *, program: Sequence[str] = ("-m", "usertable")
 ) -> subprocess.Popen[bytes]:
+    """Start `usertable serve` on a free port. It is killed when the thread that starts it ends, as the tests may be."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("USERTABLE_")}
     environment |= {f"USERTABLE_{key.upper()}": value for key, value in settings.items()}
     with log.open("ab") as stream:
-        command = [sys.executable, *program, "serve", "--store", url, "--port", "0"]
+        command = ["setpriv", "--pdeathsig", "KILL", sys.executable, *program, "serve", "--store", url, "--port", "0"]
         return subprocess.Popen(command, stderr=stream, stdout=stream, env=environment)
