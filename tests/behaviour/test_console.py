@@ -575,9 +575,10 @@ def test_the_requests_to_paste_do_what_they_say(admin: FormBrowser) -> None:
     shown = {
         name: html.unescape(code) for name, code in re.findall(r'id="snippet-(\w+)"[^>]*><code>(.*?)</code>', page, re.S)
     }
-    python = shown["python"].replace("the secret", SECRET)
+    assert shown["python"].startswith("from usertable import Client\n")
+    python = shown["python"].replace("$SECRET", SECRET)
     done = subprocess.run([sys.executable, "-c", python], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout == "{'code': 0, 'msg': 'ok'}\n"
+    assert done.stdout == "{'user_number_overwrite': Decimal('46.2'), 'user_number_once': Decimal('46.2')}\n"
     for name in ("register", "curl"):
         # curl itself is not needed to run the tests.
         _, _, method, url, _, user, _, header, _, body = shlex.split(

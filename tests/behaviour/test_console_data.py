@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import html
 import io
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import httpx
 import pytest
 
 from support.cli_runner import CliRunner
+from support.form_browser import form_fields
 from support.raw_http import exchange
 from support.server_process import ATTRIBUTE, PROJECT, REGISTER, ServerProcess, create_project
 from usertable.app.service import Service
@@ -309,6 +311,32 @@ def test_an_import_of_the_consoles_csv_is_refused_and_names_the_export(
     cli.run("import", "export.csv", "--project", PROJECT, "--dry-run")
 
 
+def test_a_bool_is_written_as_the_api_takes_it_wherever_it_is_shown(site: Site) -> None:
+    name, (yes, no, *_) = "user_bool_overwrite", site.cuids
+    table = site.page(f"/users?column={name}&where={name}:in:true,0")
+    assert re.findall(r'<td class="cell">([01])</td>', table) == ["1", "0"]
+    assert re.findall('<strong class="token">(.*?)</strong>', table) == ["1", "0"]
+    rows = csv.DictReader(io.StringIO(site.admin.get(f"{AT}/users/csv?column={name}").content.decode("utf-8-sig")))
+    assert [row[name] for row in rows][:2] == ["1", "0"]
+    for cuid, shown in ((yes, "1"), (no, "0")):
+        assert re.search(rf'<code>{name}</code>.*?<td class="long">\s*{shown}\s*</td>', site.page(f"/users/{cuid}"), re.DOTALL)
+    form = {"form_token": site.form_token, "by": "cuid", "value": str(yes), "data": f'{{"{name}": 0}}', "mode": "dry"}
+    done = site.admin.post(f"{AT}/try", data=form)
+    result = site.admin.get(done.headers["location"].partition("#")[0]).text
+    assert (re.findall(r"<del>\s*(.*?)\s*</del>", result), re.findall(r"<ins>\s*(.*?)\s*</ins>", result)) == (["1"], ["0"])
+
+
+def test_the_request_that_is_filled_in_for_a_user_changes_nothing(site: Site) -> None:
+    cuid = site.cuids[0]
+    fields = form_fields(site.admin.get(f"{AT}/try?cuid={cuid}"))
+    assert (fields["value"], json.loads(fields["data"])["user_number_overwrite"]) == (str(cuid), 5)
+    data = {"form_token": site.form_token, **{name: fields[name] for name in ("value", "data")}, "by": "cuid", "mode": "dry"}
+    done = site.admin.post(f"{AT}/try", data=data)
+    result = html.unescape(site.admin.get(done.headers["location"].partition("#")[0]).text)
+    assert "Dry run: nothing was written" in result
+    assert re.findall(r'<td class="beside">(\w*)</td>', result).count("unchanged") == 1
+
+
 def test_a_user_is_found_by_cuid_or_identifier(site: Site) -> None:
     for form in (
         {"identifier": "cuid", "value": f" {site.cuids[1]} "},
@@ -430,8 +458,8 @@ def test_the_legend_of_a_bool_stands_in_the_order_of_its_bar(site: Site) -> None
     for cuid in cuids:
         assert site.put(cuid, {"user_bool_once": int(cuid == cuids[0])}).status_code == 200
     told = site.events("/attributes/user_bool_once/live", "event: end").rpartition("event: distribution")[2]
-    assert re.findall("<title>(true|false): ", told) == ["true", "false"]
-    assert re.findall(r'class="key \w+">(\w+) <strong>(\d)', told) == [("true", "1"), ("false", "2")]
+    assert re.findall("<title>([01]): ", told) == ["1", "0"]
+    assert re.findall(r'class="key \w+">(\w+) <strong>(\d)', told) == [("1", "1"), ("0", "2")]
     for cuid in cuids:
         done = site.admin.post(f"{AT}/users/{cuid}/erase", data={"form_token": site.form_token, "confirm": str(cuid)})
         assert done.status_code == 303

@@ -200,7 +200,7 @@ def test_from_a_new_project_to_a_put_that_took_effect(page: Page, server: Server
     page.get_by_role("link", name="Overview").click()
     expect(page.get_by_text("Next step")).to_have_count(0)
     assert '{"identityName": "phone", "identityValues": [' in page.locator("#snippet-register").inner_text()
-    assert "client.put(" in page.locator("#snippet-python").inner_text()
+    assert "client.set(" in page.locator("#snippet-python").inner_text()
 
     with httpx.Client(base_url=server.url, auth=(project, secret)) as client:
         register = {"identityName": "phone", "identityValues": ["18000000000"]}

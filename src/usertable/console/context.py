@@ -28,11 +28,11 @@ from usertable.config import Config
 from usertable.console.results import Results
 from usertable.console.session import Session, Sessions
 from usertable.console.texts import TEXTS
+from usertable.console.values import value_text
 from usertable.dialects.base import HttpAnswer
 from usertable.domain.errors import Problem, ProblemKind, Refused
 from usertable.domain.schema import Project
 from usertable.domain.schema_change import Change, ChangeKind, Fact
-from usertable.domain.values import number_text
 from usertable.wire.messages import Language, text
 
 HOME = "/console"
@@ -132,7 +132,7 @@ class Console:
         )
         self.templates.globals["asset"] = self.assets.address
         self.templates.filters["segment"] = lambda value: quote(str(value), safe="")
-        self.templates.filters["number"] = number_text
+        self.templates.filters["text"] = value_text
 
 
 @dataclass(slots=True)

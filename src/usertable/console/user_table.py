@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 from usertable.app.scans import Count, Found, TableScans
 from usertable.app.service import Service
 from usertable.app.users import MAX_PAGE
+from usertable.console.values import value_text
 from usertable.domain.condition import Condition, meets
 from usertable.domain.errors import Unavailable
 from usertable.domain.schema import Project
@@ -21,7 +22,7 @@ from usertable.domain.values import DataType
 from usertable.files.targets import CONSOLE
 from usertable.files.writers.csv import harmless
 from usertable.store.records import User
-from usertable.wire.native import shown_value, user_document
+from usertable.wire.native import user_document
 
 PAGE = 50
 COUNT_POLL_SECONDS = 0.1
@@ -218,7 +219,7 @@ def _csv_row(user: User, project: Project, identifiers: Sequence[str], columns: 
     cells += [harmless(" ".join(shown.identifiers.get(name, ()))) for name in identifiers]
     for name in columns:
         value = shown.attributes.get(name)
-        text = "" if value is None else shown_value(value)
+        text = "" if value is None else value_text(value)
         is_text = project.schema.attributes[name].type in (DataType.STRING, DataType.LIST)
         cells.append(harmless(text) if is_text else text)
     return _line([*cells, str(shown.version), shown.created_at, shown.updated_at, ""])

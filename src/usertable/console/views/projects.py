@@ -15,6 +15,7 @@ from usertable.app.projects import DEFAULT_QPS, MAX_QPS
 from usertable.console.context import HOME, PageContext, PageRoute
 from usertable.console.edits import SHOWN, UNLIMITED, Edit, as_shown, what_others_did
 from usertable.console.results import KEPT_SECONDS
+from usertable.console.values import sample, sample_identifier_value
 from usertable.dialects.jiguang.vocabulary import ATTRIBUTE_PATH, REGISTER_PATH
 from usertable.domain.errors import ProblemKind, ProjectChanged, Refused, refusal
 from usertable.domain.schema import DEFAULT_TIMEZONE, Attribute, Project, Rule
@@ -32,14 +33,6 @@ _FIELDS = {
 CUID = 10000001
 SECRET_COOKIE = "usertable_secret"
 SECRET_DIGITS = 32
-SAMPLES: dict[DataType, object] = {
-    DataType.NUMBER: 46.2,
-    DataType.STRING: "gold",
-    DataType.BOOL: 1,
-    DataType.DATETIME: "2023-12-12 00:56:23",
-    DataType.LIST: ["news", "sport"],
-}
-"""A value of each data type, for examples."""
 
 
 def list_projects(context: PageContext) -> Response:
@@ -245,10 +238,11 @@ def _errors(context: PageContext, refused: Refused) -> dict[str, str]:
 def _snippets(context: PageContext, project: Project, secret: str) -> dict[str, str]:
     """Requests to paste, with this server's address and the project's own id, identifier and attributes."""
     attributes = [a for a in project.schema.attributes.values() if not a.hidden][:2]
-    data = {a.name: SAMPLES[a.type] for a in attributes or [Attribute("level", DataType.NUMBER, Rule.OVERWRITE)]}
+    data = {a.name: sample(a) for a in attributes or [Attribute("level", DataType.NUMBER, Rule.OVERWRITE)]}
     register, put = REGISTER_PATH, ATTRIBUTE_PATH
     first = project.schema.identifiers[0]
-    identity = {"identityName": first.name, "identityValues": ["18012345678"]}
+    value = sample_identifier_value(first.name)
+    identity = {"identityName": first.name, "identityValues": [value]}
 
     def curl(method: str, path: str, body: object) -> str:
         return (
@@ -256,18 +250,15 @@ def _snippets(context: PageContext, project: Project, secret: str) -> dict[str, 
             f"  -H 'Content-Type: application/json' \\\n  -d '{json.dumps(body)}'"
         )
 
+    cuid = f"client.register({json.dumps(first.name)}, [{json.dumps(value)}])[{json.dumps(value)}]"
+    access = ", ".join(map(json.dumps, (context.base_url, project.id, secret or "$SECRET")))
     python = (
-        "import httpx\n\n"
-        f'auth = ("{project.id}", {json.dumps(secret or "the secret")})\n'
-        f'with httpx.Client(base_url="{context.base_url}", auth=auth) as client:\n'
+        "from usertable import Client\n\n"
+        f"with Client({access}) as client:\n"
+        f"    cuid = {cuid if first.unique else CUID}\n"
+        f"    client.set(cuid, {json.dumps(data)})\n"
+        "    print(client.get(cuid).attributes)"
     )
-    if first.unique:
-        python += f'    users = client.post(\n        "{register}",\n        json={identity!r},\n    )\n'
-        python += '    cuid = users.json()["data"][0]["cuid"]\n'
-    else:
-        python += f"    cuid = {CUID}\n"
-    python += f"    answer = client.put(\n        \"{put}\",\n        json={{'cuid': cuid, 'data': {data!r}}},\n    )\n"
-    python += "    print(answer.json())"
     return {
         "register": curl("POST", register, identity) if first.unique else "",
         "curl": curl("PUT", put, {"cuid": CUID, "data": data}),

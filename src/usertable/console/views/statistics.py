@@ -13,6 +13,7 @@ from usertable.app.scans import Filled, Found
 from usertable.console.charts import Bar, columns, scale, share
 from usertable.console.context import HOME, PageContext, PageRoute
 from usertable.console.live import Parts, stream
+from usertable.console.values import value_text
 from usertable.dialects.jiguang.codes import code
 from usertable.domain.schema import Attribute, Project
 from usertable.domain.values import DataType, datetime_text, number_text
@@ -108,7 +109,7 @@ def _picture(context: PageContext, project: Project, attribute: Attribute, resul
             return None
         counts = dict(result.top)
         parts = [
-            (name, counts.get(value, 0), f"{str(value).lower()}: {counts.get(value, 0):,}")
+            (name, counts.get(value, 0), f"{value_text(value)}: {counts.get(value, 0):,}")
             for value, name in ((True, "bar-good"), (False, "bar-other"))
         ]
         return Markup(share(parts, label=label))

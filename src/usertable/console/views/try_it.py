@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import shlex
 from collections.abc import Mapping
@@ -14,11 +15,12 @@ import msgspec
 from starlette.responses import Response
 
 from usertable.console.context import HOME, PageContext, PageRoute
-from usertable.console.views.projects import SAMPLES
+from usertable.console.values import sample
+from usertable.dialects.jiguang.answers import wire_value
 from usertable.dialects.jiguang.vocabulary import ATTRIBUTE_PATH
 from usertable.domain.errors import Problem, Refused
 from usertable.domain.identity import malformed_cuid, parse_cuid
-from usertable.domain.schema import Project
+from usertable.domain.schema import Project, Rule
 from usertable.domain.values import DataType, Value
 from usertable.store.records import User
 from usertable.wire.bodies import decode_object
@@ -49,10 +51,27 @@ def show(context: PageContext) -> Response:
         if kept is not None and context.kept is None:
             return _result_page(context, project, kept)
         context.note = context.note or "try_gone"
-    declared = [a for a in project.schema.attributes.values() if not a.hidden][:_SAMPLED]
-    data = json.dumps({a.name: SAMPLES[a.type] for a in declared}, indent=2) if declared else ""
-    fields = {"by": "cuid", "value": context.request.query_params.get("cuid", ""), "data": data}
+    value = context.request.query_params.get("cuid", "")
+    fields = {"by": "cuid", "value": value, "data": _sample_data(context, project, parse_cuid(value))}
     return _page(context, project, context.filled(fields))
+
+
+def _sample_data(context: PageContext, project: Project, cuid: int | None) -> str:
+    """The data of a sample request. For a user who is named, values that it has, so that sending them changes nothing."""
+    declared = [a for a in project.schema.attributes.values() if not a.hidden][:_SAMPLED]
+    if not declared:
+        return ""
+    has: Mapping[str, Value] = {}
+    if cuid is not None:
+        with contextlib.suppress(Refused):
+            has = context.service.user(project, cuid).profile.attributes
+    data = {
+        a.name: wire_value(has[a.name], project.schema, a.name, project.zone)
+        if a.name in has and a.rule is not Rule.ACCUMULATE
+        else sample(a)
+        for a in declared
+    }
+    return msgspec.json.format(encode(data), indent=2).decode()
 
 
 async def send(context: PageContext) -> Response:
@@ -183,7 +202,7 @@ def _page(
         fields=fields,
         errors=errors or {},
         result=result,
-        samples={name: json.dumps(sample) for name, sample in SAMPLES.items()},
+        samples={a.name: json.dumps(sample(a)) for a in project.schema.attributes.values()},
     )
 
 

@@ -15,6 +15,7 @@ from usertable.console import user_table
 from usertable.console.context import HOME, PageContext, PageRoute
 from usertable.console.live import Parts, stream
 from usertable.console.user_table import ORDERS, TableQuery
+from usertable.console.values import value_text
 from usertable.console.views import try_it
 from usertable.dialects.jiguang.codes import code
 from usertable.domain.condition import (
@@ -356,8 +357,12 @@ def _chip(context: PageContext, project: Project, text: str, condition: Conditio
         values = (context.text("users.from_to", low=low, high=high),)
     elif condition.operator == "in":
         values = split_values(written) or ()
-    shown, more = values[:MAX_SHOWN_VALUES], max(0, len(values) - MAX_SHOWN_VALUES)
     attribute = project.schema.attributes[condition.attribute]
+    if attribute.type is DataType.BOOL and values:
+        # A link may say true, which is 1 everywhere else.
+        wanted = condition.wanted if isinstance(condition.wanted, tuple) else (condition.wanted,)
+        values = tuple(value_text(value) for value in wanted if value is not None)
+    shown, more = values[:MAX_SHOWN_VALUES], max(0, len(values) - MAX_SHOWN_VALUES)
     return Chip(attribute.display_name or attribute.name, condition.operator, shown, more, link(without))
 
 

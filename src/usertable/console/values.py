@@ -1,0 +1,40 @@
+"""Values as the console writes them, and values for examples: each could be copied into a request."""
+
+from __future__ import annotations
+
+import msgspec
+
+from usertable.domain.schema import Attribute, Rule
+from usertable.domain.values import DataType, Value, number_text
+
+_SAMPLES: dict[DataType, object] = {
+    DataType.NUMBER: 46.2,
+    DataType.STRING: "example",
+    DataType.BOOL: 1,
+    DataType.DATETIME: "2023-12-12 00:56:23",
+    DataType.LIST: ["example 1", "example 2"],
+}
+
+
+def value_text(value: Value) -> str:
+    """A shown value in the notation of the API: a BOOL is 0 or 1, a number has no exponent, a LIST is JSON."""
+    match value:
+        case str():
+            return value
+        case bool():
+            return str(int(value))
+        case list():
+            return msgspec.json.encode(value).decode()
+    return number_text(value)
+
+
+def sample(attribute: Attribute) -> object:
+    """A value that the attribute takes, for examples."""
+    return 1 if attribute.rule is Rule.ACCUMULATE else _SAMPLES[attribute.type]
+
+
+def sample_identifier_value(name: str) -> str:
+    """A value that an identifier of that name could have, for examples."""
+    if "mail" in name:
+        return "user@example.com"
+    return "18012345678" if any(part in name for part in ("phone", "mobile", "tel")) else "user-1"
