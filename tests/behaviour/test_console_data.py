@@ -319,7 +319,9 @@ def test_a_bool_is_written_as_the_api_takes_it_wherever_it_is_shown(site: Site) 
     rows = csv.DictReader(io.StringIO(site.admin.get(f"{AT}/users/csv?column={name}").content.decode("utf-8-sig")))
     assert [row[name] for row in rows][:2] == ["1", "0"]
     for cuid, shown in ((yes, "1"), (no, "0")):
-        assert re.search(rf'<code>{name}</code>.*?<td class="long">\s*{shown}\s*</td>', site.page(f"/users/{cuid}"), re.DOTALL)
+        assert re.search(
+            rf'<code>{name}</code>.*?<td class="long">\s*{shown}\s*</td>', site.page(f"/users/{cuid}"), re.DOTALL
+        )
     form = {"form_token": site.form_token, "by": "cuid", "value": str(yes), "data": f'{{"{name}": 0}}', "mode": "dry"}
     done = site.admin.post(f"{AT}/try", data=form)
     result = site.admin.get(done.headers["location"].partition("#")[0]).text
