@@ -59,13 +59,14 @@ def prepared(url: str, **settings: int) -> None:
 
 
 @contextmanager
-def start(url: str, file: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
-    """An import in a process of its own, which does not outlive the block."""
+def start(url: str, file: Path | str, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+    """An import in a process of its own, which does not outlive the block; of stdin if the file is `-`."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("USERTABLE_")}
     command = [sys.executable, "-m", "usertable", "import", str(file), "--project", PROJECT, "--register", "--url", url]
     process = subprocess.Popen(
         [*command, "--batch", str(BATCH), "--json", *options],
         env=environment | {"USERTABLE_SECRET": SECRET},
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
@@ -212,4 +213,28 @@ def test_two_processes_do_not_go_on_with_one_import(tmp_path: Path) -> None:
         assert second.returncode == 1
         assert b"in use by another process" in err, err
         check(url, tmp_path, first, 2000, sums, bad)
+    assert server.stop() == 0
+
+
+def test_what_is_done_is_noted_while_a_pipe_has_no_more_rows(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    prepared(url)
+    # A file is read a mebibyte at a time.
+    line = json.dumps({"phone": "p200", "user_number_accumulate": 1, "filler": "x" * 2**14}).encode() + b"\n"
+    options = ["--format", "ndjson", "--map", "filler=", "--rejects", str(tmp_path / "rejects")]
+    options += ["--state", str(tmp_path / "pipe.import.json")]
+    server = ServerProcess(url, tmp_path)
+    with start(server.url, "-", *options) as process:
+        assert process.stdin
+        process.stdin.write(line * 80)
+        process.stdin.flush()
+        deadline = time.monotonic() + 60
+        while (position(tmp_path / "pipe") or {"state": {"rows": 0}})["state"]["rows"] < BATCH:
+            assert process.poll() is None
+            assert time.monotonic() < deadline, position(tmp_path / "pipe")
+            time.sleep(0.01)
+    with start(server.url, "-", *options, "--resume") as process:
+        out, err = process.communicate(line * 80, timeout=60)
+    assert json.loads(out)["rows"] == 80, err
+    assert stored(url) == {"p200": 80}
     assert server.stop() == 0

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
 from usertable.client.buffer import AsyncBuffer, Buffer, OnError
 from usertable.client.connections import AsyncConnections, Connections, settings_for
-from usertable.client.core import Core, Lost, OnUnknown, Record, RecordResult, Reply, Retry, Send, SetResult, Steps, User
+from usertable.client.core import (
+    Answer,
+    Core,
+    Lost,
+    OnUnknown,
+    Record,
+    RecordResult,
+    Reply,
+    Retry,
+    Send,
+    SetResult,
+    Steps,
+    User,
+)
 from usertable.client.errors import ClientError
 
 T = TypeVar("T")
@@ -159,6 +172,17 @@ class Client(_Client):
             TypeError, ValueError: a value that no attribute can have; nothing was sent.
         """
         return self._run(self._core.batch(records, on_unknown=on_unknown, dry_run=dry_run))
+
+    def send_encoded(
+        self, records: Sequence[bytes], *, on_unknown: OnUnknown | None = None, dry_run: bool = False
+    ) -> list[Answer]:
+        """Write records that are JSON already, in order; the answer to each. Raises ApiError, Unreachable.
+
+        What was written before that is raised is known to whoever sends the same records with the same keys again.
+        """
+        answers: list[Answer | None] = [None] * len(records)
+        self._run(self._core.send_encoded(records, answers, on_unknown=on_unknown, dry_run=dry_run))
+        return [answer for answer in answers if answer is not None]
 
     def buffer(
         self,

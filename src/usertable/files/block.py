@@ -74,6 +74,8 @@ class Block(ParsedRows):
     raw: bytes
     ends: Sequence[int]
     """Of text: where each row ends in `raw`, which has the rows as they stood in the file, for :func:`originals`."""
+    records: Sequence[bytes] = ()
+    """For an import through the API: the rows in order as records of a batch, in place of `rows`."""
 
 
 def make_block(

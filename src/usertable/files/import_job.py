@@ -133,6 +133,13 @@ class ImportJob(ABC):
     def _finish(self) -> None:
         """Note that no rows are left."""
 
+    def _pause(self) -> None:  # noqa: B027
+        """Make the state durable if it is not: it may take long until there are more rows."""
+
+    def _prepare(self) -> Callable[[Block], Block] | None:
+        """What the process that reads does with each block; see :class:`ReaderProcess`."""
+        return None
+
     # what all of them share
 
     @property
@@ -202,6 +209,8 @@ class ImportJob(ABC):
                             self._begin()
                         self._import_block(block)
                         progress(self.state, block.position)
+                        if not reader.is_ahead:
+                            self._pause()
                     self.unseen = reader.unseen
                     self._finish()
                     return self.state
@@ -215,7 +224,8 @@ class ImportJob(ABC):
     def _reader(self) -> ReaderProcess:
         """A process that reads the rows that are left."""
         state = self.state
-        return ReaderProcess(self._stream, self._head, self._read_options, self._project, state.rows, state.digest)
+        where = (state.rows, state.digest)
+        return ReaderProcess(self._stream, self._head, self._read_options, self._project, *where, self._prepare())
 
     def _check_finished(self) -> None:
         """Whether the file still ends with the last row that was taken.

@@ -8,28 +8,28 @@ it may have been, and when. The server forgets keys after a while; what may have
 from __future__ import annotations
 
 import secrets
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any, Literal
 
 import msgspec
 
+from usertable.client.answers import RecordAnswer
 from usertable.client.clients import Client
-from usertable.client.core import Record, RecordResult, Retry
+from usertable.client.core import Answer, Retry
 from usertable.client.errors import (
     ApiError,
     AuthenticationFailed,
-    BatchFailed,
     ClientError,
     RateLimited,
     ServerFailed,
     Unreachable,
 )
-from usertable.domain.errors import ProblemKind, Unavailable
+from usertable.domain.errors import Problem, ProblemKind, Unavailable
 from usertable.domain.profile import Effect
 from usertable.domain.schema import Project
-from usertable.domain.values import DataType
 from usertable.files.block import Block
 from usertable.files.import_job import (
     PATIENCE_SECONDS,
@@ -40,13 +40,13 @@ from usertable.files.import_job import (
     RowPreview,
     reasons,
 )
-from usertable.files.moment_texts import moment_text
+from usertable.files.import_records import RecordEncoder
 from usertable.files.options import ReadOptions
 from usertable.files.position_file import Position, PositionFile
-from usertable.store.encoding import decode_attributes
-from usertable.store.records import ImportRow
 from usertable.wire import native
+from usertable.wire.bodies import decode_object
 
+_encode = msgspec.json.Encoder(decimal_format="number").encode
 _FIRST_CALL = Retry(attempts=3, seconds=5.0)
 _PATIENT = Retry(attempts=30, most=5.0, seconds=PATIENCE_SECONDS)
 _ANSWER_SECONDS = 60.0
@@ -89,13 +89,18 @@ class ApiImport(ImportJob):
         self._file = PositionFile(position)
         self._found: Position | None = None
         self._position = Position(server.url, project.id, f"import-{secrets.token_hex(12)}", self.state)
+        self._is_kept = True
+        """Whether the state is in the position's file."""
         self._calls = self._client(_PATIENT)
 
     def close(self) -> None:
         """Close the connections, and let go of the position."""
         super().close()
         self._calls.close()
-        self._file.close()
+        try:
+            self._pause()
+        finally:
+            self._file.close()
 
     def begin(self, mode: Literal["new", "resume", "restart"]) -> None:
         """See :meth:`ImportJob.begin`. What may have been sent too long ago cannot be resumed."""
@@ -137,40 +142,50 @@ class ApiImport(ImportJob):
         except (msgspec.ValidationError, KeyError) as error:
             raise self._refuse(f"the server at {self._server.url} is of another version: {error}") from error
 
+    def _prepare(self) -> RecordEncoder:
+        return RecordEncoder(self._project, None if self._dry_run else self._position.key)
+
     def _preview(self, block: Block) -> list[RowPreview]:
         numbers = block.numbers[:PREVIEW_ROWS]
-        records = [self._record(number, row) for number, row in zip(numbers, block.rows, strict=False)]
+        # Without keys: a row that was sent before is not asked for what came of it then.
+        records = [_members(record) for record in block.records[:PREVIEW_ROWS]]
+        answers = self._batch([_encode({**record, "key": None}) for record in records], dry_run=True)
         shown = []
-        for number, record, result in zip(numbers, records, self._batch(records, dry_run=True), strict=True):
-            user = "a new user" if result.cuid is None else f"cuid {result.cuid}"
-            values = {name: int(value) if type(value) is bool else value for name, value in record.values.items()}
-            shown.append(RowPreview(number, _reason(result), user, values))
+        for number, record, answer in zip(numbers, records, answers, strict=True):
+            user = "a new user" if isinstance(answer, ApiError) or answer.cuid is None else f"cuid {answer.cuid}"
+            error = _error(answer)
+            shown.append(RowPreview(number, _reason(error) if error else "", user, record["data"]))
         return self._shown(block, shown)
 
     def _import_block(self, block: Block) -> None:
         if not self._dry_run:
             self._mark(block.done)
         refused = [(number, reasons(problems)) for number, problems in block.refused]
-        counts = dict.fromkeys(Effect, 0)
-        records = [self._record(number, row) for number, row in zip(block.numbers, block.rows, strict=True)]
-        for number, result in zip(block.numbers, self._batch(records, dry_run=self._dry_run), strict=True):
-            if result.error is not None:
-                self._check_key(number, result)
-                refused.append((number, _reason(result)))
+        effects: Counter[str] = Counter()
+        for number, answer in zip(block.numbers, self._batch(block.records, dry_run=self._dry_run), strict=True):
+            if isinstance(answer, RecordAnswer) and answer.effect is not None:
+                effects[answer.effect] += 1
             else:
-                assert result.effect is not None
-                counts[Effect(result.effect)] += 1
+                error = _error(answer)
+                assert error
+                self._check_key(number, error)
+                refused.append((number, _reason(error)))
         refused.sort()
         self.state = self._counted(
             block,
             refused,
-            created=counts[Effect.CREATED],
-            changed=counts[Effect.CHANGED],
-            unchanged=counts[Effect.UNCHANGED],
+            created=effects[Effect.CREATED],
+            changed=effects[Effect.CHANGED],
+            unchanged=effects[Effect.UNCHANGED],
         )
         if self._dry_run:
             self.problems += refused[: PROBLEMS_SHOWN - len(self.problems)]
         else:
+            # The position is written before the next block is sent, which is at once if that was read already.
+            self._is_kept = False
+
+    def _pause(self) -> None:
+        if not self._is_kept:
             self._keep()
 
     def _begin(self) -> None:
@@ -190,11 +205,15 @@ class ApiImport(ImportJob):
         # What was sent by an earlier process, before it was killed, keeps its moment.
         self._position = replace(position, state=self.state, sent=max(position.sent, rows))
         self._check_age()
-        self._file.write(self._position)
+        self._write()
 
     def _keep(self) -> None:
         self._position = replace(self._position, state=self.state)
+        self._write()
+
+    def _write(self) -> None:
         self._file.write(self._position)
+        self._is_kept = True
 
     def _check_age(self) -> None:
         position = self._position
@@ -209,36 +228,19 @@ class ApiImport(ImportJob):
             f" Look which of them are in; then import the rows that are not as a file of their own"
         )
 
-    def _check_key(self, number: int, result: RecordResult) -> None:
-        error = result.error
-        if isinstance(error, ApiError) and any(problem.kind == ProblemKind.KEY_REUSED for problem in error.problems):
+    def _check_key(self, number: int, error: ApiError) -> None:
+        if any(problem.kind == ProblemKind.KEY_REUSED for problem in error.problems):
             raise self._refuse(
                 f"row {number} was sent before, and means something else now; was the file changed, or the project's zone?"
             )
 
-    def _record(self, number: int, row: ImportRow) -> Record:
-        """A row as it is sent."""
-        cuid, pairs, text = row
-        values: dict[str, Any] = dict(decode_attributes(text))
-        schema = self._project.schema
-        for name, value in values.items():
-            if schema.attributes[name].type is DataType.DATETIME:
-                values[name] = _moment(value, self._project.timezone)
-        identifiers: dict[str, Any] = {}
-        for name, value in pairs:
-            if schema.identifier(name).unique:
-                identifiers[name] = value
-            else:
-                identifiers.setdefault(name, []).append(value)
-        return Record(cuid, values, f"{self._position.key}-{number}", identifiers)
-
-    def _batch(self, records: list[Record], *, dry_run: bool) -> list[RecordResult]:
+    def _batch(self, records: Sequence[bytes], *, dry_run: bool) -> list[Answer]:
         if not records:
             return []
         try:
-            return self._calls.batch(records, on_unknown="import" if self._register else "refuse", dry_run=dry_run)
-        except BatchFailed as failed:
-            raise self._failed(failed.cause or failed) from failed
+            return self._calls.send_encoded(records, on_unknown="import" if self._register else "refuse", dry_run=dry_run)
+        except ClientError as error:
+            raise self._failed(error) from error
 
     def _failed(self, error: ClientError) -> Exception:
         url = self._server.url
@@ -257,16 +259,16 @@ class ApiImport(ImportJob):
         return self._refuse(f"the server at {url} answered: {error}")
 
 
-def _reason(result: RecordResult) -> str:
-    """Why the server refused a record; empty if it did not."""
-    error = result.error
-    if isinstance(error, ApiError):
-        return "; ".join(problem.text for problem in error.problems) or error.text
-    return str(error) if error else ""
+def _members(record: bytes) -> dict[str, Any]:
+    members = decode_object(record)
+    assert not isinstance(members, Problem)
+    return members
 
 
-@lru_cache(maxsize=20_000)
-def _moment(ms: int, zone: str) -> str:
-    from zoneinfo import ZoneInfo
+def _error(answer: Answer) -> ApiError | None:
+    return answer if isinstance(answer, ApiError) else answer.error
 
-    return moment_text(ms, ZoneInfo(zone))
+
+def _reason(error: ApiError) -> str:
+    """Why the server refused a record."""
+    return "; ".join(problem.text for problem in error.problems) or error.text

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from socket import socketpair
 from typing import IO, Any
@@ -39,10 +39,18 @@ class ReaderProcess:
         head: what was read from it already, if it cannot seek.
         skip: rows that are passed over.
         digest: that of the last block that was taken, which those rows must have.
+        prepare: what is done with each block over there, before it is sent; goes there by pickle.
     """
 
     def __init__(
-        self, stream: IO[bytes], head: bytes, options: ReadOptions, project: Project, skip: int, digest: str
+        self,
+        stream: IO[bytes],
+        head: bytes,
+        options: ReadOptions,
+        project: Project,
+        skip: int,
+        digest: str,
+        prepare: Callable[[Block], Block] | None = None,
     ) -> None:
         self.unseen: set[str] = set()
         """When all blocks were taken, and none skipped: the columns that are mapped and were in no row."""
@@ -60,7 +68,7 @@ class ReaderProcess:
                 env={**os.environ, **_FRUGAL},
             )
         self._connection = Connection(ours.detach())
-        self._job = (file, head, options, project, skip, digest)
+        self._job = (file, head, options, project, skip, digest, prepare)
 
     def __enter__(self) -> ReaderProcess:
         try:
@@ -79,6 +87,11 @@ class ReaderProcess:
             with contextlib.suppress(queue.Empty):
                 self._received.get(timeout=0.05)
         self._connection.close()
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether something was read already that :meth:`blocks` has not given yet."""
+        return not self._received.empty()
 
     def blocks(self) -> Iterator[tuple[Head, Block]]:
         """The blocks that are left, each with what the file begins with.
@@ -129,14 +142,14 @@ def main(descriptor: int) -> None:
     gc.disable()
     connection = Connection(descriptor)
     try:
-        file, head, options, project, skip, digest = pickle.loads(connection.recv_bytes())
+        file, head, options, project, skip, digest, prepare = pickle.loads(connection.recv_bytes())
         try:
             raw = _Begun(head, os.fdopen(file, "rb", buffering=0)) if head else os.fdopen(file, "rb", buffering=0)
             with io.BufferedReader(raw, 2**20) as stream:
                 source = open_source(stream, options, project)
                 _send(connection, "head", source.head)
                 for block in source.blocks(skip, digest):
-                    _send(connection, "block", block)
+                    _send(connection, "block", prepare(block) if prepare else block)
             _send(connection, "end", set() if skip else source.unseen)
         except Refused as refused:
             _send(connection, "refused", refused.problems)
