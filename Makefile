@@ -18,7 +18,8 @@ demo: $(VENV)/runtime ## start a server with sample data on 127.0.0.1:8000 (DEMO
 	@exec $(BIN)/python -m usertable.demo
 
 test: $(VENV)/dev ## run the whole test suite (PYTEST_ARGS to choose)
-	@$(BIN)/python tests/support/chromium.py
+	@PYTHONPATH=tests $(BIN)/python -m support.chromium
+	@PYTHONPATH=tests $(BIN)/python -m support.prometheus
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 check: $(VENV)/dev ## format, lint, strict types, import layers
@@ -38,7 +39,7 @@ bench: $(VENV)/dev wrk ## measure durable writes against the server's no-work ce
 	$(BIN)/python benchmarks/put.py $(BENCH_ARGS)
 
 screenshots: $(VENV)/dev ## make docs/images anew (SCREENSHOTS_ARGS="--all FOLDER": every page, language, theme and size)
-	@$(BIN)/python tests/support/chromium.py
+	@PYTHONPATH=tests $(BIN)/python -m support.chromium
 	PYTHONPATH=tests $(BIN)/python tests/browser/screenshots.py $(SCREENSHOTS_ARGS)
 
 bench-postgres: $(VENV)/dev wrk ## measure writes on PostgreSQL beside pgbench, Parse Server (needs node) and Kinto

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 PREFIX = "USERTABLE_"
+TOKENS = ("admin_token", "metrics_token")
+"""Settings that are secrets."""
 SECRET = "USERTABLE_SECRET"
 """Not a setting, but the project's secret for a command that calls a server."""
 _NO_SETTINGS = (PREFIX + "CONFIG", SECRET)
@@ -92,6 +94,14 @@ class Config:
     shutdown_delay: int = _setting(
         0, "seconds for which a server that is told to stop still answers requests, while /readyz returns 503", maximum=3600
     )
+    metrics_address: str = _setting(
+        "", "address of /metrics, host:port or unix:/path; empty: on the server's own address, if metrics_token is set"
+    )
+    metrics_token: str = _setting(
+        "",
+        "bearer token of /metrics, 16 characters or more; empty: only metrics_address serves metrics,"
+        " to everyone who reaches it",
+    )
     log_level: str = _setting("info", "debug, info, warning or error")
 
 
@@ -132,8 +142,10 @@ def load(flags: Mapping[str, Any], environment: Mapping[str, str] | None = None,
             values[setting.key] = _checked(known[setting.key], setting.value, setting.name)
             sources[setting.key] = source
     config = Config(**values)
-    if sources["admin_token"] != "default" and len(config.admin_token) < 16:
-        raise ConfigError("admin_token is set but has fewer than 16 characters; make one with: openssl rand -hex 32")
+    for name in TOKENS:
+        if sources[name] != "default" and len(getattr(config, name)) < 16:
+            raise ConfigError(f"{name} is set but has fewer than 16 characters; make one with: openssl rand -hex 32")
+    _check_metrics(config)
     if config.log_level not in ("debug", "info", "warning", "error"):
         raise ConfigError(f"log_level is {config.log_level!r}; expected debug, info, warning or error")
     return LoadedConfig(config, sources, service_links)
@@ -179,6 +191,25 @@ def _is_setting(variable: str) -> bool:
     return variable.startswith(PREFIX) and not variable.startswith(PREFIX + "TEST_") and variable not in _NO_SETTINGS
 
 
+def _check_metrics(config: Config) -> None:
+    if config.metrics_token and config.metrics_token == config.admin_token:
+        raise ConfigError("metrics_token is the admin token, which may do everything; give /metrics a token of its own")
+    address = config.metrics_address
+    if not address:
+        return
+    host, colon, port = address.rpartition(":")
+    is_path = address.startswith("unix:/")
+    is_pair = bool(host) and bool(colon) and port.isascii() and port.isdigit() and int(port) <= 65535
+    if not is_path and (not is_pair or (":" in host and not (host.startswith("[") and host.endswith("]")))):
+        raise ConfigError(
+            f"metrics_address is {address!r}; expected host:port, such as 127.0.0.1:9464 or [::1]:9464, or unix:/path"
+        )
+    if not is_path and (host.strip("[]"), int(port)) == (config.host, config.port) and config.port:
+        raise ConfigError(
+            "metrics_address is the server's own; to serve /metrics there, set metrics_token and leave the address out"
+        )
+
+
 def _is_service_link(variable: str, text: str) -> bool:
     name = variable.removeprefix(PREFIX)
     return _is_setting(variable) and any(n.fullmatch(name) and t.fullmatch(text) for n, t in _SERVICE_LINKS.items())
@@ -215,7 +246,7 @@ def _checked(setting: Any, value: Any, name: str) -> Any:
         return _checked_integer(value, name, setting.metadata["minimum"], setting.metadata["maximum"])
     text = _checked_text(value, name)
     # A header loses the blanks around it, so a token with some would never be met.
-    return text.strip() if setting.name == "admin_token" else text
+    return text.strip() if setting.name in TOKENS else text
 
 
 def _checked_boolean(value: Any, name: str) -> bool:

@@ -404,8 +404,7 @@ def test_a_link_signs_in_once_and_in_time() -> None:
 def test_without_an_admin_token_a_printed_link_signs_in_once(tmp_path: Path) -> None:
     server = ServerProcess("memory:", tmp_path)
     try:
-        link = re.search(rf"{server.url}(/console/sign-in\?link=\S+)", server.log)
-        assert link is not None, server.log
+        link = server.wait_for_log(rf"{server.url}(/console/sign-in\?link=\S+)\n")
         with FormBrowser(base_url=server.url) as first, FormBrowser(base_url=server.url) as second:
             for browser in (first, second):
                 assert browser.page(link[1]).status_code == 200

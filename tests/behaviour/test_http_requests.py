@@ -21,6 +21,7 @@ from support.raw_http import AUTHORIZATION, Answer, connect, exchange, parse_ans
 from support.server_process import ATTRIBUTE, ServerProcess, create_project
 from usertable.dialects.jiguang.dialect import JIGUANG
 from usertable.http.connection import HEAD_BYTES, HEAD_LINES, Connection, Connections
+from usertable.http.request_counts import RequestCounts
 
 OK = b'{"code":0,"msg":"ok"}'
 LIVE = b"GET /livez HTTP/1.1\r\nHost: test\r\n\r\n"
@@ -618,7 +619,7 @@ def test_a_connection_that_is_over_leaves_nothing_for_the_garbage_collector(sent
 
     async def serve() -> None:
         loop = asyncio.get_running_loop()
-        application: Any = SimpleNamespace(dialect=JIGUANG, set_endpoints={})
+        application: Any = SimpleNamespace(dialect=JIGUANG, set_endpoints={}, counts=RequestCounts())
         connections = Connections(application, body_seconds=60, keep_alive_seconds=60, limit=10)
         async with await loop.create_server(connections, "127.0.0.1", 0) as server:
             reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())

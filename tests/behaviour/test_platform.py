@@ -17,6 +17,7 @@ from usertable.app.clock import SYSTEM_CLOCK
 from usertable.app.service import Service
 from usertable.config import Config
 from usertable.http.app import App
+from usertable.http.connection import Connections
 from usertable.http.server import in_background
 from usertable.store import open_store
 
@@ -179,7 +180,11 @@ def test_a_defect_shows_nothing_of_the_inside() -> None:
 
     async def call() -> httpx.Response:
         app = App(store, Config(store="memory:"), clock=replace(SYSTEM_CLOCK, now_ms=broken_clock))
-        async with app.running(), httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as http:
+        connections = Connections(app, body_seconds=60, keep_alive_seconds=60, limit=10)
+        async with (
+            app.running(connections),
+            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as http,
+        ):
             nonlocal is_broken
             is_broken = True
             body = {"identityName": "phone", "identityValues": ["1"]}

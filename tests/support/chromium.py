@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 from playwright.sync_api import sync_playwright
+
+from support import debian
 
 INSTALLED = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -33,24 +34,18 @@ def provide() -> str:
     if found := find():
         return found
     print("The browser tests need a Chromium. Asking Playwright for its own ...", flush=True)
-    # Nobody is there to answer a package's questions.
-    environment = {**os.environ, "PLAYWRIGHT_DOWNLOAD_CONNECTION_TIMEOUT": "15000", "DEBIAN_FRONTEND": "noninteractive"}
-    _run([sys.executable, "-m", "playwright", "install", "chromium"], environment)
-    if not find() and os.geteuid() == 0 and shutil.which("apt-get"):
+    debian.run(
+        [sys.executable, "-m", "playwright", "install", "chromium"], {"PLAYWRIGHT_DOWNLOAD_CONNECTION_TIMEOUT": "15000"}
+    )
+    if not find():
         print("That did not work. Asking Debian for its package ...", flush=True)
-        if not _run(["apt-get", "install", "-y", "--no-install-recommends", "chromium"], environment):
-            _run(["apt-get", "update"], environment)
-            _run(["apt-get", "install", "-y", "--no-install-recommends", "chromium"], environment)
+        debian.install("chromium")
     if found := find():
         return found
     sys.exit(
         "No Chromium for the browser tests: install chromium or google-chrome (on Debian: apt-get install chromium),"
         " or name one in USERTABLE_TEST_CHROMIUM."
     )
-
-
-def _run(command: list[str], environment: dict[str, str]) -> bool:
-    return subprocess.run(command, env=environment, stdout=subprocess.DEVNULL).returncode == 0
 
 
 if __name__ == "__main__":

@@ -58,6 +58,14 @@ class ServerProcess:
         """All that it has said on stderr since it was started."""
         return self._log.read_text()
 
+    def wait_for_log(self, pattern: str) -> re.Match[str]:
+        """What a pattern finds in what it said, as soon as that is there."""
+        deadline = time.monotonic() + 30
+        while not (found := re.search(pattern, self.log)):
+            assert time.monotonic() < deadline, self.log
+            time.sleep(0.02)
+        return found
+
     @property
     def pid(self) -> int:
         return self._process.pid

@@ -157,6 +157,13 @@ class ActivityRecorder:
         self._projects: dict[int, ProjectActivity] = {}
         self._failed_logins: list[tuple[str, bytes]] = []
         self._held: list[list[Arrivals]] = []
+        self.samples_kept = 0
+        """Samples that the store was given since the process started."""
+
+    @property
+    def held(self) -> int:
+        """Seconds of activity that wait for a store that is down."""
+        return len(self._held)
 
     def project(self, number: int) -> ProjectActivity:
         """Where the requests to a project are counted."""
@@ -191,6 +198,7 @@ class ActivityRecorder:
             del self._held[:-HELD_BATCHES]
         while self._held:
             activity.keep_activity(self._held[0])
+            self.samples_kept += sum(len(arrivals.samples) for arrivals in self._held[0])
             del self._held[0]
 
     def _attributed(self, activity: Activity, failed_logins: Sequence[tuple[str, bytes]]) -> list[Arrivals]:

@@ -123,14 +123,14 @@ class BatchWriter(AttributeWriter):
         """The results of writes of one user. After one that failed, which is an exception, none was written."""
         if not writes:
             return []
-        futures = self._commit.submit_together(writes)
+        futures = self.commit.submit_together(writes)
         found: list[Result] = list(await asyncio.gather(*futures, return_exceptions=True))  # type: ignore[arg-type]
         if len(writes) == 1 or not isinstance(found[0], Exception) or isinstance(found[0], Unavailable):
             return found
         # Together they met a defect, and nothing of them is stored: those before the one that has it are.
         found = []
         for write in writes:
-            found += await asyncio.gather(self._commit.submit(write), return_exceptions=True)  # type: ignore[arg-type]
+            found += await asyncio.gather(self.commit.submit(write), return_exceptions=True)  # type: ignore[arg-type]
             if isinstance(found[-1], Exception):
                 break
         return found + found[-1:] * (len(writes) - len(found))

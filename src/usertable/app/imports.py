@@ -81,7 +81,7 @@ class RowImporter:
         self._authenticator = authenticator
         self._capacity = capacity
         self._turn = asyncio.Lock()
-        self._rows = 0
+        self.rows = 0
         """Rows that are being imported, or wait for it."""
 
     async def import_rows(
@@ -95,14 +95,14 @@ class RowImporter:
         """
         try:
             # The first may be of any size, as it may where single writes wait.
-            if self._rows and self._rows + len(entries) > self._capacity:
-                raise Overloaded(f"{self._rows} rows of imports are waiting")
-            self._rows += len(entries)
+            if self.rows and self.rows + len(entries) > self._capacity:
+                raise Overloaded(f"{self.rows} rows of imports are waiting")
+            self.rows += len(entries)
             try:
                 async with self._turn:
                     return await self._import(access, entries, register=register, dry_run=dry_run)
             finally:
-                self._rows -= len(entries)
+                self.rows -= len(entries)
         except Unavailable as unavailable:
             failure: Exception = unavailable
         except Exception as defect:

@@ -23,7 +23,7 @@ class AttributeWriter:
     ) -> None:
         self._users = users
         self._authenticator = authenticator
-        self._commit = commit
+        self.commit = commit
         self._clock = clock
 
     def begin(
@@ -43,7 +43,7 @@ class AttributeWriter:
         if type(patch) is not Patch:
             return None
         write = Write(project.number, cuid, patch, project.version, self._clock(), receipt, dry_run, details, True, size)
-        return self._commit.submit(write)
+        return self.commit.submit(write)
 
     async def set_attributes(
         self,

@@ -9,7 +9,7 @@ import click
 from usertable.cli.context import load_settings, warn_of_service_links
 from usertable.cli.options import common_options
 from usertable.cli.output import print_result, print_table
-from usertable.config import Config
+from usertable.config import TOKENS, Config
 from usertable.store.urls import redacted_url
 
 MASK = "********"
@@ -32,7 +32,7 @@ def show_config() -> None:
     settings = {}
     for setting in fields(Config):
         value = getattr(loaded.config, setting.name)
-        if setting.name == "admin_token" and value:
+        if setting.name in TOKENS and value:
             value = MASK
         elif setting.name == "store":
             value = redacted_url(value)

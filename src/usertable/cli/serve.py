@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import errno
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from usertable.cli.context import load_settings, make_default_folder, warn_of_service_links
 from usertable.cli.errors import Failure
 from usertable.cli.options import store_options
-from usertable.config import Config
+
+if TYPE_CHECKING:
+    from usertable.http.listeners import ListenFault
 
 
 @click.command()
@@ -35,13 +37,13 @@ def serve(**flags: Any) -> None:
     loaded = load_settings(**flags)
     warn_of_service_links(loaded)
     make_default_folder(loaded)
-    from usertable.http.server import ListenFault
+    from usertable.http.listeners import ListenFault
     from usertable.http.server import serve as serve_http
 
     try:
         serve_http(loaded.config, lambda: load_settings(**flags).config)
     except ListenFault as fault:
-        raise Failure(_cannot_listen(loaded.config, fault.reason)) from fault
+        raise Failure(_cannot_listen(fault)) from fault
     except OSError as error:
         what = f": {error.filename}" if error.filename else ""
         raise Failure(
@@ -49,16 +51,25 @@ def serve(**flags: Any) -> None:
         ) from error
 
 
-def _cannot_listen(config: Config, error: OSError | UnicodeError) -> str:
+def _cannot_listen(fault: ListenFault) -> str:
     from socket import gaierror  # slow to import, and an error is rare
 
-    problem = f"cannot listen on {config.host} port {config.port}: "
+    error = fault.reason
+    problem = f"cannot listen on {fault.address}: "
+    is_main = fault.setting == "host"
     if isinstance(error, UnicodeError | gaierror):
-        return f"{problem}there is no such host; --host takes an address of this machine"
+        option = "--host" if is_main else fault.setting
+        return f"{problem}there is no such host; {option} takes an address of this machine"
     if error.errno == errno.EADDRINUSE:
-        return f"{problem}another program does already; stop it, or choose another port with --port (0 for any free one)"
+        other = "port with --port (0 for any free one)" if is_main else f"one in {fault.setting}"
+        return f"{problem}another program does already; stop it, or choose another {other}"
     if error.errno == errno.EADDRNOTAVAIL:
-        return f"{problem}this machine does not have that address; choose another with --host"
+        return (
+            f"{problem}this machine does not have that address; choose another with {'--host' if is_main else fault.setting}"
+        )
     if error.errno in (errno.EACCES, errno.EPERM):
-        return f"{problem}you are not permitted to; ports below 1024 are the administrator's, choose another with --port"
+        hint = (
+            "ports below 1024 are the administrator's, choose another with --port" if is_main else f"change {fault.setting}"
+        )
+        return f"{problem}you are not permitted to; {hint}"
     return f"{problem}{error.strerror or error}"

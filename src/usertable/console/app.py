@@ -88,31 +88,38 @@ def console_app(console: Console) -> ASGIApp:
         by_path.setdefault(page.path, {})[page.method] = page
 
     async def static(request: Request) -> Response:
+        request.scope["route"] = f"{HOME}/static/{{name}}"
         found = console.assets.by_address.get(request.path_params["name"])
         if found is None:
             return PlainTextResponse("no such file", 404, HEADERS)
         return Response(found[0], media_type=found[1], headers=_STATIC_HEADERS)
 
     async def icon(request: Request) -> Response:
+        request.scope["route"] = ICON
         content, media_type = console.assets.file("icon.svg")
         return Response(content, media_type=media_type, headers=_ICON_HEADERS)
 
     async def root(request: Request) -> Response:
+        request.scope["route"] = "/"
         return RedirectResponse(HOME, 303, {**HEADERS, "vary": "Accept"})
 
-    routes = [Route(path, _PageEndpoint(console, pages)) for path, pages in by_path.items()]
+    routes = [Route(path, _PageEndpoint(console, path, pages)) for path, pages in by_path.items()]
     files = [Route("/", root), Route(ICON, icon), Route(f"{HOME}/static/{{name}}", static)]
-    return Router([*files, *routes], redirect_slashes=False, default=_PageEndpoint(console, {}))
+    return Router([*files, *routes], redirect_slashes=False, default=_PageEndpoint(console, "", {}))
 
 
 class _PageEndpoint:
     """The ASGI application of one path: its pages by method."""
 
-    def __init__(self, console: Console, pages: dict[str, PageRoute]) -> None:
+    def __init__(self, console: Console, route: str, pages: dict[str, PageRoute]) -> None:
         self._console = console
+        self._route = route
         self._pages = pages
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._route:
+            # By which the server counts the request.
+            scope["route"] = self._route
         request = Request(scope, receive)
         try:
             response = await self._answer(request)

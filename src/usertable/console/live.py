@@ -24,6 +24,11 @@ Parts = Mapping[str, str]
 _open = 0
 
 
+def open_pages() -> int:
+    """How many open pages of this process are kept up to date."""
+    return _open
+
+
 def stream(context: PageContext, look: Callable[[], Awaitable[tuple[Parts, bool]]], seconds: float) -> Response:
     """The answer that tells of every change that `look` finds, asked again and again with `seconds` in between.
 

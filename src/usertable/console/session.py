@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from usertable.console.shared_state import SharedState
+from usertable.console.shared_state import MustWait, SharedState
 
 COOKIE = "usertable_session"
 LINK_SECONDS = 15 * 60
@@ -45,6 +45,10 @@ class Sessions:
         self.shared = shared
         self.link = Link(shared, clock)
         self.seconds = seconds
+        self.sign_ins: dict[str, int] = {"accepted": 0, "wrong": 0, "delayed": 0}
+        """Attempts to sign in since this process started; a delayed one came too soon after others that failed."""
+        self.ended = 0
+        """Sessions that were ended by signing out."""
         self._clock = clock
         self.take_token(token)
 
@@ -75,6 +79,7 @@ class Sessions:
     def end(self, session: Session) -> None:
         """Make a session void before its time, on every worker of this server."""
         self.shared.spend(session.nonce)
+        self.ended += 1
 
     def seal(self, session: Session) -> str:
         """The session as a cookie's value."""
@@ -115,7 +120,25 @@ class Sessions:
         """Whether the admin token is right. Raises MustWait if too many of this address were not."""
         wanted = hashlib.sha256(self._token.encode()).digest()
         given = hashlib.sha256(token.encode()).digest()
-        return self.shared.attempt(address, lambda: bool(self._token) and hmac.compare_digest(wanted, given))
+        try:
+            passes = self.shared.attempt(address, lambda: bool(self._token) and hmac.compare_digest(wanted, given))
+        except MustWait:
+            self.sign_ins["delayed"] += 1
+            raise
+        self.sign_ins["accepted" if passes else "wrong"] += 1
+        return passes
+
+    def follow_link(self, link: str, browser: Session) -> bool:
+        """Use a one-time link up: whether it signs in."""
+        follows = not self.takes_token and self.link.follow(link, browser)
+        self.sign_ins["accepted" if follows else "wrong"] += 1
+        return follows
+
+    def make_link(self) -> str:
+        """A new one-time link. Raises MustWait: who asks again and again waits longer and longer."""
+        # An attempt that cannot pass.
+        self.shared.attempt("a new link", lambda: False)
+        return self.link.make()
 
     def _mac(self, purpose: str, text: str) -> str:
         return hmac.new(self._key, f"{purpose} {text}".encode(), hashlib.sha256).hexdigest()

@@ -30,6 +30,7 @@ class ProblemKind(StrEnum):
     # the request as a whole
     CREDENTIALS = "credentials"
     ADMIN_ONLY = "admin_only"
+    METRICS_ONLY = "metrics_only"
     RATE_LIMITED = "rate_limited"
     NO_ROUTE = "no_route"
     NO_METHOD = "no_method"

@@ -29,8 +29,8 @@ async def admit(
     return access
 
 
-def is_admin(authorization: bytes, token: str) -> bool:
-    """Whether the header carries the admin token. Without a configured token, nobody is admin."""
+def carries_token(authorization: bytes, token: str) -> bool:
+    """Whether the header carries a bearer token; never while none is configured."""
     scheme, _, sent = authorization.partition(b" ")
     if not token or scheme.lower() != b"bearer":
         return False

@@ -23,6 +23,7 @@ from usertable.commands.write import WriteBatch
 from usertable.config import Config
 from usertable.console.app import console_app, is_for_console
 from usertable.console.context import HOME, Console
+from usertable.console.live import open_pages
 from usertable.console.session import Link, Sessions
 from usertable.console.shared_state import SharedState
 from usertable.console.views.sign_in import print_link
@@ -33,12 +34,24 @@ from usertable.domain.merge import Rules
 from usertable.domain.schema import Project
 from usertable.http.age import Age
 from usertable.http.answers import JSON, Receive, Scope, Send, answer
+from usertable.http.connection import Connections
 from usertable.http.dialect import DialectServer, RegisterEndpoint, no_route
+from usertable.http.metrics import (
+    METRICS_PATH,
+    PUBLISH_SECONDS,
+    ConsoleFigures,
+    MetricsEndpoint,
+    ServerCollector,
+    Sources,
+    WorkerCollector,
+)
 from usertable.http.native import native_app
 from usertable.http.openapi import LIVE_PATH
 from usertable.http.operations import State
 from usertable.http.readiness import Readiness
+from usertable.http.request_counts import RequestCounts
 from usertable.http.set_attributes import SetEndpoint
+from usertable.http.shared_metrics import SharedMetrics
 from usertable.pipeline.channel import open_channel
 from usertable.pipeline.group_commit import GroupCommit
 from usertable.store import Store
@@ -58,22 +71,23 @@ class Shared:
 
     counts: SharedCounts | None
     console: SharedState
+    metrics: SharedMetrics
 
     @classmethod
     def alone(cls) -> Shared:
         """That of a server that is one process."""
-        return cls(None, SharedState.alone())
+        return cls(None, SharedState.alone(), SharedMetrics.alone())
 
     @staticmethod
-    def files() -> list[IO[bytes]]:
+    def files(workers: int) -> list[IO[bytes]]:
         """New files, which are gone when the last process has closed them."""
-        return [SharedCounts.file(), SharedState.file()]
+        return [SharedCounts.file(), SharedState.file(), SharedMetrics.file(workers)]
 
     @classmethod
-    def of(cls, descriptors: Sequence[int]) -> Shared:
-        """What is in the files with these descriptors, in the order of :meth:`files`."""
-        counts, console = descriptors
-        return cls(SharedCounts(counts), SharedState(console))
+    def of(cls, descriptors: Sequence[int], worker: int) -> Shared:
+        """What is in the files with these descriptors, in the order of :meth:`files`, for the worker with that number."""
+        counts, console, metrics = descriptors
+        return cls(SharedCounts(counts), SharedState(console), SharedMetrics(metrics, worker))
 
 
 def announce_console(config: Config, address: str, shared: Shared) -> None:
@@ -81,7 +95,7 @@ def announce_console(config: Config, address: str, shared: Shared) -> None:
     if config.console and config.admin_token:
         logging.getLogger("usertable.server").info("the console: %s%s", address, HOME)
     elif config.console:
-        print_link(config, Link(shared.console, SYSTEM_CLOCK.seconds))
+        print_link(config, Link(shared.console, SYSTEM_CLOCK.seconds).make())
 
 
 class App:
@@ -100,7 +114,8 @@ class App:
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         shared = shared or Shared.alone()
-        self._counts = shared.counts
+        self._shared = shared
+        self.counts = RequestCounts()
         self._config = config
         self._clock = clock
         self._sessions = Sessions(shared.console, config.admin_token, config.console_minutes * 60, clock.seconds)
@@ -114,13 +129,16 @@ class App:
         """By URL, once the application runs."""
         self._endpoints: dict[str, ASGIApp] = {}
         self._recorder = ActivityRecorder(clock.now_ms, payloads=config.arrival_payloads)
+        self._expired_receipts = 0
         self._receipt_age = Age(config.receipt_hours * 3_600_000, clock.now_ms)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
         if (endpoint := self._endpoints.get(path)) is not None:
+            scope["route"] = path
             await endpoint(scope, receive, send)
         elif path == LIVE_PATH and scope["method"] == "GET":
+            scope["route"] = path
             await answer(send, 200, b'{"code":0,"msg":"ok"}', [JSON])
         elif path in self._native_paths or path.startswith("/api/"):
             await self._native(scope, receive, send)
@@ -130,22 +148,33 @@ class App:
             await no_route(self._dialect_server, scope, send)
 
     def take_over(self, config: Config) -> None:
-        """Go on with the admin token of another configuration."""
+        """Go on with the tokens of another configuration."""
         self._config = config
         self._sessions.take_token(config.admin_token)
+        self._place_metrics()
+
+    def _place_metrics(self) -> None:
+        """Serve the metrics beside all else if they have a token, and no address of their own."""
+        if self._config.metrics_token and not self._config.metrics_address:
+            self._endpoints[METRICS_PATH] = self.metrics
+        else:
+            self._endpoints.pop(METRICS_PATH, None)
 
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """What must run while requests come; leaving it commits every write that was queued."""
+    async def running(self, connections: Connections) -> AsyncIterator[None]:
+        """What must run while requests come by these connections; leaving it commits every write that was queued."""
         clock = self._clock
-        authenticator = Authenticator(self._service, self._counts, self._recorder, clock)
+        authenticator = Authenticator(self._service, self._shared.counts, self._recorder, clock)
         channel = open_channel(self._config.store, self._store, WriteBatch(self._service.rules))
         commit = GroupCommit(
             channel, capacity=self._config.queue_capacity, max_batch=self._config.max_batch, monotonic=clock.monotonic
         )
         writer = BatchWriter(self._service, authenticator, commit, clock=clock.now_ms)
         importer = RowImporter(self._service, authenticator, capacity=commit.capacity)
-        server = DialectServer(self.dialect, authenticator, self._recorder, self._config.body_limit, self._config.always_200)
+        server = DialectServer(
+            *(self.dialect, authenticator, self._recorder, self.counts),
+            *(self._config.body_limit, self._config.always_200),
+        )
         set_attributes = SetEndpoint(server, writer)
         self._dialect_server = server
         self.set_endpoints[set_attributes.url] = set_attributes
@@ -155,7 +184,28 @@ class App:
         }
         readiness = Readiness(self._store, channel, commit, clock)
         state = State(lambda: self._config.admin_token, lambda: self.stopping(), readiness.check)
-        self._native = native_app(self._service, authenticator, writer, importer, self._config, state)
+        self._native = native_app(self._service, authenticator, writer, importer, self._config, state, self.counts)
+        sources = Sources(
+            self.counts,
+            connections,
+            commit,
+            channel,
+            readiness,
+            self._store,
+            self._recorder,
+            importer,
+            lambda: ConsoleFigures(self._sessions.sign_ins, self._sessions.ended, open_pages()),
+            lambda: self._expired_receipts,
+        )
+        collector = ServerCollector(WorkerCollector(sources, self._config), self._shared.metrics, channel, self._store)
+        self.metrics = MetricsEndpoint(
+            collector,
+            self.counts,
+            self.dialect,
+            lambda: self._config.metrics_token,
+            is_open=bool(self._config.metrics_address),
+        )
+        self._place_metrics()
         scans = TableScans(self._store, clock=clock)
         self._console = self._made_console(authenticator, set_attributes, scans) if self._config.console else None
         self._native_paths = {"/openapi.json", "/readyz", "/version", LIVE_PATH}
@@ -166,6 +216,8 @@ class App:
             asyncio.create_task(_every(EXPIRY_SECONDS, ending, self._expire, self._receipt_age.before)),
             asyncio.create_task(_every(ARRIVALS_SECONDS, ending, self._store_arrivals, self._take_arrivals)),
         ]
+        if self._shared.metrics.is_shared:
+            works.append(asyncio.create_task(_every(PUBLISH_SECONDS, ending, collector.publish)))
         try:
             yield
         finally:
@@ -201,8 +253,8 @@ class App:
 
     def _expire(self, before: int | None) -> None:
         self._service.expire_activity()
-        while before is not None and not self.stopping() and self._service.expire_receipts(before):
-            pass
+        while before is not None and not self.stopping() and (expired := self._service.expire_receipts(before)):
+            self._expired_receipts += expired
 
     async def _watch_clock(self) -> None:
         while True:

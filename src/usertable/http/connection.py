@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from enum import Enum
@@ -23,6 +24,7 @@ import httptools
 from usertable.dialects.base import Dialect
 from usertable.domain.errors import Problem, ProblemKind, excerpt
 from usertable.http.answers import JSON, Header, Receive, Scope, Send, answer, language, request_id
+from usertable.http.request_counts import OTHER, RequestCounts, RouteCounts
 from usertable.http.set_attributes import SetEndpoint, SetExchange
 
 log = logging.getLogger("usertable.http")
@@ -59,6 +61,7 @@ class Application(Protocol):
     """In which a request is refused that nobody was given."""
     set_endpoints: dict[bytes, SetEndpoint]
     """By URL."""
+    counts: RequestCounts
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]: ...
 
@@ -93,6 +96,7 @@ class Connections:
     def start(self, request: Request, call: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
         """Answer a request in a task of its own."""
         request.begun = True
+        request.began = request.began or time.monotonic()
         task = asyncio.get_running_loop().create_task(request.run(call))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
@@ -135,7 +139,9 @@ class Request:
         "_url",
         "_without_body",
         "answered",
+        "began",
         "begun",
+        "counts",
         "dropped",
         "expects_continue",
         "gone",
@@ -144,6 +150,7 @@ class Request:
         "method",
         "size",
         "started",
+        "status",
         "version",
         "whole",
     )
@@ -172,6 +179,12 @@ class Request:
         self.started = False
         """Whether the answer has begun."""
         self.answered = False
+        self.status = 0
+        """That of the answer, once it has begun."""
+        self.began = 0.0
+        """When the application was given it, by the monotonic clock."""
+        self.counts: RouteCounts | None = None
+        """Where to count it, if that is known before the application tells its route."""
         self._is_received = False
         self._arrival: asyncio.Future[None] | None = None
         self._pending = b""
@@ -181,8 +194,9 @@ class Request:
 
     async def run(self, call: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
         """Let the application answer."""
+        scope = self._scope()
         try:
-            await call(self._scope(), self.receive, self.send)
+            await call(scope, self.receive, self.send)
         except Exception:
             log.exception("the application failed")
         if not self.answered and not self.gone:
@@ -195,6 +209,9 @@ class Request:
                 problem = Problem(ProblemKind.INTERNAL, None, {"request": name.decode()})
                 status, body = dialect.encode_refusal([problem], dialect.language)
                 await answer(self.send, status, body, [JSON, (b"x-request-id", name)])
+        if self.answered:
+            counts = self.counts or self._connection.counts.of(scope)
+            counts.count(self.status, time.monotonic() - self.began)
 
     def _scope(self) -> Scope:
         path, _, query = self._url.partition(b"?")
@@ -267,7 +284,8 @@ class Request:
             if self.expects_continue:
                 # Whether its body will still come cannot be known (RFC 9110, 10.1.1).
                 self.keep_alive = False
-            self._pending = self._head(message["status"], message["headers"])
+            self.status = message["status"]
+            self._pending = self._head(self.status, message["headers"])
             return
         assert self.started
         assert not self.answered
@@ -664,11 +682,13 @@ class Connection(asyncio.Protocol):
                 keep_alive=not self._connections.is_draining,
             )
             request.whole = True
+            request.began, request.counts = put.began, endpoint.requests
             self._fast_put = None
             self._requests.appendleft(request)
             self._connections.start(request, lambda scope, receive, send: endpoint.conclude(put, send))
             return
         self._fast_put = None
+        endpoint.requests.uncounted.append(endpoint.commit.finished - put.began)
         connections = self._connections
         if connections.is_draining:
             self.write(b"HTTP/1.1 200 OK\r\n" + connections.date + _CLOSE_LINE + answer)
@@ -752,6 +772,11 @@ class Connection(asyncio.Protocol):
         """In which a request is refused that nobody was given."""
         return self._connections.application.dialect
 
+    @property
+    def counts(self) -> RequestCounts:
+        """Where the process counts its requests."""
+        return self._connections.application.counts
+
     def end(self, problem: Problem) -> None:
         """Refuse what is arriving, after the answers that are owed, and take no more."""
         if self._reading is not _Reading.PARSE:
@@ -774,6 +799,8 @@ class Connection(asyncio.Protocol):
             if receiving.started:
                 self.abort()
                 return
+        self.counts.refusals[problem.kind] += 1
+        self.counts.route(OTHER, OTHER).by_status[status] += 1
         if self._requests or self._fast_put is not None:
             self._farewell = farewell
         else:

@@ -26,6 +26,7 @@ from usertable.http.answers import (
 )
 from usertable.http.body_threads import when_decoded
 from usertable.http.exchange import Exchange
+from usertable.http.request_counts import RequestCounts
 from usertable.wire.messages import Language
 
 _NOT_BUSINESS = {
@@ -49,6 +50,7 @@ class DialectServer:
     dialect: Dialect
     authenticator: Authenticator
     recorder: ActivityRecorder
+    counts: RequestCounts
     body_limit: int
     always_200: bool
 
@@ -76,6 +78,10 @@ class DialectExchange(Exchange):
         exchange.server, exchange.client = server, scope.get("client")
         return exchange
 
+    @property
+    def counts(self) -> RequestCounts:
+        return self.server.counts
+
     async def authenticate(self) -> ProjectAccess:
         """The access that the caller's credentials grant. Raises Refused and Unavailable."""
         dialect = self.server.dialect
@@ -99,7 +105,7 @@ class DialectExchange(Exchange):
     async def answer(self, status: int, body: bytes) -> None:
         await answer(self.send, status, body, [JSON, (b"x-request-id", self.id), *self.headers])
 
-    async def refuse(self, problems: Sequence[Problem]) -> None:
+    async def answer_refusal(self, problems: Sequence[Problem]) -> None:
         """Answer with the first problem's code and text, and with all of them if the caller asked for details."""
         server = self.server
         if self.activity is not None:

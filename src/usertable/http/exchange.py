@@ -19,6 +19,7 @@ from usertable.http.answers import (
     request_id,
     unavailable,
 )
+from usertable.http.request_counts import RequestCounts
 
 log = logging.getLogger("usertable.http")
 
@@ -41,9 +42,19 @@ class Exchange(ABC):
         self.headers: list[Header] = []
         """Of the answer, besides those that every answer has."""
 
+    @property
     @abstractmethod
+    def counts(self) -> RequestCounts:
+        """Where the process counts its requests."""
+
+    @abstractmethod
+    async def answer_refusal(self, problems: Sequence[Problem]) -> None:
+        """Answer a request that is refused."""
+
     async def refuse(self, problems: Sequence[Problem]) -> None:
         """Count and answer a request that is refused."""
+        self.counts.refusals[problems[0].kind] += 1
+        await self.answer_refusal(problems)
 
     async def run(self, work: Awaitable[None]) -> None:
         """Wait for what answers the request. What it raises is answered here, without a word of the inside."""

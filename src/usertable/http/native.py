@@ -21,7 +21,7 @@ from usertable.app.service import Service
 from usertable.config import Config
 from usertable.dialects.jiguang.codes import code
 from usertable.domain.errors import Problem, ProblemKind, Refused, Unavailable, excerpt, refusal
-from usertable.http.admission import admit, is_admin
+from usertable.http.admission import admit, carries_token
 from usertable.http.answers import (
     ACCEPTS_NO_CODING,
     CLOSE,
@@ -39,7 +39,8 @@ from usertable.http.body_threads import Batches, in_body_thread, when_decoded
 from usertable.http.exchange import Exchange
 from usertable.http.openapi import LIVE_PATH, Operation
 from usertable.http.operations import LIVE, OPERATIONS, BatchCall, Call, HandlerResult, State, build, ready
-from usertable.store.records import Replayed, Result, Written
+from usertable.http.request_counts import OTHER, RecordApi, RecordResult, RequestCounts
+from usertable.store.records import KeyReused, Replayed, Result, Written
 from usertable.wire import batch, native
 from usertable.wire.codings import CODINGS, decompress
 from usertable.wire.messages import Language
@@ -66,6 +67,7 @@ def native_app(
     importer: RowImporter,
     config: Config,
     state: State,
+    counts: RequestCounts,
 ) -> App:
     """The ASGI application of everything in :data:`OPERATIONS`; any other path is answered with a 404 problem."""
     by_path: dict[str, dict[str, Operation]] = {}
@@ -76,11 +78,13 @@ def native_app(
     by_path[LIVE_PATH] = {"GET": LIVE}
     return Router(
         [
-            Route(path, _Resource(operations, service, authenticator, writer, importer, config, state, batches))
+            Route(
+                path, _Resource(path, operations, service, authenticator, writer, importer, config, state, batches, counts)
+            )
             for path, operations in by_path.items()
         ],
         redirect_slashes=False,
-        default=_Resource({}, service, authenticator, writer, importer, config, state, batches),
+        default=_Resource(OTHER, {}, service, authenticator, writer, importer, config, state, batches, counts),
     )
 
 
@@ -89,6 +93,7 @@ class _Resource:
 
     def __init__(
         self,
+        route: str,
         operations: dict[str, Operation],
         service: Service,
         authenticator: Authenticator,
@@ -97,7 +102,9 @@ class _Resource:
         config: Config,
         state: State,
         batches: Batches,
+        counts: RequestCounts,
     ) -> None:
+        self._route = route
         self._operations = operations
         self._service = service
         self._authenticator = authenticator
@@ -106,12 +113,14 @@ class _Resource:
         self._config = config
         self._state = state
         self._batches = batches
+        self._counts = counts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = _Exchange(dict(scope["headers"]), send)
+        scope["route"] = self._route
+        exchange = NativeExchange(dict(scope["headers"]), send, self._counts)
         await exchange.run(self._serve(exchange, scope, receive))
 
-    async def _serve(self, exchange: _Exchange, scope: Scope, receive: Receive) -> None:
+    async def _serve(self, exchange: NativeExchange, scope: Scope, receive: Receive) -> None:
         method = scope["method"]
         if not self._operations:
             raise refusal(ProblemKind.NO_ROUTE, path=excerpt(scope["path"], 200))
@@ -151,7 +160,7 @@ class _Resource:
 
     async def _serve_batch(
         self,
-        exchange: _Exchange,
+        exchange: NativeExchange,
         operation: Operation,
         access: ProjectAccess | None,
         project_id: str,
@@ -186,7 +195,7 @@ class _Resource:
 
     async def _write_batch(
         self,
-        exchange: _Exchange,
+        exchange: NativeExchange,
         operation: Operation,
         access: ProjectAccess | None,
         project_id: str,
@@ -204,7 +213,7 @@ class _Resource:
         imports = batch.imports(records, on_unknown)
         results = await operation.handle(BatchCall(self._writer, self._importer, access, query, entries, imports, register))
         if not native.is_set(query.dry_run):
-            await _count(access.activity, exchange.id, entries, results)
+            await _count(exchange, access.activity, "import" if imports else "batch", entries, results)
         return await in_body_thread(_encode_batch, results, language(exchange.sent, "en"), exchange.id.decode())
 
     def _handle(self, operation: Operation, call: Call) -> tuple[bytes | None, str, int | None]:
@@ -217,12 +226,12 @@ class _Resource:
         return None if operation.answer is None else native.encode(reply.document), reply.location, reply.version
 
     async def _admit(
-        self, exchange: _Exchange, operation: Operation, project_id: str | None, client: tuple[str, int] | None
+        self, exchange: NativeExchange, operation: Operation, project_id: str | None, client: tuple[str, int] | None
     ) -> tuple[str, ProjectAccess | None]:
         """Who asks, if they may, and a project's access; counts its requests. Raises Refused and Unavailable."""
         authorization = exchange.sent.get(b"authorization", b"")
         admin_token = self._state.admin_token()
-        if is_admin(authorization, admin_token):
+        if carries_token(authorization, admin_token):
             return "admin", None
         if operation.access == "admin" or authorization[:7].lower() == b"bearer ":
             exchange.headers += [_BEARER] if operation.access == "admin" else [_BEARER, _BASIC]
@@ -253,15 +262,20 @@ def _encode_batch(results: Sequence[tuple[int | None, Result]], spoken: Language
     return native.encode(batch.batch_answer(results, spoken, request, code))
 
 
-class _Exchange(Exchange):
+class NativeExchange(Exchange):
     """One request and its answer, in the native API's format."""
 
     operation: Operation | None = None
     """Set once the request is known to have its form."""
 
-    def __init__(self, sent: dict[bytes, bytes], send: Send) -> None:
+    def __init__(self, sent: dict[bytes, bytes], send: Send, counts: RequestCounts) -> None:
         super().__init__(sent, send)
+        self._counts = counts
         self.headers = [(b"x-request-id", self.id), _NO_STORE]
+
+    @property
+    def counts(self) -> RequestCounts:
+        return self._counts
 
     async def answer(self, operation: Operation, body: bytes | None, location: str, version: int | None = None) -> None:
         if location:
@@ -275,7 +289,7 @@ class _Exchange(Exchange):
         else:
             await answer(self.send, operation.status, body, [JSON, *self.headers])
 
-    async def refuse(self, problems: Sequence[Problem]) -> None:
+    async def answer_refusal(self, problems: Sequence[Problem]) -> None:
         if self.activity is not None:
             self.activity.refused("batch", self.id, problems)
         kind = problems[0].kind
@@ -301,16 +315,33 @@ def _version(sent: bytes) -> int | None:
 
 
 async def _count(
-    activity: ProjectActivity, request: bytes, entries: Sequence[BatchEntry], results: Sequence[tuple[int | None, Result]]
+    exchange: NativeExchange,
+    activity: ProjectActivity,
+    api: RecordApi,
+    entries: Sequence[BatchEntry],
+    results: Sequence[tuple[int | None, Result]],
 ) -> None:
     """Count every record of a batch that came in."""
+    request, counts = exchange.id, exchange.counts
+    result_name: RecordResult
     for number, (entry, (cuid, result)) in enumerate(zip(entries, results, strict=True), start=1):
         if not number % _COUNTED_AT_ONCE:
             # Other requests that came meanwhile have their turn.
             await asyncio.sleep(0)
         if isinstance(result, Replayed):
+            result_name = "replayed"
+            counts.keys["replayed"] += 1
             activity.accepted("batch", request, cuid, entry.data or {}, result.written.outcomes, repeated=True)
         elif isinstance(result, Written):
+            result_name = "written"
+            if entry.receipt is not None:
+                counts.keys["stored"] += 1
             activity.accepted("batch", request, cuid, entry.data or {}, result.outcomes)
         else:
-            activity.refused("batch", request, batch.problems_of(result, request.decode()), cuid, entry.data)
+            result_name = "failed" if isinstance(result, Exception) else "refused"
+            if isinstance(result, KeyReused):
+                counts.keys["reused"] += 1
+            problems = batch.problems_of(result, request.decode())
+            counts.refusals[problems[0].kind] += 1
+            activity.refused("batch", request, problems, cuid, entry.data)
+        counts.records[api, result_name] += 1

@@ -22,7 +22,8 @@ from usertable.app.clock import Clock
 from usertable.config import Config, ConfigError
 from usertable.domain.errors import StoreFault
 from usertable.http.app import App, Shared, announce_console
-from usertable.http.connection import Connections
+from usertable.http.connection import Application, Connections
+from usertable.http.listeners import ListenFault, listen, listen_at, shown_address
 from usertable.http.workers import Supervisor, reserve
 from usertable.store import Store, is_shareable, open_store, redacted_url
 from usertable.store.disk_failure import end_at_once
@@ -44,14 +45,6 @@ Reread = Callable[[], Config]
 """Puts the configuration together again. Raises ConfigError."""
 
 
-class ListenFault(Exception):
-    """The address cannot be listened on."""
-
-    def __init__(self, reason: OSError | UnicodeError) -> None:
-        super().__init__(str(reason))
-        self.reason = reason
-
-
 class Server:
     """Serves an application on a listener until it is told to stop."""
 
@@ -60,12 +53,9 @@ class Server:
         self._app = app
         self._announce = announce
         self._reread = reread
-        self._connections = Connections(
-            app,
-            body_seconds=config.body_seconds,
-            keep_alive_seconds=config.keep_alive_seconds,
-            limit=config.max_connections,
-        )
+        self._connections = self._made_connections(app)
+        self._metrics_connections: Connections | None = None
+        """Those of the address that metrics have to themselves."""
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -73,10 +63,14 @@ class Server:
         self._time_limits: list[threading.Timer] = []
         app.stopping = self._stop.is_set
 
-    def run(self, listener: socket.socket) -> None:
-        """Serve until :meth:`stop`, or a signal if this is the main thread."""
+    def run(self, listener: socket.socket, metrics: socket.socket | None = None) -> None:
+        """Serve until :meth:`stop`, or a signal if this is the main thread.
+
+        Args:
+            metrics: the listener of the metrics' own address.
+        """
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(self._run(listener))
+            runner.run(self._run(listener, metrics))
 
     def stop(self) -> None:
         """Stop, from any thread: what is under way is answered first."""
@@ -98,7 +92,16 @@ class Server:
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._take_over, config)
 
-    async def _run(self, listener: socket.socket) -> None:
+    def _made_connections(self, application: Application) -> Connections:
+        config = self._config
+        return Connections(
+            application,
+            body_seconds=config.body_seconds,
+            keep_alive_seconds=config.keep_alive_seconds,
+            limit=config.max_connections,
+        )
+
+    async def _run(self, listener: socket.socket, metrics: socket.socket | None) -> None:
         self._loop = loop = asyncio.get_running_loop()
         if self._is_stopped:
             # Before there was a loop to tell.
@@ -108,7 +111,9 @@ class Server:
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, self._stopping)
             loop.add_signal_handler(signal.SIGHUP, self._reload)
-        async with self._app.running():
+        async with self._app.running(self._connections):
+            if metrics is not None:
+                self._metrics_connections = self._made_connections(self._app.metrics)
             self._tell_time()
             sweeping = asyncio.create_task(self._sweep())
             try:
@@ -116,7 +121,9 @@ class Server:
                     server = await loop.create_server(self._connections, sock=listener, backlog=BACKLOG)
                 except OSError as reason:
                     # Two servers can bind one address; the second is refused only now.
-                    raise ListenFault(reason) from reason
+                    raise ListenFault(reason, f"{self._config.host} port {self._config.port}") from reason
+                if metrics is not None:
+                    await self._serve_metrics(metrics)
                 # Only now: whoever reads it may connect, or send a signal, at once.
                 self._announce()
                 await self._stop.wait()
@@ -130,6 +137,16 @@ class Server:
                 if is_main:
                     self._limit_time(CLOSING_SECONDS)
 
+    async def _serve_metrics(self, listener: socket.socket) -> None:
+        """Serve the metrics at their own address, until the end: also while the server drains."""
+        loop = asyncio.get_running_loop()
+        assert self._metrics_connections is not None
+        serve = loop.create_unix_server if listener.family == socket.AF_UNIX else loop.create_server
+        try:
+            await serve(self._metrics_connections, sock=listener, backlog=BACKLOG)
+        except OSError as reason:
+            raise ListenFault(reason, self._config.metrics_address, "metrics_address") from reason
+
     async def _drain(self) -> None:
         connections = self._connections
         connections.drain()
@@ -140,6 +157,9 @@ class Server:
             )
         await self._until(lambda: not connections.open, FAREWELL_SECONDS)
         connections.abort()
+        if self._metrics_connections is not None:
+            self._metrics_connections.abort()
+            connections.tasks |= self._metrics_connections.tasks
         if connections.tasks:
             await asyncio.wait(connections.tasks)
 
@@ -155,10 +175,19 @@ class Server:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             self._tell_time()
-            self._connections.sweep(loop.time())
+            self._app.counts.settle()
+            for connections in self._each():
+                connections.sweep(loop.time())
 
     def _tell_time(self) -> None:
-        self._connections.date = b"date: %b\r\n" % formatdate(usegmt=True).encode()
+        date = b"date: %b\r\n" % formatdate(usegmt=True).encode()
+        for connections in self._each():
+            connections.date = date
+
+    def _each(self) -> Iterator[Connections]:
+        yield self._connections
+        if self._metrics_connections is not None:
+            yield self._metrics_connections
 
     def _stopping(self) -> None:
         if self._stop.is_set() and not self._hurry.is_set():
@@ -183,7 +212,7 @@ class Server:
         self._app.take_over(self._config)
 
 
-RELOADED = ("admin_token", "log_level")
+RELOADED = ("admin_token", "metrics_token", "log_level")
 """Settings that a running server takes over on SIGHUP."""
 
 
@@ -204,7 +233,7 @@ def reread_config(config: Config, reread: Reread) -> Config | None:
     ]
     log.info(
         "SIGHUP: reloaded %s%s",
-        ", ".join(changed) or "nothing: admin_token and log_level are as before",
+        ", ".join(changed) or f"nothing: {', '.join(RELOADED)} are as before",
         f"; restart the server to change {', '.join(left)}" if left else "",
     )
     return reloaded
@@ -226,7 +255,8 @@ def serve(config: Config, reread: Reread | None = None) -> None:
     for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     # Bind first: a taken port must not touch the store.
-    listener = _listen(config.host, config.port)
+    listener = listen(config.host, config.port)
+    metrics = listen_at(config.metrics_address, setting="metrics_address") if config.metrics_address else None
     try:
         if config.workers > 1 and not is_shareable(config.store):
             raise StoreFault(
@@ -236,26 +266,30 @@ def serve(config: Config, reread: Reread | None = None) -> None:
     except StoreFault:
         listener.close()
         raise
-    host, port = listener.getsockname()[:2]
-    address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    port, address = listener.getsockname()[1], shown_address(listener)
     reach = "this machine only" if config.host in ("127.0.0.1", "::1", "localhost") else "other machines too"
 
     config = replace(config, port=port)
 
     def announce(shared: Shared) -> None:
         log.info("usertable %s serving %s on %s (reachable from %s)", version(), redacted_url(config.store), address, reach)
+        if metrics is not None:
+            log.info("serving metrics on %s%s", shown_address(metrics), "" if config.metrics_token else ", without a token")
         if not config.admin_token:
             log.info("no admin token is configured: the native API's admin routes are closed")
         announce_console(config, address, shared)
 
     if config.workers == 1:
         shared = Shared.alone()
-        _run(config, store, listener, Server(config, App(store, config, shared), lambda: announce(shared), reread))
+        server = Server(config, App(store, config, shared), lambda: announce(shared), reread)
+        _run(config, store, listener, server, metrics)
     else:
         # It was opened to migrate it, and to tell at once what is wrong with it.
         store.close()
         with reserve(listener):
-            supervisor = Supervisor(config, announce, None if reread is None else lambda now: reread_config(now, reread))
+            supervisor = Supervisor(
+                config, announce, None if reread is None else lambda now: reread_config(now, reread), metrics
+            )
             if not supervisor.run():
                 log.error("a worker ended without closing the store")
                 raise SystemExit(1)
@@ -263,9 +297,17 @@ def serve(config: Config, reread: Reread | None = None) -> None:
 
 
 def run_worker(
-    config: Config, shared: Shared, ready: Callable[[], None], listen_to_parent: Callable[[Server], None]
+    config: Config,
+    shared: Shared,
+    ready: Callable[[], None],
+    listen_to_parent: Callable[[Server], None],
+    metrics: socket.socket | None,
 ) -> None:
-    """Serve as one of several processes, which the supervisor starts and stops."""
+    """Serve as one of several processes, which the supervisor starts and stops.
+
+    Args:
+        metrics: the listener of the metrics' own address, which all of them accept from.
+    """
     _log_to_stderr(config)
     try:
         store = open_store(config.store, serving=True)
@@ -274,10 +316,12 @@ def run_worker(
         raise SystemExit(f"usertable worker: {fault}") from fault
     server = Server(config, App(store, config, shared), ready)
     listen_to_parent(server)
-    _run(config, store, _listen(config.host, config.port, shared=True), server)
+    _run(config, store, listen(config.host, config.port, shared=True), server, metrics)
 
 
-def _run(config: Config, store: Store, listener: socket.socket, server: Server) -> None:
+def _run(
+    config: Config, store: Store, listener: socket.socket, server: Server, metrics: socket.socket | None = None
+) -> None:
     # Requests make no cycles; what lives long is not worth looking through again and again.
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
@@ -286,7 +330,7 @@ def _run(config: Config, store: Store, listener: socket.socket, server: Server) 
 
     _raise_file_limit()
     try:
-        server.run(listener)
+        server.run(listener, metrics)
     finally:
         store.close()
         server.closed()
@@ -304,7 +348,7 @@ def _end_without_store() -> NoReturn:
 @contextlib.contextmanager
 def in_background(config: Config, store: Store, clock: Clock) -> Iterator[str]:
     """Serve an open store from a thread of this process, while the block runs; the server's URL."""
-    listener = _listen(config.host, config.port)
+    listener = listen(config.host, config.port)
     started = threading.Event()
     server = Server(config, App(store, config, clock=clock), started.set)
     thread = threading.Thread(target=server.run, args=[listener], name="usertable server", daemon=True)
@@ -313,8 +357,7 @@ def in_background(config: Config, store: Store, clock: Clock) -> Iterator[str]:
         while not started.wait(0.05):
             if not thread.is_alive():
                 raise StoreFault("the server could not start; the log says why")
-        host, port = listener.getsockname()[:2]
-        yield f"http://{host}:{port}"
+        yield shown_address(listener)
     finally:
         server.stop()
         thread.join()
@@ -337,20 +380,3 @@ def _raise_file_limit() -> None:
     if soft != hard:
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
-    try:
-        family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listener = socket.socket(family, kind, proto)
-    except (OSError, UnicodeError) as reason:
-        raise ListenFault(reason) from reason
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if shared:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    try:
-        listener.bind(address)
-    except OSError as reason:
-        listener.close()
-        raise ListenFault(reason) from reason
-    return listener

@@ -36,6 +36,8 @@ class SetExchange(DialectExchange):
 
     api = API
     access: ProjectAccess
+    began: float
+    """When one that was begun came, by the monotonic clock."""
     begun: asyncio.Future[Result]
     """Of one that was begun: done when the write is durable, or failed."""
     receipt: Receipt | None = None
@@ -66,6 +68,10 @@ class SetEndpoint:
         dialect = server.dialect
         self.method = dialect.set.method.encode()
         self.url = dialect.set.path.encode()
+        self.requests = server.counts.route(dialect.set.method, dialect.set.path)
+        """Counts its requests."""
+        self.commit = writer.commit
+        self._keys = server.counts.keys
         self._server = server
         self._writer = writer
         self._known = server.authenticator.known
@@ -141,7 +147,7 @@ class SetEndpoint:
             return None
         if begun is None:
             return None
-        exchange.begun = begun
+        exchange.began, exchange.begun = self.commit.arrived, begun
         if limit is not None:
             limit.allow()
             exchange.headers += rate_limit_headers(limit)
@@ -149,13 +155,16 @@ class SetEndpoint:
 
     def success(self, exchange: SetExchange) -> bytes | None:
         """The answer to a write that was begun, from its content type on; None if it did not simply succeed."""
-        begun = exchange.begun
-        if begun.cancelled() or begun.exception() is not None:
+        try:
+            written = exchange.begun.result()
+        except (asyncio.CancelledError, Exception):
+            # Whoever awaits it again is told.
             return None
-        written = begun.result()
         if type(written) is not Written:
             return None
         exchange.count_accepted(written)
+        if exchange.receipt is not None:
+            self._keys["stored"] += 1
         limits = b"".join([b"%b: %b\r\n" % header for header in exchange.headers]) if exchange.headers else b""
         return self._success % (exchange.id, limits)
 
@@ -212,11 +221,15 @@ class SetEndpoint:
         if isinstance(result, Refusal):
             raise Refused(result.problems)
         if isinstance(result, KeyReused):
+            self._keys["reused"] += 1
             raise refusal(ProblemKind.KEY_REUSED)
         repeated = isinstance(result, Replayed)
         if isinstance(result, Replayed):
+            self._keys["replayed"] += 1
             exchange.headers.append(_REPLAYED)
             result = result.written
+        elif exchange.receipt is not None and not exchange.dry_run:
+            self._keys["stored"] += 1
         assert isinstance(result, Written), result
         exchange.count_accepted(result, repeated=repeated)
         dialect = self._server.dialect

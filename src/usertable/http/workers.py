@@ -31,6 +31,7 @@ RESTART_SECONDS = 1.0
 
 @dataclass
 class _Worker:
+    number: int
     process: subprocess.Popen[bytes]
     started: float
 
@@ -41,16 +42,22 @@ class Supervisor:
     Args:
         config: `port` is the one to listen on; it is reserved.
         announce: called once, when every worker serves.
+        metrics: the listener of the metrics' own address.
         reload: asked on SIGHUP for the configuration that takes the place of the one it is given; None to keep that.
     """
 
     def __init__(
-        self, config: Config, announce: Callable[[Shared], None], reload: Callable[[Config], Config | None] | None = None
+        self,
+        config: Config,
+        announce: Callable[[Shared], None],
+        reload: Callable[[Config], Config | None] | None = None,
+        metrics: socket.socket | None = None,
     ) -> None:
         self._config = config
         self._announce = announce
         self._reload = reload
-        self._shared: list[IO[bytes]] = Shared.files()
+        self._shared: list[IO[bytes]] = Shared.files(config.workers)
+        self._metrics = metrics
         self._stop = threading.Event()
         self._workers: list[_Worker] = []
         self._is_reload_due = False
@@ -60,9 +67,9 @@ class Supervisor:
         before = {number: signal.signal(number, self._stopping) for number in (signal.SIGINT, signal.SIGTERM)}
         before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._hung_up)
         try:
-            self._workers = [self._start() for _ in range(self._config.workers)]
+            self._workers = [self._start(number) for number in range(self._config.workers)]
             if all(self._is_ready(worker) for worker in self._workers) and not self._stop.is_set():
-                self._announce(Shared.of([file.fileno() for file in self._shared]))
+                self._announce(Shared.of([file.fileno() for file in self._shared], 0))
             while not self._stop.wait(0.2):
                 if self._is_reload_due:
                     self._is_reload_due = False
@@ -103,19 +110,20 @@ class Supervisor:
             process.stdin.write(pickle.dumps(replace(self._config, workers=1)))
             process.stdin.flush()
 
-    def _start(self) -> _Worker:
+    def _start(self, number: int) -> _Worker:
         shared = [file.fileno() for file in self._shared]
+        metrics = [] if self._metrics is None else [self._metrics.fileno()]
         process = subprocess.Popen(
-            [sys.executable, "-m", "usertable.http.workers", *map(str, shared)],
+            [sys.executable, "-m", "usertable.http.workers", *map(str, [number, *shared, *metrics])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            pass_fds=shared,
+            pass_fds=shared + metrics,
             # A session of its own: Ctrl-C is for the parent, which tells the workers.
             start_new_session=True,
         )
         # Its standard input stays open: the end of it tells the worker that the parent is gone.
         self._tell(process)
-        return _Worker(process, time.monotonic())
+        return _Worker(number, process, time.monotonic())
 
     def _is_ready(self, worker: _Worker) -> bool:
         assert worker.process.stdout is not None
@@ -126,11 +134,17 @@ class Supervisor:
         if code is None or time.monotonic() - worker.started < RESTART_SECONDS:
             return worker
         log.error("worker %d ended (%s); another takes its place", worker.process.pid, code)
-        return self._start()
+        return self._start(worker.number)
 
 
-def main(shared: Sequence[int]) -> None:
-    """A worker, until its parent stops it or is gone."""
+def main(number: int, shared: Sequence[int], metrics: int | None) -> None:
+    """A worker, until its parent stops it or is gone.
+
+    Args:
+        number: from 0 on; one that takes the place of another has the same.
+        shared: descriptors of the files of :class:`~usertable.http.app.Shared`.
+        metrics: descriptor of the listener of the metrics' own address.
+    """
     from usertable.http.server import Server, run_worker
 
     # Not sys.stdin, whose lock must be free when the process ends.
@@ -153,7 +167,8 @@ def main(shared: Sequence[int]) -> None:
         with contextlib.suppress(BrokenPipeError):
             print("ready", flush=True)
 
-    run_worker(config, Shared.of(shared), ready, listen_to_parent)
+    listener = None if metrics is None else socket.socket(fileno=metrics)
+    run_worker(config, Shared.of(shared, number), ready, listen_to_parent, listener)
 
 
 def reserve(listener: socket.socket) -> socket.socket:
@@ -168,4 +183,5 @@ def reserve(listener: socket.socket) -> socket.socket:
 
 
 if __name__ == "__main__":
-    main([int(descriptor) for descriptor in sys.argv[1:]])
+    number, counts, console, metrics, *listener = map(int, sys.argv[1:])
+    main(number, [counts, console, metrics], listener[0] if listener else None)

@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from socket import socket, socketpair
 from typing import Any, Protocol
 
@@ -33,6 +34,17 @@ RECEIVED_BYTES = 1 << 18
 
 Done = Callable[[Sequence[Result] | Exception], None]
 """Told what came of a batch: a result per write, or why there are none."""
+
+
+@dataclass(slots=True)
+class MergeCounts:
+    """What became of the writes of a store that can merge plain ones by itself."""
+
+    merged: int = 0
+    declined: int = 0
+    """Plain writes that it did not take, such as those to a user that another server changed meanwhile."""
+    others: int = 0
+    """Writes that were not plain, or came while there was no connection."""
 
 
 class WriteChannel(Protocol):
@@ -59,8 +71,31 @@ class WriteChannel(Protocol):
         ...
 
 
+class ObservedChannel(WriteChannel, Protocol):
+    """A channel that says what it does, for the metrics."""
+
+    @property
+    def merges(self) -> MergeCounts | None:
+        """None of a store that merges nothing."""
+        ...
+
+    @property
+    def writer(self) -> int | None:
+        """The id of the process that writes, if there is one."""
+        ...
+
+    @property
+    def writer_starts(self) -> int:
+        """How often a process that writes was started."""
+        ...
+
+
 class ThreadChannel:
     """Batches go to `store.write` in a thread, one at a time."""
+
+    merges = None
+    writer = None
+    writer_starts = 0
 
     def __init__(self, store: Store, command: WriteCommand) -> None:
         self._store = store
@@ -87,6 +122,8 @@ class ProcessChannel:
     failed so may have been committed: a retry with the same receipt tells.
     """
 
+    merges = None
+
     def __init__(self, url: str, command: WriteCommand, files: Mapping[str, tuple[int, int]] | None = None) -> None:
         self._url = url
         self._files = files
@@ -95,7 +132,12 @@ class ProcessChannel:
         self._answers: deque[Done] = deque()
         self._socket: socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self.writer_starts = 0
         self._start()
+
+    @property
+    def writer(self) -> int | None:
+        return None if self._process is None else self._process.pid
 
     def is_open(self, under_way: int) -> bool:
         return under_way < UNDER_WAY
@@ -135,6 +177,7 @@ class ProcessChannel:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
+        self.writer_starts += 1
         disk_failure.end_with_this(self._process)
         self._loop.add_reader(self._socket, self._receive)
         self._send((self._url, self._command, self._files))
@@ -230,7 +273,7 @@ def _packed(write: Write) -> tuple[Any, ...]:
     return (write.project, write.cuid, type(write.patch), values, write.schema_version, write.now, *rest)
 
 
-def open_channel(url: str, store: Store, command: WriteCommand) -> WriteChannel:
+def open_channel(url: str, store: Store, command: WriteCommand) -> ObservedChannel:
     """The channel for an open store, by its URL. Must be called in the event loop."""
     if url.startswith("memory:"):
         return ThreadChannel(store, command)

@@ -11,11 +11,16 @@ from itertools import compress, groupby
 from operator import itemgetter
 
 from usertable.domain.errors import Overloaded, StoreDown, Unavailable
+from usertable.histogram import Histogram
 from usertable.pipeline.channel import WriteChannel
 from usertable.store.records import Result, Write
 
 BATCH_BYTES = 16_777_216
 """Bytes that the writes of a batch may have, from which on it takes no further one."""
+BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
+"""Bounds of the histogram of batches, in writes."""
+COMMIT_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Bounds of the histogram of commits, in seconds."""
 _Waiting = tuple[Write, asyncio.Future[Result], object]
 """A write, where its result goes, and what tells the writes apart that are committed together: of one that stands alone,
 its own future."""
@@ -57,7 +62,20 @@ class GroupCommit:
         self._closing = False
         self.refused: tuple[float, StoreDown] | None = None
         """When the store could not take a batch, and why, unless it took a later one; the time is monotonic."""
+        self.arrived = 0.0
+        """When the writes came that were submitted last, by the monotonic clock: one moment for all that came together."""
+        self.finished = 0.0
+        """When the last batch was answered."""
         self._drained = asyncio.Event()
+        self.sizes = Histogram(BATCH_SIZES)
+        """Writes per batch that was sent."""
+        self.seconds = Histogram(COMMIT_SECONDS)
+        """Seconds from sending a batch to its answer, which comes when it is durable."""
+
+    @property
+    def waiting(self) -> int:
+        """Writes that are in no batch yet."""
+        return len(self._waiting)
 
     def submit(self, write: Write) -> asyncio.Future[Result]:
         """Queue a write. It will be committed whether or not the caller still waits for the result.
@@ -91,6 +109,7 @@ class GroupCommit:
     def _schedule(self) -> None:
         if not self._scheduled:
             self._scheduled = True
+            self.arrived = self._monotonic()
             self._loop.call_soon(self._flush)
 
     async def close(self) -> None:
@@ -107,7 +126,10 @@ class GroupCommit:
             batch = self._alone.popleft() if self._alone else self._next_batch()
             self._under_way += 1
             self._sent += len(batch)
-            self._channel.write([write for write, _, _ in batch], partial(self._finish, batch))
+            self.sizes.observe(len(batch))
+            # It was one of the two just now.
+            began = max(self.arrived, self.finished)
+            self._channel.write([write for write, _, _ in batch], partial(self._finish, batch, began))
         if self._closing and not self._under_way:
             self._drained.set()
 
@@ -122,12 +144,14 @@ class GroupCommit:
             batch.append(waiting.popleft())
         return batch
 
-    def _finish(self, batch: Sequence[_Waiting], outcome: Sequence[Result] | Exception) -> None:
+    def _finish(self, batch: Sequence[_Waiting], began: float, outcome: Sequence[Result] | Exception) -> None:
+        self.finished = now = self._monotonic()
+        self.seconds.observe(now - began)
         self._under_way -= 1
         self._sent -= len(batch)
         results: Sequence[Result] = [outcome] * len(batch) if isinstance(outcome, Exception) else outcome
         first = results[0]
-        self.refused = (self._monotonic(), first) if isinstance(first, StoreDown) else None
+        self.refused = (now, first) if isinstance(first, StoreDown) else None
         if batch[0][2] is not batch[-1][2]:
             batch, results = self._without_failed(batch, results)
         # The next batch goes first: the store works on it while these callers are answered.

@@ -20,7 +20,7 @@ from psycopg import errors, pq
 
 from usertable.domain.errors import StoreDown, StoreFault, Unavailable
 from usertable.domain.patch import Patch
-from usertable.pipeline.channel import Done, WriteChannel
+from usertable.pipeline.channel import Done, MergeCounts, ObservedChannel
 from usertable.store.postgres.connection import Connection
 from usertable.store.postgres.failures import CONFLICTS
 from usertable.store.postgres.merge import MERGE_PARAMETERS, Merge, UserKey, connect_to_merge, mergeable
@@ -62,7 +62,7 @@ class MergingChannel:
         row_limit: bytes that a user's row may have as JSON text.
     """
 
-    def __init__(self, url: str, other: WriteChannel, row_limit: int) -> None:
+    def __init__(self, url: str, other: ObservedChannel, row_limit: int) -> None:
         self._url = url
         self._row_limit = row_limit
         self._display_url = redacted_url(url)
@@ -79,8 +79,17 @@ class MergingChannel:
         self._closing = False
         self._usable = True
         """Whether the store takes merges: not if it is distributed."""
+        self.merges = MergeCounts()
         for _ in range(CONNECTIONS):
             self._connect()
+
+    @property
+    def writer(self) -> int | None:
+        return self._other.writer
+
+    @property
+    def writer_starts(self) -> int:
+        return self._other.writer_starts
 
     def is_open(self, under_way: int) -> bool:
         return self._other.is_open(under_way)
@@ -110,20 +119,28 @@ class MergingChannel:
         merges = mergeable(batch.writes, self._reported, self._row_limit, receipts=True) if self._free else []
         batch.results = [WRITTEN] * len(batch.writes)
         if not merges:
+            self.merges.others += len(batch.writes)
             self._hand_on(batch, range(len(batch.writes)))
             return
         sent = {user for merge in merges for user in merge.users}
         batch.parts = 1
         self._free.pop().merge(merges, lambda merged: self._merged(batch, sent, merged))
         if len(sent) < len(batch.writes):
-            self._hand_on(batch, batch.indexes(batch.users - sent))
+            others = batch.indexes(batch.users - sent)
+            self.merges.others += len(others)
+            self._hand_on(batch, others)
 
     def _merged(self, batch: _Batch, sent: set[UserKey], merged: set[UserKey] | Exception | None) -> None:
         if isinstance(merged, Exception):
             for index in batch.indexes(sent):
                 batch.results[index] = merged
-        elif merged != sent:
-            self._hand_on(batch, batch.indexes(sent - (merged or set())))
+        else:
+            # A user of a merge has no other write in its batch.
+            declined = sent - (merged or set())
+            self.merges.merged += len(sent) - len(declined)
+            self.merges.declined += len(declined)
+            if declined:
+                self._hand_on(batch, batch.indexes(declined))
         self._finish_part(batch)
 
     def _hand_on(self, batch: _Batch, indexes: Sequence[int]) -> None:

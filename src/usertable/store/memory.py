@@ -39,6 +39,7 @@ from usertable.store.records import (
     SchemaChange,
     Selection,
     StoredReceipt,
+    StoreFigures,
     User,
     Write,
 )
@@ -419,6 +420,9 @@ class MemoryStore:
 
     def ping(self) -> None:
         return
+
+    def figures(self) -> StoreFigures:
+        return StoreFigures("memory")
 
     def close(self) -> None:
         return

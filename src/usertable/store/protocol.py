@@ -19,6 +19,7 @@ from usertable.store.records import (
     Result,
     SchemaChange,
     Selection,
+    StoreFigures,
     User,
     Write,
 )
@@ -241,6 +242,10 @@ class Store(Copyable, Browsable, Arriving, Protocol):
 
     def ping(self) -> None:
         """Return if the store can be reached, and takes writes. Makes a small one if only that tells."""
+        ...
+
+    def figures(self) -> StoreFigures:
+        """How large the store's files are and how many of its connections are in use; quick, without asking a database."""
         ...
 
     def close(self) -> None:

@@ -300,3 +300,35 @@ class Page:
 
     def __len__(self) -> int:
         return len(self.cuids)
+
+
+@dataclass(frozen=True, slots=True)
+class PoolFigures:
+    """The connections of a pool now, and since it was made."""
+
+    limit: int
+    """Maximum number of connections."""
+    open: int
+    idle: int
+    waiting: int
+    """Callers that wait for a connection."""
+    taken: int
+    """How often one was asked for."""
+    queued: int
+    """How often the caller had to wait for it."""
+    failed: int
+    """How often a caller gave up waiting."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFigures:
+    """What a process knows of the store that it has open."""
+
+    engine: str
+    """`memory`, `sqlite`, `postgresql` or `citus`."""
+    file_bytes: Mapping[str, int] = field(default_factory=dict)
+    """By file: `database`, `log`."""
+    free_bytes: int | None = None
+    """Free space on the disk that the files are on."""
+    pools: Mapping[str, PoolFigures] = field(default_factory=dict)
+    """By what they are for: `main`, `scans`."""

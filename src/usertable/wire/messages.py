@@ -91,6 +91,10 @@ TEXTS: dict[ProblemKind, tuple[str, str]] = {
         "鉴权失败：此接口需要管理员令牌",
         "authentication failed: this route needs the admin token ({hint})",
     ),
+    ProblemKind.METRICS_ONLY: (
+        "鉴权失败：此接口需要监控令牌（Authorization: Bearer <metrics_token>）",
+        "authentication failed: this route needs the metrics token (Authorization: Bearer <metrics_token>)",
+    ),
     ProblemKind.RATE_LIMITED: ("请求过于频繁：QPS 上限为 {limit}", "too many requests: the limit is {limit} per second"),
     ProblemKind.NO_ROUTE: ("接口不存在：{path}", "no such route: {path}"),
     ProblemKind.NO_METHOD: (

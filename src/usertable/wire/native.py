@@ -42,6 +42,7 @@ _encoder = msgspec.json.Encoder(decimal_format="number")
 STATUSES: dict[ProblemKind, int] = {
     ProblemKind.CREDENTIALS: 401,
     ProblemKind.ADMIN_ONLY: 401,
+    ProblemKind.METRICS_ONLY: 401,
     ProblemKind.RATE_LIMITED: 429,
     ProblemKind.CONTENT_TYPE: 415,
     ProblemKind.CONTENT_CODING: 415,

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from usertable.config import Config
 from usertable.console.context import HOME, LANGUAGE_COOKIE, THEME_COOKIE, THEMES, PageContext, PageRoute
-from usertable.console.session import COOKIE, LINK_SECONDS, Link, Session
+from usertable.console.session import COOKIE, LINK_SECONDS, Session
 from usertable.console.shared_state import MustWait
 
 SIGN_IN_FIELDS = ("form_token", "token", "new_link")
@@ -46,9 +46,7 @@ def sign_in(context: PageContext) -> Response:
 
 def follow_link(context: PageContext) -> Response:
     """Use a one-time link up."""
-    if context.console.sessions.takes_token or not context.console.sessions.link.follow(
-        context.form.get("link", ""), context.session
-    ):
+    if not context.console.sessions.follow_link(context.form.get("link", ""), context.session):
         return _sign_in_page(context, 403, error=context.text("sign_in.link_over"))
     return _enter(context, "")
 
@@ -97,14 +95,14 @@ def keep_form(context: PageContext, proven: bool) -> Response | None:
     return None
 
 
-def print_link(config: Config, link: Link) -> None:
-    """Print a new one-time link on stderr, by the address that the server listens on: no caller has a say in it."""
+def print_link(config: Config, link: str) -> None:
+    """Print a one-time link on stderr, by the address that the server listens on: no caller has a say in it."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(config.host, config.host)
     address = f"[{host}]" if ":" in host else host
     # Not logged: it must be seen whatever the log's level is.
     print(
         f"sign in to the console, once and within {LINK_SECONDS // 60} minutes:"
-        f" http://{address}:{config.port}{HOME}/sign-in?link={link.make()}",
+        f" http://{address}:{config.port}{HOME}/sign-in?link={link}",
         file=sys.stderr,
         flush=True,
     )
@@ -143,10 +141,7 @@ def _enter(context: PageContext, following: str) -> Response:
 
 
 def _make_link(context: PageContext) -> None:
-    sessions = context.console.sessions
-    # An attempt that cannot pass: who asks again and again waits longer and longer.
-    sessions.sign_in("a new link", "")
-    print_link(context.console.config, sessions.link)
+    print_link(context.console.config, context.console.sessions.make_link())
 
 
 def _must_wait(context: PageContext, wait: MustWait, following: str, kept: Mapping[str, str] | None = None) -> Response:

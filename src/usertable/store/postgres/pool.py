@@ -21,6 +21,7 @@ from usertable.store.postgres.citus import ShardMap, load_shards
 from usertable.store.postgres.connection import Connection, configure, time_limits, why_read_only
 from usertable.store.postgres.failures import CONFLICTS, DOWN, error_text
 from usertable.store.postgres.url import CONNECT_SECONDS
+from usertable.store.records import PoolFigures, StoreFigures
 
 SCANNING_CONNECTIONS = 2
 """Further connections of a server process, for those who look through the user table: they never keep a write waiting."""
@@ -224,6 +225,11 @@ class Connections:
 
         self.run(work)
 
+    def figures(self) -> StoreFigures:
+        """How many connections there are, and are in use."""
+        engine = "postgresql" if self._shards is None or self._shards is _UNKNOWN else "citus"
+        return StoreFigures(engine, pools={"main": _figures(self.pool), "scans": _figures(self._scanning)})
+
     def close(self) -> None:
         """Close all connections."""
         self._scanning.close()
@@ -289,6 +295,13 @@ class _Attempts:
             raise self._connections.down(failure) from failure
         # Its neighbours in the pool are likely to have broken with it.
         self._pool.check()
+
+
+def _figures(pool: Pool) -> PoolFigures:
+    # The pool leaves out what is zero.
+    stats = pool.get_stats()
+    names = ("pool_max", "pool_size", "pool_available", "requests_waiting", "requests_num", "requests_queued")
+    return PoolFigures(*(stats.get(name, 0) for name in (*names, "requests_errors")))
 
 
 def _pool(conninfo: str, size: int) -> Pool:

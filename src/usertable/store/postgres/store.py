@@ -18,7 +18,17 @@ from usertable.store.postgres.pool import Connections, TrackedConnection
 from usertable.store.postgres.transaction import PostgresTransaction, expire_receipts
 from usertable.store.postgres.url import connection_parameters
 from usertable.store.protocol import Snapshot, T
-from usertable.store.records import ColumnValues, FilledCount, MatchCount, Result, SchemaChange, Selection, User, Write
+from usertable.store.records import (
+    ColumnValues,
+    FilledCount,
+    MatchCount,
+    Result,
+    SchemaChange,
+    Selection,
+    StoreFigures,
+    User,
+    Write,
+)
 from usertable.store.tables import Row, TableSpec
 from usertable.store.transaction import Transaction, WriteCommand
 from usertable.store.urls import redacted_url
@@ -198,6 +208,9 @@ class PostgresStore:
 
     def ping(self) -> None:
         self.connections.ping()
+
+    def figures(self) -> StoreFigures:
+        return self.connections.figures()
 
     def close(self) -> None:
         self._citus.close()

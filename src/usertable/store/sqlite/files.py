@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from usertable.domain.errors import StoreFault
+from usertable.store.records import StoreFigures
 
 Identity = tuple[int, int]
 """Device and inode."""
@@ -94,6 +95,18 @@ class StoreFiles:
                 " put the database back beside it, or move the log away to begin with an empty store"
             )
         return True
+
+    def figures(self) -> StoreFigures:
+        """The size of the files, and the space beside them."""
+        sizes = {}
+        for name, path in (("database", self.real), ("log", self.log)):
+            with contextlib.suppress(OSError):
+                sizes[name] = Path(path).stat().st_size
+        free = None
+        with contextlib.suppress(OSError):
+            disk = os.statvfs(Path(self.real).parent)
+            free = disk.f_bavail * disk.f_frsize
+        return StoreFigures("sqlite", sizes, free)
 
     def sync_log(self) -> None:
         """Bring to the disk what a killed process had written there and not synced yet, before anybody is answered by it.

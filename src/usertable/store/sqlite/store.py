@@ -11,7 +11,17 @@ from usertable.domain.condition import Condition
 from usertable.domain.errors import ProblemKind, refusal
 from usertable.domain.schema import Attribute, Project
 from usertable.store.protocol import Snapshot, T
-from usertable.store.records import ColumnValues, FilledCount, MatchCount, Result, SchemaChange, Selection, User, Write
+from usertable.store.records import (
+    ColumnValues,
+    FilledCount,
+    MatchCount,
+    Result,
+    SchemaChange,
+    Selection,
+    StoreFigures,
+    User,
+    Write,
+)
 from usertable.store.sqlite import activity, copy, reads, scans
 from usertable.store.sqlite.connection import Connections
 from usertable.store.sqlite.files import Identity
@@ -230,6 +240,9 @@ class SQLiteStore:
         # This row is no project's, and is not waited for until it is on the disk.
         with self._connections.unsynced_writer() as db:
             db.execute("REPLACE INTO last_write (project, attribute, at) VALUES (0, '', ?)", (time.time_ns(),))
+
+    def figures(self) -> StoreFigures:
+        return self._connections.files.figures()
 
     def close(self) -> None:
         self._connections.close()
