@@ -20,7 +20,9 @@ TOKENS = ("admin_token", "metrics_token")
 """Settings that are secrets."""
 SECRET = "USERTABLE_SECRET"
 """Not a setting, but the project's secret for a command that calls a server."""
-_NO_SETTINGS = (PREFIX + "CONFIG", SECRET)
+PROJECT = "USERTABLE_PROJECT"
+"""Not a setting, but the id of the project that a command works on."""
+_NO_SETTINGS = (PREFIX + "CONFIG", PROJECT, SECRET)
 _PART = r"PORT_\d+_(?:TCP|UDP|SCTP)"
 _SERVICE_LINKS = {
     re.compile(rf"(?:\w+_)?(?:{_PART}|PORT)"): re.compile(r"(?:tcp|udp|sctp)://\S+:\d+"),

@@ -16,6 +16,7 @@ from usertable import client
 from usertable.cli import cli
 from usertable.client.errors import ERRORS
 from usertable.config import PREFIX, SECRET, Config
+from usertable.config import PROJECT as PROJECT_VARIABLE
 from usertable.console.app import HEADERS
 from usertable.console.app import PAGES as PAGES_OF_CONSOLE
 from usertable.dialects.jiguang import codes
@@ -118,7 +119,8 @@ def test_every_setting_is_on_its_page(setting: object) -> None:
 
 def test_no_setting_is_on_the_page_that_is_not_in_the_code() -> None:
     named = re.findall(r"`(USERTABLE_[A-Z0-9_]+)`", (REFERENCE / "configuration.md").read_text())
-    assert set(named) == {f"{PREFIX}CONFIG", SECRET, *(f"{PREFIX}{f.name.upper()}" for f in fields(Config))}
+    settings = {f"{PREFIX}{setting.name.upper()}" for setting in fields(Config)}
+    assert set(named) == {f"{PREFIX}CONFIG", PROJECT_VARIABLE, SECRET, *settings}
 
 
 @pytest.mark.parametrize("words", COMMANDS)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from usertable.cli.context import actor, opened_service
-from usertable.cli.options import common_options, project_option, require_a_change, without_none
+from usertable.cli.backend import ProjectBackend, opened_project
+from usertable.cli.options import backend_options, project_option, require_a_change, without_none
 from usertable.cli.output import print_result, print_table
-from usertable.domain.schema import Attribute, Rule
-from usertable.domain.values import LIST_ELEMENT_BYTES, LIST_ELEMENTS, DataType, Limits
+from usertable.domain.schema import Rule
+from usertable.domain.values import LIST_ELEMENT_BYTES, LIST_ELEMENTS, DataType
 from usertable.wire import native
-
-if TYPE_CHECKING:
-    from usertable.app.service import Service
 
 
 class Word(click.Choice[str]):
@@ -33,7 +30,7 @@ RULE = Word(Rule)
 
 
 @click.group()
-@common_options
+@backend_options
 def attribute() -> None:
     """Attributes: the columns of a project's user table."""
 
@@ -50,10 +47,10 @@ def attribute() -> None:
 @click.option(
     "--max-element-bytes", type=int, default=LIST_ELEMENT_BYTES, show_default=True, help="LIST: bytes per element at most."
 )
-@common_options
+@backend_options
 def create_attribute(
     name: str,
-    project_id: str,
+    project_id: str | None,
     data_type: str,
     rule: str,
     display_name: str,
@@ -77,19 +74,16 @@ def create_attribute(
     Example:
       usertable attribute create level --project 100102 --type NUMBER --rule overwrite
     """
-    limits = Limits(max_elements, max_element_bytes)
-    declared = Attribute(name, DataType(data_type), Rule(rule), display_name, description, hidden, limits)
-    with opened_service() as service:
-        service.declare_attribute(project_id, declared, actor=actor())
-        _show_attribute(service, project_id, name, "declared")
-
-
-def _show_attribute(service: Service, project_id: str, name: str, what: str) -> None:
-    project = service.project(project_id)
-    document = native.attribute_document(project.schema.attribute(name), project)
-    print_result(
-        document, lambda: click.echo(f"attribute {name} ({document.type}, {document.rule}) of project {project.id}: {what}")
+    wanted = native.NewAttribute(
+        *(name, DataType(data_type), Rule(rule), display_name, description, hidden, max_elements, max_element_bytes)
     )
+    with opened_project(project_id) as project:
+        _show_attribute(project, project.ask("declare_attribute", body=wanted), "declared")
+
+
+def _show_attribute(project: ProjectBackend, attribute: native.AttributeDocument, what: str) -> None:
+    said = f"attribute {attribute.name} ({attribute.type}, {attribute.rule}) of project {project.id}: {what}"
+    print_result(attribute, lambda: click.echo(said))
 
 
 @attribute.command("list")
@@ -104,20 +98,19 @@ def _show_attribute(service: Service, project_id: str, name: str, what: str) -> 
 )
 @click.option("--type", "data_type", type=TYPE, help="Only those of this data type.")
 @click.option("--rule", type=RULE, help="Only those with this rule.")
-@common_options
-def list_attributes(project_id: str, search: str, status: str, data_type: str | None, rule: str | None) -> None:
+@backend_options
+def list_attributes(project_id: str | None, search: str, status: str, data_type: str | None, rule: str | None) -> None:
     """List a project's attributes, in order of declaration.
 
     \b
     Example:
       usertable attribute list --project 100102 --status all --type LIST
     """
-    with opened_service() as service:
-        project = service.project(project_id)
-    found = native.select_attributes(project, search=search, status=status, type=data_type, rule=rule)
-    documents = [native.attribute_document(a, project) for a in found]
+    query = native.AttributeQuery(**without_none(search=search, status=status, type=data_type, rule=rule))
+    with opened_project(project_id) as project:
+        found: native.AttributeList = project.ask("list_attributes", query=query)
     print_result(
-        native.AttributeList(documents),
+        found,
         lambda: print_table(
             ("name", "display name", "type", "rule", "status", "reported", "description"),
             (
@@ -130,7 +123,7 @@ def list_attributes(project_id: str, search: str, status: str, data_type: str | 
                     "yes" if a.reported else "no",
                     a.description,
                 )
-                for a in documents
+                for a in found.attributes
             ),
         ),
     )
@@ -141,8 +134,8 @@ def list_attributes(project_id: str, search: str, status: str, data_type: str | 
 @project_option
 @click.option("--display-name", metavar="TEXT", help="Its new name for people.")
 @click.option("--description", metavar="TEXT", help="Its new description.")
-@common_options
-def edit_attribute(name: str, project_id: str, display_name: str | None, description: str | None) -> None:
+@backend_options
+def edit_attribute(name: str, project_id: str | None, display_name: str | None, description: str | None) -> None:
     """Change an attribute's display name or description.
 
     \b
@@ -150,54 +143,54 @@ def edit_attribute(name: str, project_id: str, display_name: str | None, descrip
       usertable attribute edit level --project 100102 --display-name 等级
     """
     require_a_change(display_name, description)
-    _edit_attribute(project_id, name, "edited", **without_none(display_name=display_name, description=description))
+    edit = native.AttributeEdit(**without_none(display_name=display_name, description=description))
+    _edit_attribute(project_id, name, "edited", edit)
 
 
-def _edit_attribute(project_id: str, name: str, what: str, **changes: Any) -> None:
-    with opened_service() as service:
-        service.edit_attribute(project_id, name, actor=actor(), **changes)
-        _show_attribute(service, project_id, name, what)
+def _edit_attribute(project_id: str | None, name: str, what: str, edit: native.AttributeEdit) -> None:
+    with opened_project(project_id) as project:
+        _show_attribute(project, project.ask("edit_attribute", name=name, body=edit), what)
 
 
 @attribute.command("hide")
 @click.argument("name")
 @project_option
-@common_options
-def hide_attribute(name: str, project_id: str) -> None:
+@backend_options
+def hide_attribute(name: str, project_id: str | None) -> None:
     """Leave an attribute out of lists. Its values stay, and writes are taken all the same.
 
     \b
     Example:
       usertable attribute hide level --project 100102
     """
-    _edit_attribute(project_id, name, "hidden", hidden=True)
+    _edit_attribute(project_id, name, "hidden", native.AttributeEdit(hidden=True))
 
 
 @attribute.command("show")
 @click.argument("name")
 @project_option
-@common_options
-def show_attribute(name: str, project_id: str) -> None:
+@backend_options
+def show_attribute(name: str, project_id: str | None) -> None:
     """Show a hidden attribute in lists again.
 
     \b
     Example:
       usertable attribute show level --project 100102
     """
-    _edit_attribute(project_id, name, "visible", hidden=False)
+    _edit_attribute(project_id, name, "visible", native.AttributeEdit(hidden=False))
 
 
 @attribute.command("delete")
 @click.argument("name")
 @project_option
-@common_options
-def delete_attribute(name: str, project_id: str) -> None:
+@backend_options
+def delete_attribute(name: str, project_id: str | None) -> None:
     """Delete an attribute that no value was ever reported for. Any other can be hidden.
 
     \b
     Example:
       usertable attribute delete level --project 100102
     """
-    with opened_service() as service:
-        service.delete_attribute(project_id, name, actor=actor())
+    with opened_project(project_id) as project:
+        project.ask("delete_attribute", name=name)
     print_result({"name": name, "deleted": True}, lambda: click.echo(f"attribute {name} deleted"))

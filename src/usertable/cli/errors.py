@@ -50,6 +50,11 @@ class RootGroup(click.Group):
             raise Failure(f"{file}{error.strerror or error}") from error
 
 
+def store_place() -> str:
+    """The store that the command opened, for messages: `the store sqlite:///users.db`."""
+    return f"the store {click.get_current_context().meta[STORE_LOOKED_IN]}"
+
+
 def _message(ctx: click.Context, problem: Problem) -> str:
     looked_in = ctx.meta.get(STORE_LOOKED_IN)
     if problem.kind is ProblemKind.PROJECT_UNKNOWN and looked_in:

@@ -13,7 +13,9 @@ from typing import IO, TYPE_CHECKING
 
 import click
 
+from usertable.cli.backend import only_project
 from usertable.cli.context import opened_store
+from usertable.cli.errors import store_place
 from usertable.cli.formats import FORMAT, file_format
 from usertable.cli.options import common_options, project_option
 from usertable.cli.output import print_result
@@ -50,7 +52,7 @@ if TYPE_CHECKING:
 @common_options
 @exit_on_sigterm()
 def export_table(
-    project_id: str,
+    project_id: str | None,
     given_format: str | None,
     output: str,
     attributes: tuple[str, ...],
@@ -80,7 +82,9 @@ def export_table(
     form = file_format(given_format or ("csv" if output == "-" else None), output)
     _check(form, output, escape_formulas=escape_formulas, bom=bom)
     names = [name for given in attributes for name in given.split(",")]
-    with opened_store() as store, store.snapshot(project_id) as snapshot:
+    with contextlib.ExitStack() as stack:
+        store = stack.enter_context(opened_store())
+        snapshot = stack.enter_context(store.snapshot(project_id or only_project(store.projects(), store_place())))
         project = snapshot.project
         chosen = _attributes(project.schema, names, hidden=hidden)
         identifiers = _identifiers(project.schema, identifier_names)

@@ -7,18 +7,13 @@ from typing import Any
 import click
 
 from usertable.cli.formats import FORMAT
-from usertable.cli.options import Pair, common_options, project_option
+from usertable.cli.options import Pair, backend_options, checked_secret, project_option
 from usertable.cli.process import exit_on_sigterm
 from usertable.config import SECRET
 
 
 def _read_secret(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """The secret without the line end that one from a file has."""
-    secret = value and value.rstrip("\r\n")
-    if secret and any(character < " " or character == "\x7f" for character in secret):
-        # Not shown, as it is a secret.
-        raise click.UsageError("the project's secret has a line break or another control character in it")
-    return secret
+    return value and checked_secret(value)
 
 
 @click.command("import")
@@ -70,7 +65,6 @@ def _read_secret(ctx: click.Context, param: click.Parameter, value: str | None) 
     metavar="N",
     help="Rows per commit. Default: 5000; with --url, 1000, which is also the most.",
 )
-@click.option("--url", metavar="URL", help="Import through the API of the server there, instead of into a store.")
 @click.option(
     "--secret",
     metavar="SECRET",
@@ -87,7 +81,7 @@ def _read_secret(ctx: click.Context, param: click.Parameter, value: str | None) 
     metavar="N",
     help="With --url: the server's setting of that name.",
 )
-@common_options
+@backend_options
 @exit_on_sigterm()
 def import_table(**given: Any) -> None:
     """Import users from a CSV, NDJSON or Parquet file, or from stdin.

@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 import click
 from rich.console import Console
 
+from usertable.cli.backend import StoreBackend
 from usertable.cli.context import opened_service
 from usertable.cli.errors import Failure
 from usertable.cli.formats import file_format
@@ -39,7 +40,7 @@ class ImportOptions:
     """The options of `usertable import`, as click read them; their meaning is in its help."""
 
     file: str
-    project_id: str
+    project_id: str | None
     format: str | None
     pairs: tuple[tuple[str, str], ...]
     map_file: IO[bytes] | None
@@ -55,7 +56,6 @@ class ImportOptions:
     job: str | None
     rejects: str | None
     batch: int | None
-    url: str | None
     secret: str | None
     state: str | None
     receipt_hours: int
@@ -91,6 +91,8 @@ class ImportOptions:
     def _check_for_server(self) -> None:
         if common_option("store"):
             raise click.UsageError("--store imports into a store and --url through a server; give one of them")
+        if not self.project_id:
+            raise click.UsageError(f"--project is needed: the secret in {SECRET} is that of one project; name it")
         if not self.secret:
             raise click.UsageError(f"the project's secret is needed; put it into {SECRET}, or give --secret")
         if self.job is not None:
@@ -124,6 +126,12 @@ class ImportOptions:
             self._columns(),
             self.batch or (STORE_BATCH if self.url is None else SERVER_BATCH),
         )
+
+    @property
+    def url(self) -> str | None:
+        """The server to import through; None for an import into a store."""
+        url: str | None = common_option("url")
+        return url
 
     @property
     def _delimiter(self) -> str | None:
@@ -195,16 +203,18 @@ def _import_to_store(
     if job is None and not can_reopen(options.file):
         job, head = job_for_content(stream, how.format)
     job = job or str(Path(options.file).resolve())
-    return StoreImport(service, options.project_id, stream, how, job=job, head=head, **settings)
+    project_id = options.project_id or StoreBackend(service).default_project()
+    return StoreImport(service, project_id, stream, how, job=job, head=head, **settings)
 
 
 def _import_to_server(options: ImportOptions, stream: IO[bytes], how: ReadOptions, settings: Mapping[str, Any]) -> ImportJob:
     from usertable.files.import_to_api import ApiImport, ServerProject
 
-    url, secret = options.url, options.secret
+    url, project_id, secret = options.url, options.project_id, options.secret
     assert url is not None
+    assert project_id is not None
     assert secret is not None
-    server = ServerProject(url.rstrip("/"), options.project_id, secret, options.receipt_hours)
+    server = ServerProject(url.rstrip("/"), project_id, secret, options.receipt_hours)
     try:
         return ApiImport(server, stream, how, position=options.state_file(), job=options.file, **settings)
     except ValueError as error:

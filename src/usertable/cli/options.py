@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
+
+from usertable.config import PROJECT, SECRET
+from usertable.domain.errors import excerpt
+from usertable.domain.identity import MAX_CUID, parse_cuid
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -17,7 +22,7 @@ def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
 
 
 def common_option(name: str) -> Any:
-    """The value of `--config`, `--store` or `--json`, or None. The one closest to the command counts."""
+    """The value of `--config`, `--store`, `--json` or `--url`, or None. The one closest to the command counts."""
     return click.get_current_context().meta.get(f"usertable.{name}")
 
 
@@ -46,9 +51,58 @@ def common_options(command: F) -> F:
     )(store_options(command))
 
 
+def backend_options(command: F) -> F:
+    """Add the common options and `--url`, for a command that works on a store or through a server."""
+    return common_options(
+        click.option(
+            "--url",
+            metavar="URL",
+            expose_value=False,
+            callback=_keep,
+            help="Work through the API of the server there, instead of on a store.",
+        )(command)
+    )
+
+
 def project_option(command: F) -> F:
-    """Add `--project`, which is required; the argument is named `project_id`."""
-    return click.option("--project", "project_id", metavar="ID", required=True, help="The project's id.")(command)
+    """Add `--project`; the argument is named `project_id`, and is None for the only project that there is."""
+    return click.option(
+        "--project",
+        "project_id",
+        metavar="ID",
+        envvar=PROJECT,
+        help=f"The project's id. Also: {PROJECT}. Default: the only project that there is.",
+    )(command)
+
+
+def environment_secret() -> str:
+    """The project's secret that the environment holds; empty if it holds none."""
+    return checked_secret(os.environ.get(SECRET, ""))
+
+
+def checked_secret(secret: str) -> str:
+    """A secret without the line end that one from a file has.
+
+    Raises:
+        UsageError: it has a control character in it.
+    """
+    secret = secret.rstrip("\r\n")
+    if any(character < " " or character == "\x7f" for character in secret):
+        # Not shown, as it is a secret.
+        raise click.UsageError("the project's secret has a line break or another control character in it")
+    return secret
+
+
+class Cuid(click.ParamType[int]):
+    """A CUID."""
+
+    name = "cuid"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        cuid = value if isinstance(value, int) else parse_cuid(str(value))
+        if cuid is None:
+            self.fail(f"{excerpt(value)!r} is not a CUID: a CUID is a number from 1 to {MAX_CUID}", param, ctx)
+        return cuid
 
 
 class Pair(click.ParamType[tuple[str, str]]):

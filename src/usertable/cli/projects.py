@@ -6,10 +6,9 @@ from typing import Any, Literal
 
 import click
 
-from usertable.cli.context import actor, opened_service
-from usertable.cli.options import common_options, require_a_change, without_none
+from usertable.cli.backend import opened_backend
+from usertable.cli.options import backend_options, require_a_change, without_none
 from usertable.cli.output import print_lines, print_result, print_table
-from usertable.domain.schema import Project
 from usertable.wire import native
 
 SHORT_SECRET = 16
@@ -31,7 +30,7 @@ class Qps(click.ParamType[int | Literal["unlimited"]]):
 
 
 @click.group()
-@common_options
+@backend_options
 def project() -> None:
     """Projects: each has its own users, attributes and secret."""
 
@@ -47,7 +46,7 @@ def project() -> None:
 @click.option("--secret", metavar="SECRET", help="A secret that you have already (default: a random one).")
 @click.option("--timezone", metavar="TZ", help="IANA time zone of its DATETIME values (default: Asia/Shanghai).")
 @click.option("--qps", type=Qps(), help="Requests per second and API (default: 100).")
-@common_options
+@backend_options
 def create_project(
     name: str, project_id: str | None, secret: str | None, timezone: str | None, qps: int | str | None
 ) -> None:
@@ -60,30 +59,28 @@ def create_project(
       usertable project create demo
       usertable project create shop --timezone Europe/Berlin --qps unlimited --json
     """
-    settings = without_none(timezone=timezone)
-    if qps is not None:
-        settings["qps"] = None if qps == "unlimited" else qps
-    with opened_service(create=True) as service:
-        created, made = service.create_project(name, id=project_id, secret=secret, **settings, actor=actor())
-    _show_secret(created, made, given=secret is not None)
+    wanted = native.NewProject(name, **without_none(id=project_id, secret=secret, timezone=timezone, qps=qps))
+    with opened_backend(create=True) as backend:
+        created = backend.ask("create_project", body=wanted)
+    _show_secret(created, given=secret)
 
 
-def _show_secret(project: Project, secret: str, *, given: bool) -> None:
+def _show_secret(project: native.ProjectDocument, *, given: str | None) -> None:
     def show() -> None:
-        print_lines((("id", project.id), ("name", project.name), ("secret", secret)))
+        print_lines((("id", project.id), ("name", project.name), ("secret", project.secret)))
         click.echo("The secret is shown only this once. Keep it now; if it is lost, rotate it.")
 
-    if given and len(secret) < SHORT_SECRET:
+    if given is not None and len(given) < SHORT_SECRET:
         click.echo(
             f"Warning: the secret has fewer than {SHORT_SECRET} characters and may be guessed;"
             " leave --secret out to get a random one.",
             err=True,
         )
-    print_result(native.project_document(project, secret), show)
+    print_result(project, show)
 
 
 @project.command("list")
-@common_options
+@backend_options
 def list_projects() -> None:
     """List all projects, in order of creation.
 
@@ -91,13 +88,13 @@ def list_projects() -> None:
     Example:
       usertable project list --json
     """
-    with opened_service() as service:
-        documents = [native.project_document(p) for p in service.projects()]
+    with opened_backend() as backend:
+        found: native.ProjectList = backend.ask("list_projects")
     print_result(
-        native.ProjectList(documents),
+        found,
         lambda: print_table(
             ("id", "name", "timezone", "qps", "created"),
-            ((p.id, p.name, p.timezone, p.qps, p.created_at) for p in documents),
+            ((p.id, p.name, p.timezone, p.qps, p.created_at) for p in found.projects),
         ),
     )
 
@@ -107,7 +104,7 @@ def list_projects() -> None:
 @click.option("--name", metavar="TEXT", help="Its new name.")
 @click.option("--timezone", metavar="TZ", help="Its new IANA time zone; moments that are stored stay the same moments.")
 @click.option("--qps", type=Qps(), help="Requests per second and API.")
-@common_options
+@backend_options
 def edit_project(project_id: str, name: str | None, timezone: str | None, qps: int | str | None) -> None:
     """Change a project's name, time zone or QPS limit.
 
@@ -116,12 +113,9 @@ def edit_project(project_id: str, name: str | None, timezone: str | None, qps: i
       usertable project edit 100102 --qps 500
     """
     require_a_change(name, timezone, qps)
-    limit = qps if isinstance(qps, int) else None
-    with opened_service() as service:
-        edited = service.edit_project(
-            project_id, name=name, timezone=timezone, qps=limit, unlimited=qps == "unlimited", actor=actor()
-        )
-    document = native.project_document(edited)
+    edit = native.ProjectEdit(**without_none(name=name, timezone=timezone, qps=qps))
+    with opened_backend() as backend:
+        document: native.ProjectDocument = backend.ask("edit_project", project=project_id, body=edit)
     print_result(
         document,
         lambda: print_lines(
@@ -133,7 +127,7 @@ def edit_project(project_id: str, name: str | None, timezone: str | None, qps: i
 @project.command("rotate-secret")
 @click.argument("project_id", metavar="ID")
 @click.option("--secret", metavar="SECRET", help="A secret that you have already (default: a random one).")
-@common_options
+@backend_options
 def rotate_secret(project_id: str, secret: str | None) -> None:
     """Replace a project's secret. The old one stops working within a second; the new one is shown only this once.
 
@@ -141,15 +135,16 @@ def rotate_secret(project_id: str, secret: str | None) -> None:
     Example:
       usertable project rotate-secret 100102
     """
-    with opened_service() as service:
-        rotated, made = service.rotate_secret(project_id, secret=secret, actor=actor())
-    _show_secret(rotated, made, given=secret is not None)
+    rotation = native.SecretRotation(**without_none(secret=secret))
+    with opened_backend() as backend:
+        rotated = backend.ask("rotate_secret", project=project_id, body=rotation)
+    _show_secret(rotated, given=secret)
 
 
 @project.command("changes")
 @click.argument("project_id", metavar="ID")
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, metavar="N", help="So many at most.")
-@common_options
+@backend_options
 def list_changes(project_id: str, limit: int) -> None:
     """Show who changed the project or its schema, when and how, newest first.
 
@@ -157,9 +152,9 @@ def list_changes(project_id: str, limit: int) -> None:
     Example:
       usertable project changes 100102 --limit 10
     """
-    with opened_service() as service:
-        changes = [native.change_document(c) for c in service.schema_changes(project_id, limit)]
+    with opened_backend() as backend:
+        found: native.ChangeList = backend.ask("list_changes", project=project_id, query=native.ChangeQuery(limit))
     print_result(
-        native.ChangeList(changes),
-        lambda: print_table(("at", "actor", "what"), ((c.at, c.actor, c.what) for c in changes)),
+        found,
+        lambda: print_table(("at", "actor", "what"), ((c.at, c.actor, c.what) for c in found.changes)),
     )

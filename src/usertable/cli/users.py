@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import click
 
-from usertable.cli.context import opened_service
-from usertable.cli.options import Pair, common_options, project_option
+from usertable.cli.backend import ProjectBackend, opened_project
+from usertable.cli.options import Cuid, Pair, backend_options, project_option, without_none
 from usertable.cli.output import print_lines, print_result, print_table
-from usertable.domain.condition import Condition, parse_conditions
-from usertable.domain.errors import Refused
+from usertable.domain.errors import ProblemKind, Refused, refusal
 from usertable.domain.identity import EXPECTED_VALUE, MAX_CUID, is_identifier_value
-from usertable.domain.schema import Project, Schema
-from usertable.store.records import User
 from usertable.wire import native
 
-if TYPE_CHECKING:
-    from usertable.app.service import Service
-
-CUID = click.IntRange(1, MAX_CUID)
+PAGE = 1000
+"""Maximum number of users that are asked for at once."""
 
 
 @click.group()
-@common_options
+@backend_options
 def user() -> None:
     """Users: the rows of a project's user table."""
 
@@ -33,8 +27,8 @@ def user() -> None:
 @click.argument("name")
 @click.argument("values", metavar="VALUE...", nargs=-1, required=True)
 @project_option
-@common_options
-def register_users(name: str, values: tuple[str, ...], project_id: str) -> None:
+@backend_options
+def register_users(name: str, values: tuple[str, ...], project_id: str | None) -> None:
     """Exchange values of the identifier NAME for CUIDs. A value never seen creates a user.
 
     The identifier must be unique and have priority 1. Values have 1 to 256 characters and are compared exactly.
@@ -44,12 +38,14 @@ def register_users(name: str, values: tuple[str, ...], project_id: str) -> None:
       usertable user register phone 18012345678 18012345679 --project 100102
     """
     _check_identifier_values({f"VALUE {index}": value for index, value in enumerate(values, start=1)})
-    with opened_service() as service:
-        cuids = service.register(service.project(project_id), name, values)
-    registered = list(zip(values, cuids, strict=True))
+    users: list[native.RegisteredUser] = []
+    with opened_project(project_id) as project:
+        for start in range(0, len(values), native.MAX_REGISTERED):
+            some = native.Registration(name, list(values[start : start + native.MAX_REGISTERED]))
+            users += project.ask("register_users", body=some).users
     print_result(
-        {"users": [{"value": value, "cuid": cuid} for value, cuid in registered]},
-        lambda: print_table(("value", "cuid"), registered),
+        native.RegisteredUsers(users),
+        lambda: print_table(("value", "cuid"), ((user.value, user.cuid) for user in users)),
     )
 
 
@@ -63,11 +59,11 @@ def _check_identifier_values(values: Mapping[str, str]) -> None:
 
 
 @user.command("create")
-@click.argument("cuid", type=CUID)
+@click.argument("cuid", type=Cuid())
 @project_option
 @click.option("--identifier", "identifiers", type=Pair(), multiple=True, help="A value that points at the user; repeatable.")
-@common_options
-def create_user(cuid: int, project_id: str, identifiers: tuple[tuple[str, str], ...]) -> None:
+@backend_options
+def create_user(cuid: int, project_id: str | None, identifiers: tuple[tuple[str, str], ...]) -> None:
     """Import a user with the CUID that it has elsewhere.
 
     \b
@@ -78,19 +74,18 @@ def create_user(cuid: int, project_id: str, identifiers: tuple[tuple[str, str], 
     if len(values) < len(identifiers):
         raise click.UsageError("--identifier gives a value to the same name twice")
     _check_identifier_values({f"--identifier {name}": value for name, value in values.items()})
-    with opened_service() as service:
-        project = service.project(project_id)
-        created = service.add_user(project, cuid, values)
-    print_result(native.user_document(created, project), lambda: click.echo(f"user {cuid} created"))
+    with opened_project(project_id) as project:
+        created = project.ask("add_user", body=native.NewUser(cuid, values))
+    print_result(created, lambda: click.echo(f"user {cuid} created"))
 
 
 @user.command("get")
-@click.argument("cuid", type=CUID, required=False)
+@click.argument("cuid", type=Cuid(), required=False)
 @project_option
 @click.option("--identifier", type=Pair(), help="Find the user by an identifier's value instead.")
 @click.option("--hidden", is_flag=True, help="Hidden attributes too.")
-@common_options
-def get_user(cuid: int | None, project_id: str, identifier: tuple[str, str] | None, hidden: bool) -> None:
+@backend_options
+def get_user(cuid: int | None, project_id: str | None, identifier: tuple[str, str] | None, hidden: bool) -> None:
     """Show a user's row.
 
     A DATETIME is shown in the project's time zone; created and updated are in UTC. With --json, `changed_at` tells when
@@ -103,14 +98,12 @@ def get_user(cuid: int | None, project_id: str, identifier: tuple[str, str] | No
     """
     if (cuid is None) == (identifier is None):
         raise click.UsageError("give either a CUID or --identifier NAME=VALUE")
-    with opened_service() as service:
-        project = service.project(project_id)
+    with opened_project(project_id) as project:
         if identifier is not None:
-            found = service.find_user(project, *identifier)
-        else:
-            assert cuid is not None
-            found = service.user(project, cuid)
-    document = native.user_document(found, project, hidden=hidden, times=True)
+            cuid = _find(project, *identifier)
+        query = native.ColumnQuery(hidden="1" if hidden else "0")
+        document: native.UserDocument = project.ask("get_user", cuid=str(cuid), query=query)
+        schema: native.AttributeList = project.ask("list_attributes", query=native.AttributeQuery(status="all"))
 
     def show() -> None:
         print_lines(
@@ -123,7 +116,7 @@ def get_user(cuid: int | None, project_id: str, identifier: tuple[str, str] | No
             )
         )
         click.echo()
-        declared = project.schema.attributes
+        declared = {attribute.name: attribute for attribute in schema.attributes}
         print_table(
             ("attribute", "type", "rule", "value"),
             ((n, declared[n].type, declared[n].rule, value) for n, value in document.attributes.items()),
@@ -132,14 +125,25 @@ def get_user(cuid: int | None, project_id: str, identifier: tuple[str, str] | No
     print_result(document, show)
 
 
+def _find(project: ProjectBackend, identifier: str, value: str) -> int:
+    """The CUID that an identifier's value points to."""
+    query = native.UserQuery(identifier=identifier, value=value, attributes="")
+    found: native.UserPage = project.ask("list_users", query=query)
+    if not found.users:
+        raise refusal(ProblemKind.CUID_UNKNOWN, cuid=f"{identifier}={value}")
+    return found.users[0].cuid
+
+
 @user.command("list")
 @project_option
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, metavar="N", help="So many at most.")
 @click.option("--after", type=click.IntRange(0, MAX_CUID), default=0, metavar="CUID", help="Only users with a greater CUID.")
 @click.option("--where", "conditions", multiple=True, metavar="CONDITION", help="Only users that meet it; repeatable.")
 @click.option("--attribute", "attributes", multiple=True, metavar="NAME", help="Only this attribute; repeatable.")
-@common_options
-def list_users(project_id: str, limit: int, after: int, conditions: tuple[str, ...], attributes: tuple[str, ...]) -> None:
+@backend_options
+def list_users(
+    project_id: str | None, limit: int, after: int, conditions: tuple[str, ...], attributes: tuple[str, ...]
+) -> None:
     """Show the user table, by CUID.
 
     A CONDITION is written attribute:operator or attribute:operator:value. Operators: set, unset, eq, ne, in (values with
@@ -151,54 +155,69 @@ def list_users(project_id: str, limit: int, after: int, conditions: tuple[str, .
       usertable user list --project 100102 --limit 20
       usertable user list --project 100102 --where level:ge:10 --where tags:contains:vip --json
     """
-    with opened_service() as service:
-        project = service.project(project_id)
-        for name in attributes:
-            project.schema.attribute(name)
-        parsed = parse_conditions(conditions, project.schema, project.zone)
-        users, following = _users(service, project, after, limit, parsed)
-    documents = [native.user_document(u, project, attributes or None, mask=True) for u in users]
+    with opened_project(project_id) as project:
+        users, following = _users(project, after, limit, conditions, attributes)
+        columns = _columns(project, users, attributes)
 
     def show() -> None:
-        _show_users(documents, project.schema, attributes)
+        _show_users(users, *columns)
         if following is not None:
             click.echo(f"More users may follow: --after {following}", err=True)
 
-    print_result(native.UserPage(documents, None if following is None else str(following)), show)
+    print_result(native.UserPage(users, None if following is None else str(following)), show)
 
 
 def _users(
-    service: Service, project: Project, after: int, limit: int, conditions: Sequence[Condition]
-) -> tuple[list[User], int | None]:
+    project: ProjectBackend, after: int, limit: int, conditions: Sequence[str], attributes: Sequence[str]
+) -> tuple[list[native.UserDocument], int | None]:
     """Up to `limit` users, and the CUID after which more may follow, or None."""
-    users: list[User] = []
+    users: list[native.UserDocument] = []
     following: int | None = after
     while following is not None and len(users) < limit:
-        page = service.users(project, after=following, limit=limit - len(users), conditions=conditions)
+        query = native.UserQuery(
+            limit=min(limit - len(users), PAGE),
+            where=list(conditions),
+            **without_none(attributes=",".join(attributes) or None, after=native.cursor(following) if following else None),
+        )
+        page: native.UserPage = project.ask("list_users", query=query)
         users += page.users
-        following = page.next
+        following = None if page.next is None else int(page.next, 16)
     return users, following
 
 
-def _show_users(documents: Sequence[native.UserDocument], schema: Schema, attributes: Sequence[str]) -> None:
-    """Print a table of users, without columns that would be empty, unless they were asked for."""
-    columns = attributes or [n for n in schema.attributes if any(n in d.attributes for d in documents)]
-    names = [i.name for i in schema.identifiers if any(i.name in d.identifiers for d in documents)]
+def _columns(
+    project: ProjectBackend, users: Sequence[native.UserDocument], attributes: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """The identifiers and attributes that a table of users has: none that would be empty, unless it was asked for."""
+    identifiers: native.IdentifierList = project.ask("list_identifiers")
+    declared: native.AttributeList = project.ask("list_attributes")
+    return (
+        [i.name for i in identifiers.identifiers if any(i.name in user.identifiers for user in users)],
+        list(attributes) or [a.name for a in declared.attributes if any(a.name in user.attributes for user in users)],
+    )
+
+
+def _show_users(users: Sequence[native.UserDocument], identifiers: Sequence[str], attributes: Sequence[str]) -> None:
+    """Print a table of users."""
     print_table(
-        ("cuid", *names, *columns),
+        ("cuid", *identifiers, *attributes),
         (
-            (d.cuid, *(", ".join(d.identifiers.get(n, ())) for n in names), *(d.attributes.get(n) for n in columns))
-            for d in documents
+            (
+                user.cuid,
+                *(", ".join(user.identifiers.get(name, ())) for name in identifiers),
+                *(user.attributes.get(name) for name in attributes),
+            )
+            for user in users
         ),
     )
 
 
 @user.command("erase")
-@click.argument("cuid", type=CUID)
+@click.argument("cuid", type=Cuid())
 @project_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@common_options
-def erase_user(cuid: int, project_id: str, yes: bool) -> None:
+@backend_options
+def erase_user(cuid: int, project_id: str | None, yes: bool) -> None:
     """Remove a user for good: the row, identifier values, and stored answers that show the user's data.
 
     The CUID is never used again. There is no way back.
@@ -207,10 +226,10 @@ def erase_user(cuid: int, project_id: str, yes: bool) -> None:
     Example:
       usertable user erase 10362473 --project 100102
     """
-    with opened_service() as service:
-        project = service.project(project_id)
-        service.user(project, cuid)
+    with opened_project(project_id) as project:
+        project.ask("get_user", cuid=str(cuid))
         if not yes:
-            click.confirm(f"Erase user {cuid} of project {project.id} ({project.name}) for good?", abort=True, err=True)
-        service.erase_user(project, cuid)
+            shown: native.ProjectDocument = project.ask("get_project")
+            click.confirm(f"Erase user {cuid} of project {shown.id} ({shown.name}) for good?", abort=True, err=True)
+        project.ask("erase_user", cuid=str(cuid))
     print_result({"cuid": cuid, "erased": True}, lambda: click.echo(f"user {cuid} erased"))

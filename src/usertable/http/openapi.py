@@ -49,6 +49,11 @@ class Operation:
     """What may be wrong beyond what may be wrong with any request of its kind."""
 
     @property
+    def id(self) -> str:
+        """What it is called, as in `declare_attribute`."""
+        return self.handle.__name__
+
+    @property
     def guarded(self) -> bool:
         """Whether it changes a project or its schema, and `If-Match` can name the version that the change was made for."""
         return self.method != "GET" and "{project}" in self.path and self.tag != "users"
@@ -206,7 +211,7 @@ def _operation(operation: Operation) -> Json:
         shared = next((name for name, of in _SHARED.items() if of == (status, kinds)), None)
         responses[str(status)] = ref("responses", shared) if shared else _refusal(status, kinds)
     described: Json = {
-        "operationId": operation.handle.__name__,
+        "operationId": operation.id,
         "tags": [operation.tag],
         "summary": operation.summary,
         "security": {"admin": [{"admin": []}], "project": [{"admin": []}, {"project": []}], "public": []}[operation.access],

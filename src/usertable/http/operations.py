@@ -272,6 +272,13 @@ def erase_user(call: Call) -> HandlerResult:
     return HandlerResult()
 
 
+def register_users(call: Call) -> HandlerResult:
+    body: native.Registration = call.body
+    cuids = call.service.register(call.project(), body.identifier, body.values)
+    users = [native.RegisteredUser(value, cuid) for value, cuid in zip(body.values, cuids, strict=True)]
+    return HandlerResult(native.RegisteredUsers(users))
+
+
 async def write_users(call: BatchCall) -> list[tuple[int | None, Result]]:
     write = call.importer.import_rows if call.imports else call.writer.set_many
     return await write(call.access, call.entries, register=call.register, dry_run=native.is_set(call.query.dry_run))
@@ -450,6 +457,16 @@ OPERATIONS = (
         ),
     ),
     Operation(
+        *("POST", f"{_USERS}:register", "users", "Exchange an identifier's values for CUIDs; a new value creates a user"),
+        *(register_users, native.RegisteredUsers),
+        body=native.Registration,
+        refuses=(
+            ProblemKind.IDENTIFIER_UNKNOWN,
+            ProblemKind.IDENTIFIER_NOT_UNIQUE,
+            ProblemKind.IDENTIFIER_NOT_FIRST,
+        ),
+    ),
+    Operation(
         *("POST", f"{_USERS}:batch", "users", "Set attributes of up to 1,000 users, or import them, each record by itself"),
         *(write_users, batch.BatchAnswer),
         query=batch.BatchQuery,
@@ -496,5 +513,8 @@ OPERATIONS = (
     ),
 )
 """Every operation of the native API, in the order of the document."""
+
+BY_ID = {operation.id: operation for operation in OPERATIONS}
+"""The operations by their ids."""
 
 LIVE = Operation("GET", LIVE_PATH, "server", "", live, native.Live, access="public")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal, TypeVar, get_args
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -37,6 +37,8 @@ from usertable.store.records import SchemaChange, User
 from usertable.wire.bodies import MAX_CONTAINERS, decode_object
 from usertable.wire.messages import Language, text
 
+MAX_REGISTERED = 1000
+"""Maximum number of an identifier's values that are exchanged for CUIDs at once."""
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
 STATUSES: dict[ProblemKind, int] = {
@@ -313,6 +315,19 @@ class UserPage(msgspec.Struct):
 
     users: list[UserDocument]
     next: str | None
+
+
+class RegisteredUser(msgspec.Struct):
+    """The CUID of an identifier's value."""
+
+    value: str
+    cuid: Cuid
+
+
+class RegisteredUsers(msgspec.Struct):
+    """The CUIDs of an identifier's values, in the order in which they were sent."""
+
+    users: list[RegisteredUser]
 
 
 class StepDocument(msgspec.Struct):
@@ -662,6 +677,12 @@ def schema_form(schema: Schema) -> SchemaForm:
     return SchemaForm(attributes, identifiers)
 
 
+def check_identifier_values(name: str, values: Iterable[str]) -> None:
+    """Raise ValueError if one of them can be no identifier's value."""
+    if not all(map(is_identifier_value, values)):
+        raise ValueError(f"a value of 1 to {MAX_VALUE_CHARACTERS} characters for {name}")
+
+
 class NewUser(msgspec.Struct, forbid_unknown_fields=True):
     """A user to be imported with the CUID it has, and one value per identifier."""
 
@@ -670,8 +691,17 @@ class NewUser(msgspec.Struct, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         for name, value in self.identifiers.items():
-            if not is_identifier_value(value):
-                raise ValueError(f"a value of 1 to {MAX_VALUE_CHARACTERS} characters for {name}")
+            check_identifier_values(name, [value])
+
+
+class Registration(msgspec.Struct, forbid_unknown_fields=True):
+    """Values of an identifier, to be exchanged for CUIDs."""
+
+    identifier: Annotated[IdentifierName, Meta(examples=["phone"])]
+    values: Annotated[list[IdentifierValue], Meta(min_length=1, max_length=MAX_REGISTERED)]
+
+    def __post_init__(self) -> None:
+        check_identifier_values(self.identifier, self.values)
 
 
 # What stands in a query.
@@ -813,6 +843,29 @@ def decode_query(query: bytes, form: type[Body]) -> Body:
             parameters[name] = value
     # Not strict: a query has nothing but texts.
     return convert(parameters, form, strict=False, name="query")
+
+
+def encode_query(query: msgspec.Struct) -> str:
+    """The parameters of a query as they stand in a URL, without those that have their defaults."""
+    pairs: list[tuple[str, str]] = []
+    for field in msgspec.structs.fields(query):
+        value = getattr(query, field.name)
+        if isinstance(value, list):
+            pairs += [(field.encode_name, str(entry)) for entry in value]
+        elif value != field.default:
+            pairs.append((field.encode_name, str(value)))
+    return urlencode(pairs)
+
+
+def decode_document(content: bytes, form: type[Body]) -> Body:
+    """A document that a server answers, numbers exact. Raises ValueError if it is none."""
+    members = decode_object(content)
+    if isinstance(members, Problem):
+        raise ValueError(text(members, "en"))
+    try:
+        return msgspec.convert(members, form)
+    except msgspec.ValidationError as error:
+        raise ValueError(str(error)) from error
 
 
 def convert(members: dict[str, Any], form: type[Body], *, strict: bool, name: str) -> Body:
