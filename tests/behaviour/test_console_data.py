@@ -219,10 +219,11 @@ def test_several_filters_are_all_met_and_columns_are_remembered(site: Site) -> N
     assert site.users(f"?{where}") == site.cuids[:1]
     chosen = f"/users?choose=1&{where}&column=user_string_overwrite&column=user_list_append"
     text = site.page(chosen)
-    heads = re.findall(r'<th scope="col"[^>]*>([^<]*)</th>', text)
-    assert heads == ["CUID", "Identifiers", "user_string_overwrite", "user_list_append", "Updated"]
+    chosen_names = ["user_string_overwrite", "user_list_append"]
+    assert re.findall(r'name="column" value="(\w+)" checked', text) == chosen_names
     assert html.escape(EVIL) in text
-    assert re.findall(r'<th scope="col"[^>]*>([^<]*)</th>', site.page("/users")) == heads
+    heads = re.findall(r'<th scope="col"[^>]*>([^<]*)</th>', site.page("/users"))
+    assert heads == ["CUID", "Identifiers", *chosen_names, "Updated"]
     site.admin.cookies.delete("usertable_columns_1")
 
 
@@ -339,25 +340,41 @@ def test_the_request_that_is_filled_in_for_a_user_changes_nothing(site: Site) ->
     assert re.findall(r'<td class="beside">(\w*)</td>', result).count("unchanged") == 1
 
 
-def test_a_user_is_found_by_cuid_or_identifier(site: Site) -> None:
-    for form in (
-        {"identifier": "cuid", "value": f" {site.cuids[1]} "},
-        {"identifier": "phone", "value": "00000000001"},
-        {"identifier": "phone", "value": "00000000001 "},
-    ):
-        answer = site.admin.get(f"{AT}/users/find", params=form)
-        assert answer.headers["location"] == f"{AT}/users/{site.cuids[1]}"
-    assert "Fill in a value" in site.admin.get(f"{AT}/users/find", params={"identifier": "cuid", "value": ""}).text
-    for form in (
-        {"identifier": "phone", "value": EVIL},
-        {"identifier": "cuid", "value": "x"},
-        {"identifier": "nope", "value": "x"},
-        {"identifier": "phone", "value": " "},
-    ):
-        answer = site.admin.get(f"{AT}/users/find", params=form)
+def test_one_box_finds_a_user_by_cuid_or_any_identifier(site: Site) -> None:
+    cuid = site.cuids[1]
+    for value in (f" {cuid} ", "00000000001", "\t00000000001 "):
+        answer = site.admin.get(f"{AT}/users/find", params={"value": value})
+        assert answer.headers["location"] == f"{AT}/users/{cuid}", value
+    for value in ("", " "):
+        assert "Fill in a value" in site.admin.get(f"{AT}/users/find", params={"value": value}).text
+    for value in (EVIL, "x", "9" * 30, "\x00"):
+        answer = site.admin.get(f"{AT}/users/find", params={"value": value})
         assert answer.status_code == 404
-        assert 'id="sought-error"' in answer.text
+        assert "No user has the CUID or identifier value" in answer.text
         assert EVIL not in answer.text
+
+
+def test_a_value_that_stands_for_several_users_offers_each(site: Site) -> None:
+    other = site.cuids[0]
+    # A phone number that looks like somebody else's CUID.
+    registration = {"identityName": "phone", "identityValues": [str(other)]}
+    owner = site.platform.post(REGISTER, json=registration).json()["data"][0]["cuid"]
+    page = site.admin.get(f"{AT}/users/find", params={"value": str(other)}).text
+    offered = re.findall(rf'<li><a href="{AT}/users/(\d+)">User \d+</a> · (\w+)</li>', page)
+    assert offered == [(str(other), "CUID"), (str(owner), "phone")]
+    erase = {"form_token": site.form_token, "confirm": str(owner)}
+    assert site.admin.post(f"{AT}/users/{owner}/erase", data=erase).status_code == 303
+
+
+def test_what_is_filtered_by_is_a_column_of_the_table_and_of_its_csv(site: Site) -> None:
+    query = "?where=user_number_overwrite:ge:5&where=user_bool_overwrite:eq:1&column=user_string_overwrite"
+    names = ["user_number_overwrite", "user_bool_overwrite", "user_string_overwrite"]
+    page = site.page(f"/users{query}")
+    assert re.findall(r'<th scope="col"[^>]*>([^<]*)</th>', page) == ["CUID", "Identifiers", *names, "Updated"]
+    # It is no choice of columns: without the filter it is gone.
+    assert re.findall(r'name="column" value="(\w+)" checked', page) == names[2:]
+    (row,) = csv.DictReader(io.StringIO(site.admin.get(f"{AT}/users/csv{query}").content.decode("utf-8-sig")))
+    assert [row[name] for name in names] == ["5", "1", EVIL]
 
 
 def test_a_users_page_has_every_value_as_text_and_masks_identifiers(site: Site) -> None:

@@ -46,6 +46,12 @@ class TableQuery:
     """In the orders by time, which are lists: so many users come before the page."""
 
     @property
+    def shown_columns(self) -> tuple[str, ...]:
+        """The columns of the table: those that were chosen, behind the attributes that only a filter names."""
+        filtered = dict.fromkeys(text.partition(":")[0] for text in self.where)
+        return (*(name for name in filtered if name not in self.columns), *self.columns)
+
+    @property
     def by_time(self) -> bool:
         return self.order.endswith("updated")
 
@@ -187,11 +193,11 @@ def _whole_count(scans: TableScans, project: Project, conditions: Sequence[Condi
 
 
 def _csv(project: Project, query: TableQuery, pages: Iterator[list[User]]) -> Iterator[bytes]:
-    names = [i.name for i in project.schema.identifiers]
+    names, columns = [i.name for i in project.schema.identifiers], query.shown_columns
     # A byte order mark: without one, spreadsheets take UTF-8 for something else.
-    yield b"\xef\xbb\xbf" + _line(["cuid", *names, *query.columns, "version", "created_at", "updated_at", CONSOLE])
+    yield b"\xef\xbb\xbf" + _line(["cuid", *names, *columns, "version", "created_at", "updated_at", CONSOLE])
     for users in pages:
-        yield b"".join(_csv_row(user, project, names, query.columns) for user in users)
+        yield b"".join(_csv_row(user, project, names, columns) for user in users)
 
 
 def _pages_of(

@@ -12,13 +12,14 @@ for (const button of document.querySelectorAll("[data-copy]")) {
   });
 }
 
-// The menu closes on Escape and on a click elsewhere.
-const menu = document.querySelector("[data-menu]");
+// A menu closes on Escape and on a click elsewhere.
+const menus = document.querySelectorAll("[data-menu]");
 document.addEventListener("click", (event) => {
-  if (menu && !menu.contains(event.target)) menu.open = false;
+  for (const menu of menus) if (!menu.contains(event.target)) menu.open = false;
 });
 document.addEventListener("keydown", (event) => {
-  if (event.key !== "Escape" || !menu?.open) return;
+  const menu = event.key === "Escape" && document.querySelector("[data-menu][open]");
+  if (!menu) return;
   menu.open = false;
   menu.querySelector("summary").focus();
 });

@@ -96,8 +96,8 @@ def _shown(context: PageContext, project: Project, view: TableQuery, *, only_tab
         "view": view,
         "page": page,
         "found": page.count,
-        "columns": [project.schema.attributes[name] for name in view.columns],
-        "rows": [_row(user, project, view.columns) for user in page.users],
+        "columns": [project.schema.attributes[name] for name in view.shown_columns],
+        "rows": [_row(user, project, view.shown_columns) for user in page.users],
         "next": link(page.next),
         "previous": link(page.previous),
         "first": link(view.at()),
@@ -122,7 +122,8 @@ def _shown(context: PageContext, project: Project, view: TableQuery, *, only_tab
         "errors": {},
         "maximum_columns": MAX_COLUMNS,
         "columns_left": max(0, len(_asked_columns(context, project)) - MAX_COLUMNS),
-        "sought": {"identifier": "cuid", "value": ""},
+        "sought": "",
+        "matches": {},
     }
 
 
@@ -205,39 +206,38 @@ def users_csv(context: PageContext) -> Response:
 
 
 def find(context: PageContext) -> Response:
-    """Go to the user that a CUID or an identifier's value names."""
+    """Go to the user that a value names, as a CUID or as a value of any identifier; or offer those whom it may name."""
     project = context.project()
-    query = context.request.query_params
-    identifier, value = query.get("identifier", "cuid"), query.get("value", "")
-    if not value:
-        return _not_found(context, project, identifier, value, context.text("users.value_missing"))
-    try:
-        if identifier == "cuid":
-            user = context.service.user(project, _cuid(value.strip()))
-        else:
-            user = _find(context, project, identifier, value)
-    except Refused:
-        names = {each.name: each.display_name or each.name for each in project.schema.identifiers}
-        name = names.get(identifier, "CUID" if identifier == "cuid" else identifier)
-        return _not_found(
-            context, project, identifier, value, context.text("users.nobody", identifier=name, value=value[:256])
-        )
-    return context.redirect(context.project_path(f"/users/{user.cuid}"))
+    sought = context.request.query_params.get("value", "")
+    if not sought.strip():
+        return _not_found(context, project, sought, context.text("users.value_missing"))
+    found = _find(context, project, sought)
+    if not found:
+        return _not_found(context, project, sought, context.text("users.nobody", value=sought.strip()[:256]))
+    if len(found) > 1:
+        shown = _shown(context, project, _view(context, project).at()) | {"sought": sought, "matches": found}
+        return context.render("users.html", project=project, **shown)
+    return context.redirect(context.project_path(f"/users/{next(iter(found))}"))
 
 
-def _find(context: PageContext, project: Project, identifier: str, value: str) -> User:
-    """Whom a value points to; if nobody, whom it points to without the blanks that were copied along."""
-    try:
-        return context.service.find_user(project, identifier, value)
-    except Refused:
-        if not value.strip() or value.strip() == value:
-            raise
-        return context.service.find_user(project, identifier, value.strip())
+def _find(context: PageContext, project: Project, sought: str) -> dict[int, list[str]]:
+    """Whom a value names, by CUID, each with what it is of that user; if it names nobody, without the blanks around it."""
+    service = context.service
+    found: dict[int, list[str]] = {}
+    for value in dict.fromkeys((sought, sought.strip())):
+        cuid = parse_cuid(value.strip(), leading_zeros=True)
+        if cuid is not None and service.users_of(project, [cuid]):
+            found[cuid] = ["CUID"]
+        for identifier in project.schema.identifiers:
+            for owner in service.find_cuids(project, identifier.name, [value]).values():
+                found.setdefault(owner, []).append(identifier.display_name or identifier.name)
+        if found:
+            break
+    return found
 
 
-def _not_found(context: PageContext, project: Project, identifier: str, value: str, error: str) -> Response:
-    shown = _shown(context, project, _view(context, project).at())
-    shown |= {"errors": {"sought": error}, "sought": {"identifier": identifier, "value": value}}
+def _not_found(context: PageContext, project: Project, sought: str, error: str) -> Response:
+    shown = _shown(context, project, _view(context, project).at()) | {"errors": {"sought": error}, "sought": sought}
     return context.render("users.html", 404, project=project, **shown)
 
 
