@@ -161,6 +161,32 @@ def test_of_values_that_are_there_it_is_not_known_when_they_changed(engine: str,
         harness.store.close()
 
 
+@pytest.mark.parametrize("engine", [engine for engine in ENGINES_BY_URL if engine != "sqlite"])
+def test_the_functions_of_a_store_run_where_its_users_are(engine: str, tmp_path: Path) -> None:
+    """On a cluster that is on every machine, of a store that had its tables before the cluster too."""
+    with ENGINES[engine](tmp_path) as url:
+        harness = StoreHarness(open_store(url))
+        harness.service.register(harness.project(), "phone", [str(number) for number in range(20)])
+        harness.store.close()
+        with psycopg.connect(url, autocommit=True) as db:
+            assert db.execute(EVERY_FUNCTION).fetchone() == (20, 20, 20, 20)
+            db.execute("DROP FUNCTION usertable.changes")
+            db.execute("DELETE FROM usertable.migration WHERE number >= 9")
+        open_store(url).close()
+        with psycopg.connect(url, autocommit=True) as db:
+            assert db.execute(EVERY_FUNCTION).fetchone() == (20, 20, 20, 20)
+
+
+EVERY_FUNCTION = """
+SELECT
+  count(usertable.merge(attributes, '{}', '[]')),
+  count(usertable.merged(attributes, changed_at, 1, '{}', '[]', '[]', '{}')),
+  count(usertable.outcomes(attributes, attributes, '[]')),
+  count(usertable.changes(attributes, attributes, '[]'))
+FROM usertable.users
+"""
+
+
 @pytest.mark.parametrize("engine", ENGINES_BY_URL)
 def test_a_store_is_served_by_a_version_that_does_not_know_its_newest_column(engine: str, tmp_path: Path) -> None:
     """What writes names its columns, so a migration that adds one does not stop those who were opened before."""

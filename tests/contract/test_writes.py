@@ -177,8 +177,13 @@ def test_a_defect_in_a_rule_keeps_nothing_of_the_batch(harness: StoreHarness) ->
             raise ZeroDivisionError
 
     write: Write = harness.prepare(project, cuid, {"user_bool_once": 1})
-    with pytest.raises(ZeroDivisionError):
-        harness.store.write([write], WriteBatch(Broken()))
+    failure: object
+    try:
+        (failure,) = harness.store.write([write], WriteBatch(Broken()))
+    except ZeroDivisionError as raised:
+        # An engine that cuts batches gives the failure of a part as its results.
+        failure = raised
+    assert isinstance(failure, ZeroDivisionError)
     assert harness.attributes(project, cuid) == {}
     (result,) = harness.write(write)
     assert isinstance(result, Written)

@@ -7,10 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
-import psycopg
-
 from support import postgres
-from usertable.store import distribute, open_store
+from support.citus import CitusCluster
 
 
 @contextmanager
@@ -30,17 +28,6 @@ CITUS = os.environ.get("USERTABLE_TEST_CITUS")
 """An empty database on a Citus cluster's coordinator, with the extension and the workers, which the tests may use."""
 
 
-@contextmanager
-def distributed() -> Iterator[str]:
-    """The Citus database, with the tables distributed over a few shards."""
-    assert CITUS
-    with psycopg.connect(CITUS, autocommit=True) as db:
-        db.execute("DROP SCHEMA IF EXISTS usertable CASCADE")
-    open_store(CITUS).close()
-    distribute(CITUS, 4)
-    yield CITUS
-
-
 # How to make a place for a store; what is made goes when the context is left.
 ENGINES: dict[str, Callable[[Path], AbstractContextManager[str]]] = {
     "memory": lambda folder: nullcontext("memory:"),
@@ -49,7 +36,8 @@ ENGINES: dict[str, Callable[[Path], AbstractContextManager[str]]] = {
     "postgresql oldest": lambda folder: database(postgres.OLDEST),
 }
 if CITUS:
-    ENGINES["citus"] = lambda folder: distributed()
+    cluster = CitusCluster(CITUS)
+    ENGINES["citus"] = lambda folder: cluster.database()
 KEPT = [engine for engine in ENGINES if engine in ("sqlite", "postgresql newest", "citus")]
 """Those that outlive their server."""
 SHARED = [engine for engine in KEPT if engine != "sqlite"]

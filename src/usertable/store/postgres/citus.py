@@ -61,7 +61,7 @@ def _rotated(value: int, bits: int) -> int:
 
 def load_shards(db: Connection) -> ShardMap | None:
     """The shards of the users; None where the tables are not distributed."""
-    if not _is_distributed(db):
+    if not is_distributed(db):
         return None
     rows = db.execute(
         "SELECT shardminvalue::int FROM pg_dist_shard WHERE logicalrelid = 'usertable.users'::regclass ORDER BY 1"
@@ -82,30 +82,22 @@ def distribute(db: Connection, display_url: str, shards: int) -> bool:
         raise StoreFault(
             f"{display_url} has no Citus: run CREATE EXTENSION citus on every machine and add them with citus_add_node"
         )
-    if _is_distributed(db):
+    if is_distributed(db):
         return False
     try:
         with db.transaction():
             # A unique key of a distributed table must hold the column that distributes it.
             db.execute("ALTER TABLE usertable.receipt DROP CONSTRAINT receipt_pkey")
             db.execute("ALTER TABLE usertable.receipt ADD CONSTRAINT receipt_pkey PRIMARY KEY (project, key, cuid)")
-            # Machines that joined after it was made do not have it.
-            db.execute(
-                "SELECT create_distributed_function('usertable.merged(jsonb, jsonb, bigint, jsonb, jsonb, jsonb, jsonb)')"
-            )
-            for table in _EVERYWHERE:
-                db.execute("SELECT create_reference_table(%s)", (f"usertable.{table}",))
+            # First, because after a table Citus wants them to come one machine after the other.
+            _distribute_functions(db)
             db.execute("SELECT create_distributed_table('usertable.users', 'cuid', shard_count => %s)", (shards,))
-            for table in _WITH_USERS:
-                db.execute(
-                    "SELECT create_distributed_table(%s, 'cuid', colocate_with => 'usertable.users')",
-                    (f"usertable.{table}",),
-                )
             db.execute(
                 "SELECT create_distributed_table('usertable.identifier_value', 'value', colocate_with => 'none',"
                 " shard_count => %s)",
                 (shards,),
             )
+            _distribute_tables(db)
         for table in _DISTRIBUTED:
             # What stood on the coordinator before is only hidden.
             db.execute("SELECT truncate_local_data_after_distributing_table(%s)", (f"usertable.{table}",))
@@ -114,7 +106,36 @@ def distribute(db: Connection, display_url: str, shards: int) -> bool:
     return True
 
 
-def _is_distributed(db: Connection) -> bool:
+def distribute_new(db: Connection) -> None:
+    """Distribute what a migration of a distributed store has created. Machines that join later get it too.
+
+    A table is distributed if `_EVERYWHERE` or `_WITH_USERS` names it, else it stays on the coordinator. It must be empty:
+    the rows it had there would stay, hidden.
+    """
+    _distribute_functions(db)
+    _distribute_tables(db)
+
+
+def _distribute_functions(db: Connection) -> None:
+    """Those of the schema. Citus does so by itself, but only for those that are created while it is there."""
+    functions = db.execute("SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = 'usertable'::regnamespace")
+    for (function,) in functions.fetchall():
+        db.execute("SELECT create_distributed_function(%s)", (function,))
+
+
+def _distribute_tables(db: Connection) -> None:
+    """Those that go with the users, who are distributed already."""
+    distributed = {name for (name,) in db.execute("SELECT logicalrelid::text FROM pg_dist_partition")}
+    for table in (f"usertable.{name}" for name in _EVERYWHERE):
+        if table not in distributed:
+            db.execute("SELECT create_reference_table(%s)", (table,))
+    for table in (f"usertable.{name}" for name in _WITH_USERS):
+        if table not in distributed:
+            db.execute("SELECT create_distributed_table(%s, 'cuid', colocate_with => 'usertable.users')", (table,))
+
+
+def is_distributed(db: Connection) -> bool:
+    """Whether the users are on the machines of a cluster."""
     if db.execute("SELECT to_regclass('pg_dist_partition')").fetchall()[0][0] is None:
         return False
     found = db.execute("SELECT 1 FROM pg_dist_partition WHERE logicalrelid = to_regclass('usertable.users')")

@@ -12,6 +12,8 @@ LOCK_PROJECTS = 0
 LOCK_MIGRATIONS = -1
 LOCK_EXPIRY = -2
 LOCK_ARRIVALS = -3
+USERS_LOCK_CLASS = LOCK_CLASS + 1
+"""The first key of those who make or erase users; the second is the project's number."""
 
 
 def share(db: Connection, projects: Sequence[int]) -> None:
@@ -22,6 +24,11 @@ def share(db: Connection, projects: Sequence[int]) -> None:
 def lock(db: Connection, number: int) -> None:
     """Wait until nobody else has the lock."""
     db.execute("SELECT pg_advisory_xact_lock(%s, %s)", (LOCK_CLASS, number))
+
+
+def lock_users(db: Connection, project: int) -> None:
+    """Wait until nobody else makes or erases users of the project."""
+    db.execute("SELECT pg_advisory_xact_lock(%s, %s)", (USERS_LOCK_CLASS, project))
 
 
 def try_lock(db: Connection, number: int) -> bool:

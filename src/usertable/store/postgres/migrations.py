@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from usertable.domain.errors import StoreFault
 from usertable.store.migrations import migrations, outdated
+from usertable.store.postgres.citus import distribute_new, is_distributed
 from usertable.store.postgres.connection import Connection
 from usertable.store.postgres.locks import LOCK_MIGRATIONS, lock
 
@@ -33,6 +34,8 @@ def migrate(db: Connection, display_url: str, *, allowed: bool = True) -> None:
         for number, script in enumerate(scripts[version:], start=version + 1):
             db.execute(script)
             db.execute("INSERT INTO usertable.migration (number) VALUES (%s)", (number,))
+        if is_distributed(db):
+            distribute_new(db)
 
 
 def stored_version(db: Connection, display_url: str) -> int:

@@ -22,7 +22,7 @@ from usertable.store.encoding import (
 from usertable.store.postgres import reads
 from usertable.store.postgres.citus import ShardMap
 from usertable.store.postgres.connection import Connection
-from usertable.store.postgres.locks import LOCK_EXPIRY, LOCK_PROJECTS, lock, share, try_lock
+from usertable.store.postgres.locks import LOCK_EXPIRY, LOCK_PROJECTS, lock, lock_users, share, try_lock
 from usertable.store.postgres.pool import TrackedConnection
 from usertable.store.protocol import T
 from usertable.store.queries import load_queries
@@ -168,6 +168,10 @@ class _Asked:
         self._elsewhere = {} if elsewhere is None else elsewhere.get(number, {})
         project = {"project": number}
         self._job = None if wanted.job is None else db.execute(_SQL["locked_job"], {**project, "name": wanted.job})
+        if wanted.makes_users and shards is not None:
+            # The counter is on the coordinator, which unlocks its row before the other machines show what was committed.
+            # An advisory lock is kept until they do.
+            lock_users(db, number)
         self._counter = db.execute(_SQL["locked_counter"], project) if wanted.makes_users else None
         self._owners = [
             (name, reads.owners(db, number, name, values))
