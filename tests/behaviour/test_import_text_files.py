@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from support.cli_runner import CliRunner
+from usertable.files import reader
+from usertable.files.readers import open_source
 
 DECLARED = {"level": "NUMBER overwrite", "spent": "NUMBER accumulate", "name": "STRING overwrite", "tags": "LIST append"}
 
@@ -24,11 +27,9 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixture
         data_type, rule = form.split()
         cli.run("attribute", "create", name, "--project", "p", "--type", data_type, "--rule", rule)
     cli.run("identifier", "create", "phone", "--project", "p")
-    if request.param == "without pyarrow":
-        # For the process that reads the file.
-        (tmp_path / "none").mkdir()
-        (tmp_path / "none" / "pyarrow.py").write_text("raise ImportError('not installed')")
-        cli.environment["PYTHONPATH"] = str(tmp_path / "none")
+    if request.param == "with pyarrow":
+        # As in the process that reads a large file.
+        monkeypatch.setattr(reader, "open_source", lambda *arguments, arrow: open_source(*arguments, arrow=True))
     return cli
 
 
@@ -445,3 +446,39 @@ def test_a_large_json_document_is_refused_by_its_first_line(cli: CliRunner, firs
 def test_a_first_line_that_is_broken_is_refused_by_itself(cli: CliRunner, first: str) -> None:
     found = load(cli, first + '\n{"cuid":2}\n', name="crm.ndjson")
     assert (found["created"], found["refused"]) == (1, 1)
+
+
+# the process that reads a large file
+
+
+@pytest.mark.parametrize("cli", ["without pyarrow"], indirect=True)
+@pytest.mark.parametrize("installed", [True, False], ids=["pyarrow", "no pyarrow"])
+@pytest.mark.parametrize("form", ["csv", "ndjson"])
+def test_a_file_comes_to_the_same_whether_a_process_reads_it_or_not(
+    cli: CliRunner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, form: str, installed: bool
+) -> None:
+    table = [["cuid", "name", "level", "nothing"], ["1", "张伟", "1.50", ""], ["x", "é", "", ""], ["2", "", "many", ""]]
+    if form == "csv":
+        content = "".join(",".join(row) + "\n" for row in table) + '3,"open\n4,a,1,\n'
+        options = ("--encoding", "gb18030", "--map", "nothing=", "--batch", "2")
+    else:
+        content = "".join(json.dumps(dict(zip(table[0], row, strict=True))) + "\n" for row in table[1:]) + '{"cuid":3\n'
+        options = ("--map", "nothing=", "--map", "unseen=spent", "--batch", "2")
+    if not installed:
+        (tmp_path / "none").mkdir()
+        (tmp_path / "none" / "pyarrow.py").write_text("raise ImportError('not installed')")
+        cli.environment["PYTHONPATH"] = str(tmp_path / "none")
+    Path(f"crm.{form}").write_bytes(content.encode("gb18030" if form == "csv" else "utf-8"))
+    shutil.copy("users.db", "other.db")
+    other = CliRunner(f"sqlite:///{tmp_path / 'other.db'}", cli.environment)
+    outcomes = []
+    for way, direct_bytes in ((cli, reader.DIRECT_BYTES), (other, -1)):
+        monkeypatch.setattr(reader, "DIRECT_BYTES", direct_bytes)
+        said = [
+            way.invoke("import", f"crm.{form}", "--project", "p", "--register", *options, *more).output
+            for more in (["--dry-run"], [], ["--resume"])
+        ]
+        outcomes.append((said, users(way), Path(f"crm.rejects.{form}").read_bytes()))
+        Path(f"crm.rejects.{form}").unlink()
+    assert outcomes[0] == outcomes[1]
+    assert "1 users created" in outcomes[0][0][1]

@@ -233,11 +233,9 @@ def test_arrow_comes_to_what_python_comes_to(data: st.DataObject) -> None:
         nulls=data.draw(st.sampled_from([frozenset(), frozenset({"1"})])),
     )
     found = []
-    for with_arrow in (True, False):
-        source: Any = open_source(io.BufferedReader(io.BytesIO(text.encode())), how, PROJECT)
-        if not with_arrow:
-            source._arrow = None
-        found.append(list(source.blocks()))
+    for arrow in (True, False):
+        stream = io.BufferedReader(io.BytesIO(text.encode()))
+        found.append(list(open_source(stream, how, PROJECT, arrow=arrow).blocks()))
     with_it, without = found
     assert outcomes(with_it) == outcomes(without)
     assert [(b.done, b.digest, b.raw, b.names) for b in with_it] == [(b.done, b.digest, b.raw, b.names) for b in without]
@@ -389,11 +387,9 @@ def test_lines_split_by_arrow_come_to_what_each_comes_to(data: st.DataObject) ->
     content = b"\n".join(lines) + data.draw(st.sampled_from([b"", b"\n"]))
     how = ReadOptions("ndjson", encoding="utf-8", rows=data.draw(st.integers(1, 3)))
     found = []
-    for together in (True, False):
-        source: Any = open_source(io.BufferedReader(io.BytesIO(content)), how, PROJECT)
-        if not together:
-            source._with_arrow = lambda *_: None
-        found.append(list(source.blocks()))
+    for arrow in (True, False):
+        stream = io.BufferedReader(io.BytesIO(content))
+        found.append(list(open_source(stream, how, PROJECT, arrow=arrow).blocks()))
     with_it, without = found
     assert outcomes(with_it) == outcomes(without)
     assert [(b.done, b.digest, b.raw) for b in with_it] == [(b.done, b.digest, b.raw) for b in without]

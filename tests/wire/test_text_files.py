@@ -28,10 +28,7 @@ NAME = "user_string_overwrite"
 def read(content: bytes, format: Format = "csv", *, arrow: bool = True, **how: Any) -> tuple[list[Any], list[Any], bytes]:
     """The rows that a file has, those that are refused, and the file of these."""
     reading = ReadOptions(format, **how)
-    source: Any = open_source(io.BufferedReader(io.BytesIO(content)), reading, PROJECT)
-    if not arrow:
-        source._arrow = None
-        source._with_arrow = lambda *_: None
+    source = open_source(io.BufferedReader(io.BytesIO(content)), reading, PROJECT, arrow=arrow)
     rows: list[Any] = []
     refused: list[Any] = []
     kept = []

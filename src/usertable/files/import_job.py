@@ -15,7 +15,7 @@ from usertable.domain.schema import Project
 from usertable.domain.values import Value
 from usertable.files.block import Block
 from usertable.files.options import ReadOptions
-from usertable.files.reader_process import ReaderProcess
+from usertable.files.reader import Reader, open_reader
 from usertable.files.rejects import Rejects
 from usertable.wire.messages import text as text_of
 
@@ -68,7 +68,7 @@ class ImportJob(ABC):
     :class:`~usertable.files.import_to_api.ApiImport`.
 
     Args:
-        stream: the file, open for reading; its descriptor is handed to the process that reads it.
+        stream: the file, open for reading and unbuffered; its descriptor is handed to whatever reads it.
         job: the import's name, for messages.
         register: make users and identifier values that are not there.
         rejects: where refused rows go, to be fixed and imported again. The file is made before the first row is taken,
@@ -221,11 +221,11 @@ class ImportJob(ABC):
             self._stream.seek(self._start)
             self._project = self._reread()
 
-    def _reader(self) -> ReaderProcess:
-        """A process that reads the rows that are left."""
+    def _reader(self) -> Reader:
+        """What reads the rows that are left."""
         state = self.state
         where = (state.rows, state.digest)
-        return ReaderProcess(self._stream, self._head, self._read_options, self._project, *where, self._prepare())
+        return open_reader(self._stream, self._head, self._read_options, self._project, *where, self._prepare())
 
     def _check_finished(self) -> None:
         """Whether the file still ends with the last row that was taken.

@@ -34,12 +34,7 @@ _FRUGAL = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1"}
 class ReaderProcess:
     """A process that reads a file and sends its blocks; it ends with the `with` block.
 
-    Args:
-        stream: the file; its descriptor is handed on.
-        head: what was read from it already, if it cannot seek.
-        skip: rows that are passed over.
-        digest: that of the last block that was taken, which those rows must have.
-        prepare: what is done with each block over there, before it is sent; goes there by pickle.
+    The arguments are those of :func:`usertable.files.reader.open_reader`.
     """
 
     def __init__(
@@ -50,10 +45,9 @@ class ReaderProcess:
         project: Project,
         skip: int,
         digest: str,
-        prepare: Callable[[Block], Block] | None = None,
+        prepare: Callable[[Block], Block] | None,
     ) -> None:
         self.unseen: set[str] = set()
-        """When all blocks were taken, and none skipped: the columns that are mapped and were in no row."""
         self._received: queue.Queue[bytes | None] = queue.Queue(1)
         self._stopped = threading.Event()
         # A thread, so that the reader does not wait for the store while its message passes through the socket.
@@ -90,15 +84,9 @@ class ReaderProcess:
 
     @property
     def is_ahead(self) -> bool:
-        """Whether something was read already that :meth:`blocks` has not given yet."""
         return not self._received.empty()
 
     def blocks(self) -> Iterator[tuple[Head, Block]]:
-        """The blocks that are left, each with what the file begins with.
-
-        Raises:
-            Refused: the file cannot be read.
-        """
         head = Head()
         while message := self._received.get():
             what, content = pickle.loads(message)

@@ -45,7 +45,7 @@ class _Split:
 
 
 class CSVSource(TextSource):
-    def __init__(self, stream: IO[bytes], options: ReadOptions, project: Project) -> None:
+    def __init__(self, stream: IO[bytes], options: ReadOptions, project: Project, *, arrow: bool) -> None:
         csv.field_size_limit(CELL_CHARACTERS)
         super().__init__(stream, options, at_cr=True)
         self.unseen: set[str] = set()
@@ -73,12 +73,12 @@ class CSVSource(TextSource):
         if unnamed and stream.seekable():
             self._check_unnamed(unnamed)
         self._arrow: tuple[ArrowCSV, ArrowColumns] | None = None
-        # Only the extra for Parquet brings Arrow, which reads and checks several times as fast.
-        with contextlib.suppress(ImportError):
-            from usertable.files.arrow import ArrowColumns
-            from usertable.files.arrow_csv import ArrowCSV
+        if arrow and self._delimiter.isascii():
+            # Only the extra for Parquet brings Arrow, which reads and checks several times as fast.
+            with contextlib.suppress(ImportError):
+                from usertable.files.arrow import ArrowColumns
+                from usertable.files.arrow_csv import ArrowCSV
 
-            if self._delimiter.isascii():
                 self._arrow = ArrowCSV(len(self.columns), self._delimiter), ArrowColumns(self.columns, options, project)
 
     def _names(self, header: _Split) -> list[str]:

@@ -36,7 +36,7 @@ _decode_lines = msgspec.json.Decoder(dict[str, Any]).decode_lines
 
 
 class NDJSONSource(TextSource):
-    def __init__(self, stream: IO[bytes], options: ReadOptions, project: Project) -> None:
+    def __init__(self, stream: IO[bytes], options: ReadOptions, project: Project, *, arrow: bool) -> None:
         super().__init__(stream, options, at_cr=False)
         _refuse_document(self._lines.look().decode(self._encoding.codec, "replace"))
         self.head = Head(encoding=self._encoding)
@@ -49,7 +49,8 @@ class NDJSONSource(TextSource):
         }
         self._arrow: tuple[ArrowLines, ArrowColumns] | None = None
         """For lines like those of an earlier block."""
-        self._misses = 0
+        # Without Arrow, as if it had missed too often.
+        self._misses = 0 if arrow else ARROW_MISSES
 
     def blocks(self, skip: int = 0, digest: str = "") -> Iterator[Block]:
         done = 0
