@@ -1,10 +1,14 @@
-"""Names of folders that outlive a power cut, which a name does once its folder is synced; and files without a name."""
+"""Names of files and folders that outlive a power cut, as a name does once its folder is synced; and files without one."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import secrets
 import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -39,6 +43,57 @@ def make_folder(folder: Path, mode: int = 0o777) -> None:
             sync_folder(each.parent)
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is no folder")
+
+
+@dataclass(frozen=True, slots=True)
+class PartFile:
+    """A file that is being written, and has a name of its own until it is whole: `.users.csv.0123456789abcdef.part`."""
+
+    path: Path
+    descriptor: int
+
+
+@contextlib.contextmanager
+def part_file(target: Path, *, replace: bool = True) -> Iterator[PartFile]:
+    """A new file for its owner only, which is at `target`, durable, when the block is left; if the block raises, it is gone.
+
+    Args:
+        replace: a file that is there already; if not, that one stays.
+
+    Raises:
+        FileExistsError: there is one, and it stays.
+    """
+    # Its name is known before it is there, so that a signal finds no moment in which it would be left behind.
+    path = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            yield PartFile(path, descriptor)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        if replace:
+            path.replace(target)
+        else:
+            _rename_to_free(path, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        raise
+    sync_folder(target.parent)
+
+
+def _rename_to_free(path: Path, target: Path) -> None:
+    """Rename a file unless there is one of the new name. Raises FileExistsError if there is."""
+    try:
+        target.hardlink_to(path)
+    except OSError as error:
+        # Either that, or the file system has no hard links.
+        if target.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from error
+        path.rename(target)
+    else:
+        path.unlink()
 
 
 def file_in_memory() -> IO[bytes]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from usertable.folders import file_in_memory, sync_folder
+from usertable.folders import file_in_memory, part_file
 
 
 def spooled(stream: IO[bytes]) -> IO[bytes]:
@@ -34,20 +33,8 @@ def spooled(stream: IO[bytes]) -> IO[bytes]:
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
     """A file that is there, durable and whole, when the block is left; if the block raises, what was there before."""
-    # Its name is known before it is there, so that a signal finds no moment in which it would be left behind.
-    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
-    try:
-        descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w+b", buffering=2**20) as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise
-    sync_folder(path.parent)
+    with part_file(path) as part, os.fdopen(part.descriptor, "w+b", buffering=2**20, closefd=False) as stream:
+        yield stream
 
 
 def hold(path: Path) -> IO[bytes] | None:
