@@ -12,6 +12,7 @@ import click
 # Slow to import, so only inside the commands that need them: asyncio, rich, the YAML reader, the web framework.
 from usertable.cli import (
     attributes,
+    backup,
     config,
     export,
     identifiers,
@@ -30,6 +31,8 @@ COMMANDS: tuple[click.Command, ...] = (
     config.show_config,
     stores.migrate,
     stores.store,
+    backup.backup,
+    backup.restore,
     projects.project,
     attributes.attribute,
     identifiers.identifier,

@@ -46,6 +46,15 @@ def warn_of_service_links(loaded: LoadedConfig) -> None:
         )
 
 
+def refuse_memory(loaded: LoadedConfig) -> None:
+    """Refuse a store that no command can reach."""
+    if loaded.config.store.startswith("memory:"):
+        raise click.UsageError(
+            "a memory: store lives and dies with the server that holds it, so no other command can reach it;"
+            " name a file: --store sqlite:///users.db"
+        )
+
+
 @contextlib.contextmanager
 def opened_store(*, create: bool = False) -> Iterator[Store]:
     """The store that is named, or the default one.
@@ -54,11 +63,7 @@ def opened_store(*, create: bool = False) -> Iterator[Store]:
         create: create the store if there is none. Few commands do: one that only reads would find nothing in it.
     """
     loaded = load_settings()
-    if loaded.config.store.startswith("memory:"):
-        raise click.UsageError(
-            "a memory: store lives and dies with the server that holds it, so no other command can reach it;"
-            " name a file: --store sqlite:///users.db"
-        )
+    refuse_memory(loaded)
     if create:
         make_default_folder(loaded)
     from usertable.store import open_store

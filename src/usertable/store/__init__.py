@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
 from usertable.domain.errors import StoreFault, StoreMissing
+from usertable.store.backup import BackupContent, DatabaseTools, Progress, Restored
 from usertable.store.migrations import migrations
 from usertable.store.protocol import Store
 from usertable.store.urls import redacted_url, sqlite_file
 
 Engine = Literal["memory", "postgresql", "sqlite"]
 
-__all__ = ["Engine", "Store", "distribute", "is_shareable", "newest_version", "open_store", "redacted_url", "stored_version"]
+__all__ = [
+    "Engine",
+    "Store",
+    "back_up",
+    "database_tools",
+    "distribute",
+    "is_shareable",
+    "newest_version",
+    "open_store",
+    "redacted_url",
+    "restore",
+    "stored_version",
+]
 
 
 def is_shareable(url: str) -> bool:
@@ -117,6 +131,49 @@ def newest_version(url: str) -> tuple[Engine, int]:
     if scheme == "memory":
         return "memory", 0
     raise _unknown(url)
+
+
+def back_up(url: str, target: Path, progress: Progress) -> BackupContent:
+    """Copy a SQLite store, as it is at one moment, into a new file, while others read and write it.
+
+    Raises:
+        StoreMissing: there is no store.
+        StoreFault: the store cannot be read, or the copy is not whole or differs in its number of rows.
+        FileExistsError: there is a file at `target`.
+    """
+    from usertable.store.sqlite import backup
+
+    return backup.back_up(sqlite_file(url)[0], target, progress)
+
+
+def restore(url: str, source: Path, *, replace: bool, stamp: str, skip_cuids: int, progress: Progress) -> Restored:
+    """Make a backup the SQLite store that the URL names.
+
+    Args:
+        replace: a store that is there is renamed; if not, it is refused.
+        stamp: what the renamed one has at the end of its name, for example `20261130T151700.123456Z`.
+        skip_cuids: so many CUIDs of each project are not given, because they may have been after the backup.
+
+    Raises:
+        StoreFault: the backup is not whole or not ours; there is a store and it is not to be replaced, or a process has it
+            open. Nothing was changed.
+    """
+    from usertable.store.sqlite import backup
+
+    return backup.restore(
+        sqlite_file(url)[0], source, replace=replace, stamp=stamp, skip_cuids=skip_cuids, progress=progress
+    )
+
+
+def database_tools(url: str, file: Path, *, restore: bool) -> DatabaseTools:
+    """Look for the programs that back a PostgreSQL store up to that file, or restore it from there.
+
+    Raises:
+        StoreFault: the database cannot be reached.
+    """
+    from usertable.store.postgres import backup
+
+    return backup.database_tools(url, file, restore=restore)
 
 
 def _scheme(url: str) -> str:

@@ -12,7 +12,7 @@ CACHE_MB = 1024
 
 URL_HOSTS = r"(?:(?:\[[^]]*\]|[^][@/?:,]*)(?::\d*)?)(?:,(?:\[[^]]*\]|[^][@/?:,]*)(?::\d*)?)*"
 """What a URL has in place of a host, as a regular expression: `db1:5432,[::1]:5433`, or nothing."""
-_SECRETS = ("password", "sslpassword", "oauth_client_secret")
+SECRETS = ("password", "sslpassword", "oauth_client_secret")
 """Parameters of a URL that nobody is shown."""
 _MASK = "********"
 
@@ -31,7 +31,7 @@ def redacted_url(url: str) -> str:
         location, question, query = location.partition("?")
         head = f"{scheme}://{user}{colon and colon + _MASK}{at}{location}"
     parameters = [
-        f"{name}={_MASK}" if unquote(name).lower() in _SECRETS else f"{name}{equals}{value}"
+        f"{name}={_MASK}" if unquote(name).lower() in SECRETS else f"{name}{equals}{value}"
         for name, equals, value in (parameter.partition("=") for parameter in query.split("&"))
     ]
     return f"{head}{question}{'&'.join(parameters)}"

@@ -17,8 +17,9 @@ CONNECT_SECONDS = 5
 ENCODING = "UTF8"
 """The one encoding in which we talk with the database, whatever PGCLIENTENCODING or the role's settings say: the statements
 that are sent from the event loop are encoded by us, and bytes of another encoding would be stored as other text."""
-_DEFAULTS = {
+OWN_PARAMETERS = {
     "application_name": "usertable",
+    "client_encoding": ENCODING,
     "connect_timeout": str(CONNECT_SECONDS),
     # A host that is gone is noticed in seconds, not in the kernel's quarter of an hour.
     "keepalives_idle": "10",
@@ -26,6 +27,7 @@ _DEFAULTS = {
     "keepalives_count": "3",
     "tcp_user_timeout": "20000",
 }
+"""What every connection is told, unless the URL says otherwise."""
 _URL = re.compile(rf"(?P<base>postgres(?:ql)?://(?:[^][@/]*@)?{URL_HOSTS}(?:/[^?]*)?)(?:\?(?P<query>.*))?", re.DOTALL)
 _LONE_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 
@@ -66,4 +68,4 @@ def connection_parameters(url: str) -> tuple[str, int]:
     encoding = str(given.pop("client_encoding", ENCODING))
     if encoding not in ("", "auto") and encoding.upper().replace("-", "") not in ("UTF8", "UNICODE"):
         raise StoreFault(f"unusable store URL {display_url!r}: client_encoding is {encoding!r}; it is always {ENCODING}")
-    return make_conninfo("", **{**_DEFAULTS, **given, "client_encoding": ENCODING}), int(size)
+    return make_conninfo("", **{**OWN_PARAMETERS, **given}), int(size)

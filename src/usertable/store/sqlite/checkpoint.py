@@ -60,7 +60,9 @@ def is_failed_sync(error: apsw.Error) -> bool:
 
 def described(error: apsw.Error) -> str:
     """What SQLite says, and its name for it."""
-    return f"{error} ({apsw.mapping_extended_result_codes.get(_code(error), 'no code')})"
+    code = _code(error)
+    name = apsw.mapping_extended_result_codes.get(code) or apsw.mapping_result_codes.get(code, "no code")
+    return f"{error} ({name})"
 
 
 def _code(error: apsw.Error) -> int:

@@ -127,7 +127,7 @@ class Connections:
             )
         copy_log(self._writer, self._checkpoint_failed)
         if self.files.disk_failed:
-            self.files.forget_disk_failure()
+            self.files.forget_notes()
 
     def _begin_checkpoints(self) -> None:
         # Closed last: to close any descriptor of a file ends the locks that SQLite holds on it.

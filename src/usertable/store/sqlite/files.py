@@ -5,19 +5,26 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from usertable.domain.errors import StoreFault
+from usertable.folders import sync_folder
 from usertable.store.records import StoreFigures
 
+LEAVING_SECONDS = 5.0
+"""Seconds for which a process that has the database open may still end."""
 Identity = tuple[int, int]
 """Device and inode."""
-_FAILED, _OVERWRITTEN = "disk-failed", "overwritten"
+_FAILED, _OVERWRITTEN, _RESTORING = "disk-failed", "overwritten", "restoring"
 _LOG_HEAD, _FRAME_HEAD = 32, 24
 """Bytes before the log's first page, and before each page, which begin with its number: https://sqlite.org/walformat.html."""
 _PENDING_BYTE = 2**30
 """The page with this byte holds SQLite's locks and is never written."""
+_SHARED_FIRST, _SHARED_BYTES = _PENDING_BYTE + 2, 510
+"""Of that page, the bytes that a connection to a database with a log keeps locked as long as it is open:
+https://sqlite.org/fileformat.html#the_lock_byte_page."""
 
 
 class StoreFiles:
@@ -56,12 +63,8 @@ class StoreFiles:
         Raises:
             StoreFault: it cannot, or there is none and none may be made.
         """
-        file = Path(self.path)
         try:
-            if file.is_dir():
-                raise StoreFault(f"{self.path} is a folder; name a file in it")
-            if not file.parent.is_dir():
-                raise StoreFault(f"the folder {file.parent} does not exist; create it, or name another file")
+            self.check_place()
             if self.is_empty():
                 if not create:
                     raise StoreFault(f"the store {self.path} is gone: it was deleted or moved while its server ran")
@@ -72,6 +75,14 @@ class StoreFiles:
                 os.close(os.open(self.path, os.O_RDWR))
         except OSError as error:
             raise StoreFault(f"the store {self.path} cannot be written: {error.strerror}") from error
+
+    def check_place(self) -> None:
+        """Raises StoreFault if no database can be at the path."""
+        file = Path(self.path)
+        if file.is_dir():
+            raise StoreFault(f"{self.path} is a folder; name a file in it")
+        if not file.parent.is_dir():
+            raise StoreFault(f"the folder {file.parent} does not exist; create it, or name another file")
 
     def is_empty(self) -> bool:
         """Whether no store is there yet.
@@ -87,12 +98,16 @@ class StoreFiles:
         except OSError:
             # Whoever opens it is told what is wrong.
             return False
-        log = Path(self.log)
-        if log.exists() and log.stat().st_size:
+        if self.has_log():
             # SQLite would take the log for a leftover, and delete it.
             raise StoreFault(
-                f"{self.path} is missing or empty, but its log {log} is there and holds writes that are in no other file;"
-                " put the database back beside it, or move the log away to begin with an empty store"
+                f"{self.path} is missing or empty, but its log {self.log} is there and holds writes that are in no other"
+                " file; put the database back beside it, or move the log away to begin with an empty store"
+            )
+        if any(_RESTORING in notes for notes in self._notes()):
+            raise StoreFault(
+                f"a restore of {self.path} was interrupted, and there is no store yet; run it again, or delete"
+                f" {self.real}.lock to begin with an empty store"
             )
         return True
 
@@ -122,8 +137,11 @@ class StoreFiles:
         finally:
             os.close(log)
 
-    def lock(self) -> None:
+    def lock(self, *, replacing: bool = False) -> None:
         """Become the only server of the store.
+
+        Args:
+            replacing: the file and its log are about to be replaced, so it does not matter what is noted of them.
 
         Raises:
             StoreFault: there is another.
@@ -131,12 +149,12 @@ class StoreFiles:
         # The names differ if the path is a link. Whoever comes by one of them must meet the other's lock.
         for name in sorted(self._lock_names):
             try:
-                self._locks[name] = self._taken(name)
+                self._locks[name] = self._taken(name, replacing=replacing)
             except BaseException:
                 self.unlock()
                 raise
 
-    def _taken(self, name: str) -> int:
+    def _taken(self, name: str, *, replacing: bool) -> int:
         try:
             lock = os.open(name, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
@@ -151,7 +169,10 @@ class StoreFiles:
                 " Only one server can serve a SQLite file."
             ) from error
         _, *notes = _content(lock)
-        if _OVERWRITTEN in notes and (log := Path(self.log)).exists() and log.stat().st_size:
+        if replacing:
+            _write_content(lock, str(os.getpid()), *notes)
+            return lock
+        if _OVERWRITTEN in notes and self.has_log():
             os.close(lock)
             raise StoreFault(
                 f"{self.path} was overwritten while its last server had it open, and the log {self.log} belongs to what was"
@@ -163,38 +184,46 @@ class StoreFiles:
 
     def note_disk_failure(self) -> None:
         """Leave a note for the next server, whose start must begin with all of the log."""
-        for name in self._lock_names:
-            with contextlib.suppress(OSError):
-                lock = os.open(name, os.O_RDWR)
-                _write_content(lock, *_content(lock), _FAILED)
-                os.close(lock)
+        self._note(_FAILED)
 
     def note_overwriting(self) -> None:
         """Tell this store's server, and the next one, that the log does not belong to the file beside it."""
+        self._note(_OVERWRITTEN)
+
+    def _note(self, word: str) -> None:
         for name in self._lock_names:
             with contextlib.suppress(OSError):
                 lock = os.open(name, os.O_RDWR)
-                if _OVERWRITTEN not in (found := _content(lock)):
-                    _write_content(lock, *found, _OVERWRITTEN)
+                if word not in (found := _content(lock)):
+                    _write_content(lock, *found, word)
                 os.close(lock)
+
+    def _notes(self) -> Iterator[list[str]]:
+        """What is noted in each lock file that is there."""
+        for name in self._lock_names:
+            with contextlib.suppress(OSError):
+                lock = os.open(name, os.O_RDONLY)
+                _, *notes = _content(lock)
+                os.close(lock)
+                yield notes
 
     def overwriting_is_noted(self) -> bool:
         """Whether this server or its writer found the database overwritten."""
         return any(_OVERWRITTEN in _content(lock) for lock in self._locks.values())
 
-    def forget_disk_failure(self) -> None:
-        """All of the log has been copied, and the disk kept it."""
+    def forget_notes(self) -> None:
+        """All of the log has been copied, and the disk kept it; or another database took the place of this one."""
         self.disk_failed = False
         for lock in self._locks.values():
             _write_content(lock, str(os.getpid()))
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep every server away while the block runs. A server holds the lock by itself."""
+    def held(self, *, replacing: bool = False) -> Iterator[None]:
+        """Keep every server away while the block runs. A server holds the lock by itself. See :meth:`lock`."""
         if self._locks:
             yield
             return
-        self.lock()
+        self.lock(replacing=replacing)
         try:
             yield
         finally:
@@ -203,6 +232,78 @@ class StoreFiles:
     def unlock(self) -> None:
         while self._locks:
             os.close(self._locks.popitem()[1])
+
+    @contextlib.contextmanager
+    def closed_to_others(self) -> Iterator[None]:
+        """Keep every process from opening the database while the block runs.
+
+        Raises:
+            StoreFault: one has it open.
+        """
+        if not Path(self.real).exists():
+            yield
+            return
+        file = os.open(self.real, os.O_RDWR)
+        # The writer of a server that was killed ends a moment later.
+        deadline = time.monotonic() + LEAVING_SECONDS
+        try:
+            while True:
+                try:
+                    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, _SHARED_BYTES, _SHARED_FIRST)
+                    break
+                except BlockingIOError as error:
+                    if time.monotonic() >= deadline:
+                        raise StoreFault(
+                            f"another process, such as an import, has {self.path} open; nothing was changed."
+                            " Wait for it, or end it"
+                        ) from error
+                time.sleep(0.05)
+            yield
+        finally:
+            os.close(file)
+
+    def has_store(self) -> bool:
+        """Whether anything is there that a store was kept in, be it whole or not."""
+        return _has_content(self.real) or self.has_log()
+
+    def has_log(self) -> bool:
+        """Whether there is a log with anything in it."""
+        return _has_content(self.log)
+
+    @contextlib.contextmanager
+    def set_aside(self, kept: str) -> Iterator[None]:
+        """Rename the database, its log and its index while the block puts another database in their place.
+
+        If the block raises, they have their names again; if not, the caller calls :meth:`forget_notes` at the end. It holds
+        the lock and has nothing open.
+
+        Args:
+            kept: the database's new path, which no file has; the others are named after it as SQLite does.
+        """
+        # Without this note, a store would be taken for one that never was, if the machine stops in between.
+        self._note(_RESTORING)
+        for lock in self._locks.values():
+            os.fsync(lock)
+        renamed = []
+        try:
+            # First the database: a log without one is refused, a database without its log is not.
+            for suffix in ("", "-wal", "-shm"):
+                if Path(self.real + suffix).exists():
+                    Path(self.real + suffix).rename(kept + suffix)
+                    renamed.append(suffix)
+            sync_folder(Path(self.real).parent)
+            yield
+        except BaseException:
+            for suffix in reversed(renamed):
+                Path(kept + suffix).rename(self.real + suffix)
+            for lock in self._locks.values():
+                _write_content(lock, *(word for word in _content(lock) if word != _RESTORING))
+            raise
+
+    def give_to(self, owner: os.stat_result) -> None:
+        """Let the lock be the owner's, as root must do for a server that is not."""
+        for lock in self._locks.values():
+            os.fchown(lock, owner.st_uid, owner.st_gid)
 
     def server(self) -> str | None:
         """The number of the other process that is this store's server; None if there is none."""
@@ -285,6 +386,10 @@ class StoreFiles:
         if flags & os.ST_RDONLY:
             return f"{self.path} is on a file system that is mounted read-only"
         return None
+
+
+def _has_content(name: str) -> bool:
+    return Path(name).exists() and Path(name).stat().st_size > 0
 
 
 def _content(lock: int) -> list[str]:

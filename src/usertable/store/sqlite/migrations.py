@@ -26,7 +26,7 @@ def migrate(db: apsw.Connection, files: StoreFiles, *, allowed: bool) -> tuple[i
         StoreFault: the file is not ours, is too new, is served, or may not be migrated.
     """
     newest = len(migrations("sqlite"))
-    _check_ours(db, files.path)
+    check_ours(db, files.path)
     version = db.pragma("user_version")
     if 0 < version < newest:
         if server := files.server():
@@ -53,14 +53,15 @@ def stored_version(path: str) -> int:
         return 0
     try:
         with contextlib.closing(apsw.Connection(path, apsw.SQLITE_OPEN_READWRITE)) as db:
-            _check_ours(db, path)
+            check_ours(db, path)
             version: int = db.pragma("user_version")
             return version
     except apsw.Error as error:
         raise StoreFault(f"{path} is not a store of usertable's: {error}") from error
 
 
-def _check_ours(db: apsw.Connection, path: str) -> None:
+def check_ours(db: apsw.Connection, path: str) -> None:
+    """Raises StoreFault if the file is another program's, or a newer usertable's."""
     application = db.pragma("application_id")
     tables = db.execute("SELECT count(*) FROM sqlite_schema").get
     if application != APPLICATION_ID and (application or tables):
