@@ -304,7 +304,6 @@ def test_all_workers_are_in_one_answer_and_one_that_died_counts_on(shared_url: s
         assert value(text, "usertable_workers") == value(text, "usertable_worker_starts_total") == 2
         merges = {r: value(text, "usertable_merge_writes_total", result=r) for r in ("merged", "declined", "other")}
         assert sum(merges.values()) == 40
-        assert merges["merged"] > 0
         assert value(text, "usertable_pool_connections_limit", pool="main") == 16
         for process, worker in (("worker", "0"), ("worker", "1"), ("writer", "0"), ("writer", "1"), ("parent", "")):
             assert value(text, "process_cpu_seconds_total", process=process, worker=worker) > 0

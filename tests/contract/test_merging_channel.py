@@ -20,7 +20,7 @@ from usertable.domain.errors import StoreDown
 from usertable.domain.merge import decide
 from usertable.domain.schema import Attribute, Project, Rule
 from usertable.domain.values import DataType
-from usertable.pipeline.channel import Done, ThreadChannel
+from usertable.pipeline.channel import Done, MergeCounts, ThreadChannel
 from usertable.pipeline.postgres_channel import MergingChannel
 from usertable.store import open_store
 from usertable.store.records import Replayed, Result, UserUnknown, Write, Written
@@ -110,6 +110,7 @@ def test_only_what_is_not_plain_or_not_a_plain_success_goes_to_the_writer(case: 
     async def work() -> None:
         one, two, _ = case.cuids
         case.writer.writes.clear()
+        case.channel.merges = MergeCounts()
         results = await case.send(case.plain(one), case.plain(two, "k"))
         assert [type(result) for result in results] == [Written, Written]  # type: ignore[union-attr]
         assert case.writer.writes == []
@@ -122,6 +123,7 @@ def test_only_what_is_not_plain_or_not_a_plain_success_goes_to_the_writer(case: 
         assert replayed.written.outcomes == {"user_number_accumulate": "applied"}
         assert isinstance(refused, UserUnknown)
         assert case.writer.writes == [looked_at, again, unknown]
+        assert case.channel.merges == MergeCounts(merged=2, declined=2, others=1)
 
     case.run(work)
 
