@@ -61,7 +61,7 @@ def test_a_store_in_the_clone_is_not_packed(tmp_path: Path) -> None:
     } <= installed
     assert not packed & set(LEFT)
     assert not [name for name in (*packed, *installed) if "users.db" in name or ".demo" in name]
-    named = {"src", "tests", "docs", "benchmarks", "requirements"}
+    named = {"src", "tests", "docs", "deploy", "benchmarks", "requirements"}
     files = {
         "CHANGELOG.md",
         "CONTRIBUTING.md",

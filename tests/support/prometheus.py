@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,14 +50,14 @@ def samples(text: str) -> dict[tuple[str, Labels], float]:
 
 
 class Prometheus:
-    """A real Prometheus that scrapes a server every second.
+    """A real Prometheus that scrapes servers every second.
 
     Args:
-        server: host and port.
+        servers: host and port of each.
         rules: a file of alert rules.
     """
 
-    def __init__(self, folder: Path, server: str, rules: Path, token: str) -> None:
+    def __init__(self, folder: Path, servers: Sequence[str], rules: Path, token: str) -> None:
         config = folder / "prometheus.yml"
         config.write_text(
             "global: {scrape_interval: 1s, evaluation_interval: 1s}\n"
@@ -64,7 +65,7 @@ class Prometheus:
             "scrape_configs:\n"
             "  - job_name: usertable\n"
             f"    authorization: {{credentials: '{token}'}}\n"
-            f"    static_configs: [{{targets: ['{server}']}}]\n"
+            f"    static_configs: [{{targets: {list(servers)}}}]\n"
         )
         self._log = (folder / "prometheus.log").open("w+")
         self._process = subprocess.Popen(
