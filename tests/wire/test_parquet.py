@@ -312,9 +312,9 @@ def test_a_floating_point_number_is_the_shortest_of_its_own_width() -> None:
 @settings(max_examples=300, deadline=None)
 @given(st.floats(allow_nan=False, allow_infinity=False, width=16))
 def test_every_half_comes_back_from_its_text(value: float) -> None:
-    from usertable.files.readers.parquet import _half_text
+    from usertable.files.readers.parquet_cells import half_text
 
-    found = _half_text(value + 0.0)
+    found = half_text(value + 0.0)
     assert struct.pack("e", float(found)) == struct.pack("e", value + 0.0)
     assert len(found.strip("-0.").replace(".", "").partition("e")[0]) <= 5
 

@@ -128,7 +128,7 @@ def check_digest(skip: int, done: int, expected: str, found: str) -> None:
 def originals(block: Block, options: ReadOptions, numbers: Sequence[int]) -> list[Any]:
     """The rows with those numbers as they stood in the file: bytes, or of Parquet members for JSON."""
     if options.format == "parquet":
-        from usertable.files.readers.parquet import parquet_rows
+        from usertable.files.readers.parquet_rows import parquet_rows
 
         return parquet_rows(block.raw, block.first, numbers)
     edges = [0, *block.ends]
