@@ -22,7 +22,7 @@ from usertable.dialects.jiguang.vocabulary import ATTRIBUTE_PATH
 from usertable.domain.errors import StoreFault
 from usertable.domain.schema import LEGAL_RULES, Attribute, Identifier
 from usertable.store import open_store
-from usertable.wire.native import pretty, user_document
+from usertable.wire.native.documents import pretty, user_document
 
 HOST = "127.0.0.1"
 FILE = Path(".demo") / "usertable.db"

@@ -28,8 +28,8 @@ from usertable.domain.values import DataType
 from usertable.http.openapi import LIVE_PATH
 from usertable.http.openapi import document as openapi_document
 from usertable.http.operations import OPERATIONS
-from usertable.wire import native
 from usertable.wire.messages import TEXTS
+from usertable.wire.native import problem_details
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"
@@ -146,7 +146,7 @@ def test_every_kind_of_problem_is_on_its_page_with_its_texts(kind: ProblemKind) 
     _, platform, status, chinese, english = row_of(REFERENCE / "errors.md", f"`{kind}`")
     number, http = codes.code(kind)
     assert platform == f"{number}, {http}"
-    assert status == str(native.STATUSES.get(kind, "400/422"))
+    assert status == str(problem_details.STATUSES.get(kind, "400/422"))
     assert (chinese, english) == TEXTS[kind]
 
 

@@ -17,7 +17,7 @@ from usertable.wire import messages
 from usertable.wire.bodies import decode_object
 
 SOURCE = Path(usertable.__file__).parent
-ANSWERED = ("domain/*.py", "http/*.py", "console/**/*.py", "wire/native.py", "wire/batch.py")
+ANSWERED = ("domain/*.py", "http/*.py", "console/**/*.py", "wire/native/*.py", "wire/batch.py")
 """What is answered over HTTP. The command line speaks English."""
 ENGLISH = re.compile(r"\b(?!yyyy|true|false|null)[a-z]{2,} [a-z]{2,}\b|[a-z]{3,}, [a-z]{3,} [a-z]{3,}")
 

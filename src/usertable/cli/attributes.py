@@ -12,7 +12,7 @@ from usertable.cli.options import backend_options, project_option, require_a_cha
 from usertable.cli.output import print_result, print_table
 from usertable.domain.schema import Rule
 from usertable.domain.values import LIST_ELEMENT_BYTES, LIST_ELEMENTS, DataType
-from usertable.wire import native
+from usertable.wire.native import documents, forms, queries
 
 
 class Word(click.Choice[str]):
@@ -74,14 +74,14 @@ def create_attribute(
     Example:
       usertable attribute create level --project 100102 --type NUMBER --rule overwrite
     """
-    wanted = native.NewAttribute(
+    wanted = forms.NewAttribute(
         *(name, DataType(data_type), Rule(rule), display_name, description, hidden, max_elements, max_element_bytes)
     )
     with opened_project(project_id) as project:
         _show_attribute(project, project.ask("declare_attribute", body=wanted), "declared")
 
 
-def _show_attribute(project: ProjectBackend, attribute: native.AttributeDocument, what: str) -> None:
+def _show_attribute(project: ProjectBackend, attribute: documents.AttributeDocument, what: str) -> None:
     said = f"attribute {attribute.name} ({attribute.type}, {attribute.rule}) of project {project.id}: {what}"
     print_result(attribute, lambda: click.echo(said))
 
@@ -106,9 +106,9 @@ def list_attributes(project_id: str | None, search: str, status: str, data_type:
     Example:
       usertable attribute list --project 100102 --status all --type LIST
     """
-    query = native.AttributeQuery(**without_none(search=search, status=status, type=data_type, rule=rule))
+    query = queries.AttributeQuery(**without_none(search=search, status=status, type=data_type, rule=rule))
     with opened_project(project_id) as project:
-        found: native.AttributeList = project.ask("list_attributes", query=query)
+        found: documents.AttributeList = project.ask("list_attributes", query=query)
     print_result(
         found,
         lambda: print_table(
@@ -143,11 +143,11 @@ def edit_attribute(name: str, project_id: str | None, display_name: str | None, 
       usertable attribute edit level --project 100102 --display-name 等级
     """
     require_a_change(display_name, description)
-    edit = native.AttributeEdit(**without_none(display_name=display_name, description=description))
+    edit = forms.AttributeEdit(**without_none(display_name=display_name, description=description))
     _edit_attribute(project_id, name, "edited", edit)
 
 
-def _edit_attribute(project_id: str | None, name: str, what: str, edit: native.AttributeEdit) -> None:
+def _edit_attribute(project_id: str | None, name: str, what: str, edit: forms.AttributeEdit) -> None:
     with opened_project(project_id) as project:
         _show_attribute(project, project.ask("edit_attribute", name=name, body=edit), what)
 
@@ -163,7 +163,7 @@ def hide_attribute(name: str, project_id: str | None) -> None:
     Example:
       usertable attribute hide level --project 100102
     """
-    _edit_attribute(project_id, name, "hidden", native.AttributeEdit(hidden=True))
+    _edit_attribute(project_id, name, "hidden", forms.AttributeEdit(hidden=True))
 
 
 @attribute.command("show")
@@ -177,7 +177,7 @@ def show_attribute(name: str, project_id: str | None) -> None:
     Example:
       usertable attribute show level --project 100102
     """
-    _edit_attribute(project_id, name, "visible", native.AttributeEdit(hidden=False))
+    _edit_attribute(project_id, name, "visible", forms.AttributeEdit(hidden=False))
 
 
 @attribute.command("delete")

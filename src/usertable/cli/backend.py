@@ -21,7 +21,7 @@ from usertable.cli.errors import Failure, store_place
 from usertable.cli.options import common_option, environment_secret
 from usertable.config import PROJECT, SECRET
 from usertable.domain.errors import ProblemKind, Unavailable
-from usertable.wire import native
+from usertable.wire.native import decoding, documents, problem_details
 
 if TYPE_CHECKING:
     from usertable.app.service import Service
@@ -35,7 +35,7 @@ ANSWER_SECONDS = 60.0
 _TOKEN = "USERTABLE_ADMIN_TOKEN"
 
 
-def only_project(projects: Sequence[Project] | Sequence[native.ProjectDocument], place: str) -> str:
+def only_project(projects: Sequence[Project] | Sequence[documents.ProjectDocument], place: str) -> str:
     """The id of the only project of a place; see :meth:`Backend.default_project`."""
     if len(projects) == 1:
         return projects[0].id
@@ -156,11 +156,11 @@ class ServerBackend(Backend):
         if declared.access == "admin" and not self._token:
             raise click.UsageError(f"this command needs the server's admin token; put it into {_TOKEN}")
         target = declared.path.format_map({name: quote(value, safe="") for name, value in path.items()})
-        parameters = native.encode_query(query) if query else ""
+        parameters = decoding.encode_query(query) if query else ""
         headers = {"authorization": self._authorization(path.get("project", "")), "accept-language": "en"}
         if body is not None:
             headers["content-type"] = "application/json"
-        content = None if body is None else native.encode(body)
+        content = None if body is None else documents.encode(body)
         send = Send(declared.method, f"{target}?{parameters}" if parameters else target, content, headers)
         reply = self._reply(send, safe=declared.method == "GET")
         if reply.status >= 400:
@@ -168,7 +168,7 @@ class ServerBackend(Backend):
         if declared.answer is None:
             return None
         try:
-            return native.decode_document(reply.content, declared.answer)
+            return decoding.decode_document(reply.content, declared.answer)
         except ValueError as error:
             raise self._other_program(reply, str(error)) from error
 
@@ -202,7 +202,7 @@ class ServerBackend(Backend):
 
     def _failure(self, reply: Reply, project: str) -> Exception:
         try:
-            details = native.decode_document(reply.content, native.ProblemDetails)
+            details = decoding.decode_document(reply.content, problem_details.ProblemDetails)
         except ValueError:
             return self._other_program(reply, f"it answered HTTP {reply.status}")
         if reply.status in (429, 503):

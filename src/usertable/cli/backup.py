@@ -19,7 +19,7 @@ from usertable.cli.output import print_lines, print_result
 from usertable.cli.process import exit_on_sigterm
 from usertable.cli.progress import show_progress
 from usertable.store.urls import redacted_url
-from usertable.wire import native
+from usertable.wire.native import documents
 
 if TYPE_CHECKING:
     from usertable.config import LoadedConfig
@@ -59,7 +59,7 @@ def backup(file: Path) -> None:
     document = {
         "store": redacted_url(loaded.config.store),
         "file": str(file),
-        "as_of": native.moment(as_of),
+        "as_of": documents.moment(as_of),
         **asdict(content),
         "seconds": round(time.monotonic() - began, 2),
     }

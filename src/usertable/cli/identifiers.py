@@ -7,7 +7,7 @@ import click
 from usertable.cli.backend import ProjectBackend, opened_project
 from usertable.cli.options import backend_options, project_option, require_a_change, without_none
 from usertable.cli.output import print_result, print_table
-from usertable.wire import native
+from usertable.wire.native import documents, forms
 
 
 @click.group()
@@ -33,12 +33,12 @@ def create_identifier(name: str, project_id: str | None, display_name: str, uniq
     Example:
       usertable identifier create phone --project 100102 --display-name 手机号 --masked
     """
-    wanted = native.NewIdentifier(name, display_name, unique, masked)
+    wanted = forms.NewIdentifier(name, display_name, unique, masked)
     with opened_project(project_id) as project:
         _show_identifier(project, project.ask("declare_identifier", body=wanted), "declared")
 
 
-def _show_identifier(project: ProjectBackend, identifier: native.IdentifierDocument, what: str) -> None:
+def _show_identifier(project: ProjectBackend, identifier: documents.IdentifierDocument, what: str) -> None:
     said = f"identifier {identifier.name} of project {project.id}: {what}, priority {identifier.priority}"
     print_result(identifier, lambda: click.echo(said))
 
@@ -57,7 +57,7 @@ def list_identifiers(project_id: str | None) -> None:
         _show_identifiers(project.ask("list_identifiers"))
 
 
-def _show_identifiers(found: native.IdentifierList) -> None:
+def _show_identifiers(found: documents.IdentifierList) -> None:
     print_result(
         found,
         lambda: print_table(
@@ -84,9 +84,9 @@ def order_identifiers(names: tuple[str, ...], project_id: str | None) -> None:
       usertable identifier order login_id phone --project 100102
     """
     with opened_project(project_id) as project:
-        declared: native.IdentifierList = project.ask("list_identifiers")
+        declared: documents.IdentifierList = project.ask("list_identifiers")
         left_out = [i.name for i in declared.identifiers if i.preset and i.name not in names]
-        order = native.IdentifierOrder([*names, *left_out])
+        order = forms.IdentifierOrder([*names, *left_out])
         _show_identifiers(project.ask("order_identifiers", body=order))
 
 
@@ -104,7 +104,7 @@ def edit_identifier(name: str, project_id: str | None, display_name: str | None,
       usertable identifier edit phone --project 100102 --masked
     """
     require_a_change(display_name, masked)
-    edit = native.IdentifierEdit(**without_none(display_name=display_name, masked=masked))
+    edit = forms.IdentifierEdit(**without_none(display_name=display_name, masked=masked))
     with opened_project(project_id) as project:
         _show_identifier(project, project.ask("edit_identifier", name=name, body=edit), "edited")
 

@@ -9,20 +9,20 @@ from collections.abc import Callable, Iterable, Sequence
 import click
 
 from usertable.cli.options import common_option
-from usertable.wire import native
+from usertable.wire.native import documents
 
 
 def print_result(document: object, show: Callable[[], None]) -> None:
     """Print the document if JSON is wanted, otherwise `show()`."""
     if common_option("json"):
-        click.echo(native.encode(document))
+        click.echo(documents.encode(document))
     else:
         show()
 
 
 def printable(value: object) -> str:
     """`value` on one line, without characters that would control a terminal."""
-    shown = value if isinstance(value, str) else "" if value is None else native.shown_value(value)  # type: ignore[arg-type]
+    shown = value if isinstance(value, str) else "" if value is None else documents.shown_value(value)  # type: ignore[arg-type]
     if shown.isprintable():
         return shown
     return "".join(

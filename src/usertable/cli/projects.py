@@ -9,7 +9,7 @@ import click
 from usertable.cli.backend import opened_backend
 from usertable.cli.options import backend_options, require_a_change, without_none
 from usertable.cli.output import print_lines, print_result, print_table
-from usertable.wire import native
+from usertable.wire.native import documents, forms, queries
 
 SHORT_SECRET = 16
 """A given secret with fewer characters is taken with a warning."""
@@ -59,13 +59,13 @@ def create_project(
       usertable project create demo
       usertable project create shop --timezone Europe/Berlin --qps unlimited --json
     """
-    wanted = native.NewProject(name, **without_none(id=project_id, secret=secret, timezone=timezone, qps=qps))
+    wanted = forms.NewProject(name, **without_none(id=project_id, secret=secret, timezone=timezone, qps=qps))
     with opened_backend(create=True) as backend:
         created = backend.ask("create_project", body=wanted)
     _show_secret(created, given=secret)
 
 
-def _show_secret(project: native.ProjectDocument, *, given: str | None) -> None:
+def _show_secret(project: documents.ProjectDocument, *, given: str | None) -> None:
     def show() -> None:
         print_lines((("id", project.id), ("name", project.name), ("secret", project.secret)))
         click.echo("The secret is shown only this once. Keep it now; if it is lost, rotate it.")
@@ -89,7 +89,7 @@ def list_projects() -> None:
       usertable project list --json
     """
     with opened_backend() as backend:
-        found: native.ProjectList = backend.ask("list_projects")
+        found: documents.ProjectList = backend.ask("list_projects")
     print_result(
         found,
         lambda: print_table(
@@ -113,9 +113,9 @@ def edit_project(project_id: str, name: str | None, timezone: str | None, qps: i
       usertable project edit 100102 --qps 500
     """
     require_a_change(name, timezone, qps)
-    edit = native.ProjectEdit(**without_none(name=name, timezone=timezone, qps=qps))
+    edit = forms.ProjectEdit(**without_none(name=name, timezone=timezone, qps=qps))
     with opened_backend() as backend:
-        document: native.ProjectDocument = backend.ask("edit_project", project=project_id, body=edit)
+        document: documents.ProjectDocument = backend.ask("edit_project", project=project_id, body=edit)
     print_result(
         document,
         lambda: print_lines(
@@ -135,7 +135,7 @@ def rotate_secret(project_id: str, secret: str | None) -> None:
     Example:
       usertable project rotate-secret 100102
     """
-    rotation = native.SecretRotation(**without_none(secret=secret))
+    rotation = forms.SecretRotation(**without_none(secret=secret))
     with opened_backend() as backend:
         rotated = backend.ask("rotate_secret", project=project_id, body=rotation)
     _show_secret(rotated, given=secret)
@@ -153,7 +153,7 @@ def list_changes(project_id: str, limit: int) -> None:
       usertable project changes 100102 --limit 10
     """
     with opened_backend() as backend:
-        found: native.ChangeList = backend.ask("list_changes", project=project_id, query=native.ChangeQuery(limit))
+        found: documents.ChangeList = backend.ask("list_changes", project=project_id, query=queries.ChangeQuery(limit))
     print_result(
         found,
         lambda: print_table(("at", "actor", "what"), ((c.at, c.actor, c.what) for c in found.changes)),

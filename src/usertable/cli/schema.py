@@ -10,7 +10,7 @@ from usertable.cli.backend import ProjectBackend, opened_project
 from usertable.cli.options import backend_options, project_option
 from usertable.cli.output import print_result, printable
 from usertable.domain.schema_plan import Step
-from usertable.wire import native
+from usertable.wire.native import documents, forms, queries
 
 
 @click.group()
@@ -32,7 +32,7 @@ def export_schema(project_id: str | None) -> None:
     from usertable.wire import schema_file
 
     with opened_project(project_id) as project:
-        exported: native.SchemaForm = project.ask("get_schema")
+        exported: forms.SchemaForm = project.ask("get_schema")
     # In UTF-8 whatever the terminal has, because that is what a schema file is in.
     print_result(exported, lambda: click.echo(schema_file.encode(exported.schema()).encode(), nl=False))
 
@@ -52,7 +52,7 @@ def diff_schema(file: IO[bytes], project_id: str | None) -> None:
     """
     from usertable.wire import schema_file
 
-    wanted = native.schema_form(schema_file.decode(file.read()))
+    wanted = forms.schema_form(schema_file.decode(file.read()))
     with opened_project(project_id) as project:
         plan = _plan(project, wanted)
     _show_plan(plan)
@@ -74,7 +74,7 @@ def apply_schema(file: IO[bytes], project_id: str | None) -> None:
     """
     from usertable.wire import schema_file
 
-    wanted = native.schema_form(schema_file.decode(file.read()))
+    wanted = forms.schema_form(schema_file.decode(file.read()))
     with opened_project(project_id) as project:
         plan = _plan(project, wanted)
         if not plan.refused:
@@ -84,13 +84,13 @@ def apply_schema(file: IO[bytes], project_id: str | None) -> None:
     _show_plan(plan)
 
 
-def _plan(project: ProjectBackend, wanted: native.SchemaForm) -> native.PlanDocument:
+def _plan(project: ProjectBackend, wanted: forms.SchemaForm) -> documents.PlanDocument:
     """The steps that would be taken."""
-    plan: native.PlanDocument = project.ask("put_schema", query=native.SchemaQuery(dry_run="1"), body=wanted)
+    plan: documents.PlanDocument = project.ask("put_schema", query=queries.SchemaQuery(dry_run="1"), body=wanted)
     return plan
 
 
-def _show_plan(plan: native.PlanDocument) -> None:
+def _show_plan(plan: documents.PlanDocument) -> None:
     """Show a plan. Raises Refused if a step of it is refused."""
     from usertable.app.schema import refuse_steps
 

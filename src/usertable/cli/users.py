@@ -11,7 +11,7 @@ from usertable.cli.options import Cuid, Pair, backend_options, project_option, w
 from usertable.cli.output import print_lines, print_result, print_table
 from usertable.domain.errors import ProblemKind, Refused, refusal
 from usertable.domain.identity import EXPECTED_VALUE, MAX_CUID, is_identifier_value
-from usertable.wire import native
+from usertable.wire.native import documents, forms, members, problem_details, queries
 
 PAGE = 1000
 """Maximum number of users that are asked for at once."""
@@ -38,13 +38,13 @@ def register_users(name: str, values: tuple[str, ...], project_id: str | None) -
       usertable user register phone 18012345678 18012345679 --project 100102
     """
     _check_identifier_values({f"VALUE {index}": value for index, value in enumerate(values, start=1)})
-    users: list[native.RegisteredUser] = []
+    users: list[documents.RegisteredUser] = []
     with opened_project(project_id) as project:
-        for start in range(0, len(values), native.MAX_REGISTERED):
-            some = native.Registration(name, list(values[start : start + native.MAX_REGISTERED]))
+        for start in range(0, len(values), members.MAX_REGISTERED):
+            some = forms.Registration(name, list(values[start : start + members.MAX_REGISTERED]))
             users += project.ask("register_users", body=some).users
     print_result(
-        native.RegisteredUsers(users),
+        documents.RegisteredUsers(users),
         lambda: print_table(("value", "cuid"), ((user.value, user.cuid) for user in users)),
     )
 
@@ -52,7 +52,9 @@ def register_users(name: str, values: tuple[str, ...], project_id: str | None) -
 def _check_identifier_values(values: Mapping[str, str]) -> None:
     """Refuse values that no identifier can have. The keys name the values in the messages."""
     problems = [
-        native.parameter_problem(name, EXPECTED_VALUE) for name, value in values.items() if not is_identifier_value(value)
+        problem_details.parameter_problem(name, EXPECTED_VALUE)
+        for name, value in values.items()
+        if not is_identifier_value(value)
     ]
     if problems:
         raise Refused(problems)
@@ -75,7 +77,7 @@ def create_user(cuid: int, project_id: str | None, identifiers: tuple[tuple[str,
         raise click.UsageError("--identifier gives a value to the same name twice")
     _check_identifier_values({f"--identifier {name}": value for name, value in values.items()})
     with opened_project(project_id) as project:
-        created = project.ask("add_user", body=native.NewUser(cuid, values))
+        created = project.ask("add_user", body=forms.NewUser(cuid, values))
     print_result(created, lambda: click.echo(f"user {cuid} created"))
 
 
@@ -101,9 +103,9 @@ def get_user(cuid: int | None, project_id: str | None, identifier: tuple[str, st
     with opened_project(project_id) as project:
         if identifier is not None:
             cuid = _find(project, *identifier)
-        query = native.ColumnQuery(hidden="1" if hidden else "0")
-        document: native.UserDocument = project.ask("get_user", cuid=str(cuid), query=query)
-        schema: native.AttributeList = project.ask("list_attributes", query=native.AttributeQuery(status="all"))
+        query = queries.ColumnQuery(hidden="1" if hidden else "0")
+        document: documents.UserDocument = project.ask("get_user", cuid=str(cuid), query=query)
+        schema: documents.AttributeList = project.ask("list_attributes", query=queries.AttributeQuery(status="all"))
 
     def show() -> None:
         print_lines(
@@ -127,8 +129,8 @@ def get_user(cuid: int | None, project_id: str | None, identifier: tuple[str, st
 
 def _find(project: ProjectBackend, identifier: str, value: str) -> int:
     """The CUID that an identifier's value points to."""
-    query = native.UserQuery(identifier=identifier, value=value, attributes="")
-    found: native.UserPage = project.ask("list_users", query=query)
+    query = queries.UserQuery(identifier=identifier, value=value, attributes="")
+    found: documents.UserPage = project.ask("list_users", query=query)
     if not found.users:
         raise refusal(ProblemKind.CUID_UNKNOWN, cuid=f"{identifier}={value}")
     return found.users[0].cuid
@@ -164,40 +166,42 @@ def list_users(
         if following is not None:
             click.echo(f"More users may follow: --after {following}", err=True)
 
-    print_result(native.UserPage(users, None if following is None else str(following)), show)
+    print_result(documents.UserPage(users, None if following is None else str(following)), show)
 
 
 def _users(
     project: ProjectBackend, after: int, limit: int, conditions: Sequence[str], attributes: Sequence[str]
-) -> tuple[list[native.UserDocument], int | None]:
+) -> tuple[list[documents.UserDocument], int | None]:
     """Up to `limit` users, and the CUID after which more may follow, or None."""
-    users: list[native.UserDocument] = []
+    users: list[documents.UserDocument] = []
     following: int | None = after
     while following is not None and len(users) < limit:
-        query = native.UserQuery(
+        query = queries.UserQuery(
             limit=min(limit - len(users), PAGE),
             where=list(conditions),
-            **without_none(attributes=",".join(attributes) or None, after=native.cursor(following) if following else None),
+            **without_none(
+                attributes=",".join(attributes) or None, after=documents.cursor(following) if following else None
+            ),
         )
-        page: native.UserPage = project.ask("list_users", query=query)
+        page: documents.UserPage = project.ask("list_users", query=query)
         users += page.users
         following = None if page.next is None else int(page.next, 16)
     return users, following
 
 
 def _columns(
-    project: ProjectBackend, users: Sequence[native.UserDocument], attributes: Sequence[str]
+    project: ProjectBackend, users: Sequence[documents.UserDocument], attributes: Sequence[str]
 ) -> tuple[list[str], list[str]]:
     """The identifiers and attributes that a table of users has: none that would be empty, unless it was asked for."""
-    identifiers: native.IdentifierList = project.ask("list_identifiers")
-    declared: native.AttributeList = project.ask("list_attributes")
+    identifiers: documents.IdentifierList = project.ask("list_identifiers")
+    declared: documents.AttributeList = project.ask("list_attributes")
     return (
         [i.name for i in identifiers.identifiers if any(i.name in user.identifiers for user in users)],
         list(attributes) or [a.name for a in declared.attributes if any(a.name in user.attributes for user in users)],
     )
 
 
-def _show_users(users: Sequence[native.UserDocument], identifiers: Sequence[str], attributes: Sequence[str]) -> None:
+def _show_users(users: Sequence[documents.UserDocument], identifiers: Sequence[str], attributes: Sequence[str]) -> None:
     """Print a table of users."""
     print_table(
         ("cuid", *identifiers, *attributes),
@@ -229,7 +233,7 @@ def erase_user(cuid: int, project_id: str | None, yes: bool) -> None:
     with opened_project(project_id) as project:
         project.ask("get_user", cuid=str(cuid))
         if not yes:
-            shown: native.ProjectDocument = project.ask("get_project")
+            shown: documents.ProjectDocument = project.ask("get_project")
             click.confirm(f"Erase user {cuid} of project {shown.id} ({shown.name}) for good?", abort=True, err=True)
         project.ask("erase_user", cuid=str(cuid))
     print_result({"cuid": cuid, "erased": True}, lambda: click.echo(f"user {cuid} erased"))

@@ -24,7 +24,7 @@ from usertable.console.views import arrivals, attributes, identifiers, projects,
 from usertable.domain.errors import Refused, Unavailable, excerpt
 from usertable.domain.schema import Project
 from usertable.wire.messages import Language, negotiate
-from usertable.wire.native import STATUSES
+from usertable.wire.native.problem_details import STATUSES
 
 log = logging.getLogger("usertable.console")
 

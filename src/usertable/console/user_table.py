@@ -22,7 +22,7 @@ from usertable.domain.values import DataType
 from usertable.files.targets import CONSOLE
 from usertable.files.writers.csv import harmless
 from usertable.store.records import User
-from usertable.wire.native import user_document
+from usertable.wire.native.documents import user_document
 
 PAGE = 50
 COUNT_POLL_SECONDS = 0.1

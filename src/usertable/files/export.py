@@ -17,7 +17,7 @@ from usertable.files.writers.table import Identifiers
 from usertable.store.encoding import decode_attributes
 from usertable.store.protocol import Snapshot
 from usertable.store.records import Page, SnapshotRow
-from usertable.wire.native import masked_value
+from usertable.wire.native.documents import masked_value
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,8 +43,8 @@ from usertable.files.import_job import (
 from usertable.files.import_records import RecordEncoder
 from usertable.files.options import ReadOptions
 from usertable.files.position_file import Position, PositionFile
-from usertable.wire import native
 from usertable.wire.bodies import decode_object
+from usertable.wire.native import forms
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 _FIRST_CALL = Retry(attempts=3, seconds=5.0)
@@ -135,7 +135,7 @@ class ApiImport(ImportJob):
         """The project, with its schema."""
         try:
             shown, schema = client.declared()
-            form = native.SchemaForm.schema(msgspec.convert(schema, native.SchemaForm))
+            form = forms.SchemaForm.schema(msgspec.convert(schema, forms.SchemaForm))
             return Project(0, shown["id"], shown["name"], b"", b"", shown["timezone"], None, 0, form)
         except ClientError as error:
             raise self._failed(error) from error

@@ -41,9 +41,10 @@ from usertable.http.openapi import LIVE_PATH, Operation
 from usertable.http.operations import LIVE, OPERATIONS, BatchCall, Call, HandlerResult, State, build, ready
 from usertable.http.request_counts import OTHER, RecordApi, RecordResult, RequestCounts
 from usertable.store.records import KeyReused, Replayed, Result, Written
-from usertable.wire import batch, native
+from usertable.wire import batch
 from usertable.wire.codings import CODINGS, decompress
 from usertable.wire.messages import Language
+from usertable.wire.native import decoding, documents, members, problem_details
 
 log = logging.getLogger("usertable.http")
 
@@ -133,12 +134,12 @@ class _Resource:
         query = body = None
         if operation.access != "public":
             actor, access = await self._admit(exchange, operation, path.get("project"), scope.get("client"))
-            query = native.decode_query(scope["query_string"], operation.query)
+            query = decoding.decode_query(scope["query_string"], operation.query)
         if operation.handle is ready:
             # Without a thread: there may be none to be had while the store does not answer.
-            return await exchange.answer(operation, native.encode(ready(self._state)), "")
+            return await exchange.answer(operation, documents.encode(ready(self._state)), "")
         if operation.handle is build:
-            return await exchange.answer(operation, native.encode(build(self._config)), "")
+            return await exchange.answer(operation, documents.encode(build(self._config)), "")
         if operation.batch:
             with self._batches.holding(path["project"], receive) as receive:
                 answered = await self._serve_batch(exchange, operation, access, path["project"], query, receive)
@@ -151,7 +152,7 @@ class _Resource:
             if operation.body_optional and not sent:
                 body = operation.body()
             else:
-                body = await when_decoded(functools.partial(native.decode, form=operation.body), sent)
+                body = await when_decoded(functools.partial(decoding.decode, form=operation.body), sent)
         version = _version(exchange.sent.get(b"if-match", b"*")) if operation.guarded else None
         # From here on the request has its form; what is refused, a rule refuses.
         exchange.operation = operation
@@ -212,7 +213,7 @@ class _Resource:
         entries = await in_body_thread(_entries, records, None if key is None else key.decode(), body)
         imports = batch.imports(records, on_unknown)
         results = await operation.handle(BatchCall(self._writer, self._importer, access, query, entries, imports, register))
-        if not native.is_set(query.dry_run):
+        if not members.is_set(query.dry_run):
             await _count(exchange, access.activity, "import" if imports else "batch", entries, results)
         return await in_body_thread(_encode_batch, results, language(exchange.sent, "en"), exchange.id.decode())
 
@@ -223,7 +224,7 @@ class _Resource:
             # Who declares an attribute may send values of it as soon as it is answered, not a quarter of a second later.
             with contextlib.suppress(Unavailable):
                 self._authenticator.poll()
-        return None if operation.answer is None else native.encode(reply.document), reply.location, reply.version
+        return None if operation.answer is None else documents.encode(reply.document), reply.location, reply.version
 
     async def _admit(
         self, exchange: NativeExchange, operation: Operation, project_id: str | None, client: tuple[str, int] | None
@@ -259,7 +260,7 @@ def _entries(records: Sequence[batch.Record], key: str | None, body: bytes) -> l
 
 
 def _encode_batch(results: Sequence[tuple[int | None, Result]], spoken: Language, request: str) -> bytes:
-    return native.encode(batch.batch_answer(results, spoken, request, code))
+    return documents.encode(batch.batch_answer(results, spoken, request, code))
 
 
 class NativeExchange(Exchange):
@@ -293,7 +294,7 @@ class NativeExchange(Exchange):
         if self.activity is not None:
             self.activity.refused("batch", self.id, problems)
         kind = problems[0].kind
-        status = self.operation.problem_status(kind) if self.operation else native.STATUSES.get(kind, 400)
+        status = self.operation.problem_status(kind) if self.operation else problem_details.STATUSES.get(kind, 400)
         if status == 413:
             self.headers.append(CLOSE)
         if kind is ProblemKind.CONTENT_CODING and not any(name == b"accept-encoding" for name, _ in self.headers):
@@ -301,7 +302,7 @@ class NativeExchange(Exchange):
         if status == 401 and not any(name == b"www-authenticate" for name, _ in self.headers):
             self.headers.append(_BEARER)
         spoken: Language = language(self.sent, "en")
-        body = native.encode_problems(problems, status, spoken, self.id.decode())
+        body = problem_details.encode_problems(problems, status, spoken, self.id.decode())
         await answer(self.send, status, body, [_PROBLEM, *self.headers])
 
 

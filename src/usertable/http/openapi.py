@@ -16,9 +16,10 @@ from usertable.domain.identity import MAX_CUID
 from usertable.domain.schema import LEGAL_RULES, Rule
 from usertable.domain.values import DataType
 from usertable.version import version
-from usertable.wire import batch, native
+from usertable.wire import batch
 from usertable.wire.codings import CODINGS
 from usertable.wire.messages import TEXTS
+from usertable.wire.native import documents, problem_details, queries
 from usertable.wire.openapi import BODY_PROBLEMS, COUNT, FAILURES, RATE_LIMIT, TEXT, Json, answer_headers, content, ref
 
 LIVE_PATH = "/livez"
@@ -40,7 +41,7 @@ class Operation:
     status: int = 200
     access: Literal["admin", "project", "public"] = "project"
     """Whose credentials it takes: the admin's only, also those of the project in the path, or none."""
-    query: type[msgspec.Struct] = native.Nothing
+    query: type[msgspec.Struct] = queries.Nothing
     body: type[msgspec.Struct] | None = None
     body_optional: bool = False
     batch: bool = False
@@ -63,7 +64,7 @@ class Operation:
         # 404 is for what the path names. What else is not declared, a rule refuses.
         if kind in (ProblemKind.ATTRIBUTE_UNKNOWN, ProblemKind.IDENTIFIER_UNKNOWN) and "{name}" not in self.path:
             return 422
-        return native.STATUSES.get(kind, 422)
+        return problem_details.STATUSES.get(kind, 422)
 
     def problems(self) -> dict[int, list[ProblemKind]]:
         """What may be wrong with a request, by HTTP status."""
@@ -204,7 +205,7 @@ def _operation(operation: Operation) -> Json:
         success = {"description": "Done; there is nothing to show."}
     else:
         success["content"] = content(ref("schemas", operation.answer.__name__))
-    tagged = ("ETag",) if operation.answer is native.ProjectDocument and operation.status == 200 else ()
+    tagged = ("ETag",) if operation.answer is documents.ProjectDocument and operation.status == 200 else ()
     success["headers"] = answer_headers(*created, *tagged, *limits)
     responses: Json = {str(operation.status): success}
     for status, kinds in sorted(operation.problems().items()):
@@ -298,8 +299,8 @@ def _query_parameters(form: type[msgspec.Struct]) -> list[Json]:
 
 def _schemas(operations: Iterable[Operation]) -> Json:
     forms: dict[type, None] = {
-        native.ProblemDetails: None,
-        native.Live: None,
+        problem_details.ProblemDetails: None,
+        documents.Live: None,
         batch.BatchRecord: None,
         DataType: None,
         Rule: None,

@@ -27,7 +27,8 @@ from usertable.http.openapi import LIVE_PATH, Operation, document
 from usertable.store import newest_version
 from usertable.store.records import Result, User
 from usertable.version import version
-from usertable.wire import batch, native
+from usertable.wire import batch
+from usertable.wire.native import documents, forms, members, queries
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +93,11 @@ class HandlerResult:
 
 
 def list_projects(call: Call) -> HandlerResult:
-    return HandlerResult(native.ProjectList([native.project_document(p) for p in call.service.projects()]))
+    return HandlerResult(documents.ProjectList([documents.project_document(p) for p in call.service.projects()]))
 
 
 def create_project(call: Call) -> HandlerResult:
-    body: native.NewProject = call.body
+    body: forms.NewProject = call.body
     project, secret = call.service.create_project(
         body.name,
         id=None if body.id is UNSET else body.id,
@@ -105,7 +106,7 @@ def create_project(call: Call) -> HandlerResult:
         qps=None if body.qps == "unlimited" else body.qps,
         actor=call.actor,
     )
-    return HandlerResult(native.project_document(project, secret), f"/api/v1/projects/{project.id}")
+    return HandlerResult(documents.project_document(project, secret), f"/api/v1/projects/{project.id}")
 
 
 def get_project(call: Call) -> HandlerResult:
@@ -113,11 +114,11 @@ def get_project(call: Call) -> HandlerResult:
 
 
 def _project(project: Project, secret: str | None = None) -> HandlerResult:
-    return HandlerResult(native.project_document(project, secret), version=project.version)
+    return HandlerResult(documents.project_document(project, secret), version=project.version)
 
 
 def edit_project(call: Call) -> HandlerResult:
-    edit = native.changes(call.body)
+    edit = forms.changes(call.body)
     if "qps" in edit and not call.is_admin:
         # The limit protects the server from its projects.
         raise refusal(ProblemKind.ADMIN_ONLY, hint="the QPS limit is the operator's to set")
@@ -128,45 +129,45 @@ def edit_project(call: Call) -> HandlerResult:
 
 
 def rotate_secret(call: Call) -> HandlerResult:
-    sent = native.changes(call.body)
+    sent = forms.changes(call.body)
     return _project(*call.service.rotate_secret(call.project_id, **sent, version=call.version, actor=call.actor))
 
 
 def list_changes(call: Call) -> HandlerResult:
     changes = call.service.schema_changes(call.project_id, call.query.limit)
-    return HandlerResult(native.ChangeList([native.change_document(c) for c in changes]))
+    return HandlerResult(documents.ChangeList([documents.change_document(c) for c in changes]))
 
 
 def list_attributes(call: Call) -> HandlerResult:
     project = call.project()
-    query: native.AttributeQuery = call.query
-    selected = native.select_attributes(
+    query: queries.AttributeQuery = call.query
+    selected = documents.select_attributes(
         project,
         search=query.search,
         status=query.status,
         type=None if query.type is UNSET else query.type,
         rule=None if query.rule is UNSET else query.rule,
     )
-    return HandlerResult(native.AttributeList([native.attribute_document(a, project) for a in selected]))
+    return HandlerResult(documents.AttributeList([documents.attribute_document(a, project) for a in selected]))
 
 
 def declare_attribute(call: Call) -> HandlerResult:
-    body: native.NewAttribute = call.body
+    body: forms.NewAttribute = call.body
     attribute = call.service.declare_attribute(call.project_id, body.attribute(), version=call.version, actor=call.actor)
     location = f"/api/v1/projects/{call.project_id}/attributes/{attribute.name}"
-    return HandlerResult(native.attribute_document(attribute, call.project()), location)
+    return HandlerResult(documents.attribute_document(attribute, call.project()), location)
 
 
 def get_attribute(call: Call) -> HandlerResult:
     project = call.project()
-    return HandlerResult(native.attribute_document(project.schema.attribute(call.path["name"]), project))
+    return HandlerResult(documents.attribute_document(project.schema.attribute(call.path["name"]), project))
 
 
 def edit_attribute(call: Call) -> HandlerResult:
-    edit = native.changes(call.body)
+    edit = forms.changes(call.body)
     name = call.path["name"]
     attribute = call.service.edit_attribute(call.project_id, name, **edit, version=call.version, actor=call.actor)
-    return HandlerResult(native.attribute_document(attribute, call.project()))
+    return HandlerResult(documents.attribute_document(attribute, call.project()))
 
 
 def delete_attribute(call: Call) -> HandlerResult:
@@ -175,11 +176,11 @@ def delete_attribute(call: Call) -> HandlerResult:
 
 
 def list_identifiers(call: Call) -> HandlerResult:
-    return HandlerResult(native.IdentifierList(native.identifier_documents(call.project().schema.identifiers)))
+    return HandlerResult(documents.IdentifierList(documents.identifier_documents(call.project().schema.identifiers)))
 
 
 def declare_identifier(call: Call) -> HandlerResult:
-    body: native.NewIdentifier = call.body
+    body: forms.NewIdentifier = call.body
     identifier = call.service.declare_identifier(call.project_id, body.identifier(), version=call.version, actor=call.actor)
     location = f"/api/v1/projects/{call.project_id}/identifiers/{identifier.name}"
     return HandlerResult(_identifier(call.project(), identifier.name), location)
@@ -190,7 +191,7 @@ def get_identifier(call: Call) -> HandlerResult:
 
 
 def edit_identifier(call: Call) -> HandlerResult:
-    edit = native.changes(call.body)
+    edit = forms.changes(call.body)
     call.service.edit_identifier(call.project_id, call.path["name"], **edit, version=call.version, actor=call.actor)
     return HandlerResult(_identifier(call.project(), call.path["name"]))
 
@@ -202,31 +203,31 @@ def delete_identifier(call: Call) -> HandlerResult:
 
 def order_identifiers(call: Call) -> HandlerResult:
     project = call.service.order_identifiers(call.project_id, call.body.names, version=call.version, actor=call.actor)
-    return HandlerResult(native.IdentifierList(native.identifier_documents(project.schema.identifiers)))
+    return HandlerResult(documents.IdentifierList(documents.identifier_documents(project.schema.identifiers)))
 
 
-def _identifier(project: Project, name: str) -> native.IdentifierDocument:
+def _identifier(project: Project, name: str) -> documents.IdentifierDocument:
     project.schema.identifier(name)
-    return next(i for i in native.identifier_documents(project.schema.identifiers) if i.name == name)
+    return next(i for i in documents.identifier_documents(project.schema.identifiers) if i.name == name)
 
 
 def get_schema(call: Call) -> HandlerResult:
-    return HandlerResult(native.schema_form(call.project().schema))
+    return HandlerResult(forms.schema_form(call.project().schema))
 
 
 def put_schema(call: Call) -> HandlerResult:
-    body: native.SchemaForm = call.body
+    body: forms.SchemaForm = call.body
     wanted = body.schema()
-    if native.is_set(call.query.dry_run):
+    if members.is_set(call.query.dry_run):
         steps, refused = call.service.plan_schema(call.project_id, wanted, version=call.version)
-        return HandlerResult(native.plan_document(steps, refused, dry_run=True))
+        return HandlerResult(documents.plan_document(steps, refused, dry_run=True))
     done = call.service.apply_schema(call.project_id, wanted, version=call.version, actor=call.actor)
-    return HandlerResult(native.plan_document(done, [], dry_run=False))
+    return HandlerResult(documents.plan_document(done, [], dry_run=False))
 
 
 def list_users(call: Call) -> HandlerResult:
     project = call.project()
-    query: native.UserQuery = call.query
+    query: queries.UserQuery = call.query
     columns, hidden = _columns(project, query)
     conditions = parse_conditions(query.where, project.schema, project.zone)
     after, following = query.after_cuid(), None
@@ -238,8 +239,8 @@ def list_users(call: Call) -> HandlerResult:
     else:
         found = _find_user(call.service, project, query.identifier, query.value)
         users = [u for u in found if u.cuid > after and all(c.met(u.profile) for c in conditions)]
-    documents = [native.user_document(u, project, columns, hidden=hidden, mask=True) for u in users]
-    return HandlerResult(native.UserPage(documents, None if following is None else native.cursor(following)))
+    listed = [documents.user_document(u, project, columns, hidden=hidden, mask=True) for u in users]
+    return HandlerResult(documents.UserPage(listed, None if following is None else documents.cursor(following)))
 
 
 def _find_user(service: Service, project: Project, identifier: str, value: str) -> list[User]:
@@ -256,15 +257,17 @@ def get_user(call: Call) -> HandlerResult:
     project = call.project()
     columns, hidden = _columns(project, call.query)
     return HandlerResult(
-        native.user_document(call.service.user(project, _cuid(call)), project, columns, hidden=hidden, times=True)
+        documents.user_document(call.service.user(project, _cuid(call)), project, columns, hidden=hidden, times=True)
     )
 
 
 def add_user(call: Call) -> HandlerResult:
     project = call.project()
-    body: native.NewUser = call.body
+    body: forms.NewUser = call.body
     user = call.service.add_user(project, body.cuid, body.identifiers)
-    return HandlerResult(native.user_document(user, project, times=True), f"/api/v1/projects/{project.id}/users/{user.cuid}")
+    return HandlerResult(
+        documents.user_document(user, project, times=True), f"/api/v1/projects/{project.id}/users/{user.cuid}"
+    )
 
 
 def erase_user(call: Call) -> HandlerResult:
@@ -273,21 +276,21 @@ def erase_user(call: Call) -> HandlerResult:
 
 
 def register_users(call: Call) -> HandlerResult:
-    body: native.Registration = call.body
+    body: forms.Registration = call.body
     cuids = call.service.register(call.project(), body.identifier, body.values)
-    users = [native.RegisteredUser(value, cuid) for value, cuid in zip(body.values, cuids, strict=True)]
-    return HandlerResult(native.RegisteredUsers(users))
+    users = [documents.RegisteredUser(value, cuid) for value, cuid in zip(body.values, cuids, strict=True)]
+    return HandlerResult(documents.RegisteredUsers(users))
 
 
 async def write_users(call: BatchCall) -> list[tuple[int | None, Result]]:
     write = call.importer.import_rows if call.imports else call.writer.set_many
-    return await write(call.access, call.entries, register=call.register, dry_run=native.is_set(call.query.dry_run))
+    return await write(call.access, call.entries, register=call.register, dry_run=members.is_set(call.query.dry_run))
 
 
-def _columns(project: Project, query: native.ColumnQuery) -> tuple[list[str] | None, bool]:
+def _columns(project: Project, query: queries.ColumnQuery) -> tuple[list[str] | None, bool]:
     """The attributes that are asked for by name, or None; and whether hidden ones are asked for."""
     if query.attributes is UNSET:
-        return None, native.is_set(query.hidden)
+        return None, members.is_set(query.hidden)
     names = query.attributes.split(",") if query.attributes else []
     return [project.schema.attribute(name).name for name in names], False
 
@@ -300,19 +303,19 @@ def _cuid(call: Call) -> int:
     return cuid
 
 
-def ready(state: State) -> native.Health:
+def ready(state: State) -> documents.Health:
     if state.is_stopping():
         raise Overloaded("the server was told to stop")
     state.check_writes()
-    return native.Health("ready")
+    return documents.Health("ready")
 
 
-def build(config: Config) -> native.Build:
-    return native.Build(version(), *newest_version(config.store))
+def build(config: Config) -> documents.Build:
+    return documents.Build(version(), *newest_version(config.store))
 
 
 def live(call: Call) -> HandlerResult:
-    return HandlerResult(native.Live())
+    return HandlerResult(documents.Live())
 
 
 def openapi(call: Call) -> HandlerResult:
@@ -343,11 +346,11 @@ _NEW_NAME = (
 _NEW_ATTRIBUTE = (*_NEW_NAME, ProblemKind.RULE_ILLEGAL, ProblemKind.LIMIT_ILLEGAL, ProblemKind.TOO_MANY_ATTRIBUTES)
 
 OPERATIONS = (
-    Operation("GET", _PROJECTS, "projects", "List all projects", list_projects, native.ProjectList, access="admin"),
+    Operation("GET", _PROJECTS, "projects", "List all projects", list_projects, documents.ProjectList, access="admin"),
     Operation(
         *("POST", _PROJECTS, "projects", "Create a project; shows its secret this once", create_project),
-        *(native.ProjectDocument, 201, "admin"),
-        body=native.NewProject,
+        *(documents.ProjectDocument, 201, "admin"),
+        body=forms.NewProject,
         refuses=(
             ProblemKind.PROJECT_ID,
             ProblemKind.PROJECT_NAME,
@@ -357,41 +360,41 @@ OPERATIONS = (
             ProblemKind.QPS,
         ),
     ),
-    Operation("GET", _PROJECT, "projects", "Show a project", get_project, native.ProjectDocument),
+    Operation("GET", _PROJECT, "projects", "Show a project", get_project, documents.ProjectDocument),
     Operation(
-        *("PATCH", _PROJECT, "projects", "Change settings of a project", edit_project, native.ProjectDocument),
-        body=native.ProjectEdit,
+        *("PATCH", _PROJECT, "projects", "Change settings of a project", edit_project, documents.ProjectDocument),
+        body=forms.ProjectEdit,
         refuses=(ProblemKind.PROJECT_NAME, ProblemKind.TIMEZONE, ProblemKind.QPS),
     ),
     Operation(
         *("POST", f"{_PROJECT}/secret:rotate", "projects", "Replace the secret; shows the new one this once"),
-        *(rotate_secret, native.ProjectDocument),
-        body=native.SecretRotation,
+        *(rotate_secret, documents.ProjectDocument),
+        body=forms.SecretRotation,
         body_optional=True,
         refuses=(ProblemKind.SECRET,),
     ),
     Operation(
         *("GET", f"{_PROJECT}/changes", "projects", "Who changed what of the project and its schema, newest first"),
-        *(list_changes, native.ChangeList),
-        query=native.ChangeQuery,
+        *(list_changes, documents.ChangeList),
+        query=queries.ChangeQuery,
     ),
     Operation(
-        *("GET", _ATTRIBUTES, "attributes", "List attributes", list_attributes, native.AttributeList),
-        query=native.AttributeQuery,
+        *("GET", _ATTRIBUTES, "attributes", "List attributes", list_attributes, documents.AttributeList),
+        query=queries.AttributeQuery,
     ),
     Operation(
-        *("POST", _ATTRIBUTES, "attributes", "Declare an attribute", declare_attribute, native.AttributeDocument, 201),
-        body=native.NewAttribute,
+        *("POST", _ATTRIBUTES, "attributes", "Declare an attribute", declare_attribute, documents.AttributeDocument, 201),
+        body=forms.NewAttribute,
         refuses=_NEW_ATTRIBUTE,
     ),
     Operation(
-        *("GET", _ATTRIBUTE, "attributes", "Show an attribute", get_attribute, native.AttributeDocument),
+        *("GET", _ATTRIBUTE, "attributes", "Show an attribute", get_attribute, documents.AttributeDocument),
         refuses=(ProblemKind.ATTRIBUTE_UNKNOWN,),
     ),
     Operation(
         *("PATCH", _ATTRIBUTE, "attributes", "Change display name, description or status"),
-        *(edit_attribute, native.AttributeDocument),
-        body=native.AttributeEdit,
+        *(edit_attribute, documents.AttributeDocument),
+        body=forms.AttributeEdit,
         refuses=(ProblemKind.ATTRIBUTE_UNKNOWN, ProblemKind.TEXT_TOO_LONG, ProblemKind.PARAMETER),
     ),
     Operation(
@@ -399,27 +402,29 @@ OPERATIONS = (
         *(delete_attribute, None, 204),
         refuses=(ProblemKind.ATTRIBUTE_UNKNOWN, ProblemKind.ATTRIBUTE_IN_USE),
     ),
-    Operation("GET", _IDENTIFIERS, "identifiers", "List identifiers by priority", list_identifiers, native.IdentifierList),
+    Operation(
+        "GET", _IDENTIFIERS, "identifiers", "List identifiers by priority", list_identifiers, documents.IdentifierList
+    ),
     Operation(
         *("POST", _IDENTIFIERS, "identifiers", "Declare an identifier, below the declared ones and above the presets"),
-        *(declare_identifier, native.IdentifierDocument, 201),
-        body=native.NewIdentifier,
+        *(declare_identifier, documents.IdentifierDocument, 201),
+        body=forms.NewIdentifier,
         refuses=_NEW_NAME,
     ),
     Operation(
         *("PUT", f"{_PROJECT}/identifiers:order", "identifiers", "Set the priority order"),
-        *(order_identifiers, native.IdentifierList),
-        body=native.IdentifierOrder,
+        *(order_identifiers, documents.IdentifierList),
+        body=forms.IdentifierOrder,
         refuses=(ProblemKind.IDENTIFIER_ORDER,),
     ),
     Operation(
-        *("GET", _IDENTIFIER, "identifiers", "Show an identifier", get_identifier, native.IdentifierDocument),
+        *("GET", _IDENTIFIER, "identifiers", "Show an identifier", get_identifier, documents.IdentifierDocument),
         refuses=(ProblemKind.IDENTIFIER_UNKNOWN,),
     ),
     Operation(
         *("PATCH", _IDENTIFIER, "identifiers", "Change display name or masking"),
-        *(edit_identifier, native.IdentifierDocument),
-        body=native.IdentifierEdit,
+        *(edit_identifier, documents.IdentifierDocument),
+        body=forms.IdentifierEdit,
         refuses=(ProblemKind.IDENTIFIER_UNKNOWN, ProblemKind.TEXT_TOO_LONG, ProblemKind.PARAMETER),
     ),
     Operation(
@@ -427,18 +432,18 @@ OPERATIONS = (
         *(delete_identifier, None, 204),
         refuses=(ProblemKind.IDENTIFIER_UNKNOWN, ProblemKind.IDENTIFIER_PRESET, ProblemKind.IDENTIFIER_IN_USE),
     ),
-    Operation("GET", f"{_PROJECT}/schema", "schema", "The whole schema, as PUT takes it", get_schema, native.SchemaForm),
+    Operation("GET", f"{_PROJECT}/schema", "schema", "The whole schema, as PUT takes it", get_schema, forms.SchemaForm),
     Operation(
         *("PUT", f"{_PROJECT}/schema", "schema", "Turn the schema into another, whole or not at all; never deletes"),
-        *(put_schema, native.PlanDocument),
-        query=native.SchemaQuery,
-        body=native.SchemaForm,
+        *(put_schema, documents.PlanDocument),
+        query=queries.SchemaQuery,
+        body=forms.SchemaForm,
         refuses=(*_NEW_ATTRIBUTE, ProblemKind.ATTRIBUTE_FIXED),
     ),
     Operation(
         *("GET", _USERS, "users", "A page of the user table, by CUID; masked identifiers show 4 characters"),
-        *(list_users, native.UserPage),
-        query=native.UserQuery,
+        *(list_users, documents.UserPage),
+        query=queries.UserQuery,
         refuses=(
             ProblemKind.ATTRIBUTE_UNKNOWN,
             ProblemKind.CONDITION,
@@ -447,8 +452,8 @@ OPERATIONS = (
         ),
     ),
     Operation(
-        *("POST", _USERS, "users", "Import a user with the CUID it has", add_user, native.UserDocument, 201),
-        body=native.NewUser,
+        *("POST", _USERS, "users", "Import a user with the CUID it has", add_user, documents.UserDocument, 201),
+        body=forms.NewUser,
         refuses=(
             ProblemKind.CUID_EXISTS,
             ProblemKind.CUID_ERASED,
@@ -458,8 +463,8 @@ OPERATIONS = (
     ),
     Operation(
         *("POST", f"{_USERS}:register", "users", "Exchange an identifier's values for CUIDs; a new value creates a user"),
-        *(register_users, native.RegisteredUsers),
-        body=native.Registration,
+        *(register_users, documents.RegisteredUsers),
+        body=forms.Registration,
         refuses=(
             ProblemKind.IDENTIFIER_UNKNOWN,
             ProblemKind.IDENTIFIER_NOT_UNIQUE,
@@ -475,8 +480,8 @@ OPERATIONS = (
         refuses=(ProblemKind.KEY_MALFORMED, ProblemKind.BODY_BROKEN, ProblemKind.PARAMETER, ProblemKind.BODY_VALUES),
     ),
     Operation(
-        *("GET", _USER, "users", "Show a user", get_user, native.UserDocument),
-        query=native.ColumnQuery,
+        *("GET", _USER, "users", "Show a user", get_user, documents.UserDocument),
+        query=queries.ColumnQuery,
         refuses=(ProblemKind.CUID_UNKNOWN, ProblemKind.ATTRIBUTE_UNKNOWN),
     ),
     Operation(
@@ -490,7 +495,7 @@ OPERATIONS = (
             "server",
             "Whether the server can work: its store can be reached and takes writes",
             ready,
-            native.Health,
+            documents.Health,
             200,
         ),
         access="public",
@@ -502,13 +507,13 @@ OPERATIONS = (
             "server",
             "Which build answers, and which engine and version its store has",
             build,
-            native.Build,
+            documents.Build,
             200,
         ),
         access="public",
     ),
     Operation(
-        *("GET", "/openapi.json", "server", "This document", openapi, native.OpenAPI, 200),
+        *("GET", "/openapi.json", "server", "This document", openapi, documents.OpenAPI, 200),
         access="public",
     ),
 )
@@ -517,4 +522,4 @@ OPERATIONS = (
 BY_ID = {operation.id: operation for operation in OPERATIONS}
 """The operations by their ids."""
 
-LIVE = Operation("GET", LIVE_PATH, "server", "", live, native.Live, access="public")
+LIVE = Operation("GET", LIVE_PATH, "server", "", live, documents.Live, access="public")

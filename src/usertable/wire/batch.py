@@ -16,10 +16,10 @@ from usertable.domain.errors import MAX_PROBLEMS, Overloaded, Problem, ProblemKi
 from usertable.domain.identity import MAX_VALUE_CHARACTERS, is_identifier_value
 from usertable.domain.profile import Effect, Outcome
 from usertable.store.records import KeyReused, Receipt, Refusal, Replayed, Result, Written
-from usertable.wire import native
 from usertable.wire.bodies import decode_object
 from usertable.wire.elements import holds_more_values, split_array
 from usertable.wire.messages import Language, text
+from usertable.wire.native import decoding, members, problem_details
 from usertable.wire.set_request import SetRequest, read_set
 
 Code = Callable[[ProblemKind], tuple[int, int]]
@@ -45,7 +45,7 @@ class BatchIdentity(msgspec.Struct):
     """A user by an identifier's value, which is compared exactly."""
 
     name: Annotated[str, Meta(examples=["phone"], description="A declared identifier.")]
-    value: native.IdentifierValue
+    value: members.IdentifierValue
 
 
 class BatchRecord(msgspec.Struct):
@@ -58,10 +58,10 @@ class BatchRecord(msgspec.Struct):
             " milliseconds and an offset, as `2024-10-27 02:30:00.500+01:00`."
         ),
     ] = UNSET
-    cuid: native.Cuid | UnsetType = UNSET
+    cuid: members.Cuid | UnsetType = UNSET
     identity: BatchIdentity | UnsetType = UNSET
     identifiers: Annotated[
-        dict[str, native.IdentifierValue | list[native.IdentifierValue]] | UnsetType,
+        dict[str, members.IdentifierValue | list[members.IdentifierValue]] | UnsetType,
         Meta(
             description="By name, all values of identifiers that the user has, or is to have; an array of some where the"
             " identifier is not unique. It may stand beside `cuid`, and be empty then.",
@@ -163,7 +163,7 @@ class BatchAnswer(msgspec.Struct):
 class BatchQuery(msgspec.Struct, forbid_unknown_fields=True):
     """How to treat the batch."""
 
-    dry_run: Annotated[native.Flag, Meta(description="Decide and answer like the real thing; write nothing.")] = "0"
+    dry_run: Annotated[members.Flag, Meta(description="Decide and answer like the real thing; write nothing.")] = "0"
 
 
 @dataclass(slots=True)
@@ -209,7 +209,7 @@ def decode_batch(body: bytes, record_limit: int) -> tuple[list[Record], str | Un
     if is_small(body):
         members = decode_object(body)
         if not isinstance(members, Problem):
-            batch = native.convert(members, Batch, strict=True, name="body")
+            batch = decoding.convert(members, Batch, strict=True, name="body")
             return [_record(member, f"records[{i}]") for i, member in enumerate(batch.records)], batch.on_unknown
         if members.kind is not ProblemKind.BODY_NOT_JSON:
             raise Refused([members])
@@ -250,13 +250,15 @@ def _decode_one_by_one(body: bytes, record_limit: int, fault: Problem | None) ->
         if isinstance(rest, Problem):
             raise Refused([fault if fault and rest.kind is ProblemKind.BODY_NOT_JSON else rest])
         members = rest
-    batch = native.convert(members, Batch, strict=True, name="body")
+    batch = decoding.convert(members, Batch, strict=True, name="body")
     if not spans:
         return [_record(member, f"records[{i}]") for i, member in enumerate(batch.records)], batch.on_unknown
     records = []
     for i, (begin, stop) in enumerate(spans):
         if stop - begin > record_limit:
-            records.append(_refused_record(native.parameter_problem(f"records[{i}]", f"at most {record_limit} bytes")))
+            records.append(
+                _refused_record(problem_details.parameter_problem(f"records[{i}]", f"at most {record_limit} bytes"))
+            )
             continue
         text = body[begin:stop]
         decoded = decode_object(text)
@@ -301,9 +303,13 @@ def imports(records: Sequence[Record], on_unknown: str | UnsetType) -> bool:
 def registers(records: Sequence[Record], on_unknown: str | UnsetType) -> bool:
     """Whether what is not there is made. Raises Refused if that must be said, and is not."""
     if on_unknown not in ("refuse", "import") and any(record.identifiers is not None for record in records):
-        raise Refused([native.parameter_problem("on_unknown", "refuse or import, because a record has identifiers")])
+        raise Refused(
+            [problem_details.parameter_problem("on_unknown", "refuse or import, because a record has identifiers")]
+        )
     if on_unknown is UNSET and any(record.identity for record in records):
-        raise Refused([native.parameter_problem("on_unknown", "refuse or register, because a record has an identity")])
+        raise Refused(
+            [problem_details.parameter_problem("on_unknown", "refuse or register, because a record has an identity")]
+        )
     return on_unknown in ("register", "import")
 
 
@@ -316,7 +322,9 @@ def _refused_record(problem: Problem) -> Record:
 def _record(members: Any, name: str) -> Record:
     record = Record()
     if type(members) is not dict:
-        record.problems.append(native.parameter_problem(name, "an object with data, and cuid, identity or identifiers"))
+        record.problems.append(
+            problem_details.parameter_problem(name, "an object with data, and cuid, identity or identifiers")
+        )
         return record
     read_set(members, record)
     if "identifiers" in members:
@@ -328,10 +336,10 @@ def _record(members: Any, name: str) -> Record:
         if type(key) is str and key.isascii() and key.isprintable() and " " not in key and 1 <= len(key) <= 255:
             record.key = key
         else:
-            record.problems.append(native.parameter_problem(f"{name}.key", _KEY_FORM))
+            record.problems.append(problem_details.parameter_problem(f"{name}.key", _KEY_FORM))
     others = [other for other in members if other not in ("cuid", "identity", "identifiers", "data", "key")]
     record.problems += [
-        native.parameter_problem(
+        problem_details.parameter_problem(
             f"{name}.{other}", "nothing of that name; a record has cuid, identity, identifiers, data, key"
         )
         for other in others[:MAX_PROBLEMS]
@@ -342,7 +350,7 @@ def _record(members: Any, name: str) -> Record:
 
 def _read_identity(members: dict[str, Any], record: Record, name: str) -> None:
     if "cuid" in members:
-        record.problems.append(native.parameter_problem(name, "either cuid or identity, not both"))
+        record.problems.append(problem_details.parameter_problem(name, "either cuid or identity, not both"))
         return
     record.problems = [problem for problem in record.problems if problem.kind is not ProblemKind.CUID_MISSING]
     identity = members["identity"]
@@ -352,7 +360,7 @@ def _read_identity(members: dict[str, Any], record: Record, name: str) -> None:
             record.identity = (identifier, value)
             return
     expected = f"an object with name, and value: a string of 1 to {MAX_VALUE_CHARACTERS} characters"
-    record.problems.append(native.parameter_problem(name, expected))
+    record.problems.append(problem_details.parameter_problem(name, expected))
 
 
 def _read_identifiers(members: dict[str, Any], record: Record, name: str) -> None:
@@ -362,12 +370,14 @@ def _read_identifiers(members: dict[str, Any], record: Record, name: str) -> Non
     if members.get("data", {}) == {}:
         record.data = {}
     if "identity" in members:
-        record.problems.append(native.parameter_problem(f"{name}.identity", "either identity or identifiers, not both"))
+        record.problems.append(
+            problem_details.parameter_problem(f"{name}.identity", "either identity or identifiers, not both")
+        )
     identifiers = members["identifiers"]
     record.identifiers = identifiers if type(identifiers) is dict else {}
     if type(identifiers) is not dict:
         expected = "an object: a value, or an array of some, by identifier"
-        record.problems.append(native.parameter_problem(f"{name}.identifiers", expected))
+        record.problems.append(problem_details.parameter_problem(f"{name}.identifiers", expected))
 
 
 def batch_answer(

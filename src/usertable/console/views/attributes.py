@@ -31,7 +31,7 @@ from usertable.domain.schema import (
 from usertable.domain.schema_change import ATTRIBUTE_KINDS
 from usertable.domain.values import LIST_ELEMENT_BYTES, LIST_ELEMENTS, DataType, Limits
 from usertable.store.records import SchemaChange
-from usertable.wire.native import select_attributes
+from usertable.wire.native.documents import select_attributes
 
 CHANGES_SEARCHED = 1000
 _STORED_AND_SENT: Mapping[DataType, tuple[object, object]] = {

@@ -24,7 +24,7 @@ from usertable.domain.schema import Project, Rule
 from usertable.domain.values import DataType, Value
 from usertable.store.records import User
 from usertable.wire.bodies import decode_object
-from usertable.wire.native import encode, user_document
+from usertable.wire.native.documents import encode, user_document
 
 _SAMPLED = 3
 

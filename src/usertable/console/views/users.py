@@ -31,7 +31,7 @@ from usertable.domain.identity import MAX_CUID, parse_cuid
 from usertable.domain.schema import Attribute, Project
 from usertable.domain.values import DataType
 from usertable.store.records import User
-from usertable.wire.native import user_document
+from usertable.wire.native.documents import user_document
 
 FIRST_COLUMNS = 6
 """So many attributes are shown to whoever has chosen none."""
