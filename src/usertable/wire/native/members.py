@@ -79,7 +79,9 @@ Values = Annotated[
         " `yyyy-MM-dd HH:mm:ss` in the project's zone, LIST an array of texts. One without a value is left out.",
     ),
 ]
-IdentifierValue = Annotated[str, Meta(extra_json_schema={"minLength": 1, "maxLength": MAX_VALUE_CHARACTERS})]
+IdentifierValue = Annotated[
+    str, Meta(extra_json_schema={"minLength": 1, "maxLength": MAX_VALUE_CHARACTERS, "pattern": r"^[^\x00]*$"})
+]
 
 
 Flag = Literal["0", "1", "false", "true"]
