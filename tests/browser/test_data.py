@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,6 +91,17 @@ def test_a_page_that_is_open_says_that_its_session_or_its_server_is_gone(browser
         assert server.stop() == 0
         expect(notice).to_contain_text("The connection to the server is lost", timeout=15_000)
         context.close()
+
+
+def test_times_are_told_by_their_age_with_the_zone_when_pointed_at(page: Page) -> None:
+    page.clock.install()
+    page.goto(f"{AT}/users/{CUID}")
+    updated = page.locator(".facts time").first
+    expect(updated).to_have_attribute("title", re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \(Asia/Shanghai, UTC\+08:00\)$"))
+    whole = updated.get_attribute("title") or ""
+    for passed, told in ((60, "min ago"), (2 * 3600, "h ago"), (3 * 86400, "d ago"), (40 * 86400, whole[:10])):
+        page.clock.fast_forward(passed * 1000)
+        expect(updated).to_contain_text(told)
 
 
 def test_filters_offer_what_the_type_has(page: Page) -> None:

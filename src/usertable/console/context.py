@@ -316,11 +316,28 @@ class PageContext:
         address = f"{path}{'&' if '?' in path else '?'}{urlencode({'done': done})}" if done else path
         return RedirectResponse(f"{address}#{quote(at)}" if at else address, 303)
 
-    def moment(self, ms: int, zone: ZoneInfo | None = None) -> Markup:
-        """A moment (ms since 1970 UTC) in a time zone, as an element."""
+    @property
+    def now(self) -> int:
+        """Milliseconds since 1970 UTC."""
+        return self.console.clock.now_ms()
+
+    def moment(self, ms: int, zone: ZoneInfo, *, aged: bool = True) -> Markup:
+        """A moment (ms since 1970 UTC) as an element.
+
+        Args:
+            aged: a script replaces its text with its age; not for what is read aloud whenever it changes.
+        """
         at = datetime.fromtimestamp(ms // 1000, UTC)
-        day, time = at.astimezone(zone or UTC).strftime("%Y-%m-%d %H:%M:%S").split()
-        return Markup('<time datetime="{}"><span>{}</span> <span>{}</span></time>').format(at.isoformat(), day, time)
+        day, time = at.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S").split()
+        return Markup('<time datetime="{}" title="{}"{}><span>{}</span> <span>{}</span></time>').format(
+            at.isoformat(), self.full_time(ms, zone), " data-age" if aged else "", day, time
+        )
+
+    @staticmethod
+    def full_time(ms: int, zone: ZoneInfo) -> str:
+        """A moment with its zone: `2026-11-28 17:00:01 (Asia/Shanghai, UTC+08:00)`."""
+        local = datetime.fromtimestamp(ms // 1000, zone).isoformat(" ")
+        return f"{local[:19]} ({zone.key}, UTC{local[19:]})"
 
     def remember(self, response: Response, cookie: str, value: str, seconds: int = _YEAR) -> None:
         """Set a cookie that scripts and other sites do not get."""

@@ -37,6 +37,12 @@ TEXTS: dict[str, tuple[str, str]] = {
     "separator": ("、", ", "),
     "colon": ("：", ": "),
     "none": ("无", "None"),
+    # how long ago
+    "age.now": ("刚刚", "just now"),
+    "age.seconds": ("{count} 秒前", "{count} s ago"),
+    "age.minutes": ("{count} 分钟前", "{count} min ago"),
+    "age.hours": ("{count} 小时前", "{count} h ago"),
+    "age.days": ("{count} 天前", "{count} d ago"),
     "error.prefix": ("错误：", "Error: "),
     # what was done
     "done.saved": ("已保存。", "Saved."),

@@ -12,6 +12,33 @@ for (const button of document.querySelectorAll("[data-copy]")) {
   });
 }
 
+// Moments are told by their age, as the server's clock has it; each says its whole time when pointed at, or when touched.
+const words = document.body.dataset;
+const ahead = Date.now() - words.now;
+const age = (time) => {
+  const seconds = (Date.now() - ahead - Date.parse(time.dateTime)) / 1000;
+  const said = (text, size, step = 1) => text.replace("#", Math.floor(seconds / size / step) * step);
+  if (seconds < 10) return words.ageNow;
+  if (seconds < 60) return said(words.ageSeconds, 1, 10);
+  if (seconds < 3600) return said(words.ageMinutes, 60);
+  if (seconds < 86400) return said(words.ageHours, 3600);
+  return seconds < 30 * 86400 ? said(words.ageDays, 86400) : time.title.slice(0, 10);
+};
+const tellAges = (root) => {
+  for (const time of root.querySelectorAll("time[data-age]")) {
+    const text = time.dataset.age ? time.title : age(time);
+    if (time.textContent !== text) time.textContent = text;
+  }
+};
+tellAges(document);
+setInterval(() => tellAges(document), 5000);
+document.addEventListener("click", (event) => {
+  const time = event.target.closest("time[data-age]");
+  if (!time || matchMedia("(hover: hover)").matches) return;
+  time.dataset.age = time.dataset.age ? "" : "whole";
+  tellAges(time.parentElement);
+});
+
 // A menu closes on Escape and on a click elsewhere.
 const menus = document.querySelectorAll("[data-menu]");
 document.addEventListener("click", (event) => {
@@ -156,6 +183,7 @@ for (const root of document.querySelectorAll("[data-live]")) {
     const opened = [...part.querySelectorAll("details[open][id]")].map((element) => element.id);
     const focused = part.contains(document.activeElement) ? document.activeElement.closest("[id]")?.id : "";
     part.innerHTML = markup;
+    tellAges(part);
     for (const id of opened) document.getElementById(id)?.setAttribute("open", "");
     const again = focused ? document.getElementById(focused) : null;
     (again?.matches("details") ? again.querySelector("summary") : again)?.focus({ preventScroll: true });
