@@ -551,6 +551,7 @@ def test_every_text_is_there_in_both_languages_and_used() -> None:
     made |= {f"arrivals.api_{api}" for api in ("attribute", "register", "batch", "unknown")}
     made |= {f"arrivals.show_{which}" for which in ("all", "accepted", "refused")}
     made |= {"arrivals.none_accepted", "arrivals.none_refused"}
+    made |= {f"statistics.bar_{where}" for where in ("below", "above", "before", "after")}
     made |= {f"change.{kind}" for kind in (*ChangeKind, "apply schema")}
     made |= {key for key in texts.TEXTS if key.endswith(".one") and key.removesuffix(".one") in texts.TEXTS}
     made |= {f"change.field.{name}" for name in re.findall('"([a-z_]+)": ', inspect.getsource(schema_change))}

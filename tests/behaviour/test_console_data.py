@@ -459,7 +459,7 @@ def test_statistics_of_attributes(site: Site) -> None:
         ("user_datetime_overwrite", "<svg"),
         ("user_bool_overwrite", "<svg"),
         ("user_string_overwrite", html.escape(EVIL)),
-        ("user_list_append", '<th scope="row" class="long">a</th>'),
+        ("user_list_append", f'<a href="{AT}/users?where=user_list_append%3Acontains%3Aa">a</a>'),
     ):
         told = site.events(f"/attributes/{name}/live", "event: end")
         assert text in told, name
@@ -468,7 +468,40 @@ def test_statistics_of_attributes(site: Site) -> None:
     assert "Last API write: –" in site.page("/attributes/user_number_accumulate")
     assert site.page("/attributes/user_bool_overwrite?anew=1")
     assert "Earliest " in site.events("/attributes/user_datetime_overwrite/live", "event: end")
-    assert "Least " in site.events("/attributes/user_number_overwrite/live", "event: end")
+    assert "Min " in site.events("/attributes/user_number_overwrite/live", "event: end")
+
+
+@pytest.mark.parametrize(
+    "name", ["user_number_overwrite", "user_datetime_overwrite", "user_bool_overwrite", "user_string_overwrite"]
+)
+def test_each_bar_and_value_of_a_distribution_leads_to_its_users(site: Site, name: str) -> None:
+    told = site.events(f"/attributes/{name}/live", "event: end").rpartition("event: distribution")[2]
+    of_bars = re.findall(r'<a href="([^"]+)" aria-label="[^"]*: ([\d,]+)', told)
+    of_values = re.findall(r'<th scope="row" class="long"><a href="([^"]+)">.*?<td class="number">(\d+)</td>', told)
+    links = [(html.unescape(address).removeprefix(f"{AT}/users"), int(count)) for address, count in of_bars + of_values]
+    assert [len(site.users(query)) for query, _ in links] == [count for _, count in links]
+    found = [cuid for query, _ in links for cuid in site.users(query)]
+    # A text of which only the beginning is known leads nowhere.
+    assert len(set(found)) == len(found)
+    assert set(site.cuids).intersection(site.users(f"?where={name}:set")) <= set(found)
+
+
+def test_an_outlier_has_a_bar_of_its_own_that_leads_to_its_users(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    cuids = create_project(url, users=30)
+    server = ServerProcess(url, tmp_path, admin_token=TOKEN)
+    for site in signed_in(server, cuids, url):
+        records = [{"cuid": cuid, "data": {"user_number_overwrite": n}} for n, cuid in enumerate(cuids)]
+        records[0]["data"] = {"user_number_overwrite": 10**23}
+        sent = site.platform.post(f"/api/v1/projects/{PROJECT}/users:batch", json={"records": records})
+        assert sent.status_code == 200, sent.text
+        told = site.events("/attributes/user_number_overwrite/live", "event: end").rpartition("event: distribution")[2]
+        bars = re.findall(r'<a href="([^"]+)" aria-label="([^"]*)"', told)
+        assert [title for _, title in bars] == [*(f"{n} to {n + 1}: 1 user" for n in range(1, 30)), "30 or more: 1 user"]
+        assert "The gray bar is a value outside the axis: 1 user." in told
+        assert "Min 1, max 100,000,000,000,000,000,000,000" in told
+        assert site.users(html.unescape(bars[-1][0]).removeprefix(f"{AT}/users")) == cuids[:1]
+    assert server.stop() == 0
 
 
 def test_the_legend_of_a_bool_stands_in_the_order_of_its_bar(site: Site) -> None:

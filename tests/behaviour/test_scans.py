@@ -187,37 +187,73 @@ def test_too_many_different_values_are_said_to_be_rounded(harness: StoreHarness,
         assert (found.top, found.rounded) == ((("a", 2), ("b", 2)), True)
 
 
+def histogram(chunks: list[list[Any]], data_type: DataType = DataType.NUMBER) -> Distribution:
+    project = StoreHarness(MemoryStore()).project()
+    work = distribution.column_pass(Attribute("n", data_type, Rule.OVERWRITE), project)
+    for chunk in chunks:
+        work.add(chunk)
+    return work.result()
+
+
 @given(
     st.lists(
         st.lists(
             st.integers(-(10**6), 10**6)
             | st.decimals(-(10**3), 10**3, places=2)
-            | st.sampled_from([10**30, Decimal("1e-9")]),
+            | st.decimals(Decimal("-1e38"), Decimal("1e38"), allow_nan=False)
+            | st.sampled_from([10**30, Decimal("1e-9"), Decimal("-1e-38")]),
             min_size=1,
-            max_size=20,
+            max_size=30,
         ),
         max_size=4,
-    )
+    ),
+    st.integers(2, 50),
 )
 @settings(deadline=None)
-def test_a_histogram_counts_every_value_once(chunks: list[list[Any]]) -> None:
-    attribute = Attribute("n", DataType.NUMBER, Rule.OVERWRITE)
-    project = StoreHarness(MemoryStore()).project()
-    work = distribution.HistogramPass(attribute, project)
-    for chunk in chunks:
-        work.add(chunk)
-    bins = work.result().bins
-    values = [float(value) for chunk in chunks for value in chunk]
+def test_a_histogram_counts_every_value_once_in_the_bin_it_lies_in(chunks: list[list[Any]], fine_bins: int) -> None:
+    values = [value for chunk in chunks for value in chunk]
+    with pytest.MonkeyPatch.context() as patch:
+        # Fine bins are made wider and wider.
+        patch.setattr(distribution, "FINE_BINS", fine_bins)
+        found = histogram(chunks)
+    bins = found.bins
     assert len(bins) <= distribution.BINS
-    assert sum(b.count for b in bins) == len(values)
+    assert found.below + sum(b.count for b in bins) + found.above == len(values)
     assert all(one.high == other.low for one, other in itertools.pairwise(bins))
+    for one in bins:
+        assert one.count == sum(one.low <= value < one.high for value in values)
     if values:
-        # Up to the rounding of a bin's edge, every value lies in the bins, and their ends are not empty.
-        slack = abs(bins[0].high - bins[0].low) * 1e-6
-        assert bins[0].low - slack <= min(values) <= bins[0].high + slack
-        assert bins[-1].low - slack <= max(values) <= bins[-1].high + slack
+        assert found.below == sum(value < bins[0].low for value in values) <= max(1, len(values) // 100)
+        assert found.above == sum(value >= bins[-1].high for value in values) <= max(1, len(values) // 100)
         assert bins[0].count
         assert bins[-1].count
+
+
+@pytest.mark.parametrize("outlier", [Decimal("1.2e23"), 10**37, -(10**37)])
+def test_one_value_far_away_does_not_put_all_others_into_one_bin(outlier: int | Decimal) -> None:
+    usual: list[Any] = [n % 1000 for n in range(20_000)]
+    found = histogram([[*usual[:5000], outlier], usual[5000:]])
+    assert (found.below, found.above) == ((1, 0) if outlier < 0 else (0, 1))
+    assert (found.bins[0].low, found.bins[-1].high) == (0, 1000)
+    assert {b.count for b in found.bins} == {len(usual) * 50 // 1000}
+    # Where there are few values, none is left out: nobody can say which of 5 is far away.
+    few = histogram([[1, 2, 3, 4, outlier]])
+    assert (few.below, few.above, sum(b.count for b in few.bins)) == (0, 0, 5)
+
+
+def test_a_moment_far_away_does_not_put_all_others_into_one_bin() -> None:
+    day = 86_400_000
+    usual: list[Any] = [1_700_000_000_000 + n * day for n in range(30)]
+    found = histogram([usual, [-62_135_596_800_000]], DataType.DATETIME)
+    assert found.below == 1
+    assert sum(b.count for b in found.bins) == 30
+    assert {b.high - b.low for b in found.bins} == {day}
+
+
+def test_numbers_that_differ_in_their_last_digits_only_are_told_apart() -> None:
+    found = histogram([[10**17 + n for n in range(100)] for _ in range(3)])
+    assert [b.count for b in found.bins] == [15] * 20
+    assert histogram([[Decimal("46.2")]]).bins == (distribution.Bin(Decimal(46), Decimal(47), 1),)
 
 
 @pytest.mark.usefixtures("small_chunks")

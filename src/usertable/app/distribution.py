@@ -1,21 +1,23 @@
 """How the values of an attribute are spread: a histogram of numbers and moments, the most frequent of the other types.
 
 A pass is fed with one chunk of the column after the other, and has a result at any time.
+
+While it counts, a histogram has fine bins of which only those with values are kept, so that one value far away from the
+others costs one bin, and not the width of all. A result has wider ones, all alike, over what 98 of 100 values take up.
 """
 
 from __future__ import annotations
 
 import itertools
-import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
+from decimal import ROUND_FLOOR, Context, Decimal
 from typing import Any
 
 from usertable.domain.schema import Attribute, Project
-from usertable.domain.values import DataType, Value
+from usertable.domain.values import NUMBER_DIGITS, DataType, Value
 from usertable.store.protocol import Browsable
 
 CHUNK = 5000
@@ -26,18 +28,27 @@ DISTINCT = 20_000
 """Maximum number of different values that are counted."""
 SHOWN_CHARACTERS = 200
 """Characters by which texts are told apart."""
-FINE_BINS = 4000
-"""Maximum number of bins while counting."""
+FINE_BINS = 8000
+"""Number of fine bins from which on they are made wider."""
+MIN_DIGITS = 2
+"""Significant digits by which numbers are told apart at least. All that there are have fewer than 14,000 such fine bins."""
 BINS = 40
 """Maximum number of bins of a result."""
+TAIL = 100
+"""One in so many values may be left out of the bins at either end."""
+MIN_TAILED = 20
+"""Number of values from which on one may be left out at either end."""
+_EXACT = Context(prec=256)
+"""In which sums, and quotients by the widths of bins, are exact."""
+_MINUTE, _HOUR, _DAY = 60_000, 3_600_000, 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """How many values lie from `low` up to and without `high`."""
+    """How many values lie from `low` up to and without `high`: numbers, or ms since 1970 UTC."""
 
-    low: float
-    high: float
+    low: int | Decimal
+    high: int | Decimal
     count: int
 
 
@@ -48,6 +59,10 @@ class Distribution:
     values: int = 0
     """So many users have a value."""
     bins: tuple[Bin, ...] = ()
+    below: int = 0
+    """So many values are less than those in the bins."""
+    above: int = 0
+    """So many values are greater than those in the bins."""
     minimum: int | Decimal | None = None
     maximum: int | Decimal | None = None
     top: tuple[tuple[str | bool, int], ...] = ()
@@ -102,69 +117,147 @@ class TopPass(ColumnPass):
 
 
 class HistogramPass(ColumnPass):
-    """Counts values in fine bins, whose width grows with the range, each time by a whole factor."""
+    """Counts values by the low ends of their fine bins."""
 
     def __init__(self, attribute: Attribute, project: Project) -> None:
         super().__init__(attribute, project)
         self._minimum: Any = None
         self._maximum: Any = None
-        self._fine: Counter[int] = Counter()
-        self._width = 0.0
-        self._is_moment = attribute.type is DataType.DATETIME
-        self._shift = 0
-        if self._is_moment:
-            # Days begin at midnight of the project's zone, as it is now.
-            offset = project.zone.utcoffset(datetime.now())
-            self._shift = int(offset.total_seconds() * 1000) if offset else 0
+        self._fine: Counter[Any] = Counter()
 
     def add(self, values: list[Any]) -> None:
         minimum, maximum = min(values), max(values)
         self._minimum = minimum if self._minimum is None else min(self._minimum, minimum)
         self._maximum = maximum if self._maximum is None else max(self._maximum, maximum)
-        if not self._width:
-            self._width = self._first_width(values, float(maximum) - float(minimum))
-        width, shift = self._width, self._shift
-        self._fine.update(math.floor((float(value) + shift) / width) for value in values)
-        while max(self._fine) - min(self._fine) >= FINE_BINS:
-            factor = self._factor()
-            self._width *= factor
-            coarser: Counter[int] = Counter()
-            for index, count in self._fine.items():
-                coarser[index // factor] += count
-            self._fine = coarser
-
-    def _first_width(self, values: list[Any], span: float) -> float:
-        if self._is_moment:
-            return 60_000.0
-        if all(type(value) is int for value in values) or not span:
-            return 1.0
-        return float(10.0 ** (math.floor(math.log10(span)) - 2))
-
-    def _factor(self) -> int:
-        if self._is_moment and self._width < 86_400_000:
-            return 60 if self._width < 3_600_000 else 24
-        return 10
+        self._fine.update(map(self._floor, values))
+        while len(self._fine) > FINE_BINS and self._widen():
+            wider: Counter[Any] = Counter()
+            for low, count in self._fine.items():
+                wider[self._floor(low)] += count
+            self._fine = wider
 
     def result(self) -> Distribution:
         if not self._fine:
             return Distribution(self._values)
-        first, last = min(self._fine), max(self._fine)
-        factor = next(f for f in _FACTORS if last // f - first // f < BINS)
-        counts: Counter[int] = Counter()
-        for index, count in self._fine.items():
-            counts[index // factor] += count
-        width = self._width * factor
-        bins = tuple(
-            Bin(index * width - self._shift, (index + 1) * width - self._shift, counts[index])
-            for index in range(first // factor, last // factor + 1)
+        low, high = self._range()
+        width, first, last = next(
+            (width, first, last)
+            for width in self._widths(low, high)
+            if (last := self._index(high, width)) - (first := self._index(low, width)) < BINS
         )
-        return Distribution(self._values, bins, self._minimum, self._maximum)
+        counts: Counter[int] = Counter()
+        for fine, count in self._fine.items():
+            counts[max(first - 1, min(last + 1, self._index(fine, width)))] += count
+        bins = tuple(
+            Bin(self._edge(index, width), self._edge(index + 1, width), counts[index]) for index in range(first, last + 1)
+        )
+        return Distribution(self._values, bins, counts[first - 1], counts[last + 1], self._minimum, self._maximum)
+
+    def _range(self) -> tuple[Any, Any]:
+        """The fine bins from and up to which those of the result go: of the least and the greatest value but outliers."""
+        fine = sorted(self._fine)
+        count = self._fine.total()
+        spare = max(count // TAIL, int(count >= MIN_TAILED))
+        low, high = self._after(fine, spare), self._after(reversed(fine), spare)
+        span = high - low
+        if not span:
+            return fine[0], fine[-1]
+        return low if low - fine[0] > span else fine[0], high if fine[-1] - high > span else fine[-1]
+
+    def _after(self, fine: Any, spare: int) -> Any:
+        """The first of the fine bins with a value that is not among the first `spare`."""
+        seen = 0
+        return next(low for low in fine if (seen := seen + self._fine[low]) > spare)
+
+    def _floor(self, value: Any) -> Any:
+        """The low end of the fine bin of a value."""
+        raise NotImplementedError
+
+    def _widen(self) -> bool:
+        """Make fine bins wider, each a whole number of those before; False if they are as wide as they get."""
+        raise NotImplementedError
+
+    def _widths(self, low: Any, high: Any) -> Iterator[Any]:
+        """Widths of bins that one reads easily, ascending, of which each bin is a whole number of fine ones."""
+        raise NotImplementedError
+
+    def _index(self, value: Any, width: Any) -> int:
+        """The number of the bin in which a value lies."""
+        raise NotImplementedError
+
+    def _edge(self, index: int, width: Any) -> int | Decimal:
+        """Where a bin begins."""
+        raise NotImplementedError
 
 
-_FACTORS = (1, 2, 5, 10, 20, 30, 50, 60, 100, 120, 200, 500, 1000)
+class NumberPass(HistogramPass):
+    """The fine bins of numbers have so many significant digits: with 3, from 4.61 up to 4.62, and from 461000 to 462000."""
+
+    def __init__(self, attribute: Attribute, project: Project) -> None:
+        super().__init__(attribute, project)
+        self._rounding = Context(prec=NUMBER_DIGITS, rounding=ROUND_FLOOR)
+        self._is_whole = True
+
+    def add(self, values: list[Any]) -> None:
+        self._is_whole = self._is_whole and all(type(value) is int for value in values)
+        super().add(values)
+
+    def _floor(self, value: int | Decimal) -> Decimal:
+        return self._rounding.plus(value)
+
+    def _widen(self) -> bool:
+        digits = max(len(low.normalize(_EXACT).as_tuple().digits) for low in self._fine)
+        self._rounding.prec = max(MIN_DIGITS, min(self._rounding.prec, digits) - 1)
+        return digits > MIN_DIGITS
+
+    def _widths(self, low: Decimal, high: Decimal) -> Iterator[Decimal]:
+        span = _EXACT.subtract(high, low)
+        exponent = span.adjusted() - 2 if span else min(0, low.adjusted())
+        finest = max((end.adjusted() for end in (low, high) if end), default=0) - self._rounding.prec + 1
+        if self._is_whole:
+            finest = max(finest, 0)
+        for power in itertools.count(max(exponent, finest)):
+            for factor in (1, 2, 5):
+                yield Decimal(factor).scaleb(power, _EXACT)
+
+    def _index(self, value: Decimal, width: Decimal) -> int:
+        return int(_EXACT.divide(value, width).to_integral_value(ROUND_FLOOR))
+
+    def _edge(self, index: int, width: Decimal) -> Decimal:
+        return _EXACT.multiply(index, width)
+
+
+class MomentPass(HistogramPass):
+    """The fine bins of moments begin with a minute, hour or day of the project's time zone, as it is now."""
+
+    def __init__(self, attribute: Attribute, project: Project) -> None:
+        super().__init__(attribute, project)
+        self._width = _MINUTE
+        offset = project.zone.utcoffset(datetime.now())
+        self._shift = int(offset.total_seconds()) * 1000 if offset else 0
+
+    def _floor(self, value: int) -> int:
+        return value - (value + self._shift) % self._width
+
+    def _widen(self) -> bool:
+        self._width = {_MINUTE: _HOUR, _HOUR: _DAY}.get(self._width, self._width * 10)
+        return True
+
+    def _widths(self, low: int, high: int) -> Iterator[int]:
+        hours = [_MINUTE * n for n in (1, 2, 5, 10, 15, 30)] + [_HOUR * n for n in (1, 2, 3, 6, 12)]
+        days = (_DAY * factor * 10**power for power in itertools.count() for factor in (1, 2, 5))
+        return (width for width in itertools.chain(hours, days) if width >= self._width)
+
+    def _index(self, value: int, width: int) -> int:
+        return (value + self._shift) // width
+
+    def _edge(self, index: int, width: int) -> int:
+        return index * width - self._shift
+
+
 _PASSES: dict[DataType, Callable[[Attribute, Project], ColumnPass]] = {
-    DataType.NUMBER: HistogramPass,
-    DataType.DATETIME: HistogramPass,
+    DataType.NUMBER: NumberPass,
+    DataType.DATETIME: MomentPass,
     DataType.STRING: TopPass,
     DataType.BOOL: TopPass,
     DataType.LIST: TopPass,

@@ -15,10 +15,23 @@ class Bar:
 
     parts: tuple[tuple[str, float], ...]
     title: str
+    address: str = ""
+    """Where it leads, if it is a link."""
 
     @property
     def total(self) -> float:
         return sum(amount for _, amount in self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a bar that lies from side to side: its class of the style sheet, and what it says when pointed at."""
+
+    name: str
+    amount: float
+    title: str = ""
+    address: str = ""
+    """Where it leads, if it is a link."""
 
 
 def columns(
@@ -41,7 +54,7 @@ def columns(
     maximum = max(amount for amount, _ in scale) or 1.0
     step = across / max(1, len(bars))
     gap = min(2.0, step * 0.15)
-    out = [_open(height, label)]
+    out = [_open(height, label, bars)]
     for amount, text in scale:
         y = top + up * (1 - amount / maximum)
         out.append(f'<line class="chart-grid" x1="{left}" x2="{WIDTH}" y1="{y:.1f}" y2="{y:.1f}"/>')
@@ -50,7 +63,9 @@ def columns(
         if not bar.total:
             continue
         x, y = left + index * step + gap / 2, float(top + up)
-        out.append(f"<g><title>{escape(bar.title)}</title>")
+        out.append(_begin(bar.title, bar.address))
+        # What is pointed at need not be the bar itself, which may be a pixel high.
+        out.append(f'<rect class="hit" x="{left + index * step:.2f}" y="{top}" width="{step:.2f}" height="{up}"/>')
         for name, amount in bar.parts:
             if not amount:
                 continue
@@ -60,7 +75,7 @@ def columns(
             out.append(
                 f'<rect class="{name}" x="{x:.2f}" y="{y:.2f}" width="{max(0.5, step - gap):.2f}" height="{tall:.2f}"/>'
             )
-        out.append("</g>")
+        out.append(_end(bar.address))
     for number, (at, text) in enumerate(ticks):
         anchor = "start" if at == 0 else "end" if at == 1 else "middle"
         # Where there is little room the style sheet leaves out every other one.
@@ -73,15 +88,16 @@ def columns(
     return "".join(out)
 
 
-def share(parts: Sequence[tuple[str, float, str]], *, label: str) -> str:
-    """One bar from side to side, in parts: class, amount, and what it says when pointed at."""
-    whole = sum(amount for _, amount, _ in parts) or 1.0
-    out, x = [_open(24, label)], 0.0
-    for name, amount, title in parts:
-        wide = WIDTH * amount / whole
+def share(parts: Sequence[Part], *, label: str) -> str:
+    """One bar from side to side, in parts."""
+    whole = sum(part.amount for part in parts) or 1.0
+    out, x = [_open(24, label, parts)], 0.0
+    for part in parts:
+        wide = WIDTH * part.amount / whole
         if wide:
-            out.append(f'<g><title>{escape(title)}</title><rect class="{name}" x="{x:.2f}" y="0" width="{wide:.2f}"')
-            out.append(' height="24"/></g>')
+            out.append(_begin(part.title, part.address))
+            out.append(f'<rect class="{part.name}" x="{x:.2f}" y="0" width="{wide:.2f}" height="24"/>')
+            out.append(_end(part.address))
         x += wide
     out.append("</svg>")
     return "".join(out)
@@ -98,8 +114,19 @@ def scale(maximum: float, lines: int = 4) -> list[float]:
     return [step * index for index in range(lines + 1) if step * (index - 1) < maximum]
 
 
-def _open(height: int, label: str) -> str:
+def _open(height: int, label: str, parts: Sequence[Bar | Part]) -> str:
+    # An image has no links in it: its parts are not told to those who cannot see it.
+    role = "group" if any(part.address for part in parts) else "img"
     return (
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(label)}"'
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="{role}" aria-label="{escape(label)}"'
         ' xmlns="http://www.w3.org/2000/svg">'
     )
+
+
+def _begin(title: str, address: str) -> str:
+    begun = f'<a href="{escape(address)}" aria-label="{escape(title)}">' if address else "<g>"
+    return f"{begun}<title>{escape(title)}</title>"
+
+
+def _end(address: str) -> str:
+    return "</a>" if address else "</g>"

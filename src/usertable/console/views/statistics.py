@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
+from urllib.parse import urlencode
 
 from markupsafe import Markup, escape
 from starlette.responses import Response
 
 from usertable.app.activity import KEPT_MS
-from usertable.app.distribution import Distribution
+from usertable.app.distribution import SHOWN_CHARACTERS, Bin, Distribution
 from usertable.app.scans import Filled, Found
-from usertable.console.charts import Bar, columns, scale, share
+from usertable.console.charts import Bar, Part, columns, scale, share
 from usertable.console.context import HOME, PageContext, PageRoute
 from usertable.console.live import Parts, stream
 from usertable.console.values import value_text
 from usertable.dialects.jiguang.codes import code
 from usertable.domain.schema import Attribute, Project
-from usertable.domain.values import DataType, datetime_text, number_text
+from usertable.domain.values import DataType, datetime_text, number, number_text
 
 LIVE_SECONDS = 0.5
+MAX_TICKS = 5
+"""Maximum number of spaces between the ticks of a histogram."""
 _DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class TopValue:
+    """A frequent value of an attribute."""
+
+    text: str
+    count: int
+    percent: str
+    """Its share of the users with a value."""
+    bar: Markup
+    """As long as that share."""
+    address: str
+    """Of the users who have it; empty if there is no filter for that."""
 
 
 def of_attributes(context: PageContext, project: Project) -> dict[str, Any]:
@@ -72,12 +91,12 @@ def attribute_live(context: PageContext) -> Response:
     return stream(context, look, LIVE_SECONDS)
 
 
-def percent(found: Found[Filled] | Found[Distribution], filled: int) -> str:
-    """A share of the users that were looked at; what is not none or all is not shown as none or all."""
-    if not found.examined or not filled:
+def percent(part: int, whole: int) -> str:
+    """A share; what is not none or all is not shown as none or all."""
+    if not part or not whole:
         return "0%"
-    share_ = 100 * filled / found.examined
-    if filled == found.examined:
+    share_ = 100 * part / whole
+    if part == whole:
         return "100%"
     return "< 0.1%" if share_ < 0.1 else "> 99.9%" if share_ > 99.9 else f"{share_:.1f}%"
 
@@ -85,7 +104,7 @@ def percent(found: Found[Filled] | Found[Distribution], filled: int) -> str:
 def _fill(found: Found[Filled], name: str) -> str:
     if found.failed or not found.examined:
         return "–" if found.failed or found.done else "…"
-    return percent(found, found.result.filled.get(name, 0))
+    return percent(found.result.filled.get(name, 0), found.examined)
 
 
 def _distribution(
@@ -105,50 +124,84 @@ def _distribution(
 def _picture(context: PageContext, project: Project, attribute: Attribute, result: Distribution) -> Markup | None:
     label = context.text("statistics.chart", attribute=attribute.name)
     if attribute.type is DataType.BOOL:
-        if not result.values:
-            return None
         counts = dict(result.top)
         parts = [
-            (name, counts.get(value, 0), f"{value_text(value)}: {counts.get(value, 0):,}")
+            Part(
+                name,
+                counts.get(value, 0),
+                f"{value_text(value)}: {counts.get(value, 0):,}",
+                _users(context, f"{attribute.name}:eq:{value_text(value)}"),
+            )
             for value, name in ((True, "bar-good"), (False, "bar-other"))
         ]
-        return Markup(share(parts, label=label))
-    if not result.bins:
-        return None
-    edges = [_edge(b.low, attribute, project, b.high - b.low) for b in result.bins]
-    edges.append(_edge(result.bins[-1].high, attribute, project, result.bins[-1].high - result.bins[-1].low))
-    bars = [
-        Bar((("bar-good", b.count),), context.text("statistics.bar", low=low, high=high, count=f"{b.count:,}"))
-        for b, low, high in zip(result.bins, edges, edges[1:], strict=False)
-    ]
-    steps = min(4, len(bars))
-    indexes = [round(step * len(bars) / steps) for step in range(steps + 1)]
-    ticks = [(index / len(bars), edges[index]) for index in indexes]
+        return Markup(share(parts, label=label)) if result.values else None
+    return Markup(_histogram(context, project, attribute, result, label)) if result.bins else None
+
+
+def _histogram(context: PageContext, project: Project, attribute: Attribute, result: Distribution, label: str) -> str:
+    edges = [*(b.low for b in result.bins), result.bins[-1].high]
+    names = [_edge_name(edge, attribute, project, result.bins[0]) for edge in edges]
+
+    def bar(style: str, count: int, text: str, low: int | None, high: int | None) -> Bar:
+        said = {"low": "" if low is None else names[low], "high": "" if high is None else names[high]}
+        title = context.text(text, **said, count=f"{count:,}")
+        ends = (("ge", low), ("lt", high))
+        written = [(op, None if index is None else _written(edges[index], attribute, project)) for op, index in ends]
+        where = [f"{attribute.name}:{op}:{value}" for op, value in written if value is not None]
+        return Bar(((style, count),), title, _users(context, *where) if where else "")
+
+    last = len(result.bins)
+    bars = [bar("bar-good", b.count, "statistics.bar", index, index + 1) for index, b in enumerate(result.bins)]
+    # Outliers have a bar of their own at either end.
+    low, high = ("before", "after") if attribute.type is DataType.DATETIME else ("below", "above")
+    below = [bar("bar-other", result.below, f"statistics.bar_{low}", None, 0)] if result.below else []
+    above = [bar("bar-other", result.above, f"statistics.bar_{high}", last, None)] if result.above else []
+    bars = [*below, *bars, *above]
+    every = -(-last // MAX_TICKS)
+    ticks = [((index + len(below)) / len(bars), names[index]) for index in range(0, last + 1, every)]
     sides = [(amount, f"{amount:,g}") for amount in scale(max(bar.total for bar in bars))]
-    return Markup(columns(bars, label=label, ticks=ticks, scale=sides))
+    return columns(bars, label=label, ticks=ticks, scale=sides)
 
 
-def _edge(value: float, attribute: Attribute, project: Project, width: float) -> str:
+def _users(context: PageContext, *where: str) -> str:
+    """The address of the users that meet these conditions."""
+    return f"{context.project_path('/users')}?{urlencode([('where', text) for text in where])}"
+
+
+def _edge_name(value: int | Decimal, attribute: Attribute, project: Project, bin: Bin) -> str:
+    """The end of a bin as the chart has it."""
+    if attribute.type is DataType.DATETIME:
+        text = _written(value, attribute, project) or ""
+        return text[:10] if bin.high - bin.low >= _DAY_MS else text[5:16]
+    return _grouped(value) if not value or 1e-6 < abs(float(value)) < 1e12 else f"{float(value):.6g}"
+
+
+def _written(value: int | Decimal, attribute: Attribute, project: Project) -> str | None:
+    """The end of a bin as a condition has it; None if it is no value that an attribute can have."""
     if attribute.type is DataType.DATETIME:
         try:
-            text = datetime_text(int(value), project.zone)
+            return datetime_text(int(value), project.zone)
         except (OverflowError, ValueError):
-            return ""
-        return text[:10] if width >= _DAY_MS else text[5:16]
-    return f"{value:,.10g}"
+            return None
+    exact = number(value)
+    return None if exact is None else number_text(exact)
 
 
-def _top(context: PageContext, attribute: Attribute, result: Distribution) -> list[tuple[str, int, Markup]]:
-    """The most frequent values, each with its count and a bar as long as its share of the users with a value."""
+def _top(context: PageContext, attribute: Attribute, result: Distribution) -> list[TopValue]:
+    """The most frequent values of texts and lists."""
     if attribute.type not in (DataType.STRING, DataType.LIST):
         return []
+    op = "contains" if attribute.type is DataType.LIST else "eq"
     return [
-        (
-            str(value),
+        TopValue(
+            value := str(each),
             count,
-            Markup(share([("bar-good", count, ""), ("bar-none", max(0, result.values - count), "")], label=f"{count:,}")),
+            percent(count, result.values),
+            Markup(share([Part("bar-good", count), Part("bar-none", max(0, result.values - count))], label=f"{count:,}")),
+            # Of a longer one, only the beginning is known.
+            _users(context, f"{attribute.name}:{op}:{value}") if len(value) < SHOWN_CHARACTERS else "",
         )
-        for value, count in result.top
+        for each, count in result.top
     ]
 
 
@@ -157,9 +210,12 @@ def _ends(project: Project, attribute: Attribute, result: Distribution) -> tuple
         return None
     if attribute.type is DataType.DATETIME:
         low, high = (datetime_text(int(end), project.zone) for end in (result.minimum, result.maximum))
-    else:
-        low, high = number_text(result.minimum), number_text(result.maximum)
-    return low, high
+        return low, high
+    return _grouped(result.minimum), _grouped(result.maximum)
+
+
+def _grouped(value: int | Decimal) -> str:
+    return f"{Decimal(value):,f}"
 
 
 _PROJECT = f"{HOME}/projects/{{project}}"
