@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -187,6 +188,17 @@ def test_a_defect_in_a_rule_keeps_nothing_of_the_batch(harness: StoreHarness) ->
     assert harness.attributes(project, cuid) == {}
     (result,) = harness.write(write)
     assert isinstance(result, Written)
+
+
+def test_plain_writes_to_many_users_are_no_news_for_the_log(harness: StoreHarness, caplog: pytest.LogCaptureFixture) -> None:
+    """A database that should merge them and cannot says so."""
+    project = harness.project()
+    cuids = harness.service.register(project, "phone", [str(n) for n in range(20)])
+    data = {"user_number_accumulate": 1, "user_list_append": ["a"], "user_string_overwrite": "x", "user_bool_once": 1}
+    for _ in range(3):
+        harness.write(*(replace(harness.prepare(project, cuid, data), details=False) for cuid in cuids))
+    assert {harness.attributes(project, cuid)["user_number_accumulate"] for cuid in cuids} == {3}
+    assert caplog.messages == []
 
 
 def test_a_batch_over_projects_users_and_hundreds_of_rows(harness: StoreHarness) -> None:

@@ -70,8 +70,9 @@ SELECT cuid FROM done;
 
 -- name: merge_in_shard
 -- The same, on Citus, of users in one shard, who are named apart (cuids): by that Citus finds out that they are.
+-- pg_column_size is STABLE, which Citus refuses in the WHERE of an UPDATE.
 WITH merged AS MATERIALIZED (
-  SELECT *, now[1] AS attributes, now[2] AS changed_at, now = '{}' AS unchanged
+  SELECT *, now[1] AS attributes, now[2] AS changed_at, now = '{}' AS unchanged, pg_column_size(now[1]) AS size
   FROM (
     SELECT u.cuid, u.version, p.t, usertable.merged(
       u.attributes, u.changed_at, p.t, p.s, %(shapes)s::jsonb -> p.h -> 'w', p.o, %(shapes)s::jsonb -> p.h -> 'm') AS now
@@ -85,7 +86,7 @@ WITH merged AS MATERIALIZED (
   SET version = m.version + 1, updated_at = m.t, attributes = m.attributes, changed_at = m.changed_at
   FROM merged m
   WHERE u.project = %(project)s AND u.cuid = ANY(%(cuids)s::bigint[]) AND u.cuid = m.cuid
-    AND u.version = m.version AND pg_column_size(m.attributes) <= %(limit)s
+    AND u.version = m.version AND m.size <= %(limit)s
   RETURNING u.cuid
 )
 SELECT cuid FROM changed UNION ALL SELECT cuid FROM merged WHERE unchanged;
