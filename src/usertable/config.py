@@ -16,13 +16,17 @@ from pathlib import Path
 from typing import Any
 
 PREFIX = "USERTABLE_"
-TOKENS = ("admin_token", "metrics_token")
-"""Settings that are secrets."""
+TOKENS = ("admin_token", "admin_token_previous", "metrics_token")
+"""Settings that are secrets as a whole."""
+FILE_SUFFIX = "_file"
+FROM_FILES = (*TOKENS, "store")
+"""Settings that may be read from a file of their own: `admin_token_file`, `USERTABLE_ADMIN_TOKEN_FILE`."""
 SECRET = "USERTABLE_SECRET"
 """Not a setting, but the project's secret for a command that calls a server."""
+SECRET_FILE = SECRET + FILE_SUFFIX.upper()
 PROJECT = "USERTABLE_PROJECT"
 """Not a setting, but the id of the project that a command works on."""
-_NO_SETTINGS = (PREFIX + "CONFIG", PROJECT, SECRET)
+_NO_SETTINGS = (PREFIX + "CONFIG", PROJECT, SECRET, SECRET_FILE)
 _PART = r"PORT_\d+_(?:TCP|UDP|SCTP)"
 _SERVICE_LINKS = {
     re.compile(rf"(?:\w+_)?(?:{_PART}|PORT)"): re.compile(r"(?:tcp|udp|sctp)://\S+:\d+"),
@@ -72,6 +76,7 @@ class Config:
     port: int = _setting(8000, "port to listen on; 0 for any free one", maximum=65535)
     workers: int = _setting(1, "server processes; more than one needs postgresql", minimum=1, maximum=256)
     admin_token: str = _setting("", "bearer token of the native API's admin, 16 characters or more; empty: no admin access")
+    admin_token_previous: str = _setting("", "the admin token before this one, which is valid too during a rotation")
     always_200: bool = _setting(False, "answer HTTP 200 to every business error of the platform's endpoints")
     body_limit: int = _setting(1_048_576, "largest request body, in bytes", minimum=1024, maximum=2**30)
     batch_body_limit: int = _setting(
@@ -105,6 +110,11 @@ class Config:
         " to everyone who reaches it",
     )
     log_level: str = _setting("info", "debug, info, warning or error")
+
+    @property
+    def admin_tokens(self) -> tuple[str, ...]:
+        """The valid ones, the newest first; none without `admin_token`."""
+        return tuple(filter(None, (self.admin_token, self.admin_token_previous)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,13 +150,18 @@ def load(flags: Mapping[str, Any], environment: Mapping[str, str] | None = None,
     values: dict[str, Any] = {}
     sources = dict.fromkeys(known, "default")
     for source, settings in given.items():
+        names: dict[str, str] = {}
         for setting in settings:
+            if (other := names.setdefault(setting.key, setting.name)) != setting.name:
+                raise ConfigError(f"{other} and {setting.name} are both set; set one of them")
             values[setting.key] = _checked(known[setting.key], setting.value, setting.name)
             sources[setting.key] = source
     config = Config(**values)
     for name in TOKENS:
         if sources[name] != "default" and len(getattr(config, name)) < 16:
             raise ConfigError(f"{name} is set but has fewer than 16 characters; make one with: openssl rand -hex 32")
+    if config.admin_token_previous and not config.admin_token:
+        raise ConfigError("admin_token_previous is set, but admin_token is not; set admin_token to the new token")
     _check_metrics(config)
     if config.log_level not in ("debug", "info", "warning", "error"):
         raise ConfigError(f"log_level is {config.log_level!r}; expected debug, info, warning or error")
@@ -164,9 +179,9 @@ class _Given:
 
 def _given_in_file(file: str, known: Mapping[str, Any]) -> Iterator[_Given]:
     for key, value in (_read(file) if file else {}).items():
-        if key not in known:
-            raise ConfigError(f"{file}: unknown setting {key!r}; known: {', '.join(known)}")
-        yield _Given(key, value, f"{file}: {key}")
+        if key not in known and _secret_of(key) is None:
+            raise ConfigError(f"{file}: unknown setting {key!r}; known: {', '.join(_with_files(known))}")
+        yield _given(key, value, f"{file}: {key}")
 
 
 def _given_in_environment(
@@ -176,10 +191,45 @@ def _given_in_environment(
         if not _is_setting(variable) or variable in service_links:
             continue
         key = variable.removeprefix(PREFIX).lower()
-        if key not in known or variable != variable.upper():
-            variables = [PREFIX + "CONFIG", SECRET, *(PREFIX + key.upper() for key in known)]
+        if (key not in known and _secret_of(key) is None) or variable != variable.upper():
+            variables = [*_NO_SETTINGS, *(PREFIX + key.upper() for key in _with_files(known))]
             raise ConfigError(f"unknown environment variable {variable}; known: {', '.join(variables)}")
-        yield _Given(key, text, variable)
+        yield _given(key, text, variable)
+
+
+def _given(key: str, value: Any, name: str) -> _Given:
+    """A setting from the file or the environment, which may be in a file of its own."""
+    secret = _secret_of(key)
+    return _Given(key, value, name) if secret is None else _Given(secret, read_secret(value, name), name)
+
+
+def _secret_of(key: str) -> str | None:
+    """The setting whose file `key` names, such as `admin_token` for `admin_token_file`."""
+    name = key.removesuffix(FILE_SUFFIX)
+    return name if name != key and name in FROM_FILES else None
+
+
+def _with_files(known: Mapping[str, Any]) -> list[str]:
+    return [*known, *(key + FILE_SUFFIX for key in FROM_FILES)]
+
+
+def read_secret(path: Any, name: str) -> str:
+    """What is in the file that the setting `name` names, without the line end that it may have.
+
+    Raises:
+        ConfigError: it cannot be read, is empty, or is no text.
+    """
+    if not isinstance(path, str) or not path:
+        raise ConfigError(f"{name} is {path!r}; expected the path of a file")
+    try:
+        content = Path(path).read_bytes().decode("utf-8-sig").rstrip("\r\n")
+    except (OSError, ValueError) as error:
+        # Of what is in it nothing is shown.
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ConfigError(f"{name}: the file {path} cannot be read: {reason}") from error
+    if not content.strip():
+        raise ConfigError(f"{name}: the file {path} is empty")
+    return content
 
 
 def _given_by_flags(flags: Mapping[str, Any]) -> Iterator[_Given]:
@@ -194,7 +244,7 @@ def _is_setting(variable: str) -> bool:
 
 
 def _check_metrics(config: Config) -> None:
-    if config.metrics_token and config.metrics_token == config.admin_token:
+    if config.metrics_token and config.metrics_token in config.admin_tokens:
         raise ConfigError("metrics_token is the admin token, which may do everything; give /metrics a token of its own")
     address = config.metrics_address
     if not address:

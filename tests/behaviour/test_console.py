@@ -198,7 +198,7 @@ def test_a_stream_ends_in_time_to_renew_the_session_and_with_it() -> None:
 
     def looks(end_after: int, session_seconds: int) -> float:
         passing = ManualClock()
-        sessions = Sessions(shared, TOKEN, session_seconds, passing.clock.seconds)
+        sessions = Sessions(shared, [TOKEN], session_seconds, passing.clock.seconds)
 
         async def sleep(seconds: float) -> None:
             passing.advance(seconds)
@@ -366,12 +366,17 @@ def test_wrong_tokens_must_wait_longer_and_longer_and_the_right_one_too() -> Non
 def test_a_session_ends_with_its_time_and_with_the_token() -> None:
     now = 1000.0
     shared = SharedState.alone()
-    sessions = Sessions(shared, TOKEN, 600, lambda: now)
+    sessions = Sessions(shared, [TOKEN], 600, lambda: now)
     session = sessions.begin("admin")
     sealed = sessions.seal(session)
     assert sessions.renewed(session) is None
-    assert Sessions(SharedState.alone(), TOKEN, 600, lambda: now).open(sealed) == session
-    assert Sessions(shared, TOKEN + "2", 600, lambda: now).open(sealed) is None
+    assert Sessions(SharedState.alone(), [TOKEN], 600, lambda: now).open(sealed) == session
+    assert Sessions(shared, [TOKEN + "2"], 600, lambda: now).open(sealed) is None
+    rotating = Sessions(shared, [TOKEN + "2", TOKEN], 600, lambda: now)
+    assert rotating.open(sealed) == session
+    assert rotating.is_form_token(session, sessions.form_token(session))
+    assert Sessions(shared, [TOKEN], 600, lambda: now).open(rotating.seal(session)) is None
+    assert [rotating.sign_in("a", token) for token in (TOKEN, TOKEN + "2", "")] == [True, True, False]
     now += 400
     renewed = sessions.renewed(session)
     assert renewed is not None

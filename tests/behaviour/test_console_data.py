@@ -85,7 +85,7 @@ class Site:
 
 
 def signed_in(server: ServerProcess, cuids: list[int], store: str) -> Iterator[Site]:
-    sessions = Sessions(SharedState.alone(), TOKEN, 28_800, time.time)
+    sessions = Sessions(SharedState.alone(), [TOKEN], 28_800, time.time)
     session = sessions.begin("admin")
     cookies = {COOKIE: sessions.seal(session), LANGUAGE_COOKIE: "en"}
     with server.client() as platform, httpx.Client(base_url=server.url, cookies=cookies, timeout=30) as admin:

@@ -113,7 +113,7 @@ def test_too_many_wrong_tokens_must_wait(browser: Browser, tmp_path_factory: pyt
 
 def test_a_session_that_is_over_leads_to_the_sign_in(context: BrowserContext, server: ServerProcess) -> None:
     earlier = time.time() - 7200
-    sessions = Sessions(SharedState.alone(), TOKEN, 3600, lambda: earlier)
+    sessions = Sessions(SharedState.alone(), [TOKEN], 3600, lambda: earlier)
     over = sessions.seal(sessions.begin("admin"))
     context.add_cookies([{"name": COOKIE, "value": over, "url": f"{server.url}/console"}])
     page = context.new_page()

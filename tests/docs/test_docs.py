@@ -15,7 +15,7 @@ import pytest
 from usertable import client
 from usertable.cli import cli
 from usertable.client.errors import ERRORS
-from usertable.config import PREFIX, SECRET, Config
+from usertable.config import FROM_FILES, PREFIX, SECRET, SECRET_FILE, Config
 from usertable.config import PROJECT as PROJECT_VARIABLE
 from usertable.console.app import HEADERS
 from usertable.console.app import PAGES as PAGES_OF_CONSOLE
@@ -120,7 +120,8 @@ def test_every_setting_is_on_its_page(setting: object) -> None:
 def test_no_setting_is_on_the_page_that_is_not_in_the_code() -> None:
     named = re.findall(r"`(USERTABLE_[A-Z0-9_]+)`", (REFERENCE / "configuration.md").read_text())
     settings = {f"{PREFIX}{setting.name.upper()}" for setting in fields(Config)}
-    assert set(named) == {f"{PREFIX}CONFIG", PROJECT_VARIABLE, SECRET, *settings}
+    files = {f"{PREFIX}{name.upper()}_FILE" for name in FROM_FILES}
+    assert set(named) == {f"{PREFIX}CONFIG", PROJECT_VARIABLE, SECRET, SECRET_FILE, *settings, *files}
 
 
 @pytest.mark.parametrize("words", COMMANDS)

@@ -68,7 +68,6 @@ def _read_secret(ctx: click.Context, param: click.Parameter, value: str | None) 
 @click.option(
     "--secret",
     metavar="SECRET",
-    envvar=SECRET,
     callback=_read_secret,
     help=f"With --url: the project's secret. Better: {SECRET}.",
 )

@@ -18,7 +18,7 @@ from usertable.cli.context import opened_service
 from usertable.cli.errors import Failure
 from usertable.cli.formats import file_format
 from usertable.cli.input_file import can_reopen, job_for_content, opened_input
-from usertable.cli.options import common_option
+from usertable.cli.options import common_option, environment_secret
 from usertable.cli.output import print_result, printable
 from usertable.cli.process import expect_no_cycles
 from usertable.cli.progress import show_progress
@@ -80,11 +80,12 @@ class ImportOptions:
         else:
             self._check_for_server()
 
+    def server_secret(self) -> str:
+        """The project's secret for a server, from the command line or the environment; empty if there is none."""
+        return self.secret or environment_secret()
+
     def _check_for_store(self) -> None:
-        # The environment may hold a secret for other imports.
-        source = click.get_current_context().get_parameter_source("secret")
-        secret = self.secret if source is click.core.ParameterSource.COMMANDLINE else None
-        for name, value in (("secret", secret), ("state", self.state)):
+        for name, value in (("secret", self.secret), ("state", self.state)):
             if value is not None:
                 raise click.UsageError(f"--{name} is for an import through the API; it goes with --url")
 
@@ -93,7 +94,7 @@ class ImportOptions:
             raise click.UsageError("--store imports into a store and --url through a server; give one of them")
         if not self.project_id:
             raise click.UsageError(f"--project is needed: the secret in {SECRET} is that of one project; name it")
-        if not self.secret:
+        if not self.server_secret():
             raise click.UsageError(f"the project's secret is needed; put it into {SECRET}, or give --secret")
         if self.job is not None:
             raise click.UsageError(
@@ -210,11 +211,10 @@ def _import_to_store(
 def _import_to_server(options: ImportOptions, stream: IO[bytes], how: ReadOptions, settings: Mapping[str, Any]) -> ImportJob:
     from usertable.files.import_to_api import ApiImport, ServerProject
 
-    url, project_id, secret = options.url, options.project_id, options.secret
+    url, project_id = options.url, options.project_id
     assert url is not None
     assert project_id is not None
-    assert secret is not None
-    server = ServerProject(url.rstrip("/"), project_id, secret, options.receipt_hours)
+    server = ServerProject(url.rstrip("/"), project_id, options.server_secret(), options.receipt_hours)
     try:
         return ApiImport(server, stream, how, position=options.state_file(), job=options.file, **settings)
     except ValueError as error:

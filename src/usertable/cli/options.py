@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from usertable.config import PROJECT, SECRET
+from usertable.config import PROJECT, SECRET, SECRET_FILE, read_secret
 from usertable.domain.errors import excerpt
 from usertable.domain.identity import MAX_CUID, parse_cuid
 
@@ -76,8 +76,13 @@ def project_option(command: F) -> F:
 
 
 def environment_secret() -> str:
-    """The project's secret that the environment holds; empty if it holds none."""
-    return checked_secret(os.environ.get(SECRET, ""))
+    """The project's secret that the environment holds, or names the file of; empty if it does neither."""
+    secret = os.environ.get(SECRET, "")
+    if file := os.environ.get(SECRET_FILE, ""):
+        if secret:
+            raise click.UsageError(f"{SECRET} and {SECRET_FILE} are both set; set one of them")
+        secret = read_secret(file, SECRET_FILE)
+    return checked_secret(secret)
 
 
 def checked_secret(secret: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,12 +36,12 @@ class Sessions:
     token is changed. Without one the key is of this start of this server.
 
     Args:
-        token: the admin token, or an empty text.
+        tokens: the admin tokens that are valid, the newest first; none to sign in by links.
         seconds: how long a session lasts without a request.
         clock: seconds since 1970 UTC.
     """
 
-    def __init__(self, shared: SharedState, token: str, seconds: int, clock: Callable[[], float]) -> None:
+    def __init__(self, shared: SharedState, tokens: Sequence[str], seconds: int, clock: Callable[[], float]) -> None:
         self.shared = shared
         self.link = Link(shared, clock)
         self.seconds = seconds
@@ -50,18 +50,18 @@ class Sessions:
         self.ended = 0
         """Sessions that were ended by signing out."""
         self._clock = clock
-        self.take_token(token)
+        self.take_tokens(tokens)
 
-    def take_token(self, token: str) -> None:
-        """Go on with this admin token; what another one signed holds no more."""
-        self._token = token
-        secret = token.encode() if token else self.shared.key
-        self._key = hmac.digest(secret, b"usertable console", "sha256")
+    def take_tokens(self, tokens: Sequence[str]) -> None:
+        """Go on with these admin tokens; what another one signed holds no more."""
+        self._tokens = tuple(tokens)
+        secrets = [token.encode() for token in tokens] or [self.shared.key]
+        self._keys = [hmac.digest(secret, b"usertable console", "sha256") for secret in secrets]
 
     @property
     def takes_token(self) -> bool:
         """Whether there is an admin token to sign in with."""
-        return bool(self._token)
+        return bool(self._tokens)
 
     def begin(self, role: Role) -> Session:
         """A new session."""
@@ -89,7 +89,7 @@ class Sessions:
     def open(self, sealed: str) -> Session | None:
         """The session of a cookie, if it is one of ours, not over and not ended."""
         unsigned, _, mac = sealed.rpartition(".")
-        if not unsigned or not hmac.compare_digest(mac.encode(), self._mac("session", unsigned).encode()):
+        if not unsigned or not self._is_mac(mac, "session", unsigned):
             return None
         role, nonce, expires = unsigned.split(".")
         session = Session("admin" if role == "admin" else "visitor", nonce, int(expires))
@@ -110,18 +110,18 @@ class Sessions:
     def is_form_token(self, session: Session, sent: str) -> bool:
         """Whether a form was made for this session."""
         key, proof = sent[:_FORM_KEY], sent[_FORM_KEY:]
-        return hmac.compare_digest(proof.encode(), self._mac("form", f"{session.nonce} {key}").encode())
+        return self._is_mac(proof, "form", f"{session.nonce} {key}")
 
     def derive(self, purpose: str, text: str) -> str:
         """64 hexadecimal digits that only this server can tell from the text, and always the same."""
         return self._mac(f"derive {purpose}", text)
 
     def sign_in(self, address: str, token: str) -> bool:
-        """Whether the admin token is right. Raises MustWait if too many of this address were not."""
-        wanted = hashlib.sha256(self._token.encode()).digest()
+        """Whether it is a valid admin token. Raises MustWait if too many of this address were not."""
         given = hashlib.sha256(token.encode()).digest()
+        valid = [hashlib.sha256(each.encode()).digest() for each in self._tokens]
         try:
-            passes = self.shared.attempt(address, lambda: bool(self._token) and hmac.compare_digest(wanted, given))
+            passes = self.shared.attempt(address, lambda: any(hmac.compare_digest(each, given) for each in valid))
         except MustWait:
             self.sign_ins["delayed"] += 1
             raise
@@ -141,7 +141,15 @@ class Sessions:
         return self.link.make()
 
     def _mac(self, purpose: str, text: str) -> str:
-        return hmac.new(self._key, f"{purpose} {text}".encode(), hashlib.sha256).hexdigest()
+        return _mac(self._keys[0], purpose, text)
+
+    def _is_mac(self, mac: str, purpose: str, text: str) -> bool:
+        """Whether it was made with one of the keys."""
+        return any(hmac.compare_digest(mac.encode(), _mac(key, purpose, text).encode()) for key in self._keys)
+
+
+def _mac(key: bytes, purpose: str, text: str) -> str:
+    return hmac.new(key, f"{purpose} {text}".encode(), hashlib.sha256).hexdigest()
 
 
 class Link:

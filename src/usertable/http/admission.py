@@ -29,10 +29,11 @@ async def admit(
     return access
 
 
-def carries_token(authorization: bytes, token: str) -> bool:
-    """Whether the header carries a bearer token; never while none is configured."""
+def carries_token(authorization: bytes, *tokens: str) -> bool:
+    """Whether the header carries one of these bearer tokens; an empty one is none."""
     scheme, _, sent = authorization.partition(b" ")
-    if not token or scheme.lower() != b"bearer":
+    if scheme.lower() != b"bearer":
         return False
     # Hashing makes the lengths equal, so the comparison's time tells nothing.
-    return hmac.compare_digest(hashlib.sha256(sent.strip()).digest(), hashlib.sha256(token.encode()).digest())
+    given = hashlib.sha256(sent.strip()).digest()
+    return any(hmac.compare_digest(given, hashlib.sha256(token.encode()).digest()) for token in tokens if token)

@@ -118,7 +118,7 @@ class App:
         self.counts = RequestCounts()
         self._config = config
         self._clock = clock
-        self._sessions = Sessions(shared.console, config.admin_token, config.console_minutes * 60, clock.seconds)
+        self._sessions = Sessions(shared.console, config.admin_tokens, config.console_minutes * 60, clock.seconds)
         self._store = store
         rules = Rules(config.row_limit)
         self._service = Service(store, clock=clock.now_ms, max_attributes=config.max_attributes, rules=rules)
@@ -150,7 +150,7 @@ class App:
     def take_over(self, config: Config) -> None:
         """Go on with the tokens of another configuration."""
         self._config = config
-        self._sessions.take_token(config.admin_token)
+        self._sessions.take_tokens(config.admin_tokens)
         self._place_metrics()
 
     def _place_metrics(self) -> None:
@@ -183,7 +183,7 @@ class App:
             self.dialect.register.path: RegisterEndpoint(server, self._service),
         }
         readiness = Readiness(self._store, channel, commit, clock)
-        state = State(lambda: self._config.admin_token, lambda: self.stopping(), readiness.check)
+        state = State(lambda: self._config.admin_tokens, lambda: self.stopping(), readiness.check)
         self._native = native_app(self._service, authenticator, writer, importer, self._config, state, self.counts)
         sources = Sources(
             self.counts,

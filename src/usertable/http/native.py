@@ -231,12 +231,12 @@ class _Resource:
     ) -> tuple[str, ProjectAccess | None]:
         """Who asks, if they may, and a project's access; counts its requests. Raises Refused and Unavailable."""
         authorization = exchange.sent.get(b"authorization", b"")
-        admin_token = self._state.admin_token()
-        if carries_token(authorization, admin_token):
+        admin_tokens = self._state.admin_tokens()
+        if carries_token(authorization, *admin_tokens):
             return "admin", None
         if operation.access == "admin" or authorization[:7].lower() == b"bearer ":
             exchange.headers += [_BEARER] if operation.access == "admin" else [_BEARER, _BASIC]
-            token = "set admin_token to have one" if not admin_token else "Authorization: Bearer <token>"
+            token = "set admin_token to have one" if not admin_tokens else "Authorization: Bearer <token>"
             raise refusal(ProblemKind.ADMIN_ONLY, hint=token)
         access = await admit(self._authenticator, authorization, client)
         if access is None:

@@ -7,7 +7,7 @@ command line calls the same ones on a store.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +35,7 @@ from usertable.wire.native import documents, forms, members, queries
 class State:
     """What may change while the server runs."""
 
-    admin_token: Callable[[], str]
+    admin_tokens: Callable[[], Sequence[str]]
     is_stopping: Callable[[], bool]
     check_writes: Callable[[], None]
     """Returns if writes can be made, else raises StoreDown; at once."""

@@ -212,7 +212,7 @@ class Server:
         self._app.take_over(self._config)
 
 
-RELOADED = ("admin_token", "metrics_token", "log_level")
+RELOADED = ("admin_token", "admin_token_previous", "metrics_token", "log_level")
 """Settings that a running server takes over on SIGHUP."""
 
 
