@@ -1046,6 +1046,8 @@ def test_the_commands_are_those_of_the_manual() -> None:
     leaves = {" ".join(path) for path, command in _commands() if not isinstance(command, click.Group)}
     assert leaves == {
         "serve",
+        "backup",
+        "restore",
         "import",
         "export",
         "config",
