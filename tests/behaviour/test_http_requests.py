@@ -20,8 +20,10 @@ import pytest
 from support.raw_http import AUTHORIZATION, Answer, connect, exchange, parse_answers, put, put_chunked, read_answers
 from support.server_process import ATTRIBUTE, ServerProcess, create_project
 from usertable.dialects.jiguang.dialect import JIGUANG
-from usertable.http.connection import HEAD_BYTES, HEAD_LINES, Connection, Connections
+from usertable.http.connection import Connection
+from usertable.http.connections import Connections
 from usertable.http.request_counts import RequestCounts
+from usertable.http.request_head import HEAD_BYTES, HEAD_LINES
 
 OK = b'{"code":0,"msg":"ok"}'
 LIVE = b"GET /livez HTTP/1.1\r\nHost: test\r\n\r\n"

@@ -17,7 +17,7 @@ from usertable.app.clock import SYSTEM_CLOCK
 from usertable.app.service import Service
 from usertable.config import Config
 from usertable.http.app import App
-from usertable.http.connection import Connections
+from usertable.http.connections import Connections
 from usertable.http.server import in_background
 from usertable.store import open_store
 

@@ -34,7 +34,7 @@ from usertable.domain.merge import Rules
 from usertable.domain.schema import Project
 from usertable.http.age import Age
 from usertable.http.answers import JSON, Receive, Scope, Send, answer
-from usertable.http.connection import Connections
+from usertable.http.connections import Connections
 from usertable.http.dialect import DialectServer, RegisterEndpoint, no_route
 from usertable.http.metrics import (
     METRICS_PATH,

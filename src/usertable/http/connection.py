@@ -9,30 +9,36 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
-import time
 from collections import deque
-from collections.abc import Awaitable, Callable
 from enum import Enum
-from http import HTTPStatus
-from itertools import chain
-from typing import Any, Protocol
-from urllib.parse import unquote
+from typing import TYPE_CHECKING
 
 import httptools
 
 from usertable.dialects.base import Dialect
-from usertable.domain.errors import Problem, ProblemKind, excerpt
-from usertable.http.answers import JSON, Header, Receive, Scope, Send, answer, language, request_id
-from usertable.http.request_counts import OTHER, RequestCounts, RouteCounts
+from usertable.domain.errors import Problem, ProblemKind
+from usertable.http.answers import Header, language
+from usertable.http.request import CLOSE_LINE, STATUS_LINES, Request
+from usertable.http.request_counts import OTHER, RequestCounts
+from usertable.http.request_head import (
+    HEAD_BYTES,
+    HEAD_LINES,
+    SMALL_HEAD,
+    head_bytes,
+    head_too_large,
+    is_host,
+    is_target,
+    repeated_header,
+    unknown_coding,
+    unknown_expectation,
+)
 from usertable.http.set_attributes import SetEndpoint, SetExchange
+
+if TYPE_CHECKING:
+    from usertable.http.connections import Connections
 
 log = logging.getLogger("usertable.http")
 
-HEAD_BYTES = 65_536
-"""Bytes that the head of a request may have, and the trailers behind a body."""
-HEAD_LINES = 100
-"""Header lines that a request may have, and trailers that a body may have."""
 BUFFERED_BYTES = 65_536
 """Bytes of a body that wait for the application; with more the client is not read from."""
 PIPELINED = 16
@@ -43,298 +49,6 @@ LINGER_BYTES = 64 * 2**20
 """Bytes that are read and dropped at most, behind the last answer or of a body that was refused."""
 LINGERING = 1_000
 """Connections that have had their last answer, with which one beyond the limit is closed without an answer."""
-
-_SINGLE = frozenset((b"authorization", b"content-type", b"content-encoding", b"idempotency-key", b"host"))
-"""Headers that a request may have once: of two, one would silently not count."""
-_HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(:[0-9]*)?")
-_SMALL_HEAD = HEAD_BYTES - 2 * HEAD_LINES
-"""Bytes of a head that cannot be too large, whatever blanks it leaves out."""
-_BODILESS = (204, 304)
-_CLOSE_LINE = b"connection: close\r\n"
-_STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
-
-
-class Application(Protocol):
-    """What answers requests: an ASGI application, and the endpoints of the hot path."""
-
-    dialect: Dialect
-    """In which a request is refused that nobody was given."""
-    set_endpoints: dict[bytes, SetEndpoint]
-    """By URL."""
-    counts: RequestCounts
-
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]: ...
-
-
-class Connections:
-    """All connections of a server, and what they share.
-
-    Args:
-        application: answers the requests.
-        body_seconds: within so many a request must have arrived whole, and a client must read on.
-        keep_alive_seconds: after so many an idle connection is closed.
-        limit: connections open at once; a further one is told so and closed.
-    """
-
-    def __init__(self, application: Application, *, body_seconds: int, keep_alive_seconds: int, limit: int) -> None:
-        self.application = application
-        self.body_seconds = body_seconds
-        self.keep_alive_seconds = keep_alive_seconds
-        self.limit = limit
-        self.open: set[Connection] = set()
-        self.lingering: set[Connection] = set()
-        """Those of them that had their last answer. They do not count for the limit."""
-        self.tasks: set[asyncio.Task[None]] = set()
-        self.is_draining = False
-        self.date = b""
-        """The line `date: …`; whoever runs the server keeps it true to the second."""
-
-    def __call__(self) -> Connection:
-        """A protocol for a new connection."""
-        return Connection(self)
-
-    def start(self, request: Request, call: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
-        """Answer a request in a task of its own."""
-        request.begun = True
-        request.began = request.began or time.monotonic()
-        task = asyncio.get_running_loop().create_task(request.run(call))
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
-
-    def sweep(self, now: float) -> None:
-        """End what takes too long; called about once a second with the event loop's time."""
-        for connection in list(self.open):
-            connection.sweep(now)
-
-    def drain(self) -> None:
-        """Close what is idle. A request that has begun is answered; then its connection closes."""
-        self.is_draining = True
-        for connection in list(self.open):
-            connection.drain()
-
-    @property
-    def are_busy(self) -> bool:
-        """Whether a request is under way on any of them."""
-        return any(connection.is_busy for connection in self.open)
-
-    def abort(self) -> None:
-        """End every connection and request at once."""
-        for connection in list(self.open):
-            connection.abort()
-        for task in self.tasks:
-            task.cancel()
-
-
-class Request:
-    """A request on a connection, and the answer to it, as ASGI has them."""
-
-    __slots__ = (
-        "_arrival",
-        "_body",
-        "_chunked",
-        "_connection",
-        "_is_received",
-        "_known_length",
-        "_pending",
-        "_url",
-        "_without_body",
-        "answered",
-        "began",
-        "begun",
-        "counts",
-        "dropped",
-        "expects_continue",
-        "gone",
-        "headers",
-        "keep_alive",
-        "method",
-        "size",
-        "started",
-        "status",
-        "version",
-        "whole",
-    )
-
-    def __init__(
-        self, connection: Connection, method: bytes, url: bytes, version: str, headers: list[Header], *, keep_alive: bool
-    ) -> None:
-        self._connection = connection
-        self._url = url
-        self.method = method
-        self.version = version
-        self.headers = headers
-        self.keep_alive = keep_alive
-        self.expects_continue = False
-        self._body: list[bytes] = []
-        self.size = 0
-        """Bytes of the body that wait to be received."""
-        self.dropped = 0
-        """Bytes of the body that nobody will receive."""
-        self.whole = False
-        """Whether all of the body is here."""
-        self.gone = False
-        """Whether the client is gone, or was told the end already."""
-        self.begun = False
-        """Whether the application has it."""
-        self.started = False
-        """Whether the answer has begun."""
-        self.answered = False
-        self.status = 0
-        """That of the answer, once it has begun."""
-        self.began = 0.0
-        """When the application was given it, by the monotonic clock."""
-        self.counts: RouteCounts | None = None
-        """Where to count it, if that is known before the application tells its route."""
-        self._is_received = False
-        self._arrival: asyncio.Future[None] | None = None
-        self._pending = b""
-        self._chunked = False
-        self._known_length = False
-        self._without_body = method == b"HEAD"
-
-    async def run(self, call: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
-        """Let the application answer."""
-        scope = self._scope()
-        try:
-            await call(scope, self.receive, self.send)
-        except Exception:
-            log.exception("the application failed")
-        if not self.answered and not self.gone:
-            if self.started:
-                # The client must not take half an answer for a whole one.
-                self._connection.abort()
-            else:
-                name = request_id(dict(self.headers))
-                dialect = self._connection.dialect
-                problem = Problem(ProblemKind.INTERNAL, None, {"request": name.decode()})
-                status, body = dialect.encode_refusal([problem], dialect.language)
-                await answer(self.send, status, body, [JSON, (b"x-request-id", name)])
-        if self.answered:
-            counts = self.counts or self._connection.counts.of(scope)
-            counts.count(self.status, time.monotonic() - self.began)
-
-    def _scope(self) -> Scope:
-        path, _, query = self._url.partition(b"?")
-        if not path.startswith(b"/") and path != b"*":
-            # As a client writes it to a proxy: http://host/path.
-            path = httptools.parse_url(self._url).path or b"/"
-        return {
-            "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.3"},
-            "http_version": self.version,
-            "method": self.method.decode(),
-            "scheme": "http",
-            "path": unquote(path.decode("ascii")),
-            "raw_path": path,
-            "query_string": query,
-            "root_path": "",
-            "headers": self.headers,
-            "client": self._connection.client,
-            "server": self._connection.server,
-        }
-
-    def take(self, piece: bytes) -> None:
-        """Take a piece of the body as it arrives."""
-        if self.answered:
-            self.dropped += len(piece)
-            return
-        self._body.append(piece)
-        self.size += len(piece)
-        self._wake()
-
-    def complete(self) -> None:
-        """Take note that the body is whole."""
-        self.whole = True
-        self._wake()
-
-    def leave(self) -> None:
-        """Take note that the client is gone."""
-        self.gone = True
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._arrival is not None and not self._arrival.done():
-            self._arrival.set_result(None)
-
-    async def receive(self) -> dict[str, Any]:
-        """The next piece of the body, as ASGI has it; `http.disconnect` once there is nobody to answer."""
-        if self.expects_continue and not self.started and not self.gone:
-            self.expects_continue = False
-            if not self.whole:
-                self._connection.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        while not (self.gone or self.answered):
-            if self._body or (self.whole and not self._is_received):
-                body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-                self._body.clear()
-                self.size = 0
-                self._is_received = self.whole
-                self._connection.regulate()
-                return {"type": "http.request", "body": body, "more_body": not self.whole}
-            self._arrival = asyncio.get_running_loop().create_future()
-            await self._arrival
-        return {"type": "http.disconnect"}
-
-    async def send(self, message: Any) -> None:
-        """Send a part of the answer, as ASGI has it."""
-        if self.gone:
-            return
-        if message["type"] == "http.response.start":
-            assert not self.started
-            self.started = True
-            if self.expects_continue:
-                # Whether its body will still come cannot be known (RFC 9110, 10.1.1).
-                self.keep_alive = False
-            self.status = message["status"]
-            self._pending = self._head(self.status, message["headers"])
-            return
-        assert self.started
-        assert not self.answered
-        body: bytes = message.get("body", b"")
-        more: bool = message.get("more_body", False)
-        if self._pending and not self._known_length and not self._without_body:
-            # Of an answer that is here in one piece the length is known; a stream is chunked, or ends with its connection.
-            if not more:
-                self._pending += b"content-length: %d\r\n" % len(body)
-            elif self.version == "1.0":
-                self.keep_alive = False
-            else:
-                self._pending += b"transfer-encoding: chunked\r\n"
-                self._chunked = True
-        data = b""
-        if self._pending:
-            data = self._pending + self._connection_line() + b"\r\n"
-            self._pending = b""
-        if not self._without_body:
-            if not self._chunked:
-                data += body
-            else:
-                data += (b"%x\r\n%b\r\n" % (len(body), body) if body else b"") + (b"" if more else b"0\r\n\r\n")
-        self._connection.write(data)
-        if not more:
-            self.answered = True
-            self._body.clear()
-            self.size = 0
-            self._wake()
-            self._connection.answered(self)
-        else:
-            await self._connection.written()
-
-    def _head(self, status: int, headers: list[Header]) -> bytes:
-        lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status, self._connection.date]
-        for name, value in headers:
-            if name == b"content-length":
-                self._known_length = True
-            elif name == b"connection":
-                self.keep_alive = self.keep_alive and value.lower() != b"close"
-                continue
-            lines.append(b"%b: %b\r\n" % (name, value))
-        self._without_body = self._without_body or status in _BODILESS
-        return b"".join(lines)
-
-    def _connection_line(self) -> bytes:
-        if not self.keep_alive:
-            return _CLOSE_LINE
-        return b"connection: keep-alive\r\n" if self.version == "1.0" else b""
 
 
 class _Reading(Enum):
@@ -475,7 +189,7 @@ class Connection(asyncio.Protocol):
             # What is not at its end yet (a header, a trailer, the extension of a chunk), the parser alone has.
             self._unfinished = 0 if self._is_further else self._unfinished + len(data)
             if self._unfinished > HEAD_BYTES:
-                self.end(_head_too_large())
+                self.end(head_too_large())
         return b""
 
     def _decline_upgrade(self) -> bytes:
@@ -536,7 +250,7 @@ class Connection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         self._lines += 1
         if self._lines > HEAD_LINES:
-            raise self._refusal(_head_too_large())
+            raise self._refusal(head_too_large())
         # Trailers are no headers (RFC 9110, 6.5.1).
         if self._in_head:
             # The parser leaves blanks at the end of a value, which are none of it (RFC 9110, 5.5).
@@ -609,35 +323,26 @@ class Connection(asyncio.Protocol):
             return Problem(ProblemKind.HTTP_VERSION, None, {"version": version})
         headers = self._headers
         self._fields = fields = dict(headers)
-        if len(fields) != len(headers):
-            names = [name for name, _ in headers]
-            for name in names:
-                if name in _SINGLE and names.count(name) > 1:
-                    return Problem(ProblemKind.HEADER_REPEATED, None, {"name": name.decode().title()})
-        if b"transfer-encoding" in fields:
-            for coding in self._values(b"transfer-encoding"):
-                if coding.lower() != b"chunked" or version == "1.0":
-                    return Problem(ProblemKind.TRANSFER_CODING, None, {"value": excerpt(coding.decode("latin-1"))})
+        if len(fields) != len(headers) and (problem := repeated_header(headers)) is not None:
+            return problem
+        if b"transfer-encoding" in fields and (problem := unknown_coding(headers, version)) is not None:
+            return problem
         if b"expect" in fields:
-            for expected in self._values(b"expect"):
-                if expected.lower() != b"100-continue":
-                    return Problem(ProblemKind.EXPECTATION, None, {"value": excerpt(expected.decode("latin-1"))})
+            if (problem := unknown_expectation(headers)) is not None:
+                return problem
             self._expects_continue = version == "1.1"
         # Summing up takes a microsecond, a fortieth of a write: only a head that can be too large is looked at.
-        if self._arrived > _SMALL_HEAD and _head_bytes(self._url, headers) > HEAD_BYTES:
-            return _head_too_large()
+        if self._arrived > SMALL_HEAD and head_bytes(self._url, headers) > HEAD_BYTES:
+            return head_too_large()
         host = fields.get(b"host")
         if host is None:
             if version == "1.1":
                 return Problem(ProblemKind.HOST)
         elif host != self._host:
-            if not _HOST.fullmatch(host):
+            if not is_host(host):
                 return Problem(ProblemKind.HOST)
             self._host = host
-        return None if self._endpoint is not None or _is_target(self._url) else Problem(ProblemKind.NOT_HTTP)
-
-    def _values(self, name: bytes) -> list[bytes]:
-        return [value for each, value in self._headers if each == name]
+        return None if self._endpoint is not None or is_target(self._url) else Problem(ProblemKind.NOT_HTTP)
 
     # Requests and their answers
 
@@ -691,7 +396,7 @@ class Connection(asyncio.Protocol):
         endpoint.requests.uncounted.append(endpoint.commit.finished - put.began)
         connections = self._connections
         if connections.is_draining:
-            self.write(b"HTTP/1.1 200 OK\r\n" + connections.date + _CLOSE_LINE + answer)
+            self.write(b"HTTP/1.1 200 OK\r\n" + connections.date + CLOSE_LINE + answer)
             self._linger()
             return
         self.write(b"HTTP/1.1 200 OK\r\n" + connections.date + answer)
@@ -784,7 +489,7 @@ class Connection(asyncio.Protocol):
         dialect = self.dialect
         status, body = dialect.encode_refusal([problem], language(dict(self._headers), dialect.language))
         head = b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body)
-        farewell = _STATUS_LINES[status] + head + self.date + _CLOSE_LINE + b"\r\n" + body
+        farewell = STATUS_LINES[status] + head + self.date + CLOSE_LINE + b"\r\n" + body
         self._reading = _Reading.IGNORE
         self._in_head = False
         self._fast = None
@@ -878,24 +583,3 @@ class Connection(asyncio.Protocol):
             self._close()
         elif (phase[0] == "write" and waited > seconds) or (phase[0] == "linger" and waited > LINGER_SECONDS):
             self.abort()
-
-
-def _head_bytes(url: bytes, headers: list[Header]) -> int:
-    """What counts for `HEAD_BYTES`; of a head without a blank behind its colons up to a byte more per line than arrived."""
-    return len(url) + sum(map(len, chain.from_iterable(headers))) + 4 * len(headers)
-
-
-def _is_target(url: bytes) -> bool:
-    """Whether it is a path, `*`, or a whole URL as a client writes it to a proxy."""
-    if b"#" in url:
-        return False
-    if not url.startswith((b"/", b"*")):
-        try:
-            httptools.parse_url(url)
-        except httptools.HttpParserInvalidURLError:
-            return False
-    return True
-
-
-def _head_too_large() -> Problem:
-    return Problem(ProblemKind.HEAD_TOO_LARGE, None, {"limit": str(HEAD_BYTES), "lines": str(HEAD_LINES)})

@@ -25,7 +25,7 @@ from usertable.domain.errors import ProblemKind, StoreDown, excerpt, refusal
 from usertable.histogram import Histogram
 from usertable.http.admission import carries_token
 from usertable.http.answers import Header, Receive, Scope, Send, answer
-from usertable.http.connection import Connections
+from usertable.http.connections import Connections
 from usertable.http.native import NativeExchange
 from usertable.http.readiness import Readiness
 from usertable.http.request_counts import RequestCounts

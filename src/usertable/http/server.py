@@ -22,7 +22,7 @@ from usertable.app.clock import Clock
 from usertable.config import Config, ConfigError
 from usertable.domain.errors import StoreFault
 from usertable.http.app import App, Shared, announce_console
-from usertable.http.connection import Application, Connections
+from usertable.http.connections import Application, Connections
 from usertable.http.listeners import ListenFault, listen, listen_at, shown_address
 from usertable.http.workers import Supervisor, reserve
 from usertable.store import Store, is_shareable, open_store, redacted_url

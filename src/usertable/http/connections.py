@@ -1,0 +1,86 @@
+"""All connections of a server, and what they share."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from usertable.dialects.base import Dialect
+from usertable.http.answers import Receive, Scope, Send
+from usertable.http.connection import Connection
+from usertable.http.request import Request
+from usertable.http.request_counts import RequestCounts
+from usertable.http.set_attributes import SetEndpoint
+
+
+class Application(Protocol):
+    """What answers requests: an ASGI application, and the endpoints of the hot path."""
+
+    dialect: Dialect
+    """In which a request is refused that nobody was given."""
+    set_endpoints: dict[bytes, SetEndpoint]
+    """By URL."""
+    counts: RequestCounts
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]: ...
+
+
+class Connections:
+    """All connections of a server, and what they share.
+
+    Args:
+        application: answers the requests.
+        body_seconds: within so many a request must have arrived whole, and a client must read on.
+        keep_alive_seconds: after so many an idle connection is closed.
+        limit: connections open at once; a further one is told so and closed.
+    """
+
+    def __init__(self, application: Application, *, body_seconds: int, keep_alive_seconds: int, limit: int) -> None:
+        self.application = application
+        self.body_seconds = body_seconds
+        self.keep_alive_seconds = keep_alive_seconds
+        self.limit = limit
+        self.open: set[Connection] = set()
+        self.lingering: set[Connection] = set()
+        """Those of them that had their last answer. They do not count for the limit."""
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.is_draining = False
+        self.date = b""
+        """The line `date: …`; whoever runs the server keeps it true to the second."""
+
+    def __call__(self) -> Connection:
+        """A protocol for a new connection."""
+        return Connection(self)
+
+    def start(self, request: Request, call: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
+        """Answer a request in a task of its own."""
+        request.begun = True
+        request.began = request.began or time.monotonic()
+        task = asyncio.get_running_loop().create_task(request.run(call))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    def sweep(self, now: float) -> None:
+        """End what takes too long; called about once a second with the event loop's time."""
+        for connection in list(self.open):
+            connection.sweep(now)
+
+    def drain(self) -> None:
+        """Close what is idle. A request that has begun is answered; then its connection closes."""
+        self.is_draining = True
+        for connection in list(self.open):
+            connection.drain()
+
+    @property
+    def are_busy(self) -> bool:
+        """Whether a request is under way on any of them."""
+        return any(connection.is_busy for connection in self.open)
+
+    def abort(self) -> None:
+        """End every connection and request at once."""
+        for connection in list(self.open):
+            connection.abort()
+        for task in self.tasks:
+            task.cancel()
