@@ -7,6 +7,7 @@ ignored is found out at the worst time.
 from __future__ import annotations
 
 import codecs
+import ipaddress
 import os
 import re
 import tomllib
@@ -74,6 +75,13 @@ class Config:
     store: str = _setting(default_store, "URL of the store: sqlite:///file.db, postgresql://…, or memory: (keeps nothing)")
     host: str = _setting("127.0.0.1", "address to listen on; 0.0.0.0 for every interface")
     port: int = _setting(8000, "port to listen on; 0 for any free one", maximum=65535)
+    uds: str = _setting("", "path of a Unix socket to listen on, in place of host and port")
+    trusted_proxies: str = _setting(
+        "", "addresses and networks of proxies whose X-Forwarded-For is believed, separated by commas"
+    )
+    cors_origins: str = _setting(
+        "", "origins whose pages may call the APIs from a browser, separated by commas: https://app.example.com"
+    )
     workers: int = _setting(1, "server processes; more than one needs postgresql", minimum=1, maximum=256)
     admin_token: str = _setting("", "bearer token of the native API's admin, 16 characters or more; empty: no admin access")
     admin_token_previous: str = _setting("", "the admin token before this one, which is valid too during a rotation")
@@ -163,6 +171,7 @@ def load(flags: Mapping[str, Any], environment: Mapping[str, str] | None = None,
     if config.admin_token_previous and not config.admin_token:
         raise ConfigError("admin_token_previous is set, but admin_token is not; set admin_token to the new token")
     _check_metrics(config)
+    _check_network(config, sources)
     if config.log_level not in ("debug", "info", "warning", "error"):
         raise ConfigError(f"log_level is {config.log_level!r}; expected debug, info, warning or error")
     return LoadedConfig(config, sources, service_links)
@@ -260,6 +269,30 @@ def _check_metrics(config: Config) -> None:
         raise ConfigError(
             "metrics_address is the server's own; to serve /metrics there, set metrics_token and leave the address out"
         )
+
+
+def items(text: str) -> list[str]:
+    """The members of a setting that is a list separated by commas."""
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def _check_network(config: Config, sources: Mapping[str, str]) -> None:
+    if config.uds and (ignored := [name for name in ("host", "port") if sources[name] != "default"]):
+        raise ConfigError(f"uds is set, so {' and '.join(ignored)} would be ignored; set one or the other")
+    if config.uds and not config.uds.startswith("/"):
+        raise ConfigError(f"uds is {config.uds!r}; expected an absolute path, such as /run/usertable/usertable.sock")
+    for proxy in items(config.trusted_proxies):
+        try:
+            ipaddress.ip_network(proxy)
+        except ValueError as error:
+            raise ConfigError(
+                f"trusted_proxies has {proxy!r} ({error}); expected addresses and networks: 10.0.0.7, 10.0.0.0/8"
+            ) from error
+    for origin in items(config.cors_origins):
+        if not re.fullmatch(r"https?://[^/\s*]+", origin):
+            raise ConfigError(
+                f"cors_origins has {origin!r}; expected origins as a browser sends them, without a path: https://app.example.com"
+            )
 
 
 def _is_service_link(variable: str, text: str) -> bool:

@@ -22,6 +22,7 @@ from support.server_process import ATTRIBUTE, ServerProcess, create_project
 from usertable.dialects.jiguang.dialect import JIGUANG
 from usertable.http.connection import Connection
 from usertable.http.connections import Connections
+from usertable.http.proxies import TrustedProxies
 from usertable.http.request_counts import RequestCounts
 from usertable.http.request_head import HEAD_BYTES, HEAD_LINES
 
@@ -622,7 +623,7 @@ def test_a_connection_that_is_over_leaves_nothing_for_the_garbage_collector(sent
     async def serve() -> None:
         loop = asyncio.get_running_loop()
         application: Any = SimpleNamespace(dialect=JIGUANG, set_endpoints={}, counts=RequestCounts())
-        connections = Connections(application, body_seconds=60, keep_alive_seconds=60, limit=10)
+        connections = Connections(application, body_seconds=60, keep_alive_seconds=60, limit=10, proxies=TrustedProxies([]))
         async with await loop.create_server(connections, "127.0.0.1", 0) as server:
             reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
             writer.write(sent)

@@ -18,6 +18,7 @@ from usertable.app.service import Service
 from usertable.config import Config
 from usertable.http.app import App
 from usertable.http.connections import Connections
+from usertable.http.proxies import TrustedProxies
 from usertable.http.server import in_background
 from usertable.store import open_store
 
@@ -180,7 +181,7 @@ def test_a_defect_shows_nothing_of_the_inside() -> None:
 
     async def call() -> httpx.Response:
         app = App(store, Config(store="memory:"), clock=replace(SYSTEM_CLOCK, now_ms=broken_clock))
-        connections = Connections(app, body_seconds=60, keep_alive_seconds=60, limit=10)
+        connections = Connections(app, body_seconds=60, keep_alive_seconds=60, limit=10, proxies=TrustedProxies([]))
         async with (
             app.running(connections),
             httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as http,

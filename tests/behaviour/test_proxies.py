@@ -1,19 +1,23 @@
-"""Behind the proxies that people put in front: nginx and HAProxy, as Debian has them. Runs with `-m proxies`."""
+"""Behind the proxies that people put in front: nginx, Caddy and HAProxy, as Debian has them. Runs with `-m proxies`."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+import re
 import shutil
 import socket
+import ssl
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
+from support.form_browser import TOKEN, FormBrowser
 from support.raw_http import AUTHORIZATION, connect, put, read_answers
 from support.server_process import ATTRIBUTE, PROJECT, SECRET, ServerProcess, create_project
 
@@ -55,7 +59,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerPro
     folder = tmp_path_factory.mktemp("behind")
     url = f"sqlite:///{folder / 'store.db'}"
     (cuid,) = create_project(url, users=1)
-    server = ServerProcess(url, folder)
+    server = ServerProcess(url, folder, ADMIN_TOKEN=TOKEN, TRUSTED_PROXIES="127.0.0.1")
     try:
         yield server, cuid
         assert "Traceback" not in server.log
@@ -135,3 +139,99 @@ def stored(server: ServerProcess, cuid: int) -> int:
     with server.client() as http:
         shown = http.put(ATTRIBUTE + "?dryRun=1", json={"cuid": cuid, "data": {"user_bool_once": 1}})
     return int(shown.json()["data"]["user"]["attributes"].get("user_number_accumulate", 0))
+
+
+# as the documentation writes them
+
+DOCUMENTED = Path(__file__).parents[2] / "docs" / "howto" / "run-behind-a-proxy.md"
+
+
+@pytest.fixture(params=["nginx", "caddyfile", "haproxy"])
+def documented(request: pytest.FixtureRequest, served: tuple[ServerProcess, int], tmp_path: Path) -> Iterator[str]:
+    """The https URL of a proxy that is configured as the documentation says; only names of this machine take their place."""
+    block = re.search(rf"```{request.param}\n(.*?)```", DOCUMENTED.read_text(), re.DOTALL)
+    assert block is not None
+    name = request.param.removesuffix("file")
+    program = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
+    assert program, f"{name} is not installed; on Debian: apt-get install {name}"
+    both = tmp_path / "both.pem"
+    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject]
+    subprocess.run([*made, "-keyout", str(both), "-out", str(tmp_path / "cert.pem")], check=True, capture_output=True)
+    shutil.copy(both, tmp_path / "key.pem")
+    both.write_text((tmp_path / "cert.pem").read_text() + both.read_text())
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    written = block[1]
+    for text, here in {
+        "127.0.0.1:8000": served[0].url.removeprefix("http://"),
+        "listen 443": f"listen 127.0.0.1:{port}",
+        "bind :443": f"bind 127.0.0.1:{port}",
+        "/etc/ssl/users.example.com.pem": str(tmp_path / "cert.pem"),
+        "/etc/ssl/users.example.com.key": str(tmp_path / "key.pem"),
+        "/etc/ssl/users.example.com.both.pem": str(both),
+        "users.example.com {": f"https://127.0.0.1:{port} {{\n    tls {tmp_path}/cert.pem {tmp_path}/key.pem",
+    }.items():
+        written = written.replace(text, here)
+    file = tmp_path / "proxy.conf"
+    if name == "nginx":
+        user = "user root;" if os.geteuid() == 0 else ""
+        written = (
+            f"daemon off; pid {tmp_path}/pid; error_log stderr; {user} events {{}} http {{ access_log off; {written} }}"
+        )
+    elif name == "caddy":
+        written = f"{{\n    admin off\n    auto_https disable_redirects\n    skip_install_trust\n}}\n{written}"
+    file.write_text(written)
+    arguments = {
+        "nginx": ["-c", str(file)],
+        "caddy": ["run", "--adapter", "caddyfile", "--config", str(file)],
+        "haproxy": ["-db", "-f", str(file)],
+    }
+    with (tmp_path / "log").open("wb") as log:
+        environment = {**os.environ, "XDG_DATA_HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)}
+        process = subprocess.Popen([program, *arguments[name]], stdout=log, stderr=log, env=environment)
+    try:
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError):
+                connect(f"http://127.0.0.1:{port}").close()
+                break
+            assert process.poll() is None, (tmp_path / "log").read_text()
+            time.sleep(0.05)
+        yield f"https://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def test_a_proxy_as_documented_serves_the_api_and_the_console(
+    documented: str, served: tuple[ServerProcess, int], tmp_path: Path
+) -> None:
+    trust = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
+    with httpx.Client(base_url=documented, auth=(PROJECT, SECRET), verify=trust) as client:
+        answer = client.put(ATTRIBUTE, json={"cuid": served[1], "data": {"user_number_overwrite": 7}})
+        assert answer.json() == {"code": 0, "msg": "ok"}
+        large = client.put(ATTRIBUTE, content=b"x" * 2_000_000, headers={"Content-Type": "application/json"})
+        assert large.status_code == 413
+        assert large.json()["code"] == 40002
+    with FormBrowser(base_url=documented, verify=trust) as browser:
+        page = browser.page("/console/sign-in")
+        assert "Secure" in page.headers["set-cookie"]
+        browser.sign_in()
+
+
+def test_the_server_sees_the_callers_address_behind_a_proxy_as_documented(
+    documented: str, served: tuple[ServerProcess, int], tmp_path: Path
+) -> None:
+    """The proxy at 127.0.0.1 is trusted, so neither its own address counts nor what a caller claims to be."""
+    trust = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
+
+    def sign_in(address: str, claim: str, token: str) -> int:
+        transport = httpx.HTTPTransport(local_address=address, verify=trust)
+        with FormBrowser(base_url=documented, transport=transport, headers={"X-Forwarded-For": claim}) as browser:
+            browser.page("/console/sign-in")
+            return browser.submit("/console/sign-in", token=token).status_code
+
+    guesses = [sign_in("127.0.0.2", f"203.0.113.{number}", "a guess of somebody") for number in range(12)]
+    assert guesses[-1] == 429
+    assert sign_in("127.0.0.3", "127.0.0.2", TOKEN) == 303

@@ -47,11 +47,11 @@ class ServerProcess:
         self._log.write_text("")
         self._process = launch(self._url, self._log, self._settings)
         deadline = time.monotonic() + 30
-        while not (found := re.search(r"http://[\d.]+:\d+", self.log)):
+        while not (found := re.search(r"serving \S+ on (\S+)", self.log)):
             assert self._process.poll() is None, self.log
             assert time.monotonic() < deadline, f"no start in 30 s: {self.log}"
             time.sleep(0.02)
-        self.url = found[0]
+        self.url = found[1]
 
     @property
     def log(self) -> str:
@@ -110,5 +110,6 @@ def launch(
     environment = {key: value for key, value in os.environ.items() if not key.startswith("USERTABLE_")}
     environment |= {f"USERTABLE_{key.upper()}": value for key, value in settings.items()}
     with log.open("ab") as stream:
-        command = ["setpriv", "--pdeathsig", "KILL", sys.executable, *program, "serve", "--store", url, "--port", "0"]
+        address = [] if "UDS" in settings else ["--port", "0"]
+        command = ["setpriv", "--pdeathsig", "KILL", sys.executable, *program, "serve", "--store", url, *address]
         return subprocess.Popen(command, stderr=stream, stdout=stream, env=environment)

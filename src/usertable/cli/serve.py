@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--host", metavar="ADDRESS", help="Address to listen on, default 127.0.0.1; 0.0.0.0 for every interface.")
 @click.option("--port", metavar="PORT", help="Port to listen on, default 8000; 0 for any free one.")
+@click.option("--uds", metavar="PATH", help="Unix socket to listen on, in place of host and port.")
 @click.option("--workers", metavar="N", help="Server processes, default 1; more than one needs a postgresql store.")
 @click.option("--always-200", is_flag=True, default=None, help="Answer HTTP 200 to every business error.")
 @click.option("--body-limit", metavar="BYTES", help="Largest request body, default 1048576.")
@@ -60,6 +61,8 @@ def _cannot_listen(fault: ListenFault) -> str:
     if isinstance(error, UnicodeError | gaierror):
         option = "--host" if is_main else fault.setting
         return f"{problem}there is no such host; {option} takes an address of this machine"
+    if fault.setting == "uds":
+        return f"{problem}{error.strerror or error}; --uds takes the path of a socket to make, in a folder that is there"
     if error.errno == errno.EADDRINUSE:
         other = "port with --port (0 for any free one)" if is_main else f"one in {fault.setting}"
         return f"{problem}another program does already; stop it, or choose another {other}"

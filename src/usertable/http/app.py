@@ -20,7 +20,7 @@ from usertable.app.limits import SharedCounts
 from usertable.app.scans import TableScans
 from usertable.app.service import Service
 from usertable.commands.write import WriteBatch
-from usertable.config import Config
+from usertable.config import Config, items
 from usertable.console.app import console_app, is_for_console
 from usertable.console.context import HOME, Console
 from usertable.console.live import open_pages
@@ -48,6 +48,7 @@ from usertable.http.metrics import (
 from usertable.http.native import native_app
 from usertable.http.openapi import LIVE_PATH
 from usertable.http.operations import State
+from usertable.http.proxies import with_cors
 from usertable.http.readiness import Readiness
 from usertable.http.request_counts import RequestCounts
 from usertable.http.set_attributes import SetEndpoint
@@ -128,11 +129,18 @@ class App:
         self.set_endpoints: dict[bytes, SetEndpoint] = {}
         """By URL, once the application runs."""
         self._endpoints: dict[str, ASGIApp] = {}
+        self._cors = with_cors(self._serve, items(config.cors_origins)) if config.cors_origins else None
         self._recorder = ActivityRecorder(clock.now_ms, payloads=config.arrival_payloads)
         self._expired_receipts = 0
         self._receipt_age = Age(config.receipt_hours * 3_600_000, clock.now_ms)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._cors is not None and not is_for_console(scope):
+            await self._cors(scope, receive, send)
+        else:
+            await self._serve(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
         if (endpoint := self._endpoints.get(path)) is not None:
             scope["route"] = path

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Sequence
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ import httptools
 from usertable.dialects.base import Dialect
 from usertable.domain.errors import Problem, ProblemKind
 from usertable.http.answers import Header, language
+from usertable.http.proxies import Peer
 from usertable.http.request import CLOSE_LINE, STATUS_LINES, Request
 from usertable.http.request_counts import OTHER, RequestCounts
 from usertable.http.request_head import (
@@ -142,11 +144,17 @@ class Connection(asyncio.Protocol):
         self._last_phase: tuple[str, int] = ("", 0)
         self._since = 0.0
 
+    def caller(self, headers: Sequence[Header]) -> Peer | None:
+        """Who sent a request with these headers."""
+        forwarded_for = [value for name, value in headers if name == b"x-forwarded-for"]
+        return self._connections.proxies.client(self.client, forwarded_for) if forwarded_for else self.client
+
     # Bytes that arrive
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._transport = transport
-        self.client = transport.get_extra_info("peername")
+        # Of a Unix socket it is an empty text.
+        self.client = transport.get_extra_info("peername") or None
         self.server = transport.get_extra_info("sockname")
         connections = self._connections
         connections.open.add(self)
@@ -276,6 +284,7 @@ class Connection(asyncio.Protocol):
             and version == "1.1"
             and not self._expects_continue
             and parser.should_keep_alive()
+            and not (self._connections.has_cors and b"origin" in self._fields)
         ):
             self._fast = b""
         else:

@@ -10,6 +10,7 @@ from typing import Protocol
 from usertable.dialects.base import Dialect
 from usertable.http.answers import Receive, Scope, Send
 from usertable.http.connection import Connection
+from usertable.http.proxies import TrustedProxies
 from usertable.http.request import Request
 from usertable.http.request_counts import RequestCounts
 from usertable.http.set_attributes import SetEndpoint
@@ -35,10 +36,23 @@ class Connections:
         body_seconds: within so many a request must have arrived whole, and a client must read on.
         keep_alive_seconds: after so many an idle connection is closed.
         limit: connections open at once; a further one is told so and closed.
+        proxies: whose word it is believed who the caller is.
+        has_cors: whether requests with an `Origin` need headers of their own in the answer.
     """
 
-    def __init__(self, application: Application, *, body_seconds: int, keep_alive_seconds: int, limit: int) -> None:
+    def __init__(
+        self,
+        application: Application,
+        *,
+        body_seconds: int,
+        keep_alive_seconds: int,
+        limit: int,
+        proxies: TrustedProxies,
+        has_cors: bool = False,
+    ) -> None:
         self.application = application
+        self.proxies = proxies
+        self.has_cors = has_cors
         self.body_seconds = body_seconds
         self.keep_alive_seconds = keep_alive_seconds
         self.limit = limit

@@ -130,7 +130,7 @@ class Request:
             "query_string": query,
             "root_path": "",
             "headers": self.headers,
-            "client": self._connection.client,
+            "client": self._connection.caller(self.headers),
             "server": self._connection.server,
         }
 

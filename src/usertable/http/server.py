@@ -19,11 +19,12 @@ from typing import NoReturn
 import uvloop
 
 from usertable.app.clock import Clock
-from usertable.config import Config, ConfigError
+from usertable.config import Config, ConfigError, items
 from usertable.domain.errors import StoreFault
 from usertable.http.app import App, Shared, announce_console
 from usertable.http.connections import Application, Connections
-from usertable.http.listeners import ListenFault, listen, listen_at, shown_address
+from usertable.http.listeners import UNIX, ListenFault, listen, listen_at, shown_address
+from usertable.http.proxies import TrustedProxies
 from usertable.http.workers import Supervisor, reserve
 from usertable.store import Store, is_shareable, open_store, redacted_url
 from usertable.store.disk_failure import end_at_once
@@ -99,6 +100,8 @@ class Server:
             body_seconds=config.body_seconds,
             keep_alive_seconds=config.keep_alive_seconds,
             limit=config.max_connections,
+            proxies=TrustedProxies(items(config.trusted_proxies)),
+            has_cors=bool(config.cors_origins),
         )
 
     async def _run(self, listener: socket.socket, metrics: socket.socket | None) -> None:
@@ -255,7 +258,7 @@ def serve(config: Config, reread: Reread | None = None) -> None:
     for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     # Bind first: a taken port must not touch the store.
-    listener = listen(config.host, config.port)
+    listener = listen_at(UNIX + config.uds, setting="uds") if config.uds else listen(config.host, config.port)
     metrics = listen_at(config.metrics_address, setting="metrics_address") if config.metrics_address else None
     try:
         if config.workers > 1 and not is_shareable(config.store):
@@ -266,10 +269,11 @@ def serve(config: Config, reread: Reread | None = None) -> None:
     except StoreFault:
         listener.close()
         raise
-    port, address = listener.getsockname()[1], shown_address(listener)
-    reach = "this machine only" if config.host in ("127.0.0.1", "::1", "localhost") else "other machines too"
-
-    config = replace(config, port=port)
+    address = shown_address(listener)
+    is_local = config.uds or config.host in ("127.0.0.1", "::1", "localhost")
+    reach = "this machine only" if is_local else "other machines too"
+    if not config.uds:
+        config = replace(config, port=listener.getsockname()[1])
 
     def announce(shared: Shared) -> None:
         log.info("usertable %s serving %s on %s (reachable from %s)", version(), redacted_url(config.store), address, reach)
@@ -286,9 +290,14 @@ def serve(config: Config, reread: Reread | None = None) -> None:
     else:
         # It was opened to migrate it, and to tell at once what is wrong with it.
         store.close()
-        with reserve(listener):
+        # Every worker listens on the port by itself. A Unix socket cannot be shared so: they all accept from one.
+        with listener if config.uds else reserve(listener):
             supervisor = Supervisor(
-                config, announce, None if reread is None else lambda now: reread_config(now, reread), metrics
+                config,
+                announce,
+                None if reread is None else lambda now: reread_config(now, reread),
+                unix=listener if config.uds else None,
+                metrics=metrics,
             )
             if not supervisor.run():
                 log.error("a worker ended without closing the store")
@@ -301,11 +310,13 @@ def run_worker(
     shared: Shared,
     ready: Callable[[], None],
     listen_to_parent: Callable[[Server], None],
+    unix: socket.socket | None,
     metrics: socket.socket | None,
 ) -> None:
     """Serve as one of several processes, which the supervisor starts and stops.
 
     Args:
+        unix: the listener of the Unix socket that all of them accept from; None if they share a port.
         metrics: the listener of the metrics' own address, which all of them accept from.
     """
     _log_to_stderr(config)
@@ -316,7 +327,7 @@ def run_worker(
         raise SystemExit(f"usertable worker: {fault}") from fault
     server = Server(config, App(store, config, shared), ready)
     listen_to_parent(server)
-    _run(config, store, listen(config.host, config.port, shared=True), server, metrics)
+    _run(config, store, unix or listen(config.host, config.port, shared=True), server, metrics)
 
 
 def _run(

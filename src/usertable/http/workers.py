@@ -25,6 +25,8 @@ from usertable.http.app import Shared
 
 log = logging.getLogger("usertable.workers")
 
+NONE = -1
+"""In place of a descriptor: there is no such listener."""
 RESTART_SECONDS = 1.0
 """A worker that died is replaced at once, but one that hardly lived not sooner than so long after its start."""
 
@@ -42,6 +44,7 @@ class Supervisor:
     Args:
         config: `port` is the one to listen on; it is reserved.
         announce: called once, when every worker serves.
+        unix: the listener of the Unix socket that the workers accept from, if they do not share a port.
         metrics: the listener of the metrics' own address.
         reload: asked on SIGHUP for the configuration that takes the place of the one it is given; None to keep that.
     """
@@ -51,13 +54,15 @@ class Supervisor:
         config: Config,
         announce: Callable[[Shared], None],
         reload: Callable[[Config], Config | None] | None = None,
+        *,
+        unix: socket.socket | None = None,
         metrics: socket.socket | None = None,
     ) -> None:
         self._config = config
         self._announce = announce
         self._reload = reload
         self._shared: list[IO[bytes]] = Shared.files(config.workers)
-        self._metrics = metrics
+        self._listeners = (unix, metrics)
         self._stop = threading.Event()
         self._workers: list[_Worker] = []
         self._is_reload_due = False
@@ -112,12 +117,12 @@ class Supervisor:
 
     def _start(self, number: int) -> _Worker:
         shared = [file.fileno() for file in self._shared]
-        metrics = [] if self._metrics is None else [self._metrics.fileno()]
+        listeners = [NONE if listener is None else listener.fileno() for listener in self._listeners]
         process = subprocess.Popen(
-            [sys.executable, "-m", "usertable.http.workers", *map(str, [number, *shared, *metrics])],
+            [sys.executable, "-m", "usertable.http.workers", *map(str, [number, *shared, *listeners])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            pass_fds=shared + metrics,
+            pass_fds=[descriptor for descriptor in shared + listeners if descriptor != NONE],
             # A session of its own: Ctrl-C is for the parent, which tells the workers.
             start_new_session=True,
         )
@@ -137,13 +142,14 @@ class Supervisor:
         return self._start(worker.number)
 
 
-def main(number: int, shared: Sequence[int], metrics: int | None) -> None:
+def main(number: int, shared: Sequence[int], unix: int, metrics: int) -> None:
     """A worker, until its parent stops it or is gone.
 
     Args:
         number: from 0 on; one that takes the place of another has the same.
         shared: descriptors of the files of :class:`~usertable.http.app.Shared`.
-        metrics: descriptor of the listener of the metrics' own address.
+        unix: descriptor of the listener of a Unix socket, or NONE.
+        metrics: descriptor of the listener of the metrics' own address, or NONE.
     """
     from usertable.http.server import Server, run_worker
 
@@ -167,8 +173,8 @@ def main(number: int, shared: Sequence[int], metrics: int | None) -> None:
         with contextlib.suppress(BrokenPipeError):
             print("ready", flush=True)
 
-    listener = None if metrics is None else socket.socket(fileno=metrics)
-    run_worker(config, Shared.of(shared, number), ready, listen_to_parent, listener)
+    listeners = [None if descriptor == NONE else socket.socket(fileno=descriptor) for descriptor in (unix, metrics)]
+    run_worker(config, Shared.of(shared, number), ready, listen_to_parent, *listeners)
 
 
 def reserve(listener: socket.socket) -> socket.socket:
@@ -183,5 +189,5 @@ def reserve(listener: socket.socket) -> socket.socket:
 
 
 if __name__ == "__main__":
-    number, counts, console, metrics, *listener = map(int, sys.argv[1:])
-    main(number, [counts, console, metrics], listener[0] if listener else None)
+    number, counts, console, shared_metrics, unix, metrics = map(int, sys.argv[1:])
+    main(number, [counts, console, shared_metrics], unix, metrics)

@@ -98,11 +98,11 @@ def keep_form(context: PageContext, proven: bool) -> Response | None:
 def print_link(config: Config, link: str) -> None:
     """Print a one-time link on stderr, by the address that the server listens on: no caller has a say in it."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(config.host, config.host)
-    address = f"[{host}]" if ":" in host else host
+    address = f"http://[{host}]:{config.port}" if ":" in host else f"http://{host}:{config.port}"
     # Not logged: it must be seen whatever the log's level is.
     print(
         f"sign in to the console, once and within {LINK_SECONDS // 60} minutes:"
-        f" http://{address}:{config.port}{HOME}/sign-in?link={link}",
+        f" {'(address of your proxy)' if config.uds else address}{HOME}/sign-in?link={link}",
         file=sys.stderr,
         flush=True,
     )
