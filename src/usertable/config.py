@@ -118,6 +118,8 @@ class Config:
         " to everyone who reaches it",
     )
     log_level: str = _setting("info", "debug, info, warning or error")
+    log_format: str = _setting("text", "text, or json: an object a line")
+    access_log: bool = _setting(False, "log a line for each answered request")
 
     @property
     def admin_tokens(self) -> tuple[str, ...]:
@@ -174,6 +176,8 @@ def load(flags: Mapping[str, Any], environment: Mapping[str, str] | None = None,
     _check_network(config, sources)
     if config.log_level not in ("debug", "info", "warning", "error"):
         raise ConfigError(f"log_level is {config.log_level!r}; expected debug, info, warning or error")
+    if config.log_format not in ("text", "json"):
+        raise ConfigError(f"log_format is {config.log_format!r}; expected text or json")
     return LoadedConfig(config, sources, service_links)
 
 
@@ -351,9 +355,9 @@ def _checked_integer(value: Any, name: str, minimum: int, maximum: int) -> int:
 
 
 def _checked_text(value: Any, name: str) -> str:
+    # The value is not shown: it may be a token.
     if not isinstance(value, str):
-        raise ConfigError(f"{name} is {value!r}; expected a text")
+        raise ConfigError(f"{name} is not a text; write it in quotes")
     if _CONTROL.search(value):
-        # Not shown: it may be a token.
         raise ConfigError(f"{name} has a line break or another control character in it")
     return value

@@ -775,5 +775,5 @@ def test_a_defect_is_logged_and_not_shown(server: NativeServer) -> None:
     other.close()
     problem = refused(answer, 500, "internal")
     assert problem["detail"] == "internal error; quote request id find-me"
-    assert "request find-me failed" in server.process.log
+    assert "it was answered with 500 [request_id=find-me]" in server.process.log
     assert done(server.admin.get(path))["id"] == name

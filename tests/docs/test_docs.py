@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 import tomllib
@@ -240,6 +241,19 @@ def test_the_platforms_words_stand_in_its_dialect_only() -> None:
         if source / "dialects" not in file.parents and re.search(r"smartop|\bjg_|极光", file.read_text())
     ]
     assert found == []
+
+
+def test_every_line_that_asks_for_action_is_on_the_page_for_who_is_on_call() -> None:
+    logged: dict[str, str] = {}
+    for file in sorted((ROOT / "src" / "usertable").rglob("*.py")):
+        # The client logs in the processes of those who use it.
+        for node in ast.walk(ast.parse(file.read_text())) if "client" not in file.parts else ():
+            match node:
+                case ast.Call(ast.Attribute(_, "warning" | "error" | "exception" | "critical" as level), [text, *_]):
+                    literal = ast.literal_eval(text)
+                    logged[re.sub(r"%[sd]", "…", literal)] = "error" if level == "exception" else level
+    told = {row[0][1:-1]: row[1].lower() for row in rows((ROOT / "docs/howto/on-call.md").read_text()) if row[0][0] == "`"}
+    assert told == logged
 
 
 def test_every_dependency_has_its_reason() -> None:

@@ -15,9 +15,12 @@ import httpx
 
 from support.sample_project import sample_project, sample_schema
 from usertable.app.service import Service
+from usertable.config import TOKENS
 from usertable.store import open_store
 
 PROJECT, SECRET = "100102", "a-secret-for-the-tests"
+PHONE = "18012345678"
+"""A value of an identifier."""
 ATTRIBUTE = "/smartop/api/v1/user/attribute"
 REGISTER = "/smartop/api/v1/user/register"
 
@@ -87,6 +90,7 @@ class ServerProcess:
         """End it at once, as a power cut would."""
         self._process.kill()
         self._process.wait()
+        self.check_log()
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
@@ -100,7 +104,15 @@ class ServerProcess:
         """End it as an operator does; its exit code."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(60)
+        code = self._process.wait(60)
+        self.check_log()
+        return code
+
+    def check_log(self) -> None:
+        """No server of any test may log a secret, or a value of a user's that many of them send."""
+        secrets = [self._settings[name] for name in TOKENS if self._settings.get(name)]
+        for told in (SECRET, PHONE, *secrets):
+            assert told not in self.log, f"{told!r} is in the log: {self.log}"
 
 
 def launch(

@@ -7,7 +7,6 @@ import contextlib
 import inspect
 import json
 import logging
-import secrets
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -17,6 +16,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from usertable import logs
 from usertable.console import live
 from usertable.console.context import HOME, LANGUAGE_COOKIE, THEME_COOKIE, THEMES, Console, PageContext, PageRoute
 from usertable.console.session import COOKIE, Session
@@ -141,14 +141,15 @@ class _PageEndpoint:
             message = context.problem(refused.problems[0])
             response = context.render("error.html", status, title=title, message=message, project=_project(context))
         except Unavailable as failure:
-            log.warning("%s %s: %s", request.method, request.url.path, failure)
+            log.warning("a page was answered with 503: %s", failure)
             response = context.render("error.html", 503, title="error.unavailable", message=context.text("error.try_later"))
             response.headers["retry-after"] = "1"
         except ClientDisconnect:
             raise
         except Exception:
-            number = secrets.token_hex(6)
-            log.exception("console request %s failed", number)
+            log.exception("a page failed, it was answered with 500")
+            current = logs.request.get()
+            number = current.id if current else "-"
             message = context.text("error.quote", request=number)
             response = context.render("error.html", 500, title="error.internal", message=message)
         self._keep(context, response, known=cookie is not None)

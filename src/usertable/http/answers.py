@@ -125,7 +125,7 @@ _logged: dict[str, tuple[float, int]] = {}
 """By reason: when it was logged last, and how many requests it met since."""
 
 
-def log_unavailable(request: str, failure: Unavailable) -> None:
+def log_unavailable(failure: Unavailable) -> None:
     """Log that a request cannot be done now: of all with the same reason one a second, with the number of those before it.
 
     A full disk must not be filled with the news of it.
@@ -138,4 +138,4 @@ def log_unavailable(request: str, failure: Unavailable) -> None:
     if len(_logged) > 100:
         _logged.clear()
     _logged[reason] = (now, 0)
-    log.warning("request %s: %s%s", request, reason, f"; before it {left_out} more requests" if left_out else "")
+    log.warning("a request was answered with 503: %s%s", reason, f"; before it {left_out} more requests" if left_out else "")

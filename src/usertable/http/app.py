@@ -290,9 +290,9 @@ async def _every(seconds: float, ending: asyncio.Event, work: Callable[..., obje
             if type(failure) is not known:
                 known = type(failure)
                 if isinstance(failure, StoreDown):
-                    log.warning("%s", failure)
+                    log.warning("background work waits for the store: %s", failure)
                 else:
-                    log.exception("background work failed")
+                    log.exception("background work failed, it is tried again")
 
 
 async def _is_set_within(seconds: float, event: asyncio.Event) -> bool:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ import httptools
 
 from usertable.dialects.base import Dialect
 from usertable.domain.errors import Problem, ProblemKind
+from usertable.http.access_log import AccessLog
 from usertable.http.answers import Header, language
 from usertable.http.proxies import Peer
 from usertable.http.request import CLOSE_LINE, STATUS_LINES, Request
@@ -144,7 +146,7 @@ class Connection(asyncio.Protocol):
         self._last_phase: tuple[str, int] = ("", 0)
         self._since = 0.0
 
-    def caller(self, headers: Sequence[Header]) -> Peer | None:
+    def caller(self, headers: Iterable[Header]) -> Peer | None:
         """Who sent a request with these headers."""
         forwarded_for = [value for name, value in headers if name == b"x-forwarded-for"]
         return self._connections.proxies.client(self.client, forwarded_for) if forwarded_for else self.client
@@ -189,7 +191,7 @@ class Connection(asyncio.Protocol):
             return self._decline_upgrade() + data[offer.args[0] :]
         except httptools.HttpParserCallbackError:
             if self._problem is None:
-                log.exception("reading a request failed")
+                log.exception("reading a request failed, its connection was closed")
             self.end(self._problem or Problem(ProblemKind.INTERNAL, None, {"request": "-"}))
         except httptools.HttpParserError:
             self.end(Problem(ProblemKind.NOT_HTTP))
@@ -392,7 +394,7 @@ class Connection(asyncio.Protocol):
             return
         if answer is None or self._writable is not None:
             request = Request(
-                *(self, endpoint.method, endpoint.url, "1.1", list(put.sent.items())),
+                *(self, endpoint.method, endpoint.url, "1.1", [*put.sent.items(), (b"x-request-id", put.id)]),
                 keep_alive=not self._connections.is_draining,
             )
             request.whole = True
@@ -402,8 +404,14 @@ class Connection(asyncio.Protocol):
             self._connections.start(request, lambda scope, receive, send: endpoint.conclude(put, send))
             return
         self._fast_put = None
-        endpoint.requests.uncounted.append(endpoint.commit.finished - put.began)
         connections = self._connections
+        requests, finished = endpoint.requests, endpoint.commit.finished
+        seconds = finished - put.began
+        requests.uncounted.append(seconds)
+        if connections.access_log is not None:
+            answered = (finished, requests.method, requests.route, 200, seconds)
+            caller = self.caller(put.sent.items())
+            connections.access_log.answered.append((*answered, put.id, put.sent.get(b"traceparent"), caller))
         if connections.is_draining:
             self.write(b"HTTP/1.1 200 OK\r\n" + connections.date + CLOSE_LINE + answer)
             self._linger()
@@ -491,6 +499,11 @@ class Connection(asyncio.Protocol):
         """Where the process counts its requests."""
         return self._connections.application.counts
 
+    @property
+    def access_log(self) -> AccessLog | None:
+        """Where answered requests are noted, if that is wanted."""
+        return self._connections.access_log
+
     def end(self, problem: Problem) -> None:
         """Refuse what is arriving, after the answers that are owed, and take no more."""
         if self._reading is not _Reading.PARSE:
@@ -515,6 +528,8 @@ class Connection(asyncio.Protocol):
                 return
         self.counts.refusals[problem.kind] += 1
         self.counts.route(OTHER, OTHER).by_status[status] += 1
+        if self.access_log is not None:
+            self.access_log.answered.append((time.monotonic(), OTHER, OTHER, status, 0.0, b"-", None, self.client))
         if self._requests or self._fast_put is not None:
             self._farewell = farewell
         else:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from usertable.dialects.base import Dialect
+from usertable.http.access_log import AccessLog
 from usertable.http.answers import Receive, Scope, Send
 from usertable.http.connection import Connection
 from usertable.http.proxies import TrustedProxies
@@ -38,6 +39,7 @@ class Connections:
         limit: connections open at once; a further one is told so and closed.
         proxies: whose word it is believed who the caller is.
         has_cors: whether requests with an `Origin` need headers of their own in the answer.
+        access_log: where answered requests are noted.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Connections:
         limit: int,
         proxies: TrustedProxies,
         has_cors: bool = False,
+        access_log: AccessLog | None = None,
     ) -> None:
         self.application = application
         self.proxies = proxies
@@ -56,6 +59,7 @@ class Connections:
         self.body_seconds = body_seconds
         self.keep_alive_seconds = keep_alive_seconds
         self.limit = limit
+        self.access_log = access_log
         self.open: set[Connection] = set()
         self.lingering: set[Connection] = set()
         """Those of them that had their last answer. They do not count for the limit."""

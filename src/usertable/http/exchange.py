@@ -65,13 +65,12 @@ class Exchange(ABC):
         except Refused as refused:
             await self.refuse(refused.problems)
         except Unavailable as failure:
-            log_unavailable(self.id.decode(), failure)
+            log_unavailable(failure)
             self.headers.append(RETRY_SOON)
             await self.refuse([unavailable(failure)])
         except Exception:
-            name = self.id.decode()
-            log.exception("request %s failed", name)
-            await self.refuse([Problem(ProblemKind.INTERNAL, None, {"request": name})])
+            log.exception("a request failed, it was answered with 500")
+            await self.refuse([Problem(ProblemKind.INTERNAL, None, {"request": self.id.decode()})])
 
     def count_against(self, limit: RateLimit | None) -> None:
         """Count the request. Raises Refused if it is over the limit."""

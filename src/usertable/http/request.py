@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 import httptools
 
+from usertable import logs
 from usertable.domain.errors import Problem, ProblemKind
 from usertable.http.answers import JSON, Header, Receive, Scope, Send, answer, request_id
 from usertable.http.request_counts import RouteCounts
@@ -95,24 +96,33 @@ class Request:
 
     async def run(self, call: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
         """Let the application answer."""
+        sent = dict(self.headers)
+        name = request_id(sent)
+        if sent.get(b"x-request-id") != name:
+            # So that whoever serves the request calls it by the same name.
+            self.headers.append((b"x-request-id", name))
+        logs.request.set(logs.LoggedRequest(name.decode(), sent.get(b"traceparent")))
         scope = self._scope()
         try:
             await call(scope, self.receive, self.send)
         except Exception:
-            log.exception("the application failed")
+            log.exception("a request failed outside of its endpoint, it was answered with 500 or not at all")
         if not self.answered and not self.gone:
             if self.started:
                 # The client must not take half an answer for a whole one.
                 self._connection.abort()
             else:
-                name = request_id(dict(self.headers))
                 dialect = self._connection.dialect
                 problem = Problem(ProblemKind.INTERNAL, None, {"request": name.decode()})
                 status, body = dialect.encode_refusal([problem], dialect.language)
                 await answer(self.send, status, body, [JSON, (b"x-request-id", name)])
         if self.answered:
             counts = self.counts or self._connection.counts.of(scope)
-            counts.count(self.status, time.monotonic() - self.began)
+            now = time.monotonic()
+            counts.count(self.status, now - self.began)
+            if (access_log := self._connection.access_log) is not None:
+                answered = (now, counts.method, counts.route, self.status, now - self.began)
+                access_log.answered.append((*answered, name, sent.get(b"traceparent"), scope["client"]))
 
     def _scope(self) -> Scope:
         path, _, query = self._url.partition(b"?")

@@ -23,10 +23,12 @@ KeyResult = Literal["stored", "replayed", "reused"]
 class RouteCounts(Histogram):
     """The answered requests of one method and route: how long each took, in seconds, and how many had which status."""
 
-    __slots__ = ("by_status", "uncounted")
+    __slots__ = ("by_status", "method", "route", "uncounted")
 
-    def __init__(self) -> None:
+    def __init__(self, method: str = OTHER, route: str = OTHER) -> None:
         super().__init__(SECONDS)
+        self.method = method
+        self.route = route
         self.by_status: defaultdict[int, int] = defaultdict(int)
         self.uncounted: list[float] = []
         """The seconds of requests that were answered with 200 and are counted by the next :meth:`settle`.
@@ -66,7 +68,7 @@ class RequestCounts:
         key = (method if method in _METHODS else OTHER, route)
         found = self.routes.get(key)
         if found is None:
-            found = self.routes[key] = RouteCounts()
+            found = self.routes[key] = RouteCounts(*key)
         return found
 
     def settle(self) -> None:

@@ -18,9 +18,11 @@ from typing import NoReturn
 
 import uvloop
 
+from usertable import logs
 from usertable.app.clock import Clock
 from usertable.config import Config, ConfigError, items
 from usertable.domain.errors import StoreFault
+from usertable.http.access_log import FLUSH_SECONDS, AccessLog
 from usertable.http.app import App, Shared, announce_console
 from usertable.http.connections import Application, Connections
 from usertable.http.listeners import UNIX, ListenFault, listen, listen_at, shown_address
@@ -54,6 +56,7 @@ class Server:
         self._app = app
         self._announce = announce
         self._reread = reread
+        self._access_log = AccessLog() if config.access_log else None
         self._connections = self._made_connections(app)
         self._metrics_connections: Connections | None = None
         """Those of the address that metrics have to themselves."""
@@ -102,6 +105,7 @@ class Server:
             limit=config.max_connections,
             proxies=TrustedProxies(items(config.trusted_proxies)),
             has_cors=bool(config.cors_origins),
+            access_log=self._access_log,
         )
 
     async def _run(self, listener: socket.socket, metrics: socket.socket | None) -> None:
@@ -119,6 +123,7 @@ class Server:
                 self._metrics_connections = self._made_connections(self._app.metrics)
             self._tell_time()
             sweeping = asyncio.create_task(self._sweep())
+            logging_ = asyncio.create_task(self._log_accesses())
             try:
                 try:
                     server = await loop.create_server(self._connections, sock=listener, backlog=BACKLOG)
@@ -139,6 +144,8 @@ class Server:
                 sweeping.cancel()
                 if is_main:
                     self._limit_time(CLOSING_SECONDS)
+                logging_.cancel()
+                await asyncio.wait([logging_])
 
     async def _serve_metrics(self, listener: socket.socket) -> None:
         """Serve the metrics at their own address, until the end: also while the server drains."""
@@ -182,6 +189,16 @@ class Server:
             for connections in self._each():
                 connections.sweep(loop.time())
 
+    async def _log_accesses(self) -> None:
+        if (access_log := self._access_log) is None:
+            return
+        try:
+            while True:
+                await asyncio.sleep(FLUSH_SECONDS)
+                await asyncio.to_thread(access_log.write, access_log.take())
+        finally:
+            access_log.write(access_log.take())
+
     def _tell_time(self) -> None:
         date = b"date: %b\r\n" % formatdate(usegmt=True).encode()
         for connections in self._each():
@@ -211,7 +228,7 @@ class Server:
 
     def _take_over(self, config: Config) -> None:
         self._config = replace(self._config, **{name: getattr(config, name) for name in RELOADED})
-        _set_log_level(self._config)
+        logs.set_level(self._config.log_level)
         self._app.take_over(self._config)
 
 
@@ -253,7 +270,7 @@ def serve(config: Config, reread: Reread | None = None) -> None:
         ListenFault: the address cannot be listened on.
         OSError: the system refused something else, such as another process or an open file.
     """
-    _log_to_stderr(config)
+    logs.configure(_log_settings("server" if config.workers == 1 else "parent", config))
     # The writer and the workers inherit it: a signal for the server is not for them, and none must end them by surprise.
     for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
@@ -312,19 +329,23 @@ def run_worker(
     listen_to_parent: Callable[[Server], None],
     unix: socket.socket | None,
     metrics: socket.socket | None,
+    *,
+    number: int,
 ) -> None:
     """Serve as one of several processes, which the supervisor starts and stops.
 
     Args:
         unix: the listener of the Unix socket that all of them accept from; None if they share a port.
+        number: of this worker, from 0 on.
         metrics: the listener of the metrics' own address, which all of them accept from.
     """
-    _log_to_stderr(config)
+    logs.configure(_log_settings(f"worker {number}", config))
     try:
         store = open_store(config.store, serving=True)
     except StoreFault as fault:
+        log.error("a worker cannot use the store: %s", fault)
         # The supervisor tries again; the database may be back by then.
-        raise SystemExit(f"usertable worker: {fault}") from fault
+        raise SystemExit(1) from fault
     server = Server(config, App(store, config, shared), ready)
     listen_to_parent(server)
     _run(config, store, unix or listen(config.host, config.port, shared=True), server, metrics)
@@ -375,14 +396,8 @@ def in_background(config: Config, store: Store, clock: Clock) -> Iterator[str]:
         listener.close()
 
 
-def _log_to_stderr(config: Config) -> None:
-    logging.basicConfig(
-        level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
-
-
-def _set_log_level(config: Config) -> None:
-    logging.getLogger().setLevel(config.log_level.upper())
+def _log_settings(process: str, config: Config) -> logs.LogSettings:
+    return logs.LogSettings(process, config.log_level, "json" if config.log_format == "json" else "text")
 
 
 def _raise_file_limit() -> None:

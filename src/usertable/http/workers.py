@@ -138,7 +138,7 @@ class Supervisor:
         code = worker.process.poll()
         if code is None or time.monotonic() - worker.started < RESTART_SECONDS:
             return worker
-        log.error("worker %d ended (%s); another takes its place", worker.process.pid, code)
+        log.error("worker %d ended (%s), another takes its place", worker.process.pid, code)
         return self._start(worker.number)
 
 
@@ -174,7 +174,7 @@ def main(number: int, shared: Sequence[int], unix: int, metrics: int) -> None:
             print("ready", flush=True)
 
     listeners = [None if descriptor == NONE else socket.socket(fileno=descriptor) for descriptor in (unix, metrics)]
-    run_worker(config, Shared.of(shared, number), ready, listen_to_parent, *listeners)
+    run_worker(config, Shared.of(shared, number), ready, listen_to_parent, *listeners, number=number)
 
 
 def reserve(listener: socket.socket) -> socket.socket:

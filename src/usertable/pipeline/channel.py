@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from socket import socket, socketpair
 from typing import Any, Protocol
 
+from usertable import logs
 from usertable.domain.errors import StoreDown
 from usertable.store import disk_failure, is_shareable
 from usertable.store.protocol import Store
@@ -45,6 +46,10 @@ class MergeCounts:
     """Plain writes that it did not take, such as those to a user that another server changed meanwhile."""
     others: int = 0
     """Writes that were not plain, or came while there was no connection."""
+
+
+class WriterDefect(Exception):
+    """A defect in the writer process, with its traceback there as the text: not every exception can be sent."""
 
 
 class WriteChannel(Protocol):
@@ -165,6 +170,7 @@ class ProcessChannel:
 
     def _start(self) -> None:
         self._socket, theirs = socketpair()
+        logging_ = (logs.settings.level, logs.settings.format)
         # Neither side may ever wait for the other inside the event loop, however large a message is.
         self._socket.setblocking(False)
         self._unsent = bytearray()
@@ -172,7 +178,7 @@ class ProcessChannel:
         with theirs:
             # A session of its own: Ctrl-C is for the server, which tells the writer by closing the connection.
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "usertable.pipeline.writer_process", str(theirs.fileno())],
+                [sys.executable, "-m", "usertable.pipeline.writer_process", str(theirs.fileno()), *logging_],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
@@ -230,14 +236,14 @@ class ProcessChannel:
             elif outcome == "down":
                 done(StoreDown(content))
             else:
-                done(RuntimeError(f"in the writer process:\n{content}"))
+                done(WriterDefect(content))
 
     def _lost(self, ended: socket) -> None:
         self._socket = None
         self._loop.remove_reader(ended)
         self._loop.remove_writer(ended)
         ended.close()
-        log.error("the writer process ended; the next write starts another")
+        log.error("the writer process ended, the next write starts another")
         while self._answers:
             self._loop.call_soon(self._answers.popleft(), StoreDown("the writer process ended"))
         if self._process is not None:

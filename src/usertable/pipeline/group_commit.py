@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
 from functools import partial
 from itertools import compress, groupby
 from operator import itemgetter
@@ -51,6 +52,8 @@ class GroupCommit:
         self._channel = channel
         self._max_batch = max_batch
         self._loop = asyncio.get_running_loop()
+        self._context = copy_context()
+        """Of no request: what is logged of a commit is not about the one that happened to begin it."""
         self._waiting: deque[_Waiting] = deque()
         self._alone: deque[list[_Waiting]] = deque()
         """Writes of a batch that failed, each of which is tried alone, or with those that it came together with."""
@@ -110,7 +113,7 @@ class GroupCommit:
         if not self._scheduled:
             self._scheduled = True
             self.arrived = self._monotonic()
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self._flush, context=self._context)
 
     async def close(self) -> None:
         """Commit what was queued; later writes are refused."""

@@ -22,7 +22,7 @@ from usertable.domain.errors import StoreDown, StoreFault, Unavailable
 from usertable.domain.patch import Patch
 from usertable.pipeline.channel import Done, MergeCounts, ObservedChannel
 from usertable.store.postgres.connection import Connection
-from usertable.store.postgres.failures import CONFLICTS
+from usertable.store.postgres.failures import CONFLICTS, error_text
 from usertable.store.postgres.merge import MERGE_PARAMETERS, Merge, UserKey, connect_to_merge, mergeable
 from usertable.store.records import WRITTEN, Result, Write, Written
 from usertable.store.urls import redacted_url
@@ -345,7 +345,7 @@ class _Session:
     def _finish_batch(self) -> None:
         """The batch is committed, or was undone."""
         if self._refusal is not None and not isinstance(self._refusal, CONFLICTS):
-            log.warning("%s: a merge was refused: %s", self._display_url, self._refusal)
+            log.warning("%s: a merge was refused: %s", self._display_url, error_text(self._refusal))
             self._end(RECONNECT_SECONDS)
             return
         tell, self._tell = self._tell, None

@@ -15,18 +15,20 @@ import signal
 import socket
 import sys
 import threading
-import traceback
 from collections.abc import Mapping, Sequence
 from io import BufferedReader
 from typing import Any
 
+from usertable import logs
 from usertable.domain.errors import StoreDown, StoreFault, Unavailable
 from usertable.domain.patch import Patch, Restoration
 from usertable.domain.schema import Attribute
-from usertable.pipeline.channel import HEAD, UNDER_WAY, framed
+from usertable.pipeline.channel import HEAD, UNDER_WAY, WriterDefect, framed
 from usertable.store import Store, is_shareable, open_store
 from usertable.store.records import Result, SchemaStale, Write, Written
 from usertable.store.transaction import WriteCommand
+
+log = logging.getLogger("usertable.store")
 
 
 class _Writer:
@@ -67,7 +69,7 @@ class _Writer:
 def _sendable(result: Result) -> Result:
     """A result as the server gets it: a defect with its traceback, because not every exception can be sent."""
     if isinstance(result, Exception) and not isinstance(result, Unavailable):
-        return RuntimeError("in the writer process:\n" + "".join(traceback.format_exception(result)))
+        return WriterDefect("\n".join(logs.exception_lines(result)))
     return result
 
 
@@ -130,23 +132,24 @@ class _Line:
             return "results", self._writer.write(packed)
         except StoreDown as failure:
             return "down", str(failure)
-        except Exception:
-            return "error", traceback.format_exc()
+        except Exception as defect:
+            return "error", "\n".join(logs.exception_lines(defect))
 
 
-def main(descriptor: int) -> None:
+def main(descriptor: int, settings: logs.LogSettings) -> None:
     """Serve the connection until it ends."""
     # The server decides when to end; a signal to its whole group must not cut a batch short.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    logging.basicConfig(level="WARNING", format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logs.configure(settings)
     connection = socket.socket(fileno=descriptor)
     stream = connection.makefile("rb")
     try:
         url, command, files = _received(stream)
         store = open_store(url, writing=True, files=files)
     except StoreFault as fault:
-        sys.exit(f"usertable writer: {fault}")
+        log.error("the writer process cannot use the store: %s", fault)
+        sys.exit(1)
     writer = _Writer(store, command)
     # Writes make no cycles; what lives long is not worth looking through again and again.
     gc.freeze()
@@ -157,7 +160,8 @@ def main(descriptor: int) -> None:
         try:
             store.close()
         except StoreFault as fault:
-            sys.exit(f"usertable writer: {fault}")
+            log.error("the writer process cannot close the store: %s", fault)
+            sys.exit(1)
 
 
 def _received(stream: BufferedReader) -> Any:
@@ -169,4 +173,5 @@ def _received(stream: BufferedReader) -> Any:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    level, form = sys.argv[2:]
+    main(int(sys.argv[1]), logs.LogSettings("writer", level, "json" if form == "json" else "text"))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import math
-import sys
 from collections.abc import Mapping
 
 from starlette.responses import Response
 
+from usertable import logs
 from usertable.config import Config
 from usertable.console.context import HOME, LANGUAGE_COOKIE, THEME_COOKIE, THEMES, PageContext, PageRoute
 from usertable.console.session import COOKIE, LINK_SECONDS, Session
 from usertable.console.shared_state import MustWait
+
+log = logging.getLogger("usertable.console")
 
 SIGN_IN_FIELDS = ("form_token", "token", "new_link")
 """What the form for signing in has of its own, and no other form has."""
@@ -99,12 +102,10 @@ def print_link(config: Config, link: str) -> None:
     """Print a one-time link on stderr, by the address that the server listens on: no caller has a say in it."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(config.host, config.host)
     address = f"http://[{host}]:{config.port}" if ":" in host else f"http://{host}:{config.port}"
-    # Not logged: it must be seen whatever the log's level is.
-    print(
+    logs.announce(
+        log,
         f"sign in to the console, once and within {LINK_SECONDS // 60} minutes:"
         f" {'(address of your proxy)' if config.uds else address}{HOME}/sign-in?link={link}",
-        file=sys.stderr,
-        flush=True,
     )
 
 

@@ -27,5 +27,6 @@ CONFLICTS = (
 
 
 def error_text(error: Exception) -> str:
-    """What the database said, in one line."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """What the database said, in one line, without its details, which quote what is stored."""
+    primary = error.diag.message_primary if isinstance(error, psycopg.Error) else None
+    return " ".join((primary or str(error)).split()) or type(error).__name__
