@@ -16,6 +16,7 @@ def answer_again(receipt: Receipt, loaded: Loaded) -> Replayed | KeyReused | Non
 
 def kept_answer(receipt: Receipt, written: Written, loaded: Loaded, project: int, cuid: int, now: int) -> NewReceipt:
     """The receipt to keep with a write; later writes of the same transaction see it."""
-    kept = written if receipt.whole else Written(written.version, written.outcomes, None, written.effect)
+    is_kept = receipt.whole or written.attributes is None
+    kept = written if is_kept else Written(written.version, written.outcomes, None, written.effect)
     loaded.receipts[receipt.key] = StoredReceipt(receipt.fingerprint, kept)
     return NewReceipt(project, receipt.key, cuid, receipt.fingerprint, kept, now)

@@ -100,6 +100,8 @@ class Rules:
         if anything changed; otherwise the very same profile object comes back and there is nothing to write.
         """
         attributes = profile.attributes
+        if not attributes and type(patch) is Patch:
+            return self._first(profile, patch, now)
         restored = type(patch) is Restoration
         outcomes: dict[str, Outcome] = {}
         changed: dict[str, Any] = {}
@@ -131,12 +133,23 @@ class Rules:
             profile = Profile(profile.version + 1, profile.created_at, now, after, changed_at, size)  # type: ignore[arg-type]
         return Decision(before, patch, profile, outcomes, problems)
 
+    def _first(self, profile: Profile, patch: Patch, now: int) -> Decision:
+        """Merge into a profile without values: by every rule, the first one is taken as it is."""
+        values: dict[str, Value] = {attribute.name: value for attribute, value in patch.entries}
+        if not values:
+            return Decision(profile, patch, profile, {}, [])
+        size = self._size(profile, values, values)
+        if type(size) is Problem:
+            return Decision(profile, patch, profile, {}, [size])
+        after = Profile(profile.version + 1, profile.created_at, now, values, {OTHER_ATTRIBUTES: now}, size)  # type: ignore[arg-type]
+        return Decision(profile, patch, after, dict.fromkeys(values, _APPLIED), [])
+
     def _size(self, profile: Profile, changed: dict[str, Value], after: dict[str, Value]) -> int | Problem:
         """A bound on the bytes of the row after a write, or the problem with it. A row that is too large may shrink."""
         before = profile.maximum_bytes
         if before < 0:
             before = profile.maximum_bytes = row_bytes(profile.attributes)
-        size = before + sum(maximum_bytes(name, value) for name, value in changed.items())
+        size = before + sum([maximum_bytes(name, value) for name, value in changed.items()])
         if size <= self.row_limit:
             return size
         size = row_bytes(after)

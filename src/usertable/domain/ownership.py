@@ -49,9 +49,10 @@ def problems_with(
     missing = added(pairs, owners)
     if not may_add:
         return problems + [Problem(ProblemKind.CUID_UNKNOWN, None, {"cuid": excerpt(f"{n}={v}")}) for n, v in missing]
-    for name in dict.fromkeys(name for name, _ in missing):
+    names = [name for name, _ in missing]
+    for name in dict.fromkeys(names):
         limit = 1 if schema.identifier(name).unique else IDENTIFIER_VALUES
-        if len(have.get(name, ())) + sum(n == name for n, _ in missing) > limit:
+        if len(have.get(name, ())) + names.count(name) > limit:
             params = {"cuid": "new" if cuid is None else str(cuid), "limit": str(limit)}
             problems.append(Problem(ProblemKind.IDENTIFIER_FULL, name, params))
     return problems

@@ -35,6 +35,7 @@ SMALL_VALUES = 50_000
 HUGE_VALUES = 500_000
 """A batch of more values is huge: it is decoded only while no other one is."""
 RETRY_SECONDS = 1
+_MEMBERS = ("cuid", "identity", "identifiers", "data", "key")
 _KEY_FORM = "1 to 255 visible ASCII characters"
 
 # A number that Decimal cannot hold is hashed as it was sent.
@@ -337,14 +338,13 @@ def _record(members: Any, name: str) -> Record:
             record.key = key
         else:
             record.problems.append(problem_details.parameter_problem(f"{name}.key", _KEY_FORM))
-    others = [other for other in members if other not in ("cuid", "identity", "identifiers", "data", "key")]
-    record.problems += [
-        problem_details.parameter_problem(
-            f"{name}.{other}", "nothing of that name; a record has cuid, identity, identifiers, data, key"
-        )
-        for other in others[:MAX_PROBLEMS]
-    ]
-    record.problems = bounded(record.problems, more=len(others[MAX_PROBLEMS:]))
+    others = [other for other in members if other not in _MEMBERS]
+    if others or record.problems:
+        expected = f"nothing of that name; a record has {', '.join(_MEMBERS)}"
+        record.problems += [
+            problem_details.parameter_problem(f"{name}.{other}", expected) for other in others[:MAX_PROBLEMS]
+        ]
+        record.problems = bounded(record.problems, more=len(others[MAX_PROBLEMS:]))
     return record
 
 

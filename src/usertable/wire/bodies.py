@@ -129,10 +129,16 @@ def _reason(body: bytes, error: Exception) -> str:
 
 
 def _keys(value: Any) -> int:
-    """How many keys there are in `value`, at all depths."""
+    """How many keys there are in an object or an array, at all depths."""
+    keys = 0
     if type(value) is dict:
-        return len(value) + sum(map(_keys, value.values()))
-    return sum(map(_keys, value)) if type(value) is list else 0
+        keys = len(value)
+        value = value.values()
+    for member in value:
+        # Most members hold nothing: a call for each would take as long as all the rest.
+        if type(member) is dict or type(member) is list:
+            keys += _keys(member)
+    return keys
 
 
 class _Repeated(Exception):

@@ -59,22 +59,19 @@ def read_row(schema: Schema, data: Mapping[str, object], zone: tzinfo) -> Patch 
     """Like :func:`~usertable.domain.patch.validate`, for what an import sends: a DATETIME
     also to the millisecond, or with an offset.
     """
-    moments: list[tuple[Attribute, Value]] = []
-    rest: dict[str, object] = {}
+    moments: dict[str, tuple[Attribute, Value]] = {}
     for name, raw in data.items():
-        attribute = schema.attributes.get(name)
-        moment: object = None
-        if attribute is not None and attribute.type is DataType.DATETIME and type(raw) is str and len(raw) != 19:
-            moment = parse_value(attribute, raw, zone)
-        # Nobody would be told what was cut.
-        if attribute is None or type(moment) is not Moment or moment.is_cut:
-            rest[name] = raw
-        else:
-            moments.append((attribute, moment.ms))
-    checked = validate(schema, rest, zone)
-    if isinstance(checked, Patch):
-        return Patch([*checked.entries, *moments])
-    return checked
+        if type(raw) is str and len(raw) != 19:
+            attribute = schema.attributes.get(name)
+            if attribute is not None and attribute.type is DataType.DATETIME:
+                moment = parse_value(attribute, raw, zone)
+                # Nobody would be told what was cut.
+                if type(moment) is Moment and not moment.is_cut:
+                    moments[name] = (attribute, moment.ms)
+    if not moments:
+        return validate(schema, data, zone)
+    checked = validate(schema, {name: raw for name, raw in data.items() if name not in moments}, zone)
+    return Patch([*checked.entries, *moments.values()]) if isinstance(checked, Patch) else checked
 
 
 def identifier_values(identifier: Identifier, given: object) -> list[str] | Problem:

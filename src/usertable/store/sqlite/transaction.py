@@ -34,6 +34,8 @@ from usertable.store.sqlite.statements import SQLITE_LENGTH, for_project, insert
 from usertable.store.transaction import Loaded, Mutation, Wanted
 
 _SQL = load_queries("usertable.store.sqlite", "transaction.sql")
+_CUIDS_AT_ONCE = 1000
+"""Number of CUIDs that are looked at together: behind the counter hardly any is used."""
 
 
 class RowsTooLarge(Exception):
@@ -170,10 +172,13 @@ def make_user_table(db: apsw.Connection, project: int) -> None:
 
 def _unused(db: apsw.Connection, project: int) -> Iterator[int]:
     """CUIDs that were never given to anybody, from the project's counter on. Looks when it is asked for the first."""
-    is_used = for_project(_SQL["is_used"], project)
-    for cuid in itertools.count(reads.next_cuid(db, project)):
-        if db.execute(is_used, {"cuid": cuid}).fetchone() is None:
-            yield cuid
+    span, is_used = (for_project(_SQL[name], project) for name in ("span", "is_used"))
+    for first in itertools.count(reads.next_cuid(db, project), _CUIDS_AT_ONCE):
+        cuids = range(first, first + _CUIDS_AT_ONCE)
+        are_unused = not any(db.execute(span, (cuids[0], cuids[-1])).get)
+        for cuid in cuids:
+            if are_unused or db.execute(is_used, {"cuid": cuid}).fetchone() is None:
+                yield cuid
 
 
 def expire_receipts(db: apsw.Connection, before: int) -> int:
@@ -199,10 +204,12 @@ def _replace_users(db: apsw.Connection, project: int, profiles: Mapping[int, Pro
 
 def _insert_receipts(db: apsw.Connection, receipts: Sequence[NewReceipt]) -> None:
     parameters: list[Any] = []
+    last, text = None, ""
     for r in receipts:
-        parameters.extend(
-            (r.project, r.key, r.cuid, r.fingerprint, encode_written(r.written), r.written.attributes is not None, r.at)
-        )
+        # Most rows of an import come to the same.
+        if r.written != last:
+            last, text = r.written, encode_written(r.written)
+        parameters.extend((r.project, r.key, r.cuid, r.fingerprint, text, r.written.attributes is not None, r.at))
     insert_rows(db, _SQL["add_receipts"], 7, parameters)
 
 
