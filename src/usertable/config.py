@@ -122,6 +122,11 @@ class Config:
     access_log: bool = _setting(False, "log a line for each answered request")
 
     @property
+    def is_local(self) -> bool:
+        """Whether only this machine reaches the server."""
+        return bool(self.uds) or is_loopback(self.host)
+
+    @property
     def admin_tokens(self) -> tuple[str, ...]:
         """The valid ones, the newest first; none without `admin_token`."""
         return tuple(filter(None, (self.admin_token, self.admin_token_previous)))
@@ -135,6 +140,10 @@ class LoadedConfig:
     sources: Mapping[str, str]
     service_links: Sequence[str] = ()
     """Variables that were ignored: Kubernetes makes them for a Service whose name begins with `usertable`."""
+    file: str = ""
+    """The configuration file; empty if there is none."""
+    secret_files: Sequence[str] = ()
+    """Files that a secret was read from, one each."""
 
 
 def load(flags: Mapping[str, Any], environment: Mapping[str, str] | None = None, file: str | None = None) -> LoadedConfig:
@@ -158,6 +167,7 @@ def load(flags: Mapping[str, Any], environment: Mapping[str, str] | None = None,
         "flag": _given_by_flags(flags),
     }
     values: dict[str, Any] = {}
+    secret_files = []
     sources = dict.fromkeys(known, "default")
     for source, settings in given.items():
         names: dict[str, str] = {}
@@ -166,6 +176,8 @@ def load(flags: Mapping[str, Any], environment: Mapping[str, str] | None = None,
                 raise ConfigError(f"{other} and {setting.name} are both set; set one of them")
             values[setting.key] = _checked(known[setting.key], setting.value, setting.name)
             sources[setting.key] = source
+            if setting.path:
+                secret_files.append(setting.path)
     config = Config(**values)
     for name in TOKENS:
         if sources[name] != "default" and len(getattr(config, name)) < 16:
@@ -178,7 +190,7 @@ def load(flags: Mapping[str, Any], environment: Mapping[str, str] | None = None,
         raise ConfigError(f"log_level is {config.log_level!r}; expected debug, info, warning or error")
     if config.log_format not in ("text", "json"):
         raise ConfigError(f"log_format is {config.log_format!r}; expected text or json")
-    return LoadedConfig(config, sources, service_links)
+    return LoadedConfig(config, sources, service_links, file, secret_files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +200,8 @@ class _Given:
     key: str
     value: Any
     name: str
+    path: str = ""
+    """The file of its own that it was read from."""
 
 
 def _given_in_file(file: str, known: Mapping[str, Any]) -> Iterator[_Given]:
@@ -213,7 +227,7 @@ def _given_in_environment(
 def _given(key: str, value: Any, name: str) -> _Given:
     """A setting from the file or the environment, which may be in a file of its own."""
     secret = _secret_of(key)
-    return _Given(key, value, name) if secret is None else _Given(secret, read_secret(value, name), name)
+    return _Given(key, value, name) if secret is None else _Given(secret, read_secret(value, name), name, value)
 
 
 def _secret_of(key: str) -> str | None:
@@ -278,6 +292,14 @@ def _check_metrics(config: Config) -> None:
 def items(text: str) -> list[str]:
     """The members of a setting that is a list separated by commas."""
     return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _check_network(config: Config, sources: Mapping[str, str]) -> None:

@@ -1048,6 +1048,7 @@ def test_the_commands_are_those_of_the_manual() -> None:
         "serve",
         "backup",
         "restore",
+        "doctor",
         "import",
         "export",
         "config",

@@ -287,8 +287,7 @@ def serve(config: Config, reread: Reread | None = None) -> None:
         listener.close()
         raise
     address = shown_address(listener)
-    is_local = config.uds or config.host in ("127.0.0.1", "::1", "localhost")
-    reach = "this machine only" if is_local else "other machines too"
+    reach = "this machine only" if config.is_local else "other machines too"
     if not config.uds:
         config = replace(config, port=listener.getsockname()[1])
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
 from usertable.domain.errors import StoreFault, StoreMissing
 from usertable.store.backup import BackupContent, DatabaseTools, Progress, Restored
+from usertable.store.diagnosis import Finding
 from usertable.store.migrations import migrations
 from usertable.store.protocol import Store
 from usertable.store.urls import redacted_url, sqlite_file
@@ -20,6 +21,7 @@ __all__ = [
     "Store",
     "back_up",
     "database_tools",
+    "diagnose",
     "distribute",
     "is_shareable",
     "newest_version",
@@ -174,6 +176,29 @@ def database_tools(url: str, file: Path, *, restore: bool) -> DatabaseTools:
     from usertable.store.postgres import backup
 
     return backup.database_tools(url, file, restore=restore)
+
+
+def diagnose(url: str, now_ms: int, workers: int) -> Iterator[Finding]:
+    """Look at a store and what it is on, and change nothing.
+
+    Args:
+        now_ms: this machine's clock, in milliseconds since 1970 UTC.
+        workers: server processes that are to use it.
+
+    Raises:
+        StoreFault: the URL cannot be used.
+    """
+    engine, _ = newest_version(url)
+    if engine == "sqlite":
+        from usertable.store.sqlite import diagnosis as sqlite
+
+        yield from sqlite.diagnose(sqlite_file(url)[0], now_ms)
+    elif engine == "postgresql":
+        from usertable.store.postgres import diagnosis as postgres
+
+        yield from postgres.diagnose(url, now_ms, workers)
+    else:
+        yield Finding("store", "warning", "memory: keeps nothing", "Name a store with --store, such as sqlite:///users.db")
 
 
 def _scheme(url: str) -> str:

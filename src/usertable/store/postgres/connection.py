@@ -117,14 +117,19 @@ def _check_pooler(db: Connection, conninfo: str, display_url: str) -> None:
 
 
 def warn_of_losses(db: Connection, display_url: str) -> None:
-    """Log which settings of the database let it lose what it has committed, and which no connection can change."""
-    for name in ("fsync", "full_page_writes"):
-        if db.execute("SELECT current_setting(%s)", (name,)).fetchall()[0][0] == "off":
-            log.warning(
-                "%s: %s is off in the database, so a crash of its machine can lose or damage what was answered",
-                display_url,
-                name,
-            )
+    """Log which settings of the database let it lose what it has committed."""
+    for name in lossy_settings(db):
+        log.warning(
+            "%s: %s is off in the database, so a crash of its machine can lose or damage what was answered",
+            display_url,
+            name,
+        )
+
+
+def lossy_settings(db: Connection) -> list[str]:
+    """Settings that are off, so that the database can lose what it has committed, and that no connection can change."""
+    names = ("fsync", "full_page_writes")
+    return [name for name in names if db.execute("SELECT current_setting(%s)", (name,)).fetchall()[0][0] == "off"]
 
 
 def is_read_only(db: Connection) -> bool:

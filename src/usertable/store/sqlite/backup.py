@@ -16,7 +16,7 @@ from usertable.domain.identity import MAX_CUID
 from usertable.folders import PartFile, part_file
 from usertable.store.backup import BackupContent, Progress, Restored
 from usertable.store.sqlite.checkpoint import described
-from usertable.store.sqlite.connection import BUSY_SECONDS
+from usertable.store.sqlite.connection import opened_for_reading
 from usertable.store.sqlite.files import StoreFiles
 from usertable.store.sqlite.migrations import check_ours
 
@@ -36,7 +36,9 @@ def back_up(path: str, target: Path, progress: Progress) -> BackupContent:
         raise StoreFault(f"{target} exists, and is not overwritten; name another file")
     with part_file(target, replace=False) as part:
         try:
-            with _opened(files) as source:
+            with opened_for_reading(files) as source:
+                check_ours(source, path)
+                _let_signals_through(source)
                 # From its first read on, the connection sees one moment, however long the copy takes. So the copy ends:
                 # outside of a transaction, SQLite begins it again after every commit of another process.
                 source.execute("BEGIN")
@@ -81,22 +83,6 @@ def restore(path: str, source: Path, *, replace: bool, stamp: str, skip_cuids: i
                 swap.enter_context(files.set_aside(str(kept)))
         files.forget_notes()
     return Restored(content, kept)
-
-
-@contextlib.contextmanager
-def _opened(files: StoreFiles) -> Iterator[apsw.Connection]:
-    """A connection that reads a store, and leaves its files as they are."""
-    with contextlib.closing(apsw.Connection(files.real, apsw.SQLITE_OPEN_READWRITE)) as db:
-        db.set_busy_timeout(int(BUSY_SECONDS * 1000))
-        db.execute("PRAGMA query_only = 1")
-        _let_signals_through(db)
-        try:
-            check_ours(db, files.path)
-            yield db
-        finally:
-            if files.has_log():
-                # That of a server that was killed is for the next one to recover.
-                db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
 
 
 @contextlib.contextmanager

@@ -281,3 +281,17 @@ class Connections:
             return None if isinstance(failure.__cause__, (apsw.BusyError, apsw.CantOpenError)) else True
         except OSError:
             return None
+
+
+@contextlib.contextmanager
+def opened_for_reading(files: StoreFiles) -> Iterator[apsw.Connection]:
+    """A connection that reads a store, of any version, and leaves its files as they are."""
+    with contextlib.closing(apsw.Connection(files.real, apsw.SQLITE_OPEN_READWRITE)) as db:
+        db.set_busy_timeout(int(BUSY_SECONDS * 1000))
+        db.execute("PRAGMA query_only = 1")
+        try:
+            yield db
+        finally:
+            if files.has_log():
+                # That of a server that was killed is for the next one to recover.
+                db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)

@@ -207,6 +207,15 @@ class StoreFiles:
                 os.close(lock)
                 yield notes
 
+    def trouble_noted(self) -> str | None:
+        """What the last server left as a note for the next one; None if there is nothing."""
+        notes = {note for found in self._notes() for note in found}
+        if _OVERWRITTEN in notes:
+            return f"{self.path} was overwritten while its last server had it open"
+        if _FAILED in notes:
+            return f"the disk of {self.path} failed under its last server; the next start recovers what it did not keep"
+        return None
+
     def overwriting_is_noted(self) -> bool:
         """Whether this server or its writer found the database overwritten."""
         return any(_OVERWRITTEN in _content(lock) for lock in self._locks.values())
