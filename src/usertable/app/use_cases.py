@@ -38,13 +38,11 @@ class UseCases:
         self._max_attributes = max_attributes
 
     def project(self, project_id: str) -> Project:
-        """The project with that id."""
         if found := self.find_project(project_id):
             return found
         raise refusal(ProblemKind.PROJECT_UNKNOWN, id=project_id)
 
     def find_project(self, project_id: str) -> Project | None:
-        """The project with that id, or None."""
         return self._store.project(project_id)
 
     def _edit(self, project_id: str, edit: Callable[[Project], Project], actor: str, version: int | None = None) -> Project:

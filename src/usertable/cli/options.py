@@ -99,8 +99,6 @@ def checked_secret(secret: str) -> str:
 
 
 class Cuid(click.ParamType[int]):
-    """A CUID."""
-
     name = "cuid"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:

@@ -220,7 +220,6 @@ class PageContext:
         return fields if self.kept is None else self.kept
 
     def is_in(self, project: Project, section: Section) -> bool:
-        """Whether the page is one of that section of the project."""
         whole = f"{HOME}/projects/{quote(project.id, safe='')}"
         here = self.request.url.path
         if not here.startswith(whole):

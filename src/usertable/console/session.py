@@ -64,7 +64,6 @@ class Sessions:
         return bool(self._tokens)
 
     def begin(self, role: Role) -> Session:
-        """A new session."""
         lifetime = self.seconds if role == "admin" else VISITOR_SECONDS
         return Session(role, secrets.token_urlsafe(18), int(self._clock()) + lifetime)
 

@@ -81,8 +81,6 @@ class TableQuery:
 
 @dataclass(frozen=True, slots=True)
 class TablePage:
-    """A page of the table."""
-
     users: list[User]
     count: Found[Count]
     next: TableQuery | None

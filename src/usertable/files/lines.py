@@ -32,7 +32,6 @@ class Lines:
         self._codec = encoding.codec
         cr, lf = re.escape("\r".encode(encoding.codec)), re.escape("\n".encode(encoding.codec))
         self._ends = re.compile(b"%b%b|%b|%b" % (cr, lf, cr, lf) if at_cr else lf, re.DOTALL)
-        self._cr = "\r".encode(encoding.codec)
         self._at_cr = at_cr
         self._ready: list[bytes] = []
         self._next = 0

@@ -45,7 +45,7 @@ from usertable.http.metrics import (
     Sources,
     WorkerCollector,
 )
-from usertable.http.native import native_app
+from usertable.http.native import Backends, native_app
 from usertable.http.openapi import LIVE_PATH
 from usertable.http.operations import State
 from usertable.http.proxies import with_cors
@@ -192,7 +192,7 @@ class App:
         }
         readiness = Readiness(self._store, channel, commit, clock)
         state = State(lambda: self._config.admin_tokens, lambda: self.stopping(), readiness.check)
-        self._native = native_app(self._service, authenticator, writer, importer, self._config, state, self.counts)
+        self._native = native_app(Backends(self._service, authenticator, writer, importer, self._config, state, self.counts))
         sources = Sources(
             self.counts,
             connections,

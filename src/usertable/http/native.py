@@ -9,6 +9,7 @@ import hashlib
 import logging
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.routing import Route, Router
@@ -61,67 +62,74 @@ _COUNTED_AT_ONCE = 64
 _ENTITY_TAG = re.compile(rb'(?:W/)?"?([0-9]{1,18})"?')
 
 
-def native_app(
-    service: Service,
-    authenticator: Authenticator,
-    writer: BatchWriter,
-    importer: RowImporter,
-    config: Config,
-    state: State,
-    counts: RequestCounts,
-) -> App:
+@dataclass(frozen=True, slots=True)
+class Backends:
+    """What the operations of the native API work with."""
+
+    service: Service
+    authenticator: Authenticator
+    writer: BatchWriter
+    importer: RowImporter
+    config: Config
+    state: State
+    counts: RequestCounts
+
+
+def native_app(backends: Backends) -> App:
     """The ASGI application of everything in :data:`OPERATIONS`; any other path is answered with a 404 problem."""
     by_path: dict[str, dict[str, Operation]] = {}
-    batches = Batches(config.batch_body_limit)
+    batches = Batches(backends.config.batch_body_limit)
     for operation in OPERATIONS:
         by_path.setdefault(operation.path, {})[operation.method] = operation
     # The platform's application serves its GET; here it only gets its 405.
     by_path[LIVE_PATH] = {"GET": LIVE}
     return Router(
-        [
-            Route(
-                path, _Resource(path, operations, service, authenticator, writer, importer, config, state, batches, counts)
-            )
-            for path, operations in by_path.items()
-        ],
+        [Route(path, _Resource(path, operations, backends, batches)) for path, operations in by_path.items()],
         redirect_slashes=False,
-        default=_Resource(OTHER, {}, service, authenticator, writer, importer, config, state, batches, counts),
+        default=_Resource(OTHER, {}, backends, batches),
     )
 
 
 class _Resource:
     """The ASGI application of one path: its operations by method. Without operations, that of an unknown path."""
 
-    def __init__(
-        self,
-        route: str,
-        operations: dict[str, Operation],
-        service: Service,
-        authenticator: Authenticator,
-        writer: BatchWriter,
-        importer: RowImporter,
-        config: Config,
-        state: State,
-        batches: Batches,
-        counts: RequestCounts,
-    ) -> None:
+    def __init__(self, route: str, operations: dict[str, Operation], backends: Backends, batches: Batches) -> None:
         self._route = route
         self._operations = operations
-        self._service = service
-        self._authenticator = authenticator
-        self._writer = writer
-        self._importer = importer
-        self._config = config
-        self._state = state
+        self._backends = backends
+        self._config = backends.config
         self._batches = batches
-        self._counts = counts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["route"] = self._route
-        exchange = NativeExchange(dict(scope["headers"]), send, self._counts)
+        exchange = NativeExchange(dict(scope["headers"]), send, self._backends.counts)
         await exchange.run(self._serve(exchange, scope, receive))
 
     async def _serve(self, exchange: NativeExchange, scope: Scope, receive: Receive) -> None:
+        operation = self._operation(exchange, scope)
+        path: dict[str, str] = scope["path_params"]
+        actor, access = "", None
+        query = None
+        if operation.access != "public":
+            actor, access = await self._admit(exchange, operation, path.get("project"), scope.get("client"))
+            query = decoding.decode_query(scope["query_string"], operation.query)
+        if operation.handle is ready:
+            # Without a thread: there may be none to be had while the store does not answer.
+            return await exchange.answer(operation, documents.encode(ready(self._backends.state)), "")
+        if operation.handle is build:
+            return await exchange.answer(operation, documents.encode(build(self._config)), "")
+        if operation.batch:
+            with self._batches.holding(path["project"], receive) as receive:
+                answered = await self._serve_batch(exchange, operation, access, path["project"], query, receive)
+            return await exchange.answer(operation, answered, "")
+        body = await self._body(exchange, operation, receive) if operation.body else None
+        version = _version(exchange.sent.get(b"if-match", b"*")) if operation.guarded else None
+        # From here on the request has its form; what is refused, a rule refuses.
+        exchange.operation = operation
+        call = Call(self._backends.service, actor, access is None, path, query, body, version)
+        await exchange.answer(operation, *await asyncio.to_thread(self._handle, operation, call))
+
+    def _operation(self, exchange: NativeExchange, scope: Scope) -> Operation:
         method = scope["method"]
         if not self._operations:
             raise refusal(ProblemKind.NO_ROUTE, path=excerpt(scope["path"], 200))
@@ -129,35 +137,17 @@ class _Resource:
         if operation is None:
             allowed = ", ".join([*self._operations, *(["HEAD"] if "GET" in self._operations else [])])
             raise exchange.refuse_method(method, allowed)
-        path: dict[str, str] = scope["path_params"]
-        actor, access = "", None
-        query = body = None
-        if operation.access != "public":
-            actor, access = await self._admit(exchange, operation, path.get("project"), scope.get("client"))
-            query = decoding.decode_query(scope["query_string"], operation.query)
-        if operation.handle is ready:
-            # Without a thread: there may be none to be had while the store does not answer.
-            return await exchange.answer(operation, documents.encode(ready(self._state)), "")
-        if operation.handle is build:
-            return await exchange.answer(operation, documents.encode(build(self._config)), "")
-        if operation.batch:
-            with self._batches.holding(path["project"], receive) as receive:
-                answered = await self._serve_batch(exchange, operation, access, path["project"], query, receive)
-            return await exchange.answer(operation, answered, "")
-        if operation.body:
-            sent = await read_json_body(receive, exchange.sent, self._config.body_limit)
-            if type(sent) is Problem:
-                raise Refused([sent])
-            assert type(sent) is bytes
-            if operation.body_optional and not sent:
-                body = operation.body()
-            else:
-                body = await when_decoded(functools.partial(decoding.decode, form=operation.body), sent)
-        version = _version(exchange.sent.get(b"if-match", b"*")) if operation.guarded else None
-        # From here on the request has its form; what is refused, a rule refuses.
-        exchange.operation = operation
-        call = Call(self._service, actor, access is None, path, query, body, version)
-        await exchange.answer(operation, *await asyncio.to_thread(self._handle, operation, call))
+        return operation
+
+    async def _body(self, exchange: NativeExchange, operation: Operation, receive: Receive) -> Any:
+        assert operation.body is not None
+        sent = await read_json_body(receive, exchange.sent, self._config.body_limit)
+        if type(sent) is Problem:
+            raise Refused([sent])
+        assert type(sent) is bytes
+        if operation.body_optional and not sent:
+            return operation.body()
+        return await when_decoded(functools.partial(decoding.decode, form=operation.body), sent)
 
     async def _serve_batch(
         self,
@@ -209,10 +199,12 @@ class _Resource:
         register = batch.registers(records, on_unknown)
         if access is None:
             # The admin, who has access to every project that there is.
-            access = self._authenticator.grant(await asyncio.to_thread(self._service.project, project_id))
+            access = self._backends.authenticator.grant(await asyncio.to_thread(self._backends.service.project, project_id))
         entries = await in_body_thread(_entries, records, None if key is None else key.decode(), body)
         imports = batch.imports(records, on_unknown)
-        results = await operation.handle(BatchCall(self._writer, self._importer, access, query, entries, imports, register))
+        results = await operation.handle(
+            BatchCall(self._backends.writer, self._backends.importer, access, query, entries, imports, register)
+        )
         if not members.is_set(query.dry_run):
             await _count(exchange, access.activity, "import" if imports else "batch", entries, results)
         return await in_body_thread(_encode_batch, results, language(exchange.sent, "en"), exchange.id.decode())
@@ -223,7 +215,7 @@ class _Resource:
         if operation.method != "GET":
             # Who declares an attribute may send values of it as soon as it is answered, not a quarter of a second later.
             with contextlib.suppress(Unavailable):
-                self._authenticator.poll()
+                self._backends.authenticator.poll()
         return None if operation.answer is None else documents.encode(reply.document), reply.location, reply.version
 
     async def _admit(
@@ -231,14 +223,14 @@ class _Resource:
     ) -> tuple[str, ProjectAccess | None]:
         """Who asks, if they may, and a project's access; counts its requests. Raises Refused and Unavailable."""
         authorization = exchange.sent.get(b"authorization", b"")
-        admin_tokens = self._state.admin_tokens()
+        admin_tokens = self._backends.state.admin_tokens()
         if carries_token(authorization, *admin_tokens):
             return "admin", None
         if operation.access == "admin" or authorization[:7].lower() == b"bearer ":
             exchange.headers += [_BEARER] if operation.access == "admin" else [_BEARER, _BASIC]
             token = "set admin_token to have one" if not admin_tokens else "Authorization: Bearer <token>"
             raise refusal(ProblemKind.ADMIN_ONLY, hint=token)
-        access = await admit(self._authenticator, authorization, client)
+        access = await admit(self._backends.authenticator, authorization, client)
         if access is None:
             exchange.headers += [_BEARER, _BASIC]
             raise refusal(ProblemKind.CREDENTIALS)

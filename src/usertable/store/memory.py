@@ -428,7 +428,6 @@ class MemoryStore:
         return
 
     def _cuids_after(self, table: _Table, after: int | None, descending: bool = False) -> list[int]:
-        """The CUIDs after `after`, in order."""
         cuids = sorted(table.profiles, reverse=descending)
         return cuids if after is None else [c for c in cuids if (c < after if descending else c > after)]
 

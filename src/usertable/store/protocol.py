@@ -35,9 +35,7 @@ class Snapshot(Protocol):
     """A project as of one moment, however long it is looked at."""
 
     @property
-    def project(self) -> Project:
-        """The project."""
-        ...
+    def project(self) -> Project: ...
 
     def count(self) -> int:
         """How many users there are."""

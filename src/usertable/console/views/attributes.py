@@ -114,7 +114,6 @@ def show_new(context: PageContext) -> Response:
 
 
 def declare(context: PageContext) -> Response:
-    """Declare an attribute."""
     project, form = context.project(), context.form
     errors: dict[str, str] = {}
     name, data_type, rule = form.get("name", "").strip(), form.get("type", ""), form.get("rule", "")

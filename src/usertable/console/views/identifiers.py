@@ -59,12 +59,10 @@ def save_order(context: PageContext) -> Response:
 
 
 def show_new(context: PageContext) -> Response:
-    """The form for a new identifier."""
     return _form_page(context, context.project(), None, context.filled({"unique": "on"}))
 
 
 def declare(context: PageContext) -> Response:
-    """Declare an identifier."""
     project, form = context.project(), context.form
     identifier = Identifier(
         form.get("name", "").strip(),

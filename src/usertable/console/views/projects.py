@@ -36,12 +36,10 @@ SECRET_DIGITS = 32
 
 
 def list_projects(context: PageContext) -> Response:
-    """All projects."""
     return context.render("projects.html", projects=context.service.projects())
 
 
 def show_new(context: PageContext) -> Response:
-    """The form for a new project."""
     return _new_page(context, context.filled({"timezone": DEFAULT_TIMEZONE, "qps": str(DEFAULT_QPS)}))
 
 

@@ -70,7 +70,6 @@ def operators(data_type: DataType) -> list[str]:
 
 
 def list_users(context: PageContext) -> Response:
-    """A page of the user table."""
     project = context.project()
     query = context.request.query_params
     if query.get("add_attribute"):

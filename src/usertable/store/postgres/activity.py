@@ -18,7 +18,6 @@ _MINUTE = 60_000
 
 
 def keep_arrivals(db: Connection, batch: Sequence[Arrivals]) -> None:
-    """Add what came in."""
     # One server after the other, so that their numbers are seen in order; and no user is erased meanwhile.
     lock(db, LOCK_ARRIVALS)
     db.execute(_SQL["lock_counters"], {"projects": sorted({arrivals.project for arrivals in batch})})
@@ -56,31 +55,26 @@ def keep_arrivals(db: Connection, batch: Sequence[Arrivals]) -> None:
 
 
 def arrivals(db: Connection, project: int, after: int, limit: int, refused: bool | None) -> list[tuple[int, Arrival]]:
-    """The newest samples with a number greater than `after`, newest first, each with its number."""
     which = [False, True] if refused is None else [refused]
     rows = db.execute(_SQL["samples"], {"project": project, "refused": which, "after": after, "limit": limit})
     return [(number, decode_arrival(document)) for number, document in rows]
 
 
 def rates(db: Connection, project: int, since: int, step: int) -> list[Rate]:
-    """How many requests came in, by steps of `step` ms from that moment on."""
     return [Rate(*row) for row in db.execute(_SQL["rates"], {"project": project, "since": since, "step": step})]
 
 
 def refusals(db: Connection, project: int, since: int) -> list[tuple[ProblemKind, str | None, int, int]]:
-    """By kind and attribute, how many refusals there were from that moment on, and the moment of the newest."""
     rows = db.execute(_SQL["refusals"], {"project": project, "minute": since - since % _MINUTE})
     return [(ProblemKind(kind), attribute or None, count, last) for kind, attribute, count, last in rows]
 
 
 def last_writes(db: Connection, project: int) -> dict[str, int]:
-    """By attribute, when an accepted request last had it."""
     rows = db.execute("SELECT attribute, at FROM usertable.last_write WHERE project = %s", (project,))
     return dict(rows.fetchall())
 
 
 def expire_arrivals(db: Connection, before: int) -> None:
-    """Forget what came in before that moment, and all samples but the newest of each project."""
     # Every server tries; one at a time is enough.
     if not try_lock(db, LOCK_ARRIVALS):
         return

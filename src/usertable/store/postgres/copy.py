@@ -17,14 +17,12 @@ _DOCUMENTS = ("attributes", "changed_at")
 
 
 def count(db: Connection, project: int, spec: TableSpec) -> int:
-    """How many rows the project has in that table."""
     query = SQL("SELECT count(*) FROM usertable.{} WHERE project = %s").format(Identifier(spec.table))
     found: int = db.execute(query, (project,)).fetchall()[0][0]
     return found
 
 
 def rows(db: Connection, project: int, spec: TableSpec, after: Row | None, limit: int) -> list[Row]:
-    """Up to `limit` rows in the order of their keys, after that key."""
     names = SQL(", ").join(Identifier(c) + SQL("::text" if c in _DOCUMENTS else "") for c in spec.columns)
     key = SQL(", ").join(map(Identifier, spec.columns[: spec.key]))
     query = SQL("SELECT {} FROM usertable.{} WHERE project = %s").format(names, Identifier(spec.table))
@@ -36,7 +34,6 @@ def rows(db: Connection, project: int, spec: TableSpec, after: Row | None, limit
 
 
 def last(db: Connection, project: int, spec: TableSpec) -> Row | None:
-    """The key of the last row; None if there is none."""
     key = spec.columns[: spec.key]
     query = SQL("SELECT {} FROM usertable.{} WHERE project = %s ORDER BY {} LIMIT 1").format(
         SQL(", ").join(map(Identifier, key)),
@@ -47,7 +44,6 @@ def last(db: Connection, project: int, spec: TableSpec) -> Row | None:
 
 
 def load(db: Connection, project: int, spec: TableSpec, rows: Sequence[Row]) -> None:
-    """Keep rows."""
     if spec is USERS:
         rows = list(map(encode_user, rows))
     # Identifier values are kept twice: see migrations/0001_initial.sql.
@@ -61,6 +57,5 @@ def load(db: Connection, project: int, spec: TableSpec, rows: Sequence[Row]) -> 
 
 
 def finish_copy(db: Connection, project: Project, next_cuid: int) -> None:
-    """Keep the project itself, with the number that it has."""
     insert_project(db, project, next_cuid)
     advance_epoch(db)

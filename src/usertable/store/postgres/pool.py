@@ -231,7 +231,6 @@ class Connections:
         return StoreFigures(engine, pools={"main": _figures(self.pool), "scans": _figures(self._scanning)})
 
     def close(self) -> None:
-        """Close all connections."""
         self._scanning.close()
         self.pool.close()
 

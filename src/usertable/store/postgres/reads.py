@@ -1,4 +1,4 @@
-"""What is read of projects, users and identifier values: functions over a connection."""
+"""What is read of projects, users and identifier values over a connection; see :class:`usertable.store.protocol.Store`."""
 
 from __future__ import annotations
 
@@ -25,13 +25,11 @@ Rows = psycopg.Cursor[Row]
 
 
 def user(db: Connection, project: int, cuid: int) -> User | None:
-    """The user, or None."""
     found = users_of_rows(db, project, db.execute(_SQL["user"], {"project": project, "cuid": cuid}))
     return found[0] if found else None
 
 
 def read_many(db: Connection, project: int, cuids: Sequence[int]) -> list[User]:
-    """Those of the users that exist, in the order of `cuids`."""
     found = users_of_rows(db, project, db.execute(_SQL["users"], {"project": project, "cuids": list(cuids)}))
     users = {user.cuid: user for user in found}
     return [users[cuid] for cuid in cuids if cuid in users]
@@ -51,7 +49,6 @@ def owners(db: Connection, project: int, identifier: str, values: Sequence[str])
 
 
 def projects(db: Connection) -> list[Project]:
-    """All projects, by number."""
     return _whole(db, db.execute(_SQL["projects"]))
 
 
@@ -98,24 +95,20 @@ def _whole(db: Connection, rows: Rows) -> list[Project]:
 
 
 def versions(db: Connection) -> dict[str, int]:
-    """The version of every project by its id."""
     return dict(db.execute("SELECT id, version FROM usertable.project").fetchall())
 
 
 def schema_changes(db: Connection, project: int, limit: int) -> list[SchemaChange]:
-    """The newest `limit` changes of the project, newest first."""
     rows = db.execute(_SQL["schema_changes"], {"project": project, "limit": limit})
     return [SchemaChange(at, actor, decode_changes(what)) for at, actor, what in rows]
 
 
 def job(db: Connection, project: int, name: str) -> str | None:
-    """The state of the import of that name; None if there was none."""
     found = db.execute("SELECT state FROM usertable.import_job WHERE project = %s AND name = %s", (project, name)).fetchone()
     return found[0] if found else None
 
 
 def next_cuid(db: Connection, project: int) -> int:
-    """The next CUID that the project would give."""
     found: int = db.execute("SELECT next_cuid FROM usertable.cuid_counter WHERE project = %s", (project,)).fetchall()[0][0]
     return found
 

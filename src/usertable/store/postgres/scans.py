@@ -26,7 +26,6 @@ def select(
     examine: int,
     descending: bool,
 ) -> Selection:
-    """The first users of the chunk that meet all conditions."""
     predicate, parameters = translate(conditions)
     chunk = _chunk(db, project, after, examine, descending)
     query = _SQL["select_downward" if descending else "select_upward"].replace("{conditions}", predicate)
@@ -46,7 +45,6 @@ def count_matching(
     keep: int,
     oldest: bool,
 ) -> MatchCount:
-    """Count the users of the chunk that meet all conditions; the outermost by `updated_at`."""
     predicate, parameters = translate(conditions)
     chunk = _chunk(db, project, after, examine)
     query = _SQL["count_matching_oldest" if oldest else "count_matching_newest"].replace("{conditions}", predicate)
@@ -57,21 +55,18 @@ def count_matching(
 
 
 def column_values(db: Connection, project: int, attribute: str, after: int | None, examine: int) -> ColumnValues:
-    """The values of an attribute in the chunk, by CUID."""
     chunk = _chunk(db, project, after, examine)
     rows = db.execute(_SQL["column_values"], {**chunk.parameters, "attribute": attribute})
     return ColumnValues(decode_values(text for (text,) in rows), chunk.examined, chunk.end)
 
 
 def count_filled(db: Connection, project: int, after: int | None, examine: int) -> FilledCount:
-    """Count, by attribute, the users of the chunk that have a value."""
     chunk = _chunk(db, project, after, examine)
     rows = db.execute(_SQL["count_filled"], chunk.parameters).fetchall()
     return FilledCount(dict(rows), chunk.examined, chunk.end)
 
 
 def cuid_range(db: Connection, project: int) -> tuple[int, int] | None:
-    """The first and the last CUID that a user has; None if there is no user."""
     first, last = db.execute(_SQL["cuid_range"], {"project": project}).fetchall()[0]
     return None if first is None else (first, last)
 

@@ -20,7 +20,6 @@ def _minute(at: int) -> int:
 
 
 def keep_arrivals(db: apsw.Connection, batch: Sequence[Arrivals]) -> None:
-    """Add what came in."""
     for arrivals in batch:
         project, at = arrivals.project, arrivals.at
         db.execute(_SQL["add_rate"], (project, at, arrivals.accepted, arrivals.refused, len(arrivals.samples)))
@@ -42,30 +41,25 @@ def keep_arrivals(db: apsw.Connection, batch: Sequence[Arrivals]) -> None:
 
 
 def arrivals(db: apsw.Connection, project: int, after: int, limit: int, refused: bool | None) -> list[tuple[int, Arrival]]:
-    """The newest samples, newest first, each with its number."""
     which = (0, 1) if refused is None else (refused, refused)
     rows = db.execute(_SQL["samples"], (project, *which, after, limit))
     return [(number, decode_arrival(document)) for number, document in rows]
 
 
 def rates(db: apsw.Connection, project: int, since: int, step: int) -> list[Rate]:
-    """How many requests came in, by steps of `step` ms."""
     return [Rate(*row) for row in db.execute(_SQL["rates"], {"project": project, "since": since, "step": step})]
 
 
 def refusals(db: apsw.Connection, project: int, since: int) -> list[tuple[ProblemKind, str | None, int, int]]:
-    """By kind and attribute, how many refusals there were, and the moment of the newest."""
     rows = db.execute(_SQL["refusals"], (project, _minute(since)))
     return [(ProblemKind(kind), attribute or None, count, last) for kind, attribute, count, last in rows]
 
 
 def last_writes(db: apsw.Connection, project: int) -> dict[str, int]:
-    """By attribute, when an accepted request last had it."""
     return dict(db.execute("SELECT attribute, at FROM last_write WHERE project = ?", (project,)))
 
 
 def expire_arrivals(db: apsw.Connection, before: int) -> None:
-    """Forget what came in before that moment, and all samples but the newest of each project."""
     for (project,) in list(db.execute("SELECT number FROM project")):
         until = {"project": project, "before": before}
         db.execute(_SQL["expire_counts"], {**until, "minute": _minute(before)})

@@ -13,13 +13,11 @@ from usertable.store.tables import CHANGES, RECEIPTS, USERS, Row, TableSpec
 
 
 def count(db: apsw.Connection, project: int, spec: TableSpec) -> int:
-    """How many rows the project has in that table."""
     found: int = db.execute(f"SELECT count(*) FROM ({_rows_query(db, project, spec)})").get
     return found
 
 
 def rows(db: apsw.Connection, project: int, spec: TableSpec, after: Row | None, limit: int) -> list[Row]:
-    """Up to `limit` rows after that key, in the order of their keys."""
     key = ", ".join(spec.columns[: spec.key])
     after_key = f"WHERE ({key}) > ({', '.join('?' * spec.key)})" if after is not None else ""
     found = list(
@@ -36,7 +34,6 @@ def rows(db: apsw.Connection, project: int, spec: TableSpec, after: Row | None, 
 
 
 def last(db: apsw.Connection, project: int, spec: TableSpec) -> Row | None:
-    """The key of the last row; None if there is none."""
     key = spec.columns[: spec.key]
     order = ", ".join(f"{column} DESC" for column in key)
     found: Row | None = db.execute(
@@ -46,7 +43,6 @@ def last(db: apsw.Connection, project: int, spec: TableSpec) -> Row | None:
 
 
 def load(db: apsw.Connection, project: int, spec: TableSpec, rows: Sequence[Row]) -> None:
-    """Keep rows. The project need not be there yet."""
     table: str = spec.table
     columns: Sequence[str] = ("project", *spec.columns)
     values: Sequence[Row] = [(project, *row) for row in rows]
@@ -63,7 +59,6 @@ def load(db: apsw.Connection, project: int, spec: TableSpec, rows: Sequence[Row]
 
 
 def finish_copy(db: apsw.Connection, project: Project, next_cuid: int) -> None:
-    """Keep the project itself, with the number that it has."""
     make_user_table(db, project.number)
     db.execute(
         "INSERT INTO project (number, id, version, next_cuid, document) VALUES (?, ?, ?, ?, ?)",

@@ -1,4 +1,4 @@
-"""Users, identifiers and projects, read over a connection; and a whole project as of one moment."""
+"""What is read of projects, users and identifier values over a connection; see :class:`usertable.store.protocol.Store`."""
 
 from __future__ import annotations
 
@@ -25,13 +25,11 @@ _cuids_decoder = msgspec.json.Decoder(list[int])
 
 
 def user(db: apsw.Connection, project: int, cuid: int) -> User | None:
-    """The user; None if there is none."""
     users = users_where(db, project, "cuid = ?", (cuid,))
     return users[0] if users else None
 
 
 def read_many(db: apsw.Connection, project: int, cuids: Sequence[int]) -> list[User]:
-    """Those of the users that exist, in the order of `cuids`."""
     users = {user.cuid: user for user in users_where(db, project, _BY_CUIDS, (json_array(cuids),))}
     return [users[cuid] for cuid in cuids if cuid in users]
 
@@ -72,13 +70,11 @@ def owners(db: apsw.Connection, project: int, identifier: str, values: Sequence[
 
 
 def job(db: apsw.Connection, project: int, name: str) -> str | None:
-    """The state of the import of that name; None if there was none."""
     found = db.execute("SELECT state FROM import_job WHERE project = ? AND name = ?", (project, name)).fetchone()
     return found[0] if found else None
 
 
 def projects(db: apsw.Connection) -> list[Project]:
-    """All projects, by number."""
     return _projects_where(db, "1 ORDER BY number", ())
 
 
@@ -110,24 +106,20 @@ def _has_values(db: apsw.Connection, project: int, identifier: str) -> bool:
 
 
 def next_cuid(db: apsw.Connection, project: int) -> int:
-    """The project's counter: the next CUID that it would give, if nobody has it."""
     number: int = db.execute("SELECT next_cuid FROM project WHERE number = ?", (project,)).get
     return number
 
 
 def epoch(db: apsw.Connection) -> int:
-    """A number that grows with every change of any project."""
     value: int = db.execute("SELECT value FROM epoch").get
     return value
 
 
 def versions(db: apsw.Connection) -> dict[str, int]:
-    """The version of every project by its id."""
     return dict(db.execute("SELECT id, version FROM project"))
 
 
 def schema_changes(db: apsw.Connection, project: int, limit: int) -> list[SchemaChange]:
-    """The newest changes of the project, newest first."""
     rows = db.execute(_SQL["schema_changes"], (project, limit))
     return [SchemaChange(at, actor, decode_changes(what)) for at, actor, what in rows]
 

@@ -27,7 +27,6 @@ def select(
     examine: int,
     descending: bool,
 ) -> Selection:
-    """The first users of the chunk that meet all conditions."""
     matching = translate(conditions)
     order = "DESC" if descending else "ASC"
     chunk = _chunk(db, project, after, examine, descending)
@@ -61,7 +60,6 @@ def count_matching(
     keep: int,
     oldest: bool,
 ) -> MatchCount:
-    """Count the users of the chunk that meet all conditions."""
     matching = translate(conditions)
     chunk = _chunk(db, project, after, examine)
     where = chunk.range & matching.maybe
@@ -80,7 +78,6 @@ def count_matching(
 
 
 def column_values(db: apsw.Connection, project: int, attribute: str, after: int | None, examine: int) -> ColumnValues:
-    """The values of an attribute in the chunk, by CUID."""
     chunk = _chunk(db, project, after, examine)
     where = chunk.range
     rows = list(db.execute(_filled("column_values", project, where, path=json_path(attribute)), where.parameters))
@@ -88,7 +85,6 @@ def column_values(db: apsw.Connection, project: int, attribute: str, after: int 
 
 
 def count_filled(db: apsw.Connection, project: int, after: int | None, examine: int) -> FilledCount:
-    """Count, by attribute, the users of the chunk that have a value."""
     chunk = _chunk(db, project, after, examine)
     where = chunk.range
     rows = db.execute(_filled("count_filled", project, where), where.parameters)
@@ -96,7 +92,6 @@ def count_filled(db: apsw.Connection, project: int, after: int | None, examine: 
 
 
 def cuid_range(db: apsw.Connection, project: int) -> tuple[int, int] | None:
-    """The first and the last CUID that a user has; None if there is no user."""
     # Each is found at an end of the table; asked for together, both would be looked for in all of it.
     first, last = (db.execute(f"SELECT {end}(cuid) FROM user_{project}").get for end in ("min", "max"))
     return None if first is None else (first, last)
