@@ -4,7 +4,7 @@ All tables stand in the schema `usertable`. Everything runs under READ COMMITTED
 before it began; what must not change under a transaction is locked first and read afterwards:
 
 - a project (its schema, its settings): an advisory lock, shared by those who use it, exclusive for an edit;
-- the giving of CUIDs: the project's row in `cuid_counter`, and on Citus an advisory lock;
+- the giving of CUIDs: the project's row in `cuid_counter`, and on Citus an advisory lock while they are committed;
 - a user: its row, and several in the order of project and CUID, so that no two writers wait for each other.
 
 Plain writes of a server take no lock beforehand: the database merges them in one statement, which leaves alone whoever got

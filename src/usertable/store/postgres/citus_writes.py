@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import psycopg
 from psycopg import errors
 
 from usertable.store.postgres.citus import ShardMap
 from usertable.store.postgres.failures import error_text
+from usertable.store.postgres.locks import wait_for_users
 from usertable.store.postgres.merge import Merge, UserKey, merge_in_shard, mergeable
 from usertable.store.postgres.pool import Connections, TrackedConnection
 from usertable.store.postgres.transaction import PostgresTransaction, ReceiptsByKey, find_receipts
-from usertable.store.records import WRITTEN, Result, SchemaStale, Write
+from usertable.store.records import WRITTEN, Result, SchemaStale, UserUnknown, Write
 from usertable.store.transaction import WriteCommand
 
 log = logging.getLogger("usertable.store")
@@ -84,18 +86,44 @@ class CitusWrites:
             self._merge(writes, command.row_limit, merged)
             left = [write for write in writes if (write.project, write.cuid) not in merged]
 
-            def work(connection: TrackedConnection) -> list[Result]:
-                in_shard = PostgresTransaction(connection, self._reported, shards, receipts)
-                return in_shard.run(lambda transaction: command(transaction, left))
+            def decide(writes: Sequence[Write]) -> list[Result]:
+                return self._connections.run(
+                    lambda connection: PostgresTransaction(connection, self._reported, shards, receipts).run(
+                        lambda transaction: command(transaction, writes)
+                    )
+                )
 
             if left:
-                rest = iter(self._connections.run(work))
+                rest = iter(self._decided_again(left, decide(left), decide))
         except Exception as failure:
             if isinstance(failure, errors.FeatureNotSupported):
                 # The shards were split since.
                 self._connections.forget_shards()
             rest = itertools.repeat(failure)
         return [WRITTEN if (write.project, write.cuid) in merged else next(rest) for write in writes]
+
+    def _decided_again(
+        self, writes: Sequence[Write], results: list[Result], decide: Callable[[Sequence[Write]], list[Result]]
+    ) -> list[Result]:
+        """The results, with those to unknown users decided once more.
+
+        A user is made on several machines. Another caller may have the CUID already, from a machine that shows its
+        identifier value, while that of the user does not show the user yet.
+        """
+        unknown = [index for index, result in enumerate(results) if isinstance(result, UserUnknown)]
+        if not unknown:
+            return results
+        again: Iterable[Result]
+        try:
+            for project in sorted({writes[index].project for index in unknown}):
+                self._connections.change(partial(wait_for_users, project=project))
+            again = decide([writes[index] for index in unknown])
+        except Exception as failure:
+            # The others are done.
+            again = itertools.repeat(failure)
+        for index, result in zip(unknown, again, strict=False):
+            results[index] = result
+        return results
 
     def _merge(self, writes: Sequence[Write], row_limit: int, merged: set[UserKey]) -> None:
         """Let the database merge what it can of users in one shard, each statement for itself.

@@ -13,7 +13,7 @@ LOCK_MIGRATIONS = -1
 LOCK_EXPIRY = -2
 LOCK_ARRIVALS = -3
 USERS_LOCK_CLASS = LOCK_CLASS + 1
-"""The first key of those who make or erase users; the second is the project's number."""
+"""The first key of those who commit users that they made or erased; the second is the project's number."""
 
 
 def share(db: Connection, projects: Sequence[int]) -> None:
@@ -27,8 +27,13 @@ def lock(db: Connection, number: int) -> None:
 
 
 def lock_users(db: Connection, project: int) -> None:
-    """Wait until nobody else makes or erases users of the project."""
+    """Have others wait until users of the project are committed on every machine of a cluster."""
     db.execute("SELECT pg_advisory_xact_lock(%s, %s)", (USERS_LOCK_CLASS, project))
+
+
+def wait_for_users(db: Connection, project: int) -> None:
+    """Wait until nobody is committing users of the project. What is read next has them all, or none."""
+    db.execute("SELECT pg_advisory_xact_lock_shared(%s, %s)", (USERS_LOCK_CLASS, project))
 
 
 def try_lock(db: Connection, number: int) -> bool:

@@ -22,7 +22,7 @@ from usertable.store.encoding import (
 from usertable.store.postgres import reads
 from usertable.store.postgres.citus import ShardMap
 from usertable.store.postgres.connection import Connection
-from usertable.store.postgres.locks import LOCK_EXPIRY, LOCK_PROJECTS, lock, lock_users, share, try_lock
+from usertable.store.postgres.locks import LOCK_EXPIRY, LOCK_PROJECTS, lock, lock_users, share, try_lock, wait_for_users
 from usertable.store.postgres.pool import TrackedConnection
 from usertable.store.protocol import T
 from usertable.store.queries import load_queries
@@ -60,9 +60,12 @@ class PostgresTransaction:
         self._shards = shards
         self._elsewhere = elsewhere
         self._begun = False
+        self._makes_users: set[int] = set()
+        """Projects whose users are made or erased."""
 
     def load(self, wanted: Mapping[int, Wanted]) -> dict[int, Loaded]:
         numbers = sorted(wanted)
+        self._makes_users.update(number for number in numbers if wanted[number].makes_users)
         with self._db.pipeline():
             self._begin()
             share(self._db, numbers)
@@ -89,6 +92,9 @@ class PostgresTransaction:
             if new_names:
                 projects, names = zip(*new_names, strict=True)
                 db.execute(_SQL["add_reported"], {"projects": list(projects), "attributes": list(names)})
+            if self._shards is not None:
+                for number in sorted(self._makes_users):
+                    lock_users(db, number)
             self._tracked.commit()
         for project, name in new_names:
             self._reported.setdefault(project, set()).add(name)
@@ -168,11 +174,10 @@ class _Asked:
         self._elsewhere = {} if elsewhere is None else elsewhere.get(number, {})
         project = {"project": number}
         self._job = None if wanted.job is None else db.execute(_SQL["locked_job"], {**project, "name": wanted.job})
+        self._counter = db.execute(_SQL["locked_counter"], project) if wanted.makes_users else None
         if wanted.makes_users and shards is not None:
             # The counter is on the coordinator, which unlocks its row before the other machines show what was committed.
-            # An advisory lock is kept until they do.
-            lock_users(db, number)
-        self._counter = db.execute(_SQL["locked_counter"], project) if wanted.makes_users else None
+            wait_for_users(db, number)
         self._owners = [
             (name, reads.owners(db, number, name, values))
             for name, values in wanted.values.items()
