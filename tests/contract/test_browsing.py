@@ -29,7 +29,7 @@ from usertable.domain.identity import MAX_CUID
 from usertable.domain.schema import Attribute, Project, Rule
 from usertable.domain.values import DataType
 from usertable.store import open_store
-from usertable.store.records import User
+from usertable.store.records import FIRST_CUID, User
 
 ALL = 10_000
 
@@ -228,20 +228,28 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "user_datetime_overwrite": moments,
     "user_list_overwrite": st.lists(st.sampled_from(["a", "b", "ab", "é", "e\u0301"]) | texts.filter(bool), min_size=1),
 }
+longs = st.sampled_from([0, 2**63 - 1, -(2**63)])
+times = st.integers(0, 100).map(lambda n: f"2023-11-14T22:{13 + n // 60}:{n % 60:02}.000Z")
+OF_ROW: dict[str, st.SearchStrategy[Any]] = {
+    "@cuid": st.integers(FIRST_CUID - 1, FIRST_CUID + 8) | longs,
+    "@version": st.integers(0, 60) | longs,
+    "@created_at": times,
+    "@updated_at": times,
+}
 SCALAR = ["eq", "ne", "in"]
 ORDERED = ["lt", "le", "gt", "ge", "between"]
 
 
 @st.composite
 def condition(draw: st.DrawFn) -> str:
-    name = draw(st.sampled_from(list(VALUES)))
-    kind = name.split("_")[1]
+    name = draw(st.sampled_from([*VALUES, *OF_ROW]))
+    kind = name.split("_")[1] if name in VALUES else "number"
     operators = ["set", "unset"]
     operators += {"list": ["contains"], "string": [*SCALAR, "contains"], "bool": SCALAR}.get(kind, SCALAR + ORDERED)
     op = draw(st.sampled_from(operators))
     if op in ("set", "unset"):
         return f"{name}:{op}"
-    one = texts if kind == "list" else VALUES[name]
+    one = texts if kind == "list" else (VALUES | OF_ROW)[name]
     several = {"in": (1, 3), "between": (2, 2)}.get(op, (1, 1))
     values = draw(st.lists(one, min_size=several[0], max_size=several[1]))
     shown = [format(v, "f") if isinstance(v, Decimal) else str(v) for v in values]
@@ -272,7 +280,7 @@ def test_every_engine_filters_as_the_condition_says(engine: str) -> None:
                     harness.write(harness.prepare(project, cuid, data))
             conditions = [parse_condition(text, project.schema, project.zone) for text in written]
             users = ascending(harness, project)
-            matching = [user for user in users if meets(user.profile, conditions)]
+            matching = [user for user in users if meets(user.cuid, user.profile, conditions)]
 
             found: list[User] = []
             after: int | None = None

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+from datetime import UTC
 from decimal import Decimal
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
@@ -14,12 +16,15 @@ from pyarrow import parquet
 
 from support.commands import all_users, import_batch
 from support.store_harness import StoreHarness
+from usertable.domain.condition import parse_conditions
 from usertable.domain.merge import decide
 from usertable.domain.patch import Patch, validate
+from usertable.domain.pseudo_columns import PSEUDO_COLUMNS
 from usertable.domain.schema import Attribute, Identifier, Project, Rule
 from usertable.domain.values import DataType
 from usertable.files.export import export
-from usertable.files.options import Format, ReadOptions
+from usertable.files.export_options import ExportOptions, Identifiers
+from usertable.files.options import Format, MomentStyle, ReadOptions
 from usertable.files.readers import open_source
 from usertable.store import Store
 from usertable.store.memory import MemoryStore
@@ -77,10 +82,12 @@ def fill(harness: StoreHarness, project: Project, rows: list[dict[str, object]],
             harness.write(harness.prepare(project, cuid, row))
 
 
-def exported(store: Store, format: Format) -> bytes:
+def exported(store: Store, format: Format, **options: Any) -> bytes:
     stream = io.BytesIO()
     with store.snapshot("one") as snapshot:
-        export(snapshot, stream, format, list(snapshot.project.schema.attributes.values()), [], lambda _: None)
+        project = snapshot.project
+        identifiers = Identifiers(project.schema.identifiers)
+        export(snapshot, stream, ExportOptions(format, list(project.schema.attributes.values()), identifiers, **options))
     return stream.getvalue()
 
 
@@ -114,7 +121,8 @@ def test_an_import_of_an_export_gives_the_same_table(format: Format, data: st.Da
     texts = TEXTS if format == "parquet" else TEXTS.filter(lambda text: "\ufeff" not in text)
     identifiers = data.draw(st.lists(texts.filter(lambda text: len(text) <= 256), unique=True, max_size=len(rows)))
     fill(harness, project, rows, identifiers)
-    file = exported(harness.store, format)
+    styles = {"moments": data.draw(st.sampled_from(get_args(MomentStyle)))}
+    file = exported(harness.store, format, **styles, numbers=data.draw(st.sampled_from(["auto", "decimal"])))
     imported(other, target, file, format, data.draw(st.integers(1, 10)))
     assert content(other.store) == content(harness.store)
     if format == "csv":
@@ -196,6 +204,35 @@ def test_a_table_of_many_pages_comes_back(harness: StoreHarness, format: Format,
     if format == "parquet":
         found = parquet.read_table(io.BytesIO(file), columns=["cuid"])
         assert found["cuid"].to_pylist() == [user[0] for user in before]
+
+
+def test_every_store_exports_and_filters_by_pseudo_columns(harness: StoreHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    for engine in ("sqlite", "postgres"):
+        monkeypatch.setattr(f"usertable.store.{engine}.reads.SNAPSHOT_ROWS", 2)
+    project = project_of(harness)
+    fill(harness, project, [{"user_number_accumulate": i} for i in range(5)], ["p1"])
+    harness.now += 1000
+    harness.write(harness.prepare(project, 7, {"user_number_accumulate": 1}))
+    names = ["@version", "user_number_accumulate", "@updated_at", "@created_at"]
+    with harness.store.snapshot("one") as snapshot:
+        project = snapshot.project
+        columns = [PSEUDO_COLUMNS.get(name) or project.schema.attribute(name) for name in names]
+        for texts, cuids in (
+            (["@version:gt:2"], [7]),
+            (["@updated_at:lt:2023-11-14T22:13:21Z", "@cuid:gt:1", "user_number_accumulate:lt:4"], [4, 10]),
+        ):
+            conditions = parse_conditions(texts, project.schema, UTC)
+            stream = io.BytesIO()
+            export(snapshot, stream, ExportOptions("ndjson", columns, Identifiers(()), conditions, moments="utc"))
+            assert [json.loads(line)["cuid"] for line in stream.getvalue().splitlines()] == cuids
+        stream = io.BytesIO()
+        export(snapshot, stream, ExportOptions("csv", columns, Identifiers(()), moments="utc"))
+    assert stream.getvalue().decode().splitlines() == [
+        "cuid,@version,user_number_accumulate,@updated_at,@created_at",
+        *(f"{cuid},2,{n},2023-11-14 22:13:20Z,2023-11-14 22:13:20Z" for n, cuid in enumerate((1, 4))),
+        "7,3,3,2023-11-14 22:13:21Z,2023-11-14 22:13:20Z",
+        *(f"{cuid},2,{n},2023-11-14 22:13:20Z,2023-11-14 22:13:20Z" for n, cuid in ((3, 10), (4, 13))),
+    ]
 
 
 def test_what_repeats_in_a_parquet_has_a_dictionary() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, get_args
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -15,6 +15,7 @@ from usertable.domain.schema import Attribute, Rule
 from usertable.domain.values import DataType
 from usertable.files.arrow_json import Documents, split_objects
 from usertable.files.moment_texts import Moments, moment_text
+from usertable.files.options import MomentStyle
 from usertable.store.encoding import decode_attributes, encode_attributes
 from usertable.wire.import_values import EARLIEST, LATEST
 
@@ -49,7 +50,9 @@ def columns(draw: st.DrawFn) -> tuple[ZoneInfo, list[int | None]]:
 @given(columns())
 def test_many_moments_come_to_what_each_comes_to(column: tuple[ZoneInfo, list[int | None]]) -> None:
     zone, moments = column
-    assert Moments(zone).texts(moments) == [None if ms is None else moment_text(ms, zone) for ms in moments]
+    for style in get_args(MomentStyle):
+        expected = [None if ms is None else moment_text(ms, zone, style) for ms in moments]
+        assert Moments(zone, style).texts(moments) == expected
 
 
 # What looks like the ends of values, and has no backslash in JSON.

@@ -11,6 +11,7 @@ from usertable.cli.options import Cuid, Pair, backend_options, project_option, w
 from usertable.cli.output import print_lines, print_result, print_table
 from usertable.domain.errors import ProblemKind, Refused, refusal
 from usertable.domain.identity import EXPECTED_VALUE, MAX_CUID, is_identifier_value
+from usertable.domain.pseudo_columns import PSEUDO_COLUMNS
 from usertable.wire.native import documents, forms, members, problem_details, queries
 
 PAGE = 1000
@@ -149,13 +150,15 @@ def list_users(
     """Show the user table, by CUID.
 
     A CONDITION is written attribute:operator or attribute:operator:value. Operators: set, unset, eq, ne, in (values with
-    commas between; one that holds a comma in double quotes), lt, le, gt, ge, between, contains. Without --attribute, the
-    table has a column for every visible attribute that one of the users has. Values of masked identifiers are cut.
+    commas between; one that holds a comma in double quotes), lt, le, gt, ge, between, contains. In place of an attribute
+    there may be a pseudo-column: @cuid, @version, @created_at, @updated_at. Without --attribute, the table has a column
+    for every visible attribute that one of the users has. Values of masked identifiers are cut.
 
     \b
     Examples:
       usertable user list --project 100102 --limit 20
       usertable user list --project 100102 --where level:ge:10 --where tags:contains:vip --json
+      usertable user list --project 100102 --where '@updated_at:ge:2026-01-02 00:00:00' --attribute @updated_at
     """
     with opened_project(project_id) as project:
         users, following = _users(project, after, limit, conditions, attributes)
@@ -201,6 +204,13 @@ def _columns(
     )
 
 
+def _cell(user: documents.UserDocument, column: str) -> object:
+    """A user's value of an attribute or a pseudo-column; None for none."""
+    if column in PSEUDO_COLUMNS:
+        return getattr(user, column.removeprefix("@"))
+    return user.attributes.get(column)
+
+
 def _show_users(users: Sequence[documents.UserDocument], identifiers: Sequence[str], attributes: Sequence[str]) -> None:
     """Print a table of users."""
     print_table(
@@ -209,7 +219,7 @@ def _show_users(users: Sequence[documents.UserDocument], identifiers: Sequence[s
             (
                 user.cuid,
                 *(", ".join(user.identifiers.get(name, ())) for name in identifiers),
-                *(user.attributes.get(name) for name in attributes),
+                *(_cell(user, name) for name in attributes),
             )
             for user in users
         ),

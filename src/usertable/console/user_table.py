@@ -48,7 +48,7 @@ class TableQuery:
     @property
     def shown_columns(self) -> tuple[str, ...]:
         """The columns of the table: those that were chosen, behind the attributes that only a filter names."""
-        filtered = dict.fromkeys(text.partition(":")[0] for text in self.where)
+        filtered = dict.fromkeys(text.partition(":")[0] for text in self.where if not text.startswith("@"))
         return (*(name for name in filtered if name not in self.columns), *self.columns)
 
     @property
@@ -154,7 +154,7 @@ def _by_time(
 
 def _still(service: Service, project: Project, cuids: Sequence[int], conditions: Sequence[Condition]) -> list[User]:
     """Those of the counted users who are there and meet the conditions now."""
-    return [user for user in service.users_of(project, cuids) if meets(user.profile, conditions)]
+    return [user for user in service.users_of(project, cuids) if meets(user.cuid, user.profile, conditions)]
 
 
 def csv_file(

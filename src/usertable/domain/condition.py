@@ -14,6 +14,9 @@ operator       data types                  met by users whose value
 `contains`     STRING LIST                 holds the text, or has the element
 =============  ==========================  =========================================================
 
+In place of an attribute there may be a pseudo-column (:mod:`usertable.domain.pseudo_columns`): `@updated_at:ge:2026-01-02
+03:04:05`. A moment may have a fraction and an offset, as in a file: `2026-01-02T03:04:05.678Z`.
+
 The values of `in` and `between` are separated by commas. One that holds a comma is put in double quotes, and a double quote
 in it is doubled, as in CSV: `city:in:"Washington, D.C.",Paris`. Other operators take the rest of the text as it is.
 """
@@ -28,7 +31,9 @@ from datetime import tzinfo
 from typing import Any
 
 from usertable.domain.errors import Problem, ProblemKind, Refused, refusal
+from usertable.domain.moments import Moment, parse_moment
 from usertable.domain.profile import Profile
+from usertable.domain.pseudo_columns import PSEUDO_COLUMNS, pseudo_value
 from usertable.domain.schema import Attribute, Schema
 from usertable.domain.values import PARSERS, DataType, Value
 
@@ -57,15 +62,19 @@ OPERATORS: dict[str, tuple[tuple[DataType, ...], _Compare]] = {
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A condition on one attribute; see the module's table."""
+    """A condition on one attribute, or on a pseudo-column; see the module's table."""
 
     attribute: str
     operator: str
     wanted: Value | tuple[Value, ...] | None = None
 
-    def met(self, profile: Profile) -> bool:
+    def met(self, cuid: int, profile: Profile) -> bool:
         """Whether the user's row meets it."""
-        value = profile.attributes.get(self.attribute)
+        value: Value | None
+        if self.attribute in PSEUDO_COLUMNS:
+            value = pseudo_value(self.attribute, cuid, profile)
+        else:
+            value = profile.attributes.get(self.attribute)
         if self.operator == "set":
             return value is not None
         if self.operator == "unset":
@@ -73,9 +82,9 @@ class Condition:
         return value is not None and OPERATORS[self.operator][1](value, self.wanted)
 
 
-def meets(profile: Profile, conditions: Sequence[Condition]) -> bool:
+def meets(cuid: int, profile: Profile, conditions: Sequence[Condition]) -> bool:
     """Whether the user's row meets all conditions."""
-    return all(condition.met(profile) for condition in conditions)
+    return all(condition.met(cuid, profile) for condition in conditions)
 
 
 def parse_conditions(texts: Sequence[str], schema: Schema, zone: tzinfo) -> list[Condition]:
@@ -111,11 +120,12 @@ def parse_condition(text: str, schema: Schema, zone: tzinfo) -> Condition:
     """
     name, _, rest = text.partition(":")
     op, colon, raw = rest.partition(":")
-    attribute = schema.attributes.get(name)
+    attribute = schema.attributes.get(name) or PSEUDO_COLUMNS.get(name)
     if attribute is None:
-        raise refusal(
-            ProblemKind.CONDITION, value=text, expected="it must begin with the name of a declared attribute and a colon"
-        )
+        expected = "it must begin with the name of a declared attribute and a colon"
+        if name.startswith("@"):
+            expected = f"the pseudo-columns are {', '.join(PSEUDO_COLUMNS)}"
+        raise refusal(ProblemKind.CONDITION, value=text, expected=expected)
     if op in ("set", "unset"):
         if colon:
             raise refusal(ProblemKind.CONDITION, value=text, expected=f"{op} takes no value")
@@ -175,6 +185,10 @@ def _too_many_values(text: str) -> Refused:
     return refusal(ProblemKind.CONDITION, value=text, expected=f"at most {MAX_VALUES} values in a filter")
 
 
+def _is_long(value: object) -> bool:
+    return type(value) is int and -(2**63) <= value < 2**63
+
+
 def _value(attribute: Attribute, raw: str, text: str, zone: tzinfo) -> Value:
     data_type = attribute.type
     sent: object = raw
@@ -182,7 +196,16 @@ def _value(attribute: Attribute, raw: str, text: str, zone: tzinfo) -> Value:
         sent = [raw]
     elif data_type is DataType.BOOL:
         sent = {"0": 0, "1": 1, "false": 0, "true": 1}.get(raw)
-    value = PARSERS[data_type](attribute.name, sent, zone, attribute.limits)
+    value: Value | Moment | Problem
+    if data_type is DataType.DATETIME:
+        value = parse_moment(attribute.name, raw, zone)
+    else:
+        value = PARSERS[data_type](attribute.name, sent, zone, attribute.limits)
+    if attribute.name in PSEUDO_COLUMNS and data_type is DataType.NUMBER and not _is_long(value):
+        raise refusal(ProblemKind.CONDITION, value=text, expected=f"{attribute.name} is a whole number of 64 bits")
+    if isinstance(value, Moment):
+        # In a file it would be cut to the same millisecond.
+        return value.ms
     if isinstance(value, Problem):
         raise refusal(ProblemKind.CONDITION, value=text, expected=value.params.get("expected", "a value within the bounds"))
     return value[0] if isinstance(value, list) else value

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from usertable.domain.errors import Problem
+from usertable.domain.moments import moment_at
 from usertable.domain.schema import Attribute, Project
 from usertable.domain.values import STRING_BYTES, DataType, is_empty, steady_midnight
 from usertable.files.block import ParsedRows
@@ -27,7 +28,6 @@ from usertable.files.options import ReadOptions
 from usertable.files.targets import unnamed_problem
 from usertable.store.records import ImportRows
 from usertable.wire.import_values import EARLIEST, LATEST
-from usertable.wire.moments import moment_at
 
 _EPOCH = date(1970, 1, 1)
 # Digits so few that the form is the one in which the store writes them, without an exponent.

@@ -108,16 +108,19 @@ class Documents:
     takes about twice the time.
     """
 
-    def __init__(self, attributes: Sequence[Attribute]) -> None:
+    def __init__(self, attributes: Sequence[Attribute], *, floats: bool = False) -> None:
         self._types = {a.name: a.type for a in attributes}
+        self._floats = floats
+        self._arrow_types = _DOCUMENT_TYPES | ({DataType.NUMBER: pa.float64()} if floats else {})
         self._broken: set[str] = set()
         """The NUMBERs that have values with a point. Arrow takes long to tell that a text is no integer."""
         # Moments come as numbers, and are taken for moments afterwards; numbers are looked at when they are narrowed.
-        fields = [pa.field(a.name, _DOCUMENT_TYPES[a.type]) for a in attributes]
+        fields = [pa.field(a.name, self._arrow_types[a.type]) for a in attributes]
         self._parse = json.ParseOptions(pa.schema(fields), unexpected_field_behavior="ignore")
 
     def columns(self, lines: bytes, count: int) -> Mapping[str, Any]:
-        """By attribute: NUMBERs as wide decimals or integers, moments as integers, the others as they are.
+        """By attribute: NUMBERs as wide decimals or integers, or with `floats` as such; moments as integers; the others as
+        they are.
 
         Raises:
             ArrowInvalid: a number has more digits than these have.
@@ -133,7 +136,7 @@ class Documents:
 
     def _typed(self, name: str, kind: DataType, split: Split, count: int) -> pa.Array | None:
         if name not in split.members:
-            return pa.nulls(count, _DOCUMENT_TYPES[kind])
+            return pa.nulls(count, self._arrow_types[kind])
         texts, behind = split.members[name]
         if kind is DataType.STRING:
             return _cut(texts, 1, behind)
@@ -142,12 +145,12 @@ class Documents:
             shortest = pc.min(pc.binary_length(texts)).as_py() - len(behind.encode())
             return pc.split_pattern(_cut(texts, 2, behind), f'",{split.gap}"') if shortest > len("[]") else None
         texts = _cut(texts, 0, behind)
-        if kind is DataType.NUMBER and name not in self._broken:
+        if kind is DataType.NUMBER and not self._floats and name not in self._broken:
             try:
                 return texts.cast(pa.int64())
             except pa.ArrowInvalid:
                 self._broken.add(name)
-        return texts.cast(_DOCUMENT_TYPES[kind])
+        return texts.cast(self._arrow_types[kind])
 
 
 _MEMBER_TYPES = {

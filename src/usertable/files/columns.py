@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from usertable.domain.errors import Problem, ProblemKind, refusal
+from usertable.domain.moments import Moment
 from usertable.domain.schema import Attribute, Identifier, Project
 from usertable.domain.values import DataType, is_empty
 from usertable.files.block import ParsedRow
@@ -19,7 +20,6 @@ from usertable.files.options import ReadOptions
 from usertable.files.targets import FOR_READING, LINE, REASON, ROW, column_target, unnamed_problem
 from usertable.store.encoding import encode_attributes
 from usertable.wire.import_values import cell_cuid, identifier_values, parse_value
-from usertable.wire.moments import Moment
 
 CACHE_SIZE = 20_000
 """Maximum number of different cells of a column whose texts are kept."""

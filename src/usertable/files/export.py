@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence, Set
+import itertools
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import IO
 
-from usertable.domain.condition import Condition
+from usertable.domain.condition import Condition, meets
 from usertable.domain.profile import Profile
-from usertable.domain.schema import Attribute
-from usertable.files.options import Format
+from usertable.domain.pseudo_columns import PSEUDO_COLUMNS
+from usertable.files.export_options import ExportOptions
 from usertable.files.writers import open_table
-from usertable.files.writers.parquet import Unfit, unfit_numbers
-from usertable.files.writers.table import Identifiers
+from usertable.files.writers.parquet import NumberType, Unfit, likely_number_types, number_types
 from usertable.store.encoding import decode_attributes
 from usertable.store.protocol import Snapshot
-from usertable.store.records import Page, SnapshotRow
+from usertable.store.records import Page
 from usertable.wire.native.documents import masked_value
+
+RESTARTS = 3
+"""Number of times that a Parquet file is begun again because a column turns out to be no integers. Then all columns are
+looked through at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,53 +34,56 @@ class ExportResult:
 
 
 def export(
-    snapshot: Snapshot,
-    stream: IO[bytes],
-    format: Format,
-    attributes: Sequence[Attribute],
-    conditions: Sequence[Condition],
-    progress: Callable[[int], None],
-    *,
-    identifiers: Identifiers | None = None,
-    escape_formulas: bool = False,
+    snapshot: Snapshot, stream: IO[bytes], options: ExportOptions, progress: Callable[[int], None] = lambda users: None
 ) -> ExportResult:
     """Write the users that meet all conditions. A Parquet's stream can seek.
 
     Args:
         progress: told how many users were looked at so far.
-        identifiers: which of them, and how; None for all, in full.
     """
-    identifiers = identifiers or Identifiers(snapshot.project.schema.identifiers)
-    as_text: frozenset[str] = frozenset()
-    while True:
+    masked = options.identifiers.masked
+    types: dict[str, NumberType] = {}
+    for attempt in itertools.count():
+        pages = _pages(snapshot, options, progress)
+        if options.format == "parquet" and not attempt:
+            # Most columns that are no integers are seen to be none at once, before anything is written.
+            first = next(pages, None)
+            types = likely_number_types(options, first)
+            pages = pages if first is None else itertools.chain([first], pages)
         try:
             with contextlib.ExitStack() as stack:
-                table = open_table(
-                    stream,
-                    format,
-                    snapshot.project,
-                    attributes,
-                    identifiers,
-                    escape_formulas=escape_formulas,
-                    as_text=as_text,
-                )
+                table = open_table(stream, snapshot.project, options, types)
                 stack.callback(table.close)
-                looked_at = users = 0
-                for page in snapshot.pages():
-                    looked_at += len(page)
-                    kept = _meeting(page, conditions) if conditions else page
-                    if kept:
-                        users += len(kept)
-                        table.write(_masked(kept, identifiers.masked) if identifiers.masked else kept)
-                    progress(looked_at)
-            return ExportResult(users, as_text)
-        except Unfit:
-            found = unfit_numbers((row for page in snapshot.pages() for row in page), attributes)
-            if not found - as_text:
+                users = 0
+                for page in pages:
+                    users += len(page)
+                    table.write(_masked(page, masked) if masked else page)
+            return ExportResult(users, frozenset(name for name, kind in types.items() if kind == "text"))
+        except Unfit as unfit:
+            found = dict(types)
+            if unfit.broken and attempt < RESTARTS:
+                found |= dict.fromkeys(unfit.broken, "decimal")
+            else:
+                rows = (row for page in _pages(snapshot, options, lambda users: None) for row in page)
+                found = number_types(rows, options)
+            if found == types:
                 raise
-            as_text = found
+            types = found
             stream.seek(0)
             stream.truncate()
+    raise AssertionError("unreachable")
+
+
+def _pages(snapshot: Snapshot, options: ExportOptions, progress: Callable[[int], None]) -> Iterator[Page]:
+    """The users that meet all conditions, some at a time."""
+    looked_at = 0
+    needs_attributes = any(condition.attribute not in PSEUDO_COLUMNS for condition in options.conditions)
+    for page in snapshot.pages(rows=options.needs_rows):
+        looked_at += len(page)
+        kept = _meeting(page, options.conditions, needs_attributes) if options.conditions else page
+        if kept:
+            yield kept
+        progress(looked_at)
 
 
 def _masked(page: Page, names: Set[str]) -> Page:
@@ -85,15 +92,17 @@ def _masked(page: Page, names: Set[str]) -> Page:
         cuid: {name: [masked_value(v) for v in found] if name in names else found for name, found in of_user.items()}
         for cuid, of_user in page.values.items()
     }
-    return Page(page.cuids, page.lines, values)
+    return Page(page.cuids, page.lines, values, page.rows)
 
 
-def _meeting(page: Page, conditions: Sequence[Condition]) -> Page:
+def _meeting(page: Page, conditions: Sequence[Condition], needs_attributes: bool) -> Page:
     """The users of a page that meet all conditions; none of them is no page to write."""
-    rows = [row for row in page if _meets(row, conditions)]
-    return Page([cuid for cuid, _, _ in rows], b"\n".join(line for _, line, _ in rows), page.values)
-
-
-def _meets(row: SnapshotRow, conditions: Sequence[Condition]) -> bool:
-    profile = Profile(0, 0, 0, decode_attributes(row[1]), {})
-    return all(condition.met(profile) for condition in conditions)
+    kept = []
+    rows = page.rows or [(0, 0, 0)] * len(page)
+    for index, ((cuid, line, _), row) in enumerate(zip(page, rows, strict=True)):
+        profile = Profile(*row, decode_attributes(line) if needs_attributes else {}, {})
+        if meets(cuid, profile, conditions):
+            kept.append((index, cuid, line))
+    lines = b"\n".join(line for _, _, line in kept)
+    kept_rows = None if page.rows is None else [page.rows[index] for index, _, _ in kept]
+    return Page([cuid for _, cuid, _ in kept], lines, page.values, kept_rows)

@@ -7,18 +7,25 @@ from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta, tzinfo
 
 from usertable.domain.values import DEFAULT_LIMITS, PARSERS, DataType, datetime_text
+from usertable.files.options import MomentStyle
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
 
-def moment_text(ms: int, zone: tzinfo) -> str:
-    """A DATETIME for a file: `yyyy-MM-dd HH:mm:ss` in the zone if that means this very moment, else with an offset."""
-    if not ms % 1000:
+def moment_text(ms: int, zone: tzinfo, style: MomentStyle = "local") -> str:
+    """A DATETIME for a file.
+
+    `local`: `2024-10-27 02:30:00` in the zone if that means this very moment, else as `offset`. `offset`: in the zone, with
+    its offset, `2024-10-27 02:30:00+02:00`. `utc`: `2024-10-27 00:30:00Z`. Milliseconds only where there are some.
+    """
+    if style == "local" and not ms % 1000:
         text = datetime_text(ms, zone)
         if PARSERS[DataType.DATETIME]("", text, zone, DEFAULT_LIMITS) == ms:
             return text
-    return (_EPOCH + timedelta(milliseconds=ms)).astimezone(zone).isoformat(" ", "milliseconds" if ms % 1000 else "seconds")
+    moment = (_EPOCH + timedelta(milliseconds=ms)).astimezone(UTC if style == "utc" else zone)
+    text = moment.isoformat(" ", "milliseconds" if ms % 1000 else "seconds")
+    return text.removesuffix("+00:00") + "Z" if style == "utc" else text
 
 
 _HOUR, _DAY = 3_600_000, 86_400_000
@@ -29,16 +36,27 @@ _HOURS_KEPT = 100_000
 class Moments:
     """DATETIMEs for a file, many at once: as :func:`moment_text` makes them, from texts of whole hours."""
 
-    def __init__(self, zone: tzinfo) -> None:
+    def __init__(self, zone: tzinfo, style: MomentStyle = "local") -> None:
         self._zone = zone
-        self._hours = _Hours(zone)
+        self._style: MomentStyle = style
+        self._hours = _Hours(UTC if style == "utc" else zone)
+        self._ends = None if style == "local" else _Ends(zone, style, self._hours.shift)
 
     def texts(self, moments: Iterable[int | None]) -> list[str | None]:
         """The texts of some moments, None where there is none."""
-        hours, shift, zone = self._hours, self._hours.shift, self._zone
+        hours, shift, zone, style, ends = self._hours, self._hours.shift, self._zone, self._style, self._ends
         cells = list(moments)
         shifted = [None if ms is None else ms + shift for ms in cells] if shift else cells
         try:
+            if ends is not None:
+                return [
+                    None
+                    if ms is None
+                    else hour + _IN_HOUR[ms % _HOUR] + ends[ms // _HOUR]
+                    if (hour := hours[ms // _HOUR])
+                    else moment_text(ms - shift, zone, style)
+                    for ms in shifted
+                ]
             return [
                 None
                 if ms is None
@@ -49,7 +67,7 @@ class Moments:
             ]
         except KeyError:
             # Some are no whole seconds.
-            return [None if ms is None else moment_text(ms, zone) for ms in cells]
+            return [None if ms is None else moment_text(ms, zone, style) for ms in cells]
 
 
 class _Hours(dict[int, str]):
@@ -71,6 +89,22 @@ class _Hours(dict[int, str]):
             made = f"{date.fromordinal(_EPOCH.toordinal() + day)} {rest // _HOUR:02}:"
         self[hour] = made
         return made
+
+
+class _Ends(dict[int, str]):
+    """What stands behind the seconds in an hour, counted as :class:`_Hours` does: `+02:00`."""
+
+    def __init__(self, zone: tzinfo, style: MomentStyle, shift: int) -> None:
+        self._zone = zone
+        self._style = style
+        self._shift = shift
+
+    def __missing__(self, hour: int) -> str:
+        if len(self) >= _HOURS_KEPT:
+            self.clear()
+        begin = hour * _HOUR - self._shift
+        end = self[hour] = moment_text(begin, self._zone, self._style)[len("2024-10-27 02:30:00") :]
+        return end
 
 
 class _Offsets(dict[int, int | None]):

@@ -7,6 +7,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Format = Literal["csv", "ndjson", "parquet"]
+MomentStyle = Literal["local", "offset", "utc"]
+"""How a text file shows DATETIMEs; see :func:`usertable.files.moment_texts.moment_text`."""
+Numbers = Literal["auto", "decimal", "float"]
+"""What a NUMBER is in Parquet: an integer of 64 bits where all values are such, else DECIMAL(38, 18); always the latter; or
+DOUBLE, which rounds."""
 
 
 @dataclass(frozen=True, slots=True)

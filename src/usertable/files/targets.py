@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from usertable.domain.errors import Problem, ProblemKind, excerpt, refusal
+from usertable.domain.pseudo_columns import PSEUDO_COLUMNS
 from usertable.domain.schema import Project
 
 ROW, REASON, LINE = "#row", "#reason", "#line"
@@ -76,7 +77,7 @@ def column_target(project: Project, column: str, columns: Mapping[str, str]) -> 
     Raises:
         Refused: there is nothing of that name, or both an attribute and an identifier.
     """
-    if column in (ROW, REASON, LINE):
+    if column in (ROW, REASON, LINE) or (column in PSEUDO_COLUMNS and column not in columns):
         return Target("nothing")
     if column in FOR_READING:
         raise refusal(ProblemKind.IMPORT_FILE, reason=FOR_READING[column])

@@ -19,9 +19,10 @@ from usertable.app.batches import BatchEntry, BatchWriter
 from usertable.app.imports import RowImporter
 from usertable.app.service import Service
 from usertable.config import Config
-from usertable.domain.condition import parse_conditions
+from usertable.domain.condition import meets, parse_conditions
 from usertable.domain.errors import Overloaded, ProblemKind, Refused, refusal
 from usertable.domain.identity import parse_cuid
+from usertable.domain.pseudo_columns import PSEUDO_COLUMNS
 from usertable.domain.schema import Project
 from usertable.http.openapi import LIVE_PATH, Operation, document
 from usertable.store import newest_version
@@ -238,7 +239,7 @@ def list_users(call: Call) -> HandlerResult:
         raise refusal(ProblemKind.PARAMETER, name="identifier, value", expected="both of them, or neither")
     else:
         found = _find_user(call.service, project, query.identifier, query.value)
-        users = [u for u in found if u.cuid > after and all(c.met(u.profile) for c in conditions)]
+        users = [u for u in found if u.cuid > after and meets(u.cuid, u.profile, conditions)]
     listed = [documents.user_document(u, project, columns, hidden=hidden, mask=True) for u in users]
     return HandlerResult(documents.UserPage(listed, None if following is None else documents.cursor(following)))
 
@@ -292,7 +293,8 @@ def _columns(project: Project, query: queries.ColumnQuery) -> tuple[list[str] | 
     if query.attributes is UNSET:
         return None, members.is_set(query.hidden)
     names = query.attributes.split(",") if query.attributes else []
-    return [project.schema.attribute(name).name for name in names], False
+    # A pseudo-column is in every answer.
+    return [project.schema.attribute(name).name for name in names if name not in PSEUDO_COLUMNS], False
 
 
 def _cuid(call: Call) -> int:

@@ -162,7 +162,7 @@ class _Snapshot:
     def count(self) -> int:
         return len(self.users)
 
-    def pages(self) -> Iterator[Page]:
+    def pages(self, *, rows: bool = False) -> Iterator[Page]:
         if self.users:
             yield self.users
 
@@ -208,7 +208,7 @@ class MemoryStore:
                     return Selection(found, examined, after)
                 examined += 1
                 after = cuid
-                if meets(table.profiles[cuid], conditions):
+                if meets(cuid, table.profiles[cuid], conditions):
                     found.append(self._user(table, cuid))
             return Selection(found, examined, None)
 
@@ -222,7 +222,7 @@ class MemoryStore:
         oldest: bool = False,
     ) -> MatchCount:
         profiles, end = self._chunk(project, after, examine)
-        found = [(p.updated_at, cuid) for cuid, p in profiles.items() if meets(p, conditions)]
+        found = [(p.updated_at, cuid) for cuid, p in profiles.items() if meets(cuid, p, conditions)]
         return MatchCount(len(found), len(profiles), end, sorted(found, reverse=not oldest)[:keep])
 
     def column_values(self, project: int, attribute: str, after: int | None, examine: int) -> ColumnValues:
@@ -257,7 +257,9 @@ class MemoryStore:
             values = values_by_user((cuid, *pair) for pair, cuid in sorted(table.values.items()))
             cuids = sorted(table.profiles)
             lines = "\n".join(encode_attributes(table.profiles[cuid].attributes) for cuid in cuids).encode()
-            found = _Snapshot(self.whole(table), Page(cuids, lines, values))
+            profiles = [table.profiles[cuid] for cuid in cuids]
+            rows = [(profile.version, profile.created_at, profile.updated_at) for profile in profiles]
+            found = _Snapshot(self.whole(table), Page(cuids, lines, values, rows))
         yield found
 
     def resolve_identifiers(self, project: int, identifier: str, values: Sequence[str]) -> dict[str, int]:

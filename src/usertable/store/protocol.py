@@ -41,8 +41,8 @@ class Snapshot(Protocol):
         """How many users there are."""
         ...
 
-    def pages(self) -> Iterator[Page]:
-        """All users by CUID, some thousands at a time."""
+    def pages(self, *, rows: bool = False) -> Iterator[Page]:
+        """All users by CUID, some thousands at a time; with `rows`, their versions and times too."""
         ...
 
 

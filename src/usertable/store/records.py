@@ -293,6 +293,8 @@ class Page:
     """The attributes of each as in :data:`SnapshotRow`, a line each, without a line's end after the last."""
     values: Mapping[int, Mapping[str, list[str]]]
     """By CUID: the identifier values of those who have some."""
+    rows: Sequence[tuple[int, int, int]] | None = None
+    """By user: version, created and updated, these in ms since 1970 UTC. None if they were not asked for."""
 
     def __iter__(self) -> Iterator[SnapshotRow]:
         for cuid, line in zip(self.cuids, self.lines.split(b"\n"), strict=True):

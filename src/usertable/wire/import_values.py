@@ -9,10 +9,10 @@ from typing import Any
 
 from usertable.domain.errors import Problem, ProblemKind
 from usertable.domain.identity import EXPECTED_VALUE, is_cuid, is_identifier_value, malformed_cuid, parse_cuid
+from usertable.domain.moments import Moment, parse_moment
 from usertable.domain.patch import Patch, validate
 from usertable.domain.schema import Attribute, Identifier, Schema
 from usertable.domain.values import PARSERS, DataType, Value, datetime_text
-from usertable.wire.moments import Moment, parse_moment
 
 _MASKED = re.compile(r"'?.{4}\*+", re.DOTALL)
 """As a list of users shows it, `1380*******`, or a file for a spreadsheet: `'+861**********`."""

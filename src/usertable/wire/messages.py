@@ -9,6 +9,7 @@ import re
 from typing import Literal
 
 from usertable.domain.errors import Problem, ProblemKind, excerpt
+from usertable.domain.moments import MOMENT_FORMS
 
 Language = Literal["zh", "en"]
 
@@ -33,6 +34,7 @@ CHINESE_PHRASES = {
     "Unicode text without U+0000": "不含 U+0000 的 Unicode 文本",
     "limits on a LIST only": "仅 LIST 类型可设上限",
     "it must begin with the name of a declared attribute and a colon": "应以已声明的属性名和冒号开头",
+    MOMENT_FORMS: "yyyy-MM-dd HH:mm:ss，空格可写作 T，可带最多九位小数，以及 Z 或 +08:00 这样的时区偏移",
     "between takes two values with a comma between": "between 需要两个值，以逗号分隔",
     'a value that holds a comma in double quotes, as in "Washington, D.C.",Paris': (
         '含逗号的值应加双引号，如 "Washington, D.C.",Paris'
@@ -66,6 +68,8 @@ _PHRASE_FORMS_ZH = (
     (re.compile(r"at most (\d+) values in a filter"), r"一次筛选最多 \1 个值"),
     (re.compile(r"one of (.+)"), r"\1 之一"),
     (re.compile(r"(\w+) takes no value"), r"\1 不带值"),
+    (re.compile(r"the pseudo-columns are (.+)"), r"可用的伪列有 \1"),
+    (re.compile(r"(.+) is a whole number of 64 bits"), r"\1 应为 64 位整数"),
     (re.compile(r"the operator must be one of (.+)"), r"操作符应为 \1 之一"),
     (re.compile(r"(\w+) is for (.+), not for (\w+)"), r"\1 适用于 \2，不适用于 \3"),
     (re.compile(r"(`.+`), got (`.+`)"), r"\1，实际为 \2"),

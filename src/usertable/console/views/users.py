@@ -28,6 +28,7 @@ from usertable.domain.condition import (
 )
 from usertable.domain.errors import ProblemKind, Refused, refusal
 from usertable.domain.identity import MAX_CUID, parse_cuid
+from usertable.domain.pseudo_columns import PSEUDO_COLUMNS
 from usertable.domain.schema import Attribute, Project
 from usertable.domain.values import DataType
 from usertable.store.records import User
@@ -356,7 +357,7 @@ def _chip(context: PageContext, project: Project, text: str, condition: Conditio
         values = (context.text("users.from_to", low=low, high=high),)
     elif condition.operator == "in":
         values = split_values(written) or ()
-    attribute = project.schema.attributes[condition.attribute]
+    attribute = project.schema.attributes.get(condition.attribute) or PSEUDO_COLUMNS[condition.attribute]
     if attribute.type is DataType.BOOL and values:
         # A link may say true, which is 1 everywhere else.
         wanted = condition.wanted if isinstance(condition.wanted, tuple) else (condition.wanted,)

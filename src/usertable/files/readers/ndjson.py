@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from usertable.domain.errors import Problem, ProblemKind, Refused, refusal
+from usertable.domain.moments import Moment
 from usertable.domain.schema import Project
 from usertable.domain.values import DataType, Value, is_empty
 from usertable.files.block import Block, Head, ParsedRow, ParsedRows, check_digest, make_block, unread
@@ -23,7 +24,6 @@ from usertable.files.targets import CUID, LINE, REASON, ROW, Target, column_targ
 from usertable.store.encoding import encode_attributes
 from usertable.wire.bodies import decode_object
 from usertable.wire.import_values import cell_cuid, identifier_values, parse_value
-from usertable.wire.moments import Moment
 
 if TYPE_CHECKING:
     from usertable.files.arrow import ArrowColumns

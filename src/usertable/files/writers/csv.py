@@ -10,10 +10,12 @@ from typing import IO, Any
 
 import msgspec
 
-from usertable.domain.schema import Attribute, Project
+from usertable.domain.pseudo_columns import PSEUDO_COLUMNS
+from usertable.domain.schema import Project
 from usertable.domain.values import DataType
+from usertable.files.export_options import ExportOptions
 from usertable.files.targets import ESCAPED
-from usertable.files.writers.table import Identifiers, table_columns
+from usertable.files.writers.table import pseudo_cells, table_columns
 from usertable.files.writers.text import TextWriter
 from usertable.store.records import Page
 
@@ -30,17 +32,10 @@ _BOOLS = {None: "", True: "true", False: "false"}
 
 
 class CSVWriter(TextWriter):
-    def __init__(
-        self,
-        stream: IO[bytes],
-        project: Project,
-        attributes: Sequence[Attribute],
-        identifiers: Identifiers,
-        escape_formulas: bool,
-    ) -> None:
+    def __init__(self, stream: IO[bytes], project: Project, options: ExportOptions) -> None:
         types = {DataType.STRING: str, DataType.BOOL: bool, DataType.DATETIME: int, DataType.LIST: list[str]}
-        super().__init__(stream, project, attributes, identifiers, types)
-        self._escape = escape_formulas
+        super().__init__(stream, project, options, types)
+        self._escape = options.escape_formulas
         self._texts: dict[DataType, Callable[[list[Any]], list[str]]] = {
             DataType.STRING: self._strings,
             DataType.DATETIME: self._moments_texts,
@@ -49,8 +44,8 @@ class CSVWriter(TextWriter):
             DataType.NUMBER: _numbers,
         }
         """By data type: cells as they stand in the file, "" for None."""
-        names = [name for name, _ in table_columns(project, attributes, identifiers)]
-        if escape_formulas:
+        names = [name for name, _ in table_columns(project, options)]
+        if self._escape:
             names.append(ESCAPED)
         stream.write(_csv([[cell] for cell in _quoted(names)]))
 
@@ -64,7 +59,9 @@ class CSVWriter(TextWriter):
                 columns.append([""] * len(page))
         documents = self._decoder.decode_lines(page.lines)
         for attribute, field in zip(self._attributes, self._fields[self._first :], strict=True):
-            columns.append(self._texts[attribute.type](list(map(attrgetter(field), documents))))
+            is_pseudo = attribute.name in PSEUDO_COLUMNS
+            cells = pseudo_cells(page, attribute.name) if is_pseudo else list(map(attrgetter(field), documents))
+            columns.append(self._texts[attribute.type](cells))
         if self._escape:
             columns.append([""] * len(page))
         return _csv(columns)

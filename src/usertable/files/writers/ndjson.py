@@ -9,9 +9,11 @@ from typing import IO, Any
 
 import msgspec
 
-from usertable.domain.schema import Attribute, Project
+from usertable.domain.pseudo_columns import PSEUDO_COLUMNS
+from usertable.domain.schema import Project
 from usertable.domain.values import DataType
-from usertable.files.writers.table import Identifiers
+from usertable.files.export_options import ExportOptions
+from usertable.files.writers.table import pseudo_cells
 from usertable.files.writers.text import TextWriter
 from usertable.store.records import Page
 
@@ -19,10 +21,8 @@ _encoder = msgspec.json.Encoder(decimal_format="number")
 
 
 class NDJSONWriter(TextWriter):
-    def __init__(
-        self, stream: IO[bytes], project: Project, attributes: Sequence[Attribute], identifiers: Identifiers
-    ) -> None:
-        super().__init__(stream, project, attributes, identifiers, {DataType.DATETIME: int})
+    def __init__(self, stream: IO[bytes], project: Project, options: ExportOptions) -> None:
+        super().__init__(stream, project, options, {DataType.DATETIME: int})
 
     def _convert(self, page: Page) -> bytes:
         documents = self._decoder.decode_lines(page.lines)
@@ -31,6 +31,8 @@ class NDJSONWriter(TextWriter):
             for index, identifier in enumerate(self._identifiers, start=1):
                 self._set(documents, index, self._values(page, identifier))
         for index, attribute in enumerate(self._attributes, start=self._first):
+            if attribute.name in PSEUDO_COLUMNS:
+                self._set(documents, index, pseudo_cells(page, attribute.name))
             if attribute.type is DataType.DATETIME:
                 cells = map(attrgetter(self._fields[index]), documents)
                 self._set(documents, index, self._moments.texts(cells))

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
-from typing import IO, Any
+from typing import IO, Any, Literal
 
-from usertable.domain.schema import Attribute, Project
+from usertable.domain.pseudo_columns import PSEUDO_COLUMNS
+from usertable.domain.schema import Project
 from usertable.domain.values import DataType, number_text
+from usertable.files.export_options import ExportOptions
 from usertable.files.parquet_library import parquet_library
 from usertable.files.targets import CUID
-from usertable.files.writers.table import Identifiers, TableWriter, table_columns
+from usertable.files.writers.table import TableWriter, pseudo_cells, table_columns
 from usertable.store.encoding import decode_attributes
 from usertable.store.records import NO_VALUES, Page, SnapshotRow
 
+NumberType = Literal["integer", "decimal", "float", "text"]
+"""What a column of NUMBERs is: INT64, DECIMAL(38, 18), DOUBLE or text."""
 NUMBER_PRECISION, NUMBER_SCALE = 38, 18
-"""A NUMBER is DECIMAL(38, 18) in Parquet, if that holds all values of its column; otherwise the column is text."""
+_INTEGERS = range(-(2**63), 2**63)
 _WHOLE: int = 10 ** (NUMBER_PRECISION - NUMBER_SCALE)
 ROW_GROUP, ROW_GROUP_BYTES = 50_000, 64 * 2**20
 """A row group of Parquet is written when it has so many rows, or takes so much memory."""
@@ -23,40 +28,62 @@ CONVERTERS = 2
 
 
 class Unfit(Exception):
-    """A NUMBER does not fit its column: write anew, with the columns as text that :func:`unfit_numbers` finds."""
+    """A NUMBER does not fit its column: write anew, with other types.
+
+    Attributes:
+        broken: columns of integers that have a value that is none; empty if :func:`number_types` must tell what is wrong.
+    """
+
+    def __init__(self, reason: str, broken: frozenset[str] = frozenset()) -> None:
+        super().__init__(reason)
+        self.broken = broken
+
+
+def _integers(numbers: Any) -> Any | None:
+    """Numbers as integers of 64 bits; None if one of them is none."""
+    import pyarrow
+
+    try:
+        return numbers.cast(pyarrow.int64())
+    except pyarrow.ArrowInvalid:
+        return None
 
 
 class ParquetWriter(TableWriter):
     def __init__(
-        self,
-        stream: IO[bytes],
-        project: Project,
-        attributes: Sequence[Attribute],
-        identifiers: Identifiers,
-        as_text: frozenset[str],
+        self, stream: IO[bytes], project: Project, options: ExportOptions, number_types: Mapping[str, NumberType]
     ) -> None:
         super().__init__(CONVERTERS)
         pyarrow, parquet = parquet_library()
         from usertable.files.arrow_json import Documents
 
         self._pyarrow = pyarrow
+        numbers = {
+            "integer": pyarrow.int64(),
+            "decimal": pyarrow.decimal128(NUMBER_PRECISION, NUMBER_SCALE),
+            "float": pyarrow.float64(),
+            "text": pyarrow.string(),
+        }
         types = {
-            DataType.NUMBER: pyarrow.decimal128(NUMBER_PRECISION, NUMBER_SCALE),
             DataType.STRING: pyarrow.string(),
             DataType.BOOL: pyarrow.bool_(),
             DataType.DATETIME: pyarrow.timestamp("ms", "UTC"),
             DataType.LIST: pyarrow.list_(pyarrow.string()),
         }
-        identifier_types = {i.name: types[DataType.STRING if i.unique else DataType.LIST] for i in identifiers.chosen}
-        attribute_types = {a.name: types[DataType.STRING if a.name in as_text else a.type] for a in attributes}
-        self._targets = table_columns(project, attributes, identifiers)
+        chosen, attributes = options.identifiers.chosen, options.attributes
+        identifier_types = {i.name: types[DataType.STRING if i.unique else DataType.LIST] for i in chosen}
+        attribute_types = {
+            a.name: numbers[number_types[a.name]] if a.type is DataType.NUMBER else types[a.type] for a in attributes
+        }
+        self._targets = table_columns(project, options)
         fields = []
         for name, target in self._targets:
             kind = {"identifier": identifier_types, "attribute": attribute_types}.get(target.kind, {})
             fields.append(pyarrow.field(name, kind.get(target.name, pyarrow.int64())))
         self._schema = pyarrow.schema(fields)
-        self._as_text = as_text
-        self._documents = Documents([a for a in attributes if a.name not in as_text])
+        self._as_text = frozenset(name for name, kind in number_types.items() if kind == "text")
+        left_out = self._as_text | PSEUDO_COLUMNS.keys()
+        self._documents = Documents([a for a in attributes if a.name not in left_out], floats=options.numbers == "float")
         self._stream = stream
         self._parquet = parquet
         self._writer: Any = None
@@ -65,6 +92,7 @@ class ParquetWriter(TableWriter):
 
     def _convert(self, page: Page) -> Any:
         pyarrow = self._pyarrow
+        broken = set()
         try:
             read = self._documents.columns(page.lines, len(page))
             decoded = [decode_attributes(line) for _, line, _ in page] if self._as_text else []
@@ -79,14 +107,22 @@ class ParquetWriter(TableWriter):
                     if pyarrow.types.is_string(field.type):
                         cells = [cell and cell[0] for cell in cells]
                     column = pyarrow.array(cells, field.type)
+                elif target.name in PSEUDO_COLUMNS:
+                    column = pyarrow.array(pseudo_cells(page, target.name), pyarrow.int64()).cast(field.type)
                 elif target.name in self._as_text:
                     numbers = [values.get(target.name) for values in decoded]
                     column = pyarrow.array([None if n is None else number_text(n) for n in numbers], field.type)  # type: ignore[arg-type]
+                elif field.type == pyarrow.int64():
+                    column = _integers(read[target.name])
+                    if column is None:
+                        broken.add(target.name)
                 else:
                     column = read[target.name].cast(field.type)
                 columns.append(column)
         except pyarrow.ArrowInvalid as error:
             raise Unfit(str(error)) from error
+        if broken:
+            raise Unfit("not all numbers are integers", frozenset(broken))
         return pyarrow.table(columns, schema=self._schema)
 
     def _add(self, converted: Any) -> None:
@@ -129,14 +165,44 @@ class ParquetWriter(TableWriter):
             self._writer.close()
 
 
-def unfit_numbers(rows: Iterable[SnapshotRow], attributes: Sequence[Attribute]) -> frozenset[str]:
-    """The NUMBERs with a value that DECIMAL(38, 18) does not hold exactly."""
-    numbers = [a.name for a in attributes if a.type is DataType.NUMBER]
-    found: set[str] = set()
+def _first_number_types(options: ExportOptions) -> dict[str, NumberType]:
+    """What each NUMBER is written as if all values fit."""
+    first: NumberType = "integer" if options.numbers == "auto" else options.numbers
+    found: dict[str, NumberType] = {a.name: first for a in options.attributes if a.type is DataType.NUMBER}
+    return found | {name: "integer" for name in found if name in PSEUDO_COLUMNS}
+
+
+def likely_number_types(options: ExportOptions, page: Page | None) -> dict[str, NumberType]:
+    """What each NUMBER is written as until a value is met that does not fit; those of the first page do, most likely."""
+    found = _first_number_types(options)
+    attributes = [a for a in options.attributes if a.type is DataType.NUMBER and a.name not in PSEUDO_COLUMNS]
+    if options.numbers != "auto" or page is None or not attributes:
+        return found
+    pyarrow, _ = parquet_library()
+    from usertable.files.arrow_json import Documents
+
+    # What is wider than any column is found where it is written.
+    with contextlib.suppress(pyarrow.ArrowInvalid):
+        read = Documents(attributes).columns(page.lines, len(page))
+        found |= {a.name: "decimal" for a in attributes if _integers(read[a.name]) is None}
+    return found
+
+
+def number_types(rows: Iterable[SnapshotRow], options: ExportOptions) -> dict[str, NumberType]:
+    """What each NUMBER must be written as, so that its column holds all values of these rows exactly."""
+    found = _first_number_types(options)
+    numbers = [name for name in found if name not in PSEUDO_COLUMNS]
     for _, line, _ in rows:
         values = decode_attributes(line)
-        found.update(name for name in numbers if name in values and not _fits(values[name]))  # type: ignore[arg-type]
-    return frozenset(found)
+        for name in numbers:
+            value = values.get(name)
+            if value is None or found[name] in ("text", "float"):
+                continue
+            if found[name] == "integer" and not (type(value) is int and value in _INTEGERS):
+                found[name] = "decimal"
+            if found[name] == "decimal" and not _fits(value):  # type: ignore[arg-type]
+                found[name] = "text"
+    return found
 
 
 def _fits(value: int | Decimal) -> bool:

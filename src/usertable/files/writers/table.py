@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
-from usertable.domain.schema import Attribute, Identifier, Project
+from usertable.domain.profile import Profile
+from usertable.domain.pseudo_columns import pseudo_value
+from usertable.domain.schema import Project
+from usertable.files.export_options import ExportOptions
 from usertable.files.targets import CUID, MASKED, Target
 from usertable.store.records import Page
 
@@ -17,28 +18,28 @@ BYTES_UNDER_WAY = 32 * 2**20
 """Of pages that are converted and written beside the reading, in so many threads and one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Identifiers:
-    """Which identifiers a table has."""
+def table_columns(project: Project, options: ExportOptions) -> list[tuple[str, Target]]:
+    """The columns of a table: CUID, identifiers by priority, attributes and pseudo-columns as chosen.
 
-    chosen: Sequence[Identifier]
-    masked: frozenset[str] = frozenset()
-    """Names of those whose values are cut. Their columns are called so, and no import takes them for identifiers."""
-
-
-def table_columns(project: Project, attributes: Sequence[Attribute], identifiers: Identifiers) -> list[tuple[str, Target]]:
-    """The columns of a table: CUID, identifiers by priority, attributes; with a prefix where a name means two things."""
+    A name that means two things has a prefix.
+    """
     declared = project.schema.attributes
     names = {identifier.name for identifier in project.schema.identifiers}
     columns = [(CUID, Target("cuid"))]
-    for identifier in identifiers.chosen:
+    for identifier in options.identifiers.chosen:
         name = identifier.name
-        prefix = MASKED if name in identifiers.masked else "identifier:" if name in declared or name == CUID else ""
+        prefix = MASKED if name in options.identifiers.masked else "identifier:" if name in declared or name == CUID else ""
         columns.append((prefix + name, Target("identifier", name)))
-    for attribute in attributes:
+    for attribute in options.attributes:
         name = attribute.name
         columns.append((f"attribute:{name}" if name in names or name == CUID else name, Target("attribute", name)))
     return columns
+
+
+def pseudo_cells(page: Page, name: str) -> list[int]:
+    """The cells of a pseudo-column; times in ms since 1970 UTC."""
+    assert page.rows is not None
+    return [pseudo_value(name, cuid, Profile(*row, {}, {})) for cuid, row in zip(page.cuids, page.rows, strict=True)]
 
 
 class TableWriter(ABC):

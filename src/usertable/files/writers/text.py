@@ -7,10 +7,11 @@ from typing import IO, Any
 
 import msgspec
 
-from usertable.domain.schema import Attribute, Identifier, Project
+from usertable.domain.schema import Identifier, Project
 from usertable.domain.values import DataType
+from usertable.files.export_options import ExportOptions
 from usertable.files.moment_texts import Moments
-from usertable.files.writers.table import Identifiers, TableWriter, table_columns
+from usertable.files.writers.table import TableWriter, table_columns
 from usertable.store.records import NO_VALUES, Page
 
 
@@ -21,21 +22,14 @@ class TextWriter(TableWriter):
         types: what the stored values of a data type become; those of the others stay the JSON that they are.
     """
 
-    def __init__(
-        self,
-        stream: IO[bytes],
-        project: Project,
-        attributes: Sequence[Attribute],
-        identifiers: Identifiers,
-        types: Mapping[DataType, Any],
-    ) -> None:
+    def __init__(self, stream: IO[bytes], project: Project, options: ExportOptions, types: Mapping[DataType, Any]) -> None:
         # More than one would wait for each other: building objects takes the interpreter lock.
         super().__init__(converters=1)
         self._stream = stream
-        self._identifiers = identifiers.chosen
-        self._attributes = attributes
-        self._moments = Moments(project.zone)
-        names = [name for name, _ in table_columns(project, attributes, identifiers)]
+        self._identifiers = options.identifiers.chosen
+        self._attributes = attributes = options.attributes
+        self._moments = Moments(project.zone, options.moments)
+        names = [name for name, _ in table_columns(project, options)]
         self._fields = [f"f{i}" for i in range(len(names))]
         self._first = 1 + len(self._identifiers)
         kinds = [Any] * self._first + [types.get(a.type, msgspec.Raw) for a in attributes]

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from usertable.domain.condition import Condition
+from usertable.domain.pseudo_columns import PSEUDO_COLUMNS
 
 _encoder = msgspec.json.Encoder(decimal_format="number")
 _COMPARISONS = {"eq": "=", "ne": "<>", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
@@ -27,9 +28,26 @@ def translate(conditions: Sequence[Condition]) -> tuple[str, dict[str, Any]]:
     predicate = ""
     parameters: dict[str, Any] = {}
     for index, condition in enumerate(conditions):
-        parameters[f"name{index}"] = condition.attribute
-        predicate += " AND " + _translated(condition, index, parameters)
+        if condition.attribute in PSEUDO_COLUMNS:
+            predicate += " AND " + _of_row(condition, index, parameters)
+        else:
+            parameters[f"name{index}"] = condition.attribute
+            predicate += " AND " + _translated(condition, index, parameters)
     return predicate, parameters
+
+
+def _of_row(condition: Condition, index: int, parameters: dict[str, Any]) -> str:
+    """A condition on a column, which holds integers and is never null."""
+    column, op, wanted = condition.attribute.removeprefix("@"), condition.operator, condition.wanted
+    if op in ("set", "unset"):
+        return "TRUE" if op == "set" else "FALSE"
+    value = f"value{index}"
+    if op == "between":
+        assert isinstance(wanted, tuple)
+        parameters[value], parameters[f"maximum{index}"] = wanted
+        return f"{column} BETWEEN %({value})s::bigint AND %(maximum{index})s::bigint"
+    parameters[value] = list(wanted) if isinstance(wanted, tuple) else wanted
+    return f"{column} = ANY(%({value})s::bigint[])" if op == "in" else f"{column} {_COMPARISONS[op]} %({value})s::bigint"
 
 
 def _translated(condition: Condition, index: int, parameters: dict[str, Any]) -> str:

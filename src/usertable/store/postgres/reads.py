@@ -131,19 +131,20 @@ class PostgresSnapshot:
         found: int = self._db.execute("SELECT count(*) FROM usertable.users WHERE project = %s", (number,)).fetchall()[0][0]
         return found
 
-    def pages(self) -> Iterator[Page]:
+    def pages(self, *, rows: bool = False) -> Iterator[Page]:
         number = self.project.number
         users = self._db.cursor(name="users")
         try:
             users.execute(_SQL["snapshot_users"], {"project": number})
-            while rows := users.fetchmany(SNAPSHOT_ROWS):
+            while found := users.fetchmany(SNAPSHOT_ROWS):
                 values: Mapping[int, Mapping[str, list[str]]] = {}
+                span = {"project": number, "first": found[0][0], "last": found[-1][0]}
                 if self.project.identifying:
-                    span = {"project": number, "first": rows[0][0], "last": rows[-1][0]}
                     values = values_by_user(self._db.execute(_SQL["values_of_span"], span))
-                cuids, texts = zip(*rows, strict=True)
-                yield Page(cuids, "\n".join(texts).encode(), values)
-                if len(rows) < SNAPSHOT_ROWS:
+                found_rows = self._db.execute(_SQL["snapshot_rows"], span).fetchall() if rows else None
+                cuids, texts = zip(*found, strict=True)
+                yield Page(cuids, "\n".join(texts).encode(), values, found_rows)
+                if len(found) < SNAPSHOT_ROWS:
                     break
         finally:
             with suppress(psycopg.Error):

@@ -42,6 +42,12 @@ SELECT value, current_setting('transaction_read_only') FROM usertable.epoch;
 -- name: snapshot_users
 SELECT cuid, attributes::text FROM usertable.users WHERE project = %(project)s ORDER BY cuid;
 
+-- name: snapshot_rows
+-- Versions and times of the users from the first to the last.
+SELECT version, created_at, updated_at FROM usertable.users
+WHERE project = %(project)s AND cuid BETWEEN %(first)s AND %(last)s
+ORDER BY cuid;
+
 -- name: values_of_span
 -- The identifier values of the users from the first to the last.
 SELECT cuid, identifier, value FROM usertable.user_identifier

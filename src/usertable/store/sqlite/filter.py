@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from usertable.domain.condition import Condition
+from usertable.domain.pseudo_columns import PSEUDO_COLUMNS
 
 _INTEGER = range(-(2**63), 2**63)
 _TOLERANCE = 1e-9
@@ -72,9 +73,13 @@ def json_path(attribute: str) -> str:
 def _translate(condition: Condition) -> tuple[Predicate, Predicate]:
     at, op, wanted = json_path(condition.attribute), condition.operator, condition.wanted
     value = f"json_extract(attributes, {at})"
+    if condition.attribute in PSEUDO_COLUMNS:
+        value = condition.attribute.removeprefix("@")
     if op in ("set", "unset"):
         return _both(Predicate(f"{value} IS {'NOT ' if op == 'set' else ''}NULL"))
     several: tuple[Any, ...] = wanted if isinstance(wanted, tuple) else (wanted,)
+    if condition.attribute in PSEUDO_COLUMNS:
+        return _both(_of_row(value, op, several))
     if type(several[0]) in (int, Decimal):
         if op == "in":
             return _one_of(value, several)
@@ -97,6 +102,15 @@ def _translate(condition: Condition) -> tuple[Predicate, Predicate]:
 
 def _both(exact: Predicate) -> tuple[Predicate, Predicate]:
     return exact, exact
+
+
+def _of_row(column: str, op: str, wanted: Sequence[int]) -> Predicate:
+    """A comparison of a column, which holds integers, as what is wanted is."""
+    if op == "in":
+        return _within(column, wanted)
+    if op == "between":
+        return Predicate(f"{column} BETWEEN ? AND ?", [*wanted])
+    return Predicate(f"{column} {_SIGNS[op]} ?", [*wanted])
 
 
 def _within(value: str, wanted: Sequence[Any]) -> Predicate:

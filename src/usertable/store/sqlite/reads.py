@@ -140,19 +140,19 @@ class SQLiteSnapshot:
         found: int = self._db.execute(f"SELECT count(*) FROM user_{self.project.number}").get
         return found
 
-    def pages(self) -> Iterator[Page]:
+    def pages(self, *, rows: bool = False) -> Iterator[Page]:
         db, number = self._db, self.project.number
-        statement = for_project(_SQL["page"], number)
-        after, rows = 0, SNAPSHOT_ROWS
+        statement, of_rows = for_project(_SQL["page"], number), for_project(_SQL["page_rows"], number)
+        after, size = 0, SNAPSHOT_ROWS
         while True:
-            db.limit(apsw.SQLITE_LIMIT_LENGTH, SNAPSHOT_BYTES if rows > 1 else SQLITE_LENGTH)
+            db.limit(apsw.SQLITE_LIMIT_LENGTH, SNAPSHOT_BYTES if size > 1 else SQLITE_LENGTH)
             try:
-                ((found, lines),) = db.execute(statement, (after, rows))
+                ((found, lines),) = db.execute(statement, (after, size))
             except apsw.TooBigError:
                 # Too much for a page.
-                if rows == 1:
+                if size == 1:
                     raise
-                rows //= 2
+                size //= 2
                 continue
             if found is None:
                 return
@@ -160,5 +160,6 @@ class SQLiteSnapshot:
             values: Mapping[int, Mapping[str, list[str]]] = {}
             if self.project.identifying:
                 values = values_by_user(db.execute(_SQL["values_of_span"], (number, cuids[0], cuids[-1])))
-            yield Page(cuids, lines, values)
-            after, rows = cuids[-1], min(2 * rows, SNAPSHOT_ROWS)
+            found_rows = list(db.execute(of_rows, (cuids[0], cuids[-1]))) if rows else None
+            yield Page(cuids, lines, values, found_rows)
+            after, size = cuids[-1], min(2 * size, SNAPSHOT_ROWS)

@@ -29,6 +29,10 @@ SELECT 1 FROM identifier_value WHERE project = :project AND identifier = :identi
 -- The newest changes of a project.
 SELECT at, who, what FROM schema_change WHERE project = :project ORDER BY id DESC LIMIT :limit;
 
+-- name: page_rows
+-- Versions and times of the users from the first to the last.
+SELECT version, created_at, updated_at FROM user_{project} WHERE cuid BETWEEN :first AND :last ORDER BY cuid;
+
 -- name: page
 -- The users of a page of a snapshot, as one row, for which the interpreter lock is taken once.
 SELECT group_concat(cuid), CAST(group_concat(attributes, char(10)) AS BLOB)

@@ -42,7 +42,7 @@ def select(
             # Filters differ, and each would be kept with hundreds of kilobytes.
             can_cache=not conditions,
         )
-        users += [user for user in found if matching.exact or meets(user.profile, conditions)]
+        users += [user for user in found if matching.exact or meets(user.cuid, user.profile, conditions)]
         if len(found) < wanted:
             return Selection(users, chunk.examined, chunk.end)
         chunk.after = found[-1].cuid
@@ -69,7 +69,7 @@ def count_matching(
     top = [
         (updated_at, cuid)
         for updated_at, cuid, _, attributes in rows
-        if attributes is None or meets(Profile(0, 0, updated_at, decode_attributes(attributes), {}), conditions)
+        if attributes is None or meets(cuid, Profile(0, 0, updated_at, decode_attributes(attributes), {}), conditions)
     ]
     sure = sum(attributes is None for *_, attributes in rows)
     matched = len(top) - sure + max((count for _, _, count, _ in rows), default=0)

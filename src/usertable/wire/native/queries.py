@@ -8,6 +8,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from usertable.domain.condition import MAX_CONDITIONS, OPERATORS
+from usertable.domain.pseudo_columns import PSEUDO_COLUMNS
 from usertable.domain.schema import Rule
 from usertable.domain.values import DataType
 from usertable.wire.native.members import Flag, IdentifierName
@@ -44,15 +45,17 @@ class ColumnQuery(msgspec.Struct, forbid_unknown_fields=True):
     attributes: Annotated[
         str | UnsetType,
         Meta(
-            extra_json_schema={"pattern": "^([a-z][a-z0-9_]*(,[a-z][a-z0-9_]*)*)?$"},
-            description="Names separated by commas: show these only, in this order, hidden ones too.",
+            extra_json_schema={"pattern": "^([@a-z][a-z0-9_]*(,[@a-z][a-z0-9_]*)*)?$"},
+            description="Names separated by commas: show these only, in this order, hidden ones too. Pseudo-columns such as"
+            " `@updated_at` may be among them; every user has them.",
             examples=["user_level,user_tags"],
         ),
     ] = UNSET
     hidden: Annotated[Flag, Meta(description="Show hidden attributes too.")] = "0"
 
 
-_CONDITION = rf"^[a-z][a-z0-9_]*:(set|unset|({'|'.join(OPERATORS)}):[\s\S]*)$"
+_PSEUDO = "|".join(PSEUDO_COLUMNS)
+_CONDITION = rf"^([a-z][a-z0-9_]*|{_PSEUDO}):(set|unset|({'|'.join(OPERATORS)}):[\s\S]*)$"
 
 
 class UserQuery(ColumnQuery, forbid_unknown_fields=True):
@@ -67,7 +70,8 @@ class UserQuery(ColumnQuery, forbid_unknown_fields=True):
         list[Annotated[str, Meta(extra_json_schema={"pattern": _CONDITION})]],
         Meta(
             extra_json_schema={"maxItems": MAX_CONDITIONS},
-            description="A condition `attribute:operator` or `attribute:operator:value`; every one must be met. Operators:"
+            description="A condition `attribute:operator` or `attribute:operator:value`; every one must be met. In place of"
+            " an attribute it may name a pseudo-column: @cuid, @version, @created_at, @updated_at. Operators:"
             " set, unset (all types); eq, ne, in (all but LIST); lt, le, gt, ge, between (NUMBER, DATETIME); contains"
             " (STRING, LIST). The values of in and between are separated by commas; one that holds a comma is put in double"
             ' quotes: `city:in:"Washington, D.C.",Paris`. At most 100 conditions, with 1,000 values together. A page may'
