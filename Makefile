@@ -9,7 +9,7 @@ SCREENSHOTS_ARGS ?=
 export DEMO_EXIT DEMO_PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format schemas bench bench-postgres bench-beside bench-bulk screenshots clients dist wrk lock clean
+.PHONY: help demo test check format schemas bench bench-postgres bench-beside bench-bulk screenshots clients dist image wrk lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,12 +69,26 @@ dist: $(VENV)/dist ## build the sdist and the wheel into dist/, and check them
 	$(BIN)/python -m twine check --strict dist/*
 	$(BIN)/check-wheel-contents dist/*.whl
 
+CONTAINER ?= $(firstword $(foreach program,docker podman buildah,$(shell command -v $(program))))
+IMAGE ?= usertable
+
+image: $(VENV)/runtime ## build the container image with docker, podman or buildah (IMAGE_ARGS="--build-arg …")
+	@[ -n "$(CONTAINER)" ] || { echo "an image is built by docker, podman or buildah; install one"; exit 1; }
+	version=$$($(BIN)/usertable --version) && \
+	$(CONTAINER) build $(if $(findstring docker,$(notdir $(CONTAINER))),,--format docker) --file deploy/Dockerfile --tag $(IMAGE) --tag $(IMAGE):$$(echo $$version | tr + -) \
+	  --build-arg VERSION=$$version --build-arg REVISION=$$(git rev-parse HEAD) $(IMAGE_ARGS) .
+
 lock: ## write requirements/*.txt anew from pyproject.toml, with the newest releases
 	$(PYTHON) -m venv $(VENV)/lock
 	$(VENV)/lock/bin/python -m pip --quiet install uv
-	for part in runtime dev dist; do \
-	  case $$part in runtime) groups= ;; dev) groups="--group dev" ;; dist) groups="--group dev --group dist" ;; esac; \
-	  $(VENV)/lock/bin/uv pip compile pyproject.toml --extra all --group build $$groups --universal --upgrade --quiet \
+	for part in server runtime dev dist; do \
+	  case $$part in \
+	    server) what="--extra server" ;; \
+	    runtime) what="--extra all --group build" ;; \
+	    dev) what="--extra all --group build --group dev" ;; \
+	    dist) what="--extra all --group build --group dev --group dist" ;; \
+	  esac; \
+	  $(VENV)/lock/bin/uv pip compile pyproject.toml $$what --universal --upgrade --quiet \
 	    --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links --no-config \
 	    --output-file requirements/$$part.txt || exit 1; \
 	done
