@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import venv
 import zipfile
 from email.message import Message
@@ -14,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from usertable.testing import Server
 
@@ -140,3 +143,12 @@ def _metadata(wheel: Path) -> Message:
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
         return Parser().parsestr(archive.read(name).decode())
+
+
+@pytest.mark.parametrize(("lock", "extras"), [("server", ["server"]), ("runtime", ["server", "parquet"])])
+def test_a_lock_file_pins_every_requirement_of_what_it_installs(lock: str, extras: list[str]) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    named = [*project["dependencies"], *(line for extra in extras for line in project["optional-dependencies"][extra])]
+    pinned = dict(re.findall(r"^([a-z0-9.-]+)==([^ ]+)", (ROOT / "requirements" / f"{lock}.txt").read_text(), re.MULTILINE))
+    for requirement in map(Requirement, named):
+        assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)])

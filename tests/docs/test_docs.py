@@ -16,7 +16,7 @@ import pytest
 from usertable import client
 from usertable.cli import cli
 from usertable.client.errors import ERRORS
-from usertable.config import FROM_FILES, PREFIX, SECRET, SECRET_FILE, Config
+from usertable.config import FILE_SUFFIX, FROM_FILES, PREFIX, SECRET, SECRET_FILE, Config
 from usertable.config import PROJECT as PROJECT_VARIABLE
 from usertable.console.app import HEADERS
 from usertable.console.app import PAGES as PAGES_OF_CONSOLE
@@ -100,6 +100,15 @@ def test_the_index_has_every_page() -> None:
     listed = {(index.parent / link.partition("#")[0]).resolve() for link in _LINK.findall(index.read_text())}
     missing = [page_id(p) for p in PAGES if p.is_relative_to(index.parent) and p != index and p not in listed]
     assert not missing
+
+
+def test_every_setting_in_a_file_for_deployment_exists() -> None:
+    known = {f"{PREFIX}{f.name.upper()}" for f in fields(Config)}
+    known |= {f"{PREFIX}{name}{FILE_SUFFIX}".upper() for name in FROM_FILES}
+    files = [file for file in (ROOT / "deploy").rglob("*") if file.is_file() and "secrets" not in file.parts]
+    named = {name for file in files for name in re.findall(rf"{PREFIX}[A-Z_]+", file.read_text())}
+    assert named
+    assert named - known - {f"{PREFIX}CONFIG"} == set()
 
 
 @pytest.mark.parametrize("setting", fields(Config), ids=lambda setting: setting.name)
