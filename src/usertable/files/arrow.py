@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, tzinfo
 from decimal import Decimal
@@ -78,22 +78,9 @@ class ArrowColumns(Columns):
         cuids: Sequence[Any] = [None] * count
         if self._cuid is not None and count:
             cuids = self._cuids(columns[self._cuid], found)
-        cells = [(identifier, arrow_cells(columns[i])) for identifier, i in self._identifiers if _has_cells(columns[i])]
-        pairs = None
-        if cells or None in cuids:
-            pairs = [
-                self._pairs(cuid, [(identifier, column[i]) for identifier, column in cells], problems[i])
-                for i, cuid in enumerate(cuids)
-            ]
-        for name, index in self._unnamed:
-            if _has_cells(columns[index]):
-                for i, cell in enumerate(arrow_cells(columns[index])):
-                    if not is_empty(cell):
-                        problems[i].append(unnamed_problem(name, cell))
-        blank: set[int] = set()
-        if pairs and (nobody := [i for i, named in enumerate(pairs) if not named and cuids[i] is None]):
-            rows = list(zip(*map(arrow_cells, columns), strict=True))
-            blank = {i for i in nobody if self._is_blank(rows[i])}
+        pairs = self._pairs_of_rows(columns, cuids, problems)
+        self._find_unnamed(columns, problems)
+        blank = self._blank_rows(columns, cuids, pairs) if pairs else set()
         refused = [(numbers[i], problems[i]) for i in sorted(problems) if problems[i] and i not in blank]
         cut = {numbers[i]: moments for i, moments in found.cut.items() if not problems.get(i)}
         parsed = ImportRows(cuids, pairs if pairs and any(pairs) else None, lines)
@@ -101,6 +88,34 @@ class ArrowColumns(Columns):
             kept = [not problems.get(i) and i not in blank for i in range(count)]
             numbers, parsed = list(compress(numbers, kept)), ImportRows.of(compress(parsed, kept))
         return ParsedRows(numbers, parsed, frozenset(names), refused, cut)
+
+    def _pairs_of_rows(
+        self, columns: Sequence[pa.Array], cuids: Sequence[Any], problems: Mapping[int, list[Problem]]
+    ) -> list[tuple[tuple[str, str], ...]] | None:
+        """The identifiers of each row and their values; None if every row has a CUID, and no row a value."""
+        cells = [(identifier, arrow_cells(columns[i])) for identifier, i in self._identifiers if _has_cells(columns[i])]
+        if not cells and None not in cuids:
+            return None
+        return [
+            self._pairs(cuid, [(identifier, column[i]) for identifier, column in cells], problems[i])
+            for i, cuid in enumerate(cuids)
+        ]
+
+    def _find_unnamed(self, columns: Sequence[pa.Array], problems: Mapping[int, list[Problem]]) -> None:
+        for name, index in self._unnamed:
+            if _has_cells(columns[index]):
+                for i, cell in enumerate(arrow_cells(columns[index])):
+                    if not is_empty(cell):
+                        problems[i].append(unnamed_problem(name, cell))
+
+    def _blank_rows(
+        self, columns: Sequence[pa.Array], cuids: Sequence[Any], pairs: Sequence[tuple[tuple[str, str], ...]]
+    ) -> set[int]:
+        nobody = [i for i, named in enumerate(pairs) if not named and cuids[i] is None]
+        if not nobody:
+            return set()
+        rows = list(zip(*map(arrow_cells, columns), strict=True))
+        return {i for i in nobody if self._is_blank(rows[i])}
 
     def _documents(self, columns: Sequence[pa.Array], count: int, found: _Findings) -> tuple[str, list[str]]:
         """The attributes of each row, a line each, and the names of those that a row has."""

@@ -44,6 +44,22 @@ def storage_array(cells: pa.Array) -> pa.Array:
     return cells
 
 
+def content(kind: pa.DataType) -> str:
+    """What values of the type are: `text`, `integer`, `floating`, `decimal`, `boolean`, `timestamp`, `texts` or `integers`
+    for lists of them, or empty for anything else."""
+    if is_list(kind):
+        return "texts" if is_text(kind.value_type) else "integers" if types.is_integer(kind.value_type) else ""
+    kinds = {
+        "text": is_text,
+        "integer": types.is_integer,
+        "floating": types.is_floating,
+        "decimal": types.is_decimal,
+        "boolean": types.is_boolean,
+        "timestamp": types.is_timestamp,
+    }
+    return next((name for name, is_kind in kinds.items() if is_kind(kind)), "")
+
+
 def is_text(kind: pa.DataType) -> bool:
     """Whether values of the type are texts, or bytes that may be: many programs write texts without saying so."""
     kind = storage_type(kind)

@@ -17,7 +17,7 @@ from usertable.domain.schema import Attribute, Identifier, Project
 from usertable.domain.values import DataType, is_empty
 from usertable.files.block import ParsedRow
 from usertable.files.options import ReadOptions
-from usertable.files.targets import FOR_READING, LINE, REASON, ROW, column_target, unnamed_problem
+from usertable.files.targets import FOR_READING, LINE, REASON, ROW, Target, column_target, unnamed_problem
 from usertable.store.encoding import encode_attributes
 from usertable.wire.import_values import cell_cuid, identifier_values, parse_value
 
@@ -103,17 +103,7 @@ class Columns:
     """
 
     def __init__(self, columns: Sequence[str], options: ReadOptions, project: Project) -> None:
-        for column in columns:
-            # Before the columns one by one: leaving out those that are no attribute is not what makes it importable.
-            if column in FOR_READING:
-                raise refusal(ProblemKind.IMPORT_FILE, reason=FOR_READING[column])
-        self.targets = [column_target(project, column, options.columns) for column in columns]
-        for index, (column, target) in enumerate(zip(columns, self.targets, strict=True)):
-            if target.kind not in ("nothing", "unnamed") and target in self.targets[:index]:
-                other = columns[self.targets.index(target)]
-                raise refusal(ProblemKind.COLUMN, column, expected=f"it is for the same as column [{other}]; leave one out")
-        if not any(target.kind in ("cuid", "identifier") for target in self.targets):
-            raise refusal(ProblemKind.IMPORT_FILE, reason="no column is the cuid or an identifier, so no row names its user")
+        self.targets = _targets(columns, options, project)
         self._cuid = next((i for i, t in enumerate(self.targets) if t.kind == "cuid"), None)
         indexes = {t.name: i for i, t in enumerate(self.targets) if t.kind == "identifier"}
         self._identifiers = [(i, indexes[i.name]) for i in project.schema.identifiers if i.name in indexes]
@@ -195,3 +185,19 @@ class Columns:
         if cuid is None and not pairs and not problems:
             problems.append(Problem(ProblemKind.USER_UNNAMED))
         return tuple(pairs)
+
+
+def _targets(columns: Sequence[str], options: ReadOptions, project: Project) -> list[Target]:
+    """What each column is for. Raises what :class:`Columns` does."""
+    for column in columns:
+        # Before the columns one by one: leaving out those that are no attribute is not what makes it importable.
+        if column in FOR_READING:
+            raise refusal(ProblemKind.IMPORT_FILE, reason=FOR_READING[column])
+    targets = [column_target(project, column, options.columns) for column in columns]
+    for index, (column, target) in enumerate(zip(columns, targets, strict=True)):
+        if target.kind not in ("nothing", "unnamed") and target in targets[:index]:
+            other = columns[targets.index(target)]
+            raise refusal(ProblemKind.COLUMN, column, expected=f"it is for the same as column [{other}]; leave one out")
+    if not any(target.kind in ("cuid", "identifier") for target in targets):
+        raise refusal(ProblemKind.IMPORT_FILE, reason="no column is the cuid or an identifier, so no row names its user")
+    return targets

@@ -235,41 +235,43 @@ def _decode_one_by_one(body: bytes, record_limit: int, fault: Problem | None) ->
     Args:
         fault: what is known to be wrong with the body as a whole.
     """
+    members, spans = _without_records(body, fault)
+    batch = decoding.convert(members, Batch, strict=True, name="body")
+    if not spans:
+        return [_record(member, f"records[{i}]") for i, member in enumerate(batch.records)], batch.on_unknown
+    records = [_decode_record(body, span, f"records[{i}]", record_limit) for i, span in enumerate(spans)]
+    return records, batch.on_unknown
+
+
+def _without_records(body: bytes, fault: Problem | None) -> tuple[dict[str, Any], list[tuple[int, int]]]:
+    """The members of a batch with a number for each record, and where the records are; or all of it, and nothing."""
     opening = _RECORDS.match(body)
     spans, end = split_array(body, opening.end(), MAX_RECORDS) if opening else ([], -1)
-    if len(spans) <= MAX_RECORDS and (opening is None or end < 0):
+    if len(spans) > MAX_RECORDS:
+        return {"records": [None] * len(spans)}, spans
+    if opening is None or end < 0:
         # It begins in another way, or does not end.
         members = fault or decode_object(body)
         if isinstance(members, Problem):
             raise Refused([members])
-        spans = []
-    elif len(spans) > MAX_RECORDS:
-        members = {"records": [None] * len(spans)}
-    else:
-        assert opening
-        rest = decode_object(body[: opening.end()] + b",".join([b"0"] * len(spans)) + body[end:])
-        if isinstance(rest, Problem):
-            raise Refused([fault if fault and rest.kind is ProblemKind.BODY_NOT_JSON else rest])
-        members = rest
-    batch = decoding.convert(members, Batch, strict=True, name="body")
-    if not spans:
-        return [_record(member, f"records[{i}]") for i, member in enumerate(batch.records)], batch.on_unknown
-    records = []
-    for i, (begin, stop) in enumerate(spans):
-        if stop - begin > record_limit:
-            records.append(
-                _refused_record(problem_details.parameter_problem(f"records[{i}]", f"at most {record_limit} bytes"))
-            )
-            continue
-        text = body[begin:stop]
-        decoded = decode_object(text)
-        if not isinstance(decoded, Problem) or decoded.kind is ProblemKind.BODY_NOT_OBJECT:
-            records.append(_record(decoded, f"records[{i}]"))
-        elif decoded.kind is ProblemKind.BODY_NOT_JSON and _is_json(text):
-            records.append(_refused_record(_moved(decoded, begin)))
-        else:
-            raise Refused([_moved(decoded, begin)])
-    return records, batch.on_unknown
+        return members, []
+    rest = decode_object(body[: opening.end()] + b",".join([b"0"] * len(spans)) + body[end:])
+    if isinstance(rest, Problem):
+        raise Refused([fault if fault and rest.kind is ProblemKind.BODY_NOT_JSON else rest])
+    return rest, spans
+
+
+def _decode_record(body: bytes, span: tuple[int, int], name: str, limit: int) -> Record:
+    begin, stop = span
+    if stop - begin > limit:
+        return _refused_record(problem_details.parameter_problem(name, f"at most {limit} bytes"))
+    text = body[begin:stop]
+    decoded = decode_object(text)
+    if not isinstance(decoded, Problem) or decoded.kind is ProblemKind.BODY_NOT_OBJECT:
+        return _record(decoded, name)
+    if decoded.kind is ProblemKind.BODY_NOT_JSON and _is_json(text):
+        return _refused_record(_moved(decoded, begin))
+    raise Refused([_moved(decoded, begin)])
 
 
 def _is_json(text: bytes) -> bool:

@@ -146,15 +146,8 @@ class NDJSONSource(TextSource):
         is_blank = LINE not in members
         for column, raw in members.items():
             target = self._targets.get(column) or self._target(column)
-            if isinstance(target, list):
-                problems += target
-                is_blank = False
-                continue
-            if target.kind == "nothing":
-                if column == LINE:
-                    problems.append(unread(f"{LINE} holds a line that was not read; fix it"))
-                elif column not in (ROW, REASON) and not is_empty(raw):
-                    is_blank = False
+            if isinstance(target, list) or target.kind == "nothing":
+                is_blank = self._is_no_more(column, raw, target, problems) and is_blank
                 continue
             if target in seen and target.kind != "unnamed":
                 problems.append(Problem(ProblemKind.COLUMN, column, {"expected": "another member is for the same"}))
@@ -184,6 +177,15 @@ class NDJSONSource(TextSource):
         names.update(values_of)
         pairs.sort(key=lambda pair: pair[0])
         return ParsedRow((cuid, tuple((n, value) for _, n, value in pairs), encode_attributes(values_of)), cut)
+
+    def _is_no_more(self, column: str, raw: object, target: Target | list[Problem], problems: list[Problem]) -> bool:
+        """Whether a member that is for nothing leaves a row blank that is so without it; notes what is wrong with it."""
+        if isinstance(target, list):
+            problems += target
+            return False
+        if column == LINE:
+            problems.append(unread(f"{LINE} holds a line that was not read; fix it"))
+        return column in (LINE, ROW, REASON) or is_empty(raw)
 
     def _target(self, column: str) -> Target | list[Problem]:
         self.unseen.discard(column)

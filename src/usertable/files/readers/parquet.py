@@ -22,7 +22,7 @@ from usertable.domain.errors import Problem, ProblemKind, Refused, excerpt, refu
 from usertable.domain.schema import Project
 from usertable.domain.values import DataType
 from usertable.files.arrow import ArrowColumns, arrow_reader
-from usertable.files.arrow_types import is_list, is_text, leaves_of, storage_array, storage_type
+from usertable.files.arrow_types import content, is_list, leaves_of, storage_array, storage_type
 from usertable.files.block import Block, Head, check_digest, make_block
 from usertable.files.columns import cell_identifiers
 from usertable.files.options import ReadOptions
@@ -31,13 +31,21 @@ from usertable.files.targets import unique_names
 
 _FAILED = (pa.ArrowException, OSError, OverflowError, RuntimeError, TypeError, ValueError)
 """What Arrow raises for a file that it cannot read."""
-_TAKES = {
-    DataType.NUMBER: "numbers, or texts of some",
-    DataType.STRING: "texts, numbers and booleans",
-    DataType.BOOL: "booleans, or 0 and 1",
-    DataType.DATETIME: "timestamps, or texts of some",
-    DataType.LIST: "lists of texts, or texts that are JSON arrays",
+_NUMBERS = ("integer", "floating", "decimal")
+_TAKES: dict[str, tuple[Sequence[str], str]] = {
+    "cuid": (("text", *_NUMBERS), "a cuid is an integer, or a text of its digits"),
+    "unique identifier": (("text", "integer", "decimal"), "{name} takes texts and integers"),
+    "identifier": (
+        ("text", "integer", "decimal", "texts", "integers"),
+        "{name} takes texts, integers, and lists of them",
+    ),
+    DataType.NUMBER: (("text", *_NUMBERS), "{name} is a NUMBER, which takes numbers, or texts of some"),
+    DataType.STRING: (("text", "boolean", *_NUMBERS), "{name} is a STRING, which takes texts, numbers and booleans"),
+    DataType.BOOL: (("boolean", *_NUMBERS), "{name} is a BOOL, which takes booleans, or 0 and 1"),
+    DataType.DATETIME: (("text", "timestamp"), "{name} is a DATETIME, which takes timestamps, or texts of some"),
+    DataType.LIST: (("text", "texts"), "{name} is a LIST, which takes lists of texts, or texts that are JSON arrays"),
 }
+"""By what a column is for: the contents that are taken, and what to say of any other."""
 
 
 class ParquetSource:
@@ -106,29 +114,14 @@ class ParquetSource:
 
     def _takes(self, column: ParquetColumn) -> str:
         """What a column would have to hold if its type cannot be taken; empty if it can."""
-        kind, target = column.kind, column.target
-        has_text, has_list = is_text(kind), is_list(kind)
-        has_number = types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
-        if types.is_null(kind) or target.kind == "unnamed":
+        target = column.target
+        if types.is_null(column.kind) or target.kind == "unnamed":
             return ""
-        if target.kind == "cuid":
-            return "" if has_text or has_number else "a cuid is an integer, or a text of its digits"
+        use: str = column.data_type or target.kind
         if target.kind == "identifier":
-            is_one = has_text or types.is_integer(kind) or types.is_decimal(kind)
-            if target.name in self._unique:
-                return "" if is_one else f"{target.name} takes texts and integers"
-            of_some = has_list and (is_text(kind.value_type) or types.is_integer(kind.value_type))
-            return "" if is_one or of_some else f"{target.name} takes texts, integers, and lists of them"
-        data_type = column.data_type
-        assert data_type is not None
-        fits = {
-            DataType.NUMBER: has_number or has_text,
-            DataType.STRING: has_number or has_text or types.is_boolean(kind),
-            DataType.BOOL: has_number or types.is_boolean(kind),
-            DataType.DATETIME: has_text or types.is_timestamp(kind),
-            DataType.LIST: has_text or (has_list and is_text(kind.value_type)),
-        }
-        return "" if fits[data_type] else f"{target.name} is a {data_type}, which takes {_TAKES[data_type]}"
+            use = "unique identifier" if target.name in self._unique else "identifier"
+        taken, what = _TAKES[use]
+        return "" if content(column.kind) in taken else what.format(name=target.name)
 
     def _has_no_values(self, column: ParquetColumn) -> bool:
         """Whether all cells of a column are null, or lists without elements."""
