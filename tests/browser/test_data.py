@@ -3,40 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
-import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from support.browser import browser_errors, chromium, sign_in
+from support.browser import sign_in
 from support.sample_server import AT, CUID, SCRIPT, TOKEN, sample_server
 from support.server_process import ATTRIBUTE, PROJECT, SECRET, ServerProcess
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with sample_server(tmp_path_factory.mktemp("console")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as running:
-        yield running
-
-
-@pytest.fixture
-def page(browser: Browser, server: ServerProcess) -> Iterator[Page]:
-    """Signed in; what the browser complains about fails the test."""
-    context = browser.new_context(base_url=server.url, locale="en-GB")
-    context.set_default_timeout(15_000)
-    page = sign_in(context)
-    complaints = browser_errors(page)
-    yield page
-    context.close()
-    assert not complaints
 
 
 def put(server: ServerProcess, data: dict[str, object], name: str) -> None:

@@ -12,39 +12,11 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from support.browser import browser_errors, chromium, sign_in
-from support.sample_server import AT, CUID, TOKEN, sample_server
+from support.browser import sign_in
+from support.sample_server import AT, CUID, TOKEN
 from support.server_process import PROJECT, ServerProcess
 
 API = f"/api/v1/projects/{PROJECT}"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with sample_server(tmp_path_factory.mktemp("forms")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as running:
-        yield running
-
-
-@pytest.fixture
-def context(browser: Browser, server: ServerProcess) -> Iterator[BrowserContext]:
-    context = browser.new_context(base_url=server.url, locale="en-GB")
-    context.set_default_timeout(15_000)
-    yield context
-    context.close()
-
-
-@pytest.fixture
-def page(context: BrowserContext) -> Iterator[Page]:
-    page = sign_in(context)
-    complaints = browser_errors(page)
-    yield page
-    assert not complaints
 
 
 @pytest.fixture
@@ -130,8 +102,8 @@ def test_a_reload_and_the_way_back_send_nothing_again(page: Page, owner: httpx.C
     assert logins(owner) == before + 1
 
 
-def test_an_older_tab_saves_only_what_was_edited_in_it(page: Page, context: BrowserContext, owner: httpx.Client) -> None:
-    other = context.new_page()
+def test_an_older_tab_saves_only_what_was_edited_in_it(page: Page, owner: httpx.Client) -> None:
+    other = page.context.new_page()
     for tab in (page, other):
         tab.goto(f"{AT}/settings")
     other.get_by_label("QPS limit").fill("150")

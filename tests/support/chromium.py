@@ -14,7 +14,8 @@ from playwright.sync_api import sync_playwright
 
 from support import debian
 
-INSTALLED = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+INSTALLED = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+"""In this order: without a window of its own, the same engine takes a third of the CPU time."""
 
 
 def find() -> str | None:
@@ -39,7 +40,8 @@ def provide() -> str:
     )
     if not find():
         print("That did not work. Asking Debian for its package ...", flush=True)
-        debian.install("chromium")
+        # Some releases have only the second.
+        _ = debian.install("chromium-headless-shell") or debian.install("chromium")
     if found := find():
         return found
     sys.exit(
