@@ -143,7 +143,9 @@ def rotate_secret(project_id: str, secret: str | None) -> None:
 
 @project.command("changes")
 @click.argument("project_id", metavar="ID")
-@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, metavar="N", help="So many at most.")
+@click.option(
+    "--limit", type=click.IntRange(1), default=100, show_default=True, metavar="N", help="Maximum number of rows to return."
+)
 @backend_options
 def list_changes(project_id: str, limit: int) -> None:
     """Show who changed the project or its schema, when and how, newest first.

@@ -139,7 +139,9 @@ def _find(project: ProjectBackend, identifier: str, value: str) -> int:
 
 @user.command("list")
 @project_option
-@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, metavar="N", help="So many at most.")
+@click.option(
+    "--limit", type=click.IntRange(1), default=100, show_default=True, metavar="N", help="Maximum number of rows to return."
+)
 @click.option("--after", type=click.IntRange(0, MAX_CUID), default=0, metavar="CUID", help="Only users with a greater CUID.")
 @click.option("--where", "conditions", multiple=True, metavar="CONDITION", help="Only users that meet it; repeatable.")
 @click.option("--attribute", "attributes", multiple=True, metavar="NAME", help="Only this attribute; repeatable.")
