@@ -22,13 +22,14 @@ from support.form_browser import TOKEN, FormBrowser, form_fields
 from support.manual_clock import ManualClock
 from support.server_process import PROJECT, SECRET, ServerProcess, create_project
 from usertable.app.service import Service
-from usertable.console import live, texts
+from usertable.console import live, problems, texts
 from usertable.console.app import HEADERS, PAGES
 from usertable.console.session import COOKIE, Link, Session, Sessions
 from usertable.console.shared_state import FREE_ATTEMPTS, MustWait, SharedState
 from usertable.console.user_table import ORDERS
 from usertable.console.views.users import OPERATOR_ORDER
 from usertable.domain import schema_change
+from usertable.domain.errors import Problem, ProblemKind
 from usertable.domain.profile import Outcome
 from usertable.domain.schema import Rule
 from usertable.domain.schema_change import ChangeKind
@@ -523,7 +524,7 @@ def test_all_that_is_wrong_with_a_form_is_said_at_once(admin: FormBrowser) -> No
     wrong = {"name": " ", "id": "a b", "timezone": "Mars", "qps": "many"}
     answer = admin.submit("/console/new-project", None, **wrong)
     assert (answer.status_code, errors(answer)) == (422, ["name", "id", "timezone", "qps"])
-    assert "QPS limit [many] is invalid" in answer.text
+    assert "“many” is not a limit. Enter a whole number from 1 to 1000000." in answer.text
     answer = admin.submit(f"{AT}/settings", None, **wrong)
     assert (answer.status_code, errors(answer)) == (422, ["name", "timezone", "qps"])
     attribute = {"name": "No", "display_name": "x" * 3000, "description": "x" * 3000, "type": "NUMBER", "rule": "append"}
@@ -565,12 +566,24 @@ def test_every_text_is_there_in_both_languages_and_used() -> None:
     assert set(texts.TEXTS) <= named | made | dones
 
 
+@pytest.mark.parametrize("kind", ProblemKind)
+def test_every_problem_is_told_in_a_sentence_without_brackets(kind: ProblemKind) -> None:
+    named = set(re.findall(r"{(\w+)}", "".join(messages.TEXTS[kind]))) - {"attribute"}
+    problem = Problem(kind, "level", dict.fromkeys(named, "once"))
+    chinese, english = problems.sentence(problem, "zh"), problems.sentence(problem, "en")
+    assert not re.search(r"[{}]|\[(?!parquet\])", chinese + english)
+    assert (chinese[-1], english[-1]) == ("。", ".")
+    assert not english[0].islower()
+    assert problems.sentence(Problem(ProblemKind.NAME_FORM, "", {"limit": "100"}), "en") == "Enter a name."
+
+
 def test_chinese_has_full_width_punctuation_and_a_space_beside_latin() -> None:
     han, latin = "[\u4e00-\u9fff]", "[A-Za-z0-9{}$]"
     wrong = re.compile(
         f"{han}{latin}|{latin}{han}|{han}[,.;:!?()]|[,.;:!?()]{han}|[，。；：？！（）、] | [，。；：？！（）、]"
     )
     chinese = [text for text, _ in texts.TEXTS.values()]
+    chinese += [text for text, _ in problems.SENTENCES.values()]
     chinese += [text for text, _ in messages.TEXTS.values()] + list(messages.CHINESE_PHRASES.values())
     assert [text for text in chinese if wrong.search(text)] == []
 

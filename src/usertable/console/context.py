@@ -25,6 +25,7 @@ from usertable.app.clock import Clock
 from usertable.app.scans import TableScans
 from usertable.app.service import Service
 from usertable.config import Config
+from usertable.console.problems import sentence
 from usertable.console.results import Results
 from usertable.console.session import Session, Sessions
 from usertable.console.texts import TEXTS
@@ -33,7 +34,7 @@ from usertable.dialects.base import HttpAnswer
 from usertable.domain.errors import Problem, ProblemKind, Refused
 from usertable.domain.schema import Project
 from usertable.domain.schema_change import Change, ChangeKind, Fact
-from usertable.wire.messages import Language, text
+from usertable.wire.messages import Language
 
 HOME = "/console"
 _OLD_KINDS = "|".join([*ChangeKind, "apply schema"])
@@ -267,7 +268,7 @@ class PageContext:
 
     def problem(self, problem: Problem) -> str:
         """A problem in words."""
-        return text(problem, self.language)
+        return sentence(problem, self.language)
 
     def problems(self, refused: Refused, fields: Mapping[ProblemKind, str] = MappingProxyType({})) -> dict[str, str]:
         """The texts of a refusal by the field they belong beside; those of no field are under an empty name.

@@ -43,6 +43,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "age.minutes": ("{count} 分钟前", "{count} min ago"),
     "age.hours": ("{count} 小时前", "{count} h ago"),
     "age.days": ("{count} 天前", "{count} d ago"),
+    "name_missing": ("请输入名称。", "Enter a name."),
     "error.prefix": ("错误：", "Error: "),
     # what was done
     "done.saved": ("已保存。", "Saved."),
@@ -496,6 +497,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "users.remove_filter": ("移除筛选 {filter}", "Remove the filter {filter}"),
     "users.clear_filters": ("全部移除", "Remove all"),
     "users.operator_wrong": ("{type} 类型的属性不能用此条件", "This condition is not for attributes of type {type}"),
+    "users.value_wrong": ("应为：{expected}", "Expected {expected}."),
     "users.value_missing": ("请填写值", "Fill in a value"),
     "users.too_many_filters": ("最多 {maximum} 个筛选条件", "At most {maximum} filters"),
     "users.columns": ("选择列", "Columns"),

@@ -30,6 +30,8 @@ class HttpAnswer:
     status: int
     headers: list[tuple[str, str]]
     body: bytes
+    problems: Sequence[Problem] = ()
+    """All that was wrong."""
 
 
 @dataclass(slots=True)

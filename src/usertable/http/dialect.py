@@ -68,6 +68,8 @@ class DialectExchange(Exchange):
     data: dict[str, Any] | None = None
     details = False
     """Whether the caller asks for every problem."""
+    problems: Sequence[Problem] = ()
+    """Why it was refused."""
     language: Language | None = None
     """That of a caller who names none, if it is not the dialect's."""
 
@@ -108,6 +110,7 @@ class DialectExchange(Exchange):
     async def answer_refusal(self, problems: Sequence[Problem]) -> None:
         """Answer with the first problem's code and text, and with all of them if the caller asked for details."""
         server = self.server
+        self.problems = problems
         if self.activity is not None:
             self.activity.refused(self.api, self.id, problems, self.cuid, self.data)
         spoken = language(self.sent, self.language or server.dialect.language)

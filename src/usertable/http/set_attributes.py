@@ -110,7 +110,7 @@ class SetEndpoint:
         await exchange.run(self._set(exchange, b"dryRun=1" if dry_run else b"", receive))
         start, content = sent
         shown = [(name.decode(), value.decode()) for name, value in start["headers"]]
-        return HttpAnswer(start["status"], shown, content["body"])
+        return HttpAnswer(start["status"], shown, content["body"], exchange.problems)
 
     def begin(self, headers: dict[bytes, bytes], body: bytes) -> SetExchange | None:
         """Begin a request without a query whose headers and body are at hand; it is answered by :meth:`success`.

@@ -357,10 +357,16 @@ TEXTS: dict[ProblemKind, tuple[str, str]] = {
 def text(problem: Problem, language: Language) -> str:
     """The problem in words. What the caller sent is quoted in excerpts only."""
     chinese, english = TEXTS[problem.kind]
+    shown = parameters(problem, language)
+    return (chinese if language == "zh" else english).format(attribute=excerpt(problem.attribute or "", 120), **shown)
+
+
+def parameters(problem: Problem, language: Language) -> dict[str, str]:
+    """What a text about the problem names, in that language."""
     params = dict(problem.params)
     if language == "zh":
         params |= {name: _phrase_zh(params[name]) for name in ("expected", "reason") if name in params}
-    return (chinese if language == "zh" else english).format(attribute=excerpt(problem.attribute or "", 120), **params)
+    return params
 
 
 def _phrase_zh(phrase: str) -> str:

@@ -18,7 +18,7 @@ from usertable.console.context import HOME, PageContext, PageRoute
 from usertable.console.values import sample
 from usertable.dialects.jiguang.answers import wire_value
 from usertable.dialects.jiguang.vocabulary import ATTRIBUTE_PATH
-from usertable.domain.errors import Problem, Refused
+from usertable.domain.errors import Problem, ProblemKind, Refused
 from usertable.domain.identity import malformed_cuid, parse_cuid
 from usertable.domain.schema import Project, Rule
 from usertable.domain.values import DataType, Value
@@ -103,6 +103,7 @@ async def send(context: PageContext) -> Response:
         "status": put.status,
         "headers": "\n".join(f"{name}: {value}" for name, value in put.headers),
         "answer": put.body.decode(),
+        "problems": [{"kind": p.kind, "attribute": p.attribute, "params": dict(p.params)} for p in put.problems],
     }
     kept = encode(done)
     if await asyncio.to_thread(context.console.results.keep, _result(name), about(project, before.cuid), kept):
@@ -135,7 +136,9 @@ def _result_page(context: PageContext, project: Project, kept: bytes) -> Respons
         "status": done["status"],
         "headers": done["headers"],
         "answer": msgspec.json.format(done["answer"].encode(), indent=2).decode(),
-        "problems": [p["msg"] for p in data.get("problems", [])] or [answer["msg"]],
+        "problems": [
+            context.problem(Problem(ProblemKind(p["kind"]), p["attribute"], p["params"])) for p in done["problems"]
+        ],
         "lines": _compare(project, done["before"], data),
     }
     return _page(context, project, done["form"], result=result)

@@ -32,6 +32,7 @@ from usertable.domain.pseudo_columns import PSEUDO_COLUMNS
 from usertable.domain.schema import Attribute, Project
 from usertable.domain.values import DataType
 from usertable.store.records import User
+from usertable.wire.messages import parameters
 from usertable.wire.native.documents import user_document
 
 FIRST_COLUMNS = 6
@@ -156,7 +157,8 @@ def _add_filter(context: PageContext, project: Project) -> Response:
         try:
             parse_conditions([*view.where, text], project.schema, project.zone)
         except Refused as refused:
-            errors[field] = context.problem(refused.problems[0])
+            shown = parameters(refused.problems[0], context.language)
+            errors[field] = context.text("users.value_wrong", expected=shown["expected"])
     if errors:
         sent = {"attribute": name, "operator": op}
         sent |= {field: query.get(f"add_{field}", "") for field in ("value", "values", "until")}
