@@ -27,7 +27,7 @@ from usertable.console.app import HEADERS, PAGES
 from usertable.console.session import COOKIE, Link, Session, Sessions
 from usertable.console.shared_state import FREE_ATTEMPTS, MustWait, SharedState
 from usertable.console.user_table import ORDERS
-from usertable.console.views.users import OPERATOR_ORDER
+from usertable.console.views.users import OPERATOR_ORDER, TIMED_OPERATORS
 from usertable.domain import schema_change
 from usertable.domain.errors import Problem, ProblemKind
 from usertable.domain.profile import Outcome
@@ -102,7 +102,7 @@ def test_after_signing_in_one_is_where_one_wanted_to_go(browser: FormBrowser) ->
     assert browser.get(wanted).status_code == 200
 
 
-ENDED = "Your session had ended before this was sent, so nothing was changed."
+ENDED = "Your session ended before this was sent. Nothing was changed."
 
 
 def test_a_button_pressed_after_the_session_says_so_and_leads_back(browser: FormBrowser, server: ServerProcess) -> None:
@@ -186,7 +186,7 @@ def test_a_form_of_an_earlier_session_is_shown_again_as_it_was_filled_in(admin: 
         admin.cookies = other_tab.cookies
     admin.shown = earlier
     answer = admin.submit(f"{AT}/settings", name="Typed", timezone="UTC", qps="7")
-    assert (answer.status_code, "signed in again meanwhile" in answer.text) == (403, True)
+    assert (answer.status_code, "signed in again in the meantime" in answer.text) == (403, True)
     assert form_fields(answer)["name"] == "Typed"
     assert "Typed" not in admin.get("/console/projects").text
     attribute = f"{AT}/attributes/user_bool_once"
@@ -421,14 +421,14 @@ def test_without_an_admin_token_a_printed_link_signs_in_once(tmp_path: Path) -> 
             assert first.get("/console/projects").status_code == 200
             assert second.submit("/console/sign-in/link", link=token).status_code == 403
             assert second.page(link[1]).status_code == 403
-            assert "used already" in second.shown.text
+            assert "has been used" in second.shown.text
             assert second.submit("/console/sign-in/new-link").status_code == 303
             links = re.findall(rf"{server.url}/console/sign-in\?link=(\S+)", server.log)
             assert len(links) == 2
             # What was typed waits for the link that is opened in another tab.
             second.shown = second.submit("/console/new-project", name="Typed")
             second.shown = second.submit("/console/new-project", name="Typed", new_link="1")
-            assert "A new sign-in link was printed" in second.shown.text
+            assert "printed a new sign-in link" in second.shown.text
             assert form_fields(second.shown)["name"] == "Typed"
             (printed,) = set(re.findall(rf"{server.url}/console/sign-in\?link=(\S+)", server.log)) - set(links)
             assert second.submit("/console/sign-in/link", link=printed).headers["location"] == "/console/projects"
@@ -553,7 +553,11 @@ def test_every_text_is_there_in_both_languages_and_used() -> None:
     made = {f"rule.{r}" for r in Rule} | {f"rule.{r}_help" for r in Rule} | {f"type.{t}" for t in DataType}
     made |= {f"outcome.{o}" for o in Outcome} | {f"language.{code}" for code in ("zh", "en")}
     made |= {f"theme.{theme}" for theme in ("auto", "light", "dark")} | {"attribute.visible", "attribute.hidden"}
-    made |= {f"order.{order}" for order in ORDERS} | {f"operator.{op}" for op in OPERATOR_ORDER}
+    made |= (
+        {f"order.{order}" for order in ORDERS}
+        | {f"operator.{op}" for op in OPERATOR_ORDER}
+        | {f"operator.{op}_time" for op in TIMED_OPERATORS}
+    )
     made |= {f"arrivals.api_{api}" for api in ("attribute", "register", "batch", "unknown")}
     made |= {f"arrivals.show_{which}" for which in ("all", "accepted", "refused")}
     made |= {"arrivals.none_accepted", "arrivals.none_refused"}
@@ -617,7 +621,7 @@ def test_more_columns_than_can_be_shown_are_not_left_out_silently(admin: FormBro
             owner.post("/projects/wide/attributes", json=attribute).raise_for_status()
     query = "&".join(f"column={name}" for name in [*names, "unknown"])
     page = admin.page("/console/projects/wide/users?choose=1&" + query).text
-    assert "At most 30 columns are shown: 2 of those you chose are left out." in page
+    assert "At most 30 columns are shown. 2 of those you chose are left out." in page
     assert 'data-narrow=".checks .tick"' in page
     page = admin.page("/console/projects/wide/users").text
     assert "are left out" not in page
@@ -649,10 +653,10 @@ def test_changes_are_told_in_the_language_of_the_reader(admin: FormBrowser, serv
         "修改项目 名称 Tests → delete attribute",
     ]
     assert english[:4] == [
-        f"Delete attribute {name} Data type BOOL Rule Once only Status Hidden",
-        f"Edit attribute {name} Status Visible → Hidden",
-        f"Declare attribute {name} Data type BOOL Rule Once only",
-        "Edit project Name Tests → delete attribute",
+        f"Deleted attribute {name} Data type BOOL Rule Once only Status Hidden",
+        f"Edited attribute {name} Status Visible → Hidden",
+        f"Created attribute {name} Data type BOOL Rule Once only",
+        "Edited project Name Tests → delete attribute",
     ]
     # Made by an older usertable.
     assert "应用 schema: 创建属性 old_one: BOOL once" in chinese

@@ -17,7 +17,7 @@ import pytest
 
 from support.cli_runner import CliRunner
 from support.form_browser import form_fields
-from support.raw_http import exchange
+from support.raw_http import connect, read_answers
 from support.server_process import ATTRIBUTE, PROJECT, REGISTER, ServerProcess, create_project
 from usertable.app.service import Service
 from usertable.console.context import LANGUAGE_COOKIE
@@ -246,8 +246,8 @@ def test_the_order_by_time_says_at_once_that_it_ends(tmp_path: Path) -> None:
         assert len(list(csv.DictReader(io.StringIO(answer.content.decode("utf-8-sig"))))) == 2000
         named = f'attachment; filename="users-{PROJECT}-last-updated-2000-of-2001.csv"'
         assert answer.headers["content-disposition"] == named
-        assert "2,000 users at most" in site.page("/users?order=updated")
-        assert "2,000 users at most" not in site.page("/users?order=-cuid")
+        assert "at most 2,000 users" in site.page("/users?order=updated")
+        assert "at most 2,000 users" not in site.page("/users?order=-cuid")
         notice = "only the first 2,000 users are listed"
         assert notice in site.page("/users?order=-updated")
         assert notice not in site.page("/users")
@@ -278,7 +278,9 @@ def test_csv_for_a_client_of_http_1_0_has_no_chunks_and_ends_with_its_connection
     path = f"{AT}/users/csv?where=user_number_overwrite:set&column=user_number_overwrite"
     cookies = "; ".join(f"{name}={value}" for name, value in site.admin.cookies.items())
     head = f"GET {path} HTTP/1.0\r\nCookie: {cookies}\r\nConnection: keep-alive\r\n\r\n"
-    (answer,) = exchange(site.server.url, [head.encode()])
+    with connect(site.server.url) as connection:
+        connection.sendall(head.encode())
+        (answer,) = read_answers(connection)
     assert answer.status == 200
     assert {"transfer-encoding", "content-length"}.isdisjoint(answer.headers)
     assert answer.body == site.admin.get(path).content
@@ -346,7 +348,7 @@ def test_one_box_finds_a_user_by_cuid_or_any_identifier(site: Site) -> None:
         answer = site.admin.get(f"{AT}/users/find", params={"value": value})
         assert answer.headers["location"] == f"{AT}/users/{cuid}", value
     for value in ("", " "):
-        assert "Fill in a value" in site.admin.get(f"{AT}/users/find", params={"value": value}).text
+        assert "Enter a value" in site.admin.get(f"{AT}/users/find", params={"value": value}).text
     for value in (EVIL, "x", "9" * 30, "\x00"):
         answer = site.admin.get(f"{AT}/users/find", params={"value": value})
         assert answer.status_code == 404
@@ -412,7 +414,7 @@ def test_each_value_has_the_time_of_its_last_change(tmp_path: Path) -> None:
             "user_number_overwrite": changed_later,
             "user_bool_overwrite": of_others,
         }
-        assert ("before usertable kept a time for each attribute" in page) is (of_others != at_first)
+        assert ("before usertable recorded a time for each attribute" in page) is (of_others != at_first)
 
 
 def test_long_values_are_folded(site: Site) -> None:
@@ -423,7 +425,7 @@ def test_long_values_are_folded(site: Site) -> None:
     site.events("/arrivals/live", "<code>long</code>")
     text = site.page(f"/users/{cuid}")
     assert "2,000 characters" in text
-    assert "10 more elements" in text
+    assert "10 more items" in text
     assert re.search(r">\s*0\.0000001\s*<", text)
     row = site.page(f"/users?column=user_string_overwrite&column=user_list_append&after={cuid - 1}")
     assert "+52" in row
@@ -446,6 +448,41 @@ def test_a_put_arrives_on_the_open_page_with_its_outcomes(site: Site) -> None:
     # The attribute's own page has it too, and so has the user's.
     assert "value_type" in site.page("/attributes/user_number_once")
     assert "<code>arrives</code>" in site.page(f"/users/{site.cuids[1]}")
+
+
+def test_a_refusal_leads_to_its_requests(site: Site) -> None:
+    for name, data in (("of-a", {"leads_a": 1}), ("of-both", {"leads_a": 1, "leads_b": 1}), ("of-b", {"leads_b": 1})):
+        assert site.put(site.cuids[3], dict(data), name).status_code == 400
+    page = site.page_with("/arrivals", "<code>of-b</code>")
+    links = [html.unescape(link) for link in re.findall(rf'<a href="{AT}(/arrivals\?kind=[^"]*)#requests">', page)]
+    assert len(links) == page.count('<span class="badge bad">40')
+    (of_a,) = [link for link in links if link.endswith("leads_a")]
+    assert of_a == "/arrivals?kind=attribute_unknown&attribute=leads_a"
+    listed = re.findall(r"request ID <code>([^<]+)</code> · <a", site.page(of_a))
+    assert listed == ["of-both", "of-a"]
+    told = site.events(of_a.replace("/arrivals", "/arrivals/live"), "event: refusals")
+    assert "<code>of-both</code>" in told
+    # So does the page of the attribute that it is about.
+    link = f'{AT}/arrivals?kind=value_type&amp;attribute=user_number_once#requests"'
+    assert site.put(site.cuids[3], {"user_number_once": "x"}, "of-once").status_code == 400
+    assert link in site.page_with("/attributes/user_number_once", "<code>of-once</code>")
+    assert "no longer kept" in site.page("/arrivals?kind=append_length")
+    assert "<code>of-a</code>" in site.page("/arrivals?kind=nothing")
+
+
+def test_deleting_is_offered_only_where_it_can_be_done(site: Site) -> None:
+    unused, used = "user_datetime_once", "user_number_overwrite"
+    assert f'href="{AT}/attributes/{unused}/delete"' in site.page(f"/attributes/{unused}")
+    page = site.page(f"/attributes/{used}")
+    assert f"{used}/delete" not in page
+    assert "it can't be deleted. Hide it instead." in html.unescape(page)
+    # Whoever has the address may hide it there.
+    asked = site.page(f"/attributes/{used}/delete")
+    assert f'action="{AT}/attributes/{used}/status"' in asked
+    rows = dict(re.findall(r'<tr id="identifier-(\w+)".*?(<td class="acts">.*?)</tr>', site.page("/identifiers"), re.DOTALL))
+    assert ["disabled" in rows[name] for name in ("phone", "jg_UnionID")] == [True, True]
+    assert "Users have values of “phone”" in html.unescape(rows["phone"])
+    assert "is a preset" in html.unescape(rows["jg_UnionID"])
 
 
 def test_statistics_of_attributes(site: Site) -> None:
@@ -498,7 +535,7 @@ def test_an_outlier_has_a_bar_of_its_own_that_leads_to_its_users(tmp_path: Path)
         told = site.events("/attributes/user_number_overwrite/live", "event: end").rpartition("event: distribution")[2]
         bars = re.findall(r'<a href="([^"]+)" aria-label="([^"]*)"', told)
         assert [title for _, title in bars] == [*(f"{n} to {n + 1}: 1 user" for n in range(1, 30)), "30 or more: 1 user"]
-        assert "The gray bar is a value outside the axis: 1 user." in told
+        assert "Gray bar: a value outside the axis, 1 user." in told
         assert "Min 1, max 100,000,000,000,000,000,000,000" in told
         assert site.users(html.unescape(bars[-1][0]).removeprefix(f"{AT}/users")) == cuids[:1]
     assert server.stop() == 0
@@ -524,14 +561,14 @@ def test_erasing_asks_and_leaves_nothing(site: Site) -> None:
     assert site.put(cuid, {"user_string_overwrite": "remember me"}, "to-be-erased").status_code == 200
     site.events("/arrivals/live", "<code>to-be-erased</code>")
     path = f"{AT}/users/{cuid}/erase"
-    assert "cannot be undone" in site.page(f"/users/{cuid}/erase")
+    assert "can't be undone" in html.unescape(site.page(f"/users/{cuid}/erase"))
     for confirm in ("", "yes"):
         refused = site.admin.post(path, data={"form_token": site.form_token, "confirm": confirm})
         assert refused.status_code == 422
         assert 'id="confirm-error"' in refused.text
     done = site.admin.post(path, data={"form_token": site.form_token, "confirm": str(cuid)})
     assert done.headers["location"] == f"{AT}/users?done=erased"
-    assert "was erased" in site.page("/users?done=erased")
+    assert "User erased." in site.page("/users?done=erased")
     assert site.admin.get(f"{AT}/users/{cuid}").status_code == 404
     assert cuid not in site.users("")
     assert "to-be-erased" not in site.page("/arrivals")

@@ -212,7 +212,7 @@ def test_an_order_is_a_draft_until_it_is_saved_and_live_requests_go_on(
         tab.page(page)
         draft = tab.page(links(tab.shown, "Move email up"))
         assert "This order is not saved yet" in draft.text
-        assert "Once you save it, Get CUID takes email." in html.unescape(re.sub("<[^>]+>", "", draft.text))
+        assert "Once you save it, Get CUID uses email." in html.unescape(re.sub("<[^>]+>", "", draft.text))
         assert "Requests with phone are rejected." in draft.text
         assert (order(owner), register("phone"), register("email")) == (before, 0, 40002)
         # Back to where it was: nothing is left to be saved.
@@ -429,7 +429,7 @@ def test_a_proxy_that_does_not_pass_the_host_on_is_told_how(tab: FormBrowser) ->
         answer = tab.send(request)
         assert answer.status_code == 403
         said = html.unescape(answer.text)
-        assert f"The browser is at {origin}, but the server was asked for {host}" in said
+        assert f"The browser is at {origin}, but the server received the Host {host}" in said
         assert "proxy_set_header Host $http_host;" in said
         request.headers["Accept-Language"] = "zh-CN"
         assert f"浏览器访问的是 {origin}，服务器收到的 Host 是 {host}" in html.unescape(tab.send(request).text)

@@ -51,7 +51,7 @@ def test_a_wrong_token_then_the_right_one_and_out_again(context: BrowserContext)
     page.keyboard.type(TOKEN)
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="Identifiers")).to_be_visible()
-    page.get_by_text("Options").click()
+    page.get_by_text("Preferences").click()
     page.get_by_role("button", name="Sign out").click()
     expect(page.get_by_role("status")).to_have_text("You are signed out.")
     page.goto(AT)
@@ -106,10 +106,10 @@ def test_a_form_that_is_sent_after_the_session_is_kept_over_the_sign_in(page: Pa
     page.locator("#elements").fill("77")
     page.context.clear_cookies(name=COOKIE)
     page.get_by_role("button", name="Create attribute").click()
-    expect(page.get_by_role("status")).to_contain_text("What you typed is kept")
+    expect(page.get_by_role("status")).to_contain_text("What you entered is kept")
     expect(page.get_by_label("Admin token")).to_be_focused()
     # The way to another language would lead away from what was typed.
-    expect(page.get_by_text("Options")).to_have_count(0)
+    expect(page.get_by_text("Preferences")).to_have_count(0)
     page.keyboard.type("wrong")
     page.keyboard.press("Enter")
     expect(page.locator("#token-error")).to_be_visible()
@@ -149,7 +149,7 @@ def test_from_a_new_project_to_a_put_that_took_effect(page: Page, server: Server
     project = page.url.split("/")[-2]
     assert re.fullmatch(r"\d{6}", project)
     assert f'-u "{project}:{secret}"' in page.locator("#snippet-curl").inner_text()
-    expect(page.get_by_text("level is only an example")).to_be_visible()
+    expect(page.get_by_text("“level” is only an example")).to_be_visible()
     # A reload shows it again, and makes no other project.
     page.reload()
     expect(page.locator("#secret-value")).to_have_text(secret)
@@ -163,7 +163,7 @@ def test_from_a_new_project_to_a_put_that_took_effect(page: Page, server: Server
     page.get_by_label("NUMBER").first.check()
     expect(page.get_by_role("radio", name="Append")).to_be_disabled()
     page.get_by_role("radio", name="Accumulate").check()
-    expect(page.locator("[data-example]:visible")).to_have_text("NUMBER · Accumulate Stored 3, sent 5 → 8")
+    expect(page.locator("[data-example]:visible")).to_have_text("NUMBER · Accumulate Stored 3, new 5 → 8")
     page.get_by_role("button", name="Create attribute").click()
     expect(page.get_by_role("status")).to_contain_text("Attribute created")
 
@@ -171,7 +171,7 @@ def test_from_a_new_project_to_a_put_that_took_effect(page: Page, server: Server
     page.get_by_role("link", name="New identifier").click()
     page.get_by_label("Name", exact=True).fill("phone")
     page.get_by_role("button", name="Create identifier").click()
-    expect(page.get_by_text("Get CUID takes the identifier of priority 1: phone.")).to_be_visible()
+    expect(page.get_by_text("Get CUID uses the primary identifier (priority 1): phone.")).to_be_visible()
 
     page.get_by_role("link", name="Overview").click()
     expect(page.get_by_text("Next step")).to_have_count(0)
@@ -185,7 +185,7 @@ def test_from_a_new_project_to_a_put_that_took_effect(page: Page, server: Server
         page.get_by_role("link", name="Try it").click()
         page.get_by_label("Find by").select_option("phone")
         page.get_by_label("Value").fill("18000000000")
-        page.get_by_label("data", exact=True).fill('{"total_spent": 0.1}')
+        page.get_by_label("Attributes (data)").fill('{"total_spent": 0.1}')
         page.get_by_role("button", name="Dry run").click()
         expect(page.get_by_text("Dry run: nothing was written")).to_be_visible()
         for total in ("0.1", "0.2", "0.3"):
@@ -193,7 +193,7 @@ def test_from_a_new_project_to_a_put_that_took_effect(page: Page, server: Server
             row = page.get_by_role("row", name="total_spent")
             expect(row.locator("ins")).to_have_text(total)
         expect(row.locator("del")).to_have_text("0.2")
-        expect(page.get_by_role("heading", name=f"The row of user {cuid}")).to_be_visible()
+        expect(page.get_by_role("heading", name=f"User {cuid}, before and after")).to_be_visible()
         answer = client.put(
             ATTRIBUTE, json={"cuid": cuid, "data": {"total_spent": 0}}, headers={"Prefer": "return=representation"}
         )
@@ -201,16 +201,18 @@ def test_from_a_new_project_to_a_put_that_took_effect(page: Page, server: Server
 
     page.get_by_role("link", name="Attributes").click()
     page.get_by_role("link", name="total_spent").click()
-    page.get_by_role("link", name="Delete").click()
-    expect(page.get_by_role("alert")).to_contain_text("values were reported for it; hide it instead")
+    expect(page.get_by_role("button", name="Delete")).to_be_disabled()
+    expect(page.get_by_role("button", name="Delete")).to_have_accessible_description(
+        "Has data, so it can't be deleted. Hide it instead."
+    )
     page.get_by_role("link", name="Changes").click()
-    expect(page.get_by_role("row", name="declare attribute total_spent").first).to_contain_text("admin (console)")
+    expect(page.get_by_role("row", name="Created attribute total_spent").first).to_contain_text("admin (console)")
 
 
 def test_a_rotated_secret_works_and_the_old_one_does_not(page: Page, server: ServerProcess) -> None:
     page.get_by_role("link", name="New project").click()
     page.get_by_label("Name").fill("Rotated")
-    page.get_by_label("Project id").fill("rotated")
+    page.get_by_label("Project ID").fill("rotated")
     page.get_by_role("button", name="Create project").click()
     old = page.locator("#secret-value").inner_text()
     page.get_by_role("link", name="I have saved it").click()
@@ -244,22 +246,22 @@ def test_settings_filters_editing_hiding_and_deleting(page: Page) -> None:
     expect(page.locator("tbody th")).to_have_text(["is_member"])
     page.get_by_label("Rule").select_option("once")
     page.get_by_role("button", name="Filter").click()
-    expect(page.get_by_role("heading", name="No attribute matches")).to_be_visible()
+    expect(page.get_by_role("heading", name="No matching attributes")).to_be_visible()
     page.get_by_role("link", name="Clear filters").click()
     page.get_by_label("Status").select_option("hidden")
     page.get_by_role("button", name="Filter").click()
     expect(page.locator("tbody th")).to_have_text(["referrer"])
 
     page.get_by_role("link", name="referrer").click()
-    page.get_by_role("button", name="Show again").click()
-    expect(page.get_by_role("status")).to_contain_text("shown again")
+    page.get_by_role("button", name="Unhide").click()
+    expect(page.get_by_role("status")).to_contain_text("visible again")
     page.get_by_role("button", name="Hide").click()
     expect(page.get_by_role("status")).to_contain_text("hidden")
     page.get_by_role("link", name="Edit").click()
     page.get_by_label("Display name").fill("Where from")
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_role("heading", name="Where from")).to_be_visible()
-    expect(page.get_by_role("row", name="edit attribute referrer").first).to_be_visible()
+    expect(page.get_by_role("row", name="Edited attribute referrer").first).to_be_visible()
     page.get_by_role("link", name="Delete").click()
     page.get_by_role("button", name="Delete").click()
     expect(page.get_by_role("status")).to_have_text("Attribute deleted.")
@@ -282,7 +284,7 @@ def test_identifiers_are_ordered_edited_and_deleted(page: Page) -> None:
     page.get_by_role("link", name="Move login_id up").click()
     page.get_by_role("button", name="Save order").click()
     expect(page.get_by_role("status")).to_have_text("Priority order changed.")
-    expect(page.get_by_text("is not unique, so Get CUID refuses it")).to_be_visible()
+    expect(page.get_by_text("is not unique, so Get CUID rejects it")).to_be_visible()
     page.get_by_role("link", name="Move login_id down").click()
     page.get_by_role("button", name="Save order").click()
     expect(page.locator("tbody th").first).to_contain_text("phone")
@@ -294,8 +296,16 @@ def test_identifiers_are_ordered_edited_and_deleted(page: Page) -> None:
     page.get_by_role("row", name="login_id").get_by_role("link", name="Delete").click()
     page.get_by_role("button", name="Delete").click()
     expect(page.get_by_role("row", name="login_id")).to_have_count(0)
+    phone = page.get_by_role("row", name="phone")
+    expect(phone.get_by_role("button", name="Delete")).to_be_disabled()
+    # On a phone every action is in sight.
+    page.set_viewport_size({"width": 390, "height": 844})
+    for action in phone.locator(".row-actions > *").all():
+        box = action.bounding_box()
+        assert box is not None
+        assert 0 <= box["x"] <= box["x"] + box["width"] <= 390
     page.goto(f"{AT}/identifiers/phone/delete")
-    expect(page.get_by_role("alert")).to_contain_text("users have values of it")
+    expect(page.get_by_role("alert")).to_contain_text("Users have values of “phone”, so it can't be deleted.")
     page.goto(f"{AT}/identifiers/jg_UnionID/delete")
     expect(page.get_by_role("alert")).to_contain_text("is a preset")
 
@@ -307,29 +317,29 @@ def test_identifiers_are_ordered_edited_and_deleted(page: Page) -> None:
     ("path", "button", "typed", "wrong"),
     [
         ("/console/new-project", "Create project", {"name": " "}, {"name": "printable characters"}),
-        ("/console/new-project", "Create project", {"name": "x", "id": "a b"}, {"id": "[a b] is invalid"}),
-        ("/console/new-project", "Create project", {"name": "x", "id": PROJECT}, {"id": "exists already"}),
-        ("/console/new-project", "Create project", {"name": "x", "timezone": "Mars/Base"}, {"timezone": "[Mars/Base]"}),
-        ("/console/new-project", "Create project", {"name": "x", "qps": "many"}, {"qps": "[many]"}),
+        ("/console/new-project", "Create project", {"name": "x", "id": "a b"}, {"id": "“a b” is not a project ID"}),
+        ("/console/new-project", "Create project", {"name": "x", "id": PROJECT}, {"id": "is taken"}),
+        ("/console/new-project", "Create project", {"name": "x", "timezone": "Mars/Base"}, {"timezone": "“Mars/Base”"}),
+        ("/console/new-project", "Create project", {"name": "x", "qps": "many"}, {"qps": "“many”"}),
         (f"{AT}/settings", "Save", {"name": ""}, {"name": "printable characters"}),
-        (f"{AT}/settings", "Save", {"qps": "0"}, {"qps": "[0]"}),
+        (f"{AT}/settings", "Save", {"qps": "0"}, {"qps": "“0”"}),
         (f"{AT}/settings", "Save", {"timezone": SCRIPT}, {"timezone": "<script>document.title"}),
-        (f"{AT}/new-attribute", "Create attribute", {"name": ""}, {"name": "starting with a letter"}),
-        (f"{AT}/new-attribute", "Create attribute", {"name": "Level"}, {"name": "[Level]"}),
+        (f"{AT}/new-attribute", "Create attribute", {"name": ""}, {"name": "Enter a name."}),
+        (f"{AT}/new-attribute", "Create attribute", {"name": "Level"}, {"name": "“Level” is not a valid name"}),
         (f"{AT}/new-attribute", "Create attribute", {"name": "jg_x"}, {"name": "reserved for presets"}),
-        (f"{AT}/new-attribute", "Create attribute", {"name": "level"}, {"name": "exists already"}),
+        (f"{AT}/new-attribute", "Create attribute", {"name": "level"}, {"name": "is taken"}),
         (f"{AT}/new-attribute", "Create attribute", {"name": SCRIPT}, {"name": "<script>document.title"}),
         (f"{AT}/new-attribute", "Create attribute", {"name": "a", "description": "x" * 1001}, {"description": "1000"}),
         (f"{AT}/attributes/tags/edit", "Save", {"display_name": "x" * 1001}, {"display_name": "1000"}),
-        (f"{AT}/new-identifier", "Create identifier", {"name": "phone"}, {"name": "exists already"}),
+        (f"{AT}/new-identifier", "Create identifier", {"name": "phone"}, {"name": "is taken"}),
         (f"{AT}/new-identifier", "Create identifier", {"name": "x", "display_name": "x" * 1001}, {"display_name": "1000"}),
         (f"{AT}/identifiers/phone/edit", "Save", {"display_name": "x" * 1001}, {"display_name": "1000"}),
         (f"{AT}/try", "Dry run", {"value": ""}, {"value": "Enter a CUID"}),
         (f"{AT}/try", "Dry run", {"value": "7"}, {"value": "does not exist"}),
-        (f"{AT}/try", "Dry run", {"value": "1e3"}, {"value": "an integer from 1 to"}),
+        (f"{AT}/try", "Dry run", {"value": "1e3"}, {"value": "a whole number from 1 to"}),
         (f"{AT}/try", "Dry run", {"value": str(CUID), "data": ""}, {"data": "at least one attribute"}),
         (f"{AT}/try", "Dry run", {"value": str(CUID), "data": "{"}, {"data": "not valid JSON"}),
-        (f"{AT}/try", "Send for real", {"value": str(CUID), "data": '{"a":1,"a":2}'}, {"data": "repeated"}),
+        (f"{AT}/try", "Send for real", {"value": str(CUID), "data": '{"a":1,"a":2}'}, {"data": "more than once"}),
     ],
 )
 def test_what_is_wrong_stands_beside_its_field_and_what_was_typed_stays(
@@ -362,9 +372,9 @@ def test_a_pair_that_is_not_legal_is_refused_by_the_server_too(page: Page) -> No
         rule.form.submit();
     }""")
     page.wait_for_selector("p.error")
-    assert "STRING cannot have the rule append; legal: overwrite, once" in errors(page)["rule"]
+    assert "This rule is not available for STRING. Choose one of: Overwrite, Once only." in errors(page)["rule"]
     page.get_by_label("LIST").first.check()
-    page.get_by_label("Elements at most").fill("0")
+    page.get_by_label("Max items").fill("0")
     page.get_by_role("button", name="Create attribute").click()
     page.wait_for_selector("#elements-error")
     assert "1 to 100000" in errors(page)["elements"]
@@ -373,7 +383,7 @@ def test_a_pair_that_is_not_legal_is_refused_by_the_server_too(page: Page) -> No
 def test_the_first_field_that_is_wrong_has_the_focus(page: Page) -> None:
     page.goto(f"{AT}/new-attribute")
     page.get_by_label("LIST").first.check()
-    page.get_by_label("Elements at most").fill("none")
+    page.get_by_label("Max items").fill("none")
     page.evaluate("document.querySelectorAll('[name=rule]').forEach((rule) => (rule.checked = false))")
     page.get_by_role("button", name="Create attribute").click()
     page.wait_for_selector("p.error")
@@ -389,10 +399,16 @@ def test_the_first_field_that_is_wrong_has_the_focus(page: Page) -> None:
 
 def test_a_refused_put_names_every_problem(page: Page) -> None:
     page.goto(f"{AT}/try?cuid={CUID}")
-    page.get_by_label("data", exact=True).fill('{"nope": 1, "level": "", "total_spent": "much"}')
+    page.get_by_label("Attributes (data)").fill('{"nope": 1, "level": "", "total_spent": "much"}')
     page.get_by_role("button", name="Send for real").click()
-    expect(page.get_by_text("Refused: nothing was written")).to_be_visible()
-    expect(page.locator(".problems li")).to_have_count(3)
+    expect(page.get_by_text("Rejected: nothing was written")).to_be_visible()
+    expect(page.locator(".problems li")).to_have_text(
+        [
+            "The attribute “nope” does not exist.",
+            "The value of “level” is empty.",
+            "“much” is not a NUMBER for “total_spent”. Expected a number, or a string that is a plain number.",
+        ]
+    )
 
 
 def test_values_are_text_wherever_they_are_shown(page: Page, server: ServerProcess) -> None:
@@ -509,11 +525,11 @@ def _check(page: Page) -> None:
 
 def test_language_and_theme_are_chosen_and_remembered(page: Page) -> None:
     page.goto(f"{AT}/attributes?type=LIST")
-    page.get_by_text("Options").click()
+    page.get_by_text("Preferences").click()
     page.get_by_role("button", name="中文").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("用户属性")
     assert page.url.endswith("?type=LIST")
-    page.get_by_text("选项").click()
+    page.get_by_text("偏好设置").click()
     page.get_by_role("button", name="深色").click()
     expect(page.locator("html")).to_have_attribute("data-theme", "dark")
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
@@ -528,7 +544,7 @@ def test_the_keyboard_reaches_everything(page: Page) -> None:
     expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.locator("main")).to_be_focused()
-    page.get_by_text("Options").focus()
+    page.get_by_text("Preferences").focus()
     page.keyboard.press("Enter")
     expect(page.get_by_role("button", name="Sign out")).to_be_visible()
     page.keyboard.press("Escape")

@@ -20,7 +20,7 @@ def put(server: ServerProcess, data: dict[str, object], name: str) -> None:
 
 def test_a_put_arrives_while_one_looks(page: Page, server: ServerProcess) -> None:
     page.goto(AT)
-    page.get_by_role("link", name="Arrivals").click()
+    page.get_by_role("link", name="Live requests").click()
     put(server, {"city": SCRIPT, "logins": 1}, "seen-at-once")
     arrival = page.locator(".arrivals details", has_text="seen-at-once")
     expect(arrival).to_have_count(1)
@@ -28,7 +28,7 @@ def test_a_put_arrives_while_one_looks(page: Page, server: ServerProcess) -> Non
     expect(arrival.get_by_role("row", name="city")).to_contain_text(SCRIPT)
     expect(arrival.get_by_role("row", name="logins")).to_contain_text("applied")
     put(server, {"logins": "many", "nope": 1}, "refused-at-once")
-    expect(page.locator(".arrivals summary", has_text="refused 40002")).to_have_count(1)
+    expect(page.locator(".arrivals summary", has_text="rejected 40002")).to_have_count(1)
     expect(page.locator(".refusals > li", has_text="attribute_unknown")).to_contain_text("refused-at-once")
     # What was opened stays open while others come in, and nothing comes while it is paused.
     expect(arrival.locator("summary ~ .more")).to_be_visible()
@@ -38,7 +38,7 @@ def test_a_put_arrives_while_one_looks(page: Page, server: ServerProcess) -> Non
     expect(page.locator(".arrivals details", has_text="not-yet")).to_have_count(0)
     page.get_by_role("button", name="Resume").click()
     expect(page.locator(".arrivals details", has_text="not-yet")).to_have_count(1)
-    page.get_by_role("link", name="Refused", exact=True).click()
+    page.get_by_role("link", name="Rejected", exact=True).click()
     expect(page.locator(".arrivals details", has_text="refused-at-once")).to_have_count(1)
     expect(page.locator(".arrivals details", has_text="seen-at-once")).to_have_count(0)
     assert page.title() != "taken"
@@ -51,9 +51,9 @@ def test_a_page_that_is_open_says_that_its_session_or_its_server_is_gone(browser
         page.goto(f"{AT}/arrivals?show=refused")
         notice = page.locator("[data-live-notice]")
         expect(notice).to_have_text("")
-        expect(page.get_by_text("No request was refused within the last hour.")).to_be_visible()
+        expect(page.get_by_text("No requests were rejected in the last hour.").last).to_be_visible()
         other.goto("/console/projects")
-        other.get_by_text("Options").click()
+        other.get_by_text("Preferences").click()
         other.get_by_role("button", name="Sign out").click()
         expect(notice).to_contain_text("Your session has ended")
         other.fill("#token", TOKEN)
@@ -80,7 +80,7 @@ def test_times_are_told_by_their_age_with_the_zone_when_pointed_at(page: Page) -
 
 def test_filters_offer_what_the_type_has(page: Page) -> None:
     page.goto(f"{AT}/users")
-    page.get_by_text("Add a filter").click()
+    page.get_by_text("Add filter").click()
     attribute, condition = page.locator("#add_attribute"), page.locator("#add_operator")
     attribute.select_option("is_member")
     offered = condition.evaluate("e => [...e.options].filter(o => !o.hidden).map(o => o.value)")
@@ -104,7 +104,7 @@ def test_filters_offer_what_the_type_has(page: Page) -> None:
     expect(page.locator(".chip").first).to_contain_text("累计消费 Total spent is between 10 and 500")
     expect(page.locator(".chip").last).to_contain_text("会员等级 Level is one of gold, silver")
     page.goto(f"{AT}/users?where=total_spent:ge:10")
-    page.get_by_role("link", name="Remove the filter").click()
+    page.get_by_role("link", name="Remove filter").click()
     expect(page.locator(".chip")).to_have_count(0)
 
 
@@ -142,7 +142,7 @@ def test_statistics_come_while_one_looks(page: Page) -> None:
     expect(page.locator("[data-part=distribution]")).to_contain_text("1 of 1")
     expect(page.get_by_role("row", name="sport")).to_be_visible()
     page.goto(f"{AT}/attributes/total_spent")
-    expect(page.locator("svg.chart rect:not(.hit)")).to_have_count(1)
+    expect(page.locator("svg.chart .bar-good")).to_have_count(1)
 
 
 def test_a_user_is_found_looked_at_and_erased(page: Page, server: ServerProcess) -> None:
@@ -163,11 +163,11 @@ def test_a_user_is_found_looked_at_and_erased(page: Page, server: ServerProcess)
     expect(page.get_by_text("1391*******")).to_be_visible()
     page.get_by_role("link", name="Erase this user").click()
     page.locator("#confirm").fill("yes")
-    page.get_by_role("button", name="Erase for good").click()
+    page.get_by_role("button", name="Delete permanently").click()
     expect(page.locator("#confirm-error")).to_be_visible()
     page.locator("#confirm").fill(str(cuid))
-    page.get_by_role("button", name="Erase for good").click()
-    expect(page.get_by_text("The user was erased.")).to_be_visible()
+    page.get_by_role("button", name="Delete permanently").click()
+    expect(page.get_by_text("User erased.")).to_be_visible()
     expect(page.get_by_role("rowheader", name=str(cuid))).to_have_count(0)
     # What is not there is not found within its project.
     page.goto(f"{AT}/users/{cuid}")

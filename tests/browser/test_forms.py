@@ -129,7 +129,7 @@ def test_a_note_of_what_was_done_is_gone_with_a_reload(page: Page) -> None:
     expect(page.get_by_role("status").first).to_contain_text("Attribute hidden")
     page.reload()
     expect(page.get_by_text("Attribute hidden. It still accepts values.")).to_have_count(0)
-    page.get_by_role("button", name="Show again").click()
+    page.get_by_role("button", name="Unhide").click()
 
 
 def test_many_windows_open_and_the_rest_go_on_when_some_are_closed(context: BrowserContext) -> None:
@@ -137,7 +137,7 @@ def test_many_windows_open_and_the_rest_go_on_when_some_are_closed(context: Brow
     windows = [context.new_page() for _ in range(8)]
     for window in windows:
         window.goto(f"{AT}/arrivals")
-        expect(window.get_by_role("heading", name="Arrivals")).to_be_visible()
+        expect(window.get_by_role("heading", name="Live requests")).to_be_visible()
     # A browser has six connections to a server; those that hold one leave some for pages.
     many = [window for window in windows if window.get_by_text("Too many windows are open").count()]
     assert len(many) == 4
@@ -155,7 +155,7 @@ def test_several_values_of_a_filter_are_named_one_per_line(page: Page, owner: ht
             ).json()["data"][0]["cuid"]
             client.put("/smartop/api/v1/user/attribute", json={"cuid": cuid, "data": {"city": city}}).raise_for_status()
     page.goto(f"{AT}/users")
-    page.get_by_text("Add a filter").click()
+    page.get_by_text("Add filter").click()
     page.locator("#add_attribute").select_option("city")
     page.locator("#add_operator").select_option("in")
     expect(page.locator("#add_value")).to_be_hidden()

@@ -260,13 +260,20 @@ for (const root of document.querySelectorAll("[data-live]")) {
 // A new filter: only conditions that the attribute's type has, and the fields that the condition takes.
 for (const filter of document.querySelectorAll("[data-filter]")) {
   const { add_attribute: attribute, add_operator: operator } = filter.elements;
+  const label = filter.querySelector("[data-between]");
+  const value = label.textContent;
   const follow = () => {
     const offered = attribute.selectedOptions[0].dataset.operators.split(" ");
-    for (const option of operator.options) option.hidden = option.disabled = !offered.includes(option.value);
+    const said = attribute.selectedOptions[0].dataset.type === "DATETIME" ? "time" : "number";
+    for (const option of operator.options) {
+      option.hidden = option.disabled = !offered.includes(option.value);
+      if (option.dataset[said]) option.textContent = option.dataset[said];
+    }
     if (operator.selectedOptions[0]?.disabled ?? true) operator.value = offered[0];
     filter.querySelector("[data-filter-value]").hidden = ["set", "unset", "in"].includes(operator.value);
     filter.querySelector("[data-filter-values]").hidden = operator.value !== "in";
     filter.querySelector("[data-filter-until]").hidden = operator.value !== "between";
+    label.textContent = operator.value === "between" ? label.dataset.between : value;
   };
   attribute.addEventListener("change", follow);
   operator.addEventListener("change", follow);

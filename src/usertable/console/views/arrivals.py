@@ -3,38 +3,81 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlencode
 
 from markupsafe import Markup
 from starlette.responses import Response
 
 from usertable.app.activity import KEPT_MS
+from usertable.app.service import Service
 from usertable.console.charts import Bar, columns, scale
 from usertable.console.context import HOME, PageContext, PageRoute
 from usertable.console.live import Parts, stream
 from usertable.dialects.jiguang.codes import code
-from usertable.domain.arrival import Rate
+from usertable.domain.arrival import Arrival, Rate
+from usertable.domain.errors import Problem, ProblemKind
 from usertable.domain.schema import Project
+from usertable.store.protocol import KEPT_SAMPLES
 
 SHOWN = 50
+_KINDS = frozenset(ProblemKind)
 STEP_MS = 20_000
 LIVE_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which requests the page lists."""
+
+    show: str = ""
+    """`accepted`, `refused`, or empty for both."""
+    kind: str = ""
+    """Those refused for this kind of problem only."""
+    attribute: str = ""
+    """Those refused for a problem with this attribute only."""
+
+    @classmethod
+    def of(cls, context: PageContext) -> Choice:
+        """What the query asks for."""
+        query = context.request.query_params
+        show, kind = query.get("show", ""), query.get("kind", "")
+        if kind in _KINDS:
+            return cls("refused", kind, query.get("attribute", ""))
+        return cls(show if show in ("accepted", "refused") else "")
+
+    @property
+    def query(self) -> str:
+        """The URL's query for it; empty for all requests."""
+        return urlencode([(name, value) for name, value in asdict(self).items() if value])
+
+    def of_service(self, service: Service, project: Project) -> list[tuple[int, Arrival]]:
+        """The newest samples of these requests, each with its number."""
+        refused = {"refused": True, "accepted": False}.get(self.show)
+        if not self.kind:
+            return service.arrivals(project, limit=SHOWN, refused=refused)
+        kept = service.arrivals(project, limit=KEPT_SAMPLES, refused=True)
+        return [(number, arrival) for number, arrival in kept if any(map(self._is_about, arrival.problems))][:SHOWN]
+
+    def _is_about(self, problem: Problem) -> bool:
+        return problem.kind == self.kind and self.attribute in ("", problem.attribute)
 
 
 def show(context: PageContext) -> Response:
     """Requests per second as a chart, the newest requests, refusals by kind and attribute."""
     project = context.project()
-    return context.render("arrivals.html", project=project, **_seen(context, project))
+    return context.render("arrivals.html", project=project, **_seen(context, project, Choice.of(context)))
 
 
 def live(context: PageContext) -> Response:
     """The same, as it changes."""
     project = context.project()
-    only = context.request.query_params.get("show", "")
+    choice = Choice.of(context)
 
     def look() -> tuple[Parts, bool]:
-        seen = _seen(context, project, only)
+        seen = _seen(context, project, choice)
         return {
             name: context.fragment(f"arrivals_{name}.html", project=project, **seen)
             for name in ("chart", "requests", "refusals")
@@ -46,9 +89,7 @@ def live(context: PageContext) -> Response:
     return stream(context, look_aside, LIVE_SECONDS)
 
 
-def _seen(context: PageContext, project: Project, only: str | None = None) -> dict[str, Any]:
-    only = context.request.query_params.get("show", "") if only is None else only
-    refused = {"refused": True, "accepted": False}.get(only)
+def _seen(context: PageContext, project: Project, choice: Choice) -> dict[str, Any]:
     until = context.console.clock.now_ms() // STEP_MS * STEP_MS + STEP_MS
     since = until - KEPT_MS
     rates = context.service.rates(project, since=since, step=STEP_MS)
@@ -58,9 +99,9 @@ def _seen(context: PageContext, project: Project, only: str | None = None) -> di
         "accepted": accepted,
         "refused": turned_away,
         "left_out": max(0, accepted + turned_away - sampled),
-        "requests": context.service.arrivals(project, limit=SHOWN, refused=refused),
+        "requests": choice.of_service(context.service, project),
         "groups": context.service.refusals(project, since=since),
-        "only": only if refused is not None else "",
+        "choice": choice,
         "code": lambda kind: code(kind)[0],
         "payloads": context.console.config.arrival_payloads,
     }

@@ -34,6 +34,10 @@ class Row:
     down: str
     priority: int
     """Its priority now."""
+    has_data: bool
+    """Whether users have values of it."""
+    why_not: str
+    """Why it cannot be deleted; empty if it can."""
 
 
 def list_identifiers(context: PageContext) -> Response:
@@ -171,7 +175,14 @@ def _list_page(
         409 if others else 200,
         project=project,
         rows=[
-            Row(project.schema.identifier(name), moved(index, index - 1), moved(index, index + 1), now.index(name) + 1)
+            Row(
+                project.schema.identifier(name),
+                moved(index, index - 1),
+                moved(index, index + 1),
+                now.index(name) + 1,
+                name in project.identifying,
+                _why_not(context, project, project.schema.identifier(name)),
+            )
             for index, name in enumerate(names)
         ],
         is_draft=[*names] != now,
@@ -212,11 +223,7 @@ def _delete_page(
     refused: Refused | None = None,
     others: Mapping[str, Any] | None = None,
 ) -> Response:
-    problem = refused.problems[0] if refused else None
-    if problem is None and identifier.preset:
-        problem = Problem(ProblemKind.IDENTIFIER_PRESET, identifier.name)
-    if problem is None and identifier.name in project.identifying:
-        problem = Problem(ProblemKind.IDENTIFIER_IN_USE, identifier.name)
+    why_not = context.problem(refused.problems[0]) if refused else _why_not(context, project, identifier)
     return context.render(
         "identifier_delete.html",
         409 if refused or others else 200,
@@ -224,8 +231,17 @@ def _delete_page(
         identifier=identifier,
         fields={SHOWN: as_shown(_definition(identifier))},
         others=others,
-        reason=context.problem(problem) if problem else "",
+        reason=why_not,
     )
+
+
+def _why_not(context: PageContext, project: Project, identifier: Identifier) -> str:
+    """Why the identifier cannot be deleted; an empty text if it can."""
+    if identifier.preset:
+        return context.problem(Problem(ProblemKind.IDENTIFIER_PRESET, identifier.name))
+    if identifier.name in project.identifying:
+        return context.problem(Problem(ProblemKind.IDENTIFIER_IN_USE, identifier.name))
+    return ""
 
 
 _IDENTIFIERS = f"{HOME}/projects/{{project}}/identifiers"

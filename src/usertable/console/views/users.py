@@ -42,6 +42,8 @@ MAX_CONDITIONS = 20
 MAX_SHOWN_VALUES = 10
 """Maximum number of values that a filter's chip shows."""
 LIVE_SECONDS = 0.5
+TIMED_OPERATORS = ("lt", "le", "gt", "ge")
+"""Those that are said otherwise of moments than of numbers."""
 OPERATOR_ORDER = ("eq", "ne", "contains", "in", "lt", "le", "gt", "ge", "between", "set", "unset")
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 _LINES = re.compile(r"\r?\n")
@@ -54,6 +56,7 @@ class Chip:
 
     attribute: str
     operator: str
+    """The name of its text."""
     values: Sequence[str]
     """Those that are shown, one by one: a value may hold the separator."""
     more: int
@@ -119,6 +122,7 @@ def _shown(context: PageContext, project: Project, view: TableQuery, *, only_tab
         "attributes": [a for a in project.schema.attributes.values() if not a.hidden],
         "operators": OPERATOR_ORDER,
         "operators_of": operators,
+        "timed": TIMED_OPERATORS,
         "filter": {"attribute": "", "operator": "", "value": "", "values": "", "until": ""},
         "errors": {},
         "maximum_columns": MAX_COLUMNS,
@@ -365,7 +369,9 @@ def _chip(context: PageContext, project: Project, text: str, condition: Conditio
         wanted = condition.wanted if isinstance(condition.wanted, tuple) else (condition.wanted,)
         values = tuple(value_text(value) for value in wanted if value is not None)
     shown, more = values[:MAX_SHOWN_VALUES], max(0, len(values) - MAX_SHOWN_VALUES)
-    return Chip(attribute.display_name or attribute.name, condition.operator, shown, more, link(without))
+    is_timed = attribute.type is DataType.DATETIME and condition.operator in TIMED_OPERATORS
+    operator = f"{condition.operator}_time" if is_timed else condition.operator
+    return Chip(attribute.display_name or attribute.name, operator, shown, more, link(without))
 
 
 _USERS = f"{HOME}/projects/{{project}}/users"
