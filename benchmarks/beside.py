@@ -4,9 +4,12 @@
     make -C /tmp/before .venv/dev
     make bench-beside BENCH_ARGS="/tmp/before"
 
+To see what a setting costs, put a checkout beside itself: `--setting access_log=true` is for this side only.
+
 Both sides serve a store that the other checkout filled, each with its own interpreter and libraries. Their rounds alternate,
 and the first of a round changes, so that what else the machine does falls on both alike; the ratio is the median of the
-rounds' ratios, this checkout through the other.
+rounds' ratios, this checkout through the other. On a machine that others use too, the CPU time that a request took says
+more than the rate; its ratio is the other checkout's through this one's, so that below 1 is slower in both.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from postgresql import SETTINGS
@@ -39,42 +43,83 @@ def main() -> None:
     arguments.add_argument("--users", type=int, default=100_000, help="users stored (default 100000)")
     arguments.add_argument("--connections", type=int, default=64, help="wrk's connections (default 64)")
     arguments.add_argument("--seconds", type=int, default=8, help="length of a round (default 8)")
+    arguments.add_argument("--setting", action="append", default=[], help="KEY=VALUE of this checkout's server; repeatable")
     arguments.add_argument("--rounds", type=int, default=5, help="rounds of each (default 5)")
     chosen = arguments.parse_args()
     results = {}
     for name in chosen.stores.split(","):
         with ExitStack() as stack:
             urls = {"sqlite": sqlite, "postgresql": postgresql}[name](stack, chosen.other, chosen.users)
-            sides = [stack.enter_context(serving(*side)) for side in zip((HERE, chosen.other), urls, strict=True)]
+            settings = {f"USERTABLE_{key.upper()}": value for key, _, value in (s.partition("=") for s in chosen.setting)}
+            sides = [
+                stack.enter_context(serving(HERE, urls[0], settings)),
+                stack.enter_context(serving(chosen.other, urls[1], {})),
+            ]
             for kind in ("plain", "keyed", "no work"):
                 results[f"{name}, {kind}"] = compare(sides, kind, chosen)
-    write_results("beside", {"other": revision(chosen.other), "this": revision(HERE)}, results)
+    versions = {"other": revision(chosen.other), "this": revision(HERE), "settings of this": chosen.setting}
+    write_results("beside", versions, results)
 
 
-def compare(sides: list[str], kind: str, chosen: argparse.Namespace) -> dict[str, float]:
+@dataclass(frozen=True)
+class Side:
+    """A server that is measured."""
+
+    base: str
+    pid: int
+
+    def cpu(self) -> float:
+        """Seconds of CPU that it and its writer have used."""
+        children = map(int, Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split())
+        return sum(cpu_seconds(pid) for pid in (self.pid, *children))
+
+
+def cpu_seconds(pid: int) -> float:
+    """Seconds of CPU that a process has used, in itself and for it in the system."""
+    # The name, which is in brackets, may have blanks. User and system time are the 14th and 15th field.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def compare(sides: list[Side], kind: str, chosen: argparse.Namespace) -> dict[str, float]:
     """Print and return the medians of both sides and of their rounds' ratios."""
 
-    def measure(base: str, seconds: int) -> Measured:
+    def measure(side: Side, seconds: int) -> tuple[Measured, float]:
+        """What wrk says, and the microseconds of CPU that a request took."""
         path = NO_WORK_PATH if kind == "no work" else ATTRIBUTE_PATH
-        return send(base + path, chosen.connections, seconds, chosen.users, keyed=kind == "keyed")
+        before = side.cpu()
+        found = send(side.base + path, chosen.connections, seconds, chosen.users, keyed=kind == "keyed")
+        return found, (side.cpu() - before) / (found.per_second * seconds) * 1e6
 
-    for base in sides:
-        measure(base, chosen.seconds)
+    for side in sides:
+        measure(side, chosen.seconds)
     rounds = []
     for number in range(chosen.rounds):
         order = sides if number % 2 else sides[::-1]
-        found = {base: measure(base, chosen.seconds) for base in order}
-        assert not any(m.errors for m in found.values()), found
-        rounds.append([found[base] for base in sides])
-    ours, theirs = (statistics.median(m.per_second for m in side) for side in zip(*rounds, strict=True))
-    ratios = [here.per_second / there.per_second for here, there in rounds]
-    p99 = [statistics.median(m.p99 for m in side) for side in zip(*rounds, strict=True)]
+        found = {side: measure(side, chosen.seconds) for side in order}
+        assert not any(m.errors for m, _ in found.values()), found
+        rounds.append([found[side] for side in sides])
+    ours, theirs = (statistics.median(m.per_second for m, _ in side) for side in zip(*rounds, strict=True))
+    ratios = [here.per_second / there.per_second for (here, _), (there, _) in rounds]
+    p99 = [statistics.median(m.p99 for m, _ in side) for side in zip(*rounds, strict=True)]
+    cpu = [statistics.median(cpu for _, cpu in side) for side in zip(*rounds, strict=True)]
+    cpu_ratio = statistics.median(there / here for (_, here), (_, there) in rounds)
     print(
         f"{kind:8} {ours:8,.0f}/s, beside {theirs:8,.0f}/s: ratio {statistics.median(ratios):.3f}"
-        f" ({min(ratios):.2f} to {max(ratios):.2f}), p99 {p99[0]:.1f} and {p99[1]:.1f} ms",
+        f" ({min(ratios):.2f} to {max(ratios):.2f}), p99 {p99[0]:.1f} and {p99[1]:.1f} ms;"
+        f" CPU {cpu[0]:.1f} and {cpu[1]:.1f} µs: ratio {cpu_ratio:.3f}",
         flush=True,
     )
-    return {"this": ours, "other": theirs, "ratio": statistics.median(ratios), "p99 of this": p99[0], "p99 of other": p99[1]}
+    return {
+        "this": ours,
+        "other": theirs,
+        "ratio": statistics.median(ratios),
+        "p99 of this": p99[0],
+        "p99 of other": p99[1],
+        "CPU of this, µs": cpu[0],
+        "CPU of other, µs": cpu[1],
+        "CPU ratio": cpu_ratio,
+    }
 
 
 def sqlite(stack: ExitStack, other: Path, users: int) -> list[str]:
@@ -107,11 +152,12 @@ def run(checkout: Path, code: str) -> None:
 
 
 @contextmanager
-def serving(checkout: Path, url: str) -> Iterator[str]:
-    """A checkout's server on a store; its base URL."""
+def serving(checkout: Path, url: str, settings: dict[str, str]) -> Iterator[Side]:
+    """A checkout's server on a store."""
     command = [str(checkout / ".venv/bin/python"), "-m", "usertable", "serve", "--store", url, "--port", "0"]
+    environment = os.environ | settings | {"PYTHONPATH": str(checkout / "src")}
     with tempfile.TemporaryFile("w+") as log:
-        server = subprocess.Popen(command, stderr=log, env=os.environ | {"PYTHONPATH": str(checkout / "src")})
+        server = subprocess.Popen(command, stderr=log, env=environment)
         try:
             deadline = time.monotonic() + 60
             while True:
@@ -121,7 +167,7 @@ def serving(checkout: Path, url: str) -> Iterator[str]:
                 assert server.poll() is None, "the server did not start"
                 assert time.monotonic() < deadline, "the server did not start"
                 time.sleep(0.1)
-            yield found[0]
+            yield Side(found[0], server.pid)
         finally:
             server.send_signal(signal.SIGTERM)
             server.wait(60)

@@ -405,13 +405,13 @@ class Connection(asyncio.Protocol):
             return
         self._fast_put = None
         connections = self._connections
-        requests, finished = endpoint.requests, endpoint.commit.finished
+        finished = endpoint.commit.finished
         seconds = finished - put.began
-        requests.uncounted.append(seconds)
-        if connections.access_log is not None:
-            answered = (finished, requests.method, requests.route, 200, seconds)
-            caller = self.caller(put.sent.items())
-            connections.access_log.answered.append((*answered, put.id, put.sent.get(b"traceparent"), caller))
+        endpoint.requests.uncounted.append(seconds)
+        if (access_log := connections.access_log) is not None:
+            caller = self.client if b"x-forwarded-for" not in put.sent else self.caller(put.sent.items())
+            outcome = (finished, endpoint.requests, 200, seconds)
+            access_log.answered.append((outcome, put.id, put.sent.get(b"traceparent"), caller))
         if connections.is_draining:
             self.write(b"HTTP/1.1 200 OK\r\n" + connections.date + CLOSE_LINE + answer)
             self._linger()
@@ -527,9 +527,10 @@ class Connection(asyncio.Protocol):
                 self.abort()
                 return
         self.counts.refusals[problem.kind] += 1
-        self.counts.route(OTHER, OTHER).by_status[status] += 1
+        counts = self.counts.route(OTHER, OTHER)
+        counts.by_status[status] += 1
         if self.access_log is not None:
-            self.access_log.answered.append((time.monotonic(), OTHER, OTHER, status, 0.0, b"-", None, self.client))
+            self.access_log.answered.append(((time.monotonic(), counts, status, 0.0), b"-", None, self.client))
         if self._requests or self._fast_put is not None:
             self._farewell = farewell
         else:

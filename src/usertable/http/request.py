@@ -121,8 +121,8 @@ class Request:
             now = time.monotonic()
             counts.count(self.status, now - self.began)
             if (access_log := self._connection.access_log) is not None:
-                answered = (now, counts.method, counts.route, self.status, now - self.began)
-                access_log.answered.append((*answered, name, sent.get(b"traceparent"), scope["client"]))
+                outcome = (now, counts, self.status, now - self.began)
+                access_log.answered.append((outcome, name, sent.get(b"traceparent"), scope["client"]))
 
     def _scope(self) -> Scope:
         path, _, query = self._url.partition(b"?")
