@@ -470,6 +470,19 @@ def test_a_refusal_leads_to_its_requests(site: Site) -> None:
     assert "<code>of-a</code>" in site.page("/arrivals?kind=nothing")
 
 
+def test_an_import_is_a_write(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = "user_string_once"
+    cli = CliRunner(site.store, {})
+    for cuid, code, told in ((7, 1, "Last write: –"), (site.cuids[3], 0, "Last write: <time")):
+        Path("users.csv").write_text(f"cuid,{name}\n{cuid},imported\n")
+        result = cli.invoke("import", "users.csv", "--project", PROJECT, "--rejects", f"{cuid}.csv")
+        assert result.exit_code == code, result.output
+        assert told in site.page(f"/attributes/{name}")
+    # It is no request.
+    assert "<code>imported</code>" not in site.page("/arrivals")
+
+
 def test_deleting_is_offered_only_where_it_can_be_done(site: Site) -> None:
     unused, used = "user_datetime_once", "user_number_overwrite"
     assert f'href="{AT}/attributes/{unused}/delete"' in site.page(f"/attributes/{unused}")
@@ -501,8 +514,8 @@ def test_statistics_of_attributes(site: Site) -> None:
         told = site.events(f"/attributes/{name}/live", "event: end")
         assert text in told, name
         assert EVIL not in told
-        assert "Last API write: <time" in site.page_with(f"/attributes/{name}", "Last API write: <time"), name
-    assert "Last API write: –" in site.page("/attributes/user_number_accumulate")
+        assert "Last write: <time" in site.page_with(f"/attributes/{name}", "Last write: <time"), name
+    assert "Last write: –" in site.page("/attributes/user_number_accumulate")
     assert site.page("/attributes/user_bool_overwrite?anew=1")
     assert "Earliest " in site.events("/attributes/user_datetime_overwrite/live", "event: end")
     assert "Min " in site.events("/attributes/user_number_overwrite/live", "event: end")

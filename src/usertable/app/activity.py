@@ -271,5 +271,5 @@ class Activity(UseCases):
         return sum(a.api == "register" and a.subject == identifier and a.at >= since for _, a in kept)
 
     def last_writes(self, project: Project) -> dict[str, int]:
-        """By attribute, when an accepted request last had it; ms since 1970 UTC, to the second."""
+        """By attribute, when an accepted request or an import last had it; ms since 1970 UTC, to the second."""
         return self._store.last_writes(project.number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Sequence
 
@@ -10,6 +11,7 @@ from usertable.app.access import Authenticator, ProjectAccess
 from usertable.app.batches import BatchEntry
 from usertable.app.use_cases import UseCases
 from usertable.commands.import_rows import import_rows
+from usertable.domain.arrival import Arrivals
 from usertable.domain.errors import Overloaded, Problem, ProblemKind, Refused, Unavailable
 from usertable.domain.identity import is_cuid, malformed_cuid
 from usertable.domain.patch import Patch
@@ -30,7 +32,12 @@ class Imports(UseCases):
 
     def import_batch(self, batch: ImportBatch, next_state: NextState | None = None) -> ImportResult | SchemaStale | JobMoved:
         """Import rows that were read already; see :func:`usertable.commands.import_rows.import_rows`."""
-        return self._store.transact(lambda tx: import_rows(tx, batch, self.rules, next_state), background=not batch.dry_run)
+        done = self._store.transact(lambda tx: import_rows(tx, batch, self.rules, next_state), background=not batch.dry_run)
+        if isinstance(done, ImportResult) and not batch.dry_run and _is_accepted(done):
+            # The rows are in the store by now, whatever comes of this.
+            with contextlib.suppress(Unavailable):
+                self._store.keep_arrivals([Arrivals(batch.project, batch.now // 1000 * 1000, written={*batch.names})])
+        return done
 
     def import_rows(
         self, project: Project, entries: Sequence[BatchEntry], *, register: bool, dry_run: bool = False
@@ -67,6 +74,12 @@ class Imports(UseCases):
             row_results = iter(result.row_results)
             results |= {index: next(row_results) for index in range(len(entries)) if index not in results}
         return [results[index] for index in range(len(entries))]
+
+
+def _is_accepted(done: ImportResult) -> bool:
+    """Whether any row of a batch was imported, or had been before."""
+    by_row = (not isinstance(result, Refusal) for _, result in done.row_results)
+    return bool(done.created or done.changed or done.unchanged) or any(by_row)
 
 
 class RowImporter:

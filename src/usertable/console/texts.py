@@ -642,7 +642,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "statistics.title": ("统计", "Statistics"),
     "statistics.refusals": ("最近 1 小时的拒绝记录", "Rejections in the last hour"),
     "statistics.fill": ("填充率", "Fill rate"),
-    "statistics.last_write": ("最近一次接口写入", "Last API write"),
+    "statistics.last_write": ("最近写入", "Last write"),
     "statistics.filled": ("的用户有值（{count} / {examined}）", "of users have a value ({count} of {examined})"),
     "statistics.sampled": ("抽样估计", "estimate from a sample"),
     "statistics.goes_on": ("统计中……", "still counting…"),

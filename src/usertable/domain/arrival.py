@@ -58,7 +58,7 @@ class Arrivals:
     accepted: int = 0
     refused: int = 0
     written: set[str] = field(default_factory=set)
-    """The attributes that accepted requests had."""
+    """The attributes that accepted requests, or rows of an import, had."""
     refusals: dict[tuple[ProblemKind, str | None], int] = field(default_factory=dict)
     samples: list[Arrival] = field(default_factory=list)
 

@@ -271,9 +271,10 @@ class MemoryStore:
         with self._lock:
             for arrivals in batch:
                 table = self.tables[arrivals.project]
-                counted = table.rates.get(arrivals.at, (0, 0, 0))
-                added = (arrivals.accepted, arrivals.refused, len(arrivals.samples))
-                table.rates[arrivals.at] = tuple(map(add, counted, added))
+                if not arrivals.is_empty:
+                    counted = table.rates.get(arrivals.at, (0, 0, 0))
+                    added = (arrivals.accepted, arrivals.refused, len(arrivals.samples))
+                    table.rates[arrivals.at] = tuple(map(add, counted, added))
                 for (kind, attribute), count in arrivals.refusals.items():
                     table.refusals.append((arrivals.at, kind, attribute, count))
                 for name in arrivals.written:

@@ -156,7 +156,7 @@ class Arriving(Protocol):
         ...
 
     def last_writes(self, project: int) -> dict[str, int]:
-        """By attribute, when an accepted request last had it; ms since 1970 UTC, to the second."""
+        """By attribute, when an accepted request or an import last had it; ms since 1970 UTC, to the second."""
         ...
 
     def expire_arrivals(self, before: int) -> None:

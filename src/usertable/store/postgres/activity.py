@@ -24,6 +24,7 @@ def keep_arrivals(db: Connection, batch: Sequence[Arrivals]) -> None:
     rates = [
         {"project": c.project, "at": c.at, "accepted": c.accepted, "refused": c.refused, "sampled": len(c.samples)}
         for c in batch
+        if not c.is_empty
     ]
     refusals = [
         {

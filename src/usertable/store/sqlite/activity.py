@@ -22,7 +22,8 @@ def _minute(at: int) -> int:
 def keep_arrivals(db: apsw.Connection, batch: Sequence[Arrivals]) -> None:
     for arrivals in batch:
         project, at = arrivals.project, arrivals.at
-        db.execute(_SQL["add_rate"], (project, at, arrivals.accepted, arrivals.refused, len(arrivals.samples)))
+        if not arrivals.is_empty:
+            db.execute(_SQL["add_rate"], (project, at, arrivals.accepted, arrivals.refused, len(arrivals.samples)))
         db.executemany(
             _SQL["add_refusal"],
             [
