@@ -19,7 +19,6 @@ import pytest
 from support.commands import edit_project
 from support.load import check_sums, load, wait_for_more
 from support.postgres import NEWEST, Cluster
-from support.process_memory import descendants
 from support.server_process import ATTRIBUTE, PROJECT, ServerProcess, create_project
 from usertable.app.service import Service
 from usertable.domain.errors import StoreDown
@@ -404,7 +403,7 @@ def test_fail_over_to_a_promoted_standby(tmp_path: Path) -> None:
 def test_a_server_of_several_workers_says_when_one_could_not_close_the_store(shared_url: str, tmp_path: Path) -> None:
     create_project(shared_url)
     server = ServerProcess(shared_url, tmp_path, workers="2", drain_seconds="3600")
-    (writer,) = descendants(server.children()[0])
+    writer = server.writer_pid()
     try:
         os.kill(writer, signal.SIGSTOP)
         server.signal(signal.SIGTERM)
