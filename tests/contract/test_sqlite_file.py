@@ -29,6 +29,7 @@ from usertable.store import open_store
 from usertable.store.records import Result, Written
 from usertable.store.sqlite import checkpoint, connection, migrations, store, watch
 from usertable.store.sqlite.files import StoreFiles
+from usertable.store.sqlite.overwrite import Overwriting
 
 
 def test_a_copy_made_by_vacuum_into_is_served_like_the_original(tmp_path: Path) -> None:
@@ -186,6 +187,48 @@ def test_a_file_that_is_cut_off_is_found_whatever_the_log_holds(shrinkable: Shri
     os.truncate(shrinkable.file, whole)
     with pytest.raises(StoreDown, match="was cut off while it was open"):
         shrinkable.write()
+
+
+@pytest.mark.parametrize("goes_on", [False, True], ids=["copied whole", "went on"])
+def test_a_file_that_is_overwritten_before_a_new_log_begins_is_found(tmp_path: Path, goes_on: bool) -> None:
+    file = tmp_path / "store.db"
+    harness = StoreHarness(open_store(f"sqlite:///{file}"))
+    project = harness.project()
+    cuid = harness.user(project)
+    older = file.read_bytes()
+    observer = opened(file)
+
+    def write(count: int) -> None:
+        for _ in range(count):
+            assert isinstance(harness.write(harness.prepare(project, cuid, {"user_number_accumulate": 1}))[0], Written)
+
+    def checkpoint_all() -> None:
+        frames, copied = observer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        assert frames == copied
+
+    write(20)
+    checkpoint_all()
+    overwriting = Overwriting(str(file))
+    assert not overwriting.is_found()
+    if goes_on:
+        # A reader keeps the log from beginning anew, so more of it is copied without a look.
+        reader = opened(file)
+        reader.execute("BEGIN; SELECT count(*) FROM project").fetchall()
+        write(5)
+        reader.execute("COMMIT")
+        reader.close()
+        checkpoint_all()
+        write(10)
+        assert not overwriting.is_found()
+        checkpoint_all()
+        assert not overwriting.is_found()
+    with file.open("r+b") as stream:
+        stream.write(older)
+    write(3)
+    assert overwriting.is_found()
+    overwriting.close()
+    observer.close()
+    harness.store.close()
 
 
 def test_a_store_whose_path_vanishes_during_a_look_is_down_and_nothing_breaks(

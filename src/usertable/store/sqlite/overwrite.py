@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 import time
+from dataclasses import dataclass
 
 _INDEX_VERSION = 3_007_000
 _INDEX_HEAD, _INDEX_BYTES = 48, 136
@@ -15,9 +16,27 @@ what stands before the first page, and before each page, which begins with its n
 _COMPARED_FRAMES = 8
 _AGAIN_SECONDS = 0.01
 
-_Copied = tuple[bytes, int]
-"""What of which log is in the file: the log's salts, and how many of its frames."""
 _Content = tuple[int, list[bytes]]
+"""The file's size and some pages of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Copied:
+    """How much of which log is in the file."""
+
+    salts: bytes
+    """The log's: 8 bytes that its frames have too."""
+    frames: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What the file held, and when."""
+
+    copied: _Copied
+    pages: list[int]
+    """By number, those whose content was kept."""
+    content: _Content
 
 
 class Overwriting:
@@ -26,14 +45,14 @@ class Overwriting:
     With a log, SQLite writes the file in checkpoints only, of whichever process. Each first notes in the log's index how far
     it will copy, and at its end how far it did. So while both notes are the same and stay what they were, no byte of the
     file changes by SQLite. Compared are the file's size, its first page, and the pages that were copied last: an older copy
-    of the same store does not have them.
+    of the same store does not have them. A log that takes the place of one that was copied whole changes no byte either.
 
     Closing a descriptor of a database ends the locks that this process has on it, so close this last.
     """
 
     def __init__(self, path: str) -> None:
         self._lock = threading.Lock()
-        self._seen: tuple[_Copied, _Content] | None = None
+        self._seen: _Seen | None = None
         self._is_found = False
         self._files: list[int] = []
         for name in (path, f"{path}-wal", f"{path}-shm"):
@@ -56,16 +75,20 @@ class Overwriting:
             before = self._copied()
             if before is None:
                 return False
-            content = self._content(*before)
+            copied, page_bytes = before
+            seen = self._seen
+            if seen is not None and copied not in (seen.copied, self._copied_next(seen.copied, page_bytes)):
+                seen = None
+            pages = seen.pages if seen else self._copied_last(copied, page_bytes)
+            content = self._content(pages, page_bytes)
             after = self._copied()
         except OSError:
             return False
         if before != after:
             return False
-        copied, _ = before
-        if self._seen is not None and self._seen[0] == copied:
-            return self._seen[1] != content
-        self._seen = copied, content
+        if seen and seen.content != content:
+            return True
+        self._seen = _Seen(copied, pages, content)
         return False
 
     def _copied(self) -> tuple[_Copied, int] | None:
@@ -78,14 +101,34 @@ class Overwriting:
         if not copied == attempted <= frames:
             return None
         size = _number(head[14:16])
-        return (head[32:40], copied), 65_536 if size == 1 else size
+        return _Copied(head[32:40], copied), 65_536 if size == 1 else size
 
-    def _content(self, copied: _Copied, page_bytes: int) -> _Content:
-        file, log, _ = self._files
-        last = copied[1]
+    def _copied_next(self, last: _Copied, page_bytes: int) -> _Copied | None:
+        """What is copied of the log after this one, whose end it was: nothing. None if it went on, or nobody can tell.
+
+        What the next log has not reached yet still holds the frames of this one.
+        """
+        if not last.frames or self._frame(last.frames - 1, page_bytes)[8:] != last.salts:
+            return None
+        if self._frame(last.frames, page_bytes)[8:] == last.salts:
+            return None
+        index = os.pread(self._files[2], _INDEX_HEAD, 0)
+        number = (int.from_bytes(last.salts[:4]) + 1) % 2**32
+        return _Copied(index[32:40], 0) if int.from_bytes(index[32:36]) == number else None
+
+    def _copied_last(self, copied: _Copied, page_bytes: int) -> list[int]:
+        """The first page, and those that were copied last."""
         pages = [1]
-        for frame in range(max(0, last - _COMPARED_FRAMES), last):
-            pages.append(int.from_bytes(os.pread(log, 4, _LOG_HEAD + frame * (_FRAME_HEAD + page_bytes))))
+        for frame in range(max(0, copied.frames - _COMPARED_FRAMES), copied.frames):
+            pages.append(int.from_bytes(self._frame(frame, page_bytes)[:4]))
+        return pages
+
+    def _frame(self, frame: int, page_bytes: int) -> bytes:
+        """What stands before a page in the log: its number, 4 other bytes, and the log's salts."""
+        return os.pread(self._files[1], 16, _LOG_HEAD + frame * (_FRAME_HEAD + page_bytes))
+
+    def _content(self, pages: list[int], page_bytes: int) -> _Content:
+        file = self._files[0]
         return os.fstat(file).st_size, [os.pread(file, page_bytes, max(page - 1, 0) * page_bytes) for page in pages]
 
 
