@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from support.engines import ENGINES
 from support.native_server import NativeServer, native_server
 
 IDENTIFIERS = {"phone": True, "mail": True, "device": False}
 ATTRIBUTES = {"spent": ("NUMBER", "accumulate"), "seen": ("DATETIME", "overwrite"), "name": ("STRING", "once")}
 
 
-@pytest.fixture
-def server(url: str, tmp_path: Path) -> Iterator[NativeServer]:
-    with native_server(tmp_path, url) as started:
+@pytest.fixture(scope="module", params=ENGINES)
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NativeServer]:
+    folder = tmp_path_factory.mktemp("server")
+    with ENGINES[request.param](folder) as url, native_server(folder, url) as started:
         yield started
         assert "Traceback" not in started.process.log
 
