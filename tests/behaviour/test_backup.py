@@ -103,7 +103,7 @@ def test_a_backup_is_one_file_for_its_owner_and_leaves_the_store_as_it_is(cli: C
     assert {path.name for path in file.parent.iterdir()} == {"users.db", "copy.db"}
     assert file.read_bytes() == content
     shown = cli.out("restore", str(copy), "--store", f"sqlite:///{file}.2")
-    assert shown.startswith(f"sqlite:///{file}.2: 3 users and 0 receipts of 1 projects")
+    assert shown.startswith(f"sqlite:///{file}.2: users 3, receipts 0, projects 1, store version ")
     assert users(CliRunner(f"sqlite:///{file}.2", {})) == users(cli)
 
 

@@ -172,7 +172,7 @@ def test_an_engine_with_a_known_bug_is_a_problem(doctor: Doctor, monkeypatch: py
         ({"host": "0.0.0.0"}, "address", "Put a TLS-terminating proxy in front of it"),
         ({"host": "::"}, "address", "Put a TLS-terminating proxy in front of it"),
         ({"metrics_address": "0.0.0.0:9464"}, "metrics", "Set metrics_token"),
-        ({"max_connections": f"{2**53}"}, "open files", f"Raise the limit to {2**53 + 200} or more"),
+        ({"max_connections": f"{2**53}"}, "open files", f"Allow the server {2**53 + 200} or more"),
         ({"admin_token": "a" * 16, "admin_token_previous": "b" * 16}, "admin token", "remove admin_token_previous"),
     ],
 )

@@ -102,8 +102,8 @@ def _open_files(config: Config) -> Finding:
     return Finding(
         "open files",
         "warning",
-        f"{hard} at most, and max_connections is {config.max_connections}",
-        f"Raise the limit to {needed} or more (LimitNOFILE in systemd, ulimit -Hn in a shell), or lower max_connections",
+        f"a server started from here may open {hard}, and max_connections is {config.max_connections}",
+        f"Allow the server {needed} or more, as LimitNOFILE in the systemd unit does, or lower max_connections",
     )
 
 

@@ -145,8 +145,8 @@ def _is_database(loaded: LoadedConfig) -> bool:
 
 def _shown(content: BackupContent) -> str:
     return (
-        f"{content.users} users and {content.receipts} receipts of {content.projects} projects,"
-        f" {content.bytes / 2**20:.0f} MiB, store version {content.version}, checked"
+        f"users {content.users}, receipts {content.receipts}, projects {content.projects},"
+        f" store version {content.version}, {content.bytes / 2**20:,.1f} MiB, checked"
     )
 
 
