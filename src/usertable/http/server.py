@@ -27,6 +27,7 @@ from usertable.http.app import App, Shared, announce_console
 from usertable.http.connections import Application, Connections
 from usertable.http.listeners import UNIX, ListenFault, listen, listen_at, shown_address
 from usertable.http.proxies import TrustedProxies
+from usertable.http.service_manager import tell_ready
 from usertable.http.workers import Supervisor, reserve
 from usertable.store import Store, is_shareable, open_store, redacted_url
 from usertable.store.disk_failure import end_at_once
@@ -298,6 +299,7 @@ def serve(config: Config, reread: Reread | None = None) -> None:
         if not config.admin_token:
             log.info("no admin token is configured: the native API's admin routes are closed")
         announce_console(config, address, shared)
+        tell_ready(f"serving {redacted_url(config.store)} on {address}")
 
     if config.workers == 1:
         shared = Shared.alone()
