@@ -98,7 +98,7 @@ def _seen(context: PageContext, project: Project, choice: Choice) -> dict[str, A
         "chart": chart(context, project, rates, since, until),
         "accepted": accepted,
         "refused": turned_away,
-        "left_out": max(0, accepted + turned_away - sampled),
+        "left_out": 0 if choice.kind else max(0, accepted + turned_away - sampled),
         "requests": choice.of_service(context.service, project),
         "groups": context.service.refusals(project, since=since),
         "choice": choice,
