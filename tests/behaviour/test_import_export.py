@@ -108,6 +108,7 @@ def test_a_csv_is_imported(cli: CliRunner, encoding: str) -> None:
         "rejects": None,
         "resumed_after": 0,
         "dry_run": False,
+        "reasons": [],
     }
     check_crm(cli)
 
@@ -471,7 +472,7 @@ def test_misuse_is_told(cli: CliRunner) -> None:
     assert "--format is needed" in cli.misused("import", "crm.txt", "--project", "p")
     assert "one of them" in cli.misused("import", "crm.csv", "--project", "p", "--resume", "--restart")
     assert "expected one character" in cli.misused("import", "crm.csv", "--project", "p", "--delimiter", "ab")
-    assert "mapped twice" in cli.misused("import", "crm.csv", "--project", "p", "--map", "a=level", "--map", "a=name")
+    assert "and left out too" in cli.misused("import", "crm.csv", "--project", "p", "--map", "a=level", "--map", "a=")
     assert "crm.csv: No such file or directory" in cli.refused("import", "crm.csv", "--project", "p")
     assert "is for CSV" in cli.misused("export", "--project", "p", "--format", "ndjson", "--escape-formulas")
 

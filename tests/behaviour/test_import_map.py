@@ -68,7 +68,9 @@ def test_a_mapped_member_that_no_row_of_ndjson_has_is_told_at_the_end(cli: CliRu
     [
         ("- a\n", "line 1: it must map each column to a name"),
         ("", "line 1: it must map each column to a name"),
-        ("a: level\nb: [x]\n", "line 2: it must map each column to a name"),
+        ("a: level\nb: {x: y}\n", "line 2: it must map each column to a name"),
+        ("a: level\nb: []\n", "line 2: it must map each column to a name"),
+        ("a: level\nb: [x, [y]]\n", "line 2: it must map each column to a name"),
         ("1.1: level\n\n1.1: score\n", "line 3: the column 1.1 is mapped twice"),
         ("%YAML 1.3\n---\na: level\n", "line 1: it is YAML 1.3, and 1.2 is read; leave %YAML out"),
         ("a: 'level\n", "line 2: not valid YAML"),

@@ -87,6 +87,7 @@ def test_every_type_arrives_from_every_format(place: Place) -> None:
         "rejects": None,
         "resumed_after": 0,
         "dry_run": False,
+        "reasons": [],
     }
     assert place.load("-", "--format", "ndjson", stdin=Path("more.ndjson").read_bytes())["changed"] == 1
     assert place.load("rest.parquet")["changed"] == 1

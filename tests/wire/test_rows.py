@@ -202,14 +202,42 @@ def outcomes(found: list[Block]) -> list[tuple[int, object]]:
 
 
 COLUMNS = ["cuid", "phone", "user_list_append", *NAMES]
+IN_OTHER_FORMS = {
+    "user_number_overwrite": ["1,5", "1.234", "1.234,50", "1 234", "-1.234.567,8", "12.34", "1,", "1.5"],
+    "user_bool_overwrite": ["ja", "nein", "Ja"],
+    "user_datetime_overwrite": ["31.12.2024", "1.2.2024 08:30", "31.12.2024 24:00", "04.05.1986 02:30"],
+}
+FURTHER: dict[str, st.SearchStrategy[Any]] = {
+    "columns": st.sampled_from([{}, {NAMES[1]: f"{NAMES[1]},user_string_once"}, {"cuid": "cuid,user_number_once"}]),
+    "date_formats": st.sampled_from([(), ("%d.%m.%Y", "%d.%m.%Y %H:%M")]),
+    "decimal_comma": st.booleans(),
+    "true_texts": st.sampled_from([(), ("ja", "2")]),
+    "false_texts": st.sampled_from([(), ("nein",)]),
+    "defaults": st.sampled_from(
+        [
+            (),
+            (("user_bool_once", "1"), (NAMES[0], "7")),
+            ((NAMES[1], 'a"b'), (NAMES[2], "0")),
+            (("user_list_append", '["a"]'),),
+        ]
+    ),
+}
+"""Options that change how cells are read."""
 QUOTED = st.lists(
     st.sampled_from(['"', '""', ",", "\n", "\r\n", "\r", "a", "1", "[", "]", "é", "\1", "\ufeff"]), max_size=12
 )
 
 
+def further(data: st.DataObject, *without: str) -> dict[str, Any]:
+    """Some of the further options."""
+    names = data.draw(st.lists(st.sampled_from([name for name in FURTHER if name not in without]), unique=True, max_size=3))
+    return {name: data.draw(FURTHER[name]) for name in names}
+
+
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_arrow_comes_to_what_python_comes_to(data: st.DataObject) -> None:
+    width = len(COLUMNS)
     if data.draw(st.booleans()):
         # Cells, some of them as they should be, and quotes in any place.
         width = data.draw(st.integers(1, 4))
@@ -221,7 +249,10 @@ def test_arrow_comes_to_what_python_comes_to(data: st.DataObject) -> None:
         lists = st.lists(st.sampled_from(["a", "b", 'q"', ""]) | st.sampled_from(TEXTS)).map(json.dumps)
         cells = [st.integers(-1, 9).map(str), st.sampled_from(["", "1", "x" * 300]), lists]
         values = CELLS | {"datetime": CELLS["datetime"] | st.sampled_from(FORMS)}
-        row = st.tuples(*cells, *(st.just("") | values[name.split("_")[1]] for name in NAMES))
+        others = {name: st.sampled_from(forms) for name, forms in IN_OTHER_FORMS.items()}
+        row = st.tuples(
+            *cells, *(st.just("") | values[name.split("_")[1]] | others.get(name, st.nothing()) for name in NAMES)
+        )
         out = io.StringIO(newline="")
         csv.writer(out).writerows([COLUMNS, *data.draw(st.lists(row, min_size=1, max_size=4))])
         text = out.getvalue()
@@ -231,6 +262,7 @@ def test_arrow_comes_to_what_python_comes_to(data: st.DataObject) -> None:
         rows=data.draw(st.integers(1, 5)),
         empty=data.draw(st.sampled_from(["skip", "refuse"])),
         nulls=data.draw(st.sampled_from([frozenset(), frozenset({"1"})])),
+        **further(data, *([] if width == len(COLUMNS) else ["columns"])),
     )
     found = []
     for arrow in (True, False):
@@ -288,7 +320,7 @@ def test_typed_columns_come_to_what_their_values_come_to() -> None:
 @given(data=st.data())
 def test_lines_in_arrow_come_to_what_lines_in_python_come_to(data: st.DataObject) -> None:
     numbers = st.sampled_from(["1", "1.0", "1.50", "1e2", "-0", "1E400", "0.1", "9" * 39, "9" * 20, "-5"]) | st.just("null")
-    moments = st.sampled_from(FORMS).map(json.dumps)
+    moments = st.sampled_from([*FORMS, "31.12.2024", "1.2.2024 08:30"]).map(json.dumps)
     texts = st.sampled_from(["a", "é", " ", "", "x" * 8193]).map(lambda text: json.dumps(text, ensure_ascii=False))
     bools = st.sampled_from(["0", "1", "2"]) | st.sampled_from(["true", "false"])
     lists = st.lists(st.sampled_from(["a", "b", "", "é"]) | st.sampled_from([1, None])).map(
@@ -301,7 +333,8 @@ def test_lines_in_arrow_come_to_what_lines_in_python_come_to(data: st.DataObject
     ]
     content = "".join(lines).encode()
     alone = b"".join(line.encode().replace(b'"cuid":', b'"cuid" :') for line in lines)
-    assert outcomes(blocks(content, "ndjson")) == outcomes(blocks(alone, "ndjson"))
+    how = further(data)
+    assert outcomes(blocks(content, "ndjson", **how)) == outcomes(blocks(alone, "ndjson", **how))
 
 
 @pytest.mark.parametrize("text", ["[7]", "[]", '["a"]', "[a"])

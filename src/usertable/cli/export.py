@@ -23,7 +23,7 @@ from usertable.cli.process import exit_on_sigterm, expect_no_cycles
 from usertable.cli.progress import show_progress
 from usertable.domain.condition import parse_conditions
 from usertable.domain.pseudo_columns import PSEUDO_COLUMNS
-from usertable.files.options import Format, Numbers
+from usertable.files.options import Format, Numbers, compression_of
 
 if TYPE_CHECKING:
     from usertable.domain.schema import Attribute, Project, Schema
@@ -86,6 +86,8 @@ def export_table(
     bom: bool,
 ) -> None:
     """Export the user table as CSV, NDJSON or Parquet.
+
+    CSV and NDJSON are compressed with gzip or zstd if the file's name says so: users.csv.gz, users.ndjson.zst.
 
     It is the table as of the moment of the call, whatever is written meanwhile: cuid, the identifiers in full, and the
     visible attributes, or those that are named. A CONDITION is written as for `usertable user list`. `usertable import`
@@ -202,11 +204,12 @@ def _identifiers(project: Project, given: str) -> Identifiers:
 @contextlib.contextmanager
 def _output(file: str, form: Format) -> Iterator[IO[bytes]]:
     """The stream to write to: a file that appears when it is whole, or stdout, by way of a temporary file for Parquet."""
+    from usertable.files.compression import compressed
     from usertable.files.disk import spooled, whole_file
 
     if file != "-":
-        with whole_file(Path(file).resolve()) as stream:
-            yield stream
+        with whole_file(Path(file).resolve()) as stream, compressed(stream, compression_of(file)[0]) as packed:
+            yield packed
         return
     stdout = sys.stdout.buffer
     if form == "parquet":

@@ -20,7 +20,14 @@ def _read_secret(ctx: click.Context, param: click.Parameter, value: str | None) 
 @click.argument("file", metavar="FILE|-")
 @project_option
 @click.option("--format", type=FORMAT, help="Default: by the file's ending.")
-@click.option("--map", "pairs", type=Pair(), multiple=True, metavar="COLUMN=NAME", help="What a column is for; repeatable.")
+@click.option(
+    "--map",
+    "pairs",
+    type=Pair(),
+    multiple=True,
+    metavar="COLUMN=NAME[,NAME]",
+    help="What a column is for, or several things; repeatable.",
+)
 @click.option("--map-file", type=click.File("rb"), metavar="FILE", help="The same as a YAML file of COLUMN: NAME.")
 @click.option("--register", is_flag=True, help="Create users, and identifier values, that are not there.")
 @click.option(
@@ -47,6 +54,33 @@ def _read_secret(ctx: click.Context, param: click.Parameter, value: str | None) 
 )
 @click.option(
     "--list-separator", metavar="TEXT", help="Of CSV: what stands between a LIST's elements. Default: JSON arrays."
+)
+@click.option(
+    "--date-format",
+    "date_formats",
+    metavar="FORMAT",
+    multiple=True,
+    help="How texts of DATETIMEs are written, such as '%d.%m.%Y %H:%M'; repeatable: the first one that fits."
+    " Default: yyyy-MM-dd HH:mm:ss.",
+)
+@click.option(
+    "--decimal-comma",
+    is_flag=True,
+    help="Texts of NUMBERs have a decimal comma, and may have a point or a blank between thousands: 1.234,5.",
+)
+@click.option(
+    "--true", "true_texts", metavar="TEXT", multiple=True, help="A text that is true as a BOOL, such as yes; repeatable."
+)
+@click.option(
+    "--false", "false_texts", metavar="TEXT", multiple=True, help="A text that is false as a BOOL, such as no; repeatable."
+)
+@click.option(
+    "--default",
+    "defaults",
+    type=Pair(),
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="The value of an attribute in rows that have none; repeatable.",
 )
 @click.option("--dry-run", is_flag=True, help="Check every row, show the first ones and what is wrong; keep nothing.")
 @click.option(
@@ -85,6 +119,8 @@ def _read_secret(ctx: click.Context, param: click.Parameter, value: str | None) 
 def import_table(**given: Any) -> None:
     """Import users from a CSV, NDJSON or Parquet file, or from stdin.
 
+    CSV and NDJSON may be compressed with gzip or zstd, which the file's name says: users.csv.gz, users.ndjson.zst.
+
     Every row names its user by cuid, or by the value of an identifier. Its other columns are attributes, which merge by
     their rules, row by row. A row with anything wrong is refused whole and goes to the rejects file, with its number and
     the reason; fix it there and import that file. The exit code is 1 if a row was refused.
@@ -99,7 +135,8 @@ def import_table(**given: Any) -> None:
     Examples:
       usertable import crm.csv --project 100102 --register --map Phone=phone --map 'Old id=' --dry-run
       usertable import crm.csv --project 100102 --register --map Phone=phone --map 'Old id='
-      zcat users.ndjson.gz | usertable import - --format ndjson --project 100102
+      usertable import german.csv.gz --project 100102 --delimiter ';' --decimal-comma --date-format %d.%m.%Y
+      psql -c '\\copy users to stdout csv header' | usertable import - --format csv --project 100102
       usertable import crm.csv --project 100102 --url https://usertable.example.com
     """
     from usertable.cli.import_run import ImportOptions, run_import

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
@@ -23,16 +23,22 @@ from usertable.cli.output import print_result, printable
 from usertable.cli.process import expect_no_cycles
 from usertable.cli.progress import show_progress
 from usertable.config import SECRET
+from usertable.files.cell_texts import is_date_format
 from usertable.files.column_map import column_map
 from usertable.files.encodings import NAMED, encoding_codec
-from usertable.files.options import Format, ReadOptions
+from usertable.files.options import Format, ReadOptions, compression_of
 
 if TYPE_CHECKING:
     from usertable.app.service import Service
     from usertable.files.import_job import ImportJob, ImportState, RowPreview
+    from usertable.files.reasons import ReasonGroup
 
 STORE_BATCH, SERVER_BATCH = 5000, 1000
 """Rows per commit unless --batch says otherwise. A server takes no more at once."""
+
+
+REASONS_SHOWN, VALUES_SHOWN = 10, 3
+"""Maximum number of reasons for refused rows that are told at the end, and of different values with each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +56,11 @@ class ImportOptions:
     encoding: str
     delimiter: str | None
     list_separator: str | None
+    date_formats: tuple[str, ...]
+    decimal_comma: bool
+    true_texts: tuple[str, ...]
+    false_texts: tuple[str, ...]
+    defaults: tuple[tuple[str, str], ...]
     dry_run: bool
     resume: bool
     restart: bool
@@ -75,6 +86,7 @@ class ImportOptions:
         delimiter = self._delimiter
         if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
             raise click.UsageError(f"--delimiter is {delimiter!r}; expected one character, such as ; or \\t")
+        self._check_texts()
         if self.url is None:
             self._check_for_store()
         else:
@@ -83,6 +95,21 @@ class ImportOptions:
     def server_secret(self) -> str:
         """The project's secret for a server, from the command line or the environment; empty if there is none."""
         return self.secret or environment_secret()
+
+    def _check_texts(self) -> None:
+        for form in self.date_formats:
+            if not is_date_format(form):
+                raise click.UsageError(
+                    f"--date-format is {form!r}; expected the year, the month and the day in the form of strftime, such as"
+                    " '%d.%m.%Y %H:%M'; %z for an offset, and no %Z"
+                )
+        if both := set(self.true_texts) & set(self.false_texts):
+            raise click.UsageError(f"{min(both)!r} is given to --true and to --false")
+        names = [name for name, _ in self.defaults]
+        if len(set(names)) < len(names):
+            raise click.UsageError("--default gives a value to the same attribute twice")
+        if any(not text for _, text in self.defaults):
+            raise click.UsageError("--default gives an empty value; leave it out, and no value is set")
 
     def _check_for_store(self) -> None:
         for name, value in (("secret", self.secret), ("state", self.state)):
@@ -126,6 +153,12 @@ class ImportOptions:
             self.empty,
             self._columns(),
             self.batch or (STORE_BATCH if self.url is None else SERVER_BATCH),
+            compression_of(self.file)[0],
+            self.date_formats,
+            self.decimal_comma,
+            self.true_texts,
+            self.false_texts,
+            tuple(sorted(self.defaults)),
         )
 
     @property
@@ -141,9 +174,9 @@ class ImportOptions:
     def _columns(self) -> dict[str, str]:
         columns = dict(column_map(self.map_file.read())) if self.map_file else {}
         for column, name in self.pairs:
-            if column in columns:
-                raise click.UsageError(f"column {column} is mapped twice")
-            columns[column] = name
+            if (not name and columns.get(column)) or columns.get(column) == "":
+                raise click.UsageError(f"column {column} is mapped, and left out too")
+            columns[column] = f"{columns[column]},{name}" if column in columns else name
         return columns
 
     @property
@@ -153,7 +186,7 @@ class ImportOptions:
 
     def rejects_file(self, form: Format) -> Path:
         """The file for refused rows."""
-        base = Path(self.file).with_suffix("") if can_reopen(self.file) else "import"
+        base = Path(compression_of(self.file)[1]).with_suffix("") if can_reopen(self.file) else "import"
         return Path(self.rejects or f"{base}.rejects.{'csv' if form == 'csv' else 'ndjson'}")
 
     def state_file(self) -> Path:
@@ -192,7 +225,7 @@ def run_import(options: ImportOptions) -> None:
             click.echo(f"column [{column}] is mapped, and no row has it", err=True)
         for number, reason in work.problems:
             click.echo(f"row {number}: {reason}", err=True)
-    _print_outcome(options, rejects, before, work.state)
+    _print_outcome(options, rejects, before, work.state, work.reasons())
 
 
 def _import_to_store(
@@ -272,7 +305,17 @@ def _preview_line(row: RowPreview) -> str:
     return f"row {row.number}: {row.user}: {', '.join(cells) or 'no attributes'}"
 
 
-def _print_outcome(options: ImportOptions, rejects: Path, before: ImportState, after: ImportState) -> None:
+def _reason_line(group: ReasonGroup) -> str:
+    """Why some rows were refused: `11,212 rows: the value […] of … is invalid; … (n/a: 11,000, -: 200 and 7 others)`."""
+    rows = "1 row" if group.rows == 1 else f"{group.rows:,} rows"
+    shown = ", ".join(f"{value}: {count:,}" for value, count in group.values[:VALUES_SHOWN])
+    more = len(group.values) - VALUES_SHOWN
+    return f"{rows}: {group.reason}" + (f" ({shown}{f' and {more:,} others' if more > 0 else ''})" if shown else "")
+
+
+def _print_outcome(
+    options: ImportOptions, rejects: Path, before: ImportState, after: ImportState, reasons: Sequence[ReasonGroup]
+) -> None:
     found = {
         "rows": after.rows,
         "created": after.created,
@@ -283,6 +326,10 @@ def _print_outcome(options: ImportOptions, rejects: Path, before: ImportState, a
         "rejects": str(rejects) if after.rejects else None,
         "resumed_after": before.rows,
         "dry_run": options.dry_run,
+        "reasons": [
+            {"rows": group.rows, "reason": group.reason, "values": dict(group.values[:VALUES_SHOWN])}
+            for group in reasons[:REASONS_SHOWN]
+        ],
     }
 
     def show() -> None:
@@ -297,6 +344,11 @@ def _print_outcome(options: ImportOptions, rejects: Path, before: ImportState, a
             click.echo(f"{after.cut} {were} finer than a millisecond, and {would}cut to it")
 
     print_result(found, show)
+    for group in reasons[:REASONS_SHOWN]:
+        click.echo(printable(_reason_line(group)), err=True)
+    if len(reasons) > REASONS_SHOWN:
+        rest = sum(group.rows for group in reasons[REASONS_SHOWN:])
+        click.echo(f"{rest:,} rows: {len(reasons) - REASONS_SHOWN} other reasons", err=True)
     if after.refused and not before.finished:
         rows, they, them = ("row was", "it is", "it") if after.refused == 1 else ("rows were", "they are", "them")
         where = f"{they} in {rejects}; fix {them} there and import that file" if after.rejects else "nothing was kept"

@@ -22,7 +22,9 @@ from usertable.domain.errors import Problem
 from usertable.domain.moments import moment_at
 from usertable.domain.schema import Attribute, Project
 from usertable.domain.values import STRING_BYTES, DataType, is_empty, steady_midnight
+from usertable.files.arrow_types import is_text
 from usertable.files.block import ParsedRows
+from usertable.files.cell_texts import text_reader
 from usertable.files.columns import Column, Columns, decode_array
 from usertable.files.options import ReadOptions
 from usertable.files.targets import unnamed_problem
@@ -67,6 +69,8 @@ class ArrowColumns(Columns):
 
     def __init__(self, columns: Sequence[str], options: ReadOptions, project: Project) -> None:
         super().__init__(columns, options, project)
+        self._read_texts = {a.name for _, a in self._attributes if text_reader(a, options)}
+        """The attributes whose texts the options have read in another way."""
         self._days = _Days(project.zone)
 
     def block(self, columns: Sequence[pa.Array], numbers: Sequence[int]) -> ParsedRows:
@@ -121,8 +125,9 @@ class ArrowColumns(Columns):
         """The attributes of each row, a line each, and the names of those that a row has."""
         full: list[Any] = []
         sparse: list[Any] = []
-        names = []
-        before = "{"
+        names = list(self._constants)
+        begin = "{" + ",".join(f'"{name}":{text}' for name, text in self._constants.items())
+        before = f"{begin}," if names else begin
         for index, column in self._columns:
             texts, quote = self._texts(column, columns[index], found)
             if texts.null_count == count:
@@ -133,10 +138,10 @@ class ArrowColumns(Columns):
             else:
                 full += [f'{before}"{column.name}":{quote}', texts]
                 before = f"{quote},"
-        if not names:
-            return "\n".join(["{}"] * count), names
+        if not full and not sparse:
+            return "\n".join([begin + "}"] * count), names
         rows = _join(*full, before.rstrip(","), *sparse, "}", "", null_handling="replace")
-        if not full:
+        if not full and not self._constants:
             rows = pc.replace_substring(rows, "{,", "{", max_replacements=1)
         lines: str = pc.binary_join(pa.ListArray.from_arrays(pa.array([0, count], pa.int32()), rows), scalar("\n"))[
             0
@@ -149,13 +154,18 @@ class ArrowColumns(Columns):
             cells = pc.if_else(pc.equal(cells, _EMPTY), _NONE, cells)
         if not (cells.null_count and self._options.empty == "refuse") and not self._options.nulls:
             if cells.null_count == len(cells):
-                return cells, ""
+                return (pa.repeat(scalar(column.default), len(cells)) if column.default else cells), ""
             # Errors: a value is not of the form; a day is none in Python's calendar, or its clocks change.
             with contextlib.suppress(pa.ArrowException, KeyError, ValueError, OverflowError):
-                convert = _CONVERSIONS.get((column.type, _kind(cells.type)))
+                kind = _kind(cells.type)
+                is_read = kind == "text" and column.name in self._read_texts
+                convert = None if is_read else _CONVERSIONS.get((column.type, kind))
                 texts = convert(cells, self._days, found.cut) if convert else None
                 if texts is not None:
-                    return texts, '"' if column.type is DataType.STRING else ""
+                    quote = '"' if column.type is DataType.STRING else ""
+                    if column.default and texts.null_count:
+                        texts = pc.fill_null(texts, scalar(column.default.removeprefix(quote).removesuffix(quote)))
+                    return texts, quote
         return self._cell_by_cell(column, cells, found), ""
 
     def _cell_by_cell(self, column: Column, cells: pa.Array, found: _Findings) -> pa.Array:
@@ -347,8 +357,11 @@ def clock_text(count: int, per_second: int) -> str:
     return f"{text}.{rest:0{len(str(per_second)) - 1}}" if rest else text
 
 
-def arrow_reader(attribute: Attribute, kind: pa.DataType) -> Callable[[Any], object]:
-    """From a cell of a typed column to what the API would be sent."""
+def arrow_reader(attribute: Attribute, kind: pa.DataType, options: ReadOptions) -> Callable[[Any], object]:
+    """From a cell of a typed column to what the API would be sent, or what is wrong with it."""
+    read = text_reader(attribute, options)
+    if read is not None and is_text(kind):
+        return read
     if attribute.type is DataType.DATETIME and pa.types.is_timestamp(kind):
         per_second = UNITS[kind.unit]
         if kind.tz is not None:

@@ -18,6 +18,7 @@ from pyarrow import json
 from usertable.domain.schema import Attribute
 from usertable.domain.values import DataType
 from usertable.files.arrow import NUMBER, all_match, arrow_reader, scalar
+from usertable.files.options import ReadOptions
 
 _INTEGER = "^(?:0|[1-9][0-9]{0,17})$"
 _CONTROLS = bytes(code for code in range(32) if code != ord("\n"))
@@ -30,11 +31,11 @@ def _any_tiny(lines: bytes) -> bool:
     return (b"e-" in lines or b"E-" in lines) and re.search(b"[0-9][eE]-", lines) is not None
 
 
-def json_reader(index: int, attribute: Attribute) -> Callable[[Any], object]:
-    """From a cell of :class:`ArrowLines` to what the API would be sent."""
+def json_reader(attribute: Attribute, options: ReadOptions) -> Callable[[Any], object]:
+    """From a cell of :class:`ArrowLines` to what the API would be sent, or what is wrong with it."""
     if attribute.type is DataType.NUMBER:
         return lambda cell: Decimal(cell) if type(cell) is str else cell
-    return arrow_reader(attribute, pa.bool_() if attribute.type is DataType.BOOL else pa.string())
+    return arrow_reader(attribute, pa.bool_() if attribute.type is DataType.BOOL else pa.string(), options)
 
 
 _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode

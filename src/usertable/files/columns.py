@@ -6,24 +6,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import tzinfo
 from typing import Any
 
 import msgspec
 
-from usertable.domain.errors import Problem, ProblemKind, refusal
+from usertable.domain.errors import Problem, ProblemKind, Refused, refusal
 from usertable.domain.moments import Moment
 from usertable.domain.schema import Attribute, Identifier, Project
 from usertable.domain.values import DataType, is_empty
 from usertable.files.block import ParsedRow
+from usertable.files.cell_texts import BOOL_TEXTS, text_reader
 from usertable.files.options import ReadOptions
-from usertable.files.targets import FOR_READING, LINE, REASON, ROW, Target, column_target, unnamed_problem
+from usertable.files.targets import FOR_READING, LINE, REASON, ROW, Target, column_targets, unnamed_problem
 from usertable.store.encoding import encode_attributes
 from usertable.wire.import_values import cell_cuid, identifier_values, parse_value
 
 CACHE_SIZE = 20_000
 """Maximum number of different cells of a column whose texts are kept."""
-_BOOLS = {"0": 0, "1": 1, "false": 0, "true": 1, "FALSE": 0, "TRUE": 1, "False": 0, "True": 1}
 
 
 class Column(dict[Any, "str | Problem"]):
@@ -32,14 +33,23 @@ class Column(dict[Any, "str | Problem"]):
     That is the JSON text of a value, "" for an empty cell, or what is wrong with it.
 
     Args:
-        prepare: from a cell to what the API would be sent.
+        prepare: from a cell to what the API would be sent, or what is wrong with it.
+        default: the JSON text for an empty cell; "" for none.
     """
 
-    def __init__(self, attribute: Attribute, zone: tzinfo, options: ReadOptions, prepare: Callable[[Any], object]) -> None:
+    def __init__(
+        self,
+        attribute: Attribute,
+        zone: tzinfo,
+        options: ReadOptions,
+        prepare: Callable[[Any], object],
+        default: str = "",
+    ) -> None:
         self.name = attribute.name
         self.type = attribute.type
         self.cut: set[Any] = set()
         """The cells whose moments were given more finely than they are kept."""
+        self.default = default
         self._attribute = attribute
         self._zone = zone
         self._options = options
@@ -54,8 +64,12 @@ class Column(dict[Any, "str | Problem"]):
 
     def _text(self, cell: Any) -> str | Problem:
         raw = None if is_empty(cell) or cell in self._options.nulls else self._prepare(cell)
+        if type(raw) is Problem:
+            return raw
         if is_empty(raw):
-            return "" if self._options.empty == "skip" else Problem(ProblemKind.VALUE_EMPTY, self.name)
+            if self.default or self._options.empty == "skip":
+                return self.default
+            return Problem(ProblemKind.VALUE_EMPTY, self.name)
         value = parse_value(self._attribute, raw, self._zone)
         if type(value) is Problem:
             return value
@@ -67,15 +81,36 @@ class Column(dict[Any, "str | Problem"]):
 
 
 def _cell_reader(attribute: Attribute, options: ReadOptions) -> Callable[[str], object]:
-    """From a CSV's cell to what the API would be sent."""
+    """From a CSV's cell to what the API would be sent, or what is wrong with it."""
+    read = text_reader(attribute, options)
+    if read is not None:
+        return read
     if attribute.type is DataType.BOOL:
-        return lambda cell: _BOOLS.get(cell, cell)
+        return lambda cell: BOOL_TEXTS.get(cell, cell)
     if attribute.type is DataType.LIST:
         separator = options.list_separator
         if separator:
             return lambda cell: [part for part in cell.split(separator) if part]
         return decode_array
     return lambda cell: cell
+
+
+def default_texts(options: ReadOptions, project: Project) -> dict[str, str]:
+    """By attribute, the JSON text of its value in a row that has none.
+
+    Raises:
+        Refused: an attribute is not declared, or a default is no value of it.
+    """
+    found: dict[str, str] = {}
+    # A default may be a text that counts as empty in the file.
+    options = replace(options, nulls=frozenset())
+    for name, cell in options.defaults:
+        attribute = project.schema.attribute(name)
+        text = Column(attribute, project.zone, options, _cell_reader(attribute, options))[cell]
+        if isinstance(text, Problem):
+            raise Refused([text])
+        found[name] = text
+    return found
 
 
 def decode_array(cell: str) -> object:
@@ -103,15 +138,24 @@ class Columns:
     """
 
     def __init__(self, columns: Sequence[str], options: ReadOptions, project: Project) -> None:
-        self.targets = _targets(columns, options, project)
+        found = _targets(columns, options, project)
+        self.sources = [source for source, _ in found]
+        """By target, the index of its column."""
+        self.targets = [target for _, target in found]
+        """What the columns are for; one that is for several is there as often."""
+        self._spreads = self.sources != list(range(len(columns)))
         self._cuid = next((i for i, t in enumerate(self.targets) if t.kind == "cuid"), None)
         indexes = {t.name: i for i, t in enumerate(self.targets) if t.kind == "identifier"}
         self._identifiers = [(i, indexes[i.name]) for i in project.schema.identifiers if i.name in indexes]
         self._attributes = [
             (i, project.schema.attributes[t.name]) for i, t in enumerate(self.targets) if t.kind == "attribute"
         ]
-        self._unnamed = [(columns[i], i) for i, t in enumerate(self.targets) if t.kind == "unnamed"]
-        self._own = {i for i, column in enumerate(columns) if column in (ROW, REASON, LINE)}
+        self._unnamed = [(columns[self.sources[i]], i) for i, t in enumerate(self.targets) if t.kind == "unnamed"]
+        self._own = {i for i, source in enumerate(self.sources) if columns[source] in (ROW, REASON, LINE)}
+        self._defaults = default_texts(options, project)
+        in_columns = {attribute.name for _, attribute in self._attributes}
+        self._constants = {name: text for name, text in self._defaults.items() if name not in in_columns}
+        """The JSON texts of attributes that no column is for."""
         self._columns: list[tuple[int, Column]] = []
         self._options = options
         self._zone = project.zone
@@ -122,9 +166,12 @@ class Columns:
         reader: Callable[[int, Attribute], Callable[[Any], object]],
         identifier_values: Callable[[Identifier, object], list[str] | Problem],
     ) -> None:
-        """Say how the cells of an attribute's column are read, by its index, and those of identifiers."""
+        """Say how the cells of an attribute's column are read, by the index of the target, and those of identifiers."""
         self._values_of = identifier_values
-        self._columns = [(i, Column(a, self._zone, self._options, reader(i, a))) for i, a in self._attributes]
+        self._columns = [
+            (i, Column(a, self._zone, self._options, reader(i, a), self._defaults.get(a.name, "")))
+            for i, a in self._attributes
+        ]
 
     def row(self, cells: Sequence[Any], names: set[str]) -> ParsedRow | list[Problem] | None:
         """What a row comes to; None if all its cells are empty.
@@ -132,8 +179,10 @@ class Columns:
         Args:
             names: gets the attributes that the row has values of.
         """
+        if self._spreads:
+            cells = [cells[source] for source in self.sources]
         problems: list[Problem] = []
-        texts: dict[str, str] = {}
+        texts = dict(self._constants)
         cut = 0
         for i, column in self._columns:
             text = column[cells[i]]
@@ -187,17 +236,19 @@ class Columns:
         return tuple(pairs)
 
 
-def _targets(columns: Sequence[str], options: ReadOptions, project: Project) -> list[Target]:
-    """What each column is for. Raises what :class:`Columns` does."""
+def _targets(columns: Sequence[str], options: ReadOptions, project: Project) -> list[tuple[int, Target]]:
+    """What the columns are for, each with the index of its column. Raises what :class:`Columns` does."""
     for column in columns:
         # Before the columns one by one: leaving out those that are no attribute is not what makes it importable.
         if column in FOR_READING:
             raise refusal(ProblemKind.IMPORT_FILE, reason=FOR_READING[column])
-    targets = [column_target(project, column, options.columns) for column in columns]
-    for index, (column, target) in enumerate(zip(columns, targets, strict=True)):
-        if target.kind not in ("nothing", "unnamed") and target in targets[:index]:
-            other = columns[targets.index(target)]
-            raise refusal(ProblemKind.COLUMN, column, expected=f"it is for the same as column [{other}]; leave one out")
-    if not any(target.kind in ("cuid", "identifier") for target in targets):
+    found = [(i, t) for i, column in enumerate(columns) for t in column_targets(project, column, options.columns)]
+    first: dict[Target, int] = {}
+    for source, target in found:
+        if target in first and target.kind not in ("nothing", "unnamed"):
+            expected = f"it is for the same as column [{columns[first[target]]}]; leave one out"
+            raise refusal(ProblemKind.COLUMN, columns[source], expected=expected)
+        first[target] = source
+    if not any(target.kind in ("cuid", "identifier") for _, target in found):
         raise refusal(ProblemKind.IMPORT_FILE, reason="no column is the cuid or an identifier, so no row names its user")
-    return targets
+    return found

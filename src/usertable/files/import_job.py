@@ -6,7 +6,7 @@ import hashlib
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import IO, Literal
 
@@ -16,6 +16,7 @@ from usertable.domain.values import Value
 from usertable.files.block import Block
 from usertable.files.options import ReadOptions
 from usertable.files.reader import Reader, open_reader
+from usertable.files.reasons import ReasonCounts, ReasonGroup
 from usertable.files.rejects import Rejects
 from usertable.wire.messages import text as text_of
 
@@ -105,7 +106,11 @@ class ImportJob(ABC):
         """Columns that are mapped, and that no row of NDJSON had; of a file that was read as a whole."""
         self.problems: list[tuple[int, str]] = []
         """Of a dry run: the first refused rows, and why."""
+        schema = project.schema
+        self._reasons = ReasonCounts({*schema.attributes, *(identifier.name for identifier in schema.identifiers)})
         self._rejects = Rejects(rejects, options, self._refuse)
+        self._refused_before = 0
+        """Bytes of the file of refused rows that an earlier process wrote."""
 
     # what a target does
 
@@ -167,6 +172,7 @@ class ImportJob(ABC):
             self.state = earlier
             if not earlier.finished:
                 self._rejects.open(earlier.rejects)
+                self._refused_before = earlier.rejects
             return
         if mode == "new" and earlier and not earlier.finished:
             raise self._refuse(
@@ -174,6 +180,10 @@ class ImportJob(ABC):
                 " --restart"
             )
         self._rejects.open()
+
+    def reasons(self) -> list[ReasonGroup]:
+        """Why rows were refused, of the whole import once it is finished."""
+        return self._reasons.groups()
 
     def close(self) -> None:
         """Close what :meth:`begin` opened."""
@@ -213,6 +223,9 @@ class ImportJob(ABC):
                             self._pause()
                     self.unseen = reader.unseen
                     self._finish()
+                    if self._refused_before:
+                        for reason in self._rejects.reasons(self._refused_before):
+                            self._reasons.add(reason)
                     return self.state
                 except SchemaChanged:
                     pass
@@ -242,8 +255,17 @@ class ImportJob(ABC):
 
     def _shown(self, block: Block, shown: Iterable[RowPreview]) -> list[RowPreview]:
         """The first rows of a block: those that the target shows, and those that the reader refused."""
-        found = [RowPreview(number, reasons(problems)) for number, problems in block.refused[:PREVIEW_ROWS]]
-        return sorted([*found, *shown], key=lambda row: row.number)[:PREVIEW_ROWS]
+        found = [RowPreview(number, reason_of(problems)) for number, problems in block.refused[:PREVIEW_ROWS]]
+        first = sorted([*found, *shown], key=lambda row: row.number)[:PREVIEW_ROWS]
+        return [replace(row, number=self._rejects.first_number(block, row.number)) for row in first]
+
+    def _note(self, block: Block, refused: Sequence[tuple[int, str]]) -> None:
+        """Keep in mind why rows of a block that was taken were refused."""
+        for _, reason in refused:
+            self._reasons.add(reason)
+        if self._dry_run:
+            shown = refused[: PROBLEMS_SHOWN - len(self.problems)]
+            self.problems += [(self._rejects.first_number(block, number), reason) for number, reason in shown]
 
     def _counted(self, block: Block, refused: Sequence[tuple[int, str]], **counts: int) -> ImportState:
         """The state after a block; its refused rows are on the disk then.
@@ -275,9 +297,11 @@ def options_digest(options: ReadOptions, *, register: bool) -> str:
     # A set's texts stand in another order in every process.
     how = replace(options, rows=0, nulls=frozenset(sorted(options.nulls)[:1]))
     form = repr((how, sorted(options.columns.items()), sorted(options.nulls), register))
+    later = {f.name: getattr(options, f.name) for f in fields(options) if not f.repr and f.name != "compression"}
+    form += "".join(f" {name}={value!r}" for name, value in later.items() if value)
     return hashlib.blake2b(form.replace("ReadOptions(", "Reading(", 1).encode(), digest_size=16).hexdigest()
 
 
-def reasons(problems: Iterable[Problem]) -> str:
+def reason_of(problems: Iterable[Problem]) -> str:
     """Why a row is refused."""
     return "; ".join(text_of(problem, "en") for problem in problems)

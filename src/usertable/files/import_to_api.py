@@ -34,11 +34,10 @@ from usertable.files.block import Block
 from usertable.files.import_job import (
     PATIENCE_SECONDS,
     PREVIEW_ROWS,
-    PROBLEMS_SHOWN,
     ImportJob,
     ImportState,
     RowPreview,
-    reasons,
+    reason_of,
 )
 from usertable.files.import_records import RecordEncoder
 from usertable.files.options import ReadOptions
@@ -160,7 +159,7 @@ class ApiImport(ImportJob):
     def _import_block(self, block: Block) -> None:
         if not self._dry_run:
             self._mark(block.done)
-        refused = [(number, reasons(problems)) for number, problems in block.refused]
+        refused = [(number, reason_of(problems)) for number, problems in block.refused]
         effects: Counter[str] = Counter()
         for number, answer in zip(block.numbers, self._batch(block.records, dry_run=self._dry_run), strict=True):
             if isinstance(answer, RecordAnswer) and answer.effect is not None:
@@ -178,9 +177,8 @@ class ApiImport(ImportJob):
             changed=effects[Effect.CHANGED],
             unchanged=effects[Effect.UNCHANGED],
         )
-        if self._dry_run:
-            self.problems += refused[: PROBLEMS_SHOWN - len(self.problems)]
-        else:
+        self._note(block, refused)
+        if not self._dry_run:
             # The position is written before the next block is sent, which is at once if that was read already.
             self._is_kept = False
 

@@ -16,12 +16,11 @@ from usertable.files.block import Block
 from usertable.files.import_job import (
     PATIENCE_SECONDS,
     PREVIEW_ROWS,
-    PROBLEMS_SHOWN,
     ImportJob,
     ImportState,
     RowPreview,
     SchemaChanged,
-    reasons,
+    reason_of,
 )
 from usertable.files.options import ReadOptions
 from usertable.store.records import ImportBatch, ImportResult, ImportRows, JobMoved, SchemaStale
@@ -62,7 +61,7 @@ class StoreImport(ImportJob):
         rows = []
         for index, number in enumerate(block.numbers[:PREVIEW_ROWS]):
             if index in refused:
-                rows.append(RowPreview(number, reasons(refused[index])))
+                rows.append(RowPreview(number, reason_of(refused[index])))
             else:
                 cuid, attributes = next(after)
                 values = {name: show(value, declared[name].type, zone) for name, value in attributes.items()}
@@ -89,7 +88,7 @@ class StoreImport(ImportJob):
         def next_state(result: ImportResult) -> str:
             nonlocal after, refused
             found = block.refused + [(block.numbers[index], problems) for index, problems in result.refused]
-            refused = sorted((number, reasons(problems)) for number, problems in found)
+            refused = sorted((number, reason_of(problems)) for number, problems in found)
             after = self._counted(block, refused, created=result.created, changed=result.changed, unchanged=result.unchanged)
             return _encoder.encode(after).decode()
 
@@ -97,7 +96,7 @@ class StoreImport(ImportJob):
         result = self._import_with_retries(batch, next_state)
         if self._dry_run:
             next_state(result)
-            self.problems += refused[: PROBLEMS_SHOWN - len(self.problems)]
+        self._note(block, refused)
         self.state = after
 
     def _begin(self) -> None:

@@ -55,7 +55,8 @@ def open_reader(
 ) -> Reader:
     """The reader that suits the file.
 
-    A Parquet file always gets a process: one that is damaged can crash the library that reads it.
+    A Parquet file always gets a process: one that is damaged can crash the library that reads it. So does a compressed file,
+    which may be large.
 
     Args:
         stream: the file, unbuffered; read from where it is.
@@ -64,7 +65,7 @@ def open_reader(
         digest: that of the last block that was taken, which those rows must have.
         prepare: what is done with each block where it is read; goes to a process by pickle.
     """
-    if options.format != "parquet" and _is_small(stream):
+    if options.format != "parquet" and not options.compression and _is_small(stream):
         return DirectReader(stream, options, project, skip, digest, prepare)
     return ReaderProcess(stream, head, options, project, skip, digest, prepare)
 

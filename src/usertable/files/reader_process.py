@@ -17,6 +17,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from socket import socketpair
 from typing import IO, Any
@@ -24,6 +25,7 @@ from typing import IO, Any
 from usertable.domain.errors import ProblemKind, Refused, refusal
 from usertable.domain.schema import Project
 from usertable.files.block import Block, Head
+from usertable.files.compression import DecompressedFile
 from usertable.files.options import ReadOptions
 from usertable.files.readers import open_source
 
@@ -133,10 +135,14 @@ def main(descriptor: int) -> None:
         file, head, options, project, skip, digest, prepare = pickle.loads(connection.recv_bytes())
         try:
             raw = _Begun(head, os.fdopen(file, "rb", buffering=0)) if head else os.fdopen(file, "rb", buffering=0)
-            with io.BufferedReader(raw, 2**20) as stream:
+            decompressed = DecompressedFile(raw, options.compression) if options.compression else None
+            with io.BufferedReader(decompressed or raw, 2**20) as stream:
                 source = open_source(stream, options, project)
                 _send(connection, "head", source.head)
                 for block in source.blocks(skip, digest):
+                    if decompressed:
+                        # What is shown is how much of the file there is was read.
+                        block = replace(block, position=decompressed.compressed_position)
                     _send(connection, "block", prepare(block) if prepare else block)
             _send(connection, "end", set() if skip else source.unseen)
         except Refused as refused:

@@ -19,6 +19,7 @@ import msgspec
 from usertable.files.block import Head
 from usertable.files.encodings import Encoding
 from usertable.files.lines import Lines
+from usertable.files.options import Format
 from usertable.files.targets import LINE, REASON, ROW
 
 _OURS = (ROW, REASON, LINE)
@@ -30,6 +31,18 @@ def rejects_head(head: Head) -> bytes:
     body, end = _without_end(head.raw, head.encoding)
     missing = "".join(f"{head.delimiter}{name}" for name in _OURS if name not in head.columns)
     return head.encoding.mark + body + missing.encode(head.encoding.codec) + (end or _end(head))
+
+
+def first_number(raw: bytes, head: Head, form: Format, number: int) -> int:
+    """The number of a row in the file that was imported first: that in its `#row`, or its own number if it has none."""
+    if form == "ndjson":
+        found = (_members(_text(_without_end(raw, head.encoding)[0], head.encoding)) or {}).get(ROW, b"")
+        return int(bytes(found)) if bytes(found).isdigit() else number
+    if ROW not in head.columns:
+        return number
+    cells = _cells(_text(_without_end(raw, head.encoding)[0], head.encoding), head.delimiter, len(head.columns))
+    kept = cells[head.columns.index(ROW)] if cells else ""
+    return int(kept) if kept.isdecimal() and kept.isascii() else number
 
 
 def reject_row(raw: bytes, head: Head, number: int, reason: str) -> bytes:

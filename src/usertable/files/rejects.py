@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,7 +13,8 @@ from usertable.domain.errors import Refused
 from usertable.files.block import Block, Head, originals
 from usertable.files.disk import hold, is_named
 from usertable.files.options import ReadOptions
-from usertable.files.reject_rows import reject_line, reject_row, rejects_head
+from usertable.files.reasons import kept_reasons
+from usertable.files.reject_rows import first_number, reject_line, reject_row, rejects_head
 from usertable.files.targets import REASON, ROW
 from usertable.folders import sync_folder
 
@@ -94,6 +95,17 @@ class Rejects:
         stream.flush()
         os.fsync(descriptor)
         return stream.tell()
+
+    def first_number(self, block: Block, number: int) -> int:
+        """The number that a row had in the file that was imported first, if this is a file of refused rows."""
+        if self._options.format == "parquet":
+            return number
+        (raw,) = originals(block, self._options, [number])
+        return first_number(raw, self.head, self._options.format, number)
+
+    def reasons(self, size: int) -> Iterator[str]:
+        """The reasons in the first bytes of the file, as many as it had once."""
+        return kept_reasons(self.path, size, self._options.format, self.head)
 
     def close(self) -> None:
         """Let go of the file; one without rows goes away."""

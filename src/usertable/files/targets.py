@@ -69,27 +69,30 @@ _MASKED_COLUMN = (
 )
 
 
-def column_target(project: Project, column: str, columns: Mapping[str, str]) -> Target:
+def column_targets(project: Project, column: str, columns: Mapping[str, str]) -> list[Target]:
     """What a column is for: as `columns` says, or by its own name.
 
-    A name may be `cuid`, or an attribute's or identifier's; `attribute:NAME` and `identifier:NAME` tell which.
+    A name may be `cuid`, or an attribute's or identifier's; `attribute:NAME` and `identifier:NAME` tell which. Several have
+    commas between: `phone,contact_phone`.
 
     Raises:
         Refused: there is nothing of that name, or both an attribute and an identifier.
     """
     if column in (ROW, REASON, LINE) or (column in PSEUDO_COLUMNS and column not in columns):
-        return Target("nothing")
+        return [Target("nothing")]
     if column in FOR_READING:
         raise refusal(ProblemKind.IMPORT_FILE, reason=FOR_READING[column])
     name = columns.get(column, column)
     if not name:
-        return Target("nothing" if column else "unnamed")
+        return [Target("nothing" if column else "unnamed")]
     if _UNNAMED.fullmatch(name):
-        return Target("unnamed", name)
-    target = _named_target(project, column, name)
-    if column.startswith(MASKED) and target.kind == "identifier":
+        return [Target("unnamed", name)]
+    # A column's own name may have a comma in it.
+    names = name.split(",") if column in columns else [name]
+    targets = [_named_target(project, column, each) for each in names]
+    if column.startswith(MASKED) and any(target.kind == "identifier" for target in targets):
         raise refusal(ProblemKind.IMPORT_FILE, reason=_MASKED_COLUMN.format(column))
-    return target
+    return targets
 
 
 def _named_target(project: Project, column: str, name: str) -> Target:

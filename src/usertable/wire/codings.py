@@ -9,9 +9,9 @@ from typing import Any
 from usertable.domain.errors import Problem, ProblemKind, excerpt
 
 if sys.version_info >= (3, 14):
-    from compression import zstd
+    from compression import zstd as zstd
 else:
-    from backports import zstd
+    from backports import zstd as zstd
 
 ZSTD_WINDOW_LOG = 23
 """A zstd body may ask for a window of 8 MiB at most, as RFC 9659 has it for HTTP."""

@@ -69,7 +69,8 @@ class CSVSource(TextSource):
             self._columns = Columns(self.columns, options, project)
         except Refused as refused:
             raise _other_form(names, self._delimiter) or refused from None
-        unnamed = [index for index, target in enumerate(self._columns.targets) if target.kind == "unnamed"]
+        targets = zip(self._columns.sources, self._columns.targets, strict=True)
+        unnamed = [index for index, target in targets if target.kind == "unnamed"]
         if unnamed and stream.seekable():
             self._check_unnamed(unnamed)
         self._arrow: tuple[ArrowCSV, ArrowColumns] | None = None
@@ -196,7 +197,7 @@ class CSVSource(TextSource):
             return None
         split, columns = self._arrow
         found = split.columns(text, len(numbers))
-        return None if found is None else columns.block(found, numbers)
+        return None if found is None else columns.block([found[source] for source in columns.sources], numbers)
 
     def _row_by_row(self, split: _Split, first: int) -> ParsedRows:
         """What the rows say."""

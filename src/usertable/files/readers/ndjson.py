@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -16,12 +16,13 @@ from usertable.domain.moments import Moment
 from usertable.domain.schema import Project
 from usertable.domain.values import DataType, Value, is_empty
 from usertable.files.block import Block, Head, ParsedRow, ParsedRows, check_digest, make_block, unread
-from usertable.files.columns import CACHE_SIZE
+from usertable.files.cell_texts import text_reader
+from usertable.files.columns import CACHE_SIZE, default_texts
 from usertable.files.encodings import flaw
 from usertable.files.options import ReadOptions
 from usertable.files.readers.text import ARROW_BYTES, BLOCK_BYTES, CELL_CHARACTERS, TextSource, is_utf8
-from usertable.files.targets import CUID, LINE, REASON, ROW, Target, column_target, unnamed_problem
-from usertable.store.encoding import encode_attributes
+from usertable.files.targets import CUID, LINE, REASON, ROW, Target, column_targets, unnamed_problem
+from usertable.store.encoding import decode_attributes, encode_attributes
 from usertable.wire.bodies import decode_object
 from usertable.wire.import_values import cell_cuid, identifier_values, parse_value
 
@@ -43,7 +44,14 @@ class NDJSONSource(TextSource):
         self.unseen = set(options.columns)
         self._project = project
         self._zone = project.zone
-        self._targets: dict[str, Target | list[Problem]] = {}
+        self._targets: dict[str, list[Target] | Refused] = {}
+        self._text_readers = {
+            name: reader
+            for name, attribute in project.schema.attributes.items()
+            if (reader := text_reader(attribute, options))
+        }
+        texts = default_texts(options, project)
+        self._defaults = decode_attributes("{" + ",".join(f'"{name}":{text}' for name, text in texts.items()) + "}")
         self._priority = {
             identifier.name: (priority, identifier) for priority, identifier in enumerate(project.schema.identifiers)
         }
@@ -107,7 +115,7 @@ class NDJSONSource(TextSource):
         names = list(dict.fromkeys(itertools.chain.from_iterable(rows)))
         if len(rows) != count or not names or len(names) > 4 * max(map(len, rows)):
             return None
-        if any(name == LINE or isinstance(self._target(name), list) for name in names):
+        if any(name == LINE or type(targets := self._targets_of(name)) is not list or len(targets) > 1 for name in names):
             return None
         # Only the extra for Parquet brings Arrow.
         with contextlib.suppress(ImportError, Refused, ValueError):
@@ -115,7 +123,7 @@ class NDJSONSource(TextSource):
             from usertable.files.arrow_json import ArrowLines, json_reader
 
             columns = ArrowColumns(names, self._options, self._project)
-            columns.prepare(json_reader, identifier_values)
+            columns.prepare(lambda index, attribute: json_reader(attribute, self._options), identifier_values)
             attributes = self._project.schema.attributes
             kinds = [attributes[t.name].type if t.kind == "attribute" else t.kind for t in columns.targets]
             return ArrowLines(names, rows, kinds), columns
@@ -145,28 +153,29 @@ class NDJSONSource(TextSource):
         seen: set[Target] = set()
         is_blank = LINE not in members
         for column, raw in members.items():
-            target = self._targets.get(column) or self._target(column)
-            if isinstance(target, list) or target.kind == "nothing":
-                is_blank = self._is_no_more(column, raw, target, problems) and is_blank
+            targets = self._targets.get(column) or self._targets_of(column)
+            if type(targets) is not list or targets[0].kind == "nothing":
+                is_blank = self._is_no_more(column, raw, targets, problems) and is_blank
                 continue
-            if target in seen and target.kind != "unnamed":
-                problems.append(Problem(ProblemKind.COLUMN, column, {"expected": "another member is for the same"}))
-            seen.add(target)
-            if is_empty(raw) or (type(raw) is str and raw in self._options.nulls):
-                if self._options.empty == "refuse" and target.kind != "unnamed":
-                    problems.append(Problem(ProblemKind.VALUE_EMPTY, target.name or CUID))
-                continue
-            is_blank = False
-            if target.kind == "attribute":
-                data[target.name] = raw
-            elif target.kind == "unnamed":
-                problems.append(unnamed_problem(column, raw))
-            elif target.kind == "cuid":
-                cuid = _unless_problem(cell_cuid(raw), problems) or cuid
-            else:
-                priority, identifier = self._priority[target.name]
-                values = _unless_problem(identifier_values(identifier, raw), problems) or []
-                pairs += [(priority, target.name, value) for value in values]
+            is_missing = is_empty(raw) or (type(raw) is str and raw in self._options.nulls)
+            is_blank &= is_missing
+            for target in targets:
+                if target in seen and target.kind != "unnamed":
+                    problems.append(Problem(ProblemKind.COLUMN, column, {"expected": "another member is for the same"}))
+                seen.add(target)
+                if is_missing:
+                    if self._options.empty == "refuse":
+                        problems += self._missing(target)
+                elif target.kind == "attribute":
+                    data[target.name] = raw
+                elif target.kind == "unnamed":
+                    problems.append(unnamed_problem(column, raw))
+                elif target.kind == "cuid":
+                    cuid = _unless_problem(cell_cuid(raw), problems) or cuid
+                else:
+                    priority, identifier = self._priority[target.name]
+                    values = _unless_problem(identifier_values(identifier, raw), problems) or []
+                    pairs += [(priority, target.name, value) for value in values]
         if is_blank:
             return None
         values_of, cut = self._values(data, problems)
@@ -178,22 +187,28 @@ class NDJSONSource(TextSource):
         pairs.sort(key=lambda pair: pair[0])
         return ParsedRow((cuid, tuple((n, value) for _, n, value in pairs), encode_attributes(values_of)), cut)
 
-    def _is_no_more(self, column: str, raw: object, target: Target | list[Problem], problems: list[Problem]) -> bool:
+    def _missing(self, target: Target) -> list[Problem]:
+        """What is wrong with an empty member where none may be."""
+        if target.kind == "unnamed" or (target.kind == "attribute" and target.name in self._defaults):
+            return []
+        return [Problem(ProblemKind.VALUE_EMPTY, target.name or CUID)]
+
+    def _is_no_more(self, column: str, raw: object, targets: Sequence[Target] | Refused, problems: list[Problem]) -> bool:
         """Whether a member that is for nothing leaves a row blank that is so without it; notes what is wrong with it."""
-        if isinstance(target, list):
-            problems += target
+        if isinstance(targets, Refused):
+            problems += targets.problems
             return False
         if column == LINE:
             problems.append(unread(f"{LINE} holds a line that was not read; fix it"))
         return column in (LINE, ROW, REASON) or is_empty(raw)
 
-    def _target(self, column: str) -> Target | list[Problem]:
+    def _targets_of(self, column: str) -> list[Target] | Refused:
         self.unseen.discard(column)
-        found: Target | list[Problem]
+        found: list[Target] | Refused
         try:
-            found = column_target(self._project, column, self._options.columns)
+            found = column_targets(self._project, column, self._options.columns)
         except Refused as refused:
-            found = list(refused.problems)
+            found = refused
         if len(self._targets) < CACHE_SIZE:
             self._targets[column] = found
         return found
@@ -201,9 +216,15 @@ class NDJSONSource(TextSource):
     def _values(self, data: Mapping[str, object], problems: list[Problem]) -> tuple[dict[str, Value], int]:
         """The values of attributes, and how many moments were cut."""
         attributes = self._project.schema.attributes
-        found: dict[str, Value] = {}
+        found: dict[str, Value] = dict(self._defaults)
+        readers = self._text_readers
         cut = 0
         for name, raw in data.items():
+            if readers and type(raw) is str and name in readers:
+                raw = readers[name](raw)
+                if isinstance(raw, Problem):
+                    problems.append(raw)
+                    continue
             is_bool = type(raw) is bool and attributes[name].type is DataType.BOOL
             value = parse_value(attributes[name], int(raw) if is_bool else raw, self._zone)  # type: ignore[call-overload]
             if isinstance(value, Problem):

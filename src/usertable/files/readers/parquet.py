@@ -42,6 +42,7 @@ _TAKES: dict[str, tuple[Sequence[str], str]] = {
     DataType.NUMBER: (("text", *_NUMBERS), "{name} is a NUMBER, which takes numbers, or texts of some"),
     DataType.STRING: (("text", "boolean", *_NUMBERS), "{name} is a STRING, which takes texts, numbers and booleans"),
     DataType.BOOL: (("boolean", *_NUMBERS), "{name} is a BOOL, which takes booleans, or 0 and 1"),
+    "BOOL in words": (("text", "boolean", *_NUMBERS), "{name} is a BOOL, which takes booleans, 0 and 1, and texts"),
     DataType.DATETIME: (("text", "timestamp"), "{name} is a DATETIME, which takes timestamps, or texts of some"),
     DataType.LIST: (("text", "texts"), "{name} is a LIST, which takes lists of texts, or texts that are JSON arrays"),
 }
@@ -74,25 +75,29 @@ class ParquetSource:
         self.head = Head(self.columns)
         self._columns = ArrowColumns(self.columns, options, project)
         self._attributes = project.schema.attributes
+        self._has_words = bool(options.true_texts or options.false_texts)
         ends = list(accumulate(map(leaves_of, schema.types)))
         self._used = [
             ParquetColumn(
                 i,
-                self.columns[i],
+                source,
+                self.columns[source],
                 target,
                 self._attributes[target.name].type if target.kind == "attribute" else None,
-                storage_type(schema.types[i]),
-                range(([0, *ends])[i], ends[i]),
+                storage_type(schema.types[source]),
+                range(([0, *ends])[source], ends[source]),
             )
-            for i, target in enumerate(self._columns.targets)
+            for i, (source, target) in enumerate(zip(self._columns.sources, self._columns.targets, strict=True))
             if target.kind != "nothing"
         ]
+        self._read = {column.source: column for column in self._used}
+        """The columns that are read, by their index in the file."""
         self._unique = {identifier.name for identifier in project.schema.identifiers if identifier.unique}
         problems = [problem for column in self._used if (problem := self._type_problem(column))]
         if problems:
             raise Refused(problems)
         kinds = {column.index: column.kind for column in self._used}
-        self._columns.prepare(lambda index, attribute: arrow_reader(attribute, kinds[index]), cell_identifiers)
+        self._columns.prepare(lambda index, attribute: arrow_reader(attribute, kinds[index], options), cell_identifiers)
 
     def _type_problem(self, column: ParquetColumn) -> Problem | None:
         """Why no value of a column can be taken; None if some can, or if it has none."""
@@ -120,6 +125,8 @@ class ParquetSource:
         use: str = column.data_type or target.kind
         if target.kind == "identifier":
             use = "unique identifier" if target.name in self._unique else "identifier"
+        if use == DataType.BOOL and self._has_words:
+            use = "BOOL in words"
         taken, what = _TAKES[use]
         return "" if content(column.kind) in taken else what.format(name=target.name)
 
@@ -152,7 +159,7 @@ class ParquetSource:
                 done += size
             else:
                 groups.append(group)
-        leaves = [leaf for column in self._used for leaf in column.leaves]
+        leaves = [leaf for column in self._read.values() for leaf in column.leaves]
         batches = self._batches(groups, leaves)
         while True:
             try:
@@ -187,14 +194,15 @@ class ParquetSource:
 
     def _block(self, batch: pa.RecordBatch, done: int) -> Block:
         count = batch.num_rows
-        names = [column.name for column in self._used]
+        names = [column.name for column in self._read.values()]
         batch = pa.RecordBatch.from_arrays([storage_array(cells) for cells in batch.columns], names=names)
         # Others than these are not read. What is in them does not make a row blank.
-        columns: list[pa.Array] = [None] * len(self.columns)
+        columns: list[pa.Array] = [None] * len(self._columns.targets)
         unread: pa.Array | None = None
         bad: dict[int, list[Problem]] = {}
-        for column, cells in zip(self._used, batch.columns, strict=True):
-            columns[column.index] = fitting_cells(column, cells, self._options, bad)
+        by_source = dict(zip(self._read, batch.columns, strict=True))
+        for column in self._used:
+            columns[column.index] = fitting_cells(column, by_source[column.source], self._options, bad)
         for index, cells in enumerate(columns):
             if cells is None:
                 unread = pa.repeat(True, count) if unread is None else unread

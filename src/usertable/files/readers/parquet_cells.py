@@ -30,7 +30,9 @@ class ParquetColumn:
     """A column that is for something."""
 
     index: int
-    """Among the file's columns."""
+    """Among the targets."""
+    source: int
+    """Its index among the file's columns."""
     name: str
     target: Target
     data_type: DataType | None

@@ -17,9 +17,12 @@ BLOCK_BYTES = 8 * 2**20
 ARROW_BYTES = 4 * 2**20
 """Of a larger block, most is in long texts, for which Arrow would take several times the memory and win little."""
 _UNPACK = "it is compressed with {name}; unpack it first: `{tool} FILE | usertable import - --format …`"
+_RENAME = (
+    "it is compressed with {name}; let its name end in {end}, or unpack it: `{tool} FILE | usertable import - --format …`"
+)
 _OTHER_FORMATS = {
-    b"\x1f\x8b": _UNPACK.format(name="gzip", tool="gunzip -c"),
-    b"\x28\xb5\x2f\xfd": _UNPACK.format(name="zstd", tool="zstd -dc"),
+    b"\x1f\x8b": _RENAME.format(name="gzip", end=".gz", tool="gunzip -c"),
+    b"\x28\xb5\x2f\xfd": _RENAME.format(name="zstd", end=".zst", tool="zstd -dc"),
     b"\xfd7zXZ\x00": _UNPACK.format(name="xz", tool="xz -dc"),
     b"BZh91AY&SY": _UNPACK.format(name="bzip2", tool="bzip2 -dc"),
     b"PK\x03\x04": "it is a zip archive, as an Excel workbook (.xlsx) is; in the spreadsheet, save it as CSV UTF-8",
