@@ -65,7 +65,8 @@ class Table:
         return forth
 
     def csv(self, view: TableQuery) -> list[list[str]]:
-        _, pieces = table.csv_file(self.harness.service, self.scans, self.project, view, self.conditions(view))
+        conditions = self.conditions(view)
+        _, pieces = table.csv_file(self.harness.service, self.scans, self.project, view, conditions, SYSTEM_CLOCK)
         return list(csv.reader(io.StringIO(b"".join(pieces).decode("utf-8-sig"))))
 
 

@@ -22,6 +22,7 @@ import pytest
 
 from support.commands import add_user, import_batch
 from support.load import check_sums, load
+from support.manual_clock import ManualClock
 from support.server_process import PROJECT, ServerProcess, create_project
 from usertable.domain.merge import decide
 from usertable.store import open_store
@@ -158,7 +159,6 @@ def test_a_commit_whose_answer_is_lost_is_found(monkeypatch: pytest.MonkeyPatch,
 
     prepared(kept_url)
     file, sums, _ = crm(tmp_path, 3000)
-    monkeypatch.setattr(time, "sleep", lambda seconds: None)
     with closing(open_store(kept_url)) as store, file.open("rb") as stream:
         transact, calls = store.transact, 0
 
@@ -181,6 +181,7 @@ def test_a_commit_whose_answer_is_lost_is_found(monkeypatch: pytest.MonkeyPatch,
             job="job",
             register=True,
             rejects=tmp_path / "rejects.csv",
+            clock=ManualClock().clock,
         )
         with closing(work):
             work.begin("new")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
+from collections.abc import Iterator
 
 from usertable.app.clock import Clock
 
@@ -28,6 +30,23 @@ class ManualClock:
         """Move both clocks; whoever sleeps until then wakes up."""
         self.ms += round(seconds * 1000)
         self.elapsed += seconds
+
+    @contextlib.contextmanager
+    def passing(self) -> Iterator[None]:
+        """Let time pass by itself while the block runs, a hundred times as fast as it does, or slower."""
+        is_over = threading.Event()
+
+        def pass_on() -> None:
+            while not is_over.wait(0.002):
+                self.advance(0.2)
+
+        thread = threading.Thread(target=pass_on)
+        thread.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            thread.join()
 
     async def _sleep(self, seconds: float) -> None:
         until = self.elapsed + seconds

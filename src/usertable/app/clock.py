@@ -7,6 +7,9 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeVar
+
+_T = TypeVar("_T")
 
 
 def now_ms() -> int:
@@ -33,6 +36,26 @@ class Clock:
     def seconds(self) -> float:
         """Seconds since 1970 UTC, by `now_ms`."""
         return self.now_ms() / 1000
+
+    def pause(self, seconds: float) -> None:
+        """Wait so many seconds, in a thread."""
+        self.wait(threading.Event(), seconds)
+
+    async def limit(self, seconds: float, work: Awaitable[_T]) -> _T:
+        """What `work` gives.
+
+        Raises:
+            TimeoutError: it took longer, and was cancelled.
+        """
+        task, alarm = asyncio.ensure_future(work), asyncio.ensure_future(self.sleep(seconds))
+        try:
+            await asyncio.wait((task, alarm), return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            raise TimeoutError
+        finally:
+            alarm.cancel()
+            task.cancel()
 
 
 SYSTEM_CLOCK = Clock()

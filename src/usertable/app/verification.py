@@ -161,8 +161,7 @@ class Verifications:
         self._waiting.append(turn)
         self._begin_next()
         try:
-            async with asyncio.timeout(VERIFICATION_SECONDS):
-                return await turn.found
+            return await self._clock.limit(VERIFICATION_SECONDS, turn.found)
         except TimeoutError:
             raise Overloaded(f"a caller waited {VERIFICATION_SECONDS:.0f} s to be verified") from None
         finally:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 from urllib.parse import urlencode
 
+from usertable.app.clock import Clock
 from usertable.app.scans import Count, Found, TableScans
 from usertable.app.service import Service
 from usertable.app.users import MAX_PAGE
@@ -158,7 +158,12 @@ def _still(service: Service, project: Project, cuids: Sequence[int], conditions:
 
 
 def csv_file(
-    service: Service, scans: TableScans, project: Project, query: TableQuery, conditions: Sequence[Condition]
+    service: Service,
+    scans: TableScans,
+    project: Project,
+    query: TableQuery,
+    conditions: Sequence[Condition],
+    clock: Clock,
 ) -> tuple[str, Iterator[bytes]]:
     """All users that the filters let through, in the chosen columns and order, as CSV: the file's name and its pieces.
 
@@ -170,7 +175,7 @@ def csv_file(
     """
     name = f"users-{project.id}"
     if query.by_time:
-        count = _whole_count(scans, project, conditions, oldest=query.order == "updated")
+        count = _whole_count(scans, project, conditions, clock, oldest=query.order == "updated")
         if not count.has_all:
             which = "last" if query.descending else "first"
             name += f"-{which}-updated-{len(count.top)}-of-{count.matched}"
@@ -180,13 +185,15 @@ def csv_file(
     return f"{name}.csv", _csv(project, query, pages)
 
 
-def _whole_count(scans: TableScans, project: Project, conditions: Sequence[Condition], *, oldest: bool) -> Count:
-    patient_until = time.monotonic() + COUNT_PATIENCE_SECONDS
+def _whole_count(
+    scans: TableScans, project: Project, conditions: Sequence[Condition], clock: Clock, *, oldest: bool
+) -> Count:
+    patient_until = clock.monotonic() + COUNT_PATIENCE_SECONDS
     while not (found := scans.count(project, conditions, oldest=oldest, wait=True)).done:
         # Asking begins a failed one again, so the first answers may tell of the failure before.
-        if found.failed and time.monotonic() > patient_until:
+        if found.failed and clock.monotonic() > patient_until:
             raise Unavailable("the users could not be counted")
-        time.sleep(COUNT_POLL_SECONDS)
+        clock.pause(COUNT_POLL_SECONDS)
     return found.result
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import IO, Literal
 
+from usertable.app.clock import SYSTEM_CLOCK, Clock
 from usertable.domain.errors import Problem, ProblemKind, Refused, refusal
 from usertable.domain.schema import Project
 from usertable.domain.values import Value
@@ -89,7 +89,7 @@ class ImportJob(ABC):
         rejects: Path,
         head: bytes = b"",
         dry_run: bool = False,
-        clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._project = project
         self._stream = stream

@@ -199,7 +199,7 @@ class ApiImport(ImportJob):
         """Note that rows up to this one may be sent from now on."""
         position = self._position
         if position.sent <= self.state.rows:
-            position = replace(position, since=self._clock())
+            position = replace(position, since=self._clock.now_ms())
         # What was sent by an earlier process, before it was killed, keeps its moment.
         self._position = replace(position, state=self.state, sent=max(position.sent, rows))
         self._check_age()
@@ -216,7 +216,7 @@ class ApiImport(ImportJob):
     def _check_age(self) -> None:
         position = self._position
         first, last = position.state.rows + 1, position.sent
-        age = self._clock() - position.since
+        age = self._clock.now_ms() - position.since
         if last < first or 0 <= age <= self._server.receipt_hours * 3_600_000 - _MARGIN_MS:
             return
         when = f"{age / 3_600_000:.1f} hours ago" if age > 0 else "at a time that this machine's clock has not reached"

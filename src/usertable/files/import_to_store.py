@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any
@@ -74,7 +73,7 @@ class StoreImport(ImportJob):
             self._project.version,
             rows,
             block.names if block else frozenset(),
-            self._clock(),
+            self._clock.now_ms(),
             self._register,
             self._job,
             self._stored,
@@ -124,15 +123,15 @@ class StoreImport(ImportJob):
             found, wanted = result, next_state(result)
             return wanted
 
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = self._clock.monotonic() + PATIENCE_SECONDS
         pause = 0.1
         while True:
             try:
                 result = self._service.import_batch(batch, keep_state)
             except StoreDown:
-                if time.monotonic() >= deadline:
+                if self._clock.monotonic() >= deadline:
                     raise
-                time.sleep(pause)
+                self._clock.pause(pause)
                 pause = min(2 * pause, 5.0)
                 continue
             if type(result) is JobMoved and wanted is not None and result.state == wanted:

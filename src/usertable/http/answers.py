@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import re
 import secrets
-import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from usertable.app.limits import RateLimit
 from usertable.domain.errors import Overloaded, Problem, ProblemKind, Unavailable, excerpt
 from usertable.wire.messages import Language, negotiate
-
-log = logging.getLogger("usertable.http")
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -118,24 +114,3 @@ def _is_json(content_type: bytes) -> bool:
 def unavailable(failure: Unavailable) -> Problem:
     """The problem that a caller is told when something cannot be done now."""
     return Problem(ProblemKind.OVERLOADED if isinstance(failure, Overloaded) else ProblemKind.STORE_DOWN)
-
-
-_LOG_SECONDS = 1.0
-_logged: dict[str, tuple[float, int]] = {}
-"""By reason: when it was logged last, and how many requests it met since."""
-
-
-def log_unavailable(failure: Unavailable) -> None:
-    """Log that a request cannot be done now: of all with the same reason one a second, with the number of those before it.
-
-    A full disk must not be filled with the news of it.
-    """
-    reason, now = str(failure), time.monotonic()
-    at, left_out = _logged.get(reason, (0.0, 0))
-    if at and now - at < _LOG_SECONDS:
-        _logged[reason] = (at, left_out + 1)
-        return
-    if len(_logged) > 100:
-        _logged.clear()
-    _logged[reason] = (now, 0)
-    log.warning("a request was answered with 503: %s%s", reason, f"; before it {left_out} more requests" if left_out else "")

@@ -116,7 +116,7 @@ class App:
     ) -> None:
         shared = shared or Shared.alone()
         self._shared = shared
-        self.counts = RequestCounts()
+        self.counts = RequestCounts(clock.monotonic)
         self._config = config
         self._clock = clock
         self._sessions = Sessions(shared.console, config.admin_tokens, config.console_minutes * 60, clock.seconds)
@@ -220,12 +220,12 @@ class App:
         ending = asyncio.Event()
         watches = [asyncio.create_task(self._watch_clock()), asyncio.create_task(readiness.watch())]
         works = [
-            asyncio.create_task(_every(REFRESH_SECONDS, ending, authenticator.poll)),
-            asyncio.create_task(_every(EXPIRY_SECONDS, ending, self._expire, self._receipt_age.before)),
-            asyncio.create_task(_every(ARRIVALS_SECONDS, ending, self._store_arrivals, self._take_arrivals)),
+            asyncio.create_task(_every(clock, REFRESH_SECONDS, ending, authenticator.poll)),
+            asyncio.create_task(_every(clock, EXPIRY_SECONDS, ending, self._expire, self._receipt_age.before)),
+            asyncio.create_task(_every(clock, ARRIVALS_SECONDS, ending, self._store_arrivals, self._take_arrivals)),
         ]
         if self._shared.metrics.is_shared:
-            works.append(asyncio.create_task(_every(PUBLISH_SECONDS, ending, collector.publish)))
+            works.append(asyncio.create_task(_every(clock, PUBLISH_SECONDS, ending, collector.publish)))
         try:
             yield
         finally:
@@ -276,13 +276,15 @@ class App:
         self._recorder.hand_over(self._service, drained)
 
 
-async def _every(seconds: float, ending: asyncio.Event, work: Callable[..., object], *prepare: Callable[[], object]) -> None:
+async def _every(
+    clock: Clock, seconds: float, ending: asyncio.Event, work: Callable[..., object], *prepare: Callable[[], object]
+) -> None:
     """Do blocking work again and again, in a thread, with what `prepare` gave in the event loop, until `ending` is set.
 
     What fails is tried again at the next turn; the log has it once, until it went well or fails otherwise.
     """
     known: type[Exception] | None = None
-    while not await _is_set_within(seconds, ending):
+    while not await _is_set_within(clock, seconds, ending):
         try:
             await asyncio.to_thread(work, *(make() for make in prepare))
             known = None
@@ -295,9 +297,8 @@ async def _every(seconds: float, ending: asyncio.Event, work: Callable[..., obje
                     log.exception("background work failed, it is tried again")
 
 
-async def _is_set_within(seconds: float, event: asyncio.Event) -> bool:
+async def _is_set_within(clock: Clock, seconds: float, event: asyncio.Event) -> bool:
     try:
-        async with asyncio.timeout(seconds):
-            return await event.wait()
+        return await clock.limit(seconds, event.wait())
     except TimeoutError:
         return False

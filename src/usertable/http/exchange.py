@@ -14,7 +14,6 @@ from usertable.http.answers import (
     Disconnected,
     Header,
     Send,
-    log_unavailable,
     rate_limit_headers,
     request_id,
     unavailable,
@@ -65,7 +64,7 @@ class Exchange(ABC):
         except Refused as refused:
             await self.refuse(refused.problems)
         except Unavailable as failure:
-            log_unavailable(failure)
+            self.counts.unavailable.add(failure)
             self.headers.append(RETRY_SOON)
             await self.refuse([unavailable(failure)])
         except Exception:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter, defaultdict
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any, Literal
 
 from usertable.domain.errors import ProblemKind
 from usertable.histogram import Histogram
+from usertable.http.unavailable_log import UnavailableLog
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Bounds of the histograms of requests, in seconds."""
@@ -51,9 +53,15 @@ class RouteCounts(Histogram):
 
 
 class RequestCounts:
-    """What a server process counts of its requests. Belongs to the event loop; may be read from any thread."""
+    """What a server process counts of its requests. Belongs to the event loop; may be read from any thread.
 
-    def __init__(self) -> None:
+    Args:
+        monotonic: seconds.
+    """
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self.unavailable = UnavailableLog(monotonic)
+        """Logs the requests that cannot be done now."""
         self.routes: dict[tuple[str, str], RouteCounts] = {}
         """By method and route: ("GET", "/api/v1/projects/{project}"). The routes are few, whatever paths are asked for."""
         self.refusals: defaultdict[ProblemKind, int] = defaultdict(int)

@@ -19,7 +19,7 @@ from typing import NoReturn
 import uvloop
 
 from usertable import logs
-from usertable.app.clock import Clock
+from usertable.app.clock import SYSTEM_CLOCK, Clock
 from usertable.config import Config, ConfigError, items
 from usertable.domain.errors import StoreFault
 from usertable.http.access_log import FLUSH_SECONDS, AccessLog
@@ -52,8 +52,17 @@ Reread = Callable[[], Config]
 class Server:
     """Serves an application on a listener until it is told to stop."""
 
-    def __init__(self, config: Config, app: App, announce: Callable[[], None], reread: Reread | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        app: App,
+        announce: Callable[[], None],
+        reread: Reread | None = None,
+        *,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
         self._config = config
+        self._clock = clock
         self._app = app
         self._announce = announce
         self._reread = reread
@@ -176,32 +185,31 @@ class Server:
 
     async def _until(self, holds: Callable[[], bool], seconds: float) -> None:
         """Wait until it holds, at most for so many seconds, and not if the server was told twice to stop."""
-        loop = asyncio.get_running_loop()
-        until = loop.time() + seconds
-        while not holds() and not self._hurry.is_set() and loop.time() < until:
-            await asyncio.sleep(0.02)
+        clock = self._clock
+        until = clock.monotonic() + seconds
+        while not holds() and not self._hurry.is_set() and clock.monotonic() < until:
+            await clock.sleep(0.02)
 
     async def _sweep(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(SWEEP_SECONDS)
+            await self._clock.sleep(SWEEP_SECONDS)
             self._tell_time()
             self._app.counts.settle()
             for connections in self._each():
-                connections.sweep(loop.time())
+                connections.sweep(self._clock.monotonic())
 
     async def _log_accesses(self) -> None:
         if (access_log := self._access_log) is None:
             return
         try:
             while True:
-                await asyncio.sleep(FLUSH_SECONDS)
+                await self._clock.sleep(FLUSH_SECONDS)
                 await asyncio.to_thread(access_log.write, access_log.take())
         finally:
             access_log.write(access_log.take())
 
     def _tell_time(self) -> None:
-        date = b"date: %b\r\n" % formatdate(usegmt=True).encode()
+        date = b"date: %b\r\n" % formatdate(self._clock.seconds(), usegmt=True).encode()
         for connections in self._each():
             connections.date = date
 
@@ -383,7 +391,7 @@ def in_background(config: Config, store: Store, clock: Clock) -> Iterator[str]:
     """Serve an open store from a thread of this process, while the block runs; the server's URL."""
     listener = listen(config.host, config.port)
     started = threading.Event()
-    server = Server(config, App(store, config, clock=clock), started.set)
+    server = Server(config, App(store, config, clock=clock), started.set, clock=clock)
     thread = threading.Thread(target=server.run, args=[listener], name="usertable server", daemon=True)
     thread.start()
     try:

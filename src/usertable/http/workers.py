@@ -14,12 +14,12 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from types import FrameType
 from typing import IO
 
+from usertable.app.clock import SYSTEM_CLOCK, Clock
 from usertable.config import Config
 from usertable.http.app import Shared
 
@@ -57,12 +57,14 @@ class Supervisor:
         *,
         unix: socket.socket | None = None,
         metrics: socket.socket | None = None,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._config = config
         self._announce = announce
         self._reload = reload
         self._shared: list[IO[bytes]] = Shared.files(config.workers)
         self._listeners = (unix, metrics)
+        self._clock = clock
         self._stop = threading.Event()
         self._workers: list[_Worker] = []
         self._is_reload_due = False
@@ -75,7 +77,7 @@ class Supervisor:
             self._workers = [self._start(number) for number in range(self._config.workers)]
             if all(self._is_ready(worker) for worker in self._workers) and not self._stop.is_set():
                 self._announce(Shared.of([file.fileno() for file in self._shared], 0))
-            while not self._stop.wait(0.2):
+            while not self._clock.wait(self._stop, 0.2):
                 if self._is_reload_due:
                     self._is_reload_due = False
                     self._pass_on()
@@ -128,7 +130,7 @@ class Supervisor:
         )
         # Its standard input stays open: the end of it tells the worker that the parent is gone.
         self._tell(process)
-        return _Worker(number, process, time.monotonic())
+        return _Worker(number, process, self._clock.monotonic())
 
     def _is_ready(self, worker: _Worker) -> bool:
         assert worker.process.stdout is not None
@@ -136,7 +138,7 @@ class Supervisor:
 
     def _kept(self, worker: _Worker) -> _Worker:
         code = worker.process.poll()
-        if code is None or time.monotonic() - worker.started < RESTART_SECONDS:
+        if code is None or self._clock.monotonic() - worker.started < RESTART_SECONDS:
             return worker
         log.error("worker %d ended (%s), another takes its place", worker.process.pid, code)
         return self._start(worker.number)

@@ -203,7 +203,10 @@ def users_csv(context: PageContext) -> Response:
     """All users that the filters let through, as CSV."""
     project = context.project()
     view = _view(context, project)
-    name, pieces = user_table.csv_file(context.service, context.console.scans, project, view, _conditions(view, project))
+    conditions = _conditions(view, project)
+    name, pieces = user_table.csv_file(
+        context.service, context.console.scans, project, view, conditions, context.console.clock
+    )
     return StreamingResponse(
         pieces,
         media_type="text/csv; charset=utf-8",
