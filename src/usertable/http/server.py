@@ -135,13 +135,12 @@ class Server:
             sweeping = asyncio.create_task(self._sweep())
             logging_ = asyncio.create_task(self._log_accesses())
             try:
-                try:
-                    server = await loop.create_server(self._connections, sock=listener, backlog=BACKLOG)
-                except OSError as reason:
-                    # Two servers can bind one address; the second is refused only now.
-                    raise ListenFault(reason, f"{self._config.host} port {self._config.port}") from reason
-                if metrics is not None:
-                    await self._serve_metrics(metrics)
+                config = self._config
+                named = (UNIX + config.uds, "uds") if config.uds else (f"{config.host} port {config.port}", "host")
+                server = await _accept(self._connections, listener, *named)
+                if self._metrics_connections is not None and metrics is not None:
+                    # Until the end: also while the server drains.
+                    await _accept(self._metrics_connections, metrics, config.metrics_address, "metrics_address")
                 # Only now: whoever reads it may connect, or send a signal, at once.
                 self._announce()
                 await self._stop.wait()
@@ -156,16 +155,6 @@ class Server:
                     self._limit_time(CLOSING_SECONDS)
                 logging_.cancel()
                 await asyncio.wait([logging_])
-
-    async def _serve_metrics(self, listener: socket.socket) -> None:
-        """Serve the metrics at their own address, until the end: also while the server drains."""
-        loop = asyncio.get_running_loop()
-        assert self._metrics_connections is not None
-        serve = loop.create_unix_server if listener.family == socket.AF_UNIX else loop.create_server
-        try:
-            await serve(self._metrics_connections, sock=listener, backlog=BACKLOG)
-        except OSError as reason:
-            raise ListenFault(reason, self._config.metrics_address, "metrics_address") from reason
 
     async def _drain(self) -> None:
         connections = self._connections
@@ -239,6 +228,16 @@ class Server:
         self._config = replace(self._config, **{name: getattr(config, name) for name in RELOADED})
         logs.set_level(self._config.log_level)
         self._app.take_over(self._config)
+
+
+async def _accept(connections: Connections, listener: socket.socket, address: str, setting: str) -> asyncio.Server:
+    """Serve what connects to a socket. Two servers can bind one address; the second is refused only here, by ListenFault."""
+    loop = asyncio.get_running_loop()
+    serve = loop.create_unix_server if listener.family == socket.AF_UNIX else loop.create_server
+    try:
+        return await serve(connections, sock=listener, backlog=BACKLOG)
+    except OSError as reason:
+        raise ListenFault(reason, address, setting) from reason
 
 
 RELOADED = ("admin_token", "admin_token_previous", "metrics_token", "log_level")
