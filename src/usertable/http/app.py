@@ -47,7 +47,7 @@ from usertable.http.metrics import (
 )
 from usertable.http.native import Backends, native_app
 from usertable.http.openapi import LIVE_PATH
-from usertable.http.operations import State
+from usertable.http.operations import State, build
 from usertable.http.proxies import with_cors
 from usertable.http.readiness import Readiness
 from usertable.http.request_counts import RequestCounts
@@ -192,7 +192,11 @@ class App:
         }
         readiness = Readiness(self._store, channel, commit, clock)
         state = State(lambda: self._config.admin_tokens, lambda: self.stopping(), readiness.check)
-        self._native = native_app(Backends(self._service, authenticator, writer, importer, self._config, state, self.counts))
+        # Found out before anything is served: in a checkout it takes git a tenth of a second.
+        known = build(self._config)
+        self._native = native_app(
+            Backends(self._service, authenticator, writer, importer, self._config, state, self.counts, known)
+        )
         sources = Sources(
             self.counts,
             connections,

@@ -73,6 +73,7 @@ class Backends:
     config: Config
     state: State
     counts: RequestCounts
+    build: documents.Build
 
 
 def native_app(backends: Backends) -> App:
@@ -117,7 +118,7 @@ class _Resource:
             # Without a thread: there may be none to be had while the store does not answer.
             return await exchange.answer(operation, documents.encode(ready(self._backends.state)), "")
         if operation.handle is build:
-            return await exchange.answer(operation, documents.encode(build(self._config)), "")
+            return await exchange.answer(operation, documents.encode(self._backends.build), "")
         if operation.batch:
             with self._batches.holding(path["project"], receive) as receive:
                 answered = await self._serve_batch(exchange, operation, access, path["project"], query, receive)
