@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-PYTEST_ARGS ?= -n 2
+# More than the cores of a small machine: a third of the time the tests wait for processes and clocks.
+PYTEST_ARGS ?= -n 3
 BENCH_ARGS ?=
 SCREENSHOTS_ARGS ?=
 export DEMO_EXIT DEMO_PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format schemas bench bench-postgres bench-beside bench-bulk screenshots clients dist image wrk lock clean
+.PHONY: help demo test check format schemas reference bench bench-postgres bench-beside bench-keys bench-history bench-bulk screenshots clients dist image wrk lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,11 +23,12 @@ test: $(VENV)/dev ## run the whole test suite (PYTEST_ARGS to choose)
 	@PYTHONPATH=tests $(BIN)/python -m support.prometheus
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-check: $(VENV)/dev ## format, lint, strict types, import layers
+check: $(VENV)/dev ## check format, lint, types, import layers, and what the documentation says
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/docs
 
 format: $(VENV)/dev ## format the code and mend what the linter can
 	$(BIN)/ruff format .
@@ -34,6 +36,9 @@ format: $(VENV)/dev ## format the code and mend what the linter can
 
 schemas: $(VENV)/dev ## write the engines' schema.sql anew, after a new migration
 	PYTHONPATH=tests $(BIN)/python -m support.schemas
+
+reference: $(VENV)/dev ## write docs/reference/cli.md anew, after a change to a command or its help
+	PYTHONPATH=tests $(BIN)/python -m support.cli_reference
 
 bench: $(VENV)/dev wrk ## measure durable writes against the server's no-work ceiling, with wrk
 	$(BIN)/python benchmarks/put.py $(BENCH_ARGS)
@@ -48,6 +53,12 @@ bench-postgres: $(VENV)/dev wrk ## measure writes on PostgreSQL beside pgbench, 
 bench-beside: $(VENV)/dev wrk ## measure writes of this checkout beside another one: BENCH_ARGS="FOLDER"
 	PYTHONPATH=tests $(BIN)/python benchmarks/beside.py $(BENCH_ARGS)
 
+bench-keys: $(VENV)/dev wrk ## measure writes with 50 keys in use beside one key
+	PYTHONPATH=tests $(BIN)/python benchmarks/keys.py $(BENCH_ARGS)
+
+bench-history: $(VENV)/dev wrk ## measure what history costs: writes, imports and bytes with it on beside off, and what others do
+	PYTHONPATH=tests $(BIN)/python benchmarks/history.py $(BENCH_ARGS)
+
 wrk:
 	@command -v wrk >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get install -y wrk >/dev/null; } \
 	  || { echo "the benchmarks need wrk, a load generator. On Debian or Ubuntu: apt-get install wrk"; exit 1; }
@@ -55,12 +66,12 @@ wrk:
 bench-bulk: $(VENV)/dev ## measure import and export beside sqlite3, COPY and DuckDB
 	$(BIN)/python benchmarks/bulk.py $(BENCH_ARGS)
 
-clients: $(VENV)/dev $(VENV)/generators ## compile clients generated from the OpenAPI document (needs node, java and go)
+clients: $(VENV)/dev $(VENV)/generators ## compile clients generated from the OpenAPI document, and check the dashboard (needs node, java and go)
 	$(BIN)/python -m pytest -m generated
 
 $(VENV)/generators:
 	$(PYTHON) -m venv $@
-	$@/bin/python -m pip --disable-pip-version-check --quiet install openapi-python-client openapi-generator-cli
+	$@/bin/python -m pip --disable-pip-version-check --quiet install openapi-python-client openapi-generator-cli grafana-foundation-sdk
 	npm install --silent --no-fund --no-audit --prefix $@/node openapi-typescript typescript
 
 dist: $(VENV)/dist ## build the sdist and the wheel into dist/, and check them

@@ -69,14 +69,14 @@ class Side:
     pid: int
 
     def cpu(self) -> float:
-        """Seconds of CPU that it and its writer have used."""
+        """Return the CPU seconds that the server and its writer have used."""
         children = map(int, Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split())
         return sum(cpu_seconds(pid) for pid in (self.pid, *children))
 
 
 def cpu_seconds(pid: int) -> float:
-    """Seconds of CPU that a process has used, in itself and for it in the system."""
-    # The name, which is in brackets, may have blanks. User and system time are the 14th and 15th field.
+    """Return the CPU seconds that a process has used, in user and system mode."""
+    # The name, in brackets, may contain spaces. User and system time are the 14th and 15th field.
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -85,7 +85,7 @@ def compare(sides: list[Side], kind: str, chosen: argparse.Namespace) -> dict[st
     """Print and return the medians of both sides and of their rounds' ratios."""
 
     def measure(side: Side, seconds: int) -> tuple[Measured, float]:
-        """What wrk says, and the microseconds of CPU that a request took."""
+        """Return wrk's result, and the microseconds of CPU per request."""
         path = NO_WORK_PATH if kind == "no work" else ATTRIBUTE_PATH
         before = side.cpu()
         found = send(side.base + path, chosen.connections, seconds, chosen.users, keyed=kind == "keyed")
@@ -123,7 +123,7 @@ def compare(sides: list[Side], kind: str, chosen: argparse.Namespace) -> dict[st
 
 
 def sqlite(stack: ExitStack, other: Path, users: int) -> list[str]:
-    """Two files with the same users."""
+    """Create two SQLite files with the same users."""
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="usertable-beside-")))
     files = [folder / "this.db", folder / "other.db"]
     for file in files:
@@ -133,7 +133,7 @@ def sqlite(stack: ExitStack, other: Path, users: int) -> list[str]:
 
 
 def postgresql(stack: ExitStack, other: Path, users: int) -> list[str]:
-    """Two databases of one PostgreSQL with the same users."""
+    """Create two databases of one PostgreSQL server with the same users."""
     cluster = Cluster(NEWEST, durable=True, settings=tuple(f"{key} = {value}" for key, value in SETTINGS.items()))
     stack.callback(cluster.close)
     cluster.initialise()
@@ -146,14 +146,14 @@ def postgresql(stack: ExitStack, other: Path, users: int) -> list[str]:
 
 
 def run(checkout: Path, code: str) -> None:
-    """Run a line of Python in a checkout."""
+    """Run Python code in a checkout."""
     folders = os.pathsep.join(str(checkout / name) for name in ("src", "benchmarks", "tests"))
     subprocess.run([checkout / ".venv/bin/python", "-c", code], env=os.environ | {"PYTHONPATH": folders}, check=True)
 
 
 @contextmanager
 def serving(checkout: Path, url: str, settings: dict[str, str]) -> Iterator[Side]:
-    """A checkout's server on a store."""
+    """Run a checkout's server on a store."""
     command = [str(checkout / ".venv/bin/python"), "-m", "usertable", "serve", "--store", url, "--port", "0"]
     environment = os.environ | settings | {"PYTHONPATH": str(checkout / "src")}
     with tempfile.TemporaryFile("w+") as log:
@@ -174,7 +174,7 @@ def serving(checkout: Path, url: str, settings: dict[str, str]) -> Iterator[Side
 
 
 def revision(checkout: Path) -> str:
-    """The commit that a checkout has."""
+    """Return the commit of a checkout."""
     command = ["git", "-C", str(checkout), "describe", "--always", "--dirty"]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 

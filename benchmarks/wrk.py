@@ -1,4 +1,4 @@
-"""wrk, the load generator, and the files that results are kept in."""
+"""Run wrk, the load generator, and store results in files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
 
 @dataclass
 class Measured:
-    """What was measured in one round; latencies in milliseconds."""
+    """Result of one round; latencies in milliseconds."""
 
     per_second: float
     p50: float
@@ -28,7 +28,7 @@ class Measured:
 def wrk(
     url: str, connections: int, seconds: int, script: str | None = None, settings: Mapping[str, str] | None = None
 ) -> Measured:
-    """Load `url`; `script` is a file beside this one, and `settings` its environment."""
+    """Load `url`. `script` is a file next to this one, and `settings` its environment."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}", "--latency", "--timeout", "30"]
     if script is not None:
         command += ["-s", str(HERE / script)]
@@ -49,7 +49,7 @@ def milliseconds(text: str) -> float:
 
 
 def write_results(name: str, versions: Mapping[str, object], results: object) -> None:
-    """Keep results with the date and the machine's description in `results/NAME-DATE.json`."""
+    """Store results with the date and a description of the machine in `results/NAME-DATE.json`."""
     model = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())
     machine = {
         "processor": model[1] if model else platform.processor(),

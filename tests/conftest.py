@@ -1,43 +1,60 @@
-"""One suite for every store: `store` is each engine in turn, and a test must not ask which."""
+"""One suite for every store: `store` is each engine in turn, and a test must not depend on which."""
 
 from __future__ import annotations
 
 import os
 import signal
 import ssl
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import httpx
 import pytest
 from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 from xdist.scheduler import WorkStealingScheduling
 
 from support.engines import ENGINES, KEPT, SHARED
+from support.leftovers import Leftovers
 from support.store_harness import StoreHarness
+from support.waiting import DEADLINE_SECONDS
 from usertable.store import Store, open_store
 
-# Every server and every command that a test starts would compile the package anew, which takes a third of its start.
+# Otherwise every server and command that a test starts would compile the package again, a third of its start-up time, and
+# every test process would compile the tests again, with pytest's assertions two thirds of the time to collect them.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
-# A shell that starts the tests in the background lets them ignore Ctrl-C, and every program that they start.
+# A shell that starts the tests in the background makes them, and every program that they start, ignore Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# How long a busy machine takes for an example says nothing of what is tested.
+# What a test calls without a time limit of its own would have five seconds, which a busy machine may take.
+for _phase in ("connect", "read", "write", "pool"):
+    setattr(httpx._config.DEFAULT_TIMEOUT_CONFIG, _phase, DEADLINE_SECONDS)
+
+# The time that a busy machine takes for an example is not a test result.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    # Last, because it replaces a function of pytest's own.
+    config.pluginmanager.register(Leftovers())
+
+
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> WorkStealingScheduling:
-    """Give each process tests that follow each other, so that a module's server is started once, and share the rest."""
+    """Give each process consecutive tests, so that a module's server is started once, and let idle processes steal the
+    rest."""
     return WorkStealingScheduling(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def certificates_are_read_once() -> Iterator[None]:
-    """Each client would read the system's certificates anew, for 30 ms; nothing in the tests is served over TLS."""
+    """Otherwise each client would read the system's certificates, for 30 ms. Nothing in the tests is served over TLS."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ssl, "create_default_context", cache(ssl.create_default_context))
         yield
@@ -77,7 +94,7 @@ def shared_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def synced(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The files and folders that this process brings to the disk from now on, in order."""
+    """The files and folders that this process syncs from now on, in order."""
     found: list[Path] = []
     real = os.fsync
 

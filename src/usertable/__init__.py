@@ -13,7 +13,7 @@ __all__ = ["AsyncClient", "Client", "Record"]
 
 
 def __getattr__(name: str) -> Any:
-    # Not before it is asked for: a server has no use for the client and what it imports.
+    # Imported on first use: a server needs neither the client nor its dependencies.
     if name in __all__:
         from usertable import client
 

@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    """Run this process's command line, and exit; without the extra `server`, say how to install it."""
+    """Run the command line and exit. Without the extra `server`, say how to install it."""
     try:
         from usertable.cli import main as run
     except ModuleNotFoundError as missing:

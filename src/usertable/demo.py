@@ -1,6 +1,6 @@
-"""`make demo`: a server with sample data, and the platform document's own request sent to it.
+"""`make demo`: run a server with sample data, and send it the request from the platform's documentation.
 
-Makes `.demo/usertable.db` on the first run and keeps it. The environment may say `DEMO_PORT=N` (0 for any free port), and
+Creates `.demo/usertable.db` on the first run and keeps it. Environment variables: `DEMO_PORT=N` (0 for any free port), and
 `DEMO_EXIT=1` to stop after printing.
 """
 
@@ -19,6 +19,7 @@ from typing import NoReturn
 
 from usertable.app.service import Service
 from usertable.dialects.jiguang.vocabulary import ATTRIBUTE_PATH
+from usertable.domain.actor import Actor
 from usertable.domain.errors import StoreFault
 from usertable.domain.schema import LEGAL_RULES, Attribute, Identifier
 from usertable.store import open_store
@@ -28,7 +29,8 @@ HOST = "127.0.0.1"
 FILE = Path(".demo") / "usertable.db"
 PROJECT, SECRET = "7d431e42dfa6a6d693ac2d04", "5e987ac6d2e04d95a9d8f0d1"
 AUTHORIZATION = "Basic N2Q0MzFlNDJkZmE2YTZkNjkzYWMyZDA0OjVlOTg3YWM2ZDJlMDRkOTVhOWQ4ZjBkMQ=="
-"""The document's own example header: the project and secret above."""
+"""The example header in the platform's documentation: the project and secret above."""
+_ACTOR = Actor.cli("demo")
 CUID = 10362473
 BODY = (
     '{"cuid":10362473,"data":{"user_number_once":46.2,"user_string_once":"refef",'
@@ -37,25 +39,25 @@ BODY = (
 
 
 def prepare(url: str) -> None:
-    """Create the project, its attributes, the identifier and the user, unless they are there."""
+    """Create the project, its attributes, the identifier and the user, unless they exist."""
     store = open_store(url)
     try:
         if store.project(PROJECT):
             return
         service = Service(store)
-        project, _ = service.create_project("Demo", id=PROJECT, secret=SECRET, actor="demo")
+        project, _ = service.create_project("Demo", id=PROJECT, secret=SECRET, actor=_ACTOR)
         for data_type, rules in LEGAL_RULES.items():
             for rule in rules:
                 attribute = Attribute(f"user_{data_type.lower()}_{rule}", data_type, rule)
-                service.declare_attribute(PROJECT, attribute, actor="demo")
-        service.declare_identifier(PROJECT, Identifier("phone", "手机号"), actor="demo")
-        service.add_user(project, CUID, {"phone": "18012345678"})
+                service.declare_attribute(PROJECT, attribute, actor=_ACTOR)
+        service.declare_identifier(PROJECT, Identifier("phone", "手机号"), actor=_ACTOR)
+        service.add_user(project, CUID, {"phone": "18012345678"}, actor=_ACTOR)
     finally:
         store.close()
 
 
 def show_user(url: str) -> None:
-    """Print the user's row as the store has it."""
+    """Print the user's row as stored."""
     store = open_store(url)
     try:
         service = Service(store)
@@ -66,7 +68,7 @@ def show_user(url: str) -> None:
 
 
 def call(port: int, method: str, path: str, body: str | None = None) -> tuple[int, str]:
-    """One request to the demo's server."""
+    """Send one request to the demo's server."""
     connection = http.client.HTTPConnection(HOST, port, timeout=10)
     try:
         connection.request(method, path, body, {"Content-Type": "application/json", "Authorization": AUTHORIZATION})
@@ -77,19 +79,19 @@ def call(port: int, method: str, path: str, body: str | None = None) -> tuple[in
 
 
 def start(url: str, port: str) -> subprocess.Popen[str]:
-    """Start the demo's server, which knows nothing of settings in the environment."""
+    """Start the demo's server, without the settings in the environment."""
     command = [sys.executable, "-m", "usertable", "serve", "--store", url, "--host", HOST, "--port", port]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("USERTABLE_")}
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace", env=environment)
 
 
 def wait_until_it_serves(server: subprocess.Popen[str]) -> int:
-    """The port, by the server's own word, since another program may answer there. Exits with its code if it gives up."""
+    """Return the port that the server reports; another program may answer at the default one. Exit if the server exits."""
     assert server.stderr is not None
     for line in server.stderr:
         sys.stderr.write(line)
         if found := re.search(rf"serving .* on http://{re.escape(HOST)}:(\d+)", line):
-            # What else it says is passed on, so that it never waits for a reader.
+            # Further output is passed on, so that the server never blocks on the pipe.
             threading.Thread(target=_pass_on, args=(server,), daemon=True).start()
             return int(found[1])
     code = server.wait()
@@ -109,7 +111,7 @@ def _end(number: int, frame: FrameType | None) -> NoReturn:
 
 def main() -> None:
     """Prepare, serve, send, show, and keep serving."""
-    # However it is ended, its server must not be left behind.
+    # However it ends, its server must not be left running.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)
     chosen = os.environ.get("DEMO_PORT") or "8000"

@@ -1,4 +1,4 @@
-"""Names of files and folders that outlive a power cut, as a name does once its folder is synced; and files without one."""
+"""Files and folders whose names survive a power cut, because their folder is synced; and files without a name."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ def sync_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path, mode: int = 0o777) -> None:
-    """Make a folder with all that are missing above it; their names are durable when this returns. Raises OSError.
+    """Create a folder and its missing parents. Their names are durable when this returns. Raises OSError.
 
     Args:
-        mode: of the folder itself; those above it have the default.
+        mode: mode of the folder itself; parents have the default mode.
     """
     folder = Path(os.path.abspath(folder))  # noqa: PTH100 - resolve() would follow links, which need not lead anywhere yet
     missing: list[Path] = []
     while not folder.exists():
         missing.append(folder)
         folder = folder.parent
-    # A process that was killed may have made this one and not come to syncing it. Above it all is older.
+    # A process may have been killed after creating this folder and before syncing it. Everything above is older.
     made = [folder, *reversed(missing)]
     for each in made:
         if each is not folder:
             each.mkdir(mode if each is made[-1] else 0o777, exist_ok=True)
-        # A folder that may be written and not read cannot be synced.
+        # A folder that is writable but not readable cannot be synced.
         with contextlib.suppress(PermissionError):
             sync_folder(each.parent)
     if not folder.is_dir():
-        raise NotADirectoryError(f"{folder} is no folder")
+        raise NotADirectoryError(f"{folder} is not a folder")
 
 
 @dataclass(frozen=True, slots=True)
 class PartFile:
-    """A file that is being written, and has a name of its own until it is whole: `.users.csv.0123456789abcdef.part`."""
+    """A file that is being written, under a temporary name: `.users.csv.0123456789abcdef.part`."""
 
     path: Path
     descriptor: int
@@ -55,15 +55,15 @@ class PartFile:
 
 @contextlib.contextmanager
 def part_file(target: Path, *, replace: bool = True) -> Iterator[PartFile]:
-    """A new file for its owner only, which is at `target`, durable, when the block is left; if the block raises, it is gone.
+    """Create a file for its owner only, which is durably at `target` after the block. If the block raises, it is removed.
 
     Args:
-        replace: a file that is there already; if not, that one stays.
+        replace: whether to replace an existing file. If false, the existing file is kept.
 
     Raises:
-        FileExistsError: there is one, and it stays.
+        FileExistsError: a file exists and is kept.
     """
-    # Its name is known before it is there, so that a signal finds no moment in which it would be left behind.
+    # The name is chosen before the file exists, so a signal can never leave the file behind.
     path = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
@@ -84,11 +84,11 @@ def part_file(target: Path, *, replace: bool = True) -> Iterator[PartFile]:
 
 
 def _rename_to_free(path: Path, target: Path) -> None:
-    """Rename a file unless there is one of the new name. Raises FileExistsError if there is."""
+    """Rename a file unless the new name exists. Raises FileExistsError if it does."""
     try:
         target.hardlink_to(path)
     except OSError as error:
-        # Either that, or the file system has no hard links.
+        # Either it exists, or the file system has no hard links.
         if target.exists():
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from error
         path.rename(target)
@@ -97,7 +97,7 @@ def _rename_to_free(path: Path, target: Path) -> None:
 
 
 def file_in_memory() -> IO[bytes]:
-    """A new file without a name, in memory where the system can do that: no folder need be writable."""
+    """Return a new file without a name, in memory where the system supports it. Needs no writable folder."""
     if hasattr(os, "memfd_create"):
         return os.fdopen(os.memfd_create("usertable"), "w+b")
     return tempfile.TemporaryFile()

@@ -1,4 +1,4 @@
-"""A histogram as Prometheus has them: how many measurements were at most each bound, and their sum."""
+"""A histogram in Prometheus' form: the number of measurements up to each bound, and their sum."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class Histogram:
     """Counts measurements by size.
 
     Args:
-        bounds: the upper bounds of the buckets, ascending: (0.001, 0.01, 0.1). One more bucket has what is larger.
+        bounds: the upper bounds of the buckets, ascending: (0.001, 0.01, 0.1). One more bucket counts larger ones.
     """
 
     __slots__ = ("bounds", "counts", "total")
@@ -18,11 +18,11 @@ class Histogram:
     def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
-        """Measurements by bucket, each in one of them only."""
+        """Measurements by bucket, each counted in only one."""
         self.total = 0.0
         """The sum of all measurements."""
 
     def observe(self, measurement: float, times: int = 1) -> None:
-        """Count a measurement that was made so many times."""
+        """Count a measurement that occurred `times` times."""
         self.counts[bisect_left(self.bounds, measurement)] += times
         self.total += measurement * times

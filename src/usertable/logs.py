@@ -1,7 +1,7 @@
-"""What the processes of a server log: one event a line, as text or as JSON, with the request that it belongs to.
+"""Logging in all processes of a server: one event per line, as text or JSON, with the request that it belongs to.
 
-No log has a secret or a value of a user. So of an exception that is not ours only the type and the place are logged: its
-message may quote what was sent, as `invalid literal for int(): '18012345678'` does.
+No log contains a secret or a user's value. So for an exception of another library only the type and the traceback are
+logged: its message may quote what was sent, as in `invalid literal for int(): '18012345678'`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class LogSettings:
     """How a process logs."""
 
     process: str = ""
-    """What it is: `server`, `worker 0`, `writer`, `parent`."""
+    """Name of the process: `server`, `worker 0`, `writer`, `parent`."""
     level: str = "warning"
     format: Format = "text"
 
@@ -48,24 +48,24 @@ class LoggedRequest:
     """The caller's W3C trace context: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01."""
 
     def fields(self) -> dict[str, str]:
-        """What a line says of it: its id, and the trace and span of the caller."""
+        """Return the fields of a line: the request's ID, and the caller's trace and span."""
         return {"request_id": self.id, **trace_fields(self.traceparent)}
 
 
 settings = LogSettings()
-"""Those of this process."""
+"""The settings of this process."""
 request: ContextVar[LoggedRequest | None] = ContextVar("request", default=None)
-"""The request that is being served. Threads that a request's coroutine waits for have it too."""
+"""The request that is being served. Threads that its coroutine waits for see it too."""
 
 
 def trace_fields(traceparent: bytes | None) -> dict[str, str]:
-    """The ids in a `traceparent`; none if there is none, or it has not its form (https://www.w3.org/TR/trace-context/)."""
+    """Return the IDs in a `traceparent`; empty if it is missing or malformed (https://www.w3.org/TR/trace-context/)."""
     found = _TRACEPARENT.fullmatch(traceparent) if traceparent else None
     return {} if found is None else {"trace_id": found[1].decode(), "span_id": found[2].decode()}
 
 
 def configure(chosen: LogSettings) -> None:
-    """Let this process log to stderr, also what would end up there by itself: warnings, and exceptions nobody caught."""
+    """Log to stderr in this process, including what Python would write there itself: warnings and uncaught exceptions."""
     global settings
     settings = chosen
     handler = logging.StreamHandler(sys.stderr)
@@ -77,19 +77,19 @@ def configure(chosen: LogSettings) -> None:
 
 
 def set_level(level: str) -> None:
-    """Log from another level on."""
+    """Change the log level."""
     global settings
     settings = replace(settings, level=level)
     logging.getLogger().setLevel(level.upper())
 
 
 def announce(log: logging.Logger, message: str) -> None:
-    """Log what must be seen whatever the level is."""
+    """Log a message regardless of the level."""
     log.callHandlers(log.makeRecord(log.name, logging.INFO, __file__, 0, message, (), None))
 
 
 class TextFormatter(logging.Formatter):
-    """`2026-11-30 08:15:00,123 WARNING usertable.http: what happened [request_id=r-1]`; a traceback follows, indented."""
+    """`2026-11-30 08:15:00,123 WARNING usertable.http: what happened [request_id=r-1]`, then a traceback, indented."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -102,7 +102,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(MsgspecFormatter):
-    """An object a line; a traceback is its field `exception`."""
+    """One object per line; a traceback is its field `exception`."""
 
     def __init__(self, process: str) -> None:
         super().__init__(
@@ -120,12 +120,12 @@ class JsonFormatter(MsgspecFormatter):
 
 
 def text_fields(fields: dict[str, str]) -> str:
-    """What a line of text says of its request: ` [request_id=r-1 trace_id=4bf9… span_id=00f0…]`."""
+    """Return the fields of a text line: ` [request_id=r-1 trace_id=4bf9… span_id=00f0…]`."""
     return f" [{' '.join(f'{name}={value}' for name, value in fields.items())}]" if fields else ""
 
 
 def exception_lines(failure: BaseException | None) -> Iterator[str]:
-    """A traceback, line by line, the causes first; messages of our own exceptions and the system's only."""
+    """Yield the lines of a traceback, causes first. Only usertable's and the system's exceptions have their messages."""
     if failure is None:
         return
     cause = failure.__cause__ or (None if failure.__suppress_context__ else failure.__context__)

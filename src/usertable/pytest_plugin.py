@@ -1,4 +1,4 @@
-"""The pytest plugin that comes with usertable: the fixture `usertable_server`."""
+"""The pytest plugin of usertable: the fixture `usertable_server`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def usertable_server() -> Iterator[Server]:
-    """A server of the test's own, with a store in memory, a project, and a clock that the test sets."""
-    # Not before it is asked for: every test run of every project that has usertable installed loads this module.
+    """A server for one test, with a store in memory, one project, and a clock that the test sets."""
+    # Imported here because pytest loads this module in every project that has usertable installed.
     from usertable.testing import running
 
     with running() as server:

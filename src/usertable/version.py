@@ -1,9 +1,10 @@
-"""Which build this is. The version comes from git, by hatch-vcs: `0.1.dev214+gba7fb6d` is 214 commits on the way to 0.1."""
+"""The version of this build. It comes from git, by hatch-vcs: `0.1.dev214+gba7fb6d` is 214 commits on the way to 0.1."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import os
 from functools import cache
 from pathlib import Path
 
@@ -15,12 +16,15 @@ UNKNOWN = "unknown"
 def version() -> str:
     """Return the version of the running code.
 
-    In a git checkout this is the version of its present commit, since the installed metadata is as old as the last
-    installation. Anywhere else it is the version of the installed package.
+    In a git checkout this is the version of its current commit, or SETUPTOOLS_SCM_PRETEND_VERSION, because the installed
+    metadata is as old as the last installation. Anywhere else it is the version of the installed package.
     """
     checkout = Path(__file__).parents[2]
     if (checkout / ".git").exists():
-        # Without what builds the package, or without the command git, there is no saying.
+        # As get_version does, without the 0.1 s to import it.
+        if pretended := os.environ.get("SETUPTOOLS_SCM_PRETEND_VERSION"):
+            return pretended
+        # Without the build tools, or without git, the version is unknown.
         with contextlib.suppress(ImportError, LookupError):
             from setuptools_scm import get_version
 

@@ -1,18 +1,21 @@
-"""What the server keeps of the requests that come in, by HTTP, as any process that opens its store sees it."""
+"""What the server stores of incoming requests, over HTTP, as any process that opens its store reads it."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
 
 import httpx
 import pytest
 
+from support.actors import TESTER
+from support.manual_clock import ManualClock
+from support.native_server import serving_by
 from support.server_process import ATTRIBUTE, PROJECT, REGISTER, SECRET, ServerProcess, create_project
+from support.waiting import wait_until
 from usertable.app.clock import SYSTEM_CLOCK
 from usertable.app.service import Service
 from usertable.config import Config
@@ -21,17 +24,6 @@ from usertable.domain.errors import ProblemKind
 from usertable.http.server import in_background
 from usertable.store import Store, open_store
 from usertable.store.memory import MemoryStore
-
-T = TypeVar("T")
-
-
-def until(look: Callable[[], T]) -> T:
-    """What `look` gives once it gives something."""
-    deadline = time.monotonic() + 20
-    while not (found := look()):
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.05)
-    return found
 
 
 @contextmanager
@@ -52,8 +44,8 @@ def url(tmp_path: Path) -> str:
 
 
 def samples(store: Store, count: int) -> dict[str, Arrival]:
-    """The samples by request id, once there are so many."""
-    until(lambda: len(store.arrivals(1, 0, 100)) >= count)
+    """Return the samples by request ID, once there are this many."""
+    wait_until(lambda: len(store.arrivals(1, 0, 100)) >= count)
     kept = [arrival for _, arrival in store.arrivals(1, 0, 100)]
     assert len(kept) == count
     return {arrival.request: arrival for arrival in kept}
@@ -128,7 +120,7 @@ def test_every_record_of_a_batch_is_counted(url: str, tmp_path: Path) -> None:
         assert client.post(path, json={"records": records}, headers={"X-Request-Id": "batch"}).status_code == 200
         assert client.post(f"{path}?dry_run=1", json={"records": records}).status_code == 200
         assert client.post(path, json={"records": []}, headers={"X-Request-Id": "empty"}).status_code >= 400
-        until(lambda: len(store.arrivals(1, 0, 9)) >= 4)
+        wait_until(lambda: len(store.arrivals(1, 0, 9)) >= 4)
         kept = [arrival for _, arrival in store.arrivals(1, 0, 9)]
         assert {arrival.api for arrival in kept} == {"batch"}
         assert sorted((a.request, [p.kind for p in a.problems][:1]) for a in kept if a.request == "batch") == [
@@ -141,17 +133,17 @@ def test_every_record_of_a_batch_is_counted(url: str, tmp_path: Path) -> None:
         assert (rate.accepted, rate.refused) == (1, 3)
 
 
-def test_a_flood_is_counted_whole_and_sampled(url: str, tmp_path: Path) -> None:
+def test_a_flood_is_counted_whole_and_sampled(url: str) -> None:
     (cuid,) = create_project(url, users=1)
-    with serving(url, tmp_path) as (client, store):
+    # The clock is stopped, so that all requests arrive in the same second.
+    with serving_by(ManualClock(), url) as server:
+        client = server.caller(PROJECT, SECRET)
         for n in range(300):
             client.put(ATTRIBUTE, json={"cuid": cuid, "data": {"user_number_overwrite": n}}).raise_for_status()
-
-        def counted() -> int:
-            return sum(rate.accepted for rate in store.rates(1, 0, 1000))
-
-        assert until(lambda: counted() == 300)
-        assert 0 < sum(rate.sampled for rate in store.rates(1, 0, 1000)) == len(store.arrivals(1, 0, 1000)) < 300
+    with contextlib.closing(open_store(url)) as store:
+        (rate,) = store.rates(1, 0, 1000)
+        assert rate.accepted == 300
+        assert 0 < rate.sampled == len(store.arrivals(1, 0, 1000)) < 300
 
 
 def test_payloads_can_be_left_out(url: str, tmp_path: Path) -> None:
@@ -180,7 +172,7 @@ def test_workers_show_it_together(shared_url: str, tmp_path: Path) -> None:
     with serving(shared_url, tmp_path, workers="2") as (client, store):
         address = client.base_url.join(ATTRIBUTE)
         for n in range(12):
-            # Each on a connection of its own, so that both workers get some.
+            # Each on its own connection, so that both workers get some.
             body = {"cuid": cuid, "data": {"user_number_accumulate": 1}}
             sent = httpx.put(address, json=body, auth=(PROJECT, SECRET), headers={"X-Request-Id": f"r{n}"})
             assert sent.status_code == 200
@@ -198,17 +190,17 @@ def test_a_server_that_stops_waits_for_the_store_to_keep_what_it_was_given() -> 
             self.calls += 1
             self.max_calls = max(self.max_calls, self.calls)
             given.set()
-            assert may_keep.wait(20)
+            assert may_keep.wait(60)
             super().keep_arrivals(batch)
             self.calls -= 1
 
     store = SlowStore()
     service = Service(store)
-    project, secret = service.create_project("Tests", id=PROJECT, actor="test")
+    project, secret = service.create_project("Tests", id=PROJECT, actor=TESTER)
     with in_background(Config(store="memory:", port=0), store, SYSTEM_CLOCK) as server:
         for _ in range(2):
             assert httpx.put(f"{server}{ATTRIBUTE}", json={}, auth=(PROJECT, secret)).status_code == 400
-            assert given.wait(20)
+            assert given.wait(60)
         threading.Timer(0.5, may_keep.set).start()
     assert store.max_calls == 1
     assert sum(rate.refused for rate in store.rates(project.number, 0, 10**13)) == 2

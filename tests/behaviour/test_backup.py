@@ -1,4 +1,4 @@
-"""`usertable backup` and `usertable restore`: of a store that is in use, of damaged files, and of a database."""
+"""`usertable backup` and `usertable restore`: for a store that is in use, damaged files, and a database."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ import httpx
 import pytest
 
 from support import postgres
+from support.actors import TESTER
 from support.cli_runner import CliRunner
 from support.engines import database
 from support.load import load, read_sums, wait_for_more
 from support.server_process import ATTRIBUTE, PROJECT, ServerProcess, create_project
-from usertable.store import stored_version
+from usertable.app.service import Service
+from usertable.store import open_store, stored_version
 from usertable.store.sqlite import files
 
 OLD_STORES = sorted((Path(__file__).parents[1] / "contract" / "stores").glob("sqlite_*.sql"))
@@ -35,7 +37,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def cli(file: Path) -> CliRunner:
-    """The command line on a store with three users."""
+    """Return the command line on a store with three users."""
     create_project(f"sqlite:///{file}", users=3)
     return CliRunner(f"sqlite:///{file}", {})
 
@@ -45,7 +47,7 @@ def users(cli: CliRunner) -> str:
 
 
 def send_with_key(http: httpx.Client, cuid: int, key: str) -> str | None:
-    """Add 1 to a user's counter; the header that says whether the answer is that of an earlier request."""
+    """Add 1 to a user's counter. Return the header that says whether the answer is that of an earlier request."""
     body = {"cuid": cuid, "data": {"user_number_accumulate": 1, "user_list_append": [key]}}
     answer = http.put(ATTRIBUTE, json=body, headers={"Idempotency-Key": key})
     assert answer.json() == {"code": 0, "msg": "ok"}
@@ -55,7 +57,7 @@ def send_with_key(http: httpx.Client, cuid: int, key: str) -> str | None:
 
 @contextmanager
 def opened_elsewhere(file: Path) -> Iterator[None]:
-    """Another process has the store open, as an import has."""
+    """Have the store open in another process, like an import, during the block."""
     code = (
         "import apsw, sys; db = apsw.Connection(sys.argv[1]); print(db.pragma('page_count'), flush=True); sys.stdin.read()"
     )
@@ -136,7 +138,7 @@ def test_a_file_that_exists_is_not_overwritten(cli: CliRunner, file: Path) -> No
 def test_a_backup_needs_a_store(tmp_path: Path) -> None:
     cli = CliRunner(f"sqlite:///{tmp_path}/none.db", {})
     assert "there is no store at" in cli.refused("backup", str(tmp_path / "copy.db"))
-    assert "lives and dies with the server" in CliRunner("memory:", {}).misused("backup", str(tmp_path / "copy.db"))
+    assert "exists only inside its server" in CliRunner("memory:", {}).misused("backup", str(tmp_path / "copy.db"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -145,7 +147,7 @@ def test_a_store_that_is_there_is_replaced_only_if_asked_for_and_kept(cli: CliRu
     cli.run("backup", copy)
     cli.run("user", "register", "phone", "18012345678", "--project", PROJECT)
     now = users(cli)
-    assert "holds a store already; nothing was changed" in cli.refused("restore", copy)
+    assert "there is already a store at" in cli.refused("restore", copy)
     assert users(cli) == now
     kept = cli.json("restore", copy, "--replace")["kept"]
     assert now.count("\n") == users(cli).count("\n") + 1
@@ -164,6 +166,23 @@ def test_no_cuid_that_was_given_after_the_backup_is_given_to_another_user(cli: C
     assert register("18087654321") == lost + 1_000_000
     cli.run("restore", copy, "--replace", "--skip-cuids", "0")
     assert register("18012345678") == lost
+
+
+def test_people_come_back_and_sessions_that_were_ended_since_do_not(cli: CliRunner, file: Path) -> None:
+    store = open_store(cli.url)
+    service = Service(store)
+    ann = service.add_person("ann@example.com", admin=True, password="correct horse battery staple", actor=TESTER)
+    token = service.begin_session(ann, seconds=3600, browser="", caller=TESTER)
+    assert token is not None
+    store.close()
+    copy = str(file.with_name("copy.db"))
+    cli.run("backup", copy)
+    cli.run("person", "sign-out", "ann@example.com")
+    cli.run("restore", copy, "--replace")
+    store = open_store(cli.url)
+    assert [person.id for person in store.people()] == [ann.id]
+    assert Service(store).find_session(token) is None
+    store.close()
 
 
 def test_nothing_is_restored_while_a_server_or_a_command_has_the_store_open(
@@ -227,7 +246,7 @@ def test_a_store_that_was_overwritten_is_served_again_once_a_backup_is_restored(
         send_with_key(http, 10_000_001, "after")
     os.kill(server.writer_pid(), signal.SIGKILL)
     server.kill()
-    # As the server's writer does that finds another file copied over the store.
+    # As the server's writer does when it finds another file copied over the store.
     files.StoreFiles(str(file)).note_overwriting()
     assert "was overwritten while its last server had it open" in cli.refused("serve", "--port", "0")
     cli.run("restore", copy, "--replace")

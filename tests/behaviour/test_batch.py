@@ -1,4 +1,4 @@
-"""The batch route as its callers see it: each record by itself, in order, safe to retry, bounded."""
+"""The batch route as its callers see it: each record on its own, in order, safe to retry, bounded."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,12 @@ from typing import Any
 import httpx
 import pytest
 
-from support.native_server import NativeServer, native_server
+from support.manual_clock import ManualClock
+from support.native_server import NativeServer, native_server, serving_by
+from support.prometheus import samples
 from support.sample_project import sample_schema
 from support.server_process import ATTRIBUTE, PROJECT, ServerProcess, create_project
+from support.waiting import wait_until
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -27,6 +29,7 @@ else:
 
 BATCH = f"/api/v1/projects/{PROJECT}/users:batch"
 LIMIT = 200_000
+METRICS_TOKEN = "a-token-for-metrics-only"
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +40,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NativeServer]:
 
 @pytest.fixture
 def project(server: NativeServer) -> tuple[str, httpx.Client]:
-    """A project with every legal attribute, the identifiers `phone` and `mail`, and the users 1 to 5."""
+    """Create a project with every legal attribute, the identifiers `phone` and `mail`, and the users 1 to 5."""
     path, owner = server.new_project()
     for attribute in sample_schema("").attributes.values():
         body = {"name": attribute.name, "type": attribute.type, "rule": attribute.rule}
@@ -108,6 +111,7 @@ def test_an_answer_for_every_record_in_order(project: tuple[str, httpx.Client]) 
     assert (answered["done"], answered["refused"], answered["unavailable"], answered["retry_after"]) == (2, 8, 0, None)
     first, unknown, wrong, second, *_, misspelt, _ = answered["results"]
     assert first == {
+        "change": first["change"],
         "code": 0,
         "msg": "ok",
         "cuid": 1,
@@ -129,7 +133,7 @@ def test_an_answer_for_every_record_in_order(project: tuple[str, httpx.Client]) 
 
 
 def test_values_are_judged_as_in_the_single_call(project: tuple[str, httpx.Client]) -> None:
-    """Also where JSON itself sees no difference: 1.0 is no BOOL, and the text of 5.0 is not that of 5."""
+    """Also where JSON makes no difference: 1.0 is not a BOOL, and 5.0 as a STRING is not 5."""
     path, owner = project
     body = '{"records":[{"cuid":1,"data":{"bool_once":1.0}},{"cuid":2,"data":{"string_once":5.0,"number_once":5.10}}]}'
     answer = owner.post(f"{path}/users:batch", content=body)
@@ -166,10 +170,10 @@ def test_users_by_identifier(project: tuple[str, httpx.Client]) -> None:
     cuid = made["results"][0]["cuid"]
     assert cuid == made["results"][2]["cuid"]
     assert attributes(project, cuid) == {"number_accumulate": 3}
-    # A refused record makes nobody.
+    # A refused record creates no user.
     assert send(project, phone("2", number_once=1), on_unknown="refuse")["results"][0]["code"] == 40003
 
-    # Other identifiers find users, but only the first makes them.
+    # Other identifiers find users, but only the first creates them.
     mail = {"identity": {"name": "mail", "value": "m1"}, "data": {"number_once": 1}}
     found = send(project, mail, {"cuid": 1, "data": {"number_once": 2}}, on_unknown="refuse")
     assert [(r["cuid"], r["outcomes"]["number_once"]) for r in found["results"]] == [(1, "applied"), (1, "kept")]
@@ -199,7 +203,7 @@ def test_a_key_for_the_whole_batch(project: tuple[str, httpx.Client]) -> None:
     add = [{"cuid": cuid, "data": {"number_accumulate": 1}} for cuid in (1, 1, 2, 99)]
     first = send(project, *add, key="whole")
     assert codes(first) == [0, 0, 0, 40003]
-    # What was refused is judged anew.
+    # A refused record is decided again.
     path, owner = project
     assert owner.post(f"{path}/users", json={"cuid": 99}).status_code == 201
     again = send(project, *add, key="whole")
@@ -276,8 +280,8 @@ def test_the_body_as_a_whole(project: tuple[str, httpx.Client]) -> None:
         assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
         return str(answer.json()["detail"])
 
-    assert "length >= 1" in refused(400, "parameter", json={"records": []})
-    assert "length <= 1000" in refused(400, "parameter", json={"records": [record] * 1001})
+    assert "length of at least 1" in refused(400, "parameter", json={"records": []})
+    assert "length of at most 1000" in refused(400, "parameter", json={"records": [record] * 1001})
     refused(400, "parameter", json={"records": [record], "dry_run": True})
     refused(400, "parameter", json={"records": [record], "on_unknown": "ignore"})
     refused(400, "parameter", json={"records": [record]}, query="?dryRun=1")
@@ -299,23 +303,24 @@ def test_the_admin_may_and_others_may_not(server: NativeServer, project: tuple[s
     assert attributes(project, 1) == {"number_accumulate": 1}
 
 
-def test_a_batch_is_one_request_to_its_limit(server: NativeServer) -> None:
-    path, owner = server.new_project(qps=2)
-    body = {"records": [{"cuid": 1, "data": {"a": 1}}] * 500}
-    answers = [owner.post(f"{path}/users:batch", json=body) for _ in range(3)]
-    assert [a.status_code for a in answers] == [200, 200, 429]
-    assert answers[0].headers["ratelimit-remaining"] == "1"
-    # Other routes count apart.
-    assert owner.get(path).status_code == 200
+def test_a_batch_is_one_request_to_its_limit() -> None:
+    with serving_by(ManualClock()) as server:
+        path, owner = server.new_project(qps=2)
+        body = {"records": [{"cuid": 1, "data": {"a": 1}}] * 500}
+        answers = [owner.post(f"{path}/users:batch", json=body) for _ in range(3)]
+        assert [a.status_code for a in answers] == [200, 200, 429]
+        assert answers[0].headers["ratelimit-remaining"] == "1"
+        # Other routes are counted separately.
+        assert owner.get(path).status_code == 200
 
 
 def test_a_full_queue_refuses_single_records(tmp_path: Path) -> None:
-    """The writer is stopped, so writes can only wait; the records that find no place are told so, and none is lost."""
+    """The writer is stopped, so writes can only wait. Records that do not fit are answered so, and none is lost."""
     url = f"sqlite:///{tmp_path / 'store.db'}"
     cuids = create_project(url, users=20)
-    server = ServerProcess(url, tmp_path, queue_capacity="5", max_batch="1")
+    server = ServerProcess(url, tmp_path, queue_capacity="5", max_batch="1", metrics_token=METRICS_TOKEN)
     records = [{"cuid": c, "data": {"user_number_accumulate": 1}, "key": f"k{c}"} for c in cuids]
-    # One more record of the first and of the last user: it must share the fate of the one before it.
+    # One more record of the first and of the last user: it must have the same result as the one before it.
     records += [{**records[0], "key": "first"}, {**records[-1], "key": "last"}]
     answers: list[Any] = []
 
@@ -323,22 +328,28 @@ def test_a_full_queue_refuses_single_records(tmp_path: Path) -> None:
         with server.client() as http:
             answers.append(http.post(BATCH, json={"records": records}).json())
 
+    def waiting_writes() -> float:
+        metrics = httpx.get(f"{server.url}/metrics", headers={"Authorization": f"Bearer {METRICS_TOKEN}"}, timeout=60)
+        return samples(metrics.text)["usertable_queue_writes", frozenset()]
+
     try:
         with server.client() as http:
             http.put(ATTRIBUTE, json={"cuid": cuids[0], "data": {"user_string_overwrite": "verified"}})
         os.kill(server.writer_pid(), signal.SIGSTOP)
         thread = threading.Thread(target=post)
         thread.start()
-        time.sleep(0.5)
+        wait_until(waiting_writes)
+        # Before its next answer it has come to the records that do not fit.
+        assert waiting_writes()
         os.kill(server.writer_pid(), signal.SIGCONT)
-        thread.join(30)
+        thread.join(60)
         (answered,) = answers
         unavailable = [place for place, code in enumerate(codes(answered)) if code == -1]
         assert 10 < len(unavailable) < 20
         assert {answered["results"][p]["problems"][0]["kind"] for p in unavailable} == {"overloaded"}
         assert 21 in unavailable
         assert answered["retry_after"] == 1
-        # Each of those again, and again, until none is left.
+        # Repeat these until none is left.
         waiting = [records[p] for p in unavailable]
         with server.client() as http:
             while waiting:

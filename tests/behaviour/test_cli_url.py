@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import socket
+import ssl
+import subprocess
 import threading
 from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +30,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NativeServer]:
 
 
 def shell(**environment: str) -> CliRunner:
-    """A shell that has no store."""
+    """Return a shell without a store."""
     return CliRunner(NOWHERE, {f"USERTABLE_{name.upper()}": value for name, value in environment.items()})
 
 
@@ -115,11 +119,11 @@ COMMANDS: list[tuple[str, ...]] = [
 
 
 def said(shell: CliRunner, arguments: Sequence[str]) -> tuple[int, str, str]:
-    """What a command says, without moments, and with the admin as the one who made every change."""
+    """Return a command's output without times, and with the admin as the actor of every change."""
     result = shell.invoke(*arguments)
     assert result.exit_code in (0, 1), result.output
     out = re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z", "A MOMENT", result.stdout)
-    return result.exit_code, re.sub(" +", " ", out.replace("cli:tester", "admin")), result.stderr
+    return result.exit_code, re.sub(" +", " ", out.replace("cli:tester", "admin-token")), result.stderr
 
 
 @pytest.mark.parametrize("mode", [(), ("--json",)], ids=["text", "json"])
@@ -140,7 +144,7 @@ def test_a_command_says_the_same_on_a_store_and_through_a_server(
         there = said(remote, [*arguments, *mode, "--url", server.url])
         assert there == here, arguments
         refused += here[0]
-    # Of bad commands there are about as many as of good ones.
+    # About half of the commands are invalid.
     assert refused >= 30
 
 
@@ -149,7 +153,7 @@ def test_erasing_through_a_server_asks_first(server: NativeServer) -> None:
     remote.run("project", "create", "shop", "--id", "erasing", "--url", server.url)
     remote.run("user", "create", "5", "--url", server.url)
     result = remote.run("user", "erase", "5", "--url", server.url, stdin="n\n", code=1)
-    assert "Erase user 5 of project erasing (shop) for good? [y/N]" in result.stderr
+    assert "Permanently erase user 5 of project erasing (shop)? [y/N]" in result.stderr
     assert remote.json("user", "get", "5", "--url", server.url)["cuid"] == 5
     remote.run("user", "erase", "5", "--url", server.url, stdin="y\n")
     assert remote.refused("user", "get", "5", "--url", server.url) == "cuid [5] does not exist in this project"
@@ -163,22 +167,22 @@ def test_a_project_is_reached_with_its_secret(server: NativeServer) -> None:
     remote = shell(secret=f"{SECRET}\n", project="own")
     made = remote.json("attribute", "create", "level", *NUMBER, "--url", server.url)
     assert made["name"] == "level"
-    assert remote.json("project", "changes", "own", "--url", server.url)["changes"][0]["actor"] == "project own"
-    assert "the QPS limit is the operator's to set" in remote.refused(
+    assert remote.json("project", "changes", "own", "--url", server.url)["changes"][0]["actor"] == "key:default"
+    assert "only the operator can change the QPS limit" in remote.refused(
         "project", "edit", "own", "--qps", "9", "--url", server.url
     )
-    needs = "this command needs the server's admin token; put it into USERTABLE_ADMIN_TOKEN"
+    needs = "this command needs the server's admin token; set USERTABLE_ADMIN_TOKEN"
     assert remote.misused("project", "list", "--url", server.url) == needs
     assert remote.misused("project", "create", "x", "--url", server.url) == needs
     assert remote.refused("attribute", "list", "--project", "other", "--url", server.url) == (
-        f"the server at {server.url} does not know project other with the secret in USERTABLE_SECRET"
+        f"the server at {server.url} rejected project other with the secret in USERTABLE_SECRET; correct one of them"
     )
 
 
 def test_credentials_that_are_missing_or_wrong_are_told(server: NativeServer) -> None:
     command = ("attribute", "list", "--project", "p", "--url", server.url)
     assert (
-        "put its admin token into USERTABLE_ADMIN_TOKEN, or the project's secret into USERTABLE_SECRET"
+        "set USERTABLE_ADMIN_TOKEN to the server's admin token, or USERTABLE_SECRET to the project's secret"
         in shell().misused(*command)
     )
     assert shell(admin_token="another-token-than-that").refused(*command) == (
@@ -200,27 +204,104 @@ def test_a_server_that_is_not_there(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
         said = shell(admin_token=TOKEN).refused("project", "list", "--url", url)
-    assert said.startswith(f"not possible at the moment, retry later: the server at {url} cannot be reached")
-    assert "--url is 'ftp://x'; expected something like https://usertable.example.com" in shell(admin_token=TOKEN).misused(
+    assert said.startswith(f"temporarily unavailable, retry later: the server at {url} cannot be reached")
+    assert "--url is 'ftp://x'; expected a URL such as https://usertable.example.com" in shell(admin_token=TOKEN).misused(
         "project", "list", "--url", "ftp://x"
     )
+
+
+def test_a_certificate_that_is_not_trusted_is_told_and_can_be_named(tmp_path: Path) -> None:
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
+    named = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run([*made, *named], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with answering(b'{"projects":[]}', context) as url:
+        said = shell(admin_token=TOKEN).refused("project", "list", "--url", url)
+        assert said == (
+            f"the certificate of the server at {url} is not trusted: self-signed certificate; set SSL_CERT_FILE to a PEM"
+            " file with that certificate or the one of its authority"
+        )
+        trusting = CliRunner(NOWHERE, {"USERTABLE_ADMIN_TOKEN": TOKEN, "SSL_CERT_FILE": str(certificate)})
+        assert trusting.json("project", "list", "--url", url) == {"projects": []}
 
 
 def test_what_is_no_server_of_usertable_is_told(server: NativeServer) -> None:
     said = shell(admin_token=TOKEN).refused("project", "list", "--url", f"{server.url}/api/v1")
     assert said == (
-        f"the server at {server.url}/api/v1 answered: no such route: /api/v1/api/v1/projects; is the URL right, and the"
-        " server of this version?"
+        f"the server at {server.url}/api/v1 answered: no such route: /api/v1/api/v1/projects; check the URL and the"
+        " server's version"
     )
     with answering(b"<html>It works</html>") as url:
         said = shell(admin_token=TOKEN).refused("project", "list", "--url", url)
-        assert said.startswith(f"the server at {url} is no server of usertable, or of another version; is the URL right?")
+        assert said.startswith(f"the server at {url} is not a usertable server, or runs another version; check the URL:")
         assert said.endswith("'<html>It works</html>'")
 
 
+def test_commands_read_the_answers_of_a_server_of_a_version_without_history(server: NativeServer) -> None:
+    server.new_project(id="older")
+    level = ("level", "--project", "older")
+    with older(server) as url:
+        here = shell(admin_token=TOKEN)
+        made = here.json("attribute", "create", *level, *NUMBER, "--url", url)
+        edited = here.json("attribute", "hide", *level, "--url", url)
+        listed = here.json("attribute", "list", "--project", "older", "--status", "all", "--url", url)["attributes"]
+        assert listed == [edited] == [made | {"hidden": True}]
+        assert "history" not in made
+        assert here.out("schema", "apply", "-", *level[1:], "--url", url, stdin=SCHEMA).startswith("~ edit attribute level")
+        here.run("user", "create", "77", *level[1:], "--url", url)
+        assert here.json("user", "get", "77", *level[1:], "--url", url)["cuid"] == 77
+        assert [user["cuid"] for user in here.json("user", "list", *level[1:], "--url", url)["users"]] == [77]
+
+
 @contextlib.contextmanager
-def answering(content: bytes) -> Iterator[str]:
-    """Another web server, which answers this to everything."""
+def older(server: NativeServer) -> Iterator[str]:
+    """The server, with answers as before there was history."""
+    added = ("history", "as_of", "not_kept")
+
+    class Handler(BaseHTTPRequestHandler):
+        def relay(self) -> None:
+            body = self.rfile.read(int(self.headers.get("content-length", 0)))
+            answer = server.admin.request(
+                self.command, self.path, content=body, headers={"content-type": "application/json"}
+            )
+            content = answer.content
+            if content:
+                content = json.dumps(json.loads(content, object_pairs_hook=without_new)).encode()
+            self.send_response(answer.status_code)
+            self.send_header("content-length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_GET = do_POST = do_PUT = do_PATCH = relay
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    def without_new(members: list[tuple[str, Any]]) -> dict[str, Any]:
+        return {name: value for name, value in members if name not in added}
+
+    with serving(HTTPServer(("127.0.0.1", 0), Handler)) as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
+def serving(other: HTTPServer) -> Iterator[int]:
+    """Run a web server in a thread. Yield its port."""
+    with other:
+        thread = threading.Thread(target=other.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield other.server_address[1]
+        finally:
+            other.shutdown()
+            thread.join()
+
+
+@contextlib.contextmanager
+def answering(content: bytes, context: ssl.SSLContext | None = None) -> Iterator[str]:
+    """Run another web server, which answers every request with this, over HTTPS if it has a certificate."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -232,12 +313,11 @@ def answering(content: bytes) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with HTTPServer(("127.0.0.1", 0), Handler) as other:
-        thread = threading.Thread(target=other.serve_forever, args=(0.02,))
-        thread.start()
-        yield f"http://127.0.0.1:{other.server_address[1]}"
-        other.shutdown()
-        thread.join()
+    other = HTTPServer(("127.0.0.1", 0), Handler)
+    if context is not None:
+        other.socket = context.wrap_socket(other.socket, server_side=True)
+    with serving(other) as port:
+        yield f"http{'s' if context else ''}://127.0.0.1:{port}"
 
 
 # the project
@@ -280,7 +360,7 @@ def test_among_several_projects_one_must_be_named(tmp_path: Path, command: Seque
 def test_without_a_project_the_command_that_makes_one_is_told(tmp_path: Path, command: Sequence[str]) -> None:
     here = CliRunner(f"sqlite:///{tmp_path / 'users.db'}", {})
     here.run("migrate")
-    said = f"there is no project in the store {here.url}; make one: usertable project create NAME"
+    said = f"there is no project in the store {here.url}; create one: usertable project create NAME"
     assert here.refused(*command) == said
 
 
@@ -291,4 +371,4 @@ def test_of_a_server_only_the_admin_is_told_the_projects(tmp_path: Path) -> None
         admin.run("project", "create", "first", "--id", "p1", "--url", alone.url)
         assert admin.json("attribute", "list", "--url", alone.url) == {"attributes": []}
         said = shell(secret=SECRET).misused("attribute", "list", "--url", alone.url)
-        assert said == "--project is needed: the secret in USERTABLE_SECRET is that of one project; name it"
+        assert said == "--project is required: the secret in USERTABLE_SECRET belongs to one project"

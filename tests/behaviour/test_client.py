@@ -1,4 +1,4 @@
-"""The Python client as its callers use it, sync and async, against the server for tests."""
+"""The Python client as its callers use it, sync and async, with the test server."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.actors import TESTER
 from support.clients import AnyClient, any_client
 from support.sample_project import sample_schema
 from usertable import Client, Record
@@ -50,13 +51,13 @@ CUID = 7
 
 @pytest.fixture
 def server(usertable_server: Server) -> Server:
-    """The server for tests, with `<type>_<rule>` for every legal pair, the identifier `phone` and the users 1 to 9."""
+    """The test server, with `<type>_<rule>` for every legal pair, the identifier `phone` and the users 1 to 9."""
     declare(usertable_server)
     return usertable_server
 
 
 def declare(server: Server) -> None:
-    server.service.apply_schema(server.project, sample_schema(""), actor="test")
+    server.service.apply_schema(server.project, sample_schema(""), actor=TESTER)
     for cuid in range(1, 10):
         server.add_user(cuid)
 
@@ -120,7 +121,7 @@ def test_values_arrive_as_they_are(client: AnyClient, server: Server) -> None:
         "number_once": Decimal("0.1"),
         "string_overwrite": "red",
         "datetime_overwrite": moment.replace(microsecond=0),
-        # A moment without a zone is the project's local time.
+        # A datetime without a zone is in the project's local time.
         "datetime_once": datetime(2024, 1, 2, 3, 4, 5, tzinfo=ZoneInfo("Asia/Shanghai")),
         "list_overwrite": ["a", "b", "c"],
         "list_once": ["z", "a"],
@@ -144,8 +145,8 @@ def test_values_arrive_as_they_are(client: AnyClient, server: Server) -> None:
 @pytest.mark.parametrize(
     ("value", "error", "words"),
     [
-        (float("nan"), ValueError, "no number"),
-        (Decimal("Infinity"), ValueError, "no number"),
+        (float("nan"), ValueError, "expected a finite number"),
+        (Decimal("Infinity"), ValueError, "expected a finite number"),
         (date(2024, 1, 1), TypeError, "a date"),
         (b"bytes", TypeError, "of type bytes"),
         ({"a": 1}, TypeError, "of type dict"),
@@ -166,7 +167,7 @@ def test_the_second_of_a_repeated_hour_cannot_be_said(tmp_path: Path) -> None:
         server.add_user(1)
         client.set(1, {"seen": first})
         assert server.attributes(1)["seen"].astimezone(UTC) == first
-        with pytest.raises(ValueError, match="has twice"):
+        with pytest.raises(ValueError, match="occurs twice"):
             client.set(1, {"seen": first + timedelta(hours=1)})
         client.set(1, {"seen": first + timedelta(hours=2)})
         assert server.attributes(1)["seen"].astimezone(UTC) == first + timedelta(hours=2)
@@ -203,7 +204,7 @@ def test_a_key_of_the_callers_and_a_dry_run(client: AnyClient, server: Server) -
     refused(InvalidParameter, client.set, CUID, {"number_accumulate": 2}, key="order-1")
     assert client.set(CUID, {"number_accumulate": 5}, dry_run=True).outcomes == {"number_accumulate": "applied"}
     assert server.attributes(CUID) == {"number_accumulate": 1}
-    # A receipt lives a day by the server's clock, which the test moves.
+    # A receipt is valid for a day by the server's clock, which the test sets.
     server.clock.advance(hours=25)
     server.service.expire_receipts(server.clock.ms() - 24 * 3_600_000)
     assert not client.set(CUID, {"number_accumulate": 1}, key="order-1").replayed
@@ -285,7 +286,7 @@ def test_a_batch_of_rows_of_an_import(client: AnyClient, server: Server) -> None
         Record(("phone", "1"), {}, identifiers={})
     with pytest.raises(TypeError, match="user is None"):
         Record(None, {"number_once": 1})
-    with client.buffer() as buffer, pytest.raises(ValueError, match="not for a buffer"):
+    with client.buffer() as buffer, pytest.raises(ValueError, match="cannot be added to a buffer"):
         buffer.add(rows)
 
 
@@ -302,11 +303,11 @@ def test_a_server_that_takes_less_gets_smaller_batches() -> None:
         assert server.attributes(1)["number_accumulate"] == 21
 
 
-# the core, by hand: what is sent and when, without a network and without time
+# the core alone: what is sent and when, without network and without time
 
 
 class Hand:
-    """Does the steps of a call: what the server would answer is in `script`, and time only passes by waiting."""
+    """Performs the steps of a call: `script` has the server's answers, and time passes only by waiting."""
 
     def __init__(self, *script: Reply | Lost, **settings: Any) -> None:
         self.script = list(script)
@@ -417,7 +418,7 @@ def test_the_pace_learns_the_limit_from_the_answers() -> None:
         hand.run(hand.core.set(1, {"a": 1}))
     times = [at for at, _ in hand.sent]
     assert all(later - earlier > 1 for earlier, later in zip(times, times[3:], strict=False))
-    # Others have used the limit up.
+    # Other clients have used up the limit.
     pace = Pace(None)
     turn = pace.turn(0.0)
     assert turn.moment == 0
@@ -473,7 +474,7 @@ def test_values_that_cannot_be_sent_are_told_at_once(client: AnyClient) -> None:
             buffer.set(("phone", "1"), {"string_once": "a"})
         with pytest.raises(ValueError, match="U\\+D800"):
             buffer.set(CUID, {"string_once": "a\ud800"})
-        with pytest.raises(ValueError, match="surrogates"):
+        with pytest.raises(ValueError, match="half of a surrogate pair"):
             buffer.set(CUID, {"a\ud800": "a"})
         for user in ("phone", ("phone",), ("phone", 1), None, 1.5, True):
             with pytest.raises(TypeError, match="a CUID, or a pair"):
@@ -553,7 +554,7 @@ def test_a_buffer_keeps_the_callers_exception_and_still_delivers(server: Server)
     assert server.attributes(CUID) == {"number_accumulate": 1}
 
 
-# a buffer's result is that of single calls in the same order: against the rules themselves
+# a buffer's result is that of single calls in the same order: compared with the rules themselves
 
 _texts = st.sampled_from("abc")
 _values = st.fixed_dictionaries(
@@ -633,7 +634,7 @@ def test_a_spool_outlives_its_buffer(client: AnyClient, server: Server, tmp_path
 
 
 def test_what_may_have_been_sent_too_long_ago_is_told_and_not_sent_again(server: Server, tmp_path: Path) -> None:
-    """Its key may be forgotten. What was surely never sent is sent, however old."""
+    """The server may have forgotten its key. A record that was certainly never sent is sent, however old it is."""
     from usertable.client.spool import Spool
 
     spool = Spool(tmp_path, 2**20)

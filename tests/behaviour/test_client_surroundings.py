@@ -1,4 +1,4 @@
-"""What the client finds around it: variables of the environment, event loops, clocks, slow servers, odd values."""
+"""The client's environment: variables, event loops, clocks, slow servers, unusual values."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def server(usertable_server: Server) -> Server:
     ],
 )
 def test_no_proxy_is_read_as_it_is_meant(server: Server, kind: str, no_proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The proxy is not there: what goes through it does not arrive."""
+    """The proxy does not exist: a request through it fails."""
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     with (
         any_client(kind, server.url, server.project, server.secret, retry=QUICK) as client,
@@ -144,7 +144,7 @@ def test_a_variable_that_is_of_no_use_is_named(
         kind(url, "p", "s")
     assert "unset it" in str(told.value)
     assert "word" not in str(told.value)
-    # Nobody needs it who does not ask for it.
+    # Only needed if the environment is used.
     kind(url, "p", "s", http={"trust_env": False})
 
 
@@ -225,7 +225,7 @@ def test_an_async_client_in_one_event_loop_after_the_other_and_in_two_at_once(se
             await client.set(CUID, {"count": 1})
 
     asyncio.run(ends())
-    # What was not closed before its loop was is told of here, and not in the middle of another test.
+    # Clients that were not closed before their loop are reported here, not in the middle of another test.
     gc.collect()
     assert server.attributes(CUID) == {"count": 7 * 11}
 
@@ -247,7 +247,7 @@ def test_a_client_can_be_copied_and_pickled_and_a_buffer_cannot(server: Server, 
 
 
 def errors() -> list[ClientError]:
-    """One of every class that the client has, with all attributes."""
+    """Return an exception of every class of the client, with all attributes."""
     record = Record(7, {"total": Decimal("1.5"), "tags": ["a"]}, "a-key")
     problem = ProblemShown("value_type", "total", "wrong")
     cause = InvalidParameter(40002, "wrong", [problem], 400, "request-1")
@@ -283,7 +283,7 @@ def test_every_error_comes_out_of_a_pickle_as_it_went_in(error: ClientError, pro
             return [told(one) for one in error]
         return [error.record, told(error.error), error.cuid] if isinstance(error, RecordResult) else error
 
-    # Protocols 0 and 1 know no objects with slots, which records and results are.
+    # Protocols 0 and 1 do not support objects with slots, such as records and results.
     if protocol < 2 and isinstance(error, (BatchFailed, RecordsRefused, NotDelivered)):
         protocol = 2
     error.__cause__ = Unreachable("away", maybe_done=False)
@@ -308,12 +308,12 @@ def test_the_age_of_what_was_sent() -> None:
 
     sent = now.wall_ms - 2 * HOUR
     assert age(sent, 498) == 2
-    # The clock had not been set, and was set since.
+    # The clock had not been set, and has been set since.
     assert age(600_000, 499) == 1
-    # It was set back, or forward: rather too old than too young.
+    # If the clock was set, a record counts as older rather than younger.
     assert age(now.wall_ms + 9 * HOUR, 470) == 30
     assert age(now.wall_ms - 30 * HOUR, 499) == 30
-    # After another start only the wall clock tells, and not always.
+    # After another boot only the wall clock is usable, and not always.
     assert age(sent, 7, other) == 2
     assert age(now.wall_ms + HOUR // 2, 7, other) is not None
     assert age(now.wall_ms + 2 * HOUR, 7, other) is None
@@ -323,7 +323,7 @@ def test_the_age_of_what_was_sent() -> None:
 
 
 def test_what_was_sent_before_the_clock_was_set_is_delivered(server: Server, tmp_path: Path) -> None:
-    """A process that sent two records and was killed, at ten past midnight of 1970; then the machine was told the time."""
+    """A process sent two records and was killed, at ten past midnight of 1970; then the machine's clock was set."""
     spool = Spool(tmp_path, 2**20)
     for n in range(2):
         spool.append(spool.frame([(CUID, {"count": 1}, f"k{n}")]), 1)
@@ -335,7 +335,7 @@ def test_what_was_sent_before_the_clock_was_set_is_delivered(server: Server, tmp
 
 
 def test_marks_of_an_earlier_version_are_read(server: Server, tmp_path: Path) -> None:
-    """They had the wall clock alone, so what was sent before it was set may be of any age."""
+    """Earlier versions stored only the wall clock, so a record sent before it was set may have any age."""
     import struct
     import zlib
 
@@ -368,7 +368,7 @@ def test_a_clock_that_jumps_while_a_batch_is_tried_gives_nothing_up(server: Serv
 
             if clock[0] > 600_000:
                 return _drive(real, steps, sleep)
-            # The first are the steps of the caller, who asks for nothing; then come those of the buffer's thread.
+            # The first are the caller's steps, without a request; then come those of the buffer's thread.
             if threading.current_thread() is not threading.main_thread():
                 tried.set()
             return _drive(connections, steps, sleep)
@@ -403,7 +403,7 @@ PATIENCE = 0.5
 
 
 class Slow(ThreadingHTTPServer):
-    """Takes batches, and for each record that it has not seen yet more time than a client with all of them has."""
+    """A server that accepts batches and takes time for each new record: for all of them, longer than a client waits."""
 
     daemon_threads = True
 
@@ -450,7 +450,7 @@ class _SlowHandler(BaseHTTPRequestHandler):
 
 @pytest.fixture(params=[0, 504])
 def slow(request: pytest.FixtureRequest) -> Iterator[Slow]:
-    """400 records take four times as long as the client waits. Or a proxy that says so."""
+    """400 records take four times as long as the client waits. Or a proxy reports that."""
     server = Slow(PATIENCE / 100, request.param)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
@@ -468,7 +468,7 @@ def test_a_batch_that_takes_too_long_is_sent_in_parts_and_never_begins_anew_for_
         assert [r.record for r in results] == records
         assert all(r.error is None for r in results)
         assert slow.sizes[:2] == [400, 100]
-        # What comes next begins with as many as were answered in time, and a buffer does the same.
+        # The next batch begins with the number that was answered in time, and so does a buffer.
         with client.buffer() as buffer:
             buffer.add(Record(CUID, {"count": 1}) for _ in range(400))
             buffer.flush(100)
@@ -479,7 +479,7 @@ def test_a_batch_that_takes_too_long_is_sent_in_parts_and_never_begins_anew_for_
 
 
 class NaT(datetime):
-    """As pandas has it: a datetime that equals nothing, and has no parts."""
+    """Like pandas' NaT: a datetime that equals nothing, and has no parts."""
 
     def __eq__(self, other: object) -> bool:
         return False
@@ -497,7 +497,7 @@ class NaT(datetime):
 
 
 class bool_:
-    """As NumPy has it: called `bool`, and none."""
+    """Like NumPy's: its name is `bool`, but it is not."""
 
     def item(self) -> bool:
         return True
@@ -511,7 +511,7 @@ bool_.__module__ = "numpy"
 @pytest.mark.parametrize(
     ("name", "value", "error", "words"),
     [
-        ("seen", NaT(1970, 1, 1), TypeError, "seen is NaT, which is no moment"),
+        ("seen", NaT(1970, 1, 1), TypeError, "seen is NaT, which is not a date and time"),
         ("count", bool_(), TypeError, r"count is of type numpy.bool; .*item\(\)"),
         ("text", ["a", bool_()], TypeError, "text has an element of type numpy.bool"),
         pytest.param("count", 10**5000, ValueError, "count is a number of 5001 digits", id="huge"),
@@ -529,7 +529,7 @@ bool_.__module__ = "numpy"
 def test_a_value_that_no_attribute_can_have_is_refused_by_its_name_wherever_it_is_handed_over(
     server: Server, kind: str, name: Any, value: Any, error: type[Exception], words: str
 ) -> None:
-    """And what is handed over beside it arrives."""
+    """And the other values of the call arrive."""
     with any_client(kind, server.url, server.project, server.secret, retry=QUICK) as client:
         with pytest.raises(error, match=words):
             client.set(CUID, {name: value})
@@ -552,12 +552,12 @@ def test_users_and_identifiers_that_cannot_be_sent_are_refused_here(server: Serv
             Record(2**63, {"count": 1})
         with pytest.raises(TypeError, match=r"cuid is of type numpy\.bool"):
             client.set(bool_(), {"count": 1})
-        with pytest.raises(ValueError, match="surrogates cannot be sent"):
+        with pytest.raises(ValueError, match="half of a surrogate pair"):
             Record(("phone", "\ud800"), {"count": 1})
-        # One text would be a user for each of its characters.
+        # A single text would be one user per character.
         with pytest.raises(TypeError, match="values is of type str"):
             client.register("phone", "18012345678")
         with pytest.raises(TypeError, match="a value of phone is of type int"):
             client.register("phone", [18012345678])
-        with pytest.raises(ValueError, match="surrogates"):
+        with pytest.raises(ValueError, match="half of a surrogate pair"):
             client.register("phone", ["\udc00"])

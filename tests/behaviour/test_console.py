@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import html
 import inspect
+import json
 import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
@@ -21,25 +25,37 @@ import pytest
 from support.form_browser import TOKEN, FormBrowser, form_fields
 from support.manual_clock import ManualClock
 from support.server_process import PROJECT, SECRET, ServerProcess, create_project
+from usertable.app.refused_sign_ins import RefusedSignIns
 from usertable.app.service import Service
 from usertable.console import live, problems, texts
 from usertable.console.app import HEADERS, PAGES
-from usertable.console.session import COOKIE, Link, Session, Sessions
+from usertable.console.session import COOKIE, VISITOR_COOKIE, Link, Sessions, SignedIn, Visitor
 from usertable.console.shared_state import FREE_ATTEMPTS, MustWait, SharedState
 from usertable.console.user_table import ORDERS
 from usertable.console.views.users import OPERATOR_ORDER, TIMED_OPERATORS
 from usertable.domain import schema_change
+from usertable.domain.actor import Actor
+from usertable.domain.audit import AuditKind
 from usertable.domain.errors import Problem, ProblemKind
+from usertable.domain.key import KeyState
+from usertable.domain.openid import Refusal
+from usertable.domain.permissions import PROJECT_SCOPES, Role
 from usertable.domain.profile import Outcome
 from usertable.domain.schema import Rule
-from usertable.domain.schema_change import ChangeKind
 from usertable.domain.values import DataType
 from usertable.store import open_store
-from usertable.store.tables import CHANGES
-from usertable.wire import messages
+from usertable.store.memory import MemoryStore
+from usertable.store.tables import AUDIT
+from usertable.wire.catalogue import en
 
 AT = f"/console/projects/{PROJECT}"
 CONSOLE = Path(texts.__file__).parent
+OTHER_FIELDS = {
+    *("identifiers", "creates_users", "rows", "created", "changed", "unchanged", "refused", "count"),
+    *("version", "file", "users", "shards", "skipped_cuids", "admin", "disabled", "roles", "role"),
+    *("scopes", "expires", "openid", "reason", "since", "changes"),
+}
+"""Fields of the audit log that are not the schema's."""
 OLD_CHANGE = "apply schema: declare attribute old_one: BOOL once"
 
 
@@ -50,7 +66,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     create_project(url, users=2)
     store = open_store(url)
     number = Service(store).project(PROJECT).number
-    store.load(number, CHANGES, [(0, 1, "cli", OLD_CHANGE)])
+    store.load(number, AUDIT, [(0, 0, 1, "cli", "", "", json.dumps(OLD_CHANGE), "", "")])
     store.close()
     running = ServerProcess(url, folder, admin_token=TOKEN)
     yield running
@@ -79,7 +95,7 @@ def errors(answer: httpx.Response) -> list[str]:
 # who may come in
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if not p.public], ids=lambda p: f"{p.method} {p.path}")
+@pytest.mark.parametrize("page", [p for p in PAGES if not p.is_public], ids=lambda p: f"{p.method} {p.path}")
 def test_without_a_session_every_page_leads_to_the_sign_in(page, browser: FormBrowser) -> None:  # type: ignore[no-untyped-def]
     path = page.path.replace("{project}", PROJECT).replace("{name}", "phone")
     browser.page("/console/sign-in")
@@ -132,7 +148,8 @@ TYPED = "Renamed \"'<script>&amp;\r\nsecond line"
     [
         ("/console/new-project", {"name": "Typed", "id": "typed", "timezone": "UTC", "qps": "7"}),
         (f"{AT}/settings", {"name": "Typed", "timezone": "UTC", "qps": "7", "unlimited": "on"}),
-        (f"{AT}/secret", {"confirm": "on"}),
+        (f"{AT}/secret", {"overlap": "3600", "confirm": "on"}),
+        (f"{AT}/new-key", {"name": "typed", "scope-read": "on", "expires_at": "2099-01-01"}),
         (
             f"{AT}/new-attribute",
             {"name": "typed", "display_name": "Typed", "description": TYPED, "type": "LIST", "rule": "append"}
@@ -199,22 +216,27 @@ def test_a_stream_ends_in_time_to_renew_the_session_and_with_it() -> None:
 
     def looks(end_after: int, session_seconds: int) -> float:
         passing = ManualClock()
-        sessions = Sessions(shared, [TOKEN], session_seconds, passing.clock.seconds)
+        service = Service(MemoryStore(), clock=passing.clock.now_ms)
+        sessions = Sessions(
+            service, RefusedSignIns(service, service._clock), shared, [TOKEN], session_seconds, passing.clock.seconds
+        )
 
         async def sleep(seconds: float) -> None:
             passing.advance(seconds)
 
         clock = replace(passing.clock, sleep=sleep)
         console = SimpleNamespace(sessions=sessions, clock=clock, is_stopping=lambda: False)
-        session = console.sessions.begin("admin")
-        context = SimpleNamespace(console=console, session=session)
+        visitor = opened(sessions, sessions.sign_in_by_token(TOKEN, Actor.anonymous(), ""))
+        context = SimpleNamespace(
+            console=console, visitor=visitor, is_still_allowed=lambda: sessions.open(visitor.token) is not None
+        )
         seen = 0
 
         async def look() -> tuple[dict[str, str], bool]:
             nonlocal seen
             seen += 1
             if seen == end_after:
-                console.sessions.end(session)
+                console.sessions.end(visitor, visitor.actor)
             return {"count": str(seen)}, False
 
         async def follow() -> None:
@@ -233,10 +255,13 @@ def test_a_stream_ends_in_time_to_renew_the_session_and_with_it() -> None:
     looks(3, session_seconds=240)
 
 
-def test_one_page_too_many_is_told_that_it_is_not_kept_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "MAX_STREAMS", 0)
+@pytest.mark.parametrize("bound", ["MAX_STREAMS", "MAX_STREAMS_OF_ONE"])
+def test_one_page_too_many_is_told_that_it_is_not_kept_up_to_date(bound: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, bound, 0)
     context = SimpleNamespace(
-        came_from="/console/projects", fragment=lambda template, **values: f"{template} {values['key']}"
+        came_from="/console/projects",
+        visitor=Visitor("visitor.nobody"),
+        fragment=lambda template, **values: f"{template} {values['key']}",
     )
     answer = live.stream(context, None, 1)  # type: ignore[arg-type]
     assert answer.media_type == "text/event-stream"
@@ -276,7 +301,7 @@ def test_the_sign_in_never_leads_elsewhere(browser: FormBrowser, where: str) -> 
 
 def test_the_session_cookie(browser: FormBrowser) -> None:
     browser.page("/console/sign-in")
-    before = browser.cookies[COOKIE]
+    before = browser.cookies[VISITOR_COOKIE]
     cookie = browser.submit("/console/sign-in", token=TOKEN).headers["set-cookie"]
     assert {"HttpOnly", "SameSite=lax", "Path=/console", "Max-Age=28800"} <= set(cookie.split("; "))
     assert "Secure" not in cookie
@@ -284,6 +309,23 @@ def test_the_session_cookie(browser: FormBrowser) -> None:
     assert TOKEN not in cookie
     secure = browser.get("/console/projects", headers={"X-Forwarded-Proto": "https", "Cookie": ""}).headers["set-cookie"]
     assert "Secure" in secure.split("; ")
+
+
+@pytest.mark.parametrize("path", ["/console/projects", "/console/sign-in", f"{AT}/fill/live"])
+def test_a_late_answer_to_a_request_from_before_the_sign_in_does_not_end_the_session(
+    browser: FormBrowser, server: ServerProcess, path: str
+) -> None:
+    browser.sign_in()
+    over = browser.cookies[COOKIE]
+    browser.submit("/console/sign-out")
+    assert COOKIE not in browser.cookies
+    visitor = browser.cookies[VISITOR_COOKIE]
+    browser.sign_in()
+    # As sent by another tab.
+    for cookies in ({}, {VISITOR_COOKIE: visitor}, {COOKIE: over}, {COOKIE: over, VISITOR_COOKIE: visitor}):
+        late = httpx.get(server.url + path, cookies=cookies, headers={"Accept": "text/event-stream"})
+        browser.cookies.extract_cookies(late)
+        assert browser.get("/console/projects").status_code == 200
 
 
 def test_signing_out_ends_the_session_for_copies_of_the_cookie_too(admin: FormBrowser, server: ServerProcess) -> None:
@@ -295,15 +337,9 @@ def test_signing_out_ends_the_session_for_copies_of_the_cookie_too(admin: FormBr
 
 def test_a_cookie_that_was_changed_or_made_up_is_none(admin: FormBrowser, server: ServerProcess) -> None:
     good = admin.cookies[COOKIE]
-    role, nonce, expires, mac = good.split(".")
-    visitor = httpx.get(f"{server.url}/console/sign-in").cookies[COOKIE]
-    for bad in (
-        f"{role}.{nonce}.{int(expires) + 1}.{mac}",
-        f"admin.{visitor.partition('.')[2]}",
-        f"{role}.{nonce}.{expires}.",
-        "admin",
-        "...",
-    ):
+    visitor = httpx.get(f"{server.url}/console/sign-in").cookies[VISITOR_COOKIE]
+    assert visitor.startswith("visitor.")
+    for bad in (good[:-1], good + "A", good.swapcase(), f"visitor.{good}", visitor, "visitor.", "visitor", "...", "\\", "%"):
         assert httpx.get(f"{server.url}/console/projects", cookies={COOKIE: bad}).status_code == 303, bad
     assert httpx.get(f"{server.url}/console/projects", cookies={COOKIE: good}).status_code == 200
 
@@ -343,48 +379,107 @@ def test_a_browser_that_only_sends_its_origin_is_let_in(admin: FormBrowser, serv
     assert answer.status_code == 303
 
 
-def test_wrong_tokens_must_wait_longer_and_longer_and_the_right_one_too() -> None:
+def test_failed_attempts_must_wait_longer_and_longer_and_a_good_one_too() -> None:
     now = 0.0
     with SharedState.file() as file:
         one, other = SharedState(file.fileno(), lambda: now), SharedState(file.fileno(), lambda: now)
         for _ in range(FREE_ATTEMPTS):
-            assert not one.attempt("a", lambda: False)
+            one.begin_attempt("a")
         waits = []
         for _ in range(9):
             with pytest.raises(MustWait) as caught:
-                other.attempt("a", lambda: True)
+                other.begin_attempt("a")
             waits.append(caught.value.seconds)
             now += caught.value.seconds
-            assert not other.attempt("a", lambda: False)
+            other.begin_attempt("a")
         assert waits == [1, 2, 4, 8, 16, 32, 60, 60, 60]
-        assert other.attempt("another address", lambda: True)
+        other.begin_attempt("b")
+        # One of two names is enough to wait, and then neither is counted.
+        for _ in range(2 * FREE_ATTEMPTS):
+            with pytest.raises(MustWait):
+                one.begin_attempt("b", "a")
         now += 60
-        assert one.attempt("a", lambda: True)
-        assert not one.attempt("a", lambda: False)
-        assert one.attempt("a", lambda: True)
+        one.begin_attempt("b", "a")
+        one.end_attempt("b", "a")
+        for _ in range(FREE_ATTEMPTS):
+            one.begin_attempt("a")
+        with pytest.raises(MustWait):
+            one.begin_attempt("a")
 
 
-def test_a_session_ends_with_its_time_and_with_the_token() -> None:
+def test_attempts_at_once_are_no_more_than_those_one_after_the_other() -> None:
+    shared = SharedState.alone()
+
+    def attempt(_: int) -> bool:
+        try:
+            shared.begin_attempt("a")
+        except MustWait:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(attempt, range(40))) == FREE_ATTEMPTS
+
+
+def sessions_over(
+    service: Service, shared: SharedState, tokens: Sequence[str], seconds: int, clock: Callable[[], float]
+) -> Sessions:
+    """Sessions of the console of a server."""
+    refused = RefusedSignIns(service, lambda: int(clock() * 1000))
+    return Sessions(service, refused, shared, tokens, seconds, clock)
+
+
+def opened(sessions: Sessions, signed_in: SignedIn | None) -> Visitor:
+    """Who just signed in, as the next request finds them."""
+    assert signed_in is not None
+    visitor = sessions.open(signed_in.token)
+    assert visitor is not None
+    return visitor
+
+
+def test_a_session_of_the_admin_token_ends_with_its_time_and_with_the_token() -> None:
     now = 1000.0
     shared = SharedState.alone()
-    sessions = Sessions(shared, [TOKEN], 600, lambda: now)
-    session = sessions.begin("admin")
-    sealed = sessions.seal(session)
-    assert sessions.renewed(session) is None
-    assert Sessions(SharedState.alone(), [TOKEN], 600, lambda: now).open(sealed) == session
-    assert Sessions(shared, [TOKEN + "2"], 600, lambda: now).open(sealed) is None
-    rotating = Sessions(shared, [TOKEN + "2", TOKEN], 600, lambda: now)
-    assert rotating.open(sealed) == session
-    assert rotating.is_form_token(session, sessions.form_token(session))
-    assert Sessions(shared, [TOKEN], 600, lambda: now).open(rotating.seal(session)) is None
-    assert [rotating.sign_in("a", token) for token in (TOKEN, TOKEN + "2", "")] == [True, True, False]
+    service = Service(MemoryStore(), clock=lambda: int(now * 1000))
+
+    def sessions(*tokens: str, shared: SharedState = shared) -> Sessions:
+        return sessions_over(service, shared, tokens, 600, lambda: now)
+
+    before = sessions(TOKEN)
+    visitor = opened(before, before.sign_in_by_token(TOKEN, Actor.anonymous(), ""))
+    assert before.see(visitor) is None
+    # On another host.
+    assert sessions(TOKEN, shared=SharedState.alone()).open(visitor.token) == visitor
+    assert sessions(TOKEN + "2").open(visitor.token) is None
+    rotating = sessions(TOKEN + "2", TOKEN)
+    assert rotating.open(visitor.token) == visitor
+    assert rotating.is_form_token(visitor, before.form_token(visitor))
+    by_new = opened(rotating, rotating.sign_in_by_token(TOKEN + "2", Actor.anonymous(), ""))
+    assert before.open(by_new.token) is None
+    assert rotating.sign_in_by_token("", Actor.anonymous(), "") is None
     now += 400
-    renewed = sessions.renewed(session)
-    assert renewed is not None
-    assert renewed.expires == 2000
+    assert before.see(visitor) == 600
     now += 200
-    assert sessions.open(sealed) is None
-    assert sessions.open(sessions.seal(renewed)) == renewed
+    assert rotating.open(by_new.token) is None
+    assert before.open(visitor.token) is not None
+    now += 400
+    assert before.open(visitor.token) is None
+
+
+def test_a_session_in_use_is_noted_without_a_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1_000.0
+    store = MemoryStore()
+    service = Service(store, clock=lambda: int(now * 1000))
+    sessions = sessions_over(service, SharedState.alone(), [TOKEN], 36_000, lambda: now)
+    visitor = opened(sessions, sessions.sign_in_by_token(TOKEN, Actor.anonymous(), ""))
+    now += 100
+    with monkeypatch.context() as without:
+        for write in ("transact", "see_sessions"):
+            without.setattr(store, write, None)
+        for _ in range(3):
+            assert sessions.see(visitor) is None
+    sessions.keep_seen()
+    assert [session.seen for session in store.sessions("")] == [1_080_000]
 
 
 def test_a_link_signs_in_once_and_in_time() -> None:
@@ -393,7 +488,7 @@ def test_a_link_signs_in_once_and_in_time() -> None:
         parent, worker = Link(SharedState(file.fileno()), lambda: now), Link(SharedState(file.fileno()), lambda: now)
         link = parent.make()
         assert worker.holds(link)
-        here, elsewhere = (Session("visitor", nonce, 0) for nonce in ("here", "elsewhere"))
+        here, elsewhere = "visitor.here", "visitor.elsewhere"
         assert not worker.follow(link[:-1] + ("0" if link[-1] != "0" else "1"), here)
         assert worker.follow(link, here)
         # The second of two clicks, whose answer is the one that the browser shows.
@@ -407,6 +502,17 @@ def test_a_link_signs_in_once_and_in_time() -> None:
         assert not worker.follow(link, here)
 
 
+def test_a_link_stays_used_up_however_many_callbacks_of_a_provider_come() -> None:
+    shared = SharedState.alone()
+    link = Link(shared, lambda: 1_700_000_000.0)
+    made = link.make()
+    assert link.follow(made, "browser")
+    # Anybody can send these, and each uses up a state.
+    assert all(shared.spend("openid", f"state {n}") for n in range(5000))
+    assert not link.follow(made, "another browser")
+    assert link.follow(made, "browser")
+
+
 def test_without_an_admin_token_a_printed_link_signs_in_once(tmp_path: Path) -> None:
     server = ServerProcess("memory:", tmp_path)
     try:
@@ -417,7 +523,7 @@ def test_without_an_admin_token_a_printed_link_signs_in_once(tmp_path: Path) -> 
             token = link[1].partition("=")[2]
             assert second.submit("/console/sign-in", token="").status_code == 422
             assert second.submit("/console/sign-in", token="anything").status_code == 403
-            assert first.submit("/console/sign-in/link", link=token).headers["location"] == "/console/projects"
+            assert first.submit("/console/sign-in/link", link=token).headers["location"] == "/console/first-person"
             assert first.get("/console/projects").status_code == 200
             assert second.submit("/console/sign-in/link", link=token).status_code == 403
             assert second.page(link[1]).status_code == 403
@@ -431,7 +537,7 @@ def test_without_an_admin_token_a_printed_link_signs_in_once(tmp_path: Path) -> 
             assert "printed a new sign-in link" in second.shown.text
             assert form_fields(second.shown)["name"] == "Typed"
             (printed,) = set(re.findall(rf"{server.url}/console/sign-in\?link=(\S+)", server.log)) - set(links)
-            assert second.submit("/console/sign-in/link", link=printed).headers["location"] == "/console/projects"
+            assert second.submit("/console/sign-in/link", link=printed).headers["location"] == "/console/first-person"
             second.shown = second.submit("/console/new-project", name="Typed")
             assert (second.shown.status_code, form_fields(second.shown)["name"]) == (403, "Typed")
             assert second.submit("/console/new-project", name="Typed", timezone="UTC", qps="1").status_code == 303
@@ -455,6 +561,8 @@ BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 def test_a_browser_that_opens_the_bare_address_is_led_to_the_console(browser: FormBrowser) -> None:
     answer = browser.get("/", headers=BROWSER)
     assert (answer.status_code, answer.headers["location"], answer.headers["vary"]) == (303, "/console", "Accept")
+    slashed = browser.get("/console/")
+    assert (slashed.status_code, slashed.headers["location"]) == (303, "/console")
     # A program is told that there is nothing.
     assert browser.get("/").json() == {"code": 40002, "msg": "no such route: /"}
     assert browser.post("/", headers=BROWSER).status_code == 404
@@ -562,9 +670,13 @@ def test_every_text_is_there_in_both_languages_and_used() -> None:
     made |= {f"arrivals.show_{which}" for which in ("all", "accepted", "refused")}
     made |= {"arrivals.none_accepted", "arrivals.none_refused"}
     made |= {f"statistics.bar_{where}" for where in ("below", "above", "before", "after")}
-    made |= {f"change.{kind}" for kind in (*ChangeKind, "apply schema")}
+    made |= {f"scope.{scope}" for scope in PROJECT_SCOPES} | {f"key.state.{state}" for state in KeyState}
+    made |= {f"change.{kind}" for kind in (*AuditKind, "apply schema")}
     made |= {key for key in texts.TEXTS if key.endswith(".one") and key.removesuffix(".one") in texts.TEXTS}
-    made |= {f"change.field.{name}" for name in re.findall('"([a-z_]+)": ', inspect.getsource(schema_change))}
+    fields = set(re.findall('"([a-z_]+)": ', inspect.getsource(schema_change)))
+    made |= {f"change.field.{name}" for name in fields | OTHER_FIELDS}
+    made |= {f"role.{role}" for role in Role}
+    made |= {f"openid.{refusal}" for refusal in Refusal}
     assert made <= set(texts.TEXTS)
     dones = {f"done.{name}" for name in named}
     assert set(texts.TEXTS) <= named | made | dones
@@ -572,8 +684,8 @@ def test_every_text_is_there_in_both_languages_and_used() -> None:
 
 @pytest.mark.parametrize("kind", ProblemKind)
 def test_every_problem_is_told_in_a_sentence_without_brackets(kind: ProblemKind) -> None:
-    named = set(re.findall(r"{(\w+)}", "".join(messages.TEXTS[kind]))) - {"attribute"}
-    problem = Problem(kind, "level", dict.fromkeys(named, "once"))
+    named = set(re.findall(r"{(\w+)}", en.PROBLEMS[kind])) - {"attribute"}
+    problem = Problem(kind, "level", dict.fromkeys(named, ("once",)))
     chinese, english = problems.sentence(problem, "zh"), problems.sentence(problem, "en")
     assert not re.search(r"[{}]|\[(?!parquet\])", chinese + english)
     assert (chinese[-1], english[-1]) == ("。", ".")
@@ -588,7 +700,6 @@ def test_chinese_has_full_width_punctuation_and_a_space_beside_latin() -> None:
     )
     chinese = [text for text, _ in texts.TEXTS.values()]
     chinese += [text for text, _ in problems.SENTENCES.values()]
-    chinese += [text for text, _ in messages.TEXTS.values()] + list(messages.CHINESE_PHRASES.values())
     assert [text for text in chinese if wrong.search(text)] == []
 
 
@@ -640,7 +751,7 @@ def test_changes_are_told_in_the_language_of_the_reader(admin: FormBrowser, serv
             " ".join(re.sub("<[^>]+>", " ", cell).split())
             for cell in re.findall(
                 r'<td class="long">(.*?)</td>',
-                admin.get(f"{AT}/changes", headers={"Accept-Language": language}).text,
+                admin.get(f"{AT}/audit", headers={"Accept-Language": language}).text,
                 re.DOTALL,
             )
         ]
@@ -671,3 +782,43 @@ def test_the_language_is_the_chosen_one_or_the_browsers(browser: FormBrowser) ->
     answer = browser.submit("/console/preferences", theme="dark", back="//evil.example/")
     assert answer.headers["location"] == "/console/projects"
     assert 'data-theme="dark"' in browser.get("/console/sign-in").text
+
+
+@pytest.mark.parametrize("path", ["/console/audit", f"{AT}/audit"])
+@pytest.mark.parametrize("query", ["from=yesterday", "to=2026-02-30", "from=2026-11-30T12:00:00Z"])
+def test_a_day_that_is_none_is_said_beside_its_field(admin: FormBrowser, path: str, query: str) -> None:
+    answer = admin.get(f"{path}?{query}")
+    assert (answer.status_code, errors(answer)) == (422, [query.partition("=")[0]])
+    assert "Enter a date, such as 2026-11-30." in answer.text
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "from=0001-01-01&to=9999-12-31",
+        "before=0",
+        "before=99999999999999999999",
+        "before=" + "9" * 5000,
+        "before=x",
+        "kind=unknown%20%3Ckind%3E",
+        "actor=%00",
+        "subject=%F0%9F%98%80",
+    ],
+)
+def test_any_query_of_an_audit_log_is_answered(admin: FormBrowser, query: str) -> None:
+    for path in ("/console/audit", f"{AT}/audit"):
+        assert admin.get(f"{path}?{query}").status_code == 200
+
+
+def test_a_day_of_an_audit_log_is_one_of_the_projects_zone(admin: FormBrowser, server: ServerProcess) -> None:
+    with httpx.Client(headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30) as owner:
+        path = f"{server.url}/api/v1/projects/{PROJECT}"
+        owner.patch(path, json={"name": "Of today"}).raise_for_status()
+        newest = owner.get(f"{path}/audit", params={"limit": 1}).json()["entries"][0]
+        zone = ZoneInfo(owner.get(path).json()["timezone"])
+    day = datetime.fromisoformat(newest["at"]).astimezone(zone).date()
+    shown = {
+        span: "→ Of today" in admin.get(f"{AT}/audit?from={day + timedelta(span[0])}&to={day + timedelta(span[1])}").text
+        for span in ((0, 0), (-1, -1), (1, 1), (-1, 1))
+    }
+    assert shown == {(0, 0): True, (-1, -1): False, (1, 1): False, (-1, 1): True}

@@ -7,7 +7,6 @@ import html
 import io
 import json
 import re
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +14,15 @@ from pathlib import Path
 import httpx
 import pytest
 
+from support.actors import TESTER
 from support.cli_runner import CliRunner
-from support.form_browser import form_fields
+from support.form_browser import FormBrowser, form_fields
 from support.raw_http import connect, read_answers
 from support.server_process import ATTRIBUTE, PROJECT, REGISTER, ServerProcess, create_project
+from support.waiting import wait_until
 from usertable.app.service import Service
 from usertable.console.context import LANGUAGE_COOKIE
-from usertable.console.session import COOKIE, Sessions
-from usertable.console.shared_state import SharedState
+from usertable.console.session import COOKIE
 from usertable.domain.profile import OTHER_ATTRIBUTES
 from usertable.store import open_store
 from usertable.store.tables import USERS
@@ -66,14 +66,11 @@ class Site:
         ]
 
     def page_with(self, path: str, text: str) -> str:
-        """A page, once it holds a text: what came in is handed to the store once a second."""
-        deadline = time.monotonic() + 10
-        while text not in (page := self.page(path)) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        return page
+        """Return a page once it contains a text. Arrivals are stored once a second."""
+        return wait_until(lambda: page if text in (page := self.page(path)) else "")
 
     def events(self, path: str, until: str) -> str:
-        """What an open page is told, up to some text."""
+        """Return the events of a live page up to some text."""
         told = ""
         with self.admin.stream("GET", AT + path) as stream:
             assert stream.headers["content-type"].startswith("text/event-stream")
@@ -85,11 +82,12 @@ class Site:
 
 
 def signed_in(server: ServerProcess, cuids: list[int], store: str) -> Iterator[Site]:
-    sessions = Sessions(SharedState.alone(), [TOKEN], 28_800, time.time)
-    session = sessions.begin("admin")
-    cookies = {COOKIE: sessions.seal(session), LANGUAGE_COOKIE: "en"}
+    with FormBrowser(base_url=server.url, timeout=30) as browser:
+        browser.sign_in()
+        cookies = {COOKIE: browser.cookies[COOKIE], LANGUAGE_COOKIE: "en"}
+        form_token = form_fields(browser.page("/console/new-project"))["form_token"]
     with server.client() as platform, httpx.Client(base_url=server.url, cookies=cookies, timeout=30) as admin:
-        yield Site(server, cuids, platform, admin, sessions.form_token(session), store)
+        yield Site(server, cuids, platform, admin, form_token, store)
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +96,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     url = f"sqlite:///{folder / 'store.db'}"
     cuids = create_project(url, users=4)
     store = open_store(url)
-    Service(store).edit_identifier(PROJECT, "phone", masked=True, actor="test")
+    Service(store).edit_identifier(PROJECT, "phone", masked=True, actor=TESTER)
     store.close()
     server = ServerProcess(url, folder, admin_token=TOKEN)
     for site in signed_in(server, cuids, url):
@@ -106,7 +104,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             if data:
                 assert site.put(cuid, dict(data)).status_code == 200
         yield site
-        # A page that is still open keeps no server from ending.
+        # A page that is still open does not keep the server from stopping.
         with site.admin.stream("GET", f"{AT}/arrivals/live") as stream:
             next(stream.iter_text())
             assert server.stop() == 0
@@ -148,7 +146,7 @@ ODD = ("Washington, D.C.", "Paris", 'the "Ritz", Paris', " 杭州 ", "a:b%2C\\,"
 
 
 def filtered(site: Site, operator: str, **typed: str) -> list[int]:
-    """The CUIDs that a filter on a text finds, and its values stand on the page one by one."""
+    """Return the CUIDs that a filter on a text finds. The page shows each of its values."""
     form = {"add_attribute": "user_string_overwrite", "add_operator": operator, **typed}
     there = site.admin.get(f"{AT}/users", params=form)
     assert there.status_code == 303, there.text
@@ -241,7 +239,7 @@ def test_the_order_by_time_says_at_once_that_it_ends(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
     cuids = create_project(url, users=2001)
     for site in signed_in(ServerProcess(url, tmp_path, admin_token=TOKEN), cuids, url):
-        # Nobody has counted the users yet.
+        # The users have not been counted yet.
         answer = site.admin.get(f"{AT}/users/csv?order=-updated")
         assert len(list(csv.DictReader(io.StringIO(answer.content.decode("utf-8-sig"))))) == 2000
         named = f'attachment; filename="users-{PROJECT}-last-updated-2000-of-2001.csv"'
@@ -399,7 +397,8 @@ def test_each_value_has_the_time_of_its_last_change(tmp_path: Path) -> None:
     project = store.project(PROJECT)
     assert project is not None
     # The second was written before such times were kept, but for one attribute that changed since.
-    rows = [(cuid, 3, made, changed, values, times) for cuid, times in ((1, later), (2, {OTHER_ATTRIBUTES: 0, **later}))]
+    recorded = ((1, later), (2, {OTHER_ATTRIBUTES: 0, **later}))
+    rows = [(cuid, 3, made, changed, values, times, 0, "") for cuid, times in recorded]
     store.load(project.number, USERS, rows)
     store.close()
     server = ServerProcess(url, tmp_path, admin_token=TOKEN)
@@ -409,7 +408,7 @@ def test_each_value_has_the_time_of_its_last_change(tmp_path: Path) -> None:
     at_first, changed_later = "2023-11-15 06:13:20", "2023-11-15 06:20:00"
     for page, of_others in zip(pages, (at_first, f"no later than {changed_later}"), strict=True):
         cells = dict(re.findall(r"<code>(user_\w+)</code></a>.*?<td class=\"moment\">(.*?)</td>", page, re.DOTALL))
-        assert {name: re.sub(r"<[^>]+>", "", cell) for name, cell in cells.items()} == {
+        assert {name: re.sub(r"<[^>]+>", "", cell).removesuffix(" History") for name, cell in cells.items()} == {
             "user_string_once": of_others,
             "user_number_overwrite": changed_later,
             "user_bool_overwrite": of_others,
@@ -458,7 +457,7 @@ def test_a_refusal_leads_to_its_requests(site: Site) -> None:
     assert len(links) == page.count('<span class="badge bad">40')
     (of_a,) = [link for link in links if link.endswith("leads_a")]
     assert of_a == "/arrivals?kind=attribute_unknown&attribute=leads_a"
-    listed = re.findall(r"request ID <code>([^<]+)</code> · <a", site.page(of_a))
+    listed = re.findall(r"request ID <code>([^<]+)</code> · (?:key )?<a", site.page(of_a))
     assert listed == ["of-both", "of-a"]
     told = site.events(of_a.replace("/arrivals", "/arrivals/live"), "event: refusals")
     assert "<code>of-both</code>" in told
@@ -531,7 +530,7 @@ def test_each_bar_and_value_of_a_distribution_leads_to_its_users(site: Site, nam
     links = [(html.unescape(address).removeprefix(f"{AT}/users"), int(count)) for address, count in of_bars + of_values]
     assert [len(site.users(query)) for query, _ in links] == [count for _, count in links]
     found = [cuid for query, _ in links for cuid in site.users(query)]
-    # A text of which only the beginning is known leads nowhere.
+    # A truncated value has no link.
     assert len(set(found)) == len(found)
     assert set(site.cuids).intersection(site.users(f"?where={name}:set")) <= set(found)
 

@@ -1,4 +1,4 @@
-"""Forms of the console that are sent twice, or that somebody else was quicker than."""
+"""Forms of the console that are sent twice, or after somebody else has made a change."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import pytest
 
 from support.form_browser import TOKEN, FormBrowser, form_fields
 from support.server_process import PROJECT, REGISTER, SECRET, ServerProcess, create_project
+from usertable.app.secrets import public_id
 from usertable.console.results import KEPT_SECONDS, MAX_RESULT_BYTES, RING_BYTES
 from usertable.console.shared_state import SharedState
 
@@ -58,13 +59,13 @@ def tab(tabs: tuple[FormBrowser, FormBrowser]) -> FormBrowser:
 
 
 def told(answer: httpx.Response) -> str:
-    """What a page says of changes that were made meanwhile."""
+    """Return what a page says of changes made in the meantime."""
     found = re.search(r'<div class="notice warn" role="alert">(.*?)</div>', answer.text, re.DOTALL)
     assert found is not None, answer.text
     return " ".join(html.unescape(re.sub("<[^>]+>", " ", found[1])).split())
 
 
-# somebody else was quicker
+# somebody else made a change first
 
 
 def test_a_form_of_an_older_tab_does_not_undo_what_another_tab_saved(
@@ -79,7 +80,7 @@ def test_a_form_of_an_older_tab_does_not_undo_what_another_tab_saved(
     old.shown = old.fill_in(page, name="Renamed")
     assert old.shown.status_code == 409
     seen = told(old.shown)
-    assert "By admin (console)," in seen
+    assert "By admin-token," in seen
     assert "Time zone: Asia/Shanghai → UTC" in seen
     assert "QPS limit: 200 → 150" in seen
     assert owner.get(API).json()["name"] == "Tests"
@@ -128,7 +129,7 @@ def test_two_tabs_edit_an_attribute(tab: FormBrowser, owner: httpx.Client) -> No
     tab.shown = tab.fill_in(page, display_name="Mine")
     assert tab.shown.status_code == 409
     assert "Display name: – → Theirs Description: – → Theirs too" in told(tab.shown)
-    assert "By admin," in told(tab.shown)
+    assert "By admin-token," in told(tab.shown)
     kept = form_fields(tab.shown)
     assert (kept["display_name"], kept["description"]) == ("Mine", "Theirs too")
     assert tab.fill_in(page).status_code == 303
@@ -180,6 +181,28 @@ def test_what_was_declared_anew_is_not_deleted_for_the_one_before(tab: FormBrows
     assert (tab.shown.status_code, "Data type: BOOL → NUMBER" in told(tab.shown)) == (409, True)
     assert tab.fill_in(page).status_code == 303
     assert owner.get(f"{API}/attributes/passing").status_code == 404
+
+
+def test_presets_have_a_display_name_in_the_language_of_the_page_until_somebody_renames_them(
+    tab: FormBrowser, owner: httpx.Client
+) -> None:
+    def names(language: str) -> dict[str, str]:
+        tab.submit("/console/preferences", language=language)
+        rows = tab.page(f"{AT}/identifiers").text.split('<tr id="identifier-')[1:]
+        shown = {row.partition('"')[0]: re.search('<span class="clamped">(.*?)</span>', row) for row in rows}
+        return {name: found[1] for name, found in shown.items() if name.startswith("jg_") and found}
+
+    assert names("zh") == {"jg_registration_id": "极光设备唯一标识", "jg_UnionID": "用户会员卡号"}
+    assert names("en") == {"jg_registration_id": "JiGuang device ID", "jg_UnionID": "Membership card number"}
+    page = f"{AT}/identifiers/jg_UnionID/edit"
+    tab.page(page)
+    assert tab.fill_in(page, masked="on").status_code == 303
+    assert names("en")["jg_UnionID"] == "Membership card number"
+    stored = owner.get(f"{API}/identifiers/jg_UnionID").json()["display_name"]
+    assert stored == "用户会员卡号"
+    owner.patch(f"{API}/identifiers/jg_UnionID", json={"display_name": "会员"}).raise_for_status()
+    assert names("en")["jg_UnionID"] == "会员"
+    owner.patch(f"{API}/identifiers/jg_UnionID", json={"display_name": stored, "masked": False}).raise_for_status()
 
 
 # the order of identifiers
@@ -338,7 +361,7 @@ def test_a_new_secret_is_shown_to_whoever_asked_for_it_and_works(tab: FormBrowse
     assert shown[0] is not None
     assert shown[1] is not None
     assert shown[0][1] == shown[1][1]
-    assert len(shown[0][1]) == 32
+    assert public_id(shown[0][1])
     id = there.split("/")[3]
     with httpx.Client(base_url=server.url, auth=(id, shown[0][1]), timeout=30) as client:
         assert client.get(f"/api/v1/projects/{id}").status_code == 200
@@ -456,7 +479,7 @@ def test_a_form_that_comes_to_two_hosts_does_it_once(shared_url: str, tmp_path: 
             tab.sign_in()
 
             def to_both(page: str, **typed: str) -> list[str]:
-                """Where a form leads that a balancer gives to one host, and then to the other."""
+                """Return the redirect of a form that a load balancer sends to one host, and then to the other."""
                 tab.page(page)
                 found = []
                 for host in hosts:
@@ -490,3 +513,10 @@ def test_a_form_that_comes_to_two_hosts_does_it_once(shared_url: str, tmp_path: 
     finally:
         for host in hosts:
             assert host.stop() == 0
+
+
+@pytest.mark.parametrize(("fields", "status"), [(9_999, 403), (10_001, 413)])
+def test_a_form_with_more_fields_than_any_is_not_read(server: ServerProcess, fields: int, status: int) -> None:
+    # Anybody may send one here, signed in or not.
+    answer = httpx.post(f"{server.url}/console/sign-in", content=b"&".join([b"a="] * fields))
+    assert answer.status_code == status

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
+from support.pages import blocks
+from support.ports import reserve_port
+from support.waiting import wait_until
+
 ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
 
 
 @contextmanager
@@ -42,13 +48,6 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def until(there: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not there():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def test_the_demo_takes_any_port_and_ends(tmp_path: Path) -> None:
     # Settings of the machine are none of the demo.
     settings = {"DEMO_PORT": "0", "DEMO_EXIT": "1", "USERTABLE_WORKERS": "2", "USERTABLE_LOG_LEVEL": "error"}
@@ -60,17 +59,37 @@ def test_the_demo_takes_any_port_and_ends(tmp_path: Path) -> None:
     assert "stopped; every write" in log
 
 
+def test_the_requests_of_the_readme_work_on_the_demo(tmp_path: Path) -> None:
+    (curl,) = [block.text for block in blocks("sh") if block.page == README and block.text.startswith("curl ")]
+    (python,) = [block.text for block in blocks("python") if block.page == README]
+    with demo(tmp_path, DEMO_PORT="0") as process:
+        assert process.stdout is not None
+        address = next(found[0] for line in process.stdout if (found := re.search(r"127\.0\.0\.1:\d+", line)))
+
+        def run(*command: str, code: str) -> str:
+            text = code.replace("127.0.0.1:8000", address)
+            return subprocess.run([*command, text], capture_output=True, text=True, check=True).stdout
+
+        first, second = (json.loads(run("bash", "-c", code=curl))["data"]["user"]["attributes"] for _ in range(2))
+        run(sys.executable, "-c", code=python)
+        third = json.loads(run("bash", "-c", code=curl))["data"]["user"]["attributes"]
+    # Sent twice, the number grows, and the list stays.
+    numbers = [Decimal(str(sent["user_number_accumulate"])) for sent in (first, second, third)]
+    assert [numbers[1] - numbers[0], numbers[2] - numbers[1]] == [Decimal("9.9"), Decimal("19.8")]
+    assert first["user_list_append"] == second["user_list_append"] == third["user_list_append"]
+
+
 @pytest.mark.parametrize("taken_by", ["a server that answers", "a program that is silent"])
 def test_the_demo_fails_where_the_port_is_taken(tmp_path: Path, taken_by: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    port = reserve_port()
+    with socket.create_server(("127.0.0.1", port)) as listener:
         if taken_by == "a server that answers":
             # What is asked there is a file of its own.
             (tmp_path / "readyz").write_text("ready")
             listener.close()
             command = [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1", "--directory", str(tmp_path)]
             other = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            until(lambda: answers(port))
+            wait_until(lambda: answers(port))
         try:
             with demo(tmp_path, DEMO_PORT=str(port), DEMO_EXIT="1") as process:
                 out, log = process.communicate(timeout=60)
@@ -80,7 +99,7 @@ def test_the_demo_fails_where_the_port_is_taken(tmp_path: Path, taken_by: str) -
                 other.wait()
     assert process.returncode == 1
     assert out == ""
-    assert f"cannot listen on 127.0.0.1 port {port}: another program does already" in log
+    assert f"cannot listen on 127.0.0.1 port {port}: the address is in use" in log
     assert "another port: make demo DEMO_PORT=8001" in log
 
 

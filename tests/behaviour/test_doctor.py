@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import closing
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from support import postgres
 from support.cli_runner import CliRunner
 from support.engines import database
 from support.server_process import ServerProcess, create_project
+from usertable.app.diagnosis import others_may_read
 from usertable.store.sqlite import diagnosis
 from usertable.store.sqlite.files import StoreFiles
 
@@ -20,10 +22,10 @@ YEAR_3000 = 32_503_680_000_000
 
 
 class Doctor(CliRunner):
-    """Runs `usertable doctor`, and knows what it found."""
+    """Run `usertable doctor`, and parse its findings."""
 
     def examine(self, *, code: int = 0) -> dict[str, dict[str, str]]:
-        """The findings by what was looked at."""
+        """Return the findings by check."""
         document = json.loads(self.run("doctor", "--json", code=code).stdout)
         found = {finding["check"]: finding for finding in document["findings"]}
         levels = {finding["level"] for finding in found.values()}
@@ -32,7 +34,7 @@ class Doctor(CliRunner):
         return found
 
     def level(self, check: str) -> str:
-        """What it says of one thing."""
+        """Return the finding of one check."""
         document = json.loads(self.invoke("doctor", "--json").stdout)
         (level,) = [finding["level"] for finding in document["findings"] if finding["check"] == check]
         return str(level)
@@ -72,7 +74,7 @@ def test_all_is_well_beside_a_server_and_nothing_is_changed(doctor: Doctor, file
 
 def test_a_store_that_is_not_there_yet_is_no_problem_and_is_not_made(tmp_path: Path) -> None:
     found = Doctor(f"sqlite:///{tmp_path}/new.db", {}).examine()
-    assert (found["store"]["level"], found["store"]["advice"]) == ("warning", "usertable serve makes one")
+    assert (found["store"]["level"], found["store"]["advice"]) == ("warning", "usertable serve creates it")
     assert list(tmp_path.iterdir()) == []
     assert Doctor("memory:", {}).examine()["store"]["level"] == "warning"
 
@@ -95,10 +97,10 @@ def test_another_version_and_another_program_are_told(doctor: Doctor, file: Path
 
 
 def test_a_clock_that_is_behind_the_store_is_a_problem(doctor: Doctor, file: Path) -> None:
-    change(file, f"UPDATE schema_change SET at = {YEAR_3000}")
+    change(file, f"UPDATE audit SET at = {YEAR_3000}")
     found = doctor.examine(code=1)["clock"]
     assert found["level"] == "problem"
-    assert "s behind the newest moment in the store" in found["found"]
+    assert "s behind the newest time in the store" in found["found"]
 
 
 def test_files_that_others_may_open_or_replace_are_told(doctor: Doctor, file: Path) -> None:
@@ -163,7 +165,7 @@ def test_the_versions_with_the_wal_reset_bug_are_those_that_sqlite_names(version
 def test_an_engine_with_a_known_bug_is_a_problem(doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(apsw, "sqlite_lib_version", lambda: "3.40.1")
     found = doctor.examine(code=1)["engine"]
-    assert "SQLite 3.40.1 can lose answered writes (https://sqlite.org/wal.html" in found["found"]
+    assert "SQLite 3.40.1 can lose acknowledged writes (https://sqlite.org/wal.html" in found["found"]
 
 
 @pytest.mark.parametrize(
@@ -187,7 +189,7 @@ def test_settings_that_ask_for_attention_are_warnings(
 def test_a_proxy_that_is_everyone_is_a_problem_and_a_unix_socket_is_not_reached_by_others(doctor: Doctor) -> None:
     doctor.environment |= {"USERTABLE_TRUSTED_PROXIES": "10.0.0.7, ::/0", "USERTABLE_UDS": "/run/usertable.sock"}
     found = doctor.examine(code=1)
-    assert found["trusted proxies"]["found"].startswith("::/0 is everyone")
+    assert found["trusted proxies"]["found"].startswith("::/0 covers every address")
     assert found["address"]["level"] == "ok"
 
 
@@ -202,7 +204,7 @@ def test_secrets_that_others_may_read_are_told(doctor: Doctor, tmp_path: Path) -
     token.write_text("0123456789abcdef\n")
     token.chmod(0o640)
     doctor.environment["USERTABLE_METRICS_TOKEN_FILE"] = str(token)
-    assert doctor.examine()["secrets"]["advice"].startswith(f"chmod 600 {token};")
+    assert doctor.examine()["secrets"]["advice"].startswith(f"chmod 600 {token}, or 640 if root owns it;")
     token.chmod(0o600)
     settings.write_text("port = 9000\n")
     settings.chmod(0o644)
@@ -210,8 +212,21 @@ def test_secrets_that_others_may_read_are_told(doctor: Doctor, tmp_path: Path) -
     assert doctor.examine()["secrets"]["level"] == "ok"
     settings.write_text('admin_token = "abcdef0123456789"\n')
     found = doctor.run("doctor").stdout
-    assert f"warning  secrets           others than the owner may read {settings}\n" in found
+    assert f"warning  secrets           users other than the server's can read {settings}\n" in found
     assert "abcdef" not in found
+
+
+def test_a_file_of_roots_may_be_read_by_the_servers_group_and_by_nobody_else() -> None:
+    def exposed(mode: int, *, owner: int, group: int) -> bool:
+        return others_may_read(os.stat_result((0o100000 | mode, 0, 0, 1, owner, group, 0, 0, 0, 0)))
+
+    root, server, staff = 0, 998, 50
+    assert not exposed(0o640, owner=root, group=server)
+    assert not exposed(0o600, owner=server, group=server)
+    assert exposed(0o644, owner=root, group=server)
+    assert exposed(0o660, owner=root, group=server)
+    assert exposed(0o640, owner=server, group=staff)
+    assert exposed(0o640, owner=root, group=root)
 
 
 def test_a_database_is_looked_at() -> None:

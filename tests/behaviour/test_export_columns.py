@@ -1,10 +1,11 @@
-"""`usertable export`: which columns a file has, and how their values are written."""
+"""`usertable export`: the columns of a file, and the form of their values."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -28,13 +29,15 @@ cuid,phone,order_id,price,seen
 
 @pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
-    """The project `p` in Berlin, whose users 1, 2 and 3 have a phone, orders and moments."""
+    """Create the project `p` in Berlin, whose users 1, 2 and 3 have a phone, orders and times."""
     monkeypatch.chdir(tmp_path)
-    shop = CliRunner(f"sqlite:///{tmp_path / 'users.db'}", {})
-    shop.run("project", "create", "shop", "--id", "p", "--timezone", "Europe/Berlin")
-    shop.run("identifier", "create", "phone")
+    commands: list[Sequence[str]] = [
+        ("project", "create", "shop", "--id", "p", "--timezone", "Europe/Berlin"),
+        ("identifier", "create", "phone"),
+    ]
     for name, data_type in (("order_id", "NUMBER"), ("price", "NUMBER"), ("seen", "DATETIME")):
-        shop.run("attribute", "create", name, "--type", data_type, "--rule", "overwrite")
+        commands.append(("attribute", "create", name, "--type", data_type, "--rule", "overwrite"))
+    shop = CliRunner.after(commands, tmp_path / "users.db", {})
     Path("in.csv").write_text(ROWS)
     shop.run("import", "in.csv", "--register")
     return shop
@@ -49,7 +52,7 @@ def objects(shop: CliRunner, *options: str) -> list[dict[str, Any]]:
 
 
 def unchanged(shop: CliRunner, file: str) -> int:
-    """Import a file; how many users were left as they are."""
+    """Import a file. Return the number of users that stayed unchanged."""
     count: int = json.loads(shop.run("import", file, "--json").stdout)["unchanged"]
     return count
 
@@ -68,7 +71,7 @@ def test_pseudo_columns_are_exported_where_they_are_named(shop: CliRunner) -> No
         assert row["@version"] == str(user["version"])
         for name in ("@updated_at", "@created_at"):
             assert datetime.fromisoformat(row[name]) == datetime.fromisoformat(user[name.removeprefix("@")])
-    assert found[1]["@updated_at"] == "2023-11-14 22:13:20Z"
+    assert found[1]["@updated_at"] == "2033-05-18 03:33:20Z"
     assert [row["@version"] for row in objects(shop, "--attributes", "@version")] == [int(row["@version"]) for row in found]
 
 
@@ -78,7 +81,7 @@ def test_a_star_stands_for_all_visible_attributes(shop: CliRunner) -> None:
     assert list(rows(shop, "--attributes", "*", "--attributes", "price", "--identifiers", "none")[0]) == [
         *("cuid", "order_id", "seen", "price")
     ]
-    assert "names one twice" in shop.misused("export", "--attributes", "@version,@version")
+    assert "names an attribute twice" in shop.misused("export", "--attributes", "@version,@version")
 
 
 def test_parquet_has_types_for_pseudo_columns(shop: CliRunner) -> None:
@@ -87,7 +90,7 @@ def test_parquet_has_types_for_pseudo_columns(shop: CliRunner) -> None:
     found = parquet.read_table("out.parquet")
     assert found.schema.field("@version").type == pa.int64()
     assert found.schema.field("@updated_at").type == pa.timestamp("ms", "UTC")
-    assert found["@updated_at"].cast(pa.int64()).to_pylist()[0] == 1_700_000_000_000
+    assert found["@updated_at"].cast(pa.int64()).to_pylist()[0] == 2_000_000_000_000
 
 
 @pytest.mark.parametrize("form", ["csv", "ndjson", "parquet"])
@@ -103,7 +106,7 @@ def test_an_import_ignores_pseudo_columns(shop: CliRunner, form: str) -> None:
 
 def test_users_are_found_by_pseudo_columns(shop: CliRunner) -> None:
     shop.report("p", 2, {"order_id": 8})
-    then = "2023-11-14T22:13:20Z"
+    then = "2033-05-18T03:33:20Z"
 
     def cuids(*conditions: str) -> tuple[list[int], list[int]]:
         where = [word for condition in conditions for word in ("--where", condition)]
@@ -111,20 +114,20 @@ def test_users_are_found_by_pseudo_columns(shop: CliRunner) -> None:
         return listed, [row["cuid"] for row in objects(shop, "--project", "p", *where)]
 
     assert cuids("@version:gt:2", f"@updated_at:eq:{then}") == ([2], [2])
-    assert cuids("@updated_at:eq:2023-11-14 23:13:20") == ([2], [2])
-    assert cuids(f"@updated_at:gt:{then}", "@cuid:in:1,2,3") == ([1, 3], [1, 3])
+    assert cuids("@updated_at:eq:2033-05-18 05:33:20") == ([2], [2])
+    assert cuids(f"@updated_at:lt:{then}", "@cuid:in:1,2,3") == ([1, 3], [1, 3])
     assert cuids("@cuid:between:2,3", "price:unset") == ([3], [3])
     assert cuids("@created_at:unset") == ([], [])
-    assert cuids(f"@created_at:gt:{then}", "seen:eq:2024-05-01 12:00:00.25") == ([3], [3])
+    assert cuids(f"@created_at:lt:{then}", "seen:eq:2024-05-01 12:00:00.25") == ([3], [3])
 
 
 @pytest.mark.parametrize(
     ("condition", "reason"),
     [
         ("@updated:set", "the pseudo-columns are @cuid, @version, @created_at, @updated_at"),
-        ("@version:eq:1.5", "@version is a whole number of 64 bits"),
-        ("@cuid:lt:9223372036854775808", "@cuid is a whole number of 64 bits"),
-        ("@updated_at:ge:yesterday", "yyyy-MM-dd HH:mm:ss, with T in place of the blank"),
+        ("@version:eq:1.5", "@version is a 64-bit integer"),
+        ("@cuid:lt:9223372036854775808", "@cuid is a 64-bit integer"),
+        ("@updated_at:ge:yesterday", "yyyy-MM-dd HH:mm:ss, where T may replace the space"),
         ("@updated_at:contains:2024", "contains is for STRING, LIST, not for DATETIME"),
     ],
 )
@@ -138,7 +141,7 @@ def test_a_list_of_users_shows_pseudo_columns(shop: CliRunner) -> None:
     out = shop.out("user", "list", "--where", "@version:gt:2", "--attribute", "@updated_at", "--attribute", "@version")
     assert [line.split() for line in out.splitlines()] == [
         ["cuid", "phone", "@updated_at", "@version"],
-        ["2", "p2", "2023-11-14T22:13:20.000Z", "3"],
+        ["2", "p2", "2033-05-18T03:33:20.000Z", "3"],
     ]
 
 
@@ -158,17 +161,17 @@ def test_moments_are_written_in_the_projects_zone_with_offsets_or_in_utc(
 ) -> None:
     assert [row["seen"] for row in rows(shop, *options)] == moments
     assert [row["seen"] for row in objects(shop, *options)] == moments
-    # Without a user whose moment has milliseconds.
+    # Without a user whose time has milliseconds.
     assert [row["seen"] for row in rows(shop, "--where", "@cuid:lt:3", *options)] == moments[:2]
     shop.run("export", *options, "-o", "out.csv")
     assert unchanged(shop, "out.csv") == 3
 
 
 def test_options_that_are_not_for_the_format_are_refused(shop: CliRunner) -> None:
-    assert "--utc and --offsets contradict each other" in shop.misused("export", "--utc", "--offsets")
-    assert "--utc is for CSV and NDJSON" in shop.misused("export", "--utc", "-o", "out.parquet")
-    assert "--numbers is for Parquet" in shop.misused("export", "--numbers", "float")
-    assert "--bom is for CSV" in shop.misused("export", "--bom", "--format", "ndjson")
+    assert "--utc and --offsets exclude each other" in shop.misused("export", "--utc", "--offsets")
+    assert "--utc applies to CSV and NDJSON" in shop.misused("export", "--utc", "-o", "out.parquet")
+    assert "--numbers applies to Parquet" in shop.misused("export", "--numbers", "float")
+    assert "--bom applies to CSV" in shop.misused("export", "--bom", "--format", "ndjson")
 
 
 # identifiers
@@ -189,13 +192,13 @@ def test_presets_are_exported_where_a_user_has_a_value(shop: CliRunner) -> None:
 
 
 def query(sql: str) -> list[Any]:
-    """What another program reads."""
+    """Return what another program reads."""
     found: list[Any] = duckdb.connect().execute(sql).fetchall()
     return found
 
 
 def types(shop: CliRunner, *options: str) -> dict[str, str]:
-    """The types that another program sees in a Parquet of the project."""
+    """Return the types that another program sees in a Parquet file of the project."""
     shop.run("export", *options, "-o", "out.parquet")
     return dict(query("SELECT column_name, column_type FROM (DESCRIBE SELECT * FROM 'out.parquet')"))
 
@@ -214,7 +217,7 @@ def test_whole_numbers_are_integers_in_parquet(shop: CliRunner) -> None:
         (None, None),
     ]
     assert unchanged(shop, "out.parquet") == 3
-    # Of those who are exported only.
+    # Only those of exported users count.
     assert types(shop, "--where", "price:eq:2")["price"] == "BIGINT"
 
 
@@ -232,13 +235,13 @@ def test_numbers_can_be_decimals_or_floats_throughout(shop: CliRunner) -> None:
 
 @pytest.mark.parametrize("restarts", [0, 3])
 def test_a_number_that_is_no_integer_is_met_late(shop: CliRunner, monkeypatch: pytest.MonkeyPatch, restarts: int) -> None:
-    monkeypatch.setattr("usertable.store.sqlite.reads.SNAPSHOT_ROWS", 1)
+    monkeypatch.setattr("usertable.store.sqlite.snapshot.SNAPSHOT_ROWS", 1)
     monkeypatch.setattr(export_module, "RESTARTS", restarts)
-    # One that is broken, one beyond 64 bits, and one that no DECIMAL(38, 18) holds.
+    # One with decimals, one beyond 64 bits, and one that does not fit DECIMAL(38, 18).
     Path("in.csv").write_text("cuid,order_id,price\n4,10,\n5,9223372036854775808,\n6,0.5,1" + "0" * 30 + "\n")
     shop.run("import", "in.csv", "--register", "--job", "more")
     result = shop.run("export", "-o", "out.parquet")
-    assert "written as text, because DECIMAL(38, 18) does not hold all their values: price" in result.stderr
+    assert "stored as text, because DECIMAL(38, 18) cannot hold all their values: price" in result.stderr
     found = parquet.read_table("out.parquet")
     assert found["order_id"].to_pylist() == [9007199254740993, 7, None, 10, 9223372036854775808, Decimal("0.5")]
     assert found["price"].to_pylist() == ["1.5", "2", None, None, None, "1" + "0" * 30]

@@ -1,4 +1,4 @@
-"""Clients that others wrote, as they come. The bytes they send are in test_http_requests.py, for machines without them."""
+"""Unmodified clients of other authors. The bytes they send are in test_http_requests.py, for machines without them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the server takes for a request and what it refuses, byte by byte (RFC 9110, RFC 9112)."""
+"""Which requests the server accepts and which it refuses, byte by byte (RFC 9110, RFC 9112)."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ import pytest
 
 from support.raw_http import AUTHORIZATION, Answer, connect, exchange, parse_answers, put, put_chunked, read_answers
 from support.server_process import ATTRIBUTE, ServerProcess, create_project
+from support.waiting import DEADLINE_SECONDS, wait_until
 from usertable.dialects.jiguang.dialect import JIGUANG
 from usertable.http.connection import Connection
 from usertable.http.connections import Connections
@@ -32,7 +33,7 @@ BATCH = "/api/v1/projects/100102/users:batch"
 
 
 class ServerAndUser:
-    """A server, its one user, and how often that user was written."""
+    """A server, its only user, and how often that user was written."""
 
     def __init__(self, server: ServerProcess, cuid: int) -> None:
         self.server = server
@@ -41,7 +42,7 @@ class ServerAndUser:
         self.body = json.dumps({"cuid": cuid, "data": {"user_number_accumulate": 1}}).encode()
 
     def count(self) -> int:
-        """The sum of all that was written."""
+        """Return the sum of everything that was written."""
         with self.server.client() as http:
             shown = http.put(ATTRIBUTE + "?dryRun=1", json={"cuid": self.cuid, "data": {"user_bool_once": 1}})
         return int(shown.json()["data"]["user"]["attributes"].get("user_number_accumulate", 0))
@@ -61,9 +62,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerAndUser]:
 
 
 def send(served: ServerAndUser, *segments: bytes) -> list[int]:
-    """Send a request, then another that does no work; the status of each answer. Every answer is JSON.
+    """Send a request, then another that writes nothing. Return the status of each answer. Every answer is JSON.
 
-    Also looks that the user was written as often as a PUT was answered 200, and that whatever is refused is the last word.
+    Also checks that the user was written as often as a PUT was answered 200, and that nothing follows a refusal.
     """
     before = served.count()
     answers = exchange(served.url, [*segments, LIVE])
@@ -128,7 +129,7 @@ def test_a_chunked_body_is_read_behind_an_offer_of_another_protocol(served: Serv
 
 
 def test_what_looks_like_a_request_in_a_body_behind_an_offer_is_not_one(served: ServerAndUser) -> None:
-    """Read as a request of its own, it would be one that somebody else's proxy never let through."""
+    """If it were read as a request, it would be one that a proxy in front never forwarded."""
     inside = json.dumps({"cuid": served.cuid, "data": {"user_number_accumulate": 1}, "x": "y"}).encode()
     request = put(inside, *OFFERS["websocket"])
     smuggled = put(put(served.body), *OFFERS["websocket"])
@@ -166,7 +167,7 @@ def test_a_whole_request_is_answered_also_when_its_client_ends_within_the_next(s
 
 
 def test_nothing_is_done_for_a_request_whose_body_is_broken(served: ServerAndUser) -> None:
-    """Even if what is asked for has no use for a body."""
+    """Even if the request does not use a body."""
     with served.server.client() as http:
         (user,) = http.post("/smartop/api/v1/user/register", json={"identityName": "phone", "identityValues": ["1"]}).json()[
             "data"
@@ -189,7 +190,7 @@ def test_half_a_request_is_not_done_when_its_client_ends(served: ServerAndUser) 
 
 
 def test_requests_sent_at_once_are_answered_in_their_order(served: ServerAndUser) -> None:
-    """200 of them, some long way and some short, more than wait on a connection."""
+    """200 of them, some on the slow path and some on the fast one, more than wait on a connection."""
     kinds = [
         put(served.body),
         LIVE,
@@ -211,7 +212,7 @@ def test_requests_sent_at_once_are_answered_in_their_order(served: ServerAndUser
 
 
 def filled(lines: int, size: int) -> bytes:
-    """A PUT of an empty object whose head has so many lines and so many bytes, as they are counted."""
+    """Return a PUT of an empty object whose head has this many lines and counted bytes."""
     own = ["Host: test", f"Authorization: {AUTHORIZATION}", "Content-Length: 2"]
     further = [f"X-{number}: y" for number in range(lines - len(own) - 1)]
     counted = len(ATTRIBUTE) + sum(len(line) + 2 for line in [*own, *further])
@@ -247,7 +248,7 @@ def test_what_has_no_end_is_refused_before_it_is_kept(served: ServerAndUser, end
 
 
 def memory(pid: int) -> int:
-    """Resident bytes of a process."""
+    """Return the resident bytes of a process."""
     (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS")]
     return int(line.split()[1]) * 1024
 
@@ -276,6 +277,8 @@ HEADS = {
     "two Authorizations": (["Host: test", "Authorization: Basic eDp5"], 400),
     "two keys": (["Host: test", "Idempotency-Key: a", "Idempotency-Key: b"], 400),
     "one key twice": (["Host: test", "Idempotency-Key: a", "Idempotency-Key: a"], 400),
+    "two sources": (["Host: test", "Usertable-Source: a", "Usertable-Source: b"], 400),
+    "one source twice": (["Host: test", "usertable-source: a", "Usertable-Source: a"], 400),
     "two content types": (["Host: test", "Content-Type: application/json", "Content-Type: text/plain"], 400),
     "two lengths": (["Host: test", "Content-Length: 3"], 400),
     "length and chunks": (["Host: test", "Transfer-Encoding: chunked"], 400),
@@ -300,7 +303,7 @@ HEADS = {
 @pytest.mark.parametrize(("lines", "status"), HEADS.values(), ids=HEADS)
 def test_a_head_is_taken_or_refused_by_the_standard(served: ServerAndUser, lines: list[str], status: int) -> None:
     statuses = send(served, put(served.body, *lines, host=None))
-    # A key of the wrong form is the application's to refuse, so the connection goes on.
+    # A malformed key is refused by the application, so the connection stays open.
     assert statuses == ([status, 200] if status == 200 or "Idempotency-Key: M\xfcller" in lines else [status])
 
 
@@ -450,13 +453,13 @@ def test_a_client_that_asks_first_is_told_to_go_on_or_is_refused(served: ServerA
     refused = put(b"", "Expect: 100-continue").replace(AUTHORIZATION.encode(), b"Basic eDp5")
     with connect(served.url) as connection:
         connection.sendall(refused.replace(b"Content-Length: 0", b"Content-Length: 50"))
-        # Whether the body comes after all cannot be known, so nothing else can come on this connection.
+        # It is unknown whether the body will still come, so nothing else can come on this connection.
         (answer,) = read_answers_to_the_end(connection)
     assert (answer.status, answer.headers["connection"]) == (401, "close")
 
 
 def read_answers_to_the_end(connection: socket.socket) -> list[Answer]:
-    """Every answer until the server has sent its last; then end the connection."""
+    """Return every answer until the server has sent its last; then end the connection."""
     answers = read_answers(connection)
     with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_WR)
@@ -480,7 +483,7 @@ REFUSED_EARLY = {
 def test_a_client_reads_the_answer_to_a_large_body_that_is_refused(
     served: ServerAndUser, lines: list[str], method: str, path: str, status: int, chunked: bool
 ) -> None:
-    """It sends all of its 20 MB before it looks for an answer, as most clients do."""
+    """It sends all of its 20 MB before it reads an answer, as most clients do."""
     size = 20_000_000
     given = {line.partition(":")[0] for line in lines}
     head = [f"{method} {path} HTTP/1.1", *lines]
@@ -534,16 +537,14 @@ def test_a_server_told_to_stop_says_so_at_readyz_before_it_takes_no_more_request
     (cuid,) = create_project(url, users=1)
     server = ServerProcess(url, tmp_path, shutdown_delay="60")
     with server.client() as http:
-        assert http.get("/readyz").status_code == 200
+        wait_until(lambda: http.get("/readyz").status_code == 200)
         server.signal(signal.SIGTERM)
-        deadline = time.monotonic() + 20
-        while (ready := http.get("/readyz")).status_code == 200 and time.monotonic() < deadline:
-            time.sleep(0.02)
-        assert (ready.status_code, http.get("/livez").status_code) == (503, 200)
+        wait_until(lambda: http.get("/readyz").status_code == 503)
+        assert http.get("/livez").status_code == 200
         assert http.put(ATTRIBUTE, json={"cuid": cuid, "data": {"user_number_accumulate": 1}}).content == OK
     with server.client() as http:
         assert http.put(ATTRIBUTE, json={"cuid": cuid, "data": {"user_number_accumulate": 1}}).content == OK
-    # A second signal does not wait.
+    # After a second signal it does not wait.
     assert server.stop() == 0
 
 
@@ -584,22 +585,14 @@ def test_sighup_reloads_the_admin_token_and_the_log_level_and_says_so(tmp_path: 
             assert (status("the-first-admin-token"), status("the-second-admin-token")) == (200, 401)
             file.write_text('admin_token = "the-second-admin-token"\nlog_level = "warning"\nqueue_capacity = 7\n')
             server.signal(signal.SIGHUP)
-            wait_for(server, "SIGHUP: reloaded admin_token, log_level; restart the server to change queue_capacity")
+            server.wait_for_log("SIGHUP: reloaded admin_token, log_level; restart the server to change queue_capacity")
             assert (status("the-first-admin-token"), status("the-second-admin-token")) == (401, 200)
             file.write_text('admin_token = "short"\n')
             server.signal(signal.SIGHUP)
-            wait_for(server, "SIGHUP: nothing was reloaded: admin_token is set but has fewer than 16 characters")
+            server.wait_for_log("SIGHUP: nothing was reloaded: admin_token is set but has fewer than 16 characters")
             assert status("the-second-admin-token") == 200
     finally:
         assert server.stop() == 0
-
-
-def wait_for(server: ServerProcess, line: str) -> None:
-    """Wait until the log has a line."""
-    deadline = time.monotonic() + 20
-    while line not in server.log:
-        assert time.monotonic() < deadline, server.log
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize(
@@ -615,7 +608,7 @@ def wait_for(server: ServerProcess, line: str) -> None:
 )
 @pytest.mark.parametrize("is_reset", [False, True])
 def test_a_connection_that_is_over_leaves_nothing_for_the_garbage_collector(sent: bytes, is_reset: bool) -> None:
-    """It would come seldom, and each would keep what it has read until then."""
+    """It runs seldom, and until then each connection would keep what it has read."""
 
     def there() -> int:
         return sum(type(each) is Connection for each in gc.get_objects())
@@ -627,7 +620,7 @@ def test_a_connection_that_is_over_leaves_nothing_for_the_garbage_collector(sent
         async with await loop.create_server(connections, "127.0.0.1", 0) as server:
             reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
             writer.write(sent)
-            deadline = loop.time() + 20
+            deadline = loop.time() + DEADLINE_SECONDS
             while there() == before:
                 assert loop.time() < deadline
                 await asyncio.sleep(0.01)

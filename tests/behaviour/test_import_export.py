@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import stat
+from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from support.actors import TESTER
 from support.cli_runner import CliRunner
 from support.store_harness import StoreHarness
 from usertable.files.rejects import Rejects
@@ -34,20 +36,20 @@ DECLARED = {
 
 @pytest.fixture
 def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
-    """A store with the project `p`, some attributes and the identifiers `phone` and `device`, in the current folder."""
+    """Create a store with the project `p`, some attributes and the identifiers `phone` and `device`, in the current
+    folder."""
     monkeypatch.chdir(tmp_path)
-    cli = CliRunner(f"sqlite:///{tmp_path / 'users.db'}", {})
-    cli.run("project", "create", "demo", "--id", "p")
+    commands: list[Sequence[str]] = [("project", "create", "demo", "--id", "p")]
     for name, form in DECLARED.items():
         data_type, rule = form.split()
-        cli.run("attribute", "create", name, "--project", "p", "--type", data_type, "--rule", rule)
-    cli.run("identifier", "create", "phone", "--project", "p")
-    cli.run("identifier", "create", "device", "--no-unique", "--project", "p")
-    return cli
+        commands.append(("attribute", "create", name, "--project", "p", "--type", data_type, "--rule", rule))
+    commands.append(("identifier", "create", "phone", "--project", "p"))
+    commands.append(("identifier", "create", "device", "--no-unique", "--project", "p"))
+    return CliRunner.after(commands, tmp_path / "users.db", {})
 
 
 def load(cli: CliRunner, file: str, *options: str, code: int = 0, stdin: bytes | None = None) -> dict[str, Any]:
-    """Import a file; what the command answers."""
+    """Import a file. Return the command's answer."""
     result = cli.run("import", file, "--project", "p", "--json", *options, code=code, stdin=stdin)
     found: dict[str, Any] = json.loads(result.stdout)
     return found
@@ -59,7 +61,7 @@ def user(cli: CliRunner, cuid: int) -> dict[str, Any]:
 
 
 def table(cli: CliRunner, *options: str) -> list[dict[str, Any]]:
-    """The user table, by an export."""
+    """Return the user table, from an export."""
     lines = cli.out("export", "--project", "p", "--format", "ndjson", *options).splitlines()
     return [json.loads(line, parse_float=Decimal) for line in lines]
 
@@ -164,7 +166,7 @@ def test_refused_rows_are_handed_back_and_imported_when_mended(cli: CliRunner) -
     reasons = {row["#row"]: row["#reason"] for row in kept}
     assert "the value [abc] of user attribute [level] is invalid" in reasons["1"]
     assert "it has 2 cells, and the header has 4" in reasons["3"]
-    assert "neither a cuid nor a value of an identifier" in reasons["5"]
+    assert "neither a cuid nor an identifier value" in reasons["5"]
     assert "cuid [0] is invalid" in reasons["6"]
     assert "expected after" in reasons["7"]
     text = Path("crm.rejects.csv").read_text()
@@ -206,7 +208,9 @@ def test_columns_are_mapped(cli: CliRunner) -> None:
     assert (found["changed"], found["refused"]) == (1, 1)
     assert user(cli, 2) == {"spent": 6}
     Path("twice.csv").write_text("cuid,level,Level\n")
-    assert "for the same as column [level]" in cli.refused("import", "twice.csv", "--project", "p", "--map", "Level=level")
+    assert "imported to the same as column [level]" in cli.refused(
+        "import", "twice.csv", "--project", "p", "--map", "Level=level"
+    )
     Path("nobody.csv").write_text("level\n1\n")
     assert "no column is the cuid or an identifier" in cli.refused("import", "nobody.csv", "--project", "p")
 
@@ -220,9 +224,18 @@ def test_empty_cells_and_separators(cli: CliRunner) -> None:
     assert "must not be empty" in rejects("crm.rejects.csv")[1]["#reason"]
 
 
+def test_a_cell_that_is_no_array_is_told_the_option_for_separators(cli: CliRunner) -> None:
+    Path("crm.csv").write_text('cuid,tags\n1,x|y\n2,"[""x"",""y"""\n3,"[""x""]"\n4,[]\n5,null\n6,"[1]"\n')
+    assert load(cli, "crm.csv", "--register", code=1)["refused"] == 3
+    told = "expects a JSON array of strings; for elements separated by a character, use --list-separator"
+    reasons = {row["cuid"]: row["#reason"] for row in rejects("crm.rejects.csv")}
+    assert [cuid for cuid, reason in reasons.items() if told in reason] == ["1", "2"]
+    assert reasons["6"].endswith("LIST expects an array of strings")
+
+
 def test_a_masked_value_becomes_no_user(cli: CliRunner) -> None:
     cli.run("identifier", "edit", "phone", "--project", "p", "--masked")
-    # What a list of users shows of them, and what the console's file has; the last one hides nothing.
+    # As shown in a list of users, and in the console's file; the last one is not masked.
     Path("crm.csv").write_text("phone,level\n1380*******,1\n+861**********,2\n'+861**********,3\n13800000001,3\n1380,4\n")
     assert load(cli, "crm.csv", "--register", code=1)["refused"] == 3
     assert {row["#reason"] for row in rejects("crm.rejects.csv")} == {
@@ -230,7 +243,7 @@ def test_a_masked_value_becomes_no_user(cli: CliRunner) -> None:
         " `usertable export` writes whole values"
     }
     assert [row["phone"] for row in table(cli)] == ["13800000001", "1380"]
-    # Where nothing is masked, stars are letters like any others.
+    # Without masking, asterisks are characters like any others.
     Path("more.csv").write_text("phone,device\n13800000001,1380*******\n")
     load(cli, "more.csv", "--register")
 
@@ -238,7 +251,7 @@ def test_a_masked_value_becomes_no_user(cli: CliRunner) -> None:
 def test_a_dry_run_shows_and_keeps_nothing(cli: CliRunner) -> None:
     Path("crm.csv").write_text(CRM + "5,,abc,,,,,\n")
     result = cli.run("import", "crm.csv", "--project", "p", "--register", "--dry-run", code=1)
-    assert "5 rows: 3 users would be created, 1 would be changed, 0 unchanged, 1 would be refused" in result.stdout
+    assert "5 rows: 3 users would be created, 1 would be changed, 0 unchanged, 1 would be rejected" in result.stdout
     assert 'row 1: cuid 1: level=1.5, spent=0.1, name=a "quote"\\nand a line, vip=true' in result.stderr
     assert "row 4: cuid 1: level=1.5, spent=0.3" in result.stderr
     assert "row 5: the value [abc] of user attribute [level] is invalid" in result.stderr
@@ -250,7 +263,7 @@ def test_without_register_unknown_users_are_refused(cli: CliRunner) -> None:
     Path("crm.csv").write_text("phone,level\np1,1\n")
     assert load(cli, "crm.csv", code=1)["refused"] == 1
     assert "cuid [phone=p1] does not exist" in rejects("crm.rejects.csv")[0]["#reason"]
-    assert "is there already; move it" in cli.refused("import", "crm.csv", "--project", "p", "--register")
+    assert "already exists; move it" in cli.refused("import", "crm.csv", "--project", "p", "--register")
     assert load(cli, "crm.csv", "--register", "--rejects", "other.csv")["created"] == 1
 
 
@@ -258,7 +271,7 @@ def test_without_register_unknown_users_are_refused(cli: CliRunner) -> None:
     ("name", "content", "reason"),
     [
         ("empty.csv", b"", "it is empty"),
-        ("cut.parquet", b"PAR1 and no more", "it is not a whole Parquet file"),
+        ("cut.parquet", b"PAR1 and no more", "it is not a complete Parquet file"),
         ("x.csv", "姓名,cuid\n".encode("gbk"), "line 1 is not UTF-8"),
         ("not.csv", b'"cuid\n1', "unexpected end of data"),
     ],
@@ -273,7 +286,7 @@ def test_a_truncated_parquet_is_refused(cli: CliRunner) -> None:
     parquet.write_table(pa.table({"cuid": list(range(1, 5000))}), "whole.parquet")
     whole = Path("whole.parquet").read_bytes()
     Path("cut.parquet").write_bytes(whole[: len(whole) // 2])
-    assert "it is not a whole Parquet file" in cli.refused("import", "cut.parquet", "--project", "p", "--register")
+    assert "it is not a complete Parquet file" in cli.refused("import", "cut.parquet", "--project", "p", "--register")
     assert table(cli) == []
 
 
@@ -301,7 +314,7 @@ def test_an_interrupted_import_must_be_resumed_or_restarted(cli: CliRunner, monk
     Path("other.csv").write_text(changed)
     job = str(Path("crm.csv").resolve())
     assert (
-        "its first 40 rows are not those that were imported"
+        "its first 40 rows are not those imported before"
         in cli.run(
             *("import", "other.csv", "--project", "p", "--register", "--batch", "10", "--resume", "--job", job), code=1
         ).stderr
@@ -344,7 +357,7 @@ def test_a_schema_that_changes_meanwhile_is_taken_up(cli: CliRunner, monkeypatch
         batches += background
         if background and batches == 4:
             with closing(open_store(cli.url)) as store:
-                StoreHarness(store).service.edit_attribute("p", "spent", display_name="Spent", actor="test")
+                StoreHarness(store).service.edit_attribute("p", "spent", display_name="Spent", actor=TESTER)
         return transact(self, command, background=background)
 
     with monkeypatch.context() as patch:
@@ -376,7 +389,7 @@ def test_an_export_finds_a_value_with_a_comma_among_several(cli: CliRunner) -> N
     found = table(cli, "--where", 'name:in:"Washington, D.C.",Paris', "--attributes", "name")
     assert [row["name"] for row in found] == ["Washington, D.C.", "Paris"]
     told = cli.refused("export", "--project", "p", "--where", "name:in:Washington, D.C.,Paris")
-    assert 'a value that holds a comma in double quotes, as in "Washington, D.C.",Paris' in told
+    assert 'put a value that contains a comma in double quotes, as in "Washington, D.C.",Paris' in told
 
 
 def test_an_export_is_there_whole_or_not_at_all(cli: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -442,7 +455,7 @@ def test_parquet_has_types(cli: CliRunner) -> None:
     Path("crm.csv").write_text("cuid,level\n1,0.12345678901234567890\n")
     load(cli, "crm.csv", "--job", "second")
     result = cli.run("export", "--project", "p", "-o", "out.parquet")
-    assert "written as text, because DECIMAL(38, 18) does not hold all their values: level" in result.stderr
+    assert "stored as text, because DECIMAL(38, 18) cannot hold all their values: level" in result.stderr
     assert parquet.read_table("out.parquet")["level"].to_pylist() == ["0.1234567890123456789", None, "7"]
 
 
@@ -453,7 +466,7 @@ def test_an_export_takes_no_other_place_than_a_files(cli: CliRunner) -> None:
     Path("kept.csv").touch()
     Path("link.csv").symlink_to("kept.csv")
     for place in ("pipe", "."):
-        assert "is no regular file" in cli.misused("export", "--project", "p", "--format", "csv", "-o", place)
+        assert "is not a regular file" in cli.misused("export", "--project", "p", "--format", "csv", "-o", place)
     assert stat.S_ISFIFO(Path("pipe").stat().st_mode)
     cli.run("export", "--project", "p", "-o", "link.csv")
     assert Path("link.csv").is_symlink()
@@ -465,16 +478,18 @@ def test_without_pyarrow_the_error_says_how_to_get_it(cli: CliRunner, monkeypatc
 
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     told = cli.refused("export", "--project", "p", "--format", "parquet")
-    assert told == "Parquet needs the library pyarrow; install it with: pip install 'usertable[parquet]'"
+    assert told == "Parquet needs pyarrow; install it with: pip install 'usertable[parquet]'"
 
 
 def test_misuse_is_told(cli: CliRunner) -> None:
-    assert "--format is needed" in cli.misused("import", "crm.txt", "--project", "p")
+    assert "--format is required" in cli.misused("import", "crm.txt", "--project", "p")
     assert "one of them" in cli.misused("import", "crm.csv", "--project", "p", "--resume", "--restart")
     assert "expected one character" in cli.misused("import", "crm.csv", "--project", "p", "--delimiter", "ab")
-    assert "and left out too" in cli.misused("import", "crm.csv", "--project", "p", "--map", "a=level", "--map", "a=")
+    assert "both mapped and left out" in cli.misused(
+        "import", "crm.csv", "--project", "p", "--map", "a=level", "--map", "a="
+    )
     assert "crm.csv: No such file or directory" in cli.refused("import", "crm.csv", "--project", "p")
-    assert "is for CSV" in cli.misused("export", "--project", "p", "--format", "ndjson", "--escape-formulas")
+    assert "applies to CSV" in cli.misused("export", "--project", "p", "--format", "ndjson", "--escape-formulas")
 
 
 MOMENTS = {
@@ -490,14 +505,14 @@ MOMENTS = {
     "2024-05-01 12:00:00.123456": 123,
     "2024-04-30T23:00:00.000999999-05": 0,
 }
-"""Forms of moments near noon in Shanghai, and the milliseconds of each. The last two have more than these."""
+"""Forms of times near noon in Shanghai, and the milliseconds of each. The last two have a higher precision."""
 
 
 @pytest.mark.parametrize("form", ["csv", "ndjson"])
 @pytest.mark.parametrize("alike", [True, False])
 def test_a_moment_is_read_in_the_forms_that_others_write(cli: CliRunner, form: str, alike: bool) -> None:
     rows = list(enumerate(MOMENTS, start=1))
-    # What is wrong in one row must not change how the others are read.
+    # A mistake in one row must not change how the others are read.
     wrong = [] if alike else ["2024-05-01", "2024-05-01 12:00:00 +08", "2024-05-01 12:00:00+24", "2024-02-30T12:00:00"]
     cells = [*rows, *((100 + n, text) for n, text in enumerate(wrong))]
     if form == "csv":
@@ -511,28 +526,26 @@ def test_a_moment_is_read_in_the_forms_that_others_write(cli: CliRunner, form: s
     kept = [decode_attributes(row[1])["seen"] for row in stored(cli)]
     assert kept == [noon + ms for ms in MOMENTS.values()]
     if wrong:
-        assert (
-            "a fraction of up to nine digits, and Z or an offset such as +08:00" in Path(f"crm.rejects.{form}").read_text()
-        )
+        assert "a fraction of up to nine digits and Z or an offset such as +08:00" in Path(f"crm.rejects.{form}").read_text()
 
 
 def test_the_summary_says_how_many_moments_were_cut(cli: CliRunner) -> None:
     Path("crm.csv").write_text("cuid,phone,seen\n1,,2024-05-01 12:00:00.1234\n,p1,2024-05-01 12:00:00.1234\n")
-    # Of the row that is refused, nothing was cut.
+    # For the refused row, nothing was cut.
     result = cli.run("import", "crm.csv", "--project", "p", "--dry-run", "--register")
-    assert "2 moments were finer than a millisecond, and would be cut to it" in result.stdout
+    assert "2 DATETIME values would be truncated to milliseconds" in result.stdout
     assert "moment" not in cli.run("import", "crm.csv", "--project", "p", code=1).stdout
 
 
 def stored(cli: CliRunner) -> list[Any]:
-    """The rows of the store."""
+    """Return the rows of the store."""
     with closing(open_store(cli.url)) as store, store.snapshot("p") as snapshot:
         return [row for page in snapshot.pages() for row in page]
 
 
 @pytest.fixture
 def masked(cli: CliRunner) -> CliRunner:
-    """Users with a masked phone and a device that is not."""
+    """Create users with a masked phone and a device that is not masked."""
     cli.run("identifier", "edit", "phone", "--masked", "--project", "p")
     Path("in.csv").write_text("cuid,phone,device,level\n1,13800138000,d1,5\n2,+8613800138001,d2,6\n3,,,7\n")
     load(cli, "in.csv", "--register")
@@ -580,13 +593,13 @@ def test_masked_identifiers_are_never_imported(masked: CliRunner, form: str) -> 
     file = f"masked.{form}"
     masked.run("export", "--project", "p", "--identifiers", "masked", "-o", file)
     before = table(masked)
-    # Not where they are masked no longer, either, and not under another name.
+    # Even if they are no longer masked, or under another name.
     for unmask in ("--masked", "--no-masked"):
         masked.run("identifier", "edit", "phone", unmask, "--project", "p")
         for more in ((), ("--map", "masked:phone=phone"), ("--map", "masked:phone=identifier:phone")):
             Path("masked.rejects.ndjson").unlink(missing_ok=True)
             refused = masked.run("import", file, "--project", "p", "--register", "--restart", *more, code=1)
-            # Each row of NDJSON has members of its own, so its rows are refused one by one.
+            # Each row of NDJSON has its own members, so its rows are refused one by one.
             said = Path("masked.rejects.ndjson").read_text() if form == "ndjson" else refused.stderr
             assert "the values of column [masked:phone] are masked; leave it out with --map 'masked:phone='" in said
     assert table(masked) == before

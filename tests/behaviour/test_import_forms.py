@@ -1,4 +1,4 @@
-"""`usertable import` of files as others write them: other dates and numbers, compressed, with gaps; refused rows."""
+"""`usertable import` of files from other sources: other dates and numbers, compressed, with gaps; refused rows."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from support.cli_runner import CliRunner
 from usertable.files import reader, reasons
 from usertable.files.block import Block
 from usertable.files.import_job import ImportJob
-from usertable.wire.codings import zstd
+from usertable.zstandard import zstd
 
 DECLARED = {"level": "NUMBER", "contact": "STRING", "vip": "BOOL", "seen": "DATETIME", "tags": "LIST"}
 
 
 @pytest.fixture
 def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
-    """A project in Berlin with an attribute of each type and the identifier `phone`, in the current folder."""
+    """Create a project in Berlin with an attribute of each type and the identifier `phone`, in the current folder."""
     monkeypatch.chdir(tmp_path)
-    cli = CliRunner(f"sqlite:///{tmp_path / 'users.db'}", {})
-    cli.run("project", "create", "demo", "--id", "p", "--timezone", "Europe/Berlin")
-    for name, data_type in DECLARED.items():
-        cli.run("attribute", "create", name, "--type", data_type, "--rule", "overwrite")
-    cli.run("identifier", "create", "phone")
-    return cli
+    commands = [
+        ("project", "create", "demo", "--id", "p", "--timezone", "Europe/Berlin"),
+        *(("attribute", "create", name, "--type", data_type, "--rule", "overwrite") for name, data_type in DECLARED.items()),
+        ("identifier", "create", "phone"),
+    ]
+    return CliRunner.after(commands, tmp_path / "users.db", {})
 
 
 def write(form: str, names: list[str], rows: list[tuple[Any, ...]]) -> str:
-    """A file with rows of texts; None is an empty cell."""
+    """Write a file with rows of texts; None is an empty cell."""
     file = f"crm.{form}"
     if form == "csv":
         with Path(file).open("w", newline="") as stream:
@@ -95,7 +95,7 @@ def test_a_number_of_parquet_may_be_the_cuid_and_an_attribute(cli: CliRunner) ->
 
 def test_a_column_that_is_for_the_same_twice_is_refused(cli: CliRunner) -> None:
     file = write("csv", ["cuid", "a"], [("1", "x")])
-    assert "it is for the same as column [a]" in cli.refused("import", file, "--map", "a=contact,contact")
+    assert "imported to the same as column [a]" in cli.refused("import", file, "--map", "a=contact,contact")
     assert "column [a]: x is neither cuid nor a declared" in cli.refused("import", file, "--map", "a=contact,x")
 
 
@@ -144,7 +144,7 @@ def test_cells_in_other_forms_than_the_options_say_are_refused(cli: CliRunner, f
     said = Path("crm.rejects.csv" if form == "csv" else "crm.rejects.ndjson").read_text()
     assert "NUMBER expects a number with a decimal comma, such as 1234,5 or 1.234,5" in said
     assert "BOOL expects one of 0, 1, false, true, FALSE, TRUE, False, True, ja" in said
-    assert "DATETIME expects a date and time as %d.%m.%Y or %d.%m.%Y %H:%M has it" in said
+    assert "DATETIME expects a date and time in the format %d.%m.%Y, %d.%m.%Y %H:%M" in said
     assert "[2024-03-31 02:30:00] of user attribute [seen] does not exist" in said
 
 
@@ -157,13 +157,13 @@ def test_numbers_of_json_have_no_decimal_comma(cli: CliRunner) -> None:
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (("--date-format", "%H:%M"), "--date-format is '%H:%M'; expected the year, the month and the day"),
-        (("--date-format", "%d.%m.%Y %Z"), "and no %Z"),
+        (("--date-format", "%H:%M"), "--date-format is '%H:%M'; expected year, month and day"),
+        (("--date-format", "%d.%m.%Y %Z"), "not %Z"),
         (("--date-format", "dd.mm.yyyy"), "such as '%d.%m.%Y %H:%M'"),
-        (("--true", "x", "--false", "x"), "'x' is given to --true and to --false"),
-        (("--default", "level=1", "--default", "level=2"), "--default gives a value to the same attribute twice"),
-        (("--default", "level="), "--default gives an empty value"),
-        (("--map", "a=level", "--map", "a="), "column a is mapped, and left out too"),
+        (("--true", "x", "--false", "x"), "'x' is given to both --true and --false"),
+        (("--default", "level=1", "--default", "level=2"), "--default names the same attribute twice"),
+        (("--default", "level="), "--default has an empty value"),
+        (("--map", "a=level", "--map", "a="), "column a is both mapped and left out"),
     ],
 )
 def test_options_that_cannot_be_meant_are_wrong_usage(cli: CliRunner, options: tuple[str, ...], reason: str) -> None:
@@ -221,7 +221,7 @@ def test_a_compressed_export_is_imported(cli: CliRunner, form: str, ending: str)
     content = Path(f"out.{form}.{ending}").read_bytes()
     assert len(content) < Path(f"out.{form}").stat().st_size / 2
     assert (gzip if ending == "gz" else zstd).decompress(content) == Path(f"out.{form}").read_bytes()
-    # The same content is the same file.
+    # The same content gives the same file.
     cli.run("export", "-o", f"again.{form}.{ending}")
     assert Path(f"again.{form}.{ending}").read_bytes() == content
     found = load(cli, f"out.{form}.{ending}")
@@ -244,7 +244,7 @@ def test_a_compressed_file_is_resumed_after_the_last_row_that_was_stored(cli: Cl
     interrupt(cli, file)
     stored = len(users(cli))
     assert 0 < stored < 300
-    # It may have been compressed anew.
+    # It may have been compressed again.
     file.write_bytes(packed(ending, rows[:1000]) + packed(ending, rows[1000:]))
     found = load(cli, str(file), "--resume", "--batch", "100")
     assert (found["resumed_after"], found["created"]) == (stored, 300)
@@ -256,7 +256,7 @@ def test_a_compressed_file_that_is_cut_off_is_refused_before_anything_is_stored(
     rows = b"cuid,level\n" + b"".join(b"%d,%d\n" % (n, n) for n in range(1, 301))
     Path(f"crm.csv.{ending}").write_bytes(packed(ending, rows)[:-20])
     said = cli.refused("import", f"crm.csv.{ending}", "--register")
-    assert "and is not, is damaged or is cut off" in said
+    assert "but it is not, is damaged or is cut off" in said
     assert users(cli) == []
 
 
@@ -264,10 +264,10 @@ def test_a_file_that_is_not_compressed_as_its_name_says_is_refused(cli: CliRunne
     for ending in ("gz", "zst"):
         Path(f"crm.csv.{ending}").write_text("cuid,level\n1,1\n")
         said = cli.refused("import", f"crm.csv.{ending}")
-        assert "and is not, is damaged or is cut off" in said
-    assert "a Parquet file is compressed inside" in cli.misused("import", "crm.parquet.gz")
-    assert "a Parquet file is compressed inside" in cli.misused("export", "-o", "crm.parquet.zst")
-    assert "--format is needed: crm does not end in" in cli.misused("import", "crm.gz")
+        assert "but it is not, is damaged or is cut off" in said
+    assert "Parquet files are compressed internally" in cli.misused("import", "crm.parquet.gz")
+    assert "Parquet files are compressed internally" in cli.misused("export", "-o", "crm.parquet.zst")
+    assert "--format is required: crm does not end in" in cli.misused("import", "crm.gz")
     Path("crm.gz").write_bytes(gzip.compress(b"cuid,level\n1,1\n"))
     assert load(cli, "crm.gz", "--format", "csv")["created"] == 1
 
@@ -283,7 +283,7 @@ def test_refused_rows_are_grouped_by_their_reason_at_the_end(cli: CliRunner) -> 
     said = cli.run("import", file, "--register", code=1).stderr.splitlines()
     assert said[-4:-1] == [
         "1,232 rows: the value […] of user attribute [level] is invalid; NUMBER expects a number, or a string that is a"
-        " plain number (n/a: 1,200, -: 30, x: 1 and 1 others)",
+        " plain number (n/a: 1,200, -: 30, x: 1 and 1 other)",
         "1 row: the value [maybe] of user attribute [vip] is invalid; BOOL expects the integer 0 or 1",
         "1 row: the row cannot be read: it has 2 cells, and the header has 3",
     ]
@@ -343,12 +343,12 @@ def test_refused_rows_keep_the_number_that_they_had_first(cli: CliRunner, form: 
     file = write(form, ["cuid", "level"], [(str(n), cell) for n, cell in enumerate(cells, start=1)])
     load(cli, file, code=1)
     rejected = Path(f"crm.rejects.{form}")
-    # One of them is mended; the others are refused again, and told by the numbers of the file that was there first.
+    # One of them is fixed; the others are refused again, with their row numbers in the first file.
     mended = {"csv": ("2,n/a", "2,2"), "ndjson": ('"level": "n/a"', '"level": 2')}[form]
     rejected.write_text(rejected.read_text().replace(*mended))
     dry = cli.run("import", str(rejected), "--register", "--dry-run", code=1).stderr
     assert "row 2: cuid 2: level=2" in dry
-    assert "row 4: refused: the value [x]" in dry
+    assert "row 4: rejected: the value [x]" in dry
     assert "\nrow 5: the value [y]" in dry
     again = load(cli, str(rejected), code=1)
     assert (again["created"], again["refused"]) == (1, 2)

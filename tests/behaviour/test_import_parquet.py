@@ -1,4 +1,4 @@
-"""Parquet by the commands, as a data team uses them: what is named, what is handed back, and what a kill leaves."""
+"""Parquet with the commands, as a data team uses them: what is named, which rows are written out, and what a kill leaves."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from usertable.store import open_store
 
 @pytest.fixture
 def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
-    """A store with a project, and a file that holds most that is odd, in the current folder."""
+    """Create a store with a project, and a file with many special cases, in the current folder."""
     monkeypatch.chdir(tmp_path)
     store = f"sqlite:///{tmp_path / 'store.db'}"
     create_project(store)
@@ -71,7 +71,7 @@ def test_good_rows_are_stored_and_odd_ones_handed_back_until_they_are_mended(cli
     assert [row["#row"] for row in rows] == [3, 4, 5]
     assert "[NaN]" in rows[0]["#reason"]
     assert "0xFC, which is not UTF-8" in rows[1]["#reason"]
-    assert "neither a cuid nor a value of an identifier" in rows[2]["#reason"]
+    assert "neither a cuid nor an identifier value" in rows[2]["#reason"]
     # Unchanged, they are refused again.
     Path("crm.rejects.ndjson").rename("again.ndjson")
     assert load(cli, "again.ndjson", code=1)["refused"] == 3
@@ -101,8 +101,9 @@ def test_a_column_that_cannot_be_taken_is_named_in_one_sentence(cli: CliRunner) 
     parquet.write_table(pa.table({"cuid": [1], "user_list_append": [[1]]}), "bad.parquet")
     refused = cli.refused("import", "bad.parquet", "--project", PROJECT, "--register")
     assert refused == (
-        "column [user_list_append]: it holds values of the type list<element: int64>, and user_list_append is a LIST, which"
-        " takes lists of texts, or texts that are JSON arrays; or leave the column out with --map 'user_list_append='"
+        "column [user_list_append]: it contains values of the type list<element: int64>, and user_list_append is a LIST,"
+        " which takes lists of strings, or strings that are JSON arrays; or leave the column out with"
+        " --map 'user_list_append='"
     )
     assert attributes(cli) == {}
 
@@ -123,7 +124,7 @@ def test_killed_again_and_again_every_row_of_a_parquet_counts_once(cli: CliRunne
     environment = {key: value for key, value in os.environ.items() if not key.startswith("USERTABLE_")}
     kills = 0
     while True:
-        # The one command line that a supervisor has.
+        # The only command line that a supervisor has.
         with subprocess.Popen(
             [*command, "--register", "--batch", "200", "--resume", "--json"], env=environment, stdout=subprocess.PIPE
         ) as process:
@@ -154,4 +155,4 @@ def test_an_export_for_excel_begins_with_a_mark_and_is_imported_as_well(cli: Cli
     assert cli.out("export", "--project", PROJECT, "--bom").startswith("\ufeffcuid,")
     assert cli.out("export", "--project", PROJECT).startswith("cuid,")
     assert load(cli, "users.csv", code=0)["unchanged"] == 1
-    assert "--bom is for CSV" in cli.misused("export", "--project", PROJECT, "--bom", "-o", "users.parquet")
+    assert "--bom applies to CSV" in cli.misused("export", "--project", PROJECT, "--bom", "-o", "users.parquet")

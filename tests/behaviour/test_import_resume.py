@@ -1,4 +1,4 @@
-"""What an import needs is there before its first row is stored; it can be run again by the same command line."""
+"""An import's files exist before its first row is stored, and it can be resumed with the same command line."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from usertable.store import open_store
 
 
 class Work:
-    """A project with a user, in a store of its own, and how an import reaches it."""
+    """A project with a user, in its own store, and how an import reaches it."""
 
     def __init__(self, folder: Path, options: tuple[str, ...], cli: CliRunner, cuid: int, store: str) -> None:
         self.folder, self.options, self.shell, self.cuid, self.store = folder, options, cli, cuid, store
@@ -42,14 +42,14 @@ class Work:
         return self.shell.refused(*self.command(file, *options), stdin=stdin)
 
     def environment(self) -> dict[str, str]:
-        """For a process of its own."""
+        """For another process."""
         kept = {key: value for key, value in os.environ.items() if not key.startswith("USERTABLE_")}
         if self.options:
             return kept | {"USERTABLE_SECRET": SECRET}
         return kept | {"USERTABLE_STORE": self.store}
 
     def in_bash(self, script: str) -> subprocess.CompletedProcess[str]:
-        """Run a script in which $IMPORT is the command, without the file and the options behind it."""
+        """Run a script in which $IMPORT is the command, without the file and its options."""
         words = [sys.executable, "-m", "usertable", "import", "--project", PROJECT, *self.options]
         return subprocess.run(
             ["bash", "-c", script],
@@ -60,7 +60,7 @@ class Work:
         )
 
     def rows(self) -> int:
-        """How many rows the one import that there is has taken, as it will find when it is resumed."""
+        """Return how many rows the only import has imported, as it will find when it is resumed."""
         if self.options:
             (position,) = [*self.folder.glob("*import.json"), None][:1]
             text = position.read_bytes() if position else b""
@@ -70,7 +70,7 @@ class Work:
         return max((json.loads(state)["rows"] for (state,) in states), default=0)
 
     def total(self) -> Decimal:
-        """What was added up for the user."""
+        """Return the sum for the user."""
         with closing(open_store(self.store)) as store, store.snapshot(PROJECT) as snapshot:
             rows = [
                 json.loads(row[1], parse_float=Decimal) for page in snapshot.pages() for row in page if row[0] == self.cuid
@@ -100,13 +100,13 @@ def content(cuid: int, rows: int, *more: str) -> str:
 def test_process_substitution_with_a_late_refused_row_counts_once(work: Work) -> None:
     script = f"$IMPORT <(printf 'cuid,user_number_accumulate\\n'; yes {work.cuid},1 | head -n 3000; echo x,1)"
     first = work.in_bash(f"{script} --format csv --batch 500")
-    assert "1 row was refused: it is in import.rejects.csv" in first.stderr
+    assert "1 row was rejected: it is in import.rejects.csv" in first.stderr
     assert first.returncode == 1
     assert work.total() == 3000
     again = work.in_bash(f"{script} --format csv --batch 500 --resume")
-    assert "done already: 3001 rows" in again.stdout, again.stderr
+    assert "already complete: 3001 rows" in again.stdout, again.stderr
     assert again.returncode == 0
-    assert "import.rejects.csv, is there already" in work.in_bash(f"{script} --format csv").stderr
+    assert "import.rejects.csv already exists" in work.in_bash(f"{script} --format csv").stderr
     assert work.total() == 3000
 
 
@@ -115,7 +115,7 @@ def test_a_pipe_that_broke_off_is_known_again_by_its_content(work: Work) -> None
     words = [sys.executable, "-m", "usertable", *work.command("-", "--format", "csv", "--batch", "1000")]
     with subprocess.Popen(words, env=work.environment(), stdin=subprocess.PIPE) as process:
         assert process.stdin
-        # More than is looked at to know it again.
+        # More than is read to recognize it.
         process.stdin.write(b"".join(lines[:10_000]))
         process.stdin.flush()
         while not work.rows():
@@ -139,8 +139,8 @@ def test_another_content_of_stdin_is_another_import(tmp_path: Path, monkeypatch:
     Path("import.rejects.csv").unlink()
     Path("two.csv").write_text(content(cuid, 20))
     assert work.load("-", "--format", "csv", stdin=Path("two.csv").read_bytes())["rows"] == 20
-    assert work.in_bash("$IMPORT - --format csv --resume < one.csv").stdout.startswith("done already: 11 rows")
-    assert work.in_bash("$IMPORT /dev/stdin --format csv --resume < one.csv").stdout.startswith("done already: 11 rows")
+    assert work.in_bash("$IMPORT - --format csv --resume < one.csv").stdout.startswith("already complete: 11 rows")
+    assert work.in_bash("$IMPORT /dev/stdin --format csv --resume < one.csv").stdout.startswith("already complete: 11 rows")
     assert work.total() == 30
 
 
@@ -148,8 +148,8 @@ def test_another_content_of_stdin_is_another_import(tmp_path: Path, monkeypatch:
     ("place", "why"),
     [
         (lambda folder: folder / "missing" / "rejects.csv", "No such file or directory"),
-        (lambda folder: folder, "is no regular file"),
-        (lambda folder: Path("/dev/null"), "is no regular file"),
+        (lambda folder: folder, "is not a regular file"),
+        (lambda folder: Path("/dev/null"), "is not a regular file"),
         (lambda folder: Path("/proc/rejects.csv"), "No such file or directory"),
     ],
     ids=["no folder", "a folder", "a device", "not writable"],
@@ -162,7 +162,7 @@ def test_a_rejects_file_that_cannot_be_written_is_found_before_the_first_row(
     assert why in reason
     assert "name another with --rejects" in reason
     assert work.total() == 0
-    # A dry run keeps nothing, so it needs none.
+    # A dry run stores nothing, so it needs none.
     assert work.load("crm.csv", "--rejects", str(place(tmp_path)), "--dry-run", code=1)["refused"] == 1
 
 
@@ -173,7 +173,7 @@ def test_beside_an_input_in_a_read_only_folder_the_rejects_file_is_named(tmp_pat
     folder.mkdir()
     (folder / "crm.csv").write_text(content(cuid, 3, "x,1"))
     folder.chmod(0o555)
-    # Root may write there all the same, unless it gives that up.
+    # Root may write there anyway, unless it drops that capability.
     as_others = ["setpriv", "--bounding-set", "-all"] if os.getuid() == 0 else []
     command = [*as_others, sys.executable, "-m", "usertable", "import", str(folder / "crm.csv"), "--project", PROJECT]
 
@@ -181,14 +181,14 @@ def test_beside_an_input_in_a_read_only_folder_the_rejects_file_is_named(tmp_pat
         return subprocess.run([*command, "--store", store, *options], capture_output=True, text=True, timeout=60)
 
     reason = "cannot be written: Permission denied; name another with --rejects"
-    assert f"the file for refused rows, {folder}/crm.rejects.csv, {reason}" in run().stderr
+    assert f"the rejects file {folder}/crm.rejects.csv {reason}" in run().stderr
     named = run("--rejects", str(tmp_path / "rejects.csv"), "--json")
     assert json.loads(named.stdout)["changed"] == 3, named.stderr
 
 
 def test_the_name_of_a_new_rejects_file_is_durable_before_its_first_row(work: Work, synced: list[Path]) -> None:
     Path("crm.csv").write_text(content(work.cuid, 1, "x,1"))
-    # In a folder that holds nothing else: with --url, the file with the position is synced too.
+    # In a folder that contains nothing else: with --url, the position file is synced too.
     Path("kept").mkdir()
     work.load("crm.csv", "--rejects", "kept/refused.csv", code=1)
     file = Path("kept/refused.csv").resolve()
@@ -210,8 +210,8 @@ def test_resume_begins_if_nothing_was_begun_and_says_if_it_was_done(work: Work) 
     Path("crm.csv").write_text(content(work.cuid, 3, "x,1"))
     assert work.load("crm.csv", "--resume", code=1)["changed"] == 3
     done = work.shell.run(*work.command("crm.csv", "--resume"))
-    assert done.stdout == "done already: 4 rows: 0 users created, 3 changed, 0 unchanged, 1 refused\n"
-    # Also when somebody works on the refused rows already.
+    assert done.stdout == "already complete: 4 rows: 0 users created, 3 changed, 0 unchanged, 1 rejected\n"
+    # Even if somebody already works on the refused rows.
     Path("crm.rejects.csv").unlink()
     assert work.load("crm.csv", "--resume")["resumed_after"] == 4
     assert work.total() == 3
@@ -223,7 +223,7 @@ def test_resume_of_a_finished_import_tells_another_file(work: Work) -> None:
     Path("crm.csv").write_text(content(work.cuid, 5))
     assert "it was finished with row 3, and the file has more rows now" in work.refused("crm.csv", "--resume")
     Path("crm.csv").write_text(content(work.cuid, 2))
-    assert "its first 3 rows are not those that were imported" in work.refused("crm.csv", "--resume")
+    assert "its first 3 rows are not those imported before" in work.refused("crm.csv", "--resume")
     assert work.total() == 3
 
 
@@ -236,7 +236,7 @@ def test_resume_with_another_rejects_file_than_was_left_is_refused(work: Work) -
         change()
         reason = work.refused("crm.csv", "--resume", "--batch", "1000")
         assert f"but {len(whole)} were written to it; restore it" in reason
-        # None is made where there was none, nor is one that is too short filled up.
+        # None is created where there was none, and one that is too short is not completed.
         assert not rejects.exists() or rejects.read_bytes() == whole[:-5]
         rejects.write_bytes(whole)
     assert work.load("crm.csv", "--resume", "--batch", "1000", code=1)["rows"] == 3004
@@ -245,7 +245,7 @@ def test_resume_with_another_rejects_file_than_was_left_is_refused(work: Work) -
 
 
 def interrupted(work: Work, file: str) -> None:
-    """Import a file through a pipe that is not filled on, and kill it after the first rows."""
+    """Import a file through a pipe that is not filled further, and kill it after the first rows."""
     text = Path(file).read_bytes()
     Path(file).unlink()
     os.mkfifo(file)
@@ -301,7 +301,7 @@ def test_a_line_of_progress_is_written_where_no_terminal_is(work: Work, monkeypa
             assert progress["rows"] >= 1000
             assert json.loads(result.stdout)["rows"] == 20_001
         else:
-            assert " rows, 0 refused, " in lines[-1]
+            assert " rows, 0 rejected, " in lines[-1]
 
 
 def test_an_export_tells_its_progress_where_no_terminal_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

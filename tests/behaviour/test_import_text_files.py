@@ -1,10 +1,11 @@
-"""CSV and NDJSON files as other programs write them: read, or refused with the sentence that helps."""
+"""CSV and NDJSON files as other programs write them: read, or refused with a helpful message."""
 
 from __future__ import annotations
 
 import csv
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,14 @@ DECLARED = {"level": "NUMBER overwrite", "spent": "NUMBER accumulate", "name": "
 
 @pytest.fixture(params=["with pyarrow", "without pyarrow"])
 def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> CliRunner:
-    """A store with the project `p`, some attributes and the identifier `phone`, in the current folder."""
+    """Create a store with the project `p`, some attributes and the identifier `phone`, in the current folder."""
     monkeypatch.chdir(tmp_path)
-    cli = CliRunner(f"sqlite:///{tmp_path / 'users.db'}", {})
-    cli.run("project", "create", "demo", "--id", "p")
+    commands: list[Sequence[str]] = [("project", "create", "demo", "--id", "p")]
     for name, form in DECLARED.items():
         data_type, rule = form.split()
-        cli.run("attribute", "create", name, "--project", "p", "--type", data_type, "--rule", rule)
-    cli.run("identifier", "create", "phone", "--project", "p")
+        commands.append(("attribute", "create", name, "--project", "p", "--type", data_type, "--rule", rule))
+    commands.append(("identifier", "create", "phone", "--project", "p"))
+    cli = CliRunner.after(commands, tmp_path / "users.db", {})
     if request.param == "with pyarrow":
         # As in the process that reads a large file.
         monkeypatch.setattr(reader, "open_source", lambda *arguments, arrow: open_source(*arguments, arrow=True))
@@ -34,7 +35,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixture
 
 
 def load(cli: CliRunner, content: bytes | str, *options: str, name: str = "crm.csv") -> dict[str, Any]:
-    """Import a file of that content, as a job of its own; what the command answers."""
+    """Import a file with this content, as a job of its own. Return the command's answer."""
     Path(name).write_bytes(content if isinstance(content, bytes) else content.encode())
     rejects = Path(name).with_suffix("").name + ".rejects." + name.rpartition(".")[2]
     Path(rejects).unlink(missing_ok=True)
@@ -47,7 +48,7 @@ def load(cli: CliRunner, content: bytes | str, *options: str, name: str = "crm.c
 
 
 def told(cli: CliRunner, content: bytes | str, *options: str, name: str = "crm.csv") -> str:
-    """Why the file is refused, before anything of it is stored."""
+    """Return why the file is refused, before anything of it is stored."""
     before = users(cli)
     found = load(cli, content, *options, name=name)
     assert users(cli) == before
@@ -78,7 +79,7 @@ def test_a_file_that_is_not_utf8_is_refused_and_shown_as_likely_encodings_read_i
     assert "line 3 is not UTF-8" in found
     assert "`2,Müller` as cp1252" in found
     assert "`2,M黮ler` as gb18030" in found
-    # Also when the byte is far from the beginning, and in NDJSON.
+    # Even if the byte is far from the beginning, and in NDJSON.
     late = b"cuid,name\n" + b"".join(b"%d,plain\n" % n for n in range(1, 90_000)) + b"200000,M\xfcller\n"
     assert "line 90001 is not UTF-8" in told(cli, late)
     assert 'Müller"}` as cp1252' in told(cli, '{"cuid":1,"name":"Müller"}\n'.encode("cp1252"), name="crm.ndjson")
@@ -112,9 +113,9 @@ def test_utf16_and_utf32_are_known_by_their_mark_and_named_without_one(cli: CliR
     for encoding in ("utf-16", "utf-32", "utf-8-sig"):
         assert load(cli, text.encode(encoding))["refused"] == 0
         assert names(cli) == {1: "杭州😀"}
-    assert "it looks like utf-16le without a byte order mark; say --encoding utf-16le" in told(cli, text.encode("utf-16le"))
-    assert "say utf-16le or utf-16be" in told(cli, text.encode("utf-16be"), "--encoding", "utf-16")
-    assert "leave --encoding out" in told(cli, text.encode("utf-16"), "--encoding", "gb18030")
+    assert "it looks like utf-16le without a byte order mark; use --encoding utf-16le" in told(cli, text.encode("utf-16le"))
+    assert "use one of utf-16le, utf-16be" in told(cli, text.encode("utf-16be"), "--encoding", "utf-16")
+    assert "omit --encoding" in told(cli, text.encode("utf-16"), "--encoding", "gb18030")
     assert "expected auto or an encoding such as utf-8" in told(cli, text, "--encoding", "rot13")
 
 
@@ -138,17 +139,17 @@ def test_half_a_pair_or_an_odd_byte_costs_its_row_and_shifts_nothing(cli: CliRun
         assert names(cli) == {2: "杭州", 3: "ok"}
         again = load(cli, Path("crm.rejects.csv").read_bytes(), name="again.csv")
         assert (again["rows"], again["refused"]) == (1, 1)
-    # A file that was cut in the middle of a character.
+    # A file that was truncated in the middle of a character.
     found = load(cli, rows("cuid,name\n2,杭州\n4,ok", b"\x4e"))
     assert (found["refused"], names(cli)) == (1, {2: "杭州", 3: "ok"})
-    # Characters whose bytes hold an end of a line at an odd place.
+    # Characters whose bytes contain a line end at an odd offset.
     assert load(cli, rows("cuid,name\n5,\u0a05一\u0d0a\u0100\n6,x\n"))["refused"] == 0
     assert names(cli)[5] == "\u0a05一\u0d0a\u0100"
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le"])
 def test_a_refused_row_keeps_the_characters_whose_bytes_hold_a_quote_at_an_odd_place(cli: CliRunner, encoding: str) -> None:
-    # The bytes of a quote stand in the middle of two of these, in the one order of bytes or the other.
+    # The bytes of a quote occur across two of these, in one byte order or the other.
     for odd in ("x≤一Ā∀一y", '∀"一', "\ud83d\ude00≤一"):
         name = odd.encode("utf-16", "surrogatepass").decode("utf-16")
         cell = '"' + name.replace('"', '""') + '"' if '"' in name else name
@@ -261,7 +262,7 @@ def test_unclosed_quotes_cost_seconds_and_a_few_rows(cli: CliRunner) -> None:
     for place in (4_999, 9_999, 30_000):
         lines[place] = lines[place].replace('c"', "c")
     found = load(cli, '"cuid","name"\n' + "".join(lines))
-    # Each takes the line with it that its quote goes on to.
+    # Each includes the line that its quote continues on.
     assert (found["rows"], found["created"], found["refused"]) == (59_997, 59_994, 3)
 
 
@@ -269,7 +270,7 @@ def test_unclosed_quotes_cost_seconds_and_a_few_rows(cli: CliRunner) -> None:
 
 
 def test_a_column_without_a_name_refuses_the_file_unless_it_is_empty(cli: CliRunner) -> None:
-    assert "column [#3]: the column has no name, and holds [vip]" in told(cli, "phone,level,\n1,3,\n2,3,vip\n")
+    assert "column [#3]: the column has no name, and contains [vip]" in told(cli, "phone,level,\n1,3,\n2,3,vip\n")
     assert "column [#2]: the column has no name" in told(cli, "phone,,level\n1,x,3\n")
     assert load(cli, "phone,level,\n1,3,\n")["created"] == 1
     assert load(cli, "phone,level,\n2,3,vip\n", "--map", "#3=")["created"] == 1
@@ -308,7 +309,7 @@ def test_blank_rows_of_a_spreadsheet_are_not_refused(cli: CliRunner) -> None:
     assert load(cli, "cuid,level\n1,2\n,\n", "--empty", "refuse")["refused"] == 0
     assert load(cli, "cuid,level\n1,2\nNULL,NULL\n", "--null", "NULL")["refused"] == 0
     assert load(cli, '{"cuid":1}\n{}\n{"cuid":null,"level":null}\n', name="crm.ndjson")["refused"] == 0
-    # A row that says something of nobody is no blank one.
+    # A row with values and no user is not blank.
     assert load(cli, "cuid,level\n,2\n")["refused"] == 1
 
 
@@ -321,7 +322,7 @@ def test_texts_that_are_kept_from_becoming_numbers_are_texts(cli: CliRunner) -> 
         ("x", 'a"b'),
         ("y", '="1" & "2"'),
     ]
-    # A text that is written so is exported so that an import gives it back.
+    # A text in this form is exported so that an import restores it.
     line = json.dumps({"cuid": 5, "name": '="a""b"', "phone": '="1"'})
     load(cli, line, name="crm.ndjson")
     before = users(cli)
@@ -342,7 +343,7 @@ def test_a_blank_before_a_quoted_cell_refuses_the_row(cli: CliRunner) -> None:
     found = load(cli, 'cuid,name\n1, "Paris"\n2,\t"Rom"\n3, "Washington, D.C."\n4," ""x"""\n5, x\n')
     assert (found["created"], found["refused"]) == (2, 3)
     assert names(cli) == {4: ' "x"', 5: " x"}
-    assert all("has a blank before its quote" in row["#reason"] for row in rejects())
+    assert all("has a space before its quote" in row["#reason"] for row in rejects())
 
 
 def test_a_row_with_something_after_a_closing_quote_is_refused_with_what_to_do(cli: CliRunner) -> None:
@@ -363,7 +364,7 @@ def test_any_blank_before_a_quoted_cell_refuses_the_row(cli: CliRunner, blank: s
         assert names(cli) == {3: f'{blank}"x"', 4: f"{blank}x"}
         kept = rejects(encoding=encoding)
         assert [row["#row"] for row in kept] == ["1", "2", "5"]
-        assert all("has a blank before its quote" in row["#reason"] for row in kept)
+        assert all("has a space before its quote" in row["#reason"] for row in kept)
         again = load(cli, Path("crm.rejects.csv").read_bytes(), *options, name="again.csv")
         assert (again["refused"], again["created"]) == (3, 0)
 
@@ -372,14 +373,14 @@ def test_a_first_line_may_name_the_delimiter(cli: CliRunner) -> None:
     assert load(cli, "sep=;\r\ncuid;name\r\n1;a,b\r\nx;c\r\n")["created"] == 1
     assert Path("crm.rejects.csv").read_text().startswith("sep=;\ncuid;name;#row;#reason;#line\nx;c;2;")
     assert load(cli, "sep=\t\ncuid\tname\n2\tb\n", "--delimiter", "\\t")["created"] == 1
-    assert "leave --delimiter out" in told(cli, "sep=;\ncuid;name\n", "--delimiter", "|")
+    assert "omit --delimiter" in told(cli, "sep=;\ncuid;name\n", "--delimiter", "|")
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t", "|"])
 def test_another_delimiter_is_named(cli: CliRunner, delimiter: str) -> None:
     shown = "\\t" if delimiter == "\t" else delimiter
     content = delimiter.join(["cuid", "level", "name"]) + "\n" + delimiter.join("123") + "\n"
-    assert f"its header has 1 column with the delimiter ','; say --delimiter '{shown}'" in told(cli, content)
+    assert f"its header is not separated by ','; use --delimiter '{shown}'" in told(cli, content)
     assert load(cli, content, "--delimiter", shown)["created"] == 1
 
 
@@ -389,27 +390,27 @@ def test_another_delimiter_is_named(cli: CliRunner, delimiter: str) -> None:
         (
             "crm.csv",
             b"\x1f\x8b\x08\x00",
-            "it is compressed with gzip; let its name end in .gz, or unpack it: `gunzip -c FILE | usertable import -",
+            "it is compressed with gzip; rename it so that its name ends in .gz, or unpack it: `gunzip -c FILE |",
         ),
         ("crm.ndjson", b"\x1f\x8b\x08\x00", "it is compressed with gzip"),
         (
             "crm.csv",
             b"\x28\xb5\x2f\xfd\x04",
-            "it is compressed with zstd; let its name end in .zst, or unpack it: `zstd -dc FILE |",
+            "it is compressed with zstd; rename it so that its name ends in .zst, or unpack it: `zstd -dc FILE |",
         ),
         ("crm.csv", b"PK\x03\x04\x14", "in the spreadsheet, save it as CSV UTF-8"),
-        ("crm.csv", b"PAR1\x15", "it is a Parquet file; say --format parquet"),
+        ("crm.csv", b"PAR1\x15", "it is a Parquet file; use --format parquet"),
         (
             "crm.csv.xz",
             b"",
-            "crm.csv.xz is compressed; unpack it first: `xz -dc crm.csv.xz | usertable import - --format csv",
+            "crm.csv.xz is compressed; decompress it first: `xz -dc crm.csv.xz | usertable import - --format csv",
         ),
-        ("crm.csv", b'{"cuid":1}\n', "its first line is JSON, and no header of CSV; say --format ndjson"),
-        ("crm.ndjson", b'[{"cuid":1},{"cuid":2}]', "it is a JSON array, and NDJSON has one object a line"),
+        ("crm.csv", b'{"cuid":1}\n', "its first line is JSON, not a CSV header; use --format ndjson"),
+        ("crm.ndjson", b'[{"cuid":1},{"cuid":2}]', "it is a JSON array, and NDJSON has one object per line"),
         ("crm.ndjson", b'\xef\xbb\xbf\n[\n{"cuid":1},\n{"cuid":2}\n]\n', "`jq -c '.[]' FILE`"),
         ("crm.ndjson", json.dumps([{"cuid": 1}, {"cuid": 2}], indent=2).encode(), "it is a JSON array"),
         ("crm.ndjson", json.dumps({"cuid": 1}, indent=2).encode(), "it has a JSON object over several lines"),
-        ("crm.ndjson", b'{"cuid":1,\n"level":2}\n{"cuid":3}\n', "such as with `jq -c . FILE`"),
+        ("crm.ndjson", b'{"cuid":1,\n"level":2}\n{"cuid":3}\n', "for example with `jq -c . FILE`"),
     ],
 )
 def test_a_file_of_another_form_is_known_before_anything_is_stored(
@@ -435,7 +436,7 @@ def test_a_large_json_document_is_refused_by_its_first_line(cli: CliRunner, firs
     entries = ",\n".join(f'{{"cuid":{n},"name":"{"n" * 30}"}}' for n in range(1, 60_001))
     for encoding in ("utf-8", "utf-16"):
         content = f"{first}\n{entries}\n]}}\n".encode(encoding)
-        assert "it has a JSON object over several lines, and NDJSON one object a line" in told(
+        assert "it has a JSON object over several lines, and NDJSON has one object per line" in told(
             cli, content, name="crm.ndjson"
         )
     long = '{"about":"' + "x" * 3 * 2**20 + '","users":[\n' + entries + "\n]}\n"
@@ -484,4 +485,4 @@ def test_a_file_comes_to_the_same_whether_a_process_reads_it_or_not(
         outcomes.append((said, users(way), Path(f"crm.rejects.{form}").read_bytes()))
         Path(f"crm.rejects.{form}").unlink()
     assert outcomes[0] == outcomes[1]
-    assert "1 users created" in outcomes[0][0][1]
+    assert "1 user created" in outcomes[0][0][1]

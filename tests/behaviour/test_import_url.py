@@ -19,6 +19,8 @@ from support.cli_runner import CliRunner
 from support.server_process import PROJECT, SECRET, ServerProcess, create_project
 from usertable.store import open_store
 
+ADMIN_TOKEN = "a-token-for-the-tests-only"
+
 
 class Place:
     """A server with a project, a folder to work in, and a shell."""
@@ -26,7 +28,7 @@ class Place:
     def __init__(self, folder: Path) -> None:
         self.store = f"sqlite:///{folder / 'store.db'}"
         self.cuids = create_project(self.store, users=3)
-        self.server = ServerProcess(self.store, folder)
+        self.server = ServerProcess(self.store, folder, admin_token=ADMIN_TOKEN)
         self.shell = CliRunner("sqlite:////nowhere/there-is-no-such-store.db", {"USERTABLE_SECRET": SECRET})
 
     def command(self, file: str, *options: str) -> list[str]:
@@ -38,7 +40,7 @@ class Place:
         return found
 
     def table(self) -> dict[int, dict[str, Any]]:
-        """Every user's attributes, by CUID."""
+        """Return every user's attributes, by CUID."""
         with closing(open_store(self.store)) as store, store.snapshot(PROJECT) as snapshot:
             return {row[0]: json.loads(row[1], parse_float=Decimal) for page in snapshot.pages() for row in page}
 
@@ -110,17 +112,17 @@ def test_a_secret_with_the_line_end_of_its_file_is_the_secret(place: Place) -> N
         place.shell.environment["USERTABLE_SECRET"] = SECRET + end
         assert place.load("crm.csv", "--restart", "--state", f"{number}.json")["changed"] == 1
     place.shell.environment["USERTABLE_SECRET"] = "\n"
-    assert "the project's secret is needed" in place.shell.misused(*place.command("crm.csv"))
+    assert "--url needs credentials" in place.shell.misused(*place.command("crm.csv"))
     place.shell.environment["USERTABLE_SECRET"] = "two\nlines"
     said = place.shell.misused(*place.command("crm.csv"))
-    assert said == "the project's secret has a line break or another control character in it"
+    assert said == "the project's secret contains a line break or another control character"
 
 
 def test_an_identifiers_value_makes_a_user_once(place: Place) -> None:
     write_csv("Phone,user_number_accumulate", "new1,1", "new2,1", "new1,1")
     refused = place.load("crm.csv", "--map", "Phone=phone", code=1)
     assert (refused["refused"], refused["changed"]) == (3, 0)
-    # What was refused is mended by nothing but the option.
+    # The refused rows only need the option to succeed.
     Path("crm.rejects.csv").rename("again.csv")
     again = place.load("again.csv", "--map", "Phone=phone", "--register")
     assert (again["created"], again["changed"]) == (2, 1)
@@ -139,7 +141,7 @@ def test_refused_rows_are_mended_and_imported_again(place: Place) -> None:
         f"{first},1,2",
     )
     result = place.shell.run(*place.command("crm.csv"), code=1)
-    assert "5 rows: 0 users created, 2 changed, 1 unchanged, 2 refused" in result.stdout
+    assert "5 rows: 0 users created, 2 changed, 1 unchanged, 2 rejected" in result.stdout
     assert "crm.rejects.csv; fix them there" in result.stderr
     assert [(row["#row"], row["cuid"]) for row in rejects()] == [("2", str(first)), ("3", "999")]
     first_reason, second_reason = (row["#reason"] for row in rejects())
@@ -164,7 +166,7 @@ FULL = """\
 
 @pytest.mark.parametrize("ending", ["csv", "ndjson", "parquet"])
 def test_an_import_of_an_export_gives_back_the_same_table(place: Place, ending: str, tmp_path: Path) -> None:
-    """Through the API as into a store: several identifiers, users without anything, moments that no local time tells."""
+    """Through the API as into a store: several identifiers, users without values, times that local time cannot represent."""
     local = CliRunner(f"sqlite:///{tmp_path / 'full.db'}", {})
     create_project(local.url)
     shells = {"local": local, "api": CliRunner(place.store, {})}
@@ -185,7 +187,7 @@ def test_an_import_of_an_export_gives_back_the_same_table(place: Place, ending: 
     assert Path("api.ndjson").read_text() == Path("local.ndjson").read_text()
     assert Path(f"api.{ending}").read_bytes() == Path(f"local.{ending}").read_bytes()
     assert "2024-01-01 00:00:00.007+01:00" in Path("api.ndjson").read_text()
-    # Once more: it is all there.
+    # Once more: everything exists already.
     again = place.load(f"whole.{ending}")
     assert (again["created"], again["changed"], again["unchanged"], again["refused"]) == (0, 0, 7, 0)
 
@@ -235,8 +237,8 @@ def test_a_dry_run_changes_nothing(place: Place, tmp_path: Path) -> None:
     result = place.shell.run(*place.command("crm.csv", "--register", "--dry-run"), code=1)
     assert f"row 1: cuid {place.cuids[0]}: user_number_accumulate=1" in result.stderr
     assert "row 2: a new user: user_number_accumulate=1" in result.stderr
-    assert "row 3: " in result.stderr.partition("row 3: refused")[2]
-    assert "3 rows: 1 users would be created, 1 would be changed, 0 unchanged, 1 would be refused" in result.stdout
+    assert "row 3: " in result.stderr.partition("row 3: rejected")[2]
+    assert "3 rows: 1 user would be created, 1 would be changed, 0 unchanged, 1 would be rejected" in result.stdout
     assert place.table() == {cuid: {} for cuid in place.cuids}
     assert set(tmp_path.glob("*crm*")) == before
 
@@ -245,7 +247,7 @@ def test_an_import_that_is_unfinished_is_not_begun_again_by_chance(place: Place)
     first = place.cuids[0]
     write_csv("cuid,user_number_accumulate", *(f"{first},1" for _ in range(3)))
     assert place.load("crm.csv", "--resume")["changed"] == 3
-    # Begun again on purpose, all rows count again; a finished one has nothing left.
+    # Restarted on purpose, all rows count again; a finished one has nothing left.
     assert place.load("crm.csv")["changed"] == 3
     assert place.load("crm.csv", "--resume")["resumed_after"] == 3
     assert place.table()[first]["user_number_accumulate"] == 6
@@ -256,27 +258,27 @@ def test_an_import_that_is_unfinished_is_not_begun_again_by_chance(place: Place)
     elsewhere[elsewhere.index("--url") + 1] = place.server.url.replace("127.0.0.1", "localhost")
     assert "its position is of project" in place.shell.refused(*elsewhere)
     Path("crm.csv.import.json").write_text("{}")
-    assert "is none, or damaged" in place.shell.refused(*place.command("crm.csv", "--resume"))
+    assert "is not a state file, or is damaged" in place.shell.refused(*place.command("crm.csv", "--resume"))
 
 
 @pytest.mark.parametrize(
     ("state", "why"),
     [
         ("missing/state.json", "cannot be written: No such file or directory"),
-        ("/dev/null", "is no regular file"),
-        (".", "is no regular file"),
+        ("/dev/null", "is not a regular file"),
+        (".", "is not a regular file"),
     ],
 )
 def test_a_position_that_cannot_be_kept_is_found_before_anything_is_sent(place: Place, state: str, why: str) -> None:
     write_csv("cuid,user_number_accumulate", f"{place.cuids[0]},1")
     reason = place.shell.refused(*place.command("crm.csv", "--state", state))
-    assert f"the file of the import's position, {state}, {why}; name another with --state" in reason
+    assert f"the state file {state} {why}; name another with --state" in reason
     assert place.table()[place.cuids[0]] == {}
     assert not Path(state).is_file()
 
 
 def unfinish(*, sent: int, since: int, **state: object) -> None:
-    """Make the position that of an import that was killed."""
+    """Set the position to that of a killed import."""
     file = Path("crm.csv.import.json")
     position = json.loads(file.read_text())
     position |= {"sent": sent, "since": since, "state": position["state"] | {"finished": False} | state}
@@ -288,15 +290,15 @@ def test_what_the_server_may_have_forgotten_is_not_sent_again(place: Place) -> N
     write_csv("cuid,user_number_accumulate", *(f"{first},1" for _ in range(5)))
     place.load("crm.csv")
     now = int(time.time() * 1000)
-    # As it was before the answer to its only batch came.
+    # As before the answer to its only batch.
     nothing = {"rows": 0, "digest": "", "changed": 0}
     unfinish(sent=5, since=now - 24 * 3_600_000, **nothing)
     assert "rows 1 to 5 may have been stored, and were sent 24.0 hours ago" in place.shell.refused(
         *place.command("crm.csv", "--resume")
     )
     unfinish(sent=5, since=now + 3_600_000, **nothing)
-    assert "clock has not reached" in place.shell.refused(*place.command("crm.csv", "--resume"))
-    # Another size of batches does no harm: every row has its own key.
+    assert "in the future by this machine's clock" in place.shell.refused(*place.command("crm.csv", "--resume"))
+    # Another batch size does not matter: every row has its own key.
     unfinish(sent=5, since=now - 22 * 3_600_000, **nothing)
     assert place.load("crm.csv", "--resume", "--batch", "2")["changed"] == 5
     assert place.table()[first]["user_number_accumulate"] == 5
@@ -308,9 +310,7 @@ def test_a_row_that_was_stored_and_means_something_else_now_stops_it(place: Plac
     place.load("crm.csv")
     unfinish(sent=5, since=int(time.time() * 1000), rows=0, digest="", changed=0)
     write_csv("cuid,user_number_accumulate", f"{first},1", f"{first},2", f"{first},1")
-    assert "row 2 was sent before, and means something else now" in place.shell.refused(
-        *place.command("crm.csv", "--resume")
-    )
+    assert "row 2 was sent before with other content" in place.shell.refused(*place.command("crm.csv", "--resume"))
     assert not Path("crm.rejects.csv").exists()
     assert place.table()[first]["user_number_accumulate"] == 5
 
@@ -319,21 +319,36 @@ def test_what_is_wrong_is_said_and_nothing_is_sent(place: Place) -> None:
     write_csv("cuid,user_number_accumulate", f"{place.cuids[0]},1")
     command = place.command("crm.csv")
     store = place.shell.misused("--store", "memory:", *command)
-    assert "--store imports into a store and --url through a server" in store
+    assert "--store and --url exclude each other" in store
     assert "--state" in place.shell.misused(*command, "--job", "mine")
-    assert "1000 rows" in place.shell.misused(*command, "--batch", "1001")
-    assert "goes with --url" in place.shell.misused("import", "crm.csv", "--project", PROJECT, "--state", "x")
-    assert "expected something like https://" in place.shell.misused(*place.command("crm.csv", "--url", "example.com"))
+    assert "the maximum with --url is 1000" in place.shell.misused(*command, "--batch", "1001")
+    assert "requires --url" in place.shell.misused("import", "crm.csv", "--project", PROJECT, "--state", "x")
+    assert "expected a URL such as https://" in place.shell.misused(*place.command("crm.csv", "--url", "example.com"))
     wrong = place.shell.refused(*command, "--secret", "wrong")
-    assert "does not know project 100102 with that secret" in wrong
-    assert "does not know project none" in place.shell.refused(*command, "--project", "none")
+    assert "rejected project 100102 with that secret" in wrong
+    assert "rejected project none" in place.shell.refused(*command, "--project", "none")
     elsewhere = place.shell.refused(*place.command("crm.csv", "--url", f"{place.server.url}/elsewhere"))
-    assert "no server of usertable that takes batches" in elsewhere
+    assert "is not a usertable server that accepts batches; check the URL" in elsewhere
     closed = place.shell.refused(*place.command("crm.csv", "--url", "http://127.0.0.1:9"))
-    assert "not possible at the moment" in closed
+    assert "temporarily unavailable" in closed
     undeclared = place.shell.refused(*command, "--map", "user_number_accumulate=nothing_of_that_name")
     assert "nothing_of_that_name is neither cuid nor a declared attribute" in undeclared
     place.shell.environment["USERTABLE_SECRET"] = None
     assert "USERTABLE_SECRET" in place.shell.misused(*command)
+    place.shell.environment["USERTABLE_ADMIN_TOKEN"] = "a-token-that-is-wrong"
+    assert "rejected the admin token" in place.shell.refused(*command)
     assert place.table() == {cuid: {} for cuid in place.cuids}
     assert not Path("crm.csv.import.json").exists()
+
+
+def test_the_admin_token_imports_into_any_project(place: Place) -> None:
+    write_csv("cuid,user_number_accumulate", f"{place.cuids[0]},7")
+    del place.shell.environment["USERTABLE_SECRET"]
+    place.shell.environment["USERTABLE_ADMIN_TOKEN"] = ADMIN_TOKEN
+    assert place.load("crm.csv")["changed"] == 1
+    assert place.table()[place.cuids[0]]["user_number_accumulate"] == 7
+    # The only project need not be named.
+    alone = ("import", "crm.csv", "--url", place.server.url, "--restart", "--json")
+    assert json.loads(place.shell.run(*alone).stdout)["changed"] == 1
+    # A given secret is used.
+    assert "rejected project 100102 with that secret" in place.shell.refused(*place.command("crm.csv", "--secret", "wrong"))

@@ -8,8 +8,7 @@ import os
 import re
 import signal
 import sqlite3
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from support.engines import database
 from support.native_server import TOKEN, NativeServer, native_server
 from support.postgres import Cluster
 from support.server_process import ATTRIBUTE, REGISTER, ServerProcess, create_project
+from support.waiting import wait_until
 from usertable.config import ConfigError, load
 
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -38,24 +38,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NativeServer]:
 
 
 def lines(server: ServerProcess) -> list[dict[str, Any]]:
-    """The events in the log, each of which is one line."""
-    return [json.loads(line) for line in server.log.splitlines()]
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    """The events in the log, each of which is one line, without one that is being written."""
+    return [json.loads(line) for line in server.log.splitlines(keepends=True) if line.endswith("\n")]
 
 
 def wait_for(server: ServerProcess, **fields: object) -> dict[str, Any]:
     """The first event with these fields, as soon as it is logged."""
-    deadline = time.monotonic() + 30
-    while not (found := [line for line in lines(server) if fields.items() <= line.items()]):
-        assert time.monotonic() < deadline, f"{fields}: {server.log}"
-        time.sleep(0.05)
-    return found[0]
+    return wait_until(lambda: [line for line in lines(server) if fields.items() <= line.items()])[0]
 
 
 def break_project(server: NativeServer, path: str, *, innermost: str, **headers: str) -> httpx.Response:
@@ -262,6 +251,6 @@ def test_another_format_is_refused(form: str) -> None:
 def test_a_token_of_the_wrong_form_is_not_shown(tmp_path: Path) -> None:
     file = tmp_path / "usertable.toml"
     file.write_text("admin_token = 12345678901234567890\n")
-    with pytest.raises(ConfigError, match="admin_token is not a text") as refused:
+    with pytest.raises(ConfigError, match="admin_token is not a string") as refused:
         load({}, {}, str(file))
     assert "12345" not in str(refused.value)

@@ -7,8 +7,7 @@ import re
 import signal
 import socket
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -19,8 +18,8 @@ from support.engines import database
 from support.native_server import TOKEN, NativeServer, native_server
 from support.prometheus import promtool, samples
 from support.server_process import ATTRIBUTE, PROJECT, REGISTER, SECRET, ServerProcess, create_project
+from support.waiting import wait_until
 from usertable.config import ConfigError, load
-from usertable.version import version
 
 METRICS_TOKEN = "a-token-for-metrics-only"
 BEARER = {"Authorization": f"Bearer {METRICS_TOKEN}"}
@@ -42,13 +41,6 @@ def scrape(url: str) -> str:
 def value(text: str, name: str, **labels: str) -> float:
     """The value of a metric, 0 if there is none yet."""
     return samples(text).get((name, frozenset(labels.items())), 0.0)
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_without_a_setting_there_is_no_such_route(tmp_path: Path) -> None:
@@ -184,7 +176,7 @@ def test_signing_in_to_the_console_is_counted(server: NativeServer) -> None:
 def test_the_store_and_the_processes_are_measured(server: NativeServer) -> None:
     text = scrape(server.url)
     python = ".".join(map(str, sys.version_info[:3]))
-    assert value(text, "usertable_build_info", version=version(), python=python, engine="sqlite") == 1
+    assert value(text, "usertable_build_info", version=server.process.version, python=python, engine="sqlite") == 1
     assert value(text, "usertable_store_ready") == 1
     assert value(text, "usertable_workers") == value(text, "usertable_worker_starts_total") == 1
     assert value(text, "usertable_store_file_bytes", file="log") > 0
@@ -308,7 +300,7 @@ def test_all_workers_are_in_one_answer_and_one_that_died_counts_on(shared_url: s
         for process, worker in (("worker", "0"), ("worker", "1"), ("writer", "0"), ("writer", "1"), ("parent", "")):
             assert value(text, "process_cpu_seconds_total", process=process, worker=worker) > 0
         os.kill(server.children()[0], signal.SIGKILL)
-        wait_until(lambda: server.log.count("another takes its place") == 1 and len(server.children()) == 2)
+        wait_until(lambda: server.log.count("another one replaces it") == 1 and len(server.children()) == 2)
         wait_until(lambda: value(scrape(server.url), "usertable_workers") == 2)
         text = scrape(server.url)
         assert value(text, "usertable_worker_starts_total") == 3

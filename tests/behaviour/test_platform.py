@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from support.actors import TESTER
 from support.manual_clock import ManualClock
 from support.server_process import ATTRIBUTE, PROJECT, REGISTER, SECRET, ServerProcess, create_project
 from usertable.app.clock import SYSTEM_CLOCK
@@ -19,7 +20,6 @@ from usertable.config import Config
 from usertable.http.app import App
 from usertable.http.connections import Connections
 from usertable.http.proxies import TrustedProxies
-from usertable.http.server import in_background
 from usertable.store import open_store
 
 OK = b'{"code":0,"msg":"ok"}'
@@ -58,7 +58,7 @@ def test_the_limit_per_project_and_api(tmp_path: Path) -> None:
     store, time = open_store(url), ManualClock()
     try:
         with (
-            in_background(Config(store=url, port=0), store, time.clock) as address,
+            time.serving(Config(store=url, port=0), store) as address,
             httpx.Client(base_url=address, auth=(PROJECT, SECRET), timeout=30) as http,
         ):
             body = {"cuid": CUID, "data": {"user_number_accumulate": 1}}
@@ -155,7 +155,7 @@ def test_pipelined_requests_are_answered_in_order(server: ServerProcess) -> None
             f"PUT {ATTRIBUTE} HTTP/1.1\r\nHost: x\r\nAuthorization: Basic {credentials}\r\nX-Request-Id: r{number}\r\n"
             f"Content-Length: {len(body)}\r\n\r\n{body}"
         ).encode()
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
         connection.sendall(sent)
         got = b""
         while got.count(OK) < 3:
@@ -166,8 +166,8 @@ def test_pipelined_requests_are_answered_in_order(server: ServerProcess) -> None
 def test_a_defect_shows_nothing_of_the_inside() -> None:
     store = open_store("memory:")
     service = Service(store)
-    project, _ = service.create_project("x", id=PROJECT, secret=SECRET, actor="test")
-    cuid = service.add_user(project, 1, {}).cuid
+    project, _ = service.create_project("x", id=PROJECT, secret=SECRET, actor=TESTER)
+    cuid = service.add_user(project, 1, {}, actor=TESTER).cuid
 
     is_broken = False
 

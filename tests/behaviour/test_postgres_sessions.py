@@ -200,9 +200,9 @@ def test_a_pooler_that_pools_by_transaction_is_refused(database: str, tmp_path: 
     with between as url:
         for command in (("serve", "--port", "0"), ("project", "list"), ("migrate",)):
             said = CliRunner(url, {}).refused(*command)
-            assert "leads to a pooler that pools by transaction" in said
+            assert "is a pooler in transaction mode" in said
             assert "set pool_mode = session in it, or name the database itself" in said
-        with pytest.raises(StoreFault, match="pools by transaction"):
+        with pytest.raises(StoreFault, match="a pooler in transaction mode"):
             open_store(url)
 
 

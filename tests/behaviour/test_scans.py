@@ -1,10 +1,9 @@
-"""Passes through a whole table in the background: what they find, that they end, and that nobody waits for one in vain."""
+"""Background scans of a whole table: their results, that they end, and that nobody waits for one in vain."""
 
 from __future__ import annotations
 
 import itertools
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,8 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.actors import TESTER
 from support.manual_clock import ManualClock
 from support.store_harness import StoreHarness
+from support.waiting import wait_until
 from usertable.app import distribution
 from usertable.app import scans as module
 from usertable.app.clock import SYSTEM_CLOCK, Clock
@@ -41,12 +42,8 @@ def scanning(harness: StoreHarness, clock: Clock | None = None) -> Iterator[Tabl
 
 
 def done(look: Callable[[], Found[Any]]) -> Found[Any]:
-    """What a scan found, when it is done or has failed."""
-    deadline = time.monotonic() + 20
-    while not (found := look()).done and not found.failed:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    return found
+    """Return the result of a scan, when it is done or has failed."""
+    return wait_until(lambda: found if (found := look()).done or found.failed else None)
 
 
 @pytest.fixture
@@ -57,7 +54,7 @@ def harness(tmp_path: Path) -> Iterator[StoreHarness]:
 
 
 def fill(harness: StoreHarness, project: Project, rows: list[dict[str, Any]]) -> list[int]:
-    cuids = harness.service.register(project, "phone", [str(n) for n in range(len(rows))])
+    cuids = harness.service.register(project, "phone", [str(n) for n in range(len(rows))], actor=TESTER)
     for cuid, data in zip(cuids, rows, strict=True):
         harness.now += 1000
         if data:
@@ -84,15 +81,14 @@ def test_counts_and_who_changed_last(harness: StoreHarness, monkeypatch: pytest.
         assert not found.result.has_all
         oldest = done(lambda: scans.count(project, [], oldest=True))
         assert [cuid for _, cuid in oldest.result.top] == cuids[:4]
-        # What is fresh is given again; what is stale is given until the next pass is done; what is asked for anew is anew.
+        # A fresh result is returned again; an outdated one until the next pass is done; a refresh starts a new one.
         moment = harness.now
-        harness.service.erase_user(project, cuids[0])
+        harness.service.erase_user(project, cuids[0], actor=TESTER)
         harness.now += 1000
         assert scans.count(project, [], oldest=True).result.matched == 11
         assert scans.count(project, [], oldest=True, refresh=True).at == moment
-        deadline = time.monotonic() + 20
-        while (found := scans.count(project, [], oldest=True)).at == moment:
-            assert time.monotonic() < deadline
+        wait_until(lambda: scans.count(project, [], oldest=True).at != moment)
+        found = scans.count(project, [], oldest=True)
         assert (found.result.matched, found.at) == (10, harness.now)
         scans.forget(project)
         assert scans.count(project, [], oldest=True).examined in range(11)
@@ -101,7 +97,7 @@ def test_counts_and_who_changed_last(harness: StoreHarness, monkeypatch: pytest.
 def test_a_small_table_is_counted_again_soon_and_a_page_waits_for_it(
     harness: StoreHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Whatever else the machine does, this pass is a short one.
+    # On any machine, this pass is a short one.
     monkeypatch.setattr(module, "PATIENCE_SECONDS", 10.0)
     monkeypatch.setattr(module, "FRESH_TIMES", 0)
     project = harness.project()
@@ -124,11 +120,8 @@ def test_what_was_found_before_is_no_end_while_another_pass_goes_on() -> None:
         found = scans.count(project, [])
         assert (found.result.matched, found.done, found.ended) == (0, True, False)
         store.may_go_on.set()
-        deadline = time.monotonic() + 20
-        while not (found := scans.count(project, [])).ended:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        assert found.result.matched == 2
+        wait_until(lambda: scans.count(project, []).ended)
+        assert scans.count(project, []).result.matched == 2
 
 
 @pytest.mark.usefixtures("small_chunks")
@@ -138,7 +131,7 @@ def test_fill_rates(harness: StoreHarness) -> None:
     with scanning(harness) as scans:
         found = done(lambda: scans.filled(project))
         assert (found.result.filled, found.examined) == ({"user_number_once": 2, "user_bool_once": 1}, 5)
-        empty, _ = harness.service.create_project("empty", actor="test")
+        empty, _ = harness.service.create_project("empty", actor=TESTER)
         assert done(lambda: scans.filled(empty)).examined == 0
 
 
@@ -213,7 +206,7 @@ def histogram(chunks: list[list[Any]], data_type: DataType = DataType.NUMBER) ->
 def test_a_histogram_counts_every_value_once_in_the_bin_it_lies_in(chunks: list[list[Any]], fine_bins: int) -> None:
     values = [value for chunk in chunks for value in chunk]
     with pytest.MonkeyPatch.context() as patch:
-        # Fine bins are made wider and wider.
+        # Fine bins are widened repeatedly.
         patch.setattr(distribution, "FINE_BINS", fine_bins)
         found = histogram(chunks)
     bins = found.bins
@@ -236,7 +229,7 @@ def test_one_value_far_away_does_not_put_all_others_into_one_bin(outlier: int | 
     assert (found.below, found.above) == ((1, 0) if outlier < 0 else (0, 1))
     assert (found.bins[0].low, found.bins[-1].high) == (0, 1000)
     assert {b.count for b in found.bins} == {len(usual) * 50 // 1000}
-    # Where there are few values, none is left out: nobody can say which of 5 is far away.
+    # With few values, none is left out: it is unclear which of 5 is an outlier.
     few = histogram([[1, 2, 3, 4, outlier]])
     assert (few.below, few.above, sum(b.count for b in few.bins)) == (0, 0, 5)
 
@@ -270,7 +263,7 @@ def test_a_large_table_is_sampled_and_says_so(harness: StoreHarness, monkeypatch
 
 
 class Scanned(MemoryStore):
-    """A store whose chunks can be held up, take time by a clock that is set, or fail; it counts them."""
+    """A store whose chunks can be delayed, take time by a manual clock, or fail; it counts them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -283,7 +276,7 @@ class Scanned(MemoryStore):
 
     def count_matching(self, *arguments: Any, **options: Any) -> Any:
         self.chunks += 1
-        assert self.may_go_on.wait(20)
+        assert self.may_go_on.wait(60)
         self.time.advance(0.02)
         self.meanwhile()
         if self.down:
@@ -301,11 +294,11 @@ def test_what_nobody_waits_for_is_given_up(monkeypatch: pytest.MonkeyPatch) -> N
     with scanning(harness, store.time.clock) as scans:
         scans.count(project, [])
         (scan,) = scans._scans.values()
-        assert scan.rests.wait(20)
-        # A chunk takes 0.02 s, and is followed by a rest as long.
+        assert scan.rests.wait(60)
+        # A chunk takes 0.02 s, and is followed by an equally long pause.
         assert store.chunks == 3
         assert store.time.waits == pytest.approx([0.02] * 3)
-        # Whoever asks later starts it anew, and as long as someone asks, it goes on.
+        # A later request starts it again, and it continues as long as there are requests.
         conditions = [Condition("user_bool_once", "unset")]
         store.meanwhile = lambda: scans.count(project, conditions)
         assert done(lambda: scans.count(project, conditions)).result.matched == 300
@@ -319,10 +312,7 @@ def test_a_store_that_is_down_fails_a_scan_and_not_the_next() -> None:
     with scanning(harness) as scans:
         assert done(lambda: scans.count(project, [])).failed
         store.down = False
-        deadline = time.monotonic() + 20
-        while not scans.count(project, []).done:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_until(lambda: scans.count(project, []).done)
 
 
 def test_no_more_go_on_at_once_than_there_are_workers() -> None:
@@ -335,7 +325,7 @@ def test_no_more_go_on_at_once_than_there_are_workers() -> None:
             with lock:
                 at_once += 1
                 most = max(most, at_once)
-            together.wait(20)
+            together.wait(60)
             with lock:
                 at_once -= 1
             return super().count_matching(*arguments, **options)

@@ -13,6 +13,7 @@ from usertable.domain.errors import ProblemKind, Refused
 from usertable.domain.schema import LEGAL_RULES, PRESET_IDENTIFIERS, Attribute, Identifier, Rule, Schema
 from usertable.domain.values import DEFAULT_LIMITS, DataType, Limits
 from usertable.wire import schema_file
+from usertable.wire.messages import text
 
 WHOLE = """
     attributes:                 # in order of declaration
@@ -41,12 +42,12 @@ def decode(content: str) -> Schema:
 
 
 def problems(content: str | bytes) -> list[str]:
-    """The texts of what is wrong with a file, each as "place: expected"."""
+    """Return the texts of a file's problems, each as "place: expected"."""
     raw = content if isinstance(content, bytes) else textwrap.dedent(content).encode()
     with pytest.raises(Refused) as caught:
         schema_file.decode(raw)
     assert {p.kind for p in caught.value.problems} == {ProblemKind.SCHEMA_FILE}
-    return [f"{p.params['location']}: {p.params['expected']}" for p in caught.value.problems]
+    return [text(p, "en").removeprefix("the schema file is invalid at ") for p in caught.value.problems]
 
 
 def test_a_whole_file() -> None:
@@ -119,7 +120,7 @@ def test_anchors_and_aliases_are_yaml_too() -> None:
         ("a: *b", "line 1: not valid YAML: found undefined alias 'b'"),
         ("--- {}\n--- {}", "line 2: not valid YAML: but found another document"),
         ("a: \x01", "line 1: not valid YAML: unacceptable character #x0001: special characters are not allowed"),
-        ("[" * 5000, "line 1: fewer levels of nesting"),
+        ("[" * 5000, "line 1: nested too deeply"),
         ("attributes: 3", "line 1: attributes must be a list"),
         ("identifiers: {name: a}", "line 1: identifiers must be a list"),
         ("atributes: []", "line 1: unknown key [atributes]; the file has the keys attributes and identifiers"),
@@ -141,20 +142,20 @@ def test_a_file_that_is_none(content: str | bytes, expected: str) -> None:
         ("{type: NUMBER, rule: once}", "an attribute needs the key name, which is missing"),
         ("{name: a, type: NUMBER, rule: once, colour: red}", "unknown key [colour]; an attribute has the keys name, type"),
         ("{name: a, name: b, type: NUMBER, rule: once}", "the key name is repeated"),
-        ("{name: 12, type: NUMBER, rule: once}", "name must be a text; put it in quotes"),
-        ("{name: true, type: NUMBER, rule: once}", "name must be a text; put it in quotes"),
+        ("{name: 12, type: NUMBER, rule: once}", "name must be a string; put it in quotes"),
+        ("{name: true, type: NUMBER, rule: once}", "name must be a string; put it in quotes"),
         ("{name: a, type: number, rule: once}", "type must be one of NUMBER, STRING, BOOL, DATETIME, LIST"),
         ("{name: a, type: NUMBER, rule: max}", "rule must be one of overwrite, once, accumulate, append"),
         ("{name: a, type: [NUMBER], rule: once}", "type must be one of"),
-        ("{name: a, type: NUMBER, rule: once, display_name: 2024-01-01}", "display_name must be a text"),
-        ("{name: a, type: NUMBER, rule: once, description: }", "description must be a text"),
+        ("{name: a, type: NUMBER, rule: once, display_name: 2024-01-01}", "display_name must be a string"),
+        ("{name: a, type: NUMBER, rule: once, description: }", "description must be a string"),
         ("{name: a, type: NUMBER, rule: once, hidden: 1}", "hidden must be true or false"),
-        ("{name: a, type: LIST, rule: once, max_elements: 1e3}", "max_elements must be a whole number"),
-        ("{name: a, type: LIST, rule: once, max_elements: 0x10}", "max_elements must be a whole number"),
-        ("{name: a, type: LIST, rule: once, max_elements: -1}", "max_elements must be a whole number"),
+        ("{name: a, type: LIST, rule: once, max_elements: 1e3}", "max_elements must be an integer"),
+        ("{name: a, type: LIST, rule: once, max_elements: 0x10}", "max_elements must be an integer"),
+        ("{name: a, type: LIST, rule: once, max_elements: -1}", "max_elements must be an integer"),
         ("{name: a, type: LIST, rule: once, max_elements: 0}", "max_elements of attribute [a] is invalid; expected 1 to"),
         ("{name: a, type: STRING, rule: once, max_elements: 5}", "limits of attribute [a] is invalid"),
-        ("{name: a, type: STRING, rule: append}", "attribute [a]: STRING cannot have the rule append; legal: overwrite"),
+        ("{name: a, type: STRING, rule: append}", "attribute [a]: STRING cannot have the rule append; allowed: overwrite"),
         ("{name: A, type: NUMBER, rule: once}", "name [A] is invalid: lowercase letters"),
         ("{name: '', type: NUMBER, rule: once}", "name [] is invalid: lowercase letters"),
         ("{name: jg_a, type: NUMBER, rule: once}", "name [jg_a] is invalid: the prefix jg_ is reserved"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 from dataclasses import fields
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from support.engines import database
 from support.native_server import TOKEN, native_server
 from support.postgres import NEWEST
 from support.server_process import ServerProcess, create_project
+from support.waiting import wait_until
 from usertable.config import FROM_FILES, TOKENS, Config, ConfigError, load
 
 NOWHERE = "sqlite:////nowhere/there-is-no-such-store.db"
@@ -31,7 +31,13 @@ def file(tmp_path: Path) -> Path:
 def test_every_secret_can_be_in_a_file(file: Path, name: str, end: str) -> None:
     value = "sqlite:///users.db" if name == "store" else NEW
     file.write_text(value + end, newline="")
-    others = {"USERTABLE_ADMIN_TOKEN": OLD} if name == "admin_token_previous" else {}
+    others = {
+        "admin_token_previous": {"USERTABLE_ADMIN_TOKEN": OLD},
+        "oidc_client_secret": {
+            "USERTABLE_OIDC_ISSUER": "https://sso.example.com",
+            "USERTABLE_OIDC_CLIENT_ID": "usertable",
+        },
+    }.get(name, {})
     by_environment = load({}, {f"USERTABLE_{name.upper()}_FILE": str(file), **others})
     assert (getattr(by_environment.config, name), by_environment.sources[name]) == (value, "environment")
     settings = file.with_name("usertable.toml")
@@ -121,15 +127,10 @@ def test_during_a_rotation_every_worker_takes_both_tokens(tmp_path: Path, file: 
 
         def reload(said: str) -> None:
             server.signal(signal.SIGHUP)
-            deadline = time.monotonic() + 20
-            while said not in server.log:
-                assert time.monotonic() < deadline, server.log
-                time.sleep(0.02)
+            server.wait_for_log(said)
 
         def wait_for(*expected: set[int]) -> None:
-            deadline = time.monotonic() + 20
-            while (statuses(OLD), statuses(NEW)) != expected:
-                assert time.monotonic() < deadline
+            wait_until(lambda: (statuses(OLD), statuses(NEW)) == expected)
 
         try:
             wait_for({200}, {401})

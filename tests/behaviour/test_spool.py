@@ -1,4 +1,4 @@
-"""The spool on disk: what was kept is there again, in order, whatever cut its writer off; damage is told."""
+"""The spool on disk: stored records are there again, in order, however its writer was interrupted; damage is reported."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def segments(folder: Path) -> list[Path]:
 
 
 def test_a_record_that_was_cut_off_is_dropped_and_no_other(tmp_path: Path) -> None:
-    """At every byte at which the last write can have ended."""
+    """At every byte at which the last write may have ended."""
     spool = Spool(tmp_path / "whole", LIMIT)
     keep(spool, "a")
     keep(spool, "b", "c")
@@ -70,12 +70,12 @@ def test_a_record_that_was_cut_off_is_dropped_and_no_other(tmp_path: Path) -> No
         (folder / segment.name).write_bytes(data[:end])
         kept = ["a", "b", "c"] + ["d"] * (end == len(data))
         assert everything(folder) == kept
-        # What comes next is kept behind it.
+        # The next record is written after it.
         again = Spool(folder, LIMIT)
         keep(again, "e")
         again.close()
         assert everything(folder) == [*kept, "e"]
-    # A file system may have made the file longer before it wrote into it.
+    # A file system may extend the file before it writes the data.
     (tmp_path / "zeros").mkdir()
     (tmp_path / "zeros" / segment.name).write_bytes(data[:before] + b"\0" * 500)
     assert everything(tmp_path / "zeros") == ["a", "b", "c"]
@@ -91,10 +91,10 @@ def test_damage_before_the_end_is_told(tmp_path: Path) -> None:
     data = bytearray(segment.read_bytes())
     data[place] ^= 1
     segment.write_bytes(data)
-    with pytest.raises(SpoolFault, match=r"is broken at byte \d+"):
+    with pytest.raises(SpoolFault, match=r"is damaged at byte \d+"):
         Spool(tmp_path, LIMIT)
     segment.write_bytes(b"something else altogether")
-    with pytest.raises(SpoolFault, match="no spool of this version"):
+    with pytest.raises(SpoolFault, match="is not a spool of this version"):
         Spool(tmp_path, LIMIT)
 
 
@@ -104,7 +104,7 @@ def test_one_owner_at_a_time_and_no_tiny_one(tmp_path: Path) -> None:
         Spool(tmp_path, LIMIT)
     spool.close()
     Spool(tmp_path, LIMIT).close()
-    with pytest.raises(ValueError, match="too small"):
+    with pytest.raises(ValueError, match="expected 65536 or more"):
         Spool(tmp_path, LEAST_BYTES - 1)
 
 
@@ -143,7 +143,7 @@ steps = st.lists(
 @settings(max_examples=100, deadline=None)
 @given(steps)
 def test_it_is_a_queue_that_survives(tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int, int]]) -> None:
-    """Against a list: what was kept and not marked as done is taken again, in order, after each opening."""
+    """Compared with a list: records stored and not marked as done are returned again, in order, after each opening."""
     folder = tmp_path_factory.mktemp("spool")
     limit = LEAST_BYTES
     spool = Spool(folder, limit)
@@ -179,7 +179,7 @@ def test_it_is_a_queue_that_survives(tmp_path_factory: pytest.TempPathFactory, s
 
 
 def test_a_disk_without_room_refuses_the_record_and_goes_on(tmp_path: Path) -> None:
-    """The limit on file sizes makes every write past it fail, as a full disk does."""
+    """The limit on file sizes makes every write past it fail, like a full disk."""
     with Client("http://127.0.0.1:9", "p", "s", retry=Retry(attempts=1)) as nowhere:
         buffer = nowhere.buffer(spool=tmp_path, close_seconds=0)
         buffer.set(7, {"a": "kept"}, key="first")
@@ -360,7 +360,7 @@ def test_no_record_is_taken_when_the_spool_is_gone_and_closing_says_where_the_ot
             buffer.set(7, {"a": 1}, key=key)
         happens(folder)
         for _ in range(20):
-            with pytest.raises(SpoolFault, match="so the record was not taken; put the folder back") as fault:
+            with pytest.raises(SpoolFault, match="so the record was not added; put the folder back") as fault:
                 buffer.set(7, {"a": 2})
             assert f"the spool {folder} " in str(fault.value)
         assert buffer.waiting == 5
@@ -371,7 +371,7 @@ def test_no_record_is_taken_when_the_spool_is_gone_and_closing_says_where_the_ot
         assert "they are in `records`" in str(end)
     else:
         place = f", whose folder {folder} is now {tmp_path / 'moved'}" * (then_at == "moved")
-        assert str(end) == f"5 records are not delivered; they stay in the spool{place}"
+        assert str(end) == f"5 records were not delivered; they stay in the spool{place}"
         assert everything(tmp_path / str(then_at)) == FIVE
     if happens is replaced_by_another_spool:
         assert everything(folder) == ["another's"]
@@ -423,7 +423,7 @@ def test_a_folder_that_is_put_back_takes_records_again(tmp_path: Path) -> None:
             buffer.set(7, {"a": 1})
         folder.with_name("moved").rename(folder)
         buffer.set(7, {"a": 1}, key="second")
-    assert [str(failure) for failure in told] == ["2 records are not delivered; they stay in the spool"]
+    assert [str(failure) for failure in told] == ["2 records were not delivered; they stay in the spool"]
     assert everything(folder) == ["first", "second"]
 
 
@@ -464,7 +464,7 @@ def test_a_file_that_was_filled_before_and_is_deleted_is_told(tmp_path: Path, ki
     (end,) = told
     assert end.count == waits
     assert f"{middle.name} was removed" in str(end)
-    with pytest.raises(SpoolFault, match=f"{middle} is missing, with records that were not delivered: restore it"):
+    with pytest.raises(SpoolFault, match=f"{middle} is missing. It contains records that were not delivered: restore it"):
         Spool(tmp_path, LEAST_BYTES)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,9 @@ from urllib.parse import parse_qs
 
 import pytest
 
+from support.actors import TESTER
 from support.store_harness import StoreHarness
+from support.waiting import wait_until
 from usertable.app.clock import SYSTEM_CLOCK
 from usertable.app.scans import TableScans
 from usertable.console import user_table as table
@@ -33,7 +34,7 @@ class Table:
         self.harness = StoreHarness(open_store(url))
         self.project: Project = self.harness.project()
         self.scans = TableScans(self.harness.store, clock=replace(SYSTEM_CLOCK, now_ms=lambda: self.harness.now))
-        self.cuids = self.harness.service.register(self.project, "phone", [str(n) for n in range(USERS)])
+        self.cuids = self.harness.service.register(self.project, "phone", [str(n) for n in range(USERS)], actor=TESTER)
         for n in reversed(range(USERS)):
             self.harness.now += 1000
             self.harness.write(self.harness.prepare(self.project, self.cuids[n], {"user_number_overwrite": n}))
@@ -46,11 +47,7 @@ class Table:
 
     def counted(self, view: TableQuery) -> TablePage:
         """The page once the count of its filter is done."""
-        deadline = time.monotonic() + 20
-        while not (page := self.page(view)).count.done:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        return page
+        return wait_until(lambda: page if (page := self.page(view)).count.done else None)
 
     def walk(self, view: TableQuery) -> list[int]:
         """Whom one finds going forth from page to page, checked against going back."""
@@ -108,7 +105,7 @@ def test_forth_and_back_through_more_than_a_count_knows(users: Table, order: Ord
 def test_an_erased_user_is_on_no_page(users: Table) -> None:
     view = TableQuery((ODD,), order="-updated")
     users.counted(view)
-    users.harness.service.erase_user(users.project, users.cuids[1])
+    users.harness.service.erase_user(users.project, users.cuids[1], actor=TESTER)
     assert users.walk(view) == users.cuids[3:16:2]
     assert users.walk(TableQuery((ODD,))) == users.cuids[3:16:2]
 
@@ -127,14 +124,14 @@ def test_a_view_is_the_query_of_its_page() -> None:
 
 def test_csv_has_what_is_shown_and_no_formula(users: Table) -> None:
     harness, project, cuids = users.harness, users.project, users.cuids
-    harness.service.edit_identifier("one", "phone", actor="test", masked=True)
-    harness.service.declare_attribute("one", Attribute("note", DataType.STRING, Rule.OVERWRITE), actor="test")
+    harness.service.edit_identifier("one", "phone", actor=TESTER, masked=True)
+    harness.service.declare_attribute("one", Attribute("note", DataType.STRING, Rule.OVERWRITE), actor=TESTER)
     users.project = project = harness.service.project("one")
     for cuid, note in zip(cuids, ("=1+1", "-x", "@x", "+1", "\tx", 'say "hi", <b>', "中文"), strict=False):
         harness.write(
             harness.prepare(project, cuid, {"note": note, "user_number_overwrite": -5, "user_list_append": ["=a"]})
         )
-    harness.service.add_user(project, 5, {"phone": "12345678"})
+    harness.service.add_user(project, 5, {"phone": "12345678"}, actor=TESTER)
     rows = users.csv(TableQuery(("note:set",), ("note", "user_number_overwrite", "user_list_append"), "-cuid"))
     assert rows[0] == [
         *("cuid", "phone", "jg_registration_id", "jg_UnionID", "note", "user_number_overwrite", "user_list_append"),

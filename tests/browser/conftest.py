@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from support.browser import SignedIn, chromium
+from support.browser import PATIENCE_MS, SignedIn, chromium
 from support.sample_server import sample_server
 from support.server_process import ServerProcess
+
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +28,9 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def context(browser: Browser, server: ServerProcess) -> Iterator[BrowserContext]:
-    """One of the test's own, not signed in."""
+    """Open a page in its own browser context, which is not signed in."""
     context = browser.new_context(base_url=server.url, locale="en-GB")
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(PATIENCE_MS)
     yield context
     context.close()
 
@@ -42,6 +44,6 @@ def signed_in(browser: Browser, server: ServerProcess) -> Iterator[SignedIn]:
 
 @pytest.fixture
 def page(signed_in: SignedIn) -> Iterator[Page]:
-    """Signed in; what the browser complains about fails the test."""
+    """Open a page that is signed in. An error in the browser's console fails the test."""
     with signed_in.page() as page:
         yield page

@@ -1,6 +1,6 @@
-"""Pictures of the console: a small set for the documentation, or every page in every dress.
+"""Screenshots of the console: a few for the documentation, or every page in every language, theme and size.
 
-`python screenshots.py` writes `docs/images`; `python screenshots.py --all FOLDER` writes all of them there, to be looked at.
+`python screenshots.py` writes `docs/images`; `python screenshots.py --all FOLDER` writes all of them to that folder.
 Chinese needs a font that has it, such as Debian's fonts-noto-cjk.
 """
 
@@ -14,11 +14,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 from playwright.sync_api import Browser, Page
 
 from support.browser import chromium, sign_in
-from support.sample_server import AT, CUID, page_paths, sample_server
-from support.server_process import ATTRIBUTE, REGISTER, ServerProcess
+from support.sample_server import AT, CUID, TOKEN, page_paths, sample_server
+from support.server_process import ATTRIBUTE, PROJECT, REGISTER, ServerProcess
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 USERS = 300
@@ -29,6 +30,7 @@ THEMES = ("light", "dark")
 KEPT = (
     ("users", f"{AT}/users", "en", "light", "desktop"),
     ("users-zh-dark", f"{AT}/users", "zh", "dark", "desktop"),
+    ("user-history", f"{AT}/users/{CUID}/history", "en", "light", "desktop"),
     ("arrivals", f"{AT}/arrivals", "en", "dark", "desktop"),
     ("attributes-zh", f"{AT}/attributes", "zh", "light", "desktop"),
     ("attribute", f"{AT}/attributes/total_spent", "en", "light", "desktop"),
@@ -41,7 +43,7 @@ KEPT = (
 
 
 def fill(server: ServerProcess) -> None:
-    """Users with values, and a few requests that are refused."""
+    """Add users with values, and send a few requests that are rejected."""
     chance = random.Random(7)
     with server.client() as client:
         numbers = [f"139{n:08}" for n in range(USERS)]
@@ -69,12 +71,25 @@ def fill(server: ServerProcess) -> None:
         ]
         for cuid, wrong in refused:
             client.put(ATTRIBUTE, json={"cuid": cuid, "data": wrong}, headers={"X-Request-Id": f"shop-{cuid}"})
-    # What came in is handed to the store once a second.
+        keys = f"{server.url}/api/v1/projects/{PROJECT}/keys"
+        admin = {"Authorization": f"Bearer {TOKEN}"}
+        for name, scopes, expires in (
+            ("orders", ["write", "register"], None),
+            ("dashboard", ["read"], "2027-06-30"),
+            ("crm-import-2025", ["import", "read"], None),
+        ):
+            wanted = {"name": name, "scopes": scopes, "expires_at": expires}
+            made = httpx.post(keys, json=wanted, headers=admin).json()
+            if name == "orders":
+                came = {"cuid": CUID, "data": {"city": "上海"}}
+                client.put(ATTRIBUTE, json=came, auth=(PROJECT, made["secret"])).raise_for_status()
+        httpx.post(f"{keys}/crm-import-2025:revoke", headers=admin).raise_for_status()
+    # Arrivals are stored once a second.
     time.sleep(1.5)
 
 
 def show(page: Page, path: str) -> None:
-    """Go to a page, and do there what makes it worth a picture."""
+    """Open a page, and fill in or open what the screenshot shows."""
     page.goto(path)
     if path.endswith("/try"):
         page.fill("#value", str(CUID))
@@ -87,12 +102,12 @@ def show(page: Page, path: str) -> None:
         page.fill("#name", "total_points")
         page.check("[name=type][value=NUMBER]")
         page.check("[name=rule][value=accumulate]")
-    # Statistics and arrivals are brought by the page itself.
+    # The page's script loads statistics and arrivals.
     page.wait_for_timeout(1200)
 
 
 def pages(browser: Browser, server: ServerProcess, locale: str, theme: str, size: str) -> Iterator[Page]:
-    """A page that is signed in, in that dress."""
+    """Open a page that is signed in, in this language, theme and size."""
     width, height = SIZES[size]
     context = browser.new_context(
         base_url=server.url,
@@ -121,7 +136,7 @@ def main() -> None:
                             continue
                         show(page, path)
                         name = path.removeprefix(AT).removeprefix("/console").strip("/").replace("/", "-") or "overview"
-                        # The header stays where the page is scrolled to.
+                        # The header is sticky, so it would cover a part of the page.
                         page.evaluate("scrollTo(0, 0)")
                         page.screenshot(path=folder / f"{'-'.join(dress)}-{name}.jpeg", quality=80, full_page=True)
         else:

@@ -30,7 +30,7 @@ def test_a_put_arrives_while_one_looks(page: Page, server: ServerProcess) -> Non
     put(server, {"logins": "many", "nope": 1}, "refused-at-once")
     expect(page.locator(".arrivals summary", has_text="rejected 40002")).to_have_count(1)
     expect(page.locator(".refusals > li", has_text="attribute_unknown")).to_contain_text("refused-at-once")
-    # What was opened stays open while others come in, and nothing comes while it is paused.
+    # An opened request stays open while others arrive, and none is added while the page is paused.
     expect(arrival.locator("summary ~ .more")).to_be_visible()
     page.get_by_role("button", name="Pause").click()
     put(server, {"logins": 1}, "not-yet")
@@ -59,11 +59,11 @@ def test_a_page_that_is_open_says_that_its_session_or_its_server_is_gone(browser
         other.fill("#token", TOKEN)
         other.keyboard.press("Enter")
         other.wait_for_url("**/console/projects")
-        # Who has signed in elsewhere meanwhile is back at once.
+        # After signing in in another tab, the page continues at once.
         notice.get_by_role("link").click()
         expect(page).to_have_url(f"{server.url}{AT}/arrivals?show=refused")
         assert server.stop() == 0
-        expect(notice).to_contain_text("The connection to the server is lost", timeout=15_000)
+        expect(notice).to_contain_text("The connection to the server is lost")
         context.close()
 
 
@@ -140,7 +140,7 @@ def test_statistics_come_while_one_looks(page: Page) -> None:
     expect(page.locator("[data-part=fill-referrer]")).to_have_text("0%")
     page.goto(f"{AT}/attributes/tags")
     expect(page.locator("[data-part=distribution]")).to_contain_text("1 of 1")
-    expect(page.get_by_role("row", name="sport")).to_be_visible()
+    expect(page.locator("[data-part=distribution]").get_by_role("row", name="sport")).to_be_visible()
     page.goto(f"{AT}/attributes/total_spent")
     expect(page.locator("svg.chart .bar-good")).to_have_count(1)
 
@@ -169,7 +169,7 @@ def test_a_user_is_found_looked_at_and_erased(page: Page, server: ServerProcess)
     page.get_by_role("button", name="Delete permanently").click()
     expect(page.get_by_text("User erased.")).to_be_visible()
     expect(page.get_by_role("rowheader", name=str(cuid))).to_have_count(0)
-    # What is not there is not found within its project.
+    # A page that does not exist is a 404 page of its project.
     page.goto(f"{AT}/users/{cuid}")
     expect(page.get_by_role("heading", level=1)).to_have_text("Not found")
     expect(page.locator(".side [aria-current]")).to_have_text("Users")

@@ -1,22 +1,28 @@
-"""What came in: counted, sampled, forgotten after a while, and gone with the user."""
+"""Arrivals: counted, sampled, deleted after a while, and removed with the user."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
+from support.actors import TESTER
 from support.store_harness import StoreHarness
 from usertable.domain.arrival import Arrival, Arrivals, Rate, SampledAttribute
 from usertable.domain.errors import Problem, ProblemKind
+from usertable.domain.phrases import Param, Phrase, PhraseKind
 from usertable.domain.profile import Outcome
+from usertable.store.encoding import decode_arrival, encode_arrival
 from usertable.store.protocol import KEPT_SAMPLES
 
 MINUTE = 60_000
 START = 1_700_000_040_000
 """The beginning of a minute."""
+EXPECTED = Phrase(PhraseKind.ONE_OF, {"choices": (Phrase(PhraseKind.NUMBER_FORM), "unlimited")})
 
 
 def sample(at: int, cuid: int | None, *, refused: bool = False) -> Arrival:
-    problems = (Problem(ProblemKind.VALUE_TYPE, "age", {"value": "<script>", "expected": "a number"}),) if refused else ()
+    params: dict[str, Param] = {"value": "<script>", "expected": EXPECTED}
+    problems = (Problem(ProblemKind.VALUE_TYPE, "age", params),) if refused else ()
     entry = SampledAttribute("age", "46.2", None if refused else Outcome.APPLIED)
     return Arrival(at, "attribute", "request-1", cuid, entries=(entry,), left_out=3, problems=problems)
 
@@ -70,11 +76,22 @@ def test_samples_come_back_as_they_were_newest_first(harness: StoreHarness) -> N
     assert harness.store.arrivals(harness.project("two").number, 0, 10) == []
 
 
+def test_servers_before_and_after_an_upgrade_show_each_others_samples() -> None:
+    """An earlier version reads only texts, in `facts`."""
+    document = json.loads(encode_arrival(sample(START, 1, refused=True)))
+    (problem,) = document["problems"]
+    assert problem["facts"] == {"value": "<script>", "expected": "…"}
+    del problem["phrases"]
+    problem["facts"]["expected"] = "a number"
+    (read,) = decode_arrival(json.dumps(document)).problems
+    assert read.params == {"value": "<script>", "expected": "a number"}
+
+
 def test_an_erased_users_samples_go_and_none_comes_after(harness: StoreHarness) -> None:
     project = harness.project()
-    cuid, other = harness.service.register(project, "phone", ["a", "b"])
+    cuid, other = harness.service.register(project, "phone", ["a", "b"], actor=TESTER)
     harness.store.keep_arrivals([came(project.number, START, sample(START, cuid), sample(START, other))])
-    harness.service.erase_user(project, cuid)
+    harness.service.erase_user(project, cuid, actor=TESTER)
     assert [a.cuid for _, a in harness.store.arrivals(project.number, 0, 10)] == [other]
     harness.store.keep_arrivals([came(project.number, START, sample(START, cuid), accepted=1)])
     assert [a.cuid for _, a in harness.store.arrivals(project.number, 0, 10)] == [other]

@@ -1,4 +1,4 @@
-"""Who is known stays known: only a change of the project's own secret makes its callers prove it again."""
+"""A verified secret stays verified: only a change of the project's own secrets makes its callers prove them again."""
 
 from __future__ import annotations
 
@@ -6,25 +6,33 @@ import asyncio
 import os
 import time
 from base64 import b64encode
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 import pytest
 
+from support.actors import TESTER
 from support.manual_clock import ManualClock
 from support.store_harness import StoreHarness
-from usertable.app.access import Authenticator, ProjectAccess
+from usertable.app.access import TRUST_SECONDS, Authenticator, ProjectAccess
+from usertable.app.keyring import Match
 from usertable.app.limits import SharedCounts
+from usertable.app.secrets import slow_hash
+from usertable.app.service import Service
 from usertable.app.verification import (
     FAILURES_AT_ONCE,
     FAILURES_PER_SECOND,
+    UNKNOWN_SHARES,
     VERIFICATIONS_WAITING,
     WAITING_PER_CALLER,
     Verifications,
     network,
 )
-from usertable.domain.errors import Overloaded
+from usertable.domain.errors import Overloaded, StoreDown
+from usertable.domain.key import DEFAULT_KEY
+from usertable.domain.schema import Project
 from usertable.http.admission import admit
+from usertable.store import Store
 
 HERE = ("192.0.2.1", 5000)
 
@@ -46,9 +54,9 @@ def test_a_caller_stays_known_whatever_is_changed_but_the_secret(harness: StoreH
         mine = header("one", "secret")
         access = await admit(authenticator, mine, HERE)
         assert access is not None
-        harness.service.edit_attribute("two", "user_bool_once", description="changed", actor="test")
-        harness.service.edit_attribute("one", "user_bool_once", description="changed", actor="test")
-        harness.service.edit_project("one", name="Changed", timezone="UTC", actor="test")
+        harness.service.edit_attribute("two", "user_bool_once", description="changed", actor=TESTER)
+        harness.service.edit_attribute("one", "user_bool_once", description="changed", actor=TESTER)
+        harness.service.edit_project("one", name="Changed", timezone="UTC", actor=TESTER)
         authenticator.poll()
         assert authenticator.known(mine) is access
         assert access.project == harness.service.project("one")
@@ -66,7 +74,7 @@ def test_a_caller_whose_secret_was_replaced_is_not_known_any_more(harness: Store
         authenticator = Authenticator(harness.service)
         for project in ("one", "two"):
             assert await admit(authenticator, header(project, "secret"), HERE)
-        harness.service.rotate_secret("one", secret="another", actor="test")
+        harness.service.rotate_secret("one", secret="another", actor=TESTER)
         authenticator.poll()
         assert authenticator.known(header("one", "secret")) is None
         assert await admit(authenticator, header("one", "secret"), HERE) is None
@@ -83,10 +91,10 @@ def test_a_secret_replaced_while_it_is_verified_is_not_known(harness: StoreHarne
     async def work() -> None:
         authenticator = Authenticator(harness.service)
         before = harness.service.project("one")
-        harness.service.rotate_secret("one", secret="another", actor="test")
+        harness.service.rotate_secret("one", secret="another", actor=TESTER)
         authenticator.poll()
-        # As the verifying thread would give it that read the project before.
-        assert authenticator._remember(header("one", "secret"), before) is None
+        # As a verifying thread that read the project earlier would return it.
+        assert authenticator._remember(header("one", "secret"), before, Match(DEFAULT_KEY, None)) is None
         assert authenticator.known(header("one", "secret")) is None
         authenticator.close()
 
@@ -100,8 +108,8 @@ def test_a_wrong_secret_is_right_as_soon_as_it_is_made_the_secret(harness: Store
         authenticator = Authenticator(harness.service)
         assert await admit(authenticator, header("one", "next"), HERE) is None
         assert await admit(authenticator, header("new", "secret"), HERE) is None
-        harness.service.rotate_secret("one", secret="next", actor="test")
-        harness.service.create_project("new", id="new", secret="secret", actor="test")
+        harness.service.rotate_secret("one", secret="next", actor=TESTER)
+        harness.service.create_project("new", id="new", secret="secret", actor=TESTER)
         authenticator.poll()
         assert await admit(authenticator, header("one", "next"), HERE)
         assert await admit(authenticator, header("new", "secret"), HERE)
@@ -121,7 +129,7 @@ def test_a_secret_that_passed_is_known_in_every_form_of_the_header_and_by_every_
                 # From here on nothing can be verified.
                 authenticator.close()
                 assert await admit(authenticator, header("one", "secret", "BASIC"), HERE)
-            harness.service.edit_attribute("one", "user_bool_once", description="changed", actor="test")
+            harness.service.edit_attribute("one", "user_bool_once", description="changed", actor=TESTER)
             for authenticator in authenticators:
                 authenticator.poll()
                 assert await admit(authenticator, header("one", "secret", "basic"), HERE)
@@ -145,7 +153,7 @@ def test_forms_of_one_header_drive_out_no_other_caller(harness: StoreHarness) ->
 
 
 class Turns:
-    """Verifications of which each takes a moment and fails, and the order in which they were done."""
+    """Verifications that each take a moment and fail, and the order in which they ran."""
 
     def __init__(self) -> None:
         self.time = ManualClock()
@@ -165,7 +173,7 @@ class Turns:
         self.done.append((project, address))
 
     async def end(self) -> list[object]:
-        # Those that wait still would be told so after ten seconds.
+        # Those that are still waiting would otherwise fail only after ten seconds.
         for task in self.tasks:
             task.cancel()
         return await asyncio.gather(*self.tasks, return_exceptions=True)
@@ -199,12 +207,12 @@ def test_verifications_that_fail_are_rationed_by_project_and_by_address() -> Non
             await turns.add("attacked", f"192.0.2.{place}", 10)
             await turns.add(f"project {place}", "198.51.100.1", 10)
         for passed, allowed in ((0, FAILURES_AT_ONCE), (1, FAILURES_AT_ONCE + FAILURES_PER_SECOND)):
-            # Whoever is to wait for that begins to.
+            # Let the tasks that wait for it start.
             await asyncio.sleep(0)
             turns.time.advance(passed)
             while len(turns.done) < 2 * allowed:
                 await asyncio.sleep(0.001)
-            # Others are verified meanwhile, and whoever had his share is not.
+            # Others are verified meanwhile; those that have used up their share are not.
             assert await turns.verifications.run(f"other {passed}", "203.0.113.1", lambda: None) is None
             assert sum(project == "attacked" for project, _ in turns.done) == allowed
             assert sum(address == "198.51.100.1" for _, address in turns.done) == allowed
@@ -243,14 +251,192 @@ def test_callers_are_told_apart_by_address(host: str, told_by: str) -> None:
     assert network(host) == told_by
 
 
-def test_access_of_a_project_is_shared_by_its_callers(harness: StoreHarness) -> None:
+def test_access_with_a_key_is_shared_by_its_callers(harness: StoreHarness) -> None:
     project = harness.project("one")
 
     async def work() -> None:
         authenticator = Authenticator(harness.service)
-        granted = authenticator.grant(project)
+        granted = authenticator.grant(project, DEFAULT_KEY)
         assert isinstance(granted, ProjectAccess)
-        assert await admit(authenticator, header("one", "secret"), None) is granted
+        for scheme in ("Basic", "basic"):
+            assert await admit(authenticator, header("one", "secret", scheme), None) is granted
+        assert authenticator.grant(project) is not granted
         authenticator.close()
+
+    run(work())
+
+
+@pytest.mark.parametrize("ends", ["revoked", "replaced"])
+def test_a_key_that_ended_opens_nothing_after_a_second_though_no_poll_returns(harness: StoreHarness, ends: str) -> None:
+    harness.project("one")
+    harness.project("two")
+    time = ManualClock(harness.now)
+
+    async def work() -> None:
+        # Nobody polls.
+        authenticator = Authenticator(harness.service, clock=time.clock)
+        mine, theirs = header("one", "secret"), header("two", "secret")
+        access, other = await admit(authenticator, mine, HERE), await admit(authenticator, theirs, HERE)
+        if ends == "revoked":
+            harness.service.revoke_key("one", DEFAULT_KEY, confirmed=True, actor=TESTER)
+        else:
+            harness.service.rotate_secret("one", secret="another", actor=TESTER)
+        time.advance(TRUST_SECONDS)
+        assert await admit(authenticator, mine, HERE) is access
+        time.advance(0.001)
+        assert await admit(authenticator, mine, HERE) is None
+        assert await admit(authenticator, theirs, HERE) is other
+        authenticator.close()
+
+    run(work())
+
+
+def test_a_known_caller_is_not_let_in_while_the_store_does_not_tell_whether_its_key_was_revoked(
+    harness: StoreHarness,
+) -> None:
+    harness.project("one")
+    harness.project("two")
+    time, is_down = ManualClock(harness.now), False
+
+    class FailingService(Service):
+        def find_project(self, project_id: str) -> Project | None:
+            if is_down:
+                raise StoreDown("the store is down")
+            return super().find_project(project_id)
+
+    async def work() -> None:
+        nonlocal is_down
+        authenticator = Authenticator(FailingService(harness.store), clock=time.clock)
+        access = await admit(authenticator, header("one", "secret"), HERE)
+        is_down = True
+        assert await admit(authenticator, header("one", "secret"), HERE) is access
+        time.advance(TRUST_SECONDS + 0.001)
+        for _ in range(2):
+            together = [admit(authenticator, header("one", "secret"), HERE) for _ in range(3)]
+            answers = await asyncio.gather(*together, return_exceptions=True)
+            assert [type(answer) for answer in answers] == [StoreDown] * 3
+        # A poll that returns tells it too.
+        authenticator.poll()
+        assert await admit(authenticator, header("one", "secret"), HERE) is access
+        time.advance(TRUST_SECONDS + 0.001)
+        is_down = False
+        assert await admit(authenticator, header("one", "secret"), HERE) is access
+        authenticator.close()
+
+    run(work())
+
+
+class WatchedService(Service):
+    """A service that notes which calls read the store."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.calls: list[str] = []
+
+    def find_project(self, project_id: str) -> Project | None:
+        self.calls.append("project")
+        return super().find_project(project_id)
+
+    def epoch(self) -> int:
+        self.calls.append("epoch")
+        return super().epoch()
+
+    def versions(self) -> Mapping[str, int]:
+        self.calls.append("versions")
+        return super().versions()
+
+
+@pytest.mark.parametrize("brings", ["no secret", "a secret", "secrets with an overlap"])
+def test_a_wrong_secret_takes_the_same_work_whether_or_not_its_project_exists(
+    harness: StoreHarness, monkeypatch: pytest.MonkeyPatch, brings: str
+) -> None:
+    harness.project("one")
+    if brings != "a secret":
+        secret = "another" if brings == "secrets with an overlap" else None
+        overlap = 3600 if secret else 0
+        harness.service.rotate_secret("one", secret=secret, overlap_seconds=overlap, actor=TESTER)
+    service = WatchedService(harness.store)
+
+    def hashing(secret: str, salt: bytes) -> bytes:
+        service.calls.append("hash")
+        return slow_hash(secret, salt)
+
+    monkeypatch.setattr("usertable.app.keyring.slow_hash", hashing)
+
+    async def work() -> None:
+        authenticator = Authenticator(service)
+        # Whoever calls first makes the server read the project.
+        assert await admit(authenticator, header("one", "wrong 0"), HERE) is None
+        for number in range(1, 4):
+            for project in ("one", "unknown"):
+                service.calls.clear()
+                assert await admit(authenticator, header(project, f"wrong {number}"), HERE) is None
+                assert service.calls == ["versions", "hash"]
+        authenticator.close()
+
+    run(work())
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_guesses_at_unknown_projects_delay_a_guess_at_another_project_alike(is_known: bool) -> None:
+    async def work() -> None:
+        turns = Turns()
+        guesses = 3 * FAILURES_AT_ONCE
+        for number in range(guesses):
+            failed = turns.verifications.run(f"guess {number}", f"192.0.2.{number}", lambda: None, is_known=False)
+            assert not await failed
+        # Nobody waits for time to pass, because the guesses are distributed.
+        assert not await turns.verifications.run("another", "203.0.113.1", lambda: None, is_known=is_known)
+        turns.verifications.close()
+
+    run(work())
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_an_address_that_waits_for_many_unknown_projects_waits_for_another_project_alike(is_known: bool) -> None:
+    async def work() -> None:
+        turns = Turns()
+
+        async def guess(number: int) -> None:
+            await turns.verifications.run(f"guess {number}", "192.0.2.1", lambda: None, is_known=False)
+
+        waiting = [asyncio.create_task(guess(number)) for number in range(FAILURES_AT_ONCE + 10 * WAITING_PER_CALLER)]
+        await asyncio.sleep(0)
+
+        async def guess_another() -> None:
+            await turns.verifications.run("another", "192.0.2.1", lambda: None, is_known=is_known)
+
+        waiting.append(asyncio.create_task(guess_another()))
+        while sum(task.done() for task in waiting) < FAILURES_AT_ONCE:
+            await asyncio.sleep(0.001)
+        assert not [task for task in waiting if task.done() and task.exception()]
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        turns.verifications.close()
+
+    run(work())
+
+
+def test_guesses_at_unknown_projects_from_many_addresses_do_not_starve_a_caller_who_waits() -> None:
+    async def work() -> None:
+        turns = Turns()
+
+        async def guess(number: int) -> None:
+            project, address = f"guess {number}", f"address {number}"
+            await turns.verifications.run(project, address, lambda: turns.fail(project, address), is_known=False)
+
+        # More than there are shares, so that most of them were served.
+        for number in range(3 * UNKNOWN_SHARES):
+            await guess(number)
+        waiting = [asyncio.create_task(guess(number)) for number in range(1000, 1000 + 10 * UNKNOWN_SHARES)]
+        await asyncio.sleep(0)
+        turns.done.clear()
+        assert not await turns.verifications.run("one", "203.0.113.1", lambda: turns.fail("one", "203.0.113.1"))
+        assert len(turns.done) <= UNKNOWN_SHARES + 2
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        turns.verifications.close()
 
     run(work())

@@ -1,4 +1,4 @@
-"""A batch of records through the writer, over every store."""
+"""A batch of records through the writer, for every store."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from support.actors import TESTER
 from support.commands import all_users
 from support.store_harness import StoreHarness
 from usertable.app.access import Authenticator, ProjectAccess
@@ -32,14 +33,16 @@ def entry(user: int | str, key: str = "", **data: Any) -> BatchEntry:
 def send(
     harness: StoreHarness, *batches: Sequence[BatchEntry], register: bool = True
 ) -> list[list[tuple[int | None, Result]]]:
-    """The results of batches that come at the same time."""
+    """Return the results of concurrent batches."""
 
     async def work() -> list[list[tuple[int | None, Result]]]:
         authenticator = Authenticator(harness.service)
         commit = GroupCommit(ThreadChannel(harness.store, WriteBatch(decide)), max_batch=7)
         writer = BatchWriter(harness.service, authenticator, commit, clock=lambda: harness.now)
         access = ProjectAccess(harness.service.project("one"), {})
-        results = await asyncio.gather(*(writer.set_many(access, batch, register=register) for batch in batches))
+        results = await asyncio.gather(
+            *(writer.set_many(access, batch, register=register, actor=TESTER) for batch in batches)
+        )
         await commit.close()
         authenticator.close()
         return list(results)
@@ -85,7 +88,7 @@ def test_records_of_one_user_are_one_transaction_and_those_that_are_wrong_fail_a
     assert row["user_number_accumulate"] == 597
     assert row["user_list_append"] == [f"{n}" for n in range(600) if n not in (100, 200, 300)]
     assert harness.attributes(project, other) == {"user_number_accumulate": 1}
-    # Nothing is applied twice when all of it comes again.
+    # Nothing is applied twice when all of it is sent again.
     (again,) = send(harness, batch)
     assert {type(result) for place, (_, result) in enumerate(again) if place != 100} == {Replayed}
     assert harness.attributes(project, cuid)["user_number_accumulate"] == 597
@@ -153,8 +156,10 @@ def test_a_schema_that_changes_meanwhile_costs_no_record(harness: StoreHarness) 
         commit = GroupCommit(ThreadChannel(harness.store, WriteBatch(decide)))
         writer = BatchWriter(harness.service, authenticator, commit, clock=lambda: harness.now)
         access = ProjectAccess(harness.service.project("one"), {})
-        harness.service.edit_attribute("one", "user_bool_once", actor="test", hidden=True)
-        results = await writer.set_many(access, [entry(cuid, user_number_overwrite=n) for n in range(5)], register=False)
+        harness.service.edit_attribute("one", "user_bool_once", actor=TESTER, hidden=True)
+        results = await writer.set_many(
+            access, [entry(cuid, user_number_overwrite=n) for n in range(5)], register=False, actor=TESTER
+        )
         await commit.close()
         authenticator.close()
         return results
@@ -166,13 +171,15 @@ def test_a_schema_that_changes_meanwhile_costs_no_record(harness: StoreHarness) 
 def import_rows(
     harness: StoreHarness, *batches: Sequence[BatchEntry], capacity: int = 10_000
 ) -> list[list[tuple[int | None, Result]]]:
-    """The results of batches of rows of an import that come at the same time."""
+    """Return the results of concurrent batches of import rows."""
 
     async def work() -> list[list[tuple[int | None, Result]]]:
         authenticator = Authenticator(harness.service)
         importer = RowImporter(harness.service, authenticator, capacity=capacity)
         access = ProjectAccess(harness.service.project("one"), {})
-        results = await asyncio.gather(*(importer.import_rows(access, batch, register=True) for batch in batches))
+        results = await asyncio.gather(
+            *(importer.import_rows(access, batch, register=True, actor=TESTER) for batch in batches)
+        )
         authenticator.close()
         return list(results)
 
@@ -187,7 +194,7 @@ def test_rows_of_imports_wait_their_turn_and_no_more_than_have_room(harness: Sto
     assert all(isinstance(result, Overloaded) for _, result in (*third, *fourth))
     assert [cuid for cuid, _ in third] == [201, 202, 203]
     assert [user.cuid for user in all_users(harness.store, project.number)] == [1, 2, 3, 101, 102, 103]
-    # By itself, a batch may be larger.
+    # A batch alone may be larger.
     (alone,) = import_rows(harness, [e for batch in batches for e in batch], capacity=6)
     assert all(isinstance(result, Written) for _, result in alone)
 
@@ -205,7 +212,7 @@ def test_rows_that_cannot_be_taken_now_are_told_so(harness: StoreHarness, monkey
         patch.setattr(harness.store, "transact", broken)
         (results,) = import_rows(harness, batch)
     assert [(cuid, type(result)) for cuid, result in results] == [(7, StoreDown), (8, StoreDown)]
-    # What has a key does no harm when it comes again.
+    # A row with a key is not applied twice.
     (again,) = import_rows(harness, batch)
     assert [type(result) for _, result in again] == [Replayed, Written]
     assert [harness.attributes(project, cuid) for cuid in (7, 8)] == [
@@ -217,12 +224,14 @@ def test_rows_that_cannot_be_taken_now_are_told_so(harness: StoreHarness, monkey
 def test_rows_meet_a_changed_schema(harness: StoreHarness) -> None:
     harness.project()
     stale = harness.service.project("one")
-    harness.service.edit_attribute("one", "user_bool_once", hidden=True, actor="test")
+    harness.service.edit_attribute("one", "user_bool_once", hidden=True, actor=TESTER)
 
     async def work() -> list[tuple[int | None, Result]]:
         authenticator = Authenticator(harness.service)
         importer = RowImporter(harness.service, authenticator, capacity=1)
-        results = await importer.import_rows(ProjectAccess(stale, {}), [entry(7, user_bool_once=1)], register=True)
+        results = await importer.import_rows(
+            ProjectAccess(stale, {}), [entry(7, user_bool_once=1)], register=True, actor=TESTER
+        )
         authenticator.close()
         return results
 

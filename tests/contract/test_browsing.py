@@ -1,4 +1,4 @@
-"""Looking through the user table: filters, order, chunks, counts. What a condition means, its own `met` says."""
+"""Browsing the user table: filters, order, chunks, counts. The meaning of a condition is defined by its own `met`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.actors import TESTER
 from support.commands import all_users
 from support.engines import ENGINES
 from support.store_harness import StoreHarness
@@ -39,8 +40,8 @@ def ascending(harness: StoreHarness, project: Project) -> list[User]:
 
 
 def fill(harness: StoreHarness, project: Project, rows: list[dict[str, Any]]) -> list[int]:
-    """A user for each row, changed in the order of the rows, a second apart."""
-    cuids = harness.service.register(project, "phone", [str(n) for n in range(len(rows))])
+    """Create a user for each row, changed in the order of the rows, one second apart."""
+    cuids = harness.service.register(project, "phone", [str(n) for n in range(len(rows))], actor=TESTER)
     for cuid, data in zip(cuids, rows, strict=True):
         harness.now += 1000
         if data:
@@ -115,7 +116,7 @@ def test_a_filter_finds_exactly_those_who_meet_it(filled: Filled, texts: list[st
 
 
 def many_values(attribute: str, wanted: str) -> list[str]:
-    """A filter of as many conditions and values as may be."""
+    """Return a filter with the maximum number of conditions and values."""
     others = ",".join(f"{n}{wanted[1:]}" for n in range(1, MAX_VALUES - MAX_CONDITIONS + 1))
     return [f"{attribute}:in:{wanted},{others}", *[f"{attribute}:ne:7"] * (MAX_CONDITIONS - 1)]
 
@@ -144,10 +145,10 @@ def test_a_filter_of_as_many_conditions_and_values_as_may_be(filled: Filled, tex
 def test_another_projects_values_of_another_type_do_not_disturb(harness: StoreHarness) -> None:
     project = harness.project()
     fill(harness, project, ROWS)
-    other, _ = harness.service.create_project("other", actor="test")
-    harness.service.declare_attribute(other.id, Attribute("user_number_overwrite", DataType.STRING, Rule.ONCE), actor="test")
+    other, _ = harness.service.create_project("other", actor=TESTER)
+    harness.service.declare_attribute(other.id, Attribute("user_number_overwrite", DataType.STRING, Rule.ONCE), actor=TESTER)
     other = harness.service.project(other.id)
-    harness.service.add_user(other, 7, {})
+    harness.service.add_user(other, 7, {}, actor=TESTER)
     harness.write(harness.prepare(other, 7, {"user_number_overwrite": "no number"}))
     condition = parse_condition("user_number_overwrite:ge:5", project.schema, project.zone)
     assert harness.store.count_matching(project.number, [condition], None, ALL, 0).matched == 3
@@ -157,7 +158,7 @@ def test_another_projects_values_of_another_type_do_not_disturb(harness: StoreHa
 def test_pages_go_both_ways_and_a_chunk_ends_where_it_says(harness: StoreHarness) -> None:
     project = harness.project()
     cuids = [*fill(harness, project, [{}] * 7), MAX_CUID]
-    harness.service.add_user(project, MAX_CUID, {})
+    harness.service.add_user(project, MAX_CUID, {}, actor=TESTER)
     assert harness.store.cuid_range(project.number) == (cuids[0], MAX_CUID)
     first = harness.store.select(project.number, [], None, 3, 3)
     assert ([u.cuid for u in first.users], first.end) == (cuids[:3], cuids[2])
@@ -263,7 +264,7 @@ def test_every_engine_filters_as_the_condition_says(engine: str) -> None:
         harness = StoreHarness(open_store(places.enter_context(ENGINES[engine](Path(folder)))))
         places.callback(harness.store.close)
         project = harness.project()
-        cuids = harness.service.register(project, "phone", [str(n) for n in range(8)])
+        cuids = harness.service.register(project, "phone", [str(n) for n in range(8)], actor=TESTER)
 
         @settings(max_examples=150 if engine == "sqlite" else 60, deadline=None)
         @given(

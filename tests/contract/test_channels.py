@@ -10,6 +10,7 @@ from decimal import Decimal
 import pytest
 import uvloop
 
+from support.actors import TESTER
 from support.store_harness import StoreHarness
 from usertable.commands.write import WriteBatch
 from usertable.domain.merge import decide
@@ -27,7 +28,7 @@ def test_batches_and_answers_larger_than_any_socket_buffer(kept_url: str, loop: 
     store = open_store(kept_url)
     harness = StoreHarness(store)
     project = harness.project()
-    cuids = harness.service.register(project, "phone", [str(n) for n in range(100)])
+    cuids = harness.service.register(project, "phone", [str(n) for n in range(100)], actor=TESTER)
     batches = [
         [harness.prepare(project, cuid, {"user_string_overwrite": f"{turn} {LARGE}"}) for cuid in cuids for _ in range(2)]
         for turn in range(4)
@@ -105,7 +106,7 @@ def test_batches_under_way_together_do_what_they_do_one_after_the_other(kept_url
         return made
 
     names = ["user_number_accumulate", "user_list_append", "user_string_overwrite", "user_bool_once"]
-    # Attributes that had values before are for the database to merge, where it can.
+    # The database can merge attributes that had values before.
     batches = [[write(names, cuids[0])]]
     for _ in range(150):
         size = chance.randint(1, 12)

@@ -1,7 +1,7 @@
-"""A user is made on several machines of a cluster, which do not commit in the same moment.
+"""A user is created on several machines of a cluster, which do not commit at the same moment.
 
-The transaction of these tests stands for one that is being committed: it keeps what it wrote to itself, and the lock that
-such a transaction has.
+These tests use a transaction that stays uncommitted: its writes are not visible to others, and it has the lock that such a
+transaction has.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import psycopg
 import pytest
 
+from support.actors import TESTER
 from support.engines import ENGINES
 from support.store_harness import StoreHarness
 from usertable.store import open_store
@@ -41,7 +42,8 @@ def harness(url: str) -> Iterator[StoreHarness]:
 
 
 def answer_during_commit(url: str, project: int, call: Callable[[], T]) -> T:
-    """What `call` returns, which begins before the user NEW with the phone VALUE is committed, and waits for that."""
+    """Return the result of `call`, which begins before the user NEW with the phone VALUE is committed, and waits for
+    that."""
     with ThreadPoolExecutor(1) as thread, psycopg.connect(url) as db, psycopg.connect(url, autocommit=True) as watch:
         lock_users(db, project)
         user: dict[str, Any] = {"project": project, "cuid": NEW, "value": VALUE}
@@ -77,5 +79,7 @@ def test_a_write_to_a_user_who_is_being_committed_waits_for_it(harness: StoreHar
 def test_a_user_who_is_being_committed_is_not_made_a_second_time(harness: StoreHarness, url: str) -> None:
     project = harness.project()
     harness.user(project)
-    found = answer_during_commit(url, project.number, lambda: harness.service.register(project, "phone", [VALUE]))
+    found = answer_during_commit(
+        url, project.number, lambda: harness.service.register(project, "phone", [VALUE], actor=TESTER)
+    )
     assert found == [NEW]

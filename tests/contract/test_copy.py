@@ -1,4 +1,4 @@
-"""Copying a store: everything arrives, an interrupted copy goes on, and what differs is told."""
+"""Copying a store: everything arrives, an interrupted copy resumes, and differences are reported."""
 
 from __future__ import annotations
 
@@ -8,15 +8,20 @@ from pathlib import Path
 
 import pytest
 
+from support.actors import TESTER
 from support.commands import erase_user, import_batch
 from support.engines import ENGINES
 from support.store_harness import StoreHarness
+from usertable.domain.arrival import Arrivals
+from usertable.domain.audit import INSTALLATION
 from usertable.domain.errors import StoreFault
 from usertable.domain.merge import decide
+from usertable.domain.permissions import ALL_SCOPES, Scope
 from usertable.store import Store, copy, open_store
 from usertable.store.copy import copy_store
+from usertable.store.keyframes import VERSIONS
 from usertable.store.records import ImportBatch, ImportRows, Replayed
-from usertable.store.tables import TABLES, Row, TableSpec
+from usertable.store.tables import AUDIT, TABLES, Row, TableSpec
 
 VALUES = ["a", "Z", "é", "e\u0301", "😀", "中", "~", " "]
 
@@ -32,9 +37,9 @@ def target(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
 
 
 def fill(harness: StoreHarness) -> None:
-    """Two projects with something of everything."""
+    """Create two projects with data of every kind."""
     one, two = harness.project("one"), harness.project("two")
-    cuids = harness.service.register(one, "phone", VALUES)
+    cuids = harness.service.register(one, "phone", VALUES, actor=TESTER)
     data = {
         "user_number_accumulate": Decimal("0.1"),
         "user_number_overwrite": 10**37 + 1,
@@ -45,16 +50,23 @@ def fill(harness: StoreHarness) -> None:
     }
     harness.write(*(harness.prepare(one, cuid, data, f"key {cuid}", whole=cuid == cuids[0]) for cuid in cuids))
     harness.write(harness.prepare(one, cuids[1], {"user_number_overwrite": Decimal("1e-38")}))
+    for _ in range(VERSIONS):
+        harness.write(harness.prepare(one, cuids[0], {"user_number_accumulate": 1}))
     erase_user(harness.store, one.number, cuids[2])
-    harness.service.add_user(two, 5, {"phone": "a"})
+    harness.service.add_user(two, 5, {"phone": "a"}, actor=TESTER)
     nothing = ImportBatch(one.number, one.version, ImportRows.of([]), frozenset(), harness.now, job="job")
     import_batch(harness.store, nothing, decide, lambda _: "state")
+    for name in ("ann", "bob", "eve"):
+        harness.service.add_person(f"{name}@example.com", roles={one.id: "owner"}, password="x" * 15, actor=TESTER)
+    harness.service.create_key("one", "billing", [Scope.WRITE], secret="their-own", granted=ALL_SCOPES, actor=TESTER)
+    harness.store.keep_arrivals([Arrivals(one.number, harness.now, keys={"billing"})])
 
 
 def content(store: Store) -> list[object]:
     projects = store.projects()
-    return [projects, [store.next_cuid(p.number) for p in projects]] + [
-        store.rows(project.number, spec, None, 1000) for project in projects for spec in TABLES
+    return [store.people(), projects, [store.next_cuid(p.number) for p in projects]] + [
+        store.rows(number, spec, None, 1000)
+        for number, spec in [(p.number, spec) for p in projects for spec in TABLES] + [(INSTALLATION, AUDIT)]
     ]
 
 
@@ -62,24 +74,34 @@ def test_everything_arrives(harness: StoreHarness, target: Store) -> None:
     fill(harness)
     sums = copy_store(harness.store, target, lambda *_: None)
     assert content(target) == content(harness.store)
-    assert {table: found.rows for table, found in sums["one"].items()} == {
+    assert sums[copy.OF_NO_PROJECT]["person"].rows == 3
+    rows = {table: found.rows for table, found in sums["one"].items()}
+    # On Citus, each shard has its own blocks.
+    assert rows.pop("history") >= 4
+    assert rows == {
         "users": 7,
         "identifier_value": 7,
         "erased": 1,
         "receipt": 8,
-        "schema_change": 2,
+        "audit": 19,
         "reported": 6,
         "import_job": 1,
+        "project_key": 2,
+        "key_use": 1,
+        "history_since": 1,
+        "keyframe": 1,
     }
     moved = StoreHarness(target)
     one = moved.service.project("one")
     assert moved.service.verify("one", "secret")
-    assert moved.service.register(one, "phone", ["new", "😀"]) == [10_000_009, 10_000_005]
+    assert moved.service.verify("one", "their-own")
+    assert moved.service.key(one, "billing").last_used == moved.now - moved.now % 60_000
+    assert moved.service.register(one, "phone", ["new", "😀"], actor=TESTER) == [10_000_009, 10_000_005]
     (again,) = moved.write(moved.prepare(one, 10_000_001, {"user_number_accumulate": 1}, "key 10000001"))
     assert isinstance(again, Replayed)
     with pytest.raises(Exception, match="cuid_erased"):
-        moved.service.add_user(one, 10_000_003, {})
-    assert moved.service.add_user(moved.service.project("two"), 6, {"phone": "b"}).cuid == 6
+        moved.service.add_user(one, 10_000_003, {}, actor=TESTER)
+    assert moved.service.add_user(moved.service.project("two"), 6, {"phone": "b"}, actor=TESTER).cuid == 6
 
 
 def test_an_interrupted_copy_goes_on(harness: StoreHarness, target: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,3 +145,11 @@ def test_a_store_with_projects_of_its_own_is_no_target(harness: StoreHarness, ta
     with pytest.raises(StoreFault, match="other"):
         copy_store(harness.store, target, lambda *_: None)
     assert [p.id for p in target.projects()] == ["other"]
+
+
+def test_a_store_with_people_of_its_own_is_no_target(harness: StoreHarness, target: Store) -> None:
+    fill(harness)
+    StoreHarness(target).service.add_person("other@example.com", actor=TESTER)
+    with pytest.raises(StoreFault, match=r"other@example\.com"):
+        copy_store(harness.store, target, lambda *_: None)
+    assert target.projects() == []

@@ -1,4 +1,4 @@
-"""An import of an export gives back the same table: from every store, in every format, whatever is in it."""
+"""Importing an export restores the same table: for every store and format, whatever it contains."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+from support.actors import TESTER
 from support.commands import all_users, import_batch
 from support.store_harness import StoreHarness
 from usertable.domain.condition import parse_conditions
@@ -64,11 +65,11 @@ def users(draw: st.DrawFn, names: list[str]) -> list[dict[str, object]]:
 
 
 def project_of(harness: StoreHarness, names: tuple[str, str] = ("cuid", "phone")) -> Project:
-    """A project with attributes of all kinds, and two whose names mean two things, or nothing good."""
+    """Return a project with attributes of all kinds, and two whose names are ambiguous or unusual."""
     harness.project()
-    harness.service.declare_identifier("one", Identifier("device", unique=False), actor="test")
-    harness.service.declare_attribute("one", Attribute(names[0], DataType.NUMBER, Rule.OVERWRITE), actor="test")
-    harness.service.declare_attribute("one", Attribute(names[1], DataType.STRING, Rule.OVERWRITE), actor="test")
+    harness.service.declare_identifier("one", Identifier("device", unique=False), actor=TESTER)
+    harness.service.declare_attribute("one", Attribute(names[0], DataType.NUMBER, Rule.OVERWRITE), actor=TESTER)
+    harness.service.declare_attribute("one", Attribute(names[1], DataType.STRING, Rule.OVERWRITE), actor=TESTER)
     return harness.service.project("one")
 
 
@@ -76,7 +77,7 @@ def fill(harness: StoreHarness, project: Project, rows: list[dict[str, object]],
     for place, row in enumerate(rows):
         cuid = 3 * place + 1
         values = {"phone": identifiers[place]} if place < len(identifiers) else {}
-        harness.service.add_user(project, cuid, values)
+        harness.service.add_user(project, cuid, values, actor=TESTER)
         patch = validate(project.schema, row, project.zone) if row else Patch([])
         if isinstance(patch, Patch) and patch.entries:
             harness.write(harness.prepare(project, cuid, row))
@@ -116,7 +117,7 @@ def test_an_import_of_an_export_gives_the_same_table(format: Format, data: st.Da
     names = data.draw(st.sampled_from([("cuid", "phone"), ("age", "email")]))
     project, target = project_of(harness, names), project_of(other, names)
     rows = data.draw(users(list(project.schema.attributes)[:-2]))
-    # A byte order mark inside a text file refuses its row, in a file of our own too.
+    # A byte order mark inside a text file refuses its row, even in an exported file.
     assume(format == "parquet" or "\\ufeff" not in ascii(rows))
     texts = TEXTS if format == "parquet" else TEXTS.filter(lambda text: "\ufeff" not in text)
     identifiers = data.draw(st.lists(texts.filter(lambda text: len(text) <= 256), unique=True, max_size=len(rows)))
@@ -174,7 +175,7 @@ def test_every_store_gives_back_the_same_table(harness: StoreHarness, format: Fo
     other = StoreHarness(MemoryStore())
     imported(other, project_of(other), file, format, 2)
     assert content(other.store) == before
-    # And back into a store of the engine: everybody is there, so nothing but accumulations change.
+    # And back into a store of the engine: all users exist, so only accumulations change.
     imported(harness, project, file, format, 3)
     again = content(harness.store)
     assert again[0][1] == before[0][1] | {"user_number_accumulate": Decimal("0.2")}  # type: ignore[operator]
@@ -183,16 +184,16 @@ def test_every_store_gives_back_the_same_table(harness: StoreHarness, format: Fo
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_table_of_many_pages_comes_back(harness: StoreHarness, format: Format, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("usertable.store.sqlite.reads.SNAPSHOT_ROWS", 3)
-    monkeypatch.setattr("usertable.store.sqlite.reads.SNAPSHOT_BYTES", 6000)
-    monkeypatch.setattr("usertable.store.postgres.reads.SNAPSHOT_ROWS", 3)
+    monkeypatch.setattr("usertable.store.sqlite.snapshot.SNAPSHOT_ROWS", 3)
+    monkeypatch.setattr("usertable.store.sqlite.snapshot.SNAPSHOT_BYTES", 6000)
+    monkeypatch.setattr("usertable.store.postgres.snapshot.SNAPSHOT_ROWS", 3)
     monkeypatch.setattr("usertable.files.writers.parquet.ROW_GROUP", 7)
     project = project_of(harness)
     rows: list[dict[str, object]] = [
         {"user_string_once": "x" * (1000 * (i % 8)) or "y", "user_number_accumulate": i, "user_bool_once": i % 2}
         for i in range(40)
     ]
-    # The last one is in no DECIMAL(38, 18), so that what was written before it is written anew.
+    # The last value does not fit DECIMAL, so that the file must be written again.
     rows.append({"user_number_once": 10**30, "user_list_append": ["a", "b"]})
     fill(harness, project, rows, [f"p{i}" for i in range(30)])
     before = content(harness.store)
@@ -208,7 +209,7 @@ def test_a_table_of_many_pages_comes_back(harness: StoreHarness, format: Format,
 
 def test_every_store_exports_and_filters_by_pseudo_columns(harness: StoreHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     for engine in ("sqlite", "postgres"):
-        monkeypatch.setattr(f"usertable.store.{engine}.reads.SNAPSHOT_ROWS", 2)
+        monkeypatch.setattr(f"usertable.store.{engine}.snapshot.SNAPSHOT_ROWS", 2)
     project = project_of(harness)
     fill(harness, project, [{"user_number_accumulate": i} for i in range(5)], ["p1"])
     harness.now += 1000
@@ -266,12 +267,12 @@ def test_a_table_of_nobody_has_its_columns(format: Format) -> None:
 def test_a_moment_that_its_zone_repeats_comes_back(harness: StoreHarness) -> None:
     project = project_of(harness)
     fill(harness, project, [{"user_datetime_once": "2024-10-27 09:30:00"}], [])
-    harness.service.edit_project("one", timezone="Europe/Berlin", actor="test")
+    harness.service.edit_project("one", timezone="Europe/Berlin", actor=TESTER)
     before = content(harness.store)
     for format in FORMATS:
         other = StoreHarness(MemoryStore())
         project_of(other)
-        target = other.service.edit_project("one", timezone="Europe/Berlin", actor="test")
+        target = other.service.edit_project("one", timezone="Europe/Berlin", actor=TESTER)
         file = exported(harness.store, format)
         imported(other, target, file, format, 5)
         assert content(other.store) == before

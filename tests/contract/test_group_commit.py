@@ -1,4 +1,4 @@
-"""Which writes become a batch, and when it goes."""
+"""Which writes form a batch, and when it is sent."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from usertable.store.records import WRITTEN, Result, Write
 
 
 class WriteChannel:
-    """Takes two batches, and answers when it is told to."""
+    """Accepts two batches, and answers on request."""
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
@@ -49,18 +49,18 @@ def test_a_batch_goes_ahead_of_an_answer_only_if_it_is_as_large() -> None:
             return channel.sizes
 
         assert await come(1) == [1]
-        # As large as what is under way: there is work for the store meanwhile.
+        # As large as the unanswered batch: the store has work meanwhile.
         assert await come(4) == [1, 4]
         assert await come(3) == [1, 4]
         channel.answers[0]()
-        # Four are under way, three wait: they would be answered no sooner by a commit of their own.
+        # Four are unanswered, three wait: their own commit would not be faster.
         assert channel.sizes == [1, 4]
         assert await come(1) == [1, 4, 4]
         assert await come(2) == [1, 4, 4]
         channel.answers[1]()
         assert channel.sizes == [1, 4, 4]
         channel.answers[2]()
-        # Nothing is under way: what waits goes, however little.
+        # No batch is unanswered: what waits is sent, however little.
         assert channel.sizes == [1, 4, 4, 2]
         closing = asyncio.create_task(commit.close())
         await asyncio.sleep(0)

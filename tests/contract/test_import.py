@@ -1,4 +1,4 @@
-"""What an import promises of every store: rows merge as writes do, and become durable with the news of how far it came."""
+"""What an import promises for every store: rows merge like writes, and become durable together with the progress."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from support.actors import TESTER
 from support.commands import all_users, erase_user, import_batch
+from support.histories import user_and_changes
 from support.store_harness import StoreHarness
+from usertable.domain.change import Origin
 from usertable.domain.errors import ProblemKind, Refused
 from usertable.domain.merge import decide
 from usertable.domain.patch import Patch, validate
@@ -198,8 +201,8 @@ def test_without_register_nobody_is_made(harness: StoreHarness) -> None:
 
 def test_identifiers_find_users_or_make_them(harness: StoreHarness) -> None:
     harness.project()
-    harness.service.declare_identifier("one", Identifier("mail"), actor="test")
-    harness.service.declare_identifier("one", Identifier("device", unique=False), actor="test")
+    harness.service.declare_identifier("one", Identifier("mail"), actor=TESTER)
+    harness.service.declare_identifier("one", Identifier("device", unique=False), actor=TESTER)
     project = harness.service.project("one")
     there = harness.user(project, "a")
     taken = take(
@@ -229,7 +232,7 @@ def test_identifiers_find_users_or_make_them(harness: StoreHarness) -> None:
     assert harness.service.find_user(project, "mail", "a@x").profile.attributes == {"user_number_accumulate": 3}
     assert harness.service.find_user(project, "phone", "own").cuid == 55
     assert harness.service.find_user(project, "phone", "last").cuid == there + 2
-    assert harness.service.register(project, "phone", ["next"]) == [there + 3]
+    assert harness.service.register(project, "phone", ["next"], actor=TESTER) == [there + 3]
 
 
 def test_imported_cuids_move_the_counter(harness: StoreHarness) -> None:
@@ -262,7 +265,7 @@ def test_a_batch_is_taken_once(harness: StoreHarness) -> None:
 
 
 def in_short(told: list[tuple[int | None, Result]]) -> list[object]:
-    """The CUID and the effect of what was taken, again if it is a replay; the kinds of problems of what was refused."""
+    """Return CUID and effect of imported rows, `again` for a replay; for refused rows the kinds of problems."""
     found: list[object] = []
     for cuid, result in told:
         if isinstance(result, Written):
@@ -278,7 +281,7 @@ def in_short(told: list[tuple[int | None, Result]]) -> list[object]:
 
 def test_a_row_with_a_key_is_taken_once(harness: StoreHarness) -> None:
     harness.project()
-    harness.service.declare_identifier("one", Identifier("device", unique=False), actor="test")
+    harness.service.declare_identifier("one", Identifier("device", unique=False), actor=TESTER)
     project = harness.service.project("one")
     there = harness.user(project, "a")
     rows = [
@@ -300,7 +303,7 @@ def test_a_row_with_a_key_is_taken_once(harness: StoreHarness) -> None:
         (there, Effect.UNCHANGED),
     ]
     assert in_short(tell(harness, project, *rows)) == [*first, (7, Effect.CREATED, "again"), (7, Effect.CHANGED)]
-    # Neither a job's state is looked at, nor one kept.
+    # No job state is read or stored.
     assert harness.store.job(project.number, "job") is None
     again = tell(harness, project, *rows[:-1])
     assert in_short(again) == [
@@ -364,13 +367,13 @@ def test_rows_that_come_twice_at_the_same_time_count_once(harness: StoreHarness,
 
 
 def test_rows_come_to_the_same_with_a_job_and_with_keys(harness: StoreHarness) -> None:
-    """The two ways in are one: what is refused, what is counted, what is stored."""
+    """Both ways give the same result: what is refused, what is counted, what is stored."""
     harness.project()
     harness.project("two")
     chance = random.Random(8)
     projects = []
     for name in ("one", "two"):
-        harness.service.declare_identifier(name, Identifier("device", unique=False), actor="test")
+        harness.service.declare_identifier(name, Identifier("device", unique=False), actor=TESTER)
         projects.append(harness.service.project(name))
     first, second = projects
     key = itertools.count()
@@ -421,7 +424,7 @@ def test_what_raises_before_the_commit_keeps_nothing(harness: StoreHarness) -> N
 
 def test_a_stale_schema_is_told(harness: StoreHarness) -> None:
     project = harness.project()
-    harness.service.edit_attribute("one", "user_bool_once", hidden=True, actor="test")
+    harness.service.edit_attribute("one", "user_bool_once", hidden=True, actor=TESTER)
     batch = ImportBatch(
         project.number, project.version, ImportRows.of([row(project, 7, {})]), frozenset(), harness.now, True
     )
@@ -455,14 +458,14 @@ def test_a_dry_batch_shows_and_keeps_nothing(harness: StoreHarness) -> None:
 
 def test_a_snapshot_is_of_one_moment(harness: StoreHarness) -> None:
     project = harness.project()
-    cuids = harness.service.register(project, "phone", ["a", "b", "c"])
+    cuids = harness.service.register(project, "phone", ["a", "b", "c"], actor=TESTER)
     harness.write(harness.prepare(project, cuids[0], {"user_number_overwrite": "46.20", "user_string_once": "é"}))
     with harness.store.snapshot("one") as snapshot:
         first = snapshot.count()
         harness.write(harness.prepare(project, cuids[0], {"user_number_overwrite": 1}))
         harness.user(project, "d")
         erase_user(harness.store, project.number, cuids[1])
-        harness.service.declare_identifier("one", Identifier("mail"), actor="test")
+        harness.service.declare_identifier("one", Identifier("mail"), actor=TESTER)
         rows = [row for page in snapshot.pages() for row in page]
         assert first == snapshot.count() == 3
         assert snapshot.project == replace_sets(project, harness)
@@ -477,7 +480,7 @@ def test_a_snapshot_is_of_one_moment(harness: StoreHarness) -> None:
 
 
 def replace_sets(project: Project, harness: StoreHarness) -> Project:
-    """The project as it was after its first values."""
+    """Return the project as it was after its first values."""
     from dataclasses import replace
 
     return replace(
@@ -503,7 +506,7 @@ def data_of(draw: st.DrawFn, names: list[str]) -> dict[str, object]:
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_a_new_user_takes_its_first_values_as_they_are(data: st.DataObject) -> None:
-    """The law that lets an import keep the text of a new user's row."""
+    """The law that lets an import store the text of a new user's row unchanged."""
     from usertable.store.memory import MemoryStore
 
     project = StoreHarness(MemoryStore()).project()
@@ -529,3 +532,18 @@ def test_a_long_random_import_comes_to_the_reference_sum(harness: StoreHarness) 
         assert take(harness, project, *rows).refused == []
     for cuid, total in sums.items():
         assert harness.attributes(project, cuid) == {"user_number_accumulate": total}
+
+
+@pytest.mark.parametrize("job", ["a\tb", "a\nb", "a\\.", "\\N", "/data/a folder/with\ta tab.csv"])
+def test_the_name_of_an_import_may_contain_tabs_and_backslashes(job: str, harness: StoreHarness) -> None:
+    project = harness.project()
+    rows = ImportRows.of([(5, (), '{"user_string_once":"x"}')])
+    names = frozenset({"user_string_once"})
+    origin = Origin(f"import:{job}")
+    batch = ImportBatch(project.number, project.version, rows, names, harness.now, True, job, origin=origin)
+    result = import_batch(harness.store, batch, note=lambda _: "done")
+    assert isinstance(result, ImportResult)
+    assert result.created == 1
+    assert harness.attributes(project, 5) == {"user_string_once": "x"}
+    (change,) = user_and_changes(harness.store, project.number, 5)[1]
+    assert change.origin.actor == origin.actor

@@ -1,4 +1,4 @@
-"""Rows of an import in a batch, as callers of the API see them, on every store."""
+"""Rows of an import in a batch, as callers of the API see them, for every store."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Import:
 
 
 def effects(results: list[Any]) -> list[Any]:
-    """The effect of each record that is done, the kinds of problems of each that is not."""
+    """Return the effect of each applied record, and the kinds of problems of each other."""
     return [r["effect"] if r["code"] == 0 else [p["kind"] for p in r["problems"]] for r in results]
 
 
@@ -127,7 +127,7 @@ def test_what_is_wrong_with_a_row_is_told_as_an_import_tells_it(server: NativeSe
     assert chinese[0]["msg"] == "用户标识[phone]的值[a]已属于另一个用户"
     assert "identity 或 identifiers 之一，不可同时使用" in chinese[7]["msg"]
     assert "对象，键为标识名，值为单个值或值的数组" in chinese[8]["msg"]
-    # A refused row makes nobody, and without `import` nobody is made at all.
+    # A refused row creates no user, and without `import` no user is created at all.
     unknown = place.send({"cuid": 5, "identifiers": {}}, {"cuid": 7, "identifiers": {"mail": "x"}}, on_unknown="refuse")
     assert effects(unknown) == [["cuid_unknown"], ["cuid_unknown"]]
     users = place.owner.get(f"{place.path}/users").json()["users"]
@@ -155,7 +155,7 @@ def test_a_dry_run_keeps_nothing(server: NativeServer) -> None:
 
 
 def test_keys_hold_whoever_sends_when_and_how(server: NativeServer) -> None:
-    """The same rows again from four callers at once, each in an order of its own: every row counts once."""
+    """Four callers send the same rows concurrently, each in another order: every row counts once."""
     place = Import(server)
     rows: list[Any] = [
         {"cuid": 100 + n, "identifiers": {"phone": f"p{n}", "device": ["shared", f"d{n}"][n > 0 :]}, "data": {"spent": 1}}
@@ -177,7 +177,7 @@ def test_keys_hold_whoever_sends_when_and_how(server: NativeServer) -> None:
     assert sum(user["attributes"]["spent"] for user in users) == 60
     changed = place.send({**rows[0], "identifiers": {"phone": "p0"}})
     assert effects(changed) == [["key_reused"]]
-    # One key for the whole body holds too.
+    # One key for the whole body works too.
     headers = {"Idempotency-Key": "whole"}
     body = {"records": [{"cuid": 100, "identifiers": {}, "data": {"spent": 1}}] * 2, "on_unknown": "refuse"}
     for replayed in (False, True):

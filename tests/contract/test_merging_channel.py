@@ -1,4 +1,4 @@
-"""Plain writes go from the event loop straight to PostgreSQL, and to the writer where that fails; each is done once."""
+"""Plain writes go from the event loop directly to PostgreSQL, and to the writer if that fails. Each is applied once."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import psycopg
 import pytest
 import uvloop
 
+from support.actors import TESTER
 from support.engines import ENGINES
 from support.store_harness import StoreHarness
 from usertable.commands.write import WriteBatch
@@ -29,7 +30,7 @@ ONE = {"user_number_accumulate": 1}
 
 
 class Writer(ThreadChannel):
-    """The channel beside it, which tells what came to it."""
+    """The other channel, which records the writes it gets."""
 
     def __init__(self, harness: StoreHarness) -> None:
         super().__init__(harness.store, WriteBatch(decide))
@@ -73,7 +74,7 @@ class Case:
         loop(whole())
 
     async def until_merged(self) -> None:
-        """Until there is a connection to merge on, and it is used."""
+        """Wait for a connection to merge on, and for it to be used."""
         for _ in range(500):
             before = len(self.writer.writes)
             await self.send(self.plain(self.cuids[1]))
@@ -95,7 +96,7 @@ def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
 
 
 async def backend(db: psycopg.Connection[tuple[object, ...]], waiting: str) -> object:
-    """The process id of the backend that waits for a lock with this statement."""
+    """Return the process ID of the backend that waits for a lock with this statement."""
     for _ in range(500):
         found = db.execute(
             "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE %s", (f"%{waiting}%",)
@@ -130,7 +131,7 @@ def test_only_what_is_not_plain_or_not_a_plain_success_goes_to_the_writer(case: 
 
 def test_a_schema_change_is_noticed(case: Case) -> None:
     async def work() -> None:
-        case.harness.service.declare_attribute("one", Attribute("new", DataType.STRING, Rule.OVERWRITE), actor="test")
+        case.harness.service.declare_attribute("one", Attribute("new", DataType.STRING, Rule.OVERWRITE), actor=TESTER)
         (stale,) = await case.send(case.plain(case.cuids[0]))  # type: ignore[misc]
         assert type(stale).__name__ == "SchemaStale"
 
@@ -191,7 +192,7 @@ def test_a_batch_that_begins_where_another_ends_does_not_disturb_it(case: Case) 
 
 
 def test_a_connection_that_says_something_and_is_reset(case: Case) -> None:
-    """The server's event loop tells of a reset once, together with what came before it."""
+    """The server's event loop reports a reset only once, together with the data that preceded it."""
 
     async def work() -> None:
         (one, *_) = case.cuids
@@ -204,7 +205,7 @@ def test_a_connection_that_says_something_and_is_reset(case: Case) -> None:
                 sent = asyncio.create_task(case.send(case.plain(one)))
                 await backend(db, "WITH merged")
                 (session,) = [s for s in case.channel._sessions if s._tell is not None]
-                # Its connection leads to us from here on.
+                # From here on its connection is under the test's control.
                 asyncio.get_running_loop().remove_reader(session._socket)
                 for number in (session._pgconn.socket, session._socket.fileno()):
                     os.dup2(theirs.fileno(), number)
@@ -214,7 +215,7 @@ def test_a_connection_that_says_something_and_is_reset(case: Case) -> None:
                 peer.sendall(b"N" + struct.pack("!I", len(notice) + 4) + notice)
                 peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 peer.close()
-                (result,) = await asyncio.wait_for(sent, 10)  # type: ignore[misc]
+                (result,) = await asyncio.wait_for(sent, 60)  # type: ignore[misc]
                 assert isinstance(result, StoreDown)
             holder.rollback()
         await case.until_merged()
@@ -230,7 +231,7 @@ def test_what_became_of_a_merge_is_unknown_if_the_connection_is_cut(case: Case) 
             sent = asyncio.create_task(case.send(case.plain(one)))
             await backend(db, "WITH merged")
             for session in case.channel._sessions:
-                # As if the network between were gone.
+                # As if the network had failed.
                 with socket.socket(fileno=os.dup(session._socket.fileno())) as connection:
                     connection.shutdown(socket.SHUT_RDWR)
             (result,) = await sent  # type: ignore[misc]

@@ -1,8 +1,7 @@
-"""PostgreSQL looks at no more rows than a call asks for, whatever it knows of the table's size."""
+"""PostgreSQL reads no more rows than a call asks for, whatever its statistics say about the table's size."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from support import postgres
 from support.engines import database
 from support.server_process import ATTRIBUTE, ServerProcess, create_project
 from support.store_harness import StoreHarness
+from support.waiting import wait_until
 from usertable.domain.condition import parse_condition
 from usertable.store import open_store
 from usertable.store.tables import USERS
@@ -29,25 +29,36 @@ def url(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @contextmanager
-def looking(url: str) -> Iterator[dict[str, int]]:
-    """How many rows of the user table were looked at by connections that were opened and closed meanwhile."""
+def looking(url: str, *, alone: bool = True) -> Iterator[dict[str, int]]:
+    """Count the rows of the user table read during the block, which closes all connections.
+
+    Args:
+        alone: whether all earlier connections are closed. What they read has to be in the statistics before the block.
+    """
     with psycopg.connect(url, autocommit=True) as db:
+
+        def is_alone() -> bool:
+            query = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'usertable' AND datname = current_database()"
+            return db.execute(query).fetchone() is None
+
+        # A connection adds to the statistics when it ends, which is after its client has closed it.
+        if alone:
+            wait_until(is_alone)
         db.execute("SELECT pg_stat_reset()")
         found: dict[str, int] = {}
         yield found
-        while db.execute(
-            "SELECT 1 FROM pg_stat_activity WHERE application_name = 'usertable' AND datname = current_database()"
-        ).fetchone():
-            time.sleep(0.01)
+        wait_until(is_alone)
         found["rows"] = db.execute(
             "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'users'"
         ).fetchall()[0][0]
 
 
 def load(url: str, project: int, first: int) -> None:
-    """Many users, of whom the database is told nothing else."""
+    """Create many users, without updating the database's statistics."""
     store = open_store(url)
-    store.load(project, USERS, [(cuid, 1, 1, 1, {"user_number_overwrite": 1}, {}) for cuid in range(first, first + MANY)])
+    store.load(
+        project, USERS, [(cuid, 1, 1, 1, {"user_number_overwrite": 1}, {}, 0, "") for cuid in range(first, first + MANY)]
+    )
     store.close()
 
 
@@ -58,7 +69,7 @@ def test_plans_made_for_few_users_are_right_for_many(url: str, first_users: int)
     project = harness.project()
     cuids = [harness.user(project, f"user {number}") for number in range(first_users)]
     if first_users > 50:
-        # From here on PostgreSQL would do it by itself, some time.
+        # From here on PostgreSQL would do it itself at some point.
         with psycopg.connect(url, autocommit=True) as db:
             db.execute("VACUUM ANALYZE usertable.users")
     has_one = [parse_condition("user_number_overwrite:ge:1", project.schema, project.zone)]
@@ -71,15 +82,15 @@ def test_plans_made_for_few_users_are_right_for_many(url: str, first_users: int)
         assert len(store.select(project.number, has_one, None, 2, BATCH).users) == 2
         assert store.count_matching(project.number, has_one, some[0], 1, 10).matched == 1
 
-    # So often that the plans are kept.
+    # Often enough for the plans to be cached.
     for value in range(1, 16):
         use(cuids[:BATCH], value)
-    with looking(url) as looked:
+    with looking(url, alone=False) as looked:
         first = cuids[-1] + 1
         load(url, project.number, first)
         use([*range(first, first + BATCH)], 16)
         store.close()
-    # A single statement that goes through the table looks at more.
+    # A single statement that scans the table reads more.
     assert looked["rows"] < MANY
 
 
@@ -103,8 +114,8 @@ def test_a_table_never_analysed_is_not_gone_through(url: str) -> None:
 
 def test_a_server_keeps_no_plan_for_few_users(url: str, tmp_path: Path) -> None:
     cuids = create_project(url, users=2)
-    server = ServerProcess(url, tmp_path)
     with looking(url) as looked:
+        server = ServerProcess(url, tmp_path)
         with server.client() as client:
 
             def put(cuid: int, value: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from support.actors import TESTER
 from support.commands import erase_user
 from support.store_harness import StoreHarness
 from usertable.store.records import KeyReused, Refusal, Replayed, UserUnknown, Written
@@ -84,7 +85,7 @@ def test_receipts_outlive_a_change_of_the_schema(harness: StoreHarness) -> None:
     cuid = harness.user(project)
     write = harness.prepare(project, cuid, ADD, "k")
     harness.write(write)
-    harness.service.edit_attribute("one", "user_bool_once", actor="test", display_name="x")
+    harness.service.edit_attribute("one", "user_bool_once", actor=TESTER, display_name="x")
     (again,) = harness.write(write)
     assert isinstance(again, Replayed)
 

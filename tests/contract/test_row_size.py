@@ -1,4 +1,4 @@
-"""A user's row has a bound, whichever way values come; what would break it fails alone."""
+"""A user's row has a maximum size, however values arrive. A write that would exceed it fails alone."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from decimal import Decimal
 
 import pytest
 
+from support.actors import TESTER
 from support.commands import all_users, import_batch
 from support.merging import write_as_server
 from support.store_harness import StoreHarness
@@ -38,7 +39,7 @@ def size(harness: StoreHarness, project: Project, cuid: int) -> int:
 
 
 def plain(write: Write) -> Write:
-    """The write as most calls make it, which the database may merge by itself."""
+    """Return the write as most calls make it, which the database may merge itself."""
     return replace(write, details=False)
 
 
@@ -67,7 +68,7 @@ def test_a_write_that_would_make_the_row_too_large_is_refused_alone(harness: Sto
     assert len(kept) < len(appended)
     assert len(harness.attributes(project, cuid)["user_list_append"]) == 1 + len(kept)  # type: ignore[arg-type]
     assert size(harness, project, cuid) <= LIMIT
-    # There is room for what is small.
+    # There is room for small values.
     (result,) = harness.store.write(
         [harness.prepare(project, cuid, {"user_string_overwrite": "shorter"})], WriteBatch(SMALL)
     )
@@ -134,7 +135,7 @@ def test_rows_of_an_import_that_are_too_large_are_refused_alone(harness: StoreHa
     project = harness.project()
     if known:
         for cuid in range(1, 6):
-            harness.service.add_user(project, cuid, {})
+            harness.service.add_user(project, cuid, {}, actor=TESTER)
     given = ROWS[chosen]
     rows = ImportRows.of((cuid, (), encode_attributes(attributes)) for cuid, attributes in given)
     names = frozenset(name for _, attributes in given for name in attributes)
@@ -151,7 +152,7 @@ def test_rows_of_an_import_through_the_api_that_are_too_large_are_refused_alone(
     project = harness.project()
     service = Service(harness.store, clock=lambda: harness.now, rules=SMALL)
     entries = [BatchEntry(cuid, None, values, Receipt(f"{n}", b"")) for n, (cuid, values) in enumerate(ROWS)]
-    taken = service.import_rows(project, entries, register=True)
+    taken = service.import_rows(project, entries, register=True, actor=TESTER)
     assert taken is not None
     assert [isinstance(result, Written) for _, result in taken] == TAKEN
     check_rows(harness, project)
@@ -159,7 +160,7 @@ def test_rows_of_an_import_through_the_api_that_are_too_large_are_refused_alone(
 
 def test_large_rows_of_many_users_in_one_batch_are_all_written(harness: StoreHarness) -> None:
     project = harness.project()
-    cuids = harness.service.register(project, "phone", [f"{n}" for n in range(24)])
+    cuids = harness.service.register(project, "phone", [f"{n}" for n in range(24)], actor=TESTER)
     large: Sequence[str] = [f"{n:04}" + "x" * 500 for n in range(1000)]
     for n in range(2):
         lists = {("user_list_append", "user_list_overwrite")[n]: list(large)}
@@ -198,7 +199,7 @@ def test_a_row_is_as_large_as_its_json(value: Value) -> None:
 
 def test_rows_far_under_the_limit_are_not_measured(harness: StoreHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     project = harness.project()
-    cuids = harness.service.register(project, "phone", [f"{n}" for n in range(50)])
+    cuids = harness.service.register(project, "phone", [f"{n}" for n in range(50)], actor=TESTER)
     data = {"user_string_overwrite": "a" * 500, "user_list_append": ["b" * 300], "user_number_accumulate": 1}
     harness.write(*(harness.prepare(project, cuid, data) for cuid in cuids))
     measured: list[int] = []

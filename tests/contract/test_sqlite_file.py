@@ -1,4 +1,4 @@
-"""What is SQLite's alone: the file."""
+"""Tests of SQLite's file."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from pathlib import Path
 import apsw
 import pytest
 
-from support.commands import erase_user
+from support.actors import TESTER
 from support.store_harness import StoreHarness
+from usertable.commands import users
 from usertable.commands.write import WriteBatch
 from usertable.domain.change import Decision
 from usertable.domain.condition import parse_conditions
@@ -30,6 +31,7 @@ from usertable.store.records import Result, Written
 from usertable.store.sqlite import checkpoint, connection, migrations, store, watch
 from usertable.store.sqlite.files import StoreFiles
 from usertable.store.sqlite.overwrite import Overwriting
+from usertable.store.transaction import Transaction
 
 
 def test_a_copy_made_by_vacuum_into_is_served_like_the_original(tmp_path: Path) -> None:
@@ -60,14 +62,16 @@ def test_no_checkpoint_begins_while_all_of_the_log_is_copied(tmp_path: Path, mon
     """SQLite before 3.51.3 can lose a commit that comes at that moment: https://sqlite.org/wal.html#the_wal_reset_bug"""
     monkeypatch.setattr(checkpoint, "CHECKPOINT_SECONDS", 0.001)
     monkeypatch.setattr(connection, "CHECKPOINT_IDLE_SECONDS", 0.02)
+    monkeypatch.setattr(connection, "CHECKPOINT_ROWS", 10)
+    monkeypatch.setattr(connection, "WAL_ROWS", 40)
     harness = StoreHarness(open_store(f"sqlite:///{tmp_path / 'store.db'}", writing=True))
     project = harness.project()
     cuid = harness.user(project)
-    # Closed last: to close any descriptor of a file ends the locks that SQLite holds on it.
+    # Closed last: closing any descriptor of a file releases the locks that SQLite has on it.
     with (tmp_path / "store.db-shm").open("rb", buffering=0) as index:
 
         def all_is_copied() -> bool:
-            """By the WAL's index, https://sqlite.org/walformat.html: frames at byte 16, frames copied at byte 96."""
+            """See https://sqlite.org/walformat.html: in the WAL's index, frames are at byte 16, copied ones at 96."""
             index.seek(0)
             head = index.read(100)
             return head[16:20] == head[96:100]
@@ -84,7 +88,7 @@ def test_no_checkpoint_begins_while_all_of_the_log_is_copied(tmp_path: Path, mon
         while len(needless) < 10:
             assert time.monotonic() < deadline
             harness.write(harness.prepare(project, cuid, {"user_number_accumulate": 1}))
-            # So long that the log is copied and nobody writes, or not.
+            # Long enough for the WAL to be copied while nobody writes, or not.
             time.sleep(0.05 if len(needless) % 3 == 0 else 0.002)
         assert not any(needless)
         harness.store.close()
@@ -113,14 +117,14 @@ def test_the_filters_that_were_asked_for_are_not_kept_in_memory(tmp_path: Path) 
 
 
 def opened(file: Path) -> apsw.Connection:
-    """A connection that knows of the log, which it does once it has read."""
+    """Return a connection that has opened the WAL, which it does on its first read."""
     db = apsw.Connection(str(file))
     db.pragma("page_count")
     return db
 
 
 class Shrinkable:
-    """A store with users of whom most were erased, so that VACUUM makes its file smaller."""
+    """A store most of whose users were erased, so that VACUUM makes its file smaller."""
 
     def __init__(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(watch, "LOOK_SECONDS", 0.0)
@@ -128,20 +132,23 @@ class Shrinkable:
         self.harness = StoreHarness(open_store(f"sqlite:///{file}"))
         self.project = self.harness.project()
         self.cuids = self.register("first", 3000)
-        for cuid in self.cuids[300:]:
-            erase_user(self.harness.store, self.project.number, cuid)
+        self.harness.store.transact(self._erase_most)
         self.db = opened(file)
         self.checkpoint()
 
+    def _erase_most(self, tx: Transaction) -> None:
+        for cuid in self.cuids[300:]:
+            users.erase(tx, self.project.number, cuid, TESTER, 0)
+
     def register(self, name: str, count: int) -> list[int]:
-        return self.harness.service.register(self.project, "phone", [f"{name}{n}" for n in range(count)])
+        return self.harness.service.register(self.project, "phone", [f"{name}{n}" for n in range(count)], actor=TESTER)
 
     def write(self) -> Result:
         (result,) = self.harness.write(self.harness.prepare(self.project, self.cuids[0], {"user_number_accumulate": 1}))
         return result
 
     def checkpoint(self) -> None:
-        """Copy all of the log, and let the file end where the database ends."""
+        """Copy the whole WAL, and truncate the file to the size of the database."""
         frames, copied = self.db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         assert frames == copied
 
@@ -161,13 +168,13 @@ def shrinkable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shri
 def test_writes_go_on_after_vacuum_while_new_pages_are_in_the_log_alone(shrinkable: Shrinkable) -> None:
     assert isinstance(shrinkable.write(), Written)
     large = shrinkable.file.stat().st_size
-    # Nobody looks at the file from here until the new pages are in the log.
+    # The file is not checked from here until the new pages are in the WAL.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(watch, "LOOK_SECONDS", 1000.0)
         shrinkable.db.execute("VACUUM")
         shrinkable.checkpoint()
         small = shrinkable.file.stat().st_size
-        shrinkable.register("second", 1000)
+        shrinkable.register("second", 300)
     assert shrinkable.file.stat().st_size == small < shrinkable.db.pragma("page_count") * migrations.PAGE_BYTES < large
     assert isinstance(shrinkable.write(), Written)
     shrinkable.checkpoint()
@@ -177,15 +184,15 @@ def test_writes_go_on_after_vacuum_while_new_pages_are_in_the_log_alone(shrinkab
 
 def test_a_file_that_is_cut_off_is_found_whatever_the_log_holds(shrinkable: Shrinkable) -> None:
     assert isinstance(shrinkable.write(), Written)
-    # The log begins anew, with the same few pages many times: more than the file has.
+    # The WAL restarts, with the same few pages many times: more than the file has.
     while shrinkable.db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[0] < 2 * shrinkable.db.pragma("page_count"):
         assert isinstance(shrinkable.write(), Written)
     whole = shrinkable.file.stat().st_size
     os.truncate(shrinkable.file, whole - 20 * migrations.PAGE_BYTES)
-    with pytest.raises(StoreDown, match="was cut off while it was open"):
+    with pytest.raises(StoreDown, match="was truncated while it was open"):
         shrinkable.write()
     os.truncate(shrinkable.file, whole)
-    with pytest.raises(StoreDown, match="was cut off while it was open"):
+    with pytest.raises(StoreDown, match="was truncated while it was open"):
         shrinkable.write()
 
 
@@ -211,7 +218,7 @@ def test_a_file_that_is_overwritten_before_a_new_log_begins_is_found(tmp_path: P
     overwriting = Overwriting(str(file))
     assert not overwriting.is_found()
     if goes_on:
-        # A reader keeps the log from beginning anew, so more of it is copied without a look.
+        # A reader prevents the WAL from restarting, so more of it is copied without a check.
         reader = opened(file)
         reader.execute("BEGIN; SELECT count(*) FROM project").fetchall()
         write(5)
@@ -246,7 +253,7 @@ def test_a_store_whose_path_vanishes_during_a_look_is_down_and_nothing_breaks(
     def looked(files: StoreFiles, lacks_pages: Callable[[], bool | None]) -> str | None:
         found = moved(files, lacks_pages)
         if threading.current_thread() is threading.main_thread() and next(goes, False):
-            # Right after all files were found in their places.
+            # Immediately after all files were found in place.
             folder.rename(tmp_path / "elsewhere")
         return found
 
@@ -293,7 +300,7 @@ def test_a_defect_in_the_second_half_of_a_batch_of_large_rows_is_the_result_of_i
 ) -> None:
     harness = StoreHarness(open_store(f"sqlite:///{tmp_path / 'store.db'}"))
     project = harness.project()
-    cuids = harness.service.register(project, "phone", [f"{n}" for n in range(8)])
+    cuids = harness.service.register(project, "phone", [f"{n}" for n in range(8)], actor=TESTER)
     large = [f"{n:02}" + "x" * 500 for n in range(20)]
     harness.write(*(harness.prepare(project, cuid, {"user_list_overwrite": large}) for cuid in cuids))
     monkeypatch.setattr(store, "LOADED_BYTES", 60_000)

@@ -1,4 +1,4 @@
-"""Writes: order, all or nothing, exactness, stale schemas, dry runs."""
+"""Writes: order, all or nothing, exactness, outdated schemas, dry runs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import pytest
 
+from support.actors import TESTER
 from support.commands import all_users
 from support.store_harness import StoreHarness
 from usertable.commands.write import WriteBatch
@@ -122,7 +123,7 @@ def test_a_patch_of_an_older_schema_is_stale(harness: StoreHarness) -> None:
     project = harness.project()
     cuid = harness.user(project)
     old = harness.prepare(project, cuid, {"user_bool_once": 1})
-    harness.service.declare_attribute("one", Attribute("more", DataType.STRING, Rule.ONCE), actor="test")
+    harness.service.declare_attribute("one", Attribute("more", DataType.STRING, Rule.ONCE), actor=TESTER)
     new = harness.prepare(harness.service.project("one"), cuid, {"user_string_once": "a"})
     stale, written = harness.write(old, new)
     assert isinstance(stale, SchemaStale)
@@ -182,7 +183,7 @@ def test_a_defect_in_a_rule_keeps_nothing_of_the_batch(harness: StoreHarness) ->
     try:
         (failure,) = harness.store.write([write], WriteBatch(Broken()))
     except ZeroDivisionError as raised:
-        # An engine that cuts batches gives the failure of a part as its results.
+        # An engine that splits batches returns the failure of a part as its results.
         failure = raised
     assert isinstance(failure, ZeroDivisionError)
     assert harness.attributes(project, cuid) == {}
@@ -191,9 +192,9 @@ def test_a_defect_in_a_rule_keeps_nothing_of_the_batch(harness: StoreHarness) ->
 
 
 def test_plain_writes_to_many_users_are_no_news_for_the_log(harness: StoreHarness, caplog: pytest.LogCaptureFixture) -> None:
-    """A database that should merge them and cannot says so."""
+    """A database that should merge them and cannot logs it."""
     project = harness.project()
-    cuids = harness.service.register(project, "phone", [str(n) for n in range(20)])
+    cuids = harness.service.register(project, "phone", [str(n) for n in range(20)], actor=TESTER)
     data = {"user_number_accumulate": 1, "user_list_append": ["a"], "user_string_overwrite": "x", "user_bool_once": 1}
     for _ in range(3):
         harness.write(*(replace(harness.prepare(project, cuid, data), details=False) for cuid in cuids))
@@ -204,8 +205,8 @@ def test_plain_writes_to_many_users_are_no_news_for_the_log(harness: StoreHarnes
 def test_a_batch_over_projects_users_and_hundreds_of_rows(harness: StoreHarness) -> None:
     one, two = harness.project("one"), harness.project("two")
     values = [f"{n}" for n in range(300)]
-    cuids = harness.service.register(one, "phone", values)
-    assert harness.service.register(two, "phone", values) == cuids
+    cuids = harness.service.register(one, "phone", values, actor=TESTER)
+    assert harness.service.register(two, "phone", values, actor=TESTER) == cuids
     writes = [harness.prepare(p, c, {"user_number_overwrite": i}) for i, c in enumerate(cuids) for p in (one, two)]
     assert all(isinstance(r, Written) for r in harness.write(*writes))
     for project in (one, two):

@@ -1,4 +1,4 @@
-"""How a filter's conditions are written."""
+"""The syntax of a filter's conditions."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from usertable.domain.condition import (
     split_values,
 )
 from usertable.domain.errors import ProblemKind, Refused
+from usertable.domain.phrases import Phrase, PhraseKind
 from usertable.domain.schema import Attribute, Rule, Schema
 from usertable.domain.values import DataType
 
@@ -29,7 +30,7 @@ SCHEMA = (
 )
 
 
-def expected(text: str) -> str:
+def expected(text: str) -> object:
     with pytest.raises(Refused) as refused:
         parse_conditions([text], SCHEMA, ZONE)
     assert refused.value.problems[0].kind is ProblemKind.CONDITION
@@ -55,7 +56,7 @@ def test_a_value_with_a_comma_is_put_in_double_quotes(text: str, values: object)
 
 @pytest.mark.parametrize("values", ["Washington, D.C.,Paris", "Washington\\, D.C.", 'a,"b', '"a"b', " a", "a ", "a\\,b"])
 def test_values_that_can_be_read_in_two_ways_are_refused(values: str) -> None:
-    assert expected(f"city:in:{values}") == 'a value that holds a comma in double quotes, as in "Washington, D.C.",Paris'
+    assert expected(f"city:in:{values}") == Phrase(PhraseKind.CONDITION_QUOTES)
 
 
 @given(st.lists(st.text(), min_size=1))
@@ -68,12 +69,15 @@ def test_a_filter_has_a_bounded_number_of_conditions_and_values() -> None:
     assert parse_conditions(texts, SCHEMA, ZONE) == [Condition("level", "eq", 1)] * MAX_CONDITIONS
     with pytest.raises(Refused) as refused:
         parse_conditions([*texts, "city:set"], SCHEMA, ZONE)
-    assert refused.value.problems[0].params == {"value": "city:set", "expected": "at most 100 conditions in a filter"}
+    assert refused.value.problems[0].params == {
+        "value": "city:set",
+        "expected": Phrase(PhraseKind.MAXIMUM_CONDITIONS, {"limit": "100"}),
+    }
 
     numbers = [str(n) for n in range(MAX_VALUES)]
     half = "level:in:" + ",".join(numbers[:500])
     assert len(parse_conditions([half, half], SCHEMA, ZONE)) == 2
-    assert expected("level:in:" + ",".join([*numbers, "x"])) == "at most 1000 values in a filter"
+    assert expected("level:in:" + ",".join([*numbers, "x"])) == Phrase(PhraseKind.MAXIMUM_VALUES, {"limit": "1000"})
     with pytest.raises(Refused) as refused:
         parse_conditions([half, half, "level:eq:1"], SCHEMA, ZONE)
-    assert refused.value.problems[0].params["expected"] == "at most 1000 values in a filter"
+    assert refused.value.problems[0].params["expected"] == Phrase(PhraseKind.MAXIMUM_VALUES, {"limit": "1000"})

@@ -1,4 +1,4 @@
-"""What a CUID and a value of an identifier look like."""
+"""The form of a CUID and of an identifier value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a write did to a user, as laws: before and after are the rows, and setting it back undoes it."""
+"""The effect of a write on a user, as laws: before and after are the rows, and restoring it undoes it."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_what_is_set_and_unset_by_all_changes_makes_the_row_of_an_empty_one(hist
         ((values, unset),) = set_and_unset(changes).values()
         assert values == last_profiles(changes)[7].attributes
         assert not set(unset) & set(values)
-        # Only what has a value has a moment of its own.
+        # Only an attribute with a value has a time of its own.
         assert set(last_profiles(changes)[7].changed_at) <= {"", *values}
 
 

@@ -1,4 +1,4 @@
-"""What each data type accepts, and the one form in which it keeps it (SPEC §2)."""
+"""What each data type accepts, and the one form in which it is stored (SPEC §2)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Attacks on one server, each alone and all at once, beside a caller that does nothing wrong and hardly notices.
+"""Attacks on one server, each alone and all at once, next to a well-behaved caller that hardly notices them.
 
-Runs with `-m abuse`, on a machine that does nothing else. Its bounds are those that the documentation names.
+Runs with `-m abuse`, on an otherwise idle machine. Its bounds are those in the documentation.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ pytestmark = [pytest.mark.abuse, pytest.mark.timeout(900)]
 
 P99_SECONDS = 0.25
 MEMORY_MB, TOGETHER_MB = 300, 450
-"""What one attack may take, and all of them at once, which took 286 to 350 when each took at most 205."""
+"""Maximum MB for one attack, and for all at once, which took 286 to 350 when each took at most 205."""
 ATTACK_SECONDS = 10.0
 
 
 @dataclass
 class Attacker:
-    """A project whose owner does all that is wrong, within the attacks below."""
+    """A project whose owner performs the attacks below."""
 
     url: str
     path: str
@@ -60,7 +60,7 @@ def server(tmp_path: Path) -> Iterator[NativeServer]:
 
 
 def new_project(server: NativeServer) -> Attacker:
-    """A project with four attributes and the users 1 to 1000."""
+    """Create a project with four attributes and the users 1 to 1000."""
     secret = "a-secret-of-the-attacker"
     path, owner = server.new_project(secret=secret)
     for name, kind in (("city", "STRING"), ("level", "NUMBER"), *((f"tags{n}", "LIST") for n in range(10))):
@@ -72,7 +72,7 @@ def new_project(server: NativeServer) -> Attacker:
 
 
 Attack = Callable[[Attacker, Callable[[], bool]], Iterator[int]]
-"""Gives the status of each answer, until it is told to stop."""
+"""Yields the status of each answer, until it is told to stop."""
 
 
 def _batches(body: bytes) -> Attack:
@@ -170,7 +170,7 @@ def _one_user(target: Attacker, stopped: Callable[[], bool]) -> Iterator[int]:
 
 
 def _heads(head: bytes, piece: bytes) -> Attack:
-    """A head without an end."""
+    """Send a head without an end."""
 
     def attack(target: Attacker, stopped: Callable[[], bool]) -> Iterator[int]:
         host, port = target.url.removeprefix("http://").split(":")
@@ -216,11 +216,11 @@ ATTACKS: dict[str, tuple[int, Attack]] = {
         _heads(b"PUT /livez HTTP/1.1\r\nAuthorization: Basic " + _BASIC + b"\r\n", b"X-A: b\r\n" * 1000),
     ),
 }
-"""By name: how many at once, and what each does."""
+"""By name: the number of concurrent attackers, and what each does."""
 
 
 def _run(attack: Attack, target: Attacker, stop: threading.Event, answers: Counter[int]) -> None:
-    # An attacker has a machine of its own: what it computes must not keep the server from its processors.
+    # An attacker has a machine of its own: its computing must not take the server's CPU time.
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
     try:
         for status in attack(target, stop.is_set):

@@ -1,4 +1,4 @@
-"""A client and its buffers in processes that were forked or spawned: real processes, a real server, and exact sums."""
+"""A client and its buffers in forked and spawned processes: real processes, a real server, and exact sums."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def joined(*children):
 
 
 class Place:
-    """A server, and one user after the other of whom nothing is stored."""
+    """A server, and a new user without values for each run."""
 
     def __init__(self, folder: Path) -> None:
         store = f"sqlite:///{folder / 'store.db'}"
@@ -57,7 +57,7 @@ class Place:
         self.folder = folder
 
     def run(self, script: str, *more: str, expected: int, words: str = "") -> subprocess.CompletedProcess[str]:
-        """Run a program that adds to a user's number. What it prints to stderr must be `words`."""
+        """Run a program that adds to a user's number. Its output on stderr must be `words`."""
         cuid = next(self._cuids)
         path = self.folder / "program.py"
         path.write_text(HEAD + textwrap.dedent(script))
@@ -92,7 +92,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 @pytest.mark.parametrize("fork", ["os.fork", "lambda: os.forkpty()[0]", "ctypes.CDLL(None).fork"])
 def test_equal_writes_of_children_are_all_done(place: Place, fork: str) -> None:
-    """The same calls in every child, which counts as many as were made. A fork in C is one that Python is not told of."""
+    """The same calls in every child, each of which counts. A fork in C is one that Python is not told about."""
     place.run(
         f"""
         client = made()
@@ -152,7 +152,7 @@ def test_children_of_children_and_many_threads_while_calls_are_under_way(place: 
 
 
 def test_a_buffer_of_the_parent_is_empty_and_works_in_a_child(place: Place) -> None:
-    """The parent's records wait for a server that comes later. Neither does the child deliver them nor tell of them."""
+    """The parent's records wait for a server that starts later. The child neither delivers nor reports them."""
     place.run(
         """
         import socket
@@ -217,8 +217,8 @@ def test_a_spool_stays_its_parents(place: Place) -> None:
                 try:
                     buffer.set(CUID, ONE)
                 except SpoolFault as fault:
-                    assert f"was made by process {os.getppid()}" in str(fault) and FOLDER in str(fault), fault
-                    assert "a spool folder of its own" in str(fault)
+                    assert f"was created in process {os.getppid()}" in str(fault) and FOLDER in str(fault), fault
+                    assert "its own spool folder" in str(fault)
                 else:
                     raise AssertionError("taken")
             with client.buffer(spool=FOLDER + ".child") as own:
@@ -290,8 +290,10 @@ def test_an_async_client_in_children_and_in_one_event_loop_after_the_other(place
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_processes_of_multiprocessing(place: Place, method: str) -> None:
-    """The client is passed to them, and one that is forked has its parent's too. What they hand to a buffer is delivered
-    although the block is never left: such a process runs no exit handlers."""
+    """The client is passed to them, and a forked one has its parent's too.
+
+    Their buffers' records are delivered although the block is never left: such a process runs no exit handlers.
+    """
     place.run(
         """
         if multiprocessing.parent_process() is None or multiprocessing.get_start_method() == "fork":
@@ -324,7 +326,7 @@ def test_processes_of_multiprocessing(place: Place, method: str) -> None:
 
 
 def test_refusals_come_out_of_pools_of_processes(place: Place) -> None:
-    """With the class and all that belongs to it; neither pool hangs or breaks."""
+    """With their class and all attributes; neither pool hangs or breaks."""
     place.run(
         """
         client = made(retry=Retry(attempts=1))
@@ -376,7 +378,7 @@ def test_refusals_come_out_of_pools_of_processes(place: Place) -> None:
 
 
 def test_what_the_parent_hands_over_is_not_lost_when_a_child_ends_first(place: Place) -> None:
-    """Workers that are forked from a preloaded application, use what it made, and end; then its own work goes on."""
+    """Workers forked from a preloaded application use its client, and end; then the application's own work continues."""
     started = time.monotonic()
     place.run(
         """
@@ -403,7 +405,7 @@ def test_what_the_parent_hands_over_is_not_lost_when_a_child_ends_first(place: P
 
 
 def test_a_thread_that_delivers_imports_nothing_that_a_fork_could_cut_in_two(place: Place) -> None:
-    """A child would have half of the module for good: "unknown encoding: idna", said the first request of one such."""
+    """A child would keep half of the module: the first request of one such raised "unknown encoding: idna"."""
     place.run(
         """
         with made() as client:

@@ -1,4 +1,4 @@
-"""Many clients on few users: sums are exact, lists complete, once-only has one winner."""
+"""Many clients on few users: sums are exact, lists complete, and the rule once has one winner."""
 
 from __future__ import annotations
 

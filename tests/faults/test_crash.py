@@ -1,4 +1,4 @@
-"""The server is killed under load, again and again: what was acknowledged is there, and nothing was applied twice."""
+"""The server is killed under load, repeatedly: what was acknowledged is stored, and nothing was applied twice."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_killed_writer_is_replaced_and_nothing_is_lost(kept_url: str, tmp_path
     with load([server], cuids, 4) as clients:
         for _ in range(4):
             wait_for_more(clients, 5)
-            # There may be none: on PostgreSQL plain writes go without it, and the next other write starts it.
+            # There may be none: on PostgreSQL plain writes do not need it, and the next other write starts it.
             for writer in server.children():
                 os.kill(writer, signal.SIGKILL)
         wait_for_more(clients, 5)

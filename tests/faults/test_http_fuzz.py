@@ -1,4 +1,4 @@
-"""Requests that are broken at random: each has an end, none an answer that was not asked for, and the server goes on."""
+"""Randomly broken requests: each one ends, none gets an answer to something else, and the server keeps serving."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ SPLICES = [
 
 
 def sound(cuid: int) -> list[bytes]:
-    """Requests that are all right, each of which writes at most once."""
+    """Return valid requests, each of which writes at most once."""
     body = json.dumps({"cuid": cuid, "data": {"user_number_accumulate": 1}}).encode()
     chunked = b"%x\r\n%b\r\n%x\r\n%b\r\n0\r\nX-T: y\r\n\r\n" % (10, body[:10], len(body) - 10, body[10:])
     registering = b'{"identityName":"phone","identityValues":["18012345678"]}'
@@ -68,7 +68,7 @@ def sound(cuid: int) -> list[bytes]:
 
 
 def broken(dice: random.Random, requests: list[bytes]) -> bytes:
-    """One of the requests, with up to five things done to it."""
+    """Return one of the requests, with up to five random changes."""
     data = bytearray(dice.choice(requests))
     for _ in range(dice.randint(0, 5)):
         place = dice.randrange(len(data) + 1)
@@ -80,7 +80,7 @@ def broken(dice: random.Random, requests: list[bytes]) -> bytes:
         elif what == 2:
             data[place:place] = dice.choice(SPLICES)
         elif what == 3:
-            # At the start of a line, where most of them mean something.
+            # At the start of a line, where most of them have a meaning.
             lines = bytes(data).split(b"\r\n")
             lines.insert(dice.randrange(len(lines) + 1), dice.choice(SPLICES).rstrip(b"\r\n"))
             data[:] = b"\r\n".join(lines)
@@ -112,7 +112,7 @@ def test_a_broken_request_is_refused_or_done_once_and_never_harms_the_server(tmp
             statuses = [answer.status for answer in answers]
             context = (number, sent, received)
             assert not {s for s in statuses if s >= 500 and s not in (501, 505)}, context
-            # One answer for each request line at most, and one refusal of what is left behind.
+            # At most one answer for each request line, and one refusal of what is left.
             assert sum(status < 400 for status in statuses) <= sent.count(b"HTTP/1."), context
             assert len(statuses) <= sent.count(b"HTTP/") + 1, context
             done += sum(answer.body == OK and "x-request-id" in answer.headers for answer in answers)
@@ -130,7 +130,7 @@ def version(server: ServerProcess, cuid: int) -> int:
 
 
 def roundtrip(url: str, sent: bytes, dice: random.Random) -> bytes:
-    """All that comes back, until the server closes."""
+    """Return all received bytes, until the server closes."""
     received = bytearray()
     with connect(url) as connection, contextlib.suppress(ConnectionResetError, BrokenPipeError):
         cut = dice.randrange(len(sent) + 1) if dice.random() < 0.3 else 0

@@ -1,6 +1,6 @@
-"""The import is killed at random moments and goes on: every row counts once. It also goes on beside a server.
+"""The import is killed at random moments and resumed: every row counts once. Also with a server on the same store.
 
-What ends an import or an export politely finds it tidy.
+After SIGINT or SIGTERM, an import or an export leaves no incomplete files.
 """
 
 from __future__ import annotations
@@ -13,19 +13,24 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
+from support.actors import TESTER
 from support.commands import add_user, import_batch
-from support.load import check_sums, load
+from support.histories import check_history
+from support.load import check_sums, load, read_sums, wait_for_more
 from support.manual_clock import ManualClock
+from support.process_memory import running
 from support.server_process import PROJECT, ServerProcess, create_project
+from usertable.domain.change import ChangeKind
 from usertable.domain.merge import decide
-from usertable.store import open_store
+from usertable.store import Store, open_store
 from usertable.store.records import ImportBatch, ImportRows
 from usertable.store.transaction import Transaction
 
@@ -33,7 +38,10 @@ ROWS = 30_000
 
 
 def crm(folder: Path, rows: int = ROWS) -> tuple[Path, dict[int, Decimal], int]:
-    """A file whose rows add to the sums of some users, a few rows of which are refused; the sums, and how many those are."""
+    """Write a file whose rows add to the sums of some users, some of them refused.
+
+    Return it, the sums, and the number of refused rows.
+    """
     chance = random.Random(3)
     sums: dict[int, Decimal] = {}
     refused = 0
@@ -54,7 +62,7 @@ def crm(folder: Path, rows: int = ROWS) -> tuple[Path, dict[int, Decimal], int]:
 
 
 def prepared(url: str) -> list[int]:
-    """A project with some users, and one who has the phone that no row may have; the CUIDs of the others."""
+    """Create a project with some users, and one with the phone that no row may have. Return the CUIDs of the others."""
     cuids = create_project(url, users=30)
     with closing(open_store(url)) as store:
         project = store.project(PROJECT)
@@ -64,15 +72,15 @@ def prepared(url: str) -> list[int]:
 
 
 @contextmanager
-def command(url: str, *words: str) -> Iterator[subprocess.Popen[bytes]]:
-    """`usertable` in a process of its own, which does not outlive the block."""
+def command(url: str, *words: str, program: Sequence[str] = ("-m", "usertable")) -> Iterator[subprocess.Popen[bytes]]:
+    """Run `usertable` in its own process, at most until the end of the block."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("USERTABLE_")}
     process = subprocess.Popen(
-        [sys.executable, "-m", "usertable", *words, "--project", PROJECT, "--store", url, "--json"],
+        [sys.executable, *program, *words, "--project", PROJECT, "--store", url, "--json"],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        # Whoever runs the tests in the background may have told us, and so our children, to ignore Ctrl-C.
+        # If the tests run in the background, they may ignore Ctrl-C, and so would their children.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
@@ -86,12 +94,20 @@ def start(url: str, file: Path, *options: str) -> AbstractContextManager[subproc
     return command(url, "import", str(file), "--register", "--batch", "200", *options)
 
 
-def state(url: str, file: Path) -> dict[str, object] | None:
+def imported(store: Store, file: Path) -> int | None:
+    """Return how many rows of the file were imported; None if no import of it was begun."""
+    project = store.project(PROJECT)
+    assert project is not None
+    text = store.job(project.number, str(file.resolve()))
+    return json.loads(text)["rows"] if text else None
+
+
+def wait_for_rows(url: str, file: Path, process: subprocess.Popen[bytes], before: int = 0) -> None:
+    """Wait until more rows than `before` are imported, or the import has ended. Afterwards the store is closed again, so
+    that a kill leaves nothing that has it open."""
     with closing(open_store(url)) as store:
-        project = store.project(PROJECT)
-        assert project is not None
-        text = store.job(project.number, str(file.resolve()))
-    return json.loads(text) if text else None
+        while process.poll() is None and (imported(store, file) or 0) <= before:
+            time.sleep(0.01)
 
 
 def stored(url: str) -> dict[int, Decimal]:
@@ -100,17 +116,25 @@ def stored(url: str) -> dict[int, Decimal]:
     return {user["cuid"]: Decimal(user["user_number_accumulate"]) for user in users if "user_number_accumulate" in user}
 
 
+def check_histories(url: str, cuids: Iterable[int]) -> None:
+    """Check that each imported row is a change of its user, and nothing else is."""
+    with closing(open_store(url)) as store:
+        project = store.project(PROJECT)
+        assert project is not None
+        for cuid in cuids:
+            check_history(store, project.number, cuid, project.schema)
+
+
 def test_killed_again_and_again_every_row_counts_once(kept_url: str, tmp_path: Path) -> None:
     prepared(kept_url)
     file, sums, refused = crm(tmp_path)
     chance = random.Random(11)
     kills = 0
     while True:
-        before = state(kept_url, file)
-        with start(kept_url, file, *(["--resume"] if before else [])) as process:
-            # So far that it takes some rows, and some more.
-            while process.poll() is None and state(kept_url, file) == before:
-                time.sleep(0.01)
+        with closing(open_store(kept_url)) as store:
+            before = imported(store, file)
+        with start(kept_url, file, *([] if before is None else ["--resume"])) as process:
+            wait_for_rows(kept_url, file, process, before or 0)
             time.sleep(chance.uniform(0, 0.25))
             if kills < 8 and process.poll() is None:
                 kills += 1
@@ -123,6 +147,7 @@ def test_killed_again_and_again_every_row_counts_once(kept_url: str, tmp_path: P
     found = json.loads(out)
     assert (found["rows"], found["refused"]) == (ROWS, refused)
     assert stored(kept_url) == sums
+    check_histories(kept_url, list(sums)[:300])
     with (tmp_path / "crm.rejects.csv").open(newline="") as stream:
         numbers = [int(row["#row"]) for row in csv.DictReader(stream)]
     assert len(numbers) == refused
@@ -135,11 +160,11 @@ def test_an_import_beside_a_server_disturbs_nobody(kept_url: str, tmp_path: Path
     server = ServerProcess(kept_url, tmp_path)
     with load([server], cuids, 4) as clients, start(kept_url, file) as process:
         out, err = process.communicate(timeout=150)
-        time.sleep(0.5)
+        wait_for_more(clients, 20)
     assert json.loads(out)["rows"] == 4000, err
     first = next(iter(sums))
     with server.client() as client:
-        # The server knows at once what the import reported, and whom it made.
+        # The server sees at once what the import reported, and the users it created.
         body = {"cuid": first, "data": {"user_number_accumulate": 1}}
         answer = client.put("/smartop/api/v1/user/attribute", json=body)
         deleted = client.delete(f"/api/v1/projects/{PROJECT}/attributes/user_string_overwrite")
@@ -149,6 +174,32 @@ def test_an_import_beside_a_server_disturbs_nobody(kept_url: str, tmp_path: Path
     check_sums(kept_url, cuids, clients, 20)
     sums[first] += 1
     assert {cuid: total for cuid, total in stored(kept_url).items() if cuid < 3000} == sums
+    check_histories(kept_url, list(sums)[:300])
+
+
+def test_an_import_and_a_server_write_the_same_users_and_history_has_both(kept_url: str, tmp_path: Path) -> None:
+    cuids = create_project(kept_url, users=5)
+    file = tmp_path / "scores.csv"
+    rounds = 400
+    rows = "".join(f"{cuid},{turn}\n" for turn in range(rounds) for cuid in cuids)
+    file.write_text(f"cuid,user_number_overwrite\n{rows}")
+    server = ServerProcess(kept_url, tmp_path)
+    with load([server], cuids, 4) as clients:
+        wait_for_more(clients, 20)
+        # Small batches, so that many transactions meet those of the server.
+        with command(kept_url, "import", str(file), "--batch", "20") as process:
+            out, err = process.communicate(timeout=150)
+        wait_for_more(clients, 20)
+    assert server.stop() == 0
+    assert json.loads(out)["rows"] == rounds * len(cuids), err
+    acknowledged = sum((client.acknowledged for client in clients), Counter[int]())
+    assert read_sums(kept_url, cuids) == {cuid: acknowledged[cuid] for cuid in cuids}
+    with closing(open_store(kept_url)) as store:
+        project = store.project(PROJECT)
+        assert project is not None
+        for cuid in cuids:
+            kinds = Counter(change.kind for change in check_history(store, project.number, cuid, project.schema))
+            assert kinds == {ChangeKind.CREATED: 1, ChangeKind.IMPORT: rounds, ChangeKind.WRITE: acknowledged[cuid]}
 
 
 def test_a_commit_whose_answer_is_lost_is_found(monkeypatch: pytest.MonkeyPatch, kept_url: str, tmp_path: Path) -> None:
@@ -178,6 +229,7 @@ def test_a_commit_whose_answer_is_lost_is_found(monkeypatch: pytest.MonkeyPatch,
             PROJECT,
             stream,
             ReadOptions("csv", rows=100),
+            actor=TESTER,
             job="job",
             register=True,
             rejects=tmp_path / "rejects.csv",
@@ -191,8 +243,21 @@ def test_a_commit_whose_answer_is_lost_is_found(monkeypatch: pytest.MonkeyPatch,
     assert work.state.rows == 3000
 
 
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+UNFINISHED = """
+import time
+from usertable.cli import main
+from usertable.store.sqlite.snapshot import SQLiteSnapshot
+
+pages = SQLiteSnapshot.pages
+
+def first_page(*arguments, **options):
+    yield next(pages(*arguments, **options))
+    time.sleep(1000)
+
+SQLiteSnapshot.pages = first_page
+main()
+"""
+"""`usertable`, whose exports stop after their first page until they are ended."""
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -200,7 +265,7 @@ def children(pid: int) -> list[int]:
 def test_an_export_that_is_ended_leaves_what_was_there(tmp_path: Path, ending: str, number: signal.Signals) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
     create_project(url)
-    rows = [(cuid, (), '{"user_string_once":"' + f"{cuid}" * 10 + '"}') for cuid in range(1, 50_001)]
+    rows = [(cuid, (), '{"user_string_once":"' + f"{cuid}" * 10 + '"}') for cuid in range(1, 5001)]
     with closing(open_store(url)) as store:
         project = store.project(PROJECT)
         assert project is not None
@@ -211,7 +276,7 @@ def test_an_export_that_is_ended_leaves_what_was_there(tmp_path: Path, ending: s
     place.mkdir()
     target = place / f"users.{ending}"
     target.write_bytes(b"what was there")
-    with command(url, "export", "-o", str(target)) as process:
+    with command(url, "export", "-o", str(target), program=("-c", UNFINISHED)) as process:
         while process.poll() is None and not list(place.glob(".*.part")):
             time.sleep(0.001)
         process.send_signal(number)
@@ -227,10 +292,9 @@ def test_an_import_that_is_ended_takes_its_reader_along_and_goes_on(tmp_path: Pa
     prepared(url)
     file, sums, refused = crm(tmp_path)
     with start(url, file) as process:
-        while process.poll() is None and not (state(url, file) or {"rows": 0})["rows"]:
-            time.sleep(0.01)
-        (reader,) = children(process.pid)
-        # As a supervisor does, which tells all processes of a unit.
+        wait_for_rows(url, file, process)
+        reader = running(process.pid, "reader_process")
+        # As a supervisor does, which signals all processes of a unit.
         os.kill(reader, signal.SIGTERM)
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=60)
@@ -249,8 +313,8 @@ def test_an_import_that_is_ended_takes_its_reader_along_and_goes_on(tmp_path: Pa
 @pytest.mark.parametrize(
     ("number", "why"),
     [
-        (signal.SIGSEGV, b"the process that read it ended with SIGSEGV; is the file damaged?"),
-        (signal.SIGKILL, b"the process that read it was killed; is there too little memory?"),
+        (signal.SIGSEGV, b"the process that reads it ended with SIGSEGV; the file may be damaged"),
+        (signal.SIGKILL, b"the process that reads it was killed; there may be too little memory"),
     ],
 )
 def test_a_reader_that_crashes_or_is_killed_ends_the_import_with_the_reason(
@@ -260,9 +324,8 @@ def test_a_reader_that_crashes_or_is_killed_ends_the_import_with_the_reason(
     prepared(url)
     file, sums, _ = crm(tmp_path)
     with start(url, file) as process:
-        while process.poll() is None and not (state(url, file) or {"rows": 0})["rows"]:
-            time.sleep(0.01)
-        (reader,) = children(process.pid)
+        wait_for_rows(url, file, process)
+        reader = running(process.pid, "reader_process")
         os.kill(reader, number)
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (1, b""), err

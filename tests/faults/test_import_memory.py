@@ -1,4 +1,4 @@
-"""A file of a gigabyte is imported within 512 MB. Takes a minute or two, so it runs only when asked for: `-m large`."""
+"""A file of a gigabyte is imported within 512 MB. Takes a minute or two, so it runs only on request: `-m large`."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ done = subprocess.run(sys.argv[2:], check=False)
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024, file=sys.stderr)
 sys.exit(done.returncode)
 """
-"""Runs a command within so many bytes, and tells the peak of its largest process at the end. A process of its own, because a
-child's peak is not below that of the process that starts it, which here has loaded all the tests."""
+"""Runs a command with a memory limit in bytes, and prints the peak of its largest process. A separate process, because a
+child's peak is at least that of the process that starts it, and this one has loaded all the tests."""
 
 
 @pytest.mark.large
@@ -45,7 +45,7 @@ def test_a_gigabyte_within_512_mb(tmp_path: Path) -> None:
     assert file.stat().st_size > 2**30
     environment = {key: value for key, value in os.environ.items() if not key.startswith("USERTABLE_")}
     command = [sys.executable, "-m", "usertable", "import", str(file), "--project", PROJECT, "--register", "--json"]
-    # The limit is of each of the two processes; the peak is of both together, as far as they were in memory.
+    # The limit applies to each of the two processes; the peak to both together, as far as they were in memory.
     done = subprocess.run(
         [sys.executable, "-c", LIMITED, str(LIMIT), *command, "--store", url],
         env=environment,

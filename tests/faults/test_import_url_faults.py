@@ -16,6 +16,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from support.actors import TESTER
 from support.faulty_proxy import faulty_proxy
 from support.server_process import PROJECT, SECRET, ServerProcess, create_project
 from usertable.app.service import Service
@@ -26,9 +27,11 @@ BATCH = 50
 
 
 def crm(folder: Path, rows: int) -> tuple[Path, dict[str, Decimal], int]:
-    """A file of phones and amounts, some rows of which are refused; the sum of each phone, and how many are refused.
+    """Write a file of phones and amounts, some of them refused.
 
-    Some users come with their CUID and several identifiers, the others by their phone only.
+    Return it, the sum of each phone, and the number of refused rows.
+
+    Some users have a CUID and several identifiers, the others only a phone.
     """
     chance = random.Random(5)
     sums: dict[str, Decimal] = {}
@@ -55,12 +58,12 @@ def crm(folder: Path, rows: int) -> tuple[Path, dict[str, Decimal], int]:
 def prepared(url: str, **settings: int) -> None:
     create_project(url, **settings)
     with closing(open_store(url)) as store:
-        Service(store).declare_identifier(PROJECT, Identifier("device", unique=False), actor="test")
+        Service(store).declare_identifier(PROJECT, Identifier("device", unique=False), actor=TESTER)
 
 
 @contextmanager
 def start(url: str, file: Path | str, *options: str) -> Iterator[subprocess.Popen[bytes]]:
-    """An import in a process of its own, which does not outlive the block; of stdin if the file is `-`."""
+    """Start an import in its own process, which ends with the block; from stdin if the file is `-`."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("USERTABLE_")}
     command = [sys.executable, "-m", "usertable", "import", str(file), "--project", PROJECT, "--register", "--url", url]
     process = subprocess.Popen(
@@ -85,7 +88,7 @@ def position(file: Path) -> dict[str, Any] | None:
 
 
 def stored(url: str) -> dict[str, Decimal]:
-    """The sums of all users by phone. Each has the CUID that it brought along, and all of its devices."""
+    """Return the sums of all users by phone. Each has the CUID in the file, and all of its devices."""
     sums: dict[str, Decimal] = {}
     with closing(open_store(url)) as store, store.snapshot(PROJECT) as snapshot:
         for cuid, text, identifiers in (row for page in snapshot.pages() for row in page):
@@ -108,7 +111,7 @@ def check(
     *,
     is_alone: bool = True,
 ) -> None:
-    """It ended well, every sum is right, every user is there once, and every refused row is in its file once."""
+    """Check that it succeeded, every sum is right, every user exists once, and every refused row is in its file once."""
     out, err = process.communicate(timeout=120)
     assert process.returncode == 1, err
     found = json.loads(out)
@@ -155,7 +158,7 @@ def test_through_a_proxy_that_drops_requests_and_replies(tmp_path: Path) -> None
     file, sums, bad = crm(tmp_path, 1500)
     server = ServerProcess(url, tmp_path)
     with faulty_proxy(server.url) as proxy, start(proxy.url, file) as process:
-        # Its first calls are not so patient.
+        # Its first calls have a shorter time limit.
         while position(file) is None and process.poll() is None:
             time.sleep(0.005)
         proxy.faults = {"refuse": 0.1, "before": 0.1, "lost": 0.1, "cut": 0.1}
@@ -169,7 +172,7 @@ def test_within_the_limit_of_requests(tmp_path: Path) -> None:
     prepared(url, qps=5)
     file, sums, bad = crm(tmp_path, 600)
     server = ServerProcess(url, tmp_path)
-    # Two at once see refusals that one by itself would avoid.
+    # Two at once get refusals that a single one would avoid.
     other = tmp_path / "other"
     other.mkdir()
     (other / "crm.csv").write_bytes(file.read_bytes())
@@ -186,7 +189,7 @@ def test_the_server_is_killed_and_comes_again(tmp_path: Path) -> None:
     prepared(url)
     file, sums, bad = crm(tmp_path, 2000)
     server = ServerProcess(url, tmp_path)
-    # The proxy keeps the address, which the server changes.
+    # The proxy keeps its address, and the server changes its own.
     with faulty_proxy(server.url) as proxy, start(proxy.url, file) as process:
         while (position(file) or {"state": {"rows": 0}})["state"]["rows"] < 500 and process.poll() is None:
             time.sleep(0.005)
@@ -200,7 +203,8 @@ def test_the_server_is_killed_and_comes_again(tmp_path: Path) -> None:
 
 def test_two_processes_do_not_go_on_with_one_import(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
-    prepared(url)
+    # So that the first is not done before it is stopped.
+    prepared(url, qps=10)
     file, sums, bad = crm(tmp_path, 2000)
     server = ServerProcess(url, tmp_path)
     with start(server.url, file) as first:
@@ -219,7 +223,7 @@ def test_two_processes_do_not_go_on_with_one_import(tmp_path: Path) -> None:
 def test_what_is_done_is_noted_while_a_pipe_has_no_more_rows(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
     prepared(url)
-    # A file is read a mebibyte at a time.
+    # A file is read one mebibyte at a time.
     line = json.dumps({"phone": "p200", "user_number_accumulate": 1, "filler": "x" * 2**14}).encode() + b"\n"
     options = ["--format", "ndjson", "--map", "filler=", "--rejects", str(tmp_path / "rejects")]
     options += ["--state", str(tmp_path / "pipe.import.json")]

@@ -39,7 +39,7 @@ def test_a_test_run_that_is_killed_leaves_no_database_and_no_server(tmp_path: Pa
 
 
 def is_running(pid: str) -> bool:
-    """Whether there is that process, other than one that has ended and that nobody has asked for its exit code."""
+    """Return whether the process exists, and is not one that has ended without being waited for."""
     try:
         return " Z " not in Path("/proc", pid, "stat").read_text()
     except FileNotFoundError:

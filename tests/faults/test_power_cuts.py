@@ -1,6 +1,6 @@
-"""The power is cut at any moment of a server's life, or its disk fails: what was answered is there, once.
+"""The power is cut at any moment of a server's life, or its disk fails: what was answered is stored, once.
 
-By a disk that records what the server's processes write and sync (`tests/support/recorded_disk.py`).
+Uses a disk that records what the server's processes write and sync (`tests/support/recorded_disk.py`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def test_whatever_a_power_cut_leaves_on_the_disk_has_every_answered_write_once(
         monkeypatch.setenv(name, value)
     note = Notes(tmp_path)
     server = ServerProcess(url, tmp_path)
-    # The second life begins after a kill, the third after a clean stop; between, all is copied while nobody writes.
+    # The second life begins after a kill, the third after a clean stop. In between, everything is copied while nobody
+    # writes.
     for life, end in enumerate((server.kill, server.stop, server.kill)):
         clients = [threading.Thread(target=write, args=(server, cuids, note, f"{life}-{n}")) for n in range(CLIENTS)]
         for client in clients:
@@ -64,20 +65,22 @@ def test_whatever_a_power_cut_leaves_on_the_disk_has_every_answered_write_once(
 
 
 def write(server: ServerProcess, cuids: list[int], note: Notes, client: str) -> None:
-    """Write, and note what is sent and what is answered."""
+    """Write, and record what is sent and what is answered."""
     chance = random.Random(client)
     with server.client() as http:
         for n in range(WRITES):
             mark, cuid = f"{client}-{n}", chance.choice(cuids)
             note("sent", mark, cuid)
             data = {"user_number_accumulate": 1, "user_list_append": [mark], "user_string_overwrite": mark * 9}
-            answer = http.put(ATTRIBUTE, json={"cuid": cuid, "data": data}, headers={"Idempotency-Key": mark})
+            answer = http.put(
+                ATTRIBUTE, json={"cuid": cuid, "data": data}, headers={"Idempotency-Key": mark, "X-Request-Id": mark}
+            )
             assert answer.json()["code"] == 0
             note("answered", mark)
 
 
 def look(files: dict[str, bytes], folder: Path, sent: dict[str, int], answered: set[str]) -> None:
-    """Open what a cut left, as the program does."""
+    """Open what a power cut left, as the program does."""
     folder.mkdir(exist_ok=True)
     for name in ("store.db", "store.db-wal", "store.db-shm"):
         (folder / name).unlink(missing_ok=True)
@@ -85,7 +88,8 @@ def look(files: dict[str, bytes], folder: Path, sent: dict[str, int], answered: 
         if not name.endswith("-journal"):
             (folder / name).write_bytes(content)
     url = f"sqlite:///{folder / 'store.db'}"
-    read_sums(url, sorted(set(sent.values())))
+    # Each row has its changes, and each change its row.
+    read_sums(url, sorted(set(sent.values())), with_requests=True)
     with closing(apsw.Connection(str(folder / "store.db"))) as db:
         assert db.pragma("integrity_check") == "ok"
         found = list(db.execute("SELECT cuid, value FROM user_1, json_each(attributes, '$.user_list_append')"))

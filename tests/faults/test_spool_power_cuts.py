@@ -1,4 +1,4 @@
-"""The spool after a power cut: what a disk can hold of the last write is played, and what was acknowledged is there.
+"""The spool after a power cut: the possible states of the last write are simulated, and what was acknowledged is there.
 
 A write takes effect when it is synced. Until then each of its pages is on the disk or not, in any order, the file has its
 new length or not, and a new file has its name or not.
@@ -23,7 +23,7 @@ Files = dict[str, bytes]
 
 @pytest.fixture(autouse=True)
 def no_syncs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The disks are laid out here as a cut leaves them, so waiting for the real one proves nothing."""
+    """The states after a power cut are simulated, so waiting for the real disk proves nothing."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
@@ -44,7 +44,10 @@ def keep(spool: Spool, key: str, size: int) -> None:
 
 
 def held(folder: Path) -> list[str]:
-    """The keys of all that waits. The spool must be whole, and take a record more that is there the next time."""
+    """Return the keys of all waiting records.
+
+    The spool must be valid, and accept another record that is there the next time.
+    """
     spool = Spool(folder, LIMIT)
     waits = spool.waiting
     found = [entry.key for entry in spool.take(10_000)]
@@ -58,7 +61,8 @@ def held(folder: Path) -> list[str]:
 
 
 def torn(old: bytes, new: bytes, page: int, chance: random.Random) -> bytes:
-    """What the disk may hold of a file that was made longer: pages of both, and zeros where neither was written."""
+    """Return what the disk may contain of a file that was extended: pages of both versions, and zeros where neither was
+    written."""
     size = chance.choice((len(old), len(new), chance.randint(len(old), len(new))))
     data = bytearray()
     for start in range(0, size, page):
@@ -68,7 +72,7 @@ def torn(old: bytes, new: bytes, page: int, chance: random.Random) -> bytes:
 
 
 def operations(spool: Spool, chance: random.Random) -> Iterator[tuple[str | None, Callable[[], None]]]:
-    """What a buffer does with a spool, one synced write at a time: the key of a record, or None for marks."""
+    """Yield a buffer's operations on a spool, one synced write at a time: the key of a record, or None for marks."""
     end = (0, 0)
 
     def taken() -> None:
@@ -93,7 +97,7 @@ def test_whatever_pages_of_the_last_write_are_on_the_disk_nothing_acknowledged_i
     spool = Spool(tmp_path / "spool", LIMIT)
     acknowledged: list[str] = []
     before = snapshot(tmp_path / "spool")
-    # The first segment, of which nothing is on the disk but its name, or not even that.
+    # The first segment, of which nothing is on disk except its name, or not even that.
     for state in ({}, {"00000001.spool": b""}, {"00000001.spool": bytes(len(before["00000001.spool"]))}):
         assert held(laid_out(state, tmp_path / "cut")) == []
     for key, work in operations(spool, chance):
@@ -125,7 +129,7 @@ def test_a_cut_at_every_byte_of_the_last_frames_and_zeros_in_place_of_any_page(t
     for end in (*range(before, before + 60), *range(before + 60, len(data), 97), len(data) - 1):
         assert held(laid_out({name: data[:end]}, tmp_path / "cut")) == ["a", "b"]
         assert held(laid_out({name: data[:end].ljust(len(data), b"\0")}, tmp_path / "cut")) == ["a", "b"]
-    # The page that both frames share holds the first of them, and then zeros.
+    # The page that both frames share contains the first of them, and then zeros.
     for start in range(before, len(data), 512):
         for length in (512, 4096, len(data)):
             zeros = data[:start] + bytes(min(length, len(data) - start)) + data[start + length :]
@@ -133,7 +137,7 @@ def test_a_cut_at_every_byte_of_the_last_frames_and_zeros_in_place_of_any_page(t
 
 
 def test_what_no_cut_can_leave_is_damage_and_is_told(tmp_path: Path) -> None:
-    """A frame that is broken although one behind it is whole, or in a segment that is not the last, was acknowledged."""
+    """A broken frame before a complete one, or in a segment that is not the last, was acknowledged."""
     spool = Spool(tmp_path / "spool", LIMIT)
     keep(spool, "a", 600)
     middle = spool.size
@@ -147,12 +151,12 @@ def test_what_no_cut_can_leave_is_damage_and_is_told(tmp_path: Path) -> None:
         "a frame's length": data[:middle] + b"\xff\xff\xff\x7f" + data[middle + 4 :],
     }
     for content in broken.values():
-        with pytest.raises(SpoolFault, match=r"is broken at byte \d+"):
+        with pytest.raises(SpoolFault, match=r"is damaged at byte \d+"):
             Spool(laid_out({name: content}, tmp_path / "cut"), LIMIT)
     following = {name: data[:middle] + data[middle : middle + 300], "00000002.spool": data}
-    with pytest.raises(SpoolFault, match=f"{name} is broken at byte {middle}"):
+    with pytest.raises(SpoolFault, match=f"{name} is damaged at byte {middle}"):
         Spool(laid_out(following, tmp_path / "cut"), LIMIT)
-    # Text in a record that looks like a frame is none.
+    # Text in a record that looks like a frame is not one.
     inner = Spool(tmp_path / "inner", LIMIT)
     inner.append(inner.frame([(7, {"p": 'W[{"u":1}] ' + "A\0\0\0....M" * 50}, "k")]), 1)
     inner.close()

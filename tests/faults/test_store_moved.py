@@ -1,10 +1,8 @@
-"""The files of a store are deleted, replaced, cut off or moved while a server has them open."""
+"""The files of a store are deleted, replaced, truncated or moved while a server has them open."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import re
 import shutil
 import signal
 import sqlite3
@@ -21,19 +19,13 @@ import pytest
 from support.cli_runner import CliRunner
 from support.commands import erase_user
 from support.server_process import ATTRIBUTE, PROJECT, ServerProcess, create_project
+from support.waiting import wait_until
 from usertable.domain.errors import StoreFault
 from usertable.store import open_store
 
 
-def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 class Served:
-    """A server of a store in a folder of its own, which is reached through a link."""
+    """A server of a store in its own folder, with a link to the folder."""
 
     def __init__(self, folder: Path) -> None:
         self.data = folder / "data"
@@ -50,20 +42,20 @@ class Served:
         return self.http.put(ATTRIBUTE, json=body)
 
     def rest(self) -> None:
-        """Wait until all of the log is in the file, as it is a second after the last write, and was seen there."""
-        # https://sqlite.org/walformat.html: frames in the log at byte 16, those that were copied at byte 96.
+        """Wait until the whole WAL is in the file, as it is a second after the last write, and the server has seen that."""
+        # https://sqlite.org/walformat.html: frames in the WAL at byte 16, copied ones at byte 96.
         wait_until(lambda: (index := (self.data / "store.db-shm").read_bytes())[16:20] == index[96:100])
-        # It looks at the file again and again, with some twenty reads, and does nothing else meanwhile.
+        # It checks the file repeatedly, with about twenty reads, and does nothing else meanwhile.
         seen = self._reads() + 100
         wait_until(lambda: self._reads() > seen)
 
     def _reads(self) -> int:
-        """How many times the writer has read from a file so far."""
+        """Return the number of reads from files that the writer has done so far."""
         counts = Path(f"/proc/{self.server.writer_pid()}/io").read_text().splitlines()
         return next(int(line.split()[1]) for line in counts if line.startswith("syscr:"))
 
     def wait_for(self, status: int) -> None:
-        """Until writes and /readyz are answered so."""
+        """Wait until writes and /readyz are answered with this status."""
         wait_until(lambda: self.put().status_code == self.http.get("/readyz").status_code == status)
 
 
@@ -125,7 +117,7 @@ def test_no_write_is_answered_when_the_files_that_are_open_are_not_in_their_plac
 ) -> None:
     happens(served.data / "store.db")
     served.wait_for(503)
-    assert re.search("CRITICAL usertable.store: .* while it was open", served.server.log)
+    served.server.wait_for_log("CRITICAL usertable.store: .* while it was open")
     assert served.server.stop() == 1
     assert "what was answered before may not be in the store" in served.server.log
     assert "every write that was answered is in the store" not in served.server.log
@@ -134,19 +126,19 @@ def test_no_write_is_answered_when_the_files_that_are_open_are_not_in_their_plac
 def test_no_write_is_answered_any_more_when_the_file_was_cut_off(served: Served) -> None:
     (served.data / "store.db").open("wb").close()
     wait_until(lambda: served.put().status_code != 200)
-    # A checkpoint may make it as large as it was.
+    # A checkpoint may restore its size.
     time.sleep(2)
     assert served.put().status_code == 503
-    assert re.search("CRITICAL usertable.store: .* was cut off while it was open", served.server.log)
+    served.server.wait_for_log("CRITICAL usertable.store: .* was truncated while it was open")
 
 
 def cut_and_copy(source: Path, store: Path) -> None:
-    """As `cp` does."""
+    """Copy like `cp`."""
     shutil.copyfile(source, store)
 
 
 def copy_over(source: Path, store: Path) -> None:
-    """As `dd conv=notrunc` does."""
+    """Copy like `dd conv=notrunc`."""
     with store.open("r+b") as file:
         file.write(source.read_bytes())
 
@@ -182,10 +174,10 @@ def test_no_write_is_answered_any_more_when_the_file_was_overwritten_in_its_plac
     served.wait_for(503)
     time.sleep(2)
     assert served.put().status_code == 503
-    assert re.search("CRITICAL usertable.store: .* was (overwritten|cut off) while it was open", served.server.log)
+    served.server.wait_for_log("CRITICAL usertable.store: .* was (overwritten|truncated) while it was open")
     assert served.server.stop() == 1
     assert "every write that was answered is in the store" not in served.server.log
-    # The log must not be copied into a file that it does not belong to.
+    # The WAL must not be copied to a file that it does not belong to.
     if "was overwritten" in served.server.log:
         assert "move the log away" in CliRunner(url, {}).refused("serve", "--port", "0")
 
@@ -234,8 +226,7 @@ def test_checkpoints_of_anybody_a_vacuum_and_an_import_are_not_taken_for_an_over
     for thread in threads:
         thread.join()
     assert "while it was open" not in served.server.log
-    assert served.put().status_code == 200
-    assert served.http.get("/readyz").status_code == 200
+    served.wait_for(200)
     assert served.server.stop() == 0
     with sqlite3.connect(store) as db:
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
@@ -246,17 +237,21 @@ def test_an_import_whose_store_was_moved_before_its_end_does_not_say_done(tmp_pa
     url = f"sqlite:///{store}"
     create_project(url)
     rows = tmp_path / "rows.ndjson"
-    rows.write_text("".join(f'{{"cuid":{cuid},"user_string_overwrite":"x"}}\n' for cuid in range(1, 6001)))
+    lines = [f'{{"cuid":{cuid},"user_string_overwrite":"x"}}\n' for cuid in range(1, 6001)]
     command = [sys.executable, "-m", "usertable", "--store", url, "import", str(rows), "--project", PROJECT, "--register"]
-    process = subprocess.Popen([*command, "--batch", "100"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    log = store.with_name("store.db-wal")
-    grown = 0
-    while grown < 150_000:
-        assert process.poll() is None
-        with contextlib.suppress(FileNotFoundError):
-            grown = log.stat().st_size
-    moved = store.rename(tmp_path / "moved.db")
+    # Its last rows come when the store is moved.
+    os.mkfifo(rows)
+    words = [*command, "--batch", "100", "--job", str(rows)]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with rows.open("w", buffering=1) as pipe:
+        pipe.writelines(lines[:5000])
+        log = store.with_name("store.db-wal")
+        wait_until(lambda: log.exists() and log.stat().st_size > 150_000)
+        moved = store.rename(tmp_path / "moved.db")
+        pipe.writelines(lines[5000:])
     out, said = process.communicate(timeout=120)
+    rows.unlink()
+    rows.write_text("".join(lines))
     assert process.returncode == 1
     assert out == ""
     assert "store.db was deleted or moved while it was open" in said
@@ -296,7 +291,7 @@ def test_writes_go_on_when_the_files_are_back(served: Served) -> None:
     served.wait_for(503)
     away.rename(served.data)
     served.wait_for(200)
-    assert "all its files are in their places again" in served.server.log
+    served.server.wait_for_log("all its files are in their places again")
     assert served.server.stop() == 0
 
 
@@ -325,7 +320,7 @@ def test_serve_says_that_it_makes_a_new_store(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
     server = ServerProcess(url, tmp_path)
     assert server.stop() == 0
-    assert "there was no store, so a new one was made" in server.log
+    assert "there was no store, so a new one was created" in server.log
     server.start()
     assert server.stop() == 0
     assert "a new one was made" not in server.log

@@ -1,14 +1,15 @@
-"""Wrong secrets from outside, and schema edits beside: callers who passed before notice neither."""
+"""Wrong secrets from outside, and concurrent schema edits: callers with a verified secret notice neither."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from pathlib import Path
 
 import httpx
 
+from support.actors import TESTER
 from support.server_process import ATTRIBUTE, PROJECT, SECRET, ServerProcess, create_project
+from support.waiting import wait_until
 from usertable.app.service import Service
 from usertable.store import open_store
 
@@ -19,7 +20,7 @@ TURNS = 30
 def wrong_secrets_beside_known_callers(url: str, folder: Path, **settings: str) -> None:
     (cuid,) = create_project(url, users=1)
     store = open_store(url)
-    Service(store).create_project("Other", id="200200", secret="the-other-secret", actor="test")
+    Service(store).create_project("Other", id="200200", secret="the-other-secret", actor=TESTER)
     server = ServerProcess(url, folder, admin_token="x" * 32, **settings)
     body = {"cuid": cuid, "data": {"user_number_accumulate": 1}}
 
@@ -39,7 +40,7 @@ def wrong_secrets_beside_known_callers(url: str, folder: Path, **settings: str) 
             edited = await admin.patch(f"/api/v1/projects/{PROJECT}/attributes/user_bool_once", json=described)
             assert edited.status_code == 200, edited.text
             statuses.append((await known.put(ATTRIBUTE, json=body)).status_code)
-            # On a connection of its own, which may lead to another worker.
+            # On a new connection, which may lead to another worker.
             async with httpx.AsyncClient(base_url=server.url, auth=(PROJECT, SECRET), timeout=60) as other:
                 statuses.append((await other.put(ATTRIBUTE, json=body)).status_code)
         return statuses
@@ -58,7 +59,7 @@ def wrong_secrets_beside_known_callers(url: str, folder: Path, **settings: str) 
     try:
         statuses, guessed = asyncio.run(work())
         assert statuses == [200] * 2 * TURNS
-        # A guess is refused, or told to come again; none gets in.
+        # A guess is refused, or told to retry; none is accepted.
         assert set(guessed) <= {401, 503}
         assert 401 in guessed
         user = store.read(store.project(PROJECT).number, cuid)  # type: ignore[union-attr]
@@ -85,14 +86,9 @@ def test_a_replaced_secret_stops_working_within_a_second_and_the_new_one_works(k
         with server.client() as http:
             assert http.put(ATTRIBUTE, json=body).status_code == 200
             store = open_store(kept_url)
-            Service(store).rotate_secret(PROJECT, secret="another-secret", actor="test")
+            Service(store).rotate_secret(PROJECT, secret="another-secret", actor=TESTER)
             store.close()
-            # As the edge of the second is another process's affair, it is left some room.
-            deadline = time.monotonic() + 10
-            while (status := http.put(ATTRIBUTE, json=body).status_code) == 200:
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
-            assert status == 401
+            wait_until(lambda: http.put(ATTRIBUTE, json=body).status_code == 401)
             assert http.put(ATTRIBUTE, json=body, auth=(PROJECT, "another-secret")).status_code == 200
     finally:
         assert server.stop() == 0

@@ -1,1 +1,1 @@
-"""What several test modules share: servers, databases, clients and faults, one concept a module."""
+"""What several test modules share: servers, databases, clients and faults, one concept per module."""

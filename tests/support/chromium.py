@@ -1,6 +1,7 @@
 """The browser of the tests: one that is installed, else Playwright's own, else Debian's package.
 
-Run by itself, as `make test` does, it gets one, or says loudly why it could not.
+Run as a program, as in `make test`, it installs the one that takes the least CPU time, or another, or explains why it could
+not.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from playwright.sync_api import sync_playwright
 from support import debian
 
 INSTALLED = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-"""In this order: without a window of its own, the same engine takes a third of the CPU time."""
+"""In order of preference: the first one is the same engine without windows, and takes two thirds of the CPU time."""
 
 
 def find() -> str | None:
-    """The program to run: what `USERTABLE_TEST_CHROMIUM` names, an installed one, or Playwright's; None if there is none."""
+    """Return the program to run: the one in `USERTABLE_TEST_CHROMIUM`, an installed one, or Playwright's; None if there
+    is none."""
     if named := os.environ.get("USERTABLE_TEST_CHROMIUM"):
         return named
     for name in INSTALLED:
@@ -31,7 +33,9 @@ def find() -> str | None:
 
 
 def provide() -> str:
-    """The same, after getting one if there is none; exits if none can be had."""
+    """Return the program, installing one if there is none or a better one; exit if there is none then."""
+    if "USERTABLE_TEST_CHROMIUM" not in os.environ and not shutil.which(INSTALLED[0]):
+        debian.install(INSTALLED[0])
     if found := find():
         return found
     print("The browser tests need a Chromium. Asking Playwright for its own ...", flush=True)
@@ -40,8 +44,7 @@ def provide() -> str:
     )
     if not find():
         print("That did not work. Asking Debian for its package ...", flush=True)
-        # Some releases have only the second.
-        _ = debian.install("chromium-headless-shell") or debian.install("chromium")
+        debian.install("chromium")
     if found := find():
         return found
     sys.exit(

@@ -1,4 +1,4 @@
-"""Databases on a Citus cluster, for the tests that are run on one: see CONTRIBUTING.md."""
+"""Databases on a Citus cluster, for the tests that run on one: see CONTRIBUTING.md."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from usertable.store.postgres.connection import Connection
 
 SHARDS = 4
 _LOCALLY = "?options=-c%20citus.enable_ddl_propagation%3Doff"
-"""Added to a URL: what is made stays on the coordinator, as before Citus was there, so that only `distribute` spreads it."""
+"""Appended to a URL: created tables stay on the coordinator, as before Citus was installed, so that only `distribute`
+distributes them."""
 _STRUCTURE = """
 SELECT md5(string_agg(part, E'\\n' ORDER BY part))
 FROM (
@@ -22,17 +23,19 @@ FROM (
   JOIN pg_class ON pg_class.oid = attrelid WHERE relnamespace = to_regnamespace('usertable') AND attnum > 0
   UNION ALL
   SELECT oid::regprocedure || prosrc FROM pg_proc WHERE pronamespace = to_regnamespace('usertable')
+  UNION ALL
+  SELECT logicalrelid || ' ' || shardminvalue FROM pg_dist_shard WHERE shardminvalue IS NOT NULL
 ) parts (part)
 """
 
 
 class CitusCluster:
-    """A database for each test that wants one, as many as are wanted at a time.
+    """A database for each test that requests one, as many as are needed at a time.
 
-    The tables that the test before it had are emptied, which is much faster than to make new ones.
+    The tables of the previous test are emptied, which is much faster than creating new ones.
 
     Args:
-        url: a database on the coordinator with the extension and the workers. More are made like it when they are needed.
+        url: a database on the coordinator with the extension and the workers. More are created like it when needed.
     """
 
     def __init__(self, url: str) -> None:
@@ -40,14 +43,14 @@ class CitusCluster:
         self._free = [url]
         self._made = 1
         self._structure: str | None = None
-        """What the tables that we made look like; a test may have changed them."""
+        """The structure of new tables, to detect whether a test has changed them."""
 
     @contextmanager
     def database(self) -> Iterator[str]:
-        """A database with empty tables, distributed over a few shards."""
+        """Return a database with empty tables, distributed over a few shards."""
         url = self._free.pop() if self._free else self._make()
         with psycopg.connect(url, autocommit=True) as db:
-            # What a test has killed may have left users locked.
+            # A process killed by a test may have left users locked.
             db.execute("SELECT recover_prepared_transactions()")
             if self._structure is not None and _structure(db) == self._structure:
                 _empty(db)
@@ -62,7 +65,7 @@ class CitusCluster:
             self._free.append(url)
 
     def _make(self) -> str:
-        """Another database like the first, on the same machines; it stays there for the next run."""
+        """Create another database like the first, on the same machines. It stays there for the next run."""
         self._made += 1
         first = self._url.rpartition("/")[2]
         name = f"{first}_{self._made}"
@@ -82,6 +85,21 @@ class CitusCluster:
             for node in nodes[1:]:
                 db.execute("SELECT citus_add_node(%s, %s)", node)
         return url
+
+
+def split_shard(url: str, cuid: int) -> None:
+    """Split the shard of a user into two of the same size, on two machines."""
+    with psycopg.connect(url, autocommit=True) as db:
+        shard, middle = db.execute(
+            "SELECT shardid, (shardminvalue::bigint + shardmaxvalue::bigint) / 2 FROM pg_dist_shard"
+            " WHERE shardid = get_shard_id_for_distribution_column('usertable.users', %s::bigint)",
+            (cuid,),
+        ).fetchall()[0]
+        nodes = [node for (node,) in db.execute("SELECT nodeid FROM pg_dist_node WHERE shouldhaveshards ORDER BY 1 LIMIT 2")]
+        db.execute(
+            "SELECT citus_split_shard_by_split_points(%s, ARRAY[%s::text], %s::int[], 'block_writes')",
+            (shard, middle, nodes),
+        )
 
 
 def _connect(url: str, host: str, port: int, database: str) -> Connection:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click.testing
@@ -10,6 +14,7 @@ from click.testing import Result
 
 from usertable.cli import cli
 from usertable.commands.write import WriteBatch
+from usertable.domain.change import Origin
 from usertable.domain.merge import decide
 from usertable.domain.patch import Patch, validate
 from usertable.store import open_store
@@ -23,8 +28,17 @@ class CliRunner:
         self.url = url
         self.environment = {**environment, "USERTABLE_STORE": url}
 
+    @classmethod
+    def after(cls, commands: Sequence[Sequence[str]], file: Path, environment: dict[str, str | None]) -> CliRunner:
+        """Return a runner on a new SQLite store to which these commands were applied.
+
+        They run once in each test process, and later stores are copies.
+        """
+        file.write_bytes(_store_after(tuple(map(tuple, commands)), environment.get("LOGNAME")))
+        return cls(f"sqlite:///{file}", environment)
+
     def invoke(self, *arguments: str, stdin: str | bytes | None = None) -> Result:
-        """Run it, whatever its exit code will be."""
+        """Run it, whatever its exit code."""
         result = click.testing.CliRunner(env=self.environment).invoke(cli, arguments, input=stdin, prog_name="usertable")
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
@@ -46,7 +60,7 @@ class CliRunner:
         return json.loads(out)
 
     def refused(self, *arguments: str, stdin: str | bytes | None = None) -> str:
-        """The reason of a refusal; nothing may be printed but that."""
+        """Return the reason of a refusal; nothing else may be printed."""
         result = self.run(*arguments, code=1, stdin=stdin)
         assert result.stdout == ""
         return result.stderr.removeprefix("Error: ").strip()
@@ -65,8 +79,21 @@ class CliRunner:
             patch = validate(project.schema, data, project.zone)
             assert isinstance(patch, Patch)
             (result,) = store.write(
-                [Write(project.number, cuid, patch, project.version, 1_700_000_000_000)], WriteBatch(decide)
+                [Write(project.number, cuid, patch, project.version, 2_000_000_000_000, origin=Origin("key:default"))],
+                WriteBatch(decide),
             )
             assert isinstance(result, Written)
         finally:
             store.close()
+
+
+@cache
+def _store_after(commands: tuple[tuple[str, ...], ...], logname: str | None) -> bytes:
+    """Return the file of a store after these commands, run by this user."""
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "store.db"
+        runner = CliRunner(f"sqlite:///{file}", {"LOGNAME": logname})
+        for command in commands:
+            runner.run(*command)
+        assert list(Path(folder).iterdir()) == [file]
+        return file.read_bytes()

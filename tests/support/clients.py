@@ -11,7 +11,7 @@ from usertable import AsyncClient, Client
 
 
 class AnyClient:
-    """A client of either kind, called alike; the asynchronous one in an event loop of its own."""
+    """A client of either kind with the same calls; the asynchronous one runs in its own event loop."""
 
     def __init__(self, kind: str, *arguments: Any, **settings: Any) -> None:
         self._runner = asyncio.Runner() if kind == "async" else None

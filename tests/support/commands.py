@@ -1,10 +1,12 @@
-"""Commands as a test gives them to a store."""
+"""A store's commands, for tests."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from support.actors import TESTER
 from usertable.commands import import_rows, projects, users
+from usertable.domain.actor import Actor
 from usertable.domain.merge import Rules, decide
 from usertable.domain.schema import Project
 from usertable.store import Store
@@ -21,21 +23,21 @@ def import_batch(
 
 
 def add_user(store: Store, project: int, cuid: int, identifiers: Mapping[str, str], now: int) -> None:
-    store.transact(lambda tx: users.add(tx, project, cuid, identifiers, now))
+    store.transact(lambda tx: users.add(tx, project, cuid, identifiers, TESTER, now))
 
 
 def erase_user(store: Store, project: int, cuid: int) -> bool:
-    return store.transact(lambda tx: users.erase(tx, project, cuid))
+    return store.transact(lambda tx: users.erase(tx, project, cuid, TESTER, 0))
 
 
-def add_project(store: Store, project: Project, actor: str) -> Project:
+def add_project(store: Store, project: Project, actor: Actor) -> Project:
     return store.transact(lambda tx: projects.create(tx, project, actor))
 
 
-def edit_project(store: Store, project_id: str, edited: Callable[[Project], Project], actor: str, now: int) -> Project:
-    return store.transact(lambda tx: projects.edit(tx, project_id, edited, actor, now))
+def edit_project(store: Store, project_id: str, edited: Callable[[Project], Project], actor: Actor, now: int) -> Project:
+    return store.transact(lambda tx: projects.edit(tx, project_id, edited, actor, lambda: now))
 
 
 def all_users(store: Store, project: int, after: int | None = None) -> list[User]:
-    """The users with a CUID greater than `after`, by CUID."""
+    """Return the users with a CUID greater than `after`, by CUID."""
     return store.select(project, [], after, EVERYBODY, EVERYBODY).users

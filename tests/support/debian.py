@@ -1,4 +1,4 @@
-"""Debian's packages, for programs that the tests run and no Python package carries."""
+"""Debian's packages, for programs that the tests run and that no Python package contains."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import os
 import shutil
 import subprocess
 
-# Nobody is there to answer a package's questions.
+# Nobody can answer a package's questions.
 _QUIET = {"DEBIAN_FRONTEND": "noninteractive"}
 
 
 def install(package: str) -> bool:
-    """Install a package if this is Debian and we may; whether it is there."""
+    """Install a package, if this is Debian and it is permitted. Return whether it is installed."""
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         return False
     command = ["apt-get", "install", "-y", "--no-install-recommends", package]
@@ -19,5 +19,5 @@ def install(package: str) -> bool:
 
 
 def run(command: list[str], environment: dict[str, str]) -> bool:
-    """Run a command with further variables and without its output; whether it succeeded."""
+    """Run a command with additional variables and without its output. Return whether it succeeded."""
     return subprocess.run(command, env=os.environ | environment, stdout=subprocess.DEVNULL).returncode == 0

@@ -13,7 +13,7 @@ from support.citus import CitusCluster
 
 @contextmanager
 def database(version: int, *, empty: bool = False) -> Iterator[str]:
-    """A database of its own on a server of that version, with the tables of a store unless it is to be empty."""
+    """Return a database on a server of this version, with the tables of a store unless `empty`."""
     cluster = postgres.shared(version)
     if empty:
         url = cluster.create()
@@ -28,7 +28,7 @@ CITUS = os.environ.get("USERTABLE_TEST_CITUS")
 """An empty database on a Citus cluster's coordinator, with the extension and the workers, which the tests may use."""
 
 
-# How to make a place for a store; what is made goes when the context is left.
+# How to create a database for a store; it is removed at the end of the context.
 ENGINES: dict[str, Callable[[Path], AbstractContextManager[str]]] = {
     "memory": lambda folder: nullcontext("memory:"),
     "sqlite": lambda folder: nullcontext(f"sqlite:///{folder / 'store.db'}"),

@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 
 
 class FaultyProxy:
-    """A TCP proxy that breaks connections: before a request gets through, or after, when its reply is on the way.
+    """A TCP proxy that breaks connections: before a request gets through, or after it, while the reply is on its way.
 
     Args:
-        faults: how likely a piece that passes meets each fault: `refuse` (answer 503 or 429 instead of passing it on),
-            `before` (drop the connection before the request gets through), `lost` (drop the reply), `cut` (half of it).
+        faults: probability of each fault for a chunk: `refuse` (answer 503 or 429 instead of forwarding it), `before` (drop
+            the connection before the request gets through), `lost` (drop the reply), `cut` (half of it).
     """
 
     def __init__(self, url: str, **faults: float) -> None:
@@ -27,16 +27,27 @@ class FaultyProxy:
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._open: set[socket.socket] = set()
         self._closing = False
+        self._passes = threading.Event()
+        self._passes.set()
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
 
     def lead_to(self, url: str) -> None:
-        """Where new connections go."""
+        """Set the target of new connections."""
         target = urlsplit(url)
         self._target = (target.hostname, target.port)
 
+    def hold(self) -> None:
+        """Hold back everything in both directions, as a network that is cut does, until :meth:`release`."""
+        self._passes.clear()
+
+    def release(self) -> None:
+        """Forward what was held back, and everything from now on."""
+        self._passes.set()
+
     def close(self) -> None:
         self._closing = True
+        self._passes.set()
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         for connection in list(self._open):
@@ -74,11 +85,12 @@ class FaultyProxy:
 
     def _requests(self, client: socket.socket, server: socket.socket) -> None:
         while piece := client.recv(262_144):
+            self._passes.wait()
             begins = piece[:4] in (b"PUT ", b"POST", b"GET ")
             if begins and self._strikes("refuse"):
                 status = self._chance.choice((b"503 Service Unavailable", b"429 Too Many Requests"))
                 client.sendall(b"HTTP/1.1 %b\r\nretry-after: 0\r\ncontent-length: 0\r\nconnection: close\r\n\r\n" % status)
-                # What is left of the request must not be answered by a reset.
+                # The rest of the request must not cause a reset.
                 client.shutdown(socket.SHUT_WR)
                 while client.recv(262_144):
                     pass
@@ -89,6 +101,7 @@ class FaultyProxy:
 
     def _replies(self, client: socket.socket, server: socket.socket) -> None:
         while piece := server.recv(262_144):
+            self._passes.wait()
             if self._strikes("lost"):
                 return
             if self._strikes("cut"):

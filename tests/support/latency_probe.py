@@ -1,4 +1,4 @@
-"""A well-behaved client that measures how long the server takes to answer while others attack it."""
+"""A well-behaved client that measures the server's latency while others attack it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from support.server_process import ATTRIBUTE
 
 
 class LatencyProbe:
-    """Reads `/livez` and sets an attribute of user 7, 20 times a second, and notes how long every answer took.
+    """Reads `/livez` and sets an attribute of user 7, 20 times a second, and records the duration of every answer.
 
-    It is a process of its own: in the test's it would wait for the attackers' threads.
+    It is a process of its own: in the test's process it would wait for the attackers' threads.
     """
 
     def __init__(self, url: str, project: str, secret: str, data: dict[str, object]) -> None:
@@ -34,7 +34,7 @@ class LatencyProbe:
         self.seconds, self.wrong = json.loads(told)
 
     def p99(self) -> float:
-        """Seconds within which 99 of 100 answers came."""
+        """Return the 99th percentile, in seconds."""
         return float(sorted(self.seconds)[int(len(self.seconds) * 0.99)])
 
 

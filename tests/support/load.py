@@ -1,4 +1,4 @@
-"""Clients that never give a write up, and what must be stored when they are done."""
+"""Clients that retry every write until it is answered, and what must be stored at the end: rows and their history."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from contextlib import contextmanager
 
 import httpx
 
+from support.histories import check_history
 from support.server_process import ATTRIBUTE, PROJECT, SECRET, ServerProcess
+from support.waiting import wait_until
 from usertable.app.service import Service
 from usertable.store import open_store
 
@@ -54,7 +56,9 @@ class Client(threading.Thread):
         while True:
             try:
                 answer = self._http.put(
-                    self._random.choice(self._servers).url + ATTRIBUTE, json=body, headers={"Idempotency-Key": key}
+                    self._random.choice(self._servers).url + ATTRIBUTE,
+                    json=body,
+                    headers={"Idempotency-Key": key, "X-Request-Id": key},
                 )
                 if answer.status_code != 503:
                     return answer
@@ -66,7 +70,7 @@ class Client(threading.Thread):
 
 @contextmanager
 def load(servers: Sequence[ServerProcess], cuids: list[int], clients: int) -> Iterator[list[Client]]:
-    """That many clients at work on these users while the block runs; then every one of their writes is answered."""
+    """Run this many clients on these users during the block. At its end, every one of their writes is answered."""
     stop = threading.Event()
     at_work = [Client(n, servers, cuids, stop) for n in range(clients)]
     for client in at_work:
@@ -82,24 +86,30 @@ def load(servers: Sequence[ServerProcess], cuids: list[int], clients: int) -> It
     assert not wrong, wrong
 
 
-def wait_for_more(clients: Sequence[Client], count: int, seconds: float = 30) -> None:
-    """Until so many more writes are acknowledged than now."""
+def wait_for_more(clients: Sequence[Client], count: int) -> None:
+    """Wait until `count` more writes are acknowledged."""
     wanted = sum(client.acknowledged.total() for client in clients) + count
-    deadline = time.monotonic() + seconds
-    while sum(client.acknowledged.total() for client in clients) < wanted:
-        assert time.monotonic() < deadline, f"not {count} more writes in {seconds} s"
-        time.sleep(0.02)
+    wait_until(lambda: sum(client.acknowledged.total() for client in clients) >= wanted)
 
 
 def check_sums(url: str, cuids: list[int], clients: Sequence[Client], least: int) -> None:
-    """Every acknowledged write is in the store, and none of them twice; there were `least` at least."""
+    """Check that every acknowledged write is in the store, none of them twice, and that there were at least `least`.
+
+    The history of each user has them all, each with the ID of its request.
+    """
     acknowledged: Counter[int] = sum((client.acknowledged for client in clients), Counter())
     assert sum(acknowledged.values()) >= least
-    assert read_sums(url, cuids) == {cuid: acknowledged[cuid] for cuid in cuids}
+    assert read_sums(url, cuids, with_requests=True) == {cuid: acknowledged[cuid] for cuid in cuids}
 
 
-def read_sums(url: str, cuids: list[int]) -> dict[int, object]:
-    """The counters as the store has them; each must agree with the list that grew in the same writes."""
+def read_sums(url: str, cuids: list[int], *, with_requests: bool = False) -> dict[int, object]:
+    """Return the counters in the store.
+
+    Each must agree with the list that grew in the same writes, and with the user's history.
+
+    Args:
+        with_requests: each element of the list is the ID of the request that appended it, as the history must say.
+    """
     store = open_store(url)
     service = Service(store)
     project = service.project(PROJECT)
@@ -108,5 +118,9 @@ def read_sums(url: str, cuids: list[int]) -> dict[int, object]:
         values = service.user(project, cuid).profile.attributes
         sums[cuid] = values.get("user_number_accumulate", 0)
         assert len(values.get("user_list_append", [])) == sums[cuid]  # type: ignore[arg-type]
+        changes = check_history(store, project.number, cuid, project.schema)
+        if with_requests:
+            requests = [change.origin.request for change in reversed(changes) if change.changed and change.reports]
+            assert requests == values.get("user_list_append", [])
     store.close()
     return sums

@@ -1,4 +1,4 @@
-"""A clock that stands still until a test moves it."""
+"""A clock that stands still until a test advances it."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ import threading
 from collections.abc import Iterator
 
 from usertable.app.clock import Clock
+from usertable.config import Config
+from usertable.http.server import in_background
+from usertable.store import Store
 
 
 class ManualClock:
-    """Time that passes when a test says so, and when somebody waits in a thread.
+    """Time that passes when a test says so, and when code waits in a thread.
 
     Attributes:
         ms: the wall clock, milliseconds since 1970 UTC.
         elapsed: the monotonic clock, seconds.
-        waits: the seconds of every wait in a thread, in order; each of them moved the clock.
-        clock: what is handed to those who read it.
+        waits: the seconds of every wait in a thread, in order; each of them advanced the clock.
+        clock: the clock for code that reads it.
     """
 
     def __init__(self, ms: int = 1_700_000_000_000) -> None:
@@ -27,13 +30,13 @@ class ManualClock:
         self.clock = Clock(lambda: self.ms, lambda: self.elapsed, self._sleep, self._wait)
 
     def advance(self, seconds: float) -> None:
-        """Move both clocks; whoever sleeps until then wakes up."""
+        """Advance both clocks. Code that sleeps until then wakes up."""
         self.ms += round(seconds * 1000)
         self.elapsed += seconds
 
     @contextlib.contextmanager
     def passing(self) -> Iterator[None]:
-        """Let time pass by itself while the block runs, a hundred times as fast as it does, or slower."""
+        """Let time pass automatically during the block, up to a hundred times as fast as real time."""
         is_over = threading.Event()
 
         def pass_on() -> None:
@@ -47,6 +50,20 @@ class ManualClock:
         finally:
             is_over.set()
             thread.join()
+
+    @contextlib.contextmanager
+    def serving(self, config: Config, store: Store) -> Iterator[str]:
+        """Serve an open store by this clock during the block. Yields the server's URL.
+
+        While the server stops, time passes: it may wait for a connection whose end it has not seen yet.
+        """
+        with contextlib.ExitStack() as server:
+            url = server.enter_context(in_background(config, store, self.clock))
+            try:
+                yield url
+            finally:
+                with self.passing():
+                    server.close()
 
     async def _sleep(self, seconds: float) -> None:
         until = self.elapsed + seconds

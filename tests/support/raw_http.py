@@ -1,4 +1,4 @@
-"""Requests as bytes, in the segments a client sends them, and their answers as the standard library's client reads them."""
+"""Requests as bytes, in the segments a client sends, and their answers as read by the standard library's client."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from support.server_process import ATTRIBUTE, PROJECT, SECRET
 
 AUTHORIZATION = "Basic " + base64.b64encode(f"{PROJECT}:{SECRET}".encode()).decode()
 BETWEEN_SEGMENTS = 0.03
-"""Seconds between two segments, so that the server gets them one by one."""
+"""Seconds between two segments, so that the server receives them one by one."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer that came."""
+    """A received answer."""
 
     status: int
     headers: dict[str, str]
@@ -30,7 +30,7 @@ class Answer:
 
 
 def put(body: bytes, *lines: str, version: str = "HTTP/1.1", host: str | None = "test") -> bytes:
-    """A PUT of `body`, with further header lines."""
+    """Return a PUT of `body`, with additional header lines."""
     head = [f"PUT {ATTRIBUTE} {version}", f"Authorization: {AUTHORIZATION}", f"Content-Length: {len(body)}", *lines]
     if host is not None:
         head.insert(1, f"Host: {host}")
@@ -38,13 +38,13 @@ def put(body: bytes, *lines: str, version: str = "HTTP/1.1", host: str | None = 
 
 
 def put_chunked(pieces: bytes, *lines: str, version: str = "HTTP/1.1") -> bytes:
-    """A PUT whose body is sent in chunks that are given as they go over the line."""
+    """Return a PUT whose body consists of the given chunks, encoded as they are sent."""
     head = [f"PUT {ATTRIBUTE} {version}", "Host: test", f"Authorization: {AUTHORIZATION}", *lines]
     return "\r\n".join([*head, "", ""]).encode("latin-1") + pieces
 
 
 def connect(url: str) -> socket.socket:
-    """A connection to a server."""
+    """Return a connection to a server."""
     parts = urlsplit(url)
     connection = socket.create_connection((parts.hostname or "", parts.port or 0), timeout=30)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -52,9 +52,9 @@ def connect(url: str) -> socket.socket:
 
 
 def exchange(url: str, segments: Sequence[bytes]) -> list[Answer]:
-    """Send segments one by one, end the sending side, and read every answer until the server closes.
+    """Send segments one by one, close the sending side, and return every answer until the server closes.
 
-    What cannot be sent any more, because the server refused what came before, is left out.
+    Segments that cannot be sent, because the server refused earlier ones, are left out.
     """
     with connect(url) as connection:
         with contextlib.suppress(OSError):
@@ -67,7 +67,7 @@ def exchange(url: str, segments: Sequence[bytes]) -> list[Answer]:
 
 
 def read_answers(connection: socket.socket) -> list[Answer]:
-    """Every answer until the server closes."""
+    """Return every answer until the server closes."""
     received = bytearray()
     while piece := connection.recv(65536):
         received += piece
@@ -75,7 +75,7 @@ def read_answers(connection: socket.socket) -> list[Answer]:
 
 
 def parse_answers(received: bytes) -> list[Answer]:
-    """The answers to requests that are not HEAD, out of all that was received."""
+    """Return the answers in the received bytes, to requests that are not HEAD."""
     stream = _Stream(received)
     answers = []
     while stream.tell() < len(received):
@@ -87,7 +87,7 @@ def parse_answers(received: bytes) -> list[Answer]:
 
 
 class _Stream(io.BytesIO):
-    """Bytes in the shape of a socket, which a response does not close."""
+    """Bytes with a socket's interface, which a response does not close."""
 
     def makefile(self, mode: str) -> _Stream:
         return self

@@ -1,8 +1,7 @@
-"""A disk below SQLite, in every process of a real server: it records what is written and synced, and fails when told to.
+"""A disk below SQLite, in every process of a real server: it records what is written and synced, and fails on request.
 
-`below` gives the environment for a server, whose processes then import this module at their start. What was recorded is
-played again by :class:`Disk`, up to any moment, into what a power cut may leave there: what was not synced is on the disk,
-or not, or in part.
+`below` returns the environment for a server, whose processes then import this module at their start. :class:`Disk` replays
+the record up to any moment, to a state that a power cut may leave: what was not synced is on the disk, or not, or in part.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _TUNED = {"CHECKPOINT_ROWS": 15, "WAL_ROWS": 60, "CHECKPOINT_IDLE_SECONDS": 0.1,
 
 
 def below(folder: Path, store: Path) -> dict[str, str]:
-    """Environment variables that put the disk below a server of the store; it keeps its record in the folder."""
+    """Return environment variables that put the disk below a server of the store. It writes its record to the folder."""
     (folder / "sitecustomize.py").write_text(
         f"import sys\nsys.path.append({str(Path(__file__).parent.parent)!r})\n"
         "from support import recorded_disk\nrecorded_disk.install()\n"
@@ -65,7 +64,7 @@ class _Recording:
         token = (os.getpid(), next(self._numbers))
         name = Path(path).name
         if path == str(self._store) and self._failing.exists():
-            # What was written since the last sync never came to the disk, and the system has dropped it from its memory.
+            # What was written since the last sync never reached the disk, and the system has dropped it from memory.
             with self._lock:
                 before = self._durable.read_bytes()
                 with self._store.open("r+b") as file:
@@ -122,7 +121,7 @@ class _VFS(apsw.VFS):
 
 
 class Notes:
-    """The record, which all processes append to."""
+    """The record, to which all processes append."""
 
     def __init__(self, folder: Path) -> None:
         self._file = os.open(folder / RECORD, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -133,14 +132,14 @@ class Notes:
 
     @staticmethod
     def read(folder: Path) -> Iterator[tuple[Any, ...]]:
-        """All that was noted, in order."""
+        """Yield the recorded entries, in order."""
         with (folder / RECORD).open("rb") as file:
             while head := file.read(_HEAD.size):
                 yield pickle.loads(file.read(_HEAD.unpack(head)[0]))
 
 
 class Disk:
-    """What is on the disk for sure, by file, and what may be on it."""
+    """By file, what is certainly on the disk, and what may be."""
 
     def __init__(self, files: dict[str, bytes]) -> None:
         self._sure = {name: bytearray(content) for name, content in files.items()}
@@ -149,7 +148,7 @@ class Disk:
         self._number = 0
 
     def play(self, what: str, name: str, *rest: Any) -> None:
-        """One entry of the record."""
+        """Replay one entry of the record."""
         self._number += 1
         if what == "write":
             self._pending.setdefault(name, []).append((self._number, rest[0], rest[1]))
@@ -170,7 +169,7 @@ class Disk:
             self._pending.pop(name, None)
 
     def cut(self, chance: random.Random) -> dict[str, bytes]:
-        """The files as they may be found after a power cut now."""
+        """Return the files as they may be found after a power cut now."""
         found = {}
         for name in {*self._sure, *self._pending}:
             content = bytearray(self._sure.get(name, b""))
@@ -181,7 +180,7 @@ class Disk:
                     if chance.random() < share:
                         _apply(content, offset, data)
                     continue
-                # In sectors, each of which is there or not.
+                # In sectors, each of which is present or not.
                 first = offset - offset % 512
                 for sector in range(first, offset + len(data), 512):
                     begin, end = max(sector, offset), min(sector + 512, offset + len(data))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 
+from support.actors import TESTER
 from support.commands import add_project
 from usertable.app.service import Service
 from usertable.domain.schema import LEGAL_RULES, Attribute, Identifier, Project, Schema
@@ -16,7 +17,8 @@ CREATED_AT = 1_700_000_000_000
 
 
 def sample_schema(prefix: str = "user_", *, elements: int = DEFAULT_LIMITS.elements) -> Schema:
-    """One attribute `<prefix><type>_<rule>` for every legal pair, such as `user_number_once`, and the identifier `phone`.
+    """Return a schema with an attribute `<prefix><type>_<rule>` for every legal pair, such as `user_number_once`, and
+    `phone`.
 
     Args:
         elements: the maximum number of elements of each LIST.
@@ -41,13 +43,13 @@ def sample_project(
 ) -> Project:
     """Create a project with the sample schema, or with the one given."""
     project = replace(_project_with_secret(secret), id=id, name=name, qps=qps, created_at=created_at)
-    add_project(store, project, "test")
+    add_project(store, project, TESTER)
     service = Service(store, clock=lambda: created_at)
-    service.apply_schema(id, schema or sample_schema(), actor="test")
+    service.apply_schema(id, schema or sample_schema(), actor=TESTER)
     return service.project(id)
 
 
 @cache
 def _project_with_secret(secret: str) -> Project:
-    """A project of no store. Hashing a secret takes 25 ms of CPU by design, and most tests need a project."""
-    return replace(Service(open_store("memory:")).create_project("Tests", secret=secret, actor="test")[0], number=0)
+    """Return a project of no store. Hashing a secret takes 25 ms of CPU by design, and most tests need a project."""
+    return replace(Service(open_store("memory:")).create_project("Tests", secret=secret, actor=TESTER)[0], number=0)

@@ -6,9 +6,11 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from support.actors import ADMIN, TESTER
 from support.server_process import ATTRIBUTE, PROJECT, SECRET, ServerProcess
 from usertable.app.service import Service
 from usertable.console.app import PAGES
+from usertable.domain.key import DEFAULT_KEY
 from usertable.domain.schema import Attribute, Identifier, Rule
 from usertable.domain.values import DataType, Limits
 from usertable.store import open_store
@@ -18,7 +20,7 @@ AT = f"/console/projects/{PROJECT}"
 SCRIPT = "<script>document.title='taken'</script>"
 CUID = 10_000_001
 
-_DECLARED = (
+SAMPLE_ATTRIBUTES = (
     Attribute("level", DataType.STRING, Rule.OVERWRITE, "会员等级 Level", "gold, silver or bronze"),
     Attribute("total_spent", DataType.NUMBER, Rule.ACCUMULATE, "累计消费 Total spent", "In yuan, refunds are negative"),
     Attribute("first_paid_at", DataType.DATETIME, Rule.ONCE, "首次付费 First payment"),
@@ -28,24 +30,28 @@ _DECLARED = (
     Attribute("referrer", DataType.STRING, Rule.ONCE, "来源 Referrer", hidden=True),
     Attribute("logins", DataType.NUMBER, Rule.ACCUMULATE, "登录次数 Logins"),
 )
+SAMPLE_IDENTIFIERS = (
+    Identifier("phone", "手机号 Phone", masked=True),
+    Identifier("login_id", "账号 Login", unique=False),
+)
 
 
 def create_sample_store(url: str, name: str = "Tests") -> None:
-    """A project with a shop's attributes and one user."""
+    """Create a project with a shop's attributes and one user."""
     store = open_store(url)
     service = Service(store)
-    project, _ = service.create_project(name, id=PROJECT, secret=SECRET, actor="admin")
-    for attribute in _DECLARED:
-        service.declare_attribute(PROJECT, attribute, actor="admin")
-    service.declare_identifier(PROJECT, Identifier("phone", "手机号 Phone", masked=True), actor="admin")
-    service.declare_identifier(PROJECT, Identifier("login_id", "账号 Login", unique=False), actor="admin")
-    assert service.register(project, "phone", ["18012345678"]) == [CUID]
+    project, _ = service.create_project(name, id=PROJECT, secret=SECRET, actor=ADMIN)
+    for attribute in SAMPLE_ATTRIBUTES:
+        service.declare_attribute(PROJECT, attribute, actor=ADMIN)
+    for identifier in SAMPLE_IDENTIFIERS:
+        service.declare_identifier(PROJECT, identifier, actor=ADMIN)
+    assert service.register(project, "phone", ["18012345678"], actor=TESTER) == [CUID]
     store.close()
 
 
 @contextlib.contextmanager
 def sample_server(folder: Path, name: str = "Tests") -> Iterator[ServerProcess]:
-    """A server with that project."""
+    """Run a server with that project."""
     url = f"sqlite:///{folder / 'store.db'}"
     create_sample_store(url, name)
     server = ServerProcess(url, folder, admin_token=TOKEN)
@@ -64,12 +70,19 @@ def sample_server(folder: Path, name: str = "Tests") -> Iterator[ServerProcess]:
         assert "Traceback" not in server.log, server.log
 
 
-def page_paths() -> list[str]:
-    """Every page that can be looked at, with something in it."""
+def page_paths(person: str = "") -> list[str]:
+    """Return the path of every page, with some content.
+
+    Args:
+        person: the ID of a person whose pages are included; without it, pages about a person are left out.
+    """
     found = []
     for page in PAGES:
-        # Streams and files are no pages.
+        # Streams and files are not pages.
         if page.method == "GET" and page.path != "/console" and not page.path.endswith(("/live", "/csv")):
-            path = page.path.replace("{project}", PROJECT).replace("{cuid}", str(CUID))
-            found.append(path.replace("{name}", "phone" if "/identifiers/" in path else "tags"))
+            if "{person}" in page.path and not person:
+                continue
+            path = page.path.replace("{project}", PROJECT).replace("{cuid}", str(CUID)).replace("{person}", person)
+            name = "phone" if "/identifiers/" in path else DEFAULT_KEY if "/keys/" in path else "tags"
+            found.append(path.replace("{name}", name))
     return [*found, "/console/there-is-no-such-page"]

@@ -1,6 +1,6 @@
-"""What the tables of a store look like that is made now: kept in the engines' folders, to be read and compared.
+"""The table definitions of a newly created store: kept in the engines' folders, to be read and compared.
 
-`make schemas` writes the files anew.
+`make schemas` writes the files.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _HEAD = "-- The tables of a store that is made now, after all migrations. Writte
 
 
 def postgres_schema() -> str:
-    """What :data:`POSTGRES` must say."""
+    """Return the content that :data:`POSTGRES` must have."""
     cluster = postgres.shared(postgres.NEWEST)
     url = cluster.create()
     open_store(url).close()
@@ -32,7 +32,7 @@ def postgres_schema() -> str:
 
 
 def sqlite_schema() -> str:
-    """What :data:`SQLITE` must say."""
+    """Return the content that :data:`SQLITE` must have."""
     with TemporaryDirectory() as folder:
         file = Path(folder) / "store.db"
         harness = StoreHarness(open_store(f"sqlite:///{file}"))
@@ -42,7 +42,7 @@ def sqlite_schema() -> str:
 
 
 def dump_sqlite_schema(file: Path) -> str:
-    """The statements that make a store's tables; of the tables of users only the first."""
+    """Return the statements that create a store's tables; of the user tables only the first."""
     with closing(apsw.Connection(str(file))) as db:
         statements = db.execute(
             "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT GLOB 'sqlite_*'"

@@ -1,4 +1,4 @@
-"""The elements of an array are found without decoding them, whatever is in them."""
+"""The elements of an array are found without decoding them, whatever they contain."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_an_array_without_its_end_has_none(body: bytes) -> None:
 
 
 def test_no_pattern_repeats_a_group_possessively() -> None:
-    """Python before 3.11.5 matches such a pattern wrongly, and Debian 12 has 3.11.2; `(?>(?:…)*)` says the same."""
+    """Python before 3.11.5 matches such a pattern wrongly, and Debian 12 has 3.11.2; `(?>(?:…)*)` is equivalent."""
     found = [
         f"{file.name}:{node.lineno} {node.value!r}"
         for file in Path(usertable.__file__).parent.rglob("*.py")

@@ -1,4 +1,4 @@
-"""Rows of a file as records of a batch: a server reads in them the values that the rows have."""
+"""Rows of a file as records of a batch: the server decodes the values of the rows."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ IDENTIFIERS = (Identifier("phone"), Identifier("device", unique=False))
 
 def project() -> Project:
     made = StoreHarness(MemoryStore()).project()
-    # Where clocks change, an hour comes twice, and another one never.
+    # When the clocks change, one hour occurs twice, and another never.
     return replace(made, timezone="Europe/Berlin", schema=Schema(made.schema.attributes, IDENTIFIERS))
 
 
@@ -39,7 +39,7 @@ TEXTS = st.lists(
 )
 TEXT = TEXTS.map("".join).filter(bool)
 AUTUMN = 1_729_987_200_000
-"""Midnight before an hour that comes twice."""
+"""Midnight before an hour that occurs twice."""
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "user_number_overwrite": st.decimals(allow_nan=False, allow_infinity=False, places=3) | st.just(Decimal("1E-30")),
     "user_string_overwrite": TEXT,

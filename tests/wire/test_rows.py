@@ -1,4 +1,4 @@
-"""Reading rows: whole columns at once come to what each value by itself comes to."""
+"""Reading rows: converting whole columns gives the same result as converting each value."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from usertable.files.options import Format, ReadOptions
 from usertable.files.readers import open_source
 from usertable.store.encoding import decode_attributes
 from usertable.store.memory import MemoryStore
+from usertable.wire.messages import text
 
 NAMES = ["user_number_overwrite", "user_string_overwrite", "user_bool_overwrite", "user_datetime_overwrite"]
 NUMBERS = [
@@ -46,7 +47,7 @@ TEXTS = ["a", 'say "a"', "a\\b", "é", "a\tb", "\x7f", "\u2028", "\0", "x" * 819
 MOMENTS = ["2023-12-12 00:56:23", "2023-02-30 00:00:00", "2023-12-12 24:00:00", "2023-12-12-00:56:23", "0001-01-01 00:00:00"]
 MOMENTS += ["9999-12-31 23:59:59", "1986-05-04 02:30:00", "2023-12-12 00:56", "20233-1-12 00:56:23"]
 FORMS = [*MOMENTS, "2023-12-12T00:56:23", "2023-12-12 00:56:23.1234", "2023-12-12 00:56:23+08", "0001-01-01 00:00:00Z"]
-"""Those of an import, too."""
+"""Including those that only an import accepts."""
 CELLS = {
     "number": st.sampled_from(NUMBERS) | st.decimals(allow_nan=False, allow_infinity=False, places=3).map(str),
     "string": st.sampled_from(TEXTS) | st.text(st.characters(exclude_categories=["Cs"]), min_size=1),
@@ -69,7 +70,7 @@ def blocks(content: bytes, format: Format = "csv", **how: Any) -> list[Block]:
 
 
 def expected(row: dict[str, object]) -> dict[str, object] | None:
-    """What the row's values come to one by one; None if something is wrong."""
+    """Return the row's values, converted one by one; None if something is invalid."""
     sent = {name: BOOLS.get(str(cell), cell) if "bool" in name else cell for name, cell in row.items() if cell != ""}
     patch = validate(PROJECT.schema, sent, PROJECT.zone) if sent else Patch([])
     return {a.name: value for a, value in patch.entries} if isinstance(patch, Patch) else None
@@ -100,7 +101,7 @@ def test_columns_come_to_what_values_come_to(data: st.DataObject) -> None:
         found |= {number: None for number, _ in block.refused}
     wanted = {place: expected(row) for place, row in enumerate(rows, start=1)}
     assert found == wanted
-    # The same as JSON texts, of which each stands for what the API would make of it.
+    # The same as JSON texts, each with the value that the API would parse from it.
     lines = b"\n".join(json.dumps({"cuid": n, **row}).encode() for n, row in enumerate(rows, start=1))
     found = {}
     for block in blocks(lines, "ndjson", rows=data.draw(st.integers(1, 5))):
@@ -138,7 +139,7 @@ def test_lines_taken_together_come_to_what_each_comes_to(data: st.DataObject) ->
         return sorted(found, key=lambda entry: entry[0])
 
     together = outcome(blocks(b"\n".join(lines), "ndjson"))
-    # A space behind a quote keeps the lines from being taken together.
+    # A space after a quote prevents the lines from being converted together.
     alone = outcome(blocks(b"\n".join(line.replace(b'"cuid":', b'"cuid" :') for line in lines), "ndjson"))
     assert together == alone
 
@@ -149,7 +150,7 @@ def test_a_quote_that_is_never_closed_costs_its_row() -> None:
     assert block.numbers == [1]
     ((number, (problem,)),) = block.refused
     assert (number, problem.kind) == (2, ProblemKind.ROW_FORM)
-    assert "is a quote not closed?" in problem.params["reason"]
+    assert "is a quote not closed?" in text(problem, "en")
 
 
 def test_a_row_may_go_on_over_blocks() -> None:
@@ -191,7 +192,7 @@ def test_numbers_of_typed_columns_stay_exact() -> None:
 
 
 def outcomes(found: list[Block]) -> list[tuple[int, object]]:
-    """By number, what each row comes to."""
+    """Return the result of each row, by number."""
     rows: list[tuple[int, object]] = []
     for block in found:
         taken = ((cuid, pairs, decode_attributes(text)) for cuid, pairs, text in block.rows)
@@ -229,7 +230,7 @@ QUOTED = st.lists(
 
 
 def further(data: st.DataObject, *without: str) -> dict[str, Any]:
-    """Some of the further options."""
+    """Draw some of the further options."""
     names = data.draw(st.lists(st.sampled_from([name for name in FURTHER if name not in without]), unique=True, max_size=3))
     return {name: data.draw(FURTHER[name]) for name in names}
 
@@ -239,7 +240,7 @@ def further(data: st.DataObject, *without: str) -> dict[str, Any]:
 def test_arrow_comes_to_what_python_comes_to(data: st.DataObject) -> None:
     width = len(COLUMNS)
     if data.draw(st.booleans()):
-        # Cells, some of them as they should be, and quotes in any place.
+        # Cells, some of them valid, and quotes in any place.
         width = data.draw(st.integers(1, 4))
         cell = QUOTED.map("".join) | st.sampled_from(["1", "a", '"a,b"', '"[""x"",""y""]"', '""', '""""', '"a\nb"', ""])
         lines = data.draw(st.lists(st.lists(cell, min_size=width, max_size=width).map(",".join), max_size=4))
@@ -278,7 +279,7 @@ def test_a_decimal_of_any_type_stays_exact(scale: int) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
-    # Arrow's own change of scale makes other numbers of some of these.
+    # Arrow's own rescaling makes other numbers of some of these.
     digits = "77704909808966381918379981520636655853777049098089663819183799815206366558537"
     numbers = [Decimal(f"{digits[i : i + size]}E-{scale}") for size in range(1, 39) for i in range(30)]
     for make in (pa.decimal128, pa.decimal256):
@@ -412,7 +413,7 @@ def test_lines_split_by_arrow_come_to_what_each_comes_to(data: st.DataObject) ->
         line = form.format(place, *(part for pair in pairs for part in pair), texts[-1]).encode()
         if place > 2 and data.draw(st.booleans()):
             for _ in range(data.draw(st.integers(1, 3))):
-                # What is between two places gives way to a piece.
+                # The text between two positions is replaced.
                 start = data.draw(st.integers(0, len(line)))
                 piece = data.draw(st.sampled_from(["", *PIECES])).encode("latin-1" if data.draw(st.booleans()) else "utf-8")
                 line = line[:start] + piece + line[start + data.draw(st.integers(0, 9)) :]

@@ -1,4 +1,4 @@
-"""Writing rows: whole columns at once come to what each value by itself comes to."""
+"""Writing rows: converting whole columns gives the same result as converting each value."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CHANGES = [
     ("Europe/Berlin", datetime(2024, 10, 27, 1, tzinfo=UTC)),
     ("America/St_Johns", datetime(2024, 11, 3, 4, 30, tzinfo=UTC)),
     ("Australia/Lord_Howe", datetime(2024, 4, 6, 15, tzinfo=UTC)),
-    # A day that was left out, and one that was there twice.
+    # A day that was skipped, and one that occurred twice.
     ("Pacific/Apia", datetime(2011, 12, 30, 10, tzinfo=UTC)),
     ("Pacific/Kwajalein", datetime(1969, 9, 30, 13, tzinfo=UTC)),
     ("Asia/Kathmandu", datetime(1985, 12, 31, 18, 30, tzinfo=UTC)),
@@ -55,7 +55,7 @@ def test_many_moments_come_to_what_each_comes_to(column: tuple[ZoneInfo, list[in
         assert Moments(zone, style).texts(moments) == expected
 
 
-# What looks like the ends of values, and has no backslash in JSON.
+# Texts that look like the ends of values, without a backslash in JSON.
 ODD = ["", ":", ",", "}", "{", "[]", "],[", "null", ", ", ": ", "\u2028", "中", "😀", "a:b,c", "}{", "1"]
 PLAIN = st.sampled_from(ODD) | st.text(st.characters(codec="utf-8", categories=["L", "N", "Zs"]), max_size=8)
 STORED: dict[DataType, st.SearchStrategy[Any]] = {
@@ -69,7 +69,7 @@ STORED: dict[DataType, st.SearchStrategy[Any]] = {
 
 @st.composite
 def alike(draw: st.DrawFn) -> list[dict[str, Any]]:
-    """Attributes of users who all have the same."""
+    """Attributes of users who all have the same ones."""
     kinds = draw(st.lists(st.sampled_from(list(DataType)), min_size=1, max_size=6))
     names = [f"{kind.lower()}_{i}" for i, kind in enumerate(kinds)]
     values = st.tuples(*(STORED[kind] for kind in kinds)).map(lambda found: dict(zip(names, found, strict=True)))
@@ -77,14 +77,14 @@ def alike(draw: st.DrawFn) -> list[dict[str, Any]]:
 
 
 def columns_of(lines: bytes, names: list[str]) -> dict[str, list[Any]]:
-    """The typed columns, and one of an attribute that nobody has."""
+    """Return the typed columns, and one of an attribute that no user has."""
     attributes = [Attribute(name, DataType(name.split("_")[0].upper()), Rule.OVERWRITE) for name in [*names, "bool_none"]]
     found = Documents(attributes).columns(lines, lines.count(b"\n") + 1)
     return {attribute.name: found[attribute.name].to_pylist() for attribute in attributes}
 
 
 def spaced(document: dict[str, Any]) -> str:
-    """A document as PostgreSQL writes it."""
+    """Return a document as PostgreSQL formats it."""
 
     def text(value: Any) -> str:
         return f"[{', '.join(map(text, value))}]" if type(value) is list else encode_attributes({"": value})[4:-1]

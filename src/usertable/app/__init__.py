@@ -1,1 +1,1 @@
-"""The use cases, by topic. The HTTP server, the console and the command line call these and nothing below them."""
+"""The use cases, by topic. The HTTP server, the console and the command line call these, and nothing below them."""

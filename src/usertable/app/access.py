@@ -1,37 +1,69 @@
-"""Who may do what: a project's secret is verified once, and who passed is recognized from then on."""
+"""Authenticate callers: a secret is verified once, and its `Authorization` header is recognized from then on."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 from collections import OrderedDict
+from dataclasses import replace
+from functools import partial
 from zoneinfo import ZoneInfo
 
-from usertable.app.activity import ActivityRecorder, ProjectActivity
+from usertable.app.activity import ActivityRecorder, KeyActivity, ProjectActivity
 from usertable.app.clock import SYSTEM_CLOCK, Clock
+from usertable.app.keyring import Keyring, Match
 from usertable.app.limits import RateLimit, SharedCounts
 from usertable.app.projects import Projects
 from usertable.app.verification import FAILURE_SECONDS, FAILURES_REMEMBERED, PassedSecrets, Verifications
+from usertable.domain.actor import Actor
+from usertable.domain.change import Origin
 from usertable.domain.errors import Overloaded
+from usertable.domain.key import Key
+from usertable.domain.permissions import ALL_SCOPES, Scope
 from usertable.domain.schema import Project
 
 REFRESH_SECONDS = 0.25
-"""Seconds between two looks for changed projects."""
-HEADERS_PER_PROJECT = 64
-"""Maximum number of forms of the `Authorization` header that are remembered of a project."""
+"""Seconds between two polls for changed projects and expired secrets."""
+TRUST_SECONDS = 1.0
+"""Seconds for which a known caller is let in after its project was last found unchanged, or read.
+
+Whether its key was revoked since is then asked of the store, even if polls do not return."""
+HEADERS_PER_KEY = 64
+"""Maximum number of `Authorization` header values remembered per key."""
 LONGEST_HEADER = 1024
-"""Maximum bytes of each of them."""
+"""Maximum bytes of a header value that is remembered."""
+ADMIN = ""
+"""In place of a key's name: access without a key, which allows everything."""
+
+
+class KeyChanged(Overloaded):
+    """The caller's key was revoked, or its secret replaced, after the caller was authenticated."""
 
 
 class ProjectAccess:
-    """A project as the requests that proved to know its secret see it: its schema of now, and its rate limits.
+    """A project as the callers with one key see it: the current schema, their permissions, and the project's rate limits.
 
     Args:
-        limits: those of this project by API, shared by all who have access to it.
-        activity: where its requests are counted; None if nobody wants to know.
+        limits: rate limits by API, shared by every access to the project.
+        activity: where the project's requests are counted; None to count none.
+        key: the callers' key; None for access that allows everything.
     """
 
-    __slots__ = ("_clock", "_counts", "_limits", "activity", "project", "zone")
+    __slots__ = (
+        "_clock",
+        "_counts",
+        "_limits",
+        "activity",
+        "actor",
+        "key",
+        "key_name",
+        "may_write",
+        "origin_name",
+        "project",
+        "scopes",
+        "use",
+        "zone",
+    )
 
     def __init__(
         self,
@@ -40,6 +72,7 @@ class ProjectAccess:
         counts: SharedCounts | None = None,
         activity: ProjectActivity | None = None,
         clock: Clock = SYSTEM_CLOCK,
+        key: Key | None = None,
     ) -> None:
         self.project = project
         self._clock = clock
@@ -47,9 +80,34 @@ class ProjectAccess:
         self.zone: ZoneInfo = project.zone
         self._limits = limits
         self._counts = counts
+        self.key_name = ADMIN if key is None else key.name
+        self.actor = Actor.admin_token() if key is None else Actor.key(key.name)
+        """The callers, as actors."""
+        self.origin_name = str(self.actor)
+        self.use: KeyActivity = self.activity.key(self.key_name)
+        self.permit(key)
+
+    def permit(self, key: Key | None) -> None:
+        """Set the permissions of the callers to those of the key; None for callers without one, who may do everything."""
+        self.key = key
+        self.scopes: frozenset[Scope] = ALL_SCOPES
+        if key is not None:
+            self.scopes = key.scopes if key.revoked_at is None else frozenset()
+        self.may_write = Scope.WRITE in self.scopes
+
+    def origin(self, request: bytes, source: str = "", actor: Actor | None = None) -> Origin | None:
+        """Return the origin of a request's changes; None if the project's history is off.
+
+        Args:
+            request: the request's ID.
+            actor: the caller, if it is known better.
+        """
+        if not self.project.history.days:
+            return None
+        return Origin(self.origin_name if actor is None else str(actor), request.decode(), source)
 
     def limit(self, api: str) -> RateLimit | None:
-        """The rate limit of an API ("attribute", "register", …) for this project; None if there is none."""
+        """Return the project's rate limit for an API ("attribute", "register", …); None if there is none."""
         if self.project.qps is None:
             return None
         limit = self._limits.get(api)
@@ -60,16 +118,16 @@ class ProjectAccess:
 
 
 class Authenticator:
-    """Who is who, remembered: verifying a secret is slow on purpose, so a running server does it once for each secret.
+    """Authenticates callers and remembers them, because verifying a secret can be slow by design.
 
-    Whoever passed is found in a dictionary by the header as sent. That tells nothing of a secret by its time: bytes are
-    compared only when their hashes agree, and those are keyed by chance at every start. A secret that passed under another
-    form of the header, or at another worker, is recognized too. Both hold until the project's own secret changes, which is
-    looked for every quarter of a second; no other change makes a caller wait.
+    A verified caller is looked up by the header as sent. The time of the lookup reveals nothing about a secret: bytes are
+    compared only if their hashes are equal, and the hashes are keyed randomly at every start. A secret that was not
+    generated here, and was verified with another header value or by another worker, is recognized too. Both hold until the
+    key itself is changed or expires, which is polled every :data:`REFRESH_SECONDS`. No other change makes a caller wait.
 
     Args:
-        counts: what the workers of this server know together; None if this process is the server.
-        recorder: where requests are counted for the console; None if nobody wants to know.
+        counts: state that the workers of this server share; None if the server is one process.
+        recorder: where requests are counted for the console; None to count none.
     """
 
     def __init__(
@@ -83,148 +141,284 @@ class Authenticator:
         self._clock = clock
         self._recorder = recorder or ActivityRecorder(clock.now_ms)
         self._counts = counts
+        self._polled = clock.monotonic()
+        """When the last successful poll began."""
+        self._read: dict[int, float] = {}
+        """When :meth:`_reread` began to read a project, by number."""
+        self._reading: dict[int, asyncio.Task[None]] = {}
         self._epoch = projects.epoch()
         self._versions = projects.versions()
-        self._accesses: dict[int, ProjectAccess] = {}
-        """By the project's number; all callers of a project share one."""
-        self._numbers: dict[str, int] = {}
-        """Those of the projects in `_accesses`, by id."""
+        self._at_hand: dict[str, Project] = {}
+        """Projects that a caller has access to, by id."""
+        self._limits: dict[int, dict[str, RateLimit]] = {}
+        """Rate limits by project number and API."""
+        self._accesses: dict[int, dict[str, ProjectAccess]] = {}
+        """Accesses by project number and key name. All callers with the same key share one."""
         self._verified: dict[bytes, ProjectAccess] = {}
-        self._headers: dict[int, dict[bytes, None]] = {}
-        """Those in `_verified`, by the project's number, the oldest first."""
-        self._hashes: dict[str, tuple[int, bytes]] = {}
-        """By the id of a project that was asked for: its version, and the stored hash of its secret."""
+        self._headers: dict[tuple[int, str], dict[bytes, None]] = {}
+        """The headers in `_verified` by project number and key name, oldest first."""
+        self._ends: dict[bytes, int] = {}
+        """When the secret of a header in `_verified` stops working, in milliseconds since 1970-01-01 UTC, if it does."""
+        self._keyrings: dict[str, Keyring] = {}
+        """Keyrings by requested project id."""
         self._passed = counts.passed if counts else PassedSecrets()
         self._failed: OrderedDict[bytes, float] = OrderedDict()
         """Until when a wrong secret is remembered, by its digest."""
-        self._under_way: dict[bytes, asyncio.Task[Project | None]] = {}
+        self._under_way: dict[bytes, asyncio.Task[Keyring | None]] = {}
         self._verifications = Verifications(clock)
         self._polling = threading.Lock()
 
+    def now(self) -> float:
+        """Return seconds of the monotonic clock."""
+        return self._clock.monotonic()
+
     def known(self, authorization: bytes) -> ProjectAccess | None:
-        """The access that this header value was granted before; quick."""
+        """Return the access that was granted before for this header value. Fast.
+
+        Its key may have been revoked since, unknown to this process. That does not matter for a write, because the store
+        accepts none for an outdated project; anything else needs :meth:`confirm`.
+        """
         return self._verified.get(authorization)
 
-    async def verify(self, authorization: bytes, project_id: str, secret: str, address: str = "") -> ProjectAccess | None:
-        """Grant access to a caller whose header is not known, or None.
+    async def confirm(self, access: ProjectAccess, asked: float) -> bool:
+        """Return whether the project of an access is known as of one second before the caller asked, or later.
+
+        If not, read it again and return False: the caller must be looked up again. Fast as long as polls return.
 
         Args:
-            address: of the caller; it decides, with the project, whose turn it is to be verified.
+            asked: when the caller asked for access, by the monotonic clock.
 
         Raises:
-            Unavailable: too many wait to be verified, or the store is down.
+            Unavailable: the store does not tell whether the key was revoked.
+        """
+        number, oldest = access.project.number, asked - TRUST_SECONDS
+        if max(self._polled, self._read.get(number, self._polled)) >= oldest:
+            return True
+        reading = self._reading.get(number)
+        if reading is None:
+            reading = self._reading[number] = asyncio.create_task(self._reread(access.project))
+        await asyncio.shield(reading)
+        return False
+
+    async def _reread(self, project: Project) -> None:
+        began = self._clock.monotonic()
+        try:
+            self._update(await asyncio.to_thread(self._projects.project, project.id))
+            self._read[project.number] = began
+        finally:
+            del self._reading[project.number]
+
+    async def verify(self, authorization: bytes, project_id: str, secret: str, address: str = "") -> ProjectAccess | None:
+        """Verify the secret of a caller whose header is not known, and return the access.
+
+        A correct generated secret is found at once. Any other secret, correct or wrong, waits for its turn. A wrong one
+        takes the same work whether or not the project exists, so neither the time nor the answer reveals that.
+
+        Args:
+            address: the caller's network address. With the project, it decides the order of verification.
+
+        Raises:
+            Unavailable: too many callers are waiting to be verified, or the store is down.
         """
         for _ in range(3):
-            stored = await self._stored_hash(project_id)
-            digest = self._passed.digest(project_id, stored, secret)
-            if self._failed.get(digest, 0.0) > self._clock.monotonic():
-                return None
-            if stored and digest in self._passed:
-                project = await self._project(project_id, stored)
-                if project is None or project.secret_hash != stored:
-                    continue
-            else:
-                project = await self._verified_project(digest, project_id, secret, address)
-                if project is None:
+            keyring, project = await self._keyring(project_id)
+            match = self._match(keyring, project_id, secret)
+            if match is None:
+                failure = self._passed.digest(project_id, keyring.mark, secret)
+                if self._failed.get(failure, 0.0) > self._clock.monotonic():
                     return None
-            if access := self._remember(authorization, project):
+                verified = await self._verified_keyring(failure, project_id, secret, address)
+                if verified is None:
+                    return None
+                keyring, project, match = verified, None, self._match(verified, project_id, secret)
+            if project is None:
+                project = await asyncio.to_thread(self._projects.find_project, project_id)
+                if project is None or project.version != keyring.version:
+                    self._keyrings[project_id] = Keyring(project)
+                    continue
+            if match is not None and (access := self._remember(authorization, project, match)):
                 return access
         raise Overloaded(f"project {project_id} keeps changing")
 
-    async def _stored_hash(self, project_id: str) -> bytes:
-        """The stored hash of a project's secret, as of the last poll or later; empty if there was no such project."""
+    async def _keyring(self, project_id: str) -> tuple[Keyring, Project | None]:
+        """Return a project's keyring as of the last poll or later, and the project if this version of it is loaded."""
         version = self._versions.get(project_id)
+        keyring = self._keyring_at_hand(project_id, version)
+        if keyring is None:
+            return await asyncio.to_thread(self._load, project_id)
+        project = self._at_hand.get(project_id)
+        return keyring, project if project is not None and project.version == keyring.version else None
+
+    def _keyring_at_hand(self, project_id: str, version: int | None) -> Keyring | None:
+        """Return the keyring of this version of a project, or a later one; None if it must be loaded."""
         if version is None:
-            return b""
-        known, stored = self._hashes.get(project_id, (-1, b""))
-        if known < version:
-            project = await asyncio.to_thread(self._projects.find_project, project_id)
-            if project is not None:
-                known, stored = self._hashes[project_id] = (project.version, project.secret_hash)
-        return stored
+            return Keyring(None)
+        keyring, project = self._keyrings.get(project_id), self._at_hand.get(project_id)
+        if keyring is not None and keyring.version >= version:
+            return keyring
+        if project is None or project.version < version:
+            return None
+        keyring = self._keyrings[project_id] = Keyring(project)
+        return keyring
 
-    async def _project(self, project_id: str, stored: bytes) -> Project | None:
-        """The project with this hash of its secret, at hand or read."""
-        number = self._numbers.get(project_id)
-        if number is not None and self._accesses[number].project.secret_hash == stored:
-            return self._accesses[number].project
-        return await asyncio.to_thread(self._projects.find_project, project_id)
+    def _load(self, project_id: str) -> tuple[Keyring, Project | None]:
+        project = self._projects.find_project(project_id)
+        keyring = Keyring(project)
+        if project is not None:
+            self._keyrings[project_id] = keyring
+        return keyring, project
 
-    async def _verified_project(self, digest: bytes, project_id: str, secret: str, address: str) -> Project | None:
-        verification = self._under_way.get(digest)
+    def _match(self, keyring: Keyring, project_id: str, secret: str) -> Match | None:
+        """Return the key with this secret, if it was generated or any worker verified it before. Fast."""
+        now = self._clock.now_ms()
+        if match := keyring.find_generated(secret, now):
+            return match
+        for match, proof in keyring.brought:
+            if not match.is_over(now) and self._passed.digest(project_id, proof.hash, secret) in self._passed:
+                return match
+        return None
+
+    async def _verified_keyring(self, failure: bytes, project_id: str, secret: str, address: str) -> Keyring | None:
+        verification = self._under_way.get(failure)
         if verification is None:
-            verification = asyncio.create_task(self._verify(digest, project_id, secret, address))
-            self._under_way[digest] = verification
+            verification = asyncio.create_task(self._verify(failure, project_id, secret, address))
+            self._under_way[failure] = verification
         return await asyncio.shield(verification)
 
-    async def _verify(self, digest: bytes, project_id: str, secret: str, address: str) -> Project | None:
-        # Projects that do not exist have one share: there is no end to their names.
-        named = project_id if project_id in self._versions else ""
+    async def _verify(self, failure: bytes, project_id: str, secret: str, address: str) -> Keyring | None:
+        is_known = project_id in self._versions
         try:
-            project = await self._verifications.run(named, address, lambda: self._projects.verify(project_id, secret))
+            work = partial(self._verify_slowly, project_id, secret)
+            if keyring := await self._verifications.run(project_id, address, work, is_known=is_known):
+                return keyring
         finally:
-            del self._under_way[digest]
-        if project is not None:
-            self._passed.add(self._passed.digest(project_id, project.secret_hash, secret))
-            return project
-        self._failed[digest] = self._clock.monotonic() + FAILURE_SECONDS
+            del self._under_way[failure]
+        self._failed[failure] = self._clock.monotonic() + FAILURE_SECONDS
         while len(self._failed) > FAILURES_REMEMBERED:
             self._failed.popitem(last=False)
         return None
 
-    def _remember(self, authorization: bytes, project: Project) -> ProjectAccess | None:
-        """Know this header from now on; None if the project has changed since it was read."""
-        access = self.grant(project)
+    def _verify_slowly(self, project_id: str, secret: str) -> Keyring | None:
+        """Return the project's keyring if one of its keys has the secret; :meth:`_match` then finds it at once.
+
+        Takes one small read and 25 ms of CPU, whether or not the project exists. The project itself is only read if it has
+        changed: that takes longer than for one that does not exist.
+        """
+        # The project, or its key, may have been created just now.
+        version = self._projects.versions().get(project_id)
+        keyring = self._keyring_at_hand(project_id, version) or self._load(project_id)[0]
+        now = self._clock.now_ms()
+        if keyring.find_generated(secret, now):
+            return keyring
+        found = keyring.find_brought(secret, now)
+        if found is None:
+            return None
+        self._passed.add(self._passed.digest(project_id, found[1].hash, secret))
+        return keyring
+
+    def _remember(self, authorization: bytes, project: Project, match: Match) -> ProjectAccess | None:
+        """Remember this header. Returns None if the project has changed since it was read."""
+        access = self.grant(project, match.key)
         if len(authorization) <= LONGEST_HEADER:
-            headers = self._headers.setdefault(project.number, {})
+            headers = self._headers.setdefault((project.number, match.key), {})
             headers[authorization] = None
+            if match.until is not None:
+                self._ends[authorization] = match.until
             self._verified[authorization] = access
-            if len(headers) > HEADERS_PER_PROJECT:
-                self._verified.pop(next(iter(headers)), None)
-                del headers[next(iter(headers))]
-        # Last: a poll that sees a change says so first, and then forgets the headers that it finds.
+            if len(headers) > HEADERS_PER_KEY:
+                self._forget(next(iter(headers)), access)
+        # Last, because a poll that sees a change first announces it and then forgets the headers it finds.
         if self._versions.get(project.id, 0) > project.version:
-            self._verified.pop(authorization, None)
+            self._forget(authorization, access)
             return None
         return access
 
-    def grant(self, project: Project) -> ProjectAccess:
-        """Access for somebody who need not know the project's secret, such as the admin. The project is as just read."""
-        access = self._accesses.get(project.number)
+    def _forget(self, authorization: bytes, access: ProjectAccess) -> None:
+        self._verified.pop(authorization, None)
+        self._ends.pop(authorization, None)
+        self._headers.get((access.project.number, access.key_name), {}).pop(authorization, None)
+
+    def grant(self, project: Project, key: str = ADMIN) -> ProjectAccess:
+        """Return access to a project that was read just now, with one of its keys, or without one to allow everything."""
+        # From the project as it was read, because the key may have been revoked since.
+        granted = None if key == ADMIN else project.key(key)
+        self._update(project)
+        project = self._at_hand[project.id]
+        accesses = self._accesses.setdefault(project.number, {})
+        access = accesses.get(key)
         if access is None:
-            access = ProjectAccess(project, {}, self._counts, self._recorder.project(project.number), self._clock)
-            access = self._accesses.setdefault(project.number, access)
-            self._numbers[project.id] = project.number
-        elif project.version > access.project.version:
-            is_rotated = project.secret_hash != access.project.secret_hash
-            access.project = project
-            access.zone = project.zone
-            self._hashes[project.id] = (project.version, project.secret_hash)
-            if is_rotated:
-                for header in list(self._headers.pop(project.number, {})):
-                    self._verified.pop(header, None)
+            limits = self._limits.setdefault(project.number, {})
+            access = ProjectAccess(
+                project,
+                limits,
+                self._counts,
+                self._recorder.project(project.number),
+                self._clock,
+                granted,
+            )
+            access = accesses.setdefault(key, access)
         return access
 
+    def _update(self, project: Project) -> None:
+        """Replace a project by its current version, and forget the callers whose own key was changed."""
+        known = self._at_hand.get(project.id)
+        if known is not None and known.version >= project.version:
+            return
+        self._at_hand[project.id] = project
+        self._keyrings[project.id] = Keyring(project)
+        keys = {key.name: key for key in project.keys}
+        accesses = self._accesses.get(project.number, {})
+        for name, access in list(accesses.items()):
+            access.project, access.zone = project, project.zone
+            key = keys.get(name)
+            if key is None and access.key is not None:
+                # A project is loaded without revoked keys.
+                key = replace(access.key, proofs=(), revoked_at=self._clock.now_ms())
+            if key != access.key:
+                access.permit(key)
+                if key is not None and key.revoked_at is not None:
+                    del accesses[name]
+                for header in list(self._headers.pop((project.number, name), {})):
+                    self._forget(header, access)
+
     async def refresh(self, access: ProjectAccess) -> None:
-        """Reload an access's project, because a write found it stale."""
-        current = self.grant(await asyncio.to_thread(self._projects.project, access.project.id))
-        access.project, access.zone = current.project, current.zone
+        """Reload the project of an access, because a write found it outdated.
+
+        Raises:
+            KeyChanged: the key was revoked, or its secret replaced. A revoked key therefore writes nothing even at a server
+                that could not reach the store for a while.
+        """
+        before = access.key
+        self._update(await asyncio.to_thread(self._projects.project, access.project.id))
+        if before is not None and (access.key is None or not access.key.admits_all_of(before)):
+            raise KeyChanged(f"the key {access.key_name} of project {access.project.id} was changed")
+        current = self._at_hand[access.project.id]
+        access.project, access.zone = current, current.zone
 
     def poll(self) -> None:
-        """See what was changed since the last look: of a project whose secret is another one, callers are forgotten.
+        """Load the changes since the last poll, and forget callers whose key was changed or whose secret has expired.
 
-        Blocks for one small read, and one more for each project that was changed.
+        Blocks for one small read, plus one for each changed project.
         """
         with self._polling:
+            self.forget_ended()
+            began = self._clock.monotonic()
             epoch = self._projects.epoch()
-            if epoch == self._epoch:
-                return
-            self._versions = self._projects.versions()
-            for access in list(self._accesses.values()):
-                before = access.project
-                if before.version < self._versions.get(before.id, 0):
-                    self.grant(self._projects.project(before.id))
-            self._epoch = epoch
+            if epoch != self._epoch:
+                self._versions = self._projects.versions()
+                for project in list(self._at_hand.values()):
+                    if project.version < self._versions.get(project.id, 0):
+                        self._update(self._projects.project(project.id))
+                self._epoch = epoch
+            self._polled = began
+            self._read.clear()
+
+    def forget_ended(self) -> None:
+        """Forget callers whose secret has expired. Fast: unlike :meth:`poll`, it does not read from the store."""
+        now = self._clock.now_ms()
+        for header, end in list(self._ends.items()):
+            if end <= now and (access := self._verified.get(header)):
+                self._forget(header, access)
 
     def close(self) -> None:
         self._verifications.close()

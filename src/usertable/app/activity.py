@@ -1,7 +1,7 @@
-"""What comes in to a server process, counted on the way and handed to the store about once a second.
+"""Arrivals at a server process, counted as they come and written to the store about once a second.
 
-Every request is counted, and the attributes of those that were accepted are noted. Of the first few of a project in each
-second a sample is kept, so that a flood costs no more than a trickle; how many were left out is known from the counts.
+Every request is counted, and the attributes of accepted ones are recorded. The first few requests of a project in each
+second are stored as samples, so that a flood costs no more than a trickle. The counts show how many were left out.
 """
 
 from __future__ import annotations
@@ -17,30 +17,44 @@ from usertable.domain.schema import NAME_LENGTH, Project
 from usertable.store.protocol import KEPT_SAMPLES
 
 KEPT_MS = 3_600_000
-"""What came in is shown for an hour."""
+"""Milliseconds for which arrivals are shown: one hour."""
 SAMPLES = 10
-"""Maximum number of samples of a project per second, of accepted and of refused requests each."""
+"""Maximum number of samples of a project per second, for accepted and for refused requests each."""
 FAILED_LOGINS = 100
 """Maximum number of requests with a wrong secret that are counted per second."""
 _PAYLOAD = ("value", "stored")
-"""The parameters of a problem that hold something of the user's."""
+"""The parameters of a problem that contain a user's data."""
+MINUTE_MS = 60_000
 HELD_BATCHES = 60
-"""Seconds of activity that are held while the store is down."""
+"""Maximum seconds of activity that are held while the store is down."""
 
 
 Drained = tuple[list[Arrivals], list[tuple[str, bytes]]]
-"""Activity by project, and requests with a wrong secret: the project's id and the request's."""
+"""Activity by project, and requests with a wrong secret: the project's ID and the request's."""
+
+
+class KeyActivity:
+    """Whether a key was used since the last check. Requests only set a flag."""
+
+    __slots__ = ("minute", "used")
+
+    def __init__(self) -> None:
+        self.used = False
+        self.minute = 0
+        """The last reported minute of use: minutes since 1970 UTC."""
 
 
 class ProjectActivity:
-    """What comes in to one project. Belongs to the event loop, like all that counts here."""
+    """Arrivals at one project. Belongs to the event loop, like everything that counts here."""
 
-    __slots__ = ("_accepted_quota", "_clock", "_payloads", "_refused_quota", "_unclaimed", "current", "number")
+    __slots__ = ("_accepted_quota", "_clock", "_payloads", "_refused_quota", "_unclaimed", "current", "keys", "number")
 
     def __init__(self, number: int, clock: Callable[[], int], payloads: bool) -> None:
         self.number = number
         self._clock = clock
         self._payloads = payloads
+        self.keys: dict[str, KeyActivity] = {}
+        """By key name."""
         self.begin()
 
     def begin(self) -> None:
@@ -50,10 +64,24 @@ class ProjectActivity:
         self._refused_quota = SAMPLES
         self._unclaimed = SAMPLES
 
-    def claim_sample(self) -> bool:
-        """Whether a request that is about to be written shall tell its outcomes, for a sample, if it is accepted.
+    def key(self, name: str) -> KeyActivity:
+        """Return the activity of a key."""
+        return self.keys.setdefault(name, KeyActivity())
 
-        No more may than there will be samples: a write that tells its outcomes costs the store several times as much.
+    def note_uses(self, second: int) -> None:
+        """Record the keys used for the first time in this minute. `second` is in ms since 1970 UTC."""
+        minute = second // MINUTE_MS
+        for name, use in list(self.keys.items()):
+            if use.used:
+                use.used = False
+                if name and use.minute != minute:
+                    use.minute = minute
+                    self.current.keys.add(name)
+
+    def claim_sample(self) -> bool:
+        """Return whether a write should return its outcomes, for a sample, if it is accepted.
+
+        The number is limited to that of the samples: a write that returns outcomes costs the store several times as much.
         """
         if self._accepted_quota <= 0 or self._unclaimed <= 0:
             return False
@@ -69,8 +97,9 @@ class ProjectActivity:
         outcomes: Mapping[str, Outcome],
         *,
         repeated: bool = False,
+        key: str = "",
     ) -> None:
-        """Count a write that was accepted, and keep a sample of it if it is the turn of one, and outcomes are given."""
+        """Count an accepted write. Store a sample of it if samples are still wanted and outcomes are given."""
         current = self.current
         current.accepted += 1
         current.written.update(data)
@@ -86,17 +115,18 @@ class ProjectActivity:
                     entries=entries,
                     left_out=left_out,
                     repeated=repeated,
+                    key=key,
                 )
             )
 
-    def accepted_registration(self, request: bytes, identifier: str, cuids: Sequence[int]) -> None:
-        """Count a Get CUID. The identifier's values are never kept."""
+    def accepted_registration(self, request: bytes, identifier: str, cuids: Sequence[int], key: str = "") -> None:
+        """Count a Get CUID. The identifier's values are never stored."""
         self.current.accepted += 1
         if self._accepted_quota > 0:
             self._accepted_quota -= 1
             cuid = cuids[0] if len(cuids) == 1 else None
             subject = excerpt(identifier, NAME_LENGTH)
-            self._keep(Arrival(self._clock(), "register", request.decode(), cuid, subject, len(cuids)))
+            self._keep(Arrival(self._clock(), "register", request.decode(), cuid, subject, len(cuids), key=key))
 
     def refused(
         self,
@@ -105,11 +135,12 @@ class ProjectActivity:
         problems: Sequence[Problem],
         cuid: int | None = None,
         data: Mapping[str, Any] | None = None,
+        key: str = "",
     ) -> None:
-        """Count a request that was refused, and keep a sample of it."""
+        """Count a refused request, and store a sample of it."""
         current = self.current
         current.refused += 1
-        # If it had claimed a sample of the accepted, another one may.
+        # If it had reserved a sample of accepted requests, another one may use it.
         self._unclaimed += 1
         for problem in problems[:ENTRIES]:
             group = (problem.kind, None if problem.attribute is None else excerpt(problem.attribute, NAME_LENGTH))
@@ -128,7 +159,9 @@ class ProjectActivity:
                 for p in problems[:ENTRIES]
             )
             self._keep(
-                Arrival(self._clock(), api, request.decode(), cuid, entries=entries, left_out=left_out, problems=kept)
+                Arrival(
+                    self._clock(), api, request.decode(), cuid, entries=entries, left_out=left_out, problems=kept, key=key
+                )
             )
 
     def _entries(self, data: Mapping[str, Any], outcomes: Mapping[str, Outcome]) -> tuple[tuple[SampledAttribute, ...], int]:
@@ -144,11 +177,11 @@ class ProjectActivity:
 
 
 class ActivityRecorder:
-    """What comes in to all projects of a server process.
+    """Arrivals at all projects of a server process.
 
     Args:
         clock: milliseconds since 1970 UTC.
-        payloads: keep excerpts of the values that were sent.
+        payloads: store excerpts of the values sent.
     """
 
     def __init__(self, clock: Callable[[], int], *, payloads: bool = False) -> None:
@@ -158,7 +191,7 @@ class ActivityRecorder:
         self._failed_logins: list[tuple[str, bytes]] = []
         self._held: list[list[Arrivals]] = []
         self.samples_kept = 0
-        """Samples that the store was given since the process started."""
+        """Number of samples passed to the store since the process started."""
 
     @property
     def held(self) -> int:
@@ -166,23 +199,24 @@ class ActivityRecorder:
         return len(self._held)
 
     def project(self, number: int) -> ProjectActivity:
-        """Where the requests to a project are counted."""
+        """Return the counts of a project."""
         found = self._projects.get(number)
         if found is None:
             found = self._projects[number] = ProjectActivity(number, self._clock, self._payloads)
         return found
 
     def failed_login(self, project_id: str, request: bytes) -> None:
-        """Note a request that named a project and did not know its secret."""
+        """Count a request with the ID of a project and a wrong secret."""
         if len(self._failed_logins) < FAILED_LOGINS:
             self._failed_logins.append((project_id, request))
 
     def drain(self) -> Drained:
-        """The activity since the last call."""
+        """Return the activity since the last call."""
         second = self._clock() // 1000 * 1000
         seconds = []
         for arrivals in self._projects.values():
-            if not arrivals.current.is_empty:
+            arrivals.note_uses(second)
+            if not arrivals.current.is_empty or arrivals.current.keys:
                 arrivals.current.at = second
                 seconds.append(arrivals.current)
                 arrivals.begin()
@@ -190,7 +224,7 @@ class ActivityRecorder:
         return seconds, failed_logins
 
     def hand_over(self, activity: Activity, drained: Drained) -> None:
-        """Store what was drained; blocks. If the store is down, that is held for the next time, and Unavailable raised."""
+        """Store the drained activity; blocks. If the store is down, it is held for the next call, and Unavailable raised."""
         seconds, failed_logins = drained
         seconds = [*seconds, *self._attributed(activity, failed_logins)]
         if seconds:
@@ -202,7 +236,7 @@ class ActivityRecorder:
             del self._held[0]
 
     def _attributed(self, activity: Activity, failed_logins: Sequence[tuple[str, bytes]]) -> list[Arrivals]:
-        """What callers with a wrong secret sent, by the projects they named; those that do not exist are nobody's."""
+        """Return requests with a wrong secret by project. Those with the ID of no project are dropped."""
         projects: dict[str, ProjectActivity | None] = {}
         for project_id, request in failed_logins:
             if project_id not in projects:
@@ -223,36 +257,36 @@ class Activity(UseCases):
     """Use cases about recent requests."""
 
     def keep_activity(self, seconds: Sequence[Arrivals]) -> None:
-        """Store a second of activity, by project."""
+        """Store seconds of activity, by project."""
         self._store.keep_arrivals(seconds)
 
     def expire_activity(self) -> None:
-        """Delete what is too old to be shown."""
+        """Delete activity that is too old to be shown."""
         self._store.expire_arrivals(self._clock() - KEPT_MS)
 
     def expire_receipts(self, before: int) -> int:
-        """Delete some of the receipts that were kept before that moment; how many."""
+        """Delete some of the receipts created before that moment. Return how many."""
         return self._store.expire_receipts(before)
 
     def arrivals(
         self, project: Project, *, after: int = 0, limit: int = 50, refused: bool | None = None
     ) -> list[tuple[int, Arrival]]:
-        """The newest samples of requests, newest first, each with its number; `after`: only greater numbers."""
+        """Return the newest samples of requests, newest first, each with its number. `after`: only higher numbers."""
         return self._store.arrivals(project.number, after, limit, refused=refused)
 
     def arrivals_of(self, project: Project, cuid: int) -> list[Arrival]:
-        """The samples that are about a user, newest first."""
+        """Return the samples about a user, newest first."""
         kept = self._store.arrivals(project.number, 0, 2 * KEPT_SAMPLES)
         return [arrival for _, arrival in kept if arrival.cuid == cuid]
 
     def rates(self, project: Project, *, since: int, step: int) -> list[Rate]:
-        """Number of requests, by steps of `step` ms from the moment `since` on."""
+        """Return the number of requests since `since`, in steps of `step` ms."""
         return self._store.rates(project.number, since, step)
 
     def refusals(self, project: Project, *, since: int, attribute: str | None = None) -> list[RefusalGroup]:
-        """What was refused from the moment `since` on, by kind and attribute, most of them first, each with a sample.
+        """Return the refusals since `since`, by kind and attribute, the most frequent first, each with a sample.
 
-        `attribute`: only what is about this one.
+        `attribute`: only those about this attribute.
         """
         samples: dict[tuple[ProblemKind, str | None], Arrival] = {}
         for _, arrival in self._store.arrivals(project.number, 0, KEPT_SAMPLES, refused=True):
@@ -266,10 +300,10 @@ class Activity(UseCases):
         return sorted(groups, key=lambda group: (-group.count, group.kind, group.attribute or ""))
 
     def registrations(self, project: Project, identifier: str, *, since: int) -> int:
-        """How many of the samples, from the moment `since` on, are a Get CUID with that identifier."""
+        """Return the number of samples since `since` that are a Get CUID with this identifier."""
         kept = self._store.arrivals(project.number, 0, KEPT_SAMPLES, refused=False)
         return sum(a.api == "register" and a.subject == identifier and a.at >= since for _, a in kept)
 
     def last_writes(self, project: Project) -> dict[str, int]:
-        """By attribute, when an accepted request or an import last had it; ms since 1970 UTC, to the second."""
+        """Return, by attribute, when an accepted request or an import last had it; ms since 1970 UTC, to the second."""
         return self._store.last_writes(project.number)

@@ -1,4 +1,4 @@
-"""The clock: whoever reads the time or waits is handed one, so that a test can set it."""
+"""The clock: code that reads the time or waits gets one, so that a test can set it."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ _T = TypeVar("_T")
 
 
 def now_ms() -> int:
-    """The time in milliseconds since 1970 UTC."""
+    """Return the time in milliseconds since 1970 UTC."""
     return time.time_ns() // 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """How the time is read and waited for. Attributes, not methods: reading one costs a request nothing.
+    """Reads the time, and waits. Attributes, not methods: reading one costs a request nothing.
 
     Attributes:
         now_ms: milliseconds since 1970 UTC; people and programs may set it back or forward.
-        monotonic: seconds since a moment that all processes of the machine share; never goes back.
-        sleep: waits so many seconds, in an event loop.
-        wait: waits in a thread until an event is set, so many seconds at most; gives whether it is.
+        monotonic: seconds since a moment common to all processes of the machine; never goes back.
+        sleep: waits for seconds, in an event loop.
+        wait: waits in a thread until an event is set, for at most the given seconds; returns whether it is set.
     """
 
     now_ms: Callable[[], int] = now_ms
@@ -34,18 +34,18 @@ class Clock:
     wait: Callable[[threading.Event, float], bool] = threading.Event.wait
 
     def seconds(self) -> float:
-        """Seconds since 1970 UTC, by `now_ms`."""
+        """Return seconds since 1970 UTC, by `now_ms`."""
         return self.now_ms() / 1000
 
     def pause(self, seconds: float) -> None:
-        """Wait so many seconds, in a thread."""
+        """Wait for `seconds` seconds, in a thread."""
         self.wait(threading.Event(), seconds)
 
     async def limit(self, seconds: float, work: Awaitable[_T]) -> _T:
-        """What `work` gives.
+        """Return the result of `work`.
 
         Raises:
-            TimeoutError: it took longer, and was cancelled.
+            TimeoutError: it took longer, and was canceled.
         """
         task, alarm = asyncio.ensure_future(work), asyncio.ensure_future(self.sleep(seconds))
         try:

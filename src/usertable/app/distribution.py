@@ -1,9 +1,9 @@
-"""How the values of an attribute are spread: a histogram of numbers and moments, the most frequent of the other types.
+"""The distribution of an attribute's values: a histogram for numbers and times, the most frequent values for other types.
 
-A pass is fed with one chunk of the column after the other, and has a result at any time.
+A pass gets one chunk of the column after the other, and has a result at any time.
 
-While it counts, a histogram has fine bins of which only those with values are kept, so that one value far away from the
-others costs one bin, and not the width of all. A result has wider ones, all alike, over what 98 of 100 values take up.
+While it counts, a histogram has fine bins, of which only those with values are stored, so that one outlier costs one bin and
+does not widen all others. A result has wider bins of equal width, over the range of 98 % of the values.
 """
 
 from __future__ import annotations
@@ -21,31 +21,32 @@ from usertable.domain.values import NUMBER_DIGITS, DataType, Value
 from usertable.store.protocol import Browsable
 
 CHUNK = 5000
-"""Users in one chunk of a column."""
+"""Number of users in one chunk of a column."""
 LIST_CHUNK = 200
-"""The same of a LIST, whose values are longer."""
+"""The same for a LIST, whose values are longer."""
 DISTINCT = 20_000
-"""Maximum number of different values that are counted."""
+"""Maximum number of distinct values that are counted."""
 SHOWN_CHARACTERS = 200
-"""Characters by which texts are told apart."""
+"""Number of characters by which texts are distinguished."""
 FINE_BINS = 8000
-"""Number of fine bins from which on they are made wider."""
+"""Number of fine bins from which on they are widened."""
 MIN_DIGITS = 2
-"""Significant digits by which numbers are told apart at least. All that there are have fewer than 14,000 such fine bins."""
+"""Minimum number of significant digits by which numbers are distinguished. All possible numbers have fewer than 14,000
+such bins."""
 BINS = 40
 """Maximum number of bins of a result."""
 TAIL = 100
-"""One in so many values may be left out of the bins at either end."""
+"""One in this number of values may be outside of the bins, at either end."""
 MIN_TAILED = 20
-"""Number of values from which on one may be left out at either end."""
+"""Number of values from which on one may be outside at either end."""
 _EXACT = Context(prec=256)
-"""In which sums, and quotients by the widths of bins, are exact."""
+"""In this context sums, and quotients by the widths of bins, are exact."""
 _MINUTE, _HOUR, _DAY = 60_000, 3_600_000, 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """How many values lie from `low` up to and without `high`: numbers, or ms since 1970 UTC."""
+    """The number of values from `low` up to, but excluding, `high`: numbers, or ms since 1970 UTC."""
 
     low: int | Decimal
     high: int | Decimal
@@ -54,21 +55,21 @@ class Bin:
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """How the values of an attribute are spread: `bins` for numbers and moments, `top` for the other types."""
+    """The distribution of an attribute's values: `bins` for numbers and times, `top` for the other types."""
 
     values: int = 0
-    """So many users have a value."""
+    """Number of users with a value."""
     bins: tuple[Bin, ...] = ()
     below: int = 0
-    """So many values are less than those in the bins."""
+    """Number of values below the bins."""
     above: int = 0
-    """So many values are greater than those in the bins."""
+    """Number of values above the bins."""
     minimum: int | Decimal | None = None
     maximum: int | Decimal | None = None
     top: tuple[tuple[str | bool, int], ...] = ()
     distinct: int = 0
     rounded: bool = False
-    """There were too many different values to count each: rare ones are missing, and a count may be too low."""
+    """There were too many distinct values to count each: rare ones are missing, and a count may be too low."""
 
 
 class ColumnPass:
@@ -154,7 +155,7 @@ class HistogramPass(ColumnPass):
         return Distribution(self._values, bins, counts[first - 1], counts[last + 1], self._minimum, self._maximum)
 
     def _range(self) -> tuple[Any, Any]:
-        """The fine bins from and up to which those of the result go: of the least and the greatest value but outliers."""
+        """Return the fine bins at both ends of the result: those of the lowest and the highest value, without outliers."""
         fine = sorted(self._fine)
         count = self._fine.total()
         spare = max(count // TAIL, int(count >= MIN_TAILED))
@@ -165,33 +166,33 @@ class HistogramPass(ColumnPass):
         return low if low - fine[0] > span else fine[0], high if fine[-1] - high > span else fine[-1]
 
     def _after(self, fine: Any, spare: int) -> Any:
-        """The first of the fine bins with a value that is not among the first `spare`."""
+        """Return the first of the fine bins with a value that is not among the first `spare`."""
         seen = 0
         return next(low for low in fine if (seen := seen + self._fine[low]) > spare)
 
     def _floor(self, value: Any) -> Any:
-        """The low end of the fine bin of a value."""
+        """Return the low end of a value's fine bin."""
         raise NotImplementedError
 
     def _widen(self) -> bool:
-        """Make fine bins wider, each a whole number of those before; False if they are as wide as they get."""
+        """Widen the fine bins, to a whole number of old ones each. Return False if they have the maximum width."""
         raise NotImplementedError
 
     def _widths(self, low: Any, high: Any) -> Iterator[Any]:
-        """Widths of bins that one reads easily, ascending, of which each bin is a whole number of fine ones."""
+        """Yield round widths of bins, ascending, of which each is a whole number of fine bins."""
         raise NotImplementedError
 
     def _index(self, value: Any, width: Any) -> int:
-        """The number of the bin in which a value lies."""
+        """Return the number of the bin that contains a value."""
         raise NotImplementedError
 
     def _edge(self, index: int, width: Any) -> int | Decimal:
-        """Where a bin begins."""
+        """Return the beginning of a bin."""
         raise NotImplementedError
 
 
 class NumberPass(HistogramPass):
-    """The fine bins of numbers have so many significant digits: with 3, from 4.61 up to 4.62, and from 461000 to 462000."""
+    """Fine bins by significant digits: with 3, from 4.61 up to 4.62, and from 461000 to 462000."""
 
     def __init__(self, attribute: Attribute, project: Project) -> None:
         super().__init__(attribute, project)
@@ -228,7 +229,7 @@ class NumberPass(HistogramPass):
 
 
 class MomentPass(HistogramPass):
-    """The fine bins of moments begin with a minute, hour or day of the project's time zone, as it is now."""
+    """Fine bins that begin with a minute, hour or day of the project's current time zone."""
 
     def __init__(self, attribute: Attribute, project: Project) -> None:
         super().__init__(attribute, project)
@@ -265,5 +266,5 @@ _PASSES: dict[DataType, Callable[[Attribute, Project], ColumnPass]] = {
 
 
 def column_pass(attribute: Attribute, project: Project) -> ColumnPass:
-    """A new pass over the values of an attribute."""
+    """Return a new pass over the values of an attribute."""
     return _PASSES[attribute.type](attribute, project)

@@ -1,4 +1,4 @@
-"""Rows of an import: many users in one transaction, each row decided by itself."""
+"""Rows of an import: many users in one transaction, each row decided on its own."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from usertable.app.access import Authenticator, ProjectAccess
 from usertable.app.batches import BatchEntry
 from usertable.app.use_cases import UseCases
 from usertable.commands.import_rows import import_rows
+from usertable.commands.users import origin_of
+from usertable.domain.actor import Actor
 from usertable.domain.arrival import Arrivals
 from usertable.domain.errors import Overloaded, Problem, ProblemKind, Refused, Unavailable
 from usertable.domain.identity import is_cuid, malformed_cuid
@@ -27,24 +29,24 @@ class Imports(UseCases):
     """Use cases of an import."""
 
     def job(self, project: Project, name: str) -> str | None:
-        """The state of the import of that name; None if there was none."""
+        """Return the state of the import with this name; None if there was none."""
         return self._store.job(project.number, name)
 
     def import_batch(self, batch: ImportBatch, next_state: NextState | None = None) -> ImportResult | SchemaStale | JobMoved:
-        """Import rows that were read already; see :func:`usertable.commands.import_rows.import_rows`."""
+        """Import validated rows; see :func:`usertable.commands.import_rows.import_rows`."""
         done = self._store.transact(lambda tx: import_rows(tx, batch, self.rules, next_state), background=not batch.dry_run)
         if isinstance(done, ImportResult) and not batch.dry_run and _is_accepted(done):
-            # The rows are in the store by now, whatever comes of this.
+            # The rows are stored already, whether or not this succeeds.
             with contextlib.suppress(Unavailable):
                 self._store.keep_arrivals([Arrivals(batch.project, batch.now // 1000 * 1000, written={*batch.names})])
         return done
 
     def import_rows(
-        self, project: Project, entries: Sequence[BatchEntry], *, register: bool, dry_run: bool = False
+        self, project: Project, entries: Sequence[BatchEntry], *, register: bool, actor: Actor, dry_run: bool = False
     ) -> list[tuple[int | None, Result]] | None:
-        """Import entries as rows, in order, all that are right in one transaction.
+        """Import entries as rows, in order, all valid ones in one transaction.
 
-        The CUID of each, if it is known, and its result; None if the project was changed meanwhile.
+        Returns the CUID of each, if known, and its result; None if the project was changed meanwhile.
         """
         results: dict[int, tuple[int | None, Result]] = {}
         rows: list[PatchRow] = []
@@ -65,6 +67,7 @@ class Imports(UseCases):
                 self._clock(),
                 register,
                 dry_run=dry_run,
+                origin=origin_of(project, actor),
                 receipts=[entry.receipt for index, entry in enumerate(entries) if index not in results],
             )
             result = self.import_batch(batch)
@@ -77,13 +80,13 @@ class Imports(UseCases):
 
 
 def _is_accepted(done: ImportResult) -> bool:
-    """Whether any row of a batch was imported, or had been before."""
+    """Return whether any row of a batch was imported, now or before."""
     by_row = (not isinstance(result, Refusal) for _, result in done.row_results)
     return bool(done.created or done.changed or done.unchanged) or any(by_row)
 
 
 class RowImporter:
-    """Imports rows that came over HTTP, one batch after the other.
+    """Imports rows from HTTP requests, one batch after the other.
 
     Args:
         capacity: maximum number of rows that are being imported or wait for it.
@@ -95,25 +98,25 @@ class RowImporter:
         self._capacity = capacity
         self._turn = asyncio.Lock()
         self.rows = 0
-        """Rows that are being imported, or wait for it."""
+        """Number of rows that are being imported or wait for it."""
 
     async def import_rows(
-        self, access: ProjectAccess, entries: Sequence[BatchEntry], *, register: bool, dry_run: bool = False
+        self, access: ProjectAccess, entries: Sequence[BatchEntry], *, register: bool, actor: Actor, dry_run: bool = False
     ) -> list[tuple[int | None, Result]]:
         """Write entries as rows of an import, one batch after the other; otherwise like
         :meth:`~usertable.app.batches.BatchWriter.set_many`.
 
         Args:
-            register: whether users and identifier values that are not there are made, or the entry is refused.
+            register: whether missing users and identifier values are created, or the entry is refused.
         """
         try:
-            # The first may be of any size, as it may where single writes wait.
+            # The first batch may be of any size, as in the queue of single writes.
             if self.rows and self.rows + len(entries) > self._capacity:
                 raise Overloaded(f"{self.rows} rows of imports are waiting")
             self.rows += len(entries)
             try:
                 async with self._turn:
-                    return await self._import(access, entries, register=register, dry_run=dry_run)
+                    return await self._import(access, entries, register=register, actor=actor, dry_run=dry_run)
             finally:
                 self.rows -= len(entries)
         except Unavailable as unavailable:
@@ -124,11 +127,13 @@ class RowImporter:
         return [(entry.cuid, failure) for entry in entries]
 
     async def _import(
-        self, access: ProjectAccess, entries: Sequence[BatchEntry], *, register: bool, dry_run: bool
+        self, access: ProjectAccess, entries: Sequence[BatchEntry], *, register: bool, actor: Actor, dry_run: bool
     ) -> list[tuple[int | None, Result]]:
         for _ in range(3):
             project = access.project
-            found = await asyncio.to_thread(self._imports.import_rows, project, entries, register=register, dry_run=dry_run)
+            found = await asyncio.to_thread(
+                self._imports.import_rows, project, entries, register=register, actor=actor, dry_run=dry_run
+            )
             if found is not None:
                 return found
             await self._authenticator.refresh(access)
@@ -136,14 +141,14 @@ class RowImporter:
 
 
 def _row(project: Project, entry: BatchEntry) -> PatchRow | list[Problem]:
-    """An entry as a row of an import, or all that is wrong with it."""
+    """Return an entry as a row of an import, or its problems."""
     schema = project.schema
     problems = list(entry.problems)
     if entry.cuid is not None and not is_cuid(entry.cuid):
         problems.append(malformed_cuid(entry.cuid))
     given = dict([entry.identity] if entry.identity else entry.identifiers or {})
     pairs: list[tuple[str, str]] = []
-    # In the order of their priority, in which they are asked whose row it is.
+    # By priority, the order in which they determine the row's user.
     for identifier in schema.identifiers:
         if identifier.name in given:
             values = identifier_values(identifier, given.pop(identifier.name))

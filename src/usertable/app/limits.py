@@ -20,10 +20,10 @@ _COUNTS_BYTES = _SLOTS * _SLOT.size
 
 
 class RateLimit:
-    """At most `limit` requests in a window of one second, which begins with its first request.
+    """Allows at most `limit` requests in a window of one second, which begins with its first request.
 
     Args:
-        count: where workers count together; None for one that counts alone.
+        count: the workers' shared count; None for a single process.
         monotonic: seconds; with workers, of the clock that all of them share.
     """
 
@@ -39,14 +39,14 @@ class RateLimit:
         self._count = count
 
     def allow(self) -> bool:
-        """Count one request now; False if it is over the limit."""
+        """Count one request now. Return False if it is over the limit."""
         if self._count is None:
             return self._allow(self._monotonic())
         with self._count.loaded(self):
             return self._allow(self._monotonic())
 
     def is_used_up(self) -> bool:
-        """Whether a request now would be over the limit, as far as this process knows."""
+        """Return whether a request now would be over the limit, as far as this process knows."""
         return not self.remaining and self._monotonic() < self.ends
 
     def _allow(self, now: float) -> bool:
@@ -60,12 +60,12 @@ class RateLimit:
 
 
 class SharedCounts:
-    """What all workers of a server counted in the present second, and which secrets they verified, in a file that each maps.
+    """The counts of all workers of a server in the current second, and the secrets they verified, in a file that each maps.
 
-    The moments in it are of the system's monotonic clock, which all processes of a machine share.
+    Times are of the system's monotonic clock, which all processes of a machine share.
 
     Args:
-        descriptor: an open file that :meth:`file` made.
+        descriptor: an open file created by :meth:`file`.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -75,8 +75,8 @@ class SharedCounts:
 
     @staticmethod
     def file() -> IO[bytes]:
-        """A new file, which is gone when the last process has closed it."""
-        # The key of the secrets is on no disk.
+        """Return a new file, which is removed when the last process has closed it."""
+        # The key for the secrets is never on disk.
         file = file_in_memory()
         file.truncate(_COUNTS_BYTES + SHARED_BYTES)
         file.seek(_COUNTS_BYTES)
@@ -85,7 +85,7 @@ class SharedCounts:
         return file
 
     def count(self, project: int, api: str) -> SharedCount:
-        """The count of a project (by its number) and an API. From some 16,000 projects on, two may share one."""
+        """Return the count of a project (by its number) and an API. From about 16,000 projects on, two may share one."""
         offset = (project * len(APIS) + APIS.index(api)) % _SLOTS * _SLOT.size
         return SharedCount(self._descriptor, self._map, offset)
 
@@ -102,7 +102,7 @@ class SharedCount:
 
     @contextmanager
     def loaded(self, limit: RateLimit) -> Iterator[None]:
-        """Bring `limit` to what all workers counted, and keep what becomes of it; no other worker counts meanwhile."""
+        """Update `limit` with all workers' counts, and store it after the block. No other worker counts meanwhile."""
         fcntl.lockf(self._descriptor, fcntl.LOCK_EX, _SLOT.size, self._offset)
         try:
             limit.ends, counted = _SLOT.unpack_from(self._map, self._offset)

@@ -1,28 +1,40 @@
-"""Projects: create, list, edit, rotate the secret, verify it."""
+"""Projects: create, list, edit, rotate the secret, verify a secret."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import re
 import secrets
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 from zoneinfo import available_timezones
 
+from usertable.app.keyring import Keyring, Match
+from usertable.app.keys import SALT_BYTES, check_granted, check_is_new, shared_salt, with_keys
+from usertable.app.secrets import check_secret, generate_secret, proof_of, public_id, slow_hash
 from usertable.app.use_cases import UseCases
 from usertable.commands import projects
+from usertable.domain.actor import Actor
 from usertable.domain.errors import ProblemKind, Refused, check_all, refusal
+from usertable.domain.key import DEFAULT_KEY, MAX_OVERLAP_SECONDS, Key, Proof, find_key
+from usertable.domain.permissions import ALL_SCOPES, PROJECT_SCOPES, Scope
 from usertable.domain.schema import DEFAULT_TIMEZONE, Project
-from usertable.store.records import SchemaChange
 
 DEFAULT_QPS = 100
 MAX_QPS = 1_000_000
-# The ids `.` and `..` could not be addressed: browsers and proxies take them for steps in a path.
+# The IDs `.` and `..` could not be used in a URL: browsers and proxies treat them as steps in a path.
 _PROJECT_ID = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,64}")
-_SECRET = re.compile(r"[!-~]{1,128}")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A verified caller: a key of a project."""
+
+    project: Project
+    match: Match
+    brought: Proof | None = None
+    """The proof of a secret that was not generated."""
 
 
 class Projects(UseCases):
@@ -36,31 +48,33 @@ class Projects(UseCases):
         secret: str | None = None,
         timezone: str = DEFAULT_TIMEZONE,
         qps: int | None = DEFAULT_QPS,
-        actor: str,
+        actor: Actor,
     ) -> tuple[Project, str]:
-        """A new project, and its secret, which is not kept and cannot be shown again.
+        """Create a project. Return it with its secret, which is not stored and cannot be shown again.
 
-        `id` and `secret` are made if they are not given: an id of digits, a secret of 32 random hex characters.
+        `id` and `secret` are generated if omitted; a generated ID has six digits.
         """
         check_all(
             lambda: _check_project_name(name),
             lambda: _check_project_id(id),
             lambda: _check_timezone(timezone),
             lambda: _check_qps(qps),
-            lambda: _checked_secret(secret),
+            lambda: None if secret is None else check_secret(secret),
         )
-        secret = _checked_secret(secret)
-        salt = secrets.token_bytes(16)
+        secret = secret or generate_secret()
+        salt, now = secrets.token_bytes(SALT_BYTES), self._clock()
+        key = Key(DEFAULT_KEY, PROJECT_SCOPES, now, str(actor), (proof_of(secret, salt),))
         while True:
             project = Project(
                 number=0,
                 id=id or str(100_000 + secrets.randbelow(900_000)),
                 name=name,
                 secret_salt=salt,
-                secret_hash=_hash_secret(secret, salt),
+                secret_hash=slow_hash(secret, salt),
                 timezone=timezone,
                 qps=qps,
-                created_at=self._clock(),
+                created_at=now,
+                stored_keys=(key,),
             )
             try:
                 return self._store.transact(partial(projects.create, project=project, actor=actor)), secret
@@ -69,7 +83,7 @@ class Projects(UseCases):
                     raise
 
     def projects(self) -> list[Project]:
-        """All projects, in order of creation."""
+        """Return all projects, in order of creation."""
         return self._store.projects()
 
     def edit_project(
@@ -81,11 +95,11 @@ class Projects(UseCases):
         qps: int | None = None,
         unlimited: bool = False,
         version: int | None = None,
-        actor: str,
+        actor: Actor,
     ) -> Project:
-        """Change some settings of a project; what is None stays. `unlimited` lifts the QPS limit.
+        """Change settings of a project. None leaves a setting unchanged. `unlimited` removes the QPS limit.
 
-        Moments are kept in UTC, so another time zone changes how they are shown and how later ones are read.
+        Times are stored in UTC, so another time zone changes how they are shown and how later ones are read.
         """
         check_all(
             lambda: _check_project_name(name),
@@ -99,33 +113,68 @@ class Projects(UseCases):
         return self._edit(project_id, lambda project: replace(project, **changes), actor, version)
 
     def rotate_secret(
-        self, project_id: str, *, secret: str | None = None, version: int | None = None, actor: str
+        self,
+        project_id: str,
+        *,
+        secret: str | None = None,
+        overlap_seconds: int = 0,
+        granted: Collection[Scope] = ALL_SCOPES,
+        version: int | None = None,
+        actor: Actor,
     ) -> tuple[Project, str]:
-        """Replace a project's secret; the old one stops working within a second. The new one cannot be shown again."""
-        secret = _checked_secret(secret)
-        salt = secrets.token_bytes(16)
-        hashed = _hash_secret(secret, salt)
-        project = self._edit(project_id, lambda p: replace(p, secret_salt=salt, secret_hash=hashed), actor, version)
-        return project, secret
+        """Replace the secret of the key `default`. The new one cannot be shown again.
 
-    def schema_changes(self, project_id: str, limit: int = 100) -> list[SchemaChange]:
-        """The newest changes of a project and its schema, newest first."""
-        return self._store.schema_changes(self.project(project_id).number, limit)
+        Args:
+            overlap_seconds: seconds for which the previous secret keeps working; 0 ends that within a second. An older one
+                stops in any case.
+            granted: the scopes of the caller, who gets a secret with those of `default`.
+
+        Raises:
+            Refused: the key is revoked, or has scopes that the caller does not have.
+        """
+        check_all(
+            lambda: None if secret is None else check_secret(secret),
+            lambda: _check_overlap(overlap_seconds),
+        )
+        now, salt = self._clock(), secrets.token_bytes(SALT_BYTES)
+        if secret is not None:
+            project = self.project(project_id)
+            check_is_new(project, secret, now, of=DEFAULT_KEY)
+            salt = salt if public_id(secret) else shared_salt(project)
+        secret = secret or generate_secret()
+        proof, hashed = proof_of(secret, salt), slow_hash(secret, salt)
+
+        def edit(project: Project) -> Project:
+            key = find_key(project.keys, DEFAULT_KEY)
+            check_granted(key.scopes, granted)
+            if key.revoked_at is not None:
+                raise refusal(ProblemKind.KEY_REVOKED, key=DEFAULT_KEY)
+            before = [replace(key.proofs[0], until=now + overlap_seconds * 1000)] if overlap_seconds else []
+            others = [k for k in project.keys if k.name != DEFAULT_KEY]
+            kept = with_keys(project, [*others, replace(key, proofs=(proof, *before))])
+            return replace(kept, secret_salt=salt, secret_hash=hashed)
+
+        return self._edit(project_id, edit, actor, version), secret
 
     def epoch(self) -> int:
-        """A number that differs from an earlier one if any project was created or changed in between. Cheap."""
+        """Return a number that changes whenever a project is created or changed. Fast."""
         return self._store.epoch()
 
     def versions(self) -> Mapping[str, int]:
-        """The version of every project by its id. Cheap."""
+        """Return the version of every project by its ID. Fast."""
         return self._store.versions()
 
-    def verify(self, project_id: str, secret: str) -> Project | None:
-        """The project, if the secret is its own. Takes some 25 ms of CPU, whether the project exists or not."""
-        project = self.find_project(project_id)
-        salt, expected = (project.secret_salt, project.secret_hash) if project else (b"-" * 16, b"-" * 32)
-        matches = hmac.compare_digest(_hash_secret(secret, salt), expected)
-        return project if matches else None
+    def verify(self, project_id: str, secret: str) -> Caller | None:
+        """Return the caller whose secret this is, if a key of the project has it.
+
+        Fast for a generated secret. Any other takes about 25 ms of CPU, even if it is wrong or the project does not exist.
+        """
+        project, now = self.find_project(project_id), self._clock()
+        keyring = Keyring(project)
+        if project is not None and (match := keyring.find_generated(secret, now)):
+            return Caller(project, match)
+        found = keyring.find_brought(secret, now)
+        return Caller(project, *found) if project is not None and found else None
 
 
 def _check_project_name(name: str | None) -> None:
@@ -148,14 +197,6 @@ def _check_qps(qps: int | None) -> None:
         raise refusal(ProblemKind.QPS, value=qps, maximum=MAX_QPS)
 
 
-def _checked_secret(secret: str | None) -> str:
-    if secret is None:
-        return secrets.token_hex(16)
-    if not _SECRET.fullmatch(secret):
-        raise refusal(ProblemKind.SECRET, maximum=128)
-    return secret
-
-
-def _hash_secret(secret: str, salt: bytes) -> bytes:
-    # An operator may bring a short secret along, so the hash is a slow one; a running server remembers who passed.
-    return hashlib.scrypt(secret.encode(), salt=salt, n=2**13, r=8, p=1, dklen=32)
+def _check_overlap(seconds: int) -> None:
+    if not 0 <= seconds <= MAX_OVERLAP_SECONDS:
+        raise refusal(ProblemKind.OVERLAP, maximum=MAX_OVERLAP_SECONDS)

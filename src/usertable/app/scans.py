@@ -1,8 +1,8 @@
-"""Scans of a whole user table in the background, for what no page can wait for.
+"""Background scans of a whole user table, for results that take longer than a page can wait.
 
-A count, who changed last, how many users have a value, how values are spread. A scan goes through the table chunk by
-chunk, rests between them, and goes on only as long as somebody waits for it. What it found stays for a while, with its
-moment, so that whoever asks next is answered at once.
+A count, the users changed last, how many users have a value, the distribution of values. A scan reads the table in chunks,
+pauses between them, and continues only while somebody waits for it. Its result is kept for a while, with its time, so that
+the next request is answered at once.
 """
 
 from __future__ import annotations
@@ -28,40 +28,40 @@ from usertable.store.protocol import Browsable
 log = logging.getLogger("usertable.scan")
 
 WORKERS = 2
-"""Maximum number of scans that run at once; others wait."""
+"""Maximum number of concurrent scans; others wait."""
 WAITED_SECONDS = 10.0
-"""Seconds without a request after which a scan is cancelled."""
+"""Seconds without a request after which a scan is canceled."""
 FRESH_SECONDS = 60.0
 """Maximum age of a result, in seconds, before another pass begins."""
 FRESH_TIMES = 50
-"""The same in multiples of the time that the pass took: a small table is counted again within a second or so."""
+"""The same in multiples of the pass's duration: a small table is counted again within about a second."""
 MIN_FRESH_SECONDS = 1.0
 PATIENCE_SECONDS = 0.05
 """Seconds that a page may wait for a pass, if the last one took no longer."""
 REMEMBERED = 200
-"""Number of results that are kept."""
+"""Maximum number of results that are kept."""
 KEPT_TOP = 2000
-"""Number of the users changed last that a count knows."""
+"""Maximum number of last changed users in a count."""
 SAMPLED_USERS = 2_000_000
-"""Number of users above which statistics look at so many evenly spread ones instead of all."""
+"""Number of users above which statistics examine this many evenly spread ones instead of all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """How many users meet some conditions; `top` has the times and CUIDs of those who were changed last (or first)."""
+    """The number of users that meet some conditions. `top` has the times and CUIDs of those changed last (or first)."""
 
     matched: int = 0
     top: tuple[tuple[int, int], ...] = ()
 
     @property
     def has_all(self) -> bool:
-        """Whether all that matched are in `top`."""
+        """Whether `top` contains all matches."""
         return self.matched == len(self.top)
 
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """By attribute, how many users of those looked at have a value."""
+    """By attribute, how many of the examined users have a value."""
 
     filled: dict[str, int] = field(default_factory=dict)
 
@@ -72,35 +72,35 @@ R_co = TypeVar("R_co", bound=Count | Filled | Distribution, covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Found(Generic[R]):
-    """What a scan has found so far."""
+    """The current result of a scan."""
 
     result: R
     examined: int
-    """So many users were looked at."""
+    """Number of users examined."""
     done: bool
     sampled: bool
-    """Not all users were looked at, but evenly spread ones."""
+    """Whether only evenly spread users were examined, instead of all."""
     at: int
     """When the pass began, ms since 1970 UTC."""
     failed: bool = False
     renewing: bool = False
-    """Another pass goes on, which will find what is so now."""
+    """Whether another pass is running, which will find the current result."""
 
     @property
     def ended(self) -> bool:
-        """Whether there will be nothing else before long."""
+        """Whether no other result will follow soon."""
         return self.failed or (self.done and not self.renewing)
 
 
 class _Pass(Protocol[R_co]):
-    """One pass: `step(after)` looks at a chunk and gives how many users that were, and where it ended."""
+    """One pass: `step(after)` examines a chunk and returns the number of users, and where it ended."""
 
     @property
     def chunk(self) -> int: ...
 
     @property
     def whole(self) -> bool:
-        """Whether it must see every user."""
+        """Whether it must examine every user."""
         ...
 
     def step(self, store: Browsable, project: int, after: int | None) -> tuple[int, int | None]: ...
@@ -109,7 +109,7 @@ class _Pass(Protocol[R_co]):
 
 
 class TableScans:
-    """Begins scans, and remembers what they found. Its methods may be called from any thread."""
+    """Starts scans, and keeps their results. Its methods may be called from any thread."""
 
     def __init__(self, store: Browsable, *, clock: Clock = SYSTEM_CLOCK) -> None:
         self._store = store
@@ -131,25 +131,25 @@ class TableScans:
         """Count the users that meet all conditions.
 
         Args:
-            refresh: begin another pass, whatever is known.
+            refresh: start another pass, even if there is a result.
             wait: wait for a pass that is known to be short; not for an event loop.
         """
         key = (project.number, "count", tuple(conditions), oldest)
         return self._scan(key, lambda: _CountPass(conditions, oldest), project, refresh, wait)
 
     def filled(self, project: Project, *, wait: bool = False) -> Found[Filled]:
-        """Count, by attribute, who has a value."""
+        """Count, by attribute, the users that have a value."""
         return self._scan((project.number, "filled"), _FillPass, project, False, wait)
 
     def distribution(
         self, project: Project, attribute: Attribute, *, refresh: bool = False, wait: bool = False
     ) -> Found[Distribution]:
-        """How the values of an attribute are spread."""
+        """Return the distribution of an attribute's values."""
         key = (project.number, "distribution", attribute.name)
         return self._scan(key, lambda: column_pass(attribute, project), project, refresh, wait)
 
     def forget(self, project: Project) -> None:
-        """Give nothing again that was found in this project so far."""
+        """Discard all results for this project."""
         with self._lock:
             for key in [key for key in self._scans if key[0] == project.number]:
                 del self._scans[key]
@@ -179,10 +179,10 @@ class TableScans:
         try:
             scan.go(self._store, self._clock, self._closing)
         except Unavailable as failure:
-            log.warning("a scan was given up: %s", failure)
+            log.warning("a scan of the user table was canceled: %s", failure)
             scan.fail()
         except Exception:
-            log.exception("a scan failed")
+            log.exception("a scan of the user table failed")
             scan.fail()
         finally:
             scan.running = False
@@ -198,7 +198,7 @@ class _Scan(Generic[R]):
         self.rests = threading.Event()
         self.rests.set()
         self.took = math.inf
-        """Seconds of the last whole pass, its rests included."""
+        """Seconds of the last complete pass, including its pauses."""
         self._now = Found(begin().result(), 0, False, False, now)
         self._before: Found[R] | None = None
 
@@ -207,7 +207,7 @@ class _Scan(Generic[R]):
         return not self._now.done or now - self._now.at > fresh * 1000
 
     def shown(self) -> Found[R]:
-        """What was found last; a pass that goes on does not hide what the one before it found."""
+        """Return the last result. A running pass does not hide the result of the previous one."""
         renewing, now, before = self.running, self._now, self._before
         found = before if before is not None and not now.done else now
         return replace(found, renewing=renewing)
@@ -240,12 +240,12 @@ class _Scan(Generic[R]):
                 self.took = clock.monotonic() - first
                 self._before = None
                 return
-            # As long a rest as the work took: whoever writes has the machine half of the time at least.
+            # Pause for as long as the work took, so that writes have the machine at least half of the time.
             clock.wait(closing, clock.monotonic() - began)
 
 
 class _Route:
-    """Where a pass goes: from chunk to chunk through a small table, to evenly spread ones of a large one."""
+    """The chunks of a pass: all chunks of a small table, evenly spread ones of a large one."""
 
     def __init__(self, store: Browsable, project: int, work: _Pass[Any]) -> None:
         self.skipped = False
@@ -259,7 +259,7 @@ class _Route:
         self._next = 0
 
     def after(self, end: int | None) -> int | None:
-        """The CUID after which the chunk begins that follows one which ended at `end`."""
+        """Return the CUID after which the next chunk begins, after one that ended at `end`."""
         if end is None or not self._step:
             return end
         while self._next <= end:

@@ -1,4 +1,4 @@
-"""What the use cases of every topic have: a store, a clock, the rules, and how a project is read and edited."""
+"""What the use cases of every topic share: a store, a clock, the rules, and how a project is read and edited."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from usertable.app.clock import now_ms
 from usertable.commands import projects
+from usertable.domain.actor import Actor
 from usertable.domain.errors import ProblemKind, ProjectChanged, refusal
 from usertable.domain.merge import Rules
 from usertable.domain.schema import MAX_ATTRIBUTES, Project
@@ -15,13 +16,13 @@ from usertable.store.protocol import Store
 class UseCases:
     """The use cases that may block. Every method may raise Unavailable; those that change something, Refused.
 
-    A `version` that is given must be the project's when the change is made, else it is refused and nothing is changed: so
-    whoever read the project before changes what was read, and nobody else's change in between is undone.
+    If a `version` is given, it must be the project's version when the change is made. Otherwise the change is refused, so
+    that a caller does not overwrite changes made after it read the project.
 
     Args:
         clock: milliseconds since 1970 UTC.
-        max_attributes: attributes per project.
-        rules: what decides all writes.
+        max_attributes: maximum number of attributes per project.
+        rules: the rules for all writes.
     """
 
     def __init__(
@@ -37,6 +38,10 @@ class UseCases:
         self._clock = clock
         self._max_attributes = max_attributes
 
+    def now(self) -> int:
+        """Return milliseconds since 1970 UTC."""
+        return self._clock()
+
     def project(self, project_id: str) -> Project:
         if found := self.find_project(project_id):
             return found
@@ -45,13 +50,14 @@ class UseCases:
     def find_project(self, project_id: str) -> Project | None:
         return self._store.project(project_id)
 
-    def _edit(self, project_id: str, edit: Callable[[Project], Project], actor: str, version: int | None = None) -> Project:
+    def _edit(
+        self, project_id: str, edit: Callable[[Project], Project], actor: Actor, version: int | None = None
+    ) -> Project:
         def checked(project: Project) -> Project:
             check_version(project, version)
             return edit(project)
 
-        now = self._clock()
-        return self._store.transact(lambda tx: projects.edit(tx, project_id, checked, actor, now))
+        return self._store.transact(lambda tx: projects.edit(tx, project_id, checked, actor, self._clock))
 
 
 def check_version(project: Project, version: int | None) -> None:

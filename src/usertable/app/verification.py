@@ -1,7 +1,8 @@
-"""Verification of secrets: who passed before is recognized at once, everybody else is verified in fair turns.
+"""Verification of secrets: secrets that passed before are recognized at once, others are verified in fair turns.
 
-Hashing a secret takes some 25 ms of CPU, on purpose, and anybody can ask for it without an account. So one thread of low
-priority does it, the verifications that wait are bounded, and those that fail are rationed by project and by address.
+Hashing a secret that was not generated takes about 25 ms of CPU, on purpose, and anybody can cause it without an account. So
+one thread of low priority does it, the number of waiting verifications is limited, and failed ones are rationed by project
+and by address.
 """
 
 from __future__ import annotations
@@ -20,19 +21,20 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 from usertable.app.clock import SYSTEM_CLOCK, Clock
+from usertable.app.keyring import Keyring
 from usertable.domain.errors import Overloaded
-from usertable.domain.schema import Project
 
 VERIFICATIONS_WAITING = 1000
 """Maximum number of verifications that wait in one process."""
 WAITING_PER_CALLER = 16
 """Maximum number of them from one address for one project."""
 VERIFICATION_SECONDS = 10.0
-"""Seconds after which a verification that still waits is given up, with 503."""
+"""Seconds after which a waiting verification is abandoned, with 503."""
 FAILURES_AT_ONCE = 20
-"""Failed verifications that a project, or an address, may have in a row before they are rationed."""
+"""Number of consecutive failed verifications of a project, or an address, before they are rationed."""
 FAILURES_PER_SECOND = 10.0
 """Failed verifications per second, of a project and of an address, once they are rationed."""
 FAILURE_SECONDS = 10.0
@@ -40,6 +42,8 @@ FAILURE_SECONDS = 10.0
 FAILURES_REMEMBERED = 10_000
 NICENESS = 10
 """Scheduling priority of the verifying thread: requests of known callers get the CPU first."""
+UNKNOWN_SHARES = 32
+"""Number of shares over which the IDs of projects that do not exist are distributed: there is no limit to such IDs."""
 _SHARES_REMEMBERED = 10_000
 
 _KEY_BYTES = 32
@@ -49,10 +53,10 @@ SHARED_BYTES = _KEY_BYTES + _SLOTS * _DIGEST_BYTES
 
 
 class PassedSecrets:
-    """Which secrets were verified since the server was started, known to all of its workers.
+    """The secrets that were verified since the server started, shared by all of its workers.
 
-    Of each there is an HMAC-SHA256 with a random key of this start, in memory only. It covers the project's stored hash,
-    so a secret that is replaced is forgotten without being looked for.
+    Each is an HMAC-SHA256 with a random key of this start, in memory only. It covers the stored hash, so a replaced secret
+    is forgotten automatically.
 
     Args:
         memory: `SHARED_BYTES` that begin with :func:`new_key`; None for a server of one process.
@@ -66,17 +70,17 @@ class PassedSecrets:
         self._key = memory[:_KEY_BYTES]
 
     def digest(self, project_id: str, secret_hash: bytes, secret: str) -> bytes:
-        """What a secret is recognized by, under the hash that the project has now; empty if there is no such project."""
+        """Return the digest of a secret, for a hash that the project has stored."""
         parts = (project_id.encode(), secret_hash, secret.encode())
         return hmac.digest(self._key, b"".join(len(part).to_bytes(8, "big") + part for part in parts), "sha256")
 
     def add(self, digest: bytes) -> None:
-        """Remember it. One in 65,536 takes the place of another, which is then verified again."""
+        """Remember a digest. One in 65,536 replaces another, which is then verified again."""
         start = self._start(digest)
         self._memory[start : start + _DIGEST_BYTES] = digest
 
     def __contains__(self, digest: bytes) -> bool:
-        # Without a lock: what is read while another process writes is no digest of a secret.
+        # Without a lock: a read during another process's write does not match the digest of any secret.
         start = self._start(digest)
         return hmac.compare_digest(self._memory[start : start + _DIGEST_BYTES], digest)
 
@@ -85,12 +89,12 @@ class PassedSecrets:
 
 
 def new_key() -> bytes:
-    """What the memory of :class:`PassedSecrets` begins with."""
+    """Return the beginning of the memory of :class:`PassedSecrets`."""
     return secrets.token_bytes(_KEY_BYTES)
 
 
 def network(host: str) -> str:
-    """The address by which callers are told apart: of IPv6 its first 64 bits, which one customer of a network has."""
+    """Return the address by which callers are distinguished: for IPv6 the first 64 bits, a customer's share."""
     if ":" not in host:
         return host
     try:
@@ -100,19 +104,23 @@ def network(host: str) -> str:
     return str(address.ipv4_mapped or ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))
 
 
+_Name = tuple[Literal["project", "address"], str]
+"""Names a share."""
+
+
 class _Share:
-    """What a project, or an address, had of the verifications."""
+    """A project's, or an address's, share of the verifications."""
 
     __slots__ = ("at", "served", "tokens")
 
-    def __init__(self, now: float) -> None:
-        self.tokens = float(FAILURES_AT_ONCE)
-        self.at = now
-        self.served = 0
+    def __init__(self, now: float, like: _Share | None = None) -> None:
+        self.tokens: float = FAILURES_AT_ONCE if like is None else like.tokens
+        self.at: float = now if like is None else like.at
+        self.served: int = 0 if like is None else like.served
         """The number of its last turn."""
 
     def ready_at(self, now: float) -> float:
-        """When it may have a turn."""
+        """Return when it may have a turn."""
         self.tokens = min(FAILURES_AT_ONCE, self.tokens + (now - self.at) * FAILURES_PER_SECOND)
         self.at = now
         return now if self.tokens >= 1 else now + (1 - self.tokens) / FAILURES_PER_SECOND
@@ -122,16 +130,25 @@ class _Share:
 class _Turn:
     number: int
     project: str
+    """The ID as sent."""
+    shares: tuple[_Name, _Name]
+    """The project's share, and the address's."""
     address: str
-    work: Callable[[], Project | None]
-    found: asyncio.Future[Project | None]
+    work: Callable[[], Keyring | None]
+    found: asyncio.Future[Keyring | None]
 
 
 class Verifications:
-    """Runs verifications, one at a time. Next is the one whose project and address were served the longest ago.
+    """Runs verifications, one at a time.
 
-    So a caller waits for few verifications of others, however many wait, unless project and address are those of whoever
-    sends wrong secrets. Behind a proxy all callers have one address; there it is the project that tells them apart.
+    Next is the one whose project and address have waited the longest since their last turn.
+
+    So a caller waits for few verifications of others, however many wait, unless it shares project and address with a sender
+    of wrong secrets. Behind a proxy all callers have one address, and are distinguished by project.
+
+    The IDs of projects that do not exist are distributed randomly over :data:`UNKNOWN_SHARES`, so that any number of them
+    delays others no more than that many projects. A project's own share begins like the one that its ID would have if there
+    were no such project, so the order does not reveal that there is one.
 
     Belongs to one event loop.
     """
@@ -139,25 +156,31 @@ class Verifications:
     def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
         self._clock = clock
         self._waiting: list[_Turn] = []
-        self._shares: OrderedDict[tuple[str, str], _Share] = OrderedDict()
+        self._shares: OrderedDict[_Name, _Share] = OrderedDict()
+        self._key = secrets.token_bytes(_KEY_BYTES)
+        """Distributes the IDs of unknown projects over their shares."""
         self._turns = 0
         self._busy = False
         self._alarm: asyncio.Task[None] | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="verify", initializer=_yield_to_others)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="verify", initializer=yield_to_others)
 
-    async def run(self, project: str, address: str, work: Callable[[], Project | None]) -> Project | None:
-        """What `work` gives, in the verifying thread; None counts as a failure.
+    async def run(
+        self, project: str, address: str, work: Callable[[], Keyring | None], *, is_known: bool = True
+    ) -> Keyring | None:
+        """Return the result of `work`, called in the verifying thread. None counts as a failure.
 
         Args:
-            project: the id of a project that exists, or one text for all that do not.
-            address: where the caller is; see :func:`network`.
+            project: the ID of a project, as sent.
+            address: the caller's address; see :func:`network`.
+            is_known: whether there is such a project.
 
         Raises:
             Overloaded: too many wait, or it waited too long. Nothing was verified.
         """
         self._make_room(project, address)
         self._turns += 1
-        turn = _Turn(self._turns, project, address, work, asyncio.get_running_loop().create_future())
+        shares: tuple[_Name, _Name] = ("project", self._project_share(project, is_known)), ("address", address)
+        turn = _Turn(self._turns, project, shares, address, work, asyncio.get_running_loop().create_future())
         self._waiting.append(turn)
         self._begin_next()
         try:
@@ -174,10 +197,11 @@ class Verifications:
         self._thread.shutdown(cancel_futures=True)
 
     def _make_room(self, project: str, address: str) -> None:
-        """Let one more wait: if need be, in place of one whose address, or project, has more waiting than the new one's."""
+        """Make room for one more, if necessary in place of one whose address, or project, has more waiting than the new
+        one's."""
         waiting = self._waiting
         if sum(turn.project == project and turn.address == address for turn in waiting) >= WAITING_PER_CALLER:
-            raise Overloaded(f"{WAITING_PER_CALLER} callers of project {project!r} from {address} wait to be verified")
+            raise Overloaded(f"{WAITING_PER_CALLER} callers of one project from {address} wait to be verified")
         if len(waiting) < VERIFICATIONS_WAITING:
             return
         by_address, by_project = Counter(turn.address for turn in waiting), Counter(turn.project for turn in waiting)
@@ -199,7 +223,7 @@ class Verifications:
         ready: list[tuple[int, int, int, int, _Turn]] = []
         later: list[float] = []
         for turn in self._waiting:
-            project, address = self._share("project", turn.project, now), self._share("address", turn.address, now)
+            project, address = (self._share(name, now) for name in turn.shares)
             at = max(project.ready_at(now), address.ready_at(now))
             if at > now:
                 later.append(at)
@@ -212,8 +236,8 @@ class Verifications:
         turn = min(ready)[-1]
         self._waiting.remove(turn)
         self._turns += 1
-        for kind, name in (("project", turn.project), ("address", turn.address)):
-            self._share(kind, name, now).served = self._turns
+        for name in turn.shares:
+            self._share(name, now).served = self._turns
         self._busy = True
         done = asyncio.get_running_loop().run_in_executor(self._thread, turn.work)
         done.add_done_callback(partial(self._finish, turn))
@@ -223,15 +247,15 @@ class Verifications:
         self._alarm = None
         self._begin_next()
 
-    def _finish(self, turn: _Turn, done: asyncio.Future[Project | None]) -> None:
+    def _finish(self, turn: _Turn, done: asyncio.Future[Keyring | None]) -> None:
         self._busy = False
         if done.cancelled():
             turn.found.cancel()
             return
         failure = done.exception()
         if failure is None and done.result() is None:
-            for kind, name in (("project", turn.project), ("address", turn.address)):
-                self._share(kind, name, self._clock.monotonic()).tokens -= 1
+            for name in turn.shares:
+                self._share(name, self._clock.monotonic()).tokens -= 1
         if not turn.found.done():
             if failure is not None:
                 turn.found.set_exception(failure)
@@ -239,19 +263,32 @@ class Verifications:
                 turn.found.set_result(done.result())
         self._begin_next()
 
-    def _share(self, kind: str, name: str, now: float) -> _Share:
-        share = self._shares.get((kind, name))
+    def _project_share(self, project: str, is_known: bool) -> str:
+        """Return the name of a project's share, which exists from then on."""
+        digest = hmac.digest(self._key, project.encode(errors="replace"), "sha256")
+        # No project has an ID with a space.
+        unknown = f"unknown {digest[0] % UNKNOWN_SHARES}"
+        if not is_known:
+            return unknown
+        if ("project", project) not in self._shares:
+            now = self._clock.monotonic()
+            self._share(("project", project), now, like=self._share(("project", unknown), now))
+        return project
+
+    def _share(self, name: _Name, now: float, like: _Share | None = None) -> _Share:
+        share = self._shares.get(name)
         if share is None:
-            share = self._shares[kind, name] = _Share(now)
+            share = self._shares[name] = _Share(now, like)
             while len(self._shares) > _SHARES_REMEMBERED:
                 self._shares.popitem(last=False)
         else:
-            self._shares.move_to_end((kind, name))
+            self._shares.move_to_end(name)
         return share
 
 
-def _yield_to_others() -> None:
-    # Elsewhere than on Linux a priority belongs to the whole process.
+def yield_to_others() -> None:
+    """Lower this thread's priority."""
+    # On other systems than Linux, a priority applies to the whole process.
     if sys.platform == "linux":
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

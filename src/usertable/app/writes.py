@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from usertable.app.access import Authenticator, ProjectAccess
 from usertable.app.clock import now_ms
 from usertable.app.users import Users
+from usertable.domain.change import Origin
 from usertable.domain.errors import Overloaded, Problem, ProblemKind, excerpt
 from usertable.domain.patch import Patch, validate
+from usertable.domain.permissions import Scope
 from usertable.pipeline.group_commit import GroupCommit
-from usertable.store.records import Receipt, Refusal, Result, SchemaStale, UserUnknown, Write
+from usertable.store.records import Receipt, Refusal, Replayed, Result, SchemaStale, UserUnknown, Write, Written
 
 
 class AttributeWriter:
@@ -36,13 +39,17 @@ class AttributeWriter:
         dry_run: bool = False,
         details: bool = True,
         size: int = 0,
+        origin: Origin | None = None,
     ) -> asyncio.Future[Result] | None:
-        """Queue a write and return at once; None if something is wrong with `data`. Raises Overloaded."""
+        """Queue a write and return at once. None if `data` is invalid. Raises Overloaded."""
         project = access.project
         patch = validate(project.schema, data, access.zone)
         if type(patch) is not Patch:
             return None
-        write = Write(project.number, cuid, patch, project.version, self._clock(), receipt, dry_run, details, True, size)
+        number, version, all_reports = project.number, project.version, project.history.all_reports
+        write = Write(
+            number, cuid, patch, version, self._clock(), receipt, dry_run, details, True, size, origin, all_reports
+        )
         return self.commit.submit(write)
 
     async def set_attributes(
@@ -55,23 +62,27 @@ class AttributeWriter:
         dry_run: bool = False,
         details: bool = True,
         size: int = 0,
+        origin: Origin | None = None,
         begun: asyncio.Future[Result] | None = None,
     ) -> Result:
-        """Write `data` to the user by each attribute's rule; all of it or nothing.
+        """Write `data` to the user by each attribute's rule, completely or not at all.
 
         A :class:`Refusal` lists every problem, that of an unknown CUID first.
 
         Args:
-            details: whether the caller looks at what a :class:`~usertable.store.records.Written` holds.
-            size: bytes that it was sent in.
-            begun: what :meth:`begin` gave for this very write, to see it through.
+            details: whether the caller reads the contents of :class:`~usertable.store.records.Written`.
+            size: bytes of the request.
+            origin: who writes; None if the project's history is off.
+            begun: the result of :meth:`begin` for this write, to finish it.
 
         Raises:
-            Unavailable: the queue is full or the store is down; a retry is right, safest with a receipt.
+            Unavailable: the queue is full or the store is down. Retry, preferably with a receipt.
         """
-        # A patch goes stale only by a change of the schema in the last quarter of a second; twice in a row is rare.
+        # A patch becomes outdated only if the schema changed in the last quarter of a second; twice in a row is rare.
         for _ in range(3):
-            begun = begun or self.begin(access, cuid, data, receipt, dry_run=dry_run, details=details, size=size)
+            begun = begun or self.begin(
+                access, cuid, data, receipt, dry_run=dry_run, details=details, size=size, origin=origin
+            )
             if begun is None:
                 return Refusal(await self.problems(access, cuid, [], data))
             result = await begun
@@ -81,13 +92,13 @@ class AttributeWriter:
             elif type(result) is UserUnknown:
                 return Refusal([unknown_user(cuid)])
             else:
-                return result
+                return visible(access, result)
         raise Overloaded(f"the schema of project {access.project.id} keeps changing")
 
     async def problems(
         self, access: ProjectAccess, cuid: int | None, known: Sequence[Problem], data: Mapping[str, Any] | None
     ) -> list[Problem]:
-        """All that is wrong with a request that will be refused: `known`, an unknown CUID, then its attributes."""
+        """Return all problems of a request that will be refused: `known`, an unknown CUID, then its attributes."""
         problems = list(known)
         if cuid is not None and not await asyncio.to_thread(self._users.exists, access.project, cuid):
             problems.append(unknown_user(cuid))
@@ -96,6 +107,25 @@ class AttributeWriter:
             if type(checked) is list:
                 problems += checked
         return problems
+
+
+def visible(access: ProjectAccess, result: Result) -> Result:
+    """What the callers may know of a result: without the scope `read`, nothing that others have stored of the user."""
+    if Scope.READ in access.scopes:
+        return result
+    if type(result) is Written:
+        return replace(result, attributes=None)
+    if type(result) is Replayed:
+        return Replayed(replace(result.written, attributes=None))
+    if type(result) is Refusal:
+        return Refusal([_without_stored(problem) for problem in result.problems])
+    return result
+
+
+def _without_stored(problem: Problem) -> Problem:
+    if "stored" not in problem.params:
+        return problem
+    return replace(problem, params={**problem.params, "stored": "…"})
 
 
 def unknown_user(cuid: int | str) -> Problem:

@@ -1,6 +1,6 @@
-"""The command `usertable`: the use cases for a terminal and for scripts. The help texts are the manual.
+"""The command `usertable`. The help texts are the manual.
 
-Exit codes: 0 done, 1 refused (the reason is on stderr), 2 wrong usage.
+Exit codes: 0 success, 1 rejected or failed (the reason is on stderr), 2 wrong usage or a wrong setting.
 """
 
 from __future__ import annotations
@@ -9,15 +9,19 @@ import sys
 
 import click
 
-# Slow to import, so only inside the commands that need them: asyncio, rich, the YAML reader, the web framework.
+# Slow to import, so imported only inside the commands that need them: asyncio, rich, the YAML reader, the web framework.
 from usertable.cli import (
     attributes,
+    audit,
     backup,
     config,
     doctor,
     export,
+    history,
     identifiers,
     import_,
+    keys,
+    people,
     projects,
     schema,
     serve,
@@ -38,8 +42,12 @@ COMMANDS: tuple[click.Command, ...] = (
     projects.project,
     attributes.attribute,
     identifiers.identifier,
+    keys.key,
+    people.person,
     users.user,
+    history.history,
     schema.schema,
+    audit.show_audit,
     import_.import_table,
     export.export_table,
 )
@@ -58,31 +66,33 @@ def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> No
     commands=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the version.")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Print the version and exit."
+)
 @common_options
 def cli() -> None:
-    """The open, self-hosted user-attribute store.
+    """Self-hosted store for user attributes.
 
-    Declare attributes in a project, serve its API, and look at its users. Every command works while a server serves the
-    same store, and a running server sees a change within a second.
+    Declare attributes in a project, serve its API, and query its users. Every command works while a server serves the
+    same store; the server applies a change within a second.
 
     \b
-    A first tour:
+    First steps:
       usertable project create demo --json
       usertable attribute create level --project ID --type NUMBER --rule overwrite
       usertable identifier create phone --project ID
       usertable user register phone 18012345678 --project ID
       usertable serve
 
-    Exit codes: 0 done, 1 refused (the reason is on stderr), 2 wrong usage.
+    Exit codes: 0 success, 1 rejected or failed (the reason is on stderr), 2 wrong usage or a wrong setting.
     """
 
 
 def main() -> None:
-    """Run this process's command line, and exit."""
+    """Run the command line of this process, and exit."""
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
-            # A terminal that cannot show a character shows its number.
+            # Characters that the terminal cannot show are printed as escapes.
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     for index, argument in enumerate(sys.argv[1:], start=1):
         if any("\ud800" <= c <= "\udfff" for c in argument):

@@ -16,7 +16,7 @@ from usertable.wire.native import documents, forms, queries
 
 
 class Word(click.Choice[str]):
-    """One of some words, in upper or lower case."""
+    """A choice of words in any case."""
 
     def __init__(self, words: Iterable[str]) -> None:
         super().__init__([str(word) for word in words])
@@ -32,21 +32,36 @@ RULE = Word(Rule)
 @click.group()
 @backend_options
 def attribute() -> None:
-    """Attributes: the columns of a project's user table."""
+    """Attributes, the columns of a project's user table."""
 
 
 @attribute.command("create")
-@click.argument("name")
+@click.argument("name", help="Lowercase letters, digits and underscores, starting with a letter. Cannot be changed later.")
 @project_option
-@click.option("--type", "data_type", type=TYPE, required=True, help="Data type of its values; never changes.")
-@click.option("--rule", type=RULE, required=True, help="What becomes of a new value; never changes.")
-@click.option("--display-name", default="", metavar="TEXT", help="Name for people.")
-@click.option("--description", default="", metavar="TEXT", help="What it means.")
-@click.option("--hidden", is_flag=True, help="Leave it out of lists; writes are taken all the same.")
-@click.option("--max-elements", type=int, default=LIST_ELEMENTS, show_default=True, help="LIST: elements at most.")
+@click.option("--type", "data_type", type=TYPE, required=True, help="Data type of the values. Cannot be changed later.")
 @click.option(
-    "--max-element-bytes", type=int, default=LIST_ELEMENT_BYTES, show_default=True, help="LIST: bytes per element at most."
+    "--rule", type=RULE, required=True, help="How a new value is merged with the stored one. Cannot be changed later."
 )
+@click.option("--display-name", default="", metavar="TEXT", help="Name shown to people.")
+@click.option("--description", default="", metavar="TEXT", help="Meaning of the attribute.")
+@click.option("--hidden", is_flag=True, help="Leave the attribute out of lists and exports. Writes are still accepted.")
+@click.option(
+    "--max-elements",
+    type=int,
+    metavar="N",
+    default=LIST_ELEMENTS,
+    show_default=True,
+    help="LIST: maximum number of elements.",
+)
+@click.option(
+    "--max-element-bytes",
+    type=int,
+    metavar="N",
+    default=LIST_ELEMENT_BYTES,
+    show_default=True,
+    help="LIST: maximum bytes per element, in UTF-8.",
+)
+@click.option("--no-history", is_flag=True, help="Do not record changes of the attribute in the history of users.")
 @backend_options
 def create_attribute(
     name: str,
@@ -58,17 +73,16 @@ def create_attribute(
     hidden: bool,
     max_elements: int,
     max_element_bytes: int,
+    no_history: bool,
 ) -> None:
     """Declare an attribute.
 
-    NAME has lowercase letters, digits and underscores, and begins with a letter. Name, type and rule never change.
-
     \b
-    The rules:
-      overwrite   the newest value replaces the old        every type
-      once        the first value stays                    every type
-      accumulate  every report is added, from 0 on         NUMBER
-      append      new elements join, without repeats       LIST
+    Rules:
+      overwrite   the newest value replaces the stored one    every type
+      once        the first value is kept                     every type
+      accumulate  each value is added, starting at 0          NUMBER
+      append      new elements are added, without repeats     LIST
 
     \b
     Example:
@@ -77,6 +91,8 @@ def create_attribute(
     wanted = forms.NewAttribute(
         *(name, DataType(data_type), Rule(rule), display_name, description, hidden, max_elements, max_element_bytes)
     )
+    if no_history:
+        wanted.history = False
     with opened_project(project_id) as project:
         _show_attribute(project, project.ask("declare_attribute", body=wanted), "declared")
 
@@ -88,19 +104,19 @@ def _show_attribute(project: ProjectBackend, attribute: documents.AttributeDocum
 
 @attribute.command("list")
 @project_option
-@click.option("--search", default="", metavar="TEXT", help="Only those with TEXT in their name or display name.")
+@click.option("--search", default="", metavar="TEXT", help="Only attributes with TEXT in the name or display name.")
 @click.option(
     "--status",
     type=Word(["visible", "hidden", "all"]),
     default="visible",
     show_default=True,
-    help="Only those with this status.",
+    help="Only attributes with this status.",
 )
-@click.option("--type", "data_type", type=TYPE, help="Only those of this data type.")
-@click.option("--rule", type=RULE, help="Only those with this rule.")
+@click.option("--type", "data_type", type=TYPE, help="Only attributes of this data type.")
+@click.option("--rule", type=RULE, help="Only attributes with this rule.")
 @backend_options
 def list_attributes(project_id: str | None, search: str, status: str, data_type: str | None, rule: str | None) -> None:
-    """List a project's attributes, in order of declaration.
+    """List a project's attributes in the order of their declaration.
 
     \b
     Example:
@@ -130,20 +146,27 @@ def list_attributes(project_id: str | None, search: str, status: str, data_type:
 
 
 @attribute.command("edit")
-@click.argument("name")
+@click.argument("name", help="Name of the attribute.")
 @project_option
-@click.option("--display-name", metavar="TEXT", help="Its new name for people.")
-@click.option("--description", metavar="TEXT", help="Its new description.")
+@click.option("--display-name", metavar="TEXT", help="New display name.")
+@click.option("--description", metavar="TEXT", help="New description.")
+@click.option("--history/--no-history", default=None, help="Whether to record changes of it in the history of users.")
 @backend_options
-def edit_attribute(name: str, project_id: str | None, display_name: str | None, description: str | None) -> None:
-    """Change an attribute's display name or description.
+def edit_attribute(
+    name: str, project_id: str | None, display_name: str | None, description: str | None, history: bool | None
+) -> None:
+    """Change an attribute's display name or description, or whether its changes are recorded.
+
+    --no-history keeps what is already recorded, for as long as history is kept. After --history, values are known from then
+    on.
 
     \b
-    Example:
+    Examples:
       usertable attribute edit level --project 100102 --display-name 等级
+      usertable attribute edit last_seen --project 100102 --no-history
     """
-    require_a_change(display_name, description)
-    edit = forms.AttributeEdit(**without_none(display_name=display_name, description=description))
+    require_a_change(display_name, description, history)
+    edit = forms.AttributeEdit(**without_none(display_name=display_name, description=description, history=history))
     _edit_attribute(project_id, name, "edited", edit)
 
 
@@ -153,11 +176,11 @@ def _edit_attribute(project_id: str | None, name: str, what: str, edit: forms.At
 
 
 @attribute.command("hide")
-@click.argument("name")
+@click.argument("name", help="Name of the attribute.")
 @project_option
 @backend_options
 def hide_attribute(name: str, project_id: str | None) -> None:
-    """Leave an attribute out of lists. Its values stay, and writes are taken all the same.
+    """Leave an attribute out of lists and exports. Its values are kept, and writes are still accepted.
 
     \b
     Example:
@@ -167,11 +190,11 @@ def hide_attribute(name: str, project_id: str | None) -> None:
 
 
 @attribute.command("show")
-@click.argument("name")
+@click.argument("name", help="Name of the attribute.")
 @project_option
 @backend_options
 def show_attribute(name: str, project_id: str | None) -> None:
-    """Show a hidden attribute in lists again.
+    """Make a hidden attribute visible in lists and exports again.
 
     \b
     Example:
@@ -181,11 +204,11 @@ def show_attribute(name: str, project_id: str | None) -> None:
 
 
 @attribute.command("delete")
-@click.argument("name")
+@click.argument("name", help="Name of the attribute.")
 @project_option
 @backend_options
 def delete_attribute(name: str, project_id: str | None) -> None:
-    """Delete an attribute that no value was ever reported for. Any other can be hidden.
+    """Delete an attribute that never received a value. An attribute that did can only be hidden.
 
     \b
     Example:

@@ -9,8 +9,7 @@ import click
 from usertable.cli.context import load_settings, warn_of_service_links
 from usertable.cli.options import common_options
 from usertable.cli.output import print_result, print_table
-from usertable.config import TOKENS, Config
-from usertable.store.urls import redacted_url
+from usertable.config import SECRETS, Config
 
 MASK = "********"
 
@@ -18,21 +17,23 @@ MASK = "********"
 @click.command("config")
 @common_options
 def show_config() -> None:
-    """Show every setting: its value, where that came from, and what it is for.
+    """Show every setting with its value, source and meaning.
 
-    A flag goes before an environment variable (upper case after USERTABLE_, such as USERTABLE_PORT), which goes before
-    the file that --config or USERTABLE_CONFIG names, which goes before the default.
+    Sources, highest precedence first: command-line option; environment variable, USERTABLE_ and the setting's name in
+    upper case, such as USERTABLE_PORT; the file that --config or USERTABLE_CONFIG names; default. Secrets are masked.
 
     \b
     Example:
       usertable config --config usertable.toml
     """
+    from usertable.store.urls import redacted_url
+
     loaded = load_settings()
     warn_of_service_links(loaded)
     settings = {}
     for setting in fields(Config):
         value = getattr(loaded.config, setting.name)
-        if setting.name in TOKENS and value:
+        if setting.name in SECRETS and value:
             value = MASK
         elif setting.name == "store":
             value = redacted_url(value)

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
 from usertable.cli.context import load_settings, warn_of_service_links
 from usertable.cli.errors import Failure
 from usertable.cli.options import common_options
-from usertable.cli.output import print_lines, print_result
-from usertable.store.diagnosis import Finding
+from usertable.cli.output import noun, print_lines, print_result
+
+if TYPE_CHECKING:
+    from usertable.store.diagnosis import Finding
 
 
 @click.command()
 @common_options
 def doctor() -> None:
-    """Check the store, the settings and the machine, and say what to do.
+    """Check the store, the settings and the machine.
 
-    Looks at the store (reachable, version, who holds its lock, files and their modes), the engine and its known bugs, disk
-    space, clocks, memory, open files, addresses and secrets. It changes nothing, and may run beside a server: run it as the
-    server's user, with the server's configuration.
+    Checks the store (whether it can be reached, its version, lock, files and their modes), known bugs of the database
+    engine, disk space, clocks, memory, open files, listening addresses and secrets. It changes nothing and may run while a
+    server runs. Run it as the server's user, with the server's configuration.
 
-    Each line is ok, a warning, or a problem. The exit code is 1 if there is a problem.
+    Each finding is ok, a warning or a problem; the line below it says what to do. The exit code is 1 if there is a problem.
+
+    With --json: `level`, the worst level of all, and `findings`, each with `check`, `level`, `found` and `advice`.
 
     \b
     Example:
@@ -41,7 +46,8 @@ def doctor() -> None:
     level = next((level for level in ("problem", "warning") if counts[level]), "ok")
     print_result({"level": level, "findings": [asdict(finding) for finding in findings]}, lambda: _show(findings))
     if counts["problem"]:
-        raise Failure(f"{counts['problem']} problems, {counts['warning']} warnings")
+        problems, warnings = counts["problem"], counts["warning"]
+        raise Failure(f"{problems} {noun(problems, 'problem')}, {warnings} {noun(warnings, 'warning')}")
 
 
 def _show(findings: list[Finding]) -> None:

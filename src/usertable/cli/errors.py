@@ -1,4 +1,4 @@
-"""How a command fails: every error of usertable becomes a reason on stderr and an exit code."""
+"""Errors of commands: every error of usertable is printed on stderr and sets the exit code."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from usertable.domain.errors import Problem, ProblemKind, Refused, StoreFault, U
 from usertable.wire.messages import text
 
 STORE_LOOKED_IN = "usertable.looked_in"
-"""Key of the context's `meta`: the URL of the store that the command opened, for error messages."""
-HOW_TO_NAME_A_STORE = "name the one you mean with --store URL or USERTABLE_STORE"
+"""Key in the context's `meta` of the URL of the store that the command opened, for error messages."""
+HOW_TO_NAME_A_STORE = "name it with --store URL or USERTABLE_STORE"
 
 
 class Failure(click.ClickException):
-    """Refused, or not possible: the reason goes to stderr, and the exit code is 1."""
+    """The command was rejected or failed: the reason is printed on stderr, and the exit code is 1."""
 
     exit_code = 1
 
 
 class RootGroup(click.Group):
-    """The outermost command: what usertable raises becomes a reason on stderr and an exit code."""
+    """The root command: prints the errors that usertable raises on stderr, and sets the exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -36,9 +36,9 @@ class RootGroup(click.Group):
         except StoreFault as fault:
             raise Failure(str(fault)) from fault
         except Unavailable as failure:
-            raise Failure(f"not possible at the moment, retry later: {failure}") from failure
+            raise Failure(f"temporarily unavailable, retry later: {failure}") from failure
         except BrokenPipeError:
-            # The reader of our output closed the pipe.
+            # The reader of the output closed the pipe.
             _discard_output()
             ctx.exit(0)
         except OSError as error:
@@ -51,19 +51,17 @@ class RootGroup(click.Group):
 
 
 def store_place() -> str:
-    """The store that the command opened, for messages: `the store sqlite:///users.db`."""
+    """Return the store that the command opened, for messages: `the store sqlite:///users.db`."""
     return f"the store {click.get_current_context().meta[STORE_LOOKED_IN]}"
 
 
 def _message(ctx: click.Context, problem: Problem) -> str:
     looked_in = ctx.meta.get(STORE_LOOKED_IN)
     if problem.kind is ProblemKind.PROJECT_UNKNOWN and looked_in:
-        return (
-            f"{text(problem, 'en')} in the store {looked_in}; if that is another store than you mean, {HOW_TO_NAME_A_STORE}"
-        )
+        return f"{text(problem, 'en')} in the store {looked_in}; for another store, {HOW_TO_NAME_A_STORE}"
     return text(problem, "en")
 
 
 def _discard_output() -> None:
-    """Discard the rest of the output. Flushed at the exit, it would fail again, with another exit code."""
+    """Discard the rest of the output. Flushing it at exit would fail again, with another exit code."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""The formats of files that are imported and exported."""
+"""Formats of imported and exported files."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ ENDINGS: Mapping[str, Format] = {
     ".pq": "parquet",
 }
 _PACKED = {".xz": "xz -dc", ".bz2": "bzip2 -dc", ".zip": "unzip -p"}
-"""What unpacks a file that is not unpacked here, by its ending."""
+"""Command that decompresses a file, by the extension of formats that are not supported directly."""
 FORMAT = click.Choice(["csv", "ndjson", "parquet"])
 
 
 def file_format(given: str | None, file: str) -> Format:
-    """The format that is given, or the one that the file's name ends in, before `.gz` or `.zst`.
+    """Return the given format, or the one of the file's extension before `.gz` or `.zst`.
 
     Raises:
-        UsageError: none is given, and the name ends in none; or it is a compressed Parquet file.
+        UsageError: no format is given and the extension is unknown, or the file is a compressed Parquet file.
     """
     compression, inner = compression_of(file)
     name = Path(inner)
@@ -38,10 +38,10 @@ def file_format(given: str | None, file: str) -> Format:
         form = ENDINGS.get(Path(name.stem).suffix.lower(), "csv")
         tool = _PACKED[name.suffix.lower()]
         raise click.UsageError(
-            f"{file} is compressed; unpack it first: `{tool} {file} | usertable import - --format {form} …`"
+            f"{file} is compressed; decompress it first: `{tool} {file} | usertable import - --format {form} …`"
         )
     if found is None:
-        raise click.UsageError(f"--format is needed: {inner} does not end in {', '.join(ENDINGS)}")
+        raise click.UsageError(f"--format is required: {inner} does not end in {', '.join(ENDINGS)}")
     if found == "parquet" and compression:
-        raise click.UsageError(f"a Parquet file is compressed inside, so it is not named {Path(file).suffix}: {file}")
+        raise click.UsageError(f"Parquet files are compressed internally; remove {Path(file).suffix} from the name: {file}")
     return cast("Format", found)

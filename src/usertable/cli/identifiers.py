@@ -13,21 +13,26 @@ from usertable.wire.native import documents, forms
 @click.group()
 @backend_options
 def identifier() -> None:
-    """Identifiers: named ways to point at a user, such as a phone number."""
+    """Identifiers of users, such as a phone number or a login name."""
 
 
 @identifier.command("create")
-@click.argument("name")
+@click.argument("name", help="Lowercase letters, digits and underscores, starting with a letter. Cannot be changed later.")
 @project_option
-@click.option("--display-name", default="", metavar="TEXT", help="Name for people.")
-@click.option("--unique/--no-unique", default=True, show_default=True, help="One value per user; never changes.")
-@click.option("--masked", is_flag=True, help="Lists show only the first 4 characters of its values.")
+@click.option("--display-name", default="", metavar="TEXT", help="Name shown to people.")
+@click.option(
+    "--unique/--no-unique",
+    default=True,
+    show_default=True,
+    help="Whether a user has at most one value. Cannot be changed later.",
+)
+@click.option("--masked", is_flag=True, help="Show only the first 4 characters of the values in lists.")
 @backend_options
 def create_identifier(name: str, project_id: str | None, display_name: str, unique: bool, masked: bool) -> None:
     """Declare an identifier.
 
-    Its priority is below that of the ones declared before. The one with priority 1, if it is unique, can be exchanged for
-    a CUID: `usertable user register`, or Get CUID of the API.
+    It gets the lowest priority of the declared identifiers. Values of the identifier with priority 1, if it is unique, can
+    be exchanged for CUIDs: with `usertable user register`, or with Get CUID of the API.
 
     \b
     Example:
@@ -47,7 +52,7 @@ def _show_identifier(project: ProjectBackend, identifier: documents.IdentifierDo
 @project_option
 @backend_options
 def list_identifiers(project_id: str | None) -> None:
-    """List a project's identifiers, by priority.
+    """List a project's identifiers by priority.
 
     \b
     Example:
@@ -71,13 +76,15 @@ def _show_identifiers(found: documents.IdentifierList) -> None:
 
 
 @identifier.command("order")
-@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.argument(
+    "names", metavar="NAME...", nargs=-1, required=True, help="Names of all identifiers, highest priority first."
+)
 @project_option
 @backend_options
 def order_identifiers(names: tuple[str, ...], project_id: str | None) -> None:
-    """Set the priority of all identifiers: the first NAME gets priority 1.
+    """Set the priority of all identifiers. The first NAME gets priority 1.
 
-    The platform's presets may be left out; they stand last then.
+    The platform's presets may be omitted; they then come last.
 
     \b
     Example:
@@ -91,13 +98,13 @@ def order_identifiers(names: tuple[str, ...], project_id: str | None) -> None:
 
 
 @identifier.command("edit")
-@click.argument("name")
+@click.argument("name", help="Name of the identifier.")
 @project_option
-@click.option("--display-name", metavar="TEXT", help="Its new name for people.")
-@click.option("--masked/--no-masked", default=None, help="Whether lists show only the first 4 characters of its values.")
+@click.option("--display-name", metavar="TEXT", help="New display name.")
+@click.option("--masked/--no-masked", default=None, help="Whether lists show only the first 4 characters of the values.")
 @backend_options
 def edit_identifier(name: str, project_id: str | None, display_name: str | None, masked: bool | None) -> None:
-    """Change an identifier's display name, or whether lists mask its values.
+    """Change an identifier's display name or masking.
 
     \b
     Example:
@@ -110,11 +117,11 @@ def edit_identifier(name: str, project_id: str | None, display_name: str | None,
 
 
 @identifier.command("delete")
-@click.argument("name")
+@click.argument("name", help="Name of the identifier.")
 @project_option
 @backend_options
 def delete_identifier(name: str, project_id: str | None) -> None:
-    """Delete an identifier that no user has a value of. The platform's presets cannot be deleted.
+    """Delete an identifier that no user has a value for. The platform's presets cannot be deleted.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""What `usertable import` does: check its options, import, and say what became of the rows."""
+"""Run `usertable import`: check its options, import the file, and report the result."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 import click
 from rich.console import Console
 
-from usertable.cli.backend import StoreBackend
-from usertable.cli.context import opened_service
+from usertable.cli.backend import ServerBackend, StoreBackend, server_credentials
+from usertable.cli.context import actor, opened_service
 from usertable.cli.errors import Failure
 from usertable.cli.formats import file_format
 from usertable.cli.input_file import can_reopen, job_for_content, opened_input
-from usertable.cli.options import common_option, environment_secret
-from usertable.cli.output import print_result, printable
+from usertable.cli.options import common_option
+from usertable.cli.output import noun, print_result, printable
 from usertable.cli.process import expect_no_cycles
 from usertable.cli.progress import show_progress
-from usertable.config import SECRET
 from usertable.files.cell_texts import is_date_format
 from usertable.files.column_map import column_map
 from usertable.files.encodings import NAMED, encoding_codec
@@ -34,16 +33,16 @@ if TYPE_CHECKING:
     from usertable.files.reasons import ReasonGroup
 
 STORE_BATCH, SERVER_BATCH = 5000, 1000
-"""Rows per commit unless --batch says otherwise. A server takes no more at once."""
+"""Rows per commit, unless --batch is given. The value for a server is its maximum."""
 
 
 REASONS_SHOWN, VALUES_SHOWN = 10, 3
-"""Maximum number of reasons for refused rows that are told at the end, and of different values with each."""
+"""Maximum number of reasons for rejected rows in the final report, and of different values with each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportOptions:
-    """The options of `usertable import`, as click read them; their meaning is in its help."""
+    """The options of `usertable import`, as click parsed them. The command's help explains them."""
 
     file: str
     project_id: str | None
@@ -72,16 +71,16 @@ class ImportOptions:
     receipt_hours: int
 
     def check(self) -> None:
-        """Refuse options that contradict each other.
+        """Reject contradictory options.
 
         Raises:
-            UsageError: they do.
+            UsageError: two options contradict each other.
         """
         if self.resume and self.restart:
-            raise click.UsageError("--resume continues and --restart starts over; give one of them")
+            raise click.UsageError("--resume and --restart exclude each other; give one of them")
         if self.dry_run and (self.resume or self.restart):
             raise click.UsageError(
-                "a dry run reads the whole file and keeps nothing, so it does not go with --resume or --restart"
+                "--dry-run reads the whole file and stores nothing, so it excludes --resume and --restart"
             )
         delimiter = self._delimiter
         if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
@@ -92,49 +91,41 @@ class ImportOptions:
         else:
             self._check_for_server()
 
-    def server_secret(self) -> str:
-        """The project's secret for a server, from the command line or the environment; empty if there is none."""
-        return self.secret or environment_secret()
-
     def _check_texts(self) -> None:
         for form in self.date_formats:
             if not is_date_format(form):
                 raise click.UsageError(
-                    f"--date-format is {form!r}; expected the year, the month and the day in the form of strftime, such as"
-                    " '%d.%m.%Y %H:%M'; %z for an offset, and no %Z"
+                    f"--date-format is {form!r}; expected year, month and day in the notation of strptime, such as"
+                    " '%d.%m.%Y %H:%M'; use %z for an offset, not %Z"
                 )
         if both := set(self.true_texts) & set(self.false_texts):
-            raise click.UsageError(f"{min(both)!r} is given to --true and to --false")
+            raise click.UsageError(f"{min(both)!r} is given to both --true and --false")
         names = [name for name, _ in self.defaults]
         if len(set(names)) < len(names):
-            raise click.UsageError("--default gives a value to the same attribute twice")
+            raise click.UsageError("--default names the same attribute twice")
         if any(not text for _, text in self.defaults):
-            raise click.UsageError("--default gives an empty value; leave it out, and no value is set")
+            raise click.UsageError("--default has an empty value; omit the option to set no value")
 
     def _check_for_store(self) -> None:
         for name, value in (("secret", self.secret), ("state", self.state)):
             if value is not None:
-                raise click.UsageError(f"--{name} is for an import through the API; it goes with --url")
+                raise click.UsageError(f"--{name} requires --url")
 
     def _check_for_server(self) -> None:
         if common_option("store"):
-            raise click.UsageError("--store imports into a store and --url through a server; give one of them")
-        if not self.project_id:
-            raise click.UsageError(f"--project is needed: the secret in {SECRET} is that of one project; name it")
-        if not self.server_secret():
-            raise click.UsageError(f"the project's secret is needed; put it into {SECRET}, or give --secret")
+            raise click.UsageError("--store and --url exclude each other; give one of them")
         if self.job is not None:
             raise click.UsageError(
-                "with --url an import is known by the file that holds its position; name one with --state"
+                "--job and --url exclude each other: with --url, the file that --state names identifies the import"
             )
         if self.batch is not None and self.batch > SERVER_BATCH:
-            raise click.UsageError(f"--batch is {self.batch}; a server takes {SERVER_BATCH} rows at once at most")
+            raise click.UsageError(f"--batch is {self.batch}; the maximum with --url is {SERVER_BATCH}")
 
     def read_options(self) -> ReadOptions:
-        """How the file is to be read.
+        """Return how to read the file.
 
         Raises:
-            UsageError: the format or the encoding is not known, or the columns are mapped twice.
+            UsageError: the format or the encoding is unknown, or a column is mapped twice.
         """
         form = file_format(self.format, self.file)
         codec = encoding_codec(self.encoding)
@@ -143,7 +134,7 @@ class ImportOptions:
                 f"--encoding is {self.encoding!r}; expected auto or an encoding such as {', '.join(NAMED)}"
             )
         if form == "parquet" and codec != "auto":
-            raise click.UsageError("--encoding is for CSV and NDJSON; a Parquet file says how its texts are encoded")
+            raise click.UsageError("--encoding applies to CSV and NDJSON; a Parquet file states its own encoding")
         return ReadOptions(
             form,
             codec,
@@ -163,7 +154,7 @@ class ImportOptions:
 
     @property
     def url(self) -> str | None:
-        """The server to import through; None for an import into a store."""
+        """The URL of the server to import through; None to import into a store."""
         url: str | None = common_option("url")
         return url
 
@@ -175,33 +166,33 @@ class ImportOptions:
         columns = dict(column_map(self.map_file.read())) if self.map_file else {}
         for column, name in self.pairs:
             if (not name and columns.get(column)) or columns.get(column) == "":
-                raise click.UsageError(f"column {column} is mapped, and left out too")
+                raise click.UsageError(f"column {column} is both mapped and left out")
             columns[column] = f"{columns[column]},{name}" if column in columns else name
         return columns
 
     @property
     def mode(self) -> Literal["new", "resume", "restart"]:
-        """Where to begin."""
+        """Whether to begin a new import, resume, or restart."""
         return "resume" if self.resume else "restart" if self.restart else "new"
 
     def rejects_file(self, form: Format) -> Path:
-        """The file for refused rows."""
+        """Return the path of the rejects file."""
         base = Path(compression_of(self.file)[1]).with_suffix("") if can_reopen(self.file) else "import"
         return Path(self.rejects or f"{base}.rejects.{'csv' if form == 'csv' else 'ndjson'}")
 
     def state_file(self) -> Path:
-        """The file for the position of an import through a server."""
+        """Return the path of the file with the position of an import through a server."""
         return Path(self.state or (f"{self.file}.import.json" if can_reopen(self.file) else "import.json"))
 
 
 def run_import(options: ImportOptions) -> None:
-    """Import a file, show how far it is, and print what became of its rows.
+    """Import a file, show the progress, and print the result.
 
     Raises:
-        UsageError: the options do not fit together.
-        Failure: a row was refused.
-        Refused: the file cannot be read, or the import not begun or continued.
-        Unavailable: the store or the server was down for too long.
+        UsageError: the options contradict each other.
+        Failure: a row was rejected.
+        Refused: the file cannot be read, or the import cannot be started or resumed.
+        Unavailable: the store or the server was unavailable for too long.
     """
     options.check()
     how = options.read_options()
@@ -218,11 +209,11 @@ def run_import(options: ImportOptions) -> None:
         work.begin(options.mode)
         before = work.state
         if service:
-            # A server's answers make some.
+            # Decoding the responses of a server creates reference cycles.
             expect_no_cycles()
         _run(work, os.fstat(stream.fileno()).st_size)
         for column in sorted(work.unseen):
-            click.echo(f"column [{column}] is mapped, and no row has it", err=True)
+            click.echo(f"column [{column}] is mapped, but no row has it", err=True)
         for number, reason in work.problems:
             click.echo(f"row {number}: {reason}", err=True)
     _print_outcome(options, rejects, before, work.state, work.reasons())
@@ -238,27 +229,31 @@ def _import_to_store(
         job, head = job_for_content(stream, how.format)
     job = job or str(Path(options.file).resolve())
     project_id = options.project_id or StoreBackend(service).default_project()
-    return StoreImport(service, project_id, stream, how, job=job, head=head, **settings)
+    return StoreImport(service, project_id, stream, how, actor=actor(), job=job, head=head, **settings)
 
 
 def _import_to_server(options: ImportOptions, stream: IO[bytes], how: ReadOptions, settings: Mapping[str, Any]) -> ImportJob:
     from usertable.files.import_to_api import ApiImport, ServerProject
 
-    url, project_id = options.url, options.project_id
+    url = options.url
     assert url is not None
-    assert project_id is not None
-    server = ServerProject(url.rstrip("/"), project_id, options.server_secret(), options.receipt_hours)
+    token, secret = ("", options.secret) if options.secret else server_credentials()
+    project_id = options.project_id
+    if project_id is None:
+        with contextlib.closing(ServerBackend(url.rstrip("/"), token, secret)) as asked:
+            project_id = asked.default_project()
+    server = ServerProject(url.rstrip("/"), project_id, secret, token, options.receipt_hours)
     try:
         return ApiImport(server, stream, how, position=options.state_file(), job=options.file, **settings)
     except ValueError as error:
-        raise click.UsageError(f"--url is {url!r}; expected something like https://usertable.example.com") from error
+        raise click.UsageError(f"--url is {url!r}; expected a URL such as https://usertable.example.com") from error
 
 
 def _run(work: ImportJob, size: int) -> None:
-    """Take the rows, and show on stderr the first ones, and how far it is.
+    """Import the rows, showing a preview of the first ones and the progress on stderr.
 
     Args:
-        size: bytes of the file, 0 if that is not known.
+        size: bytes of the file; 0 if unknown.
     """
     console = Console(stderr=True)
     start, began = work.state.rows, time.monotonic()
@@ -278,10 +273,10 @@ def _run(work: ImportJob, size: int) -> None:
                 "position": position,
                 "size": size or None,
             },
-            f"import: {rows:,} rows, {refused:,} refused, {speed:,.0f} rows/s, {position:,}{of_size} bytes",
+            f"import: {rows:,} {noun(rows, 'row')}, {refused:,} rejected, {speed:,.0f} rows/s, {position:,}{of_size} bytes",
         )
 
-    wide = "{task.fields[rows]:,} rows, {task.fields[refused]:,} refused, {task.fields[rate]:,.0f} rows/s"
+    wide = "{task.fields[rows]:,} rows, {task.fields[refused]:,} rejected, {task.fields[rate]:,.0f} rows/s"
     with show_progress(console, "import", wide, "{task.fields[rows]:,} rows", report) as bar:
         task = bar.add_task("import", total=size or None, rows=start, refused=work.state.refused, rate=0.0)
 
@@ -300,17 +295,18 @@ def _run(work: ImportJob, size: int) -> None:
 
 def _preview_line(row: RowPreview) -> str:
     if row.reason:
-        return f"row {row.number}: refused: {row.reason}"
+        return f"row {row.number}: rejected: {row.reason}"
     cells = [f"{name}={printable(value)}" for name, value in row.attributes.items()]
     return f"row {row.number}: {row.user}: {', '.join(cells) or 'no attributes'}"
 
 
 def _reason_line(group: ReasonGroup) -> str:
-    """Why some rows were refused: `11,212 rows: the value […] of … is invalid; … (n/a: 11,000, -: 200 and 7 others)`."""
-    rows = "1 row" if group.rows == 1 else f"{group.rows:,} rows"
+    """Return why rows were rejected: `11,212 rows: the value […] of … is invalid; … (n/a: 11,000, -: 200 and 7 others)`."""
+    rows = f"{group.rows:,} {noun(group.rows, 'row')}"
     shown = ", ".join(f"{value}: {count:,}" for value, count in group.values[:VALUES_SHOWN])
     more = len(group.values) - VALUES_SHOWN
-    return f"{rows}: {group.reason}" + (f" ({shown}{f' and {more:,} others' if more > 0 else ''})" if shown else "")
+    others = f" and {more:,} {noun(more, 'other')}" if more > 0 else ""
+    return f"{rows}: {group.reason}" + (f" ({shown}{others})" if shown else "")
 
 
 def _print_outcome(
@@ -334,22 +330,25 @@ def _print_outcome(
 
     def show() -> None:
         would = "would be " if options.dry_run else ""
-        done = "done already: " if before.finished else ""
+        already = "already complete: " if before.finished else ""
         click.echo(
-            f"{done}{after.rows} rows: {after.created} users {would}created, {after.changed} {would}changed,"
-            f" {after.unchanged} unchanged, {after.refused} {would}refused"
+            f"{already}{after.rows} {noun(after.rows, 'row')}:"
+            f" {after.created} {noun(after.created, 'user')} {would}created, {after.changed} {would}changed,"
+            f" {after.unchanged} unchanged, {after.refused} {would}rejected"
         )
         if after.cut:
-            were = "moment was" if after.cut == 1 else "moments were"
-            click.echo(f"{after.cut} {were} finer than a millisecond, and {would}cut to it")
+            values, were = ("value", "was") if after.cut == 1 else ("values", "were")
+            done = "would be" if options.dry_run else were
+            click.echo(f"{after.cut} DATETIME {values} {done} truncated to milliseconds")
 
     print_result(found, show)
     for group in reasons[:REASONS_SHOWN]:
         click.echo(printable(_reason_line(group)), err=True)
     if len(reasons) > REASONS_SHOWN:
         rest = sum(group.rows for group in reasons[REASONS_SHOWN:])
-        click.echo(f"{rest:,} rows: {len(reasons) - REASONS_SHOWN} other reasons", err=True)
+        others = len(reasons) - REASONS_SHOWN
+        click.echo(f"{rest:,} {noun(rest, 'row')}: {others} other {noun(others, 'reason')}", err=True)
     if after.refused and not before.finished:
         rows, they, them = ("row was", "it is", "it") if after.refused == 1 else ("rows were", "they are", "them")
-        where = f"{they} in {rejects}; fix {them} there and import that file" if after.rejects else "nothing was kept"
-        raise Failure(f"{after.refused} {rows} refused: {where}")
+        where = f"{they} in {rejects}; fix {them} there and import that file" if after.rejects else "nothing was stored"
+        raise Failure(f"{after.refused} {rows} rejected: {where}")

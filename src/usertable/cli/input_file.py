@@ -1,4 +1,4 @@
-"""The file that an import reads: a path, a pipe, or stdin."""
+"""The input file of an import: a path, a pipe, or stdin."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from usertable.files.disk import spooled
 from usertable.files.options import Format
 
 _HEAD_BYTES = 65536
-"""Bytes at the start of a stream without a name that identify it. A resumed import also compares its first rows."""
+"""Bytes at the start of an unnamed stream that identify it. A resumed import also compares its first rows."""
 
 
 def can_reopen(file: str) -> bool:
-    """Whether opening the path again gives the same content: not so for stdin, a pipe, a device or a descriptor."""
+    """Return whether opening the path again gives the same content. False for stdin, a pipe, a device or a descriptor."""
     path = Path(file)
     if file == "-" or (path.exists() and not path.is_file()):
         return False
@@ -27,7 +27,7 @@ def can_reopen(file: str) -> bool:
 
 
 def job_for_content(stream: IO[bytes], form: Format) -> tuple[str, bytes]:
-    """An import's name made from what the stream holds, and the bytes read for that which cannot be read again."""
+    """Return a job name derived from the stream's content, and the bytes read from a stream that is not seekable."""
     start = stream.tell() if stream.seekable() else None
     parts: list[bytes] = []
     left = _HEAD_BYTES
@@ -36,7 +36,7 @@ def job_for_content(stream: IO[bytes], form: Format) -> tuple[str, bytes]:
         left -= len(part)
     digest = hashlib.blake2b(head := b"".join(parts), digest_size=16)
     if form == "parquet":
-        # The footer tells more than the beginning.
+        # The footer identifies a file better than its beginning.
         end = stream.seek(0, io.SEEK_END)
         stream.seek(max(0, end - _HEAD_BYTES))
         digest.update(b"%d " % end + stream.read(_HEAD_BYTES))
@@ -48,7 +48,7 @@ def job_for_content(stream: IO[bytes], form: Format) -> tuple[str, bytes]:
 
 @contextlib.contextmanager
 def opened_input(file: str, form: Format) -> Iterator[IO[bytes]]:
-    """The file, unread; stdin as a file of its own, copied if it must be sought in or is no real one."""
+    """Open the file. Stdin is duplicated; it is copied to a temporary file if it must be seekable or has no descriptor."""
     if file != "-":
         with Path(file).open("rb", buffering=0) as stream:
             yield stream

@@ -1,4 +1,4 @@
-"""Options that many commands have."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -7,47 +7,71 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
+from click.types import OptionHelpExtra
 
 from usertable.config import PROJECT, SECRET, SECRET_FILE, read_secret
 from usertable.domain.errors import excerpt
 from usertable.domain.identity import MAX_CUID, parse_cuid
 
+SHORT_SECRET = 16
+"""Minimum number of characters of a given secret without a warning."""
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+class SettingOption(click.Option):
+    """An option that shows its environment variable and default in the help. `config.py` reads both, not click."""
+
+    def __init__(self, *args: Any, variable: str, setting_default: str = "", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._variable = variable
+        self._setting_default = setting_default
+
+    def get_help_extra(self, ctx: click.Context) -> OptionHelpExtra:
+        extra = super().get_help_extra(ctx)
+        extra["envvars"] = (self._variable,)
+        if self._setting_default:
+            extra["default"] = self._setting_default
+        return extra
+
+
 def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
-    # The innermost command is read last, so its option replaces one that stands before it.
+    # The innermost command is parsed last, so its option overrides an earlier one.
     if value is not None:
         ctx.meta[f"usertable.{param.name}"] = value
 
 
 def common_option(name: str) -> Any:
-    """The value of `--config`, `--store`, `--json` or `--url`, or None. The one closest to the command counts."""
+    """Return the value of `--config`, `--store`, `--json` or `--url`, or None. The one closest to the command counts."""
     return click.get_current_context().meta.get(f"usertable.{name}")
 
 
 def store_options(command: F) -> F:
-    """Add `--config` and `--store`, which may stand anywhere: before the group, after it, after the command."""
+    """Add `--config` and `--store`, which may be given before the group, after it, or after the command."""
     command = click.option(
         "--config",
+        cls=SettingOption,
+        variable="USERTABLE_CONFIG",
         metavar="FILE",
         expose_value=False,
         callback=_keep,
-        help="A TOML file with settings. Also: USERTABLE_CONFIG.",
+        help="TOML file with settings.",
     )(command)
     return click.option(
         "--store",
+        cls=SettingOption,
+        variable="USERTABLE_STORE",
         metavar="URL",
         expose_value=False,
         callback=_keep,
-        help="Where the data is, such as sqlite:///users.db. Also: USERTABLE_STORE. Default: a file in your data folder.",
+        show_default="a SQLite file in your data folder",
+        help="URL of the store, such as sqlite:///users.db.",
     )(command)
 
 
 def common_options(command: F) -> F:
-    """Add `--config`, `--store` and `--json`, which may stand anywhere."""
+    """Add `--config`, `--store` and `--json`, which may be given anywhere."""
     return click.option(
-        "--json", is_flag=True, default=None, expose_value=False, callback=_keep, help="Print JSON, for programs."
+        "--json", is_flag=True, default=None, expose_value=False, callback=_keep, help="Print one line of JSON."
     )(store_options(command))
 
 
@@ -59,24 +83,37 @@ def backend_options(command: F) -> F:
             metavar="URL",
             expose_value=False,
             callback=_keep,
-            help="Work through the API of the server there, instead of on a store.",
+            help="URL of a server. Work through its API instead of opening a store.",
         )(command)
     )
 
 
 def project_option(command: F) -> F:
-    """Add `--project`; the argument is named `project_id`, and is None for the only project that there is."""
+    """Add `--project`. The parameter is named `project_id`; None stands for the only project."""
     return click.option(
         "--project",
         "project_id",
         metavar="ID",
         envvar=PROJECT,
-        help=f"The project's id. Also: {PROJECT}. Default: the only project that there is.",
+        show_envvar=True,
+        show_default="the only project in the store",
+        help="ID of the project.",
+    )(command)
+
+
+def where_option(command: F) -> F:
+    """Add `--where`. The parameter is named `conditions`."""
+    return click.option(
+        "--where",
+        "conditions",
+        multiple=True,
+        metavar="CONDITION",
+        help="Only users that meet the condition. Repeatable; all conditions must be met.",
     )(command)
 
 
 def environment_secret() -> str:
-    """The project's secret that the environment holds, or names the file of; empty if it does neither."""
+    """Return the project's secret from the environment, or from the file that it names; empty if neither is set."""
     secret = os.environ.get(SECRET, "")
     if file := os.environ.get(SECRET_FILE, ""):
         if secret:
@@ -86,16 +123,26 @@ def environment_secret() -> str:
 
 
 def checked_secret(secret: str) -> str:
-    """A secret without the line end that one from a file has.
+    """Return a secret without the line end that one read from a file has.
 
     Raises:
-        UsageError: it has a control character in it.
+        UsageError: the secret contains a control character.
     """
     secret = secret.rstrip("\r\n")
     if any(character < " " or character == "\x7f" for character in secret):
-        # Not shown, as it is a secret.
-        raise click.UsageError("the project's secret has a line break or another control character in it")
+        # The message does not show the secret.
+        raise click.UsageError("the project's secret contains a line break or another control character")
     return secret
+
+
+def warn_of_short_secret(given: str | None) -> None:
+    """Warn on stderr if a given secret is short enough to be guessed. None and long secrets cause no warning."""
+    if given is not None and len(given) < SHORT_SECRET:
+        click.echo(
+            f"Warning: the secret has fewer than {SHORT_SECRET} characters and could be guessed;"
+            " omit --secret to have one generated.",
+            err=True,
+        )
 
 
 class Cuid(click.ParamType[int]):
@@ -109,7 +156,7 @@ class Cuid(click.ParamType[int]):
 
 
 class Pair(click.ParamType[tuple[str, str]]):
-    """NAME=VALUE. The value may hold further equals signs."""
+    """NAME=VALUE. The value may contain equals signs."""
 
     name = "name=value"
 
@@ -121,11 +168,11 @@ class Pair(click.ParamType[tuple[str, str]]):
 
 
 def require_a_change(*changes: object) -> None:
-    """Refuse an edit that changes nothing: every option is None."""
+    """Reject an edit that changes nothing, where every option is None."""
     if all(change is None for change in changes):
-        raise click.UsageError("nothing to change; see --help for what can be")
+        raise click.UsageError("nothing to change; give at least one option, see --help")
 
 
 def without_none(**changes: Any) -> dict[str, Any]:
-    """The options that were given: those that are not None."""
+    """Return the options that were given, which are not None."""
     return {name: change for name, change in changes.items() if change is not None}

@@ -1,4 +1,4 @@
-"""What a command prints: JSON for programs, tables and lines for people."""
+"""Output of commands: JSON for programs, tables and lines for people."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from usertable.wire.native import documents
 
 
 def print_result(document: object, show: Callable[[], None]) -> None:
-    """Print the document if JSON is wanted, otherwise `show()`."""
+    """Print the document if `--json` is given; otherwise call `show()`."""
     if common_option("json"):
         click.echo(documents.encode(document))
     else:
@@ -21,7 +21,7 @@ def print_result(document: object, show: Callable[[], None]) -> None:
 
 
 def printable(value: object) -> str:
-    """`value` on one line, without characters that would control a terminal."""
+    """Return `value` on one line, with no characters that control a terminal."""
     shown = value if isinstance(value, str) else "" if value is None else documents.shown_value(value)  # type: ignore[arg-type]
     if shown.isprintable():
         return shown
@@ -30,8 +30,13 @@ def printable(value: object) -> str:
     )
 
 
+def noun(number: float, singular: str) -> str:
+    """Return the singular if the number is 1, otherwise the regular plural."""
+    return singular if number == 1 else f"{singular}s"
+
+
 def print_lines(rows: Iterable[Sequence[object]]) -> None:
-    """Print a line per row, however long, with aligned columns."""
+    """Print one line per row, of any length, with aligned columns."""
     from rich.cells import cell_len
 
     cells = [[printable(cell) for cell in row] for row in rows]
@@ -41,9 +46,14 @@ def print_lines(rows: Iterable[Sequence[object]]) -> None:
         click.echo("  ".join(padded).rstrip(" "))
 
 
+def is_terminal() -> bool:
+    """Return whether stdout is a terminal. If not, a script may read what is printed."""
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
 def print_table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table: one that fits a terminal's width, or, for anything else, lines that a script can read."""
-    if sys.stdout is None or not sys.stdout.isatty():
+    """Print a table that fits the terminal's width. If stdout is not a terminal, print lines that a script can read."""
+    if not is_terminal():
         print_lines([heads, *rows])
         return
 

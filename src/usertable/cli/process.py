@@ -1,4 +1,4 @@
-"""How the process of a long command behaves."""
+"""Process settings of long-running commands."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from types import FrameType
 
 @contextlib.contextmanager
 def exit_on_sigterm() -> Iterator[None]:
-    """Have SIGTERM clean up as Ctrl-C does; the exit code is 143."""
+    """Make SIGTERM clean up like Ctrl-C. The exit code is 143."""
 
     def end(number: int, frame: FrameType | None) -> None:
-        # A second one must not interrupt the cleaning up.
+        # A second signal must not interrupt the cleanup.
         signal.signal(number, signal.SIG_IGN)
         sys.exit(128 + number)
 
@@ -27,6 +27,6 @@ def exit_on_sigterm() -> Iterator[None]:
 
 
 def expect_no_cycles() -> None:
-    """Make garbage collections rare: rows make no cycles, and objects that live long need no look for some."""
+    """Make garbage collection rare: rows create no reference cycles, and scanning long-lived objects for them is wasted."""
     gc.freeze()
     gc.set_threshold(500_000, 20, 100)

@@ -1,4 +1,4 @@
-"""How far an import or an export is: a bar on a terminal, else a line every ten seconds."""
+"""Progress of imports, exports and other long commands: a bar on a terminal, otherwise a line every ten seconds."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 
 PROGRESS_SECONDS = 10.0
-"""Seconds between two lines of progress if stderr is not a terminal, which shows a bar."""
+"""Seconds between two lines of progress when stderr is not a terminal."""
 
 
 @contextlib.contextmanager
 def show_progress(
     console: Console, verb: str, wide: str, narrow: str, report: Callable[[], tuple[Mapping[str, int | None], str]]
 ) -> Iterator[Progress]:
-    """Show a bar if stderr is a terminal, else write a line to it every :data:`PROGRESS_SECONDS`.
+    """Show a bar if stderr is a terminal; otherwise write a line to it every :data:`PROGRESS_SECONDS`.
 
     Args:
-        wide: numbers beside the bar, for a terminal of 80 columns or more; `narrow` for others.
-        report: how far it is, for programs if --json is given, and for people.
+        wide: format of the numbers beside the bar on a terminal of 80 or more columns; `narrow` on others.
+        report: returns the progress, for programs if `--json` is given, and for people.
     """
     with _bar(console, verb, wide, narrow) as bar:
         if console.is_terminal:
@@ -39,12 +39,35 @@ def show_progress(
                 yield bar
 
 
+@contextlib.contextmanager
+def show_bytes(verb: str) -> Iterator[Callable[[int, int], None]]:
+    """Show the progress in bytes. The yielded function takes the bytes done and the total, 0 if unknown."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    done = total = 0
+
+    def report() -> tuple[dict[str, int | None], str]:
+        return {"bytes": done, "of": total}, f"{verb}: {done / 2**20:,.0f} of {total / 2**20:,.0f} MiB"
+
+    wide = "{task.completed:,.0f} of {task.total:,.0f} MiB"
+    with show_progress(console, verb, wide, "{task.completed:,.0f} MiB", report) as bar:
+        task = bar.add_task(verb, total=0)
+
+        def progress(bytes_done: int, bytes_total: int) -> None:
+            nonlocal done, total
+            done, total = bytes_done, bytes_total
+            bar.update(task, completed=done / 2**20, total=total / 2**20)
+
+        yield progress
+
+
 def _bar(console: Console, verb: str, wide: str, narrow: str) -> Progress:
-    """A bar as wide as there is room for beside the numbers."""
+    """Return a bar that fills the width beside the numbers."""
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     has_room = console.width >= 80
-    # Columns that all but the bar have, with numbers of eight digits.
+    # Width of everything except the bar, for numbers of eight digits.
     others = 68 if has_room else 36
     return Progress(
         TextColumn(verb),

@@ -7,12 +7,10 @@ from typing import Any, Literal
 import click
 
 from usertable.cli.backend import opened_backend
-from usertable.cli.options import backend_options, require_a_change, without_none
+from usertable.cli.options import backend_options, require_a_change, warn_of_short_secret, without_none
 from usertable.cli.output import print_lines, print_result, print_table
+from usertable.domain.key import MAX_OVERLAP_SECONDS
 from usertable.wire.native import documents, forms, queries
-
-SHORT_SECRET = 16
-"""A given secret with fewer characters is taken with a warning."""
 
 
 class Qps(click.ParamType[int | Literal["unlimited"]]):
@@ -32,27 +30,30 @@ class Qps(click.ParamType[int | Literal["unlimited"]]):
 @click.group()
 @backend_options
 def project() -> None:
-    """Projects: each has its own users, attributes and secret."""
+    """Projects, each with its own users, attributes and secret."""
 
 
 @project.command("create")
-@click.argument("name")
+@click.argument("name", help="Name of the project, for people.")
 @click.option(
     "--id",
     "project_id",
     metavar="ID",
-    help="Its id in requests: 1 to 64 of A-Z a-z 0-9 . _ -, and neither . nor .. (default: six digits).",
+    show_default="six random digits",
+    help="ID of the project in requests: 1 to 64 of the characters A-Z a-z 0-9 . _ -, but not . or ..",
 )
-@click.option("--secret", metavar="SECRET", help="A secret that you have already (default: a random one).")
-@click.option("--timezone", metavar="TZ", help="IANA time zone of its DATETIME values (default: Asia/Shanghai).")
-@click.option("--qps", type=Qps(), help="Requests per second and API (default: 100).")
+@click.option("--secret", metavar="SECRET", show_default="a generated secret", help="Secret to use.")
+@click.option(
+    "--timezone", metavar="TZ", show_default="Asia/Shanghai", help="IANA time zone of the project's DATETIME values."
+)
+@click.option("--qps", type=Qps(), show_default="100", help="Maximum requests per second for each API, or unlimited.")
 @backend_options
 def create_project(
     name: str, project_id: str | None, secret: str | None, timezone: str | None, qps: int | str | None
 ) -> None:
-    """Create a project.
+    """Create a project and print its secret.
 
-    Its secret is shown only this once; the store keeps a hash of it.
+    The secret is shown once; the store keeps only a hash of it. Omit --id and --secret to have them generated.
 
     \b
     Examples:
@@ -68,21 +69,16 @@ def create_project(
 def _show_secret(project: documents.ProjectDocument, *, given: str | None) -> None:
     def show() -> None:
         print_lines((("id", project.id), ("name", project.name), ("secret", project.secret)))
-        click.echo("The secret is shown only this once. Keep it now; if it is lost, rotate it.")
+        click.echo("The secret is shown only once. Save it now; if it is lost, rotate it.")
 
-    if given is not None and len(given) < SHORT_SECRET:
-        click.echo(
-            f"Warning: the secret has fewer than {SHORT_SECRET} characters and may be guessed;"
-            " leave --secret out to get a random one.",
-            err=True,
-        )
+    warn_of_short_secret(given)
     print_result(project, show)
 
 
 @project.command("list")
 @backend_options
 def list_projects() -> None:
-    """List all projects, in order of creation.
+    """List all projects in the order of their creation.
 
     \b
     Example:
@@ -100,10 +96,10 @@ def list_projects() -> None:
 
 
 @project.command("edit")
-@click.argument("project_id", metavar="ID")
-@click.option("--name", metavar="TEXT", help="Its new name.")
-@click.option("--timezone", metavar="TZ", help="Its new IANA time zone; moments that are stored stay the same moments.")
-@click.option("--qps", type=Qps(), help="Requests per second and API.")
+@click.argument("project_id", metavar="ID", help="ID of the project.")
+@click.option("--name", metavar="TEXT", help="New name.")
+@click.option("--timezone", metavar="TZ", help="New IANA time zone. Stored DATETIME values keep their moment.")
+@click.option("--qps", type=Qps(), help="New maximum requests per second for each API, or unlimited.")
 @backend_options
 def edit_project(project_id: str, name: str | None, timezone: str | None, qps: int | str | None) -> None:
     """Change a project's name, time zone or QPS limit.
@@ -125,30 +121,47 @@ def edit_project(project_id: str, name: str | None, timezone: str | None, qps: i
 
 
 @project.command("rotate-secret")
-@click.argument("project_id", metavar="ID")
-@click.option("--secret", metavar="SECRET", help="A secret that you have already (default: a random one).")
+@click.argument("project_id", metavar="ID", help="ID of the project.")
+@click.option("--secret", metavar="SECRET", show_default="a generated secret", help="Secret to use.")
+@click.option(
+    "--overlap",
+    type=click.IntRange(0, MAX_OVERLAP_SECONDS),
+    default=0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Seconds for which the old secret continues to work.",
+)
 @backend_options
-def rotate_secret(project_id: str, secret: str | None) -> None:
-    """Replace a project's secret. The old one stops working within a second; the new one is shown only this once.
+def rotate_secret(project_id: str, secret: str | None, overlap: int) -> None:
+    """Replace the secret of a project's key "default" and print the new one.
+
+    The old secret stops working within a second, or after --overlap. A secret that was replaced earlier stops in any
+    case. The new secret is shown once. Omit --secret to have it generated.
 
     \b
-    Example:
+    Examples:
       usertable project rotate-secret 100102
+      usertable project rotate-secret 100102 --overlap 3600
     """
-    rotation = forms.SecretRotation(**without_none(secret=secret))
+    rotation = forms.SecretRotation(**without_none(secret=secret), overlap_seconds=overlap)
     with opened_backend() as backend:
         rotated = backend.ask("rotate_secret", project=project_id, body=rotation)
     _show_secret(rotated, given=secret)
 
 
 @project.command("changes")
-@click.argument("project_id", metavar="ID")
+@click.argument("project_id", metavar="ID", help="ID of the project.")
 @click.option(
-    "--limit", type=click.IntRange(1), default=100, show_default=True, metavar="N", help="Maximum number of rows to return."
+    "--limit",
+    type=click.IntRange(1, 1000),
+    default=100,
+    show_default=True,
+    metavar="N",
+    help="Maximum number of rows to return (1–1000).",
 )
 @backend_options
 def list_changes(project_id: str, limit: int) -> None:
-    """Show who changed the project or its schema, when and how, newest first.
+    """List the changes of a project and its schema, newest first: when, by whom, and what.
 
     \b
     Example:

@@ -16,14 +16,14 @@ from usertable.wire.native import documents, forms, queries
 @click.group()
 @backend_options
 def schema() -> None:
-    """Schema as code: a project's attributes and identifiers as a YAML file."""
+    """Schema as code: attributes and identifiers in a YAML file."""
 
 
 @schema.command("export")
 @project_option
 @backend_options
 def export_schema(project_id: str | None) -> None:
-    """Print a project's schema as YAML, or as JSON, which is YAML too.
+    """Print a project's schema as YAML, or with --json as JSON, which `schema apply` reads too.
 
     \b
     Example:
@@ -33,18 +33,18 @@ def export_schema(project_id: str | None) -> None:
 
     with opened_project(project_id) as project:
         exported: forms.SchemaForm = project.ask("get_schema")
-    # In UTF-8 whatever the terminal has, because that is what a schema file is in.
+    # Always UTF-8, whatever the terminal's encoding, because schema files are UTF-8.
     print_result(exported, lambda: click.echo(schema_file.encode(exported.schema()).encode(), nl=False))
 
 
 @schema.command("diff")
-@click.argument("file", type=click.File("rb"))
+@click.argument("file", type=click.File("rb"), help="Schema file in YAML or JSON; - for stdin.")
 @project_option
 @backend_options
 def diff_schema(file: IO[bytes], project_id: str | None) -> None:
-    """Print the plan that `apply` would follow, and change nothing. FILE may be - for stdin.
+    """Print what `schema apply` would change, without changing anything.
 
-    The exit code is 1 if `apply` would refuse.
+    The exit code is 1 if `schema apply` would reject the file.
 
     \b
     Example:
@@ -59,14 +59,14 @@ def diff_schema(file: IO[bytes], project_id: str | None) -> None:
 
 
 @schema.command("apply")
-@click.argument("file", type=click.File("rb"))
+@click.argument("file", type=click.File("rb"), help="Schema file in YAML or JSON; - for stdin.")
 @project_option
 @backend_options
 def apply_schema(file: IO[bytes], project_id: str | None) -> None:
-    """Print the plan that turns a project's schema into that of FILE (- for stdin), and follow it.
+    """Change a project's schema to the one in FILE, and print the changes.
 
-    Whole or not at all: a step that would lose or reinterpret data, such as another type or the removal of an attribute,
-    refuses everything. Applying the same file again does nothing.
+    All changes are applied, or none: a change that would lose or reinterpret data, such as another data type or the removal
+    of an attribute, rejects the whole file. Applying the same file again changes nothing.
 
     \b
     Example:
@@ -78,34 +78,36 @@ def apply_schema(file: IO[bytes], project_id: str | None) -> None:
     with opened_project(project_id) as project:
         plan = _plan(project, wanted)
         if not plan.refused:
-            # What was done is the plan of the moment of doing it; someone else may have changed the schema since.
+            # Show the plan that was applied, because somebody may have changed the schema since the plan was shown.
             plan = project.ask("put_schema", body=wanted)
     plan.dry_run = False
     _show_plan(plan)
 
 
 def _plan(project: ProjectBackend, wanted: forms.SchemaForm) -> documents.PlanDocument:
-    """The steps that would be taken."""
+    """Return the steps that applying the file would take."""
     plan: documents.PlanDocument = project.ask("put_schema", query=queries.SchemaQuery(dry_run="1"), body=wanted)
     return plan
 
 
 def _show_plan(plan: documents.PlanDocument) -> None:
-    """Show a plan. Raises Refused if a step of it is refused."""
+    """Show a plan. Raises Refused if a step of it is rejected."""
     from usertable.app.schema import refuse_steps
 
-    steps, refused = (
-        [Step(step.verb, step.thing, step.name, step.detail) for step in of] for of in (plan.steps, plan.refused)
-    )
-
     def show() -> None:
-        for step in steps:
-            click.echo(f"{'+' if step.verb == 'declare' else '~'} {printable(str(step))}")
-        for step in refused:
-            click.echo(f"! {printable(str(step))}")
-        if not steps and not refused:
+        for step in plan.steps:
+            click.echo(f"{'+' if step.verb == 'declare' else '~'} {_step_line(step)}")
+        for step in plan.refused:
+            click.echo(f"! {_step_line(step)}")
+        if not plan.steps and not plan.refused:
             click.echo("nothing to do")
 
     print_result(plan, show)
-    if refused:
-        raise refuse_steps(refused)
+    if plan.refused:
+        raise refuse_steps([Step(step.verb, step.thing, step.name, step.detail) for step in plan.refused])
+
+
+def _step_line(step: documents.StepDocument) -> str:
+    """Return a step as one line: `change attribute level: NUMBER overwrite cannot become …`."""
+    detail = f": {step.detail}" if step.detail else ""
+    return printable(f"{step.verb} {step.thing} {step.name}{detail}")

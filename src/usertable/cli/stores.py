@@ -7,27 +7,34 @@ import sys
 
 import click
 
-from usertable.cli.context import load_settings, make_default_folder
+from usertable.cli.context import actor, load_settings, make_default_folder
 from usertable.cli.errors import Failure
 from usertable.cli.options import common_options
-from usertable.cli.output import print_result, print_table
-from usertable.store.urls import redacted_url
+from usertable.cli.output import noun, print_result, print_table
+from usertable.domain.audit import INSTALLATION, AuditEvent, AuditKind
 
 
 @click.command()
-@click.option("--check", is_flag=True, help="Change nothing; exit code 1 if there is something to do.")
+@click.option("--check", is_flag=True, help="Change nothing. The exit code is 1 if the store needs a migration.")
 @click.option("--distribute", "distributed", is_flag=True, help="Distribute the tables over a Citus cluster.")
-@click.option("--shards", metavar="N", type=click.IntRange(1, 1024), default=8, help="With --distribute; default 8.")
+@click.option(
+    "--shards",
+    metavar="N",
+    type=click.IntRange(1, 1024),
+    default=8,
+    show_default=True,
+    help="Number of shards, with --distribute.",
+)
 @common_options
 def migrate(check: bool, distributed: bool, shards: int) -> None:
-    """Bring a store's tables to what this version needs.
+    """Migrate a store to the version that this usertable needs.
 
-    `serve` does so by itself; this is for those who run it apart, before new servers start. Every other command refuses a
-    store of an older version. Stop the server of a SQLite file first, and have a backup. It goes forward only, and may be
-    run by several at once.
+    `serve` migrates when it starts; use this command to migrate separately, before new servers start. No other command
+    opens a store of an older version. Stop the server of a SQLite file and make a backup first: a migration cannot be
+    reversed. Several hosts may run this command at the same time.
 
-    --distribute turns a PostgreSQL store, filled or empty, into the layout for Citus. Stop the servers for it, and have
-    a backup: it cannot be turned back.
+    --distribute converts a PostgreSQL store, with or without data, to the table layout for Citus. Stop the servers and
+    make a backup first: it cannot be reversed.
 
     \b
     Examples:
@@ -35,15 +42,18 @@ def migrate(check: bool, distributed: bool, shards: int) -> None:
       usertable migrate --store postgresql://usertable@coordinator/usertable --distribute --shards 16
     """
     if check and distributed:
-        raise click.UsageError("--check changes nothing, so it does not go with --distribute")
+        raise click.UsageError("--check and --distribute exclude each other; give one of them")
     loaded = load_settings()
+    from usertable.app.service import Service
     from usertable.store import distribute, newest_version, open_store, stored_version
+    from usertable.store.urls import redacted_url
 
     url = loaded.config.store
     before, newest = stored_version(url), newest_version(url)[1]
     if not check:
         make_default_folder(loaded)
-        open_store(url).close()
+        with contextlib.closing(open_store(url)) as opened:
+            Service(opened).record_migration(actor())
     found = {
         "store": redacted_url(url),
         "version": before if check else newest,
@@ -52,16 +62,20 @@ def migrate(check: bool, distributed: bool, shards: int) -> None:
     }
     if distributed:
         found["distributed"] = distribute(url, shards)
+        if found["distributed"]:
+            with contextlib.closing(open_store(url)) as opened:
+                event = AuditEvent(AuditKind.DISTRIBUTE_STORE, after={"shards": shards})
+                Service(opened).record(INSTALLATION, actor(), event)
 
     def show() -> None:
         if check:
             click.echo(f"{found['store']} is at version {before}, the newest is {newest}")
         elif before < newest:
-            click.echo(f"{found['store']}: brought from version {before} to {newest}")
+            click.echo(f"{found['store']}: migrated from version {before} to {newest}")
         else:
             click.echo(f"{found['store']} is at version {newest}, nothing to do")
         if distributed:
-            done = f"distributed over {shards} shards" if found["distributed"] else "is distributed already"
+            done = f"distributed over {shards} {noun(shards, 'shard')}" if found["distributed"] else "is already distributed"
             click.echo(f"{found['store']}: {done}")
 
     print_result(found, show)
@@ -72,19 +86,20 @@ def migrate(check: bool, distributed: bool, shards: int) -> None:
 @click.group()
 @common_options
 def store() -> None:
-    """Whole stores."""
+    """Operations on whole stores."""
 
 
 @store.command("copy")
-@click.argument("source", metavar="FROM_URL")
-@click.argument("target", metavar="TO_URL")
+@click.argument("source", metavar="FROM_URL", help="URL of the store to copy.")
+@click.argument("target", metavar="TO_URL", help="URL of an empty store. It is created if it does not exist.")
 @common_options
 def copy_stores(source: str, target: str) -> None:
-    """Copy everything from one store into another, empty one, and compare the two.
+    """Copy a store into another, empty store, and compare the two.
 
-    Projects, secrets, users, identifiers, answers kept for retries, the record of changes: all of it as it is. Arrivals
-    stay behind. Stop the servers of both. If it is interrupted, run it again: it goes on where it was, and a project
-    appears in the target only when it is whole. At the end both are read and compared by count and checksum.
+    Copies people, projects, keys, users, identifiers, receipts and the audit log. Arrivals and console sessions are not
+    copied: people sign in again. Stop the servers of both stores first. Run an interrupted copy again to resume it. A
+    project appears in the target when it is complete. At the end, both stores are read and compared by row count and
+    checksum.
 
     \b
     Example:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import click
 
 from usertable.cli.backend import ProjectBackend, opened_project
-from usertable.cli.options import Cuid, Pair, backend_options, project_option, without_none
+from usertable.cli.options import Cuid, Pair, backend_options, project_option, where_option, without_none
 from usertable.cli.output import print_lines, print_result, print_table
 from usertable.domain.errors import ProblemKind, Refused, refusal
 from usertable.domain.identity import EXPECTED_VALUE, MAX_CUID, is_identifier_value
@@ -15,24 +15,24 @@ from usertable.domain.pseudo_columns import PSEUDO_COLUMNS
 from usertable.wire.native import documents, forms, members, problem_details, queries
 
 PAGE = 1000
-"""Maximum number of users that are asked for at once."""
+"""Maximum number of users per request."""
 
 
 @click.group()
 @backend_options
 def user() -> None:
-    """Users: the rows of a project's user table."""
+    """Users, the rows of a project's user table."""
 
 
 @user.command("register")
-@click.argument("name")
-@click.argument("values", metavar="VALUE...", nargs=-1, required=True)
+@click.argument("name", help="Name of the identifier. It must be unique and have priority 1.")
+@click.argument(
+    "values", metavar="VALUE...", nargs=-1, required=True, help="Values of 1 to 256 characters, compared exactly."
+)
 @project_option
 @backend_options
 def register_users(name: str, values: tuple[str, ...], project_id: str | None) -> None:
-    """Exchange values of the identifier NAME for CUIDs. A value never seen creates a user.
-
-    The identifier must be unique and have priority 1. Values have 1 to 256 characters and are compared exactly.
+    """Print the CUIDs of users by the values of an identifier. An unknown value creates a user.
 
     \b
     Example:
@@ -51,7 +51,7 @@ def register_users(name: str, values: tuple[str, ...], project_id: str | None) -
 
 
 def _check_identifier_values(values: Mapping[str, str]) -> None:
-    """Refuse values that no identifier can have. The keys name the values in the messages."""
+    """Reject values that no identifier can have. The keys name the values in the messages."""
     problems = [
         problem_details.parameter_problem(name, EXPECTED_VALUE)
         for name, value in values.items()
@@ -62,12 +62,12 @@ def _check_identifier_values(values: Mapping[str, str]) -> None:
 
 
 @user.command("create")
-@click.argument("cuid", type=Cuid())
+@click.argument("cuid", type=Cuid(), help="CUID of the new user.")
 @project_option
-@click.option("--identifier", "identifiers", type=Pair(), multiple=True, help="A value that points at the user; repeatable.")
+@click.option("--identifier", "identifiers", type=Pair(), multiple=True, help="Identifier value of the user. Repeatable.")
 @backend_options
 def create_user(cuid: int, project_id: str | None, identifiers: tuple[tuple[str, str], ...]) -> None:
-    """Import a user with the CUID that it has elsewhere.
+    """Create a user with a CUID that it already has in another system.
 
     \b
     Example:
@@ -75,7 +75,7 @@ def create_user(cuid: int, project_id: str | None, identifiers: tuple[tuple[str,
     """
     values = dict(identifiers)
     if len(values) < len(identifiers):
-        raise click.UsageError("--identifier gives a value to the same name twice")
+        raise click.UsageError("--identifier names the same identifier twice")
     _check_identifier_values({f"--identifier {name}": value for name, value in values.items()})
     with opened_project(project_id) as project:
         created = project.ask("add_user", body=forms.NewUser(cuid, values))
@@ -83,28 +83,36 @@ def create_user(cuid: int, project_id: str | None, identifiers: tuple[tuple[str,
 
 
 @user.command("get")
-@click.argument("cuid", type=Cuid(), required=False)
+@click.argument("cuid", type=Cuid(), required=False, help="CUID of the user.")
 @project_option
-@click.option("--identifier", type=Pair(), help="Find the user by an identifier's value instead.")
-@click.option("--hidden", is_flag=True, help="Hidden attributes too.")
+@click.option("--identifier", type=Pair(), help="Find the user by this identifier value instead of a CUID.")
+@click.option("--hidden", is_flag=True, help="Include hidden attributes.")
+@click.option(
+    "--as-of",
+    metavar="TIME",
+    show_default="now",
+    help="Show the user as it was at this moment: a date, or a date and time, in the project's time zone without an offset.",
+)
 @backend_options
-def get_user(cuid: int | None, project_id: str | None, identifier: tuple[str, str] | None, hidden: bool) -> None:
-    """Show a user's row.
+def get_user(
+    cuid: int | None, project_id: str | None, identifier: tuple[str, str] | None, hidden: bool, as_of: str | None
+) -> None:
+    """Show one user: identifiers, attributes, version and times.
 
-    A DATETIME is shown in the project's time zone; created and updated are in UTC. With --json, `changed_at` tells when
-    each attribute last changed.
+    DATETIME values are in the project's time zone; created and updated are in UTC. With --json, `changed_at` has the time of
+    the last change of each attribute. With --as-of, the user is found by the identifier values of now.
 
     \b
     Examples:
-      usertable user get 10362473 --project 100102
-      usertable user get --identifier phone=18012345678 --project 100102 --json
+      usertable user get --identifier phone=18012345678 --project 100102
+      usertable user get 10362473 --as-of "2026-11-30 08:00:00"
     """
     if (cuid is None) == (identifier is None):
         raise click.UsageError("give either a CUID or --identifier NAME=VALUE")
     with opened_project(project_id) as project:
         if identifier is not None:
             cuid = _find(project, *identifier)
-        query = queries.ColumnQuery(hidden="1" if hidden else "0")
+        query = queries.UserReadQuery(hidden="1" if hidden else "0", **without_none(as_of=as_of))
         document: documents.UserDocument = project.ask("get_user", cuid=str(cuid), query=query)
         schema: documents.AttributeList = project.ask("list_attributes", query=queries.AttributeQuery(status="all"))
 
@@ -112,6 +120,7 @@ def get_user(cuid: int | None, project_id: str | None, identifier: tuple[str, st
         print_lines(
             (
                 ("cuid", document.cuid),
+                *((("as of", document.as_of),) if isinstance(document.as_of, str) else ()),
                 ("version", document.version),
                 ("created", document.created_at),
                 ("updated", document.updated_at),
@@ -124,12 +133,14 @@ def get_user(cuid: int | None, project_id: str | None, identifier: tuple[str, st
             ("attribute", "type", "rule", "value"),
             ((n, declared[n].type, declared[n].rule, value) for n, value in document.attributes.items()),
         )
+        if isinstance(document.not_kept, list) and document.not_kept:
+            click.echo(f"Unknown at that moment, because their history was off: {', '.join(document.not_kept)}", err=True)
 
     print_result(document, show)
 
 
 def _find(project: ProjectBackend, identifier: str, value: str) -> int:
-    """The CUID that an identifier's value points to."""
+    """Return the CUID that an identifier value points to."""
     query = queries.UserQuery(identifier=identifier, value=value, attributes="")
     found: documents.UserPage = project.ask("list_users", query=query)
     if not found.users:
@@ -142,25 +153,27 @@ def _find(project: ProjectBackend, identifier: str, value: str) -> int:
 @click.option(
     "--limit", type=click.IntRange(1), default=100, show_default=True, metavar="N", help="Maximum number of rows to return."
 )
-@click.option("--after", type=click.IntRange(0, MAX_CUID), default=0, metavar="CUID", help="Only users with a greater CUID.")
-@click.option("--where", "conditions", multiple=True, metavar="CONDITION", help="Only users that meet it; repeatable.")
-@click.option("--attribute", "attributes", multiple=True, metavar="NAME", help="Only this attribute; repeatable.")
+@click.option(
+    "--after", type=click.IntRange(0, MAX_CUID), default=0, metavar="CUID", help="Only users with a CUID greater than this."
+)
+@where_option
+@click.option("--attribute", "attributes", multiple=True, metavar="NAME", help="Only this attribute. Repeatable.")
 @backend_options
 def list_users(
     project_id: str | None, limit: int, after: int, conditions: tuple[str, ...], attributes: tuple[str, ...]
 ) -> None:
-    """Show the user table, by CUID.
+    """List users by CUID.
 
-    A CONDITION is written attribute:operator or attribute:operator:value. Operators: set, unset, eq, ne, in (values with
-    commas between; one that holds a comma in double quotes), lt, le, gt, ge, between, contains. In place of an attribute
-    there may be a pseudo-column: @cuid, @version, @created_at, @updated_at. Without --attribute, the table has a column
-    for every visible attribute that one of the users has. Values of masked identifiers are cut.
+    A CONDITION is attribute:operator or attribute:operator:value. Operators: set, unset, eq, ne, in, lt, le, gt, ge,
+    between, contains. `in` takes values separated by commas; put a value that contains a comma in double quotes. The
+    pseudo-columns @cuid, @version, @created_at and @updated_at can be used like attributes.
+
+    Without --attribute, the table has a column for every visible attribute that a listed user has a value for. Values of
+    masked identifiers are shortened to 4 characters.
 
     \b
-    Examples:
-      usertable user list --project 100102 --limit 20
-      usertable user list --project 100102 --where level:ge:10 --where tags:contains:vip --json
-      usertable user list --project 100102 --where '@updated_at:ge:2026-01-02 00:00:00' --attribute @updated_at
+    Example:
+      usertable user list --project 100102 --where level:ge:10 --where '@updated_at:ge:2026-01-02 00:00:00'
     """
     with opened_project(project_id) as project:
         users, following = _users(project, after, limit, conditions, attributes)
@@ -169,7 +182,7 @@ def list_users(
     def show() -> None:
         _show_users(users, *columns)
         if following is not None:
-            click.echo(f"More users may follow: --after {following}", err=True)
+            click.echo(f"More users may follow; continue with --after {following}", err=True)
 
     print_result(documents.UserPage(users, None if following is None else str(following)), show)
 
@@ -177,7 +190,7 @@ def list_users(
 def _users(
     project: ProjectBackend, after: int, limit: int, conditions: Sequence[str], attributes: Sequence[str]
 ) -> tuple[list[documents.UserDocument], int | None]:
-    """Up to `limit` users, and the CUID after which more may follow, or None."""
+    """Return up to `limit` users, and the CUID after which more may follow, or None."""
     users: list[documents.UserDocument] = []
     following: int | None = after
     while following is not None and len(users) < limit:
@@ -197,7 +210,7 @@ def _users(
 def _columns(
     project: ProjectBackend, users: Sequence[documents.UserDocument], attributes: Sequence[str]
 ) -> tuple[list[str], list[str]]:
-    """The identifiers and attributes that a table of users has: none that would be empty, unless it was asked for."""
+    """Return the identifiers and attributes to show in a table of users: without empty ones, unless requested."""
     identifiers: documents.IdentifierList = project.ask("list_identifiers")
     declared: documents.AttributeList = project.ask("list_attributes")
     return (
@@ -207,7 +220,7 @@ def _columns(
 
 
 def _cell(user: documents.UserDocument, column: str) -> object:
-    """A user's value of an attribute or a pseudo-column; None for none."""
+    """Return a user's value of an attribute or a pseudo-column; None for no value."""
     if column in PSEUDO_COLUMNS:
         return getattr(user, column.removeprefix("@"))
     return user.attributes.get(column)
@@ -229,14 +242,14 @@ def _show_users(users: Sequence[documents.UserDocument], identifiers: Sequence[s
 
 
 @user.command("erase")
-@click.argument("cuid", type=Cuid())
+@click.argument("cuid", type=Cuid(), help="CUID of the user.")
 @project_option
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @backend_options
 def erase_user(cuid: int, project_id: str | None, yes: bool) -> None:
-    """Remove a user for good: the row, identifier values, and stored answers that show the user's data.
+    """Erase a user: attributes, identifier values, and stored responses that contain the user's data.
 
-    The CUID is never used again. There is no way back.
+    The CUID is never assigned again. This cannot be undone.
 
     \b
     Example:
@@ -246,6 +259,6 @@ def erase_user(cuid: int, project_id: str | None, yes: bool) -> None:
         project.ask("get_user", cuid=str(cuid))
         if not yes:
             shown: documents.ProjectDocument = project.ask("get_project")
-            click.confirm(f"Erase user {cuid} of project {shown.id} ({shown.name}) for good?", abort=True, err=True)
+            click.confirm(f"Permanently erase user {cuid} of project {shown.id} ({shown.name})?", abort=True, err=True)
         project.ask("erase_user", cuid=str(cuid))
     print_result({"cuid": cuid, "erased": True}, lambda: click.echo(f"user {cuid} erased"))

@@ -23,16 +23,20 @@ from usertable.client.errors import (
     UserUnknown,
     ValueEmpty,
 )
+from usertable.client.history import AttributeChange, AttributeDifference, Change, UserDifference
 
 __all__ = [
     "ApiError",
     "AsyncBuffer",
     "AsyncClient",
+    "AttributeChange",
+    "AttributeDifference",
     "AttributeUnknown",
     "AuthenticationFailed",
     "BatchFailed",
     "Buffer",
     "BufferFull",
+    "Change",
     "Client",
     "ClientError",
     "InvalidParameter",
@@ -49,6 +53,7 @@ __all__ = [
     "Stale",
     "Unreachable",
     "User",
+    "UserDifference",
     "UserMissing",
     "UserUnknown",
     "ValueEmpty",

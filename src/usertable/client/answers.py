@@ -1,4 +1,4 @@
-"""What the answers of a server mean: what was done, or the error that says why not."""
+"""The meaning of a server's answers: a result, or the error that says why the request failed."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ class RecordAnswer(msgspec.Struct):
     cuid: int | None
     version: int | None
     outcomes: msgspec.Raw
-    """As JSON: most are never looked at."""
+    """JSON, decoded only when it is used; most are never read."""
     problems: list[dict[str, Any]]
     replayed: bool
     effect: str | None = None
+    change: int | None = None
 
     @property
     def error(self) -> ApiError | None:
-        """Why it was not done; None if it was."""
+        """The error; None if the record was written."""
         return api_error(self.code, self.msg, shown_problems(self.problems)) if self.code else None
 
 
@@ -44,7 +45,7 @@ _outcomes_decoder = msgspec.json.Decoder(dict[str, str])
 
 
 def platform_answer(reply: Reply) -> dict[str, Any]:
-    """The answer of the platform's endpoints. Raises ApiError for any code but 0."""
+    """Return the answer of one of the platform's endpoints. Raises ApiError for any code except 0."""
     answer = _document(reply)
     code = answer.get("code")
     if code == 0 and reply.status < 400:
@@ -56,7 +57,7 @@ def platform_answer(reply: Reply) -> dict[str, Any]:
 
 
 def native_answer(reply: Reply) -> dict[str, Any]:
-    """The answer of the native API. Raises ApiError for problem details, with the platform's code for their kind."""
+    """Return the answer of the native API. Raises ApiError for problem details, with the platform's code for their kind."""
     answer = _document(reply)
     if reply.status < 400:
         return answer
@@ -67,7 +68,7 @@ def native_answer(reply: Reply) -> dict[str, Any]:
 
 
 def refusal(reply: Reply) -> ApiError:
-    """The error that an answer of the native API tells."""
+    """Return the error in an answer of the native API."""
     try:
         native_answer(reply)
     except ApiError as refused:
@@ -76,34 +77,34 @@ def refusal(reply: Reply) -> ApiError:
 
 
 def batch_answers(reply: Reply) -> list[RecordAnswer]:
-    """The answers to the records of a batch. Raises ApiError if it was refused as a whole."""
+    """Return the answers to the records of a batch. Raises ApiError if the whole batch was refused."""
     if reply.status >= 400:
         raise refusal(reply)
     try:
         return _batch_decoder.decode(reply.content).results
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise _foreign(reply, "no answer to a batch") from None
+        raise _foreign(reply, "not an answer to a batch") from None
 
 
 def outcomes(answer: RecordAnswer) -> dict[str, str]:
-    """What became of each attribute of a record."""
+    """Return the outcome of each attribute of a record."""
     return _outcomes_decoder.decode(answer.outcomes)
 
 
 def shown_problems(entries: Iterable[Mapping[str, Any]]) -> list[ProblemShown]:
-    """The problems of a record, or of a request."""
+    """Return the problems of a record or a request."""
     return [ProblemShown(e.get("kind") or e["code"], e["attribute"], e.get("msg") or e.get("detail", "")) for e in entries]
 
 
 def _document(reply: Reply) -> dict[str, Any]:
     document = decode_object(reply.content)
     if isinstance(document, Problem):
-        raise _foreign(reply, "no JSON object")
+        raise _foreign(reply, "not a JSON object")
     return document
 
 
 def _foreign(reply: Reply, what: str) -> ApiError:
-    """The error for an answer that is not from a server of this kind: a proxy's error page, most likely."""
+    """Return the error for an answer that is not from usertable: most likely a proxy's error page."""
     shown = reply.content[:80].decode("utf-8", "replace")
     code = {401: 4009, 429: 4029}.get(reply.status, -1 if reply.status >= 500 else reply.status)
     return api_error(code, f"HTTP {reply.status}, and {what}: {shown!r}", status=reply.status)

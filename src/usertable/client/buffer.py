@@ -1,8 +1,8 @@
-"""The buffer: takes records at once, sends them in batches in the background, and never forgets one without saying so.
+"""The buffer: accepts records immediately, sends them in batches in the background, and reports those it cannot deliver.
 
-Records are sent in the order in which they came, one batch at a time, and a batch is not begun before all of the one before
-it is settled. That is all the coalescing there is: what a record does to a user depends on what is stored and on rules that
-the server has, so no two records are merged, and the result is that of single calls in the same order.
+Records are sent in the order in which they were added, one batch at a time. A batch begins after the previous one is
+settled. Records are never merged: their effect depends on stored values and on rules that only the server has. The result is
+the same as that of single calls in the same order.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ log = logging.getLogger("usertable.client")
 OnError = Callable[[Record, ClientError], object]
 FAILURES_KEPT = 1000
 _GRACE = 0.25
-"""Seconds that closing waits, beyond its own, for what the thread is just doing."""
+"""Seconds for which closing waits, beyond `close_seconds`, for what the thread is doing."""
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 _RECEIPT_MARGIN_MS = 3_600_000
-"""A record is not sent again when its key is nearer than an hour to being forgotten."""
+"""Milliseconds before a key expires at which its record is no longer sent again: one hour."""
 
 
 class _Drive(Protocol):
@@ -61,16 +61,17 @@ class _Drive(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Records as the queue takes them: memory a list, a spool the bytes of a frame."""
+    """Records in the queue's form: a list for memory, the bytes of a frame for a spool."""
 
     frame: Any
     count: int
 
 
 class Buffer(PerProcess):
-    """Made by :meth:`usertable.Client.buffer`; see there. Use it in a `with` block, whose end delivers what is left.
+    """Sends records in the background. Created by :meth:`usertable.Client.buffer`; see there.
 
-    May be used by many threads. In a process that is forked it is empty: what it held is its parent's to deliver.
+    Use it in a `with` block, whose end delivers the remaining records. Safe to share between threads. In a forked process it
+    is empty: its records are the parent's to deliver.
     """
 
     def __init__(
@@ -90,11 +91,16 @@ class Buffer(PerProcess):
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         if core.plain and spool is not None:
-            raise ValueError("the platform's own endpoint knows no keys, so what a spool holds could be delivered twice")
+            raise ValueError(
+                "a spool cannot be used with plain=True: the platform's endpoint has no idempotency keys,"
+                " so records could be delivered twice"
+            )
         if capacity < 1:
             raise ValueError(f"capacity is {capacity}; expected 1 or more")
         if inspect.iscoroutinefunction(on_error):
-            raise TypeError("on_error is a coroutine function, which the buffer's thread cannot await; expected a plain one")
+            raise TypeError(
+                "on_error is a coroutine function, which the buffer's thread cannot await; expected a regular function"
+            )
         self._core = core
         self._drive = drive
         self._release = release
@@ -117,12 +123,12 @@ class Buffer(PerProcess):
     def _begin(self) -> None:
         self._changed = threading.Condition()
         self._waiters: dict[Callable[[], None], None] = {}
-        """Told at the next change, for those who wait without a thread."""
+        """Called at the next change, for callers that wait without a thread."""
         self._given_up = threading.Event()
         self._failure: ClientError | None = None
-        """Why delivering does not get on at the moment."""
+        """Why records cannot be delivered at the moment."""
         self._left: list[Entry] = []
-        """What the thread has taken from the queue and not settled."""
+        """Entries that the thread has taken from the queue and not settled."""
         self._refused: list[tuple[Record, ClientError]] = []
         self._refused_count = 0
         self._thread: threading.Thread | None = None
@@ -136,9 +142,9 @@ class Buffer(PerProcess):
     def _start(self) -> None:
         self._thread = threading.Thread(target=self._work, name="usertable buffer", daemon=True)
         self._thread.start()
-        # Whoever forgets the `with` block must not lose records at the end of the program.
+        # Without a `with` block, records must not be lost at the end of the program.
         atexit.register(self.close)
-        # A process of multiprocessing ends without what was registered there.
+        # A multiprocessing process exits without running atexit callbacks.
         module = sys.modules.get("multiprocessing.process")
         if module is not None and module.parent_process() is not None:
             from multiprocessing.util import Finalize
@@ -155,35 +161,37 @@ class Buffer(PerProcess):
         try:
             self.close()
         except ClientError as failure:
-            # The caller's own exception goes first.
+            # The caller's own exception takes precedence.
             log.error("%s", failure)
 
     def __reduce__(self) -> Any:
-        raise TypeError("a buffer cannot be pickled, since it holds records that are to be delivered once; make one there")
+        raise TypeError(
+            "a buffer cannot be pickled, because its records must be delivered only once; create one in the other process"
+        )
 
     @property
     def waiting(self) -> int:
-        """How many records are not settled yet."""
+        """Number of records that are not settled."""
         self._own_process()
         return self._queue.waiting
 
     def set(self, user: int | Identity, values: Mapping[str, Any], *, key: str | None = None) -> None:
-        """Hand over one record; with a spool it is on the disk when this returns.
+        """Add one record. With a spool, it is on disk when this returns.
 
         Args:
             user: a CUID, or an identifier's name and value.
 
         Raises:
-            BufferFull: it is closed; or there is no room, and the buffer does not wait, or cannot get on.
-            SpoolFault: the spool is that of the process from which this one was forked, or its folder or a file in it was
-                removed, moved or replaced; the record was not taken.
-            TypeError, ValueError: a value that no attribute can have; the record was not taken.
-            OSError: the spool cannot be written; the record was not taken.
+            BufferFull: the buffer is closed; or it is full, and is configured not to wait or cannot deliver.
+            SpoolFault: the spool belongs to the parent of this forked process, or its folder or a file in it was removed,
+                moved or replaced. The record was not accepted.
+            TypeError, ValueError: no attribute can have this value. The record was not accepted.
+            OSError: the spool cannot be written. The record was not accepted.
         """
         self.add([Record(user, values, key)])
 
     def add(self, records: Iterable[Record]) -> None:
-        """Hand over several records, all of them or none, with one write to the spool. See :meth:`set`."""
+        """Add several records, all or none, with one write to the spool. See :meth:`set`."""
         given = self._checked(records)
         prepared = self._prepare(given, [self._drive(self._core.wire(record.values), sleep=time.sleep) for record in given])
         if not prepared.count:
@@ -193,22 +201,22 @@ class Buffer(PerProcess):
                 self._changed.wait(1)
 
     def _checked(self, records: Iterable[Record]) -> list[Record]:
-        """Records that a buffer takes. Raises ValueError."""
+        """Return the records if a buffer accepts them. Raises ValueError."""
         given = list(records)
         if self._on_unknown is None and any(isinstance(record.user, tuple) for record in given):
-            raise ValueError("the buffer needs on_unknown='refuse' or 'register' for users named by an identifier")
+            raise ValueError("create the buffer with on_unknown='refuse' or 'register' to name users by an identifier")
         if any(record.user is None or record.identifiers is not None for record in given):
-            raise ValueError("a record with identifiers is for batch(), not for a buffer")
+            raise ValueError("a record with identifiers cannot be added to a buffer; use batch()")
         return given
 
     def _prepare(self, records: Sequence[Record], values: Sequence[dict[str, Any]]) -> Prepared:
-        """Records with their values as they are sent, in the form that the queue takes. Raises ValueError."""
+        """Return records, with their values as they are sent, in the queue's form. Raises ValueError."""
         self._own_process()
         wired = [(r.user, v, r.key or self._core.new_key()) for r, v in zip(records, values, strict=True)]
         return Prepared(self._queue.frame(wired) if wired else None, len(wired))  # type: ignore[arg-type]
 
     def _try_or_wake(self, attempt: Callable[[], bool], wake: Callable[[], None]) -> bool:
-        """Make an attempt under the lock; if it fails, `wake` is called at the next change. Raises what `attempt` does."""
+        """Call `attempt` under the lock. If it fails, call `wake` at the next change. Raises what `attempt` raises."""
         self._own_process()
         with self._changed:
             succeeded = attempt()
@@ -217,21 +225,21 @@ class Buffer(PerProcess):
             return succeeded
 
     def _put(self, prepared: Prepared) -> bool:
-        """Take prepared records; False if there is no room. See :meth:`set`."""
+        """Add prepared records. Return False if there is no room. See :meth:`set`."""
         if self._closing:
             raise BufferFull("the buffer is closed") from self._failure
         self._queue.check()
         if not self._is_alive():
             if isinstance(self._failure, SpoolFault):
-                raise SpoolFault(f"{self._failure}; the record was not taken") from self._failure
+                raise SpoolFault(f"{self._failure}; the record was not added") from self._failure
             raise BufferFull("the buffer is closed") from self._failure
         if not self._queue.has_room(len(prepared.frame)):
             if threading.current_thread() is self._thread:
                 raise BufferFull(
-                    f"{self._queue.waiting} records are waiting; on_error cannot wait for room: none comes before it returns"
+                    f"the buffer is full (waiting records: {self._queue.waiting}), and has no room before on_error returns"
                 )
             if self._full == "raise" or self._is_stuck():
-                raise BufferFull(f"{self._queue.waiting} records are waiting") from self._failure
+                raise BufferFull(f"the buffer is full (waiting records: {self._queue.waiting})") from self._failure
             return False
         if self._thread is None:
             self._start()
@@ -240,10 +248,10 @@ class Buffer(PerProcess):
         return True
 
     def flush(self, timeout: float | None = None) -> None:
-        """Wait until everything that was handed over is settled.
+        """Wait until all added records are settled.
 
         Raises:
-            NotDelivered: not in that many seconds, or there is no getting on; the records stay in the buffer.
+            NotDelivered: the timeout is over, or the server refuses all batches. The records stay in the buffer.
             RecordsRefused: records were refused, and there is no `on_error`.
         """
         self._own_process()
@@ -255,18 +263,18 @@ class Buffer(PerProcess):
         self._raise_refused()
 
     def _is_flushed(self, ends: float | None) -> bool:
-        """Whether everything is settled. Raises NotDelivered."""
+        """Return whether all records are settled. Raises NotDelivered."""
         count = self._queue.waiting
         if count and (self._is_stuck() or not self._is_alive() or (ends is not None and ends <= time.monotonic())):
-            raise NotDelivered(f"{count} records are not delivered", [], count) from self._failure
+            raise NotDelivered(f"{_were(count)} not delivered", [], count) from self._failure
         return not count
 
     def close(self) -> None:
-        """Take no more, deliver what is left, and end the thread. If this is interrupted, it may be called again.
+        """Accept no more records, deliver the remaining ones, and end the thread. May be called again if it was interrupted.
 
         Raises:
-            NotDelivered: some are left after `close_seconds`; with a spool they stay there, and what is no longer in the
-                spool's folder is in `records`.
+            NotDelivered: records are left after `close_seconds`. With a spool they stay there; those no longer in the
+                spool's folder are in `records`.
             RecordsRefused: records were refused, and there is no `on_error`.
         """
         self._own_process()
@@ -278,7 +286,7 @@ class Buffer(PerProcess):
         self._finish()
 
     def _is_through(self, ends: float) -> bool:
-        """Take no more. Whether there is nothing left to wait for."""
+        """Accept no more records. Return whether there is nothing left to wait for."""
         if not self._closing:
             self._closing = True
             self._notify()
@@ -287,11 +295,11 @@ class Buffer(PerProcess):
         return self._is_stuck() or not self._is_alive() or time.monotonic() >= ends
 
     def _finish(self) -> None:
-        """End the thread, and tell what is left. Raises what :meth:`close` does."""
+        """End the thread and report undelivered records. Raises what :meth:`close` raises."""
         self._given_up.set()
         thread = self._thread
         if thread is not None:
-            # One that waits for an answer may take longer. It then ends by itself, and touches nothing any more.
+            # A thread that waits for an answer may take longer. It then ends on its own without changing anything.
             thread.join(_GRACE)
         with self._changed:
             if self._closed:
@@ -308,24 +316,24 @@ class Buffer(PerProcess):
             self._release()
         if count:
             records = [_record(entry) for entry in entries]
-            raise NotDelivered(f"{count} records are not delivered; {where}", records, count) from self._failure
+            raise NotDelivered(f"{_were(count)} not delivered; {where}", records, count) from self._failure
         self._raise_refused()
 
     def _forget(self, wake: Callable[[], None]) -> None:
-        """Do not call it any more."""
+        """Remove a callback for the next change."""
         self._waiters.pop(wake, None)
 
     def _is_alive(self) -> bool:
-        """Whether there is a thread that delivers, or one can be begun."""
+        """Return whether the delivering thread runs or can be started."""
         return self._thread is None or self._thread.is_alive()
 
     def _is_stuck(self) -> bool:
-        """Whether the server refuses batches as a whole, as with a wrong secret: waiting is no use."""
+        """Return whether the server refuses whole batches, as for a wrong secret, so that waiting does not help."""
         return isinstance(self._failure, ApiError) and not isinstance(self._failure, (RateLimited, ServerFailed))
 
     def _not_in_on_error(self, call: str) -> None:
         if threading.current_thread() is self._thread:
-            raise ClientError(f"{call}() waits until on_error returns, so on_error cannot call it")
+            raise ClientError(f"on_error cannot call {call}(), which waits until on_error returns")
 
     def _notify(self) -> None:
         self._changed.notify_all()
@@ -334,7 +342,7 @@ class Buffer(PerProcess):
             wake()
 
     def _raise_refused(self) -> None:
-        """Raise RecordsRefused if records were refused since it was raised last, and there is no `on_error`."""
+        """Raise RecordsRefused if records were refused since the last call and there is no `on_error`."""
         with self._changed:
             refused, count = self._refused, self._refused_count
             self._refused, self._refused_count = [], 0
@@ -357,17 +365,17 @@ class Buffer(PerProcess):
                         continue
                     self._left = list(entries)
                     before = [entry for entry in entries if entry.end <= self._queue.sent]
-                # Of those left by an earlier process, some may have been sent by it.
+                # Entries left by an earlier process may have been sent by it.
                 for part in (before, entries[len(before) :]):
                     if part and not self._deliver(part, self._queue.sent_at if part is before else None):
                         return
         except SpoolFault as fault:
-            log.error("a buffer cannot deliver: %s", fault)
+            log.error("a buffer stopped delivering: %s", fault)
             self._failure = fault
         except Exception as failure:
             if not self._closed:
-                log.exception("a buffer cannot deliver")
-                self._failure = ClientError(f"the buffer cannot deliver: {failure}")
+                log.exception("a buffer stopped delivering")
+                self._failure = ClientError(f"the buffer stopped delivering: {failure}")
         finally:
             with self._changed:
                 self._notify()
@@ -376,10 +384,10 @@ class Buffer(PerProcess):
                 self._release()
 
     def _deliver(self, entries: Sequence[Entry], sent_at: Moment | None) -> bool:
-        """Send entries until each is settled; False if that was given up.
+        """Send entries until all are settled. Return False if the buffer gave up.
 
         Args:
-            sent_at: when an earlier process may have sent them first; None if none has.
+            sent_at: when an earlier process may first have sent them; None if none has.
         """
         if sent_at is None:
             now = self._now_ms()
@@ -392,11 +400,11 @@ class Buffer(PerProcess):
             left, failure = self._send_once(waiting)
             gave_up = self._given_up.is_set()
             if left and not gave_up and self._failure is None:
-                log.warning("%d records wait to be delivered: %s", len(left), failure)
+                log.warning("%s not delivered yet: %s", _were(len(left)), failure)
             with self._changed:
                 if not self._settle(len(waiting), left):
                     return False
-                # What kept it from getting on before is the reason, not that it was told to stop.
+                # The reason is the earlier failure, not the request to stop.
                 self._failure = (self._failure or failure if gave_up else failure) if left else None
             attempt = 0 if len(left) < len(waiting) else attempt + 1
             waiting = left
@@ -410,12 +418,12 @@ class Buffer(PerProcess):
         return self._keep(self._queue.mark_done, entries[-1].end) and self._settle(len(waiting), [])
 
     def _is_forgotten(self, sent_at: Moment) -> bool:
-        """Whether the server may have forgotten the keys of what was sent at that moment."""
+        """Return whether the server may have forgotten the keys of requests sent at this moment."""
         age = sent_at.age_ms(Moment.at(self._now_ms()))
         return age is None or age > self._lifetime
 
     def _send_once(self, entries: Sequence[Entry]) -> tuple[list[Entry], ClientError | None]:
-        """Send entries as one batch, and tell what is refused; the entries that are not settled, and why."""
+        """Send entries as one batch and report refused ones. Return the entries that are not settled, and the reason."""
         results: Sequence[RecordResult | None]
         failure: ClientError | None = None
         records = [_record(entry) for entry in entries]
@@ -430,7 +438,10 @@ class Buffer(PerProcess):
         return [entry for entry, result in zip(entries, results, strict=True) if result is None], failure
 
     def _settle(self, count: int, left: list[Entry]) -> bool:
-        """Of the first `count` entries that the thread has taken, settle all but those left; False if it is closed."""
+        """Settle the first `count` entries that the thread has taken, except `left`.
+
+        Return False if the buffer is closed.
+        """
         with self._changed:
             if self._closed:
                 return False
@@ -440,7 +451,7 @@ class Buffer(PerProcess):
             return True
 
     def _keep(self, mark: Callable[..., None], *arguments: Any) -> bool:
-        """Keep a mark, as soon as the disk takes it; False if that was given up."""
+        """Write a mark, retrying until the disk accepts it. Return False if the buffer gave up."""
         while True:
             try:
                 with self._changed:
@@ -449,21 +460,21 @@ class Buffer(PerProcess):
                     mark(*arguments)
                 return True
             except OSError as error:
-                log.warning("the spool cannot be written, delivering waits: %s", error)
+                log.warning("the spool cannot be written, and delivery waits until it can: %s", error)
                 self._failure = ClientError(f"the spool cannot be written: {error}")
             if self._given_up.wait(1):
                 return False
 
     def _sleep(self, seconds: float) -> None:
         if self._given_up.wait(seconds):
-            raise ClientError("the time for delivering is over")
+            raise ClientError("the buffer was closed, and its time to deliver is over")
 
     def _tell(self, record: Record, error: ClientError) -> None:
         if self._on_error is not None:
             try:
                 self._on_error(record, error)
             except Exception:
-                log.exception("on_error failed for the record %s, which was refused: %s", record, error)
+                log.exception("on_error raised an exception for the record %s, which was rejected: %s", record, error)
             return
         with self._changed:
             self._refused_count += 1
@@ -472,9 +483,9 @@ class Buffer(PerProcess):
 
 
 class AsyncBuffer(PerProcess):
-    """Made by :meth:`usertable.AsyncClient.buffer`: a :class:`Buffer` for coroutines. Use it in an `async with` block.
+    """Created by :meth:`usertable.AsyncClient.buffer`: a :class:`Buffer` for coroutines. Use it in an `async with` block.
 
-    Waiting holds no thread up. What a disk may hold up is done in one thread of the buffer's own.
+    Waiting blocks no thread. Calls that a disk may block run in one thread of the buffer's own.
     """
 
     def __init__(self, make: Callable[[], Buffer], wire: Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]) -> None:
@@ -497,11 +508,13 @@ class AsyncBuffer(PerProcess):
         except ClientError as failure:
             if kind is None:
                 raise
-            # The caller's own exception goes first.
+            # The caller's own exception takes precedence.
             log.error("%s", failure)
 
     def __reduce__(self) -> Any:
-        raise TypeError("a buffer cannot be pickled, since it holds records that are to be delivered once; make one there")
+        raise TypeError(
+            "a buffer cannot be pickled, because its records must be delivered only once; create one in the other process"
+        )
 
     @property
     def _buffer(self) -> Buffer:
@@ -511,13 +524,13 @@ class AsyncBuffer(PerProcess):
 
     @property
     def waiting(self) -> int:
-        """How many records are not settled yet."""
+        """Number of records that are not settled."""
         return self._buffer.waiting
 
     async def set(self, user: int | Identity, values: Mapping[str, Any], *, key: str | None = None) -> None:
-        """See :meth:`Buffer.set`. If this is cancelled, the record was not taken; if it returns, it was.
+        """See :meth:`Buffer.set`. If it is canceled, the record was not accepted; if it returns, it was.
 
-        A cancellation that comes when the record is being written to a spool comes out of what is awaited next.
+        A cancellation that arrives while the record is being written to a spool is raised at the next await.
         """
         await self.add([Record(user, values, key)])
 
@@ -549,18 +562,18 @@ class AsyncBuffer(PerProcess):
                 executor.shutdown(wait=False)
 
     async def _when(self, attempt: Callable[[], bool], ends: float | None) -> None:
-        """Make an attempt after each change of the buffer, and at that moment, until one succeeds."""
+        """Call `attempt` after each change of the buffer, and at `ends`, until it succeeds."""
         loop = asyncio.get_running_loop()
         buffer = self._buffer
         while True:
             changed = asyncio.Event()
 
             def wake(event: asyncio.Event = changed) -> None:
-                # The loop may be closed by now, and whoever waited gone with it.
+                # The loop may be closed by now, and the waiting coroutine with it.
                 with contextlib.suppress(RuntimeError):
                     loop.call_soon_threadsafe(event.set)
 
-            # A queue in memory needs no thread, and no moment in which the caller could be cancelled.
+            # A queue in memory needs no thread, and has no await at which the caller could be canceled.
             turn = functools.partial(buffer._try_or_wake, attempt, wake)
             if await self._in_thread(turn) if buffer._spool is not None else turn():
                 return
@@ -573,7 +586,10 @@ class AsyncBuffer(PerProcess):
                 buffer._forget(wake)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        """Do work in the buffer's thread: not at all or to its end, even if that is cancelled; that then comes later."""
+        """Run work in the buffer's thread, completely or not at all.
+
+        A cancellation is raised after the work has finished.
+        """
         self._own_process()
         if self._executor is None:
             self._executor = ThreadPoolExecutor(1, "usertable async buffer")
@@ -596,13 +612,13 @@ class AsyncBuffer(PerProcess):
 
 
 def _cancel_later() -> None:
-    """Have the current task cancelled once more at what it awaits next, unless whoever cancelled it has taken that back."""
+    """Cancel the current task again at its next await, unless its cancellation has been withdrawn."""
     task = asyncio.current_task()
     assert task is not None
     requests = task.cancelling()
 
     def cancel() -> None:
-        # A timeout whose block is left by now has taken it back, and knows nothing of another.
+        # A timeout whose block has ended has withdrawn its cancellation and does not expect another.
         if task.cancelling() >= requests and not task.done():
             task.cancel()
             task.uncancel()
@@ -611,7 +627,7 @@ def _cancel_later() -> None:
 
 
 class _ParentsSpool:
-    """In place of a spool, in a process that was forked: the spool is the parent's."""
+    """Replaces the spool in a forked process: the spool belongs to the parent."""
 
     sent: Place = (0, 0)
     sent_at = Moment(0, 0, NO_BOOT)
@@ -623,8 +639,8 @@ class _ParentsSpool:
 
     def frame(self, records: object) -> Any:
         raise SpoolFault(
-            f"the buffer with the spool {self._folder} was made by process {self._parent}, from which this one,"
-            f" {os.getpid()}, was forked; make a buffer here, with a spool folder of its own"
+            f"the buffer with the spool {self._folder} was created in process {self._parent}, from which this one,"
+            f" {os.getpid()}, was forked; create another buffer in this process, with its own spool folder"
         )
 
     def check(self) -> None:
@@ -656,7 +672,7 @@ class _ParentsSpool:
 
 
 class _Memory:
-    """The queue in memory, with the same calls as :class:`~usertable.client.spool.Spool`."""
+    """The queue in memory, with the same methods as :class:`~usertable.client.spool.Spool`."""
 
     sent: Place = (0, 0)
     sent_at = Moment(0, 0, NO_BOOT)
@@ -668,17 +684,17 @@ class _Memory:
         self.waiting = 0
 
     def frame(self, records: Sequence[tuple[int | Identity, dict[str, Any], str]]) -> list[tuple[Any, Any, str]]:
-        # What cannot be sent must be told to the caller, not found out by the thread.
+        # A record that cannot be sent must raise in the caller, not in the thread.
         _encode(records)
         if len(records) > self._capacity:
-            raise ValueError(f"{len(records)} records at once; the buffer holds {self._capacity}")
+            raise ValueError(f"{len(records)} records were added at once; the buffer holds {self._capacity}")
         return list(records)
 
     def check(self) -> None:
         return
 
     def hand_over(self, taken: Sequence[Entry]) -> tuple[list[Entry], str]:
-        return [*taken, *self.take(self.waiting)], "they are in `records`, nowhere else"
+        return [*taken, *self.take(self.waiting)], "they are only in `records` of this exception"
 
     def has_room(self, size: int) -> bool:
         return self.waiting + size <= self._capacity
@@ -707,3 +723,8 @@ class _Memory:
 
 def _record(entry: Entry) -> Record:
     return Record(entry.user, entry.values, entry.key)
+
+
+def _were(count: int) -> str:
+    """Return the subject of a sentence about records: `1 record was`, `3 records were`."""
+    return "1 record was" if count == 1 else f"{count} records were"

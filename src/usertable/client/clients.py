@@ -1,10 +1,10 @@
-"""The clients that programs use: they send and wait as the core says, with threads or with asyncio."""
+"""The public clients: they send and wait as the core says, with threads or with asyncio."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -25,27 +25,32 @@ from usertable.client.core import (
     User,
 )
 from usertable.client.errors import ClientError
+from usertable.client.history import CHANGES_PER_REQUEST, Change, Moment, UserDifference
 
 T = TypeVar("T")
 
 
 class _Client:
-    """A client of one project. Close it, or use it in a `with` (`async with`) block.
+    """A client for one project. Close it, or use it in a `with` (`async with`) block.
 
-    It may be made before a process is forked, and be pickled: each process has its own keys and connections.
+    It can be created before a process forks, and can be pickled: each process has its own keys and connections.
 
     Args:
-        base_url: where the server is, such as `https://usertable.example.com`.
-        project: the project's id.
-        secret: its secret.
-        timezone: the project's time zone, an IANA name. Left out, the server is asked when it is first needed.
-        plain: the server is the original platform, which knows single calls only; then a write whose reply was lost is not
-            tried again, unless it is said to be `repeatable`.
-        qps: so many requests per second and API at most. Without it, what the server's RateLimit headers allow.
-        retry: how often and how long to try.
-        timeout: seconds for connecting, and for each wait for a piece of the answer.
-        receipt_hours: how long the server remembers a key: its setting of that name.
-        compress: send batches in gzip: less to send, more to compute.
+        base_url: URL of the server, such as `https://usertable.example.com`.
+        project: the project's ID.
+        secret: the project's secret.
+        timezone: the project's time zone, an IANA name. If omitted, the server is asked when it is first needed.
+        plain: the server is the original platform, which has single calls only. A write whose reply was lost is then not
+            retried, unless it is marked `repeatable`.
+        qps: maximum requests per second and API. If omitted, the server's RateLimit headers decide.
+        retry: how often and how long to retry.
+        timeout: seconds to wait for a connection, and for each part of the answer.
+        receipt_hours: hours for which the server remembers a key; the server's setting of the same name.
+        compress: send batches with gzip: fewer bytes, more CPU time.
+        admin_token: the server's admin token, instead of the secret, which may then be empty. For everything but `set` and
+            `register`, which do not use the native API.
+        source: what the caller runs, such as `billing 2026.11.3`: up to 100 visible ASCII characters. The history of users
+            shows it with each change.
         http: settings for the `httpx` client, such as `verify` or `proxy`.
     """
 
@@ -62,10 +67,19 @@ class _Client:
         timeout: float = 10.0,
         receipt_hours: int = 24,
         compress: bool = False,
+        admin_token: str = "",
+        source: str = "",
         http: Mapping[str, Any] | None = None,
     ) -> None:
         self._core = Core(
-            project, secret, timezone=timezone, plain=plain, qps=qps, retry=retry or Retry(), compress=compress
+            *(project, secret),
+            timezone=timezone,
+            plain=plain,
+            qps=qps,
+            retry=retry or Retry(),
+            compress=compress,
+            admin_token=admin_token,
+            source=source,
         )
         self._receipt_hours = receipt_hours
         self._settings = settings_for(base_url, timeout, http or {})
@@ -80,6 +94,8 @@ class _Client:
             "timeout": timeout,
             "receipt_hours": receipt_hours,
             "compress": compress,
+            "admin_token": admin_token,
+            "source": source,
             "http": http,
         }
         self._open()
@@ -91,7 +107,7 @@ class _Client:
         raise NotImplementedError
 
     def _buffer(self, **settings: Any) -> Buffer:
-        # A buffer sends from a thread of its own, with connections of its own.
+        # A buffer sends from its own thread, on its own connections.
         connections = Connections(self._settings)
 
         def drive(steps: Steps[T], *, sleep: Callable[[float], None]) -> T:
@@ -117,7 +133,7 @@ class Client(_Client):
         self.close()
 
     def close(self) -> None:
-        """Close the connections. What is called afterwards raises ClientError."""
+        """Close the connections. Later calls raise ClientError."""
         self._connections.close()
 
     def set(
@@ -130,55 +146,95 @@ class Client(_Client):
         dry_run: bool = False,
         repeatable: bool = False,
     ) -> SetResult:
-        """Set attributes of one user, all of them or none; the write is durable when this returns.
+        """Set attributes of one user, all or none. The write is durable when this returns.
 
         Args:
-            key: the write's own idempotency key; one is made otherwise. Either way the client's own retries are safe.
-            explain: tell the outcome of each attribute.
-            dry_run: decide, and write nothing; tells outcomes too.
-            repeatable: with `plain`, whether it may be sent again after a lost reply, as it may where rules are `overwrite`,
-                `once` and `append`, but never where one is `accumulate`.
+            key: idempotency key of the write; generated if omitted. The client's own retries are safe either way.
+            explain: return the outcome of each attribute.
+            dry_run: validate and compute the outcomes, but write nothing. Returns outcomes too.
+            repeatable: with `plain`, whether the write may be sent again after a lost reply. This is safe for the rules
+                `overwrite`, `once` and `append`, but not for `accumulate`.
 
         Raises:
-            ApiError: it was refused; the class tells the code, and `problems` all that is wrong.
+            ApiError: the write was refused. The class corresponds to the code; `problems` lists everything that is wrong.
             Unreachable: there was no answer.
-            TypeError, ValueError: a value that no attribute can have; nothing was sent.
+            TypeError, ValueError: no attribute can have this value; nothing was sent.
         """
         return self._run(self._core.set(cuid, values, key=key, explain=explain, dry_run=dry_run, repeatable=repeatable))
 
     def register(self, identifier: str, values: Iterable[str]) -> dict[str, int]:
-        """Get CUID: the CUID of each value; a value never seen makes a user. Raises ApiError, Unreachable."""
+        """Call Get CUID: return the CUID of each value. A new value creates a user. Raises ApiError, Unreachable."""
         return self._run(self._core.register(identifier, values))
 
-    def get(self, cuid: int, *, hidden: bool = False) -> User:
-        """A user's row; hidden attributes too, if asked. Raises UserUnknown, ApiError, Unreachable."""
-        return self._run(self._core.get(cuid, hidden=hidden))
+    def get(self, cuid: int, *, hidden: bool = False, as_of: Moment | None = None) -> User:
+        """Return a user's row, with hidden attributes if requested.
+
+        Args:
+            as_of: return the row as it was at this moment. Without a zone it is in the project's zone.
+
+        Raises:
+            UserUnknown: there is no such user.
+            ApiError: the history of users does not reach that far back, or the user did not exist yet.
+            Unreachable: there was no answer.
+        """
+        return self._run(self._core.get(cuid, hidden=hidden, as_of=as_of))
+
+    def changes(
+        self, cuid: int, *, attribute: str | None = None, actor: str | None = None, hidden: bool = False
+    ) -> Iterator[Change]:
+        """Yield the recorded changes of a user, newest first. They are fetched as they are needed.
+
+        Args:
+            attribute: only changes that this attribute was sent in.
+            actor: only changes by this actor, such as `key:billing`.
+            hidden: include hidden attributes.
+
+        Raises:
+            UserUnknown: there is no such user.
+            ApiError: history is off, or there is no such attribute.
+            Unreachable: there was no answer.
+        """
+        before = None
+        while True:
+            page = self._core.changes(
+                cuid, attribute=attribute, actor=actor, hidden=hidden, before=before, limit=CHANGES_PER_REQUEST
+            )
+            found, before = self._run(page)
+            yield from found
+            if before is None:
+                return
+
+    def diff(self, cuid: int, start: Moment, end: Moment | None = None, *, hidden: bool = False) -> UserDifference:
+        """Return how a user differs between two moments; `end` is now if omitted. Raises as :meth:`get` does."""
+        return self._run(self._core.diff(cuid, start, end, hidden=hidden))
 
     def declared(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The project and its schema, as the native API shows them. Raises ApiError, Unreachable."""
+        """Return the project and its schema, as the native API shows them. Raises ApiError, Unreachable."""
         return self._run(self._core.declared())
 
     def batch(
         self, records: Iterable[Record], *, on_unknown: OnUnknown | None = None, dry_run: bool = False
     ) -> list[RecordResult]:
-        """Write any number of records, each by itself, in order: one result per record, whose `error` is None if it is done.
+        """Write any number of records in order, each on its own, and return one result per record.
+
+        The `error` of a result is None if the record was written.
 
         Args:
-            on_unknown: what to do with an identifier's value that points to nobody. Must be said if a record names its user
-                by an identifier, or has identifiers; `import` also makes users with the CUID that they bring along.
+            on_unknown: what to do with an identifier value that belongs to no user. Required if a record names its user by
+                an identifier, or has `identifiers`. `import` also creates users with the CUIDs in the records.
 
         Raises:
-            BatchFailed: it could not be finished; `results` tells what is known, and the cause is in `__cause__`.
-            TypeError, ValueError: a value that no attribute can have; nothing was sent.
+            BatchFailed: the batch was not completed. `results` has the results so far, `__cause__` the reason.
+            TypeError, ValueError: no attribute can have this value; nothing was sent.
         """
         return self._run(self._core.batch(records, on_unknown=on_unknown, dry_run=dry_run))
 
     def send_encoded(
         self, records: Sequence[bytes], *, on_unknown: OnUnknown | None = None, dry_run: bool = False
     ) -> list[Answer]:
-        """Write records that are JSON already, in order; the answer to each. Raises ApiError, Unreachable.
+        """Write records that are already JSON, in order, and return the answer to each. Raises ApiError, Unreachable.
 
-        What was written before that is raised is known to whoever sends the same records with the same keys again.
+        If it raises, some records may be written. Send the same records with the same keys again to get their answers.
         """
         answers: list[Answer | None] = [None] * len(records)
         self._run(self._core.send_encoded(records, answers, on_unknown=on_unknown, dry_run=dry_run))
@@ -195,17 +251,17 @@ class Client(_Client):
         spool_bytes: int = 2**30,
         close_seconds: float = 60.0,
     ) -> Buffer:
-        """A buffer that takes records at once and sends them in batches, from a thread of its own.
+        """Return a buffer that accepts records immediately and sends them in batches from its own thread.
 
         Args:
-            capacity: so many records are held in memory at most. A spool is bounded by `spool_bytes` instead.
-            full: what to do with a record more: wait until there is room, or raise BufferFull.
+            capacity: maximum number of records in memory. A spool is limited by `spool_bytes` instead.
+            full: what to do when the buffer is full: wait for room, or raise BufferFull.
             on_unknown: as for :meth:`batch`.
-            on_error: called in the buffer's thread with every record that was refused, and why; a plain function, no
-                coroutine. It may hand records to the buffer while there is room. Without it, refused records are raised by
-                `flush` and at the end of the block, as RecordsRefused.
-            spool: a folder in which records are kept until they are delivered, also if this process is killed.
-            close_seconds: how long the end of the block waits for what is still to be delivered.
+            on_error: called in the buffer's thread with each refused record and its error. A plain function, not a coroutine
+                function. It may add records to the buffer while there is room. Without it, `flush` and the end of the block
+                raise refused records as RecordsRefused.
+            spool: folder that stores records until they are delivered, even if this process is killed.
+            close_seconds: seconds for which the end of the block waits for records to be delivered.
         """
         return self._buffer(
             capacity=capacity,
@@ -256,9 +312,28 @@ class AsyncClient(_Client):
         """See :meth:`Client.register`."""
         return await self._run(self._core.register(identifier, values))
 
-    async def get(self, cuid: int, *, hidden: bool = False) -> User:
+    async def get(self, cuid: int, *, hidden: bool = False, as_of: Moment | None = None) -> User:
         """See :meth:`Client.get`."""
-        return await self._run(self._core.get(cuid, hidden=hidden))
+        return await self._run(self._core.get(cuid, hidden=hidden, as_of=as_of))
+
+    async def changes(
+        self, cuid: int, *, attribute: str | None = None, actor: str | None = None, hidden: bool = False
+    ) -> AsyncIterator[Change]:
+        """See :meth:`Client.changes`. For `async for`."""
+        before = None
+        while True:
+            page = self._core.changes(
+                cuid, attribute=attribute, actor=actor, hidden=hidden, before=before, limit=CHANGES_PER_REQUEST
+            )
+            found, before = await self._run(page)
+            for change in found:
+                yield change
+            if before is None:
+                return
+
+    async def diff(self, cuid: int, start: Moment, end: Moment | None = None, *, hidden: bool = False) -> UserDifference:
+        """See :meth:`Client.diff`."""
+        return await self._run(self._core.diff(cuid, start, end, hidden=hidden))
 
     async def declared(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """See :meth:`Client.declared`."""
@@ -281,7 +356,7 @@ class AsyncClient(_Client):
         spool_bytes: int = 2**30,
         close_seconds: float = 60.0,
     ) -> AsyncBuffer:
-        """See :meth:`Client.buffer`. It sends from a thread, so a busy event loop does not hold it up."""
+        """See :meth:`Client.buffer`. It sends from a thread, so a busy event loop does not delay it."""
         return AsyncBuffer(
             lambda: self._buffer(
                 capacity=capacity,
@@ -322,7 +397,7 @@ def _drive(connections: Connections, steps: Steps[T], sleep: Callable[[float], N
                 try:
                     sleep(step.seconds)
                 except ClientError as given_up:
-                    # The call ends, and tells what it knows so far.
+                    # The call ends with the results so far.
                     steps.throw(given_up)
     except StopIteration as end:
         result: T = end.value

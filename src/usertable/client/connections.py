@@ -1,13 +1,13 @@
-"""The connections of a client: through which proxy, with which certificates, and whose they are.
+"""The connections of a client: proxy, certificates, and the process or event loop that they belong to.
 
-What the environment says about it is read here and not by httpx, which takes some of it as URLs that are none.
+The environment's settings are read here rather than by httpx, which accepts some values as URLs that are not.
 """
 
 from __future__ import annotations
 
 import asyncio
 
-# Names of hosts are encoded by it. A child that is forked while a thread imports it would have half of it for good.
+# Used to encode host names. A child that is forked while a thread imports it would keep half a module.
 import encodings.idna  # noqa: F401
 import importlib.util
 import ipaddress
@@ -16,7 +16,7 @@ import re
 import ssl
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.request import getproxies
@@ -27,24 +27,24 @@ from usertable.client.core import Lost, Reply, Send
 from usertable.client.errors import ClientError
 from usertable.client.process import PerProcess
 
-# Of these it is certain that the server has not got the request.
+# With these errors, the server has certainly not received the request.
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 _SLOW = (httpx.ReadTimeout, httpx.WriteTimeout)
 
 
 def settings_for(base_url: str, timeout: float, http: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments for an httpx client, with what the environment says and the caller does not.
+    """Return the arguments for an httpx client: the caller's, completed from the environment.
 
     Raises:
-        ValueError: the base URL is none.
-        ClientError: an environment variable is of no use; it is named.
+        ValueError: the base URL is invalid.
+        ClientError: an environment variable is invalid; the message names it.
     """
     try:
         url = httpx.URL(base_url)
     except (httpx.InvalidURL, TypeError):
         url = httpx.URL()
     if url.scheme not in ("http", "https") or not url.host or (url.port or 0) > 65_535:
-        raise ValueError(f"base_url is {base_url!r}; expected something like https://usertable.example.com")
+        raise ValueError(f"base_url is {base_url!r}; expected a URL such as https://usertable.example.com")
     settings: dict[str, Any] = {"base_url": url, "timeout": timeout, **http}
     if settings.get("trust_env", True) and settings.get("transport") is None:
         settings["trust_env"] = False
@@ -56,7 +56,7 @@ def settings_for(base_url: str, timeout: float, http: Mapping[str, Any]) -> dict
 
 
 def _proxy(url: httpx.URL) -> httpx.Proxy | None:
-    """The proxy that the environment names for a URL."""
+    """Return the proxy that the environment names for a URL."""
     named = getproxies()
     scheme = next((scheme for scheme in (url.scheme, "all") if named.get(scheme)), None)
     if scheme is None or any(_is_meant(entry, url) for entry in re.split(r"[,\s]+", named.get("no", "")) if entry):
@@ -71,18 +71,18 @@ def _proxy(url: httpx.URL) -> httpx.Proxy | None:
         proxy = None
     if proxy is None or not proxy.url.host:
         raise ClientError(
-            f"the environment variable {variable} is {shown!r}, which is no proxy's URL"
+            f"the environment variable {variable} is {shown!r}, which is not the URL of a proxy"
             f" such as http://proxy.example.com:3128{way_out}"
         )
     if proxy.url.scheme.startswith("socks") and importlib.util.find_spec("socksio") is None:
         raise ClientError(
-            f"the environment variable {variable} is {shown!r}: for a SOCKS proxy install httpx[socks]{way_out}"
+            f"the environment variable {variable} is {shown!r}, a SOCKS proxy, which needs httpx[socks]; install it{way_out}"
         )
     return proxy
 
 
 def _is_meant(entry: str, url: httpx.URL) -> bool:
-    """Whether an entry of NO_PROXY means a URL: a host, its domain, an address or a network, some with a port."""
+    """Return whether an entry of NO_PROXY matches a URL: a host, its domain, an address or a network, some with a port."""
     scheme, found, rest = entry.lower().rpartition("://")
     if found and scheme not in ("all", url.scheme):
         return False
@@ -104,7 +104,7 @@ def _is_meant(entry: str, url: httpx.URL) -> bool:
 
 
 def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
-    """An address or a network, IPv6 with or without brackets; None if the text is neither."""
+    """Return an address or a network, IPv6 with or without brackets; None if the text is neither."""
     try:
         return ipaddress.ip_network(re.sub(r"^\[(.*)\](/\d+)?$", r"\1\2", text), strict=False)
     except ValueError:
@@ -112,26 +112,26 @@ def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
 
 
 def _trusted() -> ssl.SSLContext | bool:
-    """The certificates that the environment names; True if it names none."""
+    """Return the certificates that the environment names; True if it names none."""
     if file := os.environ.get("SSL_CERT_FILE"):
         try:
             return ssl.create_default_context(cafile=file)
         except OSError as error:
             raise ClientError(
-                f"the environment variable SSL_CERT_FILE is {file!r}, which is no file of certificates: {error};"
+                f"the environment variable SSL_CERT_FILE is {file!r}, which is not a file of certificates: {error};"
                 " correct or unset it"
             ) from error
     if folder := os.environ.get("SSL_CERT_DIR"):
         if not any(Path(part).is_dir() for part in folder.split(os.pathsep)):
             raise ClientError(
-                f"the environment variable SSL_CERT_DIR is {folder!r}, which is no folder; correct or unset it"
+                f"the environment variable SSL_CERT_DIR is {folder!r}, which is not a folder; correct or unset it"
             )
         return ssl.create_default_context(capath=folder)
     return True
 
 
 class Connections(PerProcess):
-    """An httpx client of the process's own. May be used by many threads."""
+    """One httpx client per process. Safe to share between threads."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self._settings = settings
@@ -142,27 +142,54 @@ class Connections(PerProcess):
 
     def _begin_in_child(self) -> None:
         self._opening = threading.Lock()
-        # What both processes write to one connection would be mixed up. Here it is closed, there it stays open.
+        # Data that both processes write to one connection would be mixed up. It is closed here and stays open in the parent.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)
             self._http = None
 
     def request(self, send: Send) -> Reply | Lost:
-        """Send a request and wait for its answer. Raises ClientError: it is closed."""
+        """Send a request and wait for its answer. Raises ClientError if the client is closed."""
+        http = self._here()
+        try:
+            return _reply(http.request(send.method, send.path, content=send.content, headers=send.headers))
+        except httpx.RequestError as error:
+            return _lost(error)
+
+    def download(self, send: Send, keep: Callable[[bytes, int], object], seconds: float) -> Reply | Lost:
+        """Send a request whose answer is a file, and pass on its chunks as they arrive.
+
+        Args:
+            keep: called with each chunk and the file's size in bytes, 0 if unknown.
+            seconds: seconds to wait for the next chunk.
+
+        Returns:
+            The answer, without the content that was passed on. With a status of 400 or more, it has its content.
+        """
+        http = self._here()
+        timeout = httpx.Timeout(http.timeout.connect, read=seconds)
+        try:
+            with http.stream(send.method, send.path, headers=send.headers, timeout=timeout) as response:
+                if response.status_code >= 400:
+                    response.read()
+                    return _reply(response)
+                size = int(response.headers.get("content-length", 0))
+                for piece in response.iter_bytes():
+                    keep(piece, size)
+                return Reply(response.status_code, response.headers, b"")
+        except httpx.RequestError as error:
+            return _lost(error)
+
+    def _here(self) -> httpx.Client:
         self._own_process()
         with self._opening:
             if self._closed:
                 raise ClientError("the client is closed")
             if self._http is None:
                 self._http = httpx.Client(**self._settings)
-            http = self._http
-        try:
-            return _reply(http.request(send.method, send.path, content=send.content, headers=send.headers))
-        except httpx.RequestError as error:
-            return _lost(error)
+            return self._http
 
     def close(self) -> None:
-        """Close them; may be called again."""
+        """Close the client. May be called more than once."""
         self._own_process()
         with self._opening:
             self._closed = True
@@ -172,11 +199,11 @@ class Connections(PerProcess):
 
 
 class AsyncConnections(PerProcess):
-    """An httpx client for each event loop in which it is used, since a connection belongs to one, and for each process."""
+    """One httpx client per event loop, because a connection belongs to one, and per process."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self._settings = settings
-        # Made here, so that what is wrong with the settings is told here.
+        # Created here, so that errors in the settings are raised here.
         self._unused: httpx.AsyncClient | None = httpx.AsyncClient(**settings)
         self._by_loop: dict[asyncio.AbstractEventLoop, httpx.AsyncClient] = {}
         self._parents: list[object] = []
@@ -186,12 +213,12 @@ class AsyncConnections(PerProcess):
 
     def _begin_in_child(self) -> None:
         self._opening = threading.Lock()
-        # Kept, not closed: event loops share what tells them of events with their parent's, whose connections would hang.
+        # Not closed: event loops share their selector with the parent's, whose connections would hang.
         self._parents.append(self._by_loop)
         self._by_loop = {}
 
     async def request(self, send: Send) -> Reply | Lost:
-        """Send a request and wait for its answer. Raises ClientError: it is closed."""
+        """Send a request and wait for its answer. Raises ClientError if the client is closed."""
         self._own_process()
         http = self._here()
         try:
@@ -212,7 +239,7 @@ class AsyncConnections(PerProcess):
             return http
 
     async def close(self) -> None:
-        """Close them, in each event loop that is running; may be called again."""
+        """Close the clients of all running event loops. May be called more than once."""
         self._own_process()
         with self._opening:
             self._closed = True

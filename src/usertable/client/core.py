@@ -1,7 +1,7 @@
-"""The client without I/O: what to send, and when to try again.
+"""The client without I/O: what to send, and when to retry.
 
-A call is a generator of steps: it yields what is to be done (:class:`Wait`, :class:`Send`) and is sent what came of it
-(:class:`Reply`, :class:`Lost`). The clients in :mod:`usertable.client.clients` take the steps, with threads or with asyncio.
+A call is a generator of steps. It yields an action (:class:`Wait`, :class:`Send`) and receives the result (:class:`Reply`,
+:class:`Lost`). The clients in :mod:`usertable.client.clients` perform the actions, with threads or with asyncio.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -35,6 +35,16 @@ from usertable.client.answers import (
     shown_problems,
 )
 from usertable.client.errors import ApiError, BatchFailed, ClientError, RateLimited, ServerFailed, Unreachable, api_error
+from usertable.client.history import (
+    Change,
+    Moment,
+    Shown,
+    UserDifference,
+    change_of,
+    datetime_of,
+    difference_of,
+    moment_text,
+)
 from usertable.client.process import PerProcess
 from usertable.client.values import Wire, check_text, seconds, type_name, wire_values
 from usertable.dialects.jiguang.vocabulary import ATTRIBUTE_PATH, MAX_IDENTITY_VALUES, REGISTER_PATH
@@ -44,13 +54,14 @@ log = logging.getLogger("usertable.client")
 
 MAX_RECORDS = 1000
 BATCH_BYTES = 4 * 2**20
-"""A batch is cut at so many bytes, well below what a server takes unless it is told otherwise."""
+"""Maximum bytes of a batch; well below a server's default limit."""
 _SLOW_BATCHES = 5
-"""Number of times that a batch of 1,000 records is cut to a quarter until one is left."""
+"""Number of times that a batch of 1,000 records is cut to a quarter until one record is left."""
 _PACE_MARGIN = 0.05
 _KEY = re.compile(r"[!-~]{1,255}")
+_SOURCE = re.compile(r"[!-~]([ -~]{0,98}[!-~])?")
 _SLOW = {408, 504}
-"""What a proxy answers if the server, or the client, takes too long."""
+"""HTTP statuses with which a proxy reports that the server or the client took too long."""
 _BUSINESS = {40002, 40003, 40007, 40009, 40010}
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -59,19 +70,19 @@ Identity = tuple[str, str]
 """Name and value of an identifier."""
 OnUnknown = Literal["refuse", "register", "import"]
 Answer = RecordAnswer | ApiError
-"""What came of a record that was sent; an error of its own is of one that is too large for the server."""
+"""The answer to one record. An ApiError stands for a record that is too large for the server."""
 
 
 @dataclass(slots=True)
 class Wait:
-    """To be done: wait so many seconds."""
+    """Action: wait for this number of seconds."""
 
     seconds: float
 
 
 @dataclass(slots=True)
 class Send:
-    """To be done: send a request."""
+    """Action: send a request."""
 
     method: str
     path: str
@@ -81,7 +92,7 @@ class Send:
 
 @dataclass(slots=True)
 class Reply:
-    """What came back. The names of headers are in lower case."""
+    """The response. Header names are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -90,7 +101,7 @@ class Reply:
 
 @dataclass(slots=True)
 class Lost:
-    """No reply: `sent` tells whether the request may have reached the server, `slow` that it was not answered in time."""
+    """No response. `sent`: the request may have reached the server. `slow`: it timed out."""
 
     error: Exception
     sent: bool
@@ -102,10 +113,11 @@ Steps = Generator[Wait | Send, Reply | Lost | None, T]
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """How often and how long to try: waits are random, up to `first`, twice that, and so on, up to `most` seconds.
+    """How often and how long to retry.
 
-    A server's Retry-After makes them longer. A call gives up after so many `attempts`, or when the next would begin later
-    than `seconds` after it began.
+    Waits are random: up to `first` seconds, then up to twice that, and so on, up to `most` seconds. A server's Retry-After
+    makes them longer. A call gives up after `attempts` attempts, or when the next would begin more than `seconds` seconds
+    after the first.
     """
 
     attempts: int = 10
@@ -114,22 +126,22 @@ class Retry:
     seconds: float = 60.0
 
     def delay(self, attempt: int, chance: random.Random) -> float:
-        """How long to wait after that attempt (0 is the first)."""
+        """Return the seconds to wait after this attempt (0 is the first)."""
         return chance.uniform(0, min(self.most, self.first * 2 ** min(attempt, 60)))
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One user's values, for a batch or a buffer. The user is named by CUID, or by an identifier's name and value.
+    """One user's values, for a batch or a buffer. `user` is a CUID, or an identifier's name and value.
 
-    `key` makes the write safe to retry; what has a number or id of its own (an order, an event) is best named by that. One
-    is made if there is none.
+    `key` makes the write safe to retry. If the write has a number or ID of its own (an order, an event), use it as the key.
+    Without one, a key is generated.
 
-    With `identifiers` it is a row of an import, for a batch: all identifier values that the user has, or is to have, by
-    name. The user is a CUID then, or None, and there need be no values.
+    With `identifiers`, the record is a row of an import, for a batch: the identifier values to assign to the user, by name.
+    `user` is then a CUID or None, and `values` may be empty.
 
     Raises:
-        TypeError, ValueError: user or key is none.
+        TypeError, ValueError: the user or the key is invalid.
     """
 
     user: int | Identity | None
@@ -154,13 +166,13 @@ class Record:
 
 
 def check_key(key: str) -> None:
-    """Raise ValueError if it can be no idempotency key."""
+    """Raise ValueError if the key is not a valid idempotency key."""
     if not isinstance(key, str) or not _KEY.fullmatch(key):
         raise ValueError(f"key is {key!r}; expected 1 to 255 visible ASCII characters")
 
 
 def check_cuid(cuid: Any) -> None:
-    """Raise TypeError or ValueError if it can be sent as no CUID. What the server can judge is left to it."""
+    """Raise TypeError or ValueError if the CUID cannot be sent. The server validates the rest."""
     if cuid is not None and not isinstance(cuid, (int, str)):
         raise TypeError(f"cuid is of type {type_name(cuid)}; expected int")
     if isinstance(cuid, int) and cuid.bit_length() > 63:
@@ -171,16 +183,18 @@ def check_cuid(cuid: Any) -> None:
 
 @dataclass(frozen=True, slots=True)
 class SetResult:
-    """A write that is done. `outcomes` and `version` are told only if they were asked for."""
+    """A completed write. `outcomes`, `version` and `change` are set only if they were requested."""
 
     replayed: bool
     outcomes: dict[str, str] | None = None
     version: int | None = None
+    change: int | None = None
+    """The number of the change in the user's history; None if none was recorded."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordResult:
-    """What came of one record of a batch: `error` is None if it is done."""
+    """The result of one record of a batch. `error` is None if the record was written."""
 
     record: Record
     error: ClientError | None
@@ -189,7 +203,9 @@ class RecordResult:
     outcomes: dict[str, str] = field(default_factory=dict)
     replayed: bool = False
     effect: str | None = None
-    """Of a row of an import that is done: `created`, `changed` or `unchanged`."""
+    """For a row of an import that was written: `created`, `changed` or `unchanged`."""
+    change: int | None = None
+    """The number of the change in the user's history; None if none was recorded, and for a row of an import."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,18 +219,25 @@ class User:
     attributes: dict[str, Any]
     identifiers: dict[str, list[str]]
     changed_at: dict[str, datetime | None] = field(default_factory=dict)
-    """When the value of each attribute last changed, in UTC; None where that was before such times were kept."""
+    """When the value of each attribute last changed, in UTC; None if that was before change times were stored.
+
+    Empty if an earlier moment was requested.
+    """
+    as_of: datetime | None = None
+    """The moment that was requested, in UTC; None for now."""
+    not_kept: list[str] = field(default_factory=list)
+    """Attributes whose values at that moment are unknown, because their history was off."""
 
 
 @dataclass(slots=True)
 class Turn:
-    """When a request may be sent, and later, when it was answered; monotonic seconds."""
+    """When a request may be sent; after its answer, when it was answered. Monotonic seconds."""
 
     moment: float
 
 
 class Pace:
-    """Keeps requests of one API below so many in any second."""
+    """Limits the requests to one API per second."""
 
     def __init__(self, limit: int | None) -> None:
         self._own_limit = limit
@@ -224,7 +247,7 @@ class Pace:
         self._not_before = 0.0
 
     def turn(self, now: float) -> Turn:
-        """Take a turn, which begins at its moment."""
+        """Reserve the next turn. The request may be sent at its `moment`."""
         with self._lock:
             moment = max(now, self._not_before)
             if self._limit is not None:
@@ -238,8 +261,8 @@ class Pace:
             return turn
 
     def observe(self, turn: Turn, headers: Mapping[str, str], now: float) -> None:
-        """Learn from the answer to a turn: the limit, and whether others that share it have used it up."""
-        # The server has counted it by now, but maybe not long before.
+        """Adjust to the answer to a turn: the server's limit, and whether other clients of the project have used it up."""
+        # The server has counted the request by now, but possibly not long before.
         turn.moment = now
         limit = headers.get("ratelimit-limit", "")
         if not limit.isascii() or not limit.isdigit() or not int(limit):
@@ -253,12 +276,14 @@ class Pace:
 
 
 class Core(PerProcess):
-    """All calls of a client, as steps. May be used by many threads, and in processes that are forked.
+    """All calls of a client, as steps. Safe to share between threads, and in forked processes.
 
     Args:
         plain: the server is the original platform: no keys, no batches, no native API.
-        qps: so many requests per second and API at most, even if the server would take more.
-        compress: batches are sent in gzip.
+        qps: maximum requests per second and API, even if the server allows more.
+        compress: whether to send batches with gzip.
+        admin_token: the server's admin token, sent instead of the project's ID and secret.
+        source: what the caller runs, such as a release; sent with every request.
     """
 
     def __init__(
@@ -271,21 +296,31 @@ class Core(PerProcess):
         qps: int | None,
         retry: Retry,
         compress: bool = False,
+        admin_token: str = "",
+        source: str = "",
         clock: Callable[[], float] = time.monotonic,
         chance: random.Random | None = None,
     ) -> None:
         if qps is not None and qps < 1:
             raise ValueError(f"qps is {qps}; expected 1 or more, or None")
         check_credential("project", project)
-        check_credential("secret", secret)
+        if admin_token:
+            check_credential("admin_token", admin_token)
+        else:
+            check_credential("secret", secret)
+        if source and not _SOURCE.fullmatch(source):
+            raise ValueError(f"source is {source!r}; expected 1 to 100 visible ASCII characters, with spaces in between")
         if ":" in project:
-            raise ValueError(f"project is {project!r}; a project's id has no colon")
+            raise ValueError(f"project is {project!r}; expected the ID of a project, which has no colon")
         credentials = base64.b64encode(f"{project}:{secret}".encode()).decode()
         self.plain = plain
         self.retry = retry
         self._compress = compress
         self.chance = chance or random.Random()
-        self._headers = {"authorization": f"Basic {credentials}", "accept-language": "en"}
+        authorization = f"Bearer {admin_token}" if admin_token else f"Basic {credentials}"
+        self._headers = {"authorization": authorization, "accept-language": "en"}
+        if source:
+            self._headers["usertable-source"] = source
         self._project = f"/api/v1/projects/{quote(project, safe='')}"
         self._zone = ZoneInfo(timezone) if timezone else None
         self._types: dict[str, str] = {}
@@ -293,7 +328,7 @@ class Core(PerProcess):
         self._qps = qps
         self._batch_bytes = BATCH_BYTES
         self._batch_records = MAX_RECORDS
-        """Maximum records in a batch: fewer than the server takes, if it did not answer in time."""
+        """Maximum number of records in a batch. Reduced below the server's limit if the server did not answer in time."""
         self._begin()
         super().__init__()
 
@@ -303,12 +338,12 @@ class Core(PerProcess):
         self._count = itertools.count(1)
 
     def _begin_in_child(self) -> None:
-        # With its parent's keys a child's write would be taken for its parent's, sent again, and not be done.
+        # If a child used its parent's keys, the server would take its writes for retries of the parent's and ignore them.
         self._begin()
         self.chance = random.Random()
 
     def new_key(self) -> str:
-        """An idempotency key that was never used, in this process or any other."""
+        """Return an idempotency key that no process has used before."""
         self._own_process()
         return f"{self._key}-{next(self._count):x}"
 
@@ -326,7 +361,9 @@ class Core(PerProcess):
     ) -> Steps[SetResult]:
         """Set attributes of one user."""
         if self.plain and (key is not None or explain or dry_run):
-            raise ValueError("the platform's own endpoint knows no key, explanation or dry run")
+            raise ValueError(
+                "key, explain and dry_run cannot be used with plain=True: the platform's endpoint does not have them"
+            )
         if key is not None:
             check_key(key)
         check_cuid(cuid)
@@ -341,22 +378,23 @@ class Core(PerProcess):
         try:
             answer = platform_answer(reply)
         except ApiError as refused:
-            # A lean refusal tells the first problem only; a dry run tells all of them.
+            # A plain refusal contains only the first problem. A dry run returns all of them.
             if not self.plain and not refused.problems and refused.code in _BUSINESS:
                 yield from self._explain_refusal(body)
             raise
         told = answer.get("data") or {}
-        return SetResult(reply.headers.get("idempotency-replayed") == "true", told.get("outcomes"), told.get("version"))
+        replayed = reply.headers.get("idempotency-replayed") == "true"
+        return SetResult(replayed, told.get("outcomes"), told.get("version"), told.get("change"))
 
     def _explain_refusal(self, body: bytes) -> Steps[None]:
-        """Raise the refusal of a write with all its problems, if a dry run can tell them."""
+        """Raise the refusal of a write with all its problems, if a dry run returns them."""
         request = self._send("PUT", ATTRIBUTE_PATH + "?dryRun=1", body)
         reply = yield from self._ask(request, "attribute", safe=True)
         if reply.status < 429:
             platform_answer(reply)
 
     def register(self, identifier: str, values: Iterable[str]) -> Steps[dict[str, int]]:
-        """Get CUID, for any number of values."""
+        """Call Get CUID, for any number of values."""
         if isinstance(values, (str, bytes)):
             raise TypeError(f"values is of type {type_name(values)}; expected a list of str, one per user")
         wanted = list(dict.fromkeys(values))
@@ -368,7 +406,7 @@ class Core(PerProcess):
         while wanted:
             some, wanted = wanted[:MAX_IDENTITY_VALUES], wanted[MAX_IDENTITY_VALUES:]
             body = _encode({"identityName": identifier, "identityValues": some})
-            # The same value always gives the same CUID, so this is safe to repeat, on the platform too.
+            # The same value always returns the same CUID, so this is safe to repeat, on the platform too.
             reply = yield from self._ask(self._send("POST", REGISTER_PATH, body), "register", safe=True)
             for entry in platform_answer(reply)["data"]:
                 if entry.get("errorCode"):
@@ -376,34 +414,53 @@ class Core(PerProcess):
                 cuids[entry["identityValues"]] = entry["cuid"]
         return cuids
 
-    def get(self, cuid: int, *, hidden: bool = False) -> Steps[User]:
-        """One user's row."""
-        query = "?hidden=1" if hidden else ""
+    def get(self, cuid: int, *, hidden: bool = False, as_of: Moment | None = None) -> Steps[User]:
+        """Return one user's row, now or as of an earlier moment."""
+        query = _query(hidden="1" if hidden else None, as_of=moment_text("as_of", as_of))
         row = yield from self._native("GET", f"{self._project}/users/{int(cuid)}{query}")
-        zone = yield from self.zone()
-        values = row["attributes"]
-        if not values.keys() <= self._types.keys():
-            schema = yield from self._native("GET", f"{self._project}/schema")
-            self._types = {a["name"]: a["type"] for a in schema["attributes"]}
+        shown = yield from self._python_values(row["attributes"])
         return User(
             cuid=row["cuid"],
             version=row["version"],
             created_at=datetime.fromisoformat(row["created_at"]),
             updated_at=datetime.fromisoformat(row["updated_at"]),
-            attributes={
-                name: datetime.fromisoformat(value).replace(tzinfo=zone) if self._types.get(name) == "DATETIME" else value
-                for name, value in values.items()
-            },
+            attributes={name: shown(name, value) for name, value in row["attributes"].items()},
             identifiers=row["identifiers"],
-            changed_at={
-                name: None if at is None else datetime.fromisoformat(at) for name, at in row.get("changed_at", {}).items()
-            },
+            changed_at={name: datetime_of(at) for name, at in row.get("changed_at", {}).items()},
+            as_of=datetime_of(row.get("as_of")),
+            not_kept=row.get("not_kept", []),
+        )
+
+    def changes(
+        self, cuid: int, *, attribute: str | None, actor: str | None, hidden: bool, before: int | None, limit: int
+    ) -> Steps[tuple[list[Change], int | None]]:
+        """Return a page of a user's changes, newest first, and the number to continue with, or None."""
+        query = _query(attribute=attribute, actor=actor, hidden="1" if hidden else None, before=before, limit=limit)
+        page = yield from self._native("GET", f"{self._project}/users/{int(cuid)}/changes{query}")
+        shown = yield from self._python_values({name for entry in page["changes"] for name in entry["attributes"]})
+        return [change_of(entry, shown) for entry in page["changes"]], page["next"]
+
+    def diff(self, cuid: int, start: Moment, end: Moment | None, *, hidden: bool) -> Steps[UserDifference]:
+        """Return how a user differs between two moments."""
+        moments = {"from": moment_text("start", start), "to": moment_text("end", end)}
+        query = _query(**moments, hidden="1" if hidden else None)
+        found = yield from self._native("GET", f"{self._project}/users/{int(cuid)}:diff{query}")
+        shown = yield from self._python_values(found["attributes"])
+        return UserDifference(
+            cuid=found["cuid"],
+            start=datetime.fromisoformat(found["from"]),
+            end=datetime.fromisoformat(found["to"]),
+            version_before=found["version_before"],
+            version_after=found["version_after"],
+            attributes={name: difference_of(name, entry, shown) for name, entry in found["attributes"].items()},
+            identifiers={name: (values["before"], values["after"]) for name, values in found["identifiers"].items()},
+            not_kept=found["not_kept"],
         )
 
     def batch(
         self, records: Iterable[Record], *, on_unknown: OnUnknown | None = None, dry_run: bool = False
     ) -> Steps[list[RecordResult]]:
-        """Write any number of records, each by itself, in order."""
+        """Write any number of records in order, each on its own."""
         given = list(records)
         if on_unknown in (None, "register") and any(record.identifiers is not None for record in given):
             raise ValueError("on_unknown must be 'refuse' or 'import', because a record has identifiers")
@@ -420,7 +477,8 @@ class Core(PerProcess):
             if self.plain:
                 if dry_run or on_unknown in ("refuse", "import"):
                     raise ValueError(
-                        "the platform's own endpoint knows no dry run, no look-up without making users, and no import"
+                        "dry_run and on_unknown='refuse' or 'import' cannot be used with plain=True:"
+                        " the platform's endpoint does not have them"
                     )
                 yield from self._one_by_one(given, wired, results)
             else:
@@ -428,28 +486,45 @@ class Core(PerProcess):
         except ClientError as failure:
             known = sum(result is not None for result in results)
             raise BatchFailed(
-                f"{len(given) - known} of {len(given)} records are not done: {failure}", results, failure
+                f"records without a result: {len(given) - known} of {len(given)}; {failure}", results, failure
             ) from failure
         return [result for result in results if result is not None]
 
     def declared(self) -> Steps[tuple[dict[str, Any], dict[str, Any]]]:
-        """The project and its schema, as the native API shows them."""
+        """Return the project and its schema, as the native API shows them."""
         project = yield from self._native("GET", self._project)
         return project, (yield from self._native("GET", f"{self._project}/schema"))
 
-    # what they are made of
+    # parts of the calls
+
+    def _python_values(self, names: Collection[str]) -> Steps[Shown]:
+        """Return a function that returns a value of one of these attributes as a Python value. Asks the server if needed."""
+        zone = yield from self.zone()
+        if not set(names) <= self._types.keys():
+            schema = yield from self._native("GET", f"{self._project}/schema")
+            self._types = {a["name"]: a["type"] for a in schema["attributes"]}
+        types = self._types
+
+        def shown(name: str, value: Any) -> Any:
+            if types.get(name) == "DATETIME" and isinstance(value, str):
+                return datetime.fromisoformat(value).replace(tzinfo=zone)
+            return value
+
+        return shown
 
     def zone(self) -> Steps[ZoneInfo]:
-        """The project's time zone, asked for once."""
+        """Return the project's time zone. The server is asked once."""
         if self._zone is None:
             if self.plain:
-                raise ValueError("name the project's timezone: the platform's own endpoint does not tell it")
+                raise ValueError(
+                    "create the client with the project's timezone: with plain=True, it cannot be read from the server"
+                )
             project = yield from self._native("GET", self._project)
             self._zone = ZoneInfo(project["timezone"])
         return self._zone
 
     def wire(self, values: Mapping[str, Any]) -> Steps[dict[str, Wire]]:
-        """Values as they are sent; asks for the time zone if that is needed."""
+        """Return the values as they are sent. Asks the server for the time zone if a value needs it."""
         if self._zone is None and any(isinstance(v, datetime) and v.tzinfo is not None for v in values.values()):
             yield from self.zone()
         known = self._zone or ZoneInfo("UTC")
@@ -463,15 +538,17 @@ class Core(PerProcess):
 
     def _native(self, method: str, path: str) -> Steps[dict[str, Any]]:
         if self.plain:
-            raise ValueError("the platform has no such endpoint; only set and register are plain")
+            raise ValueError(
+                "this call cannot be made with plain=True: the platform has endpoints only for set() and register()"
+            )
         return native_answer((yield from self._ask(self._send(method, path), "native", safe=True)))
 
     def _ask(self, request: Send, api: str, *, safe: bool, parts: bool = False) -> Steps[Reply]:
-        """Send a request until there is an answer that another try would not better, or no time for one.
+        """Send a request, and retry until a retry would not change the answer or the time is over.
 
         Args:
-            safe: whether it may be sent again when nobody knows if it was done.
-            parts: whether it may be sent in parts; then one that takes too long is not sent again: raises _TooSlow.
+            safe: whether it may be sent again when it is unknown whether it was applied.
+            parts: whether the caller can split it. Then a request that times out is not retried; _TooSlow is raised.
         """
         self._own_process()
         pace = self._paces[api]
@@ -495,14 +572,16 @@ class Core(PerProcess):
                 maybe_done |= came.sent
                 if came.sent and not safe:
                     raise Unreachable(
-                        f"no reply: {came.error}; it was not tried again, since it may have been done",
+                        f"no answer: {came.error}; the request was not retried, because the server may have executed it",
                         maybe_done=True,
                     ) from came.error
             pause = max(least, self.retry.delay(attempt, self.chance))
             if attempt + 1 >= self.retry.attempts or self._clock() + pause > give_up:
                 if isinstance(came, Reply):
                     return came
-                raise Unreachable(f"no reply after {attempt + 1} tries: {came.error}", maybe_done=maybe_done) from came.error
+                raise Unreachable(
+                    f"no answer; attempts: {attempt + 1}; the last one: {came.error}", maybe_done=maybe_done
+                ) from came.error
             yield Wait(pause)
         raise AssertionError("unreachable")
 
@@ -538,9 +617,9 @@ class Core(PerProcess):
         on_unknown: OnUnknown | None,
         dry_run: bool,
     ) -> Steps[None]:
-        """Send records that are JSON already, in order, and put the answer to each into `answers` when it is known.
+        """Send records that are already JSON, in order, and store the answer to each in `answers` as it arrives.
 
-        Raises ClientError if there is no getting on; what follows the answers that there are then may have been sent.
+        Raises ClientError if the rest cannot be sent. Records without an answer may have been sent.
         """
         waiting = _Waiting(records, answers)
         attempt = slow = 0
@@ -548,12 +627,16 @@ class Core(PerProcess):
         while indexes := waiting.next_batch(self._batch_records, self._batch_bytes):
             request = self._batch_request([records[i] for i in indexes], on_unknown, dry_run)
             try:
-                # The last tries are as for any other request.
+                # The last attempts are like those of any other request.
                 reply = yield from self._ask(request, "batch", safe=True, parts=len(indexes) > 1 and slow < most_slow)
             except _TooSlow as failure:
-                # The server may still be at it: what it has done by then is known to it by its key, and not done again. A
-                # quarter takes less time, so that each try gets on.
-                log.warning("%d records were not answered in time (%s); they are sent in parts", len(indexes), failure)
+                # The server may still be working on it. It recognizes the records that it has written by their keys and does
+                # not write them again. A quarter takes less time, so each attempt makes progress.
+                log.warning(
+                    "a batch of %d records was not answered in time (%s); it is sent again in smaller batches",
+                    len(indexes),
+                    failure,
+                )
                 slow += 1
                 self._batch_records = max(1, len(indexes) // 4)
                 waiting.put_back(indexes)
@@ -583,12 +666,12 @@ class Core(PerProcess):
         return self._send("POST", path, body)
 
     def _learn_size(self, waiting: _Waiting, indexes: Sequence[int], reply: Reply) -> None:
-        """After a batch that was too large: this server takes less than others."""
+        """Adjust to an answer that a batch was too large: this server's limit is lower than the default."""
         if len(indexes) > 1:
             self._batch_bytes = max(1, waiting.size(indexes) // 2)
             waiting.put_back(indexes)
         else:
-            # The record is too large all by itself.
+            # This record alone is too large.
             waiting.answers[indexes[0]] = refusal(reply)
 
     def _one_by_one(
@@ -606,11 +689,11 @@ class Core(PerProcess):
             except ApiError as refused:
                 results[place] = RecordResult(record, refused)
                 if isinstance(refused, ServerFailed):
-                    # Whether it was done is not known, and that it will be next time neither.
+                    # It is unknown whether the record was written, and a retry would not clarify it.
                     raise
             except Unreachable as unreachable:
                 if unreachable.maybe_done:
-                    # It must not be sent again.
+                    # Sending it again is not safe.
                     results[place] = RecordResult(record, unreachable)
                 raise
             else:
@@ -618,7 +701,7 @@ class Core(PerProcess):
 
 
 class _Waiting:
-    """Records that wait to be sent, in order, by their indexes among all, and the answers to the others."""
+    """The records that are still to be sent, in order, as indexes; and the answers to the others."""
 
     def __init__(self, records: Sequence[bytes], answers: list[Answer | None]) -> None:
         self.answers = answers
@@ -626,11 +709,14 @@ class _Waiting:
         self._waiting = deque(range(len(records)))
 
     def size(self, indexes: Iterable[int]) -> int:
-        """Bytes of some records."""
+        """Return the bytes of some records."""
         return sum(len(self._records[i]) for i in indexes)
 
     def next_batch(self, count: int, size: int) -> list[int]:
-        """Take the indexes of the next records, at most so many with so many bytes, or one; none if none are left."""
+        """Remove and return the indexes of the next records: up to `count` records and `size` bytes, at least one record.
+
+        Empty at the end.
+        """
         indexes: list[int] = []
         while self._waiting and len(indexes) < count:
             size -= len(self._records[self._waiting[0]])
@@ -640,28 +726,28 @@ class _Waiting:
         return indexes
 
     def put_back(self, indexes: Sequence[int]) -> None:
-        """Have records sent again, before all others."""
+        """Send these records again, before all others."""
         self._waiting.extendleft(reversed(indexes))
 
     def settle(self, indexes: Sequence[int], answers: Sequence[RecordAnswer]) -> list[RecordAnswer]:
-        """Keep the answers to records, but for those who say "not now", which are given back: their records wait again."""
+        """Store the answers to records. Return those that say "not now"; their records are queued again."""
         undone = {}
         for i, answer in zip(indexes, answers, strict=True):
             if answer.code == -1:
                 undone[i] = answer
             else:
                 self.answers[i] = answer
-        # What follows waits, so that the order of one user's records is kept.
+        # The records after them wait too, so that the order of one user's records is kept.
         self.put_back(list(undone))
         return list(undone.values())
 
 
 class _TooSlow(Exception):
-    """A request that can be sent in parts was not answered in time."""
+    """Raise TypeError or ValueError if the value cannot be a project's ID or secret, such as a text with a newline."""
 
 
 def check_credential(name: str, value: Any) -> None:
-    """Raise TypeError or ValueError if it can be no project's id or secret, as the end of a file's line may make it."""
+    """Raise TypeError or ValueError if the value cannot be a project's ID or secret, such as a text with a newline."""
     if not isinstance(value, str):
         raise TypeError(f"{name} is of type {type_name(value)}; expected str")
     check_text(name, value)
@@ -669,9 +755,15 @@ def check_credential(name: str, value: Any) -> None:
         raise ValueError(f"{name} has a line break or another control character in it; strip() removes those at its ends")
 
 
+def _query(**parameters: object) -> str:
+    """Return a URL's query, with its question mark, of the parameters that are not None."""
+    given = {name: value for name, value in parameters.items() if value is not None}
+    return f"?{urlencode(given)}" if given else ""
+
+
 def _is_passing(reply: Reply, *, safe: bool) -> bool:
-    """Whether another try may be answered better."""
-    # A server may be set to answer 200 to refusals.
+    """Return whether a retry may succeed."""
+    # A server can be configured to answer refusals with 200.
     if reply.status in (408, 429) or reply.content.startswith(b'{"code":4029,'):
         return True
     return safe and reply.status >= 500
@@ -680,5 +772,5 @@ def _is_passing(reply: Reply, *, safe: bool) -> bool:
 def _record_result(record: Record, answer: Answer) -> RecordResult:
     if isinstance(answer, ApiError):
         return RecordResult(record, answer)
-    told = (answer.cuid, answer.version, outcomes(answer), answer.replayed, answer.effect)
+    told = (answer.cuid, answer.version, outcomes(answer), answer.replayed, answer.effect, answer.change)
     return RecordResult(record, answer.error, *told)

@@ -1,14 +1,14 @@
-"""What the client raises.
+"""Exceptions of the client.
 
 The exception tree::
 
     ClientError
-    ├── ApiError               the server refused, with its code, text and all problems; a class per code below
-    ├── Unreachable            no answer, after all tries
-    ├── BatchFailed            a batch as a whole could not be finished; carries the results so far
-    ├── RecordsRefused         what a buffer could not deliver because it was refused
-    ├── NotDelivered           what a buffer still holds when its time to deliver is over
-    ├── BufferFull             a buffer takes no more, and was told not to wait
+    ├── ApiError               the server refused, with code, text and all problems; a subclass per code below
+    ├── Unreachable            no answer after all attempts
+    ├── BatchFailed            a batch was not completed; carries the results so far
+    ├── RecordsRefused         records of a buffer that the server refused
+    ├── NotDelivered           records that a buffer could not deliver in time
+    ├── BufferFull             a buffer is full, and is configured not to wait
     └── SpoolFault             the spool on disk cannot be used
 """
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ProblemShown:
-    """One thing that is wrong, as the server says it: `kind` is for programs and never changes."""
+    """One problem in a request. `kind` is meant for programs and never changes."""
 
     kind: str
     attribute: str | None
@@ -33,13 +33,13 @@ class ProblemShown:
 
 
 class ClientError(Exception):
-    """Everything that the client raises on purpose, but for ValueError and TypeError of values that cannot be sent.
+    """Base class of the client's exceptions, except ValueError and TypeError for values that cannot be sent.
 
-    All of them can be pickled, with their attributes, so that they come out of a pool of processes as they went in.
+    All of them can be pickled with their attributes, so they pass unchanged through a process pool.
     """
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Exceptions are pickled as a call of their class with `args`, which is the message only.
+        # By default an exception is pickled as a call of its class with `args`, which is only the message.
         state = dict(self.__dict__)
         if isinstance(self.__cause__, ClientError):
             state["__cause__"] = self.__cause__
@@ -47,13 +47,13 @@ class ClientError(Exception):
 
 
 class ApiError(ClientError):
-    """The server answered, and refused.
+    """The server refused the request.
 
     Attributes:
         code: the platform's code, or the HTTP status where a route of the native API has none.
-        problems: all that is wrong; the first gave the message. Empty if the server does not list them.
+        problems: everything that is wrong; the first is in the message. Empty if the server does not list them.
         status: the HTTP status; None for a record of a batch.
-        request_id: what to quote when asking about it.
+        request_id: the ID to quote when asking about the request.
     """
 
     def __init__(
@@ -68,15 +68,15 @@ class ApiError(ClientError):
 
 
 class AuthenticationFailed(ApiError):
-    """4009: the project's id or secret is wrong."""
+    """4009: the project's ID or secret is wrong, or its key lacks a scope."""
 
 
 class InvalidParameter(ApiError):
-    """40002: a value has the wrong type or form, or the request has."""
+    """40002: a value, or the request, has the wrong type or form."""
 
 
 class UserUnknown(ApiError):
-    """40003: there is no user with that CUID in the project."""
+    """40003: the project has no user with this CUID."""
 
 
 class UserMissing(ApiError):
@@ -92,11 +92,11 @@ class AttributeUnknown(ApiError):
 
 
 class RateLimited(ApiError):
-    """4029: over the project's QPS limit, still so after all tries."""
+    """4029: over the project's QPS limit, after all attempts."""
 
 
 class ServerFailed(ApiError):
-    """-1: the server could not do it, still so after all tries. A write may have been done if the status is not 503."""
+    """-1: the server failed, after all attempts. If the status is not 503, a write may have been applied."""
 
 
 ERRORS: dict[int, type[ApiError]] = {
@@ -109,21 +109,21 @@ ERRORS: dict[int, type[ApiError]] = {
     4029: RateLimited,
     -1: ServerFailed,
 }
-"""The class per code; any other code is an ApiError itself."""
+"""The class for each code. Any other code is a plain ApiError."""
 
 
 def api_error(
     code: int, text: str, problems: Sequence[ProblemShown] = (), status: int | None = None, request_id: str = ""
 ) -> ApiError:
-    """The error of the class that the code has."""
+    """Return an error of the class for the code."""
     return ERRORS.get(code, ApiError)(code, text, problems, status, request_id)
 
 
 class Unreachable(ClientError):
-    """No answer, after all tries.
+    """No answer after all attempts.
 
     Attributes:
-        maybe_done: whether a try may have reached the server, so that a write may have been done.
+        maybe_done: whether an attempt may have reached the server, so that a write may have been applied.
     """
 
     def __init__(self, text: str, *, maybe_done: bool) -> None:
@@ -132,18 +132,18 @@ class Unreachable(ClientError):
 
 
 class Stale(Unreachable):
-    """A write was sent so long ago that the server may have forgotten its key; it may or may not have been done.
+    """A write was sent so long ago that the server may have forgotten its key. It may or may not have been applied.
 
-    To send it again might do it twice, so it is not sent again. Look at the user and decide.
+    Sending it again could apply it twice, so it is not sent again. Look at the user and decide.
     """
 
 
 class BatchFailed(ClientError):
-    """A batch could not be finished.
+    """A batch was not completed.
 
     Attributes:
-        results: one per record, in order; None for a record of which nothing is known.
-        cause: why; it is `__cause__` too, except where a pool of processes has put the other process's traceback there.
+        results: one per record, in order; None for a record whose result is unknown.
+        cause: the reason. Also `__cause__`, unless a process pool replaced that with the other process's traceback.
     """
 
     def __init__(self, text: str, results: Sequence[RecordResult | None], cause: ClientError | None = None) -> None:
@@ -153,11 +153,11 @@ class BatchFailed(ClientError):
 
 
 class RecordsRefused(ClientError):
-    """Records that a buffer handed over were refused, and no callback was there to be told.
+    """Records of a buffer were refused, and the buffer has no `on_error`.
 
     Attributes:
-        failures: record and error, the first 1,000 of them.
-        count: how many there were.
+        failures: record and error of the first 1,000.
+        count: number of refused records.
     """
 
     def __init__(self, failures: Sequence[tuple[Record, ClientError]], count: int) -> None:
@@ -168,14 +168,15 @@ class RecordsRefused(ClientError):
 
 
 class NotDelivered(ClientError):
-    """The time for delivering is over. What is in a spool stays there, and is delivered when the spool is opened again.
+    """Records were not delivered in time. Records in a spool stay there and are delivered when the spool is opened again.
 
-    If the spool's files were removed meanwhile, `records` has what could be read of them, and the message says what is left.
+    If the spool's files were removed meanwhile, `records` has those that could still be read, and the message says what is
+    left.
 
     Attributes:
-        records: what was not delivered and is in memory only, with the keys: whoever hands these over again, to any buffer,
-            does nothing twice. Empty with a spool whose files are there.
-        count: how many records are left.
+        records: the undelivered records that are only in memory, with their keys: adding them to any buffer again does not
+            apply a write twice. Empty with a spool whose files are there.
+        count: number of undelivered records.
     """
 
     def __init__(self, text: str, records: Sequence[Record], count: int) -> None:
@@ -185,11 +186,11 @@ class NotDelivered(ClientError):
 
 
 class BufferFull(ClientError):
-    """The buffer takes no more now; the record was not taken."""
+    """The buffer is full or closed; the record was not accepted."""
 
 
 class SpoolFault(ClientError):
-    """The spool cannot be used: it is broken in the middle, in use by another process, or of another version.
+    """The spool cannot be used: it is damaged, in use by another process, or of another version.
 
-    Or its folder or a file in it was removed, moved or replaced while it was in use. The record was not taken.
+    Or its folder or a file in it was removed, moved or replaced while it was in use. The record was not accepted.
     """

@@ -11,10 +11,10 @@ _lock = threading.Lock()
 
 
 class PerProcess:
-    """An object that starts over in every forked process.
+    """An object that is reset in each forked process.
 
-    Python tells of a fork, except where a program forks in C and does not tell Python, as uWSGI does without threads.
-    Therefore each use begins with :meth:`_own_process`.
+    Python reports a fork, except where a program forks in C without telling Python, as uWSGI does without threads. Therefore
+    each use begins with :meth:`_own_process`.
     """
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class PerProcess:
         _objects.add(self)
 
     def _own_process(self) -> None:
-        """Start over if this is not the process that it was made for."""
+        """Reset the object if this is not the process that it was created in."""
         if self._process != os.getpid():
             with _lock:
                 if self._process != os.getpid():
@@ -30,7 +30,7 @@ class PerProcess:
                     self._process = os.getpid()
 
     def _begin_in_child(self) -> None:
-        """Let go of all that is the parent's. No lock may be waited for: a thread that is not here may hold it."""
+        """Release everything that belongs to the parent. Do not wait for a lock: a thread of the parent may hold it."""
         raise NotImplementedError
 
 

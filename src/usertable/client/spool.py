@@ -1,19 +1,19 @@
-"""A queue of records on disk, which survives the death of the process and of the machine.
+"""A queue of records on disk, which survives a crash of the process and of the machine.
 
-A folder with numbered segments, each an append-only file of frames: length, checksum, content. A frame holds records
-(`W`), or a mark (`M`): up to where records are done, up to where they may have been sent, and since when. The last
-mark counts. So there is one file to write and to flush, and nothing that two files could disagree about.
+A folder with numbered segments, each an append-only file of frames: length, checksum, content. A frame holds records (`W`)
+or a mark (`M`): the end of the delivered records, the end of the records that may have been sent, and since when. The last
+mark is valid. So there is one file to write and to sync, and no two files can disagree.
 
-A segment begins with `usertable spool 1\n` and a mark. A frame with one record, of which length and checksum are 8 bytes::
+A segment begins with `usertable spool 1\\n` and a mark. A frame with one record; length and checksum are the first 8 bytes::
 
     34 00 00 00 d6 b2 8b bc W[{"u":7,"v":{"level":3},"k":"3f2a9c0d5e6b7a81-1c"}]
 
-Each frame is on the disk before the next is begun. So what follows the last whole frame of the last segment was never
-acknowledged to the caller, whatever a power cut made of it, and is dropped; a last segment without its head was never used.
-A broken frame before a whole one, or in an earlier segment, is a fault that is told.
+Each frame is on disk before the next is begun. So what follows the last complete frame of the last segment was never
+acknowledged, whatever a power cut made of it, and is dropped. A last segment without its head was never used. A broken frame
+before a complete one, or in an earlier segment, raises SpoolFault.
 
-The folder can be removed, moved or replaced while it is in use. Its own files are reached through the descriptor of the
-folder that was opened, never through the path, so another spool at that path is not touched. No record is taken unless
+The folder can be removed, moved or replaced while it is in use. Its files are opened relative to the descriptor of the
+folder that was opened, never through the path, so another spool at that path is not touched. No record is accepted unless
 the files that are written still have their names.
 """
 
@@ -45,7 +45,7 @@ log = logging.getLogger("usertable.client")
 SEGMENT_BYTES = 8 * 2**20
 LEAST_BYTES = 2**16
 _SEGMENTS_SECONDS = 1.0
-"""Seconds between two looks at the segments that are not written any more."""
+"""Seconds between two checks of the segments that are no longer written."""
 _MAGIC = b"usertable spool 1\n"
 _HEAD = struct.Struct("<II")
 _encode = msgspec.json.Encoder(decimal_format="number").encode
@@ -56,7 +56,7 @@ Place = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A record as it waits: the user, the values as they are sent, the key, and where it ends."""
+    """A record in the queue: the user, the values as they are sent, the key, and the frame's end."""
 
     user: int | tuple[str, str]
     values: dict[str, Any]
@@ -65,21 +65,21 @@ class Entry:
 
 
 class Spool(PerProcess):
-    """The queue in a folder, which is made if it is not there. One process at a time may have it open.
+    """The queue in a folder, which is created if missing. Only one process at a time can open it.
 
-    It has no lock of its own: one call at a time. A process that is forked has not got it: it stays its parent's.
+    Not thread-safe: one call at a time. In a forked process it is not open: it stays the parent's.
 
     Args:
-        limit: the files together are at most so many bytes.
+        limit: maximum bytes of all files together.
 
     Raises:
-        SpoolFault: it is in use, broken, or of another version.
+        SpoolFault: the spool is in use, damaged, or of another version.
         OSError: the folder cannot be used.
     """
 
     def __init__(self, folder: str | Path, limit: int) -> None:
         if limit < LEAST_BYTES:
-            raise ValueError(f"a spool of {limit} bytes is too small; the least is {LEAST_BYTES}")
+            raise ValueError(f"spool_bytes is {limit}; expected {LEAST_BYTES} or more")
         # The process may change its working directory.
         self._folder = Path(folder).absolute()
         make_folder(self._folder)
@@ -98,9 +98,9 @@ class Spool(PerProcess):
         super().__init__()
 
     def _opened(self, name: str, mode: str) -> BinaryIO:
-        """Open a file of the folder, and lock it. Raises SpoolFault: another has it open.
+        """Open a file of the folder and lock it. Raises SpoolFault if another process has it open.
 
-        The segment that is written is locked like the file `lock`, which may be deleted.
+        The segment that is written is locked in addition to the file `lock`, which may be deleted.
         """
         file: BinaryIO = open(name, mode, buffering=0, opener=self._open_in_folder)  # type: ignore[assignment]  # noqa: SIM115
         try:
@@ -114,15 +114,15 @@ class Spool(PerProcess):
         return os.open(name, flags, 0o666, dir_fd=self._descriptor)
 
     def _begin_in_child(self) -> None:
-        # Closed, not unlocked: the lock is the parent's, and is free when no process has it open any more.
+        # Closed, not unlocked: the lock belongs to the parent, and is released when no process has it open.
         self.close()
 
     done: Place
-    """Up to here everything is delivered, or its failure told."""
+    """Everything up to here is delivered, or its failure reported."""
     sent: Place
-    """Up to here it may have been sent."""
+    """Everything up to here may have been sent."""
     sent_at: Moment
-    """Since when the oldest of what is not done may have been sent."""
+    """When the oldest record that is not done may have been sent."""
 
     def _load(self) -> None:
         numbers = sorted(int(file.stem) for file in self._folder.glob("*.spool") if file.stem.isdigit())
@@ -144,8 +144,8 @@ class Spool(PerProcess):
         missing = set(range(max(self.done[0], 1), self._number)) - set(numbers)
         if missing:
             raise SpoolFault(
-                f"{self._path(min(missing))} is missing, with records that were not delivered: restore it, or move"
-                f" {self._folder} away and begin with an empty folder"
+                f"{self._path(min(missing))} is missing. It contains records that were not delivered: restore it, or move"
+                f" {self._folder} away and start with an empty folder"
             )
         if self._sizes.get(self._number):
             self._torn = True
@@ -159,10 +159,10 @@ class Spool(PerProcess):
     def _read_mark(self, content: bytes) -> None:
         first, second, third, fourth, wall_ms = _PLACES.unpack_from(content)
         done, sent = (first, second), (third, fourth)
-        # A segment that could not be begun, and was removed, may be there again after a power cut; what it says is older.
+        # A segment that could not be created and was removed may exist again after a power cut; its marks are older.
         self.done = max(self.done, done)
         if sent > self.sent:
-            # Those who wrote marks without it had no clock that nobody sets.
+            # Marks of earlier versions have no time since boot.
             running_ms, boot = _RUNNING.unpack_from(content, _PLACES.size) if len(content) > _PLACES.size else (0, NO_BOOT)
             self.sent, self.sent_at = sent, Moment(wall_ms, running_ms, boot)
 
@@ -170,9 +170,9 @@ class Spool(PerProcess):
         return self._folder / _name(number)
 
     def check(self) -> None:
-        """Raise SpoolFault if a record that is kept now would not be in the folder, or records before it no longer are.
+        """Raise SpoolFault if a record written now would not be in the folder, or if earlier records no longer are.
 
-        Two calls of the system for the files that are written; the others are looked at once a second.
+        Two system calls for the files that are written. The other files are checked once per second.
         """
         assert self._lock is not None
         self._check_name("lock", self._lock, 0)
@@ -184,7 +184,7 @@ class Spool(PerProcess):
             self._looked_at = time.monotonic()
 
     def _check_name(self, name: str, file: BinaryIO, size: int) -> None:
-        """Raise SpoolFault if the name is not that of the open file, or the file was cut."""
+        """Raise SpoolFault if the name does not belong to the open file, or the file was truncated."""
         try:
             found = os.stat(f"{self._folder}/{name}")  # noqa: PTH116 - for each record
         except OSError as error:
@@ -195,7 +195,7 @@ class Spool(PerProcess):
     def _gone(self, name: str) -> SpoolFault:
         return SpoolFault(
             f"the spool {self._folder} is not as this buffer left it: its file {name} was removed, moved, replaced or cut,"
-            " so the record was not taken; put the folder back as it was, or close this buffer, which tells what is not"
+            " so the record was not added; put the folder back as it was, or close this buffer, which tells what is not"
             " delivered, and open one with another folder"
         )
 
@@ -206,7 +206,7 @@ class Spool(PerProcess):
         return self._file
 
     def _is_in_folder(self, number: int) -> bool:
-        """Whether a segment is in the folder that was opened, wherever that is by now."""
+        """Return whether a segment is in the folder that was opened, wherever that folder is now."""
         try:
             found = os.stat(_name(number), dir_fd=self._descriptor)
         except OSError:
@@ -216,16 +216,16 @@ class Spool(PerProcess):
         return found.st_size >= self._sizes[number]
 
     def hand_over(self, taken: Sequence[Entry]) -> tuple[list[Entry], str]:
-        """At the end: the records that are in no file of the folder, and a text on where all that wait are.
+        """Return, at the end, the records that are in no file of the folder, and a text that locates all waiting records.
 
         Args:
-            taken: what was taken and is not settled.
+            taken: entries that were taken and not settled.
         """
         gone = [number for number in sorted(self._sizes) if number >= self.done[0] and not self._is_in_folder(number)]
         entries = [entry for entry in taken if entry.end[0] in gone]
         readable = gone == [self._number]
         if self._number in gone:
-            # It is open, so it can be read without a name, if it was not cut.
+            # The file is open, so it can be read without a name unless it was truncated.
             self._read_from = max(self._read_from, (self._number, 0))
             try:
                 while more := self.take(self.waiting):
@@ -244,7 +244,7 @@ class Spool(PerProcess):
         return entries, f"{told}{len(entries)} are in `records`, {rest} were in the spool, of which this part is lost"
 
     def _moved_to(self) -> str:
-        """Where the folder is, if that is not its path."""
+        """Return where the folder is now, if that is not its path."""
         here = os.fstat(self._descriptor)
         if _is_at(self._folder, here):
             return ""
@@ -255,9 +255,9 @@ class Spool(PerProcess):
         return f", whose folder is no longer at {self._folder}: it was moved, or its disk unmounted"
 
     def _begin(self, number: int) -> None:
-        """A new segment, which begins with the marks as they are. Raises OSError: nothing was changed."""
+        """Create a segment that begins with the current marks. Raises OSError; nothing is changed then."""
         if self._sizes.get(self._number) and self._torn:
-            # Only the last segment may end in something else than a whole frame.
+            # Only the last segment may end in an incomplete frame.
             self._cut_tail()
         name = _name(number)
         head = _MAGIC + self._mark_frame()
@@ -278,17 +278,20 @@ class Spool(PerProcess):
         self._sizes[number] = len(head)
 
     def _frames(self, number: int, *, last: bool, start: int = 0) -> Iterator[tuple[bytes, bytes, int]]:
-        """Kind, content and end of each frame of a segment that is whole. Sets the segment's size when it is through.
+        """Yield kind, content and end of each frame of a segment that is complete. Sets the segment's size at the end.
 
-        A last segment that was never used has no frames, and the size 0.
+        A last segment that was never used has no frames and size 0.
         """
         path = self._path(number)
         data = self._read(number)
         if not data.startswith(_MAGIC):
             if not _MAGIC.startswith(data[: len(_MAGIC)].rstrip(b"\0")):
-                raise SpoolFault(f"{path} is no spool of this version")
+                raise SpoolFault(
+                    f"{path} is not a spool of this version; deliver its records"
+                    " with the version that wrote it, or move it away"
+                )
             if not last or _whole_frame_after(data, 0):
-                raise SpoolFault(f"{path} is broken at byte 0: what follows cannot be read")
+                raise _damaged(path, 0)
             self._sizes[number] = 0
             return
         place = max(len(_MAGIC), start)
@@ -300,13 +303,13 @@ class Spool(PerProcess):
                 place = end
                 continue
             if not last or _whole_frame_after(data, place):
-                raise SpoolFault(f"{path} is broken at byte {place}: what follows cannot be read")
-            log.warning("the spool %s ends in a record that was not wholly written; it is dropped", path)
+                raise _damaged(path, place)
+            log.warning("the spool %s ends in an incomplete record, which was never acknowledged; it is dropped", path)
             break
         self._sizes[number] = place
 
     def _read(self, number: int) -> bytes:
-        """A segment; once its size is known, as much of it. Raises SpoolFault: it has that no longer."""
+        """Return a segment's bytes, up to its size if that is known. Raises SpoolFault if the file is shorter."""
         size = self._sizes.get(number)
         if number == self._number:
             written = self._written.fileno()
@@ -330,25 +333,27 @@ class Spool(PerProcess):
         return sum(self._sizes.values())
 
     def has_room(self, size: int) -> bool:
-        """Whether a frame of that many bytes fits. Space for marks, and for a segment more, is kept free."""
+        """Return whether a frame of this many bytes fits. Space for marks and for one more segment is reserved."""
         return self.size + size <= self._limit * 3 // 4 or self.waiting == 0
 
     def frame(self, records: Sequence[tuple[int | tuple[str, str], dict[str, Any], str]]) -> bytes:
-        """Records as they are kept: user, values as they are sent, key. Raises ValueError if they are too many."""
+        """Return records as a frame: user, values as they are sent, key. Raises ValueError if the frame is too large."""
         framed = _framed(b"W" + _encode([{"u": user, "v": values, "k": key} for user, values, key in records]))
         if len(framed) > self._limit // 4:
-            raise ValueError(f"{len(framed)} bytes at once; a spool of {self._limit} bytes takes a quarter of that")
+            raise ValueError(
+                f"the records have {len(framed)} bytes; a spool of {self._limit} bytes accepts a quarter of that at once"
+            )
         return framed
 
     def append(self, frame: bytes, count: int) -> None:
-        """Keep a frame of so many records; durable when this returns. Raises OSError: it is not kept."""
+        """Append a frame with `count` records; durable when this returns. Raises OSError if it was not written."""
         if self._sizes[self._number] > self._segment:
             self._begin(self._number + 1)
         self._write(frame)
         self.waiting += count
 
     def take(self, limit: int) -> list[Entry]:
-        """The next records, from the one after those taken before: up to `limit`, or those of one frame."""
+        """Return the records that follow those returned before: up to `limit`, or those of one frame."""
         entries: list[Entry] = []
         number, offset = self._read_from
         for segment in sorted(n for n in self._sizes if n >= number):
@@ -366,30 +371,33 @@ class Spool(PerProcess):
                     if len(entries) >= limit:
                         return entries
             except SpoolFault:
-                # What is before the fault goes first.
+                # The records before the fault are returned first.
                 if entries:
                     return entries
                 raise
         return entries
 
     def mark_sent(self, end: Place, at: int) -> None:
-        """Keep that records up to there may have been sent since `at` (now, ms since 1970 UTC); durable on return."""
+        """Write a mark: records up to `end` may have been sent since `at` (ms since 1970 UTC, now).
+
+        Durable when it returns.
+        """
         if end > self.sent:
             self.sent, self.sent_at = end, Moment.at(at)
         self._write(self._mark_frame())
 
     def settle(self, count: int) -> None:
-        """Count so many records as done."""
+        """Subtract settled records from the count."""
         self.waiting -= count
 
     def mark_done(self, end: Place) -> None:
-        """Keep that records up to there are done; durable when this returns."""
+        """Write a mark: records up to `end` are done. Durable when this returns."""
         self.done = end
         self._write(self._mark_frame())
         self._drop_done()
 
     def _drop_done(self) -> None:
-        """Remove the segments of which everything is done, but for the one that is written."""
+        """Remove the segments whose records are all done, except the one that is written."""
         for number in sorted(self._sizes):
             if number >= min(self.done[0], self._number):
                 break
@@ -413,7 +421,10 @@ class Spool(PerProcess):
         self._sizes[self._number] = size + len(frame)
 
     def _drop_tail(self) -> None:
-        """Remove what is behind the last whole frame, if the disk lets us: the next frame is written there anyway."""
+        """Remove what follows the last complete frame if the disk allows it.
+
+        The next frame is written at that place anyway.
+        """
         with contextlib.suppress(OSError):
             self._cut_tail()
 
@@ -423,7 +434,7 @@ class Spool(PerProcess):
         self._torn = False
 
     def close(self) -> None:
-        """Let others open it."""
+        """Close the files and release the locks."""
         for file in (self._file, self._lock):
             if file is not None:
                 file.close()
@@ -444,11 +455,11 @@ def _is_at(path: Path, status: os.stat_result) -> bool:
 
 
 _PLACES = struct.Struct("<QQQQQ")
-"""Of a mark: done, sent, and the wall clock's ms since 1970 UTC."""
+"""In a mark: done, sent, and the wall clock's ms since 1970 UTC."""
 _RUNNING = struct.Struct("<Q16s")
-"""Behind it: ms since the machine was started, and which start that was."""
+"""After it: ms since boot, and the ID of the boot."""
 _FRAME = re.compile(rb'W\[\{"u":|(?<=[\x29\x41]\0\0\0....)M', re.DOTALL)
-"""What a frame's content begins with: records, or a mark, of either length."""
+"""The beginning of a frame's content: records, or a mark of either length."""
 
 
 def _framed(content: bytes) -> bytes:
@@ -456,7 +467,7 @@ def _framed(content: bytes) -> bytes:
 
 
 def _frame_end(data: bytes, place: int) -> int:
-    """Where the frame that begins at `place` ends; 0 if none that is whole does."""
+    """Return where the frame that begins at `place` ends; 0 if there is no complete one."""
     if place + _HEAD.size > len(data):
         return 0
     length, checksum = _HEAD.unpack_from(data, place)
@@ -467,22 +478,28 @@ def _frame_end(data: bytes, place: int) -> int:
 
 
 def _whole_frame_after(data: bytes, place: int) -> bool:
-    """Whether a whole frame begins behind `place`."""
+    """Return whether a complete frame begins after `place`."""
     return any(_frame_end(data, found.start() - _HEAD.size) for found in _FRAME.finditer(data, place + _HEAD.size + 1))
 
 
+def _damaged(path: Path, place: int) -> SpoolFault:
+    return SpoolFault(
+        f"{path} is damaged at byte {place}, and the records after it cannot be read; move it away to continue without them"
+    )
+
+
 def _write_all(file: BinaryIO, data: bytes, place: int) -> None:
-    """Write all of it, or raise OSError: a disk that gets full takes a part first."""
+    """Write all bytes or raise OSError. A disk that becomes full accepts a part first."""
     rest = memoryview(data)
     while rest:
         written = os.pwrite(file.fileno(), rest, place)
         if not written:
-            raise OSError(f"{file.name} has no room: {len(rest)} of {len(data)} bytes were not written")
+            raise OSError(f"the disk is full: {len(rest)} of {len(data)} bytes were not written to {file.name}")
         rest, place = rest[written:], place + written
 
 
 def _records(content: bytes, end: Place) -> list[Entry]:
-    # Through the decoder that keeps numbers exact.
+    # This decoder keeps numbers exact.
     document = decode_object(b'{"records":' + content + b"}")
     assert isinstance(document, dict)
     return [Entry(tuple(r["u"]) if isinstance(r["u"], list) else r["u"], r["v"], r["k"], end) for r in document["records"]]

@@ -1,4 +1,4 @@
-"""Python's values as the wire has them."""
+"""Python values in the form that is sent."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _INT64 = 2**63
 
 
 def wire_values(values: Mapping[str, Any], zone: Callable[[], ZoneInfo]) -> dict[str, Wire]:
-    """Attribute values in the form that is sent.
+    """Return attribute values in the form that is sent.
 
     Args:
-        zone: the project's time zone; asked for only if a moment with a zone is among the values.
+        zone: returns the project's time zone. Called only if a value is a datetime with a zone.
 
     Raises:
-        TypeError: a value is of a type that no attribute has, or a name is no text.
-        ValueError: a number or text that cannot be stored, or a moment that the project's local time cannot tell.
+        TypeError: no attribute has a value of this type, or a name is not a str.
+        ValueError: the number or text cannot be stored, or the datetime is ambiguous in the project's local time.
     """
     for name in values:
         if not isinstance(name, str):
@@ -35,7 +35,7 @@ def wire_values(values: Mapping[str, Any], zone: Callable[[], ZoneInfo]) -> dict
 
 def _wire_value(name: str, value: Any, zone: Callable[[], ZoneInfo]) -> Wire:
     if value is None:
-        # The server's to refuse, with its own code.
+        # The server refuses it, with its own code.
         return None
     if isinstance(value, bool):
         return int(value)
@@ -44,19 +44,19 @@ def _wire_value(name: str, value: Any, zone: Callable[[], ZoneInfo]) -> Wire:
     if isinstance(value, int):
         return int(value) if -_INT64 <= value < _INT64 else _in_range(name, Decimal(int(value)))
     if isinstance(value, float):
-        # The shortest text that means this float, which is what the caller wrote.
+        # The shortest text that denotes this float, which is what the caller wrote.
         value = Decimal(repr(float(value)))
     if isinstance(value, Decimal):
         if not value.is_finite():
-            raise ValueError(f"{name} is {value}, which is no number that can be stored")
+            raise ValueError(f"{name} is {value}, which cannot be stored; expected a finite number")
         return _in_range(name, value)
     if isinstance(value, datetime):
         if value != value:
-            # pandas' NaT is a datetime, and no moment.
-            raise TypeError(f"{name} is {value}, which is no moment; leave out what is not known")
+            # pandas' NaT is a subclass of datetime, but not a point in time.
+            raise TypeError(f"{name} is {value}, which is not a date and time; omit attributes whose value is unknown")
         return local_text(name, value, zone)
     if isinstance(value, date):
-        raise TypeError(f"{name} is a date; send a datetime, or a text yyyy-MM-dd HH:mm:ss, to say which moment of the day")
+        raise TypeError(f"{name} is a date; expected a datetime, or a str 'yyyy-MM-dd HH:mm:ss'")
     if isinstance(value, (set, frozenset)):
         return sorted(_elements(name, value))
     if isinstance(value, (list, tuple)):
@@ -68,13 +68,16 @@ def _wire_value(name: str, value: Any, zone: Callable[[], ZoneInfo]) -> Wire:
 
 
 def type_name(value: Any) -> str:
-    """The type's name, with its module where the name alone may mislead: `numpy.bool` is not `bool`."""
+    """Return the type's name, with its module where the name alone would mislead: `numpy.bool` is not `bool`."""
     kind = type(value)
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _in_range(name: str, value: Decimal) -> Decimal:
-    """The number, which a store can keep: in a batch, one that it cannot parse would refuse all the other records too."""
+    """Return the number if it can be stored.
+
+    In a batch, a number that the server cannot parse would fail all other records too.
+    """
     if number(value) is None:
         digits, exponent = len(value.as_tuple().digits), value.adjusted()
         raise ValueError(
@@ -87,7 +90,7 @@ def _in_range(name: str, value: Decimal) -> Decimal:
 def _elements(name: str, values: Any) -> list[str]:
     for element in values:
         if not isinstance(element, str):
-            raise TypeError(f"{name} has an element of type {type_name(element)}; a LIST has texts only")
+            raise TypeError(f"{name} has an element of type {type_name(element)}; expected str")
     return [_text(name, element) for element in values]
 
 
@@ -98,31 +101,36 @@ def _text(name: str, value: str) -> str:
 
 
 def check_text(what: str, text: str) -> None:
-    """Raise ValueError if a text holds half of a surrogate pair, which UTF-8 has no bytes for."""
+    """Raise ValueError if a text contains half of a surrogate pair, which cannot be encoded in UTF-8."""
     if not text.isascii():
         try:
             text.encode()
         except UnicodeEncodeError as error:
             raise ValueError(
-                f"{what} holds the character U+{ord(text[error.start]):04X}, half of a pair; surrogates cannot be sent"
+                f"{what} holds the character U+{ord(text[error.start]):04X}, half of a surrogate pair, which cannot be"
+                " encoded as UTF-8"
             ) from None
 
 
 def local_text(name: str, moment: datetime, zone: Callable[[], ZoneInfo]) -> str:
-    """A moment as `yyyy-MM-dd HH:mm:ss` in the project's zone, which is that of a moment without one; whole seconds."""
+    """Return `yyyy-MM-dd HH:mm:ss` in the project's zone, without fractions.
+
+    A datetime without a zone is taken as being in the project's zone.
+    """
     if moment.tzinfo is not None:
         local = moment.replace(microsecond=0).astimezone(zone())
-        # The server reads an hour that comes twice as the earlier one.
+        # The server reads an hour that occurs twice as the earlier one.
         if local.replace(fold=0).utcoffset() != local.utcoffset():
             raise ValueError(
-                f"{name} is {moment.isoformat()}, in an hour that {zone()} has twice; its local time means the earlier one"
+                f"{name} is {moment.isoformat()}, which cannot be sent: its local time occurs twice in {zone()},"
+                " and the server takes the earlier one"
             )
         moment = local
     return f"{moment.year:04}-{moment:%m-%d %H:%M:%S}"
 
 
 def seconds(text: str | None) -> float:
-    """A header's number of seconds; 0 if there is none."""
+    """Return the number of seconds in a header; 0 if it has none."""
     try:
         number = float(text or 0)
     except ValueError:

@@ -1,1 +1,1 @@
-"""What happens inside a transaction, once for every engine: each command loads, decides by the rules, and keeps."""
+"""Commands: what happens inside a transaction, once for every engine. Each one loads, decides by the rules, and stores."""

@@ -1,12 +1,13 @@
-"""Rows of an import: each merges into its user as a write would, or makes the user."""
+"""Import rows: each one is merged into its user like a write, or creates the user."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
 from usertable.commands.receipts import answer_again, kept_answer
+from usertable.commands.reports import record
 from usertable.domain import ownership
-from usertable.domain.change import UserChange
+from usertable.domain.change import ChangeKind, Decision, UserChange, is_sole_actor
 from usertable.domain.errors import Problem, ProblemKind, excerpt
 from usertable.domain.merge import Rules
 from usertable.domain.patch import Patch
@@ -33,14 +34,14 @@ from usertable.store.transaction import Loaded, Mutation, Transaction, Wanted
 def import_rows(
     transaction: Transaction, batch: ImportBatch, rules: Rules, next_state: NextState | None = None
 ) -> ImportResult | SchemaStale | JobMoved:
-    """Import rows in order: later rows see what earlier ones did, and a refused one disturbs no other.
+    """Import rows in order. Later rows see the effects of earlier ones; a refused row does not affect the others.
 
-    All of it is kept, with `next_state(…)` as the job's state. So whoever finds that state in the store knows that the batch
-    was imported, and whoever finds the one before, that it was not. A row that names no user is refused, or makes one with
-    `register`: with the CUID it has, or, like Get CUID, by a value of the identifier with priority 1.
+    The result is stored together with the job's state `next_state(…)`. So if that state is in the store, the batch was
+    imported; if the previous state is, it was not. A row that names no user is refused, or, with `register`, creates one:
+    with the row's CUID, or, like Get CUID, for a value of the identifier with priority 1.
 
-    Without `next_state` there is no job. A batch with receipts keeps one with each row that was imported, and a row whose
-    key is known is not imported again.
+    Without `next_state` there is no job. In a batch with receipts, one is stored with each imported row, and a row whose key
+    is already stored is not imported again.
     """
     loaded = transaction.load({batch.project: _wanted(batch, None if next_state is None else batch.job)})[batch.project]
     if next_state is not None and loaded.job != batch.before:
@@ -54,6 +55,8 @@ def import_rows(
     mutation.reported -= project.reported
     if next_state is not None:
         mutation.job = (batch.job, next_state(result))
+    if batch.actor is not None and batch.event is not None:
+        transaction.record(batch.project, batch.actor, [batch.event], batch.now)
     transaction.keep([mutation])
     return result
 
@@ -75,13 +78,13 @@ def _wanted(batch: ImportBatch, job: str | None) -> Wanted:
 
 
 def _imported(batch: ImportBatch, rules: Rules, project: Project, loaded: Loaded) -> tuple[ImportResult, Mutation]:
-    if batch.receipts is not None:
-        return _answered_one_by_one(_Import(batch, rules, project, loaded), batch.receipts)
     work = _Import(batch, rules, project, loaded)
+    if batch.receipts is not None:
+        return _answered_one_by_one(work, batch.receipts)
     rows = batch.rows
     is_new = batch.register and not batch.dry_run and rows.identifiers is None and not loaded.profiles and not loaded.erased
     if is_new and isinstance(rows, ImportRows):
-        # Most batches of a large import: users that are brought along and that are not there yet, each once.
+        # Most batches of a large import: new users with their own CUIDs, each of them once.
         cuids = [cuid for cuid in rows.cuids if cuid is not None]
         texts = rows.texts
         if len(set(cuids)) == len(rows) and not any(_is_large(text, rules) for text in texts):
@@ -96,7 +99,7 @@ def _imported(batch: ImportBatch, rules: Rules, project: Project, loaded: Loaded
 
 
 def _answered_one_by_one(work: _Import, receipts: Sequence[Receipt | None]) -> tuple[ImportResult, Mutation]:
-    """Import rows of which some may have been imported before."""
+    """Import rows, some of which may have been imported before."""
     batch, loaded, results = work.batch, work.loaded, work.result.row_results
     answers = []
     rows: Iterable[ImportRow | PatchRow] = batch.rows
@@ -109,7 +112,7 @@ def _answered_one_by_one(work: _Import, receipts: Sequence[Receipt | None]) -> t
             results.append((work.owner(row), Refusal(found)))
             continue
         cuid, written = found
-        # The CUID that a dry run would give is nobody's.
+        # A CUID assigned in a dry run belongs to nobody.
         results.append((row[0] if batch.dry_run and cuid in work.created else cuid, written))
         if receipt is not None and not batch.dry_run:
             answers.append(kept_answer(receipt, written, loaded, batch.project, cuid, batch.now))
@@ -119,48 +122,50 @@ def _answered_one_by_one(work: _Import, receipts: Sequence[Receipt | None]) -> t
 
 
 def _is_large(text: str, rules: Rules) -> bool:
-    """Whether a row's values may be more than a user's row may have."""
+    """Return whether a row's values may exceed the maximum size of a user's row."""
     return 4 * len(text) > rules.row_limit
 
 
 def _all_new(batch: ImportBatch, project: Project, cuids: list[int], texts: list[str]) -> tuple[ImportResult, Mutation]:
     created = [(cuid, 1 if text == NO_ATTRIBUTES else 2, text) for cuid, text in zip(cuids, texts, strict=True)]
-    mutation = Mutation(batch.project, created=created, created_at=batch.now, next_cuid=_next_cuid(cuids))
+    mutation = Mutation(
+        batch.project, created=created, created_at=batch.now, origin=batch.origin, next_cuid=_next_cuid(cuids)
+    )
     if not batch.names <= project.reported:
         mutation.reported.update(*map(decode_attributes, texts))
     return ImportResult(len(created), 0, 0, []), mutation
 
 
 def _next_cuid(cuids: Iterable[int]) -> int:
-    """What the project's counter must be at least, after users brought these CUIDs along."""
+    """Return the minimum of the project's counter after users with these CUIDs were imported."""
     return max((cuid for cuid in cuids if cuid <= LARGEST_COUNTED_CUID), default=-1) + 1
 
 
 class _Import:
-    """The rows that were imported so far.
+    """The rows imported so far.
 
-    A user that is new takes the values of its first row as they are, which is what the rules make of a user without any
-    value; so that row's text is kept as it came. Everything else is decided.
+    A new user takes the values of its first row as they are, which is what every rule does for a user without values. So
+    that row's text is stored unchanged. Everything else goes through the rules.
     """
 
     def __init__(self, batch: ImportBatch, rules: Rules, project: Project, loaded: Loaded) -> None:
         self.result = ImportResult(0, 0, 0, [])
         self.created: dict[int, str | Profile] = {}
-        """Users that are not in the store: the text of their only row, or the profile that several created."""
+        """Users that are not in the store: the text of their only row, or the profile after several rows."""
         self.batch = batch
         self.loaded = loaded
         self._rules = rules
         self._project = project
-        self._mutation = Mutation(batch.project, created_at=batch.now)
+        self._mutation = Mutation(batch.project, created_at=batch.now, origin=batch.origin)
         self._given = 0
-        """The counter after the last CUID that was given."""
+        """The counter after the last assigned CUID."""
 
     def owner(self, row: ImportRow | PatchRow) -> int | None:
-        """Whose row it is: the CUID it has, or that of the first identifier's value that somebody has."""
+        """Return the row's user: its CUID, or the owner of the first identifier value that has one."""
         return ownership.owner(row[0], row[1], self.loaded.owners)
 
     def is_first_of_new_user(self, row: ImportRow | PatchRow) -> bool:
-        """Import a row that brings along a user who is not there, if it does."""
+        """Import the row if it is the first one of a new user with its own CUID. Return whether it was."""
         cuid, identifiers, text = row
         loaded, created = self.loaded, self.created
         if isinstance(text, Patch) or not self.batch.register or cuid is None or identifiers or _is_large(text, self._rules):
@@ -173,7 +178,7 @@ class _Import:
         return True
 
     def one(self, row: ImportRow | PatchRow) -> list[Problem] | tuple[int, Written]:
-        """Import one row; the user's CUID and what came of it, or what is wrong with it."""
+        """Import one row. Return the user's CUID and the result, or the row's problems."""
         _, identifiers, values = row
         cuid = self.owner(row)
         is_new = cuid is None or (cuid not in self.loaded.profiles and cuid not in self.created)
@@ -191,9 +196,8 @@ class _Import:
         self._add_values(cuid, added)
         if is_new or cuid in self.created:
             self.created[cuid] = decision.profile
-        elif decision.profile is not profile:
-            self.loaded.profiles[cuid] = decision.profile
-            self._mutation.changes.append(UserChange(cuid, decision))
+        else:
+            self._record(cuid, decision, added)
         if decision.profile is not profile:
             self._mutation.reported.update(decision.outcomes)
         outcomes = decision.outcomes
@@ -201,6 +205,22 @@ class _Import:
         if self.batch.dry_run:
             self.result.previews.append((cuid, dict(decision.profile.attributes)))
         return cuid, Written(decision.profile.version, outcomes, None, effect)
+
+    def _record(self, cuid: int, decision: Decision, added: Sequence[ownership.Pair]) -> None:
+        """Add a row's change of a user that existed before."""
+        batch, changes = self.batch, self._mutation.changes
+        origin, kind = batch.origin, ChangeKind.IMPORT
+        is_changed = decision.profile is not decision.before
+        if is_changed:
+            self.loaded.profiles[cuid] = decision.profile
+        elif origin is None:
+            return
+        elif added:
+            kind = ChangeKind.IDENTIFIER
+        elif is_sole_actor(decision.before, origin.actor) and not self._project.history.all_reports:
+            # Otherwise it is recorded: to find out whether the actor has said it before would take longer.
+            return
+        record(changes, UserChange(cuid, decision, origin, kind, added, batch.now))
 
     def _problems(self, cuid: int | None, identifiers: Sequence[ownership.Pair], *, is_new: bool) -> list[Problem]:
         if cuid in self.loaded.erased:
@@ -246,7 +266,7 @@ class _Import:
         return Patch([(attributes[name], value) for name, value in decode_attributes(text).items()])
 
     def mutation(self) -> Mutation:
-        """What all rows together change."""
+        """Return the changes of all rows together."""
         mutation = self._mutation
         names_are_new = not self.batch.names <= self._project.reported
         for cuid, created in self.created.items():

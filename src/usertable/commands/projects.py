@@ -1,27 +1,55 @@
-"""A project is made, or edited, with a record of who changed what."""
+"""Creating and editing projects, with entries in the audit log."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
 
+from usertable.domain.actor import Actor
+from usertable.domain.audit import INSTALLATION
 from usertable.domain.errors import ProblemKind, refusal
 from usertable.domain.schema import Project
 from usertable.domain.schema_change import changes_between
 from usertable.store.transaction import Transaction
 
 
-def create(transaction: Transaction, project: Project, actor: str) -> Project:
-    """Keep a new project; its `number` is the engine's choice. Raises Refused if the id is taken."""
+def create(transaction: Transaction, project: Project, actor: Actor) -> Project:
+    """Store a new project. The engine chooses its `number`. Raises Refused if the ID is taken."""
     if transaction.has_project(project.id):
         raise refusal(ProblemKind.PROJECT_EXISTS, id=project.id)
-    return transaction.add_project(project, actor, changes_between(None, project))
+    made = transaction.add_project(project)
+    if made.history.is_on:
+        transaction.keep_history_since(made.number, made.created_at)
+    events = changes_between(None, made)
+    transaction.record(made.number, actor, events, made.created_at)
+    transaction.record(INSTALLATION, actor, [replace(event, subject=made.id) for event in events], made.created_at)
+    return made
 
 
-def edit(transaction: Transaction, project_id: str, edited: Callable[[Project], Project], actor: str, now: int) -> Project:
-    """Replace a project by `edited(project)`, and record who changed what. If it is equal, nothing is recorded.
+def begin_history(transaction: Transaction, project_id: str, clock: Callable[[], int]) -> None:
+    """Say that changes are recorded from now on, if they should be and nothing says since when.
 
-    `edited` sees `reported`, `identifying` and the schema as stored; what it raises leaves everything as it is.
+    That is so for a project that a server of a version without history made, beside servers with it.
+    """
+    project = transaction.project(project_id)
+    if project is not None and project.history.is_on and transaction.history_since(project.number) is None:
+        transaction.keep_history_since(project.number, clock())
+
+
+def edit(
+    transaction: Transaction,
+    project_id: str,
+    edited: Callable[[Project], Project],
+    actor: Actor,
+    clock: Callable[[], int],
+) -> Project:
+    """Replace a project by `edited(project)` and record the changes. If it is equal, nothing is recorded.
+
+    `edited` sees `reported`, `identifying` and the schema as stored. If it raises, nothing changes.
+
+    Args:
+        clock: milliseconds since 1970 UTC. It is read once nobody else writes to the project, which on PostgreSQL may take
+            as long as an import's batch: what was written until then may not be in its history.
 
     Raises:
         Refused: there is no such project.
@@ -29,8 +57,14 @@ def edit(transaction: Transaction, project_id: str, edited: Callable[[Project], 
     project = transaction.project(project_id)
     if project is None:
         raise refusal(ProblemKind.PROJECT_UNKNOWN, id=project_id)
+    now = clock()
     after = edited(project)
     if after != project:
         after = replace(after, version=project.version + 1)
-        transaction.replace_project(after, actor, changes_between(project, after), now)
+        stored = {key.name: key for key in project.stored_keys}
+        keys = [key for key in after.stored_keys if key != stored.get(key.name)]
+        transaction.replace_project(after, keys)
+        if after.history.is_on != project.history.is_on:
+            transaction.keep_history_since(project.number, now if after.history.is_on else None)
+        transaction.record(project.number, actor, changes_between(project, after), now)
     return after

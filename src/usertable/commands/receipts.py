@@ -1,4 +1,4 @@
-"""What makes a retry safe: the same key and request get the stored answer again, and change nothing."""
+"""Receipts make a retry safe: the same key and request get the stored answer, and change nothing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from usertable.store.transaction import Loaded
 
 
 def answer_again(receipt: Receipt, loaded: Loaded) -> Replayed | KeyReused | None:
-    """The answer to a request whose key is known; None if it is not."""
+    """Return the answer to a request whose key is stored; None if it is not."""
     stored = loaded.receipts.get(receipt.key)
     if stored is None:
         return None
@@ -15,7 +15,7 @@ def answer_again(receipt: Receipt, loaded: Loaded) -> Replayed | KeyReused | Non
 
 
 def kept_answer(receipt: Receipt, written: Written, loaded: Loaded, project: int, cuid: int, now: int) -> NewReceipt:
-    """The receipt to keep with a write; later writes of the same transaction see it."""
+    """Return the receipt to store with a write. Later writes of the same transaction see it."""
     is_kept = receipt.whole or written.attributes is None
     kept = written if is_kept else Written(written.version, written.outcomes, None, written.effect)
     loaded.receipts[receipt.key] = StoredReceipt(receipt.fingerprint, kept)

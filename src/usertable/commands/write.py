@@ -1,4 +1,4 @@
-"""Writes to users that exist: a batch of them, in one transaction."""
+"""Writes to existing users: a batch of them, in one transaction."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from usertable.commands.receipts import answer_again, kept_answer
-from usertable.domain.change import UserChange
+from usertable.commands.reports import is_new_report, record
+from usertable.domain.change import ChangeKind, UserChange
 from usertable.domain.merge import Rules
 from usertable.domain.patch import Patch
 from usertable.store.records import WRITTEN, Refusal, Result, SchemaStale, UserUnknown, Write, Written
@@ -15,27 +16,27 @@ from usertable.store.transaction import Loaded, Mutation, Transaction, Wanted
 
 @dataclass(frozen=True, slots=True)
 class WriteBatch:
-    """Decides writes in order: later ones see what earlier ones did, and each stands alone.
+    """Decides writes in order. Later writes see the effects of earlier ones; each one is applied or refused on its own.
 
-    It goes to other processes by pickle.
+    Pickled to other processes.
     """
 
     rules: Rules
 
     @property
     def row_limit(self) -> int:
-        """Bytes that a user's row may have."""
+        """Maximum bytes of a user's row."""
         return self.rules.row_limit
 
     def __call__(self, transaction: Transaction, writes: Sequence[Write]) -> list[Result]:
-        """Decide the writes and keep what they change; a result for each, in order."""
+        """Decide the writes and store their changes. Return a result for each, in order."""
         loaded = transaction.load(_wanted(writes))
         mutations = {number: Mutation(number) for number in loaded}
-        results = [self._result(write, loaded[write.project], mutations[write.project]) for write in writes]
+        results = [self._result(transaction, write, loaded[write.project], mutations[write.project]) for write in writes]
         transaction.keep([m for m in mutations.values() if m.changes or m.receipts])
         return results
 
-    def _result(self, write: Write, loaded: Loaded, mutation: Mutation) -> Result:
+    def _result(self, transaction: Transaction, write: Write, loaded: Loaded, mutation: Mutation) -> Result:
         receipt = write.receipt
         if receipt is not None and (answered := answer_again(receipt, loaded)) is not None:
             return answered
@@ -56,11 +57,17 @@ class WriteBatch:
             return written
         if receipt is not None:
             mutation.receipts.append(kept_answer(receipt, written, loaded, write.project, cuid, write.now))
+        answer = written if write.details else None
+        kind = ChangeKind.WRITE if type(write.patch) is Patch else ChangeKind.UNDO
         if after is not profile:
             loaded.profiles[cuid] = after
-            mutation.changes.append(UserChange(cuid, decision))
-            if type(write.patch) is Patch:
+            if kind is ChangeKind.WRITE:
                 mutation.reported.update(decision.outcomes)
+            record(mutation.changes, UserChange(cuid, decision, write.origin, kind, answer=answer))
+        elif write.origin is not None and (
+            write.all_reports or is_new_report(transaction, write.project, cuid, decision, write.origin, mutation.changes)
+        ):
+            record(mutation.changes, UserChange(cuid, decision, write.origin, kind, at=write.now, answer=answer))
         return written
 
 

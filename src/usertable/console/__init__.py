@@ -1,1 +1,1 @@
-"""The Data Center in a browser: server-rendered pages over the service."""
+"""The console: server-rendered pages over the service."""

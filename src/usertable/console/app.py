@@ -1,4 +1,4 @@
-"""The console as an ASGI application: the routes, and what holds for all of them."""
+"""The console as an ASGI application: its routes, and the checks that apply to all of them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,37 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from usertable import logs
 from usertable.console import live
-from usertable.console.context import HOME, LANGUAGE_COOKIE, THEME_COOKIE, THEMES, Console, PageContext, PageRoute
-from usertable.console.session import COOKIE, Session
-from usertable.console.views import arrivals, attributes, identifiers, projects, sign_in, statistics, try_it, users
+from usertable.console.context import (
+    HOME,
+    LANGUAGE_COOKIE,
+    THEME_COOKIE,
+    THEMES,
+    AccessEnded,
+    Console,
+    PageContext,
+    PageRoute,
+)
+from usertable.console.not_allowed import not_allowed
+from usertable.console.session import COOKIE, VISITOR_COOKIE, VISITOR_SECONDS, Visitor
+from usertable.console.views import (
+    account,
+    arrivals,
+    attributes,
+    audit,
+    history,
+    identifiers,
+    keys,
+    members,
+    openid,
+    passwords,
+    people,
+    projects,
+    sign_in,
+    statistics,
+    try_it,
+    user_history,
+    users,
+)
 from usertable.domain.errors import Refused, Unavailable, excerpt
 from usertable.domain.schema import Project
 from usertable.wire.messages import Language, negotiate
@@ -30,15 +58,24 @@ log = logging.getLogger("usertable.console")
 
 PAGES: tuple[PageRoute, ...] = (
     *sign_in.PAGES,
+    *passwords.PAGES,
+    *account.PAGES,
+    *people.PAGES,
+    *openid.PAGES,
     *projects.PAGES,
     *attributes.PAGES,
     *identifiers.PAGES,
+    *keys.PAGES,
+    *audit.PAGES,
     *users.PAGES,
+    *user_history.PAGES,
+    *history.PAGES,
     *arrivals.PAGES,
     *statistics.PAGES,
     *try_it.PAGES,
+    *members.PAGES,
 )
-"""Every page of the console."""
+"""All pages of the console."""
 
 POLICY = "; ".join(
     (
@@ -62,17 +99,19 @@ HEADERS = {
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
     "cache-control": "no-store",
 }
-"""What every answer carries; a static file has its own `cache-control`."""
+"""Headers of every response. A static file has its own `cache-control`."""
 ONCE_SECONDS = 10.0
-"""Seconds for which a second sending of a form waits for the first."""
+"""Seconds for which a repeated submission of a form waits for the first one."""
+MAX_FORM_FIELDS = 10_000
+"""Maximum number of fields of a form. Anybody can send one, and half a million fields blocked a server for 0.3 s."""
 _STATIC_HEADERS = {**HEADERS, "cache-control": "public, max-age=31536000, immutable"}
 _ICON_HEADERS = {**HEADERS, "cache-control": "public, max-age=86400"}
 ICON = "/favicon.ico"
-"""Where browsers look for an icon that no page names, such as that of a JSON answer."""
+"""Path from which browsers load an icon that no page names, such as for a JSON response."""
 
 
 def is_for_console(scope: Scope) -> bool:
-    """Whether a request is for the console: what is under `/console`, the icon, and `/` if a browser asks for it."""
+    """Return whether a request is for the console: under `/console`, for the icon, or for `/` from a browser."""
     path = scope["path"]
     if path == HOME or path.startswith(f"{HOME}/"):
         return True
@@ -82,7 +121,7 @@ def is_for_console(scope: Scope) -> bool:
 
 
 def console_app(console: Console) -> ASGIApp:
-    """The ASGI application of everything that :func:`is_for_console`."""
+    """Return the ASGI application for all requests that :func:`is_for_console` accepts."""
     by_path: dict[str, dict[str, PageRoute]] = {}
     for page in PAGES:
         by_path.setdefault(page.path, {})[page.method] = page
@@ -101,15 +140,27 @@ def console_app(console: Console) -> ASGIApp:
 
     async def root(request: Request) -> Response:
         request.scope["route"] = "/"
-        return RedirectResponse(HOME, 303, {**HEADERS, "vary": "Accept"})
+        return RedirectResponse(console.home, 303, {**HEADERS, "vary": "Accept"})
+
+    async def home(request: Request) -> Response:
+        request.scope["route"] = HOME
+        return RedirectResponse(console.home, 303, HEADERS)
 
     routes = [Route(path, _PageEndpoint(console, path, pages)) for path, pages in by_path.items()]
-    files = [Route("/", root), Route(ICON, icon), Route(f"{HOME}/static/{{name}}", static)]
-    return Router([*files, *routes], redirect_slashes=False, default=_PageEndpoint(console, "", {}))
+    files = [Route("/", root), Route(f"{HOME}/", home), Route(ICON, icon), Route(f"{HOME}/static/{{name}}", static)]
+    router = Router([*files, *routes], redirect_slashes=False, default=_PageEndpoint(console, "", {}))
+    public_path = console.config.public_path
+
+    async def below_public_path(scope: Scope, receive: Receive, send: Send) -> None:
+        # The pages use the addresses that the browser sees; the routes are the ones below.
+        scope["root_path"], scope["path"] = public_path, f"{public_path}{scope['path']}"
+        await router(scope, receive, send)
+
+    return below_public_path if public_path else router
 
 
 class _PageEndpoint:
-    """The ASGI application of one path: its pages by method."""
+    """The ASGI application of one path: its pages by HTTP method."""
 
     def __init__(self, console: Console, route: str, pages: dict[str, PageRoute]) -> None:
         self._console = console
@@ -118,7 +169,7 @@ class _PageEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._route:
-            # By which the server counts the request.
+            # The server's request metrics use this.
             scope["route"] = self._route
         request = Request(scope, receive)
         try:
@@ -127,14 +178,22 @@ class _PageEndpoint:
             return
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
-        await response(scope, receive, send)
+        try:
+            await response(scope, receive, send)
+        except AccessEnded:
+            # The server closes the connection, so that an incomplete response is not taken for the whole.
+            log.info("a file was not sent to its end: whoever asked for it may no longer see it")
 
     async def _answer(self, request: Request) -> Response:
-        cookie = self._console.sessions.open(request.cookies.get(COOKIE, ""))
-        session = cookie or self._console.sessions.begin("visitor")
-        context = PageContext(self._console, request, session, _language(request), _theme(request))
+        visitor = self._console.sessions.new_visitor()
+        context = PageContext(self._console, request, visitor, _language(request), _theme(request))
+        seconds: int | None = VISITOR_SECONDS
         try:
-            response = await self._serve(context)
+            form = await _form(request, self._console.config.body_limit) if self._takes_form(request) else {}
+            # Check here, because receiving a form can take long, and its sender may have been signed out in the meantime.
+            if known := await self._known(request):
+                context.visitor, seconds = known
+            response = await self._serve(context, form)
         except Refused as refused:
             status = STATUSES.get(refused.problems[0].kind, 422)
             title = "error.not_found" if status == 404 else "error.refused"
@@ -144,6 +203,9 @@ class _PageEndpoint:
             log.warning("a page was answered with 503: %s", failure)
             response = context.render("error.html", 503, title="error.unavailable", message=context.text("error.try_later"))
             response.headers["retry-after"] = "1"
+            if context.visitor is visitor:
+                # The session could not be checked, so the existing cookie may be valid.
+                seconds = None
         except ClientDisconnect:
             raise
         except Exception:
@@ -152,10 +214,23 @@ class _PageEndpoint:
             number = current.id if current else "-"
             message = context.text("error.quote", request=number)
             response = context.render("error.html", 500, title="error.internal", message=message)
-        self._keep(context, response, known=cookie is not None)
+        if seconds is not None and not any(v.startswith(f"{COOKIE}=") for v in response.headers.getlist("set-cookie")):
+            sign_in.keep(context, response, context.visitor.token, seconds)
         return response
 
-    async def _serve(self, context: PageContext) -> Response:
+    def _takes_form(self, request: Request) -> bool:
+        return request.method == "POST" and "POST" in self._pages
+
+    async def _known(self, request: Request) -> tuple[Visitor, int | None] | None:
+        """Return the request's visitor, and the new lifetime of their cookie in seconds; None to keep the current one."""
+        sessions = self._console.sessions
+        for name in (COOKIE, VISITOR_COOKIE):
+            cookie = request.cookies.get(name, "")
+            if cookie and (visitor := await asyncio.to_thread(sessions.open, cookie)) is not None:
+                return visitor, await asyncio.to_thread(sessions.see, visitor)
+        return None
+
+    async def _serve(self, context: PageContext, form: Mapping[str, str] | None) -> Response:
         request = context.request
         if not self._pages:
             return context.render("error.html", 404, title="error.no_page", message=context.text("error.no_page_help"))
@@ -164,33 +239,40 @@ class _PageEndpoint:
             response = context.render("error.html", 405, title="error.method", message=context.text("error.no_page_help"))
             response.headers["allow"] = ", ".join(self._pages)
             return response
-        if page.method == "POST" and (answer := await self._check_form(page, context)) is not None:
+        if page.method == "POST" and (answer := await self._check_form(page, context, form)) is not None:
             return answer
-        if not page.public and context.session.role != "admin":
+        if not page.is_public and not context.visitor.is_signed_in:
             if "text/event-stream" in request.headers.get("accept", ""):
                 return live.signed_out(context)
             return _to_sign_in(context, self._pages)
-        response = await (_view(page, context) if page.method == "GET" or page.public else self._once(page, context))
+        if (answer := await self._check_scope(page, context)) is not None:
+            return answer
+        response = await (_view(page, context) if page.method == "GET" or page.is_public else self._once(page, context))
         if page.method == "POST":
-            # Who declares an attribute may send values of it as soon as it is answered.
+            # A client may send values of a new attribute as soon as the response arrives.
             with contextlib.suppress(Unavailable):
                 await asyncio.to_thread(self._console.authenticator.poll)
         return response
 
-    async def _check_form(self, page: PageRoute, context: PageContext) -> Response | None:
-        """Read the form that was sent; what to answer instead if it is not to be acted on."""
+    async def _check_scope(self, page: PageRoute, context: PageContext) -> Response | None:
+        """Return the response to a visitor who may not use the page; None if they may."""
+        context.page = page
+        context.granted = await asyncio.to_thread(context.granted_now)
+        return None if page.allows(context.visitor, context.granted) else await asyncio.to_thread(not_allowed, context)
+
+    async def _check_form(self, page: PageRoute, context: PageContext, form: Mapping[str, str] | None) -> Response | None:
+        """Return the response to a form that must not be processed; None if it may be. `form` is None if it is too large."""
         request = context.request
-        form = await _form(request, self._console.config.body_limit)
         if form is None:
             return context.render("error.html", 413, title="error.too_large", message=context.text("error.go_back"))
         context.form = form
-        from_here = _is_from_here(request)
+        from_here = _is_from_here(request, self._console.config.public_url)
         if not from_here and (address := _address_of_browser(request)):
             host = request.headers.get("host", "")
             message = context.text("error.host_help", address=excerpt(address, 200), host=excerpt(host, 200))
             return context.render("error.html", 403, title="error.host", message=message)
-        proven = from_here and self._console.sessions.is_form_token(context.session, form.get("form_token", ""))
-        if not page.public and context.session.role != "admin":
+        proven = from_here and self._console.sessions.is_form_token(context.visitor, form.get("form_token", ""))
+        if not page.is_public and not context.visitor.is_signed_in:
             is_kept = from_here and "GET" in self._pages
             return await self._sign_in_and_show_again(context, proven) if is_kept else None
         if proven:
@@ -200,7 +282,7 @@ class _PageEndpoint:
         return context.render("error.html", 403, title="error.forged", message=context.text("error.forged_help"))
 
     async def _once(self, page: PageRoute, context: PageContext) -> Response:
-        """Do what a form asks for. A second sending of the same form waits for the first one, and is led where that was."""
+        """Process a form. A repeated submission waits for the first one and gets the same redirect."""
         results, name, clock = self._console.results, context.sending, self._console.clock
         patient_until = clock.monotonic() + ONCE_SECONDS
         while not results.begin(name) and clock.monotonic() < patient_until:
@@ -216,37 +298,32 @@ class _PageEndpoint:
             results.end(name)
 
     async def _sign_in_and_show_again(self, context: PageContext, proven: bool) -> Response:
-        """Somebody whose session is over has sent a form: it is kept on the page for signing in, and shown afterwards."""
-        response = await asyncio.to_thread(sign_in.keep_form, context, proven)
+        """Handle a form sent after its session ended: keep it on the sign-in page, and show it again after signing in."""
+        response = await sign_in.keep_form(context, proven)
         if response is not None:
             return response
         response = await self._show_again(context, "form_kept", 200)
-        sign_in.keep(context, response, context.session)
+        sign_in.keep(context, response, context.visitor.token, self._console.sessions.seconds)
         return response
 
     async def _show_again(self, context: PageContext, note: str, status: int) -> Response:
-        """Show a form that could not be taken as it was filled in, or the page that it was on. Nothing is done."""
+        """Show a form that was not processed again as it was filled in, or go back to its page. Changes nothing."""
         if "GET" not in self._pages:
             return context.redirect(context.own(context.came_from), note)
+        page = self._pages["GET"]
+        if (answer := await self._check_scope(page, context)) is not None:
+            return answer
         context.kept, context.note = sign_in.without_sign_in(context.form), note
-        response = await _view(self._pages["GET"], context)
+        response = await _view(page, context)
         if response.status_code == 200:
             response.status_code = status
         return response
 
-    def _keep(self, context: PageContext, response: Response, *, known: bool) -> None:
-        """Give the browser its session, if it has none or half of its time is over."""
-        sessions = self._console.sessions
-        session: Session | None = context.session if not known else sessions.renewed(context.session)
-        if session is None or any(value.startswith(f"{COOKIE}=") for value in response.headers.getlist("set-cookie")):
-            return
-        sign_in.keep(context, response, session)
-
 
 def _project(context: PageContext) -> Project | None:
-    """The project that the path names, if there is one and the visitor may know of it."""
+    """Return the project that the path names, if it exists and the visitor may know about it."""
     with contextlib.suppress(KeyError, Refused, Unavailable):
-        return context.project() if context.session.role == "admin" else None
+        return context.project() if context.may("read") else None
     return None
 
 
@@ -258,7 +335,7 @@ async def _view(page: PageRoute, context: PageContext) -> Response:
 
 
 def _leading(response: Response) -> bytes:
-    """Where an answer leads, with the cookies that it sets."""
+    """Return the location of a redirect with the cookies that it sets, to store it."""
     headers = [response.headers["location"], *response.headers.getlist("set-cookie")]
     return json.dumps(headers).encode()
 
@@ -272,53 +349,64 @@ def _led_again(leading: bytes) -> Response:
 
 
 def _to_sign_in(context: PageContext, pages: Mapping[str, PageRoute]) -> Response:
-    """To the page for signing in, and from there to the page that was asked for, or that had the button."""
+    """Redirect to the sign-in page, and from there to the requested page, or to the page that had the button."""
     url, query = context.request.url, {}
     if "GET" not in pages:
         if came_from := context.came_from:
             query["next"] = came_from
-    elif url.path != HOME:
+    elif url.path != context.home:
         query["next"] = f"{url.path}?{url.query}" if url.query else url.path
     if context.request.method == "POST":
-        signing_out = url.path == f"{HOME}/sign-out"
+        signing_out = url.path == f"{context.home}/sign-out"
         query = {"done": "signed_out"} if signing_out else {**query, "done": "session_ended"}
-    return RedirectResponse(f"{HOME}/sign-in?{urlencode(query)}" if query else f"{HOME}/sign-in", 303)
+    address = f"{context.home}/sign-in"
+    return RedirectResponse(f"{address}?{urlencode(query)}" if query else address, 303)
 
 
-def _is_from_here(request: Request) -> bool:
-    """Whether a form was sent by a page of this server, by the word of the browser."""
+def _is_from_here(request: Request, public_url: str) -> bool:
+    """Return whether a form was sent by a page of this server, according to the browser's headers."""
     if site := request.headers.get("sec-fetch-site"):
         return site == "same-origin"
     origin = request.headers.get("origin")
     if origin is None:
-        # Other clients than browsers send neither, and have no session that another site could ride on.
+        # Clients other than browsers send neither header, and have no session that another site could misuse.
         return True
     scheme, netloc = urlsplit(origin)[:2]
-    return _authority(scheme, netloc) == _authority(scheme, request.headers.get("host", ""))
+    authority, public = _authority(scheme, netloc), urlsplit(public_url)
+    if public_url and (scheme, authority) == (public.scheme, _authority(public.scheme, public.netloc)):
+        return True
+    return authority == _authority(scheme, request.headers.get("host", ""))
 
 
 def _address_of_browser(request: Request) -> str:
-    """Where the browser says that it is, if that is all it says; an empty text otherwise.
+    """Return the `Origin` of a request without `Sec-Fetch-Site`; an empty string otherwise.
 
-    Behind a proxy that passes on another `Host` that is not where this server was asked, and looks like another site.
+    Behind a proxy that forwards another `Host`, this differs from the requested address and looks like another site.
     """
     origin = request.headers.get("origin", "")
     return "" if "sec-fetch-site" in request.headers or not urlsplit(origin).netloc else origin
 
 
 def _authority(scheme: str, netloc: str) -> str:
-    """Host and port, the port only where the scheme does not imply it: `console.example.com`, `10.0.0.7:8000`."""
+    """Return the host, with the port unless the scheme implies it: `console.example.com`, `10.0.0.7:8000`."""
     return netloc.lower().removesuffix({"http": ":80", "https": ":443"}.get(scheme, " "))
 
 
 async def _form(request: Request, limit: int) -> dict[str, str] | None:
-    """The fields of a form; None if it is too large."""
+    """Return the fields of a form; None if it is too large, or has more than :data:`MAX_FORM_FIELDS` fields."""
     body = b""
     async for piece in request.stream():
         body += piece
         if len(body) > limit:
             return None
-    return dict(parse_qsl(body.decode(errors="replace"), keep_blank_values=True, errors="replace"))
+    try:
+        return dict(
+            parse_qsl(
+                body.decode(errors="replace"), keep_blank_values=True, errors="replace", max_num_fields=MAX_FORM_FIELDS
+            )
+        )
+    except ValueError:
+        return None
 
 
 def _language(request: Request) -> Language:

@@ -1,4 +1,4 @@
-"""Charts as SVG markup: classes for the style sheet, no inline style, no script. Every text in them is escaped."""
+"""Charts as SVG markup: classes for the style sheet, no inline styles, no scripts. All text in them is escaped."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ WIDTH = 720
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One bar: its parts from the bottom up (class of the style sheet, amount), and what it says when pointed at."""
+    """A bar: its parts from the bottom up (class of the style sheet, amount), and its tooltip."""
 
     parts: tuple[tuple[str, float], ...]
     title: str
     address: str = ""
-    """Where it leads, if it is a link."""
+    """The address that it links to; empty for no link."""
 
     @property
     def total(self) -> float:
@@ -25,13 +25,13 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of a bar that lies from side to side: its class of the style sheet, and what it says when pointed at."""
+    """A part of a horizontal bar: its class of the style sheet, and its tooltip."""
 
     name: str
     amount: float
     title: str = ""
     address: str = ""
-    """Where it leads, if it is a link."""
+    """The address that it links to; empty for no link."""
 
 
 def columns(
@@ -42,12 +42,12 @@ def columns(
     scale: Sequence[tuple[float, str]],
     height: int = 220,
 ) -> str:
-    """Upright bars beside each other.
+    """Return a chart of vertical bars.
 
     Args:
-        label: what the chart shows, for those who cannot see it.
-        ticks: texts below the chart, each at a position from 0 (left) to 1 (right).
-        scale: texts at the side, each at an amount; the greatest is the top of the chart.
+        label: what the chart shows, for screen readers.
+        ticks: labels below the chart, each at a position from 0 (left) to 1 (right).
+        scale: labels at the side, each at an amount; the greatest is the top of the chart.
     """
     left, bottom, top = 46, 26, 8
     across, up = WIDTH - left, height - bottom - top
@@ -64,12 +64,12 @@ def columns(
             continue
         x, y = left + index * step + gap / 2, float(top + up)
         out.append(_begin(bar.title, bar.address))
-        # What is pointed at need not be the bar itself, which may be a pixel high.
+        # The hover area is larger than the bar, which may be one pixel high.
         out.append(f'<rect class="hit" x="{left + index * step:.2f}" y="{top}" width="{step:.2f}" height="{up}"/>')
         for name, amount in bar.parts:
             if not amount:
                 continue
-            # What is there is seen, however little it is.
+            # Any amount above 0 is visible, however small it is.
             tall = max(1.0, up * amount / maximum)
             y -= tall
             out.append(
@@ -78,7 +78,7 @@ def columns(
         out.append(_end(bar.address))
     for number, (at, text) in enumerate(ticks):
         anchor = "start" if at == 0 else "end" if at == 1 else "middle"
-        # Where there is little room the style sheet leaves out every other one.
+        # On a narrow screen, the style sheet hides every other one.
         name = "chart-text other" if number % 2 else "chart-text"
         out.append(
             f'<text class="{name}" x="{left + across * at:.1f}" y="{height - 6}" text-anchor="{anchor}">'
@@ -89,7 +89,7 @@ def columns(
 
 
 def share(parts: Sequence[Part], *, label: str) -> str:
-    """One bar from side to side, in parts."""
+    """Return one horizontal bar, divided into parts."""
     whole = sum(part.amount for part in parts) or 1.0
     out, x = [_open(24, label, parts)], 0.0
     for part in parts:
@@ -104,7 +104,7 @@ def share(parts: Sequence[Part], *, label: str) -> str:
 
 
 def scale(maximum: float, lines: int = 4) -> list[float]:
-    """Round amounts from 0 to at least `maximum`, for the side of a chart."""
+    """Return round amounts from 0 to at least `maximum`, for the side of a chart."""
     if maximum <= 0:
         return [0.0, 1.0]
     size = 10.0 ** len(str(int(maximum))) if maximum >= 1 else 10.0
@@ -115,7 +115,7 @@ def scale(maximum: float, lines: int = 4) -> list[float]:
 
 
 def _open(height: int, label: str, parts: Sequence[Bar | Part]) -> str:
-    # An image has no links in it: its parts are not told to those who cannot see it.
+    # Screen readers skip what is inside an image, so a chart with links is a group.
     role = "group" if any(part.address for part in parts) else "img"
     return (
         f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="{role}" aria-label="{escape(label)}"'

@@ -1,40 +1,39 @@
-"""A form that edits something, against what it showed and what is there now: who saves must not undo what others saved."""
+"""Compare a form with what it showed and with what is stored now, so that saving it does not undo others' changes."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from usertable.console.context import PageContext
 from usertable.domain.schema import Project
-from usertable.domain.schema_change import ChangeKind
 
 SHOWN = "shown"
-"""The field with what the form showed, as in `{"display_name": "Level", "description": ""}`."""
+"""Name of the field that holds what the form showed: `{"display_name": "Level", "description": ""}`."""
 
 UNLIMITED = "unlimited"
-"""The value of `qps` for no limit."""
+"""Value of `qps` for no limit."""
 CHANGES_SEARCHED = 100
 
 Fields = Mapping[str, str]
-"""Texts by the names of fields; a box is "on", or empty."""
+"""Values by field name. A checkbox is "on" or empty."""
 
 
 def as_shown(now: Fields) -> str:
-    """What a form carries of what it shows."""
+    """Return the value of the field :data:`SHOWN` for a form that shows these fields."""
     return json.dumps(dict(now), ensure_ascii=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """A form that was sent.
+    """A submitted form.
 
     Args:
-        now: what is there, by field.
-        form: what was sent, by field, with what the form had shown. Without that, it counts as having shown what is there.
-        boxes: the fields that are boxes, which are not sent without a tick. Any other field that is not sent stays.
+        now: stored values by field.
+        form: submitted values by field, and what the form showed. Without the latter, it is taken to have shown `now`.
+        boxes: names of the checkboxes. A checkbox that was not sent is off; any other field that was not sent is unchanged.
     """
 
     now: Fields
@@ -43,7 +42,7 @@ class Edit:
 
     @property
     def shown(self) -> Fields:
-        """What was there when the form was made."""
+        """The stored values when the form was rendered."""
         try:
             shown = json.loads(self.form[SHOWN])
         except (KeyError, ValueError):
@@ -54,13 +53,13 @@ class Edit:
 
     @property
     def changes(self) -> dict[str, str]:
-        """The fields that were edited in the form. What it showed and nobody touched is not sent on."""
+        """The fields that were edited in the form. Fields left as they were shown are not included."""
         shown = self.shown
         return {name: sent for name in self.now if (sent := self._sent(name)) != normalized(shown[name])}
 
     @property
     def others(self) -> dict[str, tuple[str, str]]:
-        """The fields that changed since the form was made, otherwise than it asks for: what they were, and what they are."""
+        """The fields that others changed to another value than the form has: the value shown and the value stored now."""
         shown = self.shown
         return {
             name: (shown[name], value)
@@ -70,7 +69,7 @@ class Edit:
 
     @property
     def merged(self) -> dict[str, str]:
-        """The fields of the form when it is shown again: what was edited as it was typed, the rest as it is now."""
+        """The values to show the form with again: edited fields as they were typed, the others as stored now."""
         return {**self.now, **self.changes, SHOWN: as_shown(self.now)}
 
     def _sent(self, name: str) -> str:
@@ -80,7 +79,7 @@ class Edit:
 
 
 def normalized(text: str) -> str:
-    """A text without what a browser or a careless hand adds: the ends of lines in a form are always CR LF."""
+    """Normalize a text from a form: browsers send line ends as CR LF, and people leave blanks around it."""
     return text.replace("\r\n", "\n").strip()
 
 
@@ -88,15 +87,15 @@ def what_others_did(
     context: PageContext,
     project: Project,
     others: Mapping[str, tuple[str, str]],
-    kinds: Iterable[ChangeKind],
+    kinds: Collection[str],
     subject: str | None = None,
 ) -> dict[str, Any]:
-    """What the notice of a form says that was made before somebody else's change.
+    """Return what the notice of an edit conflict shows.
 
     Args:
-        others: see :attr:`Edit.others`.
-        kinds: of the changes that can have done it.
-        subject: the name of the attribute or identifier.
+        others: the conflicting fields, see :attr:`Edit.others`.
+        kinds: kinds of changes that could have caused the conflict.
+        subject: name of the attribute or identifier.
     """
     of_it = (
         each
@@ -113,7 +112,7 @@ def what_others_did(
 
 
 def _in_words(context: PageContext, name: str, value: str) -> str:
-    if name in ("masked", "unique"):
+    if name in ("masked", "unique", "record", "all_reports"):
         return context.text("yes" if value else "no")
     if name == "qps" and value == UNLIMITED:
         return context.text("project.unlimited")

@@ -1,4 +1,4 @@
-"""What is wrong, in sentences for people: the API's messages are for programs and for those who write them."""
+"""Problem messages for people in the console. The API's messages are for programs and their developers."""
 
 from __future__ import annotations
 
@@ -160,15 +160,85 @@ SENTENCES: dict[ProblemKind, tuple[str, str]] = {
         "Users have values of “{attribute}”, so it can't be deleted.",
     ),
     ProblemKind.CONDITION: ("筛选条件“{value}”无效：{expected}。", "The filter “{value}” is not valid: {expected}."),
-    # files; nothing of them comes to a page yet
+    ProblemKind.HISTORY_OFF: ("该项目未开启历史记录。", "History is off in this project."),
+    ProblemKind.MOMENT_AHEAD: ("所选时间晚于当前时间。", "That moment is in the future."),
+    ProblemKind.MOMENT_SKIPPED: (
+        "时间 {value} 在时区 {zone} 中不存在（时钟调快时被跳过），请选择 {next} 或更晚的时间。",
+        "The time {value} does not exist in {zone}: a clock change skips it. Choose {next} or later.",
+    ),
+    ProblemKind.USER_NOT_YET: (
+        "该用户在 {moment} 还不存在，创建于 {created}。",
+        "This user did not exist at {moment}. It was created at {created}.",
+    ),
+    ProblemKind.HISTORY_GONE: (
+        "历史记录的保留起点为 {oldest}，请选择更晚的时间。",
+        "History is kept from {oldest} on. Choose a later moment.",
+    ),
+    ProblemKind.HISTORY_GAP: (
+        "{users} 个用户（如 CUID {cuid}）有未记录的变更，只能导出截至 {oldest} 或更晚时间的用户表。",
+        "Changes of {users} users, such as CUID {cuid}, were not recorded. Export the table as of {oldest} or later.",
+    ),
+    ProblemKind.ATTRIBUTE_NOT_KEPT: (
+        "属性“{attribute}”在 {moment} 未开启历史记录，当时的值未知，请不要选择该属性。",
+        "The values of “{attribute}” at {moment} are not known, because its history was off. Choose other attributes.",
+    ),
+    # keys
+    ProblemKind.FORBIDDEN: ("访问密钥“{key}”缺少权限 {scope}。", "The key “{key}” lacks the scope {scope}."),
+    ProblemKind.KEY_UNKNOWN: ("访问密钥“{key}”不存在。", "The key “{key}” does not exist."),
+    ProblemKind.KEY_NAME: (
+        "名称应为 1 到 64 个字母、数字、点、下划线或连字符。",
+        "Use 1 to 64 letters, digits, dots, underscores or hyphens.",
+    ),
+    ProblemKind.KEY_EXISTS: (
+        "“{key}”已使用过，名称不能再次使用，请换一个。",
+        "“{key}” was used before. Names are never used again, so choose another.",
+    ),
+    ProblemKind.KEY_EXPIRY: ("过期时间必须晚于当前时间。", "Choose a day in the future."),
+    ProblemKind.KEY_REVOKED: (
+        "“{key}”已吊销，无法更换密钥，请新建访问密钥。",
+        "“{key}” is revoked, so its secret can't be rotated. Create another key.",
+    ),
+    ProblemKind.LAST_KEY: (
+        "“{key}”是最后一个具有 keys 权限的访问密钥，请确认后再吊销。",
+        "“{key}” is the last key with the scope “keys”. Confirm that it shall be revoked.",
+    ),
+    ProblemKind.SCOPE: ("请至少勾选一项权限。", "Select at least one scope."),
+    ProblemKind.SCOPE_EXCEEDED: ("不能授予你没有的权限：{legal}。", "You can't grant scopes that you don't have: {legal}."),
+    # people
+    ProblemKind.EMAIL: ("“{value}”不是有效的邮箱地址。", "“{value}” is not an e-mail address."),
+    ProblemKind.PERSON_NAME: ("姓名最多 {limit} 个可见字符。", "A name has at most {limit} printable characters."),
+    ProblemKind.PERSON_UNKNOWN: ("成员“{email}”不存在。", "There is no person “{email}”."),
+    ProblemKind.PERSON_EXISTS: (
+        "邮箱“{email}”已被使用，邮箱不区分大小写。",
+        "Somebody has the e-mail address “{email}” already. Letter case makes no difference.",
+    ),
+    ProblemKind.NOT_FIRST: (
+        "已有成员，请联系管理员邀请你。",
+        "Somebody else created the first account. Ask an admin for an invitation.",
+    ),
+    ProblemKind.LAST_ADMIN: (
+        "至少须保留一名可登录的管理员，请先将其他成员设为管理员。",
+        "One admin who can sign in must remain. Make somebody else an admin first.",
+    ),
+    ProblemKind.ROLE: ("角色“{value}”不存在，可用：{legal}。", "There is no role “{value}”. Choose one of: {legal}."),
+    ProblemKind.PASSWORD: (
+        "密码至少 {minimum} 个字符，最多 {maximum} 字节，对字符种类没有要求。",
+        "Use {minimum} characters or more, and at most {maximum} bytes. Which characters makes no difference.",
+    ),
+    ProblemKind.PASSWORD_WRONG: ("当前密码错误。", "This is not your current password."),
+    ProblemKind.LINK_OVER: (
+        "链接已使用或已过期，请向管理员获取新链接。",
+        "This link has been used or has expired. Ask an admin for a new one.",
+    ),
+    # files; no page shows these yet
     ProblemKind.COLUMN: ("列“{attribute}”无效：{expected}。", "The column “{attribute}” is not valid: {expected}."),
     ProblemKind.IMPORT_JOB: ("导入任务“{job}”：{reason}。", "The import “{job}”: {reason}."),
 }
-"""Chinese and English of what the API would say with brackets, or for programs."""
+"""Chinese and English texts that replace the API's, which use brackets or address programs."""
 
 
 def sentence(problem: Problem, language: Language) -> str:
-    """A problem in words. What the API says well is said so here too, as a sentence."""
+    """Return the message for a problem: the console's own, or else the API's as a sentence."""
     own = SENTENCES.get(problem.kind)
     if own is None:
         said = message(problem, language)
@@ -178,6 +248,8 @@ def sentence(problem: Problem, language: Language) -> str:
         return CONSOLE_TEXTS["name_missing"][index]
     params = parameters(problem, language)
     if problem.kind is ProblemKind.RULE_ILLEGAL:
-        rules = (CONSOLE_TEXTS[f"rule.{rule}"][index] for rule in params["legal"].split(", "))
+        legal = problem.params["legal"]
+        assert isinstance(legal, tuple)
+        rules = (CONSOLE_TEXTS[f"rule.{rule}"][index] for rule in legal)
         params["legal"] = CONSOLE_TEXTS["separator"][index].join(rules)
     return own[index].format(attribute=excerpt(problem.attribute or "", 120), **params)

@@ -1,4 +1,4 @@
-"""What forms came to, kept for a while for the page that the browser is then sent to."""
+"""Keep the results of forms for a while, for the page to which the browser is then redirected."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 KEPT_SECONDS = 600.0
-"""Seconds for which a result can be shown."""
+"""Seconds for which a result is kept."""
 RING_BYTES = 16 * 2**20
-"""Bytes for all results, compressed. They are used one after the other, so a new one takes the place of the oldest."""
+"""Bytes for all compressed results. They are a ring buffer: a new result overwrites the oldest ones."""
 MAX_RESULT_BYTES = RING_BYTES // 4
 
 _SLOTS = 2048
-# Results begun, bytes written.
+# Number of results added, number of bytes written.
 _HEAD = struct.Struct("<QQ")
-# Digest of the name, digest of what it is about, where it begins, bytes, when: as in
-# (b"\x1f…", b"\x9a…", 33_554_432, 812, 71_204.5). Positions count on, over the ring's end.
+# Digest of the name, digest of the subject, offset, bytes, time: as in
+# (b"\x1f…", b"\x9a…", 33_554_432, 812, 71_204.5). Offsets keep increasing past the end of the ring.
 _SLOT = struct.Struct("<16s16sQQd")
 _RING_AT = _HEAD.size + _SLOTS * _SLOT.size
 SIZE = _RING_AT + RING_BYTES
 
 
 class Results:
-    """Some minutes of results, in memory that the workers of a server share: the next request may come to any of them.
+    """Recent results, in memory that the workers of a server share, because the next request may reach any of them.
 
     Args:
         memory: has :data:`SIZE` bytes from `start` on.
-        locked: keeps the other workers and threads away.
-        clock: seconds, monotonic, the same in all processes.
+        locked: locks out the other workers and threads.
+        clock: monotonic seconds, the same in all processes.
     """
 
     def __init__(
@@ -47,10 +47,10 @@ class Results:
         self._clock = clock
 
     def keep(self, name: str, about: str, content: bytes) -> bool:
-        """Keep a result, unless there is one of that name, which stays; False if it is too large.
+        """Keep a result. A result with that name that exists is not replaced. Returns False if the result is too large.
 
         Args:
-            about: what :meth:`forget` knows it by.
+            about: the subject, by which :meth:`forget` finds it.
         """
         packed = zlib.compress(content, 1)
         if len(packed) > MAX_RESULT_BYTES:
@@ -61,7 +61,7 @@ class Results:
         return True
 
     def begin(self, name: str) -> bool:
-        """Say that a result of that name is on its way; False if somebody else has said so."""
+        """Mark the result with that name as in progress. Returns False if it already is."""
         with self._locked():
             if self._find(_digest(f"begun {name}")) is not None:
                 return False
@@ -69,13 +69,13 @@ class Results:
         return True
 
     def end(self, name: str) -> None:
-        """Say that it is no longer on its way."""
+        """Mark the result with that name as no longer in progress."""
         with self._locked():
             if (number := self._number(_digest(f"begun {name}"))) is not None:
                 self._memory[self._slot(number) : self._slot(number) + _SLOT.size] = bytes(_SLOT.size)
 
     def find(self, name: str) -> bytes | None:
-        """The result of that name, if it is still kept."""
+        """Return the result with that name; None if it is not kept."""
         with self._locked():
             found = self._find(_digest(name))
             if found is None:
@@ -85,7 +85,7 @@ class Results:
         return zlib.decompress(packed)
 
     def forget(self, about: str) -> None:
-        """Overwrite every result that is about something."""
+        """Overwrite all results about a subject."""
         wanted = _digest(about)
         with self._locked():
             for number in range(_SLOTS):
@@ -98,7 +98,7 @@ class Results:
     def _add(self, name: str, about: str, packed: bytes) -> None:
         count, end = _HEAD.unpack_from(self._memory, self._start)
         if end % RING_BYTES + len(packed) > RING_BYTES:
-            # In one piece: the rest of the ring stays unused this time.
+            # A result is contiguous, so the end of the ring stays unused this time.
             end += RING_BYTES - end % RING_BYTES
         at = self._start + _RING_AT + end % RING_BYTES
         self._memory[at : at + len(packed)] = packed
@@ -120,7 +120,7 @@ class Results:
         return None
 
     def _is_whole(self, begin: int) -> bool:
-        """Whether nothing was written over what begins there."""
+        """Return whether the data at this offset has not been overwritten."""
         _, end = _HEAD.unpack_from(self._memory, self._start)
         return bool(end - begin <= RING_BYTES)
 

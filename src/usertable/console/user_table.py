@@ -1,4 +1,4 @@
-"""A page of the user table: which users it shows, and where the pages beside it are."""
+"""One page of the user table: its users, and the addresses of the pages before and after it."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ from usertable.wire.native.documents import user_document
 PAGE = 50
 COUNT_POLL_SECONDS = 0.1
 COUNT_PATIENCE_SECONDS = 5.0
-"""A count that fails for so long is waited for no more."""
+"""Seconds after which a failing count is given up."""
 Order = Literal["cuid", "-cuid", "updated", "-updated"]
 ORDERS: tuple[Order, ...] = get_args(Order)
 
 
 @dataclass(frozen=True, slots=True)
 class TableQuery:
-    """What someone wants to see of the table."""
+    """What to show of the user table."""
 
     where: tuple[str, ...] = ()
-    """Conditions as they are written."""
+    """Conditions as they are written in the query."""
     columns: tuple[str, ...] = ()
     order: Order = "cuid"
     after: int | None = None
     before: int | None = None
     skip: int = 0
-    """In the orders by time, which are lists: so many users come before the page."""
+    """Number of users before the page, when ordering by time."""
 
     @property
     def shown_columns(self) -> tuple[str, ...]:
-        """The columns of the table: those that were chosen, behind the attributes that only a filter names."""
+        """The columns of the table: the selected ones, after attributes that only a filter names."""
         filtered = dict.fromkeys(text.partition(":")[0] for text in self.where if not text.startswith("@"))
         return (*(name for name in filtered if name not in self.columns), *self.columns)
 
@@ -64,11 +64,11 @@ class TableQuery:
         return self.after is None and self.before is None and not self.skip
 
     def at(self, *, after: int | None = None, before: int | None = None, skip: int = 0) -> TableQuery:
-        """The same, on another page."""
+        """Return the same query for another page."""
         return replace(self, after=after, before=before, skip=skip)
 
     def query(self) -> str:
-        """The URL's query for it."""
+        """Return the query string of the URL."""
         pairs: list[tuple[str, str | int]] = [("where", text) for text in self.where]
         pairs += [("column", name) for name in self.columns]
         if self.order != "cuid":
@@ -86,13 +86,13 @@ class TablePage:
     next: TableQuery | None
     previous: TableQuery | None
     complete: bool
-    """Not so: the search for users goes on, here in the background, or on the next page."""
+    """False if the search for users continues, in the background or on the next page."""
 
 
 def page(
     service: Service, scans: TableScans, project: Project, query: TableQuery, conditions: Sequence[Condition]
 ) -> TablePage:
-    """The page that `query` asks for."""
+    """Return the page that `query` asks for."""
     count = scans.count(project, conditions, oldest=query.order == "updated", wait=True)
     if query.by_time:
         return _by_time(service, project, query, conditions, count)
@@ -123,7 +123,7 @@ def _before(users: Sequence[User], position: int, query: TableQuery) -> int:
 def _of_few(
     service: Service, project: Project, query: TableQuery, conditions: Sequence[Condition], count: Found[Count]
 ) -> TablePage:
-    """A page of those who were all found by the count, so that it is full however rare they are."""
+    """Return a page from the users that the count has found, so that the page is full even if they are rare."""
     cuids = sorted(cuid for _, cuid in count.result.top)
     if query.descending:
         cuids = [-cuid for cuid in reversed(cuids)]
@@ -153,7 +153,7 @@ def _by_time(
 
 
 def _still(service: Service, project: Project, cuids: Sequence[int], conditions: Sequence[Condition]) -> list[User]:
-    """Those of the counted users who are there and meet the conditions now."""
+    """Return the counted users that still exist and still meet the conditions."""
     return [user for user in service.users_of(project, cuids) if meets(user.cuid, user.profile, conditions)]
 
 
@@ -165,13 +165,13 @@ def csv_file(
     conditions: Sequence[Condition],
     clock: Clock,
 ) -> tuple[str, Iterator[bytes]]:
-    """All users that the filters let through, in the chosen columns and order, as CSV: the file's name and its pieces.
+    """Return all users that meet the filters, in the selected columns and order, as CSV: the file's name and its pieces.
 
-    By time, those that the table lists; if there are more, the name says so, since a file of rows has no place for it. Who
-    they are is known when the count has ended, which is waited for before this returns.
+    Ordered by time, the file has the users that the table lists. If there are more, the file's name says so, because
+    the rows cannot. The list is complete only when the count is, so this waits for the count.
 
     Raises:
-        Unavailable: the count fails again and again.
+        Unavailable: the count fails repeatedly.
     """
     name = f"users-{project.id}"
     if query.by_time:
@@ -190,7 +190,7 @@ def _whole_count(
 ) -> Count:
     patient_until = clock.monotonic() + COUNT_PATIENCE_SECONDS
     while not (found := scans.count(project, conditions, oldest=oldest, wait=True)).done:
-        # Asking begins a failed one again, so the first answers may tell of the failure before.
+        # Asking again restarts a failed count, so the first answers may still report the earlier failure.
         if found.failed and clock.monotonic() > patient_until:
             raise Unavailable("the users could not be counted")
         clock.pause(COUNT_POLL_SECONDS)
@@ -199,7 +199,7 @@ def _whole_count(
 
 def _csv(project: Project, query: TableQuery, pages: Iterator[list[User]]) -> Iterator[bytes]:
     names, columns = [i.name for i in project.schema.identifiers], query.shown_columns
-    # A byte order mark: without one, spreadsheets take UTF-8 for something else.
+    # Byte order mark: without it, spreadsheets do not recognize UTF-8.
     yield b"\xef\xbb\xbf" + _line(["cuid", *names, *columns, "version", "created_at", "updated_at", CONSOLE])
     for users in pages:
         yield b"".join(_csv_row(user, project, names, columns) for user in users)

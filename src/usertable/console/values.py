@@ -1,4 +1,4 @@
-"""Values as the console writes them, and values for examples: each could be copied into a request."""
+"""Values as the console shows them, and values for examples. Each can be copied into a request."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SAMPLES: dict[DataType, object] = {
 
 
 def value_text(value: Value) -> str:
-    """A shown value in the notation of the API: a BOOL is 0 or 1, a number has no exponent, a LIST is JSON."""
+    """Return a stored value in the API's notation: a BOOL is 0 or 1, a number has no exponent, a LIST is JSON."""
     match value:
         case str():
             return value
@@ -29,12 +29,12 @@ def value_text(value: Value) -> str:
 
 
 def sample(attribute: Attribute) -> object:
-    """A value that the attribute takes, for examples."""
+    """Return an example value that the attribute accepts."""
     return 1 if attribute.rule is Rule.ACCUMULATE else _SAMPLES[attribute.type]
 
 
 def sample_identifier_value(name: str) -> str:
-    """A value that an identifier of that name could have, for examples."""
+    """Return an example value for an identifier with that name."""
     if "mail" in name:
         return "user@example.com"
     return "18012345678" if any(part in name for part in ("phone", "mobile", "tel")) else "user-1"

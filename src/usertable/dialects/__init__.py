@@ -1,1 +1,1 @@
-"""Other people's wire formats, each in a folder of its own behind the seam in `base.py`."""
+"""Wire formats of other platforms, each in its own folder, with the common interface in `base.py`."""

@@ -1,4 +1,4 @@
-"""What the server asks of a wire format. Requests are served in :mod:`usertable.http`, the same way in every dialect."""
+"""The interface of a wire format. Requests are served in :mod:`usertable.http`, in the same way for every dialect."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class HttpAnswer:
-    """An answer as it is sent, to be shown."""
+    """An answer as it is sent, for display."""
 
     status: int
     headers: list[tuple[str, str]]
     body: bytes
     problems: Sequence[Problem] = ()
-    """All that was wrong."""
+    """All problems of the request."""
 
 
 @dataclass(slots=True)
 class RegisterRequest:
-    """A decoded Get CUID: the identifier's name and the values, or what is wrong."""
+    """A decoded Get CUID request: the identifier's name and the values, or its problems."""
 
     name: str = ""
     values: list[str] = field(default_factory=list)
@@ -44,12 +44,16 @@ class RegisterRequest:
 
 
 class EncodeSet(Protocol):
-    """Encodes the answer to a write for a caller that asks for outcomes and, if `attributes` are known, the user's row."""
+    """Encodes the answer to a write for a caller that requests outcomes and, if `attributes` are known, the user's row.
+
+    `change` is the number of the change in the user's history; None if there is none.
+    """
 
     def __call__(
         self,
         cuid: int,
         version: int,
+        change: int | None,
         outcomes: Mapping[str, Outcome],
         attributes: Mapping[str, Value] | None,
         schema: Schema,
@@ -58,21 +62,21 @@ class EncodeSet(Protocol):
 
 
 class EncodeRefusal(Protocol):
-    """Encodes a refusal as HTTP status and body; with `details`, every problem is in it."""
+    """Encodes a refusal as HTTP status and body; with `details`, it contains every problem."""
 
     def __call__(self, problems: Sequence[Problem], language: Language, *, details: bool = False) -> tuple[int, bytes]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """A wire format: its endpoints, how a caller proves who it is, and how requests and answers are written."""
+    """A wire format: its endpoints, its authentication, and the encoding of requests and answers."""
 
     language: Language
-    """Of messages, unless a caller asks for another one."""
+    """Language of messages, unless the caller requests another."""
     authorization: bytes
-    """The header by which a caller is recognized."""
+    """The header with the caller's credentials."""
     credentials: Callable[[bytes], tuple[str, str] | None]
-    """Project id and secret in that header; None if it is malformed."""
+    """Returns the project ID and secret in that header; None if it is malformed."""
     challenge: tuple[bytes, bytes]
     """The header of an answer that asks for credentials."""
     encode_refusal: EncodeRefusal
@@ -81,7 +85,7 @@ class Dialect:
     """Sets attributes of one user."""
     decode_set: Callable[[bytes], SetRequest]
     set_done: bytes
-    """The answer to a write for a caller that asks for nothing more."""
+    """The answer to a write for a caller that requests no details."""
     encode_set: EncodeSet
 
     register: Endpoint

@@ -1,24 +1,24 @@
 """Conditions on the user table: which users a page shows.
 
-Written `attribute:operator` or `attribute:operator:value`; the value has the form in which the API takes it.
+Written `attribute:operator` or `attribute:operator:value`. The value has the same form as in the API.
 
 =============  ==========================  =========================================================
-operator       data types                  met by users whose value
+operator       data types                  matches users whose value
 =============  ==========================  =========================================================
-`set`          all                         is there
-`unset`        all                         is not there
-`eq`, `ne`     NUMBER STRING BOOL DATETIME equals, does not equal (a user without a value meets neither)
+`set`          all                         is present
+`unset`        all                         is absent
+`eq`, `ne`     NUMBER STRING BOOL DATETIME equals, does not equal (neither matches a user without a value)
 `in`           NUMBER STRING BOOL DATETIME equals one of the values
 `lt` `le` `gt` `ge`  NUMBER DATETIME       is less / at most / greater / at least (for times: before, after)
-`between`      NUMBER DATETIME             lies between two values, or is one of them
-`contains`     STRING LIST                 holds the text, or has the element
+`between`      NUMBER DATETIME             lies between two values, inclusive
+`contains`     STRING LIST                 contains the text, or has the element
 =============  ==========================  =========================================================
 
 In place of an attribute there may be a pseudo-column (:mod:`usertable.domain.pseudo_columns`): `@updated_at:ge:2026-01-02
-03:04:05`. A moment may have a fraction and an offset, as in a file: `2026-01-02T03:04:05.678Z`.
+03:04:05`. Times may have a fraction and an offset, as in a file: `2026-01-02T03:04:05.678Z`.
 
-The values of `in` and `between` are separated by commas. One that holds a comma is put in double quotes, and a double quote
-in it is doubled, as in CSV: `city:in:"Washington, D.C.",Paris`. Other operators take the rest of the text as it is.
+The values of `in` and `between` are separated by commas. Put a value that contains a comma in double quotes, and double a
+double quote in it, as in CSV: `city:in:"Washington, D.C.",Paris`. Other operators use the rest of the text as it is.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Any
 
-from usertable.domain.errors import Problem, ProblemKind, Refused, refusal
+from usertable.domain.errors import Problem, ProblemKind, Refused, phrase, refusal
 from usertable.domain.moments import Moment, parse_moment
+from usertable.domain.phrases import PhraseKind
 from usertable.domain.profile import Profile
 from usertable.domain.pseudo_columns import PSEUDO_COLUMNS, pseudo_value
 from usertable.domain.schema import Attribute, Schema
@@ -57,19 +58,19 @@ OPERATORS: dict[str, tuple[tuple[DataType, ...], _Compare]] = {
     "between": (_ORDERED, lambda value, wanted: wanted[0] <= value <= wanted[1]),
     "contains": ((DataType.STRING, DataType.LIST), lambda value, wanted: wanted in value),
 }
-"""Per operator that takes a value: the data types it is for, and the comparison (stored value, wanted value)."""
+"""For each operator with a value: its data types, and the comparison (stored value, wanted value)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A condition on one attribute, or on a pseudo-column; see the module's table."""
+    """A condition on one attribute or pseudo-column; see the module's table."""
 
     attribute: str
     operator: str
     wanted: Value | tuple[Value, ...] | None = None
 
     def met(self, cuid: int, profile: Profile) -> bool:
-        """Whether the user's row meets it."""
+        """Return whether the user's row meets the condition."""
         value: Value | None
         if self.attribute in PSEUDO_COLUMNS:
             value = pseudo_value(self.attribute, cuid, profile)
@@ -83,7 +84,7 @@ class Condition:
 
 
 def meets(cuid: int, profile: Profile, conditions: Sequence[Condition]) -> bool:
-    """Whether the user's row meets all conditions."""
+    """Return whether the user's row meets all conditions."""
     return all(condition.met(cuid, profile) for condition in conditions)
 
 
@@ -91,8 +92,7 @@ def parse_conditions(texts: Sequence[str], schema: Schema, zone: tzinfo) -> list
     """Parse the conditions of one filter, all of which must be met.
 
     Raises:
-        Refused: more than :data:`MAX_CONDITIONS` conditions or :data:`MAX_VALUES` values, or what :func:`parse_condition`
-            refuses.
+        Refused: more than :data:`MAX_CONDITIONS` conditions or :data:`MAX_VALUES` values, or :func:`parse_condition` raises.
     """
     check_number(texts, MAX_CONDITIONS)
     conditions = []
@@ -107,56 +107,56 @@ def parse_conditions(texts: Sequence[str], schema: Schema, zone: tzinfo) -> list
 
 
 def check_number(texts: Sequence[str], maximum: int) -> None:
-    """Return if a filter has no more conditions than that. Raises Refused."""
+    """Raise Refused if a filter has more than `maximum` conditions."""
     if len(texts) > maximum:
-        raise refusal(ProblemKind.CONDITION, value=texts[maximum], expected=f"at most {maximum} conditions in a filter")
+        expected = phrase(PhraseKind.MAXIMUM_CONDITIONS, limit=maximum)
+        raise refusal(ProblemKind.CONDITION, value=texts[maximum], expected=expected)
 
 
 def parse_condition(text: str, schema: Schema, zone: tzinfo) -> Condition:
-    """The condition that `text` writes.
+    """Parse one condition.
 
     Raises:
-        Refused: an unknown attribute or operator, an operator that is not for the data type, or a wrong value.
+        Refused: an unknown attribute or operator, an operator that the data type does not have, or an invalid value.
     """
     name, _, rest = text.partition(":")
     op, colon, raw = rest.partition(":")
     attribute = schema.attributes.get(name) or PSEUDO_COLUMNS.get(name)
     if attribute is None:
-        expected = "it must begin with the name of a declared attribute and a colon"
+        expected = phrase(PhraseKind.CONDITION_ATTRIBUTE)
         if name.startswith("@"):
-            expected = f"the pseudo-columns are {', '.join(PSEUDO_COLUMNS)}"
+            expected = phrase(PhraseKind.CONDITION_PSEUDO_COLUMN, names=tuple(PSEUDO_COLUMNS))
         raise refusal(ProblemKind.CONDITION, value=text, expected=expected)
     if op in ("set", "unset"):
         if colon:
-            raise refusal(ProblemKind.CONDITION, value=text, expected=f"{op} takes no value")
+            expected = phrase(PhraseKind.CONDITION_WITHOUT_VALUE, operator=op)
+            raise refusal(ProblemKind.CONDITION, value=text, expected=expected)
         return Condition(name, op)
     if op not in OPERATORS:
-        raise refusal(
-            ProblemKind.CONDITION, value=text, expected=f"the operator must be one of set, unset, {', '.join(OPERATORS)}"
-        )
+        expected = phrase(PhraseKind.CONDITION_OPERATOR, operators=("set", "unset", *OPERATORS))
+        raise refusal(ProblemKind.CONDITION, value=text, expected=expected)
     types, _ = OPERATORS[op]
     if attribute.type not in types:
-        raise refusal(
-            ProblemKind.CONDITION, value=text, expected=f"{op} is for {', '.join(types)}, not for {attribute.type}"
-        )
+        expected = phrase(PhraseKind.CONDITION_OPERATOR_TYPES, operator=op, types=tuple(types), type=attribute.type)
+        raise refusal(ProblemKind.CONDITION, value=text, expected=expected)
     if op in ("in", "between"):
         sent = split_values(raw)
         if sent is None:
-            raise refusal(ProblemKind.CONDITION, value=text, expected=_QUOTED)
+            raise refusal(ProblemKind.CONDITION, value=text, expected=phrase(PhraseKind.CONDITION_QUOTES))
         if len(sent) > MAX_VALUES:
             raise _too_many_values(text)
         wanted = tuple(_value(attribute, part, text, zone) for part in sent)
         if op == "between" and len(wanted) != 2:
-            raise refusal(ProblemKind.CONDITION, value=text, expected="between takes two values with a comma between")
+            raise refusal(ProblemKind.CONDITION, value=text, expected=phrase(PhraseKind.CONDITION_TWO_VALUES))
         return Condition(name, op, wanted)
     return Condition(name, op, _value(attribute, raw, text, zone))
 
 
 def split_values(text: str) -> tuple[str, ...] | None:
-    """The values that `text` lists: `"Washington, D.C.",Paris`. None if it cannot be told where a value ends.
+    """Return the values in a list: `"Washington, D.C.",Paris`. None if it is ambiguous where a value ends.
 
-    That is so for a quote without its end, for blanks around a value, and for a backslash before a comma: each looks like
-    one value with a comma in it, and would silently be two others.
+    That is a quote without its end, blanks around a value, and a backslash before a comma. Each of these looks like one
+    value with a comma in it, and would silently be parsed as two others.
     """
     values = []
     at = 0
@@ -173,16 +173,15 @@ def split_values(text: str) -> tuple[str, ...] | None:
 
 
 def join_values(values: Iterable[str]) -> str:
-    """The text that :func:`split_values` reads as these values."""
+    """Return the text that :func:`split_values` parses as these values."""
     return ",".join(v if split_values(f"{v},") == (v, "") else '"' + v.replace('"', '""') + '"' for v in values)
 
 
 _LISTED = re.compile(r""""((?:[^"]|"")*)"(?=,|\Z)|(?!["\s])([^,]*)(?=,|\Z)(?<!\s)(?<!\\(?=,))""")
-_QUOTED = 'a value that holds a comma in double quotes, as in "Washington, D.C.",Paris'
 
 
 def _too_many_values(text: str) -> Refused:
-    return refusal(ProblemKind.CONDITION, value=text, expected=f"at most {MAX_VALUES} values in a filter")
+    return refusal(ProblemKind.CONDITION, value=text, expected=phrase(PhraseKind.MAXIMUM_VALUES, limit=MAX_VALUES))
 
 
 def _is_long(value: object) -> bool:
@@ -202,10 +201,12 @@ def _value(attribute: Attribute, raw: str, text: str, zone: tzinfo) -> Value:
     else:
         value = PARSERS[data_type](attribute.name, sent, zone, attribute.limits)
     if attribute.name in PSEUDO_COLUMNS and data_type is DataType.NUMBER and not _is_long(value):
-        raise refusal(ProblemKind.CONDITION, value=text, expected=f"{attribute.name} is a whole number of 64 bits")
+        expected = phrase(PhraseKind.CONDITION_INTEGER, name=attribute.name)
+        raise refusal(ProblemKind.CONDITION, value=text, expected=expected)
     if isinstance(value, Moment):
         # In a file it would be cut to the same millisecond.
         return value.ms
     if isinstance(value, Problem):
-        raise refusal(ProblemKind.CONDITION, value=text, expected=value.params.get("expected", "a value within the bounds"))
+        bounds = phrase(PhraseKind.VALUE_IN_BOUNDS)
+        raise refusal(ProblemKind.CONDITION, value=text, expected=value.params.get("expected", bounds))
     return value[0] if isinstance(value, list) else value

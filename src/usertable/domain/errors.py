@@ -1,13 +1,13 @@
-"""Problems (bad input, as values) and failures (cannot do it now, as exceptions).
+"""Problems (invalid input, as values) and failures (not possible now, as exceptions).
 
 The exception tree::
 
     UsertableError
     ├── Refused            a use case other than a write was refused; carries its problems
-    ├── Unavailable        nothing is wrong with the request; retry later
+    ├── Unavailable        the request is valid; retry later
     │   ├── Overloaded     the queue of waiting writes is full, or the server is shutting down
     │   └── StoreDown      the store cannot be reached, is locked, or has no space left
-    └── StoreFault         the store cannot be used at all: not ours, too new, already served, unwritable
+    └── StoreFault         the store cannot be used at all: not a usertable store, too new, in use, or not writable
 """
 
 from __future__ import annotations
@@ -17,18 +17,23 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
 
-MAX_PROBLEMS = 100
-"""Maximum number of problems told of a record or request; one more says how many there are besides."""
+from usertable.domain.phrases import Param, Phrase, PhraseKind
 
-_NO_PARAMS: Mapping[str, str] = {}
-_OWN_WORDS = ("expected", "have", "legal", "hint", "reason")
+MAX_PROBLEMS = 100
+"""Maximum number of problems reported for a record or request. One more says how many there are besides."""
+
+MAX_LISTED = 50
+"""Maximum number of members of a list in a text; an ellipsis stands for the others."""
+
+_NO_PARAMS: Mapping[str, Param] = {}
 
 
 class ProblemKind(StrEnum):
-    """What can be wrong with a request. The texts are in :mod:`usertable.wire.messages`."""
+    """What can be wrong with a request. The texts are in :mod:`usertable.wire.catalogue`."""
 
     # the request as a whole
     CREDENTIALS = "credentials"
+    FORBIDDEN = "forbidden"
     ADMIN_ONLY = "admin_only"
     METRICS_ONLY = "metrics_only"
     RATE_LIMITED = "rate_limited"
@@ -94,6 +99,18 @@ class ProblemKind(StrEnum):
     SECRET = "secret"
     TIMEZONE = "timezone"
     QPS = "qps"
+    KEY_UNKNOWN = "key_unknown"
+    KEY_NAME = "key_name"
+    KEY_EXISTS = "key_exists"
+    KEY_EXPIRY = "key_expiry"
+    KEY_REVOKED = "key_revoked"
+    KEY_SECRET = "key_secret"
+    LAST_KEY = "last_key"
+    SCOPE = "scope"
+    SCOPE_EXCEEDED = "scope_exceeded"
+    OVERLAP = "overlap"
+    TOO_MANY_KEYS = "too_many_keys"
+    TOO_MANY_OWN_SECRETS = "too_many_own_secrets"
     NAME_FORM = "name_form"
     NAME_PRESET = "name_preset"
     NAME_TAKEN = "name_taken"
@@ -110,7 +127,25 @@ class ProblemKind(StrEnum):
     CUID_EXISTS = "cuid_exists"
     CUID_ERASED = "cuid_erased"
     CONDITION = "condition"
+    HISTORY_OFF = "history_off"
+    HISTORY_GONE = "history_gone"
+    HISTORY_GAP = "history_gap"
+    ATTRIBUTE_NOT_KEPT = "attribute_not_kept"
+    MOMENT_AHEAD = "moment_ahead"
+    MOMENT_SKIPPED = "moment_skipped"
+    USER_NOT_YET = "user_not_yet"
     SCHEMA_FILE = "schema_file"
+    # people
+    EMAIL = "email"
+    PERSON_NAME = "person_name"
+    PERSON_UNKNOWN = "person_unknown"
+    PERSON_EXISTS = "person_exists"
+    NOT_FIRST = "not_first"
+    LAST_ADMIN = "last_admin"
+    ROLE = "role"
+    PASSWORD = "password"
+    PASSWORD_WRONG = "password_wrong"
+    LINK_OVER = "link_over"
     # import and export
     IDENTIFIER_FULL = "identifier_full"
     USER_UNNAMED = "user_unnamed"
@@ -123,27 +158,31 @@ class ProblemKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong: what (`kind`), where (`attribute`), and the parameters that its text names.
+    """One thing that is wrong: what (`kind`), where (`attribute`), and the parameters of its text.
 
-    `params` are already fit to be shown: they never hold more than an excerpt of what was sent.
+    `params` are names, values and phrases, never sentences. They contain at most an excerpt of what was sent::
+
+        Problem(ProblemKind.PARAMETER, None, {"name": "dryRun", "expected": Phrase(PhraseKind.ZERO_OR_ONE)})
     """
 
     kind: ProblemKind
     attribute: str | None = None
-    params: Mapping[str, str] = field(default_factory=lambda: _NO_PARAMS)
+    params: Mapping[str, Param] = field(default_factory=lambda: _NO_PARAMS)
 
 
 def bounded(problems: Sequence[Problem], maximum: int = MAX_PROBLEMS, *, more: int = 0) -> list[Problem]:
-    """The first `maximum` problems, and one that says how many there are besides, of which `more` are not in the list."""
+    """Return the first `maximum` problems, and one that says how many more there are: the rest of the list, and `more`."""
     kept = [problem for problem in problems if problem.kind is not ProblemKind.MORE_PROBLEMS]
-    more += sum(int(problem.params["count"]) for problem in problems if problem.kind is ProblemKind.MORE_PROBLEMS)
+    more += sum(int(str(problem.params["count"])) for problem in problems if problem.kind is ProblemKind.MORE_PROBLEMS)
     more += max(0, len(kept) - maximum)
     return kept[:maximum] + ([Problem(ProblemKind.MORE_PROBLEMS, None, {"count": str(more)})] if more else [])
 
 
 def excerpt(value: object, limit: int = 60) -> str:
-    """`value` as a short, single-line text for a message."""
-    text = value if isinstance(value, str) else _json_like(value, limit)
+    """Return `value` as a short, single-line text for a message."""
+    text = str(value) if isinstance(value, str) else _json_like(value, limit)
+    if len(text) <= limit and text.isprintable():
+        return text
     text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[: limit + 1])
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
@@ -154,10 +193,10 @@ def _json_like(value: object, limit: int) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):
-        # Python refuses to print integers of more than some thousand digits.
-        return str(value) if value.bit_length() < 1024 else "a number of more than 300 digits"
+        # Python refuses to print integers of more than a few thousand digits.
+        return str(value) if value.bit_length() < 1024 else _json_like(+Decimal(value), limit)
     if isinstance(value, list):
-        # What is nested is not looked into: it may be so by hundreds of levels.
+        # Nested values are not formatted: they may be nested hundreds of levels deep.
         shown = ["[…]" if v and isinstance(v, list) else excerpt(v, limit) for v in value[:4]]
         return "[" + ", ".join(shown) + (", …" if len(value) > 4 else "") + "]"
     if isinstance(value, dict):
@@ -169,11 +208,11 @@ def _json_like(value: object, limit: int) -> str:
 
 
 class UsertableError(Exception):
-    """Everything that usertable raises on purpose."""
+    """Base class of the exceptions that usertable raises."""
 
 
 class Refused(UsertableError):
-    """The request was understood and refused; nothing was changed. It tells no more than :data:`MAX_PROBLEMS`."""
+    """The request was understood and refused; nothing was changed. Has at most :data:`MAX_PROBLEMS` problems."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(bounded(list(problems)))
@@ -181,18 +220,18 @@ class Refused(UsertableError):
 
 
 class ProjectChanged(Refused):
-    """A change was made for an earlier version of the project; nothing was changed."""
+    """The change was based on an earlier version of the project; nothing was changed."""
 
     def __init__(self, version: int, now: int) -> None:
         super().__init__([Problem(ProblemKind.PROJECT_CHANGED, None, {"version": str(version), "now": str(now)})])
 
 
 class Unavailable(UsertableError):
-    """Nothing is wrong with the request, but it cannot be done now. Retrying is right."""
+    """The request is valid, but cannot be done now. The caller should retry."""
 
 
 class Overloaded(Unavailable):
-    """More writes wait than the queue holds, or the server is shutting down."""
+    """The queue of waiting writes is full, or the server is shutting down."""
 
 
 class StoreDown(Unavailable):
@@ -200,20 +239,34 @@ class StoreDown(Unavailable):
 
 
 class StoreFault(UsertableError):
-    """The store cannot be used: the message says why and what would be right."""
+    """The store cannot be used. The message says why, and what to do."""
 
 
 class StoreMissing(StoreFault):
-    """There is no store, and none was to be made."""
+    """The store does not exist, and was not to be created."""
 
 
 def refusal(kind: ProblemKind, attribute: str | None = None, **params: object) -> Refused:
-    """A :class:`Refused` with one problem. Of what was sent only an excerpt is kept; our own words are kept whole."""
-    return Refused([Problem(kind, attribute, {k: excerpt(v, 2000 if k in _OWN_WORDS else 60) for k, v in params.items()})])
+    """Return a :class:`Refused` with one problem. Parameters are handled as in :func:`phrase`."""
+    return Refused([Problem(kind, attribute, {name: _param(value, 60) for name, value in params.items()})])
+
+
+def phrase(kind: PhraseKind, **params: object) -> Phrase:
+    """Return a phrase. Names and values are shortened to an excerpt; a tuple becomes a list of them."""
+    return Phrase(kind, {name: _param(value, 300) for name, value in params.items()})
+
+
+def _param(value: object, limit: int) -> Param:
+    if isinstance(value, Phrase):
+        return value
+    if isinstance(value, tuple):
+        members = [each if isinstance(each, Phrase) else excerpt(each, limit) for each in value[:MAX_LISTED]]
+        return tuple([*members, "…"] if len(value) > MAX_LISTED else members)
+    return excerpt(value, limit)
 
 
 def check_all(*checks: Callable[[], object]) -> None:
-    """Make every check, each of which may raise Refused; then raise one Refused with all that they found."""
+    """Run every check, each of which may raise Refused. Then raise one Refused with all their problems."""
     problems: list[Problem] = []
     for check in checks:
         try:

@@ -1,29 +1,30 @@
-"""What a CUID and a value of an identifier look like."""
+"""The form of a CUID and of an identifier value."""
 
 from __future__ import annotations
 
 import re
 
-from usertable.domain.errors import Problem, ProblemKind, excerpt
+from usertable.domain.errors import Problem, ProblemKind, excerpt, phrase
+from usertable.domain.phrases import PhraseKind
 
 MAX_CUID = 2**63 - 1
 MAX_VALUE_CHARACTERS = 256
-"""Maximum number of characters of an identifier's value."""
-EXPECTED_VALUE = f"a text of 1 to {MAX_VALUE_CHARACTERS} characters"
-"""What to say of a text that no identifier can have as a value."""
+"""Maximum number of characters of an identifier value."""
+EXPECTED_VALUE = phrase(PhraseKind.IDENTIFIER_VALUE, maximum=MAX_VALUE_CHARACTERS)
+"""The expected form, for the problem with a text that cannot be an identifier value."""
 _DIGITS = re.compile(r"[0-9]{1,19}")
 
 
 def is_cuid(value: object) -> bool:
-    """Whether `value` is an integer that a user can have as its CUID: 1 to `MAX_CUID`."""
+    """Return whether `value` is an integer that can be a CUID: 1 to `MAX_CUID`."""
     return type(value) is int and 1 <= value <= MAX_CUID
 
 
 def parse_cuid(text: str, *, leading_zeros: bool = False) -> int | None:
-    """The CUID that a text spells in at most 19 digits, such as `"10000001"`; None if it spells none.
+    """Return the CUID in a text of at most 19 digits, such as `"10000001"`; None if there is none.
 
     Args:
-        leading_zeros: take `"0010000001"` too.
+        leading_zeros: accept `"0010000001"` too.
     """
     if not _DIGITS.fullmatch(text) or (text.startswith("0") and not leading_zeros):
         return None
@@ -32,12 +33,12 @@ def parse_cuid(text: str, *, leading_zeros: bool = False) -> int | None:
 
 
 def malformed_cuid(value: object) -> Problem:
-    """What is wrong with a value that is no CUID."""
+    """Return the problem with a value that is not a CUID."""
     return Problem(ProblemKind.CUID_MALFORMED, None, {"value": excerpt(value)})
 
 
 def is_identifier_value(value: object) -> bool:
-    """Whether `value` can be an identifier's value: 1 to 256 characters, none of them NUL or half a surrogate pair."""
+    """Return whether `value` can be an identifier value: 1 to 256 characters, without NUL and halves of surrogate pairs."""
     if type(value) is not str or not 1 <= len(value) <= MAX_VALUE_CHARACTERS or "\0" in value:
         return False
     return value.isascii() or not any("\ud800" <= c <= "\udfff" for c in value)

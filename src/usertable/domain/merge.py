@@ -1,7 +1,7 @@
-"""THE RULES. What happens when a checked value meets what is stored; nothing else in usertable decides that.
+"""THE RULES: how a validated value is merged with the stored one. Nothing else in usertable decides that.
 
-Pure functions: no clock, no I/O, no chance. A store loads a profile, calls :data:`decide` in its own transaction, and
-keeps what it answers.
+Pure functions: no clock, no I/O, no randomness. A store loads a profile, calls :data:`decide` in its own transaction, and
+stores the result.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ from usertable.domain.schema import Attribute, Rule
 from usertable.domain.values import ABSENT, NUMBER_DIGITS, Value, add, number_text
 
 ROW_LIMIT = 1_048_576
-"""Bytes that a user's row may have, unless the setting `row_limit` says otherwise; see :func:`row_bytes`."""
+"""Maximum bytes of a user's row, unless the setting `row_limit` differs; see :func:`row_bytes`."""
 
 _Merged = tuple[Any, Outcome] | Problem
 
-# Looked up once: an enumeration's member costs more than the rest of a rule.
+# Looked up once, because looking up an enum member costs more than the rest of a rule.
 _APPLIED, _UNCHANGED, _KEPT = Outcome.APPLIED, Outcome.UNCHANGED, Outcome.KEPT
 
 
 _FEW = 4
-"""Elements of a list that are looked for one by one in another."""
+"""Maximum number of new elements that are searched for in the stored list itself instead of in a set of it."""
 
 
 def _overwrite(attribute: Attribute, stored: Any, value: Any) -> _Merged:
-    """The newest value replaces the old."""
+    """The new value replaces the stored one."""
     return value, _UNCHANGED if stored == value else _APPLIED
 
 
 def _once(attribute: Attribute, stored: Any, value: Any) -> _Merged:
-    """The first value stays; later ones are ignored, which is a success."""
+    """The first value stays. Later ones are ignored, which counts as success."""
     return (value, _APPLIED) if stored is None else (stored, _KEPT)
 
 
 def _accumulate(attribute: Attribute, stored: Any, value: Any) -> _Merged:
-    """Starts at 0; every report is added, exactly. A sum out of a NUMBER's range is refused."""
+    """Starts at 0. Every value is added, exactly. A sum outside a NUMBER's range is refused."""
     if stored is None:
         return value, _APPLIED
     total = add(stored, value)
@@ -52,10 +52,10 @@ def _accumulate(attribute: Attribute, stored: Any, value: Any) -> _Merged:
 
 
 def _append(attribute: Attribute, stored: Any, value: Any) -> _Merged:
-    """Adds the elements that are not there yet, in order of first arrival. More than the bound is refused."""
+    """Adds the elements that are not in the list yet, in the order of first arrival. Exceeding the maximum is refused."""
     if stored is None:
         return value, _APPLIED
-    # To look through a list for a few elements takes less than to build a set of it.
+    # Searching a list for a few elements is faster than building a set of it.
     known = stored if len(value) <= _FEW else set(stored)
     added = [element for element in value if element not in known]
     if not added:
@@ -73,11 +73,11 @@ RULES: dict[Rule, Callable[[Attribute, Any, Any], _Merged]] = {
     Rule.ACCUMULATE: _accumulate,
     Rule.APPEND: _append,
 }
-"""Per rule: `merge(attribute, stored value or None, new value)` gives the result with its outcome, or a problem."""
+"""For each rule: `merge(attribute, stored value or None, new value)` returns the result with its outcome, or a problem."""
 
 
 def _restore(attribute: Attribute, stored: Any, value: Any) -> _Merged:
-    """Whatever the rule, the value is this, or there is none."""
+    """Set or remove the value, whatever the rule."""
     if value is ABSENT:
         return ABSENT, _UNCHANGED if stored is None else _APPLIED
     return _overwrite(attribute, stored, value)
@@ -85,19 +85,19 @@ def _restore(attribute: Attribute, stored: Any, value: Any) -> _Merged:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What decides: the rules, with the bound that a row must keep. It goes to other processes by pickle.
+    """The rules, with the maximum size of a row. Pickled to other processes.
 
     Args:
-        row_limit: bytes that a user's row may have.
+        row_limit: maximum bytes of a user's row.
     """
 
     row_limit: int = ROW_LIMIT
 
     def __call__(self, profile: Profile, patch: Patch | Restoration, now: int) -> Decision:
-        """Merge `patch` into `profile` at the moment `now` (ms since 1970 UTC), by each attribute's rule.
+        """Merge `patch` into `profile` at `now` (ms since 1970 UTC), by each attribute's rule.
 
-        All or nothing: with a problem, the decision holds the old profile and every problem. The version grows by one
-        if anything changed; otherwise the very same profile object comes back and there is nothing to write.
+        All or nothing: if there is a problem, the decision has the old profile and every problem. The version is incremented
+        if anything changed. Otherwise the same profile object is returned and there is nothing to write.
         """
         attributes = profile.attributes
         if not attributes and type(patch) is Patch:
@@ -121,6 +121,8 @@ class Rules:
             return Decision(profile, patch, profile, {}, problems)
         before = profile
         if changed:
+            # A clock that was set back does not make a row older than it is.
+            now = max(now, profile.updated_at)
             after = {**attributes, **changed}
             changed_at = {**profile.changed_at, **dict.fromkeys(changed, now)} if attributes else {OTHER_ATTRIBUTES: now}
             if restored:
@@ -131,21 +133,24 @@ class Rules:
             if type(size) is Problem:
                 return Decision(before, patch, before, {}, [size])
             profile = Profile(profile.version + 1, profile.created_at, now, after, changed_at, size)  # type: ignore[arg-type]
+            profile.head, profile.sole_actor = before.head, before.sole_actor
         return Decision(before, patch, profile, outcomes, problems)
 
     def _first(self, profile: Profile, patch: Patch, now: int) -> Decision:
-        """Merge into a profile without values: by every rule, the first one is taken as it is."""
+        """Merge into a profile without values: every rule stores the first value as it is."""
         values: dict[str, Value] = {attribute.name: value for attribute, value in patch.entries}
         if not values:
             return Decision(profile, patch, profile, {}, [])
         size = self._size(profile, values, values)
         if type(size) is Problem:
             return Decision(profile, patch, profile, {}, [size])
+        now = max(now, profile.updated_at)
         after = Profile(profile.version + 1, profile.created_at, now, values, {OTHER_ATTRIBUTES: now}, size)  # type: ignore[arg-type]
+        after.head = profile.head
         return Decision(profile, patch, after, dict.fromkeys(values, _APPLIED), [])
 
     def _size(self, profile: Profile, changed: dict[str, Value], after: dict[str, Value]) -> int | Problem:
-        """A bound on the bytes of the row after a write, or the problem with it. A row that is too large may shrink."""
+        """Return an upper bound of the row's bytes after a write, or the problem. A row that is too large may shrink."""
         before = profile.maximum_bytes
         if before < 0:
             before = profile.maximum_bytes = row_bytes(profile.attributes)
@@ -164,4 +169,4 @@ class Rules:
 
 
 decide = Rules()
-"""The rules with the usual bound."""
+"""The rules with the default row limit."""

@@ -1,32 +1,32 @@
-"""Moments in a file: the forms that an import takes, for every format, and how finely they are kept."""
+"""Times in a file: the forms that an import accepts, for every format, and their stored precision."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 
 from usertable.domain.errors import Problem, ProblemKind, excerpt
+from usertable.domain.phrases import Param, Phrase, PhraseKind
 from usertable.domain.values import DEFAULT_LIMITS, PARSERS, DataType
 
-MOMENT_FORMS = (
-    "yyyy-MM-dd HH:mm:ss, with T in place of the blank, a fraction of up to nine digits,"
-    " and Z or an offset such as +08:00 if you like"
-)
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+_FORMS = Phrase(PhraseKind.MOMENT_FORM)
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A moment as it is kept."""
+    """A time as stored."""
 
     ms: int
     """Milliseconds since 1970-01-01 UTC."""
     is_cut: bool = False
-    """Whether it was given more finely than that."""
+    """Whether it was given with a higher precision."""
 
 
 def moment_at(count: int, per_second: int) -> Moment:
-    """The moment so many units after 1970-01-01 UTC: of a column of timestamps. `per_second` is 10**9 for nanoseconds."""
+    """Return the time that is `count` units after 1970-01-01 UTC. `per_second` is 10**9 for nanoseconds."""
     ms, rest = divmod(count * 1000, per_second)
     return Moment(ms, rest != 0)
 
@@ -39,13 +39,13 @@ _FORM = re.compile(
 
 
 def parse_moment(name: str, text: str, zone: tzinfo) -> Moment | Problem:
-    """The moment that a text of a DATETIME's column means, to the millisecond: `2024-05-01T12:00:00.123456+08`.
+    """Parse a time in a DATETIME's column, to the millisecond: `2024-05-01T12:00:00.123456+08`.
 
-    Without an offset it is local time in `zone`. What is finer than a millisecond is cut off, towards the past.
+    Without an offset it is local time in `zone`. Digits below a millisecond are cut off, which rounds towards the past.
     """
     found = _FORM.fullmatch(text)
     if found is None:
-        params = {"type": DataType.DATETIME.value, "value": excerpt(text), "expected": MOMENT_FORMS}
+        params: dict[str, Param] = {"type": DataType.DATETIME.value, "value": excerpt(text), "expected": _FORMS}
         return Problem(ProblemKind.VALUE_TYPE, name, params)
     is_local = found["offset"] is None
     parse = PARSERS[DataType.DATETIME]
@@ -53,7 +53,7 @@ def parse_moment(name: str, text: str, zone: tzinfo) -> Moment | Problem:
     if isinstance(begin, Problem):
         params = {**begin.params, "value": excerpt(text)}
         if begin.kind is ProblemKind.VALUE_TYPE:
-            params["expected"] = MOMENT_FORMS
+            params["expected"] = _FORMS
         return Problem(begin.kind, name, params)
     assert type(begin) is int
     fraction = (found["fraction"] or "").ljust(9, "0")
@@ -62,3 +62,22 @@ def parse_moment(name: str, text: str, zone: tzinfo) -> Moment | Problem:
         ahead = (int(found["hours"]) * 60 + int(found["minutes"] or 0)) * 60 + int(found["seconds"] or 0)
         ahead = -ahead if found["sign"] == "-" else ahead
     return Moment(begin + int(fraction[:3]) - ahead * 1000, fraction[3:].strip("0") != "")
+
+
+def after_skipped(text: str, zone: tzinfo) -> str:
+    """Return the first minute after a local time, or a day, that `zone` skips: `2024-03-31 03:00:00` after 02:30:00."""
+    local = datetime.fromisoformat(text[:19]).replace(second=0)
+    while True:
+        local += timedelta(minutes=1)
+        found = parse_moment("", local.isoformat(" "), zone)
+        if isinstance(found, Moment) or found.kind is not ProblemKind.DATETIME_SKIPPED:
+            return local.isoformat(" ")
+
+
+def first_moment(name: str, day: str, zone: tzinfo) -> Moment | Problem:
+    """Parse a day, and return its first moment in `zone`: 01:00 where clocks are set forward at midnight."""
+    for minute in range(24 * 60):
+        found = parse_moment(name, f"{day} {minute // 60:02}:{minute % 60:02}:00", zone)
+        if isinstance(found, Moment) or found.kind is not ProblemKind.DATETIME_SKIPPED:
+            break
+    return found

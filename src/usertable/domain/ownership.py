@@ -1,4 +1,4 @@
-"""Who owns an identifier's value, and whether a user may have one more."""
+"""Who owns an identifier value, and whether a user may have another one."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from usertable.domain.schema import IDENTIFIER_VALUES, Schema
 Pair = tuple[str, str]
 """An identifier and a value: `("phone", "18012345678")`."""
 Owners = Mapping[Pair, int]
-"""The CUID that a pair points to. Nobody owns a pair that is not in it."""
+"""The CUID that owns each pair. A pair that is missing has no owner."""
 
 
 def owner(cuid: int | None, pairs: Sequence[Pair], owners: Owners) -> int | None:
-    """Whom a CUID and pairs mean: the CUID, else the owner of the first pair that has one; None for nobody."""
+    """Return the user that a CUID and pairs refer to: the CUID, else the owner of the first owned pair; None for nobody."""
     if cuid is not None:
         return cuid
     return next((found for pair in pairs if (found := owners.get(pair)) is not None), None)
 
 
 def added(pairs: Sequence[Pair], owners: Owners) -> list[Pair]:
-    """The pairs that nobody owns."""
+    """Return the pairs that nobody owns."""
     return [pair for pair in pairs if pair not in owners]
 
 
@@ -34,12 +34,12 @@ def problems_with(
     *,
     may_add: bool,
 ) -> list[Problem]:
-    """What keeps a user from owning all these pairs.
+    """Return the problems that prevent a user from owning all these pairs.
 
     Args:
-        cuid: the user's; None for one that is not made yet.
-        have: the values that the user has by identifier.
-        may_add: whether pairs that nobody owns may become the user's.
+        cuid: the user's CUID; None for a user that does not exist yet.
+        have: the user's values by identifier.
+        may_add: whether pairs that nobody owns may be assigned to the user.
     """
     problems = [
         Problem(ProblemKind.IDENTIFIER_TAKEN, name, {"value": excerpt(value)})

@@ -1,4 +1,4 @@
-"""From what a caller sent to a :class:`Patch` that can be merged, or to all that is wrong with it."""
+"""Validation of a request's data: the result is a :class:`Patch` that can be merged, or all problems."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ from usertable.domain.values import PARSERS, Absent, Value, is_empty
 
 @dataclass(slots=True)
 class Patch:
-    """Checked values in the order sent, each with the attribute whose rule will merge it."""
+    """Validated values in the order sent, each with the attribute whose rule will merge it."""
 
     entries: list[tuple[Attribute, Value]]
 
     def maximum_bytes(self) -> int:
-        """A bound on the bytes that it adds to a row."""
+        """Return an upper bound of the bytes that the patch adds to a row."""
         return sum([maximum_bytes(attribute.name, value) for attribute, value in self.entries])
 
 
 @dataclass(slots=True)
 class Restoration:
-    """What attributes are set back to, whatever their rules; :data:`~usertable.domain.values.ABSENT` removes the value."""
+    """The values to restore, whatever the rules. :data:`~usertable.domain.values.ABSENT` removes the value."""
 
     entries: list[tuple[Attribute, Value | Absent]]
 
 
 def validate(schema: Schema, data: Mapping[str, object], zone: tzinfo) -> Patch | list[Problem]:
-    """Check every attribute of `data`, in the order sent: declared (40010), not empty (40009), of its type (40002).
+    """Validate the attributes in `data`, in order: declared (40010), not empty (40009), of the right type (40002).
 
-    Gives a patch, or the problems (the first of each attribute), in the order sent: up to :data:`MAX_PROBLEMS`, and how many
-    there are besides. More members than a project may declare are refused without a look at them. `data` is not empty.
+    Returns a patch; or the first problem of each attribute, in the order sent: up to :data:`MAX_PROBLEMS`, and one that says
+    how many more there are. Data with more members than a project may declare is refused without validating them. `data` is
+    not empty.
     """
     attributes = schema.attributes
     if len(data) > MAX_ATTRIBUTES and len(data) > len(attributes):

@@ -1,4 +1,4 @@
-"""A user's row, and what a write does to it."""
+"""A user's row, and the effects of a write on it."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from json.encoder import encode_basestring
 from usertable.domain.values import Value
 
 OTHER_ATTRIBUTES = ""
-"""No attribute's name: stands for all that a `changed_at` does not name."""
+"""Not the name of an attribute: stands for all attributes that a `changed_at` does not name."""
 
 
 class Outcome(StrEnum):
-    """What became of one attribute of a write."""
+    """The outcome of one attribute of a write."""
 
     APPLIED = "applied"
     """The stored value changed."""
     UNCHANGED = "unchanged"
-    """The result equals what was stored."""
+    """The result equals the stored value."""
     KEPT = "kept"
-    """Once only, and there was a value: the report was ignored."""
+    """The rule is once and a value existed: the new value was ignored."""
 
 
 class Effect(StrEnum):
-    """What became of the user of a row that was imported."""
+    """The effect of an imported row on its user."""
 
     CREATED = "created"
-    """The row made the user."""
+    """The row created the user."""
     CHANGED = "changed"
-    """A value was set, or an identifier's value was added."""
+    """The row set a value or added an identifier value."""
     UNCHANGED = "unchanged"
 
 
@@ -45,31 +45,36 @@ class Profile:
     changed_at: dict[str, int]
     """When attributes last changed, by name, in ms since 1970 UTC: `{"level": 1700000000000}`.
 
-    All that it does not name changed when :data:`OTHER_ATTRIBUTES` says (0 if that is not known); without that, when the
-    user was made. So most of what is written once takes no room.
+    Attributes that are not named last changed at the time of :data:`OTHER_ATTRIBUTES` (0 if unknown); without that entry,
+    when the user was created. So values that are written once usually take no space.
     """
 
     maximum_bytes: int = field(default=-1, compare=False, repr=False)
-    """Upper bound of the attributes' bytes as JSON text (:func:`row_bytes`); negative if not counted."""
+    """Upper bound of the attributes' bytes as JSON text (:func:`row_bytes`); negative if not computed."""
+    head: int = field(default=0, compare=False)
+    """The number of the newest recorded change; 0 if there is none."""
+    sole_actor: str = field(default="", compare=False)
+    """The actor behind all values of the row, as :func:`~usertable.domain.change.actor_in_row` gives it; empty if there are
+    several, or if unknown."""
 
     @classmethod
     def new(cls, now: int) -> Profile:
-        """Of a user that is made now."""
+        """Return the profile of a user that is created now."""
         return cls(1, now, now, {}, {}, 2)
 
     def changed(self, name: str) -> int | None:
-        """When an attribute that has a value last changed; None for longer ago than such times are kept."""
+        """Return when an attribute with a value last changed; None if that was before change times were stored."""
         return self.changed_at.get(name, self.changed_at.get(OTHER_ATTRIBUTES, self.created_at)) or None
 
 
 def row_bytes(attributes: Mapping[str, Value]) -> int:
-    """The size of a user's row: bytes of its attributes as JSON text in UTF-8, `{"city":"Paris","level":3}`."""
+    """Return the size of a user's row: bytes of its attributes as JSON text in UTF-8, `{"city":"Paris","level":3}`."""
     members = sum(value_bytes(name) + 1 + value_bytes(value) for name, value in attributes.items())
     return 1 + members + max(1, len(attributes))
 
 
 def value_bytes(value: Value) -> int:
-    """Bytes of a value as JSON text in UTF-8."""
+    """Return the bytes of a value as JSON text in UTF-8."""
     if type(value) is str:
         return len(encode_basestring(value).encode())
     if type(value) is list:
@@ -80,7 +85,7 @@ def value_bytes(value: Value) -> int:
 
 
 def maximum_bytes(name: str, value: Value) -> int:
-    """A bound on what a value can add to a row, quick to find: no character takes more than six bytes."""
+    """Return a fast upper bound of the bytes that a value adds to a row: no character takes more than six bytes."""
     if type(value) is str:
         return 6 * (len(name) + len(value)) + 6
     if type(value) is list:

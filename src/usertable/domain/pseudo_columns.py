@@ -1,4 +1,4 @@
-"""Pseudo-columns: what every user's row has beside its attributes, as a filter or an export names it."""
+"""Pseudo-columns: what every user's row has in addition to its attributes, as filters and exports name it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TYPES = {
     "@updated_at": DataType.DATETIME,
 }
 PSEUDO_COLUMNS = {name: Attribute(name, data_type, Rule.OVERWRITE) for name, data_type in _TYPES.items()}
-"""By name, as attributes. No attribute has such a name. Every user has a value of each, an integer of 64 bits."""
+"""By name, as attributes. No attribute has such a name. Every user has a value for each, a 64-bit integer."""
 _VALUES: dict[str, Callable[[int, Profile], int]] = {
     "@cuid": lambda cuid, profile: cuid,
     "@version": lambda cuid, profile: profile.version,
@@ -25,5 +25,5 @@ _VALUES: dict[str, Callable[[int, Profile], int]] = {
 
 
 def pseudo_value(name: str, cuid: int, profile: Profile) -> int:
-    """A user's value of a pseudo-column; times in milliseconds since 1970 UTC."""
+    """Return a user's value of a pseudo-column; times are in milliseconds since 1970 UTC."""
     return _VALUES[name](cuid, profile)

@@ -1,6 +1,6 @@
-"""What a project declares: attributes with their data type and rule, identifiers in priority order.
+"""A project's schema: attributes with their data type and rule, identifiers in priority order.
 
-Everything here is immutable; an edit gives a new object or raises :class:`~usertable.domain.errors.Refused`.
+Everything here is immutable. An edit returns a new object or raises :class:`~usertable.domain.errors.Refused`.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from types import MappingProxyType
 from zoneinfo import ZoneInfo
 
 from usertable.dialects.jiguang import vocabulary
-from usertable.domain.errors import ProblemKind, check_all, refusal
+from usertable.domain.errors import ProblemKind, check_all, phrase, refusal
+from usertable.domain.key import DEFAULT_KEY, Key, Proof, default_key, find_key
+from usertable.domain.phrases import PhraseKind
 from usertable.domain.values import DEFAULT_LIMITS, DataType, Limits
 
 
 class Rule(StrEnum):
-    """How a reported value meets the stored one. The meaning of each is in :mod:`usertable.domain.merge`."""
+    """How a new value is merged with the stored one. The rules are in :mod:`usertable.domain.merge`."""
 
     OVERWRITE = "overwrite"
     ONCE = "once"
@@ -35,19 +37,19 @@ LEGAL_RULES: Mapping[DataType, tuple[Rule, ...]] = MappingProxyType(
         DataType.LIST: (Rule.OVERWRITE, Rule.ONCE, Rule.APPEND),
     }
 )
-"""Which rules a data type may have. STRING's row and "accumulate: NUMBER only" are the platform's; the rest is ours."""
+"""The rules that each data type can have. STRING's row and "accumulate: NUMBER only" are the platform's, the rest ours."""
 
 PRESET_PREFIX = vocabulary.PRESET_PREFIX
-"""What the names of presets begin with, and no other names do."""
+"""The prefix of the presets' names. No other name may have it."""
 DEFAULT_TIMEZONE = vocabulary.TIMEZONE
-"""The time zone of a project that does not name one."""
+"""The time zone of a project that does not set one."""
 NAME_LENGTH = 100
 TEXT_LENGTH = 1000
 MAX_ATTRIBUTES = 2000
 MAX_LIST_ELEMENTS = 100_000
 MAX_LIST_ELEMENT_BYTES = 8192
 IDENTIFIER_VALUES = 10
-"""A user has at most so many values of an identifier that is not unique; of a unique one, one."""
+"""Maximum number of values per user of an identifier that is not unique. For a unique identifier it is one."""
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -62,11 +64,27 @@ class Attribute:
     description: str = ""
     hidden: bool = False
     limits: Limits = DEFAULT_LIMITS
+    history_since: int | None = 0
+    """Moment from which changes of it are recorded, in ms since 1970 UTC; 0 for always, None for not at all."""
+
+    def history_at(self, moment: int) -> bool:
+        """Return whether its values at `moment` (ms since 1970 UTC) are known from history."""
+        return self.history_since is not None and self.history_since <= moment
+
+    def with_history(self, on: bool, now: int) -> Attribute:
+        """Return this attribute with its changes recorded or not.
+
+        Args:
+            now: from when they are, if they were not before; ms since 1970 UTC.
+        """
+        if on == (self.history_since is not None):
+            return self
+        return replace(self, history_since=now if on else None)
 
 
 @dataclass(frozen=True, slots=True)
 class Identifier:
-    """A named way to point at a user in the customer's own systems."""
+    """A kind of ID that points to a user in the customer's own systems."""
 
     name: str
     display_name: str = ""
@@ -75,7 +93,7 @@ class Identifier:
 
     @property
     def preset(self) -> bool:
-        """Whether it is one of the platform's own, which every project has and nobody deletes."""
+        """Whether it is one of the platform's, which every project has and which cannot be deleted."""
         return self.name.startswith(PRESET_PREFIX)
 
 
@@ -90,11 +108,11 @@ class Schema:
     identifiers: tuple[Identifier, ...] = PRESET_IDENTIFIERS
 
     def declare(self, attribute: Attribute, max_attributes: int = MAX_ATTRIBUTES) -> Schema:
-        """This schema with one more attribute.
+        """Return this schema with one more attribute.
 
         Raises:
-            Refused: the name has not the form of a name, is a preset's or taken; the rule is not legal for the type;
-                a limit is out of its range; a text is too long; or there are `max_attributes` already.
+            Refused: the name is malformed, a preset's or taken; the rule is not legal for the type; a limit is out of range;
+                a text is too long; or there are already `max_attributes`.
         """
         check_all(
             lambda: _check_new_name(attribute.name, self.attributes),
@@ -105,7 +123,7 @@ class Schema:
         return replace(self, attributes={**self.attributes, attribute.name: attribute})
 
     def edit(self, name: str, **changes: object) -> Schema:
-        """This schema with some of `display_name`, `description`, `hidden` of an attribute changed.
+        """Return this schema with fields of an attribute changed, such as `display_name`, `description` or `hidden`.
 
         Raises:
             Refused: there is no such attribute, or a text is too long.
@@ -115,10 +133,10 @@ class Schema:
         return replace(self, attributes={**self.attributes, name: changed})
 
     def delete(self, name: str, reported: Iterable[str]) -> Schema:
-        """This schema without an attribute for which no value was ever reported (`reported`: those that have).
+        """Return this schema without an attribute. `reported` contains the attributes that ever had a value.
 
         Raises:
-            Refused: there is no such attribute, or a value was reported for it.
+            Refused: there is no such attribute, or it ever had a value.
         """
         self.attribute(name)
         if name in reported:
@@ -126,16 +144,16 @@ class Schema:
         return replace(self, attributes={n: a for n, a in self.attributes.items() if n != name})
 
     def attribute(self, name: str) -> Attribute:
-        """The attribute of that name; raises Refused if there is none."""
+        """Return the attribute with this name. Raises Refused if there is none."""
         if found := self.attributes.get(name):
             return found
         raise refusal(ProblemKind.ATTRIBUTE_UNKNOWN, name)
 
     def declare_identifier(self, identifier: Identifier) -> Schema:
-        """This schema with one more identifier, below the declared ones and above the presets that stand last.
+        """Return this schema with one more identifier, below the declared ones and above trailing presets.
 
         Raises:
-            Refused: the name has not the form of a name, is a preset's or taken, or the display name is too long.
+            Refused: the name is malformed, a preset's or taken, or the display name is too long.
         """
         check_all(
             lambda: _check_new_name(identifier.name, [i.name for i in self.identifiers]),
@@ -149,7 +167,7 @@ class Schema:
         return replace(self, identifiers=tuple(declared))
 
     def edit_identifier(self, name: str, **changes: object) -> Schema:
-        """This schema with some of `display_name`, `masked` of an identifier changed; raises Refused as above."""
+        """Return this schema with `display_name` or `masked` of an identifier changed. Raises Refused as above."""
         self.identifier(name)
         edited = tuple(
             replace(i, **changes) if i.name == name else i  # type: ignore[arg-type]
@@ -160,7 +178,7 @@ class Schema:
         return replace(self, identifiers=edited)
 
     def delete_identifier(self, name: str, identifying: Iterable[str]) -> Schema:
-        """This schema without an identifier that no user has a value of (`identifying`: those that one has).
+        """Return this schema without an identifier. `identifying` contains the identifiers of which a user has a value.
 
         Raises:
             Refused: there is no such identifier, it is a preset, or a user has a value of it.
@@ -172,28 +190,28 @@ class Schema:
         return replace(self, identifiers=tuple(i for i in self.identifiers if i.name != name))
 
     def order_identifiers(self, names: Iterable[str]) -> Schema:
-        """This schema with its identifiers in the order of `names`, which must name each of them once.
+        """Return this schema with its identifiers in the order of `names`, which must contain each of them once.
 
         Raises:
             Refused: a name is missing, unknown or repeated.
         """
         wanted = list(names)
         if sorted(wanted) != sorted(i.name for i in self.identifiers):
-            raise refusal(ProblemKind.IDENTIFIER_ORDER, have=", ".join(i.name for i in self.identifiers))
+            raise refusal(ProblemKind.IDENTIFIER_ORDER, have=tuple(i.name for i in self.identifiers))
         return replace(self, identifiers=tuple(self.identifier(n) for n in wanted))
 
     def identifier(self, name: str) -> Identifier:
-        """The identifier of that name; raises Refused if there is none."""
+        """Return the identifier with this name. Raises Refused if there is none."""
         for identifier in self.identifiers:
             if identifier.name == name:
                 return identifier
-        raise refusal(ProblemKind.IDENTIFIER_UNKNOWN, name, have=", ".join(i.name for i in self.identifiers))
+        raise refusal(ProblemKind.IDENTIFIER_UNKNOWN, name, have=tuple(i.name for i in self.identifiers))
 
     def registration_identifier(self, name: str) -> Identifier:
-        """The identifier `name`, if it can be exchanged for a CUID: declared, unique and of priority 1.
+        """Return the identifier `name` if its values can be exchanged for CUIDs: declared, unique and of priority 1.
 
         Raises:
-            Refused: it is not; the problem says which of the three.
+            Refused: one of the three does not hold; the problem says which.
         """
         identifier = self.identifier(name)
         if not identifier.unique:
@@ -203,27 +221,84 @@ class Schema:
         return identifier
 
 
+HISTORY_DAYS = 30
+HISTORY_GIGABYTES = 20
+"""How much history a project keeps that does not say otherwise: days, and 10^9 bytes."""
+MAX_HISTORY_DAYS = 36_500
+MAX_HISTORY_GIGABYTES = 1_000_000
+
+
+def _check_number(name: str, number: int, minimum: int, maximum: int) -> None:
+    if not minimum <= number <= maximum:
+        raise refusal(ProblemKind.PARAMETER, name=name, expected=phrase(PhraseKind.RANGE, minimum=minimum, maximum=maximum))
+
+
+@dataclass(frozen=True, slots=True)
+class HistorySettings:
+    """How much history of a project is kept: what is older than `days`, or exceeds `gigabytes`, is removed.
+
+    Raises:
+        Refused: a number is out of range.
+    """
+
+    days: int = HISTORY_DAYS
+    """0 for no history."""
+    gigabytes: int = HISTORY_GIGABYTES
+    """10^9 bytes."""
+    all_reports: bool = False
+    """Record reports that change nothing even if the same actor has sent the value before."""
+
+    def __post_init__(self) -> None:
+        check_all(
+            lambda: _check_number("days", self.days, 0, MAX_HISTORY_DAYS),
+            lambda: _check_number("gigabytes", self.gigabytes, 1, MAX_HISTORY_GIGABYTES),
+        )
+
+    @property
+    def is_on(self) -> bool:
+        """Whether changes are recorded."""
+        return self.days > 0
+
+
+DEFAULT_HISTORY = HistorySettings()
+
+
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A project with all that a request to it needs. `number` is the store's own key; `id` is what callers send."""
+    """A project, with everything that a request to it needs. `number` is the store's key; `id` is what callers send."""
 
     number: int
     id: str
     name: str
     secret_salt: bytes
     secret_hash: bytes
+    """scrypt hash of the secret of the key `default`, which every version of usertable reads."""
     timezone: str
     qps: int | None
-    """Requests per second and API; None for no limit."""
+    """Maximum requests per second and API; None for no limit."""
     created_at: int
     """Milliseconds since 1970 UTC."""
     schema: Schema = field(default_factory=Schema)
     version: int = 1
-    """Grows with every change of the project or its schema."""
+    """Incremented by every change of the project or its schema."""
     reported: frozenset[str] = frozenset()
-    """Attributes that a value was ever reported for. It only grows, and not every growth makes a new version."""
+    """Attributes that ever had a value. It only grows, and may grow without a new version."""
     identifying: frozenset[str] = frozenset()
-    """Identifiers that a user has a value of. Like `reported`, it changes without a new version."""
+    """Identifiers of which a user has a value. Like `reported`, it changes without a new version."""
+    stored_keys: tuple[Key, ...] = ()
+    """The stored keys, by name: `default`, and those that are not revoked. :attr:`keys` contains `default` in any case."""
+    history: HistorySettings = DEFAULT_HISTORY
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """The keys by name: `default`, and those that are not revoked."""
+        default = default_key(Proof(self.secret_hash, salt=self.secret_salt), self.stored_keys, self.created_at)
+        others = (key for key in self.stored_keys if key.name != DEFAULT_KEY)
+        return tuple(sorted((default, *others), key=lambda key: key.name))
+
+    def key(self, name: str) -> Key:
+        """Return the key with this name. Raises Refused if there is none."""
+        return find_key(self.keys, name)
 
     @property
     def zone(self) -> ZoneInfo:
@@ -244,9 +319,9 @@ def _check_text(name: str, field_name: str, text: str) -> None:
     if len(text) > TEXT_LENGTH:
         raise refusal(ProblemKind.TEXT_TOO_LONG, name, field=field_name, limit=TEXT_LENGTH)
     if not text.isprintable() and field_name != "description":
-        raise refusal(ProblemKind.PARAMETER, name, name=field_name, expected="printable text on one line")
+        raise refusal(ProblemKind.PARAMETER, name, name=field_name, expected=phrase(PhraseKind.SINGLE_LINE))
     if "\0" in text or not _encodable(text):
-        raise refusal(ProblemKind.PARAMETER, name, name=field_name, expected="Unicode text without U+0000")
+        raise refusal(ProblemKind.PARAMETER, name, name=field_name, expected=phrase(PhraseKind.UNICODE_TEXT))
 
 
 def _encodable(text: str) -> bool:
@@ -269,15 +344,13 @@ def _check_attribute(attribute: Attribute) -> None:
 def _check_rule(attribute: Attribute) -> None:
     legal = LEGAL_RULES[attribute.type]
     if attribute.rule not in legal:
-        raise refusal(
-            ProblemKind.RULE_ILLEGAL, attribute.name, type=attribute.type, rule=attribute.rule, legal=", ".join(legal)
-        )
+        raise refusal(ProblemKind.RULE_ILLEGAL, attribute.name, type=attribute.type, rule=attribute.rule, legal=tuple(legal))
 
 
 def _check_limits(attribute: Attribute) -> None:
     name, limits = attribute.name, attribute.limits
     if limits != DEFAULT_LIMITS and attribute.type is not DataType.LIST:
-        raise refusal(ProblemKind.LIMIT_ILLEGAL, name, field="limits", expected="limits on a LIST only")
+        raise refusal(ProblemKind.LIMIT_ILLEGAL, name, field="limits", expected=phrase(PhraseKind.LIST_ONLY))
     check_all(
         lambda: _check_limit(name, "max_elements", limits.elements, MAX_LIST_ELEMENTS),
         lambda: _check_limit(name, "max_element_bytes", limits.element_bytes, MAX_LIST_ELEMENT_BYTES),
@@ -286,4 +359,5 @@ def _check_limits(attribute: Attribute) -> None:
 
 def _check_limit(name: str, field_name: str, limit: int, maximum: int) -> None:
     if not 1 <= limit <= maximum:
-        raise refusal(ProblemKind.LIMIT_ILLEGAL, name, field=field_name, expected=f"1 to {maximum}")
+        bounds = phrase(PhraseKind.RANGE, minimum=1, maximum=maximum)
+        raise refusal(ProblemKind.LIMIT_ILLEGAL, name, field=field_name, expected=bounds)

@@ -1,16 +1,16 @@
-"""The five data types: what each accepts, and the one form in which its values are kept.
+"""The five data types: what each accepts, and the one form in which its values are stored.
 
 ========  ================================================  ==========================================
-type      accepted                                          kept as
+type      accepted                                          stored as
 ========  ================================================  ==========================================
-NUMBER    a JSON number, or a string that is a plain one    `int`, or a normalised `Decimal` if broken
+NUMBER    a JSON number, or a string that contains one      `int`, or a normalized `Decimal` if not whole
 STRING    a string; also a number or true/false             `str`
 BOOL      the integers 0 and 1                              `bool`
 DATETIME  a string `yyyy-MM-dd HH:mm:ss` in the zone        `int`, milliseconds since 1970 UTC
 LIST      an array of strings                               `list[str]` without repeats, in order
 ========  ================================================  ==========================================
 
-Sources: the platform's API document for BOOL and DATETIME; its data type page for the others; the bounds are ours.
+Sources: the platform's API documentation for BOOL and DATETIME, its data type page for the others. The limits are ours.
 """
 
 from __future__ import annotations
@@ -25,14 +25,7 @@ from functools import lru_cache
 from typing import Final
 
 from usertable.domain.errors import Problem, ProblemKind, excerpt
-
-EXPECTED_FORMS = {
-    "NUMBER": "a number, or a string that is a plain number",
-    "STRING": "a string, a number or true/false",
-    "BOOL": "the integer 0 or 1",
-    "DATETIME": "a string yyyy-MM-dd HH:mm:ss",
-    "LIST": "an array of strings",
-}
+from usertable.domain.phrases import Phrase, PhraseKind
 
 
 class DataType(StrEnum):
@@ -45,6 +38,14 @@ class DataType(StrEnum):
     LIST = "LIST"
 
 
+EXPECTED_FORMS = {
+    DataType.NUMBER: Phrase(PhraseKind.NUMBER_FORM),
+    DataType.STRING: Phrase(PhraseKind.STRING_FORM),
+    DataType.BOOL: Phrase(PhraseKind.BOOL_FORM),
+    DataType.DATETIME: Phrase(PhraseKind.DATETIME_FORM),
+    DataType.LIST: Phrase(PhraseKind.LIST_FORM),
+}
+
 Value = int | Decimal | str | bool | list[str]
 
 
@@ -55,21 +56,21 @@ class Absent(Enum):
 
 
 ABSENT: Final = Absent.ABSENT
-"""In place of a value: the attribute has none."""
+"""Stands for a value: the attribute has none."""
 
 NUMBER_DIGITS = 38
-"""A NUMBER has at most so many significant digits, and its scientific exponent lies within ± this."""
+"""Maximum significant digits of a NUMBER, and the bound (±) of its scientific exponent."""
 STRING_BYTES = 8192
-"""A STRING has at most so many bytes in UTF-8."""
+"""Maximum bytes of a STRING in UTF-8."""
 LIST_ELEMENTS = 1000
-"""A LIST has at most so many elements, unless its attribute says otherwise."""
+"""Maximum number of elements of a LIST, unless its attribute sets another."""
 LIST_ELEMENT_BYTES = 512
-"""A LIST's element has at most so many bytes in UTF-8, unless its attribute says otherwise."""
+"""Maximum bytes of a LIST's element in UTF-8, unless its attribute sets another."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The bounds of a LIST attribute: elements, and bytes (UTF-8) of one element."""
+    """The limits of a LIST attribute: elements, and bytes (UTF-8) of one element."""
 
     elements: int = LIST_ELEMENTS
     element_bytes: int = LIST_ELEMENT_BYTES
@@ -77,7 +78,7 @@ class Limits:
 
 DEFAULT_LIMITS = Limits()
 
-# Wide enough that no sum of two accepted numbers is ever rounded; a result that would be is an error, not a value.
+# Wide enough that no sum of two accepted numbers is rounded. A result that would be is an error, not a value.
 _EXACT = Context(prec=256, traps=[Inexact, InvalidOperation, Overflow, DivisionByZero])
 _INT_BOUND = 10**NUMBER_DIGITS
 _PLAIN_NUMBER = re.compile(r"-?[0-9]{1,128}(?:\.[0-9]{1,128})?")
@@ -89,10 +90,10 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def number(value: int | Decimal) -> int | Decimal | None:
-    """The canonical form of an exact number, or None if it is out of range.
+    """Return the canonical form of an exact number, or None if it is out of range.
 
-    Whole numbers are `int`, others a `Decimal` without trailing zeros, so equal numbers have one form.
-    Range (ours): at most 38 significant digits, scientific exponent within ±38.
+    Whole numbers are `int`, others a `Decimal` without trailing zeros, so equal numbers have one form. Range (ours): at most
+    38 significant digits, scientific exponent within ±38.
     """
     if type(value) is int:
         if -_INT_BOUND < value < _INT_BOUND:
@@ -105,7 +106,7 @@ def number(value: int | Decimal) -> int | Decimal | None:
         return None
     if not value:
         return 0
-    # Before normalising: a huge exponent must not be written out in digits.
+    # Checked before normalizing, because a huge exponent must not be written out in digits.
     _, digits, exponent = value.as_tuple()
     assert isinstance(exponent, int)
     if not -NUMBER_DIGITS <= exponent + len(digits) - 1 <= NUMBER_DIGITS or len(digits) > 256:
@@ -120,30 +121,30 @@ def number(value: int | Decimal) -> int | Decimal | None:
 
 
 def add(a: int | Decimal, b: int | Decimal) -> int | Decimal | None:
-    """The exact sum in canonical form, or None if it is out of range."""
+    """Return the exact sum in canonical form, or None if it is out of range."""
     if type(a) is int and type(b) is int:
         return number(a + b)
     return number(_EXACT.add(a, b))
 
 
 def number_text(value: int | Decimal) -> str:
-    """A canonical number in plain notation: `46.2`, `12`, never an exponent."""
+    """Return a canonical number in plain notation, never with an exponent: `46.2`, `12`."""
     return str(value) if type(value) is int else format(value, "f")
 
 
 def datetime_text(ms: int, zone: tzinfo) -> str:
-    """The moment `ms` (milliseconds since 1970 UTC) as `yyyy-MM-dd HH:mm:ss` in `zone`."""
+    """Return the time `ms` (milliseconds since 1970 UTC) as `yyyy-MM-dd HH:mm:ss` in `zone`."""
     local = (_EPOCH + timedelta(milliseconds=ms)).astimezone(zone)
     return f"{local.year:04}-{local:%m-%d %H:%M:%S}"
 
 
 def show(value: Value, data_type: DataType, zone: tzinfo) -> Value:
-    """`value` as people and programs are shown it: a DATETIME as text in the project's zone, the others as kept."""
+    """Return `value` as shown to people and programs: a DATETIME as text in the project's zone, the others as stored."""
     return datetime_text(value, zone) if data_type is DataType.DATETIME and type(value) is int else value
 
 
 def is_empty(raw: object) -> bool:
-    """Whether a sent value counts as empty (40009): null, `""` or `[]`."""
+    """Return whether a value that was sent counts as empty (40009): null, `""` or `[]`."""
     return raw is None or raw == "" or raw == []
 
 
@@ -165,7 +166,7 @@ def _parse_number(name: str, raw: object, zone: tzinfo, limits: Limits) -> Value
 
 
 def _text_problem(name: str, text: str) -> Problem | None:
-    """What keeps `text` from being stored in every engine alike: NUL, or half of a surrogate pair."""
+    """Return the problem with a text that not every engine can store: one with NUL, or half of a surrogate pair."""
     if "\0" in text:
         return Problem(ProblemKind.STRING_CHARACTER, name, {"character": "U+0000"})
     if not text.isascii():
@@ -187,7 +188,7 @@ def _parse_string(name: str, raw: object, zone: tzinfo, limits: Limits) -> Value
         return _wrong_type(name, DataType.STRING, raw)
     if problem := _text_problem(name, raw):
         return problem
-    # A character takes at most 4 bytes, so most texts need not be encoded to know that they fit.
+    # A character takes at most 4 bytes, so most texts need not be encoded to check their length.
     if len(raw) * 4 > STRING_BYTES and (size := len(raw.encode())) > STRING_BYTES:
         return Problem(ProblemKind.STRING_LENGTH, name, {"bytes": str(size), "limit": str(STRING_BYTES)})
     return raw
@@ -200,7 +201,7 @@ def _parse_bool(name: str, raw: object, zone: tzinfo, limits: Limits) -> Value |
 
 
 def _parse_datetime(name: str, raw: object, zone: tzinfo, limits: Limits) -> Value | Problem:
-    # yyyy-MM-dd HH:mm:ss, taken apart without a regular expression or a datetime: this is the hot path.
+    # yyyy-MM-dd HH:mm:ss, parsed without a regular expression or a datetime: this is the hot path.
     if type(raw) is not str or len(raw) != 19 or raw[10] != " " or raw[13] != ":" or raw[16] != ":":
         return _wrong_type(name, DataType.DATETIME, raw)
     try:
@@ -210,8 +211,8 @@ def _parse_datetime(name: str, raw: object, zone: tzinfo, limits: Limits) -> Val
         return _wrong_type(name, DataType.DATETIME, raw)
     if midnight is not None:
         return (midnight + seconds) * 1000
-    # A day on which the clocks change, or an end of the calendar. fold=0 takes the offset before the change: for a repeated
-    # hour that is the earlier moment, while an hour that is skipped does not come back from UTC as it was.
+    # A day on which the clocks change, or at an end of the calendar. fold=0 uses the offset before the change: for a
+    # repeated hour that is the earlier time, and a skipped hour does not come back from UTC unchanged.
     local = datetime.fromisoformat(raw).replace(tzinfo=zone)
     delta = local - _EPOCH
     try:
@@ -225,7 +226,7 @@ def _parse_datetime(name: str, raw: object, zone: tzinfo, limits: Limits) -> Val
 
 @lru_cache(maxsize=4096)
 def steady_midnight(day: str, zone: tzinfo) -> int | None:
-    """Seconds from 1970 UTC to the first moment of a local day, or None if the zone's offset changes around that day.
+    """Return seconds from 1970 UTC to the start of a local day, or None if the zone's offset changes around that day.
 
     Raises:
         ValueError: it is not `yyyy-MM-dd`, or there is no such day.
@@ -233,7 +234,7 @@ def steady_midnight(day: str, zone: tzinfo) -> int | None:
     if not _DAY.fullmatch(day):
         raise ValueError(day)
     start = datetime.fromisoformat(day).replace(tzinfo=zone)
-    # A day on either side: a change just before midnight can still make a moment of this day ambiguous.
+    # One day on either side: a change right before midnight can still make a time of this day ambiguous.
     try:
         before, after = start - timedelta(days=1), start + timedelta(days=2)
     except OverflowError:
@@ -271,7 +272,7 @@ PARSERS: dict[DataType, _Parser] = {
     DataType.DATETIME: _parse_datetime,
     DataType.LIST: _parse_list,
 }
-"""Per data type: `parse(attribute name, sent value, zone, limits)` gives the kept form, or the problem.
+"""For each data type: `parse(attribute name, sent value, zone, limits)` returns the stored form, or the problem.
 
-A sent value is what the JSON decoder makes of it: `str`, `int`, `Decimal`, `bool`, None, `list` or `dict`; never a float.
+A sent value is what the JSON decoder returns: `str`, `int`, `Decimal`, `bool`, None, `list` or `dict`; never a float.
 """

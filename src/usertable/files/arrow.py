@@ -1,7 +1,7 @@
-"""Columns as Arrow arrays: what is plain all over becomes the JSON of its rows without an object for any value.
+"""Rows as Arrow columns: uniform columns become the JSON of their rows without an object per value.
 
-What a value comes to is decided in :mod:`usertable.files.columns` alone. Here stands only how Arrow tells that a whole
-column is plain; a column that is not goes there, each different value once.
+The meaning of a value is defined in :mod:`usertable.files.columns` alone. This module only decides whether Arrow can convert
+a whole column. Other columns are converted there, each distinct value once.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from usertable.store.records import ImportRows
 from usertable.wire.import_values import EARLIEST, LATEST
 
 _EPOCH = date(1970, 1, 1)
-# Digits so few that the form is the one in which the store writes them, without an exponent.
+# With so few digits, the store writes the number in this form too, without an exponent.
 NUMBER = r"^(?:-?(?:0|[1-9][0-9]{0,30})\.[0-9]{0,5}[1-9]|0|-?[1-9][0-9]{0,37})$"
 _MOMENT = "^[0-9-]{10} [0-9:]{8}$"
 _CUID = "^[1-9][0-9]{0,17}$"
 _ESCAPED = r'["\\\x00-\x1f]'
 _SHORT_DECIMAL = pa.decimal128(38, 6)
-"""With so few digits behind the point, Arrow writes no exponent, and the store none either."""
+"""With this few decimals, neither Arrow nor the store writes an exponent."""
 
 
 def scalar(text: str) -> pa.Scalar:
-    """A text beside arrays. Without its type, Arrow would look for libraries that know of times, each time anew."""
+    """Return a text as a scalar. Without a type, Arrow searches for time libraries on each call."""
     return pa.scalar(text, pa.string())
 
 
@@ -50,31 +50,31 @@ _NONE, _EMPTY, _ZERO = pa.scalar(None, pa.string()), scalar(""), pa.scalar(0, pa
 
 
 def _join(*parts: Any, null_handling: str = "emit_null") -> pa.Array:
-    """The texts of each row, one after the other; the last part is what stands between them."""
+    """Concatenate the texts of each row; the last part is the separator."""
     typed = (scalar(part) if type(part) is str else part for part in parts)
     return pc.binary_join_element_wise(*typed, null_handling=null_handling)
 
 
 @dataclass(slots=True)
 class _Findings:
-    """What is noted of the rows of a block, by index."""
+    """Findings about the rows of a block, by index."""
 
     problems: defaultdict[int, list[Problem]] = field(default_factory=lambda: defaultdict(list))
     cut: Counter[int] = field(default_factory=Counter)
-    """Moments that were given more finely than they are kept."""
+    """Number of times that were given with a higher precision than is stored."""
 
 
 class ArrowColumns(Columns):
-    """What rows come to, by columns: like :meth:`Columns.row`, of Arrow arrays."""
+    """Converts rows by columns: like :meth:`Columns.row`, for Arrow arrays."""
 
     def __init__(self, columns: Sequence[str], options: ReadOptions, project: Project) -> None:
         super().__init__(columns, options, project)
         self._read_texts = {a.name for _, a in self._attributes if text_reader(a, options)}
-        """The attributes whose texts the options have read in another way."""
+        """The attributes whose texts the options parse in another way."""
         self._days = _Days(project.zone)
 
     def block(self, columns: Sequence[pa.Array], numbers: Sequence[int]) -> ParsedRows:
-        """What the rows of these columns come to."""
+        """Return the parsed rows of these columns."""
         count = len(numbers)
         found = _Findings()
         problems = found.problems
@@ -96,7 +96,7 @@ class ArrowColumns(Columns):
     def _pairs_of_rows(
         self, columns: Sequence[pa.Array], cuids: Sequence[Any], problems: Mapping[int, list[Problem]]
     ) -> list[tuple[tuple[str, str], ...]] | None:
-        """The identifiers of each row and their values; None if every row has a CUID, and no row a value."""
+        """Return each row's identifiers and their values; None if every row has a CUID and no row a value."""
         cells = [(identifier, arrow_cells(columns[i])) for identifier, i in self._identifiers if _has_cells(columns[i])]
         if not cells and None not in cuids:
             return None
@@ -122,7 +122,7 @@ class ArrowColumns(Columns):
         return {i for i in nobody if self._is_blank(rows[i])}
 
     def _documents(self, columns: Sequence[pa.Array], count: int, found: _Findings) -> tuple[str, list[str]]:
-        """The attributes of each row, a line each, and the names of those that a row has."""
+        """Return the attributes of each row, one line each, and the names of the attributes that a row has."""
         full: list[Any] = []
         sparse: list[Any] = []
         names = list(self._constants)
@@ -149,13 +149,13 @@ class ArrowColumns(Columns):
         return lines, names
 
     def _texts(self, column: Column, cells: pa.Array, found: _Findings) -> tuple[pa.Array, str]:
-        """A column as JSON texts, null for an empty cell, and the quotes that they lack."""
+        """Return a column as JSON texts, null for an empty cell, and the quotes to add around them."""
         if pa.types.is_string(cells.type) and pc.min(pc.binary_length(cells)).as_py() == 0:
             cells = pc.if_else(pc.equal(cells, _EMPTY), _NONE, cells)
         if not (cells.null_count and self._options.empty == "refuse") and not self._options.nulls:
             if cells.null_count == len(cells):
                 return (pa.repeat(scalar(column.default), len(cells)) if column.default else cells), ""
-            # Errors: a value is not of the form; a day is none in Python's calendar, or its clocks change.
+            # Errors: a malformed value; a day outside Python's calendar, or on which the clocks change.
             with contextlib.suppress(pa.ArrowException, KeyError, ValueError, OverflowError):
                 kind = _kind(cells.type)
                 is_read = kind == "text" and column.name in self._read_texts
@@ -169,7 +169,7 @@ class ArrowColumns(Columns):
         return self._cell_by_cell(column, cells, found), ""
 
     def _cell_by_cell(self, column: Column, cells: pa.Array, found: _Findings) -> pa.Array:
-        """A column as JSON texts that may be of any form, null for an empty cell: each different text looked at once."""
+        """Return a column as JSON texts in any form, null for an empty cell. Each distinct text is converted once."""
         indexes: Sequence[int] = range(len(cells))
         if pa.types.is_list(cells.type) and not _is_escaped(cells.flatten()) and not cells.flatten().null_count:
             joined = _join('["', pc.binary_join(cells, scalar('","')), '"]', "")
@@ -209,7 +209,7 @@ class ArrowColumns(Columns):
 
 
 class _Days(dict[int, int]):
-    """By local day since 1970: milliseconds that UTC is ahead all day. KeyError for a day whose clocks change."""
+    """By local day since 1970: milliseconds by which UTC is ahead all day. KeyError for a day on which the clocks change."""
 
     def __init__(self, zone: tzinfo) -> None:
         self._zone = zone
@@ -222,13 +222,13 @@ class _Days(dict[int, int]):
         return ahead
 
     def moments(self, local: pa.Array, days: pa.Array) -> pa.Array:
-        """Moments of a local clock, of which this many days were over since 1970, as milliseconds since 1970 UTC."""
+        """Return local times as milliseconds since 1970 UTC. `days` are their days since 1970."""
         encoded = days.dictionary_encode()
         ahead = pa.array(map(self.__getitem__, encoded.dictionary.to_pylist()), pa.int64())
         return pc.add(local, ahead.take(encoded.indices))
 
 
-# From cells that are plain all over to the JSON texts of their values; None if they are not.
+# From uniform cells to the JSON texts of their values; None if the cells are not uniform.
 
 
 def _strings(cells: pa.Array, days: _Days, cut: Counter[int]) -> pa.Array | None:
@@ -240,7 +240,7 @@ def _canonical_numbers(cells: pa.Array, days: _Days, cut: Counter[int]) -> pa.Ar
 
 
 def _decimals(cells: pa.Array, days: _Days, cut: Counter[int]) -> pa.Array | None:
-    # Of more digits, Arrow does not see every overflow.
+    # Arrow does not detect every overflow with more digits.
     if cells.type.precision - cells.type.scale > _SHORT_DECIMAL.precision - _SHORT_DECIMAL.scale:
         return None
     texts = cells.cast(_SHORT_DECIMAL).cast(pa.string())
@@ -259,7 +259,7 @@ def _moment_texts(cells: pa.Array, days: _Days, cut: Counter[int]) -> pa.Array |
 
 
 def _timestamps(cells: pa.Array, days: _Days, cut: Counter[int]) -> pa.Array | None:
-    """Of timestamps that are all in the calendar, and none of which needs a closer look at the clock."""
+    """Convert timestamps that are all within the calendar, on days without a clock change."""
     counts, per_second = cells.cast(pa.int64()), UNITS[cells.type.unit]
     moments = counts
     finer: list[int] = []
@@ -291,7 +291,7 @@ _CONVERSIONS: dict[tuple[DataType, str], Callable[[pa.Array, _Days, Counter[int]
 
 
 def _kind(arrow: pa.DataType) -> str:
-    """The sort of an Arrow type, as :data:`_CONVERSIONS` tells them apart; "" for others."""
+    """Return the kind of an Arrow type, a key of :data:`_CONVERSIONS`; "" for others."""
     types = pa.types
     sorts = {
         "text": types.is_string,
@@ -304,14 +304,14 @@ def _kind(arrow: pa.DataType) -> str:
 
 
 def _has_cells(column: pa.Array) -> bool:
-    """Whether a column has a cell that is not empty."""
+    """Return whether a column has a cell that is not empty."""
     if pa.types.is_string(column.type):
         return bool(pc.max(pc.binary_length(column)).as_py())
     return bool(column.null_count < len(column))
 
 
 def _floor(counts: pa.Array, by: int) -> pa.Array:
-    """Integers divided, towards the past."""
+    """Divide integers, rounding towards the past."""
     found = pc.divide(counts, by)
     return pc.subtract(found, pc.greater(pc.multiply(found, by), counts).cast(pa.int64()))
 
@@ -321,12 +321,12 @@ def all_match(cells: pa.Array, pattern: str) -> bool:
 
 
 def _is_escaped(texts: pa.Array) -> bool:
-    """Whether there is a character that JSON escapes."""
+    """Return whether any character must be escaped in JSON."""
     return bool(pc.any(pc.match_substring_regex(texts, _ESCAPED)).as_py())
 
 
 def arrow_cells(column: pa.Array) -> list[Any]:
-    """The cells of a column; timestamps as what they count."""
+    """Return the cells of a column; timestamps as integers in their unit."""
     kind = column.type
     cells: list[Any]
     if pa.types.is_timestamp(kind):
@@ -344,11 +344,11 @@ def arrow_cells(column: pa.Array) -> list[Any]:
 
 
 UNITS = {"s": 1, "ms": 1000, "us": 1_000_000, "ns": 1_000_000_000}
-"""How many of a timestamp's units are a second."""
+"""Number of a timestamp's units in a second."""
 
 
 def clock_text(count: int, per_second: int) -> str:
-    """What a clock shows so many units after 1970-01-01 00:00:00: `2024-05-01 12:00:00.123456`."""
+    """Return the clock time `count` units after 1970-01-01 00:00:00: `2024-05-01 12:00:00.123456`."""
     seconds, rest = divmod(count, per_second)
     try:
         text = (datetime(1970, 1, 1) + timedelta(seconds=seconds)).isoformat(" ")
@@ -358,7 +358,7 @@ def clock_text(count: int, per_second: int) -> str:
 
 
 def arrow_reader(attribute: Attribute, kind: pa.DataType, options: ReadOptions) -> Callable[[Any], object]:
-    """From a cell of a typed column to what the API would be sent, or what is wrong with it."""
+    """Return a function that converts a cell of a typed column to an API value, or a problem."""
     read = text_reader(attribute, options)
     if read is not None and is_text(kind):
         return read

@@ -11,7 +11,7 @@ _FIRST, _LAST = itemgetter(slice(0, 1)), itemgetter(slice(-1, None))
 
 
 class ArrowCSV:
-    """Splits lines of CSV into columns, if that needs no closer look: each line is a row, and no quote is out of place."""
+    """Splits lines of CSV into columns, if the lines are regular: each line is a row, and no quote is out of place."""
 
     def __init__(self, width: int, delimiter: str) -> None:
         self._width = width
@@ -21,7 +21,7 @@ class ArrowCSV:
         self._convert = csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
 
     def columns(self, raw: bytes, lines: int) -> list[pa.Array] | None:
-        """The columns of so many lines; None if they need a closer look."""
+        """Return the columns of `lines` lines; None if they are irregular."""
         if raw.startswith(b"\xef\xbb\xbf") or not self._are_quotes_plain(raw):
             return None
         read = csv.ReadOptions(use_threads=False, block_size=len(raw) + 1, autogenerate_column_names=True)
@@ -34,10 +34,10 @@ class ArrowCSV:
         return [column.combine_chunks() for column in table.columns]
 
     def _are_quotes_plain(self, raw: bytes) -> bool:
-        """Whether every quote stands where it must, which Arrow does not mind.
+        """Return whether every quote is in a valid position, which Arrow does not check.
 
-        Without doubled quotes, cells in quotes and what is between them take turns, and the latter begins and ends with a
-        delimiter or a line's end.
+        Without doubled quotes, quoted cells alternate with the text between them, which begins and ends with a delimiter or
+        a line end.
         """
         if b'"' not in raw:
             return True

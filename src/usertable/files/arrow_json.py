@@ -22,17 +22,17 @@ from usertable.files.options import ReadOptions
 
 _INTEGER = "^(?:0|[1-9][0-9]{0,17})$"
 _CONTROLS = bytes(code for code in range(32) if code != ord("\n"))
-"""What stands in no JSON of a line, but as white space beside its values."""
+"""Bytes that occur in a line of JSON only as white space between values."""
 _TRUE, _FALSE = scalar("true"), scalar("false")
 
 
 def _any_tiny(lines: bytes) -> bool:
-    """Whether there is a number with a negative exponent, or what looks like one in a text."""
+    """Return whether a line has a number with a negative exponent, or a text that looks like one."""
     return (b"e-" in lines or b"E-" in lines) and re.search(b"[0-9][eE]-", lines) is not None
 
 
 def json_reader(attribute: Attribute, options: ReadOptions) -> Callable[[Any], object]:
-    """From a cell of :class:`ArrowLines` to what the API would be sent, or what is wrong with it."""
+    """Return a function that converts a cell of :class:`ArrowLines` to an API value, or a problem."""
     if attribute.type is DataType.NUMBER:
         return lambda cell: Decimal(cell) if type(cell) is str else cell
     return arrow_reader(attribute, pa.bool_() if attribute.type is DataType.BOOL else pa.string(), options)
@@ -40,7 +40,7 @@ def json_reader(attribute: Attribute, options: ReadOptions) -> Callable[[Any], o
 
 _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _WIDE = pa.decimal256(57, 18)
-"""Arrow does not see every overflow when it brings a number to a type's places. With so few digits, there is none."""
+"""Arrow does not detect every overflow when it rescales a number to a type. Numbers with so few digits cannot overflow."""
 _DECIMAL = pa.decimal128(38, 18)
 _TYPES: dict[str, pa.DataType] = {DataType.NUMBER: _WIDE, DataType.BOOL: pa.bool_(), DataType.LIST: pa.list_(pa.string())}
 _DOCUMENT_TYPES = _TYPES | {DataType.STRING: pa.string(), DataType.DATETIME: pa.int64()}
@@ -48,21 +48,21 @@ _DOCUMENT_TYPES = _TYPES | {DataType.STRING: pa.string(), DataType.DATETIME: pa.
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """JSON objects, member by member."""
+    """JSON objects, split by member."""
 
     members: Mapping[str, tuple[pa.Array, str]]
-    """By name: the JSON texts of the values, each with something behind it, and what that is."""
+    """By name: the JSON texts of the values, each with a suffix, and that suffix."""
     gap: str
-    """What stands behind colons and commas: nothing or a space."""
+    """The text after colons and commas: empty or a space."""
 
 
 def split_objects(lines: bytes, count: int) -> Split | None:
-    """The members of so many JSON objects, one a line; None if they are not seen at once.
+    """Split `count` JSON objects, one per line, into their members. None if they are irregular.
 
-    It is if all have the same members in the same order, with no space or one after each colon and comma, and no
-    backslash. Then every quote begins or ends a text. One with a colon behind it ends a name, or begins a text before which
-    there is no name. So where the lines are cut at these, and as many names are found as there are members, each is one,
-    and a value stands before the next. Values are not looked at: lines that may be no JSON are some if each value is.
+    Regular objects have the same members in the same order, no space or one after each colon and comma, and no backslash.
+    Then every quote begins or ends a text. A quote followed by a colon ends a name, or begins a text without a name before
+    it. If the lines are split there, and there are as many names as members, then each part is one name with its value.
+    Values are not checked: a line is valid JSON if and only if each of its values is.
     """
     if b"\\" in lines:
         return None
@@ -93,20 +93,20 @@ def split_objects(lines: bytes, count: int) -> Split | None:
 
 @lru_cache(maxsize=4)
 def _indexes(width: int, count: int) -> list[pa.Array]:
-    """Where the cells of each column stand, row by row, behind a first one."""
+    """Return the positions of each column's cells, row by row, after a first cell."""
     return [pa.array(range(1 + i, 1 + width * count, width), pa.int32()) for i in range(width)]
 
 
 def _cut(texts: pa.Array, quotes: int, behind: str) -> pa.Array:
-    """Texts without what is behind them, and so many quotes or brackets at their ends."""
+    """Return texts without their suffix, and without `quotes` quotes or brackets at both ends."""
     return pc.binary_slice(texts.view(pa.binary()), quotes, -quotes - len(behind.encode())).view(pa.string())
 
 
 class Documents:
-    """Turns stored attributes into typed columns.
+    """Converts stored attributes to typed columns.
 
-    Documents that are alike are split by what stands between their values. For others there is Arrow's JSON reader, which
-    takes about twice the time.
+    Similar documents are split at the text between their values. Others go through Arrow's JSON reader, which takes about
+    twice the time.
     """
 
     def __init__(self, attributes: Sequence[Attribute], *, floats: bool = False) -> None:
@@ -114,17 +114,17 @@ class Documents:
         self._floats = floats
         self._arrow_types = _DOCUMENT_TYPES | ({DataType.NUMBER: pa.float64()} if floats else {})
         self._broken: set[str] = set()
-        """The NUMBERs that have values with a point. Arrow takes long to tell that a text is no integer."""
-        # Moments come as numbers, and are taken for moments afterwards; numbers are looked at when they are narrowed.
+        """NUMBERs that have values with a decimal point. Arrow is slow to detect that a text is not an integer."""
+        # Times are read as numbers and converted later. Numbers are checked when they are narrowed.
         fields = [pa.field(a.name, self._arrow_types[a.type]) for a in attributes]
         self._parse = json.ParseOptions(pa.schema(fields), unexpected_field_behavior="ignore")
 
     def columns(self, lines: bytes, count: int) -> Mapping[str, Any]:
-        """By attribute: NUMBERs as wide decimals or integers, or with `floats` as such; moments as integers; the others as
-        they are.
+        """Return columns by attribute: NUMBERs as wide decimals or integers, or with `floats` as floats; times as integers;
+        others as they are.
 
         Raises:
-            ArrowInvalid: a number has more digits than these have.
+            ArrowInvalid: a number has more digits than these types.
         """
         split = split_objects(lines, count)
         if split is not None:
@@ -142,7 +142,7 @@ class Documents:
         if kind is DataType.STRING:
             return _cut(texts, 1, behind)
         if kind is DataType.LIST:
-            # One without elements has no quotes to be cut off.
+            # An empty list has no quotes to cut off.
             shortest = pc.min(pc.binary_length(texts)).as_py() - len(behind.encode())
             return pc.split_pattern(_cut(texts, 2, behind), f'",{split.gap}"') if shortest > len("[]") else None
         texts = _cut(texts, 0, behind)
@@ -162,7 +162,7 @@ _MEMBER_TYPES = {
     frozenset({bool}): pa.bool_(),
     frozenset({list}): pa.list_(pa.string()),
 }
-"""Arrow's types by the types of a member's values, as JSON is decoded."""
+"""Arrow types, by the Python types of a member's decoded values."""
 _TAKEN: Mapping[str, Collection[pa.DataType]] = {
     DataType.NUMBER: (pa.int64(), _WIDE),
     DataType.STRING: (pa.string(),),
@@ -174,22 +174,23 @@ _TAKEN: Mapping[str, Collection[pa.DataType]] = {
     "unnamed": (pa.int64(), pa.string()),
     "nothing": tuple(_MEMBER_TYPES.values()),
 }
-"""The types of members by what they are for: an attribute of that data type, or what else."""
+"""The Arrow types accepted for a member, by its purpose: an attribute of this data type, or something else."""
 
 
 class ArrowLines:
-    """Splits lines of NDJSON into columns, if they are like those that were learned from: the same members and types.
+    """Splits lines of NDJSON into columns, if they have the same members and types as the sample.
 
-    Arrow takes several objects on a line, bytes that are not UTF-8, and texts for decimals; it does not look at how many
-    places a tiny exponent means; and a line `null` ends the process (26.0). What might be one of these is not for it.
+    Arrow accepts several objects on one line, bytes that are not UTF-8, and texts for decimals. It does not check the number
+    of decimals of a tiny exponent. A line `null` crashes the process (Arrow 26.0). Lines that may contain one of these are
+    left to the slow reader.
 
     Args:
         names: the members.
-        rows: what some lines have of them.
-        kinds: what each member is for, as in :data:`_TAKEN`.
+        rows: the sample's values of them.
+        kinds: the purpose of each member, as in :data:`_TAKEN`.
 
     Raises:
-        ValueError: a member is not of one type that it may have.
+        ValueError: a member does not have one single type, or has one that it may not have.
     """
 
     def __init__(self, names: Sequence[str], rows: Sequence[Mapping[str, Any]], kinds: Sequence[str]) -> None:
@@ -206,13 +207,13 @@ class ArrowLines:
         self._has_decimals = any(field.type == _WIDE for field in fields)
 
     def columns(self, raw: bytes, count: int) -> list[pa.Array] | None:
-        """The columns of so many lines, UTF-8 without a backslash; None if they are not like the learned ones."""
-        # No text has an end of a line in it.
+        """Return the columns of `count` lines, UTF-8 without a backslash; None if they differ from the sample."""
+        # No text contains a line end.
         lines = (raw.replace(b"\r\n", b"\n") if b"\r" in raw else raw).removesuffix(b"\n")
         columns = self._cut_apart(lines, count)
         if columns is not None:
             return columns
-        # An object from each line's beginning to its end, so that there is nothing beside it.
+        # There is one object from each line's beginning to its end, so there is nothing next to it.
         if lines[:1] != b"{" or lines[-1:] != b"}" or not lines.count(b"}\n{") == lines.count(b"\n") == count - 1:
             return None
         if lines.count(b"}") != count or (self._has_decimals and _any_tiny(lines)):
@@ -228,12 +229,12 @@ class ArrowLines:
         return columns
 
     def _cut_apart(self, raw: bytes, count: int) -> list[pa.Array] | None:
-        """The columns of lines that :func:`split_objects` can split, numbers of attributes as texts; None otherwise."""
+        """Return the columns of lines that :func:`split_objects` can split, with numbers as texts; None otherwise."""
         split = split_objects(raw, count)
         if split is None or list(split.members) != self._names or len(raw) != len(raw.translate(None, _CONTROLS)):
             return None
         columns = []
-        # What begins and ends with a quote is a text if there are no more of them.
+        # A value that begins and ends with a quote is a text if it contains no other quote.
         quotes = 2 * count * len(self._names)
         for field, kind in zip(self._parse.explicit_schema, self._kinds, strict=True):
             found = _member_cells(*split.members[field.name], split.gap, field.type, kind)
@@ -244,7 +245,7 @@ class ArrowLines:
         return columns if raw.count(b'"') == quotes else None
 
     def _are_all_texts(self, raw: bytes, columns: Sequence[pa.Array]) -> bool:
-        """Whether every text of the lines is in a column of texts, and none was taken for a number."""
+        """Return whether every text in the lines is in a column of texts, and none was read as a number."""
         members = texts = 0
         for column in columns:
             members += len(column) - column.null_count
@@ -257,12 +258,12 @@ class ArrowLines:
 
 
 def _member_cells(texts: pa.Array, behind: str, gap: str, member: pa.DataType, kind: str) -> tuple[pa.Array, int] | None:
-    """The cells in a member's JSON texts, and how many quotes these have; None if they are not all of its type."""
+    """Return the cells in a member's JSON texts and their number of quotes; None if a cell has another type."""
     if pa.types.is_string(member):
         cells = _within(texts, '"', '"' + behind)
         return None if cells is None else (cells, 2 * len(cells))
     if pa.types.is_list(member):
-        # One without elements has no quotes.
+        # An empty list has no quotes.
         cells = _within(texts, '["', '"]' + behind)
         if cells is None:
             return None
@@ -278,7 +279,7 @@ def _member_cells(texts: pa.Array, behind: str, gap: str, member: pa.DataType, k
 
 
 def _within(texts: pa.Array, opening: str, closing: str) -> pa.Array | None:
-    """What stands between an opening and a closing; None if they do not begin and end every text."""
+    """Return the text between `opening` and `closing`; None if a text does not begin and end with them."""
     if pc.min(pc.binary_length(texts)).as_py() < len(opening) + len(closing.encode()):
         return None
     if not (pc.all(pc.starts_with(texts, opening)).as_py() and pc.all(pc.ends_with(texts, closing)).as_py()):

@@ -1,4 +1,4 @@
-"""Types of Arrow, whichever way a file holds the values: texts, lists, and what is in a dictionary or an extension."""
+"""Arrow types and their values, regardless of how a file stores them: texts, lists, dictionaries, extension types."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pyarrow import types
 
 
 def leaves_of(kind: pa.DataType) -> int:
-    """How many columns of values a column of that type is stored as."""
+    """Return the number of leaf columns that store a column of this type."""
     kind = storage_type(kind)
     if types.is_map(kind):
         return leaves_of(kind.key_type) + leaves_of(kind.item_type)
@@ -22,14 +22,14 @@ def leaves_of(kind: pa.DataType) -> int:
 
 
 def storage_type(kind: pa.DataType) -> pa.DataType:
-    """The type of the values, without how they are held."""
+    """Return the type of the values, without dictionaries and extension types."""
     if isinstance(kind, pa.BaseExtensionType):
         return storage_type(kind.storage_type)
     return storage_type(kind.value_type) if types.is_dictionary(kind) else kind
 
 
 def storage_array(cells: pa.Array) -> pa.Array:
-    """The values without a dictionary or an extension's type around them, also in a list."""
+    """Return the values without a dictionary or an extension type around them, also inside a list."""
     if isinstance(cells.type, pa.BaseExtensionType):
         return storage_array(cells.storage)
     if types.is_dictionary(cells.type):
@@ -45,7 +45,7 @@ def storage_array(cells: pa.Array) -> pa.Array:
 
 
 def content(kind: pa.DataType) -> str:
-    """What values of the type are: `text`, `integer`, `floating`, `decimal`, `boolean`, `timestamp`, `texts` or `integers`
+    """Return the kind of the values: `text`, `integer`, `floating`, `decimal`, `boolean`, `timestamp`, `texts` or `integers`
     for lists of them, or empty for anything else."""
     if is_list(kind):
         return "texts" if is_text(kind.value_type) else "integers" if types.is_integer(kind.value_type) else ""
@@ -61,7 +61,8 @@ def content(kind: pa.DataType) -> str:
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether values of the type are texts, or bytes that may be: many programs write texts without saying so."""
+    """Return whether the values are texts, or bytes that may be texts: many programs write texts without marking them as
+    such."""
     kind = storage_type(kind)
     is_bytes = types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind)
     return bool(is_bytes or types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
@@ -78,5 +79,5 @@ def is_list(kind: pa.DataType) -> bool:
 
 
 def as_bytes(cells: pa.Array) -> pa.Array:
-    """Texts as bytes, which nobody takes for UTF-8."""
+    """Return texts as bytes, so that nothing decodes them as UTF-8."""
     return cells.cast(pa.large_binary())

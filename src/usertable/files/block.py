@@ -1,8 +1,8 @@
-"""Rows of a file to users and their checked values: what an import reads.
+"""What an import reads: rows of a file, as users and validated values.
 
-A file is read in blocks of some thousand rows, in order, with memory for one block. Every row comes out either as what a
-store takes (:data:`~usertable.store.records.ImportRow`) or with all that is wrong with it; a block carries its rows as they
-stood in the file, so that one that is refused can be handed back to be fixed.
+A file is read in blocks of some thousand rows, in order, with memory for one block. Each row is either valid, in the form
+that a store accepts (:data:`~usertable.store.records.ImportRow`), or has a list of all its problems. A block also contains
+its rows as they are in the file, so that a refused row can be written out to be fixed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from usertable.domain.errors import Problem, ProblemKind, refusal
+from usertable.domain.errors import Problem, ProblemKind, phrase, refusal
+from usertable.domain.phrases import Phrase, PhraseKind
 from usertable.files.encodings import Encoding
 from usertable.files.options import ReadOptions
 from usertable.store.records import ImportRow, ImportRows
@@ -19,33 +20,33 @@ from usertable.store.records import ImportRow, ImportRows
 
 @dataclass(frozen=True, slots=True)
 class ParsedRow:
-    """A row that is in order."""
+    """A valid row."""
 
     row: ImportRow
     cut: int
-    """How many of its moments were given more finely than they are kept."""
+    """Number of its times that were given with a higher precision than is stored."""
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedRows:
-    """What some rows of a file come to."""
+    """Some parsed rows of a file."""
 
     numbers: Sequence[int]
-    """Of the rows that are in order."""
+    """Numbers of the valid rows."""
     rows: ImportRows
     names: frozenset[str]
-    """The attributes that a row has a value of."""
+    """The attributes of which a row has a value."""
     refused: list[tuple[int, list[Problem]]]
     """By number."""
     cut: Mapping[int, int] = field(default_factory=dict)
-    """By number of a row in order, how many of its moments were given more finely than they are kept."""
+    """By number of a valid row: number of its times that were given with a higher precision than is stored."""
 
     @classmethod
     def of(cls, rows: Iterable[tuple[int, ParsedRow | list[Problem] | None]], names: Set[str]) -> ParsedRows:
-        """Rows by number, each of which is in order, or refused, or None for one with nothing on it.
+        """Collect rows by number, each of which is valid, refused, or None for an empty row.
 
         Args:
-            names: the attributes that the rows have values of; may be filled while the rows are taken.
+            names: the attributes of which the rows have values; may be filled while `rows` is iterated.
         """
         good: dict[int, ImportRow] = {}
         refused: list[tuple[int, list[Problem]]] = []
@@ -62,20 +63,20 @@ class ParsedRows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block(ParsedRows):
-    """Rows in the order of the file. The first row of a file has the number 1, and a CSV's header none."""
+    """Rows in the order of the file. The first row of a file has number 1; a CSV's header has none."""
 
     first: int
     done: int
-    """Rows of the file up to the end of this block."""
+    """Number of the file's rows up to the end of this block."""
     position: int
-    """Bytes of the file that were read, more or less."""
+    """Approximate number of bytes read from the file."""
     digest: str
-    """Tells whether another file begins with the same rows."""
+    """Detects whether another file begins with the same rows."""
     raw: bytes
     ends: Sequence[int]
-    """Of text: where each row ends in `raw`, which has the rows as they stood in the file, for :func:`originals`."""
+    """For text formats: where each row ends in `raw`, which has the rows as they are in the file, for :func:`originals`."""
     records: Sequence[bytes] = ()
-    """For an import through the API: the rows in order as records of a batch, in place of `rows`."""
+    """For an import through the API: the valid rows as records of a batch, instead of `rows`."""
 
 
 def make_block(
@@ -92,41 +93,38 @@ class Source(Protocol):
 
     @property
     def unseen(self) -> set[str]:
-        """The columns that are mapped, and that no row had so far."""
+        """The mapped columns that have not occurred in any row so far."""
         ...
 
     def blocks(self, skip: int = 0, digest: str = "") -> Iterator[Block]:
-        """The blocks after `skip` rows; raises Refused if those rows have another digest."""
+        """Yield the blocks after `skip` rows. Raises Refused if those rows have another digest."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What a file begins with, as far as those need it who hand its refused rows back."""
+    """The head of a file, as far as it is needed to write out refused rows."""
 
     columns: Sequence[str] = ()
-    """Their names, each of which is another; none for NDJSON, where every row has its own."""
+    """Unique names of the columns; none for NDJSON, where every row has its own."""
     encoding: Encoding = field(default_factory=Encoding)
     raw: bytes = b""
-    """Of CSV: the line that names the columns, behind one that names the delimiter, if there is one."""
+    """For CSV: the line with the names of the columns, after the line that names the delimiter, if any."""
     delimiter: str = ","
 
 
-def unread(reason: str) -> Problem:
-    """What is wrong with a row that cannot be read."""
+def unread(reason: Phrase) -> Problem:
+    """Return the problem with a row that cannot be read."""
     return Problem(ProblemKind.ROW_FORM, None, {"reason": reason})
 
 
 def check_digest(skip: int, done: int, expected: str, found: str) -> None:
     if skip > done or (skip and expected != found):
-        raise refusal(
-            ProblemKind.IMPORT_FILE,
-            reason=f"its first {skip} rows are not those that were imported; bring the same file, or begin with --restart",
-        )
+        raise refusal(ProblemKind.IMPORT_FILE, reason=phrase(PhraseKind.OTHER_ROWS, rows=skip))
 
 
 def originals(block: Block, options: ReadOptions, numbers: Sequence[int]) -> list[Any]:
-    """The rows with those numbers as they stood in the file: bytes, or of Parquet members for JSON."""
+    """Return the rows with these numbers as they are in the file: bytes, or for Parquet members for JSON."""
     if options.format == "parquet":
         from usertable.files.readers.parquet_rows import parquet_rows
 

@@ -1,45 +1,48 @@
-"""What columns are for, as a YAML file.
+"""The mapping of columns, as a YAML file.
 
-`Customer no: cuid`, a line for each column; nothing for one to be left out, and `Phone: [phone, contact]` for several.
+One line per column: `Customer no: cuid`. An empty value omits the column; `Phone: [phone, contact]` maps it to several
+targets.
 """
 
 from __future__ import annotations
 
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from usertable.domain.errors import ProblemKind, Refused, excerpt, refusal
+from usertable.domain.errors import ProblemKind, Refused, excerpt, phrase, refusal
+from usertable.domain.phrases import Phrase, PhraseKind
 from usertable.wire.yaml_tree import BadYAML, yaml_tree
 
 _NULL = "tag:yaml.org,2002:null"
 
 
 def column_map(content: bytes) -> dict[str, str]:
-    """By column, what it is for, several with commas between; empty for nothing. A column's name is what is written,
-    `2024.10` or `007` too.
+    """Return the targets of each column, separated by commas; empty for none.
+
+    A column's name is its text in the file, including `2024.10` and `007`.
 
     Raises:
-        Refused: it is not YAML, or does not map names to names, each once.
+        Refused: it is not YAML, or does not map each name once to names.
     """
     try:
         node = yaml_tree(content)
     except BadYAML as error:
         raise _refused(error.line, error.expected) from error
     if not isinstance(node, MappingNode):
-        raise _refused(1, "it must map each column to a name, or to nothing")
+        raise _refused(1, Phrase(PhraseKind.MAP_FORM))
     found: dict[str, str] = {}
     for key, value in node.value:
         line = key.start_mark.line + 1
         names = _names(value)
         if not isinstance(key, ScalarNode) or names is None:
-            raise _refused(line, "it must map each column to a name, or to nothing")
+            raise _refused(line, Phrase(PhraseKind.MAP_FORM))
         if key.value in found:
-            raise _refused(line, f"the column {excerpt(key.value)} is mapped twice")
+            raise _refused(line, phrase(PhraseKind.MAPPED_TWICE, column=excerpt(key.value)))
         found[key.value] = ",".join(names)
     return found
 
 
 def _names(value: Node) -> list[str] | None:
-    """The names that a column is mapped to; None if that is something else."""
+    """Return the names that a column is mapped to; None if the value is something else."""
     if isinstance(value, SequenceNode):
         nodes = value.value
         return [node.value for node in nodes] if nodes and all(isinstance(node, ScalarNode) for node in nodes) else None
@@ -48,5 +51,5 @@ def _names(value: Node) -> list[str] | None:
     return None
 
 
-def _refused(line: int, reason: str) -> Refused:
-    return refusal(ProblemKind.IMPORT_FILE, reason=f"--map-file, line {line}: {reason}")
+def _refused(line: int, reason: Phrase) -> Refused:
+    return refusal(ProblemKind.IMPORT_FILE, reason=phrase(PhraseKind.MAP_FILE, line=line, reason=reason))

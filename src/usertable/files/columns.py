@@ -1,4 +1,4 @@
-"""What the cells of a file's rows come to: the definition, row by row.
+"""The meaning of the cells of a file: the definition, row by row.
 
 :mod:`usertable.files.arrow` does the same for a whole block of rows.
 """
@@ -12,29 +12,30 @@ from typing import Any
 
 import msgspec
 
-from usertable.domain.errors import Problem, ProblemKind, Refused, refusal
+from usertable.domain.errors import Problem, ProblemKind, Refused, phrase, refusal
 from usertable.domain.moments import Moment
+from usertable.domain.phrases import Phrase, PhraseKind
 from usertable.domain.schema import Attribute, Identifier, Project
 from usertable.domain.values import DataType, is_empty
 from usertable.files.block import ParsedRow
-from usertable.files.cell_texts import BOOL_TEXTS, text_reader
+from usertable.files.cell_texts import BOOL_TEXTS, text_reader, value_problem
 from usertable.files.options import ReadOptions
 from usertable.files.targets import FOR_READING, LINE, REASON, ROW, Target, column_targets, unnamed_problem
 from usertable.store.encoding import encode_attributes
 from usertable.wire.import_values import cell_cuid, identifier_values, parse_value
 
 CACHE_SIZE = 20_000
-"""Maximum number of different cells of a column whose texts are kept."""
+"""Maximum number of distinct cells per column whose texts are cached."""
 
 
 class Column(dict[Any, "str | Problem"]):
-    """What an attribute's cells come to, each different one looked at once: `column["12.50"]` is `12.5`.
+    """The converted cells of an attribute, each distinct one converted once: `column["12.50"]` is `12.5`.
 
-    That is the JSON text of a value, "" for an empty cell, or what is wrong with it.
+    The result is the JSON text of a value, "" for an empty cell, or a problem.
 
     Args:
-        prepare: from a cell to what the API would be sent, or what is wrong with it.
-        default: the JSON text for an empty cell; "" for none.
+        prepare: converts a cell to an API value, or a problem.
+        default: JSON text for an empty cell; "" for none.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class Column(dict[Any, "str | Problem"]):
         self.name = attribute.name
         self.type = attribute.type
         self.cut: set[Any] = set()
-        """The cells whose moments were given more finely than they are kept."""
+        """The cells whose times were given with a higher precision than is stored."""
         self.default = default
         self._attribute = attribute
         self._zone = zone
@@ -81,7 +82,7 @@ class Column(dict[Any, "str | Problem"]):
 
 
 def _cell_reader(attribute: Attribute, options: ReadOptions) -> Callable[[str], object]:
-    """From a CSV's cell to what the API would be sent, or what is wrong with it."""
+    """Return a function that converts a CSV's cell to an API value, or a problem."""
     read = text_reader(attribute, options)
     if read is not None:
         return read
@@ -91,15 +92,15 @@ def _cell_reader(attribute: Attribute, options: ReadOptions) -> Callable[[str], 
         separator = options.list_separator
         if separator:
             return lambda cell: [part for part in cell.split(separator) if part]
-        return decode_array
+        return lambda cell: list_cell(attribute.name, cell)
     return lambda cell: cell
 
 
 def default_texts(options: ReadOptions, project: Project) -> dict[str, str]:
-    """By attribute, the JSON text of its value in a row that has none.
+    """Return, by attribute, the JSON text of its default value.
 
     Raises:
-        Refused: an attribute is not declared, or a default is no value of it.
+        Refused: an attribute is not declared, or its default is not a valid value.
     """
     found: dict[str, str] = {}
     # A default may be a text that counts as empty in the file.
@@ -113,6 +114,14 @@ def default_texts(options: ReadOptions, project: Project) -> dict[str, str]:
     return found
 
 
+def list_cell(name: str, cell: str) -> object:
+    """Return the array in a CSV's cell, what is empty as it is, or a problem that names the option for other forms."""
+    found = decode_array(cell)
+    if type(found) is list or is_empty(found):
+        return found
+    return value_problem(name, DataType.LIST, cell, Phrase(PhraseKind.LIST_CELL))
+
+
 def decode_array(cell: str) -> object:
     try:
         return msgspec.json.decode(cell)
@@ -121,28 +130,28 @@ def decode_array(cell: str) -> object:
 
 
 def cell_identifiers(identifier: Identifier, cell: object) -> list[str] | Problem:
-    """The values in a file's cell: as of :func:`identifier_values`, or a JSON array in a text."""
+    """Return the values in a file's cell, as :func:`identifier_values` does, or from a JSON array in a text."""
     if not identifier.unique and type(cell) is str and cell.startswith("["):
         cell = decode_array(cell)
     return identifier_values(identifier, cell)
 
 
 class Columns:
-    """What rows of equal width come to.
+    """Converts rows of equal width.
 
     Args:
-        columns: what the columns are called.
+        columns: names of the columns.
 
     Raises:
-        Refused: a column is for nothing that the project has, two are for the same, or none names the user.
+        Refused: a column matches nothing in the project, two have the same target, or none names the user.
     """
 
     def __init__(self, columns: Sequence[str], options: ReadOptions, project: Project) -> None:
         found = _targets(columns, options, project)
         self.sources = [source for source, _ in found]
-        """By target, the index of its column."""
+        """For each target, the index of its column."""
         self.targets = [target for _, target in found]
-        """What the columns are for; one that is for several is there as often."""
+        """The targets of the columns. A column with several targets occurs several times."""
         self._spreads = self.sources != list(range(len(columns)))
         self._cuid = next((i for i, t in enumerate(self.targets) if t.kind == "cuid"), None)
         indexes = {t.name: i for i, t in enumerate(self.targets) if t.kind == "identifier"}
@@ -155,7 +164,7 @@ class Columns:
         self._defaults = default_texts(options, project)
         in_columns = {attribute.name for _, attribute in self._attributes}
         self._constants = {name: text for name, text in self._defaults.items() if name not in in_columns}
-        """The JSON texts of attributes that no column is for."""
+        """JSON texts of attributes without a column."""
         self._columns: list[tuple[int, Column]] = []
         self._options = options
         self._zone = project.zone
@@ -166,7 +175,7 @@ class Columns:
         reader: Callable[[int, Attribute], Callable[[Any], object]],
         identifier_values: Callable[[Identifier, object], list[str] | Problem],
     ) -> None:
-        """Say how the cells of an attribute's column are read, by the index of the target, and those of identifiers."""
+        """Set how cells are read: those of an attribute by the index of its target, and those of identifiers."""
         self._values_of = identifier_values
         self._columns = [
             (i, Column(a, self._zone, self._options, reader(i, a), self._defaults.get(a.name, "")))
@@ -174,10 +183,10 @@ class Columns:
         ]
 
     def row(self, cells: Sequence[Any], names: set[str]) -> ParsedRow | list[Problem] | None:
-        """What a row comes to; None if all its cells are empty.
+        """Convert a row; None if all its cells are empty.
 
         Args:
-            names: gets the attributes that the row has values of.
+            names: receives the attributes of which the row has values.
         """
         if self._spreads:
             cells = [cells[source] for source in self.sources]
@@ -208,11 +217,11 @@ class Columns:
         return is_empty(cell) or (type(cell) is str and cell in self._options.nulls)
 
     def _is_blank(self, cells: Sequence[Any]) -> bool:
-        """Whether a row's cells are all empty, as a spreadsheet leaves them behind."""
+        """Return whether all cells of a row are empty, as in rows left over by a spreadsheet."""
         return all(i in self._own or self._is_empty(cell) for i, cell in enumerate(cells))
 
     def _cell_cuid(self, cell: Any, problems: list[Problem]) -> int | Problem | None:
-        """A row's CUID; a problem also stands before the others."""
+        """Return a row's CUID. A problem is also inserted before the others."""
         cuid = None if self._is_empty(cell) else cell_cuid(cell)
         if type(cuid) is Problem:
             problems.insert(0, cuid)
@@ -221,7 +230,7 @@ class Columns:
     def _pairs(
         self, cuid: object, cells: Iterable[tuple[Identifier, Any]], problems: list[Problem]
     ) -> tuple[tuple[str, str], ...]:
-        """A row's identifiers and their values."""
+        """Return a row's identifiers and their values."""
         pairs: list[tuple[str, str]] = []
         for identifier, cell in cells:
             if self._is_empty(cell):
@@ -237,18 +246,18 @@ class Columns:
 
 
 def _targets(columns: Sequence[str], options: ReadOptions, project: Project) -> list[tuple[int, Target]]:
-    """What the columns are for, each with the index of its column. Raises what :class:`Columns` does."""
+    """Return the targets of the columns, each with the index of its column. Raises what :class:`Columns` raises."""
     for column in columns:
-        # Before the columns one by one: leaving out those that are no attribute is not what makes it importable.
+        # Checked before the single columns: omitting those that are not attributes would not make the file importable.
         if column in FOR_READING:
             raise refusal(ProblemKind.IMPORT_FILE, reason=FOR_READING[column])
     found = [(i, t) for i, column in enumerate(columns) for t in column_targets(project, column, options.columns)]
     first: dict[Target, int] = {}
     for source, target in found:
         if target in first and target.kind not in ("nothing", "unnamed"):
-            expected = f"it is for the same as column [{columns[first[target]]}]; leave one out"
+            expected = phrase(PhraseKind.SAME_TARGET, column=columns[first[target]])
             raise refusal(ProblemKind.COLUMN, columns[source], expected=expected)
         first[target] = source
     if not any(target.kind in ("cuid", "identifier") for _, target in found):
-        raise refusal(ProblemKind.IMPORT_FILE, reason="no column is the cuid or an identifier, so no row names its user")
+        raise refusal(ProblemKind.IMPORT_FILE, reason=phrase(PhraseKind.NO_USER_COLUMN))
     return found

@@ -9,19 +9,20 @@ import zlib
 from collections.abc import Iterator
 from typing import IO, Any
 
-from usertable.domain.errors import ProblemKind, excerpt, refusal
+from usertable.domain.errors import ProblemKind, phrase, refusal
+from usertable.domain.phrases import PhraseKind
 from usertable.files.options import Compression
-from usertable.wire.codings import zstd
+from usertable.zstandard import zstd
 
 GZIP_LEVEL, ZSTD_LEVEL = 6, 3
-"""The levels of the commands `gzip` and `zstd`."""
+"""The default levels of the commands `gzip` and `zstd`."""
 
 
 class DecompressedFile(io.RawIOBase):
-    """What is in a compressed file. Several gzip members or zstd frames, one after the other, are one content.
+    """The content of a compressed file. Consecutive gzip members or zstd frames are one content.
 
     Raises:
-        Refused: when read: it is not compressed so, or damaged.
+        Refused: on reading, if the file has another compression or is damaged.
     """
 
     def __init__(self, file: io.RawIOBase, compression: Compression) -> None:
@@ -32,7 +33,7 @@ class DecompressedFile(io.RawIOBase):
 
     @property
     def compressed_position(self) -> int:
-        """Bytes of the compressed file that were read so far."""
+        """Bytes of the compressed file read so far."""
         return self._compressed.tell() if self._compressed.seekable() else 0
 
     def readable(self) -> bool:
@@ -43,8 +44,8 @@ class DecompressedFile(io.RawIOBase):
             count: int = self._file.readinto(buffer)
             return count
         except (EOFError, gzip.BadGzipFile, zlib.error, zstd.ZstdError) as error:
-            reason = f"it is named as if it were compressed with {self._name}, and is not, is damaged or is cut off"
-            raise refusal(ProblemKind.IMPORT_FILE, reason=f"{reason}: {excerpt(str(error), 120)}") from error
+            reason = phrase(PhraseKind.NOT_COMPRESSED, coding=self._name, detail=error)
+            raise refusal(ProblemKind.IMPORT_FILE, reason=reason) from error
 
     def seekable(self) -> bool:
         return self._compressed.seekable()
@@ -64,11 +65,11 @@ class DecompressedFile(io.RawIOBase):
 
 @contextlib.contextmanager
 def compressed(stream: IO[bytes], compression: Compression | None) -> Iterator[IO[bytes]]:
-    """What writes into a stream, compressed; the stream stays open."""
+    """Return a stream that writes compressed into `stream`, which stays open."""
     if compression is None:
         yield stream
         return
-    # Without a name and a time, the same content is the same file.
+    # Without a name and a time, the same content gives the same file.
     file: Any = (
         gzip.GzipFile("", "wb", GZIP_LEVEL, stream, mtime=0)
         if compression == "gzip"

@@ -1,4 +1,4 @@
-"""Files that are replaced whole, held by one process at a time, or have no name."""
+"""Files that are replaced atomically, locked by one process at a time, or without a name."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from usertable.folders import file_in_memory, part_file
 
 
 def spooled(stream: IO[bytes]) -> IO[bytes]:
-    """A copy of a stream in a file without a name, for what must be sought in or handed on.
+    """Copy a stream to a file without a name, so that it can seek or be passed to another process.
 
-    It is in the folder for temporary files, or in memory if no such folder can be written.
+    The file is in the folder for temporary files, or in memory if no such folder is writable.
     """
     copy: IO[bytes]
     try:
@@ -32,25 +32,25 @@ def spooled(stream: IO[bytes]) -> IO[bytes]:
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file that is there, durable and whole, when the block is left; if the block raises, what was there before."""
+    """Write a file that appears, complete and durable, at the end of the block. If the block raises, the old file stays."""
     with part_file(path) as part, os.fdopen(part.descriptor, "w+b", buffering=2**20, closefd=False) as stream:
         yield stream
 
 
 def hold(path: Path) -> IO[bytes] | None:
-    """Open a file, made if it is not there, which no other process holds until it is closed; None if one does."""
+    """Open a file, created if missing, and lock it until it is closed. None if another process has locked it."""
     while True:
         stream = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
         if not lock(stream):
             return None
-        # Whoever held it may have replaced it, or taken it away, since it was opened.
+        # The previous owner of the lock may have replaced or removed the file since it was opened.
         if is_named(stream, path):
             return stream
         stream.close()
 
 
 def lock(stream: IO[bytes]) -> bool:
-    """Hold an open file until it is closed; if another process holds it, close it and say no."""
+    """Lock an open file until it is closed. If another process has locked it, close it and return False."""
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -60,7 +60,7 @@ def lock(stream: IO[bytes]) -> bool:
 
 
 def is_named(stream: IO[bytes], path: Path) -> bool:
-    """Whether the open file is still the one of that name."""
+    """Return whether the path still names the open file."""
     try:
         there, ours = path.stat(), os.fstat(stream.fileno())
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""An import of one file into one project: what the targets share."""
+"""The import of one file into one project: the part that all targets share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import IO, Literal
 
 from usertable.app.clock import SYSTEM_CLOCK, Clock
-from usertable.domain.errors import Problem, ProblemKind, Refused, refusal
+from usertable.domain.errors import Problem, ProblemKind, Refused, phrase, refusal
+from usertable.domain.phrases import Phrase, PhraseKind
 from usertable.domain.schema import Project
 from usertable.domain.values import Value
 from usertable.files.block import Block
@@ -23,15 +24,15 @@ from usertable.wire.messages import text as text_of
 PREVIEW_ROWS = 5
 PROBLEMS_SHOWN = 20
 PATIENCE_SECONDS = 60.0
-"""An import tries again for so long when the store is down."""
+"""Seconds for which an import retries while the store is down."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImportState:
-    """How far an import came. It is kept in the store, with the rows that it counts."""
+    """The progress of an import. Stored together with the rows that it counts."""
 
     options: str
-    """Tells whether the import is carried on as it was begun."""
+    """Detects whether an import is resumed with other options."""
     rows: int = 0
     digest: str = ""
     created: int = 0
@@ -39,7 +40,7 @@ class ImportState:
     unchanged: int = 0
     refused: int = 0
     cut: int = 0
-    """Moments that were given more finely than a millisecond."""
+    """Number of times that were given with a higher precision than a millisecond."""
     rejects: int = 0
     """Bytes of the file of refused rows."""
     finished: bool = False
@@ -47,9 +48,9 @@ class ImportState:
 
 @dataclass(frozen=True, slots=True)
 class RowPreview:
-    """A row as it would be stored: its number, and why it is refused, or whose it is and that user's attributes after it.
+    """A row as it would be stored: its number, and why it is refused, or its user and the user's attributes afterwards.
 
-    A target that cannot tell the attributes after it shows the row's own.
+    A target that does not know the attributes afterwards shows the row's own.
     """
 
     number: int
@@ -63,19 +64,19 @@ class SchemaChanged(Exception):
 
 
 class ImportJob(ABC):
-    """An import of one file into one project, exact at any moment: a row is taken once or not at all.
+    """The import of one file into one project. At any moment, each row has been imported once or not at all.
 
-    How that is kept is the target's matter: :class:`~usertable.files.import_to_store.StoreImport`, and
+    The targets implement this: :class:`~usertable.files.import_to_store.StoreImport` and
     :class:`~usertable.files.import_to_api.ApiImport`.
 
     Args:
-        stream: the file, open for reading and unbuffered; its descriptor is handed to whatever reads it.
+        stream: the file, open for reading and unbuffered. Its descriptor is passed to the process that reads it.
         job: the import's name, for messages.
-        register: make users and identifier values that are not there.
-        rejects: where refused rows go, to be fixed and imported again. The file is made before the first row is taken,
-            and removed at the end if it is empty.
-        head: what was read from the stream already, if it cannot seek.
-        dry_run: check and decide every row, and keep nothing.
+        register: create users and identifier values that do not exist.
+        rejects: file for refused rows, to be fixed and imported again. Created before the first row is imported, and
+            removed at the end if it is empty.
+        head: bytes already read from the stream, if it cannot seek.
+        dry_run: validate and decide every row, but store nothing.
     """
 
     def __init__(
@@ -103,105 +104,102 @@ class ImportJob(ABC):
         self._options = options_digest(options, register=register)
         self.state = ImportState(self._options)
         self.unseen: set[str] = set()
-        """Columns that are mapped, and that no row of NDJSON had; of a file that was read as a whole."""
+        """Mapped columns that no row of NDJSON had, after the whole file was read."""
         self.problems: list[tuple[int, str]] = []
-        """Of a dry run: the first refused rows, and why."""
+        """For a dry run: the first refused rows, and why."""
         schema = project.schema
         self._reasons = ReasonCounts({*schema.attributes, *(identifier.name for identifier in schema.identifiers)})
         self._rejects = Rejects(rejects, options, self._refuse)
         self._refused_before = 0
         """Bytes of the file of refused rows that an earlier process wrote."""
 
-    # what a target does
+    # implemented by a target
 
     @abstractmethod
     def _earlier(self) -> ImportState | None:
-        """How far an earlier import of the same name came."""
+        """Return the state of an earlier import with the same name."""
 
     @abstractmethod
     def _reread(self) -> Project:
-        """The project as it is now."""
+        """Return the project as it is now."""
 
     @abstractmethod
     def _preview(self, block: Block) -> list[RowPreview]:
-        """The first rows of a block as they would be stored."""
+        """Return the first rows of a block as they would be stored."""
 
     @abstractmethod
     def _import_block(self, block: Block) -> None:
-        """Take a block's rows, and move the state."""
+        """Import a block's rows, and advance the state."""
 
     @abstractmethod
     def _begin(self) -> None:
-        """Make the import known, before a row is taken or a refused one written."""
+        """Record the import, before a row is imported or a refused one written."""
 
     @abstractmethod
     def _finish(self) -> None:
-        """Note that no rows are left."""
+        """Record that no rows are left."""
 
     def _pause(self) -> None:  # noqa: B027
-        """Make the state durable if it is not: it may take long until there are more rows."""
+        """Make the state durable if it is not: the next rows may take long to arrive."""
 
     def _prepare(self) -> Callable[[Block], Block] | None:
-        """What the process that reads does with each block; see :class:`ReaderProcess`."""
+        """Return what the process that reads does with each block; see :class:`ReaderProcess`."""
         return None
 
-    # what all of them share
+    # shared by all targets
 
     @property
     def project(self) -> Project:
-        """The project as the rows are checked against."""
+        """The project that the rows are validated against."""
         return self._project
 
     def begin(self, mode: Literal["new", "resume", "restart"]) -> None:
-        """Say where to begin, and open what the import writes beside its rows.
+        """Set where to begin, and open the files that the import writes.
 
         Args:
-            mode: `new`: at the first row. `resume`: after the last row that an earlier import took; at the first row if
-                there was none. `restart`: at the first row, although some were taken.
+            mode: `new`: at the first row. `resume`: after the last row that an earlier import imported; at the first row if
+                there was none. `restart`: at the first row, even if some were imported.
 
         Raises:
             Refused: an earlier import was interrupted and `mode` is new; it was begun with other options; the rejects file
-                cannot be written, has rows already, or lacks rows that were written to it.
+                cannot be written, already has rows, or lacks rows that were written to it.
         """
         if self._dry_run:
             return
         earlier = self._earlier()
         if mode == "resume" and earlier:
             if earlier.options != self._options:
-                raise self._refuse("it was begun with other options; give the same to --resume")
+                raise self._refuse(phrase(PhraseKind.OTHER_OPTIONS))
             self.state = earlier
             if not earlier.finished:
                 self._rejects.open(earlier.rejects)
                 self._refused_before = earlier.rejects
             return
         if mode == "new" and earlier and not earlier.finished:
-            raise self._refuse(
-                f"it was interrupted after row {earlier.rows}; resume it with --resume, or import all rows again with"
-                " --restart"
-            )
+            raise self._refuse(phrase(PhraseKind.INTERRUPTED, rows=earlier.rows))
         self._rejects.open()
 
     def reasons(self) -> list[ReasonGroup]:
-        """Why rows were refused, of the whole import once it is finished."""
+        """Why rows were refused; for the whole import, once it is finished."""
         return self._reasons.groups()
 
     def close(self) -> None:
         """Close what :meth:`begin` opened."""
         self._rejects.close()
 
-    def _refuse(self, reason: str) -> Refused:
+    def _refuse(self, reason: Phrase) -> Refused:
         return refusal(ProblemKind.IMPORT_JOB, job=self._job, reason=reason)
 
     def run(self, progress: Callable[[ImportState, int], None], preview: Callable[[list[RowPreview]], None]) -> ImportState:
-        """Take all rows that are left. If the import was finished before, look whether the file is the same, and take none.
+        """Import all remaining rows. If the import was finished before, check that the file is the same, and import nothing.
 
         Args:
-            progress: told the state, and how many bytes of the file were read, after every block.
-            preview: told the first rows before any is taken.
+            progress: called after every block with the state and the number of bytes read.
+            preview: called with the first rows before any is imported.
 
         Raises:
-            Refused: the file cannot be read, or is another one than was begun with. What was taken before stays, and the
-                import can be resumed.
+            Refused: the file cannot be read, or is not the one that the import was begun with. Rows imported before stay,
+                and the import can be resumed.
             Unavailable: the store was down for too long. The import can be resumed.
         """
         if self.state.finished:
@@ -230,37 +228,34 @@ class ImportJob(ABC):
                 except SchemaChanged:
                     pass
             if not self._stream.seekable():
-                raise self._refuse("the project was changed meanwhile; bring the same rows again, with --resume")
+                raise self._refuse(phrase(PhraseKind.PROJECT_EDITED))
             self._stream.seek(self._start)
             self._project = self._reread()
 
     def _reader(self) -> Reader:
-        """What reads the rows that are left."""
+        """Return the reader of the remaining rows."""
         state = self.state
         where = (state.rows, state.digest)
         return open_reader(self._stream, self._head, self._read_options, self._project, *where, self._prepare())
 
     def _check_finished(self) -> None:
-        """Whether the file still ends with the last row that was taken.
+        """Check that the file still ends with the last row that was imported.
 
         Raises:
-            Refused: it does not, or its rows up to there are others.
+            Refused: it does not, or its rows up to there differ.
         """
         with self._reader() as reader:
             if next(reader.blocks(), None) is not None:
-                raise self._refuse(
-                    f"it was finished with row {self.state.rows}, and the file has more rows now; import those as a separate"
-                    f" file, or omit --resume to import all rows again"
-                )
+                raise self._refuse(phrase(PhraseKind.MORE_ROWS, rows=self.state.rows))
 
     def _shown(self, block: Block, shown: Iterable[RowPreview]) -> list[RowPreview]:
-        """The first rows of a block: those that the target shows, and those that the reader refused."""
+        """Return the first rows of a block: those that the target shows, and those that the reader refused."""
         found = [RowPreview(number, reason_of(problems)) for number, problems in block.refused[:PREVIEW_ROWS]]
         first = sorted([*found, *shown], key=lambda row: row.number)[:PREVIEW_ROWS]
         return [replace(row, number=self._rejects.first_number(block, row.number)) for row in first]
 
     def _note(self, block: Block, refused: Sequence[tuple[int, str]]) -> None:
-        """Keep in mind why rows of a block that was taken were refused."""
+        """Remember why rows of an imported block were refused."""
         for _, reason in refused:
             self._reasons.add(reason)
         if self._dry_run:
@@ -268,11 +263,11 @@ class ImportJob(ABC):
             self.problems += [(self._rejects.first_number(block, number), reason) for number, reason in shown]
 
     def _counted(self, block: Block, refused: Sequence[tuple[int, str]], **counts: int) -> ImportState:
-        """The state after a block; its refused rows are on the disk then.
+        """Return the state after a block, whose refused rows are then on disk.
 
         Args:
             refused: all of them, with the reasons, by number.
-            counts: how many more there are of each sort.
+            counts: how much each counter increases.
         """
         before = self.state
         more = {name: getattr(before, name) + count for name, count in counts.items()}
@@ -293,8 +288,8 @@ class ImportJob(ABC):
 
 
 def options_digest(options: ReadOptions, *, register: bool) -> str:
-    """Tells whether an import is resumed with the options that it was begun with. It is stored, so its form is kept."""
-    # A set's texts stand in another order in every process.
+    """Return a digest of the options, to detect a resumption with others. It is stored, so its form must not change."""
+    # The order of a set's texts differs in every process.
     how = replace(options, rows=0, nulls=frozenset(sorted(options.nulls)[:1]))
     form = repr((how, sorted(options.columns.items()), sorted(options.nulls), register))
     later = {f.name: getattr(options, f.name) for f in fields(options) if not f.repr and f.name != "compression"}
@@ -303,5 +298,5 @@ def options_digest(options: ReadOptions, *, register: bool) -> str:
 
 
 def reason_of(problems: Iterable[Problem]) -> str:
-    """Why a row is refused."""
+    """Return why a row is refused."""
     return "; ".join(text_of(problem, "en") for problem in problems)

@@ -1,4 +1,4 @@
-"""Rows of an import as records of a batch, in the JSON that a server takes."""
+"""Rows of an import as records of a batch, in the JSON that a server accepts."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _encode = msgspec.json.encode
 
 
 class RecordEncoder:
-    """Makes records of the rows of a block. It goes to the process that reads them by pickle.
+    """Encodes the rows of a block as records. Pickled to the process that reads the file.
 
-    The values of a row are JSON already, and stay as they are but for what the API has another form of: the row
-    `(None, (("phone", "1380"),), '{"seen":1700000000000,"vip":true}')` with the number 7 becomes
+    A row's values are JSON already and are copied, except where the API has another form. The row `(None, (("phone",
+    "1380"),), '{"seen":1700000000000,"vip":true}')` with number 7 becomes
     `{"identifiers":{"phone":"1380"},"data":{"seen":"2023-11-15 06:13:20","vip":1},"key":"import-5f3a-7"}`.
 
     Args:
-        key: what the rows' keys begin with; None if they need none.
+        key: prefix of the rows' keys; None if they need none.
     """
 
     def __init__(self, project: Project, key: str | None) -> None:
@@ -38,11 +38,11 @@ class RecordEncoder:
         self._moments = Moments(project.zone)
 
     def __call__(self, block: Block) -> Block:
-        """The block with records in place of its rows."""
+        """Return the block with records instead of its rows."""
         return replace(block, records=self.records(block.numbers, block.rows, block.names), rows=_NO_ROWS)
 
     def records(self, numbers: Iterable[int], rows: ImportRows, names: Set[str]) -> list[bytes]:
-        """The records of rows with these numbers, which have values of some attributes with these names."""
+        """Return the records of the rows with these numbers, which have values of attributes in `names`."""
         texts = self._values(rows.lines, names).split("\n")
         records = []
         for number, cuid, pairs, text in zip(numbers, rows.cuids, rows.identifiers or repeat(()), texts, strict=False):
@@ -52,9 +52,9 @@ class RecordEncoder:
         return records
 
     def _values(self, lines: str, names: Set[str]) -> str:
-        """Documents of values, a line each, as the API takes them.
+        """Return documents of values, one line each, as the API accepts them.
 
-        A quote within a text has a backslash before it, so `"name":` is found as a member only.
+        A quote inside a text has a backslash before it, so `"name":` matches only a member.
         """
         for name in names:
             if self._types[name] is DataType.BOOL:
@@ -67,7 +67,7 @@ class RecordEncoder:
         return "".join(parts)
 
     def _identifiers(self, pairs: Sequence[Pair]) -> str:
-        """The values of a row's identifiers, by name."""
+        """Return the values of a row's identifiers, by name."""
         values: dict[str, str | list[str]] = {}
         for name, value in pairs:
             if name in self._arrays:

@@ -1,4 +1,4 @@
-"""An import into a store: rows, and how far the import came, in one transaction."""
+"""Import into a store: rows and progress in one transaction."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
 
-from usertable.domain.errors import StoreDown
+from usertable.domain.actor import Actor
+from usertable.domain.audit import AuditEvent, AuditKind, Facts
+from usertable.domain.change import Origin
+from usertable.domain.errors import StoreDown, phrase
+from usertable.domain.phrases import PhraseKind
 from usertable.domain.schema import Project
 from usertable.domain.values import show
 from usertable.files.block import Block
@@ -33,15 +37,19 @@ _state_decoder = msgspec.json.Decoder(ImportState)
 
 
 class StoreImport(ImportJob):
-    """An import into a store: rows, and how far the import came, become durable in one transaction, a block at a time.
+    """An import into a store: the rows of a block and the progress become durable in one transaction.
 
-    The refused rows of a block are on the disk before that transaction ends, and how much of their file counts is part of
-    it. The same job in the same project finds it again.
+    The block's refused rows are on disk before that transaction ends, and the valid length of their file is part of it. A
+    job of the same name in the same project finds the progress again. The audit log has entries for its beginning and its
+    end.
     """
 
-    def __init__(self, service: Service, project_id: str, stream: IO[bytes], options: ReadOptions, **settings: Any) -> None:
+    def __init__(
+        self, service: Service, project_id: str, stream: IO[bytes], options: ReadOptions, *, actor: Actor, **settings: Any
+    ) -> None:
         super().__init__(service.project(project_id), stream, options, **settings)
         self._service = service
+        self._actor = actor
         self._stored = service.job(self._project, self._job)
 
     def _earlier(self) -> ImportState | None:
@@ -78,6 +86,7 @@ class StoreImport(ImportJob):
             self._job,
             self._stored,
             self._dry_run,
+            origin=Origin(str(Actor.import_job(self._job))) if self._project.history.is_on else None,
         )
 
     def _import_block(self, block: Block) -> None:
@@ -99,22 +108,25 @@ class StoreImport(ImportJob):
         self.state = after
 
     def _begin(self) -> None:
-        # Before a refused row is written: a file of them that is found later belongs to a job that is known.
+        # Before a refused row is written, so that a file of refused rows always belongs to a known job.
         if not self._dry_run and not self.state.rows:
-            self._keep(self.state)
+            event = AuditEvent(AuditKind.BEGIN_IMPORT, self._job, after={"creates_users": self._register})
+            self._keep(self.state, event)
 
     def _finish(self) -> None:
         after = replace(self.state, finished=True)
         if not self._dry_run:
-            self._keep(after)
+            counts: Facts = {name: getattr(after, name) for name in ("rows", "created", "changed", "unchanged", "refused")}
+            self._keep(after, AuditEvent(AuditKind.FINISH_IMPORT, self._job, after=counts))
         self.state = after
 
-    def _keep(self, state: ImportState) -> None:
-        """Make a state durable, without rows."""
-        self._import_with_retries(self._batch(None, ImportRows.of([])), lambda result: _encoder.encode(state).decode())
+    def _keep(self, state: ImportState, event: AuditEvent) -> None:
+        """Make a state durable, without rows, and record the event in the audit log."""
+        batch = replace(self._batch(None, ImportRows.of([])), actor=self._actor, event=event)
+        self._import_with_retries(batch, lambda result: _encoder.encode(state).decode())
 
     def _import_with_retries(self, batch: ImportBatch, next_state: Callable[[ImportResult], str]) -> ImportResult:
-        """Take a batch, and look whether it was taken when the store cannot tell."""
+        """Import a batch. If the store cannot tell whether it was committed, check."""
         found: ImportResult | None = None
         wanted: str | None = None
 
@@ -135,13 +147,13 @@ class StoreImport(ImportJob):
                 pause = min(2 * pause, 5.0)
                 continue
             if type(result) is JobMoved and wanted is not None and result.state == wanted:
-                # The commit whose answer was lost had been done.
+                # The commit whose answer was lost had succeeded.
                 assert found is not None
                 result = found
             if type(result) is SchemaStale:
                 raise SchemaChanged
             if type(result) is JobMoved:
-                raise self._refuse("another process goes on with it at the same time")
+                raise self._refuse(phrase(PhraseKind.RUNS_ELSEWHERE))
             assert isinstance(result, ImportResult)
             if not batch.dry_run:
                 self._stored = wanted

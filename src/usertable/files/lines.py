@@ -1,4 +1,4 @@
-"""The lines of a file as they stand in it, byte for byte, in whatever encoding it is."""
+"""The lines of a file, byte for byte, in any supported encoding."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import re
 import unicodedata
 from typing import IO
 
-from usertable.domain.errors import ProblemKind, refusal
+from usertable.domain.errors import ProblemKind, phrase, refusal
+from usertable.domain.phrases import PhraseKind
 from usertable.files.encodings import Encoding
 
 LINE_BYTES = 64 * 2**20
@@ -20,10 +21,10 @@ _BLANK_LINES = 4096
 
 
 class Lines:
-    """Reads lines, each with its end, from a file whose byte order mark was read already.
+    """Reads lines, including their line ends, from a file after its byte order mark.
 
     Args:
-        at_cr: whether a carriage return by itself ends a line too, as in CSV.
+        at_cr: whether a carriage return alone ends a line too, as in CSV.
     """
 
     def __init__(self, stream: IO[bytes], encoding: Encoding, *, at_cr: bool) -> None:
@@ -42,7 +43,7 @@ class Lines:
         """Bytes of the file up to the end of the last line that was taken."""
 
     def take(self, count: int, size: int | None = None) -> list[bytes]:
-        """The next lines: so many, fewer if they have more than `size` bytes together or if the file ends."""
+        """Return the next `count` lines; fewer at the end of the file, or if they have more than `size` bytes together."""
         while len(self._ready) - self._next < count and not self._ended:
             self._read()
             if size is not None and sum(map(len, self._ready)) > 2 * size:
@@ -60,7 +61,7 @@ class Lines:
         return taken
 
     def look(self) -> bytes:
-        """The next line that has more than blanks, which is not taken; empty if there is none soon."""
+        """Return the next line that is not blank without taking it; empty if there is none nearby."""
         seen = 0
         while True:
             for line in itertools.islice(self._ready, self._next + seen, None):
@@ -73,7 +74,7 @@ class Lines:
 
     @property
     def ahead(self) -> int:
-        """Bytes that were read from the file and not taken."""
+        """Bytes read from the file and not taken."""
         return sum(map(len, self._ready[self._next :])) + sum(map(len, self._tail))
 
     def _read(self) -> None:
@@ -82,7 +83,7 @@ class Lines:
         self._tail.append(chunk)
         if sum(map(len, self._tail)) > LINE_BYTES + _CHUNK:
             number = self._count + len(self._ready) - self._next + 1
-            raise refusal(ProblemKind.IMPORT_FILE, reason=f"line {number} has more than {LINE_BYTES} bytes")
+            raise refusal(ProblemKind.IMPORT_FILE, reason=phrase(PhraseKind.LONG_LINE, line=number, limit=LINE_BYTES))
         if chunk and b"\n" not in chunk and not (self._at_cr and b"\r" in chunk):
             return
         data = b"".join(self._tail)
@@ -98,16 +99,15 @@ class Lines:
             lines = [line + b"\n" for line in data.split(b"\n")]
             if last := lines.pop().removesuffix(b"\n"):
                 lines.append(last)
-        # A carriage return at the end may be half of an end.
+        # A carriage return at the end may be half of a line end.
         is_whole = self._ended or not lines or lines[-1].endswith(b"\n")
         return (lines, b"") if is_whole else (lines[:-1], lines[-1])
 
     def _split_wide(self, data: bytes) -> tuple[list[bytes], bytes]:
-        """Lines of a file of two or four bytes a character, each of which begins a whole number of characters later.
+        """Split a file in UTF-16 or UTF-32 into lines, each of which begins a whole number of characters later.
 
-        If a byte is missing or one too many, what follows would be read as other characters, up to the file's end. Then
-        an end of a line stands at another place: the line goes to there, is none that can be decoded, and the next one
-        is right again.
+        If a byte is missing or added, the rest of the file would be read as other characters. A line end is then at another
+        place: the line goes up to there, cannot be decoded, and the next line is right again.
         """
         lines: list[bytes] = []
         begin = 0
@@ -126,18 +126,18 @@ class Lines:
         return lines, data[begin:]
 
     def _is_shifted(self, data: bytes, begin: int, end: int) -> bool:
-        """Whether the end of a line that is out of step is one: whether what is in step there is no text."""
+        """Return whether a line end out of step is a real one: whether the bytes in step there are not text."""
         stop = end + _LOOKED_AHEAD
         for found in self._ends.finditer(data, end, stop):
             if (found.start() - begin) % self._unit == 0:
                 stop = found.end()
                 break
-        # Not to its end, where a character may be cut.
+        # Without the end, where a character may be cut.
         try:
             text = codecs.getincrementaldecoder(self._codec)("surrogatepass").decode(data[begin:stop])
         except UnicodeDecodeError:
             return True
-        # A file of refused rows has such halves of pairs in place of bytes that were too many.
+        # A file of refused rows has such halves of pairs in place of added bytes.
         return any(
             unicodedata.category(character) in ("Cn", "Cs") and not "\udc00" <= character <= "\udcff" for character in text
         )

@@ -14,10 +14,10 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 
 def moment_text(ms: int, zone: tzinfo, style: MomentStyle = "local") -> str:
-    """A DATETIME for a file.
+    """Return a DATETIME for a file.
 
-    `local`: `2024-10-27 02:30:00` in the zone if that means this very moment, else as `offset`. `offset`: in the zone, with
-    its offset, `2024-10-27 02:30:00+02:00`. `utc`: `2024-10-27 00:30:00Z`. Milliseconds only where there are some.
+    `local`: `2024-10-27 02:30:00` in the zone if that is unambiguous, else as `offset`. `offset`: in the zone, with its
+    offset, `2024-10-27 02:30:00+02:00`. `utc`: `2024-10-27 00:30:00Z`. With milliseconds only if they are not zero.
     """
     if style == "local" and not ms % 1000:
         text = datetime_text(ms, zone)
@@ -34,7 +34,7 @@ _HOURS_KEPT = 100_000
 
 
 class Moments:
-    """DATETIMEs for a file, many at once: as :func:`moment_text` makes them, from texts of whole hours."""
+    """Many DATETIMEs for a file, as :func:`moment_text` formats them, from cached texts of whole hours."""
 
     def __init__(self, zone: tzinfo, style: MomentStyle = "local") -> None:
         self._zone = zone
@@ -43,7 +43,7 @@ class Moments:
         self._ends = None if style == "local" else _Ends(zone, style, self._hours.shift)
 
     def texts(self, moments: Iterable[int | None]) -> list[str | None]:
-        """The texts of some moments, None where there is none."""
+        """Return the texts of some times, None where there is none."""
         hours, shift, zone, style, ends = self._hours, self._hours.shift, self._zone, self._style, self._ends
         cells = list(moments)
         shifted = [None if ms is None else ms + shift for ms in cells] if shift else cells
@@ -66,16 +66,16 @@ class Moments:
                 for ms in shifted
             ]
         except KeyError:
-            # Some are no whole seconds.
+            # Some are not whole seconds.
             return [None if ms is None else moment_text(ms, zone, style) for ms in cells]
 
 
 class _Hours(dict[int, str]):
-    """`yyyy-MM-dd HH:` by hour since 1970, counted so that a zone's hours begin on the hour; "" where that does not hold."""
+    """`yyyy-MM-dd HH:` by hour since 1970, shifted so that a zone's hours begin on the hour; "" where they do not."""
 
     def __init__(self, zone: tzinfo) -> None:
         self._offsets = _Offsets(zone)
-        # Of one day, as good as any other: hours that it does not hold for have no text.
+        # The shift on some day. Hours for which it is wrong have no text.
         self.shift = (self._offsets[20_000] or 0) % _HOUR
 
     def __missing__(self, hour: int) -> str:
@@ -92,7 +92,7 @@ class _Hours(dict[int, str]):
 
 
 class _Ends(dict[int, str]):
-    """What stands behind the seconds in an hour, counted as :class:`_Hours` does: `+02:00`."""
+    """The text after the seconds, by hour as in :class:`_Hours`: `+02:00`."""
 
     def __init__(self, zone: tzinfo, style: MomentStyle, shift: int) -> None:
         self._zone = zone
@@ -108,7 +108,7 @@ class _Ends(dict[int, str]):
 
 
 class _Offsets(dict[int, int | None]):
-    """Milliseconds that a zone is ahead of UTC by UTC day; None if that changes within a day of it, or the calendar ends."""
+    """Milliseconds by which a zone is ahead of UTC, by UTC day; None if that changes within a day, or the calendar ends."""
 
     def __init__(self, zone: tzinfo) -> None:
         self._zone = zone

@@ -1,8 +1,8 @@
-"""How a file is to be read: its format, and what the options of an import say of it."""
+"""How a file is read: its format, and the options of an import."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -12,15 +12,22 @@ Compression = Literal["gzip", "zstd"]
 MomentStyle = Literal["local", "offset", "utc"]
 """How a text file shows DATETIMEs; see :func:`usertable.files.moment_texts.moment_text`."""
 Numbers = Literal["auto", "decimal", "float"]
-"""What a NUMBER is in Parquet: an integer of 64 bits where all values are such, else DECIMAL(38, 18); always the latter; or
-DOUBLE, which rounds."""
+"""The type of a NUMBER in Parquet. `auto`: INT64 if all values are 64-bit integers, else DECIMAL(38, 18). `decimal`: always
+DECIMAL(38, 18). `float`: DOUBLE, which rounds."""
 
+FORMATS_OF: Mapping[str, Sequence[Format]] = {
+    "escape_formulas": ("csv",),
+    "bom": ("csv",),
+    "datetimes": ("csv", "ndjson"),
+    "numbers": ("parquet",),
+}
+"""The formats that have an option of an export. All formats have the other options."""
 
 _COMPRESSIONS: Mapping[str, Compression] = {".gz": "gzip", ".zst": "zstd"}
 
 
 def compression_of(file: str) -> tuple[Compression | None, str]:
-    """How a file is compressed by its name, and the name without that: `users.csv` of `users.csv.gz`."""
+    """Return a file's compression, by its name, and the name without the suffix: `users.csv` for `users.csv.gz`."""
     path = Path(file)
     found = _COMPRESSIONS.get(path.suffix.lower())
     return found, str(path.with_suffix("")) if found else file
@@ -28,31 +35,31 @@ def compression_of(file: str) -> tuple[Compression | None, str]:
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """How a file is to be read."""
+    """How a file is read."""
 
     format: Format
     encoding: str = "auto"
-    """Of CSV and NDJSON: a codec, as :func:`~usertable.files.encodings.encoding_codec` names it, or auto."""
+    """For CSV and NDJSON: a codec, as :func:`~usertable.files.encodings.encoding_codec` names it, or auto."""
     delimiter: str | None = None
-    """Of CSV; otherwise what a first line such as `sep=;` says, or a comma."""
+    """For CSV. If None, the delimiter in a first line such as `sep=;`, or a comma."""
     list_separator: str | None = None
-    """Of CSV: what stands between the elements of a LIST. Otherwise its cells are JSON arrays."""
+    """For CSV: separator of a LIST's elements. If None, its cells are JSON arrays."""
     nulls: frozenset[str] = frozenset()
     """Texts that count as an empty cell."""
     empty: Literal["skip", "refuse"] = "skip"
-    """What an empty cell or null means: the attribute is not set, or the row is refused."""
+    """For an empty cell or null: do not set the attribute, or refuse the row."""
     columns: Mapping[str, str] = field(default_factory=dict)
-    """By column, the attribute or identifier that it is for, or several with commas between; empty for nothing."""
+    """By column, its attribute or identifier, or several separated by commas; empty for none."""
     rows: int = 5000
-    """So many rows make a block."""
-    # What follows was added later: in the digest of an import's options it stands only where it is not left out.
+    """Number of rows per block."""
+    # The following were added later. The digest of an import's options contains them only if they are set.
     compression: Compression | None = field(default=None, repr=False)
     date_formats: tuple[str, ...] = field(default=(), repr=False)
-    """The forms of texts that are DATETIMEs, as :meth:`datetime.datetime.strptime` has them: the first one that fits."""
+    """Formats of DATETIMEs, as for :meth:`datetime.datetime.strptime`. The first that matches is used."""
     decimal_comma: bool = field(default=False, repr=False)
-    """Texts that are NUMBERs have a decimal comma, and may have a point or a blank between thousands."""
+    """Texts for NUMBERs have a decimal comma, and may have a point or a blank between thousands."""
     true_texts: tuple[str, ...] = field(default=(), repr=False)
-    """Further texts that are true as a BOOL."""
+    """Additional texts for a BOOL that is true."""
     false_texts: tuple[str, ...] = field(default=(), repr=False)
     defaults: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    """Attributes with the cells that they are read from where a row has none."""
+    """Attributes and the cell that a row without a value is read from."""

@@ -8,7 +8,7 @@ from usertable.domain.errors import ProblemKind, refusal
 
 
 def parquet_library() -> tuple[Any, Any]:
-    """The modules pyarrow and pyarrow.parquet.
+    """Return the modules pyarrow and pyarrow.parquet.
 
     Raises:
         Refused: they are not installed.

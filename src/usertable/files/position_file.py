@@ -1,4 +1,4 @@
-"""How far an import through the API came, in a file beside the one that is imported."""
+"""The progress of an import through the API, in a file next to the imported one."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ from typing import IO, Literal
 
 import msgspec
 
-from usertable.domain.errors import ProblemKind, refusal
+from usertable.domain.errors import ProblemKind, phrase, refusal
+from usertable.domain.phrases import Phrase, PhraseKind
 from usertable.files.disk import hold, is_named, lock, whole_file
 from usertable.files.import_job import ImportState
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How far an import through the API came, and what may have been sent beyond that."""
+    """The progress of an import through the API, and the rows beyond that which may have been sent."""
 
     url: str
     project: str
     key: str
-    """What the rows' keys begin with."""
+    """Prefix of the rows' keys."""
     state: ImportState
     sent: int = 0
-    """Rows up to this one may have been sent; more than `state.rows` only while an answer is awaited."""
+    """Rows up to this one may have been sent. Higher than `state.rows` only while an answer is awaited."""
     since: int = 0
-    """When the first of those was sent; milliseconds since 1970 UTC."""
+    """When the first of those was sent, in milliseconds since 1970 UTC."""
     format: Literal[1] = 1
 
 
@@ -35,10 +36,10 @@ _decoder = msgspec.json.Decoder(Position)
 
 
 class PositionFile:
-    """A position on the disk: replaced whole, flushed, and from reading to closing held by one process at a time.
+    """A position on disk: replaced atomically, synced, and locked by one process at a time from reading to closing.
 
     Raises:
-        Refused: it cannot be written, another process holds it, or it holds something else.
+        Refused: it cannot be written, another process has locked it, or it has other contents.
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,42 +47,43 @@ class PositionFile:
         self._held: IO[bytes] | None = None
 
     def read(self) -> Position | None:
-        """Hold the file from now on, and tell what is there; None if there is nothing."""
+        """Lock the file and return its position; None if it is empty."""
         self.close()
         try:
-            # A file that is replaced would take the place of a device, too.
+            # Otherwise a device would be replaced by a file, too.
             if self._path.exists() and not self._path.is_file():
-                raise self._refuse("is no regular file; name another with --state")
+                raise self._refuse(phrase(PhraseKind.STATE_NOT_REGULAR))
             stream = self._held = hold(self._path)
         except OSError as error:
-            raise self._refuse(f"cannot be written: {error.strerror}; name another with --state") from error
+            raise self._refuse(phrase(PhraseKind.STATE_UNWRITABLE, detail=error.strerror)) from error
         if stream is None:
-            raise self._refuse("is in use by another process")
+            raise self._refuse(phrase(PhraseKind.STATE_IN_USE))
         content = stream.read()
         try:
             return _decoder.decode(content) if content else None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise self._refuse("is none, or damaged; move it away, or name another with --state") from error
+            raise self._refuse(phrase(PhraseKind.STATE_DAMAGED)) from error
 
     def write(self, position: Position) -> None:
-        """Put it there; it is durable when this returns."""
+        """Write the position; durable when this returns."""
         with whole_file(self._path) as stream:
             stream.write(_encoder.encode(position))
-            # Held before it gets its name, and the one before until then, so that it is held all the time.
+            # Locked before it gets its name, while the old file is still locked, so that there is no gap.
             held = os.fdopen(os.dup(stream.fileno()), "r+b")
             if not lock(held):
-                raise self._refuse("is in use by another process")
+                raise self._refuse(phrase(PhraseKind.STATE_IN_USE))
         before, self._held = self._held, held
         if before:
             before.close()
 
     def close(self) -> None:
-        """Let go of it; one that was never written goes away."""
+        """Release the file. One that was never written is removed."""
         if self._held:
             if not os.fstat(self._held.fileno()).st_size and is_named(self._held, self._path):
                 self._path.unlink()
             self._held.close()
             self._held = None
 
-    def _refuse(self, reason: str) -> Exception:
-        return refusal(ProblemKind.IMPORT_FILE, reason=f"the file of the import's position, {self._path}, {reason}")
+    def _refuse(self, reason: Phrase) -> Exception:
+        about = phrase(PhraseKind.STATE_FILE, path=str(self._path), reason=reason)
+        return refusal(ProblemKind.IMPORT_FILE, reason=about)

@@ -1,4 +1,4 @@
-"""How an import gets the blocks of its file: from a process that reads it, or by reading it here if it is small."""
+"""How an import gets the blocks of its file: from a process that reads it, or directly if it is small."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import IO, Protocol, Self
 
-from usertable.domain.errors import ProblemKind, refusal
+from usertable.domain.errors import ProblemKind, phrase, refusal
+from usertable.domain.phrases import PhraseKind
 from usertable.domain.schema import Project
 from usertable.files.block import Block, Head
 from usertable.files.options import ReadOptions
@@ -16,15 +17,15 @@ from usertable.files.reader_process import ReaderProcess
 from usertable.files.readers import open_source
 
 DIRECT_BYTES = 256 * 1024
-"""Bytes up to which a file is read here. At that size, 6,000 rows of CSV, it takes 40 ms of CPU. A process of its own needs
+"""Bytes up to which a file is read in this process. At that size, 6,000 rows of CSV, it takes 40 ms of CPU. A process needs
 170 ms before its first row, 60 ms of them for Arrow."""
 
 
 class Reader(Protocol):
-    """Reads the rows that are left of a file, within a `with` block."""
+    """Reads the remaining rows of a file, within a `with` block."""
 
     unseen: set[str]
-    """When all blocks were taken, and none skipped: the columns that are mapped and were in no row."""
+    """After all blocks were taken and none skipped: the mapped columns that occurred in no row."""
 
     def __enter__(self) -> Self: ...
 
@@ -32,11 +33,11 @@ class Reader(Protocol):
 
     @property
     def is_ahead(self) -> bool:
-        """Whether the next block comes at once."""
+        """Whether the next block is available at once."""
         ...
 
     def blocks(self) -> Iterator[tuple[Head, Block]]:
-        """The blocks that are left, each with what the file begins with.
+        """Yield the remaining blocks, each with the file's head.
 
         Raises:
             Refused: the file cannot be read.
@@ -53,17 +54,17 @@ def open_reader(
     digest: str,
     prepare: Callable[[Block], Block] | None,
 ) -> Reader:
-    """The reader that suits the file.
+    """Return the right reader for the file.
 
-    A Parquet file always gets a process: one that is damaged can crash the library that reads it. So does a compressed file,
-    which may be large.
+    A Parquet file is always read in another process, because a damaged one can crash the library that reads it. So is a
+    compressed file, which may be large.
 
     Args:
-        stream: the file, unbuffered; read from where it is.
-        head: what was read from it already, if it cannot seek.
-        skip: rows that are passed over.
-        digest: that of the last block that was taken, which those rows must have.
-        prepare: what is done with each block where it is read; goes to a process by pickle.
+        stream: the file, unbuffered; read from its current position.
+        head: bytes already read from it, if it cannot seek.
+        skip: number of rows to skip.
+        digest: the digest of the last imported block, which the skipped rows must have.
+        prepare: called with each block where it is read; pickled to a process.
     """
     if options.format != "parquet" and not options.compression and _is_small(stream):
         return DirectReader(stream, options, project, skip, digest, prepare)
@@ -71,13 +72,13 @@ def open_reader(
 
 
 def _is_small(stream: IO[bytes]) -> bool:
-    """Whether it is a file, no pipe or device, of which little is left."""
+    """Return whether it is a file, not a pipe or device, with few bytes left."""
     found = os.fstat(stream.fileno())
     return stat.S_ISREG(found.st_mode) and found.st_size - stream.tell() <= DIRECT_BYTES
 
 
 class DirectReader:
-    """Reads a file here, row by row, without Arrow. See :func:`open_reader`."""
+    """Reads a file in this process, row by row, without Arrow. See :func:`open_reader`."""
 
     is_ahead = True
 
@@ -112,4 +113,6 @@ class DirectReader:
                     yield source.head, self._prepare(block) if self._prepare else block
                 self.unseen = set() if self._skip else source.unseen
         except OSError as error:
-            raise refusal(ProblemKind.IMPORT_FILE, reason=error.strerror or str(error)) from error
+            raise refusal(
+                ProblemKind.IMPORT_FILE, reason=phrase(PhraseKind.SYSTEM_ERROR, detail=error.strerror or error)
+            ) from error

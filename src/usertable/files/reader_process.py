@@ -1,6 +1,6 @@
 """The process that reads a file for an import; see :class:`ReaderProcess`.
 
-Reading and checking takes as much CPU as storing, and Python's interpreter lock would let the two share but one core.
+Reading and validating takes as much CPU as storing. In one process, Python's interpreter lock would limit both to one core.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from multiprocessing.connection import Connection
 from socket import socketpair
 from typing import IO, Any
 
-from usertable.domain.errors import ProblemKind, Refused, refusal
+from usertable.domain.errors import ProblemKind, Refused, phrase, refusal
+from usertable.domain.phrases import Phrase, PhraseKind
 from usertable.domain.schema import Project
 from usertable.files.block import Block, Head
 from usertable.files.compression import DecompressedFile
@@ -30,11 +31,11 @@ from usertable.files.options import ReadOptions
 from usertable.files.readers import open_source
 
 _FRUGAL = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1"}
-"""Arrow's own allocator reserves a gigabyte of addresses, and the system's some for every thread."""
+"""Arrow's own allocator reserves a gigabyte of address space, and the system's reserves some per thread."""
 
 
 class ReaderProcess:
-    """A process that reads a file and sends its blocks; it ends with the `with` block.
+    """A process that reads a file and sends its blocks. It ends with the `with` block.
 
     The arguments are those of :func:`usertable.files.reader.open_reader`.
     """
@@ -52,7 +53,7 @@ class ReaderProcess:
         self.unseen: set[str] = set()
         self._received: queue.Queue[bytes | None] = queue.Queue(1)
         self._stopped = threading.Event()
-        # A thread, so that the reader does not wait for the store while its message passes through the socket.
+        # A thread, so that the process does not wait for the store while its message passes through the socket.
         self._thread = threading.Thread(target=self._receive, name="receive", daemon=True)
         ours, theirs = socketpair()
         file = stream.fileno()
@@ -103,7 +104,7 @@ class ReaderProcess:
             elif what == "refused":
                 raise Refused(content)
             elif what == "failed":
-                raise refusal(ProblemKind.IMPORT_FILE, reason=content)
+                raise refusal(ProblemKind.IMPORT_FILE, reason=phrase(PhraseKind.SYSTEM_ERROR, detail=content))
             else:
                 raise RuntimeError(f"in the reading process:\n{content}")
         raise refusal(ProblemKind.IMPORT_FILE, reason=self._ended())
@@ -115,20 +116,21 @@ class ReaderProcess:
         except (EOFError, OSError):
             self._received.put(None)
 
-    def _ended(self) -> str:
-        """Why the process said nothing more."""
+    def _ended(self) -> Phrase:
+        """Return why the process stopped sending."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             if (code := self._process.wait(5)) < 0 and code != -signal.SIGKILL:
-                return f"the process that read it ended with {signal.Signals(-code).name}; is the file damaged?"
-        return "the process that read it was killed; is there too little memory?"
+                return phrase(PhraseKind.READER_ENDED, signal=signal.Signals(-code).name)
+        return phrase(PhraseKind.READER_KILLED)
 
 
 def main(descriptor: int) -> None:
     """Send the blocks of the file that the first message names."""
-    # Ctrl-C, and a SIGTERM to the whole group, are for the import, which ends this process by closing the connection.
+    # Ctrl-C, and a SIGTERM to the process group, are handled by the import, which ends this process by closing the
+    # connection.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    # Rows make no cycles; looking through them for some would take a third of the time.
+    # Rows contain no cycles. Looking for them would take a third of the time.
     gc.disable()
     connection = Connection(descriptor)
     try:
@@ -141,7 +143,7 @@ def main(descriptor: int) -> None:
                 _send(connection, "head", source.head)
                 for block in source.blocks(skip, digest):
                     if decompressed:
-                        # What is shown is how much of the file there is was read.
+                        # The progress shown is that of the compressed file.
                         block = replace(block, position=decompressed.compressed_position)
                     _send(connection, "block", prepare(block) if prepare else block)
             _send(connection, "end", set() if skip else source.unseen)
@@ -158,7 +160,7 @@ def main(descriptor: int) -> None:
 
 
 class _Begun(io.RawIOBase):
-    """A stream that cannot seek, with what was read from it already before the rest."""
+    """A stream that cannot seek, with bytes already read from it put back."""
 
     def __init__(self, head: bytes, rest: io.FileIO) -> None:
         super().__init__()

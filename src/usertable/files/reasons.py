@@ -1,4 +1,4 @@
-"""Why rows were refused, counted: one group for all rows whose reasons differ in values only."""
+"""Why rows were refused, counted: one group for all rows whose reasons differ only in values."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from usertable.files.readers.text import CELL_CHARACTERS
 from usertable.files.targets import REASON
 
 MAXIMUM_REASONS = 100_000
-"""Maximum number of different reasons that are counted one by one. Others are counted without their values, and when there
-are twice as many, together."""
+"""Maximum number of distinct reasons that are counted separately. Others are counted without their values; beyond twice the
+number, together."""
 _VALUE = re.compile(r"\[([^\[\]]*)\]")
 _ANY = "[…]"
 
 
 @dataclass(frozen=True, slots=True)
 class ReasonGroup:
-    """Rows that were refused for the same, such as 11,212 whose `orders` is no number."""
+    """Rows that were refused for the same reason, such as 11,212 whose `orders` is not a number."""
 
     reason: str
-    """Where there are several values, without them: `the value […] of user attribute [orders] is invalid; …`."""
+    """If there are several values, without them: `the value […] of user attribute [orders] is invalid; …`."""
     rows: int
     values: tuple[tuple[str, int], ...] = ()
-    """The values, and how many rows have each, the most frequent first; none if there is one only."""
+    """The values with their number of rows, most frequent first; empty if there is only one."""
 
 
 class ReasonCounts:
     """Counts reasons.
 
     Args:
-        names: of attributes and identifiers, which stand in brackets as values do.
+        names: names of attributes and identifiers, which are in brackets like values.
     """
 
     def __init__(self, names: Set[str]) -> None:
@@ -47,7 +47,7 @@ class ReasonCounts:
         self._rows: Counter[str] = Counter()
 
     def add(self, reason: str) -> None:
-        """Count a row that was refused."""
+        """Count a refused row."""
         if len(self._rows) >= MAXIMUM_REASONS and reason not in self._rows:
             reason = self._apart(reason)[0]
             if len(self._rows) >= 2 * MAXIMUM_REASONS and reason not in self._rows:
@@ -55,7 +55,7 @@ class ReasonCounts:
         self._rows[reason] += 1
 
     def groups(self) -> list[ReasonGroup]:
-        """The groups, the largest first."""
+        """Return the groups, largest first."""
         found: dict[str, list[tuple[str, str, int]]] = {}
         for reason, rows in self._rows.most_common():
             form, value = self._apart(reason)
@@ -70,7 +70,7 @@ class ReasonCounts:
         return sorted(groups, key=lambda group: -group.rows)
 
     def _apart(self, reason: str) -> tuple[str, str]:
-        """A reason without its values, and these."""
+        """Return a reason without its values, and the values."""
         values: list[str] = []
 
         def replaced(found: re.Match[str]) -> str:
@@ -83,7 +83,7 @@ class ReasonCounts:
 
 
 def kept_reasons(path: Path, size: int, form: Format, head: Head) -> Iterator[str]:
-    """The reasons in a file of refused rows, of which this many bytes count."""
+    """Yield the reasons in the first `size` bytes of a file of refused rows."""
     with path.open("rb") as stream:
         content = io.BytesIO(stream.read(size).removeprefix(head.encoding.mark))
     text = io.TextIOWrapper(content, head.encoding.codec, "replace", newline="")

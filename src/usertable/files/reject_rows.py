@@ -1,9 +1,9 @@
-"""Refused rows for the file of an import's rejects: each byte for byte as it stood, with its number and what is wrong.
+"""Refused rows for an import's rejects file: each byte for byte as it was, with its number and its problems.
 
 A row of CSV gets three more cells at its end: `#row`, its number, `#reason`, and `#line`. A line of NDJSON gets two of these
-as members at its beginning. What is no row of the header's columns at all, or no JSON object, stands whole in `#line`, where
-a spreadsheet cannot make a row of it; an import reads it there. So the unchanged file is refused again, row by row, and
-each row keeps its first number however often it is.
+as members at its beginning. A row that does not match the header's columns, or is not a JSON object, is stored as a whole in
+`#line`, where a spreadsheet cannot change it. An import reads it from there. So the unchanged file is refused again, row by
+row, and each row keeps its first number however often it is imported.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _encoder = msgspec.json.Encoder()
 
 
 def rejects_head(head: Head) -> bytes:
-    """What a CSV of refused rows begins with: `phone,level,#row,#reason,#line`."""
+    """Return the header of a CSV of refused rows: `phone,level,#row,#reason,#line`."""
     body, end = _without_end(head.raw, head.encoding)
     missing = "".join(f"{head.delimiter}{name}" for name in _OURS if name not in head.columns)
     return head.encoding.mark + body + missing.encode(head.encoding.codec) + (end or _end(head))
 
 
 def first_number(raw: bytes, head: Head, form: Format, number: int) -> int:
-    """The number of a row in the file that was imported first: that in its `#row`, or its own number if it has none."""
+    """Return a row's number in the file that was imported first: its `#row`, or its own number if it has none."""
     if form == "ndjson":
         found = (_members(_text(_without_end(raw, head.encoding)[0], head.encoding)) or {}).get(ROW, b"")
         return int(bytes(found)) if bytes(found).isdigit() else number
@@ -46,7 +46,7 @@ def first_number(raw: bytes, head: Head, form: Format, number: int) -> int:
 
 
 def reject_row(raw: bytes, head: Head, number: int, reason: str) -> bytes:
-    """A row of CSV: `13800000001,abc,7,the value [abc] …,`; or if it cannot be read, `,,8,it has 3 cells …,"1,2,3"`."""
+    """Return a row of CSV: `13800000001,abc,7,the value [abc] …,`; if it cannot be read, `,,8,it has 3 cells …,"1,2,3"`."""
     encoding, delimiter = head.encoding, head.delimiter
     body, end = _without_end(raw, encoding)
     if set(head.columns).isdisjoint(_OURS):
@@ -66,10 +66,10 @@ def reject_row(raw: bytes, head: Head, number: int, reason: str) -> bytes:
 
 
 def _without_ours(body: bytes, head: Head, number: int) -> tuple[bytes, bytes, int]:
-    """A row of a file of refused rows without our cells, the `#line` in it as it is written, and its number."""
+    """Return a row of a rejects file without the added cells, its `#line` as written, and its number."""
     edge = re.escape(head.delimiter)
     cell = rf'(?:"(?>(?:[^"]|"")*)"|[^"{edge}\r\n]*+)'
-    # What is one byte too long is read from its end, where our cells are.
+    # With an added byte, the row is read from its end, where the added cells are.
     text = _text(body[len(body) % head.encoding.unit :], head.encoding)
     found = re.search(rf'{edge}"?([0-9]+)"?{edge}{cell}{edge}({cell})\Z', text)
     ours = _bytes(found[0], head.encoding) if found else b""
@@ -79,7 +79,7 @@ def _without_ours(body: bytes, head: Head, number: int) -> tuple[bytes, bytes, i
 
 
 def _rebuilt(body: bytes, head: Head, number: int, reason: str) -> bytes:
-    """A row of a file of refused rows whose columns somebody moved."""
+    """Return a row of a rejects file whose columns somebody moved."""
     columns, text = list(head.columns), _text(body, head.encoding)
     cells = _cells(text, head.delimiter, len(columns))
     found = dict(zip(columns, cells or [""] * len(columns), strict=True))
@@ -90,7 +90,7 @@ def _rebuilt(body: bytes, head: Head, number: int, reason: str) -> bytes:
 
 
 def _cells(text: str, delimiter: str, width: int) -> list[str] | None:
-    """The cells of one row of so many; None if it is none."""
+    """Return the cells of one row of `width` cells; None if it is not one."""
     try:
         rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
     except csv.Error:
@@ -104,16 +104,16 @@ def _cell(text: str, delimiter: str) -> str:
 
 def _quoted(body: bytes, encoding: Encoding) -> bytes:
     if encoding.unit > 1:
-        # The two bytes of a quote also stand in the middle of two characters.
+        # The two bytes of a quote may also occur across two characters.
         return _bytes('"' + _text(body, encoding).replace('"', '""') + '"', encoding)
     return b'"' + body.replace(b'"', b'""') + b'"'
 
 
 def _in_step(body: bytes, encoding: Encoding) -> bytes:
-    """A row of a file of two or four bytes a character, each of which begins a whole number of characters later.
+    """Return a row of a file with two or four bytes per character so that each begins a whole number of characters later.
 
-    A byte that is too many would shift what stands behind it, and the next rows with it. It becomes half a pair, U+DC00 and
-    the byte, which no text has: so its row is refused until somebody mends it. All else stays as it stood.
+    An added byte would shift everything after it, including the next rows. It becomes half of a pair, U+DC00 plus the byte,
+    which no text contains. So its row is refused until somebody fixes it. Everything else stays unchanged.
     """
     if encoding.unit == 1:
         return body
@@ -126,7 +126,7 @@ def _in_step(body: bytes, encoding: Encoding) -> bytes:
 
 
 def _half_pairs(error: UnicodeError) -> tuple[str, int]:
-    """What is no text in UTF-16 or UTF-32: halves of pairs as they are, and other bytes as halves of pairs."""
+    """Return bytes that are not UTF-16 or UTF-32: halves of pairs as they are, other bytes as halves of pairs."""
     assert isinstance(error, UnicodeDecodeError)
     wrong = error.object[error.start : error.end]
     encoding = Encoding(error.encoding)
@@ -148,7 +148,7 @@ def _text(body: bytes, encoding: Encoding) -> str:
     if encoding.unit == 1:
         return body.decode(encoding.codec, "surrogateescape")
     text = body.decode(encoding.codec, "usertable.half_pairs")
-    # What stood before a byte that is too many may be the other half: in UTF-16, together they would be a character.
+    # The character before an added byte may be the other half. In UTF-16, both would form a character.
     return _PAIRED.sub(r"\1\2\2", text) if encoding.unit == 2 else text
 
 
@@ -175,7 +175,8 @@ _FIRST_MEMBERS = re.compile(r'\s*\{"#row":([0-9]+),"#reason":"(?>(?:[^"\\]|\\.)*
 
 
 def reject_line(raw: bytes, encoding: Encoding, number: int, reason: str) -> bytes:
-    """A line of NDJSON: `{"#row":7,"#reason":"…","cuid":0}`; if it is no object, `{"#row":8,"#reason":"…","#line":"x"}`."""
+    """Return a line of NDJSON: `{"#row":7,"#reason":"…","cuid":0}`; if it is not an object,
+    `{"#row":8,"#reason":"…","#line":"x"}`."""
     codec = encoding.codec
     body = _without_end(raw, encoding)[0]
     text = body.decode(codec, "replace")
@@ -203,7 +204,7 @@ def _line(members: dict[str, object], encoding: Encoding) -> bytes:
 
 
 def _members(text: str) -> dict[str, msgspec.Raw] | None:
-    """The members of a JSON object; None if it is none."""
+    """Return the members of a JSON object; None if it is not one."""
     try:
         return msgspec.json.decode(text, type=dict[str, msgspec.Raw])
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):

@@ -9,7 +9,8 @@ from typing import IO, Any
 
 import msgspec
 
-from usertable.domain.errors import Refused
+from usertable.domain.errors import Refused, phrase
+from usertable.domain.phrases import Phrase, PhraseKind
 from usertable.files.block import Block, Head, originals
 from usertable.files.disk import hold, is_named
 from usertable.files.options import ReadOptions
@@ -22,15 +23,15 @@ _encoder = msgspec.json.Encoder(decimal_format="number")
 
 
 class Rejects:
-    """The file of refused rows: byte for byte as they stood in the import's file, with their number and what is wrong.
+    """The file of refused rows: byte for byte as in the imported file, with their number and their problems.
 
     CSV rows go to a CSV file, those of other formats to NDJSON.
 
     Args:
-        refuse: makes an error of a reason.
+        refuse: creates an error from a reason.
     """
 
-    def __init__(self, path: Path, options: ReadOptions, refuse: Callable[[str], Refused]) -> None:
+    def __init__(self, path: Path, options: ReadOptions, refuse: Callable[[Phrase], Refused]) -> None:
         self.path = path
         self.head = Head()
         self._options = options
@@ -38,49 +39,45 @@ class Rejects:
         self._stream: IO[bytes] | None = None
 
     def open(self, size: int | None = None) -> None:
-        """Make the file if it is not there, and hold it until it is closed. Its name is durable when this returns.
+        """Create the file if missing, and lock it until it is closed. Its name is durable when this returns.
 
         Args:
-            size: of an import that is resumed: how many bytes were written to it. What follows them belongs to rows that
-                were not taken.
+            size: for a resumed import: number of bytes that were written to it. What follows belongs to rows that were not
+                imported.
 
         Raises:
-            Refused: it cannot be written, another process holds it, it has fewer bytes, or if none is resumed, any.
+            Refused: it cannot be written, another process has locked it, it has fewer bytes, or, for a new import, it is not
+                empty.
         """
-        path, other = self.path, "name another with --rejects"
+        path, name = self.path, str(self.path)
         try:
             if path.exists() and not path.is_file():
-                raise self._refuse(f"{path} is no regular file, so refused rows cannot be kept in it; {other}")
+                raise self._refuse(phrase(PhraseKind.REJECTS_NOT_REGULAR, path=name))
             self._stream = hold(path)
             if self._stream:
                 sync_folder(path.parent)
         except OSError as error:
-            why = error.strerror or str(error)
-            raise self._refuse(f"the file for refused rows, {path}, cannot be written: {why}; {other}") from error
+            detail = error.strerror or error
+            raise self._refuse(phrase(PhraseKind.REJECTS_UNWRITABLE, path=name, detail=detail)) from error
         if self._stream is None:
-            raise self._refuse(f"the file for refused rows, {path}, is in use by another process; {other}")
+            raise self._refuse(phrase(PhraseKind.REJECTS_IN_USE, path=name))
         found = os.fstat(self._stream.fileno()).st_size
         if size is None:
             if not found:
                 return
             self.close()
-            raise self._refuse(f"the file for refused rows, {path}, is there already; move it, or {other}")
+            raise self._refuse(phrase(PhraseKind.REJECTS_EXIST, path=name))
         if found < size:
             self.close()
-            raise self._refuse(
-                f"the file for refused rows, {path}, has {found} bytes, but {size} were written to it; restore it. If it is"
-                f" lost, find its rows among those already read, and import the rows after those as a separate file"
-            )
+            raise self._refuse(phrase(PhraseKind.REJECTS_CUT, path=name, found=found, written=size))
 
     def keep(self, size: int, block: Block, refused: Sequence[tuple[int, str]]) -> int:
-        """Cut the file to that size, add rows with their reasons, and flush it to the disk; its size then."""
+        """Truncate the file to `size`, append rows with their reasons, and sync it. Return its new size."""
         stream = self._stream
         assert stream is not None
         descriptor = stream.fileno()
         if not is_named(stream, self.path):
-            raise self._refuse(
-                f"the file for refused rows, {self.path}, was deleted or replaced; restore it, and resume with --resume"
-            )
+            raise self._refuse(phrase(PhraseKind.REJECTS_GONE, path=str(self.path)))
         if not refused and os.fstat(descriptor).st_size == size:
             return size
         rows = originals(block, self._options, [number for number, _ in refused]) if refused else []
@@ -97,18 +94,18 @@ class Rejects:
         return stream.tell()
 
     def first_number(self, block: Block, number: int) -> int:
-        """The number that a row had in the file that was imported first, if this is a file of refused rows."""
+        """Return the number that a row had in the file that was imported first, if this is a file of refused rows."""
         if self._options.format == "parquet":
             return number
         (raw,) = originals(block, self._options, [number])
         return first_number(raw, self.head, self._options.format, number)
 
     def reasons(self, size: int) -> Iterator[str]:
-        """The reasons in the first bytes of the file, as many as it had once."""
+        """Yield the reasons in the first `size` bytes of the file."""
         return kept_reasons(self.path, size, self._options.format, self.head)
 
     def close(self) -> None:
-        """Let go of the file; one without rows goes away."""
+        """Release the file. One without rows is removed."""
         if self._stream:
             if not os.fstat(self._stream.fileno()).st_size and is_named(self._stream, self.path):
                 self.path.unlink()

@@ -1,4 +1,4 @@
-"""What the columns of a file are for: the CUID, an identifier, an attribute, or nothing."""
+"""Targets: what the columns of a file are for. The CUID, an identifier, an attribute, or nothing."""
 
 from __future__ import annotations
 
@@ -8,38 +8,38 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from usertable.domain.errors import Problem, ProblemKind, excerpt, refusal
+from usertable.domain.errors import Problem, ProblemKind, Refused, excerpt, phrase, refusal
+from usertable.domain.phrases import Phrase, PhraseKind
 from usertable.domain.pseudo_columns import PSEUDO_COLUMNS
 from usertable.domain.schema import Project
 
 ROW, REASON, LINE = "#row", "#reason", "#line"
-"""Members of a refused row, beside its own. No attribute has such a name; they are not read when it is imported again."""
+"""Members added to a refused row. No attribute has such a name. They are ignored when the row is imported again."""
 CONSOLE, ESCAPED = "#console", "#escaped"
-"""The last column of a file for reading, whose cells are empty: the console's CSV, and a CSV whose texts are escaped for
-spreadsheets. An import of it would store other values than it was made from."""
+"""The last column of a file that is only for reading, with empty cells: the console's CSV, and a CSV whose texts are escaped
+for spreadsheets. Importing it would store other values than it was created from."""
 MASKED = "masked:"
-"""What the name of a column begins with whose identifier values are cut. They are nobody's, so none is taken for one."""
+"""Prefix of a column's name if its identifier values are masked. They belong to nobody, so the column is not imported."""
 CUID = "cuid"
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a column is for: the CUID, an identifier, an attribute, or nothing; one without a name must be empty."""
+    """What a column is for: the CUID, an identifier, an attribute, or nothing. A column without a name must be empty."""
 
     kind: Literal["cuid", "identifier", "attribute", "nothing", "unnamed"]
     name: str = ""
 
 
 FOR_READING = {
-    CONSOLE: "it was downloaded from the console, where identifiers are masked and texts are escaped for spreadsheets;"
-    " import a file written by `usertable export`",
-    ESCAPED: "its texts are escaped for spreadsheets; import a file written by `usertable export` without --escape-formulas",
+    CONSOLE: Phrase(PhraseKind.FROM_CONSOLE),
+    ESCAPED: Phrase(PhraseKind.ESCAPED_FOR_SPREADSHEETS),
 }
 _UNNAMED = re.compile("#[1-9][0-9]*")
 
 
 def unique_names(columns: Sequence[str]) -> list[str]:
-    """The names of a file's columns so that each is another: `level`, `level#2`, and `#3` for a third without a name."""
+    """Return unique names for a file's columns: `level`, `level#2`, and `#3` for a third column without a name."""
     names: list[str] = []
     taken = set(columns)
     for number, column in enumerate(columns, start=1):
@@ -53,30 +53,26 @@ def unique_names(columns: Sequence[str]) -> list[str]:
 
 
 def unnamed_problem(column: str, cell: object) -> Problem:
-    """What is wrong with a cell that stands in a column without a name."""
-    expected = (
-        f"the column has no name, and holds [{excerpt(cell)}]; name it in the header, or with --map '{column}=NAME', or"
-        f" leave it out with --map '{column}='"
-        if column
-        else f"the member has no name, and holds [{excerpt(cell)}]; name it"
-    )
+    """Return the problem with a cell in a column without a name."""
+    value = excerpt(cell)
+    if not column:
+        return Problem(ProblemKind.COLUMN, column, {"expected": phrase(PhraseKind.UNNAMED_MEMBER, value=value)})
+    expected = phrase(PhraseKind.UNNAMED_COLUMN, value=value, column=column)
     return Problem(ProblemKind.COLUMN, column, {"expected": expected})
 
 
-_MASKED_COLUMN = (
-    "the values of column [{0}] are masked; leave it out with --map '{0}=', or import a file that was exported without"
-    " --identifiers masked"
-)
+def _masked_column(column: str) -> Refused:
+    return refusal(ProblemKind.IMPORT_FILE, reason=phrase(PhraseKind.MASKED_COLUMN, column=column))
 
 
 def column_targets(project: Project, column: str, columns: Mapping[str, str]) -> list[Target]:
-    """What a column is for: as `columns` says, or by its own name.
+    """Return the targets of a column: as `columns` says, or by its own name.
 
-    A name may be `cuid`, or an attribute's or identifier's; `attribute:NAME` and `identifier:NAME` tell which. Several have
-    commas between: `phone,contact_phone`.
+    A name can be `cuid`, or that of an attribute or identifier; `attribute:NAME` and `identifier:NAME` say which. Several
+    are separated by commas: `phone,contact_phone`.
 
     Raises:
-        Refused: there is nothing of that name, or both an attribute and an identifier.
+        Refused: nothing has that name, or both an attribute and an identifier.
     """
     if column in (ROW, REASON, LINE) or (column in PSEUDO_COLUMNS and column not in columns):
         return [Target("nothing")]
@@ -87,11 +83,11 @@ def column_targets(project: Project, column: str, columns: Mapping[str, str]) ->
         return [Target("nothing" if column else "unnamed")]
     if _UNNAMED.fullmatch(name):
         return [Target("unnamed", name)]
-    # A column's own name may have a comma in it.
+    # A column's own name may contain a comma.
     names = name.split(",") if column in columns else [name]
     targets = [_named_target(project, column, each) for each in names]
     if column.startswith(MASKED) and any(target.kind == "identifier" for target in targets):
-        raise refusal(ProblemKind.IMPORT_FILE, reason=_MASKED_COLUMN.format(column))
+        raise _masked_column(column)
     return targets
 
 
@@ -110,13 +106,8 @@ def _named_target(project: Project, column: str, name: str) -> Target:
     if len(found) == 1:
         return found[0]
     if found:
-        ways = " or ".join(f"--map '{column}={target.kind}:{target.name}'" for target in found)
-        raise refusal(ProblemKind.COLUMN, column, expected=f"{name} is more than one thing; say {ways}")
+        ways = tuple(f"--map '{column}={target.kind}:{target.name}'" for target in found)
+        raise refusal(ProblemKind.COLUMN, column, expected=phrase(PhraseKind.AMBIGUOUS_COLUMN, name=name, ways=ways))
     if name.startswith(MASKED) and rest in identifiers:
-        raise refusal(ProblemKind.IMPORT_FILE, reason=_MASKED_COLUMN.format(column))
-    raise refusal(
-        ProblemKind.COLUMN,
-        column,
-        expected=f"{name} is neither cuid nor a declared attribute or identifier; name one with --map '{column}=NAME',"
-        f" or leave the column out with --map '{column}='",
-    )
+        raise _masked_column(column)
+    raise refusal(ProblemKind.COLUMN, column, expected=phrase(PhraseKind.UNDECLARED_COLUMN, name=name, column=column))

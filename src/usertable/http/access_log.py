@@ -1,7 +1,8 @@
-"""The access log: a line for each answered request, written by a thread, so that no request waits for it.
+"""The access log: one line per answered request, written by a thread, so that no request waits for it.
 
-The standard library's logging takes 8 to 20 µs a line, as long as the server's own code takes for a PUT. Here a request
-appends a tuple, and the lines of a quarter of a second are made and written together, those of one commit from one text.
+The standard library's logging takes 8 to 20 µs per line, as long as the server's own code takes for a PUT. Here a request
+appends a tuple, and the lines of a quarter of a second are created and written together. Requests of one commit share a
+text.
 """
 
 from __future__ import annotations
@@ -22,21 +23,21 @@ from usertable.http.request_counts import RouteCounts
 log = logging.getLogger("usertable.access")
 
 FLUSH_SECONDS = 0.25
-"""Seconds between two looks for new lines."""
+"""Seconds between two checks for new lines."""
 HELD_LINES = 100_000
-"""Maximum number of lines that wait for whoever reads the log; further ones are left out, and counted."""
+"""Maximum number of lines waiting for the reader of the log. Further lines are dropped, and counted."""
 LINES_AT_ONCE = 8
-"""Lines that are written together: a pipe takes 4,096 bytes whole, so that those of several workers do not mix."""
+"""Number of lines per write: a pipe writes up to 4,096 bytes atomically, so that the lines of several workers do not mix."""
 
 Outcome = tuple[float, RouteCounts, int, float]
 """When a request was answered, by the monotonic clock; method and route; status; seconds.
 
-The route is a template, so that no line has a CUID or an identifier's value: `/api/v1/projects/{project}/users/{cuid}`.
+The route is a template, so that no line contains a CUID or an identifier value: `/api/v1/projects/{project}/users/{cuid}`.
 """
 Caller = tuple[str, int]
 """Address and port."""
 Answered = tuple[Outcome, bytes, bytes | None, Caller | None]
-"""An answered request: its outcome, its id, its `traceparent`, its caller."""
+"""An answered request: its outcome, its ID, its `traceparent`, its caller."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -46,27 +47,27 @@ class AccessLog:
 
     def __init__(self) -> None:
         self.answered: list[Answered] = []
-        """Those that are not written yet; whoever answers a request appends it."""
+        """Requests that are not written yet. Answering a request appends it."""
         self._left_out = 0
 
     def take(self) -> list[Answered]:
-        """The requests that were answered since the last call, for :meth:`write`; belongs into the event loop."""
+        """Remove and return the requests answered since the last call, for :meth:`write`. Call it in the event loop."""
         answered, self.answered = self.answered, []
         self._left_out += max(0, len(answered) - HELD_LINES)
         return answered[:HELD_LINES]
 
     def write(self, answered: Sequence[Answered]) -> None:
-        """Write a line for each; blocks while whoever reads the log does not."""
+        """Write one line per request. Blocks while the reader of the log does not read."""
         offset = time.time() - time.monotonic()
         form = _JSON if logs.settings.format == "json" else _TEXT
         lines: list[str] = []
         for outcome, group in groupby(answered, itemgetter(0)):
-            # What the requests of one commit have in common is made once.
+            # The common text of one commit's requests is created once.
             begin = form.begin(outcome, offset + outcome[0])
             requests = list(group)
             _, ids, traceparents, callers = zip(*requests, strict=True)
             together = b"".join(ids)
-            # Of the characters that an id may have, JSON cannot have these as they are.
+            # Of the characters that an ID may contain, JSON must escape these.
             if any(traceparents) or None in callers or b'"' in together or b"\\" in together:
                 lines += [f"{begin}{form.rest(*rest)}\n" for _, *rest in requests]
             else:
@@ -76,18 +77,20 @@ class AccessLog:
                 _write(handler, lines)
         if self._left_out:
             left_out, self._left_out = self._left_out, 0
-            log.warning("%d requests are missing here: the log is read more slowly than requests are answered", left_out)
+            log.warning(
+                "requests missing here: %d, because the log is read more slowly than requests are answered", left_out
+            )
 
 
 class _Form(NamedTuple):
-    """How lines are written."""
+    """The form of the lines."""
 
     begin: Callable[[Outcome, float], str]
-    """What a line begins with, by the outcome and the time in seconds since 1970 UTC."""
+    """Returns the beginning of a line, by the outcome and the time in seconds since 1970 UTC."""
     rest: Callable[..., str]
-    """What follows, by id, `traceparent` and caller."""
+    """Returns the rest, by ID, `traceparent` and caller."""
     plain: Callable[[str, Iterable[str], Iterable[Caller]], list[str]]
-    """The whole lines of requests without a trace, whose ids and callers need no quoting."""
+    """Returns complete lines for requests without a trace, whose IDs and callers need no escaping."""
 
 
 def _text_begin(outcome: Outcome, at: float) -> str:
@@ -148,7 +151,7 @@ def _write(handler: logging.StreamHandler[Any], lines: Sequence[str]) -> None:
     handler.acquire()
     try:
         for start in range(0, len(lines), LINES_AT_ONCE):
-            # Standard error is written at the end of a line.
+            # Standard error is flushed at the end of a line.
             handler.stream.write("".join(lines[start : start + LINES_AT_ONCE]))
     finally:
         handler.release()

@@ -1,4 +1,4 @@
-"""How old receipts are, by elapsed time: the system's clock may be set, or be wrong for a while."""
+"""The age of receipts and of history in elapsed time: the system's clock may be set, or be wrong for a while."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from collections import deque
 from collections.abc import Callable
 
 SETTLING_MS = 600_000
-"""Milliseconds after the start in which nothing expires: a clock that is wrong at boot is set right meanwhile."""
+"""Milliseconds after the start in which nothing expires, so that a clock that is wrong at boot can be corrected."""
 
 
 def elapsed_ms() -> int:
-    """Milliseconds of a clock that is never set, and that also counts while the machine sleeps."""
+    """Return milliseconds of a clock that is never set, and that also advances during suspend."""
     # Not every system has it.
     clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
     return time.clock_gettime_ns(clock) // 1_000_000
 
 
 class Age:
-    """What is older than a lifetime by the system's clock and by elapsed time, too.
+    """Decides what is older than a lifetime, both by the system's clock and in elapsed time.
 
-    The clock counts as it stood against elapsed time when it was the furthest behind during one lifetime. So a jump forward
-    makes nothing old, and what was dated in a jump backward, which is over, is not old either.
+    The system's clock is compared with elapsed time, and its lowest reading during one lifetime is used. So a jump forward
+    makes nothing expire, and neither does a past jump backward for what was dated during it.
 
     Belongs to one thread.
 
     Args:
         lifetime: milliseconds.
-        clock: milliseconds since 1970 UTC; it may jump.
-        elapsed: milliseconds; it does not.
+        clock: milliseconds since 1970 UTC; may jump.
+        elapsed: milliseconds; never jumps.
     """
 
     def __init__(self, lifetime: int, clock: Callable[[], int], elapsed: Callable[[], int] = elapsed_ms) -> None:
@@ -37,11 +37,11 @@ class Age:
         self._elapsed = elapsed
         self._started = elapsed()
         self._offsets: deque[tuple[int, int]] = deque()
-        """When looked, and by how much the clock was ahead of elapsed time then: only those that none after it is below."""
+        """Times of comparison, and how far the clock was ahead of elapsed time; without those followed by a lower one."""
         self.look()
 
     def look(self) -> None:
-        """Compare the clocks. Whatever jumps for less time than there is between two calls is not seen."""
+        """Compare the clocks. A jump that is undone between two calls is not detected."""
         now = self._elapsed()
         offset = self._clock() - now
         while self._offsets and self._offsets[-1][1] >= offset:
@@ -51,7 +51,7 @@ class Age:
             self._offsets.popleft()
 
     def before(self) -> int | None:
-        """What is dated before this moment is older than the lifetime; None while that cannot be known."""
+        """Return the time before which everything is older than the lifetime; None while that cannot be known."""
         self.look()
         now = self._elapsed()
         if now - self._started < SETTLING_MS:

@@ -1,4 +1,4 @@
-"""What every answer has in common: sending bytes, request ids, reading a body within its limit."""
+"""The parts that all answers share: sending bytes, request IDs, reading a body within its limit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from usertable.app.limits import RateLimit
-from usertable.domain.errors import Overloaded, Problem, ProblemKind, Unavailable, excerpt
+from usertable.domain.errors import Overloaded, Problem, ProblemKind, Unavailable, excerpt, phrase, refusal
+from usertable.domain.phrases import PhraseKind
 from usertable.wire.messages import Language, negotiate
 
 Scope = MutableMapping[str, Any]
@@ -22,13 +23,13 @@ RETRY_SOON: Header = (b"retry-after", b"1")
 CLOSE: Header = (b"connection", b"close")
 
 _REQUEST_ID = re.compile(rb"[!-~]{1,128}")
-# The server's own ids: unlike any other process's by the prefix, unlike each other by the count.
+# The server's own IDs: the prefix distinguishes processes, the count distinguishes requests.
 _prefix = secrets.token_hex(6).encode()
 _count = itertools.count(1)
 
 
 def request_id(headers: dict[bytes, bytes]) -> bytes:
-    """The caller's `X-Request-Id` if it is 1 to 128 visible ASCII characters, else one of our own."""
+    """Return the caller's `X-Request-Id` if it is 1 to 128 visible ASCII characters, else a generated one."""
     sent = headers.get(b"x-request-id")
     if sent is not None and _REQUEST_ID.fullmatch(sent):
         return sent
@@ -36,7 +37,7 @@ def request_id(headers: dict[bytes, bytes]) -> bytes:
 
 
 def language(headers: dict[bytes, bytes], default: Language) -> Language:
-    """The language of the messages of an answer."""
+    """Return the language of an answer's messages."""
     accepted = headers.get(b"accept-language")
     return default if accepted is None else negotiate(accepted.decode("latin-1"), default)
 
@@ -49,7 +50,7 @@ async def answer(send: Send, status: int, body: bytes, headers: list[Header]) ->
 
 
 def rate_limit_headers(limit: RateLimit) -> tuple[Header, Header, Header]:
-    """The headers that tell a caller where it stands; the window is a second long."""
+    """Return the headers with the caller's current limit. The window is one second."""
     return (
         (b"ratelimit-limit", b"%d" % limit.limit),
         (b"ratelimit-remaining", b"%d" % limit.remaining),
@@ -57,12 +58,24 @@ def rate_limit_headers(limit: RateLimit) -> tuple[Header, Header, Header]:
     )
 
 
+SOURCE_FORM = re.compile(rb"[!-~]([ -~]{0,98}[!-~])?")
+"""What `Usertable-Source` may be: the name of a release or a job, 1 to 100 visible ASCII characters."""
+
+
+def source(headers: dict[bytes, bytes]) -> str:
+    """Return the name that the caller gave for what it runs; empty for none. Raises Refused if it is malformed."""
+    sent = headers.get(b"usertable-source", b"")
+    if sent and not SOURCE_FORM.fullmatch(sent):
+        raise refusal(ProblemKind.PARAMETER, name="Usertable-Source", expected=phrase(PhraseKind.VISIBLE_ASCII, maximum=100))
+    return sent.decode()
+
+
 KEY_FORM = re.compile(rb"[!-~]{1,255}")
 """The form of an `Idempotency-Key`."""
 
 
 class Disconnected(Exception):
-    """The client went away before its request was whole."""
+    """The client disconnected before its request was complete."""
 
 
 ACCEPTS_NO_CODING: Header = (b"accept-encoding", b"identity")
@@ -71,7 +84,7 @@ ACCEPTS_NO_CODING: Header = (b"accept-encoding", b"identity")
 async def read_json_body(
     receive: Receive, headers: dict[bytes, bytes], limit: int, *, coded: bool = False
 ) -> bytes | Problem:
-    """The request's body, or the problem with its content type, coding or size. Raises Disconnected.
+    """Return the request's body, or the problem with its content type, coding or size. Raises Disconnected.
 
     Args:
         coded: it may have a content coding, which is left to the caller.
@@ -112,5 +125,5 @@ def _is_json(content_type: bytes) -> bool:
 
 
 def unavailable(failure: Unavailable) -> Problem:
-    """The problem that a caller is told when something cannot be done now."""
+    """Return the problem to answer if something cannot be done now."""
     return Problem(ProblemKind.OVERLOADED if isinstance(failure, Overloaded) else ProblemKind.STORE_DOWN)

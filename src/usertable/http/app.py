@@ -1,4 +1,4 @@
-"""The ASGI application: which path goes where, and what runs beside the requests."""
+"""The ASGI application: its routes, and what runs in the background."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from starlette.types import ASGIApp
 
@@ -17,6 +17,9 @@ from usertable.app.batches import BatchWriter
 from usertable.app.clock import SYSTEM_CLOCK, Clock
 from usertable.app.imports import RowImporter
 from usertable.app.limits import SharedCounts
+from usertable.app.openid import OpenIdSettings
+from usertable.app.refused_sign_ins import RefusedSignIns
+from usertable.app.retention import HistoryRetention
 from usertable.app.scans import TableScans
 from usertable.app.service import Service
 from usertable.commands.write import WriteBatch
@@ -29,8 +32,10 @@ from usertable.console.shared_state import SharedState
 from usertable.console.views.sign_in import print_link
 from usertable.dialects.base import HttpAnswer
 from usertable.dialects.jiguang.dialect import JIGUANG
+from usertable.domain.actor import Actor
 from usertable.domain.errors import StoreDown
 from usertable.domain.merge import Rules
+from usertable.domain.moments import DAY_MS
 from usertable.domain.schema import Project
 from usertable.http.age import Age
 from usertable.http.answers import JSON, Receive, Scope, Send, answer
@@ -58,52 +63,58 @@ from usertable.pipeline.group_commit import GroupCommit
 from usertable.store import Store
 from usertable.wire.messages import Language
 
+if TYPE_CHECKING:
+    from usertable.app.openid_provider import OpenIdProvider
+
 log = logging.getLogger("usertable.http")
 
 EXPIRY_SECONDS = 60.0
 ARRIVALS_SECONDS = 1.0
+SIGN_INS_SECONDS = 60.0
+RETENTION_SECONDS = 60.0
+"""Seconds between two runs of what removes and packs history."""
 CLOCK_SECONDS = 1.0
-"""How often the system's clock is compared with elapsed time."""
+"""Seconds between two comparisons of the system's clock with elapsed time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What the workers of a server know together, in files that each of them maps."""
+    """The state that a server's workers share, in files that each of them maps."""
 
     counts: SharedCounts | None
     console: SharedState
     metrics: SharedMetrics
 
     @classmethod
-    def alone(cls) -> Shared:
-        """That of a server that is one process."""
-        return cls(None, SharedState.alone(), SharedMetrics.alone())
+    def alone(cls, clock: Clock = SYSTEM_CLOCK) -> Shared:
+        """Return the state of a server that is a single process."""
+        return cls(None, SharedState.alone(clock.monotonic), SharedMetrics.alone())
 
     @staticmethod
     def files(workers: int) -> list[IO[bytes]]:
-        """New files, which are gone when the last process has closed them."""
+        """Return new files, which are removed when the last process has closed them."""
         return [SharedCounts.file(), SharedState.file(), SharedMetrics.file(workers)]
 
     @classmethod
     def of(cls, descriptors: Sequence[int], worker: int) -> Shared:
-        """What is in the files with these descriptors, in the order of :meth:`files`, for the worker with that number."""
+        """Return the state for this worker in the files with these descriptors, in the order of :meth:`files`."""
         counts, console, metrics = descriptors
         return cls(SharedCounts(counts), SharedState(console), SharedMetrics(metrics, worker))
 
 
 def announce_console(config: Config, address: str, shared: Shared) -> None:
-    """Say where the console of a server at this address is, with a link for signing in if there is no admin token."""
+    """Log the console's URL for a server at this address, with a link for signing in if there is no admin token."""
     if config.console and config.admin_token:
-        logging.getLogger("usertable.server").info("the console: %s%s", address, HOME)
+        logging.getLogger("usertable.server").info("the console: %s%s", config.public_url or address, HOME)
     elif config.console:
         print_link(config, Link(shared.console, SYSTEM_CLOCK.seconds).make())
 
 
 class App:
-    """The ASGI application over an open store, which it does not close.
+    """The ASGI application for an open store, which it does not close.
 
     Args:
-        shared: what the workers of a server know together; None for a server that is one process.
+        shared: the state shared by a server's workers; None for a server that is a single process.
     """
 
     def __init__(
@@ -114,27 +125,41 @@ class App:
         *,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        shared = shared or Shared.alone()
+        shared = shared or Shared.alone(clock)
         self._shared = shared
         self.counts = RequestCounts(clock.monotonic)
         self._config = config
+        self._public_path = config.public_path
         self._clock = clock
-        self._sessions = Sessions(shared.console, config.admin_tokens, config.console_minutes * 60, clock.seconds)
         self._store = store
         rules = Rules(config.row_limit)
         self._service = Service(store, clock=clock.now_ms, max_attributes=config.max_attributes, rules=rules)
+        self._refused_sign_ins = RefusedSignIns(self._service, clock.now_ms)
+        self._sessions = Sessions(
+            self._service,
+            self._refused_sign_ins,
+            shared.console,
+            config.admin_tokens,
+            config.console_minutes * 60,
+            clock.seconds,
+        )
         self.stopping: Callable[[], bool] = lambda: False
-        """Whether the server is about to end; whoever runs it says so here."""
+        """Returns whether the server is about to end; set by whatever runs it."""
         self.dialect = JIGUANG
         self.set_endpoints: dict[bytes, SetEndpoint] = {}
         """By URL, once the application runs."""
         self._endpoints: dict[str, ASGIApp] = {}
         self._cors = with_cors(self._serve, items(config.cors_origins)) if config.cors_origins else None
+        self._retention = HistoryRetention(store, clock.now_ms, lambda: self.stopping())
         self._recorder = ActivityRecorder(clock.now_ms, payloads=config.arrival_payloads)
         self._expired_receipts = 0
+        # A clock that jumps ahead makes history old only a day later.
+        self._day = Age(DAY_MS, clock.now_ms)
         self._receipt_age = Age(config.receipt_hours * 3_600_000, clock.now_ms)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._public_path and scope["path"] not in self._endpoints:
+            scope["path"] = _without(self._public_path, scope["path"])
         if self._cors is not None and not is_for_console(scope):
             await self._cors(scope, receive, send)
         else:
@@ -156,13 +181,13 @@ class App:
             await no_route(self._dialect_server, scope, send)
 
     def take_over(self, config: Config) -> None:
-        """Go on with the tokens of another configuration."""
+        """Use the tokens of another configuration from now on."""
         self._config = config
         self._sessions.take_tokens(config.admin_tokens)
         self._place_metrics()
 
     def _place_metrics(self) -> None:
-        """Serve the metrics beside all else if they have a token, and no address of their own."""
+        """Add the metrics' route if they have a token, and no address of their own."""
         if self._config.metrics_token and not self._config.metrics_address:
             self._endpoints[METRICS_PATH] = self.metrics
         else:
@@ -170,7 +195,7 @@ class App:
 
     @contextlib.asynccontextmanager
     async def running(self, connections: Connections) -> AsyncIterator[None]:
-        """What must run while requests come by these connections; leaving it commits every write that was queued."""
+        """Run the background tasks while the block serves these connections. Its end commits every queued write."""
         clock = self._clock
         authenticator = Authenticator(self._service, self._shared.counts, self._recorder, clock)
         channel = open_channel(self._config.store, self._store, WriteBatch(self._service.rules))
@@ -192,7 +217,7 @@ class App:
         }
         readiness = Readiness(self._store, channel, commit, clock)
         state = State(lambda: self._config.admin_tokens, lambda: self.stopping(), readiness.check)
-        # Found out before anything is served: in a checkout it takes git a tenth of a second.
+        # Computed before anything is served: in a checkout, git takes a tenth of a second for it.
         known = build(self._config)
         self._native = native_app(
             Backends(self._service, authenticator, writer, importer, self._config, state, self.counts, known)
@@ -208,8 +233,9 @@ class App:
             importer,
             lambda: ConsoleFigures(self._sessions.sign_ins, self._sessions.ended, open_pages()),
             lambda: self._expired_receipts,
+            self._retention,
         )
-        collector = ServerCollector(WorkerCollector(sources, self._config), self._shared.metrics, channel, self._store)
+        collector = ServerCollector(WorkerCollector(sources, self._config), self._shared.metrics, sources)
         self.metrics = MetricsEndpoint(
             collector,
             self.counts,
@@ -222,10 +248,12 @@ class App:
         self._console = self._made_console(authenticator, set_attributes, scans) if self._config.console else None
         self._native_paths = {"/openapi.json", "/readyz", "/version", LIVE_PATH}
         ending = asyncio.Event()
-        watches = [asyncio.create_task(self._watch_clock()), asyncio.create_task(readiness.watch())]
+        watches = [asyncio.create_task(self._watch_clock(authenticator)), asyncio.create_task(readiness.watch())]
         works = [
             asyncio.create_task(_every(clock, REFRESH_SECONDS, ending, authenticator.poll)),
             asyncio.create_task(_every(clock, EXPIRY_SECONDS, ending, self._expire, self._receipt_age.before)),
+            asyncio.create_task(_every(clock, SIGN_INS_SECONDS, ending, self._refused_sign_ins.settle)),
+            asyncio.create_task(_every(clock, RETENTION_SECONDS, ending, self._retention.run, self._day.before)),
             asyncio.create_task(_every(clock, ARRIVALS_SECONDS, ending, self._store_arrivals, self._take_arrivals)),
         ]
         if self._shared.metrics.is_shared:
@@ -233,7 +261,7 @@ class App:
         try:
             yield
         finally:
-            # They must not use the channel or the store once those are closed. A cancelled task leaves its thread working.
+            # They must not use the channel or the store after these are closed. The thread of a canceled task keeps running.
             ending.set()
             for task in watches:
                 task.cancel()
@@ -242,13 +270,19 @@ class App:
             await commit.close()
             await channel.close()
             authenticator.close()
+            self._sessions.hashing.close()
             await asyncio.to_thread(scans.close)
             with contextlib.suppress(StoreDown):
                 await asyncio.to_thread(self._store_arrivals, self._take_arrivals())
+                await asyncio.to_thread(self._refused_sign_ins.settle, at_once=True)
+                await asyncio.to_thread(self._sessions.keep_seen)
 
     def _made_console(self, authenticator: Authenticator, endpoint: SetEndpoint, scans: TableScans) -> ASGIApp:
-        async def put(project: Project, body: bytes, language: Language, dry_run: bool, key: str) -> HttpAnswer:
-            return await endpoint.serve_as(authenticator.grant(project), body, language, dry_run=dry_run, key=key)
+        async def put(
+            project: Project, body: bytes, language: Language, actor: Actor, dry_run: bool, key: str
+        ) -> HttpAnswer:
+            access = authenticator.grant(project)
+            return await endpoint.serve_as(access, body, language, actor, dry_run=dry_run, key=key)
 
         return console_app(
             Console(
@@ -260,18 +294,32 @@ class App:
                 self._config,
                 self._clock,
                 lambda: self.stopping(),
+                self._openid_provider(),
             )
         )
 
+    def _openid_provider(self) -> OpenIdProvider | None:
+        settings = OpenIdSettings.of(self._config)
+        if settings is None:
+            return None
+        # Takes 0.1 s of CPU and 7 MB, which a server without a provider does not need.
+        from usertable.app.openid_provider import OpenIdProvider
+
+        return OpenIdProvider(settings, self._clock)
+
     def _expire(self, before: int | None) -> None:
         self._service.expire_activity()
+        while self._sessions.keep_seen() and not self.stopping():
+            pass
         while before is not None and not self.stopping() and (expired := self._service.expire_receipts(before)):
             self._expired_receipts += expired
 
-    async def _watch_clock(self) -> None:
+    async def _watch_clock(self, authenticator: Authenticator) -> None:
         while True:
             await self._clock.sleep(CLOCK_SECONDS)
             self._receipt_age.look()
+            self._day.look()
+            authenticator.forget_ended()
 
     def _take_arrivals(self) -> Drained:
         return self._recorder.drain()
@@ -280,12 +328,18 @@ class App:
         self._recorder.hand_over(self._service, drained)
 
 
+def _without(public_path: str, path: str) -> str:
+    """Return the path below the public path, which a proxy may already have removed."""
+    below = path.removeprefix(public_path)
+    return below or "/" if below == "" or below.startswith("/") else path
+
+
 async def _every(
     clock: Clock, seconds: float, ending: asyncio.Event, work: Callable[..., object], *prepare: Callable[[], object]
 ) -> None:
-    """Do blocking work again and again, in a thread, with what `prepare` gave in the event loop, until `ending` is set.
+    """Run blocking work periodically in a thread, with the results of `prepare` in the event loop, until `ending` is set.
 
-    What fails is tried again at the next turn; the log has it once, until it went well or fails otherwise.
+    A failure is retried at the next turn. It is logged once, until the work succeeds or fails differently.
     """
     known: type[Exception] | None = None
     while not await _is_set_within(clock, seconds, ending):
@@ -298,7 +352,7 @@ async def _every(
                 if isinstance(failure, StoreDown):
                     log.warning("background work waits for the store: %s", failure)
                 else:
-                    log.exception("background work failed, it is tried again")
+                    log.exception("background work failed; it is retried")
 
 
 async def _is_set_within(clock: Clock, seconds: float, event: asyncio.Event) -> bool:

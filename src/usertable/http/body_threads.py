@@ -1,7 +1,7 @@
-"""Large bodies: handled beside the event loop, in threads of their own, and large batches a few at a time.
+"""Large bodies are processed in separate threads, outside of the event loop; large batches only a few at a time.
 
-Threads of their own, because a body may take seconds, and what waits in the default threads (reads of the store, the native
-API) would wait for it.
+The threads are separate from the default ones, because a body may take seconds, for which reads of the store and the native
+API would wait.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from usertable.wire.bodies import SMALL_BODY
 
 THREADS = 2
 LARGE_BATCHES = 2
-"""Maximum number of large batches that a server process has in memory, decoded, at once."""
+"""Maximum number of large decoded batches in a server process's memory."""
 HELD_BODIES = 4
-"""Maximum bytes of bodies of batches that a server process holds for one project, in bodies of the largest size."""
+"""Maximum bytes of batch bodies that a server process holds for one project, as a multiple of the largest body."""
 
 _threads = ThreadPoolExecutor(THREADS, thread_name_prefix="bodies")
 _Given = ParamSpec("_Given")
@@ -30,35 +30,47 @@ _Result = TypeVar("_Result")
 
 
 async def in_body_thread(work: Callable[_Given, _Result], *given: _Given.args, **named: _Given.kwargs) -> _Result:
-    """What `work` gives, made in one of the threads for bodies."""
+    """Run `work` in one of the threads for bodies, and return its result."""
     return await asyncio.get_running_loop().run_in_executor(_threads, functools.partial(work, *given, **named))
 
 
 async def when_decoded(decode: Callable[[bytes], _Result], body: bytes) -> _Result:
-    """What `decode` makes of a body: at once if the body is small, else in a thread."""
+    """Decode a body: directly if it is small, else in a thread."""
     return decode(body) if len(body) <= SMALL_BODY else await in_body_thread(decode, body)
 
 
+class ProjectTurns:
+    """Turns for expensive work, at most `at_once` in a server process: a project's own first wait for each other."""
+
+    def __init__(self, at_once: int) -> None:
+        self.all = asyncio.Semaphore(at_once)
+        self._at_once = at_once
+        self._of: dict[str, asyncio.Semaphore] = {}
+
+    def own(self, project: str) -> asyncio.Semaphore:
+        """Return the turns of one project, to be waited for before those of all."""
+        return self._of.setdefault(project, asyncio.Semaphore(self._at_once))
+
+
 class Batches:
-    """Keeps the batches that are under way within memory.
+    """Limits the memory of the batches that are being processed.
 
     Args:
-        body_limit: bytes of the largest body of a batch.
+        body_limit: maximum bytes of a batch's body.
     """
 
     def __init__(self, body_limit: int) -> None:
         self._max_held = HELD_BODIES * body_limit
         self._held: Counter[str] = Counter()
-        self._large = asyncio.Semaphore(LARGE_BATCHES)
+        self._large = ProjectTurns(LARGE_BATCHES)
         self.huge = asyncio.Lock()
-        """Held by the one huge batch that may be among them."""
-        self._large_of: dict[str, asyncio.Semaphore] = {}
+        """Held by the only huge batch."""
 
     @contextlib.contextmanager
     def holding(self, project: str, receive: Receive) -> Iterator[Receive]:
-        """Count what is received for a project, until the end of the block.
+        """Count the bytes received for a project, until the end of the block.
 
-        What is given raises Overloaded if the project's batches together hold too many bytes.
+        The yielded function raises Overloaded if the project's batches together exceed the maximum.
         """
         here = 0
 
@@ -83,7 +95,9 @@ class Batches:
 
     @contextlib.asynccontextmanager
     async def large(self, project: str) -> AsyncIterator[None]:
-        """Wait until another large batch may be in memory. A project's wait behind each other first, not before others'."""
-        own = self._large_of.setdefault(project, asyncio.Semaphore(LARGE_BATCHES))
-        async with own, self._large:
+        """Wait until another large batch may be in memory.
+
+        A project's batches first wait for each other, then for other projects'.
+        """
+        async with self._large.own(project), self._large.all:
             yield

@@ -1,7 +1,7 @@
-"""One client's connection: bytes to requests, requests to the ASGI application in their order, answers back to bytes.
+"""One client's connection: bytes to requests, requests to the ASGI application in order, answers back to bytes.
 
-The parser is httptools. What it leaves to its user is decided here, by RFC 9110 and 9112: which heads are taken, what
-becomes of a body that nobody reads, when a connection ends and how. A plain write is answered without ASGI, see
+The parser is httptools. What it leaves open is decided here, by RFC 9110 and 9112: which heads are accepted, what happens to
+a body that is not read, and when and how a connection ends. A plain write is answered without ASGI, see
 :meth:`Connection._answer_fast`.
 """
 
@@ -44,19 +44,19 @@ if TYPE_CHECKING:
 log = logging.getLogger("usertable.http")
 
 BUFFERED_BYTES = 65_536
-"""Bytes of a body that wait for the application; with more the client is not read from."""
+"""Bytes of a body that wait for the application, above which reading from the client is paused."""
 PIPELINED = 16
-"""Requests that wait on a connection for those before them; with more the client is not read from."""
+"""Number of requests that wait on a connection for earlier ones, above which reading from the client is paused."""
 LINGER_SECONDS = 10
 """Seconds for which a client's bytes are read and dropped after the last answer, so that it can read that answer."""
 LINGER_BYTES = 64 * 2**20
-"""Bytes that are read and dropped at most, behind the last answer or of a body that was refused."""
+"""Maximum bytes that are read and dropped, after the last answer or of a refused body."""
 LINGERING = 1_000
-"""Connections that have had their last answer, with which one beyond the limit is closed without an answer."""
+"""Number of lingering connections above which a connection over the limit is closed without an answer."""
 
 
 class _Reading(Enum):
-    """What becomes of the bytes that a client sends."""
+    """What happens to the bytes that a client sends."""
 
     PARSE = "they are parsed"
     IGNORE = "no further request is taken; those that are there are answered first"
@@ -107,37 +107,37 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._reading = _Reading.PARSE
         self._requests: deque[Request] = deque()
-        """Requests that are not answered, or not received, in their order. The first one is being answered."""
+        """Requests that are not answered or not completely received, in order. The first one is being answered."""
         self._receiving: Request | None = None
-        """The one whose body is arriving."""
+        """The request whose body is arriving."""
         self._set_endpoints = connections.application.set_endpoints
         self._endpoint: SetEndpoint | None = None
-        """The endpoint of the hot path that the request is for."""
+        """The hot path's endpoint for the request."""
         self._fast: bytes | None = None
-        """What came of the body of a write that may be answered without ASGI."""
+        """The received body of a write that may be answered without ASGI."""
         self._fast_put: SetExchange | None = None
-        """The write that is being answered so."""
+        """The write that is being answered without ASGI."""
         self._in_head = False
         self._arrived = 0
-        """Bytes that arrived since the head began, and perhaps some before it."""
+        """Bytes that arrived since the head began, and possibly some before it."""
         self._headers: list[Header] = []
         self._fields: dict[bytes, bytes] = {}
-        """The same by name, once the head is complete; of several with one name, the last."""
+        """The headers by name, once the head is complete; of several with one name, the last."""
         self._host: bytes | None = None
-        """The last one that was found to be in order."""
+        """The last `Host` that was valid."""
         self._url = b""
         self._lines = 0
         self._expects_continue = False
         self._is_further = False
-        """Whether the parser came further with the last bytes."""
+        """Whether the parser made progress with the last bytes."""
         self._unfinished = 0
-        """Bytes with which it did not."""
+        """Bytes without progress."""
         self._size = 0
         """Bytes that were read and dropped."""
         self._problem: Problem | None = None
-        """What is wrong with the request, found while it is parsed."""
+        """The problem with the request, found during parsing."""
         self._farewell: bytes | None = None
-        """The answer after which the connection ends, once those before it are sent."""
+        """The answer after which the connection ends, once earlier answers are sent."""
         self._ended = False
         """Whether the client will send no more."""
         self._is_paused = False
@@ -147,7 +147,7 @@ class Connection(asyncio.Protocol):
         self._since = 0.0
 
     def caller(self, headers: Iterable[Header]) -> Peer | None:
-        """Who sent a request with these headers."""
+        """Return the sender of a request with these headers."""
         forwarded_for = [value for name, value in headers if name == b"x-forwarded-for"]
         return self._connections.proxies.client(self.client, forwarded_for) if forwarded_for else self.client
 
@@ -155,7 +155,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._transport = transport
-        # Of a Unix socket it is an empty text.
+        # For a Unix socket it is an empty text.
         self.client = transport.get_extra_info("peername") or None
         self.server = transport.get_extra_info("sockname")
         connections = self._connections
@@ -182,7 +182,7 @@ class Connection(asyncio.Protocol):
             self.regulate()
 
     def _parse(self, data: bytes) -> bytes:
-        """Let the parser have bytes; what is to be parsed after them."""
+        """Pass bytes to the parser. Return the bytes to be parsed after them."""
         self._is_further = False
         self._arrived = self._arrived + len(data) if self._in_head else len(data)
         try:
@@ -196,37 +196,42 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserError:
             self.end(Problem(ProblemKind.NOT_HTTP))
         else:
-            # What is not at its end yet (a header, a trailer, the extension of a chunk), the parser alone has.
+            # Only the parser has incomplete parts (a header, a trailer, a chunk extension).
             self._unfinished = 0 if self._is_further else self._unfinished + len(data)
             if self._unfinished > HEAD_BYTES:
                 self.end(head_too_large())
         return b""
 
     def _decline_upgrade(self) -> bytes:
-        """The head of a request that offers another protocol, without the offer (RFC 9110, 7.8).
+        """Return the head of a request that offers another protocol, without the offer (RFC 9110, 7.8).
 
-        The parser takes what follows such a head for the other protocol, so it is given the head again.
+        The parser would treat what follows such a head as the other protocol, so it gets the head again.
         """
         parser = self._parser
         method = parser.get_method()
         if method == b"CONNECT":
-            self.end(Problem(ProblemKind.NO_METHOD, None, {"method": "CONNECT", "allowed": "GET, PUT, POST, PATCH, DELETE"}))
+            self.end(
+                Problem(
+                    ProblemKind.NO_METHOD, None, {"method": "CONNECT", "allowed": ("GET", "PUT", "POST", "PATCH", "DELETE")}
+                )
+            )
             return b""
         self._parser = httptools.HttpRequestParser(self)
         lines = b"".join(b"%b: %b\r\n" % header for header in self._headers if header[0] != b"upgrade")
         return b"%b %b HTTP/%b\r\n%b\r\n" % (method, self._url, parser.get_http_version().encode(), lines)
 
     def eof_received(self) -> bool:
-        """Answer a client that only ends its sending side all the same."""
+        """Keep answering a client that has only closed its sending side."""
         self._ended = True
         if self._reading is _Reading.DROP:
             return False
         if self._receiving is not None:
-            # It will never be whole; those before it are answered.
+            # It will never be complete. Earlier requests are answered.
             self._requests.pop().leave()
             self._receiving = None
-        if self._requests and self._requests[0].started:
-            # A stream may have no end of its own, and who listens to one does not stop sending.
+        if self._requests and (self._requests[0].started or self._requests[0].is_watched):
+            # A stream may never end, and its reader does not close its sending side. Neither does a client that waits for
+            # something so slow that it is abandoned when the client disconnects.
             return False
         return bool(self._requests) or self._fast_put is not None
 
@@ -238,12 +243,12 @@ class Connection(asyncio.Protocol):
             request.leave()
         self._requests.clear()
         self._fast_put = self._fast = self._receiving = None
-        # It refers to this connection in turn. Together they would stay, with the bytes that came last, until the garbage
-        # collector looks for such circles, which it seldom does here.
+        # The parser refers to this connection. Both would stay in memory, with the last bytes, until the garbage collector
+        # searches for cycles, which it seldom does here.
         del self._parser
         self.resume_writing()
 
-    # What the parser finds in them
+    # What the parser finds
 
     def on_message_begin(self) -> None:
         self._is_further = self._in_head = True
@@ -261,9 +266,9 @@ class Connection(asyncio.Protocol):
         self._lines += 1
         if self._lines > HEAD_LINES:
             raise self._refusal(head_too_large())
-        # Trailers are no headers (RFC 9110, 6.5.1).
+        # Trailers are not headers (RFC 9110, 6.5.1).
         if self._in_head:
-            # The parser leaves blanks at the end of a value, which are none of it (RFC 9110, 5.5).
+            # The parser keeps trailing blanks of a value, which do not belong to it (RFC 9110, 5.5).
             self._headers.append((name.lower(), value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
@@ -315,7 +320,7 @@ class Connection(asyncio.Protocol):
             self._release()
         request = self._receiving
         if request is None:
-            # Of a head that offers an upgrade; the request comes again.
+            # For a head that offers an upgrade; the request comes again.
             return
         self._receiving = None
         request.complete()
@@ -329,7 +334,7 @@ class Connection(asyncio.Protocol):
         return ValueError(problem.kind)
 
     def _check_head(self, version: str) -> Problem | None:
-        """What is wrong with a head that the parser takes."""
+        """Return the problem with a head that the parser accepts."""
         if version not in ("1.1", "1.0"):
             return Problem(ProblemKind.HTTP_VERSION, None, {"version": version})
         headers = self._headers
@@ -342,7 +347,7 @@ class Connection(asyncio.Protocol):
             if (problem := unknown_expectation(headers)) is not None:
                 return problem
             self._expects_continue = version == "1.1"
-        # Summing up takes a microsecond, a fortieth of a write: only a head that can be too large is looked at.
+        # Adding up takes a microsecond, a fortieth of a write, so it is done only if the head may be too large.
         if self._arrived > SMALL_HEAD and head_bytes(self._url, headers) > HEAD_BYTES:
             return head_too_large()
         host = fields.get(b"host")
@@ -358,7 +363,7 @@ class Connection(asyncio.Protocol):
     # Requests and their answers
 
     def _begin(self, method: bytes, version: str) -> None:
-        """Begin a request whose head is here."""
+        """Begin a request whose head is complete."""
         keep_alive = self._parser.should_keep_alive() and not self._connections.is_draining
         request = Request(self, method, self._url, version, self._headers, keep_alive=keep_alive)
         request.expects_continue = self._expects_continue
@@ -367,9 +372,10 @@ class Connection(asyncio.Protocol):
         self._advance()
 
     def _advance(self) -> None:
-        """Give the first request to the application, if it is whole or too large to wait for.
+        """Pass the first request to the application, if it is complete or too large to wait for.
 
-        What has no use for a body is done without looking at it; so it must not begin before the body is known to be sound.
+        Some requests are answered without reading their body, so a request must not begin before its body is known to be
+        valid.
         """
         if self._requests and self._fast_put is None:
             request = self._requests[0]
@@ -378,7 +384,7 @@ class Connection(asyncio.Protocol):
                 self._connections.start(request, self._connections.application)
 
     def _release(self) -> None:
-        """Give a request that was held back for the short way to the application."""
+        """Pass a request that was held back for the fast path to the application."""
         piece, self._fast = self._fast, None
         assert self._endpoint is not None
         self._begin(self._endpoint.method, "1.1")
@@ -390,7 +396,7 @@ class Connection(asyncio.Protocol):
         """Answer a write that was begun without ASGI."""
         answer = endpoint.success(put)
         if self._fast_put is not put:
-            # The client is gone. What it asked for is done.
+            # The client is gone. Its request was executed.
             return
         if answer is None or self._writable is not None:
             request = Request(
@@ -421,7 +427,7 @@ class Connection(asyncio.Protocol):
             self._next()
 
     def write(self, data: bytes) -> None:
-        """Send bytes, if there still is somebody to send them to."""
+        """Send bytes, unless the client is gone."""
         if not self._transport.is_closing():
             self._transport.write(data)
 
@@ -431,9 +437,9 @@ class Connection(asyncio.Protocol):
         return self._connections.date
 
     def answered(self, request: Request) -> None:
-        """Go on after a request's answer."""
+        """Continue after a request's answer."""
         if not request.keep_alive or self._connections.is_draining:
-            # What waits behind it was not begun.
+            # The requests after it were not begun.
             self._linger()
         elif request.whole:
             self._forget(request)
@@ -442,13 +448,13 @@ class Connection(asyncio.Protocol):
             self.regulate()
 
     def _forget(self, request: Request) -> None:
-        """Drop a request that is over."""
+        """Remove a request that is finished."""
         if self._requests and self._requests[0] is request:
             self._requests.popleft()
             self._next()
 
     def _next(self) -> None:
-        """Answer the next request that waits, or end the connection if that was the last one."""
+        """Answer the next waiting request, or end the connection if there will be no more."""
         if self._requests:
             self._advance()
             self.regulate()
@@ -459,7 +465,7 @@ class Connection(asyncio.Protocol):
             self._close()
 
     def regulate(self) -> None:
-        """Read from the client, unless more of its bytes wait here than is good."""
+        """Read from the client, unless too many of its bytes are waiting here."""
         receiving = self._receiving
         is_full = self._reading is _Reading.PARSE and (
             len(self._requests) > PIPELINED or (receiving is not None and receiving.size > BUFFERED_BYTES)
@@ -483,7 +489,7 @@ class Connection(asyncio.Protocol):
             self._writable = None
 
     async def written(self) -> None:
-        """Wait until the client has read enough that more can be sent."""
+        """Wait until the client has read enough for more to be sent."""
         if self._writable is not None:
             await asyncio.shield(self._writable)
 
@@ -491,21 +497,21 @@ class Connection(asyncio.Protocol):
 
     @property
     def dialect(self) -> Dialect:
-        """In which a request is refused that nobody was given."""
+        """The dialect for refusing a request that reached no application."""
         return self._connections.application.dialect
 
     @property
     def counts(self) -> RequestCounts:
-        """Where the process counts its requests."""
+        """The process's counts of requests."""
         return self._connections.application.counts
 
     @property
     def access_log(self) -> AccessLog | None:
-        """Where answered requests are noted, if that is wanted."""
+        """The access log, if it is on."""
         return self._connections.access_log
 
     def end(self, problem: Problem) -> None:
-        """Refuse what is arriving, after the answers that are owed, and take no more."""
+        """Refuse the arriving request after earlier answers, and accept no more."""
         if self._reading is not _Reading.PARSE:
             return
         dialect = self.dialect
@@ -517,10 +523,10 @@ class Connection(asyncio.Protocol):
         self._fast = None
         receiving, self._receiving = self._receiving, None
         if receiving is not None:
-            # If it has begun, it waits for a body that does not come.
+            # If it has begun, it waits for a body that will not come.
             self._requests.pop().leave()
             if receiving.answered:
-                # Only its body was still owed.
+                # Only the rest of its body was missing.
                 self._linger()
                 return
             if receiving.started:
@@ -539,7 +545,7 @@ class Connection(asyncio.Protocol):
         self.regulate()
 
     def _linger(self) -> None:
-        """Send no more, but read on for a while: closed at once, the client would see a reset before it reads the answer."""
+        """Send no more, but keep reading for a while: otherwise the client would get a reset before it reads the answer."""
         for request in self._requests:
             request.leave()
         self._requests.clear()
@@ -557,12 +563,12 @@ class Connection(asyncio.Protocol):
         self._transport.close()
 
     def abort(self) -> None:
-        """Close at once; what was not sent is not sent."""
+        """Close at once, dropping what was not sent."""
         self._reading = _Reading.DROP
         self._transport.abort()
 
     def drain(self) -> None:
-        """Close if nothing is under way; otherwise after the answers that are owed."""
+        """Close if idle; otherwise after the outstanding answers."""
         for request in self._requests:
             request.keep_alive = False
         if self._reading is _Reading.PARSE and not self._is_working:
@@ -580,13 +586,13 @@ class Connection(asyncio.Protocol):
         return bool(self._requests) or self._fast_put is not None or self._fast is not None or self._in_head
 
     def _phase(self) -> tuple[str, int]:
-        """What the connection is waiting for, and the number of the request."""
+        """Return what the connection is waiting for, and the number of the request."""
         if size := self._transport.get_write_buffer_size():
             return ("write", size)
         if self._reading is _Reading.DROP:
             return ("linger", 0)
         if self._is_paused:
-            # It is we who do not read on.
+            # Reading was paused by the server.
             return ("answer", self._count)
         if self._fast is not None or self._in_head or self._receiving is not None or not self._count:
             return ("receive", self._count)

@@ -1,4 +1,4 @@
-"""All connections of a server, and what they share."""
+"""All connections of a server, and their common state."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Application(Protocol):
     """What answers requests: an ASGI application, and the endpoints of the hot path."""
 
     dialect: Dialect
-    """In which a request is refused that nobody was given."""
+    """The dialect for refusing a request that reached no application."""
     set_endpoints: dict[bytes, SetEndpoint]
     """By URL."""
     counts: RequestCounts
@@ -30,16 +30,16 @@ class Application(Protocol):
 
 
 class Connections:
-    """All connections of a server, and what they share.
+    """All connections of a server, and their common state.
 
     Args:
         application: answers the requests.
-        body_seconds: within so many a request must have arrived whole, and a client must read on.
-        keep_alive_seconds: after so many an idle connection is closed.
-        limit: connections open at once; a further one is told so and closed.
-        proxies: whose word it is believed who the caller is.
-        has_cors: whether requests with an `Origin` need headers of their own in the answer.
-        access_log: where answered requests are noted.
+        body_seconds: maximum seconds for a request to arrive completely, and for a client to continue reading.
+        keep_alive_seconds: seconds after which an idle connection is closed.
+        limit: maximum number of open connections; a further one is answered with an error and closed.
+        proxies: the proxies that are trusted to name the caller.
+        has_cors: whether answers to requests with an `Origin` need CORS headers.
+        access_log: the access log, if it is on.
     """
 
     def __init__(
@@ -62,14 +62,14 @@ class Connections:
         self.access_log = access_log
         self.open: set[Connection] = set()
         self.lingering: set[Connection] = set()
-        """Those of them that had their last answer. They do not count for the limit."""
+        """Connections that have had their last answer. They do not count towards the limit."""
         self.tasks: set[asyncio.Task[None]] = set()
         self.is_draining = False
         self.date = b""
-        """The line `date: …`; whoever runs the server keeps it true to the second."""
+        """The line `date: …`, updated every second by whatever runs the server."""
 
     def __call__(self) -> Connection:
-        """A protocol for a new connection."""
+        """Return a protocol for a new connection."""
         return Connection(self)
 
     def start(self, request: Request, call: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
@@ -81,19 +81,19 @@ class Connections:
         task.add_done_callback(self.tasks.discard)
 
     def sweep(self, now: float) -> None:
-        """End what takes too long; called about once a second with the event loop's time."""
+        """End what takes too long. Called about once a second with the event loop's time."""
         for connection in list(self.open):
             connection.sweep(now)
 
     def drain(self) -> None:
-        """Close what is idle. A request that has begun is answered; then its connection closes."""
+        """Close idle connections. A request that has begun is answered; then its connection closes."""
         self.is_draining = True
         for connection in list(self.open):
             connection.drain()
 
     @property
     def are_busy(self) -> bool:
-        """Whether a request is under way on any of them."""
+        """Whether a request is in progress on any connection."""
         return any(connection.is_busy for connection in self.open)
 
     def abort(self) -> None:

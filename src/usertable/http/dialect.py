@@ -1,4 +1,4 @@
-"""What the endpoints of a dialect have in common, and Get CUID."""
+"""The part that a dialect's endpoints share, and Get CUID."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from usertable.app.access import Authenticator, ProjectAccess
 from usertable.app.activity import ActivityRecorder
 from usertable.app.users import Users
 from usertable.dialects.base import Dialect
+from usertable.domain import permissions
 from usertable.domain.errors import Problem, ProblemKind, Refused, excerpt, refusal
-from usertable.http.admission import admit
+from usertable.http.admission import admit, forbidden
 from usertable.http.answers import (
     ACCEPTS_NO_CODING,
     CLOSE,
@@ -23,6 +24,7 @@ from usertable.http.answers import (
     answer,
     language,
     read_json_body,
+    source,
 )
 from usertable.http.body_threads import when_decoded
 from usertable.http.exchange import Exchange
@@ -43,8 +45,8 @@ class DialectServer:
     """A dialect, and what serves its requests.
 
     Args:
-        body_limit: largest body, in bytes.
-        always_200: answer HTTP 200 to every refusal; clients then go by the dialect's code alone.
+        body_limit: maximum bytes of a body.
+        always_200: answer HTTP 200 to every refusal; clients then rely on the dialect's code alone.
     """
 
     dialect: Dialect
@@ -58,24 +60,32 @@ class DialectServer:
 class DialectExchange(Exchange):
     """One request and its answer, in a dialect's format."""
 
-    # What is not set for every request has its default here: it costs nothing on the hot path.
+    # Class attributes as defaults for what is not set for every request: they cost nothing on the hot path.
     api = ""
     """The name by which a request is counted."""
     server: DialectServer
+    needs: permissions.Scope
+    """The scope that a caller's key must have."""
+    access: ProjectAccess
+    """The caller's access, after authentication."""
+    is_authenticated = False
+    """Whether the caller was authenticated by its credentials."""
+    key_name = ""
+    """Name of the caller's key."""
     client: tuple[str, int] | None = None
     """Address and port of the peer."""
     cuid: int | None = None
     data: dict[str, Any] | None = None
     details = False
-    """Whether the caller asks for every problem."""
+    """Whether the caller requests all problems."""
     problems: Sequence[Problem] = ()
     """Why it was refused."""
     language: Language | None = None
-    """That of a caller who names none, if it is not the dialect's."""
+    """The language for a caller that requests none, if it differs from the dialect's."""
 
     @classmethod
     def of(cls, server: DialectServer, scope: Scope, send: Send) -> Self:
-        """That of an ASGI request."""
+        """Return the exchange for an ASGI request."""
         exchange = cls(dict(scope["headers"]), send)
         exchange.server, exchange.client = server, scope.get("client")
         return exchange
@@ -85,7 +95,14 @@ class DialectExchange(Exchange):
         return self.server.counts
 
     async def authenticate(self) -> ProjectAccess:
-        """The access that the caller's credentials grant. Raises Refused and Unavailable."""
+        """Return the access of the caller's credentials, if its key has the needed scope. Raises Refused and Unavailable."""
+        access = await self._admit()
+        self.access, self.activity, self.key_name = access, access.activity, access.key_name
+        self._check_scope(access)
+        self.is_authenticated = True
+        return access
+
+    async def _admit(self) -> ProjectAccess:
         dialect = self.server.dialect
         authorization = self.sent.get(dialect.authorization, b"")
         access = await admit(self.server.authenticator, authorization, self.client, dialect.credentials)
@@ -94,25 +111,31 @@ class DialectExchange(Exchange):
             if named := dialect.credentials(authorization):
                 self.server.recorder.failed_login(named[0], self.id)
             raise refusal(ProblemKind.CREDENTIALS)
-        self.activity = access.activity
         return access
 
+    def _check_scope(self, access: ProjectAccess) -> None:
+        if self.needs not in access.scopes:
+            raise forbidden(access, self.needs)
+
     async def read_body(self, receive: Receive) -> bytes:
-        """The body of the request. Raises Refused and Disconnected."""
+        """Return the request's body. Raises Refused, also if the caller's access has ended meanwhile, and Disconnected."""
         body = await read_json_body(receive, self.sent, self.server.body_limit)
         if isinstance(body, Problem):
             raise Refused([body])
+        if self.is_authenticated:
+            # It may have taken long to arrive.
+            self._check_scope(await self._admit())
         return body
 
     async def answer(self, status: int, body: bytes) -> None:
         await answer(self.send, status, body, [JSON, (b"x-request-id", self.id), *self.headers])
 
     async def answer_refusal(self, problems: Sequence[Problem]) -> None:
-        """Answer with the first problem's code and text, and with all of them if the caller asked for details."""
+        """Answer with the first problem's code and text, and with all problems if the caller requested details."""
         server = self.server
         self.problems = problems
         if self.activity is not None:
-            self.activity.refused(self.api, self.id, problems, self.cuid, self.data)
+            self.activity.refused(self.api, self.id, problems, self.cuid, self.data, self.key_name)
         spoken = language(self.sent, self.language or server.dialect.language)
         status, body = server.dialect.encode_refusal(problems, spoken, details=self.details)
         if status in (408, 413):
@@ -126,6 +149,7 @@ class DialectExchange(Exchange):
 
 class _RegisterExchange(DialectExchange):
     api = "register"
+    needs = permissions.Scope.REGISTER
 
 
 class RegisterEndpoint:
@@ -148,15 +172,22 @@ class RegisterEndpoint:
         request = await when_decoded(dialect.decode_register, await exchange.read_body(receive))
         if request.problems:
             raise Refused(request.problems)
-        cuids = await asyncio.to_thread(self._users.register, access.project, request.name, request.values)
-        access.activity.accepted_registration(exchange.id, request.name, cuids)
+        cuids = await asyncio.to_thread(
+            self._users.register,
+            access.project,
+            request.name,
+            request.values,
+            actor=access.actor.with_origin(exchange.id.decode(), "", source(exchange.sent)),
+        )
+        access.activity.accepted_registration(exchange.id, request.name, cuids, access.key_name)
         await exchange.answer(200, dialect.encode_registered(request.values, cuids))
 
 
 async def no_route(server: DialectServer, scope: Scope, send: Send) -> None:
-    """Answer a request to a path that nobody has.
+    """Answer a request to a path without a route.
 
-    Whoever mistypes a path of the dialect is answered in its language, anybody else in English; both may ask for the other.
+    A mistyped path of the dialect is answered in its language, any other path in English. Callers may request another
+    language.
     """
     exchange = DialectExchange.of(server, scope, send)
     root = server.dialect.set.path.split("/")[1]

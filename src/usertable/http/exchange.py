@@ -1,4 +1,4 @@
-"""One request and its answer, as far as every endpoint has them: what fails is answered, counted and logged in one place."""
+"""One request and its answer, as far as all endpoints share them. Failures are answered, counted and logged in one place."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Exchange(ABC):
 
     Args:
         sent: the headers of the request.
-        send: sends the answer, as ASGI has it.
+        send: sends the answer, as in ASGI.
     """
 
     activity: ProjectActivity | None = None
@@ -39,12 +39,12 @@ class Exchange(ABC):
         self.send = send
         self.id = request_id(sent)
         self.headers: list[Header] = []
-        """Of the answer, besides those that every answer has."""
+        """Additional headers of the answer."""
 
     @property
     @abstractmethod
     def counts(self) -> RequestCounts:
-        """Where the process counts its requests."""
+        """The process's counts of requests."""
 
     @abstractmethod
     async def answer_refusal(self, problems: Sequence[Problem]) -> None:
@@ -56,7 +56,7 @@ class Exchange(ABC):
         await self.answer_refusal(problems)
 
     async def run(self, work: Awaitable[None]) -> None:
-        """Wait for what answers the request. What it raises is answered here, without a word of the inside."""
+        """Wait for the request to be answered. Exceptions are answered here, without internal details."""
         try:
             await work
         except Disconnected:
@@ -72,7 +72,7 @@ class Exchange(ABC):
             await self.refuse([Problem(ProblemKind.INTERNAL, None, {"request": self.id.decode()})])
 
     def count_against(self, limit: RateLimit | None) -> None:
-        """Count the request. Raises Refused if it is over the limit."""
+        """Count the request. Raises Refused if it exceeds the limit."""
         if limit is None:
             return
         allowed = limit.allow()
@@ -82,6 +82,6 @@ class Exchange(ABC):
             raise refusal(ProblemKind.RATE_LIMITED, limit=limit.limit)
 
     def refuse_method(self, method: str, allowed: str) -> Refused:
-        """The refusal of a method that the path does not have."""
+        """Return the refusal of a method that the path does not have."""
         self.headers.append((b"allow", allowed.encode()))
-        return refusal(ProblemKind.NO_METHOD, method=method, allowed=allowed)
+        return refusal(ProblemKind.NO_METHOD, method=method, allowed=tuple(allowed.split(", ")))

@@ -1,4 +1,4 @@
-"""The sockets that a server listens on: of a host and port, or of a path."""
+"""The sockets that a server listens on: on a host and port, or on a path."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import stat
 from pathlib import Path
 
 UNIX = "unix:"
-"""What the address of a Unix socket begins with: unix:/run/usertable/metrics.sock."""
+"""The prefix of a Unix socket's address: unix:/run/usertable/metrics.sock."""
 
 
 class ListenFault(Exception):
-    """An address cannot be listened on.
+    """The server cannot listen on an address.
 
     Args:
-        address: as it is configured: `127.0.0.1 port 8000`, `unix:/run/usertable/metrics.sock`.
-        setting: the setting that names it.
+        address: as configured: `127.0.0.1 port 8000`, `unix:/run/usertable/metrics.sock`.
+        setting: the setting with the address.
     """
 
     def __init__(self, reason: OSError | UnicodeError, address: str = "", setting: str = "host") -> None:
@@ -27,11 +27,11 @@ class ListenFault(Exception):
 
 
 def listen(host: str, port: int, *, shared: bool = False, setting: str = "host") -> socket.socket:
-    """A socket bound to an address. Raises ListenFault.
+    """Return a socket bound to an address. Raises ListenFault.
 
     Args:
-        shared: other processes listen on the same address, and the system spreads connections over them.
-        setting: what names the address.
+        shared: other processes listen on the same address, and the system distributes connections.
+        setting: the setting with the address.
     """
     address = f"{host} port {port}"
     try:
@@ -51,7 +51,7 @@ def listen(host: str, port: int, *, shared: bool = False, setting: str = "host")
 
 
 def listen_at(address: str, *, setting: str) -> socket.socket:
-    """A socket bound to `host:port`, `[::1]:port` or `unix:/path`. Raises ListenFault."""
+    """Return a socket bound to `host:port`, `[::1]:port` or `unix:/path`. Raises ListenFault."""
     if not address.startswith(UNIX):
         host, _, port = address.rpartition(":")
         return listen(host.strip("[]"), int(port), setting=setting)
@@ -67,7 +67,7 @@ def listen_at(address: str, *, setting: str) -> socket.socket:
 
 
 def shown_address(listener: socket.socket) -> str:
-    """Where it listens, as a URL or a path: `http://127.0.0.1:9464`, `unix:/run/usertable/metrics.sock`."""
+    """Return its address as a URL or a path: `http://127.0.0.1:9464`, `unix:/run/usertable/metrics.sock`."""
     address = listener.getsockname()
     if listener.family == socket.AF_UNIX:
         return f"{UNIX}{address}"
@@ -76,7 +76,7 @@ def shown_address(listener: socket.socket) -> str:
 
 
 def _remove_left(path: Path) -> None:
-    """Remove the socket of a server that is gone; one that somebody listens on stays, and so does any other file."""
+    """Remove the socket of a server that is gone. A socket in use stays, and so does any other file."""
     with contextlib.suppress(FileNotFoundError):
         if stat.S_ISSOCK(path.stat().st_mode):
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:

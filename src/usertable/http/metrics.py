@@ -1,4 +1,4 @@
-"""`/metrics`: what the processes of a server counted, in Prometheus' text format."""
+"""`/metrics`: the counts of a server's processes, in Prometheus' text format."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from prometheus_client.utils import floatToGoString
 
 from usertable.app.activity import ActivityRecorder
 from usertable.app.imports import RowImporter
+from usertable.app.retention import HistoryRetention, PruneReason
 from usertable.config import Config
 from usertable.dialects.base import Dialect
 from usertable.dialects.jiguang.codes import code
@@ -39,28 +40,28 @@ from usertable.version import version
 
 METRICS_PATH = "/metrics"
 PUBLISH_SECONDS = 1.0
-"""Seconds between two looks at what a worker counted, for the others to see."""
+"""Seconds between two publications of a worker's counts for the others."""
 _POOL_GAUGES: tuple[tuple[str, str, Callable[[PoolFigures], int]], ...] = (
-    ("usertable_pool_connections_limit", "Connections to PostgreSQL that there may be.", lambda pool: pool.limit),
+    ("usertable_pool_connections_limit", "Maximum number of connections to PostgreSQL.", lambda pool: pool.limit),
     ("usertable_pool_waiting", "Callers that wait for a connection to PostgreSQL.", lambda pool: pool.waiting),
 )
 _POOL_COUNTERS: tuple[tuple[str, str, Callable[[PoolFigures], int]], ...] = (
     ("usertable_pool_requests", "Requests for a connection to PostgreSQL.", lambda pool: pool.taken),
     ("usertable_pool_waits", "Requests for a connection to PostgreSQL that had to wait.", lambda pool: pool.queued),
-    ("usertable_pool_timeouts", "Requests for a connection to PostgreSQL that were given up.", lambda pool: pool.failed),
+    ("usertable_pool_timeouts", "Requests for a connection to PostgreSQL that timed out.", lambda pool: pool.failed),
 )
 _CHALLENGE: Header = (b"www-authenticate", b'Bearer realm="usertable metrics"')
 
 
 @dataclass(frozen=True, slots=True)
 class ConsoleFigures:
-    """What the console counts."""
+    """The console's counts."""
 
     sign_ins: dict[str, int]
-    """By what came of them."""
+    """By result."""
     sign_outs: int
     live_pages: int
-    """Open pages that are kept up to date."""
+    """Open pages with live updates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +78,14 @@ class Sources:
     importer: RowImporter
     console: Callable[[], ConsoleFigures]
     expired_receipts: Callable[[], int]
+    retention: HistoryRetention
 
 
 class WorkerCollector(Collector):
     """The metrics of this process, from the plain numbers that its parts keep.
 
     Args:
-        config: has the bounds that numbers are compared with.
+        config: has the limits that are shown next to the numbers.
     """
 
     def __init__(self, sources: Sources, config: Config) -> None:
@@ -128,19 +130,19 @@ class WorkerCollector(Collector):
         in_state = [(("open",), len(connections.open) - lingering), (("closing",), lingering)]
         text = "Connections of clients; a closing one had its last answer."
         yield _gauge("usertable_http_connections", text, in_state, ("state",))
-        text = "Connections of clients that may be open at once."
+        text = "Maximum number of open client connections."
         yield _gauge("usertable_http_connections_limit", text, self._config.max_connections)
 
     def _writes(self) -> Iterator[Metric]:
         commit, merges = self._sources.commit, self._sources.channel.merges
         yield _gauge("usertable_queue_writes", "Writes that wait for a commit.", commit.waiting)
-        yield _gauge("usertable_queue_capacity", "Writes that may wait for a commit.", commit.capacity)
+        yield _gauge("usertable_queue_capacity", "Maximum number of writes that wait for a commit.", commit.capacity)
         yield _histogram("usertable_commit_writes", "Writes per commit.", [((), commit.sizes)])
         text = "Seconds from sending a batch of writes to the store until it is durable."
         yield _histogram("usertable_commit_duration_seconds", text, [((), commit.seconds)])
         if merges is not None:
             results = [(("merged",), merges.merged), (("declined",), merges.declined), (("other",), merges.others)]
-            text = "Writes that PostgreSQL merged by itself, declined, or was not asked to merge."
+            text = "Writes that PostgreSQL merged itself, declined, or was not asked to merge."
             yield _counter("usertable_merge_writes", text, results, ("result",))
 
     def _receipts_and_batches(self) -> Iterator[Metric]:
@@ -150,7 +152,12 @@ class WorkerCollector(Collector):
         yield _counter("usertable_idempotency_keys", text, keys, ("result",))
         expired = self._sources.expired_receipts()
         yield _counter("usertable_receipts_expired", "Receipts that were deleted because of their age.", expired)
-        text = "Records of batches, by what was asked for and what came of them."
+        retention = self._sources.retention
+        removed = (((reason,), retention.pruned[reason]) for reason in PruneReason)
+        text = "Changes removed from history: older than a project's days, over its size, or after it was turned off."
+        yield _counter("usertable_history_pruned_changes", text, removed, ("reason",))
+        yield _counter("usertable_history_packed_blocks", "Blocks of history that were packed.", retention.packed)
+        text = "Records of batches, by API and result."
         yield _counter("usertable_batch_records", text, counts.records.copy().items(), ("api", "result"))
         text = "Rows sent to be imported that are not stored yet."
         yield _gauge("usertable_import_rows_waiting", text, self._sources.importer.rows)
@@ -178,28 +185,29 @@ class WorkerCollector(Collector):
 
     def _surroundings(self) -> Iterator[Metric]:
         recorder, console = self._sources.recorder, self._sources.console()
-        yield _counter("usertable_arrival_samples", "Samples of requests that were kept.", recorder.samples_kept)
+        yield _counter("usertable_arrival_samples", "Samples of requests that were stored.", recorder.samples_kept)
         text = "Seconds of activity that wait for a store that is down."
         yield _gauge("usertable_arrivals_held_seconds", text, recorder.held)
         sign_ins = (((result,), n) for result, n in console.sign_ins.items())
         text = "Attempts to sign in to the console; a delayed one came too soon after others that failed."
         yield _counter("usertable_console_sign_ins", text, sign_ins, ("result",))
         yield _counter("usertable_console_sign_outs", "Sessions of the console that were ended.", console.sign_outs)
-        text = "Open pages of the console that are kept up to date."
+        text = "Open pages of the console with live updates."
         yield _gauge("usertable_console_live_pages", text, console.live_pages)
 
 
 class ServerCollector(Collector):
-    """The metrics of all processes of a server, as one of its workers answers them."""
+    """The metrics of all processes of a server, for the worker that answers."""
 
-    def __init__(self, own: WorkerCollector, shared: SharedMetrics, channel: ObservedChannel, store: Store) -> None:
+    def __init__(self, own: WorkerCollector, shared: SharedMetrics, sources: Sources) -> None:
         self._own = own
         self._shared = shared
-        self._channel = channel
-        self._store = store
+        self._channel = sources.channel
+        self._store = sources.store
+        self._retention = sources.retention
 
     def publish(self) -> None:
-        """Let the other workers see what this one counted."""
+        """Publish this worker's counts for the other workers."""
         self._shared.publish(WorkerMetrics(os.getpid(), self._channel.writer, list(self._own.collect())))
 
     def collect(self) -> Iterator[Metric]:
@@ -207,14 +215,26 @@ class ServerCollector(Collector):
         workers = self._shared.workers()
         alive = {number for number, worker in workers.items() if _is_alive(worker.pid)}
         yield from merged([w.metrics if number in alive else lasting(w.metrics) for number, w in workers.items()])
-        yield _gauge("usertable_workers", "Server processes that run.", len(alive))
+        yield _gauge("usertable_workers", "Running server processes.", len(alive))
         figures = self._store.figures()
         if figures.file_bytes:
             sizes = (((name,), size) for name, size in figures.file_bytes.items())
             yield _gauge("usertable_store_file_bytes", "Size of the store's files.", sizes, ("file",))
         if figures.free_bytes is not None:
             yield _gauge("usertable_store_free_bytes", "Free space on the disk of the store's files.", figures.free_bytes)
+        yield from self._history()
         yield from merged([list(self._processes(workers))])
+
+    def _history(self) -> Iterator[Metric]:
+        """Yield what all workers say of the store alike, as of the last run of this one's retention."""
+        kept = self._retention.kept
+        yield _gauge("usertable_history_bytes", "Bytes of the history of all projects.", kept.bytes)
+        yield _gauge("usertable_history_changes", "Recorded changes of all projects.", kept.changes)
+        text = "Projects whose history is not kept for their days, because of its size."
+        yield _gauge("usertable_history_shortened_projects", text, kept.shortened)
+        text = "Since when the history of every project is kept, in seconds since 1970 UTC: the latest of their moments."
+        since: _Values = [] if kept.since is None else kept.since / 1000
+        yield _gauge("usertable_history_since_timestamp_seconds", text, since)
 
     def _processes(self, workers: Mapping[int, WorkerMetrics]) -> Iterator[Metric]:
         role = "worker" if self._shared.is_shared else "server"
@@ -229,11 +249,11 @@ class ServerCollector(Collector):
 
 
 class MetricsEndpoint:
-    """Answers `/metrics`; also the whole application of an address of its own.
+    """Answers `/metrics`; also the whole application of the metrics' own address.
 
     Args:
         token: the bearer token that a caller must send.
-        is_open: whether a caller needs none while there is no token.
+        is_open: whether callers need no token if none is set.
     """
 
     def __init__(
@@ -277,7 +297,7 @@ def _is_alive(pid: int) -> bool:
 
 
 _Values = float | Iterable[tuple[tuple[str, ...], float]]
-"""The value of a metric without labels; or each value with those of its labels, in their order."""
+"""The value of a metric without labels; or each value with the values of its labels, in order."""
 
 
 def _counter(name: str, documentation: str, values: _Values, labels: Sequence[str] = ()) -> Metric:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import msgspec
@@ -13,12 +13,14 @@ import msgspec
 from usertable.dialects.jiguang import openapi as jiguang
 from usertable.domain.errors import ProblemKind
 from usertable.domain.identity import MAX_CUID
+from usertable.domain.permissions import PROJECT_SCOPES, Scope, ordered
 from usertable.domain.schema import LEGAL_RULES, Rule
 from usertable.domain.values import DataType
+from usertable.http.exported_file import MEDIA_TYPES
 from usertable.version import version
 from usertable.wire import batch
+from usertable.wire.catalogue import en
 from usertable.wire.codings import CODINGS
-from usertable.wire.messages import TEXTS
 from usertable.wire.native import documents, problem_details, queries
 from usertable.wire.openapi import BODY_PROBLEMS, COUNT, FAILURES, RATE_LIMIT, TEXT, Json, answer_headers, content, ref
 
@@ -28,46 +30,63 @@ _PROBLEM = "application/problem+json"
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A method of a route of the native API: how it is served and what is said of it."""
+    """A method of a route of the native API: how it is served and documented."""
 
     method: str
     path: str
     tag: str
     summary: str
     handle: Callable[[Any], Any]
-    """A blocking function, but for a batch; its name is the operation's id."""
+    """A blocking function, except for a batch. Its name is the operation's ID."""
     answer: type[msgspec.Struct] | None
     """The form of the answer's body; None if it has none."""
     status: int = 200
-    access: Literal["admin", "project", "public"] = "project"
-    """Whose credentials it takes: the admin's only, also those of the project in the path, or none."""
     query: type[msgspec.Struct] = queries.Nothing
     body: type[msgspec.Struct] | None = None
     body_optional: bool = False
     batch: bool = False
     """Its handler is a coroutine function that writes in the event loop; its body may be compressed."""
+    file: bool = False
+    """Its handler returns an :class:`~usertable.http.exported_file.ExportedFile`."""
+    unguarded: bool = False
+    """It changes neither settings nor declarations of the project, so `If-Match` does not apply."""
     refuses: tuple[ProblemKind, ...] = ()
-    """What may be wrong beyond what may be wrong with any request of its kind."""
+    """Problems in addition to those of any request of its kind."""
+    needs: frozenset[Scope] = field(kw_only=True)
+    """Scopes of which a caller must have one; empty if it needs no credentials."""
+
+    @property
+    def access(self) -> Literal["admin", "project", "public"]:
+        """Whose credentials it accepts: only the admin's, also those of the project in the path, or none needed."""
+        if not self.needs:
+            return "public"
+        return "project" if self.needs & PROJECT_SCOPES else "admin"
 
     @property
     def id(self) -> str:
-        """What it is called, as in `declare_attribute`."""
+        """Its ID, for example `declare_attribute`."""
         return self.handle.__name__
 
     @property
     def guarded(self) -> bool:
-        """Whether it changes a project or its schema, and `If-Match` can name the version that the change was made for."""
-        return self.method != "GET" and "{project}" in self.path and self.tag != "users"
+        """Whether it changes a project or its schema, so that `If-Match` can name the version it is based on."""
+        return self.method != "GET" and "{project}" in self.path and self.tag != "users" and not self.unguarded
+
+    @property
+    def changes_users(self) -> bool:
+        """Whether it changes users, so that their history has the `Usertable-Source` of its request."""
+        return self.method != "GET" and self.tag == "users"
 
     def problem_status(self, kind: ProblemKind) -> int:
-        """The HTTP status of a problem that the handler met."""
-        # 404 is for what the path names. What else is not declared, a rule refuses.
-        if kind in (ProblemKind.ATTRIBUTE_UNKNOWN, ProblemKind.IDENTIFIER_UNKNOWN) and "{name}" not in self.path:
+        """Return the HTTP status of a problem that the handler raised."""
+        # 404 is for what the path names. A reference to something else that is not declared is refused by a rule.
+        named = (ProblemKind.ATTRIBUTE_UNKNOWN, ProblemKind.IDENTIFIER_UNKNOWN, ProblemKind.KEY_UNKNOWN)
+        if kind in named and "{name}" not in self.path:
             return 422
         return problem_details.STATUSES.get(kind, 422)
 
     def problems(self) -> dict[int, list[ProblemKind]]:
-        """What may be wrong with a request, by HTTP status."""
+        """Return the possible problems of a request, by HTTP status."""
         found: dict[int, list[ProblemKind]] = {}
         if self.access != "public":
             found[400] = [ProblemKind.PARAMETER]
@@ -77,6 +96,8 @@ class Operation:
         kinds = [*self.refuses, *FAILURES]
         if self.access == "project":
             kinds += [ProblemKind.RATE_LIMITED, ProblemKind.PROJECT_UNKNOWN]
+            if self.needs != PROJECT_SCOPES:
+                kinds.append(ProblemKind.FORBIDDEN)
         if self.guarded:
             kinds.append(ProblemKind.PROJECT_CHANGED)
         if self.body:
@@ -86,8 +107,12 @@ class Operation:
         return found
 
 
-def document(operations: Sequence[Operation]) -> Json:
-    """The OpenAPI document of these operations of the native API and of all other routes."""
+def document(operations: Sequence[Operation], server: str = "/") -> Json:
+    """Return the OpenAPI document of these operations of the native API and of all other routes.
+
+    Args:
+        server: its URL, or path.
+    """
     paths = jiguang.paths()
     for operation in operations:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
@@ -101,7 +126,7 @@ def document(operations: Sequence[Operation]) -> Json:
             "description": _DESCRIPTION,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "servers": [{"url": "/"}],
+        "servers": [{"url": server}],
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths,
         "components": {
@@ -111,7 +136,11 @@ def document(operations: Sequence[Operation]) -> Json:
             "responses": {name: _refusal(*of) for name, of in _SHARED.items()},
             "securitySchemes": {
                 "admin": {"type": "http", "scheme": "bearer", "description": "The server's admin token: every project."},
-                "project": {"type": "http", "scheme": "basic", "description": "A project's id and secret: that project."},
+                "project": {
+                    "type": "http",
+                    "scheme": "basic",
+                    "description": "A project's id and the secret of a key: what it is for.",
+                },
             },
         },
     }
@@ -127,10 +156,14 @@ it clashes with what there is, 422 if a rule of the Data Center refuses it.
 _TAGS = {
     "platform": "The platform's two endpoints, with the platform's own fields and codes.",
     "projects": "The units of isolation, each with its own users, schema and secret.",
+    "people": "Who may sign in to the console, and with which roles.",
+    "keys": "Keys of a project: who may call it, what for, until when.",
     "attributes": "What a user can have: name, data type, rule.",
     "identifiers": "How a user is pointed at from elsewhere.",
     "schema": "Attributes and identifiers as one document: schema as code.",
     "users": "The user table.",
+    "history": "What was changed of users, when, by whom; and what it was before.",
+    "audit": "The audit logs: who did what, when. No operation changes or deletes an entry.",
     "server": "Health, and this document.",
 }
 
@@ -165,6 +198,14 @@ _PARAMETERS: dict[str, Json] = {
         "schema": {"type": "string", "pattern": '^(W/)?"?[0-9]{1,18}"?$|^[*]$'},
         "example": "*",
     },
+    "Source": {
+        "name": "Usertable-Source",
+        "in": "header",
+        "description": "What the caller runs, such as a release or a job: up to 100 visible ASCII characters, with spaces in"
+        " between. The history of a user shows it with each change, so that a bad release can be told from a good one.",
+        "schema": {"type": "string", "pattern": "^([!-~]([ -~]{0,98}[!-~])?)?$"},
+        "example": "billing 2026.11.3",
+    },
     "Prefer": {
         "name": "Prefer",
         "in": "header",
@@ -188,6 +229,26 @@ _HEADERS: dict[str, Json] = {
     "Retry-After": {"required": True, "schema": COUNT, "description": "Seconds to wait before the next try."},
     "WWW-Authenticate": {"required": True, "schema": TEXT, "description": "What credentials would be right."},
     "ETag": {"required": True, "schema": TEXT, "description": "The project's `version` in quotes, for `If-Match`."},
+    "Repr-Digest": {
+        "required": True,
+        "schema": TEXT,
+        "description": "SHA-256 of the whole file (RFC 9530), to tell a truncated one: `sha-256=:…:`.",
+    },
+    "Usertable-Users": {"required": True, "schema": COUNT, "description": "Number of users in the file."},
+    "Usertable-Text-Columns": {
+        "schema": TEXT,
+        "description": "Parquet: NUMBER columns, separated by commas, that are stored as text because DECIMAL(38, 18)"
+        " cannot hold all their values.",
+    },
+    "Usertable-As-Of": {
+        "schema": TEXT,
+        "description": "The moment that `as_of` named, in UTC: `2026-11-30T00:00:00.000Z`.",
+    },
+    "Usertable-Columns-Not-Kept": {
+        "schema": TEXT,
+        "description": "Empty columns, separated by commas: their values at the moment are not known, because their history"
+        " was off.",
+    },
     "Location": {"required": True, "schema": TEXT, "description": "The path of what was created."},
     "Idempotency-Replayed": {"schema": {"const": "true"}, "description": "The answer is that of an earlier request."},
     "Preference-Applied": {"schema": {"const": "return=representation"}, "description": "The preference was honoured."},
@@ -196,17 +257,22 @@ _HEADERS: dict[str, Json] = {
 
 # The native API.
 
+_OF_FILES = ("Repr-Digest", "Usertable-Users", "Usertable-Text-Columns", "Usertable-As-Of", "Usertable-Columns-Not-Kept")
+
 
 def _operation(operation: Operation) -> Json:
     limits = RATE_LIMIT if operation.access == "project" else ()
     created = ("Location",) if operation.status == 201 else ()
     success: Json = {"description": "Done." if operation.status == 200 else "Created."}
-    if operation.answer is None:
+    if operation.file:
+        success["content"] = {media: {"schema": TEXT} for media in MEDIA_TYPES.values()}
+    elif operation.answer is None:
         success = {"description": "Done; there is nothing to show."}
     else:
         success["content"] = content(ref("schemas", operation.answer.__name__))
     tagged = ("ETag",) if operation.answer is documents.ProjectDocument and operation.status == 200 else ()
-    success["headers"] = answer_headers(*created, *tagged, *limits)
+    described_file = _OF_FILES if operation.file else ()
+    success["headers"] = answer_headers(*created, *tagged, *described_file, *limits)
     responses: Json = {str(operation.status): success}
     for status, kinds in sorted(operation.problems().items()):
         shared = next((name for name, of in _SHARED.items() if of == (status, kinds)), None)
@@ -215,12 +281,14 @@ def _operation(operation: Operation) -> Json:
         "operationId": operation.id,
         "tags": [operation.tag],
         "summary": operation.summary,
+        **_needed(operation),
         "security": {"admin": [{"admin": []}], "project": [{"admin": []}, {"project": []}], "public": []}[operation.access],
         "parameters": [
             *(_PATH_PARAMETERS[name] for name in re.findall(r"{(\w+)}", operation.path)),
             *_query_parameters(operation.query),
             *([ref("parameters", "IdempotencyKey")] if operation.batch else []),
             *([ref("parameters", "IfMatch")] if operation.guarded else []),
+            *([ref("parameters", "Source")] if operation.changes_users else []),
             ref("parameters", "RequestId"),
             ref("parameters", "AcceptLanguage"),
         ],
@@ -238,11 +306,19 @@ def _operation(operation: Operation) -> Json:
     return described
 
 
+def _needed(operation: Operation) -> Json:
+    if operation.access != "project":
+        return {}
+    if operation.needs == PROJECT_SCOPES:
+        return {"description": "Any key of the project may."}
+    return {"description": f"A key needs the scope {' or '.join(f'`{scope}`' for scope in ordered(operation.needs))}."}
+
+
 def _refusal(status: int, kinds: Iterable[ProblemKind]) -> Json:
     extra = {401: ("WWW-Authenticate",), 429: ("Retry-After",), 503: ("Retry-After",)}.get(status, ())
     return {
-        # The parameters of a problem are named in braces, which are kept.
-        "description": "\n".join(f"- `{kind}`: {TEXTS[kind][1]}" for kind in kinds),
+        # The parameters of a problem's text stay in braces.
+        "description": "\n".join(f"- `{kind}`: {en.PROBLEMS[kind]}" for kind in kinds),
         "headers": answer_headers(*extra, *(RATE_LIMIT if status != 401 else ())),
         "content": content(ref("schemas", "ProblemDetails"), _PROBLEM),
     }
@@ -263,7 +339,7 @@ _SHARED: dict[str, tuple[int, list[ProblemKind]]] = {
     "Internal": (500, [ProblemKind.INTERNAL]),
     "Unavailable": (503, [ProblemKind.OVERLOADED, ProblemKind.STORE_DOWN]),
 }
-"""The refusals that many operations have alike."""
+"""Refusals that many operations share."""
 
 _PATH_PARAMETERS: dict[str, Json] = {
     "project": {"name": "project", "in": "path", "required": True, "description": "The project's id.", "schema": TEXT},
@@ -272,6 +348,13 @@ _PATH_PARAMETERS: dict[str, Json] = {
         "in": "path",
         "required": True,
         "description": "The name it was declared with.",
+        "schema": TEXT,
+    },
+    "email": {
+        "name": "email",
+        "in": "path",
+        "required": True,
+        "description": "The person's e-mail address; letter case makes no difference.",
         "schema": TEXT,
     },
     "cuid": {
@@ -287,8 +370,11 @@ _PATH_PARAMETERS: dict[str, Json] = {
 def _query_parameters(form: type[msgspec.Struct]) -> list[Json]:
     _, components = msgspec.json.schema_components([form], ref_template="#/components/schemas/{name}")
     parameters = []
-    for name, schema in components[form.__name__]["properties"].items():
-        parameter = {"name": name, "in": "query", "schema": schema}
+    described = components[form.__name__]
+    for name, schema in described["properties"].items():
+        parameter: Json = {"name": name, "in": "query", "schema": schema}
+        if name in described.get("required", ()):
+            parameter["required"] = True
         for key in ("description", "examples"):
             if key in schema:
                 value = schema.pop(key)
@@ -313,7 +399,7 @@ def _schemas(operations: Iterable[Operation]) -> Json:
         "How a reported value meets the stored one: the newest stays, the first stays, numbers add up (NUMBER only),"
         " elements are appended (LIST only)."
     )
-    # Some generators make wrong code of a default among several types; `qps` says what it is.
+    # Some generators produce wrong code for a default among several types. `qps` documents its default.
     qps = components["NewProject"]["properties"]["qps"]
     qps["description"] = f"Requests per second and API. Left out: {qps.pop('default')}."
     components["NewAttribute"] |= _LEGAL_ATTRIBUTE
@@ -322,7 +408,7 @@ def _schemas(operations: Iterable[Operation]) -> Json:
     for name, schema in enums.items():
         schema["type"] = "string"
         if any(uses[value] > 1 for value in schema["enum"]):
-            # In languages whose enums share a namespace, two values would have one name.
+            # In languages whose enums share a namespace, two values would have the same name.
             schema["x-enum-varnames"] = [f"{name}_{value}".upper() for value in schema["enum"]]
     return components | jiguang.SCHEMAS
 
@@ -343,7 +429,7 @@ _LEGAL_ATTRIBUTE: Json = _when(
         **_when(DataType.NUMBER, _with_rules(DataType.NUMBER), _with_rules(DataType.STRING)),
     },
 )
-"""Which rules a data type may have, and that only a LIST has limits."""
+"""The rules that each data type can have, and that only a LIST has limits."""
 
 
 def _live() -> Json:

@@ -1,4 +1,4 @@
-"""What reverse proxies and browsers of other origins need: the caller's address behind a proxy, and CORS."""
+"""Support for reverse proxies and for browsers on other origins: the caller's address behind a proxy, and CORS."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 Peer = tuple[str, int]
-"""Address and port, as ASGI has them."""
+"""Address and port, as in ASGI."""
 
 
 class TrustedProxies:
-    """The proxies whose `X-Forwarded-For` is believed.
+    """The proxies whose `X-Forwarded-For` is trusted.
 
     Args:
-        networks: addresses and networks, as `trusted_proxies` lists them: `10.0.0.7`, `10.0.0.0/8`, `fd00::/8`.
+        networks: addresses and networks, as in `trusted_proxies`: `10.0.0.7`, `10.0.0.0/8`, `fd00::/8`.
     """
 
     def __init__(self, networks: Sequence[str]) -> None:
         self._networks = [ipaddress.ip_network(network) for network in networks]
 
     def client(self, peer: Peer | None, forwarded_for: Sequence[bytes]) -> Peer | None:
-        """The caller: the peer, or if that is a trusted proxy, the last address in the headers that is not one.
+        """Return the caller: the peer, or if that is a trusted proxy, the last address in the headers that is not one.
 
-        Everything before that address is the caller's own word, and so is a header of a peer that is not trusted. The
-        peer of a Unix socket is trusted if any proxy is: the socket's mode says who may connect.
+        Addresses before that one come from the caller and prove nothing, and neither do headers of an untrusted peer. The
+        peer of a Unix socket is trusted if any proxy is: the socket's mode controls who may connect.
 
         Args:
-            peer: None of a Unix socket.
-            forwarded_for: the values of all `X-Forwarded-For` headers, in their order: `b"203.0.113.9, 10.0.0.7"`.
+            peer: None for a Unix socket.
+            forwarded_for: the values of all `X-Forwarded-For` headers, in order: `b"203.0.113.9, 10.0.0.7"`.
         """
         if not self._networks or (peer is not None and not self._is_trusted(peer[0])):
             return peer
@@ -55,7 +55,7 @@ class TrustedProxies:
 
 
 def _address(text: str) -> str | None:
-    """An address that a proxy wrote, some with a port: `203.0.113.9`, `203.0.113.9:4711`, `[2001:db8::1]:4711`."""
+    """Return a proxy's address, with or without a port: `203.0.113.9`, `203.0.113.9:4711`, `[2001:db8::1]:4711`."""
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:
@@ -67,14 +67,15 @@ def _address(text: str) -> str | None:
 
 
 def with_cors(application: ASGIApp, origins: Sequence[str]) -> ASGIApp:
-    """The application, which scripts of pages of these origins may call too. Credentials are in headers, never cookies."""
+    """Return the application so that pages of these origins may call it. Credentials are in headers, never in cookies."""
     options: dict[str, Any] = {
         "allow_origins": list(origins),
         "allow_methods": ["GET", "PUT", "POST", "PATCH", "DELETE"],
         "allow_headers": ["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "Prefer", "X-Request-Id"],
         "expose_headers": [
             *("ETag", "Idempotency-Replayed", "Location", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"),
-            *("Retry-After", "X-Request-Id"),
+            *("Repr-Digest", "Retry-After", "Usertable-As-Of", "Usertable-Columns-Not-Kept", "Usertable-Text-Columns"),
+            *("Usertable-Users", "X-Request-Id"),
         ],
         "max_age": 600,
     }

@@ -1,4 +1,4 @@
-"""Whether the server can write, checked in the background: `/readyz` answers at once, even while the store does not."""
+"""Background checks whether the server can write: `/readyz` answers at once, even while the store does not."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from usertable.store import Store
 log = logging.getLogger("usertable.http")
 
 CHECK_SECONDS = 1.0
-"""Seconds between two checks whether a write can be made."""
+"""Seconds between two checks."""
 LATE_SECONDS = 3.0
 """Seconds without an answer to a check after which the server is not ready."""
 REFUSED_SECONDS = 5.0
-"""Seconds for which a write that the store could not take counts, unless a later one was taken."""
+"""Seconds for which a write that the store refused counts, unless a later one was accepted."""
 
 
 class Readiness:
-    """What the last check found. A check asks the store, and the process that writes it.
+    """The result of the last check. A check asks the store, and the process that writes it.
 
     Belongs to one event loop.
     """
@@ -39,10 +39,10 @@ class Readiness:
         self._was_ready = True
 
     def check(self) -> None:
-        """Return if writes can be made, as far as is known now; quick.
+        """Return if, as far as is known, the server can write. Fast.
 
         Raises:
-            StoreDown: why not.
+            StoreDown: it cannot; with the reason.
         """
         now = self._clock.monotonic()
         if now - self._answered > LATE_SECONDS:
@@ -53,7 +53,7 @@ class Readiness:
             raise self._commit.refused[1]
 
     async def watch(self) -> None:
-        """Check every `CHECK_SECONDS` until cancelled, and log each change of the result."""
+        """Check every `CHECK_SECONDS` until canceled, and log each change of the result."""
         asking: asyncio.Task[None] | None = None
         try:
             while True:
@@ -62,13 +62,13 @@ class Readiness:
                 await self._clock.sleep(CHECK_SECONDS)
                 self._tell()
         finally:
-            # A check that is under way would ask a closed channel.
+            # A running check would use a closed channel.
             if asking is not None:
                 asking.cancel()
                 await asyncio.wait([asking])
 
     async def close(self) -> None:
-        """Wait for a check that is under way: the store must not be closed while a thread uses it."""
+        """Wait for a running check: the store must not be closed while a thread uses it."""
         await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)
 
     async def _ask(self) -> None:

@@ -1,4 +1,4 @@
-"""A request on a connection, and the answer to it, as ASGI has them."""
+"""A request on a connection, and its answer, with ASGI's interface."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in 
 
 
 class Request:
-    """A request on a connection, and the answer to it, as ASGI has them."""
+    """A request on a connection, and its answer, with ASGI's interface."""
 
     __slots__ = (
         "_arrival",
@@ -71,22 +71,22 @@ class Request:
         self.size = 0
         """Bytes of the body that wait to be received."""
         self.dropped = 0
-        """Bytes of the body that nobody will receive."""
+        """Bytes of the body that were dropped."""
         self.whole = False
-        """Whether all of the body is here."""
+        """Whether the body is complete."""
         self.gone = False
-        """Whether the client is gone, or was told the end already."""
+        """Whether the client is gone, or the application was told that it is."""
         self.begun = False
-        """Whether the application has it."""
+        """Whether the application has the request."""
         self.started = False
         """Whether the answer has begun."""
         self.answered = False
         self.status = 0
-        """That of the answer, once it has begun."""
+        """The answer's status, once it has begun."""
         self.began = 0.0
-        """When the application was given it, by the monotonic clock."""
+        """When the application got the request, by the monotonic clock."""
         self.counts: RouteCounts | None = None
-        """Where to count it, if that is known before the application tells its route."""
+        """Where to count it, if that is known before the application determines its route."""
         self._is_received = False
         self._arrival: asyncio.Future[None] | None = None
         self._pending = b""
@@ -94,12 +94,18 @@ class Request:
         self._known_length = False
         self._without_body = method == b"HEAD"
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether the application has the whole body and waits to be told that the client is gone."""
+        return self._is_received and self._arrival is not None and not self._arrival.done()
+
     async def run(self, call: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
         """Let the application answer."""
         sent = dict(self.headers)
         name = request_id(sent)
         if sent.get(b"x-request-id") != name:
-            # So that whoever serves the request calls it by the same name.
+            # So that the application uses the same ID for the request, in its logs and in the audit log.
+            self.headers = [header for header in self.headers if header[0] != b"x-request-id"]
             self.headers.append((b"x-request-id", name))
         logs.request.set(logs.LoggedRequest(name.decode(), sent.get(b"traceparent")))
         scope = self._scope()
@@ -109,7 +115,7 @@ class Request:
             log.exception("a request failed outside of its endpoint, it was answered with 500 or not at all")
         if not self.answered and not self.gone:
             if self.started:
-                # The client must not take half an answer for a whole one.
+                # The client must not mistake an incomplete answer for a complete one.
                 self._connection.abort()
             else:
                 dialect = self._connection.dialect
@@ -127,7 +133,7 @@ class Request:
     def _scope(self) -> Scope:
         path, _, query = self._url.partition(b"?")
         if not path.startswith(b"/") and path != b"*":
-            # As a client writes it to a proxy: http://host/path.
+            # The form that a client sends to a proxy: http://host/path.
             path = httptools.parse_url(self._url).path or b"/"
         return {
             "type": "http",
@@ -145,7 +151,7 @@ class Request:
         }
 
     def take(self, piece: bytes) -> None:
-        """Take a piece of the body as it arrives."""
+        """Add a piece of the body as it arrives."""
         if self.answered:
             self.dropped += len(piece)
             return
@@ -154,12 +160,12 @@ class Request:
         self._wake()
 
     def complete(self) -> None:
-        """Take note that the body is whole."""
+        """Mark the body as complete."""
         self.whole = True
         self._wake()
 
     def leave(self) -> None:
-        """Take note that the client is gone."""
+        """Mark the client as gone."""
         self.gone = True
         self._wake()
 
@@ -168,7 +174,7 @@ class Request:
             self._arrival.set_result(None)
 
     async def receive(self) -> dict[str, Any]:
-        """The next piece of the body, as ASGI has it; `http.disconnect` once there is nobody to answer."""
+        """Return the next piece of the body, as an ASGI message; `http.disconnect` if the client is gone."""
         if self.expects_continue and not self.started and not self.gone:
             self.expects_continue = False
             if not self.whole:
@@ -186,14 +192,14 @@ class Request:
         return {"type": "http.disconnect"}
 
     async def send(self, message: Any) -> None:
-        """Send a part of the answer, as ASGI has it."""
+        """Send a part of the answer, an ASGI message."""
         if self.gone:
             return
         if message["type"] == "http.response.start":
             assert not self.started
             self.started = True
             if self.expects_continue:
-                # Whether its body will still come cannot be known (RFC 9110, 10.1.1).
+                # Whether the client will still send its body is unknown (RFC 9110, 10.1.1).
                 self.keep_alive = False
             self.status = message["status"]
             self._pending = self._head(self.status, message["headers"])
@@ -203,7 +209,7 @@ class Request:
         body: bytes = message.get("body", b"")
         more: bool = message.get("more_body", False)
         if self._pending and not self._known_length and not self._without_body:
-            # Of an answer that is here in one piece the length is known; a stream is chunked, or ends with its connection.
+            # The length of an answer in one piece is known. A stream is chunked, or ends with its connection.
             if not more:
                 self._pending += b"content-length: %d\r\n" % len(body)
             elif self.version == "1.0":

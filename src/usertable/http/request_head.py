@@ -1,4 +1,4 @@
-"""Which heads of requests are taken, by RFC 9110 and 9112, beyond what the parser decides."""
+"""Which heads of requests are accepted, by RFC 9110 and 9112, in addition to the parser's checks."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ from usertable.domain.errors import Problem, ProblemKind, excerpt
 from usertable.http.answers import Header
 
 HEAD_BYTES = 65_536
-"""Bytes that the head of a request may have, and the trailers behind a body."""
+"""Maximum bytes of a request's head, and of the trailers after a body."""
 HEAD_LINES = 100
-"""Header lines that a request may have, and trailers that a body may have."""
+"""Maximum number of header lines of a request, and of trailers of a body."""
 SMALL_HEAD = HEAD_BYTES - 2 * HEAD_LINES
-"""Bytes of a head that cannot be too large, whatever blanks it leaves out."""
-_SINGLE = frozenset((b"authorization", b"content-type", b"content-encoding", b"idempotency-key", b"host"))
-"""Headers that a request may have once: of two, one would silently not count."""
+"""Bytes of arrived data up to which a head cannot be too large, whatever blanks were removed."""
+_SINGLE = frozenset(
+    (b"authorization", b"content-type", b"content-encoding", b"idempotency-key", b"usertable-source", b"host")
+)
+"""Headers that a request may have only once: of two, one would be silently ignored."""
 _HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(:[0-9]*)?")
 
 
 def repeated_header(headers: Sequence[Header]) -> Problem | None:
-    """Why headers cannot be taken of which several have one name."""
+    """Return why repeated headers are not accepted; None if they are."""
     names = [name for name, _ in headers]
     for name in names:
         if name in _SINGLE and names.count(name) > 1:
@@ -32,7 +34,7 @@ def repeated_header(headers: Sequence[Header]) -> Problem | None:
 
 
 def unknown_coding(headers: Sequence[Header], version: str) -> Problem | None:
-    """Why a request with a `Transfer-Encoding` cannot be taken."""
+    """Return why a request's `Transfer-Encoding` is not accepted; None if it is."""
     for coding in _values(headers, b"transfer-encoding"):
         if coding.lower() != b"chunked" or version == "1.0":
             return Problem(ProblemKind.TRANSFER_CODING, None, {"value": excerpt(coding.decode("latin-1"))})
@@ -40,7 +42,7 @@ def unknown_coding(headers: Sequence[Header], version: str) -> Problem | None:
 
 
 def unknown_expectation(headers: Sequence[Header]) -> Problem | None:
-    """Why a request with an `Expect` cannot be taken."""
+    """Return why a request's `Expect` is not accepted; None if it is."""
     for expected in _values(headers, b"expect"):
         if expected.lower() != b"100-continue":
             return Problem(ProblemKind.EXPECTATION, None, {"value": excerpt(expected.decode("latin-1"))})
@@ -52,17 +54,17 @@ def _values(headers: Sequence[Header], name: bytes) -> list[bytes]:
 
 
 def is_host(value: bytes) -> bool:
-    """Whether it is a host, as `Host` names one."""
+    """Return whether the value is a valid `Host`."""
     return _HOST.fullmatch(value) is not None
 
 
 def head_bytes(url: bytes, headers: Sequence[Header]) -> int:
-    """What counts for `HEAD_BYTES`; of a head without a blank behind its colons up to a byte more per line than arrived."""
+    """Return the bytes that count for `HEAD_BYTES`: up to one per line more than arrived, without blanks after colons."""
     return len(url) + sum(map(len, chain.from_iterable(headers))) + 4 * len(headers)
 
 
 def is_target(url: bytes) -> bool:
-    """Whether it is a path, `*`, or a whole URL as a client writes it to a proxy."""
+    """Return whether it is a path, `*`, or a whole URL as a client sends it to a proxy."""
     if b"#" in url:
         return False
     if not url.startswith((b"/", b"*")):
@@ -74,5 +76,5 @@ def is_target(url: bytes) -> bool:
 
 
 def head_too_large() -> Problem:
-    """The problem of a head, or of trailers, beyond its bounds."""
+    """Return the problem with a head, or with trailers, that are too large."""
     return Problem(ProblemKind.HEAD_TOO_LARGE, None, {"limit": str(HEAD_BYTES), "lines": str(HEAD_LINES)})

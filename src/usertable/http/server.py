@@ -1,4 +1,4 @@
-"""The server process: a listener, its connections, signals, and what happens at the end."""
+"""The server process: a listener, its connections, signals, and shutdown."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ import uvloop
 
 from usertable import logs
 from usertable.app.clock import SYSTEM_CLOCK, Clock
+from usertable.app.service import Service
 from usertable.config import Config, ConfigError, items
-from usertable.domain.errors import StoreFault
+from usertable.domain.actor import Actor
+from usertable.domain.errors import StoreFault, Unavailable
 from usertable.http.access_log import FLUSH_SECONDS, AccessLog
 from usertable.http.app import App, Shared, announce_console
 from usertable.http.connections import Application, Connections
@@ -36,21 +38,21 @@ from usertable.version import version
 log = logging.getLogger("usertable.server")
 
 BACKLOG = 2048
-"""Connections that the system holds until they are accepted."""
+"""Maximum number of connections that the system queues until they are accepted."""
 SWEEP_SECONDS = 1.0
 FAREWELL_SECONDS = 1.0
-"""Seconds for which a server that stops lets clients read their last answers and close."""
+"""Seconds for which a stopping server lets clients read their last answers and close."""
 CLOSING_SECONDS = 20.0
-"""Seconds that a store may take to close, when no client waits for it any more."""
+"""Maximum seconds for a store to close, after no client waits for it any more."""
 HURRIED_SECONDS = 5.0
-"""The same from the second signal on, all that is before it included."""
+"""The same after the second signal, including everything before it."""
 
 Reread = Callable[[], Config]
-"""Puts the configuration together again. Raises ConfigError."""
+"""Loads the configuration again. Raises ConfigError."""
 
 
 class Server:
-    """Serves an application on a listener until it is told to stop."""
+    """Serves an application on a listener until it is stopped."""
 
     def __init__(
         self,
@@ -69,7 +71,7 @@ class Server:
         self._access_log = AccessLog() if config.access_log else None
         self._connections = self._made_connections(app)
         self._metrics_connections: Connections | None = None
-        """Those of the address that metrics have to themselves."""
+        """Connections of the metrics' own address."""
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -87,21 +89,22 @@ class Server:
             runner.run(self._run(listener, metrics))
 
     def stop(self) -> None:
-        """Stop, from any thread: what is under way is answered first."""
+        """Stop, from any thread, after answering requests in progress."""
         self._is_stopped = True
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # it has ended already
                 self._loop.call_soon_threadsafe(self._stop.set)
 
     def closed(self) -> None:
-        """Say that the store is closed, so that the process need not be ended."""
+        """Report that the store is closed, so that the process need not be killed."""
         for limit in self._time_limits:
             limit.cancel()
-            # If it is ending the process already, which closes the store too, the process must not end well meanwhile.
+            # If it is already ending the process, which also closes the store, the process must not exit successfully
+            # meanwhile.
             limit.join()
 
     def take_over(self, config: Config) -> None:
-        """Go on with another configuration, from any thread, as far as that is possible while serving."""
+        """Use another configuration, from any thread, as far as possible while serving."""
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._take_over, config)
@@ -121,7 +124,7 @@ class Server:
     async def _run(self, listener: socket.socket, metrics: socket.socket | None) -> None:
         self._loop = loop = asyncio.get_running_loop()
         if self._is_stopped:
-            # Before there was a loop to tell.
+            # The loop did not exist yet.
             return
         is_main = threading.current_thread() is threading.main_thread()
         if is_main:
@@ -141,7 +144,7 @@ class Server:
                 if self._metrics_connections is not None and metrics is not None:
                     # Until the end: also while the server drains.
                     await _accept(self._metrics_connections, metrics, config.metrics_address, "metrics_address")
-                # Only now: whoever reads it may connect, or send a signal, at once.
+                # Only now: a reader of this line may connect, or send a signal, at once.
                 self._announce()
                 await self._stop.wait()
                 if self._config.shutdown_delay:
@@ -173,7 +176,7 @@ class Server:
             await asyncio.wait(connections.tasks)
 
     async def _until(self, holds: Callable[[], bool], seconds: float) -> None:
-        """Wait until it holds, at most for so many seconds, and not if the server was told twice to stop."""
+        """Wait until `holds` returns true, for at most `seconds` seconds, or until the server was stopped twice."""
         clock = self._clock
         until = clock.monotonic() + seconds
         while not holds() and not self._hurry.is_set() and clock.monotonic() < until:
@@ -214,7 +217,7 @@ class Server:
         self._stop.set()
 
     def _limit_time(self, seconds: float) -> None:
-        """End the process after so many seconds, if it has not closed its store by then."""
+        """End the process after this many seconds, if it has not closed its store by then."""
         limit = threading.Timer(seconds, _end_without_store)
         limit.daemon = True
         limit.start()
@@ -231,7 +234,7 @@ class Server:
 
 
 async def _accept(connections: Connections, listener: socket.socket, address: str, setting: str) -> asyncio.Server:
-    """Serve what connects to a socket. Two servers can bind one address; the second is refused only here, by ListenFault."""
+    """Accept connections on a socket. If two servers bind one address, the second is refused only here, with ListenFault."""
     loop = asyncio.get_running_loop()
     serve = loop.create_unix_server if listener.family == socket.AF_UNIX else loop.create_server
     try:
@@ -241,11 +244,11 @@ async def _accept(connections: Connections, listener: socket.socket, address: st
 
 
 RELOADED = ("admin_token", "admin_token_previous", "metrics_token", "log_level")
-"""Settings that a running server takes over on SIGHUP."""
+"""Settings that a running server reloads on SIGHUP."""
 
 
 def reread_config(config: Config, reread: Reread) -> Config | None:
-    """The configuration as it is to be from now on, and a line in the log that says what changed; None to stay as it is."""
+    """Return the configuration to use from now on, and log what changed. None to keep the current one."""
     try:
         found = reread()
     except ConfigError as error:
@@ -253,7 +256,7 @@ def reread_config(config: Config, reread: Reread) -> Config | None:
         return None
     reloaded = replace(config, **{name: getattr(found, name) for name in RELOADED})
     changed = [name for name in RELOADED if getattr(found, name) != getattr(config, name)]
-    # The port is the one that was found free, if it was 0.
+    # If the port is 0, it is the free port that was found.
     left = [
         name
         for name in config.__dataclass_fields__
@@ -267,22 +270,23 @@ def reread_config(config: Config, reread: Reread) -> Config | None:
     return reloaded
 
 
-def serve(config: Config, reread: Reread | None = None) -> None:
-    """Serve until SIGTERM or Ctrl-C, then drain: requests under way are answered, queued writes committed.
+def serve(config: Config, reread: Reread | None = None, *, actor: Actor) -> None:
+    """Serve until SIGTERM or Ctrl-C, then drain: requests in progress are answered, queued writes committed.
 
     Args:
-        reread: what SIGHUP asks for the configuration as it is by then.
+        reread: loads the configuration again on SIGHUP.
+        actor: who starts the server, for the audit log if it migrates the store.
 
     Raises:
         StoreFault: the store cannot be used.
-        ListenFault: the address cannot be listened on.
+        ListenFault: the server cannot listen on the address.
         OSError: the system refused something else, such as another process or an open file.
     """
     logs.configure(_log_settings("server" if config.workers == 1 else "parent", config))
-    # The writer and the workers inherit it: a signal for the server is not for them, and none must end them by surprise.
+    # The writer and the workers inherit this: a signal for the server is not meant for them, and must not end them.
     for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
-    # Bind first: a taken port must not touch the store.
+    # Bind first: if the port is taken, the store must not be changed.
     listener = listen_at(UNIX + config.uds, setting="uds") if config.uds else listen(config.host, config.port)
     metrics = listen_at(config.metrics_address, setting="metrics_address") if config.metrics_address else None
     try:
@@ -294,6 +298,10 @@ def serve(config: Config, reread: Reread | None = None) -> None:
     except StoreFault:
         listener.close()
         raise
+    try:
+        Service(store).record_migration(actor)
+    except Unavailable as failure:
+        log.warning("the store was migrated, but the audit log has no entry for it: %s", failure)
     address = shown_address(listener)
     reach = "this machine only" if config.is_local else "other machines too"
     if not config.uds:
@@ -313,9 +321,9 @@ def serve(config: Config, reread: Reread | None = None) -> None:
         server = Server(config, App(store, config, shared), lambda: announce(shared), reread)
         _run(config, store, listener, server, metrics)
     else:
-        # It was opened to migrate it, and to tell at once what is wrong with it.
+        # It was opened to migrate it, and to report problems with it at once.
         store.close()
-        # Every worker listens on the port by itself. A Unix socket cannot be shared so: they all accept from one.
+        # Every worker listens on the port itself. A Unix socket cannot be shared that way: all of them accept from one.
         with listener if config.uds else reserve(listener):
             supervisor = Supervisor(
                 config,
@@ -344,7 +352,7 @@ def run_worker(
 
     Args:
         unix: the listener of the Unix socket that all of them accept from; None if they share a port.
-        number: of this worker, from 0 on.
+        number: of this worker, from 0.
         metrics: the listener of the metrics' own address, which all of them accept from.
     """
     logs.configure(_log_settings(f"worker {number}", config))
@@ -352,7 +360,7 @@ def run_worker(
         store = open_store(config.store, serving=True)
     except StoreFault as fault:
         log.error("a worker cannot use the store: %s", fault)
-        # The supervisor tries again; the database may be back by then.
+        # The supervisor retries; the database may be up again by then.
         raise SystemExit(1) from fault
     server = Server(config, App(store, config, shared), ready)
     listen_to_parent(server)
@@ -362,10 +370,10 @@ def run_worker(
 def _run(
     config: Config, store: Store, listener: socket.socket, server: Server, metrics: socket.socket | None = None
 ) -> None:
-    # Requests make no cycles; what lives long is not worth looking through again and again.
+    # Requests create no cycles, and searching long-lived objects again and again is a waste.
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
-    # A thread that works beside the event loop lets it go on after so many seconds, instead of 5 ms.
+    # A thread lets the event loop continue after this many seconds, instead of 5 ms.
     sys.setswitchinterval(0.0005)
 
     _raise_file_limit()
@@ -377,7 +385,7 @@ def _run(
 
 
 def _end_without_store() -> NoReturn:
-    """End a process whose store does not answer, as a kill would, which loses nothing that was answered."""
+    """End a process whose store does not respond. Like a kill, this loses nothing that was answered."""
     log.error(
         "the store does not answer, so the server ends without closing it. Every write that was answered is in the store;"
         " one that was not may be in it or not"
@@ -387,7 +395,7 @@ def _end_without_store() -> NoReturn:
 
 @contextlib.contextmanager
 def in_background(config: Config, store: Store, clock: Clock) -> Iterator[str]:
-    """Serve an open store from a thread of this process, while the block runs; the server's URL."""
+    """Serve an open store from a thread of this process during the block. Yields the server's URL."""
     listener = listen(config.host, config.port)
     started = threading.Event()
     server = Server(config, App(store, config, clock=clock), started.set, clock=clock)
@@ -409,7 +417,7 @@ def _log_settings(process: str, config: Config) -> logs.LogSettings:
 
 
 def _raise_file_limit() -> None:
-    """Allow as many open files as the system lets us: every connection is one."""
+    """Raise the limit of open files to the maximum: every connection needs one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         with contextlib.suppress(ValueError, OSError):

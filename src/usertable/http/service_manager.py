@@ -1,4 +1,4 @@
-"""Tells systemd that the server serves, where systemd started it."""
+"""Tells systemd that the server is ready, if systemd started it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import socket
 
 
 def tell_ready(status: str) -> None:
-    """Say so to the service manager that waits for it, by the protocol of sd_notify(3); without one, do nothing.
+    """Notify the service manager by the protocol of sd_notify(3); without one, do nothing.
 
     Args:
         status: a line for `systemctl status`, for example `serving http://127.0.0.1:8000`.
@@ -16,7 +16,7 @@ def tell_ready(status: str) -> None:
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return
-    # A manager that does not listen is no reason not to serve.
+    # A manager that does not listen is not a reason not to serve.
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        # A name that begins with @ is in no folder.
+        # A name that begins with @ is an abstract socket, not a path.
         manager.sendto(f"READY=1\nSTATUS={status}".encode(), address.replace("@", "\0", 1))

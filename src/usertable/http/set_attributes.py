@@ -1,7 +1,7 @@
 """Setting attributes of one user, in any dialect: the hot path.
 
-A request that needs nothing but what is at hand is served without ASGI, whose messages and tasks cost as much as all the
-rest: see :meth:`SetEndpoint.begin`. Any other one goes the long way, through the same pieces.
+A request that needs only cached data is served without ASGI, whose messages and tasks cost as much as everything else: see
+:meth:`SetEndpoint.begin`. Other requests take the slow path, through the same functions.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ from collections.abc import MutableMapping
 from typing import Any
 from urllib.parse import parse_qs
 
-from usertable.app.access import ProjectAccess
+from usertable.app.access import KeyChanged, ProjectAccess
 from usertable.app.writes import AttributeWriter
 from usertable.dialects.base import HttpAnswer
+from usertable.domain import permissions
+from usertable.domain.actor import Actor
 from usertable.domain.errors import Problem, ProblemKind, Refused, Unavailable, refusal
-from usertable.http.answers import JSON, KEY_FORM, Header, Receive, Scope, Send, rate_limit_headers
+from usertable.domain.phrases import Phrase, PhraseKind
+from usertable.http.answers import JSON, KEY_FORM, SOURCE_FORM, Header, Receive, Scope, Send, rate_limit_headers, source
 from usertable.http.body_threads import when_decoded
 from usertable.http.dialect import DialectExchange, DialectServer
 from usertable.store.records import KeyReused, Receipt, Refusal, Replayed, Result, Written
@@ -28,27 +31,29 @@ API = "attribute"
 _JSON = JSON[1]
 _REPLAYED: Header = (b"idempotency-replayed", b"true")
 _PREFERENCE_APPLIED: Header = (b"preference-applied", b"return=representation")
-_BAD_DRY_RUN = Problem(ProblemKind.PARAMETER, None, {"name": "dryRun", "expected": "0 or 1"})
+_BAD_DRY_RUN = Problem(ProblemKind.PARAMETER, None, {"name": "dryRun", "expected": Phrase(PhraseKind.ZERO_OR_ONE)})
 
 
 class SetExchange(DialectExchange):
     """One write of one user, and its answer."""
 
     api = API
-    access: ProjectAccess
+    needs = permissions.Scope.WRITE
     began: float
-    """When one that was begun came, by the monotonic clock."""
+    """When a begun write arrived, by the monotonic clock."""
     begun: asyncio.Future[Result]
-    """Of one that was begun: done when the write is durable, or failed."""
+    """For a begun write: done when it is durable, or failed."""
     receipt: Receipt | None = None
     dry_run = False
     sampled = False
-    """Whether its outcomes are told, for the answer or for a sample of what came in."""
+    """Whether outcomes are needed, for the answer or for a sample of arrivals."""
     size = 0
     """Bytes of the body."""
+    actor: Actor | None = None
+    """Who calls, if it is not the access's own actor."""
 
     def read(self, decoded: SetRequest, body: bytes, key: bytes | None) -> None:
-        """Take over what a body says, and its `Idempotency-Key`."""
+        """Store the contents of a body, and its `Idempotency-Key`."""
         self.cuid, self.data = decoded.cuid, decoded.data
         self.size = len(body)
         if key is not None:
@@ -57,7 +62,8 @@ class SetExchange(DialectExchange):
     def count_accepted(self, written: Written, *, repeated: bool = False) -> None:
         """Count it as accepted, once."""
         if self.activity is not None and self.data is not None:
-            self.activity.accepted(API, self.id, self.cuid, self.data, written.outcomes, repeated=repeated)
+            outcomes, key = written.outcomes, self.access.key_name
+            self.activity.accepted(API, self.id, self.cuid, self.data, outcomes, repeated=repeated, key=key)
             self.activity = None
 
 
@@ -88,9 +94,9 @@ class SetEndpoint:
         await exchange.run(self._serve(exchange, scope, receive))
 
     async def serve_as(
-        self, access: ProjectAccess, body: bytes, language: Language, *, dry_run: bool, key: str
+        self, access: ProjectAccess, body: bytes, language: Language, actor: Actor, *, dry_run: bool, key: str
     ) -> HttpAnswer:
-        """What is answered to this body, with the representation, for somebody who was let in another way.
+        """Return the answer to this body, with the representation, for an actor that was authenticated in another way.
 
         `key` is the `Idempotency-Key`.
         """
@@ -106,27 +112,29 @@ class SetEndpoint:
         if not dry_run:
             headers[b"idempotency-key"] = key.encode()
         exchange = SetExchange.of(self._server, {"headers": headers.items()}, send)
-        exchange.access, exchange.activity = access, access.activity
+        exchange.access, exchange.activity, exchange.actor = access, access.activity, actor
         await exchange.run(self._set(exchange, b"dryRun=1" if dry_run else b"", receive))
         start, content = sent
         shown = [(name.decode(), value.decode()) for name, value in start["headers"]]
         return HttpAnswer(start["status"], shown, content["body"], exchange.problems)
 
     def begin(self, headers: dict[bytes, bytes], body: bytes) -> SetExchange | None:
-        """Begin a request without a query whose headers and body are at hand; it is answered by :meth:`success`.
+        """Begin a request without a query whose headers and body are complete; it is answered by :meth:`success`.
 
-        None if it must go the long way, and nothing was begun: the caller is not known yet, the request asks for more than
-        a write, is large, or will be refused.
+        Returns None, having begun nothing, if it must take the slow path: the caller is not cached, or the request asks for
+        more than a write, is large, or will be refused.
         """
         access = self._known(headers.get(self._authorization, b""))
-        key = headers.get(b"idempotency-key")
+        key, given = headers.get(b"idempotency-key"), headers.get(b"usertable-source", b"")
         if (
             access is None
+            or not access.may_write
             or headers.get(b"content-type", _JSON) != _JSON
             or b"prefer" in headers
             or b"content-encoding" in headers
             or len(body) > self._small
             or (key is not None and not KEY_FORM.fullmatch(key))
+            or (given and not SOURCE_FORM.fullmatch(given))
         ):
             return None
         decoded = self._decode(body)
@@ -141,12 +149,19 @@ class SetEndpoint:
         exchange.sampled = access.activity.claim_sample()
         try:
             begun = self._writer.begin(
-                access, decoded.cuid, decoded.data, exchange.receipt, details=exchange.sampled, size=exchange.size
+                access,
+                decoded.cuid,
+                decoded.data,
+                exchange.receipt,
+                details=exchange.sampled,
+                size=exchange.size,
+                origin=access.origin(exchange.id, given.decode()),
             )
         except Unavailable:
             return None
         if begun is None:
             return None
+        access.use.used = True
         exchange.began, exchange.begun = self.commit.arrived, begun
         if limit is not None:
             limit.allow()
@@ -154,11 +169,11 @@ class SetEndpoint:
         return exchange
 
     def success(self, exchange: SetExchange) -> bytes | None:
-        """The answer to a write that was begun, from its content type on; None if it did not simply succeed."""
+        """Return the answer to a begun write, from its content type on; None if it did not succeed in the usual way."""
         try:
             written = exchange.begun.result()
         except (asyncio.CancelledError, Exception):
-            # Whoever awaits it again is told.
+            # It is raised where the future is awaited again.
             return None
         if type(written) is not Written:
             return None
@@ -169,8 +184,8 @@ class SetEndpoint:
         return self._success % (exchange.id, limits)
 
     async def conclude(self, exchange: SetExchange, send: Send) -> None:
-        """Answer a write that was begun, whatever came of it."""
-        exchange.send = send
+        """Answer a begun write, whatever its result."""
+        exchange.send, exchange.key_name = send, exchange.access.key_name
         await exchange.run(self._finish(exchange, exchange.begun))
 
     async def _serve(self, exchange: SetExchange, scope: Scope, receive: Receive) -> None:
@@ -186,7 +201,7 @@ class SetEndpoint:
         if query:
             exchange.dry_run = _dry_run(query)
         if exchange.dry_run:
-            # Nothing arrives with it.
+            # A dry run does not count as an arrival.
             exchange.activity = None
         exchange.details = exchange.dry_run or (b"prefer" in headers and _wants_representation(headers[b"prefer"]))
         key = headers.get(b"idempotency-key")
@@ -208,16 +223,22 @@ class SetEndpoint:
         access, cuid, data = exchange.access, exchange.cuid, exchange.data
         assert cuid is not None
         assert data is not None
-        result = await self._writer.set_attributes(
-            access,
-            cuid,
-            data,
-            exchange.receipt,
-            dry_run=exchange.dry_run,
-            details=exchange.sampled,
-            size=exchange.size,
-            begun=begun,
-        )
+        try:
+            result = await self._writer.set_attributes(
+                access,
+                cuid,
+                data,
+                exchange.receipt,
+                dry_run=exchange.dry_run,
+                details=exchange.sampled,
+                size=exchange.size,
+                origin=access.origin(exchange.id, source(exchange.sent), exchange.actor),
+                begun=begun,
+            )
+        except KeyChanged:
+            # Whoever has no secret any more is told so, and not to try again.
+            await exchange.authenticate()
+            raise
         if isinstance(result, Refusal):
             raise Refused(result.problems)
         if isinstance(result, KeyReused):
@@ -237,7 +258,8 @@ class SetEndpoint:
             return await exchange.answer(200, dialect.set_done)
         exchange.headers.append(_PREFERENCE_APPLIED)
         shown = dialect.encode_set(
-            cuid, result.version, result.outcomes, result.attributes, access.project.schema, access.zone
+            *(cuid, result.version, result.change, result.outcomes, result.attributes),
+            *(access.project.schema, access.zone),
         )
         return await exchange.answer(200, shown)
 
@@ -247,12 +269,12 @@ async def _no_send(message: MutableMapping[str, Any]) -> None:
 
 
 def _dry_run(query: bytes) -> bool:
-    """Whether the query asks for a dry run. Raises Refused if it says so in a way that is not understood."""
+    """Return whether the query asks for a dry run. Raises Refused if the value is invalid."""
     parameters = parse_qs(query.decode("latin-1"), keep_blank_values=True)
     dry_run = {"1": True, "true": True, "0": False, "false": False}.get(parameters.get("dryRun", ["0"])[-1])
     misspelt = any(name != "dryRun" and name.lower().replace("_", "").replace("-", "") == "dryrun" for name in parameters)
     if dry_run is None or misspelt:
-        # Whoever asks for a dry run must not be answered by a write.
+        # A request for a dry run must never be executed as a write.
         raise Refused([_BAD_DRY_RUN])
     return dry_run
 

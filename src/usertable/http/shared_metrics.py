@@ -1,6 +1,6 @@
-"""Metrics of all workers of a server: each leaves what it counted in a file that all of them have open.
+"""Metrics of all workers of a server: each writes its counts to a file that all of them have open.
 
-What a worker counted before it died counts on: the one that takes its place begins with it.
+The counts of a worker that died are not lost: its replacement begins with them.
 """
 
 from __future__ import annotations
@@ -21,48 +21,48 @@ from usertable.folders import file_in_memory
 
 _HEAD = struct.Struct("<Q")
 _SLOT_BYTES = 1 << 20
-"""Bytes for the metrics of a worker, of which the file has only those that were written. They are some 100 kB."""
+"""Bytes reserved per worker, of which the file contains only the written ones, about 100 kB."""
 _SMALLEST = frozenset(("usertable_store_ready",))
-"""Gauges of which the smallest counts, and not the sum."""
+"""Gauges that are combined by their minimum, not their sum."""
 _SAME = frozenset(("usertable_build_info", "python_info"))
-"""Those that are alike in every worker."""
+"""Metrics that are the same in every worker."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerMetrics:
-    """What one worker counted, and its processes."""
+    """One worker's counts, and its processes."""
 
     pid: int
     writer: int | None
-    """The id of its writer process."""
+    """ID of its writer process."""
     metrics: Sequence[Metric] = field(default_factory=list)
 
 
 class SharedMetrics:
-    """The file, as the worker with this number sees it; a server of one process is worker 0.
+    """The file, for the worker with this number. A server of one process is worker 0.
 
     Args:
-        descriptor: an open file that :meth:`file` made.
-        worker: from 0 on.
+        descriptor: an open file created by :meth:`file`.
+        worker: from 0.
     """
 
     def __init__(self, descriptor: int, worker: int) -> None:
         self._descriptor = descriptor
         self._worker = worker
-        # A file lock keeps processes apart, not the threads of one.
+        # A file lock excludes other processes, but not threads of this one.
         self._threads = threading.Lock()
         self._inherited = self._counted_before()
 
     @staticmethod
     def file(workers: int) -> IO[bytes]:
-        """A new file, which is gone when the last process has closed it."""
+        """Return a new file, which is removed when the last process has closed it."""
         file = file_in_memory()
         file.truncate(workers * _SLOT_BYTES)
         return file
 
     @classmethod
     def alone(cls) -> SharedMetrics:
-        """That of a server that is one process."""
+        """Return the metrics of a server that is a single process."""
         with cls.file(1) as file:
             return cls(os.dup(file.fileno()), 0)
 
@@ -72,7 +72,7 @@ class SharedMetrics:
         return os.fstat(self._descriptor).st_size > _SLOT_BYTES
 
     def publish(self, own: WorkerMetrics) -> None:
-        """Let the other workers see what this one counted."""
+        """Publish this worker's counts for the other workers."""
         whole = WorkerMetrics(own.pid, own.writer, merged([self._inherited, own.metrics]))
         packed = pickle.dumps(whole, pickle.HIGHEST_PROTOCOL)
         assert len(packed) <= _SLOT_BYTES - _HEAD.size, f"{len(packed)} bytes of metrics"
@@ -80,7 +80,7 @@ class SharedMetrics:
             os.pwrite(self._descriptor, _HEAD.pack(len(packed)) + packed, self._worker * _SLOT_BYTES)
 
     def workers(self) -> dict[int, WorkerMetrics]:
-        """What every worker published last, by its number."""
+        """Return what every worker published last, by its number."""
         count = os.fstat(self._descriptor).st_size // _SLOT_BYTES
         return {worker: found for worker in range(count) if (found := self._published(worker)) is not None}
 
@@ -95,7 +95,7 @@ class SharedMetrics:
         return found
 
     def _counted_before(self) -> Sequence[Metric]:
-        """What a worker that had this number before counted. What it measured at the moment is over."""
+        """Return the counts of an earlier worker with this number, without its gauges."""
         before = self._published(self._worker)
         return [] if before is None else lasting(before.metrics)
 
@@ -110,12 +110,12 @@ class SharedMetrics:
 
 
 def lasting(metrics: Sequence[Metric]) -> list[Metric]:
-    """What still counts when the process that counted it is gone."""
+    """Return the metrics that stay valid after the process that counted them is gone."""
     return [metric for metric in metrics if metric.type in ("counter", "histogram")]
 
 
 def merged(parts: Iterable[Sequence[Metric]]) -> list[Metric]:
-    """The metrics of several workers as those of one: what has the same name and labels is summed up."""
+    """Return the metrics of several workers as those of one. Metrics with the same name and labels are added up."""
     families: dict[str, Metric] = {}
     values: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {}
     for metric in (metric for part in parts for metric in part):

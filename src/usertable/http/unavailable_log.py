@@ -1,4 +1,4 @@
-"""The log of requests that cannot be done now."""
+"""The log of requests that cannot be served now."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _REASONS = 100
 
 
 class UnavailableLog:
-    """Logs one such request a second for each reason, with the number of those since the last line.
+    """Logs one such request per second and reason, with the number of those since the last line.
 
-    A full disk must not be filled with the news of it.
+    A full disk must not be filled with log lines about it.
 
     Args:
         monotonic: seconds.
@@ -27,10 +27,10 @@ class UnavailableLog:
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._logged: dict[str, tuple[float, int]] = {}
-        """By reason: when it was logged last, and how many requests it met since."""
+        """By reason: when it was last logged, and the number of requests since."""
 
     def add(self, failure: Unavailable) -> None:
-        """Log a request that failed so, or count it for the next line."""
+        """Log a request that failed for this reason, or count it for the next line."""
         reason, now = str(failure), self._monotonic()
         if reason in self._logged:
             at, left_out = self._logged[reason]
@@ -43,5 +43,7 @@ class UnavailableLog:
             self._logged.clear()
         self._logged[reason] = (now, 0)
         log.warning(
-            "a request was answered with 503: %s%s", reason, f"; before it {left_out} more requests" if left_out else ""
+            "a request was answered with 503: %s%s",
+            reason,
+            f"; requests answered with it since the last such line: {left_out}" if left_out else "",
         )

@@ -1,6 +1,6 @@
 """Several server processes on one port: a parent that starts workers, replaces those that die, and stops them together.
 
-Every worker listens on a socket of its own with SO_REUSEPORT, so that the system spreads connections over them.
+Every worker listens on its own socket with SO_REUSEPORT, so that the system distributes connections.
 """
 
 from __future__ import annotations
@@ -26,9 +26,11 @@ from usertable.http.app import Shared
 log = logging.getLogger("usertable.workers")
 
 NONE = -1
-"""In place of a descriptor: there is no such listener."""
+"""Stands for a descriptor: there is no such listener."""
 RESTART_SECONDS = 1.0
-"""A worker that died is replaced at once, but one that hardly lived not sooner than so long after its start."""
+"""Minimum seconds between a worker's start and that of its replacement."""
+REPEAT_SECONDS = 0.2
+"""Seconds between two signals to workers that are to hurry."""
 
 
 @dataclass
@@ -46,7 +48,7 @@ class Supervisor:
         announce: called once, when every worker serves.
         unix: the listener of the Unix socket that the workers accept from, if they do not share a port.
         metrics: the listener of the metrics' own address.
-        reload: asked on SIGHUP for the configuration that takes the place of the one it is given; None to keep that.
+        reload: called on SIGHUP with the current configuration. Returns its replacement; None to keep it.
     """
 
     def __init__(
@@ -68,9 +70,10 @@ class Supervisor:
         self._stop = threading.Event()
         self._workers: list[_Worker] = []
         self._is_reload_due = False
+        self._is_hurried = False
 
     def run(self) -> bool:
-        """Serve until SIGTERM or Ctrl-C; then every worker drains. Says whether each could close the store."""
+        """Serve until SIGTERM or Ctrl-C; then every worker drains. Return whether each could close the store."""
         before = {number: signal.signal(number, self._stopping) for number in (signal.SIGINT, signal.SIGTERM)}
         before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._hung_up)
         try:
@@ -83,9 +86,8 @@ class Supervisor:
                     self._pass_on()
                 self._workers = [self._kept(worker) for worker in self._workers]
         finally:
-            for worker in self._workers:
-                worker.process.send_signal(signal.SIGTERM)
-            codes = [worker.process.wait() for worker in self._workers]
+            self._terminate()
+            codes = [self._end_of(worker) for worker in self._workers]
             for number, handler in before.items():
                 signal.signal(number, handler)
             for file in self._shared:
@@ -94,17 +96,31 @@ class Supervisor:
 
     def _stopping(self, number: int, frame: FrameType | None) -> None:
         if self._stop.is_set():
-            # Told twice, the workers do not wait either.
-            for worker in self._workers:
-                worker.process.send_signal(signal.SIGTERM)
+            # After the second signal, the workers stop waiting too.
+            self._is_hurried = True
+            self._terminate()
         self._stop.set()
 
+    def _terminate(self) -> None:
+        for worker in self._workers:
+            worker.process.send_signal(signal.SIGTERM)
+
+    def _end_of(self, worker: _Worker) -> int:
+        """Wait until a worker has ended. Return its exit code."""
+        while True:
+            try:
+                return worker.process.wait(REPEAT_SECONDS)
+            except subprocess.TimeoutExpired:
+                # Two equal signals arrive as one if the first is not handled yet, and a worker needs two to hurry.
+                if self._is_hurried:
+                    self._terminate()
+
     def _hung_up(self, number: int, frame: FrameType | None) -> None:
-        # Not here: what runs between two instructions of the main program must not write to its log.
+        # Not here: a signal handler, which runs between two instructions of the main program, must not write to its log.
         self._is_reload_due = True
 
     def _pass_on(self) -> None:
-        """Let every worker, and those that are started from now on, take over the configuration as it is now."""
+        """Make every worker, including later ones, use the current configuration."""
         config = None if self._reload is None else self._reload(self._config)
         if config is not None:
             self._config = config
@@ -125,10 +141,10 @@ class Supervisor:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=[descriptor for descriptor in shared + listeners if descriptor != NONE],
-            # A session of its own: Ctrl-C is for the parent, which tells the workers.
+            # A session of its own: Ctrl-C goes to the parent only, which stops the workers.
             start_new_session=True,
         )
-        # Its standard input stays open: the end of it tells the worker that the parent is gone.
+        # Its standard input stays open: its end tells the worker that the parent is gone.
         self._tell(process)
         return _Worker(number, process, self._clock.monotonic())
 
@@ -140,22 +156,22 @@ class Supervisor:
         code = worker.process.poll()
         if code is None or self._clock.monotonic() - worker.started < RESTART_SECONDS:
             return worker
-        log.error("worker %d ended (%s), another takes its place", worker.process.pid, code)
+        log.error("worker %d ended (%s); another one replaces it", worker.process.pid, code)
         return self._start(worker.number)
 
 
 def main(number: int, shared: Sequence[int], unix: int, metrics: int) -> None:
-    """A worker, until its parent stops it or is gone.
+    """Run a worker, until its parent stops it or is gone.
 
     Args:
-        number: from 0 on; one that takes the place of another has the same.
+        number: from 0. A replacement has the same number.
         shared: descriptors of the files of :class:`~usertable.http.app.Shared`.
         unix: descriptor of the listener of a Unix socket, or NONE.
         metrics: descriptor of the listener of the metrics' own address, or NONE.
     """
     from usertable.http.server import Server, run_worker
 
-    # Not sys.stdin, whose lock must be free when the process ends.
+    # Not sys.stdin, whose lock must be free when the process exits.
     parent = os.fdopen(0, "rb", closefd=False)
     config = pickle.load(parent)
     assert isinstance(config, Config)
@@ -180,7 +196,7 @@ def main(number: int, shared: Sequence[int], unix: int, metrics: int) -> None:
 
 
 def reserve(listener: socket.socket) -> socket.socket:
-    """Hold the address of `listener` for workers that will listen on it, and give the listener up."""
+    """Reserve the address of `listener` for workers that will listen on it, and close the listener."""
     family, kind, address = listener.family, listener.type, listener.getsockname()
     listener.close()
     holder = socket.socket(family, kind)

@@ -1,1 +1,1 @@
-"""How writes reach the store: collected into batches by the event loop, sent down a channel, and answered when durable."""
+"""How writes reach the store: the event loop batches them, sends a batch to a channel, and answers when it is durable."""

@@ -1,7 +1,7 @@
-"""How the server's event loop sends batches of writes to a store: in a thread, or to a process of the store's own.
+"""How the server's event loop sends batches of writes to a store: in a thread, or to a writer process.
 
-Writing takes as much CPU as answering HTTP, and Python's interpreter lock would let them share but one core. So writes go
-to a process of their own. Everything else goes to the store directly: databases keep several processes apart.
+Writing takes as much CPU as answering HTTP, and in one process Python's interpreter lock would limit both to one core. So
+writes go to another process. Everything else uses the store directly: databases isolate processes from each other.
 """
 
 from __future__ import annotations
@@ -29,74 +29,76 @@ from usertable.store.transaction import WriteCommand
 log = logging.getLogger("usertable.store")
 
 UNDER_WAY = 2
-"""Batches that a writer process may have: the one it writes, and the next, which it need not wait for."""
+"""Maximum number of unanswered batches of a writer process: the current one, and the next, so that it need not wait for
+it."""
 HEAD = struct.Struct("!Q")
 RECEIVED_BYTES = 1 << 18
 
 Done = Callable[[Sequence[Result] | Exception], None]
-"""Told what came of a batch: a result per write, or why there are none."""
+"""Called with the result of a batch: one per write, or why there are none."""
 
 
 @dataclass(slots=True)
 class MergeCounts:
-    """What became of the writes of a store that can merge plain ones by itself."""
+    """Numbers of writes, for a store that can merge plain writes itself."""
 
     merged: int = 0
     declined: int = 0
-    """Plain writes that it did not take, such as those to a user that another server changed meanwhile."""
+    """Plain writes that it declined, such as those to a user that another server changed meanwhile."""
     others: int = 0
-    """Writes that were not plain, or came while there was no connection."""
+    """Writes that were not plain, or arrived while there was no connection."""
 
 
 class WriterDefect(Exception):
-    """A defect in the writer process, with its traceback there as the text: not every exception can be sent."""
+    """A defect in the writer process, with its traceback as the text, because not every exception can be pickled."""
 
 
 class WriteChannel(Protocol):
-    """A way for batches to a store. Belongs to one event loop."""
+    """Sends batches to a store. Belongs to one event loop."""
 
     def is_open(self, under_way: int) -> bool:
-        """Whether one more batch may be sent while `under_way` are not answered yet."""
+        """Return whether one more batch may be sent while `under_way` are unanswered."""
         ...
 
     def write(self, writes: Sequence[Write], done: Done) -> None:
-        """See :meth:`usertable.store.protocol.Store.write`. Batches are written in the order of the calls; those that share
-        no user may be written at the same time.
+        """See :meth:`usertable.store.protocol.Store.write`.
 
-        `done` is called later, in the event loop, never from within.
+        Batches are written in the order of the calls. Batches without a common user may be written at the same time.
+
+        `done` is called later, in the event loop, never during this call.
         """
         ...
 
     async def check(self) -> None:
-        """Return when all batches that were sent are answered, and another could be. Raises StoreDown if none could."""
+        """Return when all batches are answered and another could be written. Raises StoreDown if none could."""
         ...
 
     async def close(self) -> None:
-        """End the channel. No batch may be under way."""
+        """Close the channel. All batches must be answered."""
         ...
 
 
 class ObservedChannel(WriteChannel, Protocol):
-    """A channel that says what it does, for the metrics."""
+    """A channel that reports what it does, for the metrics."""
 
     @property
     def merges(self) -> MergeCounts | None:
-        """None of a store that merges nothing."""
+        """Numbers of merges; None for a store that does not merge."""
         ...
 
     @property
     def writer(self) -> int | None:
-        """The id of the process that writes, if there is one."""
+        """ID of the writer process, if there is one."""
         ...
 
     @property
     def writer_starts(self) -> int:
-        """How often a process that writes was started."""
+        """Number of times that a writer process was started."""
         ...
 
 
 class ThreadChannel:
-    """Batches go to `store.write` in a thread, one at a time."""
+    """Passes batches to `store.write` in a thread, one at a time."""
 
     merges = None
     writer = None
@@ -121,10 +123,10 @@ class ThreadChannel:
 
 
 class ProcessChannel:
-    """Batches go to a process that has the store open for writing (:mod:`usertable.pipeline.writer_process`).
+    """Passes batches to a process that has the store open for writing (:mod:`usertable.pipeline.writer_process`).
 
-    If that process dies, the batches under way fail with StoreDown, and the next one starts a new process. A batch that
-    failed so may have been committed: a retry with the same receipt tells.
+    If that process dies, the unanswered batches fail with StoreDown, and the next batch starts a new process. A batch that
+    failed this way may have been committed: a retry with the same receipt returns the result.
     """
 
     merges = None
@@ -154,7 +156,7 @@ class ProcessChannel:
         self._send([_packed(write) for write in writes])
 
     async def check(self) -> None:
-        # A batch of no writes goes the whole way, to a transaction in the store.
+        # An empty batch goes all the way, to a transaction in the store.
         answer: asyncio.Future[Sequence[Result] | Exception] = self._loop.create_future()
         self.write([], lambda outcome: None if answer.done() else answer.set_result(outcome))
         outcome = await answer
@@ -171,12 +173,12 @@ class ProcessChannel:
     def _start(self) -> None:
         self._socket, theirs = socketpair()
         logging_ = (logs.settings.level, logs.settings.format)
-        # Neither side may ever wait for the other inside the event loop, however large a message is.
+        # Neither side may block in the event loop waiting for the other, however large a message is.
         self._socket.setblocking(False)
         self._unsent = bytearray()
         self._received = bytearray()
         with theirs:
-            # A session of its own: Ctrl-C is for the server, which tells the writer by closing the connection.
+            # A session of its own: Ctrl-C goes to the server only, which ends the writer by closing the connection.
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "usertable.pipeline.writer_process", str(theirs.fileno()), *logging_],
                 pass_fds=[theirs.fileno()],
@@ -201,7 +203,7 @@ class ProcessChannel:
         except BlockingIOError:
             pass
         except OSError:
-            # What it still has to say comes first; that it ended is read after that.
+            # Its remaining answers come first; its end is noticed after them.
             self._unsent.clear()
         if self._unsent:
             self._loop.add_writer(self._socket, self._drain)
@@ -212,7 +214,7 @@ class ProcessChannel:
         assert self._socket is not None
         ended = False
         try:
-            # To the very end: of a socket that was reset the loop tells once, though answers may come before the end.
+            # Up to the end: the loop reports a reset socket only once, though answers may precede the end.
             while received := self._socket.recv(RECEIVED_BYTES):
                 self._received += received
             ended = True
@@ -225,7 +227,7 @@ class ProcessChannel:
             self._lost(self._socket)
 
     def _answer(self) -> None:
-        """Hand on the answers that have come whole."""
+        """Pass on the answers that have arrived completely."""
         buffer = self._received
         while len(buffer) >= HEAD.size and len(buffer) >= (end := HEAD.size + HEAD.unpack_from(buffer)[0]):
             outcome, content = pickle.loads(buffer[HEAD.size : end])
@@ -243,14 +245,15 @@ class ProcessChannel:
         self._loop.remove_reader(ended)
         self._loop.remove_writer(ended)
         ended.close()
-        log.error("the writer process ended, the next write starts another")
+        log.error("the writer process ended; the next write starts another one")
         while self._answers:
             self._loop.call_soon(self._answers.popleft(), StoreDown("the writer process ended"))
         if self._process is not None:
             process, self._process = self._process, None
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
-            # Not in a thread: no other writer may open the store before it is known how this one ended. It has ended.
+            # Not in a thread: no other writer may open the store before it is known how this one ended. It has already
+            # ended.
             _look_at_end(process.wait())
 
 
@@ -260,7 +263,7 @@ def _look_at_end(exit_code: int) -> None:
 
 
 def framed(message: object) -> bytes:
-    """A message between a server and its writer: its length, and itself pickled."""
+    """Return a message between a server and its writer: its length, and its pickle."""
     pickled = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
     return HEAD.pack(len(pickled)) + pickled
 
@@ -273,18 +276,35 @@ def _outcome(future: asyncio.Future[list[Result]]) -> Sequence[Result] | Excepti
 
 
 def _packed(write: Write) -> tuple[Any, ...]:
-    """A write as plain data. Attributes go by name: the writer has the schema, and checks its version anyway."""
+    """Return a write as plain data.
+
+    Attributes are sent by name: the writer has the schema, and checks its version anyway.
+    """
     values = {attribute.name: value for attribute, value in write.patch.entries}
-    rest = (write.receipt, write.dry_run, write.details, write.row)
-    return (write.project, write.cuid, type(write.patch), values, write.schema_version, write.now, *rest)
+    origin = write.origin
+    who = None if origin is None else (origin.actor, origin.request, origin.source, origin.occurred_at)
+    return (
+        write.project,
+        write.cuid,
+        type(write.patch),
+        values,
+        write.schema_version,
+        write.now,
+        write.receipt,
+        write.dry_run,
+        write.details,
+        write.row,
+        who,
+        write.all_reports,
+    )
 
 
 def open_channel(url: str, store: Store, command: WriteCommand) -> ObservedChannel:
-    """The channel for an open store, by its URL. Must be called in the event loop."""
+    """Return the channel for an open store, by its URL. Must be called in the event loop."""
     if url.startswith("memory:"):
         return ThreadChannel(store, command)
     if not is_shareable(url):
-        # Its writer must write the very file that is open here.
+        # Its writer must write the same file that is open here.
         from usertable.store.sqlite import SQLiteStore
 
         assert isinstance(store, SQLiteStore)

@@ -1,4 +1,4 @@
-"""Group commit: the writes that wait become one batch, and each caller hears of its own only after the durable commit."""
+"""Group commit: waiting writes become one batch, and each caller is answered after the durable commit."""
 
 from __future__ import annotations
 
@@ -17,26 +17,28 @@ from usertable.pipeline.channel import WriteChannel
 from usertable.store.records import Result, Write
 
 BATCH_BYTES = 16_777_216
-"""Bytes that the writes of a batch may have, from which on it takes no further one."""
+"""Bytes of a batch's writes from which no further write is added."""
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
-"""Bounds of the histogram of batches, in writes."""
+"""Bucket bounds of the histogram of batches, in writes."""
 COMMIT_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""Bounds of the histogram of commits, in seconds."""
+"""Bucket bounds of the histogram of commits, in seconds."""
 _Waiting = tuple[Write, asyncio.Future[Result], object]
-"""A write, where its result goes, and what tells the writes apart that are committed together: of one that stands alone,
-its own future."""
+"""A write, the future for its result, and an object that groups writes to be committed together; for a single write, its own
+future."""
 
 
 class GroupCommit:
-    """Sends all waiting writes, up to `max_batch`, down the channel together. Belongs to the event loop it is made in.
+    """Sends all waiting writes, up to `max_batch`, to the channel in one batch.
 
-    It never waits for a batch to fill: what comes while one batch is committed is the next batch. A batch is sent when the
-    loop has handled all that was ready with it, so that requests which arrive together share a commit. While others are
-    under way, only one that is as large as all of them goes ahead: so batches stay of one size.
+    Belongs to the event loop that it is created in.
+
+    It never waits for a batch to fill: writes that arrive during a commit form the next batch. A batch is sent after the
+    loop has handled everything that was ready, so that requests which arrive together share a commit. While other batches
+    are unanswered, another is sent only if it is as large as all of them, which keeps batches of one size.
 
     Args:
-        capacity: so many writes may wait; one more is refused.
-        monotonic: seconds of the clock by which a refusal of the store grows old.
+        capacity: maximum number of waiting writes; further ones are refused.
+        monotonic: clock, in seconds, for the age of the store's last refusal.
     """
 
     def __init__(
@@ -53,37 +55,37 @@ class GroupCommit:
         self._max_batch = max_batch
         self._loop = asyncio.get_running_loop()
         self._context = copy_context()
-        """Of no request: what is logged of a commit is not about the one that happened to begin it."""
+        """A context without a request: log lines about a commit do not belong to the request that happened to start it."""
         self._waiting: deque[_Waiting] = deque()
         self._alone: deque[list[_Waiting]] = deque()
-        """Writes of a batch that failed, each of which is tried alone, or with those that it came together with."""
+        """Writes of a failed batch, each of which is tried again alone, or with those that must be committed with it."""
         self._under_way = 0
-        """Batches that are sent and not answered yet."""
+        """Number of unanswered batches."""
         self._sent = 0
-        """The writes in them."""
+        """Number of writes in them."""
         self._scheduled = False
         self._closing = False
         self.refused: tuple[float, StoreDown] | None = None
-        """When the store could not take a batch, and why, unless it took a later one; the time is monotonic."""
+        """When the store last refused a batch, and why, unless it accepted a later one. Monotonic time."""
         self.arrived = 0.0
-        """When the writes came that were submitted last, by the monotonic clock: one moment for all that came together."""
+        """When the latest writes were submitted, by the monotonic clock. One time for all that arrived together."""
         self.finished = 0.0
         """When the last batch was answered."""
         self._drained = asyncio.Event()
         self.sizes = Histogram(BATCH_SIZES)
-        """Writes per batch that was sent."""
+        """Writes per batch."""
         self.seconds = Histogram(COMMIT_SECONDS)
         """Seconds from sending a batch to its answer, which comes when it is durable."""
 
     @property
     def waiting(self) -> int:
-        """Writes that are in no batch yet."""
+        """Number of writes that are in no batch yet."""
         return len(self._waiting)
 
     def submit(self, write: Write) -> asyncio.Future[Result]:
-        """Queue a write. It will be committed whether or not the caller still waits for the result.
+        """Queue a write. It is committed even if the caller no longer waits for the result.
 
-        The result may be an exception: Unavailable, or one that tells of a defect.
+        The result may be an exception: Unavailable, or a defect.
 
         Raises:
             Overloaded: the queue is full, or closing; nothing was queued.
@@ -95,7 +97,7 @@ class GroupCommit:
         return future
 
     def submit_together(self, writes: Sequence[Write]) -> list[asyncio.Future[Result]]:
-        """Queue writes that go into one batch, in this order, however many they are. Otherwise like :meth:`submit`."""
+        """Queue writes for one batch, in this order, regardless of their number. Otherwise like :meth:`submit`."""
         self._check_room()
         together = object()
         futures: list[asyncio.Future[Result]] = [self._loop.create_future() for _ in writes]
@@ -116,7 +118,7 @@ class GroupCommit:
             self._loop.call_soon(self._flush, context=self._context)
 
     async def close(self) -> None:
-        """Commit what was queued; later writes are refused."""
+        """Commit the queued writes. Later writes are refused."""
         self._closing = True
         self._flush()
         await self._drained.wait()
@@ -130,7 +132,7 @@ class GroupCommit:
             self._under_way += 1
             self._sent += len(batch)
             self.sizes.observe(len(batch))
-            # It was one of the two just now.
+            # It was the later of the two.
             began = max(self.arrived, self.finished)
             self._channel.write([write for write, _, _ in batch], partial(self._finish, batch, began))
         if self._closing and not self._under_way:
@@ -157,10 +159,10 @@ class GroupCommit:
         self.refused = (now, first) if isinstance(first, StoreDown) else None
         if batch[0][2] is not batch[-1][2]:
             batch, results = self._without_failed(batch, results)
-        # The next batch goes first: the store works on it while these callers are answered.
+        # The next batch is sent first, so that the store works while these callers are answered.
         self._flush()
         for (_, future, _), result in zip(batch, results, strict=True):
-            # A caller that went away has cancelled its future; its write is committed all the same.
+            # A caller that disconnected has canceled its future. Its write is committed anyway.
             if not future.done():
                 if isinstance(result, Exception):
                     future.set_exception(result)
@@ -170,10 +172,10 @@ class GroupCommit:
     def _without_failed(
         self, batch: Sequence[_Waiting], results: Sequence[Result]
     ) -> tuple[Sequence[_Waiting], Sequence[Result]]:
-        """Put aside the writes that a defect kept from being stored: one must not take its neighbours down with it."""
+        """Set aside the writes that failed because of a defect, so that they do not fail the others."""
         failed = [isinstance(result, Exception) and not isinstance(result, Unavailable) for result in results]
         if any(failed):
-            # Nothing is tried again after a later write to the same user was stored.
+            # A write is not tried again after a later write to the same user was stored.
             later: set[tuple[int, int]] = set()
             for index in reversed(range(len(batch))):
                 user = (batch[index][0].project, batch[index][0].cuid)

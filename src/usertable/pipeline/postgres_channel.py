@@ -1,8 +1,7 @@
-"""Plain writes sent to PostgreSQL from the server's own event loop; all others go to the writer process.
+"""Plain writes, sent to PostgreSQL from the server's event loop. All others go to the writer process.
 
-A plain write needs no rule of ours: the database merges it (see `postgres/merge.py`). Handing it to another process first
-would cost as much as the database's own work, so libpq is driven here without waiting, on connections that each have one
-batch.
+A plain write needs no rule in Python: the database merges it (see `postgres/merge.py`). Passing it to another process first
+would cost as much as the database's own work. So libpq is driven here without blocking, with one batch per connection.
 """
 
 from __future__ import annotations
@@ -23,18 +22,18 @@ from usertable.domain.patch import Patch
 from usertable.pipeline.channel import Done, MergeCounts, ObservedChannel
 from usertable.store.postgres.connection import Connection
 from usertable.store.postgres.failures import CONFLICTS, error_text
-from usertable.store.postgres.merge import MERGE_PARAMETERS, Merge, UserKey, connect_to_merge, mergeable
+from usertable.store.postgres.merge import Merge, UserKey, connect_to_merge, mergeable
 from usertable.store.records import WRITTEN, Result, Write, Written
 from usertable.store.urls import redacted_url
 
 log = logging.getLogger("usertable.store")
 
 CONNECTIONS = 2
-"""Batches that the database merges at once: one waits for the disk while the other is worked on."""
+"""Number of batches that the database merges at once: one waits for the disk while the other is processed."""
 RECONNECT_SECONDS = 1.0
 
 Merged = Callable[[set[UserKey] | Exception | None], None]
-"""Told the users whose writes are done; None if nothing was done; StoreDown if that is not known."""
+"""Called with the users whose writes are done; None if nothing was done; StoreDown if that is unknown."""
 
 
 @dataclass(slots=True)
@@ -44,22 +43,24 @@ class _Batch:
     users: frozenset[UserKey]
     results: list[Result] = field(default_factory=list)
     parts: int = 0
-    """Parts of it that are not answered yet."""
+    """Number of its unanswered parts."""
 
     def indexes(self, users: Set[UserKey]) -> list[int]:
-        """Where the writes to these users stand in it."""
+        """Return the indexes of the writes to these users."""
         return [index for index, write in enumerate(self.writes) if (write.project, write.cuid) in users]
 
 
 class MergingChannel:
-    """Lets the database merge what is plain, and hands on to another channel what it declines or refuses, and all else.
+    """Lets the database merge plain writes.
+
+    Passes to another channel all other writes, and those that it declines or refuses.
 
     Without a connection everything goes to that other channel, until there is one again.
 
     Args:
-        url: the store's.
-        other: takes every write.
-        row_limit: bytes that a user's row may have as JSON text.
+        url: the store's URL.
+        other: accepts every write.
+        row_limit: maximum bytes of a user's row as JSON text.
     """
 
     def __init__(self, url: str, other: ObservedChannel, row_limit: int) -> None:
@@ -70,15 +71,17 @@ class MergingChannel:
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[_Batch] = deque()
         self._users: set[UserKey] = set()
-        """Users of the batches under way: the next write to one of them waits, so that each user's keep their order."""
+        """Users of the unanswered batches. The next write to one of them waits, which keeps each user's writes in order."""
         self._reported: dict[int, set[str]] = {}
-        """By project, the attributes that are known to have had values."""
+        """By project, the attributes known to have had values."""
         self._sessions: set[_Session] = set()
-        self._free: list[_Session] = []
+        self._free: deque[_Session] = deque()
+        """Idle connections, the one that has been idle longest first. They are used in this order: with the last one first,
+        the others would stay open to a demoted primary until there is more than one batch at a time."""
         self._connecting: set[asyncio.Task[None]] = set()
         self._closing = False
         self._usable = True
-        """Whether the store takes merges: not if it is distributed."""
+        """Whether the store supports merges; a distributed one does not."""
         self.merges = MergeCounts()
         for _ in range(CONNECTIONS):
             self._connect()
@@ -124,7 +127,7 @@ class MergingChannel:
             return
         sent = {user for merge in merges for user in merge.users}
         batch.parts = 1
-        self._free.pop().merge(merges, lambda merged: self._merged(batch, sent, merged))
+        self._free.popleft().merge(merges, lambda merged: self._merged(batch, sent, merged))
         if len(sent) < len(batch.writes):
             others = batch.indexes(batch.users - sent)
             self.merges.others += len(others)
@@ -144,7 +147,7 @@ class MergingChannel:
         self._finish_part(batch)
 
     def _hand_on(self, batch: _Batch, indexes: Sequence[int]) -> None:
-        """Let the other channel take the writes at these indexes of the batch."""
+        """Pass the writes at these indexes of the batch to the other channel."""
         batch.parts += 1
         self._other.write(
             [batch.writes[index] for index in indexes], lambda outcome: self._handed_back(batch, indexes, outcome)
@@ -153,8 +156,8 @@ class MergingChannel:
     def _handed_back(self, batch: _Batch, indexes: Sequence[int], outcome: Sequence[Result] | Exception) -> None:
         if isinstance(outcome, Exception):
             if not isinstance(outcome, Unavailable) and len(indexes) > 1:
-                # One write must not take its neighbours down with it. Here and not later: meanwhile no other write to these
-                # users is sent, so each user's keep their order.
+                # One write must not fail the others. Done here, while no other write to these users is sent, so that each
+                # user's writes stay in order.
                 for index in indexes:
                     self._hand_on(batch, [index])
                 self._finish_part(batch)
@@ -164,7 +167,7 @@ class MergingChannel:
             batch.results[index] = result
             write = batch.writes[index]
             if type(result) is Written and type(write.patch) is Patch and not write.dry_run:
-                # Whatever the rule: the user has a value of each attribute now.
+                # Whatever the rule, the user has a value of each attribute now.
                 self._reported.setdefault(write.project, set()).update([a.name for a, _ in write.patch.entries])
         self._finish_part(batch)
 
@@ -176,7 +179,7 @@ class MergingChannel:
             batch.done(batch.results)
 
     def _connect(self, delay: float = 0) -> None:
-        """Make a connection, in a thread, and again until there is one."""
+        """Open a connection in a thread, retrying until there is one."""
         task = self._loop.create_task(self._connected(delay))
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
@@ -202,7 +205,7 @@ class MergingChannel:
         self._begin_next()
 
     def _lost(self, session: _Session, delay: float) -> None:
-        """A connection ended, or is of no use: make another, after so many seconds."""
+        """Replace a connection that ended or is unusable, after `delay` seconds."""
         self._sessions.discard(session)
         if session in self._free:
             self._free.remove(session)
@@ -211,11 +214,11 @@ class MergingChannel:
 
 
 class _Session:
-    """A connection of the event loop's, for one batch at a time, which is one transaction.
+    """A connection that belongs to the event loop, for one batch at a time, which is one transaction.
 
     Args:
-        released: told when it is free again.
-        lost: told when it is gone, and how many seconds to wait before another is made.
+        released: called when it is free again.
+        lost: called when it is gone, with the seconds to wait before another is opened.
     """
 
     def __init__(
@@ -233,25 +236,24 @@ class _Session:
         self._lost = lost
         self._merges: Sequence[Merge] = ()
         self._tell: Merged | None = None
-        """What to tell of the batch under way."""
+        """Callback for the current batch."""
         self._users: set[UserKey] = set()
         self._answered = 0
         self._refusal: psycopg.Error | None = None
         self._closed = False
         self._pgconn.nonblocking = 1
         self._pgconn.enter_pipeline_mode()
-        # One of our own: libpq closes its own as soon as it notices the end, and the next connection may get that number.
+        # A duplicate: libpq closes its own descriptor when it notices the end, and the next connection may get its number.
         self._socket = socket(fileno=os.dup(self._pgconn.socket))
         self._loop.add_reader(self._socket, self._receive)
 
     def merge(self, merges: Sequence[Merge], tell: Merged) -> None:
-        """Send a batch. `tell` is called later, in the event loop, never from within."""
+        """Send a batch. `tell` is called later, in the event loop, never during this call."""
         self._merges, self._tell = merges, tell
         self._users, self._answered, self._refusal = set(), 0, None
         try:
             for merge in merges:
-                parameters = merge.parameters
-                self._pgconn.send_query_prepared(merge.name, [str(parameters[name]).encode() for name in MERGE_PARAMETERS])
+                self._pgconn.send_query_prepared(merge.name, merge.encoded_parameters, merge.formats)
             self._pgconn.pipeline_sync()
         except psycopg.OperationalError:
             self._loop.call_soon(self._end)
@@ -270,7 +272,7 @@ class _Session:
         try:
             unsent = self._pgconn.flush()
         except psycopg.OperationalError:
-            # It is gone: to be noticed after all that was said before.
+            # It is gone. This is handled after everything it sent before.
             self._loop.call_soon(self._receive)
         if unsent:
             self._loop.add_writer(self._socket, self._flush)
@@ -278,7 +280,7 @@ class _Session:
             self._loop.remove_writer(self._socket)
 
     def _receive(self) -> None:
-        # To the very end: of a connection that was reset the loop tells once, though data may come before the end.
+        # Up to the end: the loop reports a reset connection only once, though data may precede the end.
         while not self._closed:
             self._receive_some()
             if self._closed or not self._has_more():
@@ -296,13 +298,13 @@ class _Session:
                 self._count(result)
             elif result.status == pq.ExecStatus.FATAL_ERROR:
                 failure = errors.error_from_result(result)
-                # The database says no in place of an answer: nothing is done. Any other failure tells nothing.
+                # The database returned an error instead of a result: nothing is done. Any other failure leaves that open.
                 if failure.sqlstate is None or self._answered == len(self._merges):
                     broken = True
                     break
                 self._refusal = failure
                 if failure.diag.severity_nonlocalized in ("FATAL", "PANIC"):
-                    # It ends the connection; what it sends after this, if anything, changes nothing.
+                    # The error ends the connection. Anything it sends after this changes nothing.
                     broken = True
                     break
             elif result.status == pq.ExecStatus.PIPELINE_SYNC:
@@ -314,7 +316,7 @@ class _Session:
             self._finish_batch()
 
     def _has_more(self) -> bool:
-        """Whether there is something to receive still, be it the end."""
+        """Return whether there is more to receive, even if only the end."""
         try:
             self._socket.recv(1, MSG_PEEK | MSG_DONTWAIT)
         except BlockingIOError:
@@ -324,7 +326,7 @@ class _Session:
         return True
 
     def _results(self, broken: bool) -> Iterator[pq.abc.PGresult]:
-        """What has come of the batch under way; of a broken connection, all that ever will."""
+        """Yield the results of the current batch that have arrived; for a broken connection, the last ones."""
         ends = 0
         while self._tell is not None and ends <= len(self._merges) and (broken or not self._pgconn.is_busy()):
             result = self._pgconn.get_result()
@@ -343,7 +345,7 @@ class _Session:
             self._users.update([(merge.project, int(cuid)) for cuid in cuids if cuid is not None])
 
     def _finish_batch(self) -> None:
-        """The batch is committed, or was undone."""
+        """Finish the batch, which is committed or rolled back."""
         if self._refusal is not None and not isinstance(self._refusal, CONFLICTS):
             log.warning("%s: a merge was refused: %s", self._display_url, error_text(self._refusal))
             self._end(RECONNECT_SECONDS)
@@ -351,7 +353,7 @@ class _Session:
         tell, self._tell = self._tell, None
         assert tell is not None
         merged = None if self._refusal is not None else self._users
-        # From here on another batch may be under way.
+        # After this, another batch may be sent.
         self._released(self)
         tell(merged)
 

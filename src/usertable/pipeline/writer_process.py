@@ -1,8 +1,8 @@
 """The process that writes a store for a server; see :class:`usertable.pipeline.channel.ProcessChannel`.
 
-It reads batches from a socket, writes them, and answers each, in order. A database that takes several writers gets two
+It reads batches from a socket, writes them, and answers each, in order. A database that supports several writers gets two
 batches at a time, so that it works on one while the other waits for the disk. The process ends when the server closes the
-socket or dies; a batch that it has begun is finished first.
+socket or dies, after finishing the batches that it has begun.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from io import BufferedReader
 from typing import Any
 
 from usertable import logs
+from usertable.domain.change import Origin
 from usertable.domain.errors import StoreDown, StoreFault, Unavailable
 from usertable.domain.patch import Patch, Restoration
 from usertable.domain.schema import Attribute
 from usertable.pipeline.channel import HEAD, UNDER_WAY, WriterDefect, framed
 from usertable.store import Store, is_shareable, open_store
-from usertable.store.records import Result, SchemaStale, Write, Written
+from usertable.store.records import Receipt, Result, SchemaStale, Write, Written
 from usertable.store.transaction import WriteCommand
 
 log = logging.getLogger("usertable.store")
@@ -54,29 +55,36 @@ class _Writer:
         kind: type[Patch | Restoration],
         values: dict[str, Any],
         schema_version: int,
-        *rest: Any,
+        now: int,
+        receipt: Receipt | None,
+        dry_run: bool,
+        details: bool,
+        row: bool,
+        who: tuple[Any, ...] | None,
+        all_reports: bool,
     ) -> Write | None:
-        """The write, or None if it was validated under a schema that is not the stored one."""
+        """Return the write, or None if it was validated against a schema that is not the stored one."""
         version, attributes = self._schemas.get(project, (0, {}))
         if version != schema_version:
             version, attributes = self._schemas[project] = self._store.attributes(project)
             if version != schema_version:
                 return None
         patch = kind([(attributes[name], value) for name, value in values.items()])
-        return Write(project, cuid, patch, schema_version, *rest)
+        origin = None if who is None else Origin(*who)
+        return Write(project, cuid, patch, schema_version, now, receipt, dry_run, details, row, 0, origin, all_reports)
 
 
 def _sendable(result: Result) -> Result:
-    """A result as the server gets it: a defect with its traceback, because not every exception can be sent."""
+    """Return a result that can be pickled: a defect is replaced by its traceback."""
     if isinstance(result, Exception) and not isinstance(result, Unavailable):
         return WriterDefect("\n".join(logs.exception_lines(result)))
     return result
 
 
 class _Line:
-    """The connection, served by threads that each take a batch, write it, and answer when all before it are answered.
+    """The connection, served by threads. Each takes a batch, writes it, and answers when all earlier ones are answered.
 
-    A batch with a user of one that is still being written waits for it, so that each user's writes keep their order.
+    A batch waits if it has a user of a batch that is still being written, so that each user's writes stay in order.
     """
 
     def __init__(self, connection: socket.socket, stream: BufferedReader, writer: _Writer) -> None:
@@ -91,7 +99,7 @@ class _Line:
         """The users of the batches that are being written, by the number of the batch."""
 
     def serve(self, threads: int) -> None:
-        """Until the connection ends. One of the threads is the caller's: an engine may allow no other."""
+        """Serve until the connection ends. One of the threads is the caller's, because an engine may allow no other."""
         others = [threading.Thread(target=self._work) for _ in range(threads - 1)]
         for thread in others:
             thread.start()
@@ -138,7 +146,7 @@ class _Line:
 
 def main(descriptor: int, settings: logs.LogSettings) -> None:
     """Serve the connection until it ends."""
-    # The server decides when to end; a signal to its whole group must not cut a batch short.
+    # The server decides when to end. A signal to its process group must not interrupt a batch.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     logs.configure(settings)
@@ -151,7 +159,7 @@ def main(descriptor: int, settings: logs.LogSettings) -> None:
         log.error("the writer process cannot use the store: %s", fault)
         sys.exit(1)
     writer = _Writer(store, command)
-    # Writes make no cycles; what lives long is not worth looking through again and again.
+    # Writes create no cycles, and searching long-lived objects again and again is a waste.
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
     try:

@@ -1,4 +1,4 @@
-"""Where the user tables live: one protocol (:mod:`usertable.store.protocol`), one file per engine."""
+"""Stores: one protocol (:mod:`usertable.store.protocol`), and one module or package per engine."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = [
 
 
 def is_shareable(url: str) -> bool:
-    """Whether several servers may have the store open at once."""
+    """Return whether several servers can have the store open at once."""
     return _scheme(url) in ("postgresql", "postgres")
 
 
@@ -47,26 +47,26 @@ def open_store(
     migrate: bool = True,
     files: Mapping[str, tuple[int, int]] | None = None,
 ) -> Store:
-    """Open the store a URL names, and create or migrate it as needed.
+    """Open the store at a URL. Create or migrate it if needed.
 
     Args:
         url: `memory:`; `sqlite:///path/file.db` (three slashes and a relative path, four and an absolute one), with
-            `?cache_mb=N` for the most memory that SQLite may keep pages in; `postgresql://user@host/database` with libpq's
-            parameters, and `pool_size=N`.
-        serving: this process will be the store's server; engines that allow one only refuse a second.
+            `?cache_mb=N` for SQLite's page cache; `postgresql://user@host/database` with libpq's parameters, and
+            `pool_size=N`.
+        serving: this process will be the store's server. Engines that allow one only refuse a second.
         alone: refuse if a server uses the store.
-        migrate: bring a store of an older version to this one; if not, it is refused. Nothing migrates a SQLite file that
-            a server serves.
-        writing: this process is a server's writer; the server has opened the store before.
-        create: make the store if there is none.
-        files: for a writer, the files that the server has open, by name, where the store is files.
+        migrate: migrate a store of an older version; if false, refuse it. A SQLite file that a server serves is never
+            migrated.
+        writing: this process is a server's writer. The server has opened the store before.
+        create: create the store if it does not exist.
+        files: for a writer, the files that the server has open, by name, if the store consists of files.
 
     Raises:
-        StoreMissing: there is none, and `create` is false.
-        StoreFault: an unknown scheme, a location that cannot be used, a store that is not ours, or one that is too new.
+        StoreMissing: the store does not exist, and `create` is false.
+        StoreFault: an unknown scheme, an unusable location, a store of another program, or one that is too new.
     """
     scheme = _scheme(url)
-    # An engine's module is imported when it is asked for: drivers are slow to import.
+    # An engine's module is imported on use, because drivers are slow to import.
     if scheme == "memory":
         from usertable.store.memory import MemoryStore
 
@@ -87,10 +87,10 @@ def open_store(
 
 
 def distribute(url: str, shards: int) -> bool:
-    """Turn a PostgreSQL store on Citus into the distributed layout; False if it has it already.
+    """Convert a PostgreSQL store on Citus to the distributed layout. Return False if it already has it.
 
     Raises:
-        StoreFault: another engine, no Citus, or a server that uses the store.
+        StoreFault: another engine, no Citus, or a server uses the store.
     """
     if not is_shareable(url):
         raise StoreFault(f"only a PostgreSQL store with the Citus extension can be distributed, not {redacted_url(url)}")
@@ -100,7 +100,7 @@ def distribute(url: str, shards: int) -> bool:
 
 
 def stored_version(url: str) -> int:
-    """The number of a store's newest migration, 0 for none. Changes nothing.
+    """Return the number of a store's newest migration, 0 for none. Changes nothing.
 
     Raises:
         StoreFault: the store cannot be used.
@@ -120,7 +120,7 @@ def stored_version(url: str) -> int:
 
 
 def newest_version(url: str) -> tuple[Engine, int]:
-    """The engine that a store's URL names, and the number of its newest migration in this usertable; 0 in memory.
+    """Return the engine of a URL, and the number of its newest migration in this usertable; 0 for memory.
 
     Raises:
         StoreFault: an unknown scheme.
@@ -136,12 +136,12 @@ def newest_version(url: str) -> tuple[Engine, int]:
 
 
 def back_up(url: str, target: Path, progress: Progress) -> BackupContent:
-    """Copy a SQLite store, as it is at one moment, into a new file, while others read and write it.
+    """Copy a SQLite store, as of one moment, to a new file, while other processes read and write it.
 
     Raises:
-        StoreMissing: there is no store.
-        StoreFault: the store cannot be read, or the copy is not whole or differs in its number of rows.
-        FileExistsError: there is a file at `target`.
+        StoreMissing: the store does not exist.
+        StoreFault: the store cannot be read, or the copy is damaged or has another number of rows.
+        FileExistsError: a file exists at `target`.
     """
     from usertable.store.sqlite import backup
 
@@ -149,16 +149,16 @@ def back_up(url: str, target: Path, progress: Progress) -> BackupContent:
 
 
 def restore(url: str, source: Path, *, replace: bool, stamp: str, skip_cuids: int, progress: Progress) -> Restored:
-    """Make a backup the SQLite store that the URL names.
+    """Restore a backup as the SQLite store at the URL.
 
     Args:
-        replace: a store that is there is renamed; if not, it is refused.
-        stamp: what the renamed one has at the end of its name, for example `20261130T151700.123456Z`.
-        skip_cuids: so many CUIDs of each project are not given, because they may have been after the backup.
+        replace: rename an existing store; if false, refuse.
+        stamp: suffix of the renamed store, for example `20261130T151700.123456Z`.
+        skip_cuids: number of CUIDs per project that are not assigned, because they may have been assigned after the backup.
 
     Raises:
-        StoreFault: the backup is not whole or not ours; there is a store and it is not to be replaced, or a process has it
-            open. Nothing was changed.
+        StoreFault: the backup is damaged or not usertable's; or a store exists and is not to be replaced, or a process has
+            it open. Nothing was changed.
     """
     from usertable.store.sqlite import backup
 
@@ -168,7 +168,7 @@ def restore(url: str, source: Path, *, replace: bool, stamp: str, skip_cuids: in
 
 
 def database_tools(url: str, file: Path, *, restore: bool) -> DatabaseTools:
-    """Look for the programs that back a PostgreSQL store up to that file, or restore it from there.
+    """Find the programs that back up a PostgreSQL store to this file, or restore it from there.
 
     Raises:
         StoreFault: the database cannot be reached.
@@ -179,11 +179,11 @@ def database_tools(url: str, file: Path, *, restore: bool) -> DatabaseTools:
 
 
 def diagnose(url: str, now_ms: int, workers: int) -> Iterator[Finding]:
-    """Look at a store and what it is on, and change nothing.
+    """Examine a store and its environment without changing anything.
 
     Args:
         now_ms: this machine's clock, in milliseconds since 1970 UTC.
-        workers: server processes that are to use it.
+        workers: number of server processes that will use it.
 
     Raises:
         StoreFault: the URL cannot be used.
@@ -205,7 +205,7 @@ def _scheme(url: str) -> str:
     try:
         return urlsplit(url).scheme
     except ValueError as error:
-        # Not shown: it may hold a password, which cannot be told apart in it.
+        # Not shown: it may contain a password, which cannot be found in a malformed URL.
         raise StoreFault(
             f"unusable store URL ({error}): write the characters [ ] @ / : of a user or password as %5B %5D %40 %2F %3A"
         ) from error

@@ -1,4 +1,4 @@
-"""What is told of a backup, a restore, and the programs that PostgreSQL has for them."""
+"""Results of a backup and a restore, and PostgreSQL's programs for them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 Progress = Callable[[int, int], None]
-"""Told how many bytes of how many are copied."""
+"""Called with the number of bytes copied and their total."""
 
 
 @dataclass(frozen=True, slots=True)
 class BackupContent:
-    """What a backup holds, counted in it after its integrity was checked."""
+    """The content of a backup, counted in the backup after its integrity was checked."""
 
     bytes: int
     version: int
@@ -24,16 +24,16 @@ class BackupContent:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What came of a restore."""
+    """The result of a restore."""
 
     content: BackupContent
     kept: Path | None
-    """Where the database is that was replaced; its log and its index, if it had some, are beside it."""
+    """Path of the database that was replaced. Its log and its index, if any, are next to it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A program of PostgreSQL's that backs a database up or restores it."""
+    """A PostgreSQL program that backs up a database or restores it."""
 
     name: str
     path: str | None
@@ -46,12 +46,12 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class DatabaseTools:
-    """What a PostgreSQL store is backed up and restored with."""
+    """The programs to back up and restore a PostgreSQL store."""
 
     server: str
     """The database's version, for example `15.9`."""
     distributed: bool
-    """Whether the tables are spread over the machines of a Citus cluster."""
+    """Whether the tables are distributed over the machines of a Citus cluster."""
     tools: list[Tool]
     commands: list[str]
-    """For a shell, without a password."""
+    """Commands for a shell, without a password."""

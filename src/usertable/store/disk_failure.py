@@ -1,4 +1,4 @@
-"""What the processes of a server do when the disk fails to keep what was written."""
+"""What a server's processes do when the disk fails to store what was written."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from typing import NoReturn
 log = logging.getLogger("usertable.store")
 
 EXIT_CODE = 74
-"""The exit code of a process that ended so; `EX_IOERR` of sysexits.h."""
+"""The exit code of a process that ended this way; `EX_IOERR` in sysexits.h."""
 
 _writers: list[subprocess.Popen[bytes]] = []
 
 
 def end_with_this(writer: subprocess.Popen[bytes]) -> None:
-    """Let this server's newest writer end with it: while it has the store open, the next start would recover nothing."""
+    """Register this server's newest writer to end with it: while it has the store open, the next start would recover
+    nothing."""
     _writers[:] = [writer]
 
 
 def end_at_once(exit_code: int) -> NoReturn:
-    """End this process and its writers as a crash would: nothing is closed."""
+    """End this process and its writers like a crash, without closing anything."""
     for writer in _writers:
         with contextlib.suppress(ProcessLookupError):
             writer.kill()
-        # One that waits for a disk that hangs ends when the disk lets it.
+        # A process that waits for a hanging disk ends when the disk responds.
         with contextlib.suppress(subprocess.TimeoutExpired):
             writer.wait(1)
     logging.shutdown()
@@ -34,10 +35,10 @@ def end_at_once(exit_code: int) -> NoReturn:
 
 
 def end_process(failure: str) -> NoReturn:
-    """End the process at once, so that nothing is copied from the WAL any more.
+    """End the process at once, so that nothing more is copied from the WAL.
 
-    A page that could not be written counts as written for the operating system from then on, so no later sync can be
-    trusted. What was answered is in the WAL, and the next process to open the store recovers all of it.
+    After a page could not be written, the operating system counts it as written, so no later sync can be trusted. Everything
+    that was answered is in the WAL, and the next process that opens the store recovers all of it.
     """
     log.critical(
         "%s. The server ends now, as after a crash. Nothing that was answered is lost: the next start recovers it from the"

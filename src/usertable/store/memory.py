@@ -1,4 +1,4 @@
-"""The store's contract in its simplest form: dictionaries and one lock. For tests and for trying things; keeps nothing."""
+"""The simplest implementation of a store: dictionaries and one lock. For tests and trials; stores nothing on disk."""
 
 from __future__ import annotations
 
@@ -8,42 +8,85 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import islice, takewhile
 from operator import add, itemgetter
 from typing import TypeVar
 
+from usertable.domain.actor import Actor
 from usertable.domain.arrival import Arrival, Arrivals, Rate
-from usertable.domain.change import last_profiles
+from usertable.domain.audit import AuditEntry, AuditEvent, AuditFilter
+from usertable.domain.change import Change, last_profiles
 from usertable.domain.condition import Condition, meets
 from usertable.domain.errors import ProblemKind, refusal
+from usertable.domain.key import DEFAULT_KEY, Key
+from usertable.domain.moments import HOUR_MS
+from usertable.domain.person import Person, Session, email_key
 from usertable.domain.profile import Profile
 from usertable.domain.schema import Attribute, Project
-from usertable.domain.schema_change import Change
 from usertable.store.encoding import (
+    AuditRow,
+    audit_rows,
     decode_attributes,
-    decode_changes,
+    decode_audit,
+    decode_key,
+    decode_person,
     decode_written,
     encode_attributes,
-    encode_changes,
+    encode_key,
+    encode_person,
     encode_written,
     values_by_user,
 )
+from usertable.store.history import (
+    EXAMINED_BLOCKS,
+    PLACES,
+    BlockSize,
+    HistoryBlock,
+    HistoryFigures,
+    HistoryGrowth,
+    PrunedHistory,
+    blocks_of,
+    head_of_created,
+    kept_since,
+    pack_blocks,
+    to_pack,
+    to_prune,
+    walk,
+    without_user,
+)
+from usertable.store.keyframes import Keyframe, keyframes_of
 from usertable.store.protocol import KEPT_SAMPLES, Snapshot
 from usertable.store.records import (
     FIRST_CUID,
     ColumnValues,
     FilledCount,
     MatchCount,
+    Migration,
     NewReceipt,
     Page,
     Result,
-    SchemaChange,
     Selection,
     StoredReceipt,
     StoreFigures,
     User,
     Write,
 )
-from usertable.store.tables import CHANGES, ERASED, JOBS, RECEIPTS, USERS, VALUES, Row, TableSpec
+from usertable.store.tables import (
+    AUDIT,
+    ERASED,
+    HISTORY,
+    HISTORY_SINCE,
+    JOBS,
+    KEY_USES,
+    KEYFRAMES,
+    KEYS,
+    PEOPLE,
+    RECEIPTS,
+    USERS,
+    VALUES,
+    Row,
+    TableSpec,
+)
 from usertable.store.transaction import Loaded, Mutation, Transaction, Wanted, WriteCommand
 
 T = TypeVar("T")
@@ -59,19 +102,38 @@ class _Table:
     values: dict[tuple[str, str], int] = field(default_factory=dict)
     erased: set[int] = field(default_factory=set)
     receipts: dict[str, NewReceipt] = field(default_factory=dict)
-    changes: list[tuple[int, str, str]] = field(default_factory=list)
     arrivals: list[tuple[int, Arrival]] = field(default_factory=list)
     rates: dict[int, tuple[int, int, int]] = field(default_factory=dict)
     refusals: list[tuple[int, ProblemKind, str | None, int]] = field(default_factory=list)
     last_writes: dict[str, int] = field(default_factory=dict)
     jobs: dict[str, str] = field(default_factory=dict)
+    key_uses: dict[str, int] = field(default_factory=dict)
+    history: dict[int, HistoryBlock] = field(default_factory=dict)
+    """By its number, ascending."""
+    history_since: int | None = None
+    keyframes: list[Keyframe] = field(default_factory=list)
+    """By its number, ascending."""
+
+    def unrecorded(self) -> set[str]:
+        """Return the attributes whose history is off."""
+        return {name for name, attribute in self.project.schema.attributes.items() if attribute.history_since is None}
+
+    def block_of(self, number: int) -> HistoryBlock | None:
+        """Return the block that contains a change's number."""
+        wanted = number // PLACES
+        found = next((block for block in reversed(self.history.values()) if block.block <= wanted), None)
+        return found if found is not None and wanted <= found.last else None
+
+    def changes(self, cuid: int, start: int | None = None) -> Iterator[Change]:
+        """Yield a user's changes, newest first, from `start` on."""
+        return walk(self.block_of, cuid, self.profiles[cuid].head if start is None else start)
 
 
 _NO_PROJECT = Project(0, "", "", b"", b"", "UTC", None, 0)
 
 
 def _order(key: Row) -> Row:
-    """What texts are compared by: their UTF-8 bytes."""
+    """Return the sort key of a row's key: texts are compared by their UTF-8 bytes."""
     return tuple(value.encode() if isinstance(value, str) else value for value in key)
 
 
@@ -80,6 +142,7 @@ class _Transaction:
 
     def __init__(self, store: MemoryStore) -> None:
         self._store = store
+        self._recorded: list[tuple[int, Actor, Sequence[AuditEvent], int]] = []
 
     def load(self, wanted: Mapping[int, Wanted]) -> dict[int, Loaded]:
         return {number: self._loaded(self._store.tables[number], w) for number, w in wanted.items()}
@@ -100,7 +163,7 @@ class _Transaction:
             receipts={r.key: StoredReceipt(r.fingerprint, r.written) for r in stored},
             owners=owners,
             values=values,
-            # To see which identifiers have values takes long.
+            # Finding the identifiers that have values is slow.
             project=self._store.whole(table) if wanted.project else None,
             erased=cuids & table.erased,
             unused=(c for c in itertools.count(table.next_cuid) if c not in table.profiles and c not in table.erased),
@@ -110,10 +173,18 @@ class _Transaction:
     def keep(self, mutations: Sequence[Mutation]) -> None:
         for mutation in mutations:
             table = self._store.tables[mutation.project]
+            for cuid in mutation.erased:
+                self._forget(table, cuid)
+            first = next(reversed(table.history.values())).last + 1 if table.history else 1
+            blocks = blocks_of(mutation, itertools.count(first))
+            table.history.update({block.block: block for block in blocks})
+            table.keyframes += keyframes_of(mutation.changes, table.unrecorded)
+            table.keyframes = [k for k in table.keyframes if k.cuid not in mutation.identified]
             table.profiles.update(last_profiles(mutation.changes))
+            head, actor = head_of_created(blocks, mutation)
             for cuid, version, text in mutation.created:
                 now = mutation.created_at
-                table.profiles[cuid] = Profile(version, now, now, decode_attributes(text), {})
+                table.profiles[cuid] = Profile(version, now, now, decode_attributes(text), {}, -1, head, actor)
             table.values.update({(name, value): cuid for cuid, name, value in mutation.values})
             table.receipts.update({receipt.key: receipt for receipt in mutation.receipts})
             table.next_cuid = max(table.next_cuid, mutation.next_cuid)
@@ -123,6 +194,23 @@ class _Transaction:
                 table.jobs[mutation.job[0]] = mutation.job[1]
             if not mutation.reported <= table.project.reported:
                 table.project = replace(table.project, reported=table.project.reported | mutation.reported)
+
+    def _forget(self, table: _Table, cuid: int) -> None:
+        """Take the user's values out of history."""
+        table.keyframes = [keyframe for keyframe in table.keyframes if keyframe.cuid != cuid]
+        for change in list(table.changes(cuid)):
+            block = table.block_of(change.number)
+            if block is not None:
+                table.history[block.block] = without_user(block, cuid)
+
+    def changes(self, project: int, cuid: int, head: int) -> Iterator[Change]:
+        return walk(self._store.tables[project].block_of, cuid, head)
+
+    def history_since(self, project: int) -> int | None:
+        return self._store.tables[project].history_since
+
+    def keep_history_since(self, project: int, moment: int | None) -> None:
+        self._store.tables[project].history_since = moment
 
     def _erase(self, table: _Table, cuid: int) -> None:
         del table.profiles[cuid]
@@ -135,29 +223,72 @@ class _Transaction:
         table = self._store.table_of(project_id)
         return self._store.whole(table) if table else None
 
+    def stored_key(self, project: int, name: str) -> Key | None:
+        return self._store.key_of(self._store.tables[project], name)
+
     def has_project(self, project_id: str) -> bool:
         return self._store.table_of(project_id) is not None
 
-    def add_project(self, project: Project, actor: str, changes: Sequence[Change]) -> Project:
+    def add_project(self, project: Project) -> Project:
         project = replace(project, number=len(self._store.tables) + 1)
-        table = self._store.tables[project.number] = _Table(project)
-        self._record(table, project.created_at, actor, changes)
+        self._store.tables[project.number] = _Table(project)
+        self._store.changed_projects += 1
         return project
 
-    def replace_project(self, project: Project, actor: str, changes: Sequence[Change], now: int) -> None:
+    def replace_project(self, project: Project, keys: Sequence[Key]) -> None:
         table = self._store.tables[project.number]
-        table.project = project
-        self._record(table, now, actor, changes)
-
-    def _record(self, table: _Table, at: int, actor: str, changes: Sequence[Change]) -> None:
-        table.changes.append((at, actor, encode_changes(changes)))
+        stored = {key.name: key for key in (*table.project.stored_keys, *keys)}
+        table.project = replace(project, stored_keys=tuple(stored.values()))
         self._store.changed_projects += 1
+
+    def people(self) -> dict[str, Person]:
+        return dict(self._store.persons)
+
+    def keep_person(self, person: Person) -> None:
+        self._store.persons[person.id] = person
+
+    def remove_person(self, id: str) -> None:
+        self._store.persons.pop(id, None)
+        self.end_sessions(id)
+
+    def add_session(self, session: Session) -> None:
+        self._store.console_sessions[session.digest] = session
+
+    def renew_session(self, session: Session) -> None:
+        if session.digest in self._store.console_sessions:
+            self._store.console_sessions[session.digest] = session
+
+    def end_session(self, digest: bytes) -> None:
+        self._store.console_sessions.pop(digest, None)
+
+    def keep_newest_sessions(self, person: str, count: int) -> None:
+        sessions = [s for s in self._store.console_sessions.values() if s.person == person]
+        for session in sorted(sessions, key=lambda s: (-s.seen, s.digest))[count:]:
+            self.end_session(session.digest)
+
+    def end_sessions(self, person: str, *, but: bytes = b"") -> int:
+        ended = [s for s in self._store.console_sessions.values() if s.person == person and s.digest != but]
+        for session in ended:
+            self.end_session(session.digest)
+        return len(ended)
+
+    def record(self, project: int, actor: Actor, events: Sequence[AuditEvent], now: int) -> None:
+        self._recorded.append((project, actor, events, now))
+
+    def finish(self) -> None:
+        """Store the audit log's entries, after a command that did not raise."""
+        for project, actor, events, now in self._recorded:
+            rows = self._store.audit_rows.setdefault(project, [])
+            rows += audit_rows(actor, events, len(rows), now)
 
 
 @dataclass(frozen=True)
 class _Snapshot:
+    store: MemoryStore
     project: Project
     users: Page
+    blocks: Sequence[HistoryBlock]
+    since: int | None
 
     def count(self) -> int:
         return len(self.users)
@@ -165,6 +296,16 @@ class _Snapshot:
     def pages(self, *, rows: bool = False) -> Iterator[Page]:
         if self.users:
             yield self.users
+
+    def history_since(self) -> int | None:
+        return self.since
+
+    def history_blocks(self) -> Iterator[HistoryBlock]:
+        return reversed(self.blocks)
+
+    def with_changes(self, cuid: int, work: Callable[[User | None, Iterator[Change]], T], after: int) -> T:
+        # The user as it is now: walking back from there leads to the same earlier rows.
+        return self.store.with_changes(self.project.number, cuid, work, after=after)
 
 
 class MemoryStore:
@@ -174,12 +315,20 @@ class MemoryStore:
         self._lock = threading.Lock()
         self.tables: dict[int, _Table] = {}
         self._loading: dict[int, _Table] = {}
+        self.audit_rows: dict[int, list[AuditRow]] = {}
+        """By project number, or that of the installation."""
         self.changed_projects = 0
         self._arrived = 0
+        self.persons: dict[str, Person] = {}
+        self.console_sessions: dict[bytes, Session] = {}
+        self.migration: Migration | None = None
 
     def transact(self, command: Callable[[Transaction], T], *, background: bool = False) -> T:
         with self._lock:
-            return command(_Transaction(self))
+            transaction = _Transaction(self)
+            answer = command(transaction)
+            transaction.finish()
+            return answer
 
     def write(self, writes: Sequence[Write], command: WriteCommand) -> list[Result]:
         with self._lock:
@@ -234,6 +383,76 @@ class MemoryStore:
         profiles, end = self._chunk(project, after, examine)
         return FilledCount(dict(Counter(name for p in profiles.values() for name in p.attributes)), len(profiles), end)
 
+    def with_changes(
+        self,
+        project: int,
+        cuid: int,
+        work: Callable[[User | None, Iterator[Change]], T],
+        *,
+        start: int | None = None,
+        after: int | None = None,
+    ) -> T:
+        with self._lock:
+            table = self.tables[project]
+            if cuid not in table.profiles:
+                return work(None, iter(()))
+            user = self._user(table, cuid)
+            keyframes = () if after is None else (k for k in table.keyframes if k.cuid == cuid and k.at > after)
+            if keyframe := next(iter(keyframes), None):
+                user.profile = keyframe.profile(user.profile)
+            return work(user, table.changes(cuid, user.profile.head if start is None else start))
+
+    def history_figures(self, project: int) -> HistoryFigures:
+        with self._lock:
+            blocks = list(self.tables[project].history.values())
+            keyframes = sum(keyframe.size for keyframe in self.tables[project].keyframes)
+        sums = (sum(block.changes for block in blocks), keyframes + sum(len(block.body) for block in blocks))
+        if not blocks:
+            return HistoryFigures(0, *sums, None, None)
+        return HistoryFigures(len(blocks), *sums, blocks[0].latest, max(block.latest for block in blocks))
+
+    def history_growth(self, project: int, since: int) -> HistoryGrowth:
+        with self._lock:
+            added = [b for b in self.tables[project].history.values() if b.latest // HOUR_MS >= since // HOUR_MS]
+            frames = [k for k in self.tables[project].keyframes if k.at // HOUR_MS >= since // HOUR_MS]
+        size = sum(len(block.body) for block in added) + sum(keyframe.size for keyframe in frames)
+        return HistoryGrowth(sum(block.changes for block in added), size)
+
+    def prune_history(self, project: int, before: int | None, excess: int, now: int) -> PrunedHistory:
+        with self._lock:
+            table = self.tables[project]
+            if before is None and table.history_since is not None:
+                return PrunedHistory()
+            oldest = islice(table.history.values(), min(EXAMINED_BLOCKS, max(0, len(table.history) - 1)))
+            removed = to_prune([BlockSize.of(block) for block in oldest], before, excess, now)
+            for size in removed:
+                del table.history[size.block]
+            if removed and before is not None and table.history_since is not None:
+                table.history_since = max(table.history_since, kept_since(removed, before, excess, now))
+            below = next(iter(table.history)) * PLACES if removed else 0
+            keyframes = [keyframe for keyframe in table.keyframes if keyframe.number < below]
+            table.keyframes = [keyframe for keyframe in table.keyframes if keyframe.number >= below]
+            return PrunedHistory.of(removed, sum(keyframe.size for keyframe in keyframes))
+
+    def pack_history(self, project: int, before: int) -> int:
+        with self._lock:
+            table = self.tables[project]
+            blocks = to_pack(takewhile(lambda block: block.latest < before, table.history.values()))
+            if blocks:
+                history = {number: b for number, b in table.history.items() if b not in blocks}
+                packed = pack_blocks(blocks)
+                table.history = dict(sorted((history | {packed.block: packed}).items()))
+            return len(blocks)
+
+    def history_since(self, project: int) -> int | None:
+        with self._lock:
+            return self.tables[project].history_since
+
+    def history_blocks(self, project: int, below: int | None, limit: int) -> list[HistoryBlock]:
+        with self._lock:
+            blocks = (b for b in reversed(self.tables[project].history.values()) if below is None or b.block < below)
+            return list(islice(blocks, limit))
+
     def read_many(self, project: int, cuids: Sequence[int]) -> list[User]:
         with self._lock:
             table = self.tables[project]
@@ -259,7 +478,9 @@ class MemoryStore:
             lines = "\n".join(encode_attributes(table.profiles[cuid].attributes) for cuid in cuids).encode()
             profiles = [table.profiles[cuid] for cuid in cuids]
             rows = [(profile.version, profile.created_at, profile.updated_at) for profile in profiles]
-            found = _Snapshot(self.whole(table), Page(cuids, lines, values, rows))
+            page = Page(cuids, lines, values, rows)
+            blocks = list(table.history.values())
+            found = _Snapshot(self, self.whole(table), page, blocks, table.history_since)
         yield found
 
     def resolve_identifiers(self, project: int, identifier: str, values: Sequence[str]) -> dict[str, int]:
@@ -279,6 +500,8 @@ class MemoryStore:
                     table.refusals.append((arrivals.at, kind, attribute, count))
                 for name in arrivals.written:
                     table.last_writes[name] = max(arrivals.at, table.last_writes.get(name, 0))
+                for name in arrivals.keys:
+                    table.key_uses[name] = max(arrivals.at - arrivals.at % 60_000, table.key_uses.get(name, 0))
                 for sample in arrivals.samples:
                     if sample.cuid not in table.erased:
                         self._arrived += 1
@@ -311,6 +534,10 @@ class MemoryStore:
         with self._lock:
             return dict(self.tables[project].last_writes)
 
+    def key_uses(self, project: int) -> dict[str, int]:
+        with self._lock:
+            return dict(self.tables[project].key_uses)
+
     def expire_arrivals(self, before: int) -> None:
         with self._lock:
             for table in self.tables.values():
@@ -337,17 +564,70 @@ class MemoryStore:
             table = self.table_of(project_id)
             return self.whole(table) if table else None
 
+    def stored_key(self, project: int, name: str) -> Key | None:
+        with self._lock:
+            return self.key_of(self.tables[project], name)
+
+    def revoked_keys(self, project: int, after: tuple[int, str] | None, limit: int) -> list[Key]:
+        with self._lock:
+            keys = self.tables[project].project.stored_keys
+        placed = sorted((-key.revoked_at, key.name, key) for key in keys if key.revoked_at is not None)
+        return [key for at, name, key in placed if after is None or (at, name) > (-after[0], after[1])][:limit]
+
     def attributes(self, project: int) -> tuple[int, Mapping[str, Attribute]]:
         with self._lock:
             stored = self.tables[project].project
         return stored.version, stored.schema.attributes
 
-    def schema_changes(self, project: int, limit: int) -> list[SchemaChange]:
+    def audit(
+        self, project: int, wanted: AuditFilter, limit: int, *, before: int | None = None, after: int | None = None
+    ) -> list[AuditEntry]:
         with self._lock:
-            return [
-                SchemaChange(at, actor, decode_changes(what))
-                for at, actor, what in self.tables[project].changes[::-1][:limit]
-            ]
+            entries = [decode_audit(row) for row in self.audit_rows.get(project, [])]
+        found = [
+            entry
+            for entry in entries
+            if (before is None or entry.number < before)
+            and (after is None or entry.number > after)
+            and wanted.includes(entry)
+        ]
+        return found[::-1][:limit] if after is None else found[:limit]
+
+    def people(self) -> list[Person]:
+        with self._lock:
+            return sorted(self.persons.values(), key=lambda person: email_key(person.email).encode())
+
+    def person(self, id: str) -> Person | None:
+        with self._lock:
+            return self.persons.get(id)
+
+    def person_by_email(self, email: str) -> Person | None:
+        with self._lock:
+            return next((p for p in self.persons.values() if email_key(p.email) == email_key(email)), None)
+
+    def session(self, digest: bytes) -> tuple[Session, Person | None] | None:
+        with self._lock:
+            session = self.console_sessions.get(digest)
+            return (session, self.persons.get(session.person)) if session else None
+
+    def sessions(self, person: str) -> list[Session]:
+        with self._lock:
+            found = [session for session in self.console_sessions.values() if session.person == person]
+        return sorted(found, key=lambda session: (-session.begun, session.digest))
+
+    def see_sessions(self, seen: Mapping[bytes, int]) -> None:
+        with self._lock:
+            for digest, at in seen.items():
+                session = self.console_sessions.get(digest)
+                if session and session.seen < at:
+                    self.console_sessions[digest] = replace(session, seen=at)
+
+    def expire_sessions(self, before: int, limit: int) -> int:
+        with self._lock:
+            expired = [digest for digest, session in self.console_sessions.items() if session.expires < before][:limit]
+            for digest in expired:
+                del self.console_sessions[digest]
+            return len(expired)
 
     def expire_receipts(self, before: int) -> int:
         with self._lock:
@@ -370,10 +650,19 @@ class MemoryStore:
 
     def load(self, project: int, spec: TableSpec, rows: Sequence[Row]) -> None:
         with self._lock:
+            if spec is AUDIT:
+                self.audit_rows.setdefault(project, []).extend(rows)
+                return
+            if spec is PEOPLE:
+                self.persons.update({id: decode_person(id, document) for id, _, document in rows})
+                return
             table = self.tables.get(project) or self._loading.setdefault(project, _Table(_NO_PROJECT))
             for row in rows:
                 if spec is USERS:
-                    table.profiles[row[0]] = Profile(*row[1:])
+                    cuid, version, created_at, updated_at, attributes, changed_at, head, actor = row
+                    table.profiles[cuid] = Profile(
+                        version, created_at, updated_at, attributes, changed_at, head=head, sole_actor=actor
+                    )
                 elif spec is VALUES:
                     table.values[row[0], row[1]] = row[2]
                 elif spec is ERASED:
@@ -381,10 +670,19 @@ class MemoryStore:
                 elif spec is RECEIPTS:
                     key, cuid, fingerprint, written, _, at = row
                     table.receipts[key] = NewReceipt(project, key, cuid, fingerprint, decode_written(written), at)
-                elif spec is CHANGES:
-                    table.changes.append(row[1:])
                 elif spec is JOBS:
                     table.jobs[row[0]] = row[1]
+                elif spec is KEYS:
+                    keys = (*table.project.stored_keys, decode_key(*row))
+                    table.project = replace(table.project, stored_keys=keys)
+                elif spec is KEY_USES:
+                    table.key_uses[row[0]] = row[1]
+                elif spec is HISTORY:
+                    table.history[row[0]] = HistoryBlock(*row)
+                elif spec is HISTORY_SINCE:
+                    table.history_since = row[0]
+                elif spec is KEYFRAMES:
+                    table.keyframes.append(Keyframe(*row))
                 else:
                     table.project = replace(table.project, reported=table.project.reported | {row[0]})
 
@@ -394,16 +692,23 @@ class MemoryStore:
     def finish_copy(self, project: Project, next_cuid: int) -> None:
         with self._lock:
             table = self._loading.pop(project.number, None) or _Table(project)
-            table.project = replace(project, reported=table.project.reported)
+            table.project = replace(project, reported=table.project.reported, stored_keys=table.project.stored_keys)
             table.next_cuid = next_cuid
             self.tables[project.number] = table
             self.changed_projects += 1
 
     def _rows(self, project: int, spec: TableSpec) -> list[Row]:
+        if spec is AUDIT:
+            return list(self.audit_rows.get(project, []))
+        if spec is PEOPLE:
+            return [(p.id, email_key(p.email), encode_person(p)) for p in self.persons.values()]
         table = self.tables.get(project) or self._loading.get(project) or _Table(_NO_PROJECT)
         if spec is USERS:
             return [
-                (cuid, p.version, p.created_at, p.updated_at, dict(p.attributes), dict(p.changed_at))
+                (
+                    *(cuid, p.version, p.created_at, p.updated_at, dict(p.attributes), dict(p.changed_at)),
+                    *(p.head, p.sole_actor),
+                )
                 for cuid, p in table.profiles.items()
             ]
         if spec is VALUES:
@@ -415,10 +720,18 @@ class MemoryStore:
                 (r.key, r.cuid, r.fingerprint, encode_written(r.written), r.written.attributes is not None, r.at)
                 for r in table.receipts.values()
             ]
-        if spec is CHANGES:
-            return [(number, *entry) for number, entry in enumerate(table.changes, start=1)]
         if spec is JOBS:
             return list(table.jobs.items())
+        if spec is KEYS:
+            return [(key.name, encode_key(key)) for key in table.project.stored_keys]
+        if spec is KEY_USES:
+            return list(table.key_uses.items())
+        if spec is HISTORY:
+            return [(b.block, b.last, b.changes, b.latest, b.body) for b in table.history.values()]
+        if spec is HISTORY_SINCE:
+            return [] if table.history_since is None else [(table.history_since,)]
+        if spec is KEYFRAMES:
+            return [keyframe.row for keyframe in table.keyframes]
         return [(name,) for name in table.project.reported]
 
     def ping(self) -> None:
@@ -444,8 +757,13 @@ class MemoryStore:
     def table_of(self, project_id: str) -> _Table | None:
         return next((t for t in self.tables.values() if t.project.id == project_id), None)
 
+    def key_of(self, table: _Table, name: str) -> Key | None:
+        return next((key for key in table.project.stored_keys if key.name == name), None)
+
     def whole(self, table: _Table) -> Project:
-        return replace(table.project, identifying=frozenset(name for name, _ in table.values))
+        stored = (key for key in table.project.stored_keys if key.revoked_at is None or key.name == DEFAULT_KEY)
+        keys = tuple(sorted(stored, key=lambda key: key.name))
+        return replace(table.project, identifying=frozenset(name for name, _ in table.values), stored_keys=keys)
 
     def _user(self, table: _Table, cuid: int) -> User:
         identifiers: dict[str, list[str]] = {}

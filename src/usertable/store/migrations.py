@@ -1,4 +1,4 @@
-"""The numbered scripts that make and change an engine's tables."""
+"""The numbered scripts that create and change an engine's tables."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from usertable.domain.errors import StoreFault
 
 
 def migrations(engine: str) -> list[str]:
-    """The numbered scripts that make an engine's tables, in order; the first has number 1. They only ever grow in number.
+    """Return the numbered scripts that create an engine's tables, in order. The first has number 1. None is ever removed.
 
     Args:
         engine: the name of its package, `sqlite` or `postgres`.
@@ -19,7 +19,7 @@ def migrations(engine: str) -> list[str]:
 
 
 def outdated(display_url: str, version: int, newest: int) -> StoreFault:
-    """Why a store of an older version is not opened by a command that may not migrate it."""
+    """Return why a command that may not migrate does not open a store of an older version."""
     return StoreFault(
         f"{display_url} has store version {version}, and this usertable needs {newest}; nothing was changed."
         " Stop its server, back up the store, then run: usertable migrate"

@@ -1,4 +1,4 @@
-"""Statements by name, from the `.sql` files that stand beside an engine's modules.
+"""Statements by name, from the `.sql` files next to an engine's modules.
 
 -- name: user_by_cuid
 -- One user's row.
@@ -17,8 +17,8 @@ _COMMENT = re.compile(r"^\s*--.*\n", re.MULTILINE)
 
 
 def load_queries(package: str, file: str) -> Mapping[str, LiteralString]:
-    """The statements of a file in a package, by name, without their comments and the semicolon at their end."""
-    # What precedes the first name is about the whole file.
+    """Return the statements in a package's file, by name, without their comments and final semicolons."""
+    # The text before the first name is about the whole file.
     _, *parts = _HEAD.split((resources.files(package) / file).read_text())
     queries: dict[str, LiteralString] = {}
     for name, text in zip(parts[::2], parts[1::2], strict=True):

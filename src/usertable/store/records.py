@@ -1,4 +1,4 @@
-"""The plain data that goes in and out of a store."""
+"""The data that stores accept and return."""
 
 from __future__ import annotations
 
@@ -6,26 +6,30 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, repeat
 
+from usertable.domain.actor import Actor
+from usertable.domain.audit import AuditEvent
+from usertable.domain.change import Origin
 from usertable.domain.errors import Problem
 from usertable.domain.patch import Patch, Restoration
 from usertable.domain.profile import Effect, Outcome, Profile
-from usertable.domain.schema_change import Change
 from usertable.domain.values import Value
 
 FIRST_CUID = 10_000_001
-"""The first CUID that a project hands out; they grow from here and are never reused."""
+"""The first CUID that a project assigns. They ascend from here and are never reused."""
 LARGEST_COUNTED_CUID = 2**53
-"""An imported CUID up to here moves the project's counter past it; a larger one does not, lest it exhaust the range."""
+"""An imported CUID up to this one moves the project's counter past it. A larger one does not, or it could exhaust the range.
+"""
 
 
 @dataclass(slots=True)
 class Receipt:
-    """Makes a write safe to retry: the same key and fingerprint get the stored answer again."""
+    """Makes a write safe to retry: the same key and fingerprint get the stored answer."""
 
     key: str
     fingerprint: bytes
     whole: bool = False
-    """Whether the caller is shown the user's row: it is kept with the receipt then, and goes when the user is erased."""
+    """Whether the answer shows the user's row. The row is then stored with the receipt, and removed when the user is erased.
+    """
 
 
 @dataclass(slots=True)
@@ -36,34 +40,41 @@ class Write:
     cuid: int
     patch: Patch | Restoration
     schema_version: int
-    """The version of the project that the patch was validated under."""
+    """The version of the project that the patch was validated against."""
     now: int
     """Milliseconds since 1970 UTC."""
     receipt: Receipt | None = None
     dry_run: bool = False
-    """Decide and answer, but keep nothing."""
+    """Decide and answer, but store nothing."""
     details: bool = True
-    """Whether the caller looks at what :class:`Written` holds; if not, the answer may be :data:`WRITTEN`."""
+    """Whether the caller reads the contents of :class:`Written`. If not, the result may be :data:`WRITTEN`."""
     row: bool = True
-    """Whether the caller looks at the user's row in it."""
+    """Whether the caller reads the user's row in it."""
     size: int = 0
-    """Bytes that it was sent in, or more, for the bound on what is committed together."""
+    """Bytes of the request, or more, for the limit on a single commit."""
+    origin: Origin | None = None
+    """Who writes; None if the project's history is off."""
+    all_reports: bool = False
+    """Record it even if it changes nothing and says nothing new."""
 
 
 @dataclass(slots=True)
 class Written:
-    """The write was decided, and is durable unless it was dry."""
+    """The write was applied, and is durable unless it was a dry run."""
 
     version: int
     outcomes: dict[str, Outcome]
     attributes: dict[str, Value] | None
-    """The user's row after the write; None in the replay of a receipt that does not hold it."""
+    """The user's row after the write; None in the replay of a receipt that does not contain it."""
     effect: Effect | None = None
-    """Of a row of an import: what became of its user."""
+    """For a row of an import: the effect on its user."""
+    change: int | None = field(default=None, compare=False)
+    """The number of the change that was recorded; None if none was, or if it is not known, as for a row of an import. The
+    same write has another one in another store."""
 
 
 WRITTEN = Written(0, {}, None)
-"""May stand for what came of a write whose caller does not look at it (`details` is false)."""
+"""May stand for the result of a write whose caller does not read it (`details` is false)."""
 
 
 @dataclass(slots=True)
@@ -75,14 +86,14 @@ class Refusal:
 
 @dataclass(slots=True)
 class Replayed:
-    """The receipt's key was used before with the same request: what came of it then."""
+    """The receipt's key was used before with the same request: the result of that request."""
 
     written: Written
 
 
 @dataclass(slots=True)
 class UserUnknown:
-    """There is no user with that CUID in the project; nothing was changed."""
+    """The project has no user with this CUID; nothing was changed."""
 
 
 @dataclass(slots=True)
@@ -96,7 +107,7 @@ class SchemaStale:
 
 
 Result = Written | Refusal | Replayed | UserUnknown | KeyReused | SchemaStale | Exception
-"""An exception stands for a write that failed by itself, in an engine that commits a batch in parts."""
+"""An exception stands for a write that failed alone, in an engine that commits a batch in parts."""
 
 
 @dataclass(slots=True)
@@ -110,30 +121,30 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Users that were looked for, in order, and how far the search came."""
+    """Users found, in order, and how far the search went."""
 
     users: list[User]
     examined: int
-    """So many users were looked at."""
+    """Number of users examined."""
     end: int | None
-    """The CUID to go on after; None if there are no more users."""
+    """The CUID to continue after; None if there are no more users."""
 
 
 @dataclass(frozen=True, slots=True)
 class MatchCount:
-    """How many users of a chunk of the table meet some conditions, and those that were changed last (or first)."""
+    """Number of users of a chunk that meet some conditions, and the last (or first) updated of them."""
 
     matched: int
     examined: int
     end: int | None
-    """The CUID to go on after; None if there are no more users."""
+    """The CUID to continue after; None if there are no more users."""
     top: list[tuple[int, int]]
-    """`updated_at` and CUID of those, in order."""
+    """Their `updated_at` and CUID, in order."""
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnValues:
-    """The values that the users of a chunk have of one attribute."""
+    """The values of one attribute in a chunk of users."""
 
     values: list[Value]
     examined: int
@@ -142,7 +153,7 @@ class ColumnValues:
 
 @dataclass(frozen=True, slots=True)
 class FilledCount:
-    """How many users of a chunk have a value, by attribute."""
+    """The number of users of a chunk that have a value, by attribute."""
 
     filled: dict[str, int]
     examined: int
@@ -150,18 +161,16 @@ class FilledCount:
 
 
 @dataclass(frozen=True, slots=True)
-class SchemaChange:
-    """An entry of a project's record of changes."""
+class Migration:
+    """The versions before and after a migration that ran when the store was opened."""
 
-    at: int
-    actor: str
-    what: list[Change] | str
-    """A text is an entry that was made before changes were kept by kind: what was done, in English."""
+    before: int
+    after: int
 
 
 @dataclass(slots=True)
 class StoredReceipt:
-    """A receipt as an engine keeps it."""
+    """A receipt as stored."""
 
     fingerprint: bytes
     written: Written
@@ -169,7 +178,7 @@ class StoredReceipt:
 
 @dataclass(slots=True)
 class NewReceipt:
-    """A receipt to be kept by an engine."""
+    """A receipt to store."""
 
     project: int
     key: str
@@ -180,19 +189,19 @@ class NewReceipt:
 
 
 ImportRow = tuple[int | None, tuple[tuple[str, str], ...], str]
-"""A row to be imported: the CUID, or None to find the user by an identifier; identifier values, by priority of the
-identifier; the checked values as :func:`usertable.store.encoding.encode_attributes` writes them, `{}` for none."""
+"""A row to import: the CUID, or None to find the user by an identifier; identifier values, by priority of the identifier;
+the validated values as :func:`usertable.store.encoding.encode_attributes` encodes them, `{}` for none."""
 
 
 @dataclass(slots=True)
 class ImportRows:
-    """Rows to be imported, column by column: so a block of them is made, sent and stored without an object for each."""
+    """Rows to import, column by column, so that a block is created, sent and stored without an object per row."""
 
     cuids: Sequence[int | None]
     identifiers: Sequence[tuple[tuple[str, str], ...]] | None
     """None if no row has any."""
     lines: str
-    """The values of all rows, a line each; JSON texts have no newline."""
+    """The values of all rows, one line each. JSON texts have no newline."""
 
     @classmethod
     def of(cls, rows: Iterable[ImportRow]) -> ImportRows:
@@ -201,11 +210,11 @@ class ImportRows:
 
     @property
     def texts(self) -> list[str]:
-        """The values of each row."""
+        """Return the values of each row."""
         return self.lines.split("\n") if self.cuids else []
 
     def first(self, count: int) -> ImportRows:
-        """So many of the rows."""
+        """Return the first `count` rows."""
         return ImportRows.of(islice(self, count))
 
     def __len__(self) -> int:
@@ -217,7 +226,7 @@ class ImportRows:
 
 @dataclass(slots=True)
 class PatchRows:
-    """Rows to be imported that were checked one by one. Otherwise like :class:`ImportRows`."""
+    """Rows to import that were validated one by one. Otherwise like :class:`ImportRows`."""
 
     cuids: Sequence[int | None]
     identifiers: Sequence[tuple[tuple[str, str], ...]]
@@ -228,73 +237,80 @@ class PatchRows:
 
 
 PatchRow = tuple[int | None, tuple[tuple[str, str], ...], Patch]
-"""Like :data:`ImportRow`, with the checked values in place of their text."""
+"""Like :data:`ImportRow`, with the validated values instead of their text."""
 
 
 @dataclass(slots=True)
 class ImportBatch:
-    """Rows of an import, in order, that become durable together with the news of how far it came."""
+    """Rows of an import, in order, which become durable together with the job's progress."""
 
     project: int
     schema_version: int
-    """The version of the project that the rows were validated under."""
+    """The version of the project that the rows were validated against."""
     rows: ImportRows | PatchRows
     names: frozenset[str]
-    """The attributes that a row has a value of."""
+    """The attributes of which a row has a value."""
     now: int
     """Milliseconds since 1970 UTC."""
     register: bool = False
-    """Make users, and identifier values, that are not there."""
+    """Create users and identifier values that do not exist."""
     job: str = ""
     """The import's name in the project."""
     before: str | None = None
-    """What the job's state must be now; None if there must be none."""
+    """The job's current state, as expected; None if there must be none."""
     dry_run: bool = False
-    """Decide and answer, but keep nothing."""
+    """Decide and answer, but store nothing."""
+    actor: Actor | None = None
+    """The actor of `event`."""
+    event: AuditEvent | None = None
+    """The entry for the audit log; None for no entry."""
+    origin: Origin | None = None
+    """Who imports; None if the project's history is off."""
     receipts: Sequence[Receipt | None] | None = None
-    """What makes each row safe to retry, if the rows are answered one by one, and not for a job."""
+    """Makes each row safe to retry, for rows that are answered one by one and belong to no job."""
 
 
 @dataclass(slots=True)
 class ImportResult:
-    """What came of a batch."""
+    """The result of a batch."""
 
     created: int
     changed: int
     unchanged: int
     refused: list[tuple[int, list[Problem]]]
-    """The refused rows by index in the batch, in order, with all that is wrong."""
+    """The refused rows, by index in the batch, in order, with all problems."""
     previews: list[tuple[int, dict[str, Value]]] = field(default_factory=list)
-    """Of a dry batch: the CUID and the attributes after each row that was not refused, in order."""
+    """For a dry run: the CUID and the attributes after each row that was not refused, in order."""
     row_results: list[tuple[int | None, Result]] = field(default_factory=list)
-    """Of a batch with receipts: the CUID, if it is known, and what came of each row, in order; nothing else is counted."""
+    """For a batch with receipts: the CUID, if known, and the result of each row, in order. Nothing else is counted."""
 
 
 @dataclass(slots=True)
 class JobMoved:
-    """The job's state is another than the batch expects; nothing was changed."""
+    """The job's state differs from the one that the batch expects; nothing was changed."""
 
     state: str | None
 
 
 SnapshotRow = tuple[int, bytes, Mapping[str, list[str]]]
-"""A user: CUID; attributes as :func:`usertable.store.encoding.encode_attributes` writes them (perhaps with spaces and in
-another order); identifier values by identifier."""
+"""A user: CUID; attributes as :func:`usertable.store.encoding.encode_attributes` encodes them (possibly with spaces and in
+another order); identifier values by identifier.
+"""
 NO_VALUES: Mapping[str, list[str]] = {}
 """The identifier values of a user that has none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some users of a snapshot, at least one, in the order of their CUIDs."""
+    """Users of a snapshot, at least one, by CUID."""
 
     cuids: Sequence[int]
     lines: bytes
-    """The attributes of each as in :data:`SnapshotRow`, a line each, without a line's end after the last."""
+    """The attributes of each user as in :data:`SnapshotRow`, one line each, without a line end after the last."""
     values: Mapping[int, Mapping[str, list[str]]]
-    """By CUID: the identifier values of those who have some."""
+    """Identifier values by CUID, for users that have any."""
     rows: Sequence[tuple[int, int, int]] | None = None
-    """By user: version, created and updated, these in ms since 1970 UTC. None if they were not asked for."""
+    """For each user: version, created and updated; times in ms since 1970 UTC. None if not requested."""
 
     def __iter__(self) -> Iterator[SnapshotRow]:
         for cuid, line in zip(self.cuids, self.lines.split(b"\n"), strict=True):
@@ -306,7 +322,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class PoolFigures:
-    """The connections of a pool now, and since it was made."""
+    """A pool's connections, now and since it was created."""
 
     limit: int
     """Maximum number of connections."""
@@ -315,22 +331,22 @@ class PoolFigures:
     waiting: int
     """Callers that wait for a connection."""
     taken: int
-    """How often one was asked for."""
+    """Number of requests for a connection."""
     queued: int
-    """How often the caller had to wait for it."""
+    """Number of requests that had to wait."""
     failed: int
-    """How often a caller gave up waiting."""
+    """Number of requests that timed out."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoreFigures:
-    """What a process knows of the store that it has open."""
+    """What a process knows about the store that it has open, without asking it."""
 
     engine: str
     """`memory`, `sqlite`, `postgresql` or `citus`."""
     file_bytes: Mapping[str, int] = field(default_factory=dict)
     """By file: `database`, `log`."""
     free_bytes: int | None = None
-    """Free space on the disk that the files are on."""
+    """Free bytes on the disk with the files."""
     pools: Mapping[str, PoolFigures] = field(default_factory=dict)
-    """By what they are for: `main`, `scans`."""
+    """By purpose: `main`, `scans`."""

@@ -1,4 +1,4 @@
-"""The tables that hold what a project has, for copying a store."""
+"""The tables of an installation and its projects, for copying a store."""
 
 from __future__ import annotations
 
@@ -8,23 +8,37 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class TableSpec:
-    """A table with rows of a project, for copying a store. The first `key` columns tell rows apart and order them."""
+    """A table, for copying a store. The first `key` columns identify and order its rows.
+
+    Args:
+        of_project: it has a column `project`.
+    """
 
     table: str
     columns: tuple[str, ...]
     key: int = 1
+    of_project: bool = True
 
 
-USERS = TableSpec("users", ("cuid", "version", "created_at", "updated_at", "attributes", "changed_at"))
+USERS = TableSpec("users", ("cuid", "version", "created_at", "updated_at", "attributes", "changed_at", "head", "sole_actor"))
+HISTORY = TableSpec("history", ("block", "last", "changes", "latest", "body"))
+HISTORY_SINCE = TableSpec("history_since", ("at",), key=1)
+KEYFRAMES = TableSpec("keyframe", ("number", "cuid", "version", "at", "attributes"))
 VALUES = TableSpec("identifier_value", ("identifier", "value", "cuid"), key=2)
 ERASED = TableSpec("erased", ("cuid",))
 RECEIPTS = TableSpec("receipt", ("key", "cuid", "fingerprint", "written", "personal", "at"), key=2)
-CHANGES = TableSpec("schema_change", ("number", "at", "who", "what"))
+AUDIT = TableSpec("audit", ("number", "first", "at", "actor", "kind", "subject", "facts", "request", "address"))
 REPORTED = TableSpec("reported", ("attribute",))
 JOBS = TableSpec("import_job", ("name", "state"))
-TABLES = (USERS, VALUES, ERASED, RECEIPTS, CHANGES, REPORTED, JOBS)
-"""All that a project has beside itself."""
+KEYS = TableSpec("project_key", ("name", "document"))
+KEY_USES = TableSpec("key_use", ("name", "at"))
+TABLES = (USERS, VALUES, ERASED, RECEIPTS, AUDIT, REPORTED, JOBS, KEYS, KEY_USES, HISTORY, HISTORY_SINCE, KEYFRAMES)
+"""All tables of a project, besides the project itself."""
+
+PEOPLE = TableSpec("person", ("id", "email", "document"), of_project=False)
+OF_INSTALLATION = (PEOPLE, AUDIT)
+"""Tables that belong to no project. Sessions are omitted: people sign in again after a move to another store."""
 
 Row = tuple[Any, ...]
-"""A row of a table, column by column. Attributes and `changed_at` are dictionaries, `written` is a text; the others
-are plain values."""
+"""A row of a table, column by column. Attributes and `changed_at` are dictionaries, `written` is a text; the others are
+plain values."""

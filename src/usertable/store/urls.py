@@ -1,4 +1,4 @@
-"""The URLs that name stores, and how they are shown without their passwords."""
+"""The URLs of stores, and how they are shown without their passwords."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ CACHE_MB = 1024
 
 
 URL_HOSTS = r"(?:(?:\[[^]]*\]|[^][@/?:,]*)(?::\d*)?)(?:,(?:\[[^]]*\]|[^][@/?:,]*)(?::\d*)?)*"
-"""What a URL has in place of a host, as a regular expression: `db1:5432,[::1]:5433`, or nothing."""
+"""A URL's host part as a regular expression: `db1:5432,[::1]:5433`, or nothing."""
 SECRETS = ("password", "sslpassword", "oauth_client_secret")
-"""Parameters of a URL that nobody is shown."""
+"""Parameters of a URL that are never shown."""
 _MASK = "********"
 
 
 def redacted_url(url: str) -> str:
-    """The store's URL as it is written, without its passwords, for messages and logs."""
+    """Return the store's URL as written, without its passwords, for messages and logs."""
     head, question, query = url.partition("?")
     scheme, separator, rest = url.partition("://")
     if separator:
         userinfo, at, location = rest.partition("/")[0].rpartition("@")
         location = rest[len(userinfo + at) :]
         if not at and ("@" in rest.partition("?")[0] or not re.fullmatch(URL_HOSTS, re.split("[/?]", rest)[0])):
-            # A password with a slash in it, which no URL may have. All that may be of it is left out.
+            # A password with an unescaped slash, which a URL cannot contain. Everything that may belong to it is removed.
             userinfo, at, location = rest.rpartition("@")
         user, colon, _ = userinfo.partition(":")
         location, question, query = location.partition("?")
@@ -38,7 +38,7 @@ def redacted_url(url: str) -> str:
 
 
 def sqlite_file(url: str) -> tuple[str, int]:
-    """The file that a `sqlite:///…[?cache_mb=N]` URL names, and the most memory for the writer's pages, in MiB."""
+    """Return the file in a `sqlite:///…[?cache_mb=N]` URL, and the maximum memory for the writer's pages, in MiB."""
     path, _, query = url.removeprefix("sqlite:///").partition("?")
     name, _, text = query.partition("=")
     if not url.startswith("sqlite:///") or not path or "#" in path:

@@ -1,1 +1,1 @@
-"""Bytes to domain and back, in pure pairs: the platform's format, our own, and the texts of every problem."""
+"""Conversion between bytes and the domain, without I/O: usertable's own formats, and the texts of every problem."""

@@ -12,8 +12,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from usertable.domain.errors import MAX_PROBLEMS, Overloaded, Problem, ProblemKind, Refused, Unavailable, bounded
+from usertable.domain.errors import MAX_PROBLEMS, Overloaded, Problem, ProblemKind, Refused, Unavailable, bounded, phrase
 from usertable.domain.identity import MAX_VALUE_CHARACTERS, is_identifier_value
+from usertable.domain.phrases import Phrase, PhraseKind
 from usertable.domain.profile import Effect, Outcome
 from usertable.store.records import KeyReused, Receipt, Refusal, Replayed, Result, Written
 from usertable.wire.bodies import decode_object
@@ -23,40 +24,40 @@ from usertable.wire.native import decoding, members, problem_details
 from usertable.wire.set_request import SetRequest, read_set
 
 Code = Callable[[ProblemKind], tuple[int, int]]
-"""Gives the code of a problem, and an HTTP status."""
+"""Returns the code of a problem, and an HTTP status."""
 MAX_RECORDS = 1000
 MAX_VALUES = 1_200_000
-"""Maximum number of values in a batch, those inside arrays and objects among them."""
+"""Maximum number of values in a batch, including those inside arrays and objects."""
 MAX_BATCH_PROBLEMS = 10_000
-"""Maximum number of problems told of all records of a batch; after that, one of each record, and how many more it has."""
+"""Maximum number of problems reported for all records of a batch. After that, one per record, and how many more it has."""
 SMALL_BYTES = 1_048_576
 SMALL_VALUES = 50_000
-"""Bytes and values up to which a batch is small: it is decoded at once, beside any number of others."""
+"""Maximum bytes and values of a small batch, which is decoded at once, concurrently with any number of others."""
 HUGE_VALUES = 500_000
-"""A batch of more values is huge: it is decoded only while no other one is."""
+"""A batch with more values is huge: only one such batch is decoded at a time."""
 RETRY_SECONDS = 1
 _MEMBERS = ("cuid", "identity", "identifiers", "data", "key")
-_KEY_FORM = "1 to 255 visible ASCII characters"
+_KEY_FORM = phrase(PhraseKind.VISIBLE_ASCII, maximum=255)
 
-# A number that Decimal cannot hold is hashed as it was sent.
+# A number that Decimal cannot represent is hashed as it was sent.
 _encoder = msgspec.json.Encoder(decimal_format="number", order="deterministic", enc_hook=str)
 
 
 class BatchIdentity(msgspec.Struct):
-    """A user by an identifier's value, which is compared exactly."""
+    """A user, by an identifier value. Compared exactly."""
 
     name: Annotated[str, Meta(examples=["phone"], description="A declared identifier.")]
     value: members.IdentifierValue
 
 
 class BatchRecord(msgspec.Struct):
-    """Attributes to set of one user, who is named by `cuid`, `identity` or `identifiers`. All of it is done, or nothing."""
+    """The attributes to set for one user, named by `cuid`, `identity` or `identifiers`. Applied completely or not at all."""
 
     data: Annotated[
         dict[str, Any] | UnsetType,
         Meta(
-            description="As in the platform's own call. Beside `identifiers` it may be left out, and a DATETIME may have"
-            " milliseconds and an offset, as `2024-10-27 02:30:00.500+01:00`."
+            description="As in the platform's own call. With `identifiers` it may be omitted, and a DATETIME may have"
+            " milliseconds and an offset: `2024-10-27 02:30:00.500+01:00`."
         ),
     ] = UNSET
     cuid: members.Cuid | UnsetType = UNSET
@@ -64,22 +65,22 @@ class BatchRecord(msgspec.Struct):
     identifiers: Annotated[
         dict[str, members.IdentifierValue | list[members.IdentifierValue]] | UnsetType,
         Meta(
-            description="By name, all values of identifiers that the user has, or is to have; an array of some where the"
-            " identifier is not unique. It may stand beside `cuid`, and be empty then.",
+            description="By name, the identifier values to assign to the user; an array if the identifier is not unique."
+            " Can be combined with `cuid`, and may then be empty.",
             examples=[{"phone": "18012345678", "device": ["d1", "d2"]}],
         ),
     ] = UNSET
     key: Annotated[
         str | UnsetType,
         Meta(
-            description="Makes this record safe to retry, in whatever batch it comes again.",
+            description="Makes this record safe to retry, in any batch.",
             extra_json_schema={"pattern": "^[!-~]{1,255}$"},
         ),
     ] = UNSET
 
 
 class Batch(msgspec.Struct, forbid_unknown_fields=True):
-    """Records to be written, each by itself. What is no right record is refused by itself, too."""
+    """Records to write, each on its own. An invalid record is refused without affecting the others."""
 
     records: Annotated[
         list[Any],
@@ -110,42 +111,49 @@ class Batch(msgspec.Struct, forbid_unknown_fields=True):
     on_unknown: Annotated[
         Literal["refuse", "register", "import"] | UnsetType,
         Meta(
-            description="What to do with what is not there. `refuse`: refuse the record. `register`: make a user for an"
-            " identifier's value that points to nobody, as Get CUID does. `import`: also make users with the `cuid` that"
-            " they bring along, and add the values of `identifiers` to their users. Must be said if any record has an"
-            " `identity` (each of them) or `identifiers` (refuse or import)."
+            description="What to do if the user does not exist. `refuse`: refuse the record. `register`: create a user"
+            " for an identifier value that belongs to nobody, as Get CUID does. `import`: also create users with the"
+            " `cuid` in the record, and add the values of `identifiers` to their users. Required if any record has an"
+            " `identity` (any choice) or `identifiers` (refuse or import)."
         ),
     ] = UNSET
 
 
 class RecordProblem(msgspec.Struct):
-    """One of the things that are wrong with a record."""
+    """One problem of a record."""
 
-    code: Annotated[int, Meta(description="The platform's.")]
+    code: Annotated[int, Meta(description="The platform's code.")]
     kind: Annotated[str, Meta(description="For programs; never changes.")]
     attribute: str | None
     msg: str
 
 
 class RecordAnswer(msgspec.Struct):
-    """What came of one record: the code and text that the platform's own call would have answered, and more."""
+    """The result of one record: the code and text that the platform's own call would have returned, and details."""
 
-    code: Annotated[int, Meta(description="0 on success. -1: not now, the same record may be sent again.")]
+    code: Annotated[int, Meta(description="0 on success. -1: temporarily unavailable; send the same record again.")]
     msg: str
-    cuid: Annotated[int | None, Meta(description="The user's CUID, if it is known.")]
-    version: Annotated[int | None, Meta(description="Of the user's row after the write.")]
-    outcomes: Annotated[dict[str, Outcome], Meta(description="What became of each attribute.")]
+    cuid: Annotated[int | None, Meta(description="The user's CUID, if known.")]
+    version: Annotated[int | None, Meta(description="Version of the user's row after the write.")]
+    outcomes: Annotated[dict[str, Outcome], Meta(description="The outcome of each attribute.")]
     problems: Annotated[
         list[RecordProblem],
         Meta(
-            description="What is wrong; the first gives `code` and `msg`. At most 100 of a record and 10,000 of a batch; the"
-            " last one then says how many more there are."
+            description="All problems; `code` and `msg` are those of the first. Maximum 100 per record and 10,000 per batch;"
+            " the last one then says how many more there are."
         ),
     ]
-    replayed: Annotated[bool, Meta(description="The answer is that of an earlier request with the same key.")]
+    replayed: Annotated[bool, Meta(description="Whether this is the stored answer to an earlier request with the same key.")]
     effect: Annotated[
         Effect | UnsetType,
-        Meta(description="What became of the user; only of a row of an import that was done."),
+        Meta(description="The effect on the user. Only for a row of an import that was applied."),
+    ] = UNSET
+    change: Annotated[
+        int | UnsetType,
+        Meta(
+            description="The number of the change in the user's history. Only if one was recorded, and not for a row of an"
+            " import."
+        ),
     ] = UNSET
 
 
@@ -153,58 +161,60 @@ class BatchAnswer(msgspec.Struct):
     """An answer for every record, in order."""
 
     results: list[RecordAnswer]
-    done: Annotated[int, Meta(ge=0, description="How many have code 0.")]
-    refused: Annotated[int, Meta(ge=0, description="How many were refused: sent again, they will be refused again.")]
-    unavailable: Annotated[int, Meta(ge=0, description="How many have code -1.")]
+    done: Annotated[int, Meta(ge=0, description="Number of records with code 0.")]
+    refused: Annotated[
+        int, Meta(ge=0, description="Number of refused records. If sent again unchanged, they are refused again.")
+    ]
+    unavailable: Annotated[int, Meta(ge=0, description="Number of records with code -1.")]
     retry_after: Annotated[
-        int | None, Meta(description="Seconds to wait before those are sent again; null if there are none.")
+        int | None, Meta(description="Seconds to wait before sending those again; null if there are none.")
     ]
 
 
 class BatchQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """How to treat the batch."""
+    """How to process the batch."""
 
-    dry_run: Annotated[members.Flag, Meta(description="Decide and answer like the real thing; write nothing.")] = "0"
+    dry_run: Annotated[members.Flag, Meta(description="Validate and answer as usual, but write nothing.")] = "0"
 
 
 @dataclass(slots=True)
 class Record(SetRequest):
-    """A decoded record: what could be read of it, and what is wrong with its form."""
+    """A decoded record: what could be read, and the problems of its form."""
 
     identity: tuple[str, str] | None = None
     identifiers: dict[str, Any] | None = None
     key: str | None = None
 
     def receipt(self, batch_key: str | None, batch_fingerprint: bytes, index: int) -> Receipt | None:
-        """What makes the record safe to retry: by its own key in any batch, else by its index in the one with this key."""
+        """Return the record's receipt: by its own key in any batch, else by its index in the batch with this key."""
         if self.key is not None:
             parts = (self.cuid, self.identity, self.data)
             content = _encoder.encode(parts if self.identifiers is None else (*parts, self.identifiers))
             return Receipt(self.key, hashlib.sha256(content).digest())
         if batch_key is None:
             return None
-        # No key that is sent has a space in it, so none can be this one.
+        # A key in a request contains no space, so none can equal this one.
         return Receipt(f"{batch_key} {index}", batch_fingerprint)
 
 
 def is_small(body: bytes) -> bool:
-    """Whether a batch takes so little memory, decoded, that it need not wait for others."""
+    """Return whether a decoded batch needs so little memory that it need not wait for others."""
     return len(body) <= SMALL_BYTES and not holds_more_values(body, SMALL_VALUES)
 
 
 def is_huge(body: bytes) -> bool:
-    """Whether a batch takes so much memory, decoded, that no other such one should be beside it."""
+    """Return whether a decoded batch needs so much memory that no other such batch should be decoded at the same time."""
     return holds_more_values(body, HUGE_VALUES)
 
 
 def decode_batch(body: bytes, record_limit: int) -> tuple[list[Record], str | UnsetType]:
-    """The records of a batch, and its `on_unknown`.
+    """Return the records of a batch, and its `on_unknown`.
 
     Args:
-        record_limit: bytes of a record; one that is larger is refused by itself.
+        record_limit: maximum bytes of a record; a larger one is refused alone.
 
     Raises:
-        Refused: the body as a whole has not the form of :class:`Batch`, or has more than :data:`MAX_VALUES` values.
+        Refused: the body as a whole does not have the form of :class:`Batch`, or has more than :data:`MAX_VALUES` values.
     """
     fault: Problem | None = None
     if is_small(body):
@@ -228,12 +238,12 @@ _RECORDS = re.compile(
 
 
 def _decode_one_by_one(body: bytes, record_limit: int, fault: Problem | None) -> tuple[list[Record], str | UnsetType]:
-    """Decode a batch record by record, so that one that is no right JSON is refused by itself.
+    """Decode a batch record by record, so that a record with invalid JSON is refused alone.
 
-    It takes longer than all at once, but no step takes long, and other threads have their turn in between.
+    This is slower than decoding all at once, but no single step takes long, and other threads run in between.
 
     Args:
-        fault: what is known to be wrong with the body as a whole.
+        fault: the known problem with the body as a whole.
     """
     members, spans = _without_records(body, fault)
     batch = decoding.convert(members, Batch, strict=True, name="body")
@@ -244,13 +254,13 @@ def _decode_one_by_one(body: bytes, record_limit: int, fault: Problem | None) ->
 
 
 def _without_records(body: bytes, fault: Problem | None) -> tuple[dict[str, Any], list[tuple[int, int]]]:
-    """The members of a batch with a number for each record, and where the records are; or all of it, and nothing."""
+    """Return a batch's members with numbers as records, and the records' positions; or the whole body and none."""
     opening = _RECORDS.match(body)
     spans, end = split_array(body, opening.end(), MAX_RECORDS) if opening else ([], -1)
     if len(spans) > MAX_RECORDS:
         return {"records": [None] * len(spans)}, spans
     if opening is None or end < 0:
-        # It begins in another way, or does not end.
+        # It begins in another way, or has no end.
         members = fault or decode_object(body)
         if isinstance(members, Problem):
             raise Refused([members])
@@ -264,7 +274,7 @@ def _without_records(body: bytes, fault: Problem | None) -> tuple[dict[str, Any]
 def _decode_record(body: bytes, span: tuple[int, int], name: str, limit: int) -> Record:
     begin, stop = span
     if stop - begin > limit:
-        return _refused_record(problem_details.parameter_problem(name, f"at most {limit} bytes"))
+        return _refused_record(problem_details.parameter_problem(name, phrase(PhraseKind.MAXIMUM_BYTES, limit=limit)))
     text = body[begin:stop]
     decoded = decode_object(text)
     if not isinstance(decoded, Problem) or decoded.kind is ProblemKind.BODY_NOT_OBJECT:
@@ -275,9 +285,9 @@ def _decode_record(body: bytes, span: tuple[int, int], name: str, limit: int) ->
 
 
 def _is_json(text: bytes) -> bool:
-    """Whether it is JSON by its grammar, so that it is known where it ends: half of a surrogate pair is, NaN is not."""
+    """Return whether it is JSON by its grammar, so that its end is known. Half of a surrogate pair is, NaN is not."""
     try:
-        # `int` takes none of NaN and Infinity.
+        # `int` rejects NaN and Infinity.
         json.loads(text.decode(), parse_int=str, parse_float=str, parse_constant=int)
     except ValueError:
         return False
@@ -288,31 +298,25 @@ def _is_json(text: bytes) -> bool:
 
 
 def _moved(problem: Problem, by: int) -> Problem:
-    """The problem of a record with its position in the whole body."""
-    if "reason" not in problem.params:
+    """Return the problem of a record with its position in the whole body."""
+    reason = problem.params.get("reason")
+    if not isinstance(reason, Phrase) or "position" not in reason.params:
         return problem
-    reason = _POSITION.sub(lambda found: f"{found[1]}{int(found[2]) + by}", problem.params["reason"])
-    return replace(problem, params={"reason": reason})
-
-
-_POSITION = re.compile(r"(at position |\(byte )(\d+)")
+    position = int(str(reason.params["position"])) + by
+    return replace(problem, params={"reason": replace(reason, params={**reason.params, "position": str(position)})})
 
 
 def imports(records: Sequence[Record], on_unknown: str | UnsetType) -> bool:
-    """Whether the records are rows of an import: users by all that identifies them, taken together."""
+    """Return whether the records are rows of an import, in which all identifiers together name the user."""
     return on_unknown == "import" or any(record.identifiers is not None for record in records)
 
 
 def registers(records: Sequence[Record], on_unknown: str | UnsetType) -> bool:
-    """Whether what is not there is made. Raises Refused if that must be said, and is not."""
+    """Return whether missing users are created. Raises Refused if that must be specified and is not."""
     if on_unknown not in ("refuse", "import") and any(record.identifiers is not None for record in records):
-        raise Refused(
-            [problem_details.parameter_problem("on_unknown", "refuse or import, because a record has identifiers")]
-        )
+        raise Refused([problem_details.parameter_problem("on_unknown", Phrase(PhraseKind.REFUSE_OR_IMPORT))])
     if on_unknown is UNSET and any(record.identity for record in records):
-        raise Refused(
-            [problem_details.parameter_problem("on_unknown", "refuse or register, because a record has an identity")]
-        )
+        raise Refused([problem_details.parameter_problem("on_unknown", Phrase(PhraseKind.REFUSE_OR_REGISTER))])
     return on_unknown in ("register", "import")
 
 
@@ -325,9 +329,7 @@ def _refused_record(problem: Problem) -> Record:
 def _record(members: Any, name: str) -> Record:
     record = Record()
     if type(members) is not dict:
-        record.problems.append(
-            problem_details.parameter_problem(name, "an object with data, and cuid, identity or identifiers")
-        )
+        record.problems.append(problem_details.parameter_problem(name, Phrase(PhraseKind.RECORD)))
         return record
     read_set(members, record)
     if "identifiers" in members:
@@ -342,7 +344,7 @@ def _record(members: Any, name: str) -> Record:
             record.problems.append(problem_details.parameter_problem(f"{name}.key", _KEY_FORM))
     others = [other for other in members if other not in _MEMBERS]
     if others or record.problems:
-        expected = f"nothing of that name; a record has {', '.join(_MEMBERS)}"
+        expected = phrase(PhraseKind.RECORD_MEMBERS, members=_MEMBERS)
         record.problems += [
             problem_details.parameter_problem(f"{name}.{other}", expected) for other in others[:MAX_PROBLEMS]
         ]
@@ -352,7 +354,7 @@ def _record(members: Any, name: str) -> Record:
 
 def _read_identity(members: dict[str, Any], record: Record, name: str) -> None:
     if "cuid" in members:
-        record.problems.append(problem_details.parameter_problem(name, "either cuid or identity, not both"))
+        record.problems.append(problem_details.parameter_problem(name, Phrase(PhraseKind.CUID_OR_IDENTITY)))
         return
     record.problems = [problem for problem in record.problems if problem.kind is not ProblemKind.CUID_MISSING]
     identity = members["identity"]
@@ -361,24 +363,24 @@ def _read_identity(members: dict[str, Any], record: Record, name: str) -> None:
         if type(identifier) is str and is_identifier_value(value):
             record.identity = (identifier, value)
             return
-    expected = f"an object with name, and value: a string of 1 to {MAX_VALUE_CHARACTERS} characters"
+    expected = phrase(PhraseKind.IDENTITY, maximum=MAX_VALUE_CHARACTERS)
     record.problems.append(problem_details.parameter_problem(name, expected))
 
 
 def _read_identifiers(members: dict[str, Any], record: Record, name: str) -> None:
-    # What such a record leaves out, the identifiers make good; whether anybody is named is seen with the schema.
+    # The identifiers replace what such a record omits. Whether it names a user is checked with the schema.
     missing = (ProblemKind.CUID_MISSING, ProblemKind.DATA_MISSING, ProblemKind.DATA_EMPTY)
     record.problems = [problem for problem in record.problems if problem.kind not in missing]
     if members.get("data", {}) == {}:
         record.data = {}
     if "identity" in members:
         record.problems.append(
-            problem_details.parameter_problem(f"{name}.identity", "either identity or identifiers, not both")
+            problem_details.parameter_problem(f"{name}.identity", Phrase(PhraseKind.IDENTITY_OR_IDENTIFIERS))
         )
     identifiers = members["identifiers"]
     record.identifiers = identifiers if type(identifiers) is dict else {}
     if type(identifiers) is not dict:
-        expected = "an object: a value, or an array of some, by identifier"
+        expected = Phrase(PhraseKind.IDENTIFIERS)
         record.problems.append(problem_details.parameter_problem(f"{name}.identifiers", expected))
 
 
@@ -388,7 +390,7 @@ def batch_answer(
     request_id: str,
     code: Code,
 ) -> BatchAnswer:
-    """The answer to a batch whose records had these CUIDs and results, with the code that `code` gives for a problem."""
+    """Return the answer to a batch whose records had these CUIDs and results. `code` returns the code of a problem."""
     answers = []
     left = MAX_BATCH_PROBLEMS
     for cuid, result in results:
@@ -401,7 +403,7 @@ def batch_answer(
 
 
 def problems_of(result: Result, request_id: str) -> Sequence[Problem]:
-    """Why a record was not written; nothing if it was."""
+    """Return why a record was not written; empty if it was."""
     if isinstance(result, Written | Replayed):
         return []
     if isinstance(result, Refusal):
@@ -425,7 +427,8 @@ def _answer(
     if isinstance(result, Replayed):
         result = result.written
     if isinstance(result, Written):
-        return RecordAnswer(0, "ok", cuid, result.version, result.outcomes, [], replayed, result.effect or UNSET)
+        effect, change = result.effect or UNSET, result.change or UNSET
+        return RecordAnswer(0, "ok", cuid, result.version, result.outcomes, [], replayed, effect, change)
     problems = bounded(problems_of(result, request_id), maximum)
     shown = [RecordProblem(code(p.kind)[0], p.kind, p.attribute, text(p, language)) for p in problems]
     return RecordAnswer(shown[0].code, shown[0].msg, cuid, None, {}, shown, replayed=False)

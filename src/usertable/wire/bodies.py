@@ -1,4 +1,4 @@
-"""Request bodies: bytes to JSON values, with exact numbers and no key lost."""
+"""Request bodies: bytes to JSON values, with exact numbers and without losing a key."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from typing import Any
 
 import msgspec
 
-from usertable.domain.errors import Problem, ProblemKind, excerpt
+from usertable.domain.errors import Problem, ProblemKind, excerpt, phrase
+from usertable.domain.phrases import Phrase, PhraseKind
 from usertable.wire.elements import holds_more_containers, occurrences
 
 MAX_CONTAINERS = 20_000
-"""Arrays and objects that the body of a single call may hold: each of them takes much more to make, and to take apart again,
-than its two bytes. A right one has an array for each of at most 10,000 attributes."""
+"""Maximum number of arrays and objects in the body of a single call. Creating and freeing each of them costs much more than
+its two bytes. A valid body has one array for each of at most 10,000 attributes."""
 SMALL_BODY = 16_384
-"""Bytes of a body that is decoded at once, whatever it holds."""
+"""Maximum bytes of a body that is decoded without counting its arrays and objects."""
 
 _QUOTE_AND_SPACE = re.compile(rb'"[ \t\r\n]')
 _MARK = b"\xef\xbb\xbf"
-"""A byte order mark in UTF-8, which some programs put before all they write."""
+"""A byte order mark in UTF-8, which some programs write at the beginning of everything."""
 
 
 class UnheldNumber(Decimal):
-    """A number whose exponent Decimal cannot hold: out of a NUMBER's range all the more, and shown as it was sent."""
+    """A number whose exponent Decimal cannot represent. Out of range for a NUMBER, and shown as it was sent."""
 
     sent: str
 
@@ -48,18 +49,18 @@ _decode = msgspec.json.Decoder(float_hook=Decimal).decode
 _decode_any_exponent = msgspec.json.Decoder(float_hook=_decimal).decode
 
 
-_TOO_DEEP = Problem(ProblemKind.BODY_NOT_JSON, None, {"reason": "nested too deeply"})
+_TOO_DEEP = Problem(ProblemKind.BODY_NOT_JSON, None, {"reason": Phrase(PhraseKind.TOO_DEEP)})
 
 
 def decode_object(body: bytes, max_containers: int | None = None) -> dict[str, Any] | Problem:
-    """The JSON object in `body`, or what is wrong with it.
+    """Return the JSON object in `body`, or the problem with it.
 
-    Whole numbers are `int`, those with a point or exponent `Decimal`; there is never a float. A repeated key at any
-    depth, invalid UTF-8, comments, NaN, unpaired surrogates and nesting beyond some hundreds of levels are refused. A byte
-    order mark before it is left out.
+    Whole numbers are `int`, those with a point or exponent `Decimal`; never a float. Refused are a repeated key at any
+    depth, invalid UTF-8, comments, NaN, unpaired surrogates and nesting beyond some hundreds of levels. A leading byte order
+    mark is ignored.
 
     Args:
-        max_containers: arrays and objects that a body beyond :data:`SMALL_BODY` may hold; None for any number.
+        max_containers: maximum number of arrays and objects in a body larger than :data:`SMALL_BODY`; None for any number.
     """
     if max_containers and len(body) > SMALL_BODY and holds_more_containers(body, max_containers):
         return Problem(ProblemKind.BODY_CONTAINERS, None, {"limit": str(max_containers)})
@@ -77,9 +78,9 @@ def decode_object(body: bytes, max_containers: int | None = None) -> dict[str, A
         return _TOO_DEEP
     if type(value) is not dict:
         return Problem(ProblemKind.BODY_NOT_OBJECT)
-    # The decoder keeps the last of repeated keys and does not tell, and a full check is slow. Without escapes, and without
-    # a space behind any quote, every key is followed by `":`; so if there are no more of these than keys that arrived, no
-    # key was dropped. Keys elsewhere than here and in `data` are counted only if there are any.
+    # The decoder silently keeps the last of repeated keys, and a full check is slow. Without escapes, and without a space
+    # after any quote, every key is followed by `":`. So if there are no more of these than decoded keys, no key was dropped.
+    # Keys elsewhere than here and in `data` are counted only if there are any.
     data = value.get("data")
     arrived = len(value) + len(data) if type(data) is dict else len(value)
     try:
@@ -88,7 +89,7 @@ def decode_object(body: bytes, max_containers: int | None = None) -> dict[str, A
             are_distinct = there == _keys(value)
         key = None if are_distinct else _repeated_key(body)
     except RecursionError:
-        # This parser gives up some levels before the other.
+        # This parser's nesting limit is some levels below the other's.
         return _TOO_DEEP
     return value if key is None else Problem(ProblemKind.DUPLICATE_KEY, None, {"key": excerpt(key)})
 
@@ -96,18 +97,41 @@ def decode_object(body: bytes, max_containers: int | None = None) -> dict[str, A
 _ESCAPE = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
 )
-_POSITION = re.compile(r"\(byte (\d+)\)")
+_MALFORMED = re.compile(r"JSON is malformed: (.*) \(byte (\d+)\)")
 _NO_NUMBER = re.compile(rb"NaN|Infinity")
 _FOREIGN = (
-    (re.compile(rb"\x1f\x8b"), "it is compressed with gzip"),
-    (re.compile(rb"\x28\xb5\x2f\xfd"), "it is compressed with zstd"),
-    (re.compile(rb"\xff\xfe\0\0|\0\0\xfe\xff|\0\0\0|[^\0]\0\0\0"), "it is UTF-32; expected UTF-8"),
-    (re.compile(rb"\xff\xfe|\xfe\xff|\0|[^\0]\0"), "it is UTF-16; expected UTF-8"),
+    (re.compile(rb"\x1f\x8b"), phrase(PhraseKind.COMPRESSED, coding="gzip")),
+    (re.compile(rb"\x28\xb5\x2f\xfd"), phrase(PhraseKind.COMPRESSED, coding="zstd")),
+    (
+        re.compile(rb"\xff\xfe\0\0|\0\0\xfe\xff|\0\0\0|[^\0]\0\0\0"),
+        phrase(PhraseKind.OTHER_ENCODING, encoding="UTF-32"),
+    ),
+    (re.compile(rb"\xff\xfe|\xfe\xff|\0|[^\0]\0"), phrase(PhraseKind.OTHER_ENCODING, encoding="UTF-16")),
 )
-"""How a body begins that is no JSON in UTF-8, and what it is."""
+"""How a body that is not JSON in UTF-8 begins, and what it is."""
+_FLAWS = {
+    "trailing characters": PhraseKind.TRAILING_CHARACTERS,
+    "trailing comma in array": PhraseKind.TRAILING_COMMA,
+    "trailing comma in object": PhraseKind.TRAILING_COMMA,
+    "invalid character": PhraseKind.UNEXPECTED_CHARACTER,
+    "object keys must be strings": PhraseKind.KEY_WITHOUT_QUOTES,
+    "expected '\"'": PhraseKind.KEY_WITHOUT_QUOTES,
+    "expected ':'": PhraseKind.COLON_MISSING,
+    "expected ',' or ']'": PhraseKind.COMMA_MISSING,
+    "expected ',' or '}'": PhraseKind.COMMA_MISSING,
+    "invalid number": PhraseKind.INVALID_NUMBER,
+    "invalid escape character in string": PhraseKind.INVALID_ESCAPE,
+    "invalid escaped character": PhraseKind.INVALID_ESCAPE,
+    "invalid character in unicode escape": PhraseKind.INVALID_ESCAPE,
+    "invalid utf-16 surrogate pair": PhraseKind.INVALID_ESCAPE,
+    "unexpected end of hex escape": PhraseKind.INVALID_ESCAPE,
+    "unexpected end of escaped utf-16 surrogate pair": PhraseKind.INVALID_ESCAPE,
+}
+"""By msgspec 0.22's message about a body: `JSON is malformed: trailing characters (byte 8)`."""
 
 
-def _reason(body: bytes, error: Exception) -> str:
+def _reason(body: bytes, error: Exception) -> Phrase:
+    """Return why the decoder rejects a body."""
     for beginning, reason in _FOREIGN:
         if beginning.match(body):
             return reason
@@ -115,27 +139,33 @@ def _reason(body: bytes, error: Exception) -> str:
         body.decode()
     except UnicodeDecodeError as wrong:
         # The decoder counts from the beginning of a string.
-        return f"byte 0x{body[wrong.start]:02x} at position {wrong.start} is not UTF-8"
+        return phrase(PhraseKind.NOT_UTF8, byte=f"0x{body[wrong.start]:02x}", position=wrong.start)
     message = str(error)
     if "surrogate" in message or "truncated" in message:
         for escape in _ESCAPE.finditer(body):
             if half := escape["half"]:
-                return f"\\{half.decode()} at position {escape.start()} is half of a surrogate pair"
+                return phrase(PhraseKind.HALF_SURROGATE_PAIR, escape=f"\\{half.decode()}", position=escape.start())
+    if message == "Input data was truncated":
+        return Phrase(PhraseKind.TRUNCATED)
     if message.startswith("Integer value out of range"):
-        return "a number has more than 4300 digits"
-    if (found := _POSITION.search(message)) and (word := _NO_NUMBER.match(body, int(found[1]))):
-        return f"{word[0].decode()} at position {word.start()} is not a JSON number"
-    return excerpt(message, 120)
+        return phrase(PhraseKind.TOO_MANY_DIGITS, limit=4300)
+    if found := _MALFORMED.fullmatch(message):
+        flaw, position = found.groups()
+        if word := _NO_NUMBER.match(body, int(position)):
+            return phrase(PhraseKind.NOT_A_JSON_NUMBER, word=word[0].decode(), position=position)
+        if flaw in _FLAWS:
+            return phrase(_FLAWS[flaw], position=position)
+    return phrase(PhraseKind.OTHER_FLAW, detail=message)
 
 
 def _keys(value: Any) -> int:
-    """How many keys there are in an object or an array, at all depths."""
+    """Return the number of keys in an object or an array, at all depths."""
     keys = 0
     if type(value) is dict:
         keys = len(value)
         value = value.values()
     for member in value:
-        # Most members hold nothing: a call for each would take as long as all the rest.
+        # Most members contain nothing, and a call for each would take as long as everything else.
         if type(member) is dict or type(member) is list:
             keys += _keys(member)
     return keys
@@ -154,7 +184,7 @@ def _unrepeated(pairs: list[tuple[str, Any]]) -> None:
 
 
 def _repeated_key(body: bytes) -> str | None:
-    # Only keys matter here, so numbers are not even made.
+    # Only keys matter here, so numbers are not converted.
     try:
         json.loads(body, object_pairs_hook=_unrepeated, parse_float=str, parse_int=str)
     except _Repeated as repeated:

@@ -7,9 +7,9 @@ import binascii
 
 
 def basic_credentials(authorization: bytes) -> tuple[str, str] | None:
-    """Project id and secret of an `Authorization: Basic …` header, or None if it is malformed.
+    """Return the project ID and secret in an `Authorization: Basic …` header, or None if it is malformed.
 
-    The shape of neither half is checked; the secret may hold colons.
+    Neither part is validated; the secret may contain colons.
     """
     scheme, _, encoded = authorization.partition(b" ")
     if scheme.lower() != b"basic":

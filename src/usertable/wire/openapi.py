@@ -1,4 +1,4 @@
-"""Parts of OpenAPI documents that the native API and the dialects have in common."""
+"""Parts of OpenAPI documents that the native API and the dialects share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Json = dict[str, Any]
 TEXT: Json = {"type": "string"}
 COUNT: Json = {"type": "integer", "minimum": 0}
 RATE_LIMIT = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset")
-"""Headers of an answer to a caller that is limited."""
+"""Headers of an answer to a caller with a rate limit."""
 BODY_PROBLEMS = (
     *(ProblemKind.CONTENT_TYPE, ProblemKind.CONTENT_CODING, ProblemKind.BODY_TOO_LARGE),
     *(ProblemKind.BODY_NOT_JSON, ProblemKind.BODY_NOT_OBJECT, ProblemKind.BODY_CONTAINERS, ProblemKind.DUPLICATE_KEY),

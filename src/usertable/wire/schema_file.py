@@ -3,24 +3,25 @@
 The file::
 
     attributes:                 # in order of declaration
-    - name: level               # needed, as are type and rule
+    - name: level               # required, as are type and rule
       type: NUMBER              # NUMBER STRING BOOL DATETIME LIST
       rule: overwrite           # overwrite once accumulate append
-      display_name: 等级        # up to 1,000 characters; left out: empty
-      description: ...          # the same, several lines are fine
-      hidden: false             # left out: false
+      display_name: 等级        # up to 1,000 characters; default: empty
+      description: ...          # the same; may have several lines
+      hidden: false             # default: false
+      history: true             # whether its changes are recorded; default: true
     - name: tags
       type: LIST
       rule: append
-      max_elements: 50          # of a LIST only; left out: 1000
-      max_element_bytes: 64     # of a LIST only; left out: 512
-    identifiers:                # by priority, the first has priority 1
+      max_elements: 50          # for a LIST only; default: 1000
+      max_element_bytes: 64     # for a LIST only; default: 512
+    identifiers:                # by priority; the first has priority 1
     - name: phone
       display_name: 手机号
-      unique: true              # left out: true
-      masked: false             # left out: false
+      unique: true              # default: true
+      masked: false             # default: false
 
-The platform's preset identifiers may be left out; they keep their place at the end then.
+The platform's preset identifiers may be omitted. They then keep their place at the end.
 """
 
 from __future__ import annotations
@@ -32,23 +33,26 @@ from ruamel.yaml import YAML
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.representer import SafeRepresenter
 
-from usertable.domain.errors import Problem, ProblemKind, Refused, excerpt
+from usertable.domain.errors import Problem, ProblemKind, Refused, excerpt, phrase
+from usertable.domain.phrases import Param, Phrase, PhraseKind
 from usertable.domain.schema import PRESET_IDENTIFIERS, Attribute, Identifier, Rule, Schema
 from usertable.domain.values import DEFAULT_LIMITS, DataType, Limits
 from usertable.wire.messages import text
 from usertable.wire.yaml_tree import BadYAML, yaml_tree
 
 HEADER = "# A schema of usertable. The first identifier has priority 1.\n"
-_ATTRIBUTE_KEYS = ("name", "type", "rule", "display_name", "description", "hidden", "max_elements", "max_element_bytes")
+_ATTRIBUTE_KEYS = (
+    *("name", "type", "rule", "display_name", "description", "hidden", "max_elements", "max_element_bytes", "history"),
+)
 _IDENTIFIER_KEYS = ("name", "display_name", "unique", "masked")
 _PRESETS = {i.name: i for i in PRESET_IDENTIFIERS}
 
 
 def decode(content: bytes) -> Schema:
-    """The schema that a file describes. Everything in it is legal to declare, but for the number of attributes.
+    """Return the schema in a file. Everything in it may be declared, except that there may be too many attributes.
 
     Raises:
-        Refused: the file is no YAML in UTF-8, or has an unknown, repeated or missing key, a value of the wrong type, a
+        Refused: the file is not YAML in UTF-8, or has an unknown, repeated or missing key, a value of the wrong type, a
             repeated name, or something that cannot be declared. One `ProblemKind.SCHEMA_FILE` for each, with its line.
     """
     file = _File()
@@ -59,13 +63,13 @@ def decode(content: bytes) -> Schema:
 
 
 def encode(schema: Schema) -> str:
-    """The file that :func:`decode` reads as this very schema."""
+    """Return the file that :func:`decode` reads as the same schema."""
     yaml = YAML(typ="safe", pure=True)
     yaml.Representer = _Representer
     yaml.default_flow_style = False
     yaml.allow_unicode = True
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
-    # No line is broken: what a line holds can be searched for and compared.
+    # No line is wrapped, so that a line can be searched for and compared.
     yaml.width = 2**31
     stream = io.StringIO()
     yaml.dump(_document(schema), stream)
@@ -73,7 +77,7 @@ def encode(schema: Schema) -> str:
 
 
 def _document(schema: Schema) -> dict[str, list[dict[str, Any]]]:
-    """What the file says, without what may be left out."""
+    """Return the content of the file, without defaults."""
     attributes = []
     for a in schema.attributes.values():
         entry: dict[str, Any] = {"name": a.name, "type": a.type.value, "rule": a.rule.value}
@@ -87,6 +91,8 @@ def _document(schema: Schema) -> dict[str, list[dict[str, Any]]]:
             entry["max_elements"] = a.limits.elements
         if a.limits.element_bytes != DEFAULT_LIMITS.element_bytes:
             entry["max_element_bytes"] = a.limits.element_bytes
+        if a.history_since is None:
+            entry["history"] = False
         attributes.append(entry)
     written = schema.identifiers
     if written[-len(PRESET_IDENTIFIERS) :] == PRESET_IDENTIFIERS:
@@ -104,7 +110,7 @@ def _document(schema: Schema) -> dict[str, list[dict[str, Any]]]:
 
 
 class _Representer(SafeRepresenter):
-    """Escapes what is not printable; the emitter loses some line breaks in other styles."""
+    """Escapes characters that are not printable; the emitter loses some line breaks in other styles."""
 
     def represent_str(self, data: Any) -> ScalarNode:
         style = None if data.isprintable() else '"'
@@ -115,43 +121,43 @@ _Representer.add_representer(str, _Representer.represent_str)
 
 
 def _compose(content: bytes) -> Node | None:
-    """The file's tree, which knows the line of everything."""
+    """Return the file's tree, with the line of each node."""
     try:
         return yaml_tree(content)
     except BadYAML as error:
         raise Refused([_problem(f"line {error.line}", error.expected)]) from error
 
 
-def _problem(location: str, expected: str) -> Problem:
+def _problem(location: str, expected: Param) -> Problem:
     return Problem(ProblemKind.SCHEMA_FILE, None, {"location": location, "expected": expected})
 
 
 class _File:
-    """Reads the tree of a file, and collects what is wrong with it."""
+    """Reads the tree of a file, and collects its problems."""
 
     def __init__(self) -> None:
         self.problems: list[Problem] = []
 
-    def wrong(self, node: Node | None, expected: str) -> None:
+    def wrong(self, node: Node | None, expected: Param) -> None:
         line = node.start_mark.line + 1 if node is not None else 1
         self.problems.append(_problem(f"line {line}", expected))
 
     def schema(self, node: Node | None) -> Schema:
-        members = self.members(node, ("attributes", "identifiers"), "the file has the keys attributes and identifiers")
+        members = self.members(node, ("attributes", "identifiers"), phrase(PhraseKind.FILE_KEYS))
         if members is None:
             return Schema()
         attributes: dict[str, Attribute] = {}
         for entry in self.entries(members.get("attributes"), "attributes"):
             attribute = self.attribute(entry)
             if attribute is not None and attribute.name in attributes:
-                self.wrong(entry, f"the attribute {attribute.name} is repeated")
+                self.wrong(entry, phrase(PhraseKind.REPEATED_ATTRIBUTE, name=attribute.name))
             elif attribute is not None:
                 attributes[attribute.name] = attribute
         identifiers: dict[str, Identifier] = {}
         for entry in self.entries(members.get("identifiers"), "identifiers"):
             identifier = self.identifier(entry)
             if identifier is not None and identifier.name in identifiers:
-                self.wrong(entry, f"the identifier {identifier.name} is repeated")
+                self.wrong(entry, phrase(PhraseKind.REPEATED_IDENTIFIER, name=identifier.name))
             elif identifier is not None:
                 identifiers[identifier.name] = identifier
         left_out = [preset for preset in PRESET_IDENTIFIERS if preset.name not in identifiers]
@@ -161,26 +167,29 @@ class _File:
         if isinstance(node, SequenceNode):
             return list(node.value)
         if node is not None and not _is(node, "null"):
-            self.wrong(node, f"{what} must be a list")
+            self.wrong(node, phrase(PhraseKind.KEY_LIST, key=what))
         return []
 
     def attribute(self, node: Node) -> Attribute | None:
         before = len(self.problems)
-        members = self.members(node, _ATTRIBUTE_KEYS, "an attribute has the keys " + ", ".join(_ATTRIBUTE_KEYS))
+        members = self.members(node, _ATTRIBUTE_KEYS, phrase(PhraseKind.ATTRIBUTE_KEYS, keys=_ATTRIBUTE_KEYS))
         if members is None:
             return None
-        name = self.needed(node, members, "name", "an attribute")
-        data_type = self.needed(node, members, "type", "an attribute", tuple(DataType))
-        rule = self.needed(node, members, "rule", "an attribute", tuple(Rule))
+        name = self.needed(node, members, "name", PhraseKind.ATTRIBUTE_NEEDS_KEY)
+        data_type = self.needed(node, members, "type", PhraseKind.ATTRIBUTE_NEEDS_KEY, tuple(DataType))
+        rule = self.needed(node, members, "rule", PhraseKind.ATTRIBUTE_NEEDS_KEY, tuple(Rule))
         display_name, description = self.text(members, "display_name"), self.text(members, "description")
         hidden = self.flag(members, "hidden", default=False)
+        history_since = 0 if self.flag(members, "history", default=True) else None
         limits = Limits(
             self.count(members, "max_elements", DEFAULT_LIMITS.elements),
             self.count(members, "max_element_bytes", DEFAULT_LIMITS.element_bytes),
         )
         if len(self.problems) > before:
             return None
-        attribute = Attribute(name, DataType(data_type), Rule(rule), display_name, description, hidden, limits)
+        attribute = Attribute(
+            *(name, DataType(data_type), Rule(rule), display_name, description, hidden, limits, history_since)
+        )
         try:
             Schema().declare(attribute)
         except Refused as refused:
@@ -189,10 +198,10 @@ class _File:
 
     def identifier(self, node: Node) -> Identifier | None:
         before = len(self.problems)
-        members = self.members(node, _IDENTIFIER_KEYS, "an identifier has the keys " + ", ".join(_IDENTIFIER_KEYS))
+        members = self.members(node, _IDENTIFIER_KEYS, phrase(PhraseKind.IDENTIFIER_KEYS, keys=_IDENTIFIER_KEYS))
         if members is None:
             return None
-        name = self.needed(node, members, "name", "an identifier")
+        name = self.needed(node, members, "name", PhraseKind.IDENTIFIER_NEEDS_KEY)
         preset = _PRESETS.get(name)
         default = preset or Identifier(name)
         identifier = Identifier(
@@ -214,33 +223,34 @@ class _File:
 
     def take_over(self, node: Node, refused: Refused) -> None:
         for problem in refused.problems:
+            # Only for the command line, which is in English.
             self.wrong(node, text(problem, "en"))
 
-    def members(self, node: Node | None, known: tuple[str, ...], keys: str) -> dict[str, Node] | None:
-        """The values of a mapping by key, None if it is none; unknown and repeated keys are problems."""
+    def members(self, node: Node | None, known: tuple[str, ...], keys: Phrase) -> dict[str, Node] | None:
+        """Return the values of a mapping by key, None if it is not a mapping. Unknown and repeated keys are problems."""
         if not isinstance(node, MappingNode):
-            self.wrong(node, f"expected a mapping: {keys}")
+            self.wrong(node, phrase(PhraseKind.EXPECTED_MAPPING, keys=keys))
             return None
         members: dict[str, Node] = {}
         for key, value in node.value:
             name = key.value if isinstance(key, ScalarNode) else None
             if name not in known:
-                self.wrong(key, f"unknown key [{excerpt(name or '…')}]; {keys}")
+                self.wrong(key, phrase(PhraseKind.UNKNOWN_KEY, key=excerpt(name or "…"), keys=keys))
             elif name in members:
-                self.wrong(key, f"the key {name} is repeated")
+                self.wrong(key, phrase(PhraseKind.REPEATED_KEY, key=name))
             else:
                 members[name] = value
         return members
 
     def needed(
-        self, node: Node, members: dict[str, Node], key: str, what: str, choices: tuple[str, ...] | None = None
+        self, node: Node, members: dict[str, Node], key: str, missing: PhraseKind, choices: tuple[str, ...] | None = None
     ) -> str:
         if key not in members:
-            self.wrong(node, f"{what} needs the key {key}, which is missing")
+            self.wrong(node, phrase(missing, key=key))
             return ""
         node = members[key]
         if choices and not (_is(node, "str") and node.value in choices):
-            self.wrong(node, f"{key} must be one of {', '.join(choices)}")
+            self.wrong(node, phrase(PhraseKind.KEY_CHOICE, key=key, choices=choices))
             return ""
         return self.text(members, key)
 
@@ -249,7 +259,7 @@ class _File:
         if node is None:
             return default
         if not _is(node, "str"):
-            self.wrong(node, f"{key} must be a text; put it in quotes")
+            self.wrong(node, phrase(PhraseKind.KEY_STRING, key=key))
             return default
         return str(node.value)
 
@@ -258,7 +268,7 @@ class _File:
         if node is None:
             return default
         if not _is(node, "bool") or node.value.lower() not in ("true", "false"):
-            self.wrong(node, f"{key} must be true or false")
+            self.wrong(node, phrase(PhraseKind.KEY_BOOLEAN, key=key))
             return default
         return bool(node.value.lower() == "true")
 
@@ -267,7 +277,7 @@ class _File:
         if node is None:
             return default
         if not _is(node, "int") or not node.value.isascii() or not node.value.isdigit() or len(node.value) > 18:
-            self.wrong(node, f"{key} must be a whole number")
+            self.wrong(node, phrase(PhraseKind.KEY_INTEGER, key=key))
             return default
         return int(node.value)
 

@@ -1,4 +1,4 @@
-"""The members `cuid` and `data` of a request that sets attributes, as JSON has them."""
+"""The members `cuid` and `data` of a request that sets attributes, in JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _DIGITS = re.compile(r"0|-?[1-9][0-9]{0,19}")
 
 @dataclass(slots=True)
 class SetRequest:
-    """A decoded PUT: what could be read of it, and what is wrong with its form."""
+    """A decoded PUT: what could be read, and the problems of its form."""
 
     cuid: int | None = None
     data: dict[str, Any] | None = None
@@ -22,7 +22,7 @@ class SetRequest:
 
 
 def read_set(members: dict[str, Any], request: SetRequest) -> None:
-    """Fill `request` with what a PUT's members, or a batch's record's, say of `cuid` and `data`."""
+    """Fill `request` from the members `cuid` and `data` of a PUT or a batch's record."""
     data = members.get("data")
     if type(data) is dict and data:
         request.data = data

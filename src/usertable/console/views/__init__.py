@@ -1,1 +1,1 @@
-"""The pages, by what they are about. Each module ends in `PAGES`, its routes."""
+"""The pages of the console, one module per subject. Each module ends with its routes, `PAGES`."""

@@ -1,4 +1,4 @@
-"""Arrivals: what came in within the last hour, as it comes."""
+"""Arrivals: the requests of the last hour, updated live."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from usertable.console.live import Parts, stream
 from usertable.dialects.jiguang.codes import code
 from usertable.domain.arrival import Arrival, Rate
 from usertable.domain.errors import Problem, ProblemKind
+from usertable.domain.permissions import Scope
 from usertable.domain.schema import Project
 from usertable.store.protocol import KEPT_SAMPLES
 
@@ -35,44 +36,58 @@ class Choice:
     show: str = ""
     """`accepted`, `refused`, or empty for both."""
     kind: str = ""
-    """Those refused for this kind of problem only."""
+    """Kind of problem of the rejected requests to list; empty for all."""
     attribute: str = ""
-    """Those refused for a problem with this attribute only."""
+    """Attribute with a problem in the rejected requests to list; empty for all."""
+    key: str = ""
+    """Name of the key whose requests to list; empty for all."""
+    request: str = ""
+    """ID of the requests to list; empty for all."""
 
     @classmethod
     def of(cls, context: PageContext) -> Choice:
-        """What the query asks for."""
+        """Return the choice in the query of the request."""
         query = context.request.query_params
         show, kind = query.get("show", ""), query.get("kind", "")
+        key, request = query.get("key", ""), query.get("request", "")
         if kind in _KINDS:
-            return cls("refused", kind, query.get("attribute", ""))
-        return cls(show if show in ("accepted", "refused") else "")
+            return cls("refused", kind, query.get("attribute", ""), key, request)
+        return cls(show if show in ("accepted", "refused") else "", key=key, request=request)
 
     @property
     def query(self) -> str:
-        """The URL's query for it; empty for all requests."""
+        """Return the query string for this choice; empty for all requests."""
         return urlencode([(name, value) for name, value in asdict(self).items() if value])
 
     def of_service(self, service: Service, project: Project) -> list[tuple[int, Arrival]]:
-        """The newest samples of these requests, each with its number."""
+        """Return the newest samples of these requests, each with its number."""
         refused = {"refused": True, "accepted": False}.get(self.show)
-        if not self.kind:
+        if not self.is_narrow:
             return service.arrivals(project, limit=SHOWN, refused=refused)
-        kept = service.arrivals(project, limit=KEPT_SAMPLES, refused=True)
-        return [(number, arrival) for number, arrival in kept if any(map(self._is_about, arrival.problems))][:SHOWN]
+        kept = service.arrivals(project, limit=2 * KEPT_SAMPLES, refused=refused)
+        return [(number, arrival) for number, arrival in kept if self._includes(arrival)][:SHOWN]
+
+    @property
+    def is_narrow(self) -> bool:
+        """Return whether only some of the accepted or of the rejected requests are listed."""
+        return bool(self.kind or self.key or self.request)
+
+    def _includes(self, arrival: Arrival) -> bool:
+        is_of_kind = not self.kind or any(map(self._is_about, arrival.problems))
+        return is_of_kind and self.key in ("", arrival.key) and self.request in ("", arrival.request)
 
     def _is_about(self, problem: Problem) -> bool:
         return problem.kind == self.kind and self.attribute in ("", problem.attribute)
 
 
 def show(context: PageContext) -> Response:
-    """Requests per second as a chart, the newest requests, refusals by kind and attribute."""
+    """Show a chart of requests per second, the newest requests, and rejected requests by kind and attribute."""
     project = context.project()
     return context.render("arrivals.html", project=project, **_seen(context, project, Choice.of(context)))
 
 
 def live(context: PageContext) -> Response:
-    """The same, as it changes."""
+    """Send the same as a stream of updates."""
     project = context.project()
     choice = Choice.of(context)
 
@@ -98,7 +113,7 @@ def _seen(context: PageContext, project: Project, choice: Choice) -> dict[str, A
         "chart": chart(context, project, rates, since, until),
         "accepted": accepted,
         "refused": turned_away,
-        "left_out": 0 if choice.kind else max(0, accepted + turned_away - sampled),
+        "left_out": 0 if choice.is_narrow else max(0, accepted + turned_away - sampled),
         "requests": choice.of_service(context.service, project),
         "groups": context.service.refusals(project, since=since),
         "choice": choice,
@@ -108,7 +123,7 @@ def _seen(context: PageContext, project: Project, choice: Choice) -> dict[str, A
 
 
 def chart(context: PageContext, project: Project, rates: list[Rate], since: int, until: int) -> Markup:
-    """Accepted and refused requests per second over the last hour."""
+    """Return a chart of accepted and rejected requests per second over the last hour."""
     zone = project.zone
     by_step = {rate.at: rate for rate in rates}
     seconds = STEP_MS / 1000
@@ -130,6 +145,6 @@ def chart(context: PageContext, project: Project, rates: list[Rate], since: int,
 _ARRIVALS = f"{HOME}/projects/{{project}}/arrivals"
 
 PAGES = (
-    PageRoute("GET", _ARRIVALS, show),
-    PageRoute("GET", f"{_ARRIVALS}/live", live),
+    PageRoute("GET", _ARRIVALS, show, Scope.READ),
+    PageRoute("GET", f"{_ARRIVALS}/live", live, Scope.READ),
 )

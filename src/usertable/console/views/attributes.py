@@ -1,4 +1,4 @@
-"""Attributes: the list, one of them, a new one, editing, hiding, deleting."""
+"""Attributes: the list, the page of each, and forms to create, edit, hide and delete them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ from starlette.responses import Response
 
 from usertable.console.context import HOME, PageContext, PageRoute
 from usertable.console.edits import SHOWN, Edit, as_shown, normalized, what_others_did
+from usertable.console.timeline import entries
 from usertable.console.views import statistics
 from usertable.dialects.jiguang.answers import wire_value
-from usertable.domain.errors import Problem, ProblemKind, ProjectChanged, Refused, refusal
+from usertable.domain.audit import ATTRIBUTE_KINDS, SchemaChange
+from usertable.domain.errors import Problem, ProblemKind, ProjectChanged, Refused, phrase, refusal
 from usertable.domain.merge import decide
 from usertable.domain.patch import Patch, validate
+from usertable.domain.permissions import Scope
+from usertable.domain.phrases import PhraseKind
 from usertable.domain.profile import Profile
 from usertable.domain.schema import (
     LEGAL_RULES,
@@ -28,12 +32,12 @@ from usertable.domain.schema import (
     Rule,
     Schema,
 )
-from usertable.domain.schema_change import ATTRIBUTE_KINDS
 from usertable.domain.values import LIST_ELEMENT_BYTES, LIST_ELEMENTS, DataType, Limits
-from usertable.store.records import SchemaChange
 from usertable.wire.native.documents import select_attributes
 
 CHANGES_SEARCHED = 1000
+RECENT = 50
+"""Maximum number of changes of users' values on an attribute's page."""
 _STORED_AND_SENT: Mapping[DataType, tuple[object, object]] = {
     DataType.NUMBER: (3, 5),
     DataType.STRING: ("gold", "silver"),
@@ -50,7 +54,7 @@ _NEW_FIELDS = {
 
 
 def _example(data_type: DataType, rule: Rule) -> tuple[str, str, str]:
-    """A stored value, one that is sent, and what the rules make of them."""
+    """Return a stored value, a reported value, and the value after merging them by the rule."""
     schema = Schema({"it": Attribute("it", data_type, rule)})
     profile = Profile.new(0)
     for value in _STORED_AND_SENT[data_type]:
@@ -66,7 +70,7 @@ EXAMPLES = {(data_type, rule): _example(data_type, rule) for data_type, rules in
 
 
 def list_attributes(context: PageContext) -> Response:
-    """The attributes, searched and filtered."""
+    """List the attributes, searched and filtered."""
     project = context.project()
     query = context.request.query_params
     search, status = query.get("search", "").strip(), query.get("status", "all")
@@ -93,22 +97,26 @@ def list_attributes(context: PageContext) -> Response:
 
 
 def show_attribute(context: PageContext) -> Response:
-    """An attribute's own page."""
+    """Show an attribute."""
     project = context.project()
     attribute = project.schema.attribute(context.path["name"])
     changes = context.service.schema_changes(project.id, CHANGES_SEARCHED)
+    recent = context.service.recent_changes(project, attribute.name, RECENT)
     return context.render(
         "attribute.html",
         project=project,
         attribute=attribute,
         reported=attribute.name in project.reported,
         changes=list(_about(changes, attribute.name)),
+        recent=recent,
+        lately=entries(context, project, recent.changes, attribute.name),
+        examined=recent.examined,
         **statistics.of_attribute(context, project, attribute),
     )
 
 
 def show_new(context: PageContext) -> Response:
-    """The form for a new attribute."""
+    """Show the form for a new attribute."""
     fields = {"type": "STRING", "rule": "overwrite", "elements": str(LIST_ELEMENTS), "bytes": str(LIST_ELEMENT_BYTES)}
     return _new_page(context, context.project(), context.filled(fields))
 
@@ -128,7 +136,7 @@ def declare(context: PageContext) -> Response:
         limits = Limits(elements, _limit(context, "bytes", "max_element_bytes", MAX_LIST_ELEMENT_BYTES, errors))
     attribute = Attribute(
         name,
-        # What is missing has its error; the rest is checked as if it were right.
+        # A missing type or rule has its own error; the other fields are checked as if it were valid.
         DataType(data_type) if fits else DataType.LIST,
         Rule(rule) if fits else Rule.OVERWRITE,
         display_name=form.get("display_name", "").strip(),
@@ -148,7 +156,7 @@ def declare(context: PageContext) -> Response:
 
 
 def show_edit(context: PageContext) -> Response:
-    """The form of what may change of an attribute."""
+    """Show the form for editing an attribute."""
     project = context.project()
     attribute = project.schema.attribute(context.path["name"])
     now = _definition(attribute)
@@ -156,7 +164,7 @@ def show_edit(context: PageContext) -> Response:
 
 
 def save(context: PageContext) -> Response:
-    """Change display name and description, where they were edited in the form."""
+    """Change the display name and the description, where they were edited in the form."""
     project = context.project()
     attribute = project.schema.attribute(context.path["name"])
     edit = Edit(_definition(attribute), context.form)
@@ -175,21 +183,36 @@ def save(context: PageContext) -> Response:
 
 
 def set_status(context: PageContext) -> Response:
-    """Hide or show an attribute."""
+    """Hide an attribute or make it visible."""
     hidden = context.form.get("hidden") == "1"
     name = context.path["name"]
     context.service.edit_attribute(context.path["project"], name, hidden=hidden, actor=context.actor)
     return context.redirect(context.project_path(f"/attributes/{name}"), "hidden" if hidden else "shown")
 
 
+def ask_history(context: PageContext) -> Response:
+    """Say what turning off the attribute's history means, and ask to confirm it."""
+    project = context.project()
+    attribute = project.schema.attribute(context.path["name"])
+    return context.render("attribute_history_off.html", project=project, attribute=attribute)
+
+
+def set_history(context: PageContext) -> Response:
+    """Turn the attribute's history on or off."""
+    recorded = context.form.get("recorded") == "1"
+    name = context.path["name"]
+    context.service.edit_attribute(context.path["project"], name, history=recorded, actor=context.actor)
+    return context.redirect(context.project_path(f"/attributes/{name}"), "history_on" if recorded else "history_off")
+
+
 def ask_delete(context: PageContext) -> Response:
-    """Ask whether the attribute shall go, or say why it cannot."""
+    """Ask to confirm deleting the attribute, or say why it cannot be deleted."""
     project = context.project()
     return _delete_page(context, project, project.schema.attribute(context.path["name"]))
 
 
 def delete(context: PageContext) -> Response:
-    """Delete an attribute that nothing was reported for."""
+    """Delete an attribute that has never received a value."""
     project = context.project()
     attribute = project.schema.attribute(context.path["name"])
     edit = Edit(_definition(attribute), context.form)
@@ -206,7 +229,7 @@ def delete(context: PageContext) -> Response:
 
 
 def _definition(attribute: Attribute) -> dict[str, str]:
-    """An attribute by the fields of forms. One that was deleted and declared again differs in the first two."""
+    """Return an attribute's form fields. An attribute that was deleted and declared again differs in the first two."""
     return {
         "type": str(attribute.type),
         "rule": str(attribute.rule),
@@ -274,17 +297,18 @@ def _new_page(
 
 
 def _limit(context: PageContext, field: str, name: str, maximum: int, errors: dict[str, str]) -> int:
-    """A bound of a LIST from the form; what is none of the allowed numbers goes to `errors`."""
+    """Return a limit of a LIST from the form. An invalid number is reported in `errors`."""
     sent = context.form.get(field, "").strip()
     if sent.isascii() and sent.isdigit() and len(sent) < 10 and 1 <= int(sent) <= maximum:
         return int(sent)
-    refused = refusal(ProblemKind.LIMIT_ILLEGAL, context.form.get("name", ""), field=name, expected=f"1 to {maximum}")
+    bounds = phrase(PhraseKind.RANGE, minimum=1, maximum=maximum)
+    refused = refusal(ProblemKind.LIMIT_ILLEGAL, context.form.get("name", ""), field=name, expected=bounds)
     errors[field] = context.problem(refused.problems[0])
     return 1
 
 
 def _about(changes: Iterable[SchemaChange], name: str) -> Iterator[SchemaChange]:
-    """The entries of the record of changes that name the attribute, without what else was done with it."""
+    """Yield the audit log's changes of the attribute, without the other changes of the same entries."""
     for change in changes:
         if isinstance(change.what, str):
             if f"attribute {name}" in change.what and name in change.what.replace(":", " ").replace(";", " ").split():
@@ -298,13 +322,15 @@ _ATTRIBUTE = f"{_ATTRIBUTES}/{{name}}"
 _NEW = f"{HOME}/projects/{{project}}/new-attribute"
 
 PAGES = (
-    PageRoute("GET", _ATTRIBUTES, list_attributes),
-    PageRoute("GET", _NEW, show_new),
-    PageRoute("POST", _NEW, declare),
-    PageRoute("GET", _ATTRIBUTE, show_attribute),
-    PageRoute("GET", f"{_ATTRIBUTE}/edit", show_edit),
-    PageRoute("POST", f"{_ATTRIBUTE}/edit", save),
-    PageRoute("POST", f"{_ATTRIBUTE}/status", set_status),
-    PageRoute("GET", f"{_ATTRIBUTE}/delete", ask_delete),
-    PageRoute("POST", f"{_ATTRIBUTE}/delete", delete),
+    PageRoute("GET", _ATTRIBUTES, list_attributes, Scope.READ),
+    PageRoute("GET", _NEW, show_new, Scope.SCHEMA),
+    PageRoute("POST", _NEW, declare, Scope.SCHEMA),
+    PageRoute("GET", _ATTRIBUTE, show_attribute, Scope.READ),
+    PageRoute("GET", f"{_ATTRIBUTE}/edit", show_edit, Scope.SCHEMA),
+    PageRoute("POST", f"{_ATTRIBUTE}/edit", save, Scope.SCHEMA),
+    PageRoute("POST", f"{_ATTRIBUTE}/status", set_status, Scope.SCHEMA),
+    PageRoute("GET", f"{_ATTRIBUTE}/history", ask_history, Scope.SCHEMA),
+    PageRoute("POST", f"{_ATTRIBUTE}/history", set_history, Scope.SCHEMA),
+    PageRoute("GET", f"{_ATTRIBUTE}/delete", ask_delete, Scope.SCHEMA),
+    PageRoute("POST", f"{_ATTRIBUTE}/delete", delete, Scope.SCHEMA),
 )

@@ -1,4 +1,4 @@
-"""Identifiers: the list in its order, a new one, editing, deleting."""
+"""Identifiers: the list by priority, and forms to create, edit and delete them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from starlette.responses import Response
 from usertable.app.activity import KEPT_MS
 from usertable.console.context import HOME, PageContext, PageRoute
 from usertable.console.edits import SHOWN, Edit, as_shown, what_others_did
+from usertable.domain.audit import IDENTIFIER_KINDS
 from usertable.domain.errors import Problem, ProblemKind, ProjectChanged, Refused
+from usertable.domain.permissions import Scope
 from usertable.domain.schema import NAME_LENGTH, Identifier, Project
-from usertable.domain.schema_change import IDENTIFIER_KINDS
 
 SEPARATOR = " > "
-"""Between the names of an order, as the record of changes writes it."""
+"""Separator of the names in an order of identifiers, as in the audit log: `login_id > phone`."""
 _FIELDS = {
     ProblemKind.NAME_FORM: "name",
     ProblemKind.NAME_PRESET: "name",
@@ -27,28 +28,28 @@ _FIELDS = {
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """An identifier in the list, and the addresses of the drafts in which it stands one place higher or lower."""
+    """An identifier in the list, and the addresses of the drafts with it one position higher or lower."""
 
     identifier: Identifier
     up: str
     down: str
     priority: int
-    """Its priority now."""
+    """Its stored priority."""
     has_data: bool
-    """Whether users have values of it."""
+    """Whether any user has a value of it."""
     why_not: str
-    """Why it cannot be deleted; empty if it can."""
+    """Why it cannot be deleted; empty if it can be."""
 
 
 def list_identifiers(context: PageContext) -> Response:
-    """The identifiers by priority, or in a draft of another order, which changes nothing until it is saved."""
+    """List the identifiers by priority, or in a draft of another order, which is not saved yet."""
     project = context.project()
     kept = context.filled({"order": context.request.query_params.get("order", "")})
     return _list_page(context, project, _draft(project, kept.get("order", "")), kept.get(SHOWN, ""))
 
 
 def save_order(context: PageContext) -> Response:
-    """Give the identifiers the order of the draft."""
+    """Save the order of the draft."""
     project = context.project()
     names = _draft(project, context.form.get("order", ""))
     edit = Edit(_order(project), {**context.form, "order": SEPARATOR.join(names)})
@@ -82,7 +83,7 @@ def declare(context: PageContext) -> Response:
 
 
 def show_edit(context: PageContext) -> Response:
-    """The form of what may change of an identifier."""
+    """Show the form for editing an identifier."""
     project = context.project()
     identifier = project.schema.identifier(context.path["name"])
     now = _definition(identifier)
@@ -90,7 +91,7 @@ def show_edit(context: PageContext) -> Response:
 
 
 def save(context: PageContext) -> Response:
-    """Change display name and masking, where they were edited in the form."""
+    """Change the display name and masking, where they were edited in the form."""
     project = context.project()
     identifier = project.schema.identifier(context.path["name"])
     edit = Edit(_definition(identifier), context.form, boxes=["masked"])
@@ -110,7 +111,7 @@ def save(context: PageContext) -> Response:
 
 
 def ask_delete(context: PageContext) -> Response:
-    """Ask whether the identifier shall go, or say why it cannot."""
+    """Ask to confirm deleting the identifier, or say why it cannot be deleted."""
     project = context.project()
     return _delete_page(context, project, project.schema.identifier(context.path["name"]))
 
@@ -133,7 +134,7 @@ def delete(context: PageContext) -> Response:
 
 
 def _definition(identifier: Identifier) -> dict[str, str]:
-    """An identifier by the fields of forms. One that was deleted and declared again may differ in the first."""
+    """Return an identifier's form fields. An identifier that was deleted and declared again may differ in the first."""
     return {
         "unique": "on" if identifier.unique else "",
         "display_name": identifier.display_name,
@@ -146,7 +147,7 @@ def _order(project: Project) -> dict[str, str]:
 
 
 def _draft(project: Project, order: str) -> list[str]:
-    """The order that was asked for, of the declared identifiers. One that it does not name stays behind its neighbor."""
+    """Return the requested order of the declared identifiers. One that it does not name stays after its neighbor."""
     declared = [i.name for i in project.schema.identifiers]
     names = [name for name in dict.fromkeys(order.split(SEPARATOR)) if name in declared]
     for index, name in enumerate(declared):
@@ -236,7 +237,7 @@ def _delete_page(
 
 
 def _why_not(context: PageContext, project: Project, identifier: Identifier) -> str:
-    """Why the identifier cannot be deleted; an empty text if it can."""
+    """Return why the identifier cannot be deleted; an empty string if it can be."""
     if identifier.preset:
         return context.problem(Problem(ProblemKind.IDENTIFIER_PRESET, identifier.name))
     if identifier.name in project.identifying:
@@ -249,12 +250,12 @@ _IDENTIFIER = f"{_IDENTIFIERS}/{{name}}"
 _NEW = f"{HOME}/projects/{{project}}/new-identifier"
 
 PAGES = (
-    PageRoute("GET", _IDENTIFIERS, list_identifiers),
-    PageRoute("POST", _IDENTIFIERS, save_order),
-    PageRoute("GET", _NEW, show_new),
-    PageRoute("POST", _NEW, declare),
-    PageRoute("GET", f"{_IDENTIFIER}/edit", show_edit),
-    PageRoute("POST", f"{_IDENTIFIER}/edit", save),
-    PageRoute("GET", f"{_IDENTIFIER}/delete", ask_delete),
-    PageRoute("POST", f"{_IDENTIFIER}/delete", delete),
+    PageRoute("GET", _IDENTIFIERS, list_identifiers, Scope.READ),
+    PageRoute("POST", _IDENTIFIERS, save_order, Scope.SCHEMA),
+    PageRoute("GET", _NEW, show_new, Scope.SCHEMA),
+    PageRoute("POST", _NEW, declare, Scope.SCHEMA),
+    PageRoute("GET", f"{_IDENTIFIER}/edit", show_edit, Scope.SCHEMA),
+    PageRoute("POST", f"{_IDENTIFIER}/edit", save, Scope.SCHEMA),
+    PageRoute("GET", f"{_IDENTIFIER}/delete", ask_delete, Scope.SCHEMA),
+    PageRoute("POST", f"{_IDENTIFIER}/delete", delete, Scope.SCHEMA),
 )

@@ -1,4 +1,4 @@
-"""Projects: the list, one of them, its settings, its secret, the record of changes."""
+"""Projects: the list, the page of each, its settings and its secret."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from zoneinfo import available_timezones
 from starlette.responses import Response
 
 from usertable.app.projects import DEFAULT_QPS, MAX_QPS
-from usertable.console.context import HOME, PageContext, PageRoute
+from usertable.console.context import HOME, Access, PageContext, PageRoute
 from usertable.console.edits import SHOWN, UNLIMITED, Edit, as_shown, what_others_did
-from usertable.console.results import KEPT_SECONDS
+from usertable.console.secrets import lead_to_secret, remembered_secret, secret_of_form
 from usertable.console.values import sample, sample_identifier_value
 from usertable.dialects.jiguang.vocabulary import ATTRIBUTE_PATH, REGISTER_PATH
+from usertable.domain.audit import AuditKind
 from usertable.domain.errors import ProblemKind, ProjectChanged, Refused, refusal
+from usertable.domain.key import DEFAULT_KEY
+from usertable.domain.permissions import Scope, ordered
 from usertable.domain.schema import DEFAULT_TIMEZONE, Attribute, Project, Rule
-from usertable.domain.schema_change import ChangeKind
 from usertable.domain.values import DataType
 
-CHANGES_SHOWN = 500
 _FIELDS = {
     ProblemKind.PROJECT_NAME: "name",
     ProblemKind.PROJECT_ID: "id",
@@ -30,13 +31,22 @@ _FIELDS = {
     ProblemKind.TIMEZONE: "timezone",
     ProblemKind.QPS: "qps",
 }
+OVERLAPS = {
+    "0": "secret.overlap_none",
+    "3600": "secret.overlap_hour",
+    "86400": "secret.overlap_day",
+    "604800": "secret.overlap_week",
+}
+"""Seconds for which the old secret may continue to work, with the text of each."""
+_MADE = {"created": "secret.created", "rotated": "secret.rotated"}
 CUID = 10000001
-SECRET_COOKIE = "usertable_secret"
-SECRET_DIGITS = 32
 
 
 def list_projects(context: PageContext) -> Response:
-    return context.render("projects.html", projects=context.service.projects())
+    """List the projects that the visitor may see."""
+    seen = [project for project in context.service.projects() if Scope.READ in context.visitor.scopes(project.number)]
+    lacks_people = context.may(Scope.INSTALLATION) and not context.console.sessions.has_people()
+    return context.render("projects.html", projects=seen, lacks_people=lacks_people)
 
 
 def show_new(context: PageContext) -> Response:
@@ -44,10 +54,10 @@ def show_new(context: PageContext) -> Response:
 
 
 def create(context: PageContext) -> Response:
-    """Create a project, and go to the page with its secret."""
-    form, secret = context.form, _secret(context, context.sending)
+    """Create a project, and redirect to the page with its secret."""
+    form, secret = context.form, secret_of_form(context)
     chosen = form.get("id", "").strip()
-    # The form gives the id and the secret, so that a second sending finds what the first one made, on any host.
+    # The id and the secret are derived from the form, so a repeated submission finds the same project, on any host.
     for attempt in itertools.count():
         id = chosen or _project_id(context, attempt)
         try:
@@ -66,17 +76,17 @@ def create(context: PageContext) -> Response:
                     continue
                 return _new_page(context, form, refused)
         break
-    return _to_secret(context, f"{HOME}/projects/{quote(id, safe='')}/new-secret", "created")
+    return lead_to_secret(context, f"{context.home}/projects/{quote(id, safe='')}/new-secret", "created")
 
 
 def show(context: PageContext) -> Response:
-    """A project at a glance, with snippets to paste."""
+    """Show a project, with snippets to copy."""
     project = context.project()
     return context.render("project.html", project=project, **_snippets(context, project, ""))
 
 
 def show_settings(context: PageContext) -> Response:
-    """The form of a project's settings."""
+    """Show the form of a project's settings."""
     project = context.project()
     now = _settings(project)
     return _settings_page(context, project, context.filled({**_in_form(now), SHOWN: as_shown(now)}))
@@ -87,9 +97,12 @@ def save(context: PageContext) -> Response:
     project, form = context.project(), context.form
     edit = Edit(_settings(project), {**form, "qps": UNLIMITED} if form.get("unlimited") == "on" else form)
     if edit.others:
-        others = what_others_did(context, project, edit.others, [ChangeKind.EDIT_PROJECT])
+        others = what_others_did(context, project, edit.others, [AuditKind.EDIT_PROJECT])
         return _settings_page(context, project, _in_form(edit.merged), others=others)
     changes: dict[str, Any] = edit.changes
+    if "qps" in changes and not context.may(Scope.INSTALLATION):
+        # The limit protects the server: only its operator can change it, and the form of anybody else does not have it.
+        del changes["qps"]
     if "qps" in changes:
         changes["qps"] = _qps(context)
         changes["unlimited"] = changes["qps"] is None
@@ -103,46 +116,54 @@ def save(context: PageContext) -> Response:
 
 
 def ask_rotate(context: PageContext) -> Response:
-    """Ask whether the secret shall be replaced."""
+    """Ask to confirm replacing the secret."""
     project = context.project()
-    return _rotate_page(context, project, context.filled({SHOWN: as_shown(_secret_version(context, project))}))
+    shown = {SHOWN: as_shown(_secret_version(context, project)), "overlap": "0"}
+    return _rotate_page(context, project, context.filled(shown))
 
 
 def rotate(context: PageContext) -> Response:
-    """Replace the secret, and go to the page with the new one."""
-    project, secret = context.project(), _secret(context, context.sending)
+    """Replace the secret, and redirect to the page with the new one."""
+    project, secret = context.project(), secret_of_form(context)
     if context.form.get("confirm") != "on":
         errors = {"confirm": context.text("secret.confirm_missing")}
         return _rotate_page(context, project, context.form, errors=errors)
     if not context.service.verify(project.id, secret):
         edit = Edit(_secret_version(context, project), context.form)
         if edit.others:
-            others = what_others_did(context, project, {}, [ChangeKind.ROTATE_SECRET])
+            others = what_others_did(context, project, {}, [AuditKind.ROTATE_SECRET])
             return _rotate_page(context, project, edit.merged, others=others)
         try:
-            context.service.rotate_secret(project.id, secret=secret, version=project.version, actor=context.actor)
+            context.service.rotate_secret(
+                project.id,
+                secret=secret,
+                overlap_seconds=int(overlap) if (overlap := context.form.get("overlap", "")) in OVERLAPS else 0,
+                granted=context.visitor.scopes(project.number),
+                version=project.version,
+                actor=context.actor,
+            )
         except ProjectChanged:
             return rotate(context)
-    return _to_secret(context, context.project_path("/new-secret"), "rotated")
+    return lead_to_secret(context, context.project_path("/new-secret"), "rotated")
 
 
 def show_secret(context: PageContext) -> Response:
-    """A secret that was made a few minutes ago, for the browser that asked for it."""
+    """Show a secret that was generated a few minutes ago, in the browser that requested it."""
     project = context.project()
-    sending, _, made = context.request.cookies.get(SECRET_COOKIE, "").partition(".")
-    secret = _secret(context, sending)
-    if not context.service.verify(project.id, secret):
+    secret, made = remembered_secret(context)
+    caller = context.service.verify(project.id, secret)
+    if caller is None:
         return context.redirect(context.project_path())
+    key = project.key(caller.match.key)
     return context.render(
-        "secret.html", project=project, secret=secret, created=made == "created", **_snippets(context, project, secret)
+        "secret.html",
+        project=project,
+        secret=secret,
+        title=_MADE.get(made, "secret.created") if key.name == DEFAULT_KEY else "key.is_created",
+        key=key,
+        scopes=ordered(key.scopes),
+        **_snippets(context, project, secret),
     )
-
-
-def list_changes(context: PageContext) -> Response:
-    """Who changed what, newest first."""
-    project = context.project()
-    changes = context.service.schema_changes(project.id, CHANGES_SHOWN)
-    return context.render("changes.html", project=project, changes=changes, maximum=CHANGES_SHOWN)
 
 
 def _new_page(context: PageContext, fields: object, refused: Refused | None = None) -> Response:
@@ -154,13 +175,13 @@ def _new_page(context: PageContext, fields: object, refused: Refused | None = No
 
 
 def _settings(project: Project) -> dict[str, str]:
-    """What the form of the settings edits."""
+    """Return the values that the form of the settings edits."""
     qps = UNLIMITED if project.qps is None else str(project.qps)
     return {"name": project.name, "timezone": project.timezone, "qps": qps}
 
 
 def _in_form(settings: Mapping[str, str]) -> dict[str, str]:
-    """Settings as the form's fields: for no QPS limit it has a box of its own."""
+    """Return settings as form fields. The form has a separate checkbox for no QPS limit."""
     return {**settings, "qps": str(DEFAULT_QPS), "unlimited": "on"} if settings["qps"] == UNLIMITED else {**settings}
 
 
@@ -176,6 +197,7 @@ def _settings_page(
         409 if others else 422 if refused else 200,
         others=others,
         project=project,
+        default_is_revoked=project.key(DEFAULT_KEY).revoked_at is not None,
         fields=fields,
         errors=_errors(context, refused) if refused else {},
         zones=sorted(available_timezones()),
@@ -191,33 +213,29 @@ def _rotate_page(
     others: Mapping[str, Any] | None = None,
 ) -> Response:
     status = 409 if others else 422 if errors else 200
-    return context.render("secret_rotate.html", status, project=project, fields=fields, errors=errors or {}, others=others)
-
-
-def _secret(context: PageContext, sending: str) -> str:
-    """The secret that a form makes. Nothing of it is kept: the page that shows it is told which form it was."""
-    return context.console.sessions.derive("secret", sending)[:SECRET_DIGITS]
+    return context.render(
+        "secret_rotate.html",
+        status,
+        project=project,
+        fields=fields,
+        errors=errors or {},
+        others=others,
+        overlaps=OVERLAPS,
+    )
 
 
 def _project_id(context: PageContext, attempt: int) -> str:
-    """The id that a form makes, if those of the attempts before it are taken."""
-    return str(100_000 + int(context.console.sessions.derive("project", f"{context.sending} {attempt}"), 16) % 900_000)
+    """Return the id that a form generates on this attempt, the earlier attempts' ids being taken."""
+    return str(100_000 + int(context.derive("project", f"{context.sending} {attempt}"), 16) % 900_000)
 
 
 def _secret_version(context: PageContext, project: Project) -> dict[str, str]:
-    """What tells a project's secret from the one before, and nothing about it."""
-    return {"secret": context.console.sessions.derive("salt", project.secret_salt.hex())[:16]}
-
-
-def _to_secret(context: PageContext, address: str, made: str) -> Response:
-    """To the page with the secret, which a reload shows again and no other browser sees."""
-    response = context.redirect(address)
-    context.remember(response, SECRET_COOKIE, f"{context.sending}.{made}", int(KEPT_SECONDS))
-    return response
+    """Return a value that differs between a project's old and new secret, and reveals nothing about either."""
+    return {"secret": context.derive("salt", (project.secret_salt + project.secret_hash).hex())[:16]}
 
 
 def _qps(context: PageContext) -> int | None:
-    """The QPS limit of a form; None for none, and one that is refused for what is no number."""
+    """Return the QPS limit of a form; None for no limit, and 0, which is rejected, for an invalid number."""
     if context.form.get("unlimited") == "on":
         return None
     sent = context.form.get("qps", "").strip()
@@ -227,14 +245,14 @@ def _qps(context: PageContext) -> int | None:
 def _errors(context: PageContext, refused: Refused) -> dict[str, str]:
     errors = context.problems(refused, _FIELDS)
     if "qps" in errors:
-        # As it was sent, number or not.
+        # Report the value as it was sent, whether or not it is a number.
         sent = refusal(ProblemKind.QPS, value=context.form.get("qps", ""), maximum=MAX_QPS)
         errors["qps"] = context.problem(sent.problems[0])
     return errors
 
 
 def _snippets(context: PageContext, project: Project, secret: str) -> dict[str, str]:
-    """Requests to paste, with this server's address and the project's own id, identifier and attributes."""
+    """Return requests to copy, with this server's address and the project's own id, identifier and attributes."""
     attributes = [a for a in project.schema.attributes.values() if not a.hidden][:2]
     data = {a.name: sample(a) for a in attributes or [Attribute("level", DataType.NUMBER, Rule.OVERWRITE)]}
     register, put = REGISTER_PATH, ATTRIBUTE_PATH
@@ -267,14 +285,13 @@ def _snippets(context: PageContext, project: Project, secret: str) -> dict[str, 
 _PROJECT = f"{HOME}/projects/{{project}}"
 
 PAGES = (
-    PageRoute("GET", f"{HOME}/projects", list_projects),
-    PageRoute("GET", f"{HOME}/new-project", show_new),
-    PageRoute("POST", f"{HOME}/new-project", create),
-    PageRoute("GET", _PROJECT, show),
-    PageRoute("GET", f"{_PROJECT}/settings", show_settings),
-    PageRoute("POST", f"{_PROJECT}/settings", save),
-    PageRoute("GET", f"{_PROJECT}/secret", ask_rotate),
-    PageRoute("POST", f"{_PROJECT}/secret", rotate),
-    PageRoute("GET", f"{_PROJECT}/new-secret", show_secret),
-    PageRoute("GET", f"{_PROJECT}/changes", list_changes),
+    PageRoute("GET", f"{HOME}/projects", list_projects, Access.SIGNED_IN),
+    PageRoute("GET", f"{HOME}/new-project", show_new, Scope.INSTALLATION),
+    PageRoute("POST", f"{HOME}/new-project", create, Scope.INSTALLATION),
+    PageRoute("GET", _PROJECT, show, Scope.READ),
+    PageRoute("GET", f"{_PROJECT}/settings", show_settings, Scope.KEYS),
+    PageRoute("POST", f"{_PROJECT}/settings", save, Scope.KEYS),
+    PageRoute("GET", f"{_PROJECT}/secret", ask_rotate, Scope.KEYS),
+    PageRoute("POST", f"{_PROJECT}/secret", rotate, Scope.KEYS),
+    PageRoute("GET", f"{_PROJECT}/new-secret", show_secret, Scope.KEYS),
 )

@@ -1,4 +1,4 @@
-"""Statistics of attributes: who has a value, when one was last written, how the values are spread, what was refused."""
+"""Statistics of attributes: fill rate, last write, distribution of values, and rejected values."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from usertable.console.context import HOME, PageContext, PageRoute
 from usertable.console.live import Parts, stream
 from usertable.console.values import value_text
 from usertable.dialects.jiguang.codes import code
+from usertable.domain.moments import DAY_MS
+from usertable.domain.permissions import Scope
 from usertable.domain.schema import Attribute, Project
 from usertable.domain.values import DataType, datetime_text, number, number_text
 
 LIVE_SECONDS = 0.5
 MAX_TICKS = 5
-"""Maximum number of spaces between the ticks of a histogram."""
-_DAY_MS = 86_400_000
+"""Maximum number of intervals between the ticks of a histogram."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +35,15 @@ class TopValue:
     text: str
     count: int
     percent: str
-    """Its share of the users with a value."""
+    """Percentage of the users with a value that have this one."""
     bar: Markup
-    """As long as that share."""
+    """Bar with the length of that percentage."""
     address: str
-    """Of the users who have it; empty if there is no filter for that."""
+    """Address of the users with this value; empty if no filter can select them."""
 
 
 def of_attributes(context: PageContext, project: Project) -> dict[str, Any]:
-    """What the list of attributes shows of each: fill rate and last write."""
+    """Return what the list of attributes shows of each: fill rate and last write."""
     found = context.console.scans.filled(project, wait=True)
     return {
         "fill": lambda name: _fill(found, name),
@@ -52,7 +53,7 @@ def of_attributes(context: PageContext, project: Project) -> dict[str, Any]:
 
 
 def of_attribute(context: PageContext, project: Project, attribute: Attribute) -> dict[str, Any]:
-    """What an attribute's own page shows."""
+    """Return what an attribute's own page shows."""
     refresh = context.request.query_params.get("anew") == "1"
     return {
         **_distribution(context, project, attribute, refresh=refresh, wait=True),
@@ -66,7 +67,7 @@ def of_attribute(context: PageContext, project: Project, attribute: Attribute) -
 
 
 def fill_live(context: PageContext) -> Response:
-    """Fill rates as they become known."""
+    """Stream the fill rates as they are counted."""
     project = context.project()
 
     async def look() -> tuple[Parts, bool]:
@@ -78,7 +79,7 @@ def fill_live(context: PageContext) -> Response:
 
 
 def attribute_live(context: PageContext) -> Response:
-    """The distribution as it becomes known."""
+    """Stream the distribution as it is counted."""
     project = context.project()
     attribute = project.schema.attribute(context.path["name"])
 
@@ -92,7 +93,7 @@ def attribute_live(context: PageContext) -> Response:
 
 
 def percent(part: int, whole: int) -> str:
-    """A share; what is not none or all is not shown as none or all."""
+    """Return a percentage. Only none is shown as 0%, and only all as 100%."""
     if not part or not whole:
         return "0%"
     share_ = 100 * part / whole
@@ -152,7 +153,7 @@ def _histogram(context: PageContext, project: Project, attribute: Attribute, res
 
     last = len(result.bins)
     bars = [bar("bar-good", b.count, "statistics.bar", index, index + 1) for index, b in enumerate(result.bins)]
-    # Outliers have a bar of their own at either end.
+    # Outliers have a separate bar at either end.
     low, high = ("before", "after") if attribute.type is DataType.DATETIME else ("below", "above")
     below = [bar("bar-other", result.below, f"statistics.bar_{low}", None, 0)] if result.below else []
     above = [bar("bar-other", result.above, f"statistics.bar_{high}", last, None)] if result.above else []
@@ -164,20 +165,20 @@ def _histogram(context: PageContext, project: Project, attribute: Attribute, res
 
 
 def _users(context: PageContext, *where: str) -> str:
-    """The address of the users that meet these conditions."""
+    """Return the address of the users that meet these conditions."""
     return f"{context.project_path('/users')}?{urlencode([('where', text) for text in where])}"
 
 
 def _edge_name(value: int | Decimal, attribute: Attribute, project: Project, bin: Bin) -> str:
-    """The end of a bin as the chart has it."""
+    """Return the edge of a bin as the chart shows it."""
     if attribute.type is DataType.DATETIME:
         text = _written(value, attribute, project) or ""
-        return text[:10] if bin.high - bin.low >= _DAY_MS else text[5:16]
+        return text[:10] if bin.high - bin.low >= DAY_MS else text[5:16]
     return _grouped(value) if not value or 1e-6 < abs(float(value)) < 1e12 else f"{float(value):.6g}"
 
 
 def _written(value: int | Decimal, attribute: Attribute, project: Project) -> str | None:
-    """The end of a bin as a condition has it; None if it is no value that an attribute can have."""
+    """Return the edge of a bin as a condition takes it; None if no attribute can have this value."""
     if attribute.type is DataType.DATETIME:
         try:
             return datetime_text(int(value), project.zone)
@@ -188,7 +189,7 @@ def _written(value: int | Decimal, attribute: Attribute, project: Project) -> st
 
 
 def _top(context: PageContext, attribute: Attribute, result: Distribution) -> list[TopValue]:
-    """The most frequent values of texts and lists."""
+    """Return the most frequent values of a STRING or LIST attribute."""
     if attribute.type not in (DataType.STRING, DataType.LIST):
         return []
     op = "contains" if attribute.type is DataType.LIST else "eq"
@@ -198,7 +199,7 @@ def _top(context: PageContext, attribute: Attribute, result: Distribution) -> li
             count,
             percent(count, result.values),
             Markup(share([Part("bar-good", count), Part("bar-none", max(0, result.values - count))], label=f"{count:,}")),
-            # Of a longer one, only the beginning is known.
+            # Of a longer value, only the beginning is known.
             _users(context, f"{attribute.name}:{op}:{value}") if len(value) < SHOWN_CHARACTERS else "",
         )
         for each, count in result.top
@@ -221,6 +222,6 @@ def _grouped(value: int | Decimal) -> str:
 _PROJECT = f"{HOME}/projects/{{project}}"
 
 PAGES = (
-    PageRoute("GET", f"{_PROJECT}/fill/live", fill_live),
-    PageRoute("GET", f"{_PROJECT}/attributes/{{name}}/live", attribute_live),
+    PageRoute("GET", f"{_PROJECT}/fill/live", fill_live, Scope.READ),
+    PageRoute("GET", f"{_PROJECT}/attributes/{{name}}/live", attribute_live, Scope.READ),
 )

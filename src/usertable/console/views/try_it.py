@@ -1,4 +1,4 @@
-"""Try it: one PUT, for real or dry, through the platform's own endpoint, with the row before and after."""
+"""Try it: send one PUT for real or as a dry run, through the platform's endpoint, and compare the user before and after."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from usertable.console.context import HOME, PageContext, PageRoute
 from usertable.console.values import sample
 from usertable.dialects.jiguang.answers import wire_value
 from usertable.dialects.jiguang.vocabulary import ATTRIBUTE_PATH
-from usertable.domain.errors import Problem, ProblemKind, Refused
+from usertable.domain.errors import Problem, Refused
 from usertable.domain.identity import malformed_cuid, parse_cuid
+from usertable.domain.permissions import Scope
 from usertable.domain.schema import Project, Rule
 from usertable.domain.values import DataType, Value
 from usertable.store.records import User
@@ -31,7 +32,7 @@ _SAMPLED = 3
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A row of the comparison: an attribute before and after; None where there is no value."""
+    """A row of the comparison: an attribute's value before and after; None for no value."""
 
     name: str
     before: Value | None
@@ -44,7 +45,7 @@ class Line:
 
 
 def show(context: PageContext) -> Response:
-    """The form, with a sample request, or the result of a request that was sent."""
+    """Show the form with a sample request, or the result of a request."""
     project = context.project()
     if name := context.request.query_params.get("result"):
         kept = context.console.results.find(_result(name))
@@ -57,7 +58,7 @@ def show(context: PageContext) -> Response:
 
 
 def _sample_data(context: PageContext, project: Project, cuid: int | None) -> str:
-    """The data of a sample request. For a user who is named, values that it has, so that sending them changes nothing."""
+    """Return the data of a sample request. For a named user, it is the stored values, so that sending it changes nothing."""
     declared = [a for a in project.schema.attributes.values() if not a.hidden][:_SAMPLED]
     if not declared:
         return ""
@@ -89,11 +90,13 @@ async def send(context: PageContext) -> Response:
     before = await asyncio.to_thread(_find, context, project, errors)
     if errors or before is None:
         return _page(context, project, form, errors)
-    # As text, so that every digit is sent as it was typed.
+    # As a string, so that every digit is sent as it was typed.
     body = f'{{"cuid":{before.cuid},"data":{sent}}}'
     name = context.sending
     key = f"console-{name}"
-    put = await context.console.put(project, body.encode(), language=context.language, dry_run=dry_run, key=key)
+    put = await context.console.put(
+        project, body.encode(), language=context.language, actor=context.actor, dry_run=dry_run, key=key
+    )
     done = {
         "form": {name: form[name] for name in ("by", "value", "data") if name in form},
         "dry": dry_run,
@@ -103,17 +106,17 @@ async def send(context: PageContext) -> Response:
         "status": put.status,
         "headers": "\n".join(f"{name}: {value}" for name, value in put.headers),
         "answer": put.body.decode(),
-        "problems": [{"kind": p.kind, "attribute": p.attribute, "params": dict(p.params)} for p in put.problems],
+        "problems": put.problems,
     }
     kept = encode(done)
     if await asyncio.to_thread(context.console.results.keep, _result(name), about(project, before.cuid), kept):
         return context.redirect(f"{context.project_path('/try')}?{urlencode({'result': name})}", at="result")
-    # Too large to be kept. A reload would send it again, which writes nothing a second time.
+    # The result is too large to keep. Reloading sends the request again, which is not applied a second time.
     return await asyncio.to_thread(_result_page, context, project, kept)
 
 
 def about(project: Project, cuid: int) -> str:
-    """What the results of requests about a user are known by."""
+    """Return the subject under which the results of requests about a user are kept."""
     return f"user {project.number} {cuid}"
 
 
@@ -122,7 +125,7 @@ def _result(name: str) -> str:
 
 
 def _result_page(context: PageContext, project: Project, kept: bytes) -> Response:
-    """The page with the result of a request."""
+    """Return the page with the result of a request."""
     done = decode_object(kept)
     assert isinstance(done, dict)
     answer = decode_object(done["answer"].encode())
@@ -136,16 +139,14 @@ def _result_page(context: PageContext, project: Project, kept: bytes) -> Respons
         "status": done["status"],
         "headers": done["headers"],
         "answer": msgspec.json.format(done["answer"].encode(), indent=2).decode(),
-        "problems": [
-            context.problem(Problem(ProblemKind(p["kind"]), p["attribute"], p["params"])) for p in done["problems"]
-        ],
+        "problems": [context.problem(problem) for problem in msgspec.convert(done["problems"], list[Problem])],
         "lines": _compare(project, done["before"], data),
     }
     return _page(context, project, done["form"], result=result)
 
 
 def _find(context: PageContext, project: Project, errors: dict[str, str]) -> User | None:
-    """The user that the form names; None if there is none, and why in `errors`."""
+    """Return the user that the form names; None if there is none, with the reason in `errors`."""
     by, value = context.form.get("by", "cuid"), context.form.get("value", "").strip()
     if not value:
         errors["value"] = context.text("try.value_missing")
@@ -164,9 +165,9 @@ def _find(context: PageContext, project: Project, errors: dict[str, str]) -> Use
 
 
 def _compare(project: Project, old: Mapping[str, Value], answered: Mapping[str, Any]) -> list[Line]:
-    """Every attribute that has a value before or after, in the order of the schema."""
+    """Return every attribute that has a value before or after, in the order of the schema."""
     user = answered.get("user")
-    # From the very answer: what this request did, whatever others did meanwhile.
+    # Taken from the response: what this request did, regardless of concurrent writes.
     new = {name: _shown(value, project, name) for name, value in user["attributes"].items()} if user else old
     outcomes = answered.get("outcomes", {})
     names = [n for n in project.schema.attributes if n in old or n in new]
@@ -174,7 +175,7 @@ def _compare(project: Project, old: Mapping[str, Value], answered: Mapping[str, 
 
 
 def _shown(value: Value, project: Project, name: str) -> Value:
-    """A value of an answer as the user's page shows it: a BOOL is a number on the wire."""
+    """Return a value of a response as the user's page shows it. In the response, a BOOL is a number."""
     attribute = project.schema.attributes.get(name)
     return bool(value) if attribute is not None and attribute.type is DataType.BOOL else value
 
@@ -211,4 +212,4 @@ def _page(
 
 _TRY = f"{HOME}/projects/{{project}}/try"
 
-PAGES = (PageRoute("GET", _TRY, show), PageRoute("POST", _TRY, send))
+PAGES = (PageRoute("GET", _TRY, show, Scope.WRITE), PageRoute("POST", _TRY, send, Scope.WRITE))

@@ -1,10 +1,10 @@
-"""Users: the table, whom an identifier's value points to, one user with all that is known, erasing."""
+"""Users: the table, the search by identifier value, the page of a user, and erasing."""
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,8 +12,9 @@ from starlette.responses import Response, StreamingResponse
 
 from usertable.app.scans import KEPT_TOP
 from usertable.console import user_table
-from usertable.console.context import HOME, PageContext, PageRoute
+from usertable.console.context import HOME, AccessEnded, PageContext, PageRoute
 from usertable.console.live import Parts, stream
+from usertable.console.timeline import listed_entries
 from usertable.console.user_table import ORDERS, TableQuery
 from usertable.console.values import value_text
 from usertable.console.views import try_it
@@ -28,6 +29,7 @@ from usertable.domain.condition import (
 )
 from usertable.domain.errors import ProblemKind, Refused, refusal
 from usertable.domain.identity import MAX_CUID, parse_cuid
+from usertable.domain.permissions import Scope
 from usertable.domain.pseudo_columns import PSEUDO_COLUMNS
 from usertable.domain.schema import Attribute, Project
 from usertable.domain.values import DataType
@@ -36,14 +38,16 @@ from usertable.wire.messages import parameters
 from usertable.wire.native.documents import user_document
 
 FIRST_COLUMNS = 6
-"""So many attributes are shown to whoever has chosen none."""
+"""Number of attributes shown if none were selected."""
 MAX_COLUMNS = 30
 MAX_CONDITIONS = 20
 MAX_SHOWN_VALUES = 10
-"""Maximum number of values that a filter's chip shows."""
+"""Maximum number of values shown in a filter's chip."""
+LATEST_CHANGES = 3
+"""Number of the newest changes on a user's page."""
 LIVE_SECONDS = 0.5
 TIMED_OPERATORS = ("lt", "le", "gt", "ge")
-"""Those that are said otherwise of moments than of numbers."""
+"""Operators whose label for times differs from that for numbers."""
 OPERATOR_ORDER = ("eq", "ne", "contains", "in", "lt", "le", "gt", "ge", "between", "set", "unset")
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 _LINES = re.compile(r"\r?\n")
@@ -52,25 +56,25 @@ _DIGITS = re.compile(r"[0-9]{1,19}")
 
 @dataclass(frozen=True, slots=True)
 class Chip:
-    """A filter as the page shows it, and the address without it."""
+    """A filter as the page shows it, and the address of the page without it."""
 
     attribute: str
     operator: str
-    """The name of its text."""
+    """Name of the operator's text."""
     values: Sequence[str]
-    """Those that are shown, one by one: a value may hold the separator."""
+    """The values shown. A list, because a value may contain the separator."""
     more: int
-    """So many further values."""
+    """Number of values not shown."""
     without: str
 
     @property
     def spoken(self) -> str:
-        """The values in one text, in which a value with a comma can be told from two."""
+        """The values as one text, in which a value with a comma differs from two values."""
         return join_values(self.values)
 
 
 def operators(data_type: DataType) -> list[str]:
-    """The operators of conditions on attributes of a type."""
+    """Return the operators for attributes of a type."""
     return [op for op in OPERATOR_ORDER if op in ("set", "unset") or data_type in OPERATORS[op][0]]
 
 
@@ -133,7 +137,7 @@ def _shown(context: PageContext, project: Project, view: TableQuery, *, only_tab
 
 
 def _add_filter(context: PageContext, project: Project) -> Response:
-    """Show the table with one more filter, or what is wrong with that."""
+    """Show the table with one more filter, or the error in the filter."""
     query = context.request.query_params
     view = _view(context, project).at()
     name, op = query.get("add_attribute", ""), query.get("add_operator", "")
@@ -143,7 +147,7 @@ def _add_filter(context: PageContext, project: Project) -> Response:
     if op not in operators(attribute.type):
         errors["operator"] = context.text("users.operator_wrong", type=attribute.type)
     elif op == "in":
-        # One to a line, or to a field of its own: no character of a value separates it from the next.
+        # One value per line or per field, so that a value may contain any other character.
         typed = _LINES.split(query.get("add_values", "")) + query.getlist("add_value")
         values = [_filter_value(attribute, each) for each in dict.fromkeys(typed) if each]
         if not values:
@@ -173,16 +177,16 @@ def _add_filter(context: PageContext, project: Project) -> Response:
 
 
 def _filter_value(attribute: Attribute, typed: str) -> str:
-    """A value as a condition takes it. Blanks around a text are part of it, as they are in what is stored."""
+    """Return a value as a condition takes it. Blanks around a STRING or LIST value are part of it, as in stored values."""
     if attribute.type in (DataType.STRING, DataType.LIST):
         return typed
     value = typed.strip()
-    # A day is its first moment.
+    # A date stands for its first second.
     return f"{value} 00:00:00" if attribute.type is DataType.DATETIME and _DAY.fullmatch(value) else value
 
 
 def users_live(context: PageContext) -> Response:
-    """The count as it grows, and the page's users when it is known who they are."""
+    """Stream the count as it grows, and the page's users once they are known."""
     project = context.project()
     view = _view(context, project)
     conditions = _conditions(view, project)
@@ -200,7 +204,7 @@ def users_live(context: PageContext) -> Response:
 
 
 def users_csv(context: PageContext) -> Response:
-    """All users that the filters let through, as CSV."""
+    """Return all users that meet the filters, as CSV."""
     project = context.project()
     view = _view(context, project)
     conditions = _conditions(view, project)
@@ -208,14 +212,22 @@ def users_csv(context: PageContext) -> Response:
         context.service, context.console.scans, project, view, conditions, context.console.clock
     )
     return StreamingResponse(
-        pieces,
+        _while_allowed(context, pieces),
         media_type="text/csv; charset=utf-8",
         headers={"content-disposition": f'attachment; filename="{name}"'},
     )
 
 
+def _while_allowed(context: PageContext, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the pieces of a file that can take hours to read. Raises AccessEnded once the visitor may no longer see it."""
+    for piece in pieces:
+        if not context.is_still_allowed():
+            raise AccessEnded
+        yield piece
+
+
 def find(context: PageContext) -> Response:
-    """Go to the user that a value names, as a CUID or as a value of any identifier; or offer those whom it may name."""
+    """Redirect to the user with this CUID or identifier value, or list the users if there are several."""
     project = context.project()
     sought = context.request.query_params.get("value", "")
     if not sought.strip():
@@ -230,7 +242,7 @@ def find(context: PageContext) -> Response:
 
 
 def _find(context: PageContext, project: Project, sought: str) -> dict[int, list[str]]:
-    """Whom a value names, by CUID, each with what it is of that user; if it names nobody, without the blanks around it."""
+    """Return the matching users: the labels of what matches, by CUID. Surrounding blanks are ignored if nothing matches."""
     service = context.service
     found: dict[int, list[str]] = {}
     for value in dict.fromkeys((sought, sought.strip())):
@@ -239,7 +251,7 @@ def _find(context: PageContext, project: Project, sought: str) -> dict[int, list
             found[cuid] = ["CUID"]
         for identifier in project.schema.identifiers:
             for owner in service.find_cuids(project, identifier.name, [value]).values():
-                found.setdefault(owner, []).append(identifier.display_name or identifier.name)
+                found.setdefault(owner, []).append(context.display_name(identifier) or identifier.name)
         if found:
             break
     return found
@@ -251,12 +263,13 @@ def _not_found(context: PageContext, project: Project, sought: str, error: str) 
 
 
 def show(context: PageContext) -> Response:
-    """A user with every attribute."""
+    """Show a user with every attribute."""
     project = context.project()
-    user = context.service.user(project, _cuid(context.path["cuid"]))
+    user = context.service.user(project, cuid_of(context.path["cuid"]))
     values = user_document(user, project, hidden=True).attributes
     declared = project.schema.attributes
     arrivals = context.service.arrivals_of(project, user.cuid)
+    changes = context.service.changes(project, user.cuid, limit=LATEST_CHANGES)
     return context.render(
         "user.html",
         project=project,
@@ -267,35 +280,36 @@ def show(context: PageContext) -> Response:
         requests=list(enumerate(arrivals[:20])),
         left_out=0,
         code=lambda kind: code(kind)[0],
+        entries=listed_entries(context, project, changes.changes),
     )
 
 
 def ask_erase(context: PageContext) -> Response:
-    """Ask whether the user shall be erased."""
+    """Ask to confirm erasing the user."""
     project = context.project()
-    user = context.service.user(project, _cuid(context.path["cuid"]))
+    user = context.service.user(project, cuid_of(context.path["cuid"]))
     return context.render("user_erase.html", project=project, user=user, fields=context.filled({}))
 
 
 def erase(context: PageContext) -> Response:
-    """Erase the user, if that was confirmed by the CUID."""
+    """Erase the user, if it was confirmed by entering the CUID."""
     project = context.project()
-    user = context.service.user(project, _cuid(context.path["cuid"]))
+    user = context.service.user(project, cuid_of(context.path["cuid"]))
     if context.form.get("confirm", "").strip() != str(user.cuid):
         errors = {"confirm": context.text("erase.wrong")}
         return context.render("user_erase.html", 422, project=project, user=user, fields=context.form, errors=errors)
-    context.service.erase_user(project, user.cuid)
-    # No count that is remembered may show it, nor the result of a request that was tried.
+    context.service.erase_user(project, user.cuid, actor=context.actor)
+    # No cached count or Try it result may still show the user.
     context.console.scans.forget(project)
     context.console.results.forget(try_it.about(project, user.cuid))
     return context.redirect(context.project_path("/users"), "erased")
 
 
 def _view(context: PageContext, project: Project) -> TableQuery:
-    """What the query asks for; what it names that does not exist is left out.
+    """Return the table query of the request. Columns that do not exist are ignored.
 
     Raises:
-        Refused: more filters than a page has. Without the others it would show more users than were asked for.
+        Refused: there are too many filters. Ignoring some would show more users than requested.
     """
     query = context.request.query_params
     where = query.getlist("where")
@@ -316,7 +330,7 @@ def _view(context: PageContext, project: Project) -> TableQuery:
 
 
 def _asked_columns(context: PageContext, project: Project) -> list[str]:
-    """The columns that were chosen, here or before, and are declared."""
+    """Return the selected columns, from the query or the cookie, that are declared attributes."""
     query = context.request.query_params
     columns = query.getlist("column")
     if not columns and query.get("choose") is None:
@@ -336,7 +350,8 @@ def _number(text: str | None) -> int | None:
     return int(text) if text is not None and _DIGITS.fullmatch(text) and int(text) <= MAX_CUID else None
 
 
-def _cuid(text: str) -> int:
+def cuid_of(text: str) -> int:
+    """Return the CUID in a path. Raises Refused if it is none."""
     cuid = parse_cuid(text, leading_zeros=True)
     if cuid is None:
         raise refusal(ProblemKind.CUID_UNKNOWN, cuid=text)
@@ -368,7 +383,7 @@ def _chip(context: PageContext, project: Project, text: str, condition: Conditio
         values = split_values(written) or ()
     attribute = project.schema.attributes.get(condition.attribute) or PSEUDO_COLUMNS[condition.attribute]
     if attribute.type is DataType.BOOL and values:
-        # A link may say true, which is 1 everywhere else.
+        # A link may say true; everywhere else it is 1.
         wanted = condition.wanted if isinstance(condition.wanted, tuple) else (condition.wanted,)
         values = tuple(value_text(value) for value in wanted if value is not None)
     shown, more = values[:MAX_SHOWN_VALUES], max(0, len(values) - MAX_SHOWN_VALUES)
@@ -380,11 +395,11 @@ def _chip(context: PageContext, project: Project, text: str, condition: Conditio
 _USERS = f"{HOME}/projects/{{project}}/users"
 
 PAGES = (
-    PageRoute("GET", _USERS, list_users),
-    PageRoute("GET", f"{_USERS}/live", users_live),
-    PageRoute("GET", f"{_USERS}/csv", users_csv),
-    PageRoute("GET", f"{_USERS}/find", find),
-    PageRoute("GET", f"{_USERS}/{{cuid}}", show),
-    PageRoute("GET", f"{_USERS}/{{cuid}}/erase", ask_erase),
-    PageRoute("POST", f"{_USERS}/{{cuid}}/erase", erase),
+    PageRoute("GET", _USERS, list_users, Scope.READ),
+    PageRoute("GET", f"{_USERS}/live", users_live, Scope.READ),
+    PageRoute("GET", f"{_USERS}/csv", users_csv, Scope.READ),
+    PageRoute("GET", f"{_USERS}/find", find, Scope.READ),
+    PageRoute("GET", f"{_USERS}/{{cuid}}", show, Scope.READ),
+    PageRoute("GET", f"{_USERS}/{{cuid}}/erase", ask_erase, Scope.ERASE),
+    PageRoute("POST", f"{_USERS}/{{cuid}}/erase", erase, Scope.ERASE),
 )

@@ -1,4 +1,6 @@
-"""The wire format of the platform that usertable began with: fields, codes and limits are those of its API documents.
+"""The wire format of the platform that usertable is compatible with.
 
-HTTP statuses, the code 4029 and the extras (`Prefer`, `dryRun`, `Idempotency-Key`) are ours.
+Fields, codes and limits are those of its API documents.
+
+HTTP statuses, the code 4029 and the extensions (`Prefer`, `dryRun`, `Idempotency-Key`) are usertable's.
 """

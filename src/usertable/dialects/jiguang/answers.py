@@ -22,7 +22,7 @@ _encoder = msgspec.json.Encoder(decimal_format="number")
 
 
 def encode_registered(values: Sequence[str], cuids: Sequence[int]) -> bytes:
-    """The answer of a Get CUID: one entry per value, in the order sent."""
+    """Return the answer to a Get CUID: one entry per value, in the order sent."""
     data = [
         {"identityValues": value, "cuid": cuid, "errorCode": 0, "errorMsg": ""}
         for value, cuid in zip(values, cuids, strict=True)
@@ -31,12 +31,13 @@ def encode_registered(values: Sequence[str], cuids: Sequence[int]) -> bytes:
 
 
 def encode_refusal(problems: Sequence[Problem], language: Language, *, details: bool = False) -> tuple[int, bytes]:
-    """HTTP status and body for a refused request: the first problem's code and text; all of them with `details`."""
+    """Return HTTP status and body for a refused request: the first problem's code and text; all problems with `details`."""
     number, status = code(problems[0].kind)
     answer: dict[str, Any] = {"code": number, "msg": text(problems[0], language)}
     if details:
         answer["data"] = {
             "version": None,
+            "change": None,
             "outcomes": {},
             "problems": [encode_problem(p, language) for p in bounded(problems)],
             "user": None,
@@ -45,7 +46,7 @@ def encode_refusal(problems: Sequence[Problem], language: Language, *, details: 
 
 
 def encode_problem(problem: Problem, language: Language) -> dict[str, Any]:
-    """One entry of a list of problems."""
+    """Return one entry of a list of problems."""
     return {
         "code": code(problem.kind)[0],
         "kind": problem.kind.value,
@@ -57,22 +58,23 @@ def encode_problem(problem: Problem, language: Language) -> dict[str, Any]:
 def encode_representation(
     cuid: int,
     version: int,
+    change: int | None,
     outcomes: Mapping[str, Outcome],
     attributes: Mapping[str, Value] | None,
     schema: Schema,
     zone: tzinfo,
 ) -> bytes:
-    """The success answer for those who ask for more: version, outcome per attribute, and the user's row if known."""
+    """Return the success answer with details: version, change, outcome per attribute, and the user's row if known."""
     user = None
     if attributes is not None:
         shown = {name: wire_value(value, schema, name, zone) for name, value in attributes.items()}
         user = {"cuid": cuid, "version": version, "attributes": shown}
-    data = {"version": version, "outcomes": outcomes, "problems": [], "user": user}
+    data: dict[str, object] = {"version": version, "change": change, "outcomes": outcomes, "problems": [], "user": user}
     return _encoder.encode({"code": 0, "msg": "ok", "data": data})
 
 
 def wire_value(value: Value, schema: Schema, name: str, zone: tzinfo) -> Value:
-    """A stored value as the wire shows it: BOOL as 0 or 1, DATETIME as text in the project's zone."""
+    """Return a stored value in the wire's form: BOOL as 0 or 1, DATETIME as text in the project's zone."""
     if type(value) is bool:
         return int(value)
     attribute = schema.attributes.get(name)

@@ -7,6 +7,7 @@ from usertable.domain.errors import ProblemKind
 _BAD_PARAMETER = (40002, 400)
 CODES: dict[ProblemKind, tuple[int, int]] = {
     ProblemKind.CREDENTIALS: (4009, 401),
+    ProblemKind.FORBIDDEN: (4009, 403),
     ProblemKind.RATE_LIMITED: (4029, 429),
     ProblemKind.NO_ROUTE: (40002, 404),
     ProblemKind.NO_METHOD: (40002, 405),
@@ -28,9 +29,9 @@ CODES: dict[ProblemKind, tuple[int, int]] = {
     ProblemKind.STORE_DOWN: (-1, 503),
     ProblemKind.INTERNAL: (-1, 500),
 }
-"""The platform's code and our HTTP status per kind of problem; any other kind is 40002 with 400."""
+"""The platform's code and usertable's HTTP status for each kind of problem. Any other kind is 40002 with 400."""
 
 
 def code(kind: ProblemKind) -> tuple[int, int]:
-    """The platform's code and the HTTP status of a problem."""
+    """Return the platform's code and the HTTP status of a problem."""
     return CODES.get(kind, _BAD_PARAMETER)

@@ -1,4 +1,4 @@
-"""The platform's wire format behind the seam."""
+"""The platform's wire format as a :class:`~usertable.dialects.base.Dialect`."""
 
 from __future__ import annotations
 

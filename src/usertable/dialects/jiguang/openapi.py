@@ -8,7 +8,7 @@ from usertable.dialects.jiguang.codes import code
 from usertable.dialects.jiguang.vocabulary import ATTRIBUTE_PATH, MAX_IDENTITY_VALUES, REGISTER_PATH
 from usertable.domain.errors import ProblemKind
 from usertable.domain.identity import MAX_CUID, MAX_VALUE_CHARACTERS
-from usertable.wire.messages import TEXTS
+from usertable.wire.catalogue import zh
 from usertable.wire.openapi import BODY_PROBLEMS, COUNT, FAILURES, RATE_LIMIT, TEXT, Json, answer_headers, content, ref
 
 DESCRIPTION = """\
@@ -56,9 +56,13 @@ SCHEMAS: dict[str, Json] = {
     "Representation": {
         "type": "object",
         "description": "Only for those who ask for it.",
-        "required": ["version", "outcomes", "problems", "user"],
+        "required": ["version", "change", "outcomes", "problems", "user"],
         "properties": {
             "version": {"type": ["integer", "null"], "description": "Of the user's row after the write."},
+            "change": {
+                "type": ["integer", "null"],
+                "description": "The number of the change in the user's history; null if none was recorded.",
+            },
             "outcomes": {
                 "type": "object",
                 "description": "What became of each attribute.",
@@ -133,6 +137,7 @@ SCHEMAS: dict[str, Json] = {
 _SET_REFUSES = (
     *(
         ProblemKind.CREDENTIALS,
+        ProblemKind.FORBIDDEN,
         ProblemKind.RATE_LIMITED,
         *BODY_PROBLEMS,
         ProblemKind.PARAMETER,
@@ -154,8 +159,10 @@ _SET_REFUSES = (
 _REGISTER_REFUSES = (
     *(
         ProblemKind.CREDENTIALS,
+        ProblemKind.FORBIDDEN,
         ProblemKind.RATE_LIMITED,
         *BODY_PROBLEMS,
+        ProblemKind.PARAMETER,
         ProblemKind.IDENTITY_NAME,
         ProblemKind.IDENTITY_VALUES,
         ProblemKind.IDENTITY_VALUE,
@@ -165,18 +172,21 @@ _REGISTER_REFUSES = (
 
 
 def paths() -> dict[str, Json]:
-    """The platform's endpoints by path and method."""
+    """Return the platform's endpoints by path and method."""
     return {ATTRIBUTE_PATH: {"put": _put_attribute()}, REGISTER_PATH: {"post": _post_register()}}
 
 
 def _put_attribute() -> Json:
-    extra = [ref("parameters", name) for name in ("IdempotencyKey", "Prefer", "DryRun")]
+    extra = [ref("parameters", name) for name in ("IdempotencyKey", "Source", "Prefer", "DryRun")]
     headers = ("Idempotency-Replayed", "Preference-Applied")
     return _platform("put_attribute", "Set attributes of one user", "Set", _SET_REFUSES, extra, headers)
 
 
 def _post_register() -> Json:
-    return _platform("post_register", "Get CUID: one per value; a new value makes a user", "Register", _REGISTER_REFUSES)
+    extra = [ref("parameters", "Source")]
+    return _platform(
+        "post_register", "Get CUID: one per value; a new value makes a user", "Register", _REGISTER_REFUSES, extra
+    )
 
 
 def _platform(
@@ -201,7 +211,7 @@ def _platform(
     for status, kinds in sorted(by_status.items()):
         extra = {401: ("WWW-Authenticate",), 429: ("Retry-After",), 503: ("Retry-After",)}.get(status, ())
         responses[str(status)] = {
-            "description": "\n".join(f"- {code(kind)[0]} `{kind}`: {TEXTS[kind][0]}" for kind in kinds),
+            "description": "\n".join(f"- {code(kind)[0]} `{kind}`: {zh.PROBLEMS[kind]}" for kind in kinds),
             "headers": answer_headers(*extra, *(RATE_LIMIT if status != 401 else ())),
             "content": answer,
         }

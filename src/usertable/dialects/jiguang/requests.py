@@ -11,7 +11,7 @@ from usertable.wire.set_request import SetRequest, read_set
 
 
 def decode_set(body: bytes) -> SetRequest:
-    """The body of a PUT: `{"cuid": Long or string of digits, "data": {name: value, …}}`; other members are ignored."""
+    """Decode a PUT's body: `{"cuid": Long or string of digits, "data": {name: value, …}}`. Other members are ignored."""
     members = decode_object(body, MAX_CONTAINERS)
     if type(members) is Problem:
         return SetRequest(problems=[members])
@@ -22,7 +22,7 @@ def decode_set(body: bytes) -> SetRequest:
 
 
 def decode_register(body: bytes) -> RegisterRequest:
-    """The body of a Get CUID: `{"identityName": name, "identityValues": [1 to 100 strings of 1 to 256 characters]}`."""
+    """Decode a Get CUID: `{"identityName": name, "identityValues": [1 to 100 strings of 1 to 256 characters]}`."""
     members = decode_object(body, MAX_CONTAINERS)
     if type(members) is Problem:
         return RegisterRequest(problems=[members])

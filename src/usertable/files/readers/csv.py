@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
-from usertable.domain.errors import Problem, ProblemKind, Refused, refusal
+from usertable.domain.errors import Problem, ProblemKind, Refused, phrase, refusal
+from usertable.domain.phrases import Phrase, PhraseKind
 from usertable.domain.schema import Project
 from usertable.files.block import Block, Head, ParsedRow, ParsedRows, check_digest, make_block, unread
 from usertable.files.columns import Columns
@@ -31,16 +32,16 @@ class _Split:
     """Lines of CSV as rows."""
 
     lines: list[bytes]
-    """With those that the last row needed beyond the ones that were given."""
+    """Including the lines that the last row needed in addition."""
     texts: list[str]
     rows: list[list[str]]
     ends: Sequence[int]
-    """By row, the number of lines up to its end."""
-    broken: dict[int, str]
+    """For each row, the number of lines up to its end."""
+    broken: dict[int, Phrase]
     """By index of the row, why it cannot be read."""
 
     def text(self, row: int) -> str:
-        """A row as it stands in the file."""
+        """Return a row as it is in the file."""
         return "".join(self.texts[self.ends[row - 1] if row else 0 : self.ends[row]])
 
 
@@ -53,11 +54,8 @@ class CSVSource(TextSource):
         lines = self._lines.take(1)
         said = _DELIMITER.fullmatch(lines[0].decode(self._encoding.codec, "replace")) if lines else None
         if said and options.delimiter not in (None, said[1]):
-            raise refusal(
-                ProblemKind.IMPORT_FILE,
-                reason=f"its first line says that the delimiter is {said[1]!r}, and --delimiter {options.delimiter!r};"
-                " leave --delimiter out",
-            )
+            reason = phrase(PhraseKind.DELIMITER_TWICE, said=said[1], delimiter=options.delimiter)
+            raise refusal(ProblemKind.IMPORT_FILE, reason=reason)
         self._delimiter = options.delimiter or (said[1] if said else ",")
         header = self._split(self._lines.take(1) if said else lines)
         names = self._names(header)
@@ -75,7 +73,7 @@ class CSVSource(TextSource):
             self._check_unnamed(unnamed)
         self._arrow: tuple[ArrowCSV, ArrowColumns] | None = None
         if arrow and self._delimiter.isascii():
-            # Only the extra for Parquet brings Arrow, which reads and checks several times as fast.
+            # Only the extra `parquet` installs Arrow, which is several times as fast.
             with contextlib.suppress(ImportError):
                 from usertable.files.arrow import ArrowColumns
                 from usertable.files.arrow_csv import ArrowCSV
@@ -84,18 +82,18 @@ class CSVSource(TextSource):
 
     def _names(self, header: _Split) -> list[str]:
         if not header.rows:
-            raise refusal(ProblemKind.IMPORT_FILE, reason="it is empty; the first line must name the columns")
+            raise refusal(ProblemKind.IMPORT_FILE, reason=phrase(PhraseKind.EMPTY_FILE))
         wrong = self._flaws(header) | header.broken
         if wrong:
-            raise refusal(ProblemKind.IMPORT_FILE, reason=f"its header is not CSV: {wrong[0]}")
+            raise refusal(ProblemKind.IMPORT_FILE, reason=phrase(PhraseKind.HEADER_FLAW, reason=wrong[0]))
         if not any(header.rows[0]):
-            raise refusal(ProblemKind.IMPORT_FILE, reason="its first line is empty, and must name the columns")
+            raise refusal(ProblemKind.IMPORT_FILE, reason=phrase(PhraseKind.EMPTY_HEADER))
         return [_unwrapped(name) for name in header.rows[0]]
 
     def _check_unnamed(self, indexes: Sequence[int]) -> None:
-        """Look through the file for cells of columns without a name, before a row is taken."""
+        """Search the file for cells in columns without a name, before a row is imported."""
         before, ahead = self._lines, self._stream.tell()
-        # What was read ahead was counted from the first byte that is no mark.
+        # `ahead` was counted from the first byte after the mark.
         self._stream.seek(ahead - before.ahead)
         self._lines = Lines(self._stream, self._encoding, at_cr=True)
         done = 0
@@ -105,7 +103,7 @@ class CSVSource(TextSource):
                 for index in indexes:
                     if len(row) == len(self.columns) and row[index]:
                         problem = unnamed_problem(self.columns[index], row[index])
-                        expected = f"{problem.params['expected']} (row {number})"
+                        expected = phrase(PhraseKind.IN_ROW, reason=problem.params["expected"], row=number)
                         raise Refused([Problem(problem.kind, problem.attribute, {"expected": expected})])
             done += len(rows)
         self._stream.seek(ahead)
@@ -116,14 +114,14 @@ class CSVSource(TextSource):
         try:
             return list(map(bytes.decode, lines)) if self._is_utf8 else [line.decode(codec) for line in lines]
         except UnicodeDecodeError:
-            # Such a line's row is refused, and must only end where it would without the byte.
+            # The row of such a line is refused. It only has to end where it would without the byte.
             return [line.decode(codec, "replace") for line in lines]
 
     def _split(self, lines: list[bytes]) -> _Split:
-        """The rows in these lines, and in those that the last of them goes on in.
+        """Return the rows in these lines, and in further lines if the last row continues there.
 
-        So the rows of a file are the same ones however many lines are asked for at once; whoever asks for as many as rows
-        are left before a row never passes it.
+        So a file's rows are the same however many lines are requested at once. A caller that requests as many lines as there
+        are rows before a certain row never passes that row.
         """
         texts = self._texts(lines)
         if not self._spreads:
@@ -139,7 +137,7 @@ class CSVSource(TextSource):
             except StopIteration:
                 break
             except csv.Error as error:
-                split.broken[len(split.rows)] = _said(error)
+                split.broken[len(split.rows)] = _csv_flaw(error)
                 row = []
             split.rows.append(row)
             ends.append(reader.line_num)
@@ -148,21 +146,21 @@ class CSVSource(TextSource):
 
     def _feed(self, split: _Split) -> Iterator[str]:
         yield from split.texts
-        # Asked for more in the middle of a row.
+        # The last row is incomplete.
         while (split.ends[-1] if split.ends else 0) < len(split.lines) and (more := self._lines.take(1)):
             split.lines += more
             split.texts += self._texts(more)
             yield split.texts[-1]
 
-    def _flaws(self, split: _Split) -> dict[int, str]:
-        """By index of the row, what is wrong with its bytes."""
+    def _flaws(self, split: _Split) -> dict[int, Phrase]:
+        """Return, by index of the row, what is wrong with its bytes."""
         raw = b"".join(split.lines)
         if self._utf8(split.lines, raw) is not None and (not self._is_utf8 or is_utf8(raw)):
             return {}
-        found: dict[int, str] = {}
+        found: dict[int, Phrase] = {}
         begin = 0
         for index, end in enumerate(split.ends):
-            if why := next(filter(None, (flaw(line, self._encoding) for line in split.lines[begin:end])), ""):
+            if why := next(filter(None, (flaw(line, self._encoding) for line in split.lines[begin:end])), None):
                 found[index] = why
             begin = end
         return found
@@ -189,7 +187,7 @@ class CSVSource(TextSource):
             yield make_block(parsed, first, done, self._lines.position, self._hash.hexdigest(), raw, ends)
 
     def _with_arrow(self, lines: list[bytes], raw: bytes, numbers: range) -> ParsedRows | None:
-        """What the lines say, if each is a row and Arrow sees at once what is in them."""
+        """Parse the lines with Arrow; None if a line is not a row, or Arrow cannot convert them."""
         if self._arrow is None or len(raw) > ARROW_BYTES or LINE in self.columns:
             return None
         text = self._utf8(lines, raw)
@@ -200,75 +198,76 @@ class CSVSource(TextSource):
         return None if found is None else columns.block([found[source] for source in columns.sources], numbers)
 
     def _row_by_row(self, split: _Split, first: int) -> ParsedRows:
-        """What the rows say."""
+        """Parse the rows one by one."""
         broken = split.broken | self._flaws(split)
         text = "".join(split.texts)
         may_be_wrapped = '="' in text or any(quote in text for quote in _AFTER_BLANKS)
         names: set[str] = set()
 
         def parsed(i: int, cells: list[str]) -> ParsedRow | list[Problem] | None:
-            why, line = broken.get(i, ""), ""
+            why, line = broken.get(i), ""
             if not why and LINE in self.columns and len(cells) == len(self.columns) and (line := self._whole_line(cells)):
                 cells, why = self._row_of_line(line)
             if not why and may_be_wrapped and any(map(_may_be_wrapped, cells)):
                 why = _misplaced_quote(line or split.text(i), self._delimiter)
                 cells = list(map(_unwrapped, cells))
             if not why and cells and len(cells) != len(self.columns):
-                why = f"it has {len(cells)} cells, and the header has {len(self.columns)}"
+                why = phrase(PhraseKind.CELL_COUNT, cells=len(cells), columns=len(self.columns))
             if why:
                 return [unread(why)]
-            # A line without anything is no row, and so nothing that is wrong.
+            # An empty line is not a row, so it cannot have a problem.
             return self._columns.row(cells, names) if cells else None
 
         return ParsedRows.of(((first + i, parsed(i, cells)) for i, cells in enumerate(split.rows)), names)
 
     def _whole_line(self, row: list[str]) -> str:
-        """What stands in a row's `#line`, unless somebody wrote it into the other cells."""
+        """Return the content of a row's `#line`, unless somebody has copied it into the other cells."""
         filled = [name for name, cell in zip(self.columns, row, strict=True) if cell and name not in (ROW, REASON)]
         return row[self.columns.index(LINE)] if filled == [LINE] else ""
 
-    def _row_of_line(self, line: str) -> tuple[list[str], str]:
-        """The cells that a `#line` holds, each in its column, or why there are none."""
+    def _row_of_line(self, line: str) -> tuple[list[str], Phrase | None]:
+        """Return the cells in a `#line`, each in its column, or why there are none."""
         if why := _misplaced_quote(line, self._delimiter):
-            return [], f"in {LINE}: {why}"
+            return [], phrase(PhraseKind.IN_COLUMN, column=LINE, reason=why)
         try:
             found = list(csv.reader(io.StringIO(line, newline=""), delimiter=self._delimiter, strict=True))
         except csv.Error as error:
-            return [], f"in {LINE}: {_said(error)}"
+            return [], phrase(PhraseKind.IN_COLUMN, column=LINE, reason=_csv_flaw(error))
         names = [name for name in self.columns if name not in (ROW, REASON, LINE)]
         if len(found) != 1 or len(found[0]) != len(names):
             cells = len(found[0]) if len(found) == 1 else sum(map(len, found))
-            return [], f"in {LINE}: it has {cells} cells, and the header has {len(names)}"
+            why = phrase(PhraseKind.CELL_COUNT, cells=cells, columns=len(names))
+            return [], phrase(PhraseKind.IN_COLUMN, column=LINE, reason=why)
         cells_by_name = dict(zip(names, found[0], strict=True))
-        return [cells_by_name.get(name, "") for name in self.columns], ""
+        return [cells_by_name.get(name, "") for name in self.columns], None
 
 
-def _said(error: csv.Error) -> str:
-    """What is wrong with a row that is no CSV, and what may be done."""
+def _csv_flaw(error: csv.Error) -> Phrase:
+    """Return what is wrong with a row that is not CSV, and what to do."""
     why = str(error)
     if _UNCLOSED.search(why):
-        return f"{why}; is a quote not closed?"
+        return phrase(PhraseKind.UNCLOSED_QUOTE, detail=why)
     if "expected after" in why:
-        return f"{why}; remove the space or text after the closing quote, or double the quotes inside the cell"
-    return why
+        return phrase(PhraseKind.TEXT_AFTER_QUOTE, detail=why)
+    return phrase(PhraseKind.CSV_FLAW, detail=why)
 
 
 _UNCLOSED = re.compile("unexpected end|field larger")
 _DELIMITER = re.compile('"?sep=([^"\r\n])"?[\r\n]*', re.IGNORECASE)
-"""A first line that is no header, but tells a spreadsheet what the delimiter is."""
+"""A first line that is not a header, but tells a spreadsheet the delimiter."""
 _WRAPPED = re.compile('="((?>(?:[^"]|"")*))"')
-"""A text that a spreadsheet must not take for a number: `="01067"`."""
+"""A text that a spreadsheet must not convert to a number: `="01067"`."""
 _WRAPPED_BYTES = re.compile(rb'(?:\A|[^0-9A-Za-z])="')
 _BLANKS = (
     "\t\v\f \x1c\x1d\x1e\x1f\x85\xa0\u1680\u180e\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
     "\u200b\u2028\u2029\u202f\u205f\u2060\u3000"
 )
-"""What shows as nothing, or as an empty space, before a cell."""
+"""Characters that are invisible or look like a blank before a cell."""
 _AFTER_BLANKS = tuple(f'{blank}"' for blank in _BLANKS)
 
 
 def _may_be_wrapped(cell: str) -> bool:
-    """Whether a cell begins as a wrapped text does, or has a blank before a quote."""
+    """Return whether a cell begins like a wrapped text, or has a blank before a quote."""
     return cell[:2] == '="' or (cell[:1] in _BLANKS and '"' in cell)
 
 
@@ -277,28 +276,25 @@ def _unwrapped(cell: str) -> str:
     return found[1].replace('""', '"') if found else cell
 
 
-def _misplaced_quote(row: str, delimiter: str) -> str:
-    """What is wrong with a quote that CSV takes for a part of its cell, in a row as it stands in the file; "" if nothing."""
+def _misplaced_quote(row: str, delimiter: str) -> Phrase | None:
+    """Return the problem with a quote that CSV treats as part of its cell; None if the row has none."""
     edge = re.escape(delimiter)
     cells = re.compile(f'(?:"(?>(?:[^"]|"")*)"|([^{edge}\r\n]*+))(?:[{edge}\r\n]+?|$)')
     for number, found in enumerate(cells.finditer(row), start=1):
         cell = found[1] or ""
         if cell[:1] in _BLANKS and cell.lstrip(_BLANKS).startswith(('"', '="')):
-            return f"cell {number} has a blank before its quote; take the blank out"
+            return phrase(PhraseKind.SPACE_BEFORE_QUOTE, cell=number)
         if cell[:2] == '="' and not _WRAPPED.fullmatch(cell):
-            return f'cell {number} begins with =" and does not end with a quote; write it as "text"'
-    return ""
+            return phrase(PhraseKind.UNCLOSED_FORMULA, cell=number)
+    return None
 
 
 def _other_form(names: Sequence[str], delimiter: str) -> Refused | None:
-    """What is told of a header that names nothing the project has, if it seems to be of another form."""
+    """Return the refusal of a header that matches nothing in the project, if it seems to have another form; else None."""
     if names[0].lstrip()[:1] in ("{", "["):
-        return refusal(ProblemKind.IMPORT_FILE, reason="its first line is JSON, and no header of CSV; say --format ndjson")
+        return refusal(ProblemKind.IMPORT_FILE, reason=phrase(PhraseKind.JSON_FILE))
     for other, shown in ((";", ";"), ("\t", "\\t"), ("|", "|"), (",", ",")):
         if other != delimiter and sum(name.count(other) for name in names) >= len(names):
-            return refusal(
-                ProblemKind.IMPORT_FILE,
-                reason=f"its header has {len(names)} column{'s' * (len(names) > 1)} with the delimiter {delimiter!r};"
-                f" say --delimiter '{shown}'",
-            )
+            reason = phrase(PhraseKind.OTHER_DELIMITER, delimiter=delimiter, other=shown)
+            return refusal(ProblemKind.IMPORT_FILE, reason=reason)
     return None

@@ -11,8 +11,9 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from usertable.domain.errors import Problem, ProblemKind, Refused, refusal
+from usertable.domain.errors import Problem, ProblemKind, Refused, phrase, refusal
 from usertable.domain.moments import Moment
+from usertable.domain.phrases import Phrase, PhraseKind
 from usertable.domain.schema import Project
 from usertable.domain.values import DataType, Value, is_empty
 from usertable.files.block import Block, Head, ParsedRow, ParsedRows, check_digest, make_block, unread
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 
 ARROW_MISSES = 3
-"""Blocks of NDJSON in turn, unlike those before, after which none is read that way any more."""
+"""Number of consecutive blocks that differ from the sample, after which Arrow is no longer tried."""
 _decode_lines = msgspec.json.Decoder(dict[str, Any]).decode_lines
 
 
@@ -57,7 +58,7 @@ class NDJSONSource(TextSource):
         }
         self._arrow: tuple[ArrowLines, ArrowColumns] | None = None
         """For lines like those of an earlier block."""
-        # Without Arrow, as if it had missed too often.
+        # Without Arrow, as if it had failed too often.
         self._misses = 0 if arrow else ARROW_MISSES
 
     def blocks(self, skip: int = 0, digest: str = "") -> Iterator[Block]:
@@ -75,7 +76,7 @@ class NDJSONSource(TextSource):
             yield make_block(parsed, first, done, self._lines.position, self._hash.hexdigest(), raw, ends)
 
     def _parsed(self, lines: list[bytes], raw: bytes, first: int) -> ParsedRows:
-        flaws: dict[int, str] = {}
+        flaws: dict[int, Phrase] = {}
         text = self._utf8(lines, raw)
         if text is None or (self._is_utf8 and not is_utf8(raw)):
             flaws = {first + i: why for i, line in enumerate(lines) if (why := flaw(line, self._encoding))}
@@ -91,8 +92,8 @@ class NDJSONSource(TextSource):
         return ParsedRows.of(((n, [unread(flaws[n])] if n in flaws else self._row(line, names)) for n, line in rows), names)
 
     def _with_arrow(self, raw: bytes, numbers: range) -> ParsedRows | None:
-        """What the lines, `raw` together, say; None if they are not all alike, or need a closer look."""
-        # Of members that are not texts, none counts as empty because its text would.
+        """Parse the lines, `raw` together, with Arrow; None if they differ, or Arrow cannot convert them."""
+        # A member that is not a text never counts as empty because of its text.
         if b"\\" in raw or self._options.empty == "refuse" or self._options.nulls:
             return None
         if len(raw) > ARROW_BYTES or self._misses == ARROW_MISSES:
@@ -107,7 +108,7 @@ class NDJSONSource(TextSource):
         return None
 
     def _learned(self, raw: bytes, count: int) -> tuple[ArrowLines, ArrowColumns] | None:
-        """What reads lines that have the members of these, of the same types; None if Arrow cannot."""
+        """Return a parser for lines with the same members and types; None if Arrow cannot parse them."""
         try:
             rows = _decode_lines(raw)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -117,7 +118,7 @@ class NDJSONSource(TextSource):
             return None
         if any(name == LINE or type(targets := self._targets_of(name)) is not list or len(targets) > 1 for name in names):
             return None
-        # Only the extra for Parquet brings Arrow.
+        # Only the extra `parquet` installs Arrow.
         with contextlib.suppress(ImportError, Refused, ValueError):
             from usertable.files.arrow import ArrowColumns
             from usertable.files.arrow_json import ArrowLines, json_reader
@@ -130,22 +131,23 @@ class NDJSONSource(TextSource):
         return None
 
     def _row(self, line: bytes, names: set[str]) -> ParsedRow | list[Problem] | None:
-        """What a line says; None if there is nothing on it."""
+        """Parse a line; None if it is empty."""
         if line.isspace():
             return None
         if len(line) >= CELL_CHARACTERS:
-            return [unread(f"a line has more than {CELL_CHARACTERS} bytes")]
+            return [unread(phrase(PhraseKind.LONG_ROW, limit=CELL_CHARACTERS))]
         members = decode_object(line)
         if isinstance(members, Problem):
             if members.kind is ProblemKind.DUPLICATE_KEY:
-                return [unread(f"the member {members.params['key']} is repeated")]
-            return [unread(f"not a JSON object: {members.params.get('reason', 'it is not an object')}")]
+                return [unread(phrase(PhraseKind.REPEATED_MEMBER, key=members.params["key"]))]
+            reason = members.params.get("reason", phrase(PhraseKind.NOT_AN_OBJECT))
+            return [unread(phrase(PhraseKind.NOT_A_JSON_OBJECT, reason=reason))]
         if type(members.get(LINE)) is str and members.keys() <= {ROW, REASON, LINE}:
             return self._row(members[LINE].encode(), names)
         return self._object(members, names)
 
     def _object(self, members: Mapping[str, Any], names: set[str]) -> ParsedRow | list[Problem] | None:
-        """What an object says; None if all its members are empty."""
+        """Parse an object; None if all its members are empty."""
         problems: list[Problem] = []
         cuid: Any = None
         pairs: list[tuple[int, str, str]] = []
@@ -161,7 +163,7 @@ class NDJSONSource(TextSource):
             is_blank &= is_missing
             for target in targets:
                 if target in seen and target.kind != "unnamed":
-                    problems.append(Problem(ProblemKind.COLUMN, column, {"expected": "another member is for the same"}))
+                    problems.append(Problem(ProblemKind.COLUMN, column, {"expected": phrase(PhraseKind.SAME_MEMBER)}))
                 seen.add(target)
                 if is_missing:
                     if self._options.empty == "refuse":
@@ -188,18 +190,18 @@ class NDJSONSource(TextSource):
         return ParsedRow((cuid, tuple((n, value) for _, n, value in pairs), encode_attributes(values_of)), cut)
 
     def _missing(self, target: Target) -> list[Problem]:
-        """What is wrong with an empty member where none may be."""
+        """Return the problem with an empty member that must not be empty."""
         if target.kind == "unnamed" or (target.kind == "attribute" and target.name in self._defaults):
             return []
         return [Problem(ProblemKind.VALUE_EMPTY, target.name or CUID)]
 
     def _is_no_more(self, column: str, raw: object, targets: Sequence[Target] | Refused, problems: list[Problem]) -> bool:
-        """Whether a member that is for nothing leaves a row blank that is so without it; notes what is wrong with it."""
+        """Return whether a member without a target leaves an otherwise blank row blank. Notes the member's problem."""
         if isinstance(targets, Refused):
             problems += targets.problems
             return False
         if column == LINE:
-            problems.append(unread(f"{LINE} holds a line that was not read; fix it"))
+            problems.append(unread(phrase(PhraseKind.UNREAD_LINE, column=LINE)))
         return column in (LINE, ROW, REASON) or is_empty(raw)
 
     def _targets_of(self, column: str) -> list[Target] | Refused:
@@ -214,7 +216,7 @@ class NDJSONSource(TextSource):
         return found
 
     def _values(self, data: Mapping[str, object], problems: list[Problem]) -> tuple[dict[str, Value], int]:
-        """The values of attributes, and how many moments were cut."""
+        """Return the values of attributes, and the number of times that were cut."""
         attributes = self._project.schema.attributes
         found: dict[str, Value] = dict(self._defaults)
         readers = self._text_readers
@@ -241,7 +243,7 @@ _T = TypeVar("_T")
 
 
 def _unless_problem(found: _T | Problem, problems: list[Problem]) -> _T | None:
-    """What was found, or None if that is a problem, which is noted."""
+    """Return what was found, or None if it is a problem, which is noted."""
     if isinstance(found, Problem):
         problems.append(found)
         return None
@@ -254,25 +256,20 @@ _document_decoder = json.JSONDecoder(strict=False)
 
 
 def _refuse_document(line: str) -> None:
-    """Refuse a file that is one JSON document over many lines, by its first line: others of it may be whole objects."""
+    """Refuse a file that is one JSON document over many lines, by its first line. Other lines may be complete objects."""
     first = line.strip()
     if _ARRAY.match(first):
-        raise refusal(
-            ProblemKind.IMPORT_FILE,
-            reason="it is a JSON array, and NDJSON has one object a line; write it so, such as with `jq -c '.[]' FILE`",
-        )
+        raise refusal(ProblemKind.IMPORT_FILE, reason=phrase(PhraseKind.JSON_ARRAY))
     if first.startswith("{") and line.endswith("\n") and _goes_on(first):
         member = _MEMBER.match(first)
-        entries = f", or its entries with `jq -c '.{member[1]}[]' FILE`" if member else ""
-        raise refusal(
-            ProblemKind.IMPORT_FILE,
-            reason="it has a JSON object over several lines, and NDJSON one object a line; write it so, such as with"
-            f" `jq -c . FILE`{entries}",
-        )
+        if member:
+            entries = phrase(PhraseKind.JSON_DOCUMENT_ENTRIES, member=member[1])
+            raise refusal(ProblemKind.IMPORT_FILE, reason=entries)
+        raise refusal(ProblemKind.IMPORT_FILE, reason=phrase(PhraseKind.JSON_DOCUMENT))
 
 
 def _goes_on(text: str) -> bool:
-    """Whether this is JSON as far as it goes, and lacks its end."""
+    """Return whether the text is the beginning of a JSON document."""
     try:
         _document_decoder.raw_decode(text)
     except json.JSONDecodeError as error:

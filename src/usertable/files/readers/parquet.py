@@ -1,8 +1,8 @@
-"""Parquet files: which types of columns are taken for what, and their rows.
+"""Parquet files: which types of columns are accepted for which target, and their rows.
 
-Only columns that are for something are read, so what is in the others does not matter. Whether the type of one can be
-taken is told before the first row; a value that cannot be refuses its row. Nothing is asked of a file's statistics: they may
-be values that Python cannot hold, and asking for those of an encrypted column ends the process (Arrow 26).
+Only columns with a target are read; the contents of others do not matter. A column of an unsupported type is refused before
+the first row. A value that cannot be converted refuses its row. A file's statistics are not used: they may be values that
+Python cannot represent, and reading those of an encrypted column crashes the process (Arrow 26).
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import parquet, types
 
-from usertable.domain.errors import Problem, ProblemKind, Refused, excerpt, refusal
+from usertable.domain.errors import Problem, ProblemKind, Refused, excerpt, phrase, refusal
+from usertable.domain.phrases import Phrase, PhraseKind
 from usertable.domain.schema import Project
 from usertable.domain.values import DataType
 from usertable.files.arrow import ArrowColumns, arrow_reader
@@ -32,21 +33,18 @@ from usertable.files.targets import unique_names
 _FAILED = (pa.ArrowException, OSError, OverflowError, RuntimeError, TypeError, ValueError)
 """What Arrow raises for a file that it cannot read."""
 _NUMBERS = ("integer", "floating", "decimal")
-_TAKES: dict[str, tuple[Sequence[str], str]] = {
-    "cuid": (("text", *_NUMBERS), "a cuid is an integer, or a text of its digits"),
-    "unique identifier": (("text", "integer", "decimal"), "{name} takes texts and integers"),
-    "identifier": (
-        ("text", "integer", "decimal", "texts", "integers"),
-        "{name} takes texts, integers, and lists of them",
-    ),
-    DataType.NUMBER: (("text", *_NUMBERS), "{name} is a NUMBER, which takes numbers, or texts of some"),
-    DataType.STRING: (("text", "boolean", *_NUMBERS), "{name} is a STRING, which takes texts, numbers and booleans"),
-    DataType.BOOL: (("boolean", *_NUMBERS), "{name} is a BOOL, which takes booleans, or 0 and 1"),
-    "BOOL in words": (("text", "boolean", *_NUMBERS), "{name} is a BOOL, which takes booleans, 0 and 1, and texts"),
-    DataType.DATETIME: (("text", "timestamp"), "{name} is a DATETIME, which takes timestamps, or texts of some"),
-    DataType.LIST: (("text", "texts"), "{name} is a LIST, which takes lists of texts, or texts that are JSON arrays"),
+_TAKES: dict[str, tuple[Sequence[str], PhraseKind]] = {
+    "cuid": (("text", *_NUMBERS), PhraseKind.CUID_TYPES),
+    "unique identifier": (("text", "integer", "decimal"), PhraseKind.UNIQUE_IDENTIFIER_TYPES),
+    "identifier": (("text", "integer", "decimal", "texts", "integers"), PhraseKind.IDENTIFIER_TYPES),
+    DataType.NUMBER: (("text", *_NUMBERS), PhraseKind.NUMBER_TYPES),
+    DataType.STRING: (("text", "boolean", *_NUMBERS), PhraseKind.STRING_TYPES),
+    DataType.BOOL: (("boolean", *_NUMBERS), PhraseKind.BOOL_TYPES),
+    "BOOL in words": (("text", "boolean", *_NUMBERS), PhraseKind.BOOL_WORD_TYPES),
+    DataType.DATETIME: (("text", "timestamp"), PhraseKind.DATETIME_TYPES),
+    DataType.LIST: (("text", "texts"), PhraseKind.LIST_TYPES),
 }
-"""By what a column is for: the contents that are taken, and what to say of any other."""
+"""By target: the contents that are accepted, and the phrase for any other."""
 
 
 class ParquetSource:
@@ -64,13 +62,10 @@ class ParquetSource:
             self._groups = [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]
             self._rows = footer.num_rows
         except _FAILED as error:
-            raise refusal(ProblemKind.IMPORT_FILE, reason=f"it is not a whole Parquet file: {_reason(error)}") from error
+            raise refusal(ProblemKind.IMPORT_FILE, reason=phrase(PhraseKind.NOT_PARQUET, detail=_detail(error))) from error
         if self._rows != sum(self._groups) or min(self._groups, default=0) < 0:
-            raise refusal(
-                ProblemKind.IMPORT_FILE,
-                reason=f"it is damaged: its footer tells of {self._rows} rows, and its row groups of"
-                f" {', '.join(map(str, self._groups[:10]))}",
-            )
+            reason = phrase(PhraseKind.PARQUET_ROW_COUNTS, rows=self._rows, groups=tuple(self._groups))
+            raise refusal(ProblemKind.IMPORT_FILE, reason=reason)
         self.columns = unique_names(schema.names)
         self.head = Head(self.columns)
         self._columns = ArrowColumns(self.columns, options, project)
@@ -100,38 +95,35 @@ class ParquetSource:
         self._columns.prepare(lambda index, attribute: arrow_reader(attribute, kinds[index], options), cell_identifiers)
 
     def _type_problem(self, column: ParquetColumn) -> Problem | None:
-        """Why no value of a column can be taken; None if some can, or if it has none."""
+        """Return why a column's type is not accepted; None if it is, or if the column has no values."""
         if self._file.schema.column(column.leaves.start).physical_type == "INT96":
-            why = (
-                "it holds timestamps of the type INT96, which do not tell whether they are in UTC; write them as TIMESTAMP"
-                " (in Spark: spark.sql.parquet.outputTimestampType=TIMESTAMP_MICROS)"
-            )
+            why = phrase(PhraseKind.INT96_TIMESTAMPS, column=column.name)
         else:
             takes = self._takes(column)
             if not takes:
                 return None
-            why = f"it holds values of the type {excerpt(str(column.kind), 200)}, and {takes}"
+            why = phrase(PhraseKind.COLUMN_TYPE, type=str(column.kind), accepted=takes, column=column.name)
         if self._has_no_values(column):
             return None
-        return Problem(
-            ProblemKind.COLUMN, column.name, {"expected": f"{why}; or leave the column out with --map '{column.name}='"}
-        )
+        return Problem(ProblemKind.COLUMN, column.name, {"expected": why})
 
-    def _takes(self, column: ParquetColumn) -> str:
-        """What a column would have to hold if its type cannot be taken; empty if it can."""
+    def _takes(self, column: ParquetColumn) -> Phrase | None:
+        """Return what a column should contain if its type is not accepted; None if it is."""
         target = column.target
         if types.is_null(column.kind) or target.kind == "unnamed":
-            return ""
+            return None
         use: str = column.data_type or target.kind
         if target.kind == "identifier":
             use = "unique identifier" if target.name in self._unique else "identifier"
         if use == DataType.BOOL and self._has_words:
             use = "BOOL in words"
         taken, what = _TAKES[use]
-        return "" if content(column.kind) in taken else what.format(name=target.name)
+        if content(column.kind) in taken:
+            return None
+        return phrase(what) if what is PhraseKind.CUID_TYPES else phrase(what, name=target.name)
 
     def _has_no_values(self, column: ParquetColumn) -> bool:
-        """Whether all cells of a column are null, or lists without elements."""
+        """Return whether all cells of a column are null or empty lists."""
         try:
             for batch in self._batches(range(len(self._groups)), column.leaves):
                 cells = batch.column(0)
@@ -178,25 +170,24 @@ class ParquetSource:
             done = block.done
             yield block
         if done != self._rows:
-            raise refusal(ProblemKind.IMPORT_FILE, reason=f"it is damaged: it ends after row {done} of {self._rows}")
+            raise refusal(ProblemKind.IMPORT_FILE, reason=phrase(PhraseKind.PARQUET_ENDS, row=done, rows=self._rows))
 
     def _failure(self, error: BaseException, done: int) -> Refused:
-        """What is wrong with a file that was read as far as this row."""
+        """Return the refusal of a file that was read up to this row."""
         if "ecrypt" in str(error):
             for column in self._used:
                 try:
                     next(self._batches([0], column.leaves), None)
                 except _FAILED:
-                    return refusal(
-                        ProblemKind.COLUMN, column.name, expected="it is encrypted; write the file without encryption"
-                    )
-        return refusal(ProblemKind.IMPORT_FILE, reason=f"it is damaged after row {done}: {_reason(error)}")
+                    return refusal(ProblemKind.COLUMN, column.name, expected=phrase(PhraseKind.ENCRYPTED_COLUMN))
+        reason = phrase(PhraseKind.PARQUET_DAMAGED, row=done, detail=_detail(error))
+        return refusal(ProblemKind.IMPORT_FILE, reason=reason)
 
     def _block(self, batch: pa.RecordBatch, done: int) -> Block:
         count = batch.num_rows
         names = [column.name for column in self._read.values()]
         batch = pa.RecordBatch.from_arrays([storage_array(cells) for cells in batch.columns], names=names)
-        # Others than these are not read. What is in them does not make a row blank.
+        # Only these columns are read. The contents of others do not affect whether a row is blank.
         columns: list[pa.Array] = [None] * len(self._columns.targets)
         unread: pa.Array | None = None
         bad: dict[int, list[Problem]] = {}
@@ -226,7 +217,7 @@ class ParquetSource:
 
 
 def _footer_digest(stream: IO[bytes], size: int) -> str:
-    """A hash of the footer, which tells of everything in the file where it is and how much of it there is.
+    """Return a hash of the footer, which describes the location and size of everything in the file.
 
     Raises:
         Refused: it is encrypted.
@@ -234,13 +225,11 @@ def _footer_digest(stream: IO[bytes], size: int) -> str:
     stream.seek(max(0, size - 8))
     tail = stream.read(8)
     if tail[-4:] == b"PARE":
-        raise refusal(
-            ProblemKind.IMPORT_FILE, reason="it is a Parquet file with an encrypted footer; write it without encryption"
-        )
+        raise refusal(ProblemKind.IMPORT_FILE, reason=phrase(PhraseKind.ENCRYPTED_FOOTER))
     length = int.from_bytes(tail[:4], "little") if tail[4:] == b"PAR1" else 0
     stream.seek(max(0, size - 8 - length))
     return hashlib.blake2b(b"%d " % size + stream.read(length + 8), digest_size=16).hexdigest()
 
 
-def _reason(error: BaseException) -> str:
+def _detail(error: BaseException) -> str:
     return excerpt(" ".join(str(error).split()), 200)

@@ -1,4 +1,4 @@
-"""Cells of Parquet in the types that :class:`~usertable.files.arrow.ArrowColumns` takes, or what is wrong with them."""
+"""Cells of Parquet in the types that :class:`~usertable.files.arrow.ArrowColumns` accepts, or their problems."""
 
 from __future__ import annotations
 
@@ -14,41 +14,43 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from usertable.domain.errors import Problem, ProblemKind
+from usertable.domain.errors import Problem, ProblemKind, phrase
 from usertable.domain.identity import malformed_cuid
+from usertable.domain.phrases import Param, Phrase, PhraseKind
 from usertable.domain.values import NUMBER_DIGITS, DataType, number
 from usertable.files.arrow_types import as_bytes, is_list, is_text, storage_type
+from usertable.files.block import unread
 from usertable.files.options import ReadOptions
 from usertable.files.targets import Target
 
 _EXACT_BITS = {"halffloat": 11, "float": 24, "double": 53}
-"""Bits of the integers that a floating-point number holds exactly; a CUID beyond that may have been another."""
+"""Bits of the integers that a floating-point number represents exactly. A larger CUID may have been another one."""
 
 
 @dataclass(frozen=True, slots=True)
 class ParquetColumn:
-    """A column that is for something."""
+    """A column with a target."""
 
     index: int
-    """Among the targets."""
+    """Index among the targets."""
     source: int
-    """Its index among the file's columns."""
+    """Index among the file's columns."""
     name: str
     target: Target
     data_type: DataType | None
-    """Of its attribute; None if it is for something else."""
+    """Data type of its attribute; None if it has another target."""
     kind: pa.DataType
     leaves: range
-    """The indexes of its values among those of the file, of which a nested column has several."""
+    """Indexes of its leaf columns in the file. A nested column has several."""
 
 
 def fitting_cells(column: ParquetColumn, cells: pa.Array, options: ReadOptions, bad: dict[int, list[Problem]]) -> pa.Array:
-    """The cells in a type that :class:`ArrowColumns` takes. Where that fails, a problem is noted."""
+    """Return the cells in a type that :class:`ArrowColumns` accepts. Where that fails, a problem is noted."""
     kind = column.kind
     if types.is_null(kind) or cells.null_count == len(cells):
         return pa.nulls(len(cells), pa.string())
     if column.target.kind not in ("cuid", "identifier", "attribute"):
-        # That there is a value is all that matters of a column without a name.
+        # For a column without a name, it only matters whether there is a value.
         return pc.if_else(cells.is_valid(), f"a {kind}", None)
     if is_text(kind):
         return _texts(column, cells, bad)
@@ -81,7 +83,7 @@ def _lists(column: ParquetColumn, cells: pa.Array, bad: dict[int, list[Problem]]
 
 
 def _is_utf8(cells: pa.Array) -> bool:
-    """Whether cells are texts that Arrow takes as they are. A file's may be any bytes."""
+    """Return whether the cells are valid UTF-8. A file's texts may be any bytes."""
     if not types.is_string(cells.type):
         return False
     try:
@@ -104,8 +106,8 @@ def _texts(column: ParquetColumn, cells: pa.Array, bad: dict[int, list[Problem]]
                 decoded.append(None if content is None else content.decode())
             except UnicodeDecodeError as error:
                 decoded.append("?")
-                reason = f"column [{column.name}] holds the byte 0x{content[error.start]:02X}, which is not UTF-8"
-                bad.setdefault(index, []).append(Problem(ProblemKind.ROW_FORM, None, {"reason": reason}))
+                byte = f"0x{content[error.start]:02X}"
+                bad.setdefault(index, []).append(unread(phrase(PhraseKind.CELL_NOT_UTF8, column=column.name, byte=byte)))
         texts = pa.array(decoded, pa.large_string())
     return texts.cast(pa.string())
 
@@ -114,18 +116,19 @@ def _longs(cells: pa.Array) -> pa.Array:
     try:
         return cells.cast(pa.int64())
     except pa.ArrowInvalid:
-        # The largest are none.
+        # The largest are not numbers.
         return cells.cast(pa.string())
 
 
-def _value_problem(column: ParquetColumn, value: str, data_type: str, expected: str) -> Problem:
+def _value_problem(column: ParquetColumn, value: str, data_type: Param, expected: Phrase) -> Problem:
     if column.target.kind == "cuid":
         return malformed_cuid(value)
-    return Problem(ProblemKind.VALUE_TYPE, column.target.name, {"value": value, "type": data_type, "expected": expected})
+    params = {"value": value, "type": data_type, "expected": expected}
+    return Problem(ProblemKind.VALUE_TYPE, column.target.name, params)
 
 
 def _integers(column: ParquetColumn, cells: pa.Array, options: ReadOptions, bad: dict[int, list[Problem]]) -> pa.Array:
-    """CUIDs that are floating-point numbers, as a column of integers becomes where one is missing."""
+    """Return CUIDs stored as floating-point numbers, which is what a column of integers becomes if one is missing."""
     largest = 2 ** _EXACT_BITS[str(column.kind)]
     found: list[int | None] = []
     for index, text in enumerate(_float_texts(column, cells, options, bad).to_pylist()):
@@ -134,7 +137,7 @@ def _integers(column: ParquetColumn, cells: pa.Array, options: ReadOptions, bad:
             found.append(None if value is None else int(value))
             continue
         found.append(None)
-        bad.setdefault(index, []).append(_value_problem(column, text, "", ""))
+        bad.setdefault(index, []).append(malformed_cuid(text))
     return pa.array(found, pa.int64())
 
 
@@ -143,12 +146,12 @@ def _zeros_and_ones(column: ParquetColumn, texts: pa.Array, bad: dict[int, list[
     for index, text in enumerate(texts.to_pylist()):
         found.append(None if text is None else text == "1")
         if text not in (None, "0", "1") and index not in bad:
-            bad[index] = [_value_problem(column, text, DataType.BOOL, "0 or 1")]
+            bad[index] = [_value_problem(column, text, DataType.BOOL, Phrase(PhraseKind.ZERO_OR_ONE))]
     return pa.array(found, pa.bool_())
 
 
 def _float_texts(column: ParquetColumn, cells: pa.Array, options: ReadOptions, bad: dict[int, list[Problem]]) -> pa.Array:
-    """Floating-point numbers as the shortest decimal texts that mean them among all of their own width."""
+    """Return floating-point numbers as the shortest decimal texts that denote them at their own width."""
     if types.is_float16(column.kind):
         texts = pa.array([None if cell is None else half_text(cell + 0.0) for cell in cells.to_pylist()], pa.string())
     else:
@@ -171,20 +174,21 @@ def _float_texts(column: ParquetColumn, cells: pa.Array, options: ReadOptions, b
             shown = {"nan": "NaN", "-nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}[text]
             parsed.append(None)
             if not options.nulls & {shown, text}:
-                expected = f"a number, which {shown} is not; --null {shown} makes it count as an empty cell"
-                bad.setdefault(index, []).append(_value_problem(column, shown, "a column of numbers", expected))
+                expected = phrase(PhraseKind.NOT_FINITE, value=shown)
+                problem = _value_problem(column, shown, Phrase(PhraseKind.NUMBER_COLUMN), expected)
+                bad.setdefault(index, []).append(problem)
     return pa.array(parsed, pa.string())
 
 
 @lru_cache(maxsize=2**16)
 def half_text(value: float) -> str:
-    """The shortest decimal text of a number of 16 bits, of which Arrow writes all digits."""
+    """Return the shortest decimal text of a 16-bit number, of which Arrow writes all digits."""
     if not isfinite(value):
         return str(value)
     wanted = struct.pack("e", value)
     for digits in range(1, 5):
         text = f"{value:.{digits}g}"
-        # Rounded, the largest may be larger than any.
+        # Rounding may turn the largest number into one out of range.
         with contextlib.suppress(OverflowError):
             if struct.pack("e", float(text)) == wanted:
                 return text

@@ -1,4 +1,4 @@
-"""Rows of Parquet that were refused, as lines of JSON."""
+"""Refused rows of Parquet, as lines of JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from usertable.files.targets import LINE
 
 
 def parquet_rows(raw: bytes, first: int, numbers: Sequence[int]) -> list[dict[str, object]]:
-    """Rows of a block, as members for a line of JSON. One with bytes that are not UTF-8 is a `#line` that shows them."""
+    """Return rows of a block as members of a JSON line. A row with bytes that are not UTF-8 is a `#line` that shows them."""
     table = pa.ipc.open_stream(raw).read_all().combine_chunks()
     columns = [(name, table.column(i)) for i, name in enumerate(table.column_names)]
     rows = []
@@ -28,13 +28,13 @@ def parquet_rows(raw: bytes, first: int, numbers: Sequence[int]) -> list[dict[st
             rows.append(members)
         else:
             line = json.dumps(members, ensure_ascii=False, default=str)
-            # As `\xfc`, which is no JSON: unchanged, the row must not be taken.
+            # As `\xfc`, which is not JSON, so that the unchanged row is refused again.
             rows.append({LINE: line.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")})
     return rows
 
 
 def _json_cell(cells: pa.ChunkedArray | pa.Array) -> tuple[object, bool]:
-    """The only one of some cells for a line of JSON, and whether it says what the cell does."""
+    """Return the only cell as a JSON value, and whether that represents the cell exactly."""
     if isinstance(cells, pa.ChunkedArray):
         cells = cells.combine_chunks()
         cells = cells.chunk(0) if isinstance(cells, pa.ChunkedArray) else cells
@@ -54,7 +54,7 @@ def _json_cell(cells: pa.ChunkedArray | pa.Array) -> tuple[object, bool]:
         value = Decimal(text)
         if not value.is_finite():
             return str(value), True
-        # Whole ones count as integers wherever they are taken.
+        # Whole numbers count as integers everywhere.
         return (int(value) if value == value.to_integral_value() and abs(value) <= 2**53 else float(text)), True
     if types.is_decimal(kind):
         return Decimal(arrow_cells(cells)[0]), True

@@ -1,42 +1,40 @@
-"""What the readers of CSV and NDJSON have in common: lines in some encoding."""
+"""The part that the readers of CSV and NDJSON share: lines in some encoding."""
 
 from __future__ import annotations
 
 import hashlib
 from typing import IO
 
-from usertable.domain.errors import ProblemKind, refusal
+from usertable.domain.errors import ProblemKind, phrase, refusal
+from usertable.domain.phrases import PhraseKind
 from usertable.files.encodings import check_utf8, find_encoding
 from usertable.files.lines import Lines
 from usertable.files.options import ReadOptions
 
 CELL_CHARACTERS = 16 * 2**20
-"""A cell, or a line of NDJSON, has at most so many characters; a quote that is never closed is found by it."""
+"""Maximum number of characters of a cell or a line of NDJSON. Detects a quote that is never closed."""
 BLOCK_BYTES = 8 * 2**20
-"""A block of NDJSON has at most so much of a file, and a row more."""
+"""Maximum bytes of a block of NDJSON, except for its last row."""
 ARROW_BYTES = 4 * 2**20
-"""Of a larger block, most is in long texts, for which Arrow would take several times the memory and win little."""
-_UNPACK = "it is compressed with {name}; unpack it first: `{tool} FILE | usertable import - --format …`"
-_RENAME = (
-    "it is compressed with {name}; let its name end in {end}, or unpack it: `{tool} FILE | usertable import - --format …`"
-)
+"""Maximum bytes of a block for Arrow. Larger blocks are mostly long texts, for which Arrow needs several times the memory
+and saves little time."""
 _OTHER_FORMATS = {
-    b"\x1f\x8b": _RENAME.format(name="gzip", end=".gz", tool="gunzip -c"),
-    b"\x28\xb5\x2f\xfd": _RENAME.format(name="zstd", end=".zst", tool="zstd -dc"),
-    b"\xfd7zXZ\x00": _UNPACK.format(name="xz", tool="xz -dc"),
-    b"BZh91AY&SY": _UNPACK.format(name="bzip2", tool="bzip2 -dc"),
-    b"PK\x03\x04": "it is a zip archive, as an Excel workbook (.xlsx) is; in the spreadsheet, save it as CSV UTF-8",
-    b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": "it is an Excel workbook (.xls); in the spreadsheet, save it as CSV UTF-8",
-    b"PAR1": "it is a Parquet file; say --format parquet",
-    b"ARROW1": "it is an Arrow (Feather) file; write it as Parquet",
+    b"\x1f\x8b": phrase(PhraseKind.RENAME_OR_UNPACK, coding="gzip", ending=".gz", command="gunzip -c"),
+    b"\x28\xb5\x2f\xfd": phrase(PhraseKind.RENAME_OR_UNPACK, coding="zstd", ending=".zst", command="zstd -dc"),
+    b"\xfd7zXZ\x00": phrase(PhraseKind.UNPACK_FIRST, coding="xz", command="xz -dc"),
+    b"BZh91AY&SY": phrase(PhraseKind.UNPACK_FIRST, coding="bzip2", command="bzip2 -dc"),
+    b"PK\x03\x04": phrase(PhraseKind.ZIP_FILE),
+    b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": phrase(PhraseKind.EXCEL_FILE),
+    b"PAR1": phrase(PhraseKind.PARQUET_FILE),
+    b"ARROW1": phrase(PhraseKind.ARROW_FILE),
 }
-"""What is told of a file that is no text, by the bytes with which it begins."""
+"""The message for a file that is not text, by its first bytes."""
 _MARK = b"\xef\xbb\xbf"
-"""What a file of UTF-8 may begin with."""
+"""A possible beginning of a UTF-8 file."""
 
 
 class TextSource:
-    """What CSV and NDJSON have in common: lines in some encoding."""
+    """The part that CSV and NDJSON share: lines in some encoding."""
 
     def __init__(self, stream: IO[bytes], options: ReadOptions, *, at_cr: bool) -> None:
         self._start: bytes = stream.peek(2**20)  # type: ignore[attr-defined]
@@ -55,7 +53,7 @@ class TextSource:
         self._hash = hashlib.blake2b(digest_size=16)
 
     def _utf8(self, lines: list[bytes], raw: bytes) -> bytes | None:
-        """Some lines, `raw` together, in UTF-8; None if one of them may have a byte or a mark that it must not have."""
+        """Return some lines, `raw` together, in UTF-8; None if one of them may have an invalid byte or a mark."""
         if self._is_utf8:
             return raw if raw.isascii() or _MARK not in raw else None
         unit = self._encoding.unit

@@ -19,7 +19,7 @@ def open_table(
     """Begin a table.
 
     Args:
-        number_types: of Parquet: what each NUMBER is written as.
+        number_types: for Parquet: the type of each NUMBER.
     """
     if options.format == "csv":
         return CSVWriter(stream, project, options)

@@ -24,7 +24,7 @@ _encoder = msgspec.json.Encoder(decimal_format="number")
 
 
 def harmless(text: str) -> str:
-    """A text of a CSV that no spreadsheet takes for a formula."""
+    """Return the text in a form that no spreadsheet treats as a formula."""
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
@@ -43,7 +43,7 @@ class CSVWriter(TextWriter):
             DataType.LIST: _lists,
             DataType.NUMBER: _numbers,
         }
-        """By data type: cells as they stand in the file, "" for None."""
+        """By data type: converts values to cells of the file, "" for None."""
         names = [name for name, _ in table_columns(project, options)]
         if self._escape:
             names.append(ESCAPED)
@@ -79,7 +79,7 @@ def _bools(cells: list[bool | None]) -> list[str]:
 
 
 def _json_texts(cells: list[Any]) -> list[str]:
-    # No line's end is in these texts.
+    # These texts contain no line end.
     texts = _encoder.encode_lines(cells).decode().split("\n")[:-1]
     return ["" if text == "null" else text for text in texts] if None in cells else texts
 
@@ -95,7 +95,7 @@ def _numbers(cells: list[msgspec.Raw | None]) -> list[str]:
 
 
 def _csv(columns: Sequence[Sequence[str]]) -> bytes:
-    """The lines of a CSV, of cells that have the quotes they need; with CR LF, as RFC 4180 has it."""
+    """Return the lines of a CSV from cells that are already quoted; with CR LF, as in RFC 4180."""
     return "".join([f"{line}\r\n" for line in map(",".join, zip(*columns, strict=True))]).encode()
 
 
@@ -104,11 +104,11 @@ _WRAPPED = re.compile('="(?>(?:[^"]|"")*)"')
 
 
 def _quoted(cells: list[str]) -> list[str]:
-    """Cells with quotes around those that need them."""
+    """Return the cells, with quotes around those that need them."""
     text = "\n".join(cells)
     if not ('"' in text or "," in text or "\r" in text or text.count("\n") >= len(cells)):
         return cells
     if '="' in text:
-        # An import takes such a cell for the text within.
+        # An import reads such a cell as the text inside.
         cells = ['="' + cell.replace('"', '""') + '"' if _WRAPPED.fullmatch(cell) else cell for cell in cells]
     return ['"' + cell.replace('"', '""') + '"' if _SPECIAL.search(cell) else cell for cell in cells]

@@ -22,7 +22,8 @@ _encoder = msgspec.json.Encoder(decimal_format="number")
 
 class NDJSONWriter(TextWriter):
     def __init__(self, stream: IO[bytes], project: Project, options: ExportOptions) -> None:
-        super().__init__(stream, project, options, {DataType.DATETIME: int})
+        # PostgreSQL stores lists with spaces. A file has none, whatever the store.
+        super().__init__(stream, project, options, {DataType.DATETIME: int, DataType.LIST: list[str]})
 
     def _convert(self, page: Page) -> bytes:
         documents = self._decoder.decode_lines(page.lines)

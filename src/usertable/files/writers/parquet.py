@@ -18,20 +18,20 @@ from usertable.store.encoding import decode_attributes
 from usertable.store.records import NO_VALUES, Page, SnapshotRow
 
 NumberType = Literal["integer", "decimal", "float", "text"]
-"""What a column of NUMBERs is: INT64, DECIMAL(38, 18), DOUBLE or text."""
+"""The type of a column of NUMBERs: INT64, DECIMAL(38, 18), DOUBLE or text."""
 NUMBER_PRECISION, NUMBER_SCALE = 38, 18
 _INTEGERS = range(-(2**63), 2**63)
 _WHOLE: int = 10 ** (NUMBER_PRECISION - NUMBER_SCALE)
 ROW_GROUP, ROW_GROUP_BYTES = 50_000, 64 * 2**20
-"""A row group of Parquet is written when it has so many rows, or takes so much memory."""
+"""Maximum number of rows, and bytes of memory, of a Parquet row group."""
 CONVERTERS = 2
 
 
 class Unfit(Exception):
-    """A NUMBER does not fit its column: write anew, with other types.
+    """A NUMBER does not fit its column. The file must be written again with other types.
 
     Attributes:
-        broken: columns of integers that have a value that is none; empty if :func:`number_types` must tell what is wrong.
+        broken: integer columns with a value that is not an integer; empty if :func:`number_types` must find out.
     """
 
     def __init__(self, reason: str, broken: frozenset[str] = frozenset()) -> None:
@@ -40,7 +40,7 @@ class Unfit(Exception):
 
 
 def _integers(numbers: Any) -> Any | None:
-    """Numbers as integers of 64 bits; None if one of them is none."""
+    """Return numbers as 64-bit integers; None if one of them is not."""
     import pyarrow
 
     try:
@@ -138,7 +138,7 @@ class ParquetWriter(TableWriter):
         self._unwritten, self._rows_unwritten, self._bytes_unwritten = [], 0, 0
         if self._writer is None:
             repeating = list(self._repeating(group))
-            # The least and greatest of a row group help to find what grows along the file, and little else.
+            # The minimum and maximum of a row group help to find values that ascend along the file, and little else.
             growing = [field.name for field in self._schema if field.name == CUID or pyarrow.types.is_timestamp(field.type)]
             self._writer = self._parquet.ParquetWriter(
                 self._stream, self._schema, use_dictionary=repeating, write_statistics=growing
@@ -146,7 +146,7 @@ class ParquetWriter(TableWriter):
         self._writer.write_table(group)
 
     def _repeating(self, group: Any) -> Iterator[str]:
-        """The columns whose values are there twice or more on average: for others, a dictionary is made in vain."""
+        """Yield the columns whose values occur at least twice on average. For others, a dictionary is a waste."""
         from pyarrow import compute
 
         for name, column in zip(group.column_names, group.columns, strict=True):
@@ -160,20 +160,20 @@ class ParquetWriter(TableWriter):
             self._flush()
 
     def _release(self) -> None:
-        # Otherwise it would close itself later, into whatever the stream is by then.
+        # Otherwise it would close itself later, and write to whatever the stream is by then.
         if self._writer is not None:
             self._writer.close()
 
 
 def _first_number_types(options: ExportOptions) -> dict[str, NumberType]:
-    """What each NUMBER is written as if all values fit."""
+    """Return the type of each NUMBER if all values fit."""
     first: NumberType = "integer" if options.numbers == "auto" else options.numbers
     found: dict[str, NumberType] = {a.name: first for a in options.attributes if a.type is DataType.NUMBER}
     return found | {name: "integer" for name in found if name in PSEUDO_COLUMNS}
 
 
 def likely_number_types(options: ExportOptions, page: Page | None) -> dict[str, NumberType]:
-    """What each NUMBER is written as until a value is met that does not fit; those of the first page do, most likely."""
+    """Return the type of each NUMBER to begin with: one that fits the first page."""
     found = _first_number_types(options)
     attributes = [a for a in options.attributes if a.type is DataType.NUMBER and a.name not in PSEUDO_COLUMNS]
     if options.numbers != "auto" or page is None or not attributes:
@@ -181,7 +181,7 @@ def likely_number_types(options: ExportOptions, page: Page | None) -> dict[str, 
     pyarrow, _ = parquet_library()
     from usertable.files.arrow_json import Documents
 
-    # What is wider than any column is found where it is written.
+    # A value that fits no type is detected when it is written.
     with contextlib.suppress(pyarrow.ArrowInvalid):
         read = Documents(attributes).columns(page.lines, len(page))
         found |= {a.name: "decimal" for a in attributes if _integers(read[a.name]) is None}
@@ -189,7 +189,7 @@ def likely_number_types(options: ExportOptions, page: Page | None) -> dict[str, 
 
 
 def number_types(rows: Iterable[SnapshotRow], options: ExportOptions) -> dict[str, NumberType]:
-    """What each NUMBER must be written as, so that its column holds all values of these rows exactly."""
+    """Return the type of each NUMBER that represents all values of these rows exactly."""
     found = _first_number_types(options)
     numbers = [name for name in found if name not in PSEUDO_COLUMNS]
     for _, line, _ in rows:

@@ -1,4 +1,4 @@
-"""What all writers of a table have in common: its columns, and pages that are converted beside the reading."""
+"""The part that all writers of a table share: its columns, and pages that are converted while others are read."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from usertable.files.targets import CUID, MASKED, Target
 from usertable.store.records import Page
 
 BYTES_UNDER_WAY = 32 * 2**20
-"""Of pages that are converted and written beside the reading, in so many threads and one."""
+"""Maximum bytes of pages that are being converted and written, in all threads."""
 
 
 def table_columns(project: Project, options: ExportOptions) -> list[tuple[str, Target]]:
-    """The columns of a table: CUID, identifiers by priority, attributes and pseudo-columns as chosen.
+    """Return the columns of a table: CUID, identifiers by priority, attributes and pseudo-columns as chosen.
 
-    A name that means two things has a prefix.
+    An ambiguous name has a prefix.
     """
     declared = project.schema.attributes
     names = {identifier.name for identifier in project.schema.identifiers}
@@ -37,16 +37,18 @@ def table_columns(project: Project, options: ExportOptions) -> list[tuple[str, T
 
 
 def pseudo_cells(page: Page, name: str) -> list[int]:
-    """The cells of a pseudo-column; times in ms since 1970 UTC."""
+    """Return the cells of a pseudo-column; times in ms since 1970 UTC."""
     assert page.rows is not None
     return [pseudo_value(name, cuid, Profile(*row, {}, {})) for cuid, row in zip(page.cuids, page.rows, strict=True)]
 
 
 class TableWriter(ABC):
-    """Writes users, a page at a time: converts them in threads and writes them in another, in order, beside the reading.
+    """Writes users, page by page.
+
+    Converts pages in threads and writes them in another thread, in order, while others are read.
 
     Args:
-        converters: threads that convert.
+        converters: number of threads that convert.
     """
 
     def __init__(self, converters: int) -> None:
@@ -56,7 +58,7 @@ class TableWriter(ABC):
         self._bytes_under_way = 0
 
     def write(self, page: Page) -> None:
-        """Write some more users."""
+        """Write more users."""
         converted = self._converting.submit(self._convert, page)
         self._under_way.append((len(page.lines), self._writing.submit(self._add_when_there, converted)))
         self._bytes_under_way += len(page.lines)
@@ -72,7 +74,7 @@ class TableWriter(ABC):
         self._add(converted.result())
 
     def close(self) -> None:
-        """Write what is left. The stream stays open."""
+        """Write the rest. The stream stays open."""
         try:
             while self._under_way:
                 self._await_first()
@@ -84,14 +86,14 @@ class TableWriter(ABC):
 
     @abstractmethod
     def _convert(self, page: Page) -> Any:
-        """What is to be written for a page."""
+        """Return the converted page."""
 
     @abstractmethod
     def _add(self, converted: Any) -> None:
-        """Write it, or keep it for the next."""
+        """Write a converted page, or keep it for the next call."""
 
     def _finish(self) -> None:  # noqa: B027 - most have nothing left
-        """Write what is left."""
+        """Write the rest."""
 
     def _release(self) -> None:  # noqa: B027
-        """Done at the end, after a failure as well."""
+        """Called at the end, even after a failure."""

@@ -1,4 +1,4 @@
-"""What the writers of CSV and NDJSON have in common: documents as objects."""
+"""The part that the writers of CSV and NDJSON share: documents as objects."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from usertable.store.records import NO_VALUES, Page
 
 
 class TextWriter(TableWriter):
-    """What a text format is made from: the documents of a page as objects, which are built as far as they are needed.
+    """The base of a text format: the documents of a page as objects, as far as they are needed.
 
     Args:
-        types: what the stored values of a data type become; those of the others stay the JSON that they are.
+        types: the types for stored values of a data type. Values of other data types stay JSON.
     """
 
     def __init__(self, stream: IO[bytes], project: Project, options: ExportOptions, types: Mapping[DataType, Any]) -> None:
-        # More than one would wait for each other: building objects takes the interpreter lock.
+        # More threads would wait for each other, because creating objects needs the interpreter lock.
         super().__init__(converters=1)
         self._stream = stream
         self._identifiers = options.identifiers.chosen
@@ -34,7 +34,7 @@ class TextWriter(TableWriter):
         self._first = 1 + len(self._identifiers)
         kinds = [Any] * self._first + [types.get(a.type, msgspec.Raw) for a in attributes]
         self._members = [(field, kind, None) for field, kind in zip(self._fields, kinds, strict=True)]
-        # What is no attribute is not in a document; no attribute has a name with a sign in it.
+        # A document contains only attributes. The name of an attribute contains no sign.
         declared = project.schema.attributes
         stored = [f"={name}" if name in declared else name for name in names[: self._first]] + [a.name for a in attributes]
         self._document = self._struct(stored)
@@ -46,7 +46,7 @@ class TextWriter(TableWriter):
         return msgspec.defstruct("Document", self._members, rename=rename, omit_defaults=True, gc=False)
 
     def _values(self, page: Page, identifier: Identifier) -> list[Any]:
-        """By user: the value of a unique identifier, or those of another one; None where there are none."""
+        """Return, for each user, the value of a unique identifier, or the values of another one; None without values."""
         found = [page.values.get(cuid, NO_VALUES).get(identifier.name) for cuid in page.cuids]
         return [values and values[0] for values in found] if identifier.unique else found
 

@@ -1,4 +1,4 @@
-"""What is kept of the requests that came in; see :class:`usertable.store.protocol.Arriving`."""
+"""Stored arrivals; see :class:`usertable.store.protocol.Arriving`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from usertable.store.queries import load_queries
 
 _SQL = load_queries("usertable.store.postgres", "activity.sql")
 _MINUTE = 60_000
-"""Milliseconds."""
+"""Milliseconds per minute."""
 
 
 def keep_arrivals(db: Connection, batch: Sequence[Arrivals]) -> None:
-    # One server after the other, so that their numbers are seen in order; and no user is erased meanwhile.
+    # One server at a time, so that numbers become visible in order, and no user is erased meanwhile.
     lock(db, LOCK_ARRIVALS)
     db.execute(_SQL["lock_counters"], {"projects": sorted({arrivals.project for arrivals in batch})})
     rates = [
@@ -39,6 +39,7 @@ def keep_arrivals(db: Connection, batch: Sequence[Arrivals]) -> None:
         for (kind, attribute), count in c.refusals.items()
     ]
     written = [{"project": c.project, "attribute": name, "at": c.at} for c in batch for name in sorted(c.written)]
+    uses = [{"project": c.project, "name": name, "at": c.at - c.at % _MINUTE} for c in batch for name in sorted(c.keys)]
     samples = [
         {"project": c.project, "refused": bool(a.problems), "at": a.at, "cuid": a.cuid, "document": encode_arrival(a)}
         for c in batch
@@ -49,6 +50,7 @@ def keep_arrivals(db: Connection, batch: Sequence[Arrivals]) -> None:
             ("add_rate", rates),
             ("add_refusal", refusals),
             ("add_last_write", written),
+            ("add_key_use", uses),
             ("add_sample", samples),
         ):
             if rows:
@@ -73,6 +75,10 @@ def refusals(db: Connection, project: int, since: int) -> list[tuple[ProblemKind
 def last_writes(db: Connection, project: int) -> dict[str, int]:
     rows = db.execute("SELECT attribute, at FROM usertable.last_write WHERE project = %s", (project,))
     return dict(rows.fetchall())
+
+
+def key_uses(db: Connection, project: int) -> dict[str, int]:
+    return dict(db.execute("SELECT name, at FROM usertable.key_use WHERE project = %s", (project,)).fetchall())
 
 
 def expire_arrivals(db: Connection, before: int) -> None:

@@ -1,7 +1,7 @@
--- What activity.py runs.
+-- Statements of activity.py.
 
 -- name: lock_counters
--- No user is erased meanwhile.
+-- Prevents users from being erased meanwhile.
 SELECT 1 FROM usertable.cuid_counter WHERE project = ANY(%(projects)s::bigint[]) ORDER BY project FOR SHARE;
 
 -- name: add_rate
@@ -22,20 +22,24 @@ ON CONFLICT (project, at, kind, attribute) DO UPDATE SET
 INSERT INTO usertable.last_write AS l (project, attribute, at) VALUES (%(project)s, %(attribute)s, %(at)s)
 ON CONFLICT (project, attribute) DO UPDATE SET at = greatest(l.at, excluded.at);
 
+-- name: add_key_use
+INSERT INTO usertable.key_use AS u (project, name, at) VALUES (%(project)s, %(name)s, %(at)s)
+ON CONFLICT (project, name) DO UPDATE SET at = greatest(u.at, excluded.at);
+
 -- name: add_sample
--- Unless its user was erased meanwhile.
+-- Unless its user has been erased.
 INSERT INTO usertable.arrival (project, refused, at, cuid, document)
 SELECT %(project)s, %(refused)s, %(at)s, %(cuid)s::bigint, %(document)s
 WHERE NOT EXISTS (SELECT 1 FROM usertable.erased WHERE project = %(project)s AND cuid = %(cuid)s::bigint);
 
 -- name: samples
--- The newest; refused is an array of one or both.
+-- The newest samples; refused is an array of one value or both.
 SELECT id, document FROM usertable.arrival
 WHERE project = %(project)s AND refused = ANY(%(refused)s) AND id > %(after)s
 ORDER BY id DESC LIMIT %(limit)s;
 
 -- name: rates
--- What came in, by steps from a moment on.
+-- Numbers of requests since a time, by steps.
 SELECT
   (%(since)s + (at - %(since)s) / %(step)s * %(step)s)::bigint AS step,
   sum(accepted)::bigint, sum(refused)::bigint, sum(sampled)::bigint
@@ -47,7 +51,7 @@ SELECT kind, attribute, sum(count)::bigint, max(last) FROM usertable.arrival_ref
 WHERE project = %(project)s AND at >= %(minute)s GROUP BY 1, 2;
 
 -- name: expire_samples
--- Those that are too old, and all but the newest.
+-- Samples that are too old, and all but the newest.
 DELETE FROM usertable.arrival WHERE id IN (
   SELECT id
   FROM (

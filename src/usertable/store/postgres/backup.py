@@ -1,4 +1,4 @@
-"""Which of PostgreSQL's own programs back a store up and restore it, and how they are called."""
+"""The PostgreSQL programs that back up and restore a store, and their command lines."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from usertable.store.urls import SECRETS, redacted_url
 _BACKUP, _RESTORE = ("pg_basebackup", "pg_dump"), ("createdb", "pg_restore")
 _DEBIAN = "/usr/lib/postgresql/{version}/bin/{name}"
 _VERSION = re.compile(r"\(PostgreSQL\) (\d+)(\S*)")
-"""In what a program says to `--version`: `pg_dump (PostgreSQL) 15.9 (Debian 15.9-0+deb12u1)`."""
+"""The version in a program's answer to `--version`: `pg_dump (PostgreSQL) 15.9 (Debian 15.9-0+deb12u1)`."""
 
 
 def database_tools(url: str, file: Path, *, restore: bool) -> DatabaseTools:
@@ -36,7 +36,7 @@ def database_tools(url: str, file: Path, *, restore: bool) -> DatabaseTools:
 
 
 def _tool(name: str, server: int) -> Tool:
-    """The program of that name that goes with the server, or else the one that does not."""
+    """Return the program of this name for the server's version; otherwise one of another version."""
     tool = Tool(name, None, None, f"{name} is not installed; on Debian: apt-get install postgresql-client-{server}")
     for path in (shutil.which(name), _DEBIAN.format(version=server, name=name)):
         if path is None or not Path(path).exists():

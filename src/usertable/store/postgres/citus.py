@@ -1,7 +1,8 @@
-"""Citus, the distributed PostgreSQL: the layout of the tables, and which shard a user is in.
+"""Citus, the distributed PostgreSQL: the layout of the tables, and the shard of each user.
 
-A statement that stays in one shard is sent to one machine and commits there; one that touches several is many times slower.
-So the store asks here which writes belong together. A map that is out of date makes statements slow or refused, never wrong.
+A statement for a single shard is sent to one machine and commits there. One that touches several shards is many times
+slower. So the store asks this module which writes belong together. An outdated map makes statements slow or refused, never
+wrong.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from usertable.store.postgres.failures import error_text
 
 _MASK = 0xFFFFFFFF
 
-_EVERYWHERE = ("project", "reported", "schema_change")
-_WITH_USERS = ("user_identifier", "erased", "receipt")
+_EVERYWHERE = ("project", "reported", "audit", "project_key", "history_since")
+_WITH_USERS = ("user_identifier", "erased", "receipt", "history", "keyframe")
 _DISTRIBUTED = (*_EVERYWHERE, "users", *_WITH_USERS, "identifier_value")
 
 
 class ShardMap:
-    """Which shard a CUID is in.
+    """The shard of each CUID.
 
     Args:
         starts: the first hash of each shard, ascending.
@@ -30,14 +31,32 @@ class ShardMap:
 
     def __init__(self, starts: list[int]) -> None:
         self._starts = starts
+        self._lowest: dict[int, int] = {}
+        """The lowest CUID of each shard, as far as they were looked at."""
+        self._looked_at = 0
 
     def shard(self, cuid: int) -> int:
-        """The index of the user's shard."""
+        """Return the index of the user's shard."""
         return bisect_right(self._starts, hash_bigint(cuid)) - 1
+
+    def representative(self, cuid: int) -> int:
+        """Return the lowest CUID of the user's shard: what belongs to the shard as a whole is stored beside it."""
+        shard = self.shard(cuid)
+        while shard not in self._lowest:
+            self._looked_at += 1
+            self._lowest.setdefault(self.shard(self._looked_at), self._looked_at)
+        return self._lowest[shard]
+
+    def representatives(self) -> list[int]:
+        """Return those of all shards."""
+        while len(self._lowest) < len(self._starts):
+            self._looked_at += 1
+            self._lowest.setdefault(self.shard(self._looked_at), self._looked_at)
+        return list(self._lowest.values())
 
 
 def hash_bigint(value: int) -> int:
-    """PostgreSQL's `hashint8`: the hash by which Citus distributes a bigint column. -2^31 to 2^31 - 1.
+    """Return PostgreSQL's `hashint8`, the hash by which Citus distributes a bigint column: -2^31 to 2^31 - 1.
 
     Bob Jenkins' `final` mix over the two halves, folded so that equal numbers of any integer type have one hash.
     """
@@ -60,7 +79,7 @@ def _rotated(value: int, bits: int) -> int:
 
 
 def load_shards(db: Connection) -> ShardMap | None:
-    """The shards of the users; None where the tables are not distributed."""
+    """Return the shards of the users; None if the tables are not distributed."""
     if not is_distributed(db):
         return None
     rows = db.execute(
@@ -70,13 +89,15 @@ def load_shards(db: Connection) -> ShardMap | None:
 
 
 def distribute(db: Connection, display_url: str, shards: int) -> bool:
-    """Turn the tables, filled or empty, into the distributed layout, whole or not at all. False if they have it already.
+    """Convert the tables, filled or empty, to the distributed layout, completely or not at all.
 
-    Users and all that belongs to one are distributed by CUID, identifier values by value, so that they stay unique;
-    projects are on every machine; counters stay on the coordinator.
+    Return False if they have it.
+
+    Users and everything that belongs to one are distributed by CUID, identifier values by value, so that they stay unique.
+    Projects are on every machine; counters stay on the coordinator.
 
     Raises:
-        StoreFault: there is no Citus in the database, or it refused.
+        StoreFault: the database has no Citus, or Citus refused.
     """
     if not db.execute("SELECT 1 FROM pg_extension WHERE extname = 'citus'").fetchone():
         raise StoreFault(
@@ -86,10 +107,10 @@ def distribute(db: Connection, display_url: str, shards: int) -> bool:
         return False
     try:
         with db.transaction():
-            # A unique key of a distributed table must hold the column that distributes it.
+            # A unique key of a distributed table must contain the distribution column.
             db.execute("ALTER TABLE usertable.receipt DROP CONSTRAINT receipt_pkey")
             db.execute("ALTER TABLE usertable.receipt ADD CONSTRAINT receipt_pkey PRIMARY KEY (project, key, cuid)")
-            # First, because after a table Citus wants them to come one machine after the other.
+            # First, because after a table Citus requires them to be distributed one machine after the other.
             _distribute_functions(db)
             db.execute("SELECT create_distributed_table('usertable.users', 'cuid', shard_count => %s)", (shards,))
             db.execute(
@@ -98,9 +119,7 @@ def distribute(db: Connection, display_url: str, shards: int) -> bool:
                 (shards,),
             )
             _distribute_tables(db)
-        for table in _DISTRIBUTED:
-            # What stood on the coordinator before is only hidden.
-            db.execute("SELECT truncate_local_data_after_distributing_table(%s)", (f"usertable.{table}",))
+        remove_local_rows(db)
     except errors.Error as error:
         raise StoreFault(f"{display_url} could not be distributed: {error_text(error)}") from error
     return True
@@ -109,22 +128,28 @@ def distribute(db: Connection, display_url: str, shards: int) -> bool:
 def distribute_new(db: Connection) -> None:
     """Distribute what a migration of a distributed store has created. Machines that join later get it too.
 
-    A table is distributed if `_EVERYWHERE` or `_WITH_USERS` names it, else it stays on the coordinator. It must be empty:
-    the rows it had there would stay, hidden.
+    A table is distributed if `_EVERYWHERE` or `_WITH_USERS` names it; otherwise it stays on the coordinator. Its rows are
+    distributed too. Copies of them stay on the coordinator, hidden, until :func:`remove_local_rows`.
     """
     _distribute_functions(db)
     _distribute_tables(db)
 
 
+def remove_local_rows(db: Connection) -> None:
+    """Remove the hidden rows that the coordinator had before tables were distributed. Not in a transaction."""
+    for table in _DISTRIBUTED:
+        db.execute("SELECT truncate_local_data_after_distributing_table(%s)", (f"usertable.{table}",))
+
+
 def _distribute_functions(db: Connection) -> None:
-    """Those of the schema. Citus does so by itself, but only for those that are created while it is there."""
+    """Distribute the schema's functions. Citus does this itself, but only for functions created while it is installed."""
     functions = db.execute("SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = 'usertable'::regnamespace")
     for (function,) in functions.fetchall():
         db.execute("SELECT create_distributed_function(%s)", (function,))
 
 
 def _distribute_tables(db: Connection) -> None:
-    """Those that go with the users, who are distributed already."""
+    """Distribute the tables that belong to the users, who are already distributed."""
     distributed = {name for (name,) in db.execute("SELECT logicalrelid::text FROM pg_dist_partition")}
     for table in (f"usertable.{name}" for name in _EVERYWHERE):
         if table not in distributed:
@@ -135,7 +160,7 @@ def _distribute_tables(db: Connection) -> None:
 
 
 def is_distributed(db: Connection) -> bool:
-    """Whether the users are on the machines of a cluster."""
+    """Return whether the users are distributed over the machines of a cluster."""
     if db.execute("SELECT to_regclass('pg_dist_partition')").fetchall()[0][0] is None:
         return False
     found = db.execute("SELECT 1 FROM pg_dist_partition WHERE logicalrelid = to_regclass('usertable.users')")

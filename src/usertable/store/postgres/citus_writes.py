@@ -1,4 +1,4 @@
-"""A batch of writes on Citus: the users of each shard are written in a transaction of their own, on that shard's machine."""
+"""A batch of writes on Citus: the users of each shard are written in their own transaction, on that shard's machine."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from psycopg import errors
 
 from usertable.store.postgres.citus import ShardMap
 from usertable.store.postgres.failures import error_text
+from usertable.store.postgres.history import draw_numbers
 from usertable.store.postgres.locks import wait_for_users
-from usertable.store.postgres.merge import Merge, UserKey, merge_in_shard, mergeable
+from usertable.store.postgres.merge import Merge, UserKey, merge_in_shard, mergeable, record_in_shard
 from usertable.store.postgres.pool import Connections, TrackedConnection
 from usertable.store.postgres.transaction import PostgresTransaction, ReceiptsByKey, find_receipts
 from usertable.store.records import WRITTEN, Result, SchemaStale, UserUnknown, Write
@@ -28,8 +29,8 @@ class CitusWrites:
 
     Args:
         reported: by project, attributes that are known to be stored as reported.
-        threads: how many shards are written at once, at most.
-        display_url: the store's URL as it may be shown.
+        threads: maximum number of shards that are written at once.
+        display_url: the store's URL without passwords.
     """
 
     def __init__(self, connections: Connections, reported: dict[int, set[str]], threads: int, display_url: str) -> None:
@@ -39,7 +40,19 @@ class CitusWrites:
         self._display_url = display_url
 
     def write(self, shards: ShardMap, writes: Sequence[Write], command: WriteCommand) -> list[Result]:
-        """Write the users of each shard, side by side. See :meth:`usertable.store.protocol.Store.write`."""
+        """Write the users of each shard concurrently. See :meth:`usertable.store.protocol.Store.write`."""
+        results = self._write(shards, writes, command)
+        refused = [index for index, result in enumerate(results) if isinstance(result, errors.FeatureNotSupported)]
+        split = self._connections.shards() if refused else None
+        if split is not None:
+            # The shards were split after they were loaded. What is refused has changed nothing.
+            again = self._write(split, [writes[index] for index in refused], command)
+            for index, result in zip(refused, again, strict=True):
+                results[index] = result
+        return results
+
+    def _write(self, shards: ShardMap, writes: Sequence[Write], command: WriteCommand) -> list[Result]:
+        """Write the users of each shard concurrently. If the map of shards is outdated, writes may be refused."""
         groups: dict[int, list[int]] = {}
         users: dict[tuple[int, str], set[int]] = {}
         keys: dict[int, list[str]] = {}
@@ -56,7 +69,7 @@ class CitusWrites:
                 results[index] = result
 
         if any(len(cuids) > 1 for cuids in users.values()):
-            # A key that comes with two users, so with two shards perhaps: the second must see the first one's receipt.
+            # A key used for two users, possibly in two shards: the second write must see the receipt of the first.
             for index in range(len(writes)):
                 write_group([index], lambda: self._find_receipts(keys))
             return results
@@ -74,16 +87,16 @@ class CitusWrites:
         command: WriteCommand,
         elsewhere: Callable[[], ReceiptsByKey],
     ) -> list[Result]:
-        """Write the users of one shard; a failure is the result of each write that is not done.
+        """Write the users of one shard. A failure is the result of each write that was not applied.
 
         Args:
-            elsewhere: gives the receipts of the batch's keys in all shards.
+            elsewhere: returns the receipts of the batch's keys in all shards.
         """
         merged: set[UserKey] = set()
         rest: Iterator[Result] = iter(())
         try:
             receipts = elsewhere()
-            self._merge(writes, command.row_limit, merged)
+            self._merge(shards, writes, command.row_limit, merged)
             left = [write for write in writes if (write.project, write.cuid) not in merged]
 
             def decide(writes: Sequence[Write]) -> list[Result]:
@@ -97,7 +110,7 @@ class CitusWrites:
                 rest = iter(self._decided_again(left, decide(left), decide))
         except Exception as failure:
             if isinstance(failure, errors.FeatureNotSupported):
-                # The shards were split since.
+                # The shards have been split since.
                 self._connections.forget_shards()
             rest = itertools.repeat(failure)
         return [WRITTEN if (write.project, write.cuid) in merged else next(rest) for write in writes]
@@ -105,10 +118,10 @@ class CitusWrites:
     def _decided_again(
         self, writes: Sequence[Write], results: list[Result], decide: Callable[[Sequence[Write]], list[Result]]
     ) -> list[Result]:
-        """The results, with those to unknown users decided once more.
+        """Return the results, after deciding writes to unknown users once more.
 
-        A user is made on several machines. Another caller may have the CUID already, from a machine that shows its
-        identifier value, while that of the user does not show the user yet.
+        A user is created on several machines. Another caller may already have the CUID, from a machine that shows its
+        identifier value, while the user's machine does not show the user yet.
         """
         unknown = [index for index, result in enumerate(results) if isinstance(result, UserUnknown)]
         if not unknown:
@@ -125,30 +138,42 @@ class CitusWrites:
             results[index] = result
         return results
 
-    def _merge(self, writes: Sequence[Write], row_limit: int, merged: set[UserKey]) -> None:
-        """Let the database merge what it can of users in one shard, each statement for itself.
+    def _merge(self, shards: ShardMap, writes: Sequence[Write], row_limit: int, merged: set[UserKey]) -> None:
+        """Let the database merge writes to users in one shard. Each statement succeeds or fails on its own.
 
         Args:
-            merged: gets the users whose writes are done; a failure leaves those in it that were done before.
+            merged: receives the users whose writes are done. After a failure it contains those done before.
         """
         for merge in mergeable(writes, self._reported, row_limit):
 
             def work(connection: TrackedConnection, merge: Merge = merge) -> list[UserKey]:
-                # It is a transaction of its own.
-                connection.committing = True
-                return merge_in_shard(connection.db, merge)
+                db = connection.db
+                if merge.body is None:
+                    # The statement is a transaction of its own.
+                    connection.committing = True
+                    rows = merge_in_shard(db, merge, None)
+                else:
+                    with db.pipeline():
+                        connection.begin()
+                        (block,) = draw_numbers(db, 1)
+                    connection.check_host()
+                    rows = merge_in_shard(db, merge, block)
+                    with db.pipeline():
+                        record_in_shard(db, merge, rows, shards.representative(merge.users[0][1]), block)
+                        connection.commit()
+                return [(merge.project, cuid) for cuid, *_ in rows]
 
             try:
                 merged.update(self._connections.run(work))
             except (psycopg.NotSupportedError, psycopg.ProgrammingError, psycopg.DataError) as failure:
-                # Refused, so nothing of it is done: the shards were split since, perhaps.
+                # Refused, so nothing was changed. The shards may have been split.
                 log.warning("%s: a merge was refused: %s", self._display_url, error_text(failure))
                 self._connections.forget_shards()
 
     def _find_receipts(self, keys: Mapping[int, Sequence[str]]) -> ReceiptsByKey:
-        """The receipts of these keys in all shards."""
+        """Return the receipts of these keys in all shards."""
         return self._connections.read(lambda db: find_receipts(db, keys)) if keys else {}
 
     def close(self) -> None:
-        """End the threads. No batch may be under way."""
+        """End the threads. All batches must be finished."""
         self._threads.shutdown()

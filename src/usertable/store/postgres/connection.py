@@ -1,4 +1,4 @@
-"""One connection: how it is made, what it is told, and which databases are refused."""
+"""A single connection: opening and configuring it, and which databases are refused."""
 
 from __future__ import annotations
 
@@ -19,13 +19,29 @@ from usertable.store.queries import load_queries
 
 OLDEST_SERVER = 15
 LEAVING_SECONDS = 1.0
-"""Seconds for which connections of others may still end before the database counts as in use."""
+"""Seconds to wait for other connections to end before the database counts as in use."""
 POOLER_PROBES = 5
-"""Number of probes after which a pooler that never lends the client's connection counts as pooling by session."""
+"""Number of probes after which a pooler that never lends the client's connection counts as session pooling."""
 _LIMITS = ["statement_timeout", "idle_in_transaction_session_timeout", "transaction_timeout"]
-"""Settings of the database by which it ends what takes long."""
+"""The database's settings that end long transactions."""
 
 Connection = psycopg.Connection[tuple[Any, ...]]
+
+
+class PooledConnection(Connection):
+    """A connection of a pool, which can tell whether its host was demoted since it was opened."""
+
+    opened_writable = False
+
+    @property
+    def demoted(self) -> bool:
+        """Whether the host accepted writes when this connection was opened, and no longer does.
+
+        As of the last round trip, because the database reports changes of these settings with its answers. Does not send
+        anything. False if the connection was opened to a read-only database, which its URL then allows.
+        """
+        return self.opened_writable and not _accepts_writes(self)
+
 
 log = logging.getLogger("usertable.store")
 _SQL = load_queries("usertable.store.postgres", "connection.sql")
@@ -33,7 +49,7 @@ _SQL = load_queries("usertable.store.postgres", "connection.sql")
 
 @contextmanager
 def opened(conninfo: str, display_url: str) -> Iterator[Connection]:
-    """A connection to a database that can be our store, for a while."""
+    """Open a connection to a database that can be a store, for the length of the block."""
     try:
         with connect(conninfo, display_url) as db:
             _check_pooler(db, conninfo, display_url)
@@ -43,7 +59,7 @@ def opened(conninfo: str, display_url: str) -> Iterator[Connection]:
 
 
 def connect(conninfo: str, display_url: str) -> Connection:
-    """A new connection to a database that can be our store. Raises StoreFault if it cannot."""
+    """Open a connection to a database that can be a store. Raises StoreFault if it cannot."""
     db = psycopg.connect(conninfo, autocommit=True)
     try:
         version = db.info.server_version // 10_000
@@ -63,36 +79,37 @@ def connect(conninfo: str, display_url: str) -> Connection:
     return db
 
 
-def configure(db: Connection) -> None:
-    """Make a new connection one of ours."""
+def configure(db: PooledConnection) -> None:
+    """Configure a new connection."""
     _begin_session(db)
     plan_by_index(db)
+    db.opened_writable = _accepts_writes(db)
 
 
 def plan_by_index(db: Connection) -> None:
-    """Have the database look up rows by index, whatever it believes about the size of tables."""
+    """Make the database look up rows by index, whatever its statistics say about the size of tables."""
     db.execute(_SQL["plan_by_index"])
 
 
 def _begin_session(db: Connection) -> None:
-    """Have statements on a new connection mean what we mean by them.
+    """Set what statements on a new connection depend on.
 
     Raises:
-        StoreFault: it is not in UTF-8, though it was asked for.
+        StoreFault: the connection is not in UTF-8, although that was requested.
     """
     encoding = db.info.parameter_status("client_encoding")
     if encoding != ENCODING:
-        raise StoreFault(f"the connection has the encoding {encoding} in place of {ENCODING}; is there a pooler between?")
+        raise StoreFault(f"the connection has the encoding {encoding} in place of {ENCODING}; check for a pooler in between")
     db.execute(_SQL["begin_session"])
 
 
 def _check_pooler(db: Connection, conninfo: str, display_url: str) -> None:
-    """Refuse a pooler that gives each transaction a connection of its choice.
+    """Refuse a pooler that chooses a connection for each transaction.
 
-    Statements that are prepared, and settings that are made, are another client's there, and that one's are ours.
+    With such a pooler, prepared statements and settings would leak between this client and others.
 
     Raises:
-        StoreFault: there is such a one.
+        StoreFault: there is such a pooler.
     """
 
     def process(session: Connection) -> int:
@@ -101,23 +118,23 @@ def _check_pooler(db: Connection, conninfo: str, display_url: str) -> None:
 
     first = process(db)
     if first == db.info.backend_pid:
-        # Whoever answered the connection is the database.
+        # The process that answered is the database's own.
         return
     for _ in range(POOLER_PROBES):
-        # To the same pooler, if there are several hosts.
+        # Connect to the same pooler, if there are several hosts.
         same = make_conninfo(conninfo, host=db.info.host, hostaddr=db.info.hostaddr, port=db.info.port)
         with psycopg.connect(same, autocommit=True) as other:
             other.execute("BEGIN")
-            # While `db` is open, nobody else is given its connection, unless it is lent for each transaction.
+            # While `db` is open, nobody else gets its connection, unless it is lent per transaction.
             if process(other) == first or process(db) != first:
                 raise StoreFault(
-                    f"{display_url} leads to a pooler that pools by transaction, which loses what is prepared and set on a"
-                    " connection; set pool_mode = session in it, or name the database itself"
+                    f"{display_url} is a pooler in transaction mode, which loses prepared statements and session settings;"
+                    " set pool_mode = session in it, or name the database itself"
                 )
 
 
 def warn_of_losses(db: Connection, display_url: str) -> None:
-    """Log which settings of the database let it lose what it has committed."""
+    """Log the settings with which the database may lose committed transactions."""
     for name in lossy_settings(db):
         log.warning(
             "%s: %s is off in the database, so a crash of its machine can lose or damage what was answered",
@@ -127,19 +144,25 @@ def warn_of_losses(db: Connection, display_url: str) -> None:
 
 
 def lossy_settings(db: Connection) -> list[str]:
-    """Settings that are off, so that the database can lose what it has committed, and that no connection can change."""
+    """Return the server-wide settings that are off, with which the database may lose committed transactions."""
     names = ("fsync", "full_page_writes")
     return [name for name in names if db.execute("SELECT current_setting(%s)", (name,)).fetchall()[0][0] == "off"]
 
 
 def is_read_only(db: Connection) -> bool:
-    """Whether the database takes no writes: a standby, or one that was told so. Outside a transaction only."""
+    """Return whether the database is read-only: a standby, or configured so. Not in a transaction."""
     said: str = db.execute("SELECT current_setting('transaction_read_only')").fetchall()[0][0]
     return said == "on"
 
 
+def _accepts_writes(db: Connection) -> bool:
+    """Return what the database last reported about writes."""
+    settings = (b"default_transaction_read_only", b"in_hot_standby")
+    return not any(db.pgconn.parameter_status(name) == b"on" for name in settings)
+
+
 def why_read_only(db: Connection) -> str:
-    """What to tell of a database that takes no writes."""
+    """Return the message for a read-only database."""
     if db.execute("SELECT pg_is_in_recovery()").fetchall()[0][0]:
         why = "is read-only, a standby"
     else:
@@ -148,8 +171,8 @@ def why_read_only(db: Connection) -> str:
 
 
 def check_alone(db: Connection, display_url: str) -> None:
-    """Raises StoreFault if another connection uses the database."""
-    # A connection that was closed is there for a moment more.
+    """Raise StoreFault if another connection uses the database."""
+    # A closed connection is still listed for a moment.
     deadline = time.monotonic() + LEAVING_SECONDS
     while others := db.execute(_SQL["other_connections"]).fetchall()[0][0]:
         if time.monotonic() > deadline:
@@ -158,6 +181,6 @@ def check_alone(db: Connection, display_url: str) -> None:
 
 
 def time_limits(db: Connection) -> str:
-    """Which settings end what takes long, and how long that is: `transaction_timeout (5s)`; empty if none does."""
+    """Return the settings that end long transactions, and their values: `transaction_timeout (5s)`; empty if none does."""
     rows = db.execute(_SQL["time_limits"], {"names": _LIMITS})
     return " or ".join(f"{name} ({value})" for name, value in rows)

@@ -1,4 +1,4 @@
-"""Looks at a PostgreSQL store, and changes nothing."""
+"""Diagnosis of a PostgreSQL store, without changing anything."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from usertable.store.urls import redacted_url
 NEWEST_TRIED = 18
 _SQL = load_queries("usertable.store.postgres", "diagnosis.sql")
 _RESERVE = 10
-"""Connections of the database that should be left for others."""
+"""Number of connections of the database that should be left for others."""
 
 
 def diagnose(url: str, now_ms: int, workers: int) -> Iterator[Finding]:
@@ -44,7 +44,7 @@ def _engine(db: Connection) -> Finding:
     shown = f"PostgreSQL {version.partition(' ')[0]}" + (", distributed by Citus" if load_shards(db) else "")
     if db.info.server_version // 10_000 > NEWEST_TRIED:
         return Finding(
-            "engine", "warning", f"{shown}; usertable was tried with up to {NEWEST_TRIED}", "Try it before you rely on it"
+            "engine", "warning", f"{shown}; usertable was tried with up to {NEWEST_TRIED}", "Test it before you rely on it"
         )
     return Finding("engine", "ok", shown)
 
@@ -52,9 +52,11 @@ def _engine(db: Connection) -> Finding:
 def _content(db: Connection, display_url: str, now_ms: int) -> Iterator[Finding]:
     version, newest = stored_version(db, display_url), len(migrations("postgres"))
     ahead = db.execute(_SQL["clock"]).fetchall()[0][0] - now_ms
-    yield compare_clocks("database's clock", ahead / 1000, "the database's clock", "Set the clocks of both machines, by NTP")
+    yield compare_clocks(
+        "database's clock", ahead / 1000, "the database's clock", "Synchronize the clocks of both machines with NTP"
+    )
     if version == 0:
-        yield Finding("store version", "warning", "the database has no tables yet", "usertable serve makes them")
+        yield Finding("store version", "warning", "the database has no tables yet", "usertable serve creates them")
     elif version < newest:
         yield Finding(
             "store version",
@@ -83,10 +85,15 @@ def _settings(db: Connection) -> Iterator[Finding]:
         yield Finding("durability", "ok", "fsync and full_page_writes are on")
     if limits := time_limits(db):
         yield Finding(
-            "time limits", "warning", f"{limits} ends exports and large imports", "Set it to 0 for this role, or in the URL"
+            "time limits",
+            "warning",
+            f"{limits} cancels exports and large imports",
+            "Set it to 0 for this role, or in the URL",
         )
     if db.execute("SELECT current_setting('autovacuum')").fetchall()[0][0] == "off":
-        yield Finding("autovacuum", "warning", "off: old versions of rows keep their space", "Turn it on in postgresql.conf")
+        yield Finding(
+            "autovacuum", "warning", "off: the space of old row versions is not freed", "Turn it on in postgresql.conf"
+        )
 
 
 def _connections(db: Connection, needed: int) -> Finding:
@@ -108,5 +115,5 @@ def _encryption(db: Connection) -> Finding:
         "encryption",
         "warning",
         f"the connection to {host} is not encrypted",
-        "Add ?sslmode=verify-full&sslrootcert=FILE to the URL, or keep the way there in a network of your own",
+        "Add ?sslmode=verify-full&sslrootcert=FILE to the URL, or keep the connection on a private network",
     )

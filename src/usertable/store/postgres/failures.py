@@ -1,4 +1,4 @@
-"""What failures of the database mean."""
+"""The meaning of the database's failures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DOWN = (
     errors.InsufficientPrivilege,
     errors.UndefinedTable,
 )
-"""What the operator can mend; anything else is a defect of ours."""
+"""Failures that the operator can fix. Any other is a defect in usertable."""
 
 CONFLICTS = (
     errors.SerializationFailure,
@@ -23,10 +23,10 @@ CONFLICTS = (
     errors.LockNotAvailable,
     errors.QueryCanceled,
 )
-"""What others caused, or the operator's time limits: the transaction is undone, and the next attempt may succeed."""
+"""Failures caused by other transactions, or by the operator's time limits: rolled back, and a retry may succeed."""
 
 
 def error_text(error: Exception) -> str:
-    """What the database said, in one line, without its details, which quote what is stored."""
+    """Return the database's message in one line, without its details, which quote stored values."""
     primary = error.diag.message_primary if isinstance(error, psycopg.Error) else None
     return " ".join((primary or str(error)).split()) or type(error).__name__

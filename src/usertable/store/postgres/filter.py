@@ -1,7 +1,7 @@
 """Conditions on the user table in PostgreSQL's SQL.
 
-Values are compared as jsonb, whose numbers are exact, and never cast: a statement may look at the rows of other projects,
-where an attribute of the same name has another type, before it leaves them out.
+Values are compared as jsonb, whose numbers are exact, and never cast: before a statement excludes the rows of other
+projects, it may read them, and there an attribute of the same name may have another type.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _COMPARISONS = {"eq": "=", "ne": "<>", "lt": "<", "le": "<=", "gt": ">", "ge": "
 
 
 def translate(conditions: Sequence[Condition]) -> tuple[str, dict[str, Any]]:
-    """The predicate for users that meet all conditions, to go after another one, and its parameters.
+    """Return the predicate for users that meet all conditions, to be appended to another, and its parameters.
 
     Example: `" AND attributes->%(name0)s >= to_jsonb(%(value0)s::numeric)"` with `{"name0": "age", "value0": 18}`. The text
-    tells attributes and operators only.
+    depends only on attributes and operators.
     """
     predicate = ""
     parameters: dict[str, Any] = {}
@@ -37,7 +37,7 @@ def translate(conditions: Sequence[Condition]) -> tuple[str, dict[str, Any]]:
 
 
 def _of_row(condition: Condition, index: int, parameters: dict[str, Any]) -> str:
-    """A condition on a column, which holds integers and is never null."""
+    """Return a condition on a column, which contains integers and is never null."""
     column, op, wanted = condition.attribute.removeprefix("@"), condition.operator, condition.wanted
     if op in ("set", "unset"):
         return "TRUE" if op == "set" else "FALSE"
@@ -65,7 +65,7 @@ def _translated(condition: Condition, index: int, parameters: dict[str, Any]) ->
         return f"attributes->{name} >= {bounds[0]} AND attributes->{name} <= {bounds[1]}"
     if op == "in":
         assert isinstance(wanted, tuple)
-        # One parameter, however many values.
+        # One parameter, regardless of the number of values.
         parameters[value] = [_encoder.encode(each).decode() for each in wanted]
         return f"attributes->{name} = ANY(%({value})s::text[]::jsonb[])"
     parameters[value] = wanted

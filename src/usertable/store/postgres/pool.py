@@ -1,4 +1,4 @@
-"""The database through pools of connections: transactions that are retried, and a database that is away."""
+"""Connection pools, retries of transactions, and the detection of a database that is down."""
 
 from __future__ import annotations
 
@@ -18,36 +18,38 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from usertable.domain.errors import StoreDown
 from usertable.store.postgres import reads
 from usertable.store.postgres.citus import ShardMap, load_shards
-from usertable.store.postgres.connection import Connection, configure, time_limits, why_read_only
+from usertable.store.postgres.connection import Connection, PooledConnection, configure, time_limits, why_read_only
 from usertable.store.postgres.failures import CONFLICTS, DOWN, error_text
 from usertable.store.postgres.url import CONNECT_SECONDS
 from usertable.store.records import PoolFigures, StoreFigures
 
 SCANNING_CONNECTIONS = 2
-"""Further connections of a server process, for those who look through the user table: they never keep a write waiting."""
+"""Additional connections of a server process for browsing the user table, so that browsing never delays a write."""
 POOL_SECONDS = 1.0
-"""Seconds of waiting for a connection after which a caller checks whether the database is there at all."""
+"""Seconds of waiting for a connection after which a caller checks whether the database is up."""
 DOWN_SECONDS = 0.5
-"""Seconds between two checks whether a database that is down is back. Meanwhile callers fail at once."""
+"""Seconds between two checks whether a database is up again. Meanwhile callers fail at once."""
 RENEW_SECONDS = 1.0
-"""Minimum seconds between two replacements of connections that take no writes."""
+"""Minimum seconds between two replacements of connections that are read-only."""
 RENEWALS_TOLD_SECONDS = 60.0
-"""Minimum seconds between two log lines about such replacements. Each refused write is in the log by itself."""
+"""Minimum seconds between two log lines about such replacements. Each refused write is logged separately."""
 BROKEN_CONNECTIONS = 5
-"""After so many that broke, one after the other, the database counts as down."""
+"""Number of consecutive broken connections after which the database counts as down."""
 CONFLICT_SECONDS = 30
 """Seconds for which a transaction that conflicts with others is retried before it fails."""
 _ONE_MOMENT: LiteralString = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _SCAN_TIMEOUT: LiteralString = "SET LOCAL statement_timeout = '10s'"
 
 log = logging.getLogger("usertable.store")
-# It tells of every attempt to connect, in several lines. That the database is away is told by those who need it.
+# The pool logs each attempt to connect, in several lines. Callers report that the database is down.
 logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
-# What the pool says goes to a server's log, but not to the terminal of a command, which tells itself what failed.
+# A pipeline logs a warning about a lost connection, in addition to raising the error that is reported.
+logging.getLogger("psycopg").setLevel(logging.ERROR)
+# The pool's messages go to a server's log, but not to a command's terminal, where the command reports the failure.
 logging.getLogger("psycopg.pool").addHandler(logging.NullHandler())
 
 T = TypeVar("T")
-Pool = ConnectionPool[Connection]
+Pool = ConnectionPool[PooledConnection]
 
 
 class _Unknown(Enum):
@@ -62,12 +64,22 @@ class TrackedConnection:
 
     __slots__ = ("committing", "db")
 
-    def __init__(self, db: Connection) -> None:
+    def __init__(self, db: PooledConnection) -> None:
         self.db = db
         self.committing = False
 
     def begin(self, begin: LiteralString = "BEGIN") -> None:
+        """Begin a transaction, and check the host. In a pipeline, call `check_host` after its end."""
         self.db.execute(begin)
+        self.check_host()
+
+    def check_host(self) -> None:
+        """Raise ReadOnlySqlTransaction if the host was demoted, so that no outdated data is read from it.
+
+        Costs no round trip: the last answer reports it.
+        """
+        if self.db.demoted:
+            raise errors.ReadOnlySqlTransaction("is read-only, and was not when this connection was opened")
 
     def commit(self) -> None:
         self.committing = True
@@ -79,9 +91,9 @@ class Connections:
 
     Args:
         conninfo: libpq's connection parameters.
-        size: how many for all but those who look through the user table.
-        display_url: the store's URL as it may be shown.
-        scanning: whether anybody looks through the user table.
+        size: maximum number of connections, without those for browsing the user table.
+        display_url: the store's URL without passwords.
+        scanning: whether the user table is browsed.
     """
 
     def __init__(self, conninfo: str, size: int, display_url: str, *, scanning: bool) -> None:
@@ -93,26 +105,26 @@ class Connections:
         self._renewal_logged = -RENEWALS_TOLD_SECONDS
         self._probing = threading.Lock()
         self._down: StoreDown | None = None
-        """Why the database could not be reached when it was looked for last; None if it could."""
+        """Why the database could not be reached at the last check; None if it could."""
         self._look_at = 0.0
-        """When to look for it again."""
+        """When to check again."""
 
     def shards(self) -> ShardMap | None:
-        """Where the users are, on Citus."""
+        """Return the users' shards, on Citus."""
         if self._shards is _UNKNOWN:
             self._shards = self.read(load_shards)
         return self._shards
 
     def forget_shards(self) -> None:
-        """Load them again when they are asked for next: they were split, perhaps."""
+        """Load the shards again on the next use, because they may have been split."""
         self._shards = _UNKNOWN
 
     def read(self, work: Callable[[Connection], T]) -> T:
-        """`work` in a transaction that sees one moment throughout."""
+        """Run `work` in a transaction with a single snapshot."""
         return self.change(work, _ONE_MOMENT)
 
     def scan(self, work: Callable[[Connection], T]) -> T:
-        """Like `read`, for those who look through the table: on few connections of their own, and not for long."""
+        """Run `work` like `read`, for browsing the table: on few separate connections, and with a time limit."""
 
         def bounded(db: Connection) -> T:
             db.execute(_SCAN_TIMEOUT)
@@ -122,27 +134,38 @@ class Connections:
 
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
-        """A connection in a transaction that sees one moment throughout, for as long as it is needed; never retried."""
+        """Open a connection in a transaction with a single snapshot, for the length of the block. Never retried."""
         limits = ""
         try:
-            with self.pool.connection() as db:
+            with self._at_primary() as db:
                 limits = time_limits(db)
-                db.execute(_ONE_MOMENT)
                 try:
                     yield db
                 finally:
-                    # All was read by now, or there is a failure already.
+                    # Everything has been read by now, or there is already a failure.
                     with suppress(psycopg.Error):
                         db.execute("ROLLBACK")
         except PoolTimeout as failure:
             raise self.down(f"no connection within {CONNECT_SECONDS} s") from failure
         except DOWN as failure:
-            # A connection that the database ends does not always bring along the reason.
+            # When the database ends a connection, it does not always send the reason.
             hint = f"; the database ends what takes longer than {limits}: set that to 0 for this role" if limits else ""
             raise self.down(f"{error_text(failure)}{hint}") from failure
 
+    @contextmanager
+    def _at_primary(self) -> Iterator[Connection]:
+        """Begin a transaction with a single snapshot, for the length of the block, on a host that was not demoted."""
+        while True:
+            with self.pool.connection() as db:
+                db.execute(_ONE_MOMENT)
+                if not db.demoted:
+                    yield db
+                    return
+                db.close()
+            self.renew()
+
     def change(self, work: Callable[[Connection], T], begin: LiteralString = "BEGIN", pool: Pool | None = None) -> T:
-        """`work` in a transaction, which is committed when it returns, and undone if it raises."""
+        """Run `work` in a transaction, which is committed when it returns, and rolled back if it raises."""
 
         def whole(connection: TrackedConnection) -> T:
             connection.begin(begin)
@@ -153,7 +176,7 @@ class Connections:
         return self.run(whole, pool)
 
     def run(self, work: Callable[[TrackedConnection], T], pool: Pool | None = None) -> T:
-        """`work`, which begins and commits; again and again if its transaction was lost and can have changed nothing."""
+        """Run `work`, which begins and commits. Retry if its transaction was lost and cannot have changed anything."""
         pool = pool or self.pool
         self._check_down()
         attempts = _Attempts(self, pool)
@@ -162,16 +185,22 @@ class Connections:
             try:
                 with pool.connection(timeout=POOL_SECONDS) as db:
                     connection = TrackedConnection(db)
-                    return work(connection)
+                    try:
+                        return work(connection)
+                    except errors.ReadOnlySqlTransaction:
+                        if not db.closed and db.demoted:
+                            # The pool replaces it, even if `renew` was called just before and therefore does nothing.
+                            db.close()
+                        raise
             except psycopg.Error as failure:
                 attempts.prepare_next(failure, connection)
 
     def down(self, reason: str | Exception) -> StoreDown:
-        """The failure of a store that cannot be used now."""
+        """Return the failure of a store that cannot be used now."""
         return StoreDown(f"{self._display_url}: {reason if isinstance(reason, str) else error_text(reason)}")
 
     def renew(self) -> None:
-        """Close all connections, at once or when they are given back, and make new ones; not twice in `RENEW_SECONDS`."""
+        """Replace all connections, at once or when they are returned; at most once in `RENEW_SECONDS`."""
         now = time.monotonic()
         if now - self._renewed < RENEW_SECONDS:
             return
@@ -183,11 +212,11 @@ class Connections:
             pool.drain()
 
     def may_be_done(self, failure: psycopg.Error) -> bool:
-        """Whether a COMMIT that failed so may have been done: on Citus, by another machine that was not heard any more."""
+        """Return whether a failed COMMIT may have succeeded: on Citus, on another machine whose answer was lost."""
         return self._shards is not None and isinstance(failure, (errors.QueryCanceled, psycopg.InternalError))
 
     def probe(self) -> None:
-        """Return if the database takes connections; else StoreDown tells why not."""
+        """Return if the database accepts connections; otherwise raise StoreDown with the reason."""
         try:
             psycopg.connect(self.pool.conninfo).close()  # type: ignore[arg-type]
         except psycopg.OperationalError as failure:
@@ -197,7 +226,7 @@ class Connections:
         self._down = None
 
     def _check_down(self) -> None:
-        """Raise at once while the database is known to be away. One caller at a time looks whether it is back."""
+        """Raise at once while the database is known to be down. One caller at a time checks whether it is up again."""
         down = self._down
         if down is None:
             return
@@ -210,9 +239,15 @@ class Connections:
 
     def epoch(self) -> int:
         """See :meth:`usertable.store.protocol.Store.epoch`."""
-        epoch, read_only = self.run(lambda connection: reads.epoch(connection.db))
+
+        def work(connection: TrackedConnection) -> tuple[int, bool]:
+            found = reads.epoch(connection.db)
+            connection.check_host()
+            return found
+
+        epoch, read_only = self.run(work)
         if read_only:
-            # Reads would continue on a demoted host, and never see what the new primary has.
+            # The URL allows connections to a read-only host. By new ones, a primary is found when there is one.
             self.renew()
         return epoch
 
@@ -226,7 +261,7 @@ class Connections:
         self.run(work)
 
     def figures(self) -> StoreFigures:
-        """How many connections there are, and are in use."""
+        """Return the number of connections, and how many are in use."""
         engine = "postgresql" if self._shards is None or self._shards is _UNKNOWN else "citus"
         return StoreFigures(engine, pools={"main": _figures(self.pool), "scans": _figures(self._scanning)})
 
@@ -236,10 +271,10 @@ class Connections:
 
 
 class _Attempts:
-    """The attempts of one transaction, and which failures are followed by another.
+    """The attempts of one transaction, and which failures are retried.
 
-    A database that answers is never down: others that get in the way, and a pool whose connections are all in use, are
-    waited for.
+    A database that answers is never down: conflicting transactions, and a pool whose connections are all in use, are waited
+    for.
     """
 
     def __init__(self, connections: Connections, pool: Pool) -> None:
@@ -250,14 +285,14 @@ class _Attempts:
         self._renewed = False
 
     def prepare_next(self, failure: psycopg.Error, connection: TrackedConnection | None) -> None:
-        """Return when the transaction, which changed nothing, may be begun again; else raise StoreDown, or a defect."""
+        """Return when the transaction, which changed nothing, may be retried; otherwise raise StoreDown, or a defect."""
         committing = connection is not None and connection.committing
         if isinstance(failure, CONFLICTS):
             self._wait_for_others(failure, committing)
         elif isinstance(failure, PoolTimeout):
             self._wait_for_connection(failure)
         elif isinstance(failure, errors.ReadOnlySqlTransaction):
-            self._look_for_primary(failure)
+            self._look_for_primary(failure, connection is not None and connection.db.closed)
         elif isinstance(failure, DOWN):
             self._reconnect(failure, connection is not None and connection.db.closed, committing)
         elif isinstance(failure, psycopg.InternalError) and self._connections.may_be_done(failure):
@@ -266,7 +301,10 @@ class _Attempts:
             raise failure
 
     def _wait_for_others(self, failure: psycopg.Error, committing: bool) -> None:
-        """The database undid it. What was taken in the meantime is seen by the next attempt."""
+        """Wait after the database rolled back a conflicting transaction.
+
+        The next attempt sees what was committed meanwhile.
+        """
         if committing and self._connections.may_be_done(failure):
             raise self._connections.down(f"cancelled during COMMIT: {error_text(failure)}") from failure
         if time.monotonic() > self._deadline or self._pool is not self._connections.pool:
@@ -278,9 +316,16 @@ class _Attempts:
         if time.monotonic() > self._deadline:
             raise self._connections.down("all connections are busy") from failure
 
-    def _look_for_primary(self, failure: psycopg.Error) -> None:
-        """Nothing was done. A host that was demoted may keep its connections; new ones find the primary."""
-        if self._renewed:
+    def _look_for_primary(self, failure: psycopg.Error, left: bool) -> None:
+        """Replace connections, if needed, after a failure that changed nothing.
+
+        A demoted host may keep its connections; new ones find the primary.
+
+        Args:
+            left: the host was demoted since the connection was opened, so the connection was closed. Each of the others may
+                be open to the same host.
+        """
+        if time.monotonic() > self._deadline or (self._renewed and not left):
             raise self._connections.down(failure) from failure
         self._renewed = True
         self._connections.renew()
@@ -292,12 +337,12 @@ class _Attempts:
         self._broken += 1
         if not lost or self._broken == BROKEN_CONNECTIONS:
             raise self._connections.down(failure) from failure
-        # Its neighbours in the pool are likely to have broken with it.
+        # Its neighbors in the pool have probably broken with it.
         self._pool.check()
 
 
 def _figures(pool: Pool) -> PoolFigures:
-    # The pool leaves out what is zero.
+    # The pool omits counters that are zero.
     stats = pool.get_stats()
     names = ("pool_max", "pool_size", "pool_available", "requests_waiting", "requests_num", "requests_queued")
     return PoolFigures(*(stats.get(name, 0) for name in (*names, "requests_errors")))
@@ -308,6 +353,7 @@ def _pool(conninfo: str, size: int) -> Pool:
         conninfo,
         min_size=0,
         max_size=size,
+        connection_class=PooledConnection,
         kwargs={"autocommit": True},
         configure=configure,
         timeout=CONNECT_SECONDS,

@@ -1,26 +1,34 @@
-"""What is read of projects, users and identifier values over a connection; see :class:`usertable.store.protocol.Store`."""
+"""Reading projects, users and identifier values over a connection; see :class:`usertable.store.protocol.Store`."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import LiteralString
 
 import psycopg
 
+from usertable.domain.audit import AuditEntry, AuditFilter
+from usertable.domain.key import Key
 from usertable.domain.schema import Project
-from usertable.store.encoding import decode_changes, decode_project, decode_user_profiles, values_by_user
+from usertable.store.encoding import (
+    audit_parameters,
+    decode_audit,
+    decode_key,
+    decode_project,
+    decode_user_profiles,
+    has_nul,
+)
 from usertable.store.postgres.connection import Connection
 from usertable.store.queries import load_queries
-from usertable.store.records import Page, SchemaChange, User
+from usertable.store.records import User
 from usertable.store.tables import Row
 
-SNAPSHOT_ROWS = 5000
 _SQL = load_queries("usertable.store.postgres", "reads.sql")
 
 VALUES_OF_USERS = _SQL["values_of_users"]
-"""Rows of CUID, identifier and value, of `cuids` in `project`."""
+"""Rows of CUID, identifier and value, for `cuids` in `project`."""
 Rows = psycopg.Cursor[Row]
 
 
@@ -36,7 +44,7 @@ def read_many(db: Connection, project: int, cuids: Sequence[int]) -> list[User]:
 
 
 def users_of_rows(db: Connection, project: int, rows: Rows) -> list[User]:
-    """Users with their identifier values, from rows of CUID, version, created_at, updated_at, attributes, changed_at."""
+    """Return users and identifier values, from rows of CUID and a profile's columns."""
     users = {cuid: User(cuid, profile) for cuid, profile in decode_user_profiles(rows).items()}
     for cuid, identifier, value in db.execute(VALUES_OF_USERS, {"project": project, "cuids": list(users)}):
         users[cuid].identifiers.setdefault(identifier, []).append(value)
@@ -44,7 +52,7 @@ def users_of_rows(db: Connection, project: int, rows: Rows) -> list[User]:
 
 
 def owners(db: Connection, project: int, identifier: str, values: Sequence[str]) -> Rows:
-    """Whom the values point to: rows of value and CUID."""
+    """Return the owners of the values: rows of value and CUID."""
     return db.execute(_SQL["owners"], {"project": project, "identifier": identifier, "values": list(values)})
 
 
@@ -53,8 +61,8 @@ def projects(db: Connection) -> list[Project]:
 
 
 def project_number(db: Connection, project_id: str) -> int | None:
-    """The number of the project with that id as a caller sent it; None if there is none."""
-    # No project's id has a NUL in it, and PostgreSQL takes none.
+    """Return the number of the project with this ID from a request; None if there is none."""
+    # No project's ID contains NUL, and PostgreSQL rejects it.
     if "\0" in project_id:
         return None
     found = db.execute("SELECT number FROM usertable.project WHERE id = %s", (project_id,)).fetchone()
@@ -62,19 +70,19 @@ def project_number(db: Connection, project_id: str) -> int | None:
 
 
 def project_by_id(db: Connection, project_id: str) -> Project | None:
-    """The project with that id as a caller sent it."""
+    """Return the project with this ID from a request."""
     number = project_number(db, project_id)
     return None if number is None else project_by_number(db, number)
 
 
 def project_by_number(db: Connection, number: int) -> Project:
-    """The project with that number, which exists."""
+    """Return the project with this number, which must exist."""
     (project,) = _whole(db, db.execute(_SQL["project_by_number"], {"project": number}))
     return project
 
 
 def _whole(db: Connection, rows: Rows) -> list[Project]:
-    """Projects with `identifying`."""
+    """Return projects including `identifying`."""
     projects = [decode_project(*row) for row in rows.fetchall()]
     with db.pipeline():
         valued = [
@@ -94,13 +102,45 @@ def _whole(db: Connection, rows: Rows) -> list[Project]:
     ]
 
 
+def stored_key(db: Connection, project: int, name: str) -> Key | None:
+    # No key's name contains NUL, and PostgreSQL rejects it.
+    if "\0" in name:
+        return None
+    found = db.execute(_SQL["stored_key"], {"project": project, "name": name}).fetchone()
+    return None if found is None else decode_key(*found)
+
+
+def revoked_keys(db: Connection, project: int, after: tuple[int, str] | None, limit: int) -> list[Key]:
+    at, name = after or (None, "")
+    found = db.execute(_SQL["revoked_keys"], {"project": project, "at": at, "name": name, "limit": limit})
+    return [decode_key(*row) for row in found]
+
+
 def versions(db: Connection) -> dict[str, int]:
     return dict(db.execute("SELECT id, version FROM usertable.project").fetchall())
 
 
-def schema_changes(db: Connection, project: int, limit: int) -> list[SchemaChange]:
-    rows = db.execute(_SQL["schema_changes"], {"project": project, "limit": limit})
-    return [SchemaChange(at, actor, decode_changes(what)) for at, actor, what in rows]
+_AUDIT_CONDITIONS: Mapping[str, LiteralString] = {
+    "project": "project = %(project)s",
+    "actor": "actor = %(actor)s",
+    "kinds": "kind = ANY(%(kinds)s)",
+    "subject": "subject = %(subject)s",
+    "since": "at >= %(since)s",
+    "until": "at < %(until)s",
+    "before": "number < %(before)s",
+    "after": "number > %(after)s",
+}
+
+
+def audit(
+    db: Connection, project: int, wanted: AuditFilter, limit: int, before: int | None, after: int | None
+) -> list[AuditEntry]:
+    if has_nul(wanted):
+        return []
+    values = audit_parameters(project, wanted, before, after)
+    where = " AND ".join([_AUDIT_CONDITIONS[name] for name in values])
+    query = _SQL["audit" if after is None else "audit_after"].replace("{where}", where)
+    return [decode_audit(row) for row in db.execute(query, {**values, "limit": limit})]
 
 
 def job(db: Connection, project: int, name: str) -> str | None:
@@ -114,38 +154,6 @@ def next_cuid(db: Connection, project: int) -> int:
 
 
 def epoch(db: Connection) -> tuple[int, bool]:
-    """The epoch, and whether the database is read-only."""
+    """Return the epoch, and whether the database is read-only."""
     value, read_only = db.execute(_SQL["epoch"]).fetchall()[0]
     return value, read_only == "on"
-
-
-class PostgresSnapshot:
-    """See :class:`usertable.store.protocol.Snapshot`. The connection is in a transaction that sees one moment throughout."""
-
-    def __init__(self, project: Project, db: Connection) -> None:
-        self.project = project
-        self._db = db
-
-    def count(self) -> int:
-        number = self.project.number
-        found: int = self._db.execute("SELECT count(*) FROM usertable.users WHERE project = %s", (number,)).fetchall()[0][0]
-        return found
-
-    def pages(self, *, rows: bool = False) -> Iterator[Page]:
-        number = self.project.number
-        users = self._db.cursor(name="users")
-        try:
-            users.execute(_SQL["snapshot_users"], {"project": number})
-            while found := users.fetchmany(SNAPSHOT_ROWS):
-                values: Mapping[int, Mapping[str, list[str]]] = {}
-                span = {"project": number, "first": found[0][0], "last": found[-1][0]}
-                if self.project.identifying:
-                    values = values_by_user(self._db.execute(_SQL["values_of_span"], span))
-                found_rows = self._db.execute(_SQL["snapshot_rows"], span).fetchall() if rows else None
-                cuids, texts = zip(*found, strict=True)
-                yield Page(cuids, "\n".join(texts).encode(), values, found_rows)
-                if len(found) < SNAPSHOT_ROWS:
-                    break
-        finally:
-            with suppress(psycopg.Error):
-                users.close()

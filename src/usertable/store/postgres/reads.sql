@@ -1,11 +1,13 @@
--- What reads.py runs.
+-- Statements of reads.py.
 
 -- name: user
-SELECT cuid, version, created_at, updated_at, attributes::text, changed_at::text FROM usertable.users
+SELECT cuid, version, created_at, updated_at, attributes::text, changed_at::text, head, sole_actor
+FROM usertable.users
 WHERE project = %(project)s AND cuid = %(cuid)s;
 
 -- name: users
-SELECT cuid, version, created_at, updated_at, attributes::text, changed_at::text FROM usertable.users
+SELECT cuid, version, created_at, updated_at, attributes::text, changed_at::text, head, sole_actor
+FROM usertable.users
 WHERE project = %(project)s AND cuid = ANY(%(cuids)s::bigint[]);
 
 -- name: values_of_users
@@ -15,28 +17,58 @@ WHERE project = %(project)s AND cuid = ANY(%(cuids)s::bigint[])
 ORDER BY identifier, value;
 
 -- name: owners
--- Values of an identifier that somebody has, and the CUIDs.
+-- Owned values of an identifier, and the owners' CUIDs.
 SELECT value, cuid FROM usertable.identifier_value
 WHERE project = %(project)s AND identifier = %(identifier)s AND value = ANY(%(values)s::text[]);
 
 -- name: projects
-SELECT number, id, version, document, ARRAY(SELECT attribute FROM usertable.reported WHERE project = number)
+SELECT
+  number, id, version, document,
+  ARRAY(SELECT attribute FROM usertable.reported WHERE project = number),
+  ARRAY(
+    SELECT ARRAY[k.name, k.document] FROM usertable.project_key k
+    WHERE k.project = number AND (k.name = 'default' OR position('"revoked_at":' IN k.document) = 0)
+  )
 FROM usertable.project ORDER BY number;
 
 -- name: project_by_number
-SELECT number, id, version, document, ARRAY(SELECT attribute FROM usertable.reported WHERE project = number)
+SELECT
+  number, id, version, document,
+  ARRAY(SELECT attribute FROM usertable.reported WHERE project = number),
+  ARRAY(
+    SELECT ARRAY[k.name, k.document] FROM usertable.project_key k
+    WHERE k.project = number AND (k.name = 'default' OR position('"revoked_at":' IN k.document) = 0)
+  )
 FROM usertable.project WHERE number = %(project)s;
 
+-- name: stored_key
+SELECT name, document FROM usertable.project_key WHERE project = %(project)s AND name = %(name)s;
+
+-- name: revoked_keys
+-- Revoked keys after one, which was revoked at a time; the last revoked first.
+SELECT name, document FROM (
+  SELECT name, document, (document::json ->> 'revoked_at')::bigint AS at FROM usertable.project_key
+  WHERE project = %(project)s AND position('"revoked_at":' IN document) > 0
+) AS revoked
+WHERE %(at)s::bigint IS NULL OR at < %(at)s OR (at = %(at)s AND name > %(name)s)
+ORDER BY at DESC, name LIMIT %(limit)s;
+
 -- name: has_values
--- Has a row if anybody has a value of the identifier.
+-- Has a row if any user has a value of the identifier.
 SELECT 1 FROM usertable.identifier_value WHERE project = %(project)s AND identifier = %(identifier)s LIMIT 1;
 
--- name: schema_changes
--- The newest changes of a project.
-SELECT at, who, what FROM usertable.schema_change WHERE project = %(project)s ORDER BY number DESC LIMIT %(limit)s;
+-- name: audit
+-- Entries of an audit log, newest first.
+SELECT number, first, at, actor, kind, subject, facts, request, address FROM usertable.audit
+WHERE {where} ORDER BY number DESC LIMIT %(limit)s;
+
+-- name: audit_after
+-- The same, oldest first.
+SELECT number, first, at, actor, kind, subject, facts, request, address FROM usertable.audit
+WHERE {where} ORDER BY number LIMIT %(limit)s;
 
 -- name: epoch
--- The epoch, and whether the database takes writes.
+-- The epoch, and whether the database is writable.
 SELECT value, current_setting('transaction_read_only') FROM usertable.epoch;
 
 -- name: snapshot_users

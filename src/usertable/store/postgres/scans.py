@@ -1,4 +1,4 @@
-"""Looking through the user table, a chunk of it at a time; see :class:`usertable.store.protocol.Browsable`."""
+"""Browsing the user table, one chunk at a time; see :class:`usertable.store.protocol.Browsable`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def select(
     predicate, parameters = translate(conditions)
     chunk = _chunk(db, project, after, examine, descending)
     query = _SQL["select_downward" if descending else "select_upward"].replace("{conditions}", predicate)
-    # One more than asked for tells whether there are more.
+    # One more than requested, to know whether there are more.
     users = users_of_rows(db, project, db.execute(query, {**chunk.parameters, **parameters, "limit": limit + 1}))
     if len(users) <= limit:
         return Selection(users, chunk.examined, chunk.end)
@@ -73,7 +73,7 @@ def cuid_range(db: Connection, project: int) -> tuple[int, int] | None:
 
 @dataclass(frozen=True, slots=True)
 class _Chunk:
-    """A chunk of a project's users that is looked at."""
+    """A chunk of a project's users."""
 
     parameters: dict[str, object]
     """The project, and the CUIDs at both ends."""

@@ -1,7 +1,7 @@
--- What scans.py runs. {conditions} stands for what filter.py makes.
+-- Statements of scans.py. {conditions} is replaced by filter.py's predicate.
 
 -- name: chunk_upward
--- The first and the last of the next users, and how many they are.
+-- The first and the last of the next users, and their number.
 SELECT min(cuid), max(cuid), count(*)
 FROM (
   SELECT cuid FROM usertable.users WHERE project = %(project)s AND cuid > %(begin)s ORDER BY cuid LIMIT %(examine)s
@@ -14,17 +14,19 @@ FROM (
 ) chunk;
 
 -- name: select_upward
-SELECT cuid, version, created_at, updated_at, attributes::text, changed_at::text FROM usertable.users
+SELECT cuid, version, created_at, updated_at, attributes::text, changed_at::text, head, sole_actor
+FROM usertable.users
 WHERE project = %(project)s AND cuid BETWEEN %(first)s AND %(last)s {conditions}
 ORDER BY cuid LIMIT %(limit)s;
 
 -- name: select_downward
-SELECT cuid, version, created_at, updated_at, attributes::text, changed_at::text FROM usertable.users
+SELECT cuid, version, created_at, updated_at, attributes::text, changed_at::text, head, sole_actor
+FROM usertable.users
 WHERE project = %(project)s AND cuid BETWEEN %(first)s AND %(last)s {conditions}
 ORDER BY cuid DESC LIMIT %(limit)s;
 
 -- name: count_matching_newest
--- Those that were updated last, each with the count of all that meet the conditions.
+-- The users updated last, each with the number of all that meet the conditions.
 SELECT updated_at, cuid, count(*) OVER () FROM usertable.users
 WHERE project = %(project)s AND cuid BETWEEN %(first)s AND %(last)s {conditions}
 ORDER BY updated_at DESC, cuid DESC LIMIT %(limit)s;
@@ -41,7 +43,7 @@ WHERE project = %(project)s AND cuid BETWEEN %(first)s AND %(last)s AND jsonb_ex
 ORDER BY cuid;
 
 -- name: count_filled
--- How many users have a value, by attribute.
+-- The number of users with a value, by attribute.
 SELECT key, count(*) FROM usertable.users, jsonb_object_keys(attributes) AS key
 WHERE project = %(project)s AND cuid BETWEEN %(first)s AND %(last)s GROUP BY key;
 

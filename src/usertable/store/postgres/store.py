@@ -1,4 +1,4 @@
-"""The PostgreSQL engine whole: each call takes a connection, and leaves the work to the module of its topic."""
+"""The PostgreSQL engine: each call takes a connection and delegates to the module for its topic."""
 
 from __future__ import annotations
 
@@ -8,13 +8,19 @@ from contextlib import contextmanager
 from psycopg import errors
 
 from usertable.domain.arrival import Arrival, Arrivals, Rate
+from usertable.domain.audit import AuditEntry, AuditFilter
+from usertable.domain.change import Change
 from usertable.domain.condition import Condition
 from usertable.domain.errors import ProblemKind, StoreMissing, refusal
+from usertable.domain.key import Key
+from usertable.domain.person import Person, Session
 from usertable.domain.schema import Attribute, Project
-from usertable.store.postgres import activity, citus, copy, migrations, reads, scans
+from usertable.store.history import HistoryBlock, HistoryFigures, HistoryGrowth, PrunedHistory
+from usertable.store.postgres import activity, citus, copy, history, migrations, people, reads, scans
 from usertable.store.postgres.citus_writes import CitusWrites
-from usertable.store.postgres.connection import check_alone, opened, warn_of_losses
+from usertable.store.postgres.connection import Connection, check_alone, opened, warn_of_losses
 from usertable.store.postgres.pool import Connections, TrackedConnection
+from usertable.store.postgres.snapshot import PostgresSnapshot
 from usertable.store.postgres.transaction import PostgresTransaction, expire_receipts
 from usertable.store.postgres.url import connection_parameters
 from usertable.store.protocol import Snapshot, T
@@ -22,14 +28,14 @@ from usertable.store.records import (
     ColumnValues,
     FilledCount,
     MatchCount,
+    Migration,
     Result,
-    SchemaChange,
     Selection,
     StoreFigures,
     User,
     Write,
 )
-from usertable.store.tables import Row, TableSpec
+from usertable.store.tables import HISTORY, Row, TableSpec
 from usertable.store.transaction import Transaction, WriteCommand
 from usertable.store.urls import redacted_url
 
@@ -39,16 +45,17 @@ class PostgresStore:
 
     Args:
         url: `postgresql://user:password@host:port/database`, with libpq's parameters, and `pool_size=N`.
-        serving: this is a server: it says in its log what may lose writes that were answered.
+        serving: this is a server: it logs settings that may lose answered writes.
         alone: refuse if a server uses the database.
-        create: make the tables if there are none.
-        migrate: bring tables of an older version to this one; if not, they are refused.
-        writing: this is a server's writer, which the server has checked and migrated the store for. It need not be
+        create: create missing tables.
+        migrate: migrate tables of an older version; if false, refuse them.
+        writing: this is a server's writer, for which the server has checked and migrated the store. The database need not be
             reachable now.
 
     Raises:
         StoreMissing: there are no tables, and `create` is false.
-        StoreFault: the database cannot be used: unreachable, too old, a standby, too new a store, or no right to migrate.
+        StoreFault: the database cannot be used: unreachable, too old, a standby, with too new a store, or without the right
+            to migrate.
     """
 
     def __init__(
@@ -63,33 +70,40 @@ class PostgresStore:
     ) -> None:
         display_url = redacted_url(url)
         conninfo, size = connection_parameters(url)
+        self.migration: Migration | None = None
         if not writing:
             with opened(conninfo, display_url) as db:
                 if alone:
                     check_alone(db, display_url)
                 if not create and not migrations.stored_version(db, display_url):
                     raise StoreMissing(f"there is no store at {display_url}")
-                migrations.migrate(db, display_url, allowed=migrate)
+                self.migration = migrations.migrate(db, display_url, allowed=migrate)
                 if serving:
                     warn_of_losses(db, display_url)
-        # A writer never looks through the table.
+        # A writer never browses the table.
         self.connections = Connections(conninfo, size, display_url, scanning=not writing)
         self._reported: dict[int, set[str]] = {}
-        """Attributes that are known to be stored as reported, by project: they are not stored again."""
+        """By project, attributes that are known to be stored as reported, and need not be stored again."""
+        self.packer = history.Packer()
+        self._places: dict[int, list[int]] = {}
+        """By project, where its history is, while it is copied."""
         self._citus = CitusWrites(self.connections, self._reported, size, display_url)
 
     def transact(self, command: Callable[[Transaction], T], *, background: bool = False) -> T:
+        try:
+            return self._transact(command)
+        except errors.FeatureNotSupported:
+            # On Citus the shards may have been split. What is refused has changed nothing.
+            self.connections.forget_shards()
+        return self._transact(command)
+
+    def _transact(self, command: Callable[[Transaction], T]) -> T:
         shards = self.connections.shards()
 
         def work(connection: TrackedConnection) -> T:
             return PostgresTransaction(connection, self._reported, shards).run(command)
 
-        try:
-            return self.connections.run(work)
-        except errors.FeatureNotSupported:
-            # On Citus the shards were split since, perhaps: they are looked up again for the next command.
-            self.connections.forget_shards()
-            raise
+        return self.connections.run(work)
 
     def write(self, writes: Sequence[Write], command: WriteCommand) -> list[Result]:
         shards = self.connections.shards()
@@ -108,11 +122,12 @@ class PostgresStore:
 
     @contextmanager
     def snapshot(self, project_id: str) -> Iterator[Snapshot]:
+        shards = self.connections.shards()
         with self.connections.snapshot() as db:
             project = reads.project_by_id(db, project_id)
             if project is None:
                 raise refusal(ProblemKind.PROJECT_UNKNOWN, id=project_id)
-            yield reads.PostgresSnapshot(project, db)
+            yield PostgresSnapshot(project, db, shards)
 
     def resolve_identifiers(self, project: int, identifier: str, values: Sequence[str]) -> dict[str, int]:
         return self.connections.read(lambda db: dict(reads.owners(db, project, identifier, values).fetchall()))
@@ -129,12 +144,20 @@ class PostgresStore:
     def project(self, project_id: str) -> Project | None:
         return self.connections.read(lambda db: reads.project_by_id(db, project_id))
 
+    def stored_key(self, project: int, name: str) -> Key | None:
+        return self.connections.read(lambda db: reads.stored_key(db, project, name))
+
+    def revoked_keys(self, project: int, after: tuple[int, str] | None, limit: int) -> list[Key]:
+        return self.connections.read(lambda db: reads.revoked_keys(db, project, after, limit))
+
     def attributes(self, project: int) -> tuple[int, Mapping[str, Attribute]]:
         found = self.connections.read(lambda db: reads.project_by_number(db, project))
         return found.version, found.schema.attributes
 
-    def schema_changes(self, project: int, limit: int) -> list[SchemaChange]:
-        return self.connections.read(lambda db: reads.schema_changes(db, project, limit))
+    def audit(
+        self, project: int, wanted: AuditFilter, limit: int, *, before: int | None = None, after: int | None = None
+    ) -> list[AuditEntry]:
+        return self.connections.read(lambda db: reads.audit(db, project, wanted, limit, before, after))
 
     def select(
         self,
@@ -167,6 +190,48 @@ class PostgresStore:
     def cuid_range(self, project: int) -> tuple[int, int] | None:
         return self.connections.scan(lambda db: scans.cuid_range(db, project))
 
+    def with_changes(
+        self,
+        project: int,
+        cuid: int,
+        work: Callable[[User | None, Iterator[Change]], T],
+        *,
+        start: int | None = None,
+        after: int | None = None,
+    ) -> T:
+        shards = self.connections.shards()
+
+        def read(db: Connection) -> T:
+            return history.with_changes(db, shards, project, cuid, work, start=start, after=after)
+
+        return self.connections.read(read)
+
+    def history_figures(self, project: int) -> HistoryFigures:
+        return self.connections.read(lambda db: history.figures(db, project))
+
+    def history_growth(self, project: int, since: int) -> HistoryGrowth:
+        return self.connections.read(lambda db: history.growth(db, project, since))
+
+    def prune_history(self, project: int, before: int | None, excess: int, now: int) -> PrunedHistory:
+        return self.connections.change(lambda db: history.prune(db, project, before, excess, now))
+
+    def pack_history(self, project: int, before: int) -> int:
+        shards, packer = self.connections.shards(), self.packer
+
+        def pack() -> int:
+            return self.connections.change(lambda db: packer.pack(db, shards, project, before))
+
+        if packed := pack():
+            return packed
+        self.connections.change(packer.observe)
+        return pack() if self.connections.read(packer.settle) else 0
+
+    def history_since(self, project: int) -> int | None:
+        return self.connections.read(lambda db: history.since(db, project))
+
+    def history_blocks(self, project: int, below: int | None, limit: int) -> list[HistoryBlock]:
+        return self.connections.read(lambda db: history.blocks(db, project, below, limit))
+
     def keep_arrivals(self, batch: Sequence[Arrivals]) -> None:
         self.connections.change(lambda db: activity.keep_arrivals(db, batch))
 
@@ -182,8 +247,32 @@ class PostgresStore:
     def last_writes(self, project: int) -> dict[str, int]:
         return self.connections.read(lambda db: activity.last_writes(db, project))
 
+    def key_uses(self, project: int) -> dict[str, int]:
+        return self.connections.read(lambda db: activity.key_uses(db, project))
+
     def expire_arrivals(self, before: int) -> None:
         self.connections.change(lambda db: activity.expire_arrivals(db, before))
+
+    def people(self) -> list[Person]:
+        return self.connections.read(people.people)
+
+    def person(self, id: str) -> Person | None:
+        return self.connections.read(lambda db: people.person(db, id))
+
+    def person_by_email(self, email: str) -> Person | None:
+        return self.connections.read(lambda db: people.person_by_email(db, email))
+
+    def session(self, digest: bytes) -> tuple[Session, Person | None] | None:
+        return self.connections.read(lambda db: people.session(db, digest))
+
+    def sessions(self, person: str) -> list[Session]:
+        return self.connections.read(lambda db: people.sessions(db, person))
+
+    def see_sessions(self, seen: Mapping[bytes, int]) -> None:
+        self.connections.change(lambda db: people.see_sessions(db, seen))
+
+    def expire_sessions(self, before: int, limit: int) -> int:
+        return self.connections.change(lambda db: people.expire_sessions(db, before, limit))
 
     def expire_receipts(self, before: int) -> int:
         return self.connections.change(lambda db: expire_receipts(db, before))
@@ -192,7 +281,17 @@ class PostgresStore:
         return self.connections.read(lambda db: copy.count(db, project, spec))
 
     def rows(self, project: int, spec: TableSpec, after: Row | None, limit: int) -> list[Row]:
+        if spec is HISTORY:
+            return self._history_rows(project, after, limit)
         return self.connections.read(lambda db: copy.rows(db, project, spec, after, limit))
+
+    def _history_rows(self, project: int, after: Row | None, limit: int) -> list[Row]:
+        shards = self.connections.shards()
+        if after is None or project not in self._places:
+            # Once for all pages, because on Citus it reads all of the index.
+            self._places[project] = self.connections.read(lambda db: history.places(db, shards, project))
+        places = self._places[project]
+        return self.connections.read(lambda db: copy.history_rows(db, places, project, after, limit))
 
     def last(self, project: int, spec: TableSpec) -> Row | None:
         return self.connections.read(lambda db: copy.last(db, project, spec))
@@ -227,7 +326,7 @@ def distribute_store(url: str, shards: int) -> bool:
 
 
 def stored_version(url: str) -> int:
-    """The number of the last migration that was applied; 0 for none."""
+    """Return the number of the last applied migration; 0 for none."""
     display_url = redacted_url(url)
     with opened(connection_parameters(url)[0], display_url) as db:
         return migrations.stored_version(db, display_url)

@@ -1,28 +1,46 @@
-"""What a command loads and keeps: everything that can be is sent in one pipeline, so that it takes one round trip.
+"""Loading and storing for a command. As much as possible is sent in one pipeline, so that it takes one round trip.
 
-Locks are taken in the order that the package's docstring tells, and by number of project.
+Locks are taken in the order given in the package's docstring, and by project number.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 
+from usertable.domain.actor import Actor
+from usertable.domain.audit import AuditEvent
+from usertable.domain.change import Change
+from usertable.domain.key import Key
+from usertable.domain.person import Person, Session
 from usertable.domain.schema import Project
-from usertable.domain.schema_change import Change
 from usertable.store.encoding import (
+    audit_rows,
     decode_profiles,
     decode_written,
-    encode_changes,
+    encode_key,
     encode_project,
     encode_user_changes,
     encode_written,
     values_by_user,
 )
-from usertable.store.postgres import reads
+from usertable.store.history import HistoryBlock, blocks_needed, blocks_of, head_of_created
+from usertable.store.keyframes import Keyframe, keyframes_of
+from usertable.store.postgres import history, people, reads
 from usertable.store.postgres.citus import ShardMap
 from usertable.store.postgres.connection import Connection
-from usertable.store.postgres.locks import LOCK_EXPIRY, LOCK_PROJECTS, lock, lock_users, share, try_lock, wait_for_users
+from usertable.store.postgres.locks import (
+    LOCK_EXPIRY,
+    LOCK_PEOPLE,
+    LOCK_PROJECTS,
+    lock,
+    lock_audit,
+    lock_users,
+    share,
+    try_lock,
+    wait_for_users,
+)
 from usertable.store.postgres.pool import TrackedConnection
 from usertable.store.protocol import T
 from usertable.store.queries import load_queries
@@ -30,7 +48,7 @@ from usertable.store.records import FIRST_CUID, NewReceipt, StoredReceipt
 from usertable.store.transaction import Loaded, Mutation, Transaction, Wanted
 
 EXPIRY_WINDOW = 10_000
-"""Receipts of so many ms are removed in one transaction."""
+"""Milliseconds of receipts that are removed in one transaction."""
 _UNUSED_STEP = 1000
 _SQL = load_queries("usertable.store.postgres", "transaction.sql")
 
@@ -42,9 +60,9 @@ class PostgresTransaction:
     """See :class:`usertable.store.transaction.Transaction`.
 
     Args:
-        reported: by project, attributes that are known to be stored as reported; what is stored is added to it.
-        shards: where the users are, on Citus.
-        elsewhere: on Citus, receipts of other shards; with it, only those of the wanted users' shard are looked for.
+        reported: by project, attributes that are known to be stored as reported; newly stored ones are added.
+        shards: the users' shards, on Citus.
+        elsewhere: on Citus, receipts of other shards; with it, only those of the wanted users' shard are searched.
     """
 
     def __init__(
@@ -61,7 +79,7 @@ class PostgresTransaction:
         self._elsewhere = elsewhere
         self._begun = False
         self._makes_users: set[int] = set()
-        """Projects whose users are made or erased."""
+        """Projects whose users are created or erased."""
 
     def load(self, wanted: Mapping[int, Wanted]) -> dict[int, Loaded]:
         numbers = sorted(wanted)
@@ -71,21 +89,30 @@ class PostgresTransaction:
             share(self._db, numbers)
             versions = self._db.execute(_SQL["versions"], {"projects": numbers})
             asked = {number: _Asked(self._db, number, wanted[number], self._shards, self._elsewhere) for number in numbers}
+        self._tracked.check_host()
         version: dict[int, int] = dict(versions.fetchall())
         return {number: asked[number].loaded(version.get(number)) for number in numbers}
 
     def keep(self, mutations: Sequence[Mutation]) -> None:
         db = self._db
         self._begin()
-        for mutation in mutations:
-            # Rows cannot be copied in a pipeline.
-            _create_users(db, mutation)
+        parts = [part for mutation in mutations for part in _parts(mutation, self._shards)]
+        # After the users' locks, so that a user's changes have ascending numbers.
+        numbers = history.draw_numbers(db, sum(blocks_needed(part.mutation) for part in parts))
+        for part in parts:
+            part.blocks = blocks_of(part.mutation, numbers)
+            unrecorded = partial(history.unrecorded, db, part.mutation.project)
+            part.keyframes = keyframes_of(part.mutation.changes, unrecorded)
+        # COPY does not work in a pipeline.
+        _create_users(db, parts)
         new_names = [
             (mutation.project, name)
             for mutation in mutations
             for name in sorted(mutation.reported - self._reported.get(mutation.project, set()))
         ]
         with db.pipeline():
+            for part in parts:
+                self._keep_part(part)
             for mutation in mutations:
                 self._keep(mutation)
             _add_receipts(db, [receipt for mutation in mutations for receipt in mutation.receipts])
@@ -99,16 +126,23 @@ class PostgresTransaction:
         for project, name in new_names:
             self._reported.setdefault(project, set()).add(name)
 
+    def _keep_part(self, part: _Part) -> None:
+        db, number, mutation = self._db, part.mutation.project, part.mutation
+        if mutation.changes:
+            cuids = sorted({change.cuid for change in mutation.changes})
+            rows = encode_user_changes(mutation.changes)
+            db.execute(_SQL["change_users"], {"project": number, "cuids": cuids, "rows": rows})
+        for cuid in mutation.erased:
+            history.forget(db, self._shards, number, cuid)
+        for block in part.blocks:
+            history.add_block(db, number, part.place, block)
+        for keyframe in part.keyframes:
+            history.add_keyframe(db, number, keyframe)
+
     def _keep(self, mutation: Mutation) -> None:
         db, number = self._db, mutation.project
-        for group in _by_shard({change.cuid for change in mutation.changes}, self._shards):
-            changes = mutation.changes
-            if self._shards is not None:
-                members = set(group)
-                changes = [change for change in changes if change.cuid in members]
-            rows = encode_user_changes(changes)
-            db.execute(_SQL["change_users"], {"project": number, "cuids": group, "rows": rows})
         _add_values(db, number, mutation.values)
+        history.remove_keyframes_of_users(db, number, mutation.identified)
         for cuid in mutation.erased:
             _erase(db, number, cuid)
         if mutation.next_cuid:
@@ -116,6 +150,15 @@ class PostgresTransaction:
         if mutation.job is not None:
             name, state = mutation.job
             db.execute(_SQL["keep_job"], {"project": number, "name": name, "state": state})
+
+    def changes(self, project: int, cuid: int, head: int) -> Iterator[Change]:
+        return history.changes(self._db, self._shards, project, cuid, head)
+
+    def history_since(self, project: int) -> int | None:
+        return history.since(self._db, project)
+
+    def keep_history_since(self, project: int, moment: int | None) -> None:
+        history.keep_since(self._db, project, moment)
 
     def project(self, project_id: str) -> Project | None:
         self._begin()
@@ -125,32 +168,72 @@ class PostgresTransaction:
         lock(self._db, number)
         return reads.project_by_number(self._db, number)
 
+    def stored_key(self, project: int, name: str) -> Key | None:
+        return reads.stored_key(self._db, project, name)
+
     def has_project(self, project_id: str) -> bool:
         self._begin()
         lock(self._db, LOCK_PROJECTS)
         return reads.project_number(self._db, project_id) is not None
 
-    def add_project(self, project: Project, actor: str, changes: Sequence[Change]) -> Project:
+    def add_project(self, project: Project) -> Project:
         number: int = self._db.execute("SELECT coalesce(max(number), 0) + 1 FROM usertable.project").fetchall()[0][0]
         project = replace(project, number=number)
         insert_project(self._db, project, FIRST_CUID)
-        self._record(number, project.created_at, actor, changes)
+        self._keep_keys(number, project.stored_keys)
+        advance_epoch(self._db)
         return project
 
-    def replace_project(self, project: Project, actor: str, changes: Sequence[Change], now: int) -> None:
+    def replace_project(self, project: Project, keys: Sequence[Key]) -> None:
         after = {"project": project.number, "version": project.version, "document": encode_project(project)}
         self._db.execute(_SQL["replace_project"], after)
-        self._record(project.number, now, actor, changes)
-
-    def _record(self, project: int, at: int, actor: str, changes: Sequence[Change]) -> None:
-        """Note a change of a project, whose lock we have."""
-        number: int = self._db.execute(_SQL["last_change"], {"project": project}).fetchall()[0][0] + 1
-        change = {"project": project, "number": number, "at": at, "actor": actor, "changes": encode_changes(changes)}
-        self._db.execute(_SQL["record_change"], change)
+        self._keep_keys(project.number, keys)
         advance_epoch(self._db)
 
+    def _keep_keys(self, project: int, keys: Sequence[Key]) -> None:
+        for key in keys:
+            self._db.execute(_SQL["keep_key"], {"project": project, "name": key.name, "document": encode_key(key)})
+
+    def people(self) -> dict[str, Person]:
+        self._begin()
+        lock(self._db, LOCK_PEOPLE)
+        return {person.id: person for person in people.people(self._db)}
+
+    def keep_person(self, person: Person) -> None:
+        people.keep_person(self._db, person)
+
+    def remove_person(self, id: str) -> None:
+        people.remove_person(self._db, id)
+
+    def add_session(self, session: Session) -> None:
+        self._begin()
+        people.add_session(self._db, session)
+
+    def renew_session(self, session: Session) -> None:
+        self._begin()
+        people.renew_session(self._db, session)
+
+    def end_session(self, digest: bytes) -> None:
+        self._begin()
+        people.end_session(self._db, digest)
+
+    def end_sessions(self, person: str, *, but: bytes = b"") -> int:
+        self._begin()
+        return people.end_sessions(self._db, person, but)
+
+    def keep_newest_sessions(self, person: str, count: int) -> None:
+        self._begin()
+        people.keep_newest_sessions(self._db, person, count)
+
+    def record(self, project: int, actor: Actor, events: Sequence[AuditEvent], now: int) -> None:
+        self._begin()
+        lock_audit(self._db, project)
+        last: int = self._db.execute(_SQL["last_entry"], {"project": project}).fetchall()[0][0]
+        with self._db.cursor() as cursor:
+            cursor.executemany(_SQL["record"], [(project, *row) for row in audit_rows(actor, events, last, now)])
+
     def run(self, command: Callable[[Transaction], T]) -> T:
-        """Run the command, and commit if it kept nothing."""
+        """Run the command. Commit if it stored nothing."""
         answer = command(self)
         if self._begun and not self._tracked.committing:
             self._tracked.commit()
@@ -163,7 +246,7 @@ class PostgresTransaction:
 
 
 class _Asked:
-    """What was sent about one project in a pipeline. The answers come when it ends."""
+    """What was requested about one project in a pipeline. The answers come when it ends."""
 
     def __init__(
         self, db: Connection, number: int, wanted: Wanted, shards: ShardMap | None, elsewhere: ReceiptsByKey | None
@@ -176,12 +259,12 @@ class _Asked:
         self._job = None if wanted.job is None else db.execute(_SQL["locked_job"], {**project, "name": wanted.job})
         self._counter = db.execute(_SQL["locked_counter"], project) if wanted.makes_users else None
         if wanted.makes_users and shards is not None:
-            # The counter is on the coordinator, which unlocks its row before the other machines show what was committed.
+            # The counter is on the coordinator, which unlocks its row before the other machines show the committed users.
             wait_for_users(db, number)
         self._owners = [
             (name, reads.owners(db, number, name, values))
             for name, values in wanted.values.items()
-            # PostgreSQL has no text with a NUL in it, and no identifier's name has one.
+            # PostgreSQL rejects a text with NUL, and no identifier's name contains it.
             if "\0" not in name
         ]
         self._owned: dict[tuple[str, str], int] | None = None
@@ -193,14 +276,14 @@ class _Asked:
         of_users = {**project, "cuids": list(cuids)}
         self._values = db.execute(reads.VALUES_OF_USERS, of_users) if with_owners else None
         self._erased = db.execute(_SQL["erased"], of_users) if wanted.project and cuids else None
-        # After the users' locks, and that of the counter: a receipt that another writer kept meanwhile is seen.
+        # After the users' and the counter's locks, so that a receipt that another writer stored meanwhile is visible.
         self._receipts: reads.Rows | None = None
         if wanted.keys:
             query = _SQL["receipts" if elsewhere is None else "receipts_of_users"]
             self._receipts = db.execute(query, {**of_users, "keys": list(wanted.keys)})
 
     def loaded(self, version: int | None) -> Loaded:
-        """What there is, once the pipeline has ended."""
+        """Return the loaded data, after the pipeline has ended."""
         db, number = self._db, self._number
         profiles = decode_profiles("[" + ",".join(row for cursor in self._rows for (row,) in cursor) + "]")
         loaded = Loaded(version, profiles, owners=self._find_owners())
@@ -225,7 +308,7 @@ class _Asked:
 
 
 def _by_shard(cuids: Collection[int], shards: ShardMap | None) -> list[list[int]]:
-    """The CUIDs, ascending, those of a shard together: a statement that locks or changes users must stay in one."""
+    """Return the CUIDs, ascending, grouped by shard: a statement that locks or changes users must stay in one."""
     if shards is None:
         return [sorted(cuids)] if cuids else []
     groups: dict[int, list[int]] = {}
@@ -235,7 +318,7 @@ def _by_shard(cuids: Collection[int], shards: ShardMap | None) -> list[list[int]
 
 
 def _unused(db: Connection, project: int, start: int) -> Iterator[int]:
-    """All CUIDs from `start` on that are neither a user's nor an erased one's."""
+    """Yield all CUIDs from `start` on that belong neither to a user nor to an erased one."""
     while True:
         span = {"project": project, "first": start, "last": start + _UNUSED_STEP - 1}
         with db.pipeline():
@@ -246,7 +329,7 @@ def _unused(db: Connection, project: int, start: int) -> Iterator[int]:
 
 
 def find_receipts(db: Connection, keys: Mapping[int, Sequence[str]]) -> ReceiptsByKey:
-    """The receipts of these keys, which are by project, of whatever user."""
+    """Return the receipts of these keys, by project, for any user."""
     return {
         number: _receipts_by_key(db.execute(_SQL["receipts"], {"project": number, "keys": list(names)}))
         for number, names in keys.items()
@@ -258,7 +341,7 @@ def _receipts_by_key(rows: reads.Rows) -> dict[str, StoredReceipt]:
 
 
 def expire_receipts(db: Connection, before: int) -> int:
-    """Forget receipts made before that moment (ms since 1970 UTC), some thousands at most; how many it were."""
+    """Delete receipts created before that moment (ms since 1970 UTC), some thousands at most. Return how many."""
     # Every server tries; one at a time is enough.
     if not try_lock(db, LOCK_EXPIRY):
         return 0
@@ -269,26 +352,61 @@ def expire_receipts(db: Connection, before: int) -> int:
 
 
 def insert_project(db: Connection, project: Project, next_cuid: int) -> None:
-    """Keep a project with the number that it has."""
+    """Store a project with the number that it has."""
     row = {"project": project.number, "id": project.id, "version": project.version, "document": encode_project(project)}
     db.execute(_SQL["add_project"], row)
     db.execute("INSERT INTO usertable.cuid_counter (project, next_cuid) VALUES (%s, %s)", (project.number, next_cuid))
 
 
 def advance_epoch(db: Connection) -> None:
-    """Tell the servers that a project was made or changed."""
+    """Notify the servers that a project was created or changed."""
     db.execute("UPDATE usertable.epoch SET value = value + 1")
 
 
-def _create_users(db: Connection, mutation: Mutation) -> None:
-    if not mutation.created:
+@dataclass(slots=True)
+class _Part:
+    """A mutation's users, or on Citus those in one shard."""
+
+    place: int
+    """The `cuid` of its blocks of history."""
+    mutation: Mutation
+    """Users and their changes only."""
+    blocks: list[HistoryBlock] = field(default_factory=list)
+    keyframes: list[Keyframe] = field(default_factory=list)
+
+
+def _parts(mutation: Mutation, shards: ShardMap | None) -> list[_Part]:
+    if shards is None:
+        return [_Part(history.EVERYWHERE, mutation)]
+    parts: dict[int, _Part] = {}
+
+    def part(cuid: int) -> Mutation:
+        place = shards.representative(cuid)
+        if place not in parts:
+            parts[place] = _Part(place, Mutation(mutation.project, created_at=mutation.created_at, origin=mutation.origin))
+        return parts[place].mutation
+
+    for change in mutation.changes:
+        part(change.cuid).changes.append(change)
+    for user in mutation.created:
+        part(user[0]).created.append(user)
+    for cuid in mutation.erased:
+        part(cuid).erased.append(cuid)
+    return [parts[place] for place in sorted(parts)]
+
+
+def _create_users(db: Connection, parts: Sequence[_Part]) -> None:
+    if not any(part.mutation.created for part in parts):
         return
-    number, now = mutation.project, mutation.created_at
-    made = f"{now}\t{now}\t{{}}"
-    rows = "".join(f"{number}\t{cuid}\t{version}\t{made}\t{text}\n" for cuid, version, text in mutation.created)
+    rows = []
+    for part in parts:
+        number, now = part.mutation.project, part.mutation.created_at
+        head, actor = head_of_created(part.blocks, part.mutation)
+        made = f"{now}\t{now}\t{{}}\t{head}\t{actor}"
+        rows += [f"{number}\t{cuid}\t{version}\t{made}\t{text}\n" for cuid, version, text in part.mutation.created]
     with db.cursor() as cursor, cursor.copy(_SQL["create_users"]) as target:
-        # JSON text has no tab and no newline; the backslash is COPY's own too.
-        target.write(rows.replace("\\", "\\\\"))
+        # Neither an actor nor JSON text contains a tab or a newline; COPY needs the backslash doubled.
+        target.write("".join(rows).replace("\\", "\\\\"))
 
 
 def _add_values(db: Connection, project: int, values: Sequence[tuple[int, str, str]]) -> None:

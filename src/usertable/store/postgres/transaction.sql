@@ -1,4 +1,4 @@
--- What transaction.py runs.
+-- Statements of transaction.py.
 
 -- name: versions
 SELECT number, version FROM usertable.project WHERE number = ANY(%(projects)s::bigint[]);
@@ -7,19 +7,19 @@ SELECT number, version FROM usertable.project WHERE number = ANY(%(projects)s::b
 SELECT state FROM usertable.import_job WHERE project = %(project)s AND name = %(name)s FOR UPDATE;
 
 -- name: locked_counter
--- Nobody else makes or erases users of the project from here on.
+-- From here on, no other transaction creates or erases users of the project.
 SELECT next_cuid FROM usertable.cuid_counter WHERE project = %(project)s FOR UPDATE;
 
 -- name: locked_users
--- Of each a JSON array: [CUID, version, …].
+-- A JSON array per user: [CUID, version, …].
 SELECT '[' || cuid || ',' || version || ',' || created_at || ',' || updated_at || ','
-  || attributes::text || ',' || changed_at::text || ']'
+  || attributes::text || ',' || changed_at::text || ',' || head || ',' || to_json(sole_actor) || ']'
 FROM usertable.users
 WHERE project = %(project)s AND cuid = ANY(%(cuids)s::bigint[])
 ORDER BY cuid FOR NO KEY UPDATE;
 
 -- name: erased
--- Those of some CUIDs that were erased.
+-- The erased ones of some CUIDs.
 SELECT cuid FROM usertable.erased WHERE project = %(project)s AND cuid = ANY(%(cuids)s::bigint[]);
 
 -- name: receipts
@@ -37,14 +37,16 @@ SELECT cuid FROM usertable.users WHERE project = %(project)s AND cuid BETWEEN %(
 SELECT cuid FROM usertable.erased WHERE project = %(project)s AND cuid BETWEEN %(first)s AND %(last)s;
 
 -- name: create_users
--- The rows follow.
-COPY usertable.users (project, cuid, version, created_at, updated_at, changed_at, attributes) FROM STDIN;
+-- COPY: the rows follow.
+COPY usertable.users (project, cuid, version, created_at, updated_at, changed_at, head, sole_actor, attributes) FROM STDIN;
 
 -- name: change_users
--- rows: see `usertable.store.encoding.encode_user_changes`. The CUIDs are named apart too, by which Citus finds the shard.
+-- rows: see `usertable.store.encoding.encode_user_changes`. The CUIDs are a separate
+-- parameter, from which Citus determines the shard.
 UPDATE usertable.users u
-SET version = p.v, updated_at = p.t, attributes = (u.attributes - coalesce(p.r, '{}')) || p.a, changed_at = p.m
-FROM jsonb_to_recordset(%(rows)s::jsonb) AS p (c bigint, v bigint, t bigint, a jsonb, r text[], m jsonb)
+SET version = p.v, updated_at = p.t, attributes = (u.attributes - coalesce(p.r, '{}')) || p.a, changed_at = p.m,
+  head = p.h, sole_actor = p.w
+FROM jsonb_to_recordset(%(rows)s::jsonb) AS p (c bigint, v bigint, t bigint, a jsonb, r text[], m jsonb, h bigint, w text)
 WHERE u.project = %(project)s AND u.cuid = p.c AND u.cuid = ANY(%(cuids)s::bigint[]);
 
 -- name: add_owners
@@ -52,7 +54,7 @@ INSERT INTO usertable.identifier_value (project, cuid, identifier, value)
 SELECT %(project)s, * FROM unnest(%(cuids)s::bigint[], %(identifiers)s::text[], %(values)s::text[]);
 
 -- name: add_values
--- The same by user.
+-- The same, by user.
 INSERT INTO usertable.user_identifier (project, cuid, identifier, value)
 SELECT %(project)s, * FROM unnest(%(cuids)s::bigint[], %(identifiers)s::text[], %(values)s::text[]);
 
@@ -75,7 +77,7 @@ INSERT INTO usertable.import_job (project, name, state) VALUES (%(project)s, %(n
 ON CONFLICT (project, name) DO UPDATE SET state = excluded.state;
 
 -- name: remove_values
--- An erased user's identifier values, which are told.
+-- An erased user's identifier values, which are returned.
 DELETE FROM usertable.user_identifier WHERE project = %(project)s AND cuid = %(cuid)s RETURNING identifier, value;
 
 -- name: remove_owner
@@ -89,7 +91,7 @@ DELETE FROM usertable.users WHERE project = %(project)s AND cuid = %(cuid)s;
 INSERT INTO usertable.erased (project, cuid) VALUES (%(project)s, %(cuid)s);
 
 -- name: remove_personal_receipts
--- Those that show the user's data.
+-- Receipts that show the user's data.
 DELETE FROM usertable.receipt WHERE project = %(project)s AND cuid = %(cuid)s AND personal;
 
 -- name: remove_samples
@@ -102,9 +104,15 @@ VALUES (%(project)s, %(id)s, %(version)s, %(document)s);
 -- name: replace_project
 UPDATE usertable.project SET version = %(version)s, document = %(document)s WHERE number = %(project)s;
 
--- name: record_change
-INSERT INTO usertable.schema_change (project, number, at, who, what)
-VALUES (%(project)s, %(number)s, %(at)s, %(actor)s, %(changes)s);
+-- name: keep_key
+INSERT INTO usertable.project_key (project, name, document) VALUES (%(project)s, %(name)s, %(document)s)
+ON CONFLICT (project, name) DO UPDATE SET document = excluded.document;
 
--- name: last_change
-SELECT coalesce(max(number), 0) FROM usertable.schema_change WHERE project = %(project)s;
+-- name: record
+-- An entry of an audit log.
+INSERT INTO usertable.audit (project, number, first, at, actor, kind, subject, facts, request, address)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s);
+
+-- name: last_entry
+-- The number of the newest entry of an audit log.
+SELECT coalesce(max(number), 0) FROM usertable.audit WHERE project = %(project)s;

@@ -1,4 +1,4 @@
-"""What a store's URL comes to: libpq's connection parameters, and the size of the pool."""
+"""Parsing a store's URL: libpq's connection parameters, and the size of the pool."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from usertable.store.postgres.failures import error_text
 from usertable.store.urls import URL_HOSTS, redacted_url
 
 POOL_SIZE = 8
-"""Connections of a process, unless the URL says `pool_size=N`."""
+"""Maximum number of connections per process, unless the URL has `pool_size=N`."""
 CONNECT_SECONDS = 5
 ENCODING = "UTF8"
-"""The one encoding in which we talk with the database, whatever PGCLIENTENCODING or the role's settings say: the statements
-that are sent from the event loop are encoded by us, and bytes of another encoding would be stored as other text."""
+"""The only client encoding, whatever PGCLIENTENCODING or the role's settings say: statements sent from the event loop are
+encoded in Python, and the database would store their bytes as another text."""
 OWN_PARAMETERS = {
     "application_name": "usertable",
     "client_encoding": ENCODING,
     "connect_timeout": str(CONNECT_SECONDS),
-    # A host that is gone is noticed in seconds, not in the kernel's quarter of an hour.
+    # A host that is gone is noticed in seconds, not in the kernel's 15 minutes.
     "keepalives_idle": "10",
     "keepalives_interval": "5",
     "keepalives_count": "3",
     "tcp_user_timeout": "20000",
 }
-"""What every connection is told, unless the URL says otherwise."""
+"""Parameters of every connection, unless the URL sets them."""
 _URL = re.compile(rf"(?P<base>postgres(?:ql)?://(?:[^][@/]*@)?{URL_HOSTS}(?:/[^?]*)?)(?:\?(?P<query>.*))?", re.DOTALL)
 _LONE_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 
 
 def connection_parameters(url: str) -> tuple[str, int]:
-    """What libpq is told to connect to a URL, and the size of the pool.
+    """Return libpq's parameters for a URL, and the size of the pool.
 
-    All but `pool_size` reaches libpq as it is written: libpq and Python do not read URLs alike.
+    Everything except `pool_size` is passed to libpq unchanged, because libpq and Python parse URLs differently.
 
     Raises:
         StoreFault: the URL cannot be used.
@@ -43,7 +43,7 @@ def connection_parameters(url: str) -> tuple[str, int]:
     display_url = redacted_url(url)
     found = _URL.fullmatch(url)
     if not found:
-        # Not shown: what it has in place of a host may be a piece of a password.
+        # Not shown: the text in place of a host may be part of a password.
         raise StoreFault(
             "unusable store URL: it is not postgresql://user:password@host:port/database?parameters;"
             " write the characters [ ] @ / : ? of a user or password as %5B %5D %40 %2F %3A %3F"
@@ -62,7 +62,7 @@ def connection_parameters(url: str) -> tuple[str, int]:
     try:
         given = conninfo_to_dict(without)
     except psycopg.ProgrammingError as error:
-        # libpq may say the whole of it, password and all.
+        # libpq may quote all of it, including the password.
         words = error_text(error).replace(without, display_url)
         raise StoreFault(f"unusable store URL {display_url!r}: {words}") from error
     encoding = str(given.pop("client_encoding", ENCODING))

@@ -1,4 +1,4 @@
-"""What came in, kept for a while; see :class:`usertable.store.protocol.Arriving`."""
+"""Stored arrivals; see :class:`usertable.store.protocol.Arriving`."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ def keep_arrivals(db: apsw.Connection, batch: Sequence[Arrivals]) -> None:
             ],
         )
         db.executemany(_SQL["add_last_write"], [(project, name, at) for name in arrivals.written])
+        db.executemany(_SQL["add_key_use"], [(project, name, _minute(at)) for name in arrivals.keys])
         db.executemany(
             _SQL["add_sample"],
             [
@@ -58,6 +59,10 @@ def refusals(db: apsw.Connection, project: int, since: int) -> list[tuple[Proble
 
 def last_writes(db: apsw.Connection, project: int) -> dict[str, int]:
     return dict(db.execute("SELECT attribute, at FROM last_write WHERE project = ?", (project,)))
+
+
+def key_uses(db: apsw.Connection, project: int) -> dict[str, int]:
+    return dict(db.execute("SELECT name, at FROM key_use WHERE project = ?", (project,)))
 
 
 def expire_arrivals(db: apsw.Connection, before: int) -> None:

@@ -1,4 +1,4 @@
--- What activity.py runs.
+-- Statements of activity.py.
 
 -- name: add_rate
 INSERT INTO arrival_rate (project, at, accepted, refused, sampled) VALUES (:project, :at, :accepted, :refused, :sampled)
@@ -14,20 +14,24 @@ ON CONFLICT DO UPDATE SET count = count + excluded.count, last = max(last, exclu
 INSERT INTO last_write (project, attribute, at) VALUES (:project, :attribute, :at)
 ON CONFLICT DO UPDATE SET at = max(at, excluded.at);
 
+-- name: add_key_use
+INSERT INTO key_use (project, name, at) VALUES (:project, :name, :at)
+ON CONFLICT DO UPDATE SET at = max(at, excluded.at);
+
 -- name: add_sample
--- Unless its user was erased meanwhile.
+-- Unless its user has been erased.
 INSERT INTO arrival (project, refused, at, cuid, document)
 SELECT :project, :refused, :at, :cuid, :document
 WHERE NOT EXISTS (SELECT 1 FROM erased WHERE project = :project AND cuid = :cuid);
 
 -- name: samples
--- The newest; from_refused and to_refused are 0 and 1 for all, equal for those that were refused, or that were not.
+-- The newest samples. from_refused and to_refused are 0 and 1 for all; both 1 for refused ones, both 0 for the others.
 SELECT id, document FROM arrival
 WHERE project = :project AND refused IN (:from_refused, :to_refused) AND id > :after
 ORDER BY id DESC LIMIT :limit;
 
 -- name: rates
--- What came in, by steps from a moment on.
+-- Numbers of requests since a time, by steps.
 SELECT :since + (at - :since) / :step * :step, sum(accepted), sum(refused), sum(sampled)
 FROM arrival_rate WHERE project = :project AND at >= :since
 GROUP BY 1 ORDER BY 1;
@@ -41,7 +45,7 @@ DELETE FROM arrival_rate WHERE project = :project AND at < :before;
 DELETE FROM arrival_refusal WHERE project = :project AND at < :minute;
 
 -- name: expire_samples
--- Those that are too old, and all but the newest.
+-- Samples that are too old, and all but the newest.
 DELETE FROM arrival
 WHERE project = :project AND refused = :refused AND (at < :before OR id <= (
   SELECT id FROM arrival WHERE project = :project AND refused = :refused ORDER BY id DESC LIMIT 1 OFFSET :kept));

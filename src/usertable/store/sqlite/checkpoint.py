@@ -1,4 +1,4 @@
-"""Copying SQLite's WAL into the database file."""
+"""Checkpoints: copying SQLite's WAL to the database file."""
 
 from __future__ import annotations
 
@@ -17,78 +17,95 @@ _logged: set[str] = set()
 _SYNCS = (apsw.SQLITE_IOERR_FSYNC, apsw.SQLITE_IOERR_DIR_FSYNC)
 
 Fail = Callable[[str], NoReturn]
-"""Told how the disk failed in a checkpoint; there may be no other by this process."""
+"""Called with the disk's failure in a checkpoint. This process must not run another one."""
 
 
 def copy_log(db: apsw.Connection, fail: Fail) -> bool:
-    """Copy what no reader keeps from it, unless all of the WAL is copied. Says whether all of it is now.
+    """Copy as much of the WAL as readers allow, unless it is copied already. Return whether all of it is now copied.
 
-    With all of it copied, no checkpoint begins: SQLite before 3.51.3 can lose a commit that comes at that moment,
-    https://sqlite.org/wal.html#the_wal_reset_bug. We bring a newer one along, and do without it all the same.
+    If it is copied already, no checkpoint begins: SQLite before 3.51.3 can lose a commit that comes at that moment,
+    https://sqlite.org/wal.html#the_wal_reset_bug. usertable installs a newer one, and avoids it anyway.
     """
     try:
         frames, copied = db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
         return copied >= frames or checkpoint(db)
     except apsw.Error as error:
-        # Anything else, such as a full disk or another process that is at it, a later checkpoint may try again: what could
-        # not be written does not count as written.
+        # A later checkpoint may retry after any other error, such as a full disk or a concurrent checkpoint: what could not
+        # be written does not count as written.
         if is_failed_sync(error):
             fail(f"a checkpoint failed: {described(error)}")
         failure = described(error)
         if not isinstance(error, apsw.BusyError) and failure not in _logged:
-            # Once: the log must not fill a full disk.
+            # Logged once: the log must not fill a full disk.
             _logged.add(failure)
-            log.warning("a checkpoint failed, a later one tries again: %s", failure)
+            log.warning("a checkpoint failed; it is retried: %s", failure)
         return False
 
 
+def truncate_log(db: apsw.Connection, fail: Fail) -> bool:
+    """Copy all of the WAL and empty it, unless another connection uses it now. Return whether it is empty.
+
+    Otherwise its old content stays in the file until later writes overwrite it.
+    """
+    if not copy_log(db, fail):
+        return False
+    try:
+        db.set_busy_timeout(0)
+        db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+    except apsw.Error as error:
+        if is_failed_sync(error):
+            fail(f"a checkpoint failed: {described(error)}")
+        return False
+    return True
+
+
 def copied_frames(db: apsw.Connection) -> int:
-    """How much of the WAL counts as copied. None of it where nobody else has the store open: then it is all recovered."""
+    """Return the copied frames of the WAL. Zero if no other process has the store open: then all of it is recovered."""
     return db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[1]
 
 
 def checkpoint(db: apsw.Connection) -> bool:
-    """Begin one that waits for nobody. Says whether it copied all."""
+    """Run a checkpoint that waits for nobody. Return whether it copied everything."""
     frames, copied = db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
     return copied >= frames
 
 
 def is_failed_sync(error: apsw.Error) -> bool:
-    """Whether the disk did not keep what it had been given: what is not on it, nobody knows."""
+    """Return whether a sync failed, after which it is unknown what is on the disk."""
     return _code(error) in _SYNCS
 
 
 def described(error: apsw.Error) -> str:
-    """What SQLite says, and its name for it."""
+    """Return SQLite's message, and its name for the error."""
     code = _code(error)
     name = apsw.mapping_extended_result_codes.get(code) or apsw.mapping_result_codes.get(code, "no code")
     return f"{error} ({name})"
 
 
 def _code(error: apsw.Error) -> int:
-    # Its type does not tell that it has one.
+    # Its type does not declare the attribute.
     code: int = getattr(error, "extendedresult", 0)
     return code
 
 
 class Checkpointer:
-    """Copies the WAL while writes go on, so that no commit has to.
+    """Copies the WAL during writes, so that no commit has to.
 
-    A checkpoint that ends while a writer appends is never complete, and the WAL would grow for ever. So the bulk is copied
-    beside the writes, and only the small rest under the lock, after which SQLite starts the WAL anew.
+    A checkpoint that ends while a writer appends is never complete, and the WAL would grow forever. So most of it is copied
+    concurrently with writes, and only the small rest under the lock, after which SQLite restarts the WAL.
 
-    SQLite syncs the file only in a complete checkpoint: under the lock, for all that was copied since the last one. Most of
-    it is therefore synced here before the lock is taken.
+    SQLite syncs the file only in a complete checkpoint: under the lock, for everything copied since the last one. Most of it
+    is therefore synced here before the lock is taken.
 
     Args:
-        db: a connection of its own.
+        db: a connection for this thread only.
         file: a descriptor of the database.
-        lock: held by whoever commits.
-        copy_rows: so many written rows make a checkpoint due, which copies them beside the commits.
-        sync_rows: so many make it due to sync the file and begin the WAL anew.
-        idle_seconds: without a write for so long, all is copied.
-        is_halted: whether nothing may be copied now.
-        fail: told when the disk fails.
+        lock: held during commits.
+        copy_rows: number of written rows after which a checkpoint copies them concurrently with commits.
+        sync_rows: number of written rows after which it also syncs the file and restarts the WAL.
+        idle_seconds: seconds without a write after which everything is copied.
+        is_halted: returns whether nothing may be copied now.
+        fail: called when the disk fails.
     """
 
     def __init__(
@@ -104,7 +121,7 @@ class Checkpointer:
         fail: Fail,
     ) -> None:
         self.rows = 0
-        """Rows written so far, more or less."""
+        """Approximate number of rows written so far."""
         self._db = db
         self._file = file
         self._lock = lock
@@ -135,14 +152,14 @@ class Checkpointer:
                 copy_log(self._db, self._fail)
                 copied = seen
             if idle or seen - synced >= self._sync_rows:
-                # What comes during the first sync is little, and what comes during the second is less.
+                # Little is written during the first sync, and less during the second.
                 for _ in range(2):
                     copy_log(self._db, self._fail)
                     self._sync()
                 with self._lock:
                     all_copied = copy_log(self._db, self._fail)
                     copied = synced = self.rows
-                # What a reader or another process kept from it is tried again after as long a rest.
+                # What a reader or another process blocked is tried again after the same pause.
                 waited = 0.0
 
     def _sync(self) -> None:

@@ -1,4 +1,4 @@
-"""The connections that a process has to a store's file: WAL, with `synchronous=FULL`."""
+"""A process's connections to a store's file: WAL, with `synchronous=FULL`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import apsw
 
 from usertable.domain.errors import StoreDown, StoreFault
 from usertable.store.disk_failure import end_process
-from usertable.store.sqlite.checkpoint import Checkpointer, copied_frames, copy_log, described, is_failed_sync
+from usertable.store.records import Migration
+from usertable.store.sqlite.checkpoint import Checkpointer, copied_frames, copy_log, described, is_failed_sync, truncate_log
 from usertable.store.sqlite.files import Identity, StoreFiles
 from usertable.store.sqlite.migrations import migrate
 from usertable.store.sqlite.watch import Watch
@@ -23,34 +24,34 @@ log = logging.getLogger("usertable.store")
 
 BUSY_SECONDS = 5.0
 STATEMENTS = 64
-"""Prepared statements that a connection keeps."""
+"""Number of prepared statements that a connection caches."""
 WRITER_STATEMENTS = 256
-"""The writer's: it has some of up to 256 rows for each project, with up to 170 kB."""
+"""Number for the writer, which has statements of up to 256 rows for each project, with up to 170 kB."""
 CHECKPOINT_ROWS = 2_500
-"""So many written rows make a checkpoint due, which copies them beside the commits."""
+"""Number of written rows after which a checkpoint copies them, concurrently with commits."""
 WAL_ROWS = 20_000
-"""So many written rows make it due to sync the file and begin the WAL anew. Commits wait for the latter, a moment."""
+"""Number of written rows after which the file is synced and the WAL restarted. Commits wait a moment for the latter."""
 CHECKPOINT_IDLE_SECONDS = 1.0
 SERVER_CHECKPOINT_PAGES = 20_000
-"""Checkpoint threshold for the server's own connections. The writer process normally checkpoints first."""
+"""Checkpoint threshold for the server's own connections, in pages. The writer process normally checkpoints first."""
 IMPORT_CHECKPOINT_PAGES = 16_384
-"""An import lets the WAL grow to 32 MiB before it is copied: larger, and so fewer, copies."""
+"""Checkpoint threshold for an import, in pages: the WAL grows to 32 MiB, so that there are larger and fewer copies."""
 
 
 class Connections:
-    """One connection that writes, one for what need not survive a crash, and as many as there are who read at once.
+    """One connection that writes, one for what need not survive a crash, and one per concurrent reader.
 
     Args:
-        path: the database file; it is created if it is missing, its folder is not.
+        path: the database file; created if missing, but not its folder.
         serving: hold the file's server lock.
-        writing: this is the server's writer, which takes checkpoints off the write path with a thread of its own. The
-            server has made the store, and is the last to close it.
-        cache_mb: the most memory for the writer's pages, in MiB; other connections have 64 at most.
-        may_migrate: bring a file of an older version to this one, unless it is served; if not, it is refused.
-        known: what the server has open, for its writer.
+        writing: this is the server's writer, which runs checkpoints in a thread instead of in commits. The server has
+            created the store, and closes it last.
+        cache_mb: maximum memory for the writer's pages, in MiB; other connections have at most 64.
+        may_migrate: migrate a file of an older version, unless it is served; if false, refuse it.
+        known: the files that the server has open, for its writer.
 
     Raises:
-        StoreFault: the file cannot be made or opened, is not ours, is too new, or another server holds it.
+        StoreFault: the file cannot be created or opened, is not a store, is too new, or another server has the lock.
     """
 
     def __init__(
@@ -73,6 +74,11 @@ class Connections:
         self._log_pages = 0
         self._failed = False
         self._has_stored = False
+        self.migration: Migration | None = None
+        self.has_erased = False
+        """Whether users were erased since the WAL was emptied."""
+        self._erased: int | None = None
+        """Number of erased users that :meth:`notice_erased` found last."""
         self.files = StoreFiles(path)
         self._watch = Watch(self.files, self._lacks_pages)
         self.files.make_ready(create=known is None)
@@ -95,7 +101,7 @@ class Connections:
         except apsw.Error as error:
             self.files.unlock()
             if isinstance(error, apsw.NotADBError):
-                raise StoreFault(f"{path} is not a store of usertable's: it is no SQLite database") from error
+                raise StoreFault(f"{path} is not a usertable store: it is not a SQLite database") from error
             raise StoreFault(f"the store {path} cannot be opened: {error}") from error
         except BaseException:
             self.files.unlock()
@@ -105,21 +111,25 @@ class Connections:
         self.files.sync_log()
         self._writer = self._open(WRITER_STATEMENTS)
         before, version = migrate(self._writer, self.files, allowed=may_migrate)
+        if 0 < before < version:
+            self.migration = Migration(before, version)
         self._has_stored = before < version
         if before == 0 and serving:
-            log.info("%s: there was no store, so a new one was made", self._path)
-        # Only what reads opens the log.
+            log.info("%s: there was no store, so a new one was created", self._path)
+        # Only a read opens the WAL.
         self._writer.execute("SELECT count(*) FROM sqlite_schema").fetchall()
         self.files.remember(known)
         if moved := self.files.moved(lambda: False):
             raise StoreFault(moved)
-        # What it writes need not survive a crash, so nobody waits for the disk; WAL keeps the file whole all the same.
+        # Its writes need not survive a crash, so nothing waits for the disk. WAL keeps the file consistent anyway.
         self._unsynced = self._open()
         self._unsynced.execute("PRAGMA synchronous = NORMAL")
         self._unsynced.execute("PRAGMA cache_size = -2048")
+        # It removes old history, of which nothing may be left in the file when a user is erased later.
+        self._unsynced.execute("PRAGMA secure_delete = 1")
 
     def _recover(self) -> None:
-        """See that what was written before a crash is on the disk, because it is answered from now on."""
+        """Make sure that everything written before a crash is on disk, because it is answered from now on."""
         if self.files.disk_failed and copied_frames(self._writer):
             raise StoreFault(
                 f"{self._path}: the disk failed under the last server, and another process, such as an import, still has"
@@ -130,7 +140,7 @@ class Connections:
             self.files.forget_notes()
 
     def _begin_checkpoints(self) -> None:
-        # Closed last: to close any descriptor of a file ends the locks that SQLite holds on it.
+        # Closed last: closing any descriptor of a file releases the locks that SQLite has on it.
         self._file = os.open(self.files.real, os.O_RDWR)
         self._checkpointer = Checkpointer(
             self._open(),
@@ -148,16 +158,18 @@ class Connections:
         db.set_busy_timeout(int(BUSY_SECONDS * 1000))
         db.execute("PRAGMA synchronous = FULL")
         db.execute(f"PRAGMA cache_size = -{self._cache_mb * 1024}")
-        # A statement of many rows keeps the pages it changes until it ends; from 32 on, they would go to a file.
+        # What is deleted or replaced is overwritten with zeros, so that nothing of an erased user is left in the file.
+        db.pragma("secure_delete", True)
+        # A statement with many rows keeps the pages it changes until it ends; from 32 on, they would go to a file.
         db.execute("PRAGMA temp_store = MEMORY")
         return db
 
     def writer(self) -> contextlib.AbstractContextManager[apsw.Connection]:
-        """A connection in a transaction that is durable when the block is left, or gone if it raises."""
+        """Open a transaction for the block. It is durable after the block, and rolled back if the block raises."""
         return self._transaction(self._writer)
 
     def unsynced_writer(self) -> contextlib.AbstractContextManager[apsw.Connection]:
-        """The same, for what a crash may take away."""
+        """Open a transaction for the block that a crash may undo."""
         return self._transaction(self._unsynced)
 
     @contextlib.contextmanager
@@ -174,22 +186,42 @@ class Connections:
                     copy_log(db, self._checkpoint_failed)
             except apsw.Error as error:
                 if is_failed_sync(error):
-                    # Another connection's commit, which waits for this sync, may be what the disk did not keep.
+                    # The disk may have lost the commit of another connection, which waits for this sync.
                     self._checkpoint_failed(described(error))
                 raise StoreDown(f"{self._path}: {error}") from error
             finally:
-                if db.in_transaction:
-                    with contextlib.suppress(apsw.Error):
+                # It is closed already if a signal ended the process on the way into the block.
+                with contextlib.suppress(apsw.Error):
+                    if db.in_transaction:
                         db.execute("ROLLBACK")
 
+    def truncate_log(self) -> None:
+        """Empty the WAL if users were erased since: it still has what it said of them."""
+        if self.has_erased and not self._failed:
+            with self._lock:
+                if self._watch.trouble() is None:
+                    self.has_erased = not truncate_log(self._writer, self._checkpoint_failed)
+                    self._writer.set_busy_timeout(int(BUSY_SECONDS * 1000))
+
+    def notice_erased(self) -> None:
+        """Take note of users that other processes have erased.
+
+        One that was killed, or could not empty the WAL at its end, leaves that to the server. Before the first call, it may
+        have been the server before.
+        """
+        with self.reader() as db:
+            erased = db.execute("SELECT count(*) FROM erased").get
+        if erased != self._erased:
+            self.has_erased, self._erased = True, erased
+
     def count_written(self, written: int) -> None:
-        """Tell the checkpoints' thread, if there is one, that so many rows were written."""
+        """Report written rows to the checkpoints' thread, if there is one."""
         if self._checkpointer:
             self._checkpointer.rows += written
 
     @contextlib.contextmanager
     def reader(self) -> Iterator[apsw.Connection]:
-        """A connection that sees what was committed before; they are kept for the next who asks."""
+        """Return a connection that sees what was committed before. Connections are reused."""
         try:
             try:
                 db = self._readers.get_nowait()
@@ -206,7 +238,7 @@ class Connections:
 
     @contextlib.contextmanager
     def read_transaction(self) -> Iterator[apsw.Connection]:
-        """A connection that sees one moment throughout."""
+        """Return a connection with a single snapshot."""
         with self.reader() as db:
             db.execute("BEGIN")
             try:
@@ -216,27 +248,29 @@ class Connections:
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[apsw.Connection]:
-        """The same, with a connection of its own, which is closed at the end."""
+        """Return a separate connection with a single snapshot, closed at the end of the block."""
         with contextlib.closing(self._open()) as db:
             try:
                 db.execute("PRAGMA query_only = 1")
-                # From here to the end of the transaction this connection sees what was committed at its first read.
+                # Until the end of the transaction, this connection sees what was committed at its first read.
                 db.execute("BEGIN")
                 yield db
             except apsw.Error as error:
                 raise StoreDown(f"{self._path}: {error}") from error
 
     def close(self) -> None:
-        """Raises StoreFault if what was stored is not where the store was."""
+        """Close the connections. Raises StoreFault if the stored data is not at the store's path."""
         if self._checkpointer:
             self._checkpointer.stop()
         moved = self._watch.moved()
+        if not moved:
+            self.truncate_log()
         with contextlib.suppress(queue.Empty):
             while True:
                 self._readers.get_nowait().close()
         for db in (self._unsynced, self._writer):
             # The last connection to close checkpoints the whole WAL and removes it by its name. The writer leaves that to
-            # the server, so that there is one process only whose disk can fail then.
+            # the server, so that the disk can fail in only one process then.
             if moved or self._failed or self._checkpointer:
                 db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             db.close()
@@ -253,12 +287,12 @@ class Connections:
             )
 
     def _log_grew(self, db: apsw.Connection, name: str, pages: int) -> int:
-        """SQLite's own hook here would make a checkpoint, and say nothing if it fails."""
+        """Replace SQLite's own hook, which would run a checkpoint and ignore its failure."""
         self._log_pages = pages
         return apsw.SQLITE_OK
 
     def _checkpoint_failed(self, failure: str) -> NoReturn:
-        """The disk did not keep a checkpoint: this process makes no other, and leaves the WAL to the next one."""
+        """Handle a disk that failed in a checkpoint: this process runs no other, and leaves the WAL to the next one."""
         self.files.note_disk_failure()
         if self._is_server:
             end_process(f"{self._path}: {failure}")
@@ -269,9 +303,9 @@ class Connections:
         )
 
     def _lacks_pages(self) -> bool | None:
-        """Whether pages of the database are nowhere any more; None if that cannot be told now."""
+        """Return whether pages of the database are lost; None if that cannot be determined now."""
         try:
-            # A connection asks about the log only outside of a transaction.
+            # A connection can query the WAL only outside of a transaction.
             with self.read_transaction() as db, self.reader() as other:
                 pages, page_bytes = db.pragma("page_count"), db.pragma("page_size")
                 frames, copied = other.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
@@ -285,7 +319,7 @@ class Connections:
 
 @contextlib.contextmanager
 def opened_for_reading(files: StoreFiles) -> Iterator[apsw.Connection]:
-    """A connection that reads a store, of any version, and leaves its files as they are."""
+    """Open a connection that reads a store of any version, and does not change its files."""
     with contextlib.closing(apsw.Connection(files.real, apsw.SQLITE_OPEN_READWRITE)) as db:
         db.set_busy_timeout(int(BUSY_SECONDS * 1000))
         db.execute("PRAGMA query_only = 1")
@@ -293,5 +327,5 @@ def opened_for_reading(files: StoreFiles) -> Iterator[apsw.Connection]:
             yield db
         finally:
             if files.has_log():
-                # That of a server that was killed is for the next one to recover.
+                # The WAL of a killed server is left for the next one to recover.
                 db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)

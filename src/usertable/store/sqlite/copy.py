@@ -1,4 +1,4 @@
-"""Rows as they are, out of the store and into it; see :class:`usertable.store.protocol.Copyable`."""
+"""Copying rows from the store and into it; see :class:`usertable.store.protocol.Copyable`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import apsw
 
 from usertable.domain.schema import Project
 from usertable.store.encoding import decode_user, encode_project, encode_user
-from usertable.store.sqlite.transaction import make_user_table
-from usertable.store.tables import CHANGES, RECEIPTS, USERS, Row, TableSpec
+from usertable.store.keyframes import decode_keyframe, encode_keyframe
+from usertable.store.sqlite.transaction import advance_epoch, make_user_table
+from usertable.store.tables import KEYFRAMES, RECEIPTS, USERS, Row, TableSpec
 
 
 def count(db: apsw.Connection, project: int, spec: TableSpec) -> int:
@@ -28,6 +29,8 @@ def rows(db: apsw.Connection, project: int, spec: TableSpec, after: Row | None, 
     )
     if spec is USERS:
         return list(map(decode_user, found))
+    if spec is KEYFRAMES:
+        return list(map(decode_keyframe, found))
     if spec is RECEIPTS:
         return [(*row[:4], bool(row[4]), row[5]) for row in found]
     return found
@@ -46,15 +49,15 @@ def load(db: apsw.Connection, project: int, spec: TableSpec, rows: Sequence[Row]
     table: str = spec.table
     columns: Sequence[str] = ("project", *spec.columns)
     values: Sequence[Row] = [(project, *row) for row in rows]
-    if spec is USERS:
+    if not spec.of_project:
+        columns, values = spec.columns, rows
+    elif spec is KEYFRAMES:
+        values = [(project, *encode_keyframe(row)) for row in rows]
+    elif spec is USERS:
         make_user_table(db, project)
         table = f"user_{project}"
         columns = spec.columns
         values = list(map(encode_user, rows))
-    elif spec is CHANGES:
-        # Its own number is one for all projects.
-        columns = ("project", *spec.columns[1:])
-        values = [(project, *row[1:]) for row in rows]
     db.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})", values)
 
 
@@ -64,21 +67,20 @@ def finish_copy(db: apsw.Connection, project: Project, next_cuid: int) -> None:
         "INSERT INTO project (number, id, version, next_cuid, document) VALUES (?, ?, ?, ?, ?)",
         (project.number, project.id, project.version, next_cuid, encode_project(project)),
     )
-    db.execute("UPDATE epoch SET value = value + 1")
+    advance_epoch(db)
 
 
 def _rows_query(db: apsw.Connection, project: int, spec: TableSpec) -> str:
-    """A query for the rows of a spec, in its columns."""
-    if spec is CHANGES:
-        return (
-            f"SELECT row_number() OVER (ORDER BY id) AS number, at, who, what FROM schema_change WHERE project = {project}"
-        )
+    """Return a query for a table's rows, with its columns."""
     if spec is USERS:
         columns = ", ".join(spec.columns)
         there = db.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (f"user_{project}",)).fetchone()
         return f"SELECT {columns} FROM user_{project}" if there else f"SELECT {columns} FROM {_NO_USERS}"
-    return f"SELECT {', '.join(spec.columns)} FROM {spec.table} WHERE project = {project}"
+    query = f"SELECT {', '.join(spec.columns)} FROM {spec.table}"
+    return f"{query} WHERE project = {project}" if spec.of_project else query
 
 
-_NO_USERS = "(SELECT 0 cuid, 0 version, 0 created_at, 0 updated_at, '' attributes, '' changed_at WHERE 0)"
-"""In place of the table of a project that has none yet."""
+_NO_USERS = (
+    "(SELECT 0 cuid, 0 version, 0 created_at, 0 updated_at, '' attributes, '' changed_at, 0 head, '' sole_actor WHERE 0)"
+)
+"""Replaces the user table of a project that has none yet."""

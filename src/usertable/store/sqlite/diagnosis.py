@@ -1,4 +1,4 @@
-"""Looks at a SQLite store, its files and its disk, and changes nothing."""
+"""Diagnosis of a SQLite store, its files and its disk, without changing anything."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from usertable.store.sqlite.files import StoreFiles
 from usertable.store.sqlite.migrations import check_ours
 
 LOG_WARNING = 1024 * MIB
-"""Bytes of the log from which on somebody seems to keep it from being copied."""
+"""Bytes of the WAL above which something probably prevents its checkpoints."""
 _SQL = load_queries("usertable.store.sqlite", "diagnosis.sql")
 _RESET_BUG = "https://sqlite.org/wal.html#the_wal_reset_bug"
 _RESET_FIXED, _RESET_BACKPORTED = (3, 51, 3), {(3, 50): 7, (3, 44): 6}
-"""The first version without that bug, and the patch versions of earlier ones that it was fixed in."""
+"""The first version without that bug, and the patch releases of earlier versions with the fix."""
 _NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "9p", "ceph", "glusterfs", "fuse.sshfs", "fuse.glusterfs", "lustre", "afs")
 
 
@@ -37,7 +37,7 @@ def diagnose(path: str, now_ms: int) -> Iterator[Finding]:
         yield Finding("store", "problem", str(fault), "Do what it says, then run usertable doctor again")
         return
     if empty:
-        yield Finding("store", "warning", f"there is no store at {path} yet", "usertable serve makes one")
+        yield Finding("store", "warning", f"there is no store at {path} yet", "usertable serve creates it")
     else:
         yield from _content(files, now_ms)
         yield from _log(files)
@@ -54,14 +54,14 @@ def _library() -> Finding:
         return Finding(
             "engine",
             "problem",
-            f"SQLite {version} can lose answered writes ({_RESET_BUG})",
+            f"SQLite {version} can lose acknowledged writes ({_RESET_BUG})",
             "Install apsw from PyPI, which comes with a current SQLite: pip install --force-reinstall apsw",
         )
     return Finding("engine", "ok", f"SQLite {version}, without known bugs that lose data")
 
 
 def has_reset_bug(version: str) -> bool:
-    """Whether SQLite of that version, such as `3.40.1`, may lose a commit that meets a checkpoint."""
+    """Return whether SQLite of this version, such as `3.40.1`, may lose a commit during a checkpoint."""
     major, minor, patch = [*map(int, version.split(".")), 0, 0][:3]
     backported = _RESET_BACKPORTED.get((major, minor))
     return (major, minor, patch) < _RESET_FIXED and not (backported is not None and patch >= backported)
@@ -104,7 +104,7 @@ def _log(files: StoreFiles) -> Iterator[Finding]:
             "log",
             "warning",
             shown,
-            "Something keeps it from being copied, such as an export or a backup that hangs: look who has the file open"
+            "A reader that never ends, such as a hung export or backup, keeps it from being checkpointed: find the process"
             f" with lsof {files.real}",
         )
     else:
@@ -129,7 +129,7 @@ def _modes(files: StoreFiles) -> Iterator[Finding]:
         yield Finding(
             "file modes",
             "warning",
-            f"others than the owner may open {', '.join(open_to_others)}",
+            f"users other than the owner can open {', '.join(open_to_others)}",
             f"chmod 600 {' '.join(open_to_others)}",
         )
     elif len(owners) > 1:
@@ -140,21 +140,23 @@ def _modes(files: StoreFiles) -> Iterator[Finding]:
             f"Let the server's user own them: chown USER {files.real}*; then run commands with sudo -u USER",
         )
     elif mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-        yield Finding("file modes", "problem", f"everyone may replace files in {folder}", f"chmod o-w {folder}")
+        yield Finding("file modes", "problem", f"every user can replace files in {folder}", f"chmod o-w {folder}")
     else:
-        yield Finding("file modes", "ok", "only the owner may open the store")
+        yield Finding("file modes", "ok", "only the owner can open the store")
 
 
 def _space(files: StoreFiles) -> Finding:
     figures = files.figures()
     folder = Path(files.real).parent
     if figures.free_bytes is None:
-        return Finding("disk space", "problem", f"the disk of {folder} cannot be asked", "Look at its mount")
+        return Finding(
+            "disk space", "problem", f"the free space of {folder} cannot be determined", "Check how it is mounted"
+        )
     return free_space("disk space", folder, figures.free_bytes, figures.file_bytes.get("database", 0))
 
 
 def _file_system(files: StoreFiles) -> Finding | None:
-    """None where the system does not tell."""
+    """Return the finding about the file system; None if the system does not show it."""
     folder = Path(files.real).parent
     if os.statvfs(folder).f_flag & os.ST_RDONLY:
         return Finding(
@@ -172,7 +174,7 @@ def _file_system(files: StoreFiles) -> Finding | None:
     except OSError:
         return None
     real = os.path.realpath(folder)
-    # The last mount of a folder hides those before it; the longest one that holds the store counts.
+    # The last mount on a folder hides earlier ones. The longest path that contains the store counts.
     name, kind = max(
         ((mount[1], mount[2]) for mount in mounts if Path(real).is_relative_to(mount[1])), key=lambda each: len(each[0])
     )

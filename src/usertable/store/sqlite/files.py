@@ -1,4 +1,4 @@
-"""The files of a SQLite store: the database, its log and the log's index beside it, and the lock of its server."""
+"""The files of a SQLite store: the database, its WAL and the WAL's index next to it, and the lock of its server."""
 
 from __future__ import annotations
 
@@ -14,39 +14,41 @@ from usertable.folders import sync_folder
 from usertable.store.records import StoreFigures
 
 LEAVING_SECONDS = 5.0
-"""Seconds for which a process that has the database open may still end."""
+"""Seconds to wait for a process that has the database open to end."""
 Identity = tuple[int, int]
 """Device and inode."""
 _FAILED, _OVERWRITTEN, _RESTORING = "disk-failed", "overwritten", "restoring"
 _LOG_HEAD, _FRAME_HEAD = 32, 24
-"""Bytes before the log's first page, and before each page, which begin with its number: https://sqlite.org/walformat.html."""
+"""Bytes before the WAL's first page, and before each page, which begin with its number:
+https://sqlite.org/walformat.html."""
 _PENDING_BYTE = 2**30
-"""The page with this byte holds SQLite's locks and is never written."""
+"""Byte offset whose page contains SQLite's locks and is never written."""
 _SHARED_FIRST, _SHARED_BYTES = _PENDING_BYTE + 2, 510
-"""Of that page, the bytes that a connection to a database with a log keeps locked as long as it is open:
-https://sqlite.org/fileformat.html#the_lock_byte_page."""
+"""In that page, the bytes that each open connection to a database with a WAL keeps locked:
+https://sqlite.org/fileformat.html#the_lock_byte_page.
+"""
 
 
 class StoreFiles:
-    """Where a store is, and whether it is still there.
+    """The location of a store, and whether the store is still there.
 
-    A file that is open can be deleted or replaced under another name. Whoever has it open reads and writes on, and all of it
-    goes with the last process; so what is open is compared with what its name stands for.
+    An open file can be deleted, or replaced by another of the same name. A process that has it open continues to read and
+    write, and everything is lost when the last process ends. So the open files are compared with the files at their paths.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
-        # SQLite puts its own files beside what a link leads to; and a link may lead elsewhere later.
+        # SQLite puts its own files next to the target of a link, and the link may be changed later.
         self.real = os.path.realpath(path)
         named = Path(os.path.realpath(Path(path).parent), Path(path).name)
         self._lock_names = {f"{named}.lock", f"{self.real}.lock"}
-        """Two if the path is a link. Each is one name for one file, however the path is written."""
+        """Two names if the path is a link. Each names the same file, however the path is written."""
         self._locks: dict[str, int] = {}
         self._known: dict[str, Identity] = {}
         self._largest = 0
         self._is_cut_off = False
         self.disk_failed = False
-        """Whether the last server ended because the disk failed, by its note in the lock file."""
+        """Whether the last server ended because the disk failed, according to the lock file."""
 
     @property
     def log(self) -> str:
@@ -54,30 +56,30 @@ class StoreFiles:
 
     @property
     def known(self) -> Mapping[str, Identity]:
-        """What is open, by the names it had when it was opened."""
+        """Return the open files, by their names when they were opened."""
         return self._known
 
     def make_ready(self, *, create: bool) -> None:
-        """See that the database can be written, and make an empty one if there is none.
+        """Make sure that the database is writable, and create an empty one if there is none.
 
         Raises:
-            StoreFault: it cannot, or there is none and none may be made.
+            StoreFault: it is not writable; or there is none, and `create` is false.
         """
         try:
             self.check_place()
             if self.is_empty():
                 if not create:
                     raise StoreFault(f"the store {self.path} is gone: it was deleted or moved while its server ran")
-                # The file holds personal data, so nobody else may read it. SQLite gives its side files the same mode.
+                # The file contains personal data, so only its owner may read it. SQLite gives its other files the same mode.
                 os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
             elif not os.access(self.path, os.R_OK | os.W_OK):
-                # For the reason only: to close a descriptor of a database ends the locks that this process has on it.
+                # Only to get the reason: closing a descriptor of a database releases the locks that this process has on it.
                 os.close(os.open(self.path, os.O_RDWR))
         except OSError as error:
             raise StoreFault(f"the store {self.path} cannot be written: {error.strerror}") from error
 
     def check_place(self) -> None:
-        """Raises StoreFault if no database can be at the path."""
+        """Raise StoreFault if there cannot be a database at the path."""
         file = Path(self.path)
         if file.is_dir():
             raise StoreFault(f"{self.path} is a folder; name a file in it")
@@ -85,10 +87,10 @@ class StoreFiles:
             raise StoreFault(f"the folder {file.parent} does not exist; create it, or name another file")
 
     def is_empty(self) -> bool:
-        """Whether no store is there yet.
+        """Return whether there is no store yet.
 
         Raises:
-            StoreFault: the database is missing, and its log is not.
+            StoreFault: the database is missing, but its WAL exists.
         """
         try:
             if Path(self.path).stat().st_size:
@@ -96,10 +98,10 @@ class StoreFiles:
         except (FileNotFoundError, NotADirectoryError):
             pass
         except OSError:
-            # Whoever opens it is told what is wrong.
+            # Opening it will report what is wrong.
             return False
         if self.has_log():
-            # SQLite would take the log for a leftover, and delete it.
+            # SQLite would treat the WAL as a leftover and delete it.
             raise StoreFault(
                 f"{self.path} is missing or empty, but its log {self.log} is there and holds writes that are in no other"
                 " file; put the database back beside it, or move the log away to begin with an empty store"
@@ -112,7 +114,7 @@ class StoreFiles:
         return True
 
     def figures(self) -> StoreFigures:
-        """The size of the files, and the space beside them."""
+        """Return the size of the files, and the free space."""
         sizes = {}
         for name, path in (("database", self.real), ("log", self.log)):
             with contextlib.suppress(OSError):
@@ -124,9 +126,9 @@ class StoreFiles:
         return StoreFigures("sqlite", sizes, free)
 
     def sync_log(self) -> None:
-        """Bring to the disk what a killed process had written there and not synced yet, before anybody is answered by it.
+        """Sync what a killed process wrote to the WAL, before anything is answered from it.
 
-        Call it while this process has no lock on it; SQLite has none on the log.
+        Call it while this process has no lock on it; SQLite has none on the WAL.
         """
         try:
             log = os.open(self.log, os.O_RDWR)
@@ -141,12 +143,12 @@ class StoreFiles:
         """Become the only server of the store.
 
         Args:
-            replacing: the file and its log are about to be replaced, so it does not matter what is noted of them.
+            replacing: the database and its WAL will be replaced, so notes about them do not matter.
 
         Raises:
-            StoreFault: there is another.
+            StoreFault: there is another server.
         """
-        # The names differ if the path is a link. Whoever comes by one of them must meet the other's lock.
+        # There are two names if the path is a link. A process that uses either of them must find the other's lock.
         for name in sorted(self._lock_names):
             try:
                 self._locks[name] = self._taken(name, replacing=replacing)
@@ -183,11 +185,11 @@ class StoreFiles:
         return lock
 
     def note_disk_failure(self) -> None:
-        """Leave a note for the next server, whose start must begin with all of the log."""
+        """Leave a note for the next server, which must start by copying the whole WAL."""
         self._note(_FAILED)
 
     def note_overwriting(self) -> None:
-        """Tell this store's server, and the next one, that the log does not belong to the file beside it."""
+        """Leave a note for this store's server, and the next one, that the WAL does not belong to the database."""
         self._note(_OVERWRITTEN)
 
     def _note(self, word: str) -> None:
@@ -199,7 +201,7 @@ class StoreFiles:
                 os.close(lock)
 
     def _notes(self) -> Iterator[list[str]]:
-        """What is noted in each lock file that is there."""
+        """Yield the notes in each existing lock file."""
         for name in self._lock_names:
             with contextlib.suppress(OSError):
                 lock = os.open(name, os.O_RDONLY)
@@ -208,7 +210,7 @@ class StoreFiles:
                 yield notes
 
     def trouble_noted(self) -> str | None:
-        """What the last server left as a note for the next one; None if there is nothing."""
+        """Return the last server's note for the next one; None if there is none."""
         notes = {note for found in self._notes() for note in found}
         if _OVERWRITTEN in notes:
             return f"{self.path} was overwritten while its last server had it open"
@@ -217,18 +219,18 @@ class StoreFiles:
         return None
 
     def overwriting_is_noted(self) -> bool:
-        """Whether this server or its writer found the database overwritten."""
+        """Return whether this server or its writer found the database overwritten."""
         return any(_OVERWRITTEN in _content(lock) for lock in self._locks.values())
 
     def forget_notes(self) -> None:
-        """All of the log has been copied, and the disk kept it; or another database took the place of this one."""
+        """Delete the notes, after the whole WAL has been copied and synced, or the database was replaced."""
         self.disk_failed = False
         for lock in self._locks.values():
             _write_content(lock, str(os.getpid()))
 
     @contextlib.contextmanager
     def held(self, *, replacing: bool = False) -> Iterator[None]:
-        """Keep every server away while the block runs. A server holds the lock by itself. See :meth:`lock`."""
+        """Prevent any server from starting during the block. A server holds the lock itself. See :meth:`lock`."""
         if self._locks:
             yield
             return
@@ -244,16 +246,16 @@ class StoreFiles:
 
     @contextlib.contextmanager
     def closed_to_others(self) -> Iterator[None]:
-        """Keep every process from opening the database while the block runs.
+        """Prevent every process from opening the database during the block.
 
         Raises:
-            StoreFault: one has it open.
+            StoreFault: a process has it open.
         """
         if not Path(self.real).exists():
             yield
             return
         file = os.open(self.real, os.O_RDWR)
-        # The writer of a server that was killed ends a moment later.
+        # The writer of a killed server ends a moment later.
         deadline = time.monotonic() + LEAVING_SECONDS
         try:
             while True:
@@ -272,30 +274,30 @@ class StoreFiles:
             os.close(file)
 
     def has_store(self) -> bool:
-        """Whether anything is there that a store was kept in, be it whole or not."""
+        """Return whether there is any file of a store, complete or not."""
         return _has_content(self.real) or self.has_log()
 
     def has_log(self) -> bool:
-        """Whether there is a log with anything in it."""
+        """Return whether there is a WAL that is not empty."""
         return _has_content(self.log)
 
     @contextlib.contextmanager
     def set_aside(self, kept: str) -> Iterator[None]:
-        """Rename the database, its log and its index while the block puts another database in their place.
+        """Rename the database, its WAL and its index while the block puts another database in their place.
 
-        If the block raises, they have their names again; if not, the caller calls :meth:`forget_notes` at the end. It holds
-        the lock and has nothing open.
+        If the block raises, they get their names back. If not, the caller calls :meth:`forget_notes` at the end. The caller
+        has the lock, and has no file open.
 
         Args:
-            kept: the database's new path, which no file has; the others are named after it as SQLite does.
+            kept: the database's new path, which does not exist yet. The other files are named after it as SQLite does.
         """
-        # Without this note, a store would be taken for one that never was, if the machine stops in between.
+        # Without this note, if the machine stops in between, it would look as if there had never been a store.
         self._note(_RESTORING)
         for lock in self._locks.values():
             os.fsync(lock)
         renamed = []
         try:
-            # First the database: a log without one is refused, a database without its log is not.
+            # The database first: a WAL without a database is refused, a database without its WAL is not.
             for suffix in ("", "-wal", "-shm"):
                 if Path(self.real + suffix).exists():
                     Path(self.real + suffix).rename(kept + suffix)
@@ -310,12 +312,12 @@ class StoreFiles:
             raise
 
     def give_to(self, owner: os.stat_result) -> None:
-        """Let the lock be the owner's, as root must do for a server that is not."""
+        """Give the lock file to the owner, as root must do for a server that does not run as root."""
         for lock in self._locks.values():
             os.fchown(lock, owner.st_uid, owner.st_gid)
 
     def server(self) -> str | None:
-        """The number of the other process that is this store's server; None if there is none."""
+        """Return the process ID of another process that is this store's server; None if there is none."""
         for name in self._lock_names - self._locks.keys():
             try:
                 lock = os.open(name, os.O_RDONLY)
@@ -330,9 +332,9 @@ class StoreFiles:
         return None
 
     def remember(self, known: Mapping[str, Identity] | None) -> None:
-        """Take what the names stand for now as what is open, or what another process has open, whose writer this is.
+        """Record the files at the paths as the open ones; for a writer, those that its server has open.
 
-        Call it right after the database was opened and read.
+        Call it immediately after the database was opened and read.
         """
         self._largest = Path(self.real).stat().st_size
         if known is not None:
@@ -344,11 +346,11 @@ class StoreFiles:
             self._known[name] = _identity(os.fstat(lock))
 
     def moved(self, lacks_pages: Callable[[], bool | None]) -> str | None:
-        """What was deleted, replaced or cut off since it was opened; None if all is as it was.
+        """Return what was deleted, replaced or truncated since it was opened; None if nothing was.
 
         Args:
-            lacks_pages: whether there are pages that are neither in the database's file nor in the log; None if that cannot
-                be told now. Asked only if the file became smaller.
+            lacks_pages: returns whether there are pages that are neither in the database nor in the WAL; None if that cannot
+                be determined now. Called only if the file became smaller.
         """
         for name, known in self._known.items():
             try:
@@ -358,25 +360,25 @@ class StoreFiles:
             if _identity(found) != known:
                 return f"{name} was replaced by another file while it was open"
             if name == self.real:
-                # VACUUM makes it smaller, too.
+                # VACUUM makes it smaller too.
                 lacks = found.st_size < self._largest and lacks_pages()
                 self._is_cut_off = self._is_cut_off or lacks is True
                 if self._is_cut_off:
-                    # For good: a checkpoint makes it as large as before, with nothing where pages were.
-                    return f"{name} was cut off while it was open"
+                    # Permanent: a checkpoint restores the file's size, with empty pages where data was.
+                    return f"{name} was truncated while it was open"
                 if lacks is not None:
                     self._largest = found.st_size
         return None
 
     def lacks_pages(self, pages: int, page_bytes: int, frames: int, copied: int) -> bool:
-        """Whether a page is neither in the database's file nor in the log.
+        """Return whether a page is neither in the database nor in the WAL.
 
         Args:
-            pages: so many has the database, by a moment of it that is held while this runs: until then no checkpoint copies
-                what is newer, or cuts the file for it.
-            page_bytes: bytes of a page.
-            frames: pages in the log.
-            copied: so many of those, from its beginning, are in the file.
+            pages: number of the database's pages, in a snapshot that is held during this call: until its end, no checkpoint
+                copies newer pages, or truncates the file accordingly.
+            page_bytes: bytes per page.
+            frames: number of pages in the WAL.
+            copied: number of those, from its beginning, that are in the database.
         """
         waiting = {_PENDING_BYTE // page_bytes + 1}
         with Path(self.log).open("rb", buffering=0) as log:
@@ -387,7 +389,7 @@ class StoreFiles:
         return any(page not in waiting for page in range(first, pages + 1))
 
     def read_only(self) -> str | None:
-        """Says so if the file system takes no writes, or cannot be asked."""
+        """Return a message if the file system is read-only, or its state cannot be read."""
         try:
             flags = os.statvfs(self.real).f_flag
         except OSError as error:
@@ -402,7 +404,7 @@ def _has_content(name: str) -> bool:
 
 
 def _content(lock: int) -> list[str]:
-    """Of a lock file, `4711` or `4711 disk-failed`: the process, and what is noted of the store."""
+    """Return the content of a lock file, `4711` or `4711 disk-failed`: the process, and its notes about the store."""
     return os.pread(lock, 64, 0).decode(errors="replace").split() or ["unknown"]
 
 

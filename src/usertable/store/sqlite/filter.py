@@ -1,10 +1,10 @@
 """Conditions on the user table in SQLite's SQL.
 
-JSON numbers come out of SQLite as 64-bit integers where they fit and as binary floating point otherwise, so not every
-comparison of exact decimals can be made there. Each condition therefore has two forms: one that holds only for users that
-meet it, and one that holds for all of those and perhaps a few more. Who is only in the second is looked at in Python.
+SQLite returns JSON numbers as 64-bit integers if they fit and as binary floating point otherwise, so it cannot compare all
+exact decimals. Each condition therefore has two forms: one that is true only for users that meet it, and one that is true
+for all of those and perhaps a few more. Users that match only the second are checked in Python.
 
-Values are bound, and several of them as one JSON array: a statement's text tells attributes and operators only.
+Values are bound, and several of them as one JSON array: a statement's text depends only on attributes and operators.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from usertable.domain.pseudo_columns import PSEUDO_COLUMNS
 
 _INTEGER = range(-(2**63), 2**63)
 _TOLERANCE = 1e-9
-"""Relative; SQLite reads a decimal with an error of some 1e-15."""
+"""Relative; SQLite reads a decimal with an error of about 1e-15."""
 _SIGNS = {"eq": "=", "ne": "<>", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 _KEY = "%.8e"
-"""A number to nine digits, such as `1.23456789e+02`, in SQLite and in Python. Numbers within the tolerance of each other
-have the same one or neighboring ones."""
+"""Format of a number with nine digits, such as `1.23456789e+02`, in SQLite and in Python. Numbers within the tolerance of
+each other have the same text or neighboring ones."""
 
 
 @dataclass(slots=True)
@@ -44,19 +44,19 @@ class Predicate:
 
 @dataclass(slots=True)
 class Filter:
-    """Two predicates over a row of users."""
+    """Two predicates for a row of users."""
 
     sure: Predicate = field(default_factory=lambda: Predicate("1"))
     maybe: Predicate = field(default_factory=lambda: Predicate("1"))
 
     @property
     def exact(self) -> bool:
-        """Whether the two are the same."""
+        """Whether both predicates are the same."""
         return self.sure == self.maybe
 
 
 def translate(conditions: Sequence[Condition]) -> Filter:
-    """The filter for users that meet all conditions."""
+    """Return the filter for users that meet all conditions."""
     whole = Filter()
     for condition in conditions:
         sure, maybe = _translate(condition)
@@ -66,7 +66,7 @@ def translate(conditions: Sequence[Condition]) -> Filter:
 
 
 def json_path(attribute: str) -> str:
-    """Where an attribute's value is, as SQLite's JSON functions take it. Names hold nothing that would need quoting."""
+    """Return the path of an attribute's value for SQLite's JSON functions. Names need no quoting."""
     return f"""'$."{attribute}"'"""
 
 
@@ -85,7 +85,7 @@ def _translate(condition: Condition) -> tuple[Predicate, Predicate]:
             return _one_of(value, several)
         if op == "between":
             low, high = _number(value, "ge", several[0]), _number(value, "le", several[1])
-            # Nearly all whom it leaves out are left out by the first spec, which takes the value out of the document once.
+            # The rough predicate excludes nearly all others, and extracts the value from the document only once.
             roughly = Predicate(f"{value} BETWEEN ? AND ?", [_around(several[0])[0], _around(several[1])[1]])
             return roughly & low[0] & high[0], roughly & low[1] & high[1]
         return _number(value, op, several[0])
@@ -105,7 +105,7 @@ def _both(exact: Predicate) -> tuple[Predicate, Predicate]:
 
 
 def _of_row(column: str, op: str, wanted: Sequence[int]) -> Predicate:
-    """A comparison of a column, which holds integers, as what is wanted is."""
+    """Return a comparison of an integer column with wanted integers."""
     if op == "in":
         return _within(column, wanted)
     if op == "between":
@@ -118,30 +118,30 @@ def _within(value: str, wanted: Sequence[Any]) -> Predicate:
 
 
 def _around(wanted: int | Decimal) -> tuple[float, float]:
-    """Two numbers with the wanted one between them, however SQLite reads it."""
+    """Return two numbers with the wanted one between them, however SQLite rounds it."""
     about = float(wanted)
     return about - abs(about) * _TOLERANCE, about + abs(about) * _TOLERANCE
 
 
 def _is_kept_whole(wanted: int | Decimal) -> bool:
-    """Whether it is kept, and comes out, as an integer; nothing else can be equal to it."""
+    """Return whether it is stored and returned as an integer; nothing else can equal it."""
     return type(wanted) is int and wanted in _INTEGER
 
 
 def _one_of(value: str, wanted: Sequence[int | Decimal]) -> tuple[Predicate, Predicate]:
-    """The two forms of being equal to one of exact numbers."""
+    """Return the two forms of being equal to one of several exact numbers."""
     whole = [number for number in wanted if _is_kept_whole(number)]
     sure = Predicate(f"typeof({value}) = 'integer'") & _within(value, whole)
     keys = {_KEY % about for number in wanted if not _is_kept_whole(number) for about in (*_around(number), float(number))}
     if not keys:
         return _both(sure)
-    # Each of a thousand ranges would be looked at for every user; a key is looked up.
+    # A thousand ranges would be compared with each user; a key is looked up.
     near = Predicate(f"typeof({value}) = 'real'") & _within(f"printf('{_KEY}', {value})", sorted(keys))
     return sure, sure | near
 
 
 def _number(value: str, op: str, wanted: int | Decimal) -> tuple[Predicate, Predicate]:
-    """The two forms of a comparison with an exact number."""
+    """Return the two forms of a comparison with an exact number."""
     low, high = _around(wanted)
     sign = _SIGNS[op]
     if op in ("eq", "ne"):
@@ -161,7 +161,7 @@ def _number(value: str, op: str, wanted: int | Decimal) -> tuple[Predicate, Pred
 
 
 def _if_whole(value: str, whole: Predicate, other: Predicate) -> Predicate:
-    """The one if the value is kept as an integer, else the other."""
+    """Return the predicate `whole` for values stored as integers, and `other` for all others."""
     return Predicate(
         f"CASE typeof({value}) WHEN 'integer' THEN {whole.sql} ELSE {other.sql} END", whole.parameters + other.parameters
     )

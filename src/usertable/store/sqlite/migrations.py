@@ -1,4 +1,4 @@
-"""Bringing a file to the newest version, which is kept in `user_version`."""
+"""Migrating a file to the newest version, which is in `user_version`."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from usertable.store.migrations import migrations, outdated
 from usertable.store.sqlite.files import StoreFiles
 
 APPLICATION_ID = 0x75746231
-"""Marks a SQLite file as a store of usertable's ("utb1")."""
+"""Marks a SQLite file as a usertable store ("utb1")."""
 PAGE_BYTES = 2048
-"""Writes to random users dirty a page each, for the WAL and the file: half of SQLite's default saves a fifth of the work."""
+"""Bytes per page. Writes to random users dirty one page each in the WAL and the file; half of SQLite's default saves a
+fifth."""
 
 
 def migrate(db: apsw.Connection, files: StoreFiles, *, allowed: bool) -> tuple[int, int]:
-    """See that the file has the newest version; the version it had, 0 for a new file, and the one that it has.
+    """Migrate the file to the newest version. Return its version before, 0 for a new file, and after.
 
-    An older server that serves the file could not write to it any more.
+    An older server that serves the file could no longer write to it.
 
     Raises:
-        StoreFault: the file is not ours, is too new, is served, or may not be migrated.
+        StoreFault: the file is not a store, is too new, is served, or may not be migrated.
     """
     newest = len(migrations("sqlite"))
     check_ours(db, files.path)
@@ -38,7 +39,7 @@ def migrate(db: apsw.Connection, files: StoreFiles, *, allowed: bool) -> tuple[i
         if not allowed:
             raise outdated(files.path, version, newest)
     db.execute(f"PRAGMA page_size = {PAGE_BYTES}")
-    # Every time: a copy made by VACUUM INTO has lost the mode. Nothing happens where it is set.
+    # Every time: a copy made by VACUUM INTO has lost the mode. It has no effect if already set.
     db.execute("PRAGMA journal_mode = WAL")
     if version < newest:
         with files.held() if version else contextlib.nullcontext():
@@ -47,7 +48,7 @@ def migrate(db: apsw.Connection, files: StoreFiles, *, allowed: bool) -> tuple[i
 
 
 def stored_version(path: str) -> int:
-    """The number of the last migration that was applied to a file; 0 for none, or no file."""
+    """Return the number of the last migration applied to a file; 0 for none, or no file."""
     files = StoreFiles(path)
     if files.is_empty():
         return 0
@@ -57,22 +58,22 @@ def stored_version(path: str) -> int:
             version: int = db.pragma("user_version")
             return version
     except apsw.Error as error:
-        raise StoreFault(f"{path} is not a store of usertable's: {error}") from error
+        raise StoreFault(f"{path} is not a usertable store: {error}") from error
 
 
 def check_ours(db: apsw.Connection, path: str) -> None:
-    """Raises StoreFault if the file is another program's, or a newer usertable's."""
+    """Raise StoreFault if the file belongs to another program, or to a newer usertable."""
     application = db.pragma("application_id")
     tables = db.execute("SELECT count(*) FROM sqlite_schema").get
     if application != APPLICATION_ID and (application or tables):
-        raise StoreFault(f"{path} is not a store of usertable's: it is a SQLite database of another program")
+        raise StoreFault(f"{path} is not a usertable store: it is a SQLite database of another program")
     version, newest = db.pragma("user_version"), len(migrations("sqlite"))
     if version > newest:
         raise StoreFault(f"{path} was written by a newer usertable (store version {version}, this one knows {newest})")
 
 
 def _run_scripts(db: apsw.Connection) -> None:
-    """Several processes may try at once. A statement about `{users}` is run for each project's table of users."""
+    """Run the missing scripts. Safe to run concurrently. A statement about `{users}` runs for each project's user table."""
     db.execute("BEGIN EXCLUSIVE")
     version = db.pragma("user_version")
     for number, script in enumerate(migrations("sqlite")[version:], start=version + 1):
@@ -94,7 +95,7 @@ def _statements(script: str) -> Iterator[str]:
 
 
 def _user_tables(db: apsw.Connection) -> list[str]:
-    """The tables of users, those of projects that are being copied included."""
+    """Return the user tables, including those of projects that are being copied."""
     return [
         name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND name GLOB 'user_[0-9]*'")
     ]

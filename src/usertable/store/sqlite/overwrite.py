@@ -1,4 +1,4 @@
-"""Whether anybody but SQLite writes the file of a store that is open."""
+"""Detection of other programs that write the file of an open store."""
 
 from __future__ import annotations
 
@@ -11,43 +11,43 @@ from dataclasses import dataclass
 _INDEX_VERSION = 3_007_000
 _INDEX_HEAD, _INDEX_BYTES = 48, 136
 _LOG_HEAD, _FRAME_HEAD = 32, 24
-"""https://sqlite.org/walformat.html: of the log's index the head, which is there twice, and what of it is read; of the log
-what stands before the first page, and before each page, which begins with its number."""
+"""Bytes, see https://sqlite.org/walformat.html. The head of the WAL's index, which is there twice, and the part of it that
+is read; in the WAL, what precedes the first page, and each page, which begins with its number."""
 _COMPARED_FRAMES = 8
 _AGAIN_SECONDS = 0.01
 
 _Content = tuple[int, list[bytes]]
-"""The file's size and some pages of it."""
+"""The file's size and some of its pages."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Copied:
-    """How much of which log is in the file."""
+    """How much of which WAL is in the file."""
 
     salts: bytes
-    """The log's: 8 bytes that its frames have too."""
+    """The WAL's salts: 8 bytes that are also in its frames."""
     frames: int
 
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What the file held, and when."""
+    """The file's content at a certain time."""
 
     copied: _Copied
     pages: list[int]
-    """By number, those whose content was kept."""
+    """Numbers of the pages whose content was remembered."""
     content: _Content
 
 
 class Overwriting:
-    """Compares some pages of a database file with what they were.
+    """Compares some pages of a database file with their earlier content.
 
-    With a log, SQLite writes the file in checkpoints only, of whichever process. Each first notes in the log's index how far
-    it will copy, and at its end how far it did. So while both notes are the same and stay what they were, no byte of the
-    file changes by SQLite. Compared are the file's size, its first page, and the pages that were copied last: an older copy
-    of the same store does not have them. A log that takes the place of one that was copied whole changes no byte either.
+    With a WAL, SQLite writes the file only in checkpoints, from any process. Each first notes in the WAL's index how far it
+    will copy, and at its end how far it did. So while both notes are equal and unchanged, SQLite changes no byte of the
+    file. The file's size, its first page, and the pages copied last are compared: an older copy of the same store does not
+    contain those pages. A new WAL that follows one that was copied completely changes no byte either.
 
-    Closing a descriptor of a database ends the locks that this process has on it, so close this last.
+    Closing a descriptor of a database releases the locks that this process has on it, so close this last.
     """
 
     def __init__(self, path: str) -> None:
@@ -63,7 +63,10 @@ class Overwriting:
             os.close(file)
 
     def is_found(self) -> bool:
-        """Whether the file was overwritten since this was made; for good, as nobody knows what else is not as it was."""
+        """Return whether the file was overwritten since this was created.
+
+        Permanent, because it is unknown what else has changed.
+        """
         with self._lock:
             if not self._is_found and self._differs():
                 time.sleep(_AGAIN_SECONDS)
@@ -92,7 +95,7 @@ class Overwriting:
         return False
 
     def _copied(self) -> tuple[_Copied, int] | None:
-        """How far the log is copied, and the bytes of a page; None while a checkpoint is at it, or if one did not end."""
+        """Return how far the WAL is copied, and the bytes per page; None during a checkpoint, or if one did not finish."""
         index = os.pread(self._files[2], _INDEX_BYTES, 0)
         head = index[:_INDEX_HEAD]
         if len(index) < _INDEX_BYTES or head != index[_INDEX_HEAD : 2 * _INDEX_HEAD] or _number(head[:4]) != _INDEX_VERSION:
@@ -104,9 +107,11 @@ class Overwriting:
         return _Copied(head[32:40], copied), 65_536 if size == 1 else size
 
     def _copied_next(self, last: _Copied, page_bytes: int) -> _Copied | None:
-        """What is copied of the log after this one, whose end it was: nothing. None if it went on, or nobody can tell.
+        """Return the copied part of the WAL that follows a completely copied one: nothing.
 
-        What the next log has not reached yet still holds the frames of this one.
+        None if the old one continued, or if unknown.
+
+        The part that the new WAL has not reached yet still contains frames of the old one.
         """
         if not last.frames or self._frame(last.frames - 1, page_bytes)[8:] != last.salts:
             return None
@@ -117,14 +122,14 @@ class Overwriting:
         return _Copied(index[32:40], 0) if int.from_bytes(index[32:36]) == number else None
 
     def _copied_last(self, copied: _Copied, page_bytes: int) -> list[int]:
-        """The first page, and those that were copied last."""
+        """Return the first page, and the pages copied last."""
         pages = [1]
         for frame in range(max(0, copied.frames - _COMPARED_FRAMES), copied.frames):
             pages.append(int.from_bytes(self._frame(frame, page_bytes)[:4]))
         return pages
 
     def _frame(self, frame: int, page_bytes: int) -> bytes:
-        """What stands before a page in the log: its number, 4 other bytes, and the log's salts."""
+        """Return the head of a frame in the WAL: the page number, 4 other bytes, and the WAL's salts."""
         return os.pread(self._files[1], 16, _LOG_HEAD + frame * (_FRAME_HEAD + page_bytes))
 
     def _content(self, pages: list[int], page_bytes: int) -> _Content:

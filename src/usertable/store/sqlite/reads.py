@@ -1,27 +1,32 @@
-"""What is read of projects, users and identifier values over a connection; see :class:`usertable.store.protocol.Store`."""
+"""Reading projects, users and identifier values over a connection; see :class:`usertable.store.protocol.Store`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import apsw
 import msgspec
 
+from usertable.domain.audit import AuditEntry, AuditFilter
+from usertable.domain.key import Key
 from usertable.domain.profile import Profile
 from usertable.domain.schema import Project
-from usertable.store.encoding import decode_changes, decode_project, decode_user_profiles, values_by_user
+from usertable.store.encoding import (
+    audit_parameters,
+    decode_audit,
+    decode_key,
+    decode_project,
+    decode_user_profiles,
+    values_by_user,
+)
 from usertable.store.queries import load_queries
-from usertable.store.records import Page, SchemaChange, User
-from usertable.store.sqlite.statements import SQLITE_LENGTH, for_project, json_array
+from usertable.store.records import User
+from usertable.store.sqlite.statements import for_project, json_array
 
-SNAPSHOT_ROWS = 5000
-SNAPSHOT_BYTES = 8 * 2**20
-"""A page of a snapshot has at most so many rows and bytes, or one row."""
 _SQL = load_queries("usertable.store.sqlite", "reads.sql")
 _BY_CUIDS = "cuid IN (SELECT value FROM json_each(?))"
-_cuids_decoder = msgspec.json.Decoder(list[int])
 
 
 def user(db: apsw.Connection, project: int, cuid: int) -> User | None:
@@ -37,7 +42,7 @@ def read_many(db: apsw.Connection, project: int, cuids: Sequence[int]) -> list[U
 def users_where(
     db: apsw.Connection, project: int, where: str, parameters: Sequence[Any], *, can_cache: bool = True
 ) -> list[User]:
-    """The users that meet a condition in SQL; `can_cache` says whether the statement is worth keeping."""
+    """Return the users that meet a condition in SQL. `can_cache`: whether the statement is worth caching."""
     users = {
         cuid: User(cuid, profile)
         for cuid, profile in _profiles_where(db, project, where, parameters, can_cache=can_cache).items()
@@ -48,7 +53,7 @@ def users_where(
 
 
 def profiles(db: apsw.Connection, project: int, cuids: Iterable[int]) -> dict[int, Profile]:
-    """The profiles of those users that exist."""
+    """Return the profiles of the users that exist."""
     return _profiles_where(db, project, _BY_CUIDS, (json_array(cuids),), can_cache=True)
 
 
@@ -60,12 +65,12 @@ def _profiles_where(
 
 
 def values_of_users(db: apsw.Connection, project: int, cuids: Iterable[int]) -> dict[int, dict[str, list[str]]]:
-    """The identifier values of users, by CUID and identifier."""
+    """Return the identifier values of users, by CUID and identifier."""
     return values_by_user(db.execute(_SQL["values_of_users"], (project, json_array(cuids))))
 
 
 def owners(db: apsw.Connection, project: int, identifier: str, values: Sequence[str]) -> dict[str, int]:
-    """The CUIDs that the values point to; one that points to nobody is left out."""
+    """Return the CUIDs that own the values. Values without an owner are left out."""
     return dict(db.execute(_SQL["owners"], (project, identifier, msgspec.json.encode(values).decode())))
 
 
@@ -79,13 +84,13 @@ def projects(db: apsw.Connection) -> list[Project]:
 
 
 def project_by_id(db: apsw.Connection, project_id: str) -> Project | None:
-    """The project with that id as callers send it."""
+    """Return the project with this ID, as callers send it."""
     found = _projects_where(db, "id = ?", (project_id,))
     return found[0] if found else None
 
 
 def project_by_number(db: apsw.Connection, number: int) -> Project:
-    """The project with that number, which there is."""
+    """Return the project with this number, which must exist."""
     (project,) = _projects_where(db, "number = ?", (number,))
     return project
 
@@ -95,10 +100,22 @@ def _projects_where(db: apsw.Connection, where: str, parameters: tuple[Any, ...]
     projects = []
     for number, project_id, version, document in rows:
         reported = db.execute("SELECT attribute FROM reported WHERE project = ?", (number,))
-        project = decode_project(number, project_id, version, document, (name for (name,) in reported))
+        keys = db.execute(_SQL["keys"], {"project": number})
+        project = decode_project(number, project_id, version, document, (name for (name,) in reported), keys)
         identifying = frozenset(i.name for i in project.schema.identifiers if _has_values(db, number, i.name))
         projects.append(replace(project, identifying=identifying))
     return projects
+
+
+def stored_key(db: apsw.Connection, project: int, name: str) -> Key | None:
+    found = db.execute("SELECT name, document FROM project_key WHERE project = ? AND name = ?", (project, name)).fetchone()
+    return None if found is None else decode_key(*found)
+
+
+def revoked_keys(db: apsw.Connection, project: int, after: tuple[int, str] | None, limit: int) -> list[Key]:
+    at, name = after or (None, "")
+    found = db.execute(_SQL["revoked_keys"], {"project": project, "at": at, "name": name, "limit": limit})
+    return [decode_key(*row) for row in found]
 
 
 def _has_values(db: apsw.Connection, project: int, identifier: str) -> bool:
@@ -119,47 +136,24 @@ def versions(db: apsw.Connection) -> dict[str, int]:
     return dict(db.execute("SELECT id, version FROM project"))
 
 
-def schema_changes(db: apsw.Connection, project: int, limit: int) -> list[SchemaChange]:
-    rows = db.execute(_SQL["schema_changes"], (project, limit))
-    return [SchemaChange(at, actor, decode_changes(what)) for at, actor, what in rows]
+_AUDIT_CONDITIONS = {
+    "project": "project = :project",
+    "actor": "actor = :actor",
+    "kinds": "kind IN (SELECT value FROM json_each(:kinds))",
+    "subject": "subject = :subject",
+    "since": "at >= :since",
+    "until": "at < :until",
+    "before": "number < :before",
+    "after": "number > :after",
+}
 
 
-class SQLiteSnapshot:
-    """See :class:`usertable.store.protocol.Snapshot`.
-
-    Args:
-        project: as of the moment.
-        db: a connection in a transaction that has read.
-    """
-
-    def __init__(self, project: Project, db: apsw.Connection) -> None:
-        self.project = project
-        self._db = db
-
-    def count(self) -> int:
-        found: int = self._db.execute(f"SELECT count(*) FROM user_{self.project.number}").get
-        return found
-
-    def pages(self, *, rows: bool = False) -> Iterator[Page]:
-        db, number = self._db, self.project.number
-        statement, of_rows = for_project(_SQL["page"], number), for_project(_SQL["page_rows"], number)
-        after, size = 0, SNAPSHOT_ROWS
-        while True:
-            db.limit(apsw.SQLITE_LIMIT_LENGTH, SNAPSHOT_BYTES if size > 1 else SQLITE_LENGTH)
-            try:
-                ((found, lines),) = db.execute(statement, (after, size))
-            except apsw.TooBigError:
-                # Too much for a page.
-                if size == 1:
-                    raise
-                size //= 2
-                continue
-            if found is None:
-                return
-            cuids = _cuids_decoder.decode(f"[{found}]")
-            values: Mapping[int, Mapping[str, list[str]]] = {}
-            if self.project.identifying:
-                values = values_by_user(db.execute(_SQL["values_of_span"], (number, cuids[0], cuids[-1])))
-            found_rows = list(db.execute(of_rows, (cuids[0], cuids[-1]))) if rows else None
-            yield Page(cuids, lines, values, found_rows)
-            after, size = cuids[-1], min(2 * size, SNAPSHOT_ROWS)
+def audit(
+    db: apsw.Connection, project: int, wanted: AuditFilter, limit: int, before: int | None, after: int | None
+) -> list[AuditEntry]:
+    values = audit_parameters(project, wanted, before, after)
+    where = " AND ".join(_AUDIT_CONDITIONS[name] for name in values)
+    query = _SQL["audit"].replace("{where}", where).replace("{order}", "DESC" if after is None else "ASC")
+    if wanted.kinds:
+        values["kinds"] = msgspec.json.encode(values["kinds"]).decode()
+    return [decode_audit(row) for row in db.execute(query, {**values, "limit": limit})]

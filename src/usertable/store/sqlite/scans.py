@@ -1,4 +1,4 @@
-"""Looking through the user table, a chunk of it at a time; see :class:`usertable.store.protocol.Browsable`."""
+"""Browsing the user table, one chunk at a time; see :class:`usertable.store.protocol.Browsable`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def select(
             project,
             f"{where.sql} ORDER BY cuid {order} LIMIT ?",
             (*where.parameters, wanted),
-            # Filters differ, and each would be kept with hundreds of kilobytes.
+            # Filters differ, and each would be cached with hundreds of kilobytes.
             can_cache=not conditions,
         )
         users += [user for user in found if matching.exact or meets(user.cuid, user.profile, conditions)]
@@ -92,19 +92,19 @@ def count_filled(db: apsw.Connection, project: int, after: int | None, examine: 
 
 
 def cuid_range(db: apsw.Connection, project: int) -> tuple[int, int] | None:
-    # Each is found at an end of the table; asked for together, both would be looked for in all of it.
+    # Each is at an end of the table. In one query, SQLite would scan the whole table for both.
     first, last = (db.execute(f"SELECT {end}(cuid) FROM user_{project}").get for end in ("min", "max"))
     return None if first is None else (first, last)
 
 
 @dataclass
 class _Chunk:
-    """A chunk of a project's users that is looked at."""
+    """A chunk of a project's users."""
 
     after: int | None
     """It begins after this CUID."""
     last: int | None
-    """The CUID at its end; None if it holds nobody."""
+    """The last CUID in it; None if it is empty."""
     examined: int
     end: int | None
     descending: bool
@@ -136,5 +136,5 @@ def _chunk(db: apsw.Connection, project: int, after: int | None, examine: int, d
 
 
 def _filled(name: str, project: int, where: Predicate, **parts: str) -> str:
-    """A statement with what its conditions are, and the other parts that it names."""
+    """Return a statement with its conditions and other named parts filled in."""
     return _SQL[name].format(project=project, where=where.sql, **parts)

@@ -34,6 +34,41 @@ CREATE TABLE arrival_refusal (
   PRIMARY KEY (project, at, kind, attribute)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE audit (
+  project INTEGER NOT NULL,
+  number  INTEGER NOT NULL,
+  first   INTEGER NOT NULL,
+  at      INTEGER NOT NULL,
+  actor   TEXT NOT NULL,
+  kind    TEXT NOT NULL,
+  subject TEXT NOT NULL,
+  facts   TEXT NOT NULL,
+  request TEXT NOT NULL,
+  address TEXT NOT NULL,
+  PRIMARY KEY (project, number)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX audit_by_actor ON audit (project, actor, number);
+
+CREATE INDEX audit_by_kind ON audit (project, kind, number);
+
+CREATE INDEX audit_by_subject ON audit (project, subject, number);
+
+CREATE INDEX audit_by_time ON audit (project, at);
+
+CREATE TABLE console_session (
+  digest  BLOB PRIMARY KEY,
+  person  TEXT NOT NULL,
+  begun   INTEGER NOT NULL,
+  seen    INTEGER NOT NULL,
+  expires INTEGER NOT NULL,
+  address TEXT NOT NULL,
+  browser TEXT NOT NULL,
+  proof   BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX console_session_by_person ON console_session (person);
+
 CREATE TABLE epoch (value INTEGER NOT NULL) STRICT;
 
 CREATE TABLE erased (
@@ -41,6 +76,21 @@ CREATE TABLE erased (
   cuid    INTEGER NOT NULL,
   PRIMARY KEY (project, cuid)
 ) STRICT, WITHOUT ROWID;
+
+CREATE TABLE history (
+  project INTEGER NOT NULL,
+  block   INTEGER NOT NULL,
+  last    INTEGER NOT NULL,
+  changes INTEGER NOT NULL,
+  latest  INTEGER NOT NULL,
+  body    BLOB NOT NULL,
+  PRIMARY KEY (project, block)
+) STRICT;
+
+CREATE TABLE history_since (
+  project INTEGER PRIMARY KEY,
+  at      INTEGER NOT NULL
+) STRICT;
 
 CREATE TABLE identifier_value (
   project    INTEGER NOT NULL,
@@ -59,11 +109,50 @@ CREATE TABLE import_job (
   PRIMARY KEY (project, name)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE key_use (
+  project INTEGER NOT NULL,
+  name    TEXT NOT NULL,
+  at      INTEGER NOT NULL,
+  PRIMARY KEY (project, name)
+) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER keyframe_added AFTER INSERT ON keyframe BEGIN
+  INSERT INTO keyframe_bytes VALUES (new.project, octet_length(new.attributes))
+  ON CONFLICT (project) DO UPDATE SET bytes = bytes + excluded.bytes;
+END;
+
+CREATE TRIGGER keyframe_removed AFTER DELETE ON keyframe BEGIN
+  UPDATE keyframe_bytes SET bytes = bytes - octet_length(old.attributes) WHERE project = old.project;
+END;
+
+CREATE TABLE keyframe (
+  project    INTEGER NOT NULL,
+  number     INTEGER NOT NULL,
+  cuid       INTEGER NOT NULL,
+  version    INTEGER NOT NULL,
+  at         INTEGER NOT NULL,
+  attributes TEXT NOT NULL,
+  PRIMARY KEY (project, number)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX keyframe_of_user ON keyframe (project, cuid, at);
+
+CREATE TABLE keyframe_bytes (
+  project INTEGER PRIMARY KEY,
+  bytes   INTEGER NOT NULL
+) STRICT;
+
 CREATE TABLE last_write (
   project   INTEGER NOT NULL,
   attribute TEXT NOT NULL,
   at        INTEGER NOT NULL,
   PRIMARY KEY (project, attribute)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE person (
+  id       TEXT PRIMARY KEY,
+  email    TEXT NOT NULL UNIQUE,
+  document TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE project (
@@ -73,6 +162,13 @@ CREATE TABLE project (
   next_cuid INTEGER NOT NULL,
   document  TEXT NOT NULL
 ) STRICT;
+
+CREATE TABLE project_key (
+  project  INTEGER NOT NULL,
+  name     TEXT NOT NULL,
+  document TEXT NOT NULL,
+  PRIMARY KEY (project, name)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE receipt (
   id          INTEGER PRIMARY KEY,
@@ -96,16 +192,7 @@ CREATE TABLE reported (
   PRIMARY KEY (project, attribute)
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE schema_change (
-  id      INTEGER PRIMARY KEY,
-  project INTEGER NOT NULL,
-  at      INTEGER NOT NULL,
-  who     TEXT NOT NULL,
-  what    TEXT NOT NULL
-) STRICT;
-
-CREATE INDEX schema_change_by_project ON schema_change (project, id);
-
 CREATE TABLE user_1 (
   cuid INTEGER PRIMARY KEY, version INTEGER NOT NULL, created_at INTEGER NOT NULL,
-  updated_at INTEGER NOT NULL, attributes TEXT NOT NULL, changed_at TEXT NOT NULL) STRICT;
+  updated_at INTEGER NOT NULL, attributes TEXT NOT NULL, changed_at TEXT NOT NULL, head INTEGER NOT NULL,
+  sole_actor TEXT NOT NULL) STRICT;

@@ -1,4 +1,4 @@
-"""The SQLite engine whole: each call opens a connection or a transaction, and leaves the work to the module of its topic."""
+"""The SQLite engine: each call opens a connection or a transaction and delegates to the module for its topic."""
 
 from __future__ import annotations
 
@@ -7,24 +7,30 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from usertable.domain.arrival import Arrival, Arrivals, Rate
+from usertable.domain.audit import AuditEntry, AuditFilter
+from usertable.domain.change import Change
 from usertable.domain.condition import Condition
 from usertable.domain.errors import ProblemKind, refusal
+from usertable.domain.key import Key
+from usertable.domain.person import Person, Session
 from usertable.domain.schema import Attribute, Project
+from usertable.store.history import BlockSize, HistoryBlock, HistoryFigures, HistoryGrowth, PrunedHistory, pack_blocks
 from usertable.store.protocol import Snapshot, T
 from usertable.store.records import (
     ColumnValues,
     FilledCount,
     MatchCount,
+    Migration,
     Result,
-    SchemaChange,
     Selection,
     StoreFigures,
     User,
     Write,
 )
-from usertable.store.sqlite import activity, copy, reads, scans
+from usertable.store.sqlite import activity, copy, history, people, reads, scans
 from usertable.store.sqlite.connection import Connections
 from usertable.store.sqlite.files import Identity
+from usertable.store.sqlite.snapshot import SQLiteSnapshot
 from usertable.store.sqlite.statements import SQLITE_LENGTH
 from usertable.store.sqlite.transaction import RowsTooLarge, SQLiteTransaction, expire_receipts
 from usertable.store.tables import Row, TableSpec
@@ -32,7 +38,7 @@ from usertable.store.transaction import Transaction, WriteCommand
 from usertable.store.urls import CACHE_MB
 
 LOADED_BYTES = 16 * 2**20
-"""A batch whose users' rows have more bytes is written in halves, so that large rows keep nobody else waiting for long."""
+"""Bytes of users' rows above which a batch is written in halves, so that large rows do not block others for long."""
 
 
 class SQLiteStore:
@@ -52,22 +58,30 @@ class SQLiteStore:
             path, serving=serving, writing=writing, cache_mb=cache_mb, may_migrate=migrate, known=files
         )
         self._reported: dict[int, set[str]] = {}
-        """Attributes that are known to be stored as reported, by project: they are not stored again."""
+        """By project, attributes that are known to be stored as reported, and need not be stored again."""
+        self._history_sizes = history.StoredSizes()
+        self._packed: dict[int, int] = {}
+        """By project, the number of its last packed block."""
         self._rest_until = 0.0
-        """The next transaction in the background is not begun before: others have as much time as the last one took."""
+        """Monotonic time before which no background transaction begins: others get as much time as the last one took."""
 
     @property
     def files(self) -> Mapping[str, Identity]:
-        """What is open, by name."""
+        """The open files, by name."""
         return self._connections.files.known
 
+    @property
+    def migration(self) -> Migration | None:
+        return self._connections.migration
+
     def transact(self, command: Callable[[Transaction], T], *, background: bool = False) -> T:
-        if not background:
-            return self._transact(command)
-        # SQLite's lock is not fair: the server's writer gets its turn only while nobody else wants it.
+        return self._in_background(lambda: self._transact(command)) if background else self._transact(command)
+
+    def _in_background(self, transaction: Callable[[], T]) -> T:
+        # SQLite's lock is not fair: the server's writer gets it only while nobody else wants it.
         time.sleep(max(0.0, self._rest_until - time.monotonic()))
         began = time.monotonic()
-        answer = self._transact(command)
+        answer = transaction()
         if self._connections.files.server():
             ended = time.monotonic()
             self._rest_until = ended + (ended - began)
@@ -81,9 +95,9 @@ class SQLiteStore:
         except RowsTooLarge:
             results = self.write(writes[:middle], command)
         if isinstance(results[-1], Exception):
-            # No later write of a user must be stored before an earlier one that may be tried again.
+            # A later write of a user must not be stored before an earlier one that may be retried.
             return results + [results[-1]] * (len(writes) - middle)
-        # The first half is stored, so what keeps the second from it is the result of its own writes.
+        # The first half is stored, so a failure of the second is the result of its own writes only.
         try:
             return results + self.write(writes[middle:], command)
         except Exception as failure:
@@ -96,11 +110,69 @@ class SQLiteStore:
         for project, name in transaction.reported:
             self._reported.setdefault(project, set()).add(name)
         self._connections.count_written(transaction.rows)
+        self._connections.has_erased |= transaction.has_erased
         return answer
 
     def read(self, project: int, cuid: int) -> User | None:
         with self._connections.read_transaction() as db:
             return reads.user(db, project, cuid)
+
+    def with_changes(
+        self,
+        project: int,
+        cuid: int,
+        work: Callable[[User | None, Iterator[Change]], T],
+        *,
+        start: int | None = None,
+        after: int | None = None,
+    ) -> T:
+        with self._connections.read_transaction() as db:
+            return history.with_changes(db, project, cuid, work, start=start, after=after)
+
+    def history_figures(self, project: int) -> HistoryFigures:
+        with self._connections.read_transaction() as db:
+            return self._history_sizes.figures(db, project)
+
+    def history_growth(self, project: int, since: int) -> HistoryGrowth:
+        with self._connections.read_transaction() as db:
+            return self._history_sizes.growth(db, project, since)
+
+    def prune_history(self, project: int, before: int | None, excess: int, now: int) -> PrunedHistory:
+        def transaction() -> tuple[list[BlockSize], list[BlockSize]]:
+            with self._connections.unsynced_writer() as db:
+                return history.prune(db, project, before, excess, now)
+
+        removed, keyframes = self._in_background(transaction)
+        self._history_sizes.replaced(project, removed, keyframes=keyframes)
+        return PrunedHistory.of(removed, sum(size.bytes for size in keyframes))
+
+    def pack_history(self, project: int, before: int) -> int:
+        with self._connections.reader() as db:
+            if project not in self._packed:
+                self._packed[project] = history.last_packed(db, project)
+            blocks = history.unpacked(db, project, self._packed[project], before)
+        if not blocks:
+            return 0
+        # Compressing takes some ten times as long as storing, so others can write meanwhile.
+        packed = pack_blocks(blocks)
+
+        def transaction() -> bool:
+            with self._connections.unsynced_writer() as db:
+                return history.replace_blocks(db, project, blocks, packed)
+
+        if not self._in_background(transaction):
+            return 0
+        self._packed[project] = packed.block
+        self._history_sizes.replaced(project, map(BlockSize.of, blocks), [BlockSize.of(packed)])
+        return len(blocks)
+
+    def history_since(self, project: int) -> int | None:
+        with self._connections.reader() as db:
+            return history.since(db, project)
+
+    def history_blocks(self, project: int, below: int | None, limit: int) -> list[HistoryBlock]:
+        with self._connections.reader() as db:
+            return history.blocks(db, project, below, limit)
 
     def read_many(self, project: int, cuids: Sequence[int]) -> list[User]:
         with self._connections.read_transaction() as db:
@@ -116,7 +188,7 @@ class SQLiteStore:
             project = reads.project_by_id(db, project_id)
             if project is None:
                 raise refusal(ProblemKind.PROJECT_UNKNOWN, id=project_id)
-            yield reads.SQLiteSnapshot(project, db)
+            yield SQLiteSnapshot(project, db)
 
     def resolve_identifiers(self, project: int, identifier: str, values: Sequence[str]) -> dict[str, int]:
         with self._connections.reader() as db:
@@ -138,14 +210,24 @@ class SQLiteStore:
         with self._connections.reader() as db:
             return reads.project_by_id(db, project_id)
 
+    def stored_key(self, project: int, name: str) -> Key | None:
+        with self._connections.reader() as db:
+            return reads.stored_key(db, project, name)
+
+    def revoked_keys(self, project: int, after: tuple[int, str] | None, limit: int) -> list[Key]:
+        with self._connections.reader() as db:
+            return reads.revoked_keys(db, project, after, limit)
+
     def attributes(self, project: int) -> tuple[int, Mapping[str, Attribute]]:
         with self._connections.reader() as db:
             found = reads.project_by_number(db, project)
         return found.version, found.schema.attributes
 
-    def schema_changes(self, project: int, limit: int) -> list[SchemaChange]:
+    def audit(
+        self, project: int, wanted: AuditFilter, limit: int, *, before: int | None = None, after: int | None = None
+    ) -> list[AuditEntry]:
         with self._connections.reader() as db:
-            return reads.schema_changes(db, project, limit)
+            return reads.audit(db, project, wanted, limit, before, after)
 
     def select(
         self,
@@ -203,9 +285,43 @@ class SQLiteStore:
         with self._connections.reader() as db:
             return activity.last_writes(db, project)
 
+    def key_uses(self, project: int) -> dict[str, int]:
+        with self._connections.reader() as db:
+            return activity.key_uses(db, project)
+
     def expire_arrivals(self, before: int) -> None:
         with self._connections.unsynced_writer() as db:
             activity.expire_arrivals(db, before)
+        self._connections.notice_erased()
+        self._connections.truncate_log()
+
+    def people(self) -> list[Person]:
+        with self._connections.reader() as db:
+            return people.people(db)
+
+    def person(self, id: str) -> Person | None:
+        with self._connections.reader() as db:
+            return people.person(db, id)
+
+    def person_by_email(self, email: str) -> Person | None:
+        with self._connections.reader() as db:
+            return people.person_by_email(db, email)
+
+    def session(self, digest: bytes) -> tuple[Session, Person | None] | None:
+        with self._connections.reader() as db:
+            return people.session(db, digest)
+
+    def sessions(self, person: str) -> list[Session]:
+        with self._connections.reader() as db:
+            return people.sessions(db, person)
+
+    def see_sessions(self, seen: Mapping[bytes, int]) -> None:
+        with self._connections.unsynced_writer() as db:
+            people.see_sessions(db, seen)
+
+    def expire_sessions(self, before: int, limit: int) -> int:
+        with self._connections.unsynced_writer() as db:
+            return people.expire_sessions(db, before, limit)
 
     def expire_receipts(self, before: int) -> int:
         with self._connections.writer() as db:
@@ -236,8 +352,8 @@ class SQLiteStore:
             copy.finish_copy(db, project, next_cuid)
 
     def ping(self) -> None:
-        # Only a write tells of a full disk, or of one that may only be read; and only one that changes something is made.
-        # This row is no project's, and is not waited for until it is on the disk.
+        # Only a write detects a full disk, or a read-only one, and only if it changes something. This row belongs to no
+        # project, and nothing waits until it is on disk.
         with self._connections.unsynced_writer() as db:
             db.execute("REPLACE INTO last_write (project, attribute, at) VALUES (0, '', ?)", (time.time_ns(),))
 
@@ -249,7 +365,7 @@ class SQLiteStore:
 
 
 def _middle(writes: Sequence[Write]) -> int:
-    """Where to cut a batch in two, as near its middle as can be between writes to different users; 0 if nowhere."""
+    """Return where to cut a batch in two, near the middle and between writes to different users; 0 if impossible."""
     half = len(writes) // 2
     for distance in range(half + 1):
         for cut in (half - distance, half + distance):

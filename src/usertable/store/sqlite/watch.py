@@ -1,4 +1,4 @@
-"""Whether the store that is open is still there, whole, and takes writes."""
+"""Checks whether the open store is still there, complete, and writable."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from usertable.store.sqlite.overwrite import Overwriting
 log = logging.getLogger("usertable.store")
 
 LOOK_SECONDS = 1.0
-"""After so long the files that are open are compared with what their names stand for."""
+"""Seconds between two comparisons of the open files with the files at their paths."""
 
 
 class Watch:
-    """Looks at the files once a second at most, and logs what changes.
+    """Checks the files at most once per second, and logs changes.
 
     Args:
-        files: those that are open.
+        files: the open files.
         lacks_pages: see :meth:`usertable.store.sqlite.files.StoreFiles.moved`.
     """
 
@@ -33,14 +33,14 @@ class Watch:
         self._logged: str | None = None
 
     def compare_content(self) -> None:
-        """From now on, also look whether anybody but SQLite writes the file: what a server does."""
+        """Also check from now on whether other programs write the file, as a server does."""
         self._overwriting = Overwriting(self._files.real)
 
     def trouble(self) -> str | None:
-        """Why the store takes no writes; None if it does."""
+        """Return why the store is not writable; None if it is."""
         now = time.monotonic()
         if now >= self._looked_at + LOOK_SECONDS:
-            # Nobody else looks meanwhile, nor do the connections that this look needs.
+            # No other thread checks meanwhile, and neither do the connections that this check uses.
             self._looked_at = math.inf
             try:
                 found = self.moved() or self._files.read_only()
@@ -52,13 +52,13 @@ class Watch:
         return self._logged
 
     def moved(self) -> str | None:
-        """What became of the files that are open, if they are not in their places or not what they were."""
+        """Return what happened to the open files if they are not at their paths or have changed."""
         if moved := self._files.moved(self._lacks_pages):
             return moved
         return f"{self._files.real} was overwritten while it was open" if self.is_overwritten() else None
 
     def is_overwritten(self) -> bool:
-        """Whether anybody but SQLite wrote the file. Tells the server, if this is its writer, and the next one."""
+        """Return whether another program wrote the file. A writer reports it to its server, and to the next one."""
         if self._overwriting is None:
             return False
         if self._overwriting.is_found():
@@ -67,7 +67,7 @@ class Watch:
         return self._files.overwriting_is_noted()
 
     def close(self) -> None:
-        """To be called after all connections were closed, see :class:`Overwriting`."""
+        """Close the database's descriptor. Call it after all connections are closed, see :class:`Overwriting`."""
         if self._overwriting:
             self._overwriting.close()
 

@@ -1,1 +1,1 @@
-"""Our own JSON, version 1: what the native API and `--json` show (`documents`), and what it takes (`forms`, `queries`)."""
+"""usertable's own JSON, version 1: answers of the native API and `--json` (`documents`), requests (`forms`, `queries`)."""

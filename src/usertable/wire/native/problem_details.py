@@ -1,4 +1,4 @@
-"""What a refused request of the native API is answered: problem details, as RFC 9457 has them."""
+"""The answer to a refused request of the native API: problem details, by RFC 9457."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import msgspec
 from msgspec import Meta
 
 from usertable.domain.errors import Problem, ProblemKind, bounded, excerpt
+from usertable.domain.phrases import Phrase
 from usertable.wire.messages import Language, text
 from usertable.wire.native.documents import encode
 
 STATUSES: dict[ProblemKind, int] = {
     ProblemKind.CREDENTIALS: 401,
+    ProblemKind.FORBIDDEN: 403,
     ProblemKind.ADMIN_ONLY: 401,
     ProblemKind.METRICS_ONLY: 401,
     ProblemKind.RATE_LIMITED: 429,
@@ -33,7 +35,15 @@ STATUSES: dict[ProblemKind, int] = {
     ProblemKind.ATTRIBUTE_UNKNOWN: 404,
     ProblemKind.IDENTIFIER_UNKNOWN: 404,
     ProblemKind.CUID_UNKNOWN: 404,
+    ProblemKind.KEY_UNKNOWN: 404,
     ProblemKind.PROJECT_EXISTS: 409,
+    ProblemKind.KEY_EXISTS: 409,
+    ProblemKind.KEY_SECRET: 409,
+    ProblemKind.KEY_REVOKED: 409,
+    ProblemKind.LAST_KEY: 409,
+    ProblemKind.TOO_MANY_KEYS: 409,
+    ProblemKind.TOO_MANY_OWN_SECRETS: 409,
+    ProblemKind.SCOPE_EXCEEDED: 403,
     ProblemKind.PROJECT_CHANGED: 412,
     ProblemKind.NAME_TAKEN: 409,
     ProblemKind.TOO_MANY_ATTRIBUTES: 409,
@@ -44,45 +54,56 @@ STATUSES: dict[ProblemKind, int] = {
     ProblemKind.IDENTIFIER_TAKEN: 409,
     ProblemKind.CUID_EXISTS: 409,
     ProblemKind.CUID_ERASED: 409,
+    ProblemKind.HISTORY_OFF: 409,
+    ProblemKind.HISTORY_GONE: 410,
+    ProblemKind.HISTORY_GAP: 410,
+    ProblemKind.ATTRIBUTE_NOT_KEPT: 410,
+    ProblemKind.USER_NOT_YET: 404,
+    ProblemKind.PERSON_UNKNOWN: 404,
+    ProblemKind.PERSON_EXISTS: 409,
+    ProblemKind.NOT_FIRST: 409,
+    ProblemKind.LAST_ADMIN: 409,
+    ProblemKind.PASSWORD_WRONG: 403,
+    ProblemKind.LINK_OVER: 403,
     ProblemKind.INTERNAL: 500,
     ProblemKind.OVERLOADED: 503,
     ProblemKind.STORE_DOWN: 503,
 }
-"""HTTP status per kind of problem.
+"""HTTP status for each kind of problem.
 
-Any other is 400 if the request has not the form that the API's description gives it, and 422 if it has and a rule of the
-Data Center refuses it.
+Any other kind is 400 if the request does not have the form in the API's description, and 422 if it does but a rule refuses
+it.
 """
 
 
 class ProblemEntry(msgspec.Struct):
-    """One of the things that are wrong."""
+    """One problem."""
 
     code: str
-    attribute: Annotated[str | None, Meta(description="The attribute or identifier that it is about, if any.")]
+    attribute: Annotated[str | None, Meta(description="The attribute or identifier that the problem is about, if any.")]
     detail: str
 
 
 class ProblemDetails(msgspec.Struct):
-    """An error as RFC 9457 has it. `code` is for programs and never changes; `detail` is for people, in their language."""
+    """An error, by RFC 9457. `code` is for programs and never changes; `detail` is for people, in their language."""
 
     type: Annotated[str, Meta(extra_json_schema={"format": "uri"})]
     title: str
     status: int
     detail: str
     code: str
-    request_id: Annotated[str, Meta(description="The X-Request-Id to quote when asking about it; the log has it too.")]
+    request_id: Annotated[str, Meta(description="The X-Request-Id, for support; it is in the log too.")]
     problems: Annotated[
         list[ProblemEntry],
         Meta(
-            description="All that is wrong; the first is the one above. At most 100, and a last one that says how many more"
-            " there are."
+            description="All problems; the first is the one above. Maximum 100, and then one that says how many more there"
+            " are."
         ),
     ]
 
 
 def encode_problems(problems: Sequence[Problem], status: int, language: Language, request_id: str) -> bytes:
-    """Problem details (`application/problem+json`) of a request refused with that HTTP status, for the first problem."""
+    """Return problem details (`application/problem+json`) for a request refused with this HTTP status."""
     first = problems[0]
     details = ProblemDetails(
         type=f"urn:usertable:problem:{first.kind}",
@@ -96,6 +117,6 @@ def encode_problems(problems: Sequence[Problem], status: int, language: Language
     return encode(details)
 
 
-def parameter_problem(name: str, expected: str) -> Problem:
-    """A parameter that is not as it should be."""
-    return Problem(ProblemKind.PARAMETER, None, {"name": excerpt(name), "expected": excerpt(expected, 200)})
+def parameter_problem(name: str, expected: Phrase) -> Problem:
+    """Return the problem with an invalid parameter."""
+    return Problem(ProblemKind.PARAMETER, None, {"name": excerpt(name), "expected": expected})

@@ -1,0 +1,90 @@
+-- Statements of history.py.
+
+-- name: next_block
+-- The number for the next block of history. The newest block is never deleted, so numbers are not used twice.
+SELECT last + 1 FROM history WHERE project = :project ORDER BY block DESC LIMIT 1;
+
+-- name: keep_block
+REPLACE INTO history (project, block, last, changes, latest, body) VALUES (?, ?, ?, ?, ?, ?);
+
+-- name: keep_history_since
+REPLACE INTO history_since (project, at) VALUES (:project, :at);
+
+-- name: block_of
+-- The block that may contain a change's number: the last one that does not begin after it.
+SELECT block, last, changes, latest, body FROM history
+WHERE project = :project AND block <= :block ORDER BY block DESC LIMIT 1;
+
+-- name: blocks_below
+SELECT block, last, changes, latest, body FROM history
+WHERE project = :project AND block < :below ORDER BY block DESC LIMIT :limit;
+
+-- name: ends
+-- The first and the last block.
+SELECT min(block), max(block) FROM history WHERE project = :project;
+
+-- name: sizes
+-- How much is stored in the blocks of a range, and in their keyframes, by the hour of their newest changes. The length of a
+-- body is known without reading it.
+SELECT latest / 3600000, count(*), sum(changes), sum(length(body)), 0 FROM history
+WHERE project = :project AND block > :after AND block <= :last GROUP BY 1
+UNION ALL
+SELECT at / 3600000, 0, 0, 0, sum(octet_length(attributes)) FROM keyframe
+WHERE project = :project AND number >= (:after + 1) * 1024 AND number < (:last + 1) * 1024 GROUP BY 1;
+
+-- name: ages
+-- The times of the first and the last block.
+SELECT
+  (SELECT latest FROM history WHERE project = :project ORDER BY block LIMIT 1),
+  (SELECT latest FROM history WHERE project = :project ORDER BY block DESC LIMIT 1);
+
+-- name: oldest_blocks
+-- The oldest blocks, without the newest of all.
+SELECT block, changes, latest, length(body) FROM history
+WHERE project = :project AND block < (SELECT max(block) FROM history WHERE project = :project)
+ORDER BY block LIMIT :limit;
+
+-- name: remove_block
+DELETE FROM history WHERE project = ? AND block = ?;
+
+-- name: move_history_since
+-- History that is off has no row.
+UPDATE history_since SET at = max(at, :at) WHERE project = :project;
+
+-- name: blocks_after
+SELECT block, last, changes, latest, body FROM history
+WHERE project = :project AND block > :after ORDER BY block;
+
+-- name: blocks_between
+SELECT block, last, changes, latest, body FROM history
+WHERE project = :project AND block BETWEEN :first AND :last ORDER BY block;
+
+-- name: newest_packed
+-- The last blocks below one, and whether they are packed: such a body begins with a byte of 1.
+SELECT block, substr(body, 1, 1) = x'01' FROM history
+WHERE project = :project AND block < :below ORDER BY block DESC LIMIT :limit;
+
+-- name: unrecorded
+-- The attributes whose history is off.
+SELECT attribute.value ->> 'name' FROM project, json_each(document, '$.attributes') attribute
+WHERE number = :project AND json_type(attribute.value, '$.history_since') = 'null';
+
+-- name: add_keyframe
+INSERT INTO keyframe (project, number, cuid, version, at, attributes) VALUES (?, ?, ?, ?, ?, ?);
+
+-- name: keyframe_after
+-- A user's oldest keyframe after a moment.
+SELECT number, cuid, version, at, attributes FROM keyframe
+WHERE project = :project AND cuid = :cuid AND at > :after ORDER BY at, number LIMIT 1;
+
+-- name: remove_keyframes_of_user
+DELETE FROM keyframe WHERE project = ? AND cuid = ?;
+
+-- name: remove_keyframes
+-- Those whose changes are no longer kept.
+DELETE FROM keyframe
+WHERE project = :project AND number < (SELECT min(block) FROM history WHERE project = :project) * 1024
+RETURNING number / 1024, 0, at, octet_length(attributes);
+
+-- name: keyframe_bytes
+SELECT coalesce((SELECT bytes FROM keyframe_bytes WHERE project = :project), 0);

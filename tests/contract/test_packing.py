@@ -1,0 +1,130 @@
+"""Packed changes are read as they were written, whatever their values."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from usertable.store import packing
+from usertable.store.columns import Column, encode
+from usertable.store.packing import PackedChanges, StoredChange, is_packed, pack
+
+_encoder = msgspec.json.Encoder(decimal_format="number")
+_decoder: msgspec.json.Decoder[list[Any]] = msgspec.json.Decoder(list[Any], float_hook=Decimal)
+
+
+def as_read(value: Any) -> Any:
+    """Return a value as it is read from a block that is not packed."""
+    return _decoder.decode(b"[" + _encoder.encode(value) + b"]")[0]
+
+
+integers = st.integers(-(10**38), 10**38) | st.integers(-300, 300)
+decimals = st.decimals(allow_nan=False, allow_infinity=False, places=2, min_value=-(10**9), max_value=10**9)
+odd_decimals = st.sampled_from(["1.50", "1E+3", "0.000", "-0.0", "123456789012345678901234567890.12345678", "1e-30"])
+moments = st.datetimes().map(lambda d: d.strftime("%Y-%m-%d %H:%M:%S"))
+serials = st.builds("{}-{:x}".format, st.sampled_from(["a1", "b-2", ""]), st.integers(0, 2**70))
+texts = st.text(max_size=20)
+lists = st.lists(st.sampled_from("abc"), max_size=3)
+pairs: st.SearchStrategy[Any] = st.builds(lambda number, elements: [number, elements], integers, lists)
+kinds: list[st.SearchStrategy[Any]] = [
+    *(integers, st.integers(0, 9), decimals | st.integers(0, 5), odd_decimals.map(Decimal), moments, serials, texts, lists),
+    *(st.booleans(), st.sampled_from(["gold", "silver"]), moments | texts, pairs),
+]
+columns = st.sampled_from(kinds).flatmap(
+    lambda kind: st.lists(kind, min_size=1, max_size=60) | st.lists(kind | st.none(), min_size=1, max_size=60)
+)
+
+
+@given(columns)
+@settings(max_examples=300, deadline=None)
+def test_a_column_has_the_values_that_it_was_made_of(values: list[Any]) -> None:
+    values = [as_read(value) for value in values]
+    form, content = encode(values)
+    form = _decoder.decode(_encoder.encode(form))
+    whole, single = Column(form, content, len(values)), Column(form, content, len(values))
+    assert repr(list(whole.all())) == repr(values)
+    assert repr([single.at(index) for index in reversed(range(len(values)))][::-1]) == repr(values)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("constant", ["key:a"] * 20),
+        ("numbers", list(range(100, 200, 3))),
+        ("numbers", [None, *range(40)]),
+        ("decimals", [Decimal("12.5"), 7, Decimal("0.25"), *map(Decimal, range(100, 130))]),
+        ("moments", [f"2026-11-{day:02} 08:00:00" for day in range(1, 29)]),
+        ("serials", [f"a1b2-{n:x}" for n in range(250, 290)]),
+        ("choices", ["gold", "silver", ["x"], True] * 5),
+        ("texts", [f"name {n}" for n in range(40)]),
+    ],
+)
+def test_each_kind_of_values_has_its_form(name: str, values: list[Any]) -> None:
+    values = [as_read(value) for value in values]
+    form, content = encode(values)
+    assert form[0] == name
+    assert list(Column(form, content, len(values)).all()) == values
+
+
+def test_a_column_that_was_read_is_freed_without_a_search_for_cycles() -> None:
+    # An export reads thousands of blocks, and hardly ever searches.
+    values = ["a1b2-ff", "9c0d-1", "a1b2-101"] * 8
+    form, content = encode(values)
+    column = Column(form, content, len(values))
+    assert [column.at(0), column.all()[1]] == values[:2]
+    gc.disable()
+    try:
+        left = weakref.ref(column)
+        del column
+        assert left() is None
+    finally:
+        gc.enable()
+
+
+values = st.one_of(*kinds, st.none())
+reports = st.dictionaries(st.sampled_from("uvwxyz"), st.tuples(values, values), max_size=4).map(
+    lambda found: [(name, *pair) for name, pair in found.items()]
+)
+change = st.builds(
+    StoredChange,
+    place=st.integers(1, 2000),
+    cuid=st.integers(1, 10**9) | st.lists(st.integers(1, 10**9), max_size=3),
+    version=st.integers(0, 300),
+    changed=st.integers(0, 1),
+    back=st.integers(0, 2**50),
+    at=st.integers(0, 2**45),
+    since=st.integers(0, 2**45),
+    kind=st.integers(0, 5),
+    actor=st.sampled_from(["key:a", "import:x", ""]),
+    request=serials | texts,
+    source=texts,
+    reports=reports,
+    identifiers=st.lists(st.tuples(texts, texts), max_size=2),
+    occurred_at=st.none() | st.integers(0, 2**45),
+)
+
+
+@given(st.lists(change, min_size=1, max_size=40), st.integers(1, 20))
+@settings(max_examples=100, deadline=None)
+def test_packed_changes_are_those_that_were_packed(changes: list[StoredChange], minimum: int) -> None:
+    place = 0
+    for stored in changes:
+        place += stored.place
+        stored.place = place
+    expected = [msgspec.json.Decoder(StoredChange, float_hook=Decimal).decode(_encoder.encode(c)) for c in changes]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packing, "MINIMUM_VALUES", minimum)
+        body = pack(expected)
+    assert is_packed(body)
+    assert repr(list(PackedChanges(body))) == repr(expected)
+    found = PackedChanges(body)
+    assert repr([found.at(stored.place) for stored in expected]) == repr(expected)
+    assert found.at(place + 1) is None
+    assert found.at(0) is None
