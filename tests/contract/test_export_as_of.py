@@ -342,6 +342,50 @@ def test_an_attribute_without_history_is_an_empty_column_and_cannot_be_asked_for
         assert exported(harness, moment=since, **query) != b""
 
 
+@pytest.mark.usefixtures("together")
+@pytest.mark.parametrize("packed", [False, True])
+def test_an_attribute_turned_on_again_by_a_clock_that_is_behind_is_an_empty_column_until_then(
+    harness: StoreHarness, packed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = shop(harness)
+    project = without_history(harness, "user_string_overwrite", None)
+    harness.now += 1000
+    send(harness, project, 3, string_overwrite="not recorded")
+    behind = harness.now = harness.now - 500
+    project = without_history(harness, "user_string_overwrite", behind)
+    harness.now += 1000
+    send(harness, project, 3, string_overwrite="recorded")
+    if packed:
+        monkeypatch.setattr("usertable.store.history.PACKED_CHANGES", 3)
+        harness.now += 1000
+        assert pack(harness, project)
+    then = rows(exported(harness, moment=behind + 100))
+    assert {row["user_string_overwrite"] for row in then.values()} == {""}
+    with (
+        harness.store.snapshot("one") as snapshot,
+        contextlib.closing(TableAsOf(snapshot, behind + 100, ExportQuery())) as past,
+    ):
+        assert past.not_kept == ["user_string_overwrite"]
+    problem = refused(harness, behind + 100, attributes="user_string_overwrite").problems[0]
+    assert (problem.kind, problem.attribute) == (ProblemKind.ATTRIBUTE_NOT_KEPT, "user_string_overwrite")
+    assert rows(exported(harness, moment=behind + 600))["3"]["user_string_overwrite"] == "not recorded"
+
+
+def test_a_change_without_an_attribute_that_the_search_did_not_reach_is_refused(
+    harness: StoreHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("usertable.files.as_of.QUIET_BLOCKS", 1)
+    monkeypatch.setattr("usertable.files.as_of.LATE_MS", -(10**9))
+    project = shop(harness)
+    project = without_history(harness, "user_string_overwrite", None)
+    harness.now += 1000
+    send(harness, project, 3, string_overwrite="not recorded")
+    behind = harness.now = harness.now - 500
+    project = without_history(harness, "user_string_overwrite", behind)
+    problem = refused(harness, behind + 100).problems[0]
+    assert (problem.kind, problem.params["oldest"]) == (ProblemKind.HISTORY_GAP, "2023-11-14T22:13:21.000Z")
+
+
 def test_an_attribute_that_was_declared_later_is_an_empty_column(harness: StoreHarness) -> None:
     shop(harness)
     before, moment = rows(exported(harness)), harness.now

@@ -27,9 +27,10 @@ from usertable.domain.history import PastUser, as_of, difference, effect
 from usertable.domain.merge import RULES
 from usertable.domain.patch import Restoration
 from usertable.domain.profile import Outcome
-from usertable.domain.schema import HistorySettings, Project, Schema
+from usertable.domain.schema import HistorySettings, Identifier, Project, Schema
 from usertable.domain.values import ABSENT
 from usertable.store import open_store
+from usertable.store.keyframes import VERSIONS
 from usertable.store.memory import MemoryStore
 from usertable.store.postgres import history as postgres_history
 from usertable.store.records import ImportBatch, ImportRow, ImportRows, User, Write
@@ -375,6 +376,82 @@ def test_attributes_without_history_are_left_out_and_said_to_be_unknown(harness:
     before = past(harness, project, cuid, harness.now - 1)
     assert before is not None
     assert (before.attributes, before.not_kept) == ({"user_bool_overwrite": True}, ["user_string_overwrite"])
+
+
+def turn_history(harness: StoreHarness, project: Project, name: str, on: bool) -> Project:
+    """Turn the history of an attribute on or off."""
+
+    def edited(before: Project) -> Project:
+        attribute = before.schema.attribute(name).with_history(on, harness.now)
+        return replace(before, schema=replace(before.schema, attributes={**before.schema.attributes, name: attribute}))
+
+    return edit_project(harness.store, project.id, edited, TESTER, harness.now)
+
+
+def test_an_attribute_turned_on_again_by_a_clock_that_is_behind_is_unknown_before_its_first_recorded_change(
+    harness: StoreHarness,
+) -> None:
+    project = harness.project()
+    cuid, other = harness.service.register(project, "phone", ["a", "b"], actor=TESTER)
+    harness.write(harness.prepare(project, cuid, {"user_string_overwrite": "first"}))
+    harness.write(harness.prepare(project, other, {"user_string_overwrite": "first"}))
+    project = turn_history(harness, project, "user_string_overwrite", False)
+    harness.now += 1000
+    harness.write(harness.prepare(project, cuid, {"user_string_overwrite": "second", "user_number_overwrite": 2}))
+    behind = harness.now = harness.now - 500
+    project = turn_history(harness, project, "user_string_overwrite", True)
+    harness.now += 1000
+    harness.write(harness.prepare(project, cuid, {"user_string_overwrite": "third"}))
+    harness.write(harness.prepare(project, other, {"user_string_overwrite": "third"}))
+    # The row is from before the write of the first clock: what the attribute was then is not recorded.
+    before = past(harness, project, cuid, behind + 100)
+    assert before is not None
+    assert (before.attributes, before.not_kept) == ({}, ["user_string_overwrite"])
+    # After that write, and for a user without such a write, it is known.
+    for user, moment, value in ((cuid, behind + 600, "second"), (other, behind + 100, "first")):
+        found = past(harness, project, user, moment)
+        assert found is not None
+        assert (found.attributes["user_string_overwrite"], found.not_kept) == (value, [])
+
+
+def test_a_keyframe_without_an_attribute_never_says_that_the_user_had_none(harness: StoreHarness) -> None:
+    project = harness.project()
+    cuid = harness.user(project)
+    harness.write(harness.prepare(project, cuid, {"user_string_overwrite": "first"}))
+    project = turn_history(harness, project, "user_string_overwrite", False)
+    harness.now += 1000
+    for count in range(VERSIONS):
+        harness.write(harness.prepare(project, cuid, {"user_number_overwrite": count}))
+    behind = harness.now = harness.now - 500
+    project = turn_history(harness, project, "user_string_overwrite", True)
+    harness.now += 1000
+    harness.write(harness.prepare(project, cuid, {"user_string_overwrite": "second"}))
+    found = past(harness, project, cuid, behind + 100)
+    assert found is not None
+    assert found.not_kept == ["user_string_overwrite"]
+
+
+def test_history_turned_on_again_by_a_clock_that_is_behind_begins_after_what_was_recorded(harness: StoreHarness) -> None:
+    harness.project()
+    harness.service.declare_identifier("one", Identifier("device", unique=False), actor=TESTER)
+    project = harness.service.project("one")
+    cuid, other = harness.service.register(project, "phone", ["a", "b"], actor=TESTER)
+    harness.now += 1000
+    rows(harness, project, (cuid, (("device", "late"),), "{}"))
+    harness.write(harness.prepare(project, other, {"user_bool_overwrite": 1}))
+    newest = harness.now
+    project = edit_project(
+        harness.store, project.id, lambda p: replace(p, history=HistorySettings(days=0)), TESTER, harness.now
+    )
+    while harness.store.prune_history(project.number, None, 0, harness.now).blocks:
+        pass
+    behind = harness.now = harness.now - 500
+    edit_project(harness.store, project.id, lambda p: replace(p, history=HistorySettings(days=7)), TESTER, harness.now)
+    assert harness.store.history_since(project.number) == newest
+    harness.now += 1000
+    with pytest.raises(Refused) as caught:
+        harness.service.user_as_of(harness.service.project(project.id), cuid, behind + 100)
+    assert caught.value.problems[0].kind is ProblemKind.HISTORY_GONE
 
 
 def test_a_restoration_is_walked_back_whatever_the_rule(harness: StoreHarness) -> None:

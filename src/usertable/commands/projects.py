@@ -8,7 +8,7 @@ from dataclasses import replace
 from usertable.domain.actor import Actor
 from usertable.domain.audit import INSTALLATION
 from usertable.domain.errors import ProblemKind, refusal
-from usertable.domain.schema import Project
+from usertable.domain.schema import Project, Schema
 from usertable.domain.schema_change import changes_between
 from usertable.store.transaction import Transaction
 
@@ -33,7 +33,12 @@ def begin_history(transaction: Transaction, project_id: str, clock: Callable[[],
     """
     project = transaction.project(project_id)
     if project is not None and project.history.is_on and transaction.history_since(project.number) is None:
-        transaction.keep_history_since(project.number, clock())
+        _begin_history(transaction, project.number, clock())
+
+
+def _begin_history(transaction: Transaction, number: int, now: int) -> None:
+    # Not before what is recorded or was: the clock may be behind.
+    transaction.keep_history_since(number, max(now, transaction.newest_change(number) or now))
 
 
 def edit(
@@ -60,11 +65,27 @@ def edit(
     now = clock()
     after = edited(project)
     if after != project:
-        after = replace(after, version=project.version + 1)
+        schema = _with_history_from(transaction, project, after.schema)
+        after = replace(after, version=project.version + 1, schema=schema)
         stored = {key.name: key for key in project.stored_keys}
         keys = [key for key in after.stored_keys if key != stored.get(key.name)]
         transaction.replace_project(after, keys)
-        if after.history.is_on != project.history.is_on:
-            transaction.keep_history_since(project.number, now if after.history.is_on else None)
+        if after.history.is_on and not project.history.is_on:
+            _begin_history(transaction, project.number, now)
+        elif project.history.is_on and not after.history.is_on:
+            transaction.keep_history_since(project.number, None)
         transaction.record(project.number, actor, changes_between(project, after), now)
     return after
+
+
+def _with_history_from(transaction: Transaction, before: Project, schema: Schema) -> Schema:
+    """Return an edited schema in which attributes whose history was turned on know from which change on they have it.
+
+    Their moment alone could be wrong, because the clock may be behind that of earlier writes.
+    """
+    known = before.schema.attributes
+    begun = [a for name, a in schema.attributes.items() if name in known and a.begins_after(known[name])]
+    if not begun:
+        return schema
+    number = transaction.next_change(before.number)
+    return replace(schema, attributes={**schema.attributes, **{a.name: replace(a, history_from=number) for a in begun}})

@@ -63,6 +63,8 @@ class Rewinding:
         self.user = replace(present, attributes=attributes, identifiers=identifiers)
         self.pending: Change | None = None
         """The newest change that was read and not taken back; None if there is none."""
+        self._oldest: int | None = None
+        """The number of the last change of the row that was taken back; None if none was."""
 
     def follows(self, change: Change) -> bool:
         """Return whether the row is what the change left. If not, writes in between were not recorded."""
@@ -92,6 +94,7 @@ class Rewinding:
             if not values:
                 user.identifiers.pop(name, None)
         if change.changed:
+            self._oldest = change.number
             user.version -= 1
             user.updated_at = change.since
 
@@ -120,7 +123,12 @@ class Rewinding:
             return None
         if row.updated_at > moment:
             raise gone(row.updated_at)
-        not_kept = [name for name, attribute in schema.attributes.items() if not attribute.history_at(moment)]
+        oldest = self._oldest
+        not_kept = [
+            name
+            for name, attribute in schema.attributes.items()
+            if not attribute.history_at(moment) or (oldest is not None and oldest < attribute.history_from)
+        ]
         attributes = {name: value for name, value in row.attributes.items() if name not in not_kept}
         identifiers = {name: list(values) for name, values in row.identifiers.items()}
         return replace(row, attributes=attributes, identifiers=identifiers, not_kept=not_kept)

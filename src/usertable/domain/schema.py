@@ -66,10 +66,16 @@ class Attribute:
     limits: Limits = DEFAULT_LIMITS
     history_since: int | None = 0
     """Moment from which changes of it are recorded, in ms since 1970 UTC; 0 for always, None for not at all."""
+    history_from: int = 0
+    """If it was off before: no change with a lower number has its values, whatever the clocks said."""
 
     def history_at(self, moment: int) -> bool:
         """Return whether its values at `moment` (ms since 1970 UTC) are known from history."""
         return self.history_since is not None and self.history_since <= moment
+
+    def begins_after(self, before: Attribute) -> bool:
+        """Return whether its changes are recorded, and were not in an earlier state of it."""
+        return before.history_since is None and self.history_since is not None
 
     def with_history(self, on: bool, now: int) -> Attribute:
         """Return this attribute with its changes recorded or not.

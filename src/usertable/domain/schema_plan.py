@@ -93,7 +93,10 @@ def _steps(
 
 def _by_declaration(attributes: Mapping[str, Attribute]) -> Mapping[str, Attribute]:
     """Return the attributes without what is not declared: since when changes are recorded, if they are."""
-    return {name: a if a.history_since is None else replace(a, history_since=0) for name, a in attributes.items()}
+    return {
+        name: replace(a, history_since=None if a.history_since is None else 0, history_from=0)
+        for name, a in attributes.items()
+    }
 
 
 def _names(schema: Schema) -> list[str]:

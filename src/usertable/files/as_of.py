@@ -32,7 +32,7 @@ from usertable.domain.schema import Project, Rule
 from usertable.files.disk import spooled
 from usertable.files.export_options import export_options
 from usertable.store.encoding import encode_attributes
-from usertable.store.history import HistoryBlock, Step, StoredStep, pack_steps, unpack_steps
+from usertable.store.history import PLACES, HistoryBlock, Step, StoredStep, pack_steps, unpack_steps
 from usertable.store.protocol import Snapshot
 from usertable.store.records import Page, User
 from usertable.wire.native.queries import ExportQuery
@@ -106,8 +106,16 @@ def _written(stream: IO[bytes], steps: list[tuple[int, Step]], size: int) -> _Ru
     return _Run(stream, parts)
 
 
-def _runs(blocks: Iterator[HistoryBlock], moment: int, stream: IO[bytes], progress: Callable[[int], None]) -> list[_Run]:
-    """Write the changes after the moment to a file, the newest run first."""
+def _runs(
+    blocks: Iterator[HistoryBlock], moment: int, below: int, stream: IO[bytes], progress: Callable[[int], None]
+) -> tuple[list[_Run], int]:
+    """Write the changes after the moment to a file, the newest run first.
+
+    Args:
+        below: the caller asks for the number of the first of these changes, if it is below this number.
+
+    Returns: the runs, and that number; otherwise `below`.
+    """
     runs: list[_Run] = []
     steps: list[tuple[int, Step]] = []
     size = read = quiet = 0
@@ -115,6 +123,8 @@ def _runs(blocks: Iterator[HistoryBlock], moment: int, stream: IO[bytes], progre
         quiet = quiet + 1 if block.latest < moment - LATE_MS else 0
         if quiet == QUIET_BLOCKS:
             break
+        if block.block * PLACES < below:
+            below = min(below, block.first_after(moment) or below)
         found, used = block.steps_after(moment)
         steps += found
         size += used
@@ -125,7 +135,7 @@ def _runs(blocks: Iterator[HistoryBlock], moment: int, stream: IO[bytes], progre
         progress(read)
     if steps:
         runs.append(_written(stream, steps, size))
-    return runs
+    return runs, below
 
 
 class _Back:
@@ -211,20 +221,28 @@ class TableAsOf:
         schema = self.project.schema
         self.options = export_options(self.project, query)
         """How the table is to be written."""
-        self._unknown = frozenset(a.name for a in schema.attributes.values() if not a.history_at(moment))
-        self._unknown_keys = [b'"%b"' % name.encode() for name in self._unknown]
-        named = {*query.attributes.split(","), *(condition.attribute for condition in self.options.conditions)}
-        if unknown := sorted(self._unknown & named):
-            then = moment_text(moment)
-            raise Refused([Problem(ProblemKind.ATTRIBUTE_NOT_KEPT, name, {"moment": then}) for name in unknown])
-        self.not_kept = [a.name for a in self.options.attributes if a.name in self._unknown]
+        self._named = {*query.attributes.split(","), *(condition.attribute for condition in self.options.conditions)}
+        self._unknown: frozenset[str] = frozenset()
+        self.not_kept: list[str] = []
         """Columns whose values then are not known, because their history was off. They are empty."""
+        self._leave_out(a.name for a in schema.attributes.values() if not a.history_at(moment))
         self._appended = frozenset(a.name for a in schema.attributes.values() if a.rule is Rule.APPEND)
         self._stream = spooled(io.BytesIO())
         with contextlib.ExitStack() as on_failure:
             on_failure.callback(self.close)
-            self._runs = _runs(present.history_blocks(), moment, self._stream, progress)
+            below = max((a.history_from for a in schema.attributes.values()), default=0)
+            self._runs, first = _runs(present.history_blocks(), moment, below, self._stream, progress)
+            self._leave_out(a.name for a in schema.attributes.values() if a.history_from > first)
             on_failure.pop_all()
+
+    def _leave_out(self, names: Iterable[str]) -> None:
+        """Take note of attributes whose values are not known. Raises Refused if one is named in the query."""
+        self._unknown |= frozenset(names)
+        self._unknown_keys = [b'"%b"' % name.encode() for name in self._unknown]
+        if unknown := sorted(self._unknown & self._named):
+            then = moment_text(self.moment)
+            raise Refused([Problem(ProblemKind.ATTRIBUTE_NOT_KEPT, name, {"moment": then}) for name in unknown])
+        self.not_kept = [a.name for a in self.options.attributes if a.name in self._unknown]
 
     def close(self) -> None:
         """Remove the temporary file."""
@@ -349,7 +367,10 @@ class TableAsOf:
             p = user.profile
             present = PastUser(cuid, p.version, p.created_at, p.updated_at, p.attributes, user.identifiers)
             try:
-                return as_of(present, changes, self.moment, schema)
+                past = as_of(present, changes, self.moment, schema)
+                if past is not None and not self._unknown.issuperset(past.not_kept):
+                    raise gone(p.updated_at)
+                return past
             except Refused as refused:
                 gaps.add(cuid, refused)
                 return None

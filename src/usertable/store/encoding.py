@@ -301,6 +301,7 @@ class _AttributeDocument(msgspec.Struct, omit_defaults=True):
     elements: int = LIST_ELEMENTS
     element_bytes: int = LIST_ELEMENT_BYTES
     history_since: int | None = 0
+    history_from: int = 0
 
 
 class _IdentifierDocument(msgspec.Struct, omit_defaults=True):
@@ -334,6 +335,7 @@ def encode_project(project: Project) -> str:
                 a.limits.elements,
                 a.limits.element_bytes,
                 a.history_since,
+                a.history_from,
             )
             for a in project.schema.attributes.values()
         ],
@@ -362,6 +364,7 @@ def decode_project(
             a.hidden,
             Limits(a.elements, a.element_bytes),
             a.history_since,
+            a.history_from,
         )
         for a in d.attributes
     )

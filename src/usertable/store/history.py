@@ -265,6 +265,12 @@ class HistoryBlock:
         found.reverse()
         return found, len(text) + STEP_BYTES * len(found)
 
+    def first_after(self, moment: int) -> int | None:
+        """Return the lowest number of its changes after `moment` (ms since 1970 UTC); None if there are none."""
+        if self.latest <= moment:
+            return None
+        return min((self.block * PLACES + stored.place for stored in self.stored() if stored.at > moment), default=None)
+
     def whole(self) -> HistoryBlock:
         """Return the block with everything in its body."""
         if self.befores is None:
@@ -404,6 +410,9 @@ PRUNED_BLOCKS = 64
 """Maximum number of blocks that are removed in one transaction."""
 EXAMINED_BLOCKS = 256
 """Number of the oldest blocks that are looked at for it. They are hardly ever out of order in time: if a clock was wrong."""
+
+LAST_BLOCKS = 1000
+"""Number of the newest blocks among which the newest change is looked for."""
 
 
 def to_prune(oldest: Sequence[BlockSize], before: int | None, excess: int, now: int) -> list[BlockSize]:

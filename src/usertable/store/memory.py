@@ -39,6 +39,7 @@ from usertable.store.encoding import (
 )
 from usertable.store.history import (
     EXAMINED_BLOCKS,
+    LAST_BLOCKS,
     PLACES,
     BlockSize,
     HistoryBlock,
@@ -118,6 +119,10 @@ class _Table:
         """Return the attributes whose history is off."""
         return {name for name, attribute in self.project.schema.attributes.items() if attribute.history_since is None}
 
+    def next_block(self) -> int:
+        """Return the number for the next block."""
+        return next(reversed(self.history.values())).last + 1 if self.history else 1
+
     def block_of(self, number: int) -> HistoryBlock | None:
         """Return the block that contains a change's number."""
         wanted = number // PLACES
@@ -175,8 +180,7 @@ class _Transaction:
             table = self._store.tables[mutation.project]
             for cuid in mutation.erased:
                 self._forget(table, cuid)
-            first = next(reversed(table.history.values())).last + 1 if table.history else 1
-            blocks = blocks_of(mutation, itertools.count(first))
+            blocks = blocks_of(mutation, itertools.count(table.next_block()))
             table.history.update({block.block: block for block in blocks})
             table.keyframes += keyframes_of(mutation.changes, table.unrecorded)
             table.keyframes = [k for k in table.keyframes if k.cuid not in mutation.identified]
@@ -211,6 +215,13 @@ class _Transaction:
 
     def keep_history_since(self, project: int, moment: int | None) -> None:
         self._store.tables[project].history_since = moment
+
+    def next_change(self, project: int) -> int:
+        return self._store.tables[project].next_block() * PLACES
+
+    def newest_change(self, project: int) -> int | None:
+        blocks = islice(reversed(self._store.tables[project].history.values()), LAST_BLOCKS)
+        return max((block.latest for block in blocks), default=None)
 
     def _erase(self, table: _Table, cuid: int) -> None:
         del table.profiles[cuid]

@@ -122,6 +122,22 @@ class Transaction(Protocol):
         """Store since when the project's changes are all recorded; None for no more. Milliseconds since 1970 UTC."""
         ...
 
+    def next_change(self, project: int) -> int:
+        """Return a number above those of a project's changes so far, and not above those of later ones.
+
+        Args:
+            project: the number of a project that this transaction has read.
+        """
+        ...
+
+    def newest_change(self, project: int) -> int | None:
+        """Return the newest time of the project's last changes, in ms since 1970 UTC; None without changes.
+
+        Changes are stored in about the order of their times, so only the last :data:`~usertable.store.history.LAST_BLOCKS`
+        blocks are looked at.
+        """
+        ...
+
     def project(self, project_id: str) -> Project | None:
         """Return the project with this ID, or None. No other transaction uses or edits it until this one ends."""
         ...

@@ -11,6 +11,7 @@ from usertable.domain.change import Change
 from usertable.domain.moments import HOUR_MS
 from usertable.store.history import (
     EXAMINED_BLOCKS,
+    LAST_BLOCKS,
     PLACES,
     BlockSize,
     HistoryBlock,
@@ -284,6 +285,12 @@ def keep_since(db: Connection, project: int, moment: int | None) -> None:
         db.execute("DELETE FROM usertable.history_since WHERE project = %s", (project,))
     else:
         db.execute(_SQL["keep_history_since"], {"project": project, "at": moment})
+
+
+def newest(db: Connection, project: int) -> int | None:
+    """Return the newest time of the last blocks, in ms since 1970 UTC; None if there are none."""
+    found: int | None = db.execute(_SQL["newest_moment"], {"project": project, "limit": LAST_BLOCKS}).fetchall()[0][0]
+    return found
 
 
 def forget(db: Connection, shards: ShardMap | None, project: int, cuid: int) -> None:

@@ -80,6 +80,12 @@ FROM generate_series(coalesce(pg_sequence_last_value('usertable.history_block'),
 INSERT INTO usertable.history_since (project, at) VALUES (%(project)s, %(at)s)
 ON CONFLICT (project) DO UPDATE SET at = excluded.at;
 
+-- name: newest_moment
+-- The newest time of the last blocks.
+SELECT max(latest) FROM (
+  SELECT latest FROM usertable.history WHERE project = %(project)s ORDER BY block DESC LIMIT %(limit)s
+) newest;
+
 -- name: head
 SELECT head FROM usertable.users WHERE project = %(project)s AND cuid = %(cuid)s;
 

@@ -25,7 +25,7 @@ from usertable.store.encoding import (
     encode_written,
     values_by_user,
 )
-from usertable.store.history import HistoryBlock, blocks_needed, blocks_of, head_of_created
+from usertable.store.history import PLACES, HistoryBlock, blocks_needed, blocks_of, head_of_created
 from usertable.store.keyframes import Keyframe, keyframes_of
 from usertable.store.postgres import history, people, reads
 from usertable.store.postgres.citus import ShardMap
@@ -159,6 +159,13 @@ class PostgresTransaction:
 
     def keep_history_since(self, project: int, moment: int | None) -> None:
         history.keep_since(self._db, project, moment)
+
+    def next_change(self, project: int) -> int:
+        (block,) = history.draw_numbers(self._db, 1)
+        return block * PLACES
+
+    def newest_change(self, project: int) -> int | None:
+        return history.newest(self._db, project)
 
     def project(self, project_id: str) -> Project | None:
         self._begin()

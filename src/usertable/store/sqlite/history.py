@@ -14,6 +14,7 @@ from usertable.domain.change import Change
 from usertable.domain.moments import HOUR_MS
 from usertable.store.history import (
     EXAMINED_BLOCKS,
+    LAST_BLOCKS,
     PLACES,
     BlockSize,
     HistoryBlock,
@@ -40,8 +41,7 @@ _PAGE = 1000
 
 def record(db: apsw.Connection, mutation: Mutation) -> list[HistoryBlock]:
     """Store what is to be recorded of a mutation, and return its blocks. Numbers are in the order of commits."""
-    next_block = db.execute(_SQL["next_block"], (mutation.project,)).get
-    blocks = blocks_of(mutation, itertools.count(next_block or 1))
+    blocks = blocks_of(mutation, itertools.count(next_block(db, mutation.project)))
     for block in blocks:
         keep_block(db, mutation.project, block)
     if keyframes := keyframes_of(mutation.changes, lambda: _unrecorded(db, mutation.project)):
@@ -49,6 +49,18 @@ def record(db: apsw.Connection, mutation: Mutation) -> list[HistoryBlock]:
     if mutation.values and (cuids := mutation.identified):
         db.executemany(_SQL["remove_keyframes_of_user"], [(mutation.project, cuid) for cuid in cuids])
     return blocks
+
+
+def next_block(db: apsw.Connection, project: int) -> int:
+    """Return the number for the next block."""
+    found: int | None = db.execute(_SQL["next_block"], (project,)).get
+    return found or 1
+
+
+def newest(db: apsw.Connection, project: int) -> int | None:
+    """Return the newest time of the last blocks, in ms since 1970 UTC; None if there are none."""
+    found: int | None = db.execute(_SQL["newest_moment"], {"project": project, "limit": LAST_BLOCKS}).get
+    return found
 
 
 def _unrecorded(db: apsw.Connection, project: int) -> set[str]:

@@ -4,6 +4,10 @@
 -- The number for the next block of history. The newest block is never deleted, so numbers are not used twice.
 SELECT last + 1 FROM history WHERE project = :project ORDER BY block DESC LIMIT 1;
 
+-- name: newest_moment
+-- The newest time of the last blocks.
+SELECT max(latest) FROM (SELECT latest FROM history WHERE project = :project ORDER BY block DESC LIMIT :limit);
+
 -- name: keep_block
 REPLACE INTO history (project, block, last, changes, latest, body) VALUES (?, ?, ?, ?, ?, ?);
 

@@ -31,7 +31,7 @@ from usertable.store.encoding import (
     encode_project,
     encode_written,
 )
-from usertable.store.history import head_of_created
+from usertable.store.history import PLACES, head_of_created
 from usertable.store.queries import load_queries
 from usertable.store.records import FIRST_CUID, NewReceipt, StoredReceipt
 from usertable.store.sqlite import history, people, reads
@@ -128,6 +128,12 @@ class SQLiteTransaction:
 
     def keep_history_since(self, project: int, moment: int | None) -> None:
         history.keep_since(self._db, project, moment)
+
+    def next_change(self, project: int) -> int:
+        return history.next_block(self._db, project) * PLACES
+
+    def newest_change(self, project: int) -> int | None:
+        return history.newest(self._db, project)
 
     def keep(self, mutations: Sequence[Mutation]) -> None:
         db = self._db
