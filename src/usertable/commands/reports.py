@@ -14,7 +14,10 @@ LOOKED_AT = 8
 
 def record(changes: list[UserChange], change: UserChange) -> None:
     """Add a change to those of a transaction."""
-    change.decision.profile.sole_actor = sole_actor(change.decision.before, change.origin)
+    origin, after = change.origin, change.decision.profile
+    # Usually it is already there, as in the row before.
+    if origin is None or after.sole_actor != origin.actor:
+        after.sole_actor = sole_actor(change.decision.before, origin)
     changes.append(change)
 
 

@@ -499,21 +499,12 @@ def walk(find: Callable[[int], HistoryBlock | None], cuid: int, head: int) -> It
         number = change.previous
 
 
-def reports_of(change: UserChange) -> list[tuple[str, object, object]]:
-    """Return the reports of a change, as they are stored."""
-    decision = change.decision
-    before = decision.before.attributes
-    entries = decision.patch.entries
-    if type(decision.patch) is Restoration:
-        return [
-            (a.name, None if sent is ABSENT else sent, before.get(a.name))
-            for a, sent in entries
-            if a.history_since is not None
-        ]
-    after = decision.profile.attributes
+def _restored(change: UserChange) -> list[tuple[str, object, object]]:
+    """Return the reports of a change that restored values, as they are stored."""
+    before = change.decision.before.attributes
     return [
-        (name := a.name, sent, before.get(name) if a.rule is not _APPEND else _elements(sent, before.get(name), after[name]))
-        for a, sent in entries
+        (a.name, None if sent is ABSENT else sent, before.get(a.name))
+        for a, sent in change.decision.patch.entries
         if a.history_since is not None
     ]
 
@@ -569,31 +560,43 @@ def encode_changes(changes: Sequence[UserChange], numbers: Iterator[int]) -> lis
 
 
 def _block(changes: Sequence[UserChange], block: int) -> HistoryBlock:
+    # It is done for every write, so it has few calls, and none for an attribute unless its rule is append.
     members: list[tuple[object, ...]] = []
     previous: dict[int, int] = {}
     latest = 0
     for place, change in enumerate(changes):
         origin, decision = change.origin, change.decision
         assert origin is not None
-        before, after = decision.before, decision.profile
-        changed = after is not before
-        at = after.updated_at if changed else max(change.at, before.updated_at)
-        latest = max(latest, at)
+        before, after, patch = decision.before, decision.profile, decision.patch
+        at, changed = after.updated_at, 1
+        if after is before:
+            at, changed = max(change.at, at), 0
+        if at > latest:
+            latest = at
         number = block * PLACES + place
-        previous[place] = before.head
-        back = number - before.head if before.head else 0
-        kind, actor, reports = _CODES[change.kind], origin.actor, reports_of(change)
-        # Built at once, because it is done for every write.
+        previous[place] = head = before.head
+        reports: list[tuple[str, object, object]] = []
+        if type(patch) is Restoration:
+            reports = _restored(change)
+        else:
+            find, values = before.attributes.get, after.attributes
+            for attribute, sent in patch.entries:
+                if attribute.history_since is not None:
+                    name = attribute.name
+                    stored: object = find(name)
+                    if attribute.rule is _APPEND:
+                        stored = _elements(sent, stored, values[name])
+                    reports.append((name, sent, stored))
         member: tuple[object, ...] = (
             place,
             change.cuid,
             after.version,
-            int(changed),
-            back,
+            changed,
+            number - head if head else 0,
             at,
             before.updated_at,
-            kind,
-            actor,
+            _CODES[change.kind],
+            origin.actor,
             origin.request,
             origin.source,
             reports,
