@@ -231,6 +231,21 @@ def test_workers_and_the_pool_of_connections_log_alike(tmp_path: Path) -> None:
         assert lines(server)
 
 
+def test_a_server_that_is_stopped_has_logged_every_request_in_order(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    create_project(url)
+    server = ServerProcess(url, tmp_path, log_format="json", access_log="true")
+    names = [f"r-{number}" for number in range(300)]
+    try:
+        with server.client() as http:
+            for name in names:
+                http.get("/livez", headers={"X-Request-Id": name})
+    finally:
+        # At once, before the next lines are due.
+        assert server.stop() == 0
+    assert [line["request_id"] for line in lines(server) if line["logger"] == "usertable.access"] == names
+
+
 def test_without_the_setting_there_is_no_access_log(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
     create_project(url)

@@ -416,8 +416,7 @@ class Connection(asyncio.Protocol):
         endpoint.requests.uncounted.append(seconds)
         if (access_log := connections.access_log) is not None:
             caller = self.client if b"x-forwarded-for" not in put.sent else self.caller(put.sent.items())
-            outcome = (finished, endpoint.requests, 200, seconds)
-            access_log.answered.append((outcome, put.id, put.sent.get(b"traceparent"), caller))
+            access_log.add(finished, endpoint.requests, 200, seconds, put.id, put.sent.get(b"traceparent"), caller)
         if connections.is_draining:
             self.write(b"HTTP/1.1 200 OK\r\n" + connections.date + CLOSE_LINE + answer)
             self._linger()
@@ -536,7 +535,7 @@ class Connection(asyncio.Protocol):
         counts = self.counts.route(OTHER, OTHER)
         counts.by_status[status] += 1
         if self.access_log is not None:
-            self.access_log.answered.append(((time.monotonic(), counts, status, 0.0), b"-", None, self.client))
+            self.access_log.add(time.monotonic(), counts, status, 0.0, b"-", None, self.client)
         if self._requests or self._fast_put is not None:
             self._farewell = farewell
         else:

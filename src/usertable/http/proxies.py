@@ -55,13 +55,16 @@ class TrustedProxies:
 
 
 def _address(text: str) -> str | None:
-    """Return a proxy's address, with or without a port: `203.0.113.9`, `203.0.113.9:4711`, `[2001:db8::1]:4711`."""
+    """Return a proxy's address, with or without a port: `203.0.113.9`, `203.0.113.9:4711`, `[2001:db8::1]:4711`.
+
+    A zone, as in `fe80::1%eth0`, is left out: it means something on the proxy only, and may be any text.
+    """
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:
         text = text.partition(":")[0]
     try:
-        return str(ipaddress.ip_address(text))
+        return str(ipaddress.ip_address(text.partition("%")[0]))
     except ValueError:
         return None
 

@@ -125,10 +125,10 @@ class Request:
         if self.answered:
             counts = self.counts or self._connection.counts.of(scope)
             now = time.monotonic()
-            counts.count(self.status, now - self.began)
+            seconds = now - self.began
+            counts.count(self.status, seconds)
             if (access_log := self._connection.access_log) is not None:
-                outcome = (now, counts, self.status, now - self.began)
-                access_log.answered.append((outcome, name, sent.get(b"traceparent"), scope["client"]))
+                access_log.add(now, counts, self.status, seconds, name, sent.get(b"traceparent"), scope["client"])
 
     def _scope(self) -> Scope:
         path, _, query = self._url.partition(b"?")

@@ -68,7 +68,7 @@ class Server:
         self._app = app
         self._announce = announce
         self._reread = reread
-        self._access_log = AccessLog() if config.access_log else None
+        self._access_log = AccessLog(logs.settings) if config.access_log else None
         self._connections = self._made_connections(app)
         self._metrics_connections: Connections | None = None
         """Connections of the metrics' own address."""
@@ -196,9 +196,10 @@ class Server:
         try:
             while True:
                 await self._clock.sleep(FLUSH_SECONDS)
-                await asyncio.to_thread(access_log.write, access_log.take())
+                if access_log.is_due:
+                    await asyncio.to_thread(access_log.write)
         finally:
-            access_log.write(access_log.take())
+            access_log.write()
 
     def _tell_time(self) -> None:
         date = b"date: %b\r\n" % formatdate(self._clock.seconds(), usegmt=True).encode()
