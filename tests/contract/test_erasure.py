@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -18,14 +19,19 @@ from contract.test_retention import pack
 from support.actors import TESTER
 from support.commands import import_batch
 from support.engines import ENGINES
+from support.histories import check_history
 from support.store_harness import StoreHarness
+from support.waiting import wait_until
+from usertable.commands import users
 from usertable.domain.arrival import Arrival, Arrivals, SampledAttribute
 from usertable.domain.audit import AuditFilter, AuditKind
 from usertable.domain.change import Change, ChangeKind, Origin
 from usertable.domain.patch import Restoration
+from usertable.domain.schema import Project
 from usertable.store import history, open_store
 from usertable.store.history import HistoryBlock
 from usertable.store.records import ImportBatch, ImportRow, ImportRows, Write
+from usertable.store.transaction import Transaction, Wanted
 from usertable.zstandard import zstd
 
 VALUE, PHONE = "Traitor of Arnhem", "18099977755"
@@ -178,6 +184,69 @@ def test_the_history_of_a_user_is_erased_as_well_if_none_is_kept_any_more(sample
     sample.harness.service.edit_history("one", days=0, actor=TESTER)
     sample.erase()
     assert traces(shown(sample, url)) == []
+
+
+def bodies(harness: StoreHarness, url: str) -> bytes:
+    """Return the decompressed bodies of history as they are stored."""
+    if url.startswith("postgresql"):
+        with psycopg.connect(url) as db:
+            rows = db.execute("SELECT body FROM usertable.history").fetchall()
+        return b"".join(text for (body,) in rows for text in decompressed(bytes(body)))
+    blocks = harness.store.history_blocks(1, None, 1_000_000)
+    return b"".join(text for block in blocks for text in decompressed(block.body))
+
+
+def with_two_users(url: str) -> tuple[StoreHarness, Project, int, int]:
+    """Return a store with two users whose attributes had values, so that PostgreSQL merges what they send."""
+    harness = StoreHarness(open_store(url))
+    project = harness.project()
+    one, two = harness.service.register(project, "phone", ["1", "2"], actor=TESTER)
+    for cuid in (one, two):
+        harness.write(harness.prepare(project, cuid, {"user_string_overwrite": "first"}))
+    return harness, project, one, two
+
+
+@pytest.mark.parametrize("key", ["", "k"], ids=["without a key", "with the key of an earlier write"])
+def test_what_is_sent_for_an_erased_user_is_in_no_block_of_the_writes_beside_it(url: str, key: str) -> None:
+    harness, project, one, two = with_two_users(url)
+    sent = {"user_string_overwrite": VALUE}
+    harness.write(harness.prepare(project, one, sent, key))
+    harness.service.erase_user(project, one, actor=TESTER)
+    assert VALUE.encode() not in bodies(harness, url)
+    beside = {"user_string_overwrite": "beside"}
+    late = [harness.prepare(project, one, sent, key), harness.prepare(project, two, beside)]
+    harness.write(*(replace(write, details=False) for write in late))
+    assert VALUE.encode() not in bodies(harness, url)
+    assert b"beside" in bodies(harness, url)
+    newest, *_ = harness.store.with_changes(project.number, two, lambda _, changes: list(changes))
+    assert newest.reports["user_string_overwrite"].before == "first"
+    check_history(harness.store, project.number, two, project.schema)
+    harness.store.close()
+
+
+@pytest.mark.parametrize("engine", [name for name in ENGINES if name.startswith("postgresql")])
+def test_what_is_sent_while_a_user_is_erased_is_in_no_block_of_the_writes_beside_it(engine: str, tmp_path: Path) -> None:
+    with ENGINES[engine](tmp_path) as url:
+        harness, project, one, two = with_two_users(url)
+        writes = [harness.prepare(project, cuid, {"user_string_overwrite": f"{VALUE} {cuid}"}) for cuid in (one, two)]
+        merging = threading.Thread(target=harness.write, args=[replace(write, details=False) for write in writes])
+
+        def erase(transaction: Transaction) -> bool:
+            transaction.load({project.number: Wanted(cuids=[one], project=True, makes_users=True)})
+            merging.start()
+            wait_until(merge_waits)
+            return users.erase(transaction, project.number, one, TESTER, harness.now)
+
+        def merge_waits() -> object:
+            waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%WITH merged%'"
+            return watch.execute(waiting).fetchone()
+
+        with psycopg.connect(url, autocommit=True) as watch:
+            assert harness.store.transact(erase)
+        merging.join()
+        assert f"{VALUE} {one}".encode() not in bodies(harness, url)
+        assert f"{VALUE} {two}".encode() in bodies(harness, url)
+        harness.store.close()
 
 
 def test_what_is_removed_for_its_age_leaves_nothing_before_it_that_erasing_would_not_find(

@@ -15,7 +15,7 @@ from usertable.store.postgres.citus import ShardMap
 from usertable.store.postgres.failures import error_text
 from usertable.store.postgres.history import draw_numbers
 from usertable.store.postgres.locks import wait_for_users
-from usertable.store.postgres.merge import Merge, UserKey, merge_in_shard, mergeable, record_in_shard
+from usertable.store.postgres.merge import Merge, UserKey, forget_undone, merge_in_shard, mergeable, record_in_shard
 from usertable.store.postgres.pool import Connections, TrackedConnection
 from usertable.store.postgres.transaction import PostgresTransaction, ReceiptsByKey, find_receipts
 from usertable.store.records import WRITTEN, Result, SchemaStale, UserUnknown, Write
@@ -98,16 +98,18 @@ class CitusWrites:
             receipts = elsewhere()
             self._merge(shards, writes, command.row_limit, merged)
             left = [write for write in writes if (write.project, write.cuid) not in merged]
+            unknown: set[UserKey] = set()
 
             def decide(writes: Sequence[Write]) -> list[Result]:
                 return self._connections.run(
-                    lambda connection: PostgresTransaction(connection, self._reported, shards, receipts).run(
+                    lambda connection: PostgresTransaction(connection, self._reported, shards, receipts, unknown).run(
                         lambda transaction: command(transaction, writes)
                     )
                 )
 
             if left:
                 rest = iter(self._decided_again(left, decide(left), decide))
+                forget_undone(self._connections, shards, unknown)
         except Exception as failure:
             if isinstance(failure, errors.FeatureNotSupported):
                 # The shards have been split since.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from usertable.domain.change import Change
@@ -309,7 +309,26 @@ def forget(db: Connection, shards: ShardMap | None, project: int, cuid: int) -> 
     # declined. Once it is packed, it no longer has that.
     after = _last_packed(db, project, EVERYWHERE)
     undone = db.execute(_SQL["blocks_with_undone"], {"project": project, "after": after, "cuid": cuid}).fetchall()
-    for place, *row in undone:
+    _keep_what_was_done(db, project, undone)
+
+
+def forget_undone(db: Connection, shards: ShardMap | None, project: int, cuids: Iterable[int]) -> None:
+    """Take out of the newest blocks what was sent for users that do not exist, together with writes that were done.
+
+    They may have been erased, after these writes were sent or before.
+    """
+    lock_history(db, project)
+    by_place: dict[int, list[int]] = {}
+    for cuid in cuids:
+        by_place.setdefault(EVERYWHERE if shards is None else shards.representative(cuid), []).append(-cuid)
+    for place, undone in sorted(by_place.items()):
+        query = {"project": project, "place": place, "limit": LAST_BLOCKS, "undone": undone}
+        _keep_what_was_done(db, project, db.execute(_SQL["newest_with_undone"], query).fetchall())
+
+
+def _keep_what_was_done(db: Connection, project: int, rows: Iterable[Row]) -> None:
+    """Replace the bodies of blocks that the database merged: they get what it found, and lose writes that were not done."""
+    for place, *row in rows:
         block = stored_block(*row)
         body = block.whole().body
         db.execute(_SQL["replace_body"], {"project": project, "cuid": place, "block": block.block, "body": body})

@@ -99,6 +99,14 @@ WHERE project = %(project)s AND block = %(block)s;
 SELECT cuid, block, last, changes, latest, body, befores, previous FROM usertable.history
 WHERE project = %(project)s AND block > %(after)s AND befores IS NOT NULL AND -%(cuid)s::bigint = ANY(previous);
 
+-- name: newest_with_undone
+-- The same among the newest blocks, for several users, given as their CUIDs below 0.
+SELECT cuid, block, last, changes, latest, body, befores, previous FROM (
+  SELECT * FROM usertable.history
+  WHERE project = %(project)s AND cuid = %(place)s ORDER BY block DESC LIMIT %(limit)s
+) newest
+WHERE befores IS NOT NULL AND previous && %(undone)s::bigint[];
+
 -- name: replace_body
 UPDATE usertable.history SET body = %(body)s, befores = NULL
 WHERE project = %(project)s AND cuid = %(cuid)s AND block = %(block)s;

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+import logging
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import partial
 
+import psycopg
 from psycopg import errors
 from psycopg.pq import ExecStatus, Format
 
+from usertable.domain.errors import UsertableError
 from usertable.domain.patch import Patch
 from usertable.store.encoding import encode_patches
 from usertable.store.history import PLACES, encode_merged
-from usertable.store.postgres.citus import load_shards
+from usertable.store.postgres import history
+from usertable.store.postgres.citus import ShardMap, load_shards
 from usertable.store.postgres.connection import Connection, connect, plan_by_index
+from usertable.store.postgres.failures import error_text
+from usertable.store.postgres.pool import Connections
 from usertable.store.postgres.url import connection_parameters
 from usertable.store.queries import load_queries
 from usertable.store.records import Write
 from usertable.store.urls import redacted_url
+
+log = logging.getLogger("usertable.store")
 
 _PARAMETERS = ("project", "version", "patches", "shapes", "limit", "body")
 _FORMATS = (Format.TEXT,) * 5 + (Format.BINARY,)
@@ -188,3 +197,19 @@ def record_in_shard(db: Connection, merge: Merge, rows: Sequence[MergedRow], pla
         found = {"changes": changes, "latest": latest, "previous": previous, "befores": befores}
         row = {"project": merge.project, "place": place, "block": block, "body": merge.body, **found}
         db.execute(_SQL["record_in_shard"], row)
+
+
+def forget_undone(connections: Connections, shards: ShardMap | None, users: Iterable[UserKey]) -> None:
+    """Take out of history what was just sent in writes to users that do not exist, possibly because they were erased.
+
+    A merge stores the writes as they were sent. The writes that were done are committed, so a failure is only logged: what
+    was not done goes when the block is packed.
+    """
+    by_project: dict[int, list[int]] = {}
+    for project, cuid in users:
+        by_project.setdefault(project, []).append(cuid)
+    try:
+        for project, cuids in sorted(by_project.items()):
+            connections.change(partial(history.forget_undone, shards=shards, project=project, cuids=cuids))
+    except (psycopg.Error, UsertableError) as failure:
+        log.info("writes to unknown users stay in history until it is packed: %s", error_text(failure))

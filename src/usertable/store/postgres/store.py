@@ -19,6 +19,7 @@ from usertable.store.history import HistoryBlock, HistoryFigures, HistoryGrowth,
 from usertable.store.postgres import activity, citus, copy, history, migrations, people, reads, scans
 from usertable.store.postgres.citus_writes import CitusWrites
 from usertable.store.postgres.connection import Connection, check_alone, opened, warn_of_losses
+from usertable.store.postgres.merge import UserKey, forget_undone
 from usertable.store.postgres.pool import Connections, TrackedConnection
 from usertable.store.postgres.snapshot import PostgresSnapshot
 from usertable.store.postgres.transaction import PostgresTransaction, expire_receipts
@@ -90,18 +91,21 @@ class PostgresStore:
         self._citus = CitusWrites(self.connections, self._reported, size, display_url)
 
     def transact(self, command: Callable[[Transaction], T], *, background: bool = False) -> T:
+        return self._transact(command, set())
+
+    def _transact(self, command: Callable[[Transaction], T], unknown: set[UserKey]) -> T:
         try:
-            return self._transact(command)
+            return self._run(command, unknown)
         except errors.FeatureNotSupported:
             # On Citus the shards may have been split. What is refused has changed nothing.
             self.connections.forget_shards()
-        return self._transact(command)
+        return self._run(command, unknown)
 
-    def _transact(self, command: Callable[[Transaction], T]) -> T:
+    def _run(self, command: Callable[[Transaction], T], unknown: set[UserKey]) -> T:
         shards = self.connections.shards()
 
         def work(connection: TrackedConnection) -> T:
-            return PostgresTransaction(connection, self._reported, shards).run(command)
+            return PostgresTransaction(connection, self._reported, shards, unknown=unknown).run(command)
 
         return self.connections.run(work)
 
@@ -109,7 +113,10 @@ class PostgresStore:
         shards = self.connections.shards()
         if shards is not None:
             return self._citus.write(shards, writes, command)
-        return self.transact(lambda transaction: command(transaction, writes))
+        unknown: set[UserKey] = set()
+        results = self._transact(lambda transaction: command(transaction, writes), unknown)
+        forget_undone(self.connections, shards, unknown)
+        return results
 
     def read(self, project: int, cuid: int) -> User | None:
         return self.connections.read(lambda db: reads.user(db, project, cuid))

@@ -41,6 +41,7 @@ from usertable.store.postgres.locks import (
     try_lock,
     wait_for_users,
 )
+from usertable.store.postgres.merge import UserKey
 from usertable.store.postgres.pool import TrackedConnection
 from usertable.store.protocol import T
 from usertable.store.queries import load_queries
@@ -63,6 +64,7 @@ class PostgresTransaction:
         reported: by project, attributes that are known to be stored as reported; newly stored ones are added.
         shards: the users' shards, on Citus.
         elsewhere: on Citus, receipts of other shards; with it, only those of the wanted users' shard are searched.
+        unknown: receives the wanted users that do not exist.
     """
 
     def __init__(
@@ -71,7 +73,9 @@ class PostgresTransaction:
         reported: dict[int, set[str]],
         shards: ShardMap | None,
         elsewhere: ReceiptsByKey | None = None,
+        unknown: set[UserKey] | None = None,
     ) -> None:
+        self._unknown = unknown
         self._tracked = connection
         self._db = connection.db
         self._reported = reported
@@ -91,7 +95,11 @@ class PostgresTransaction:
             asked = {number: _Asked(self._db, number, wanted[number], self._shards, self._elsewhere) for number in numbers}
         self._tracked.check_host()
         version: dict[int, int] = dict(versions.fetchall())
-        return {number: asked[number].loaded(version.get(number)) for number in numbers}
+        loaded = {number: asked[number].loaded(version.get(number)) for number in numbers}
+        if self._unknown is not None:
+            for number, found in loaded.items():
+                self._unknown.update([(number, cuid) for cuid in wanted[number].cuids if cuid not in found.profiles])
+        return loaded
 
     def keep(self, mutations: Sequence[Mutation]) -> None:
         db = self._db
