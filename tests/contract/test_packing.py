@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from usertable.store import packing
 from usertable.store.columns import Column, encode
+from usertable.store.history import PLACES, HistoryBlock, compress, pack_blocks
 from usertable.store.packing import PackedChanges, StoredChange, is_packed, pack
 
 _encoder = msgspec.json.Encoder(decimal_format="number")
@@ -128,3 +129,85 @@ def test_packed_changes_are_those_that_were_packed(changes: list[StoredChange], 
     assert repr([found.at(stored.place) for stored in expected]) == repr(expected)
     assert found.at(place + 1) is None
     assert found.at(0) is None
+
+
+def block_of(number: int, body: object, befores: dict[int, str] | None = None) -> HistoryBlock:
+    """Return a block with this body. The previous change of each user is the one before it."""
+    block = HistoryBlock(number, number, 20, 0, compress(_encoder.encode(body)), befores=befores)
+    block.previous = {place: number * PLACES + place - 1 for place in befores or ()}
+    return block
+
+
+def blocks_of_writes(names: list[list[str]]) -> list[HistoryBlock]:
+    """Return blocks in all forms: with the changes as a whole, and of writes that the database merged, of now and before.
+
+    Args:
+        names: the attributes of each of 20 writes.
+    """
+    befores = {place: f"{place},1000,{','.join(str(n) for n in range(20, 30))}" for place in range(20) if place % 7}
+    whole: list[Any] = [
+        [place, 100 + place, 2, 1, 0, 5000, 0, 0, "key:a", f"a-{place:x}", "", [[n, "x", Decimal("1.5")] for n in own]]
+        for place, own in enumerate(names)
+    ]
+    whole[3:5] = [None, None]
+    merged = [
+        [*member[:11], [[n, f"\u4e2d {n}", index] for index, n in enumerate(own)]]
+        for member, own in zip([member or whole[0] for member in whole], names, strict=True)
+    ]
+    for place, member in enumerate(merged):
+        member[0] = place
+    sent = {
+        "patches": [
+            {
+                "c": place,
+                "t": 6000,
+                "h": place,
+                "s": dict.fromkeys(own[1:], place),
+                "o": [["append", n, ["z"], 9] for n in own[:1]],
+            }
+            for place, own in enumerate(names)
+        ],
+        "orders": [[f"key:{len(own)}", [[n, index] for index, n in enumerate([*own[1:], *own[:1]])]] for own in names],
+        "requests": [f"b-{place}" for place in range(20)],
+        "sources": [f"job {place}" for place in range(20)],
+        "occurred": [None if place % 2 else place for place in range(20)],
+    }
+    found = [block_of(4, whole), block_of(5, merged, befores), block_of(7, sent, befores)]
+    del sent["sources"], sent["occurred"]
+    return [*found, block_of(8, sent, befores), block_of(9, sent, {})]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [["u", "v"]] * 20,
+        [["u", "v"], ["v"]] * 10,
+        [["u"], ["v"]] * 10,
+        [[]] * 20,
+        [[f"u{n % 3}", f"v{n}"] for n in range(20)],
+    ],
+)
+@pytest.mark.parametrize("minimum", [1, packing.MINIMUM_VALUES, 1000])
+def test_a_packed_block_has_the_changes_of_blocks_in_every_form(
+    names: list[list[str]], minimum: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packing, "MINIMUM_VALUES", minimum)
+    blocks = blocks_of_writes(names)
+    expected = []
+    for block in blocks:
+        for stored in block.stored():
+            stored.place += (block.block - 4) * PLACES
+            expected.append(stored)
+    assert len(expected) == 18 + 3 * 17
+    packed = pack_blocks(blocks)
+    assert (packed.block, packed.last) == (4, 9)
+    assert repr(list(packed.stored())) == repr(expected)
+    assert [repr(PackedChanges(packed.body).at(stored.place)) for stored in expected] == list(map(repr, expected))
+
+
+def test_a_block_whose_writes_all_were_not_done_is_packed_to_one_without_changes() -> None:
+    block = blocks_of_writes([["u"]] * 20)[-1]
+    assert list(block.stored()) == []
+    packed = pack_blocks([block])
+    assert list(packed.stored()) == []
+    assert PackedChanges(packed.body).at(1) is None

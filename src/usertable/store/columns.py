@@ -18,94 +18,126 @@ Numbers are stored as planes: first the lowest byte of each, then the next one o
 from __future__ import annotations
 
 import itertools
+import re
 import sys
 from array import array
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from decimal import Decimal
-from types import NoneType
-from typing import Any
+from itertools import repeat
+from operator import sub
+from typing import Any, cast
 
 import msgspec
 
 MAXIMUM_CHOICES = 256
 _LARGEST = 2**62
-_MOMENT_LENGTH = len("2026-11-30 08:00:00")
 _EPOCH = datetime(1970, 1, 1)
 _SECOND = timedelta(seconds=1)
+_LARGEST_SCALED = 2**50
 _MAXIMUM_SCALE = 18
+_OF_DECIMALS = b"-.0123456789null\n"
+_MOMENTS = re.compile(rb'(?:(?:"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}"|null)(?:\n|\Z))++')
+_SERIALS = re.compile(rb'(?:"[^"\\\n]*-(?:0|[1-9a-f][0-9a-f]{0,14})"(?:\n|\Z))++')
+_SERIALS_OF_ONE = re.compile(rb'"([^"\\\n]*)-(?:0|[1-9a-f][0-9a-f]{0,14})"(?:\n"\1-(?:0|[1-9a-f][0-9a-f]{0,14})")*+')
+"""The same with one prefix."""
 _encoder = msgspec.json.Encoder(decimal_format="number")
 _decoder: msgspec.json.Decoder[list[Any]] = msgspec.json.Decoder(list[Any], float_hook=Decimal)
+_floats_decoder = msgspec.json.Decoder(list[float | None])
+_numbers_decoder = msgspec.json.Decoder(list[int | None])
 
 Form = list[Any]
 """The name of a column's form, and what is needed to read it."""
 
 
-def encode(values: Sequence[Any], *, ascending: bool = False) -> tuple[Form, bytes]:
-    """Return the form of a column and its bytes, which are not compressed yet.
+def encode(values: Sequence[Any]) -> tuple[Form, bytes]:
+    """Return the form of a column and its bytes, which are not compressed yet."""
+    return encode_lines(b"\n".join([_encoder.encode(value) for value in values]), len(values))
+
+
+def encode_lines(text: bytes, count: int) -> tuple[Form, bytes]:
+    """Return the same of values that are lines of JSON. Most are examined all at once: one by one takes longer."""
+    if not count:
+        return ["constant", None], b""
+    first, end, _ = text.partition(b"\n")
+    # Values are compared as they are written: 1 and true differ.
+    if text == (first + end) * (count - 1) + first:
+        return ["constant", _one(first)], b""
+    with suppress(msgspec.ValidationError, OverflowError):
+        return _numbers("numbers", _numbers_decoder.decode(_as_array(text)))
+    lines = text.split(b"\n")
+    distinct = dict.fromkeys(lines)
+    if len(distinct) <= min(MAXIMUM_CHOICES, len(lines) // 4):
+        places = {line: place for place, line in enumerate(distinct)}
+        return ["choices", _read_lines(b"\n".join(distinct))], bytes(map(places.__getitem__, lines))
+    return _decimals(text) or _moments(text) or _serials(text) or (["texts"], text)
+
+
+def encode_numbers(values: Sequence[int | None], *, ascending: bool = False) -> tuple[Form, bytes]:
+    """Return the same of whole numbers, none of which is very large.
 
     Args:
-        ascending: the values are numbers that mostly ascend.
+        ascending: they mostly ascend, and there is no null.
     """
-    types = set(map(type, values))
-    if types == {int}:
-        if len(set(values)) == 1:
-            return ["constant", values[0]], b""
-        if ascending:
-            return _differences(list(values))
-    known = values if NoneType not in types else [value for value in values if value is not None]
-    if types <= {int, NoneType} and known and min(known) > -_LARGEST and max(known) < _LARGEST:
-        return _numbers("numbers", values)
-    # Other values are compared as they are written: 1 and true differ.
-    texts = list(values) if types == {str} else [_encoder.encode(value) for value in values]
-    distinct = dict.fromkeys(texts)
-    if len(distinct) <= 1:
+    if not values or values.count(values[0]) == len(values):
         return ["constant", values[0] if values else None], b""
-    if len(distinct) <= min(MAXIMUM_CHOICES, len(values) // 4):
-        places = {text: place for place, text in enumerate(distinct)}
-        choices = list(distinct) if types == {str} else [_one(text) for text in distinct]
-        return ["choices", choices], bytes([places[text] for text in texts])
-    return _decimals(values, known) or _moments(values, known) or _serials(values, known) or _texts(values)
+    return _differences(cast(Sequence[int], values)) if ascending else _numbers("numbers", values)
 
 
 def _one(text: bytes) -> Any:
     return _decoder.decode(b"[" + text + b"]")[0]
 
 
-def _texts(values: Sequence[Any]) -> tuple[Form, bytes]:
-    return ["texts"], b"\n".join([_encoder.encode(value) for value in values])
+def _read_lines(text: bytes) -> list[Any]:
+    return _decoder.decode(_as_array(text))
 
 
-def _numbers(name: str, values: Sequence[int | None], *details: Any) -> tuple[Form, bytes]:
-    known = [value for value in values if value is not None]
-    minimum = min(known) - 1
-    shifted = array("Q", [0 if value is None else value - minimum for value in values])
-    width = (max(shifted).bit_length() + 7) // 8
+def _as_array(lines: bytes) -> bytes:
+    return b"[" + lines.replace(b"\n", b",") + b"]"
+
+
+def _known(numbers: Sequence[int | None]) -> Sequence[int]:
+    if None in numbers:
+        return [number for number in numbers if number is not None]
+    return cast(Sequence[int], numbers)
+
+
+def _numbers(name: str, values: Sequence[int | None], *details: Any, limit: int = _LARGEST) -> tuple[Form, bytes]:
+    """Return numbers in this form. Raises OverflowError if one of them is too large."""
+    known = _known(values)
+    minimum, maximum = min(known) - 1, max(known)
+    if minimum < -limit or maximum > limit:
+        raise OverflowError
+    if known is values:
+        shifted = array("Q", [value - minimum for value in known])
+    else:
+        shifted = array("Q", [0 if value is None else value - minimum for value in values])
     _to_little_endian(shifted)
-    whole = shifted.tobytes()
-    return [name, minimum, width, *details], b"".join(whole[plane :: shifted.itemsize] for plane in range(width))
+    whole, width = shifted.tobytes(), _width(minimum, maximum)
+    return [name, minimum, width, *details], b"".join([whole[plane :: shifted.itemsize] for plane in range(width)])
 
 
-def _decimals(values: Sequence[Any], known: Sequence[Any]) -> tuple[Form, bytes] | None:
-    parts = [_digits(value) for value in known]
-    scale = max((part[1] for part in parts if part is not None), default=0)
-    if None in parts or scale > _MAXIMUM_SCALE:
+def _width(minimum: int, maximum: int) -> int:
+    """Return the bytes of a number's distance from a lower one."""
+    return ((maximum - minimum).bit_length() + 7) // 8
+
+
+def _decimals(text: bytes) -> tuple[Form, bytes] | None:
+    if text.translate(None, _OF_DECIMALS):
         return None
-    found = iter([number * 10 ** (scale - digits) for number, digits in filter(None, parts)])
-    scaled = [None if value is None else next(found) for value in values]
-    if any(number is not None and abs(number) >= _LARGEST for number in scaled):
-        return None
-    return _numbers("decimals", scaled, scale)
-
-
-def _digits(value: Any) -> tuple[int, int] | None:
-    """Return 125 and 1 for 12.5, that is 125 / 10^1. None if it is no number, or would be read in another form."""
-    if type(value) is int:
-        return value, 0
-    if type(value) is not Decimal:
-        return None
-    whole, _, fraction = str(value).partition(".")
-    return (int(whole + fraction), len(fraction)) if fraction.isdigit() and fraction[-1] != "0" else None
+    scale = 0
+    while re.search(rb"\.[0-9]{%d}" % (scale + 1), text):
+        scale += 1
+        # 12.50 would be read as 12.5.
+        if scale > _MAXIMUM_SCALE or re.search(rb"\.[0-9]{%d}0(?![0-9])" % (scale - 1), text):
+            return None
+    # 12.5 is 125 / 10^1. Up to 2^50, a float is near enough to find the whole number.
+    power = 10**scale
+    scaled = [None if value is None else round(value * power) for value in _floats_decoder.decode(_as_array(text))]
+    with suppress(OverflowError):
+        return _numbers("decimals", scaled, scale, limit=_LARGEST_SCALED)
+    return None
 
 
 def _unscaled(number: int | None, scale: int) -> Any:
@@ -116,14 +148,12 @@ def _unscaled(number: int | None, scale: int) -> Any:
     return Decimal(f"{number}E-{scale}") if scale else number
 
 
-def _moments(values: Sequence[Any], known: Sequence[Any]) -> tuple[Form, bytes] | None:
-    if not all(type(value) is str and len(value) == _MOMENT_LENGTH for value in known):
+def _moments(text: bytes) -> tuple[Form, bytes] | None:
+    if not _MOMENTS.fullmatch(text):
         return None
     try:
-        moments = [None if value is None else datetime.fromisoformat(value) for value in values]
+        moments = [None if value is None else datetime.fromisoformat(value) for value in _read_lines(text)]
     except ValueError:
-        return None
-    if any(moment is not None and str(moment) != value for moment, value in zip(moments, values, strict=True)):
         return None
     return _numbers("moments", [None if moment is None else (moment - _EPOCH) // _SECOND for moment in moments])
 
@@ -132,37 +162,42 @@ def _moment(seconds: int | None) -> str | None:
     return None if seconds is None else str(_EPOCH + timedelta(0, seconds))
 
 
-def _serials(values: Sequence[Any], known: Sequence[Any]) -> tuple[Form, bytes] | None:
-    if len(known) < len(values) or not all(isinstance(value, str) for value in known):
-        return None
+def _serials(text: bytes) -> tuple[Form, bytes] | None:
     of_prefix: dict[str, list[int]] = {}
-    order: list[str] = []
-    for value in known:
-        prefix, _, digits = value.rpartition("-")
-        try:
-            number = int(digits, 16)
-        except ValueError:
+    if one := _SERIALS_OF_ONE.fullmatch(text):
+        *digits, _ = (b"\n" + text).replace(b'\n"' + one[1] + b"-", b"").split(b'"')
+        of_prefix[one[1].decode()] = list(map(int, digits, repeat(16)))
+        order = bytes(len(digits))
+    elif _SERIALS.fullmatch(text):
+        serials = [serial.rpartition("-") for serial in text[1:-1].decode().split('"\n"')]
+        for prefix, _, number in serials:
+            of_prefix.setdefault(prefix, []).append(int(number, 16))
+        if len(of_prefix) > min(MAXIMUM_CHOICES, len(serials) // 4):
             return None
-        if number >= _LARGEST or f"{prefix}-{number:x}" != value:
-            return None
-        of_prefix.setdefault(prefix, []).append(number)
-        order.append(prefix)
-    if len(of_prefix) > min(MAXIMUM_CHOICES, len(values) // 4):
+        places = {prefix: place for place, prefix in enumerate(of_prefix)}
+        order = bytes([places[prefix] for prefix, _, _ in serials])
+    else:
         return None
-    places = {prefix: place for place, prefix in enumerate(of_prefix)}
-    parts = [_shortest(numbers) for numbers in of_prefix.values()]
-    listed = [[prefix, len(of_prefix[prefix]), *form] for prefix, (form, _) in zip(of_prefix, parts, strict=True)]
-    return ["serials", listed], bytes([places[prefix] for prefix in order]) + b"".join(content for _, content in parts)
+    parts = list(map(_shortest, of_prefix.values()))
+    listed = [[prefix, len(own), *form] for (prefix, own), (form, _) in zip(of_prefix.items(), parts, strict=True)]
+    return ["serials", listed], order + b"".join(content for _, content in parts)
 
 
 def _shortest(values: list[int]) -> tuple[Form, bytes]:
     """Return numbers, which any of them is read from faster, or their differences if these take fewer bytes."""
-    numbers, differences = _numbers("numbers", values), _differences(values)
-    return numbers if len(numbers[1]) <= len(differences[1]) else differences
+    steps = _steps(values)
+    if _width(min(steps) - 1, max(steps)) < _width(min(values) - 1, max(values)):
+        return _numbers("differences", steps, values[0])
+    return _numbers("numbers", values)
 
 
-def _differences(values: list[int]) -> tuple[Form, bytes]:
-    return _numbers("differences", list(map(int.__sub__, values, values[:1] + values[:-1])), values[0])
+def _differences(values: Sequence[int]) -> tuple[Form, bytes]:
+    return _numbers("differences", _steps(values), values[0])
+
+
+def _steps(values: Sequence[int]) -> list[int]:
+    """Return how much larger each number is than the one before."""
+    return [0, *map(sub, values[1:], values)]
 
 
 class Column:
@@ -201,7 +236,7 @@ class Column:
             of_prefix = [iter([f"{prefix}-{number:x}" for number in numbers.all()]) for prefix, numbers in self._prefixes()]
             return [next(of_prefix[place]) for place in self._content[: self.count]]
         if self._name == "texts":
-            return _decoder.decode(b"[" + self._content.replace(b"\n", b",") + b"]")
+            return _read_lines(self._content)
         return [self.at(index) for index in range(self.count)]
 
     def _constant(self, index: int) -> Any:

@@ -22,6 +22,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from itertools import repeat
 from typing import Any
 
 import msgspec
@@ -32,7 +33,7 @@ from usertable.domain.patch import Patch, Restoration
 from usertable.domain.schema import Rule
 from usertable.domain.values import ABSENT
 from usertable.store.encoding import EncodedPatches, encode_patches
-from usertable.store.packing import PackedChanges, StoredChange, is_packed, pack
+from usertable.store.packing import NO_TEXT, EncodedChange, PackedChanges, StoredChange, is_packed, pack, pack_encoded
 from usertable.store.records import Write
 from usertable.store.transaction import Mutation
 from usertable.zstandard import zstd
@@ -135,6 +136,21 @@ class _SentHeads(msgspec.Struct):
     orders: list[tuple[str, list[tuple[str, int]]]]
 
 
+class _EncodedPatch(_SentHead, gc=False):
+    s: dict[str, msgspec.Raw]
+    o: list[tuple[str, str, msgspec.Raw, msgspec.Raw]]
+
+
+class _EncodedSent(msgspec.Struct):
+    """The same with what is copied unread still encoded."""
+
+    patches: list[_EncodedPatch]
+    orders: list[tuple[str, list[tuple[str, int]]]]
+    requests: list[msgspec.Raw]
+    sources: list[msgspec.Raw] = []
+    occurred: list[int | None] = []
+
+
 class StoredStep(_Step, array_like=True, gc=False):
     """What a stored change of one user tells about the row before it, without the values that were sent."""
 
@@ -160,6 +176,9 @@ _merged_decoder = msgspec.json.Decoder(list[_MergedStep | None])
 _sent_decoder = msgspec.json.Decoder(_SentWrites)
 _sent_first_members_decoder = msgspec.json.Decoder(_SentHeads)
 _sent_patch_decoder = msgspec.json.Decoder(_SentPatch, float_hook=Decimal)
+_encoded_sent_decoder = msgspec.json.Decoder(_EncodedSent)
+_encoded_decoder = msgspec.json.Decoder(list[EncodedChange | None])
+_found_rows_decoder = msgspec.json.Decoder(list[list[msgspec.Raw]])
 _found_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 _before_decoder: msgspec.json.Decoder[list[Any]] = msgspec.json.Decoder(list[Any], float_hook=Decimal)
 
@@ -728,13 +747,60 @@ def to_pack(blocks: Iterable[HistoryBlock]) -> list[HistoryBlock]:
 def pack_blocks(blocks: Sequence[HistoryBlock]) -> HistoryBlock:
     """Return one packed block with the changes of several ones, which are in the order of their numbers."""
     first = blocks[0].block
-    changes: list[StoredChange] = []
-    for block in blocks:
-        for stored in block.stored():
-            stored.place += (block.block - first) * PLACES
-            changes.append(stored)
-    latest = max(block.latest for block in blocks)
-    return HistoryBlock(first, blocks[-1].last, len(changes), latest, pack(changes))
+    body = pack_encoded(_encoded_changes(block, (block.block - first) * PLACES) for block in blocks)
+    changes, latest = sum(block.changes for block in blocks), max(block.latest for block in blocks)
+    return HistoryBlock(first, blocks[-1].last, changes, latest, body)
+
+
+def _encoded_changes(block: HistoryBlock, offset: int) -> list[EncodedChange]:
+    """Return the changes of a block that is not packed, with their places in one that begins so many places before it."""
+    text = zstd.decompress(block.body)
+    if block.befores is None:
+        changes = [change for change in _encoded_decoder.decode(text) if change is not None]
+    else:
+        changes = list(_merged_changes(text, block.befores, block.previous, block.block * PLACES))
+    for change in changes:
+        change.place += offset
+    return changes
+
+
+def _merged_changes(
+    text: bytes, befores: Mapping[int, str], previous: Mapping[int, int], first: int
+) -> Iterator[EncodedChange]:
+    """Yield the changes of writes that the database merged, with what it found.
+
+    Args:
+        text: the body that lacks that, decompressed.
+        first: the number of the change at the first place.
+    """
+    rows = _found_rows_decoder.decode(f"[{','.join([f'[{before}]' for before in befores.values()])}]")
+    found = dict(zip(befores, rows, strict=True))
+    for change, sent in _sent_changes(text):
+        row = found.get(change.place)
+        if row is not None:
+            change.version, change.since, change.changed = int(bytes(row[0])) + 1, int(bytes(row[1])), 1
+            before = previous[change.place]
+            change.back = first + change.place - before if before else 0
+            change.reports = [(name, value, row[index + 2]) for name, value, index in sent]
+            yield change
+
+
+def _sent_changes(text: bytes) -> Iterator[tuple[EncodedChange, list[tuple[str, msgspec.Raw, int]]]]:
+    """Yield writes without what the database found, each with its reports: attribute, sent, index of the value before."""
+    if not _is_sent(text):
+        for change in _encoded_decoder.decode(text):
+            if change is not None:
+                yield change, [(name, value, int(bytes(index))) for name, value, index in change.reports]
+        return
+    sent = _encoded_sent_decoder.decode(text)
+    sources, occurred = sent.sources or repeat(NO_TEXT), sent.occurred or repeat(None)
+    actors = [msgspec.Raw(_encoder.encode(actor)) for actor, _ in sent.orders]
+    for place, (patch, request, source, at) in enumerate(zip(sent.patches, sent.requests, sources, occurred, strict=False)):
+        values = [*patch.s.values(), *[value for _, _, value, _ in patch.o]]
+        reports = [(name, values[index], index) for name, index in sent.orders[patch.h][1]]
+        change = EncodedChange(place, patch.c, 0, 0, 0, patch.t, 0, _WRITE, actors[patch.h], request, source)
+        change.occurred_at = at
+        yield change, reports
 
 
 def unpack_block(packed: HistoryBlock) -> list[HistoryBlock]:

@@ -15,20 +15,21 @@ millions of users: few of them occur twice, while numbers, times and request IDs
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from decimal import Decimal
-from itertools import repeat
+from itertools import chain, repeat
+from operator import sub
 from typing import Any
 
 import msgspec
 
-from usertable.store.columns import Column, Form, encode
+from usertable.store.columns import Column, Form, encode_lines, encode_numbers
 from usertable.zstandard import zstd
 
 MAGIC = b"\x01"
 """The first byte of a packed body. One that is not packed begins as a zstd frame, with 0x28."""
-LEVEL = 9
+LEVEL = 3
 """zstd level."""
 MINIMUM_VALUES = 16
 """Number of values from which an attribute has columns of its own. Rarer ones share a column."""
@@ -54,6 +55,30 @@ class StoredChange(msgspec.Struct, array_like=True):
     occurred_at: int | None = None
 
 
+EncodedReport = tuple[str, msgspec.Raw, msgspec.Raw]
+NOTHING = msgspec.Raw(b"[]")
+NO_TEXT = msgspec.Raw(b'""')
+
+
+class EncodedChange(msgspec.Struct, array_like=True, gc=False):
+    """The same with what is copied unread still encoded."""
+
+    place: int
+    cuid: int | list[int]
+    version: int
+    changed: int
+    back: int
+    at: int
+    since: int
+    kind: int
+    actor: msgspec.Raw
+    request: msgspec.Raw = NO_TEXT
+    source: msgspec.Raw = NO_TEXT
+    reports: list[EncodedReport] = []
+    identifiers: msgspec.Raw = NOTHING
+    occurred_at: int | None = None
+
+
 class _Head(msgspec.Struct, array_like=True):
     shapes: list[list[str]]
     columns: list[tuple[str, Form, int, int]]
@@ -62,8 +87,13 @@ class _Head(msgspec.Struct, array_like=True):
 
 _encoder = msgspec.json.Encoder(decimal_format="number")
 _decoder = msgspec.json.Decoder(_Head, float_hook=Decimal)
+_encoded_decoder = msgspec.json.Decoder(list[EncodedChange])
+_FIELDS = EncodedChange.__struct_fields__
+_ASCENDING = ("place", "at")
+_TEXTS = ("actor", "request", "source", "identifiers")
 _SINGLE = ("version", "changed", "back", "kind", "actor", "request", "source", "occurred_at")
 """Fields that are stored as they are."""
+_COLUMNS = ("place", "at", "cuid", "is_list", "age", "shape", *_SINGLE, "identifiers")
 
 
 def is_packed(body: bytes) -> bool:
@@ -71,55 +101,111 @@ def is_packed(body: bytes) -> bool:
     return body.startswith(MAGIC)
 
 
-def pack(changes: Sequence[StoredChange], level: int = LEVEL) -> bytes:
+def pack(changes: Sequence[StoredChange]) -> bytes:
     """Return the body of a packed block with these changes, which are in the order of their places."""
-    shapes: dict[tuple[str, ...], int] = {}
-    cuids: list[int] = []
-    groups: list[tuple[int, list[int]]] = []
-    counts: Counter[str] = Counter()
-    shape_of: list[int] = []
-    for index, change in enumerate(changes):
-        shape = tuple([name for name, _, _ in change.reports])
-        shape_of.append(shapes.setdefault(shape, len(shapes)))
-        counts.update(shape)
-        users = [change.cuid] if isinstance(change.cuid, int) else change.cuid
-        cuids.append(users[0] if users else 0)
-        if len(users) != 1:
-            groups.append((index, users))
-    columns: list[tuple[str, Sequence[Any]]] = [
-        ("place", [change.place for change in changes]),
-        ("at", [change.at for change in changes]),
-        ("cuid", cuids),
-        ("is_list", [int(isinstance(change.cuid, list)) for change in changes]),
-        ("age", [change.at - change.since for change in changes]),
-        ("shape", shape_of),
-        *((name, [getattr(change, name) for change in changes]) for name in _SINGLE),
-    ]
-    frequent = {name for name, count in counts.items() if count >= MINIMUM_VALUES}
-    sent: dict[str, list[Any]] = {name: [] for name in frequent}
-    before: dict[str, list[Any]] = {name: [] for name in frequent}
-    rare: list[list[tuple[str, Any, Any]]] = []
-    for change in changes:
-        rare.append([])
-        for report in change.reports:
-            name = report[0]
-            if name in frequent:
-                sent[name].append(report[1])
-                before[name].append(report[2])
+    return pack_encoded([_encoded_decoder.decode(_encoder.encode(changes))])
+
+
+def pack_encoded(parts: Iterable[Sequence[EncodedChange]]) -> bytes:
+    """Return the same of changes whose values are still encoded.
+
+    Args:
+        parts: some changes at a time. Each part is taken apart while the processor still has it in its cache.
+    """
+    fields: dict[str, list[Any]] = {name: [] for name in _FIELDS}
+    reports = _Reports()
+    for part in parts:
+        for name, values in zip(_FIELDS, zip(*map(msgspec.structs.astuple, part), strict=True), strict=False):
+            if name == "reports":
+                reports.add(values)
+            elif name in _TEXTS:
+                fields[name].append(b"\n".join(values))
             else:
-                rare[-1].append(report)
-    columns += [("identifiers", [change.identifiers for change in changes]), ("rare", rare)]
-    for name in sorted(frequent):
-        columns += [(f"sent {name}", sent[name]), (f"before {name}", before[name])]
-    frame = zstd.ZstdCompressor(level)
-    parts: list[bytes] = []
+                fields[name] += values
+    count = len(fields["place"])
+    users = [[cuid] if isinstance(cuid, int) else cuid for cuid in fields["cuid"]]
+    groups = [(index, cuids) for index, cuids in enumerate(users) if len(cuids) != 1]
+    fields["is_list"] = [int(isinstance(cuid, list)) for cuid in fields["cuid"]]
+    fields["cuid"] = [cuids[0] if cuids else 0 for cuids in users]
+    fields["age"] = list(map(sub, fields["at"], fields["since"]))
+    fields["shape"] = reports.shape_of
     listed: list[tuple[str, Form, int, int]] = []
-    for name, values in columns:
-        form, content = encode(values, ascending=name in ("place", "at"))
-        parts.append(frame.compress(content, frame.FLUSH_BLOCK))
-        listed.append((name, form, len(values), len(content)))
-    head = zstd.compress(_encoder.encode(_Head([list(shape) for shape in shapes], listed, groups)), level)
-    return b"".join([MAGIC, len(head).to_bytes(_LENGTH_BYTES, "little"), head, *parts, frame.flush()])
+    contents: list[bytes] = []
+    for name in _COLUMNS:
+        if name in _TEXTS:
+            form, content = encode_lines(b"\n".join(fields[name]), count)
+        else:
+            form, content = encode_numbers(fields[name], ascending=name in _ASCENDING)
+        listed.append((name, form, count, len(content)))
+        contents.append(content)
+    for name, lines, length in reports.columns():
+        form, content = encode_lines(lines, length)
+        listed.append((name, form, length, len(content)))
+        contents.append(content)
+    head = zstd.compress(_encoder.encode(_Head(list(map(list, reports.shapes)), listed, groups)), LEVEL)
+    frame = zstd.ZstdCompressor(LEVEL)
+    # Its tables are then no larger than that.
+    frame.set_pledged_input_size(sum(map(len, contents)))
+    compressed = [frame.compress(content, frame.FLUSH_BLOCK) for content in contents if content]
+    return b"".join([MAGIC, len(head).to_bytes(_LENGTH_BYTES, "little"), head, *compressed, frame.flush()])
+
+
+class _Reports:
+    """What changes report of each attribute, as columns of lines of JSON."""
+
+    def __init__(self) -> None:
+        self.shapes: dict[tuple[str, ...], int] = {}
+        """The lists of attributes that changes have, with their numbers."""
+        self.shape_of: list[int] = []
+        self._counts: Counter[str] = Counter()
+        self._sent: defaultdict[str, list[bytes]] = defaultdict(list)
+        self._before: defaultdict[str, list[bytes]] = defaultdict(list)
+
+    def add(self, of_changes: Sequence[list[EncodedReport]]) -> None:
+        """Add the reports of some changes."""
+        for name, sent, before in self._by_attribute(of_changes):
+            self._counts[name] += len(sent)
+            self._sent[name].append(b"\n".join(sent))
+            self._before[name].append(b"\n".join(before))
+
+    def _by_attribute(
+        self, of_changes: Sequence[list[EncodedReport]]
+    ) -> Iterable[tuple[str, Sequence[msgspec.Raw], Sequence[msgspec.Raw]]]:
+        count, width = len(of_changes), len(of_changes[0])
+        if width and set(map(len, of_changes)) == {width}:
+            names, sent, before = zip(*chain.from_iterable(of_changes), strict=True)
+            if names == names[:width] * count:
+                # Most often one program has sent them all. This takes a third of the time.
+                self.shape_of += [self.shapes.setdefault(names[:width], len(self.shapes))] * count
+                return [(names[start], sent[start::width], before[start::width]) for start in range(width)]
+        found: defaultdict[str, tuple[list[msgspec.Raw], list[msgspec.Raw]]] = defaultdict(lambda: ([], []))
+        for reports in of_changes:
+            shape = tuple([name for name, _, _ in reports])
+            self.shape_of.append(self.shapes.setdefault(shape, len(self.shapes)))
+            for name, value, stood in reports:
+                values = found[name]
+                values[0].append(value)
+                values[1].append(stood)
+        return [(name, sent, before) for name, (sent, before) in found.items()]
+
+    def columns(self) -> Iterator[tuple[str, bytes, int]]:
+        """Yield the columns: name, lines, and their number. Rare attributes share one."""
+        rare = {name for name, count in self._counts.items() if count < MINIMUM_VALUES}
+        yield "rare", b"\n".join(self._rare(rare) if rare else repeat(b"[]", len(self.shape_of))), len(self.shape_of)
+        for name in sorted(self._counts.keys() - rare):
+            yield f"sent {name}", b"\n".join(self._sent[name]), self._counts[name]
+            yield f"before {name}", b"\n".join(self._before[name]), self._counts[name]
+
+    def _rare(self, names: Collection[str]) -> Iterator[bytes]:
+        """Yield the reports of these attributes, for each change."""
+        left = {name: (_values(self._sent[name]), _values(self._before[name])) for name in names}
+        of_shapes = [[(name, *left[name]) for name in shape if name in left] for shape in self.shapes]
+        for shape in self.shape_of:
+            yield _encoder.encode([(name, next(sent), next(before)) for name, sent, before in of_shapes[shape]])
+
+
+def _values(lines: Sequence[bytes]) -> Iterator[msgspec.Raw]:
+    return map(msgspec.Raw, b"\n".join(lines).split(b"\n"))
 
 
 _Shape = list[tuple[str, Column | None, Column | None]]
