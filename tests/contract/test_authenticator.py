@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
+import threading
 import time
 from base64 import b64encode
 from collections.abc import Coroutine, Mapping
@@ -15,13 +17,15 @@ from support.actors import TESTER
 from support.manual_clock import ManualClock
 from support.store_harness import StoreHarness
 from usertable.app.access import TRUST_SECONDS, Authenticator, ProjectAccess
-from usertable.app.keyring import Match
+from usertable.app.keyring import Keyring, Match
 from usertable.app.limits import SharedCounts
 from usertable.app.secrets import slow_hash
 from usertable.app.service import Service
 from usertable.app.verification import (
     FAILURES_AT_ONCE,
     FAILURES_PER_SECOND,
+    NICENESS,
+    SUSPECT_SECONDS,
     UNKNOWN_SHARES,
     VERIFICATIONS_WAITING,
     WAITING_PER_CALLER,
@@ -218,6 +222,57 @@ def test_verifications_that_fail_are_rationed_by_project_and_by_address() -> Non
             assert sum(address == "198.51.100.1" for _, address in turns.done) == allowed
         turns.verifications.close()
         await turns.end()
+
+    run(work())
+
+
+def niceness() -> int:
+    """How much nicer this thread is than the process."""
+    return os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) - os.getpriority(os.PRIO_PROCESS, os.getpid())
+
+
+def test_only_who_shares_project_or_address_with_a_wrong_secret_of_the_last_minute_has_a_low_priority() -> None:
+    async def work() -> None:
+        turns = Turns()
+        seen: list[int] = []
+
+        async def verify(project: str, address: str, passes: bool = True) -> None:
+            def work() -> Keyring | None:
+                seen.append(niceness())
+                return Keyring(None) if passes else None
+
+            await turns.verifications.run(project, address, work)
+
+        await verify("one", "192.0.2.1", passes=False)
+        await verify("one", "192.0.2.2")
+        await verify("two", "192.0.2.1")
+        await verify("two", "192.0.2.2")
+        turns.time.advance(SUSPECT_SECONDS)
+        await verify("one", "192.0.2.1")
+        # Elsewhere a thread has no priority of its own.
+        low = NICENESS if sys.platform == "linux" else 0
+        assert seen == [0, low, low, 0, 0]
+        turns.verifications.close()
+
+    run(work())
+
+
+def test_a_new_caller_does_not_wait_for_one_who_is_verified_with_a_low_priority() -> None:
+    async def work() -> None:
+        turns = Turns()
+        await turns.verifications.run("attacked", "192.0.2.1", lambda: None)
+        goes_on = threading.Event()
+
+        def wait() -> None:
+            goes_on.wait()
+
+        guess = asyncio.create_task(turns.verifications.run("attacked", "192.0.2.1", wait))
+        await asyncio.sleep(0)
+        assert await turns.verifications.run("other", "203.0.113.1", lambda: None) is None
+        assert not guess.done()
+        goes_on.set()
+        assert await guess is None
+        turns.verifications.close()
 
     run(work())
 

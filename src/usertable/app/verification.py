@@ -1,8 +1,8 @@
 """Verification of secrets: secrets that passed before are recognized at once, others are verified in fair turns.
 
 Hashing a secret that was not generated takes about 25 ms of CPU, on purpose, and anybody can cause it without an account. So
-one thread of low priority does it, the number of waiting verifications is limited, and failed ones are rationed by project
-and by address.
+the number of waiting verifications is limited, failed ones are rationed by project and by address, and whoever shares its
+project or its address with one that failed lately is verified by a thread of low priority.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import ipaddress
+import math
 import mmap
 import os
 import secrets
@@ -40,8 +41,10 @@ FAILURES_PER_SECOND = 10.0
 FAILURE_SECONDS = 10.0
 """Seconds for which a wrong secret is remembered, and refused without hashing it."""
 FAILURES_REMEMBERED = 10_000
+SUSPECT_SECONDS = 60.0
+"""Seconds after a failed verification for which others of its project, and of its address, have a low priority."""
 NICENESS = 10
-"""Scheduling priority of the verifying thread: requests of known callers get the CPU first."""
+"""By how much a thread of low priority is nicer than the process: requests of known callers get the CPU first."""
 UNKNOWN_SHARES = 32
 """Number of shares over which the IDs of projects that do not exist are distributed: there is no limit to such IDs."""
 _SHARES_REMEMBERED = 10_000
@@ -111,19 +114,34 @@ _Name = tuple[Literal["project", "address"], str]
 class _Share:
     """A project's, or an address's, share of the verifications."""
 
-    __slots__ = ("at", "served", "tokens")
+    __slots__ = ("at", "failed_at", "served", "tokens")
 
     def __init__(self, now: float, like: _Share | None = None) -> None:
         self.tokens: float = FAILURES_AT_ONCE if like is None else like.tokens
         self.at: float = now if like is None else like.at
         self.served: int = 0 if like is None else like.served
         """The number of its last turn."""
+        self.failed_at: float = -math.inf if like is None else like.failed_at
+
+    def fail(self, now: float) -> None:
+        self.tokens -= 1
+        self.failed_at = now
 
     def ready_at(self, now: float) -> float:
         """Return when it may have a turn."""
         self.tokens = min(FAILURES_AT_ONCE, self.tokens + (now - self.at) * FAILURES_PER_SECOND)
         self.at = now
         return now if self.tokens >= 1 else now + (1 - self.tokens) / FAILURES_PER_SECOND
+
+
+class _Worker:
+    """A thread that verifies one caller at a time."""
+
+    __slots__ = ("is_busy", "thread")
+
+    def __init__(self, name: str, initializer: Callable[[], None] | None = None) -> None:
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix=name, initializer=initializer)
+        self.is_busy = False
 
 
 @dataclass(slots=True, eq=False)
@@ -139,9 +157,12 @@ class _Turn:
 
 
 class Verifications:
-    """Runs verifications, one at a time.
+    """Runs verifications: one at a time of those whose project or address had a failure lately, and one of the others.
 
     Next is the one whose project and address have waited the longest since their last turn.
+
+    On a busy machine a thread of low priority may wait for seconds. A new caller does not wait for it, unless somebody sent
+    a wrong secret for its project or from its address.
 
     So a caller waits for few verifications of others, however many wait, unless it shares project and address with a sender
     of wrong secrets. Behind a proxy all callers have one address, and are distinguished by project.
@@ -160,14 +181,14 @@ class Verifications:
         self._key = secrets.token_bytes(_KEY_BYTES)
         """Distributes the IDs of unknown projects over their shares."""
         self._turns = 0
-        self._busy = False
         self._alarm: asyncio.Task[None] | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="verify", initializer=yield_to_others)
+        self._worker = _Worker("verify")
+        self._nice_worker = _Worker("verify nicely", yield_to_others)
 
     async def run(
         self, project: str, address: str, work: Callable[[], Keyring | None], *, is_known: bool = True
     ) -> Keyring | None:
-        """Return the result of `work`, called in the verifying thread. None counts as a failure.
+        """Return the result of `work`, called in a verifying thread. None counts as a failure.
 
         Args:
             project: the ID of a project, as sent.
@@ -194,7 +215,8 @@ class Verifications:
     def close(self) -> None:
         if self._alarm is not None:
             self._alarm.cancel()
-        self._thread.shutdown(cancel_futures=True)
+        for worker in (self._worker, self._nice_worker):
+            worker.thread.shutdown(cancel_futures=True)
 
     def _make_room(self, project: str, address: str) -> None:
         """Make room for one more, if necessary in place of one whose address, or project, has more waiting than the new
@@ -217,45 +239,50 @@ class Verifications:
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
-        if self._busy or not self._waiting:
-            return
         now = self._clock.monotonic()
-        ready: list[tuple[int, int, int, int, _Turn]] = []
+        ready: dict[_Worker, list[tuple[int, int, int, int, _Turn]]] = {}
         later: list[float] = []
         for turn in self._waiting:
             project, address = (self._share(name, now) for name in turn.shares)
+            is_suspect = now - max(project.failed_at, address.failed_at) < SUSPECT_SECONDS
+            worker = self._nice_worker if is_suspect else self._worker
+            if worker.is_busy:
+                continue
             at = max(project.ready_at(now), address.ready_at(now))
             if at > now:
                 later.append(at)
             else:
                 served = max(project.served, address.served)
-                ready.append((served, project.served, address.served, turn.number, turn))
-        if not ready:
+                ready.setdefault(worker, []).append((served, project.served, address.served, turn.number, turn))
+        for worker, turns in ready.items():
+            self._begin(min(turns)[-1], worker, now)
+        if later:
             self._alarm = asyncio.create_task(self._begin_after(min(later) - now))
-            return
-        turn = min(ready)[-1]
+
+    def _begin(self, turn: _Turn, worker: _Worker, now: float) -> None:
         self._waiting.remove(turn)
         self._turns += 1
         for name in turn.shares:
             self._share(name, now).served = self._turns
-        self._busy = True
-        done = asyncio.get_running_loop().run_in_executor(self._thread, turn.work)
-        done.add_done_callback(partial(self._finish, turn))
+        worker.is_busy = True
+        done = asyncio.get_running_loop().run_in_executor(worker.thread, turn.work)
+        done.add_done_callback(partial(self._finish, turn, worker))
 
     async def _begin_after(self, seconds: float) -> None:
         await self._clock.sleep(seconds)
         self._alarm = None
         self._begin_next()
 
-    def _finish(self, turn: _Turn, done: asyncio.Future[Keyring | None]) -> None:
-        self._busy = False
+    def _finish(self, turn: _Turn, worker: _Worker, done: asyncio.Future[Keyring | None]) -> None:
+        worker.is_busy = False
         if done.cancelled():
             turn.found.cancel()
             return
         failure = done.exception()
         if failure is None and done.result() is None:
+            now = self._clock.monotonic()
             for name in turn.shares:
-                self._share(name, self._clock.monotonic()).tokens -= 1
+                self._share(name, now).fail(now)
         if not turn.found.done():
             if failure is not None:
                 turn.found.set_exception(failure)
@@ -287,8 +314,10 @@ class Verifications:
 
 
 def yield_to_others() -> None:
-    """Lower this thread's priority."""
+    """Give this thread a lower priority than the process."""
     # On other systems than Linux, a priority applies to the whole process.
     if sys.platform == "linux":
         with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+            os.setpriority(
+                os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, os.getpid()) + NICENESS
+            )
