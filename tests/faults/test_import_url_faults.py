@@ -19,6 +19,7 @@ from typing import Any
 from support.actors import TESTER
 from support.faulty_proxy import faulty_proxy
 from support.server_process import PROJECT, SECRET, ServerProcess, create_project
+from support.waiting import wait_until
 from usertable.app.service import Service
 from usertable.domain.schema import Identifier
 from usertable.store import open_store
@@ -130,24 +131,24 @@ def test_killed_again_and_again_every_row_counts_once(kept_url: str, tmp_path: P
     file, sums, bad = crm(tmp_path, 3000)
     server = ServerProcess(kept_url, tmp_path)
     chance = random.Random(7)
-    kills = 0
-    while True:
-        before = position(file)
-        parts = set(tmp_path.glob(".*.part"))
-        with start(server.url, file, *(["--resume"] if before else [])) as process:
-            while process.poll() is None and position(file) == before:
-                time.sleep(0.002)
-            time.sleep(chance.uniform(0, 0.15))
-            if kills >= 6 or process.poll() is not None:
-                assert kills >= 3, "it was done before it could be killed"
-                check(kept_url, tmp_path, process, 3000, sums, bad)
-                break
-            if kills % 2:
-                process.terminate()
-                _, err = process.communicate(timeout=60)
-                assert process.returncode == 143, err
-                assert set(tmp_path.glob(".*.part")) == parts
-        kills += 1
+    with faulty_proxy(server.url) as proxy:
+        for kill in range(6):
+            parts = set(tmp_path.glob(".*.part"))
+            # Otherwise it could be done before it is killed.
+            proxy.hold_after(chance.randrange(10, 24))
+            with start(proxy.url, file, *(["--resume"] if position(file) else [])) as process:
+                wait_until(lambda: proxy.is_holding)
+                time.sleep(chance.uniform(0, 0.15))
+                if kill % 2:
+                    process.terminate()
+                    proxy.release()
+                    _, err = process.communicate(timeout=60)
+                    assert process.returncode == 143, err
+                    assert set(tmp_path.glob(".*.part")) == parts
+            proxy.release()
+        assert position(file)
+        with start(proxy.url, file, "--resume") as process:
+            check(kept_url, tmp_path, process, 3000, sums, bad)
     assert server.stop() == 0
     assert "Traceback" not in server.log
 

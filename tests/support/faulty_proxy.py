@@ -29,6 +29,8 @@ class FaultyProxy:
         self._closing = False
         self._passes = threading.Event()
         self._passes.set()
+        self._lock = threading.Lock()
+        self._pieces_left: int | None = None
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
 
@@ -41,9 +43,20 @@ class FaultyProxy:
         """Hold back everything in both directions, as a network that is cut does, until :meth:`release`."""
         self._passes.clear()
 
+    def hold_after(self, pieces: int) -> None:
+        """Hold back everything once this many requests and replies have passed."""
+        with self._lock:
+            self._pieces_left = pieces
+
+    @property
+    def is_holding(self) -> bool:
+        return not self._passes.is_set()
+
     def release(self) -> None:
         """Forward what was held back, and everything from now on."""
-        self._passes.set()
+        with self._lock:
+            self._pieces_left = None
+            self._passes.set()
 
     def close(self) -> None:
         self._closing = True
@@ -54,6 +67,19 @@ class FaultyProxy:
             _end(connection)
         for thread in self._threads:
             thread.join(10)
+
+    def _wait(self) -> None:
+        """Wait until a piece may pass."""
+        while True:
+            self._passes.wait()
+            with self._lock:
+                if not self._passes.is_set():
+                    continue
+                if self._pieces_left is not None:
+                    self._pieces_left -= 1
+                    if self._pieces_left == 0:
+                        self._passes.clear()
+                return
 
     def _strikes(self, fault: str) -> bool:
         struck = self._chance.random() < self.faults.get(fault, 0)
@@ -85,7 +111,7 @@ class FaultyProxy:
 
     def _requests(self, client: socket.socket, server: socket.socket) -> None:
         while piece := client.recv(262_144):
-            self._passes.wait()
+            self._wait()
             begins = piece[:4] in (b"PUT ", b"POST", b"GET ")
             if begins and self._strikes("refuse"):
                 status = self._chance.choice((b"503 Service Unavailable", b"429 Too Many Requests"))
@@ -101,7 +127,7 @@ class FaultyProxy:
 
     def _replies(self, client: socket.socket, server: socket.socket) -> None:
         while piece := server.recv(262_144):
-            self._passes.wait()
+            self._wait()
             if self._strikes("lost"):
                 return
             if self._strikes("cut"):
