@@ -1223,7 +1223,7 @@ def test_what_keeps_a_server_from_starting_is_named_when_it_is_not_the_address(c
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_server_is_stopped_by_a_signal(server: Server, number: int) -> None:
     assert server.stop(number) == 0
-    assert "stopped; every write that was answered is in the store" in server.log[-1]
+    assert "stopped; every acknowledged write is stored" in server.log[-1]
 
 
 def test_serve_says_who_can_reach_it(server: Server) -> None:

@@ -102,7 +102,7 @@ def test_what_is_wrong_is_said_clearly(runner: CliRunner, password_file: str, tm
     ):
         assert reason in runner.refused("person", *arguments), arguments
     assert "--password-file FILE or --invite" in runner.misused("person", "create", "eve@example.com")
-    assert "do not go together" in runner.misused("person", "create", "eve@example.com", "--invite", *file)
+    assert "exclude each other" in runner.misused("person", "create", "eve@example.com", "--invite", *file)
     assert "nothing to change" in runner.misused("person", "edit", "ann@example.com")
     assert len(runner.json("person", "list")["people"]) == 1
 

@@ -160,7 +160,11 @@ def _without_digest(answer: httpx.Response) -> tuple[dict[str, str], bytes]:
 
 @pytest.mark.parametrize(
     ("alter", "why"),
-    [(_half, "broke off after"), (_half_of_that_length, "only a part of it"), (_without_digest, "only a part of it")],
+    [
+        (_half, "ended after"),
+        (_half_of_that_length, "arrived incomplete or damaged"),
+        (_without_digest, "arrived incomplete or damaged"),
+    ],
 )
 def test_a_file_that_does_not_arrive_complete_is_an_error_and_replaces_nothing(
     server: NativeServer, alter: Callable[[httpx.Response], tuple[dict[str, str], bytes]], why: str

@@ -64,7 +64,7 @@ def test_every_event_is_an_object_on_a_line(server: NativeServer) -> None:
     answer = break_project(server, path, innermost="x", **{"X-Request-Id": "r-object", "traceparent": TRACEPARENT})
     assert answer.status_code == 500
     logged = wait_for(server.process, request_id="r-object", level="ERROR")
-    assert logged["message"] == "a request failed, it was answered with 500"
+    assert logged["message"] == "a request failed; it was answered with 500"
     assert logged["logger"] == "usertable.http"
     assert logged["process"] == "server"
     assert TRACE.items() <= logged.items()
@@ -184,7 +184,7 @@ def test_text_is_one_event_a_line_with_its_traceback_below(tmp_path: Path) -> No
         log = server.process.log.splitlines()
         assert [line for line in log if not TEXT_LINE.fullmatch(line)] == []
         failed = next(number for number, line in enumerate(log) if "a request failed" in line)
-        assert log[failed].endswith(" ERROR usertable.http: a request failed, it was answered with 500 [request_id=r-1]")
+        assert log[failed].endswith(" ERROR usertable.http: a request failed; it was answered with 500 [request_id=r-1]")
         assert log[failed + 1] == "    Traceback (most recent call last):"
 
 

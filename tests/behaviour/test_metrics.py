@@ -300,7 +300,7 @@ def test_all_workers_are_in_one_answer_and_one_that_died_counts_on(shared_url: s
         for process, worker in (("worker", "0"), ("worker", "1"), ("writer", "0"), ("writer", "1"), ("parent", "")):
             assert value(text, "process_cpu_seconds_total", process=process, worker=worker) > 0
         os.kill(server.children()[0], signal.SIGKILL)
-        wait_until(lambda: server.log.count("another one replaces it") == 1 and len(server.children()) == 2)
+        wait_until(lambda: server.log.count("starting another") == 1 and len(server.children()) == 2)
         wait_until(lambda: value(scrape(server.url), "usertable_workers") == 2)
         text = scrape(server.url)
         assert value(text, "usertable_worker_starts_total") == 3

@@ -106,7 +106,7 @@ def test_requests_that_cannot_be_done_are_logged_once_a_second(
     said = "a request was answered with 503: the disk is full"
     assert [line for line in caplog.messages if "503" in line] == [
         said,
-        f"{said}; requests answered with it since the last such line: 3",
+        f"{said}; requests answered that way since the last such line: 3",
     ]
 
 
@@ -271,7 +271,7 @@ def test_a_server_whose_store_hangs_ends_when_it_is_told_to_and_loses_nothing(
             # Another one, because two equal signals may arrive as one.
             server.signal(signal.SIGINT)
         assert server.wait() == 1
-        assert "the store does not answer, so the server ends without closing it" in server.log
+        assert "the store does not respond, so the server exits without closing it" in server.log
         assert not Path(f"/proc/{writer}").exists()
         server.start()
         with server.client() as http:

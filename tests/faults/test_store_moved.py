@@ -120,7 +120,7 @@ def test_no_write_is_answered_when_the_files_that_are_open_are_not_in_their_plac
     served.server.wait_for_log("CRITICAL usertable.store: .* while it was open")
     assert served.server.stop() == 1
     assert "what was answered before may not be in the store" in served.server.log
-    assert "every write that was answered is in the store" not in served.server.log
+    assert "every acknowledged write is stored" not in served.server.log
 
 
 def test_no_write_is_answered_any_more_when_the_file_was_cut_off(served: Served) -> None:
@@ -176,7 +176,7 @@ def test_no_write_is_answered_any_more_when_the_file_was_overwritten_in_its_plac
     assert served.put().status_code == 503
     served.server.wait_for_log("CRITICAL usertable.store: .* was (overwritten|truncated) while it was open")
     assert served.server.stop() == 1
-    assert "every write that was answered is in the store" not in served.server.log
+    assert "every acknowledged write is stored" not in served.server.log
     # The WAL must not be copied to a file that it does not belong to.
     if "was overwritten" in served.server.log:
         assert "move the log away" in CliRunner(url, {}).refused("serve", "--port", "0")

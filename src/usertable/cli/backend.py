@@ -194,7 +194,9 @@ class ServerBackend(Backend):
         def request() -> Reply | Lost:
             came = self._connections.download(send, count, FILE_SECONDS)
             if done and isinstance(came, Lost):
-                raise Failure(f"{self.place} broke off after {done:,} bytes; the file is not complete, retry: {came.error}")
+                raise Failure(
+                    f"the download from {self.place} ended after {done:,} bytes; the file is incomplete, retry: {came.error}"
+                )
             return came
 
         reply = self._reply(request, safe=True)

@@ -227,12 +227,10 @@ def _export_from_server(project_id: str | None, query: queries.ExportQuery, outp
         headers = server.download("export_users", keep, query=query, project=project_id or server.default_project())
         expected = f"sha-256=:{base64.b64encode(digest.digest()).decode()}:"
         if headers.get("repr-digest") != expected:
-            raise Failure(
-                f"what arrived from {server.place} is not the file that it sent, or only a part of it; export again"
-            )
+            raise Failure(f"the file from {server.place} arrived incomplete or damaged; export again")
         moment = headers.get("usertable-as-of", "")
         if query.as_of is not UNSET and not moment:
-            raise Failure(f"{server.place} is too old for --as-of, and sent the table as of now; upgrade it")
+            raise Failure(f"{server.place} does not know --as-of, and sent the current table; upgrade it")
     texts, not_kept = (headers.get(f"usertable-{name}", "").split(",") for name in ("text-columns", "columns-not-kept"))
     return _Done(int(headers["usertable-users"]), frozenset(filter(None, texts)), moment, list(filter(None, not_kept)))
 

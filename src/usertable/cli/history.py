@@ -252,7 +252,7 @@ def _show_status(found: history_documents.HistoryDocument, zone: ZoneInfo) -> No
                 ("changes", f"{found.changes:,} in {found.blocks:,} {noun(found.blocks, 'block')}"),
                 ("newest change", _optional(found.newest, zone)),
                 ("size", _size(found.bytes)),
-                ("growth a day", _NONE if found.bytes_per_day is None else _size(found.bytes_per_day)),
+                ("growth per day", _NONE if found.bytes_per_day is None else _size(found.bytes_per_day)),
                 ("forecast", _forecast(found.forecast)),
             )
         )

@@ -34,7 +34,7 @@ def person() -> None:
 
 @person.command("create")
 @click.argument("email", help="E-mail address. Letter case makes no difference.")
-@click.option("--name", metavar="NAME", help="Name to show.")
+@click.option("--name", metavar="NAME", help="Name shown to people.")
 @click.option("--admin", is_flag=True, help="Make the person an admin, who may do everything.")
 @_role_option
 @click.option("--password-file", metavar="FILE", help="File with the password, 15 characters or more.")
@@ -53,7 +53,7 @@ def create_person(
       usertable person create bob@example.com --role 100102=editor --invite
     """
     if invite and password_file:
-        raise click.UsageError("--invite and --password-file do not go together: an invited person sets the password")
+        raise click.UsageError("--invite and --password-file exclude each other: an invited person sets the password")
     password = None if invite else _password(password_file)
     wanted = forms.NewPerson(email, **without_none(name=name, roles=dict(roles), password=password), admin=admin)
     with opened_backend(create=True) as backend:
@@ -96,8 +96,8 @@ def list_people() -> None:
 @person.command("edit")
 @click.argument("email", help="E-mail address of the person.")
 @click.option("--name", metavar="NAME", help="New name.")
-@click.option("--admin/--no-admin", default=None, help="Make the person an admin, or no longer one.")
-@click.option("--disable/--enable", "disabled", default=None, help="Lock the person out, or let them in again.")
+@click.option("--admin/--no-admin", default=None, help="Grant or withdraw the role admin.")
+@click.option("--disable/--enable", "disabled", default=None, help="Disable or enable the account.")
 @click.option(
     "--role",
     "roles",

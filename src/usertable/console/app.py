@@ -209,7 +209,7 @@ class _PageEndpoint:
         except ClientDisconnect:
             raise
         except Exception:
-            log.exception("a page failed, it was answered with 500")
+            log.exception("a page failed; it was answered with 500")
             current = logs.request.get()
             number = current.id if current else "-"
             message = context.text("error.quote", request=number)

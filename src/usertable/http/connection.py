@@ -191,7 +191,7 @@ class Connection(asyncio.Protocol):
             return self._decline_upgrade() + data[offer.args[0] :]
         except httptools.HttpParserCallbackError:
             if self._problem is None:
-                log.exception("reading a request failed, its connection was closed")
+                log.exception("reading a request failed; its connection was closed")
             self.end(self._problem or Problem(ProblemKind.INTERNAL, None, {"request": "-"}))
         except httptools.HttpParserError:
             self.end(Problem(ProblemKind.NOT_HTTP))

@@ -68,7 +68,7 @@ class Exchange(ABC):
             self.headers.append(RETRY_SOON)
             await self.refuse([unavailable(failure)])
         except Exception:
-            log.exception("a request failed, it was answered with 500")
+            log.exception("a request failed; it was answered with 500")
             await self.refuse([Problem(ProblemKind.INTERNAL, None, {"request": self.id.decode()})])
 
     def count_against(self, limit: RateLimit | None) -> None:

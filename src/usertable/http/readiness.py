@@ -79,7 +79,7 @@ class Readiness:
         except StoreDown as failure:
             self._failure = failure
         except Exception as defect:
-            log.exception("the check whether writes can be made failed")
+            log.exception("the write check for /readyz failed")
             self._failure = StoreDown(f"{type(defect).__name__}")
         self._answered = self._clock.monotonic()
 
@@ -88,9 +88,9 @@ class Readiness:
             self.check()
         except StoreDown as failure:
             if self._was_ready:
-                log.warning("not ready, no write can be made: %s", failure)
+                log.warning("not ready, writes fail: %s", failure)
             self._was_ready = False
         else:
             if not self._was_ready:
-                log.info("ready, writes can be made again")
+                log.info("ready, writes succeed again")
             self._was_ready = True

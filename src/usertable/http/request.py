@@ -112,7 +112,7 @@ class Request:
         try:
             await call(scope, self.receive, self.send)
         except Exception:
-            log.exception("a request failed outside of its endpoint, it was answered with 500 or not at all")
+            log.exception("a request failed outside its endpoint; it was answered with 500 or not at all")
         if not self.answered and not self.gone:
             if self.started:
                 # The client must not mistake an incomplete answer for a complete one.

@@ -148,7 +148,7 @@ class Server:
                 self._announce()
                 await self._stop.wait()
                 if self._config.shutdown_delay:
-                    log.info("stopping in %d s; /readyz says so", self._config.shutdown_delay)
+                    log.info("stopping in %d s; /readyz returns 503 from now on", self._config.shutdown_delay)
                     await self._until(lambda: False, self._config.shutdown_delay)
                 server.close()
                 await self._drain()
@@ -165,7 +165,8 @@ class Server:
         await self._until(lambda: not connections.are_busy, self._config.drain_seconds)
         if connections.are_busy:
             log.warning(
-                "requests under way were ended unanswered: they took longer than drain_seconds, or a second signal came"
+                "requests in progress were closed without an answer: they took longer than drain_seconds,"
+                " or a second signal arrived"
             )
         await self._until(lambda: not connections.open, FAREWELL_SECONDS)
         connections.abort()
@@ -265,7 +266,7 @@ def reread_config(config: Config, reread: Reread) -> Config | None:
     ]
     log.info(
         "SIGHUP: reloaded %s%s",
-        ", ".join(changed) or f"nothing: {', '.join(RELOADED)} are as before",
+        ", ".join(changed) or f"nothing: {', '.join(RELOADED)} have not changed",
         f"; restart the server to change {', '.join(left)}" if left else "",
     )
     return reloaded
@@ -334,9 +335,9 @@ def serve(config: Config, reread: Reread | None = None, *, actor: Actor) -> None
                 metrics=metrics,
             )
             if not supervisor.run():
-                log.error("a worker ended without closing the store")
+                log.error("a worker exited without closing the store")
                 raise SystemExit(1)
-    log.info("stopped; every write that was answered is in the store")
+    log.info("stopped; every acknowledged write is stored")
 
 
 def run_worker(
@@ -360,7 +361,7 @@ def run_worker(
     try:
         store = open_store(config.store, serving=True)
     except StoreFault as fault:
-        log.error("a worker cannot use the store: %s", fault)
+        log.error("a worker cannot open the store: %s", fault)
         # The supervisor retries; the database may be up again by then.
         raise SystemExit(1) from fault
     server = Server(config, App(store, config, shared), ready)
@@ -388,8 +389,8 @@ def _run(
 def _end_without_store() -> NoReturn:
     """End a process whose store does not respond. Like a kill, this loses nothing that was answered."""
     log.error(
-        "the store does not answer, so the server ends without closing it. Every write that was answered is in the store;"
-        " one that was not may be in it or not"
+        "the store does not respond, so the server exits without closing it. Every acknowledged write is stored;"
+        " others may be stored or not"
     )
     end_at_once(1)
 

@@ -45,5 +45,5 @@ class UnavailableLog:
         log.warning(
             "a request was answered with 503: %s%s",
             reason,
-            f"; requests answered with it since the last such line: {left_out}" if left_out else "",
+            f"; requests answered that way since the last such line: {left_out}" if left_out else "",
         )

@@ -156,7 +156,7 @@ class Supervisor:
         code = worker.process.poll()
         if code is None or self._clock.monotonic() - worker.started < RESTART_SECONDS:
             return worker
-        log.error("worker %d ended (%s); another one replaces it", worker.process.pid, code)
+        log.error("worker %d exited (%s); starting another", worker.process.pid, code)
         return self._start(worker.number)
 
 

@@ -156,7 +156,7 @@ def main(descriptor: int, settings: logs.LogSettings) -> None:
         url, command, files = _received(stream)
         store = open_store(url, writing=True, files=files)
     except StoreFault as fault:
-        log.error("the writer process cannot use the store: %s", fault)
+        log.error("the writer process cannot open the store: %s", fault)
         sys.exit(1)
     writer = _Writer(store, command)
     # Writes create no cycles, and searching long-lived objects again and again is a waste.
