@@ -197,7 +197,7 @@ def test_a_block_of_a_quiet_shard_is_not_removed_before_its_newest_change_is_old
     harness: StoreHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(history, "PACKED_CHANGES", 6)
-    monkeypatch.setattr(postgres_history, "EXAMINED_BLOCKS", 16)
+    monkeypatch.setattr(history, "EXAMINED_BLOCKS", 16)
     project = harness.project()
     quiet, busy, *_ = (group[0] for group in by_shard(harness, register(harness, project, 64)))
     for _ in range(12):

@@ -17,6 +17,7 @@ from support.commands import edit_project, erase_user
 from support.store_harness import StoreHarness
 from usertable.domain.change import ChangeKind
 from usertable.domain.errors import Refused
+from usertable.domain.moments import DAY_MS
 from usertable.domain.schema import HistorySettings, Project
 from usertable.store import history, open_store
 from usertable.store.copy import copy_store
@@ -350,6 +351,26 @@ def test_blocks_of_a_clock_that_was_ahead_do_not_keep_those_after_them() -> None
     # Their time does not say since when the rest is kept, either.
     assert history.to_prune(blocks, 0, 350, 50) == blocks[:4]
     assert history.kept_since(blocks[:4], 0, 350, 50) == 21
+
+
+def test_however_many_blocks_of_a_clock_that_was_ahead_do_not_end_retention_by_days(
+    harness: StoreHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "EXAMINED_BLOCKS", 4)
+    project = harness.project()
+    ahead, cuid = harness.service.register(project, "phone", ["a", "b"], actor=TESTER)
+    today = harness.now
+    harness.now += 365 * DAY_MS
+    write_many(harness, project, [ahead], 20)
+    harness.now = today + DAY_MS
+    write_many(harness, project, [cuid], 2)
+    # What is recent stays, and so does what was written before it.
+    assert prune(harness, project, today + DAY_MS // 2) == 1
+    assert prune(harness, project, today + DAY_MS // 2) == 0
+    harness.now += DAY_MS
+    write_many(harness, project, [cuid], 1)
+    assert prune(harness, project, harness.now - DAY_MS // 2) == 22
+    assert harness.store.history_since(project.number) == harness.now - DAY_MS // 2
 
 
 def test_many_blocks_of_a_clock_that_was_behind_make_no_answer_wrong(harness: StoreHarness) -> None:

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from itertools import repeat
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -37,6 +37,8 @@ from usertable.store.packing import NO_TEXT, EncodedChange, PackedChanges, Store
 from usertable.store.records import Write
 from usertable.store.transaction import Mutation
 from usertable.zstandard import zstd
+
+T = TypeVar("T")
 
 PLACES = 1024
 """Maximum number of changes of a block that is not packed."""
@@ -429,9 +431,27 @@ PRUNED_BLOCKS = 64
 """Maximum number of blocks that are removed in one transaction."""
 EXAMINED_BLOCKS = 256
 """Number of the oldest blocks that are looked at for it. They are hardly ever out of order in time: if a clock was wrong."""
+EXAMINED_AHEAD = 65_536
+"""The same if all of them are of the future, which says nothing of their age: the clock of a server was ahead."""
 
 LAST_BLOCKS = 1000
 """Number of the newest blocks among which the newest change is looked for."""
+
+
+def examined(
+    read: Callable[[int], Sequence[T]], latest: Callable[[T], int], before: int | None, excess: int, now: int
+) -> tuple[Sequence[T], bool]:
+    """Return the oldest blocks, as many as :func:`to_prune` needs with the same arguments, and whether there may be more.
+
+    Args:
+        read: returns up to a number of the oldest blocks.
+        latest: returns the time of a block's newest change.
+    """
+    limit = EXAMINED_BLOCKS
+    by_age = before is not None and excess <= 0
+    while len(found := read(limit)) == limit < EXAMINED_AHEAD and by_age and all(latest(block) > now for block in found):
+        limit *= 16
+    return found, len(found) == limit
 
 
 def to_prune(oldest: Sequence[BlockSize], before: int | None, excess: int, now: int) -> list[BlockSize]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice, takewhile
-from operator import add, itemgetter
+from operator import add, attrgetter, itemgetter
 from typing import TypeVar
 
 from usertable.domain.actor import Actor
@@ -38,7 +38,6 @@ from usertable.store.encoding import (
     values_by_user,
 )
 from usertable.store.history import (
-    EXAMINED_BLOCKS,
     LAST_BLOCKS,
     PLACES,
     BlockSize,
@@ -47,6 +46,7 @@ from usertable.store.history import (
     HistoryGrowth,
     PrunedHistory,
     blocks_of,
+    examined,
     head_of_created,
     kept_since,
     pack_blocks,
@@ -434,8 +434,9 @@ class MemoryStore:
             table = self.tables[project]
             if before is None and table.history_since is not None:
                 return PrunedHistory()
-            oldest = islice(table.history.values(), min(EXAMINED_BLOCKS, max(0, len(table.history) - 1)))
-            removed = to_prune([BlockSize.of(block) for block in oldest], before, excess, now)
+            sizes = [BlockSize.of(block) for block in table.history.values()][:-1]
+            oldest, _ = examined(lambda limit: sizes[:limit], attrgetter("latest"), before, excess, now)
+            removed = to_prune(oldest, before, excess, now)
             for size in removed:
                 del table.history[size.block]
             if removed and before is not None and table.history_since is not None:

@@ -10,7 +10,6 @@ from dataclasses import replace
 from usertable.domain.change import Change
 from usertable.domain.moments import HOUR_MS
 from usertable.store.history import (
-    EXAMINED_BLOCKS,
     LAST_BLOCKS,
     PLACES,
     BlockSize,
@@ -18,6 +17,7 @@ from usertable.store.history import (
     HistoryFigures,
     HistoryGrowth,
     PrunedHistory,
+    examined,
     kept_since,
     pack_blocks,
     to_pack,
@@ -343,10 +343,14 @@ def growth(db: Connection, project: int, since: int) -> HistoryGrowth:
 def prune(db: Connection, project: int, before: int | None, excess: int, now: int) -> PrunedHistory:
     """Remove some of the oldest blocks, but never the newest. `history_since` moves forward with it."""
     lock_history(db, project)
-    oldest = db.execute(_SQL["oldest_blocks"], {"project": project, "limit": EXAMINED_BLOCKS}).fetchall()
+
+    def read(limit: int) -> list[tuple[int, int, int, int, int]]:
+        return db.execute(_SQL["oldest_blocks"], {"project": project, "limit": limit}).fetchall()
+
+    oldest, has_more = examined(read, lambda row: row[3], before, excess, now)
     # On Citus, the numbers of a packed block span those of other shards. It is as old as its last one, and does not go
     # before blocks that are not among these.
-    end = max((row[0] for row in oldest), default=0) if len(oldest) == EXAMINED_BLOCKS else 2**63
+    end = max((row[0] for row in oldest), default=0) if has_more else 2**63
     removed = to_prune([BlockSize(block, *sizes) for block, last, *sizes in oldest if last < end], before, excess, now)
     # Asked after the blocks were read: if it was turned on again since, none of them is of later.
     if not removed or (before is None and since(db, project) is not None):

@@ -7,13 +7,13 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 import apsw
 
 from usertable.domain.change import Change
 from usertable.domain.moments import HOUR_MS
 from usertable.store.history import (
-    EXAMINED_BLOCKS,
     LAST_BLOCKS,
     PLACES,
     BlockSize,
@@ -21,6 +21,7 @@ from usertable.store.history import (
     HistoryFigures,
     HistoryGrowth,
     blocks_of,
+    examined,
     kept_since,
     to_pack,
     to_prune,
@@ -146,8 +147,13 @@ def prune(
     Returns:
         the blocks, and their keyframes, each as the size without changes of the block that it belonged to.
     """
-    oldest = db.execute(_SQL["oldest_blocks"], {"project": project, "limit": EXAMINED_BLOCKS})
-    removed = to_prune([BlockSize(*row) for row in oldest], before, excess, now)
+
+    def read(limit: int) -> list[BlockSize]:
+        rows = db.execute(_SQL["oldest_blocks"], {"project": project, "limit": limit})
+        return list(itertools.starmap(BlockSize, rows))
+
+    oldest, _ = examined(read, attrgetter("latest"), before, excess, now)
+    removed = to_prune(oldest, before, excess, now)
     if not removed or (before is None and since(db, project) is not None):
         # It may have been turned on again.
         return [], []
