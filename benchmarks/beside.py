@@ -22,7 +22,7 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,9 +152,15 @@ def run(checkout: Path, code: str) -> None:
 
 
 @contextmanager
-def serving(checkout: Path, url: str, settings: dict[str, str]) -> Iterator[Side]:
-    """Run a checkout's server on a store."""
-    command = [str(checkout / ".venv/bin/python"), "-m", "usertable", "serve", "--store", url, "--port", "0"]
+def serving(
+    checkout: Path, url: str, settings: dict[str, str], program: Sequence[str] = ("-m", "usertable")
+) -> Iterator[Side]:
+    """Run a checkout's server on a store.
+
+    Args:
+        program: what Python runs for the command `usertable`.
+    """
+    command = [str(checkout / ".venv/bin/python"), *program, "serve", "--store", url, "--port", "0"]
     environment = os.environ | settings | {"PYTHONPATH": str(checkout / "src")}
     with tempfile.TemporaryFile("w+") as log:
         server = subprocess.Popen(command, stderr=log, env=environment)

@@ -14,9 +14,9 @@ a store of the same engine, and a server of its own.
 - `peers`: pgbench on the same table without history, with a trigger that logs the document before and after, with a table of
   earlier versions in the way of temporal_tables, and with an audit table in the way of supa_audit (`history_peers.sql`).
 - `import`: `usertable import` of a CSV file of new users, and onto users that exist.
-- `prune`: Measure PUTs while history is removed and packed as fast as it is written, beside PUTs without that. A server
-  removes what is some days old, and packs what is an hour old; here it is some seconds old, so that it happens from the
-  first minute on. `--minutes` is the time of the PUTs during which that goes on.
+- `prune`: PUTs to a server that packs and removes history as fast as it is written, beside PUTs to one whose history only
+  grows. A server packs what is an hour old, and removes what is some days old or too much; here it is a second old, and
+  2 MB are too much (`history_server.py`). `--minutes` is the time of the PUTs during which that goes on.
 - `as-of`: a user as of an earlier moment, read from the store in this process, with 100 and 10,000 changes to walk back.
   They are evenly spread over 10,000 batches of 64 writes, the others to other users. Before and after they are packed.
 
@@ -34,7 +34,6 @@ import re
 import shutil
 import statistics
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -44,6 +43,7 @@ from pathlib import Path
 from typing import LiteralString
 
 import apsw
+import httpx
 import psycopg
 
 import bulk
@@ -74,8 +74,7 @@ ACTOR = Actor.cli("benchmark")
 BATCH = 64
 """Writes per batch, for `as-of`."""
 NO_HISTORY = "no history"
-PACK_AGE_MS = 1000
-"""Age in milliseconds from which changes are packed, for `prune`."""
+TOKEN = "a-token-for-metrics-only"
 STEPS = (100, 10_000)
 """Numbers of changes to walk back."""
 
@@ -351,64 +350,27 @@ def puts_while_pruning(engine: SQLite | PostgreSQL, chosen: argparse.Namespace) 
     engine.fill(urls["growing"], chosen.users)
     urls["pruned"] = engine.copy(urls["growing"])
     with ExitStack() as stack:
-        sides = {name: stack.enter_context(serving(HERE, url, {})) for name, url in urls.items()}
-        sent = {name: _sender(side, chosen) for name, side in sides.items()}
-        store = stack.enter_context(contextlib.closing(open_store(urls["pruned"])))
-        keeper = Keeper(store)
-
-        def run(seconds: int) -> Measured:
-            with keeper:
-                return sent["pruned"](seconds)
-
+        keeping = [str(Path(__file__).parent / "history_server.py")]
+        sides = {
+            "growing": stack.enter_context(serving(HERE, urls["growing"], {})),
+            "pruned": stack.enter_context(serving(HERE, urls["pruned"], {"USERTABLE_METRICS_TOKEN": TOKEN}, keeping)),
+        }
+        candidates = {name: Candidate(_sender(side, chosen), side) for name, side in sides.items()}
         rounds = max(1, round(chosen.minutes * 60 / chosen.seconds))
-        settings = argparse.Namespace(**{**vars(chosen), "rounds": rounds})
-        candidates = {"growing": Candidate(sent["growing"], sides["growing"]), "pruned": Candidate(run, sides["pruned"])}
-        rates = alternate(f"{engine.name}, pruned", candidates, ("growing",), settings)
-        written = store.history_figures(keeper.number).changes + keeper.removed
-    print(
-        f"{engine.name}: of {written:,} changes, {keeper.packed:,} blocks were packed and {keeper.removed:,} removed",
-        flush=True,
+        rates = alternate(
+            f"{engine.name}, pruned", candidates, ("growing",), argparse.Namespace(**{**vars(chosen), "rounds": rounds})
+        )
+        answer = httpx.get(f"{sides['pruned'].base}/metrics", headers={"Authorization": f"Bearer {TOKEN}"}).text
+    packed, removed = (
+        sum(int(float(value)) for value in re.findall(rf"^usertable_history_{name}_total\S* (\S+)$", answer, re.MULTILINE))
+        for name in ("packed_blocks", "pruned_changes")
     )
+    with contextlib.closing(open_store(urls["pruned"])) as store:
+        written = store.history_figures(project_number(store)).changes + removed
+    print(f"{engine.name}: of {written:,} changes, {removed:,} were removed; {packed:,} blocks were packed", flush=True)
     for url in urls.values():
         engine.drop(url)
-    return {"PUTs": rates, "changes": written, "packed blocks": keeper.packed, "removed": keeper.removed}
-
-
-class Keeper:
-    """Pack and remove history in a thread during the block, as a server does, once it is a second old.
-
-    The size after the first time is the maximum from then on.
-    """
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self.number = project_number(store)
-        self._stopped = threading.Event()
-        self._thread = threading.Thread()
-        self._maximum = 0
-        self.packed = 0
-        """Number of blocks that were packed."""
-        self.removed = 0
-        """Number of changes that were removed."""
-
-    def __enter__(self) -> None:
-        self._stopped.clear()
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._stopped.set()
-        self._thread.join()
-        self._maximum = self._maximum or self._store.history_figures(self.number).bytes
-
-    def _run(self) -> None:
-        store, number = self._store, self.number
-        while not self._stopped.wait(1):
-            self.packed += sum(iter(lambda: store.pack_history(number, now_ms() - PACK_AGE_MS), 0))
-            excess = store.history_figures(number).bytes - self._maximum
-            while self._maximum and excess > 0 and (removed := store.prune_history(number, 0, excess, now_ms())).blocks:
-                excess -= removed.bytes
-                self.removed += removed.changes
+    return {"PUTs": rates, "changes": written, "packed blocks": packed, "removed": removed}
 
 
 def wal(cluster: Cluster, candidates: Mapping[str, Candidate], seconds: int) -> dict[str, int]:

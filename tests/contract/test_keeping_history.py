@@ -13,20 +13,23 @@ from contract.test_history import changes, rows
 from contract.test_retention import blocks, blocks_of, is_waiting, neighbors, write_many
 from support.actors import TESTER
 from support.commands import edit_project
+from support.manual_clock import ManualClock
 from support.store_harness import StoreHarness
 from usertable.app import retention
-from usertable.app.retention import PACK_AGE_MS, HistoryRetention, PruneReason
+from usertable.app.clock import Clock
+from usertable.app.retention import LONGEST_REST, PACK_AGE_MS, REST, HistoryRetention, PruneReason
 from usertable.commands import projects
 from usertable.domain.audit import AuditFilter
 from usertable.domain.errors import Refused
 from usertable.domain.moments import DAY_MS
 from usertable.domain.schema import HistorySettings, Project
 from usertable.store.history import PRUNED_BLOCKS, PrunedHistory
+from usertable.store.memory import MemoryStore
 from usertable.store.transaction import Transaction
 
 
 def keeping(harness: StoreHarness) -> HistoryRetention:
-    return HistoryRetention(harness.store, lambda: harness.now, lambda: False)
+    return HistoryRetention(harness.store, Clock(lambda: harness.now), lambda: False)
 
 
 def with_settings(harness: StoreHarness, project: Project, days: int) -> Project:
@@ -120,7 +123,7 @@ def test_what_is_written_after_history_was_turned_on_again_stays_while_the_rest_
             write_many(harness, with_settings(harness, project, 30), [cuid], 3)
         return False
 
-    HistoryRetention(harness.store, lambda: harness.now, stopping).run(None)
+    HistoryRetention(harness.store, Clock(lambda: harness.now), stopping).run(None)
     since = harness.store.history_since(project.number)
     assert since is not None
     assert len([change for change in changes(harness, project, cuid) if change.at > since]) == 3
@@ -151,10 +154,29 @@ def test_a_server_that_is_to_end_leaves_the_rest_for_the_next(harness: StoreHarn
     project = with_settings(harness, harness.project(), 1)
     write_many(harness, project, [harness.user(project)], 5)
     harness.now += 3 * DAY_MS
-    HistoryRetention(harness.store, lambda: harness.now, lambda: True).run(harness.now - DAY_MS)
+    HistoryRetention(harness.store, Clock(lambda: harness.now), lambda: True).run(harness.now - DAY_MS)
     assert len(blocks(harness, project)) == 6
     keeping(harness).run(harness.now - DAY_MS)
     assert len(blocks(harness, project)) == 1
+
+
+@pytest.mark.parametrize("name", ["pack_history", "prune_history"])
+def test_after_each_step_it_rests_so_that_requests_go_first(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    harness = StoreHarness(MemoryStore())
+    harness.project()
+    manual = ManualClock(harness.now)
+    steps = iter([0.02, 0.5 * LONGEST_REST, 5.0])
+
+    def step(*_: Any) -> Any:
+        seconds = next(steps, 0.0)
+        manual.advance(seconds)
+        if name == "pack_history":
+            return 16 if seconds else 0
+        return PrunedHistory(64, 64, 1000) if seconds else PrunedHistory()
+
+    monkeypatch.setattr(harness.store, name, step)
+    HistoryRetention(harness.store, manual.clock, lambda: False).run(harness.now - DAY_MS)
+    assert manual.waits == [pytest.approx(REST * 0.02), LONGEST_REST, LONGEST_REST]
 
 
 def test_who_prunes_history_is_in_the_audit_log(harness: StoreHarness) -> None:

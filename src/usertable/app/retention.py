@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from usertable.app.clock import Clock
 from usertable.commands.projects import begin_history
 from usertable.domain.history import moment_text
 from usertable.domain.moments import DAY_MS, HOUR_MS
@@ -18,6 +19,17 @@ log = logging.getLogger("usertable.history")
 
 PACK_AGE_MS = HOUR_MS
 """Age in milliseconds from which changes are packed. Newer ones are read and written more often."""
+
+REST = 2
+"""After each step, it rests for so many times as long as the step took.
+
+So packing has at most a third of a processor and of the interpreter's lock, which requests need too, and less of both while
+the machine is busy, because steps then take longer. It always has that third, so that a server that is never idle packs too:
+some 20,000 changes a second or more, while it writes fewer. A lower priority of the thread would give no such bound, and
+whoever waits for the interpreter's lock would wait for a thread that is not run.
+"""
+LONGEST_REST = 1.0
+"""Maximum seconds of a rest, for which the end of a server waits."""
 
 GIGABYTE = 10**9
 FULL = 0.99
@@ -51,11 +63,10 @@ class HistoryRetention:
     """Keeps the history of a store's projects within their settings. Several servers may do so at once.
 
     Args:
-        clock: milliseconds since 1970 UTC.
         stopping: returns whether the server is about to end. What is left is then done after the next start.
     """
 
-    def __init__(self, store: Store, clock: Callable[[], int], stopping: Callable[[], bool]) -> None:
+    def __init__(self, store: Store, clock: Clock, stopping: Callable[[], bool]) -> None:
         self._store = store
         self._clock = clock
         self._stopping = stopping
@@ -90,29 +101,40 @@ class HistoryRetention:
         self.kept = kept
 
     def _keep(self, project: Project, day_ago: int | None) -> None:
-        number, now = project.number, self._clock()
+        number, now = project.number, self._clock.now_ms()
         if self._store.history_since(number) is None:
-            self._store.transact(lambda transaction: begin_history(transaction, project.id, self._clock))
+            self._store.transact(lambda transaction: begin_history(transaction, project.id, self._clock.now_ms))
         if day_ago is not None:
             self._prune(project, PruneReason.DAYS, _horizon(project.history, day_ago))
-        while not self._stopping() and (blocks := self._store.pack_history(number, now - PACK_AGE_MS)):
+        while not self._stopping():
+            began = self._clock.monotonic()
+            blocks = self._store.pack_history(number, now - PACK_AGE_MS)
+            if not blocks:
+                break
             self.packed += blocks
+            self._rest(began)
         excess = self._store.history_figures(number).bytes - project.history.gigabytes * GIGABYTE
         if excess > 0:
             self._prune(project, PruneReason.GIGABYTES, 0, excess)
 
     def _prune(self, project: Project, reason: PruneReason, before: int | None, excess: int = 0) -> None:
         while not self._stopping():
-            removed = self._store.prune_history(project.number, before, excess, self._clock())
+            began = self._clock.monotonic()
+            removed = self._store.prune_history(project.number, before, excess, self._clock.now_ms())
             if not removed.blocks:
                 break
             excess -= removed.bytes
             self.pruned[reason] += removed.changes
+            self._rest(began)
+
+    def _rest(self, began: float) -> None:
+        """Let requests go first, after a step that began at this moment of the monotonic clock."""
+        self._clock.pause(min(REST * (self._clock.monotonic() - began), LONGEST_REST))
 
     def _is_shortened(self, project: Project, size: int, since: int) -> bool:
         """Return whether a project's size does not allow its days. It is logged once, until it does again."""
         settings, number = project.history, project.number
-        if size < FULL * settings.gigabytes * GIGABYTE or since <= _horizon(settings, self._clock() - DAY_MS):
+        if size < FULL * settings.gigabytes * GIGABYTE or since <= _horizon(settings, self._clock.now_ms() - DAY_MS):
             self._shortened.discard(number)
             return False
         if number not in self._shortened:

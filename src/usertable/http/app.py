@@ -150,7 +150,7 @@ class App:
         """By URL, once the application runs."""
         self._endpoints: dict[str, ASGIApp] = {}
         self._cors = with_cors(self._serve, items(config.cors_origins)) if config.cors_origins else None
-        self._retention = HistoryRetention(store, clock.now_ms, lambda: self.stopping())
+        self._retention = HistoryRetention(store, clock, lambda: self.stopping())
         self._recorder = ActivityRecorder(clock.now_ms, payloads=config.arrival_payloads)
         self._expired_receipts = 0
         # A clock that jumps ahead makes history old only a day later.
