@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from usertable.store import packing
-from usertable.store.columns import Column, encode
+from usertable.store.columns import Column, Form, encode, encode_numbers
 from usertable.store.history import PLACES, HistoryBlock, compress, pack_blocks
 from usertable.store.packing import PackedChanges, StoredChange, is_packed, pack
 
@@ -49,9 +49,22 @@ def test_a_column_has_the_values_that_it_was_made_of(values: list[Any]) -> None:
     values = [as_read(value) for value in values]
     form, content = encode(values)
     form = _decoder.decode(_encoder.encode(form))
-    whole, single = Column(form, content, len(values)), Column(form, content, len(values))
-    assert repr(list(whole.all())) == repr(values)
-    assert repr([single.at(index) for index in reversed(range(len(values)))][::-1]) == repr(values)
+    column = column_of(form, content, len(values))
+    assert repr(column.all()) == repr(values)
+    assert repr([column.at(index) for index in range(len(values))]) == repr(values)
+
+
+def column_of(form: Form, content: bytes, count: int) -> Column:
+    """Return a column whose bytes are among those of others."""
+    return Column(form, count, b"\n%b\n1" % content, 1, 1 + len(content))
+
+
+@given(st.lists(st.integers(0, 2**40), min_size=1, max_size=60, unique=True).map(sorted), st.integers(0, 2**40))
+def test_the_index_of_a_number_is_found_among_ascending_ones(numbers: list[int], other: int) -> None:
+    for ascending in (True, False):
+        column = column_of(*encode_numbers(numbers, ascending=ascending), len(numbers))
+        assert [column.index_of(number) for number in numbers] == list(range(len(numbers)))
+        assert column.index_of(other) == (numbers.index(other) if other in numbers else None)
 
 
 @pytest.mark.parametrize(
@@ -71,19 +84,18 @@ def test_each_kind_of_values_has_its_form(name: str, values: list[Any]) -> None:
     values = [as_read(value) for value in values]
     form, content = encode(values)
     assert form[0] == name
-    assert list(Column(form, content, len(values)).all()) == values
+    assert column_of(form, content, len(values)).all() == values
 
 
-def test_a_column_that_was_read_is_freed_without_a_search_for_cycles() -> None:
+def test_changes_that_were_read_are_freed_without_a_search_for_cycles() -> None:
     # An export reads thousands of blocks, and hardly ever searches.
-    values = ["a1b2-ff", "9c0d-1", "a1b2-101"] * 8
-    form, content = encode(values)
-    column = Column(form, content, len(values))
-    assert [column.at(0), column.all()[1]] == values[:2]
+    stored = [StoredChange(place, 1, 2, 1, 0, 3, 2, 0, "key:a", f"a1b2-{place:x}") for place in range(24)]
+    changes = PackedChanges(pack(stored))
+    assert [changes.at(5), *changes] == [stored[5], *stored]
     gc.disable()
     try:
-        left = weakref.ref(column)
-        del column
+        left = weakref.ref(changes)
+        del changes
         assert left() is None
     finally:
         gc.enable()

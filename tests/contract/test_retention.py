@@ -19,11 +19,13 @@ from usertable.domain.change import ChangeKind
 from usertable.domain.errors import Refused
 from usertable.domain.moments import DAY_MS
 from usertable.domain.schema import HistorySettings, Project
-from usertable.store import history, open_store
+from usertable.store import history, open_store, packing
 from usertable.store.copy import copy_store
 from usertable.store.history import PACKED_CHANGES, BlockSize, HistoryBlock
 from usertable.store.memory import MemoryStore
+from usertable.store.packing import StoredChange
 from usertable.store.postgres import PostgresStore
+from usertable.store.postgres import history as postgres_history
 
 NEVER = 0
 ALWAYS = 2**62
@@ -187,6 +189,49 @@ def test_packed_changes_are_read_as_before(harness: StoreHarness) -> None:
     write_many(harness, project, cuids, 1)
     assert [change.number for change in changes(harness, project, cuids[0])][1:] == [c.number for c in kept[cuids[0]]]
     assert pack(harness, project) == 0
+
+
+@pytest.mark.parametrize("packed_by", ["this version", "an earlier version"])
+def test_packed_changes_are_followed_in_the_database_as_far_as_it_knows_the_way(
+    shared_url: str, packed_by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queries = 0
+    real = postgres_history._steps
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal queries
+        queries += 1
+        return real(*arguments)
+
+    with contextlib.closing(open_store(shared_url)) as store:
+        harness = StoreHarness(store)
+        project = harness.project()
+        cuids = neighbors(harness, project, 64)
+        harness.now += 1000
+        moment = harness.now
+        write_many(harness, project, cuids, 15)
+        # Other users in a block, and several changes of one user in it.
+        write_many(harness, project, [*cuids[:9], *cuids[:9], cuids[1]], 4)
+        write_many(harness, project, cuids, 8)
+        kept = [changes(harness, project, cuid) for cuid in cuids]
+        pack(harness, project)
+        assert sum(block.is_packed for block in blocks_of(harness, project, cuids)) >= 3
+        if packed_by == "an earlier version":
+            with psycopg.connect(shared_url) as db:
+                db.execute("UPDATE usertable.history SET firsts = NULL, shifts = NULL, backs = NULL")
+        assert [changes(harness, project, cuid) for cuid in cuids] == kept
+        monkeypatch.setattr(postgres_history, "_steps", counted)
+        for cuid in (cuids[0], cuids[1], cuids[20]):
+            queries = 0
+            assert harness.service.user_as_of(project, cuid, moment).attributes == {}
+            assert (queries == 1) == (packed_by == "this version")
+
+
+def test_a_packed_block_says_where_the_previous_changes_are() -> None:
+    changes = [(3, 0), (4, 2**31), (5, 2**31 - 1), (1024, 7), (1026, 1)]
+    body = packing.pack([StoredChange(place, 1, 1, 1, back, 5, 4, 0, "key:a") for place, back in changes])
+    links = postgres_history._links(HistoryBlock(1, 2, 5, 5, body))
+    assert links == ([3, 1024, 1026], [3, 1021, 1022], [0, 0, 2**31 - 1, 7, 1])
 
 
 def test_two_servers_pack_one_store_in_turn(shared_url: str) -> None:

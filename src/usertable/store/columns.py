@@ -21,7 +21,8 @@ import itertools
 import re
 import sys
 from array import array
-from collections.abc import Callable, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -200,94 +201,152 @@ def _steps(values: Sequence[int]) -> list[int]:
     return [0, *map(sub, values[1:], values)]
 
 
-class Column:
-    """A column to read.
+class Column(msgspec.Struct, gc=False):
+    """A column to read."""
 
-    Args:
-        form: as :func:`encode` returned it.
-        content: its bytes.
-        count: number of values.
-    """
-
-    def __init__(self, form: Form, content: bytes, count: int) -> None:
-        self._name, *self._details = form
-        self._content = content
-        self.count = count
-        # Not bound: a column that referred to itself would stay in memory until the next collection of cycles.
-        self._read: Callable[[Column, int], Any] = getattr(Column, f"_{self._name}")
-        self._lines: list[bytes] | None = None
-        self._sums: list[int] | None = None
-        self._of_prefix: list[tuple[str, Column]] | None = None
+    form: Form
+    """As :func:`encode` returned it."""
+    count: int
+    """Number of values."""
+    content: bytes
+    """Contains the column's bytes: those from `start` up to `end`."""
+    start: int
+    end: int
 
     def at(self, index: int) -> Any:
         """Return the value at an index, and decode as few others as possible."""
-        return self._read(self, index)
+        return _AT[self.form[0]](self, index)
 
     def all(self) -> list[Any]:
-        """Return all values. For the most frequent forms, this is faster than one by one."""
-        if self._name in ("numbers", "decimals", "moments"):
-            minimum, width, *scale = self._details
-            planes = _read_planes(self._content, self.count, width)
-            numbers = [number + minimum if number else None for number in planes]
-            if self._name == "decimals":
-                return [_unscaled(number, *scale) for number in numbers]
-            return numbers if self._name == "numbers" else [_moment(number) for number in numbers]
-        if self._name == "serials":
-            of_prefix = [iter([f"{prefix}-{number:x}" for number in numbers.all()]) for prefix, numbers in self._prefixes()]
-            return [next(of_prefix[place]) for place in self._content[: self.count]]
-        if self._name == "texts":
-            return _read_lines(self._content)
-        return [self.at(index) for index in range(self.count)]
+        """Return all values."""
+        return _ALL[self.form[0]](self)
 
-    def _constant(self, index: int) -> Any:
-        return self._details[0]
-
-    def _choices(self, index: int) -> Any:
-        return self._details[0][self._content[index]]
-
-    def _numbers(self, index: int) -> int | None:
-        number = int.from_bytes(self._content[index :: self.count], "little")
-        return number + self._details[0] if number else None
-
-    def _decimals(self, index: int) -> Any:
-        return _unscaled(self._numbers(index), self._details[2])
-
-    def _moments(self, index: int) -> str | None:
-        return _moment(self._numbers(index))
-
-    def _differences(self, index: int) -> int:
-        if self._sums is None:
-            self._sums = list(itertools.accumulate(_read_planes(self._content, self.count, self._details[1])))
-        minimum, _, first = self._details
-        return int(first + self._sums[index] + (index + 1) * minimum)
-
-    def _texts(self, index: int) -> Any:
-        if self._lines is None:
-            self._lines = self._content.split(b"\n")
-        return _one(self._lines[index])
-
-    def _serials(self, index: int) -> str:
-        place, prefixes = self._content[index], self._prefixes()
-        prefix, numbers = prefixes[place]
-        before = index if len(prefixes) == 1 else self._content.count(place, 0, index)
-        return f"{prefix}-{numbers.at(before):x}"
-
-    def _prefixes(self) -> list[tuple[str, Column]]:
-        """Return the prefixes of serials, each with its numbers."""
-        if self._of_prefix is None:
-            self._of_prefix, start = [], self.count
-            for prefix, count, *form in self._details[0]:
-                end = start + count * form[2]
-                self._of_prefix.append((prefix, Column(form, self._content[start:end], count)))
-                start = end
-        return self._of_prefix
+    def index_of(self, value: int) -> int | None:
+        """Return the index of a number; None if it is not there. The numbers ascend."""
+        number = _sums(self) if self.form[0] == "differences" else self.at
+        index = bisect_left(range(self.count), value, key=number)
+        return index if index < self.count and number(index) == value else None
 
 
-def _read_planes(content: bytes, count: int, width: int) -> array[int]:
+def _constant_at(column: Column, index: int) -> Any:
+    return column.form[1]
+
+
+def _constants(column: Column) -> list[Any]:
+    return [column.form[1]] * column.count
+
+
+def _choice_at(column: Column, index: int) -> Any:
+    return column.form[1][column.content[column.start + index]]
+
+
+def _choices(column: Column) -> list[Any]:
+    choices = column.form[1]
+    return [choices[choice] for choice in column.content[column.start : column.end]]
+
+
+def _number_at(column: Column, index: int) -> int | None:
+    number = int.from_bytes(column.content[column.start + index : column.end : column.count], "little")
+    return number + column.form[1] if number else None
+
+
+def _all_numbers(column: Column) -> list[int | None]:
+    minimum = column.form[1]
+    return [number + minimum if number else None for number in _read_planes(column)]
+
+
+def _decimal_at(column: Column, index: int) -> Any:
+    return _unscaled(_number_at(column, index), column.form[3])
+
+
+def _all_decimals(column: Column) -> list[Any]:
+    return [_unscaled(number, column.form[3]) for number in _all_numbers(column)]
+
+
+def _moment_at(column: Column, index: int) -> str | None:
+    return _moment(_number_at(column, index))
+
+
+def _all_moments(column: Column) -> list[str | None]:
+    return [_moment(number) for number in _all_numbers(column)]
+
+
+def _sum_at(column: Column, index: int) -> int:
+    _, minimum, _, first = column.form
+    planes = range(column.start, column.end, column.count)
+    total = sum([sum(column.content[plane : plane + index + 1]) << 8 * place for place, plane in enumerate(planes)])
+    return int(first + total + (index + 1) * minimum)
+
+
+def _sums(column: Column) -> Callable[[int], int]:
+    """Return a function from an index to its value, which is faster for many of them than :func:`_sum_at`."""
+    _, minimum, _, first = column.form
+    sums = list(itertools.accumulate(_read_planes(column)))
+    return lambda index: int(first + sums[index] + (index + 1) * minimum)
+
+
+def _all_sums(column: Column) -> list[int]:
+    return list(map(_sums(column), range(column.count)))
+
+
+def _text_at(column: Column, index: int) -> Any:
+    return _one(column.content[column.start : column.end].split(b"\n", index + 1)[index])
+
+
+def _all_texts(column: Column) -> list[Any]:
+    return _read_lines(column.content[column.start : column.end])
+
+
+def _serial_at(column: Column, index: int) -> str:
+    content, start = column.content, column.start
+    place = content[start + index]
+    prefix, numbers = next(itertools.islice(_of_prefixes(column), place, None))
+    # Its index among those with the same prefix.
+    before = index if numbers.count == column.count else content.count(place, start, start + index)
+    return f"{prefix}-{numbers.at(before):x}"
+
+
+def _all_serials(column: Column) -> list[str]:
+    of_prefix = [iter([f"{prefix}-{number:x}" for number in numbers.all()]) for prefix, numbers in _of_prefixes(column)]
+    return [next(of_prefix[place]) for place in column.content[column.start : column.start + column.count]]
+
+
+def _of_prefixes(column: Column) -> Iterator[tuple[str, Column]]:
+    """Yield the prefixes of serials, each with its numbers."""
+    start = column.start + column.count
+    for prefix, count, *form in column.form[1]:
+        end = start + count * form[2]
+        yield prefix, Column(form, count, column.content, start, end)
+        start = end
+
+
+_AT: dict[str, Callable[[Column, int], Any]] = {
+    "constant": _constant_at,
+    "numbers": _number_at,
+    "differences": _sum_at,
+    "decimals": _decimal_at,
+    "moments": _moment_at,
+    "serials": _serial_at,
+    "choices": _choice_at,
+    "texts": _text_at,
+}
+_ALL: dict[str, Callable[[Column], list[Any]]] = {
+    "constant": _constants,
+    "numbers": _all_numbers,
+    "differences": _all_sums,
+    "decimals": _all_decimals,
+    "moments": _all_moments,
+    "serials": _all_serials,
+    "choices": _choices,
+    "texts": _all_texts,
+}
+
+
+def _read_planes(column: Column) -> array[int]:
     shifted = array("Q")
-    whole = bytearray(count * shifted.itemsize)
-    for plane in range(width):
-        whole[plane :: shifted.itemsize] = content[plane * count : (plane + 1) * count]
+    whole = bytearray(column.count * shifted.itemsize)
+    for place, plane in enumerate(range(column.start, column.end, column.count)):
+        whole[place :: shifted.itemsize] = column.content[plane : plane + column.count]
     shifted.frombytes(bytes(whole))
     _to_little_endian(shifted)
     return shifted

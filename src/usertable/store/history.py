@@ -381,7 +381,7 @@ class HistoryFigures:
     changes: int
     """Number of changes; one for all users that were created together."""
     bytes: int
-    """Bytes of the blocks' bodies and of keyframes."""
+    """Bytes of the blocks' bodies, of what an engine stores beside them, and of keyframes."""
     oldest: int | None
     """The time of the newest change of the oldest block, in ms since 1970 UTC; None without changes."""
     newest: int | None

@@ -14,7 +14,6 @@ millions of users: few of them occur twice, while numbers, times and request IDs
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from decimal import Decimal
@@ -94,6 +93,8 @@ _TEXTS = ("actor", "request", "source", "identifiers")
 _SINGLE = ("version", "changed", "back", "kind", "actor", "request", "source", "occurred_at")
 """Fields that are stored as they are."""
 _COLUMNS = ("place", "at", "cuid", "is_list", "age", "shape", *_SINGLE, "identifiers")
+_READ = ("place", "at", "cuid", "is_list", "age", "identifiers", *_SINGLE)
+"""Columns that each change is read from, in addition to those of its reports."""
 
 
 def is_packed(body: bytes) -> bool:
@@ -208,10 +209,6 @@ def _values(lines: Sequence[bytes]) -> Iterator[msgspec.Raw]:
     return map(msgspec.Raw, b"\n".join(lines).split(b"\n"))
 
 
-_Shape = list[tuple[str, Column | None, Column | None]]
-"""The attributes of a change, in order, each with its columns if it has any."""
-
-
 class PackedChanges:
     """The changes of a packed body."""
 
@@ -220,84 +217,86 @@ class PackedChanges:
         start = len(MAGIC) + _LENGTH_BYTES
         end = start + int.from_bytes(view[len(MAGIC) : start], "little")
         head = _decoder.decode(zstd.decompress(view[start:end]))
+        self._shapes = head.shapes
         self._groups = dict(head.groups)
-        self._columns: dict[str, Column] = {}
+        self._shape_of: list[int] = []
         content, start = zstd.decompress(view[end:]), 0
+        self._columns: dict[str, Column] = {}
         for name, form, count, length in head.columns:
-            self._columns[name] = Column(form, content[start : start + length], count)
+            self._columns[name] = Column(form, count, content, start, start + length)
             start += length
-        columns = self._columns
-        self._fields = [columns[name] for name in ("place", "at", "cuid", "is_list", "age", "identifiers", *_SINGLE)]
-        self._shapes: list[_Shape] = [
-            [(name, columns.get(f"sent {name}"), columns.get(f"before {name}")) for name in shape] for shape in head.shapes
-        ]
 
     def at(self, place: int) -> StoredChange | None:
         """Return the change at a place; None if there is none."""
-        places = self._columns["place"]
-        index = bisect_left(range(places.count), place, key=places.at)
-        if index == places.count or places.at(index) != place:
+        index = self._columns["place"].index_of(place)
+        if index is None:
             return None
-        shape = self._shape(index)
-        return self._change(index, shape, [self._index_of(name, index) for name, _, _ in shape])
+        shape = self._columns["shape"].at(index)
+        rare = iter(self._columns["rare"].at(index))
+        reports: list[tuple[str, Any, Any]] = []
+        for name in self._shapes[shape]:
+            if f"sent {name}" in self._columns:
+                of_name = self._index_of(name, index)
+                reports.append(
+                    (name, self._columns[f"sent {name}"].at(of_name), self._columns[f"before {name}"].at(of_name))
+                )
+            else:
+                reports.append(tuple(next(rare)))
+        return self._change(index, [self._columns[name].at(index) for name in _READ], reports)
 
     def __iter__(self) -> Iterator[StoredChange]:
         """Yield all changes, by place."""
-        indexes = dict.fromkeys((name for shape in self._shapes for name, _, _ in shape), 0)
-        for index in range(self._columns["place"].count):
-            shape = self._shape(index)
-            yield self._change(index, shape, [indexes[name] for name, _, _ in shape])
-            for name, _, _ in shape:
-                indexes[name] += 1
+        fields = zip(*(self._columns[name].all() for name in _READ), strict=True)
+        for index, (reports, values) in enumerate(zip(self._reports(with_sent=True), fields, strict=True)):
+            yield self._change(index, values, reports)
+
+    def links(self) -> Iterator[tuple[int, int]]:
+        """Yield the place of each change and `back`, see :mod:`usertable.store.history`."""
+        return zip(self._columns["place"].all(), self._columns["back"].all(), strict=True)
 
     def without_sent(self) -> Iterator[tuple[Any, ...]]:
         """Yield all changes, by place, as tuples that are written like them, without what was sent, by whom, and `back`.
 
         Columns of what is left out are not decoded.
         """
-        names = ("place", "cuid", "version", "changed", "at", "age", "kind", "is_list", "shape", "identifiers", "rare")
+        names = ("place", "cuid", "version", "changed", "at", "age", "kind", "is_list", "identifiers")
         fields = zip(*(self._columns[name].all() for name in names), strict=True)
-        columns = {name: before for shape in self._shapes for name, _, before in shape}
-        befores = {
-            name: zip(repeat(name), repeat(None), before.all(), strict=False)
-            for name, before in columns.items()
-            if before is not None
-        }
-        shapes = [[befores.get(name) for name, _, _ in shape] for shape in self._shapes]
-        for place, cuid, version, changed, at, age, kind, is_list, shape, identifiers, rare in fields:
-            rarely = iter(rare)
-            reports = [(*next(rarely),) if of is None else next(of) for of in shapes[shape]]
+        for reports, values in zip(self._reports(with_sent=False), fields, strict=True):
+            place, cuid, version, changed, at, age, kind, is_list, identifiers = values
             users = [cuid] if is_list else cuid
             yield place, users, version, changed, 0, at, at - age, kind, "", "", "", reports, identifiers
 
-    def _shape(self, index: int) -> _Shape:
-        return self._shapes[self._columns["shape"].at(index)]
+    def _reports(self, *, with_sent: bool) -> Iterator[list[tuple[str, Any, Any]]]:
+        """Yield the reports of each change."""
+        columns: dict[str, Iterator[tuple[str, Any, Any]]] = {}
+        for name in {name for shape in self._shapes for name in shape}:
+            if f"sent {name}" in self._columns:
+                sent = self._columns[f"sent {name}"].all() if with_sent else repeat(None)
+                columns[name] = zip(repeat(name), sent, self._columns[f"before {name}"].all(), strict=False)
+        shapes = [[columns.get(name) for name in shape] for shape in self._shapes]
+        for shape, rare in zip(self._columns["shape"].all(), self._columns["rare"].all(), strict=True):
+            rarely = iter(rare)
+            yield [(*next(rarely),) if of_name is None else next(of_name) for of_name in shapes[shape]]
 
     def _index_of(self, name: str, index: int) -> int:
         """Return the number of changes before an index in which an attribute was sent."""
-        having = {number for number, shape in enumerate(self._shapes) if any(name == other for other, _, _ in shape)}
-        if len(having) == len(self._shapes):
+        if len(self._shapes) == 1:
             return index
-        shape = self._columns["shape"]
-        return sum(shape.at(other) in having for other in range(index))
+        having = [name in shape for shape in self._shapes]
+        self._shape_of = self._shape_of or self._columns["shape"].all()
+        return sum([having[shape] for shape in self._shape_of[:index]])
 
-    def _change(self, index: int, shape: _Shape, indexes: Sequence[int]) -> StoredChange:
+    def _change(self, index: int, values: Sequence[Any], reports: list[tuple[str, Any, Any]]) -> StoredChange:
         """Return a change.
 
         Args:
-            indexes: of each attribute that was sent, its index in the attribute's columns.
+            values: of :data:`_READ`.
         """
-        rare = iter(self._columns["rare"].at(index))
-        reports: list[tuple[str, Any, Any]] = []
-        for (name, sent, before), place in zip(shape, indexes, strict=True):
-            if sent is None or before is None:
-                reports.append(tuple(next(rare)))
-            else:
-                reports.append((name, sent.at(place), before.at(place)))
-        place, at, cuid, is_list, age, identifiers, *single = [column.at(index) for column in self._fields]
+        place, at, cuid, is_list, age, identifiers, version, changed, back, kind, actor, request, source, occurred_at = (
+            values
+        )
         if is_list:
             cuid = self._groups.get(index, [cuid])
-        version, changed, back, kind, actor, request, source, occurred_at = single
         pairs = [(name, value) for name, value in identifiers]
         return StoredChange(
             *(place, cuid, version, changed, back, at, at - age, kind, actor, request, source, reports, pairs, occurred_at)

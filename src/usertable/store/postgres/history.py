@@ -25,7 +25,8 @@ from usertable.store.history import (
     unpack_block,
     without_user,
 )
-from usertable.store.keyframes import Keyframe, decode_keyframe, encode_keyframe
+from usertable.store.keyframes import VERSIONS, Keyframe, decode_keyframe, encode_keyframe
+from usertable.store.packing import PackedChanges
 from usertable.store.postgres import reads
 from usertable.store.postgres.citus import ShardMap
 from usertable.store.postgres.connection import Connection
@@ -38,7 +39,8 @@ from usertable.store.tables import Row
 EVERYWHERE = 0
 """The `cuid` of blocks that belong to no shard: all of them, unless the store is distributed."""
 FIRST_STEPS = 16
-"""Maximum number of changes that the first query of a walk reads. Each further one reads four times as many."""
+"""Maximum number of changes that the first query of a walk reads, if no moment is asked for. Each further one reads four
+times as many."""
 MOST_STEPS = 1024
 """Maximum number of changes that any query of a walk reads."""
 WALK_BYTES = 4 * 2**20
@@ -46,6 +48,7 @@ WALK_BYTES = 4 * 2**20
 _PAGE = 1000
 _ABOVE_ALL = 2**63 - 1
 """A number that no change and no block has."""
+_LARGEST_BACK = 2**31 - 1
 _PACKED_PAGE = 64
 _LATE_BLOCKS = 16
 """Number of blocks of a shard that may have come after those around them were packed: what several machines commit, each
@@ -68,7 +71,22 @@ def add_block(db: Connection, project: int, cuid: int, block: HistoryBlock) -> N
     """
     previous = [block.previous.get(place, 0) for place in range(max(block.previous) + 1)] if block.previous else None
     row = (project, cuid, block.block, block.last, block.changes, block.latest, previous, block.body)
-    db.execute(_SQL["add_block"], row)
+    db.execute(_SQL["add_block"], (*row, *_links(block)))
+
+
+def _links(block: HistoryBlock) -> tuple[list[int] | None, list[int] | None, list[int] | None]:
+    """Return the columns `firsts`, `shifts` and `backs` of a block (migrations/0017_links.sql)."""
+    if not block.is_packed:
+        return None, None, None
+    firsts: list[int] = []
+    shifts: list[int] = []
+    backs: list[int] = []
+    for index, (place, back) in enumerate(PackedChanges(block.body).links()):
+        if not shifts or place - index != shifts[-1]:
+            firsts.append(place)
+            shifts.append(place - index)
+        backs.append(back if back <= _LARGEST_BACK else 0)
+    return firsts, shifts, backs
 
 
 def unrecorded(db: Connection, project: int) -> set[str]:
@@ -85,9 +103,15 @@ def remove_keyframes_of_users(db: Connection, project: int, cuids: Collection[in
         db.execute(_SQL["remove_keyframes_of_users"], {"project": project, "cuids": list(cuids)})
 
 
-def changes(db: Connection, shards: ShardMap | None, project: int, cuid: int, head: int) -> Iterator[Change]:
-    """Yield a user's changes, newest first. `head` is the number of the newest."""
-    for change, _ in _walk(db, shards, project, cuid, head):
+def changes(
+    db: Connection, shards: ShardMap | None, project: int, cuid: int, head: int, after: int | None = None
+) -> Iterator[Change]:
+    """Yield a user's changes, newest first. `head` is the number of the newest.
+
+    Args:
+        after: the caller is expected to need those after this moment (ms since 1970 UTC), and the next one.
+    """
+    for change, _ in _walk(db, shards, project, cuid, head, after):
         yield change
 
 
@@ -108,7 +132,7 @@ def with_changes(
         query = {"project": project, "cuid": cuid, "after": after}
         for row in db.execute(_SQL["keyframe_after"], query):
             user.profile = Keyframe(*decode_keyframe(row)).profile(user.profile)
-    return work(user, changes(db, shards, project, cuid, user.profile.head if start is None else start))
+    return work(user, changes(db, shards, project, cuid, user.profile.head if start is None else start, after))
 
 
 def figures(db: Connection, project: int) -> HistoryFigures:
@@ -125,49 +149,76 @@ def _keyframe_bytes(db: Connection, project: int, *, since: int = 0, below: int 
 
 
 def _walk(
-    db: Connection, shards: ShardMap | None, project: int, cuid: int, head: int
+    db: Connection, shards: ShardMap | None, project: int, cuid: int, head: int, after: int | None = None
 ) -> Iterator[tuple[Change, HistoryBlock]]:
     """Yield a user's changes, newest first, each with its block.
 
-    The database follows the chain through blocks that are not packed. One that is packed has many of the user's changes,
-    which are followed here.
+    The database follows the chain, except through blocks that an earlier version packed. What follows in such a block is
+    read here.
+
+    Args:
+        after: see :func:`changes`.
     """
-    number, steps = head, FIRST_STEPS
+    number = head
+    steps = FIRST_STEPS if after is None else VERSIONS
     place = EVERYWHERE if shards is None else shards.representative(cuid)
     while number:
-        place, found = _steps(db, shards, project, cuid, number, steps, place)
+        place, found = _steps(db, shards, project, cuid, number, steps, after, place)
         start = number
-        block = found.pop(number, None)
-        while number and block is not None:
-            change = block.change(number, cuid)
-            if change is None:
-                return
-            yield change, block
-            number = change.previous
-            # Each block is dropped after its changes: once read, it is many times larger.
-            block = block if block.contains(number) and not block.befores else found.pop(number, None)
+        for step, block in _blocks_of_steps(found):
+            while number and (number == step or (block.contains(number) and block.befores is None)):
+                change = block.change(number, cuid)
+                if change is None:
+                    return
+                yield change, block
+                number = change.previous
         if number == start:
             return
-        steps = min(4 * steps, MOST_STEPS)
+        steps, after = min(4 * steps, MOST_STEPS), None
 
 
 def _steps(
-    db: Connection, shards: ShardMap | None, project: int, cuid: int, number: int, steps: int, place: int
-) -> tuple[int, dict[int, HistoryBlock]]:
-    """Return the blocks of a user's changes, by the changes' numbers, from a number on: at least one if it is kept.
+    db: Connection,
+    shards: ShardMap | None,
+    project: int,
+    cuid: int,
+    number: int,
+    steps: int,
+    after: int | None,
+    place: int,
+) -> tuple[int, list[Row]]:
+    """Return rows of a user's changes from a number on: at least one if it is kept.
 
     Args:
+        steps: maximum number of changes.
+        after: stop at a change that is in a block without changes after this moment (ms since 1970 UTC).
         place: where to search first: the `cuid` of the block that the newer change was in.
 
-    Returns: where they were found, and the blocks.
+    Returns: where they were found, and the rows, for :func:`_blocks_of_steps`.
     """
-    query = {"project": project, "number": number, "steps": steps, "bytes": WALK_BYTES}
+    query = {"project": project, "number": number, "steps": steps, "after": after, "bytes": WALK_BYTES}
     for tried in (place,) if shards is None else _places(db, shards, project, cuid, number, place):
-        found = {step: _block(*row) for step, *row in db.execute(_SQL["walk"], {**query, "cuid": tried}).fetchall()}
+        # In binary form, because a body as text is twice as long.
+        found = db.execute(_SQL["walk"], {**query, "cuid": tried}, binary=True).fetchall()
         # The numbers of a packed block span those of other shards.
-        if found and (shards is None or found[number].change(number, cuid) is not None):
+        if found and (shards is None or next(_blocks_of_steps(found))[1].change(number, cuid) is not None):
             return tried, found
-    return place, {}
+    return place, []
+
+
+def _blocks_of_steps(rows: Sequence[Row]) -> Iterator[tuple[int, HistoryBlock]]:
+    """Yield the number and the block of each change, from rows of the statement `walk`.
+
+    A block's change of that number can be read until the next one is consumed. Each block is dropped after its changes: once
+    read, it is many times larger.
+    """
+    block = None
+    for number, first, last, changes, latest, body, place, before, previous in rows:
+        if block is None or body is not None:
+            block = HistoryBlock(first, last, changes, latest, body)
+        if before is not None:
+            block.befores, block.previous = {place: before}, {place: previous or 0}
+        yield number, block
 
 
 def _places(db: Connection, shards: ShardMap, project: int, cuid: int, number: int, place: int) -> Iterator[int]:
@@ -181,16 +232,6 @@ def _places(db: Connection, shards: ShardMap, project: int, cuid: int, number: i
     for (rest,) in db.execute(_SQL["places_with"], {"project": project, "number": number}).fetchall():
         if rest not in tried:
             yield rest
-
-
-def _block(
-    block: int, last: int, changes: int, latest: int, body: bytes, place: int, before: str | None, previous: int | None
-) -> HistoryBlock:
-    """Return a block, of which at least the change at one place can be read."""
-    found = HistoryBlock(block, last, changes, latest, body)
-    if before is not None:
-        found.befores, found.previous = {place: before}, {place: previous or 0}
-    return found
 
 
 def blocks(db: Connection, project: int, below: int | None, limit: int) -> list[HistoryBlock]:

@@ -4,39 +4,36 @@
 SELECT usertable.draw_block() FROM generate_series(1, %(wanted)s);
 
 -- name: add_block
-INSERT INTO usertable.history (project, cuid, block, last, changes, latest, previous, body)
-VALUES (%s, %s, %s, %s, %s, %s, %s::bigint[], %s);
+INSERT INTO usertable.history (project, cuid, block, last, changes, latest, previous, body, firsts, shifts, backs)
+VALUES (%s, %s, %s, %s, %s, %s, %s::bigint[], %s, %s::bigint[], %s::bigint[], %s::int[]);
 
 -- name: walk
 -- A user's changes from a number on, newest first: for each its number, its block, its place there, and of a block that the
--- database merged, what it found at that place. It ends at a packed block, and once the rows have so many bytes.
+-- database merged, what it found at that place. The body is NULL if it is that of the change before. It ends at a block that
+-- does not say where the previous change is, at one without changes after a moment (NULL for none), and once the rows have so
+-- many bytes.
 WITH RECURSIVE walk AS (
-  SELECT %(number)s::bigint AS number, 1 AS step, octet_length(h.body)::bigint AS size,
-    h.block, h.last, h.changes, h.latest, h.body,
-    (%(number)s::bigint - h.block * 1024)::int AS place,
-    h.befores[%(number)s::bigint - h.block * 1024 + 1] AS before,
-    h.previous[%(number)s::bigint - h.block * 1024 + 1] AS previous
-  FROM (
-    SELECT * FROM usertable.history
-    WHERE project = %(project)s AND cuid = %(cuid)s AND block <= %(number)s::bigint >> 10
-    ORDER BY block DESC LIMIT 1
-  ) h
-  WHERE h.last >= %(number)s::bigint >> 10
+  SELECT 0::bigint AS number, %(number)s::bigint AS previous, 0 AS step, 0::bigint AS size, 0::bigint AS block,
+    0::bigint AS last, 0 AS changes, 9223372036854775807 AS latest, NULL::bytea AS body, 0::bigint AS place, NULL::text AS before
   UNION ALL
-  SELECT w.previous, w.step + 1, w.size + octet_length(h.body) + coalesce(octet_length(w.before), 0),
-    h.block, h.last, h.changes, h.latest, h.body,
-    (w.previous - h.block * 1024)::int,
-    h.befores[w.previous - h.block * 1024 + 1],
-    h.previous[w.previous - h.block * 1024 + 1]
+  SELECT w.previous,
+    CASE
+      WHEN h.backs IS NULL THEN h.previous[h.place + 1]
+      ELSE w.previous - nullif(h.backs[h.place - h.shifts[width_bucket(h.place, h.firsts)] + 1], 0)
+    END,
+    w.step + 1,
+    w.size + coalesce(octet_length(h.before), 0) + CASE WHEN h.block = w.block THEN 0 ELSE octet_length(h.body) END,
+    h.block, h.last, h.changes, h.latest, CASE WHEN h.block = w.block THEN NULL ELSE h.body END, h.place, h.before
   FROM walk w
   CROSS JOIN LATERAL (
-    SELECT * FROM usertable.history
+    SELECT *, w.previous - block * 1024 AS place, befores[w.previous - block * 1024 + 1] AS before FROM usertable.history
     WHERE project = %(project)s AND cuid = %(cuid)s AND block <= w.previous >> 10
     ORDER BY block DESC LIMIT 1
   ) h
   WHERE w.previous > 0 AND w.step < %(steps)s AND w.size < %(bytes)s AND h.last >= w.previous >> 10
+    AND (w.latest > %(after)s::bigint) IS NOT FALSE
 )
-SELECT number, block, last, changes, latest, body, place, before, previous FROM walk;
+SELECT number, block, last, changes, latest, body, place, before, previous FROM walk WHERE step > 0 ORDER BY step;
 
 -- name: places_with
 -- On Citus, where blocks are whose numbers span a change's. Reads all older blocks.
@@ -114,7 +111,8 @@ WHERE project = %(project)s AND cuid = %(cuid)s AND block = %(block)s;
 -- name: figures
 -- How much is stored.
 SELECT count(*), coalesce(sum(changes), 0)::bigint,
-  coalesce(sum(octet_length(body) + coalesce(pg_column_size(befores), 0)), 0)::bigint, max(latest)
+  coalesce(sum(octet_length(body) + coalesce(pg_column_size(befores), 0)
+    + coalesce(pg_column_size(previous), pg_column_size(firsts) + pg_column_size(shifts) + pg_column_size(backs), 0)), 0)::bigint, max(latest)
 FROM usertable.history WHERE project = %(project)s;
 
 -- name: oldest_moment
@@ -123,7 +121,8 @@ SELECT latest FROM usertable.history WHERE project = %(project)s ORDER BY block 
 
 -- name: growth
 SELECT coalesce(sum(changes), 0)::bigint,
-  coalesce(sum(octet_length(body) + coalesce(pg_column_size(befores), 0)), 0)::bigint
+  coalesce(sum(octet_length(body) + coalesce(pg_column_size(befores), 0)
+    + coalesce(pg_column_size(previous), pg_column_size(firsts) + pg_column_size(shifts) + pg_column_size(backs), 0)), 0)::bigint
 FROM usertable.history WHERE project = %(project)s AND latest >= %(since)s;
 
 -- name: keyframe_bytes
@@ -135,6 +134,7 @@ WHERE project = %(project)s AND at >= %(since)s AND number < %(below)s;
 -- The oldest blocks, without the newest of all, by their last numbers.
 SELECT * FROM (
   SELECT block, last, changes, latest, octet_length(body) + coalesce(pg_column_size(befores), 0)
+    + coalesce(pg_column_size(previous), pg_column_size(firsts) + pg_column_size(shifts) + pg_column_size(backs), 0)
   FROM usertable.history
   WHERE project = %(project)s AND block < (SELECT max(block) FROM usertable.history WHERE project = %(project)s)
   ORDER BY block LIMIT %(limit)s

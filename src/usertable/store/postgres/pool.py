@@ -123,6 +123,16 @@ class Connections:
         """Run `work` in a transaction with a single snapshot."""
         return self.change(work, _ONE_MOMENT)
 
+    def fetch(self, work: Callable[[Connection], T]) -> T:
+        """Run `work`, which only reads, by one statement: it is a transaction of its own, without the round trips of one."""
+
+        def whole(connection: TrackedConnection) -> T:
+            found = work(connection.db)
+            connection.check_host()
+            return found
+
+        return self.run(whole)
+
     def scan(self, work: Callable[[Connection], T]) -> T:
         """Run `work` like `read`, for browsing the table: on few separate connections, and with a time limit."""
 
@@ -239,13 +249,7 @@ class Connections:
 
     def epoch(self) -> int:
         """See :meth:`usertable.store.protocol.Store.epoch`."""
-
-        def work(connection: TrackedConnection) -> tuple[int, bool]:
-            found = reads.epoch(connection.db)
-            connection.check_host()
-            return found
-
-        epoch, read_only = self.run(work)
+        epoch, read_only = self.fetch(reads.epoch)
         if read_only:
             # The URL allows connections to a read-only host. By new ones, a primary is found when there is one.
             self.renew()

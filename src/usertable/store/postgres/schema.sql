@@ -307,7 +307,10 @@ CREATE TABLE usertable.history (
     latest bigint NOT NULL,
     previous bigint[],
     befores text[],
-    body bytea NOT NULL
+    body bytea NOT NULL,
+    firsts bigint[],
+    shifts bigint[],
+    backs integer[]
 )
 WITH (toast_tuple_target='8160');
 ALTER TABLE ONLY usertable.history ALTER COLUMN body SET STORAGE EXTERNAL;

@@ -234,7 +234,7 @@ class PostgresStore:
         return pack() if self.connections.read(packer.settle) else 0
 
     def history_since(self, project: int) -> int | None:
-        return self.connections.read(lambda db: history.since(db, project))
+        return self.connections.fetch(lambda db: history.since(db, project))
 
     def history_blocks(self, project: int, below: int | None, limit: int) -> list[HistoryBlock]:
         return self.connections.read(lambda db: history.blocks(db, project, below, limit))
