@@ -810,6 +810,11 @@ def test_any_query_of_an_audit_log_is_answered(admin: FormBrowser, query: str) -
         assert admin.get(f"{path}?{query}").status_code == 200
 
 
+def test_when_a_key_expires_is_said_in_the_projects_zone(admin: FormBrowser) -> None:
+    admin.submit(f"{AT}/new-key", name="until_2099", **{"scope-read": "on", "expires_at": "2099-01-01"})
+    assert "2099-01-01 00:00:00 (Asia/Shanghai, UTC+08:00)" in admin.get(f"{AT}/audit?subject=until_2099").text
+
+
 def test_a_day_of_an_audit_log_is_one_of_the_projects_zone(admin: FormBrowser, server: ServerProcess) -> None:
     with httpx.Client(headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30) as owner:
         path = f"{server.url}/api/v1/projects/{PROJECT}"

@@ -336,13 +336,13 @@ class PageContext:
         """Return an entry recorded in English with its action in the context's language and its object as recorded."""
         return what if self.language == "en" else _OLD_CHANGE.sub(lambda found: self.text(f"change.{found[0]}"), what)
 
-    def changed_fields(self, change: AuditEvent) -> list[tuple[str, str | None, str | None]]:
+    def changed_fields(self, change: AuditEvent, zone: ZoneInfo) -> list[tuple[str, str | None, str | None]]:
         """Return the changed fields of an event: label, value before and value after; None for no value."""
         return [
             (
                 self.field_name(name),
-                self._fact(name, change.before[name]) if name in change.before else None,
-                self._fact(name, change.after[name]) if name in change.after else None,
+                self._fact(name, change.before[name], zone) if name in change.before else None,
+                self._fact(name, change.after[name], zone) if name in change.after else None,
             )
             for name in change.after or change.before
         ]
@@ -355,7 +355,7 @@ class PageContext:
         """Return the label of a field in the audit log. A field of a newer version is returned as it is."""
         return self.text(f"change.field.{name}") if f"change.field.{name}" in TEXTS else name
 
-    def _fact(self, name: str, fact: Fact) -> str:
+    def _fact(self, name: str, fact: Fact, zone: ZoneInfo) -> str:
         match fact:
             case None:
                 return self.text("project.unlimited") if name == "qps" else "–"
@@ -367,6 +367,8 @@ class PageContext:
                 return f"{fact:,}"
             case list():
                 return (" > " if name == "order" else ", ").join(fact)
+            case str() if name == "expires":
+                return self.full_time(int(datetime.fromisoformat(fact).timestamp()) * 1000, zone)
         return self.text(f"rule.{fact}") if name == "rule" else fact or "–"
 
     def problem(self, problem: Problem) -> str:
