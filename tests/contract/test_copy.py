@@ -21,7 +21,7 @@ from usertable.store import Store, copy, open_store
 from usertable.store.copy import copy_store
 from usertable.store.keyframes import VERSIONS
 from usertable.store.records import ImportBatch, ImportRows, Replayed
-from usertable.store.tables import AUDIT, TABLES, Row, TableSpec
+from usertable.store.tables import AUDIT, HISTORY, RECEIPTS, TABLES, USERS, Row, TableSpec
 
 VALUES = ["a", "Z", "é", "e\u0301", "😀", "中", "~", " "]
 
@@ -127,6 +127,24 @@ def test_an_interrupted_copy_goes_on(harness: StoreHarness, target: Store, monke
             interruptions += 1
             assert all(p.number != 1 for p in target.projects()) or interruptions > 1
     assert interruptions > 2
+    assert content(target) == content(harness.store)
+
+
+def test_rows_are_read_up_to_a_size(harness: StoreHarness, target: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = harness.project("one")
+    cuids = harness.service.register(one, "phone", [f"{number}" for number in range(100)], actor=TESTER)
+    for cuid in cuids:
+        harness.write(harness.prepare(one, cuid, {"user_string_overwrite": "x" * 100}, f"key {cuid}"))
+    for spec in TABLES:
+        whole = harness.store.rows(one.number, spec, None, 1000)
+        assert harness.store.rows(one.number, spec, None, 1000, 1) == whole[:1]
+        found: list[Row] = []
+        while page := harness.store.rows(one.number, spec, found[-1][: spec.key] if found else None, 1000, 3000):
+            assert len(page) < 60 or spec not in (USERS, RECEIPTS, HISTORY)
+            found += page
+        assert found == whole
+    monkeypatch.setattr("usertable.store.copy.PAGE_BYTES", 1)
+    copy_store(harness.store, target, lambda *_: None)
     assert content(target) == content(harness.store)
 
 

@@ -12,9 +12,12 @@ from usertable.domain.audit import INSTALLATION
 from usertable.domain.errors import StoreFault
 from usertable.domain.schema import Project
 from usertable.store.protocol import Store
-from usertable.store.tables import OF_INSTALLATION, TABLES, USERS, Row, TableSpec
+from usertable.store.tables import OF_INSTALLATION, ROWS_BYTES, TABLES, USERS, Row, TableSpec
 
 PAGE = 1000
+"""Maximum number of rows that are copied together."""
+PAGE_BYTES = ROWS_BYTES
+"""Characters and bytes of rows after which there are no more of them."""
 OF_NO_PROJECT = "(installation)"
 """Used in place of a project's ID for data that belongs to none. No project can have it."""
 _encoder = msgspec.json.Encoder(decimal_format="number", order="sorted")
@@ -114,6 +117,6 @@ def _sum(store: Store, project: int, spec: TableSpec) -> Sum:
 
 
 def _pages(store: Store, project: int, spec: TableSpec, after: Row | None) -> Iterator[list[Row]]:
-    while page := store.rows(project, spec, after, PAGE):
+    while page := store.rows(project, spec, after, PAGE, PAGE_BYTES):
         yield page
         after = page[-1][: spec.key]

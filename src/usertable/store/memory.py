@@ -83,10 +83,12 @@ from usertable.store.tables import (
     KEYS,
     PEOPLE,
     RECEIPTS,
+    ROWS_BYTES,
     USERS,
     VALUES,
     Row,
     TableSpec,
+    up_to,
 )
 from usertable.store.transaction import Loaded, Mutation, Transaction, Wanted, WriteCommand
 
@@ -653,9 +655,10 @@ class MemoryStore:
     def count(self, project: int, spec: TableSpec) -> int:
         return len(self._rows(project, spec))
 
-    def rows(self, project: int, spec: TableSpec, after: Row | None, limit: int) -> list[Row]:
+    def rows(self, project: int, spec: TableSpec, after: Row | None, limit: int, size: int = ROWS_BYTES) -> list[Row]:
         rows = sorted(self._rows(project, spec), key=lambda row: _order(row[: spec.key]))
-        return [row for row in rows if after is None or _order(row[: spec.key]) > _order(after)][:limit]
+        found = [row for row in rows if after is None or _order(row[: spec.key]) > _order(after)][:limit]
+        return list(up_to(size, found))
 
     def last(self, project: int, spec: TableSpec) -> Row | None:
         return max((row[: spec.key] for row in self._rows(project, spec)), key=_order, default=None)

@@ -28,7 +28,7 @@ from usertable.store.records import (
     User,
     Write,
 )
-from usertable.store.tables import Row, TableSpec
+from usertable.store.tables import ROWS_BYTES, Row, TableSpec
 from usertable.store.transaction import Transaction, WriteCommand
 
 T = TypeVar("T")
@@ -77,8 +77,12 @@ class Copyable(Protocol):
         """Return the number of the project's rows in a table."""
         ...
 
-    def rows(self, project: int, spec: TableSpec, after: Row | None, limit: int) -> list[Row]:
-        """Return up to `limit` rows in the order of their keys (texts by their UTF-8 bytes), after the key `after`."""
+    def rows(self, project: int, spec: TableSpec, after: Row | None, limit: int, size: int = ROWS_BYTES) -> list[Row]:
+        """Return up to `limit` rows in the order of their keys (texts by their UTF-8 bytes), after the key `after`.
+
+        Args:
+            size: characters and bytes after which there are no more rows. If they are exceeded, it is by the last row.
+        """
         ...
 
     def last(self, project: int, spec: TableSpec) -> Row | None:

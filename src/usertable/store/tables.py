@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,3 +43,23 @@ OF_INSTALLATION = (PEOPLE, AUDIT)
 Row = tuple[Any, ...]
 """A row of a table, column by column. Attributes and `changed_at` are dictionaries, `written` is a text; the others are
 plain values."""
+
+ROWS_BYTES = 4 * 2**20
+"""Characters and bytes of rows that are read together. As Python objects, they may take ten times as much."""
+
+
+def up_to(size: int, rows: Iterable[Row]) -> Iterator[Row]:
+    """Yield stored rows, up to the one with which they have this many characters and bytes."""
+    for row in rows:
+        yield row
+        size -= sum(map(_size, row))
+        if size <= 0:
+            return
+
+
+def _size(value: object) -> int:
+    if isinstance(value, str | bytes):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(map(_size, value)) + sum(map(_size, value.values()))
+    return sum(map(_size, value)) if isinstance(value, list) else 0

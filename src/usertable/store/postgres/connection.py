@@ -10,14 +10,18 @@ from typing import Any
 
 import psycopg
 from psycopg import errors
+from psycopg.abc import Params, Query
 from psycopg.conninfo import make_conninfo
 
 from usertable.domain.errors import StoreFault
 from usertable.store.postgres.failures import error_text
 from usertable.store.postgres.url import ENCODING
 from usertable.store.queries import load_queries
+from usertable.store.tables import Row, up_to
 
 OLDEST_SERVER = 15
+FETCHED_ROWS = 32
+"""Number of rows that are received together if their size is limited."""
 LEAVING_SECONDS = 1.0
 """Seconds to wait for other connections to end before the database counts as in use."""
 POOLER_PROBES = 5
@@ -178,6 +182,16 @@ def check_alone(db: Connection, display_url: str) -> None:
         if time.monotonic() > deadline:
             raise StoreFault(f"{display_url} is in use by {others} connections of usertable; stop the servers first")
         time.sleep(0.05)
+
+
+def first_rows(db: Connection, query: Query, parameters: Params, size: int) -> list[Row]:
+    """Return the rows of a query, up to the one with which they have this many characters and bytes.
+
+    No more than :data:`FETCHED_ROWS` others are received. In a transaction.
+    """
+    with db.cursor(name="first_rows") as cursor:
+        cursor.itersize = FETCHED_ROWS
+        return list(up_to(size, cursor.execute(query, parameters)))
 
 
 def time_limits(db: Connection) -> str:

@@ -11,7 +11,7 @@ from usertable.store.encoding import decode_user, encode_user
 from usertable.store.history import HistoryBlock
 from usertable.store.keyframes import decode_keyframe, encode_keyframe
 from usertable.store.postgres import history
-from usertable.store.postgres.connection import Connection
+from usertable.store.postgres.connection import Connection, first_rows
 from usertable.store.postgres.transaction import advance_epoch, insert_project
 from usertable.store.tables import HISTORY, KEYFRAMES, USERS, VALUES, Row, TableSpec
 
@@ -27,19 +27,19 @@ def count(db: Connection, project: int, spec: TableSpec) -> int:
     return found
 
 
-def history_rows(db: Connection, places: Sequence[int], project: int, after: Row | None, limit: int) -> list[Row]:
-    blocks = history.blocks_after(db, places, project, after, limit)
+def history_rows(db: Connection, places: Sequence[int], project: int, after: Row | None, limit: int, size: int) -> list[Row]:
+    blocks = history.blocks_after(db, places, project, after, limit, size)
     return [(b.block, b.last, b.changes, b.latest, b.body) for b in blocks]
 
 
-def rows(db: Connection, project: int, spec: TableSpec, after: Row | None, limit: int) -> list[Row]:
+def rows(db: Connection, project: int, spec: TableSpec, after: Row | None, limit: int, size: int) -> list[Row]:
     names = SQL(", ").join(Identifier(c) + SQL("::text" if c in _DOCUMENTS else "") for c in spec.columns)
     key = SQL(", ").join(map(Identifier, spec.columns[: spec.key]))
     query = SQL("SELECT {} FROM usertable.{} WHERE {}").format(names, Identifier(spec.table), _of(spec))
     if after is not None:
         query += SQL(" AND ({}) > ({})").format(key, SQL(", ").join(Placeholder() * spec.key))
     query += SQL(" ORDER BY {} LIMIT %s").format(key)
-    found = db.execute(query, (project, *(after or ()), limit)).fetchall()
+    found = first_rows(db, query, (project, *(after or ()), limit), size)
     decode = _DECODERS.get(spec)
     return list(map(decode, found)) if decode else found
 

@@ -29,7 +29,7 @@ from usertable.store.keyframes import VERSIONS, Keyframe, decode_keyframe, encod
 from usertable.store.packing import PackedChanges
 from usertable.store.postgres import reads
 from usertable.store.postgres.citus import ShardMap
-from usertable.store.postgres.connection import Connection
+from usertable.store.postgres.connection import Connection, first_rows
 from usertable.store.postgres.locks import lock_history, try_lock_history
 from usertable.store.protocol import T
 from usertable.store.queries import load_queries
@@ -280,7 +280,9 @@ def stored_block(
     return found
 
 
-def blocks_after(db: Connection, places: Sequence[int], project: int, after: Row | None, limit: int) -> list[HistoryBlock]:
+def blocks_after(
+    db: Connection, places: Sequence[int], project: int, after: Row | None, limit: int, size: int
+) -> list[HistoryBlock]:
     """Return up to `limit` blocks in the order of their numbers, from the one after the key `after` on.
 
     The numbers of packed blocks of different shards overlap, those of a store's blocks do not. So on Citus, packed blocks of
@@ -288,12 +290,13 @@ def blocks_after(db: Connection, places: Sequence[int], project: int, after: Row
 
     Args:
         places: see :func:`places`.
+        size: bytes of blocks after which there are no more. On Citus, it does not matter: few are read at once.
     """
     number = after[0] if after else -1
     query = {"project": project, "after": number, "limit": limit if places == [EVERYWHERE] else _PACKED_PAGE}
-    rows = db.execute(_SQL["blocks_after"], query).fetchall()
     if places == [EVERYWHERE]:
-        return [stored_block(*row).whole() for _, *row in rows]
+        return [stored_block(*row).whole() for _, *row in first_rows(db, _SQL["blocks_after"], query, size)]
+    rows = db.execute(_SQL["blocks_after"], query).fetchall()
     end = rows[-1][1] if len(rows) == _PACKED_PAGE else 2**63
     for place in places:
         rows += db.execute(

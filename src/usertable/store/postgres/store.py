@@ -36,7 +36,7 @@ from usertable.store.records import (
     User,
     Write,
 )
-from usertable.store.tables import HISTORY, Row, TableSpec
+from usertable.store.tables import HISTORY, ROWS_BYTES, Row, TableSpec
 from usertable.store.transaction import Transaction, WriteCommand
 from usertable.store.urls import redacted_url
 
@@ -287,18 +287,18 @@ class PostgresStore:
     def count(self, project: int, spec: TableSpec) -> int:
         return self.connections.read(lambda db: copy.count(db, project, spec))
 
-    def rows(self, project: int, spec: TableSpec, after: Row | None, limit: int) -> list[Row]:
+    def rows(self, project: int, spec: TableSpec, after: Row | None, limit: int, size: int = ROWS_BYTES) -> list[Row]:
         if spec is HISTORY:
-            return self._history_rows(project, after, limit)
-        return self.connections.read(lambda db: copy.rows(db, project, spec, after, limit))
+            return self._history_rows(project, after, limit, size)
+        return self.connections.read(lambda db: copy.rows(db, project, spec, after, limit, size))
 
-    def _history_rows(self, project: int, after: Row | None, limit: int) -> list[Row]:
+    def _history_rows(self, project: int, after: Row | None, limit: int, size: int) -> list[Row]:
         shards = self.connections.shards()
         if after is None or project not in self._places:
             # Once for all pages, because on Citus it reads all of the index.
             self._places[project] = self.connections.read(lambda db: history.places(db, shards, project))
         places = self._places[project]
-        return self.connections.read(lambda db: copy.history_rows(db, places, project, after, limit))
+        return self.connections.read(lambda db: copy.history_rows(db, places, project, after, limit, size))
 
     def last(self, project: int, spec: TableSpec) -> Row | None:
         return self.connections.read(lambda db: copy.last(db, project, spec))

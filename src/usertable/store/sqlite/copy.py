@@ -10,7 +10,7 @@ from usertable.domain.schema import Project
 from usertable.store.encoding import decode_user, encode_project, encode_user
 from usertable.store.keyframes import decode_keyframe, encode_keyframe
 from usertable.store.sqlite.transaction import advance_epoch, make_user_table
-from usertable.store.tables import KEYFRAMES, RECEIPTS, USERS, Row, TableSpec
+from usertable.store.tables import KEYFRAMES, RECEIPTS, USERS, Row, TableSpec, up_to
 
 
 def count(db: apsw.Connection, project: int, spec: TableSpec) -> int:
@@ -18,15 +18,14 @@ def count(db: apsw.Connection, project: int, spec: TableSpec) -> int:
     return found
 
 
-def rows(db: apsw.Connection, project: int, spec: TableSpec, after: Row | None, limit: int) -> list[Row]:
+def rows(db: apsw.Connection, project: int, spec: TableSpec, after: Row | None, limit: int, size: int) -> list[Row]:
     key = ", ".join(spec.columns[: spec.key])
     after_key = f"WHERE ({key}) > ({', '.join('?' * spec.key)})" if after is not None else ""
-    found = list(
-        db.execute(
-            f"SELECT {', '.join(spec.columns)} FROM ({_rows_query(db, project, spec)}) {after_key} ORDER BY {key} LIMIT ?",
-            (*(after or ()), limit),
-        )
+    rows = db.execute(
+        f"SELECT {', '.join(spec.columns)} FROM ({_rows_query(db, project, spec)}) {after_key} ORDER BY {key} LIMIT ?",
+        (*(after or ()), limit),
     )
+    found = list(up_to(size, rows))
     if spec is USERS:
         return list(map(decode_user, found))
     if spec is KEYFRAMES:

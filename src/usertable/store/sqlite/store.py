@@ -33,7 +33,7 @@ from usertable.store.sqlite.files import Identity
 from usertable.store.sqlite.snapshot import SQLiteSnapshot
 from usertable.store.sqlite.statements import SQLITE_LENGTH
 from usertable.store.sqlite.transaction import RowsTooLarge, SQLiteTransaction, expire_receipts
-from usertable.store.tables import Row, TableSpec
+from usertable.store.tables import ROWS_BYTES, Row, TableSpec
 from usertable.store.transaction import Transaction, WriteCommand
 from usertable.store.urls import CACHE_MB
 
@@ -331,9 +331,9 @@ class SQLiteStore:
         with self._connections.reader() as db:
             return copy.count(db, project, spec)
 
-    def rows(self, project: int, spec: TableSpec, after: Row | None, limit: int) -> list[Row]:
+    def rows(self, project: int, spec: TableSpec, after: Row | None, limit: int, size: int = ROWS_BYTES) -> list[Row]:
         with self._connections.reader() as db:
-            return copy.rows(db, project, spec, after, limit)
+            return copy.rows(db, project, spec, after, limit, size)
 
     def last(self, project: int, spec: TableSpec) -> Row | None:
         with self._connections.reader() as db:
