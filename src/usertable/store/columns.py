@@ -110,12 +110,15 @@ def _numbers(name: str, values: Sequence[int | None], *details: Any, limit: int 
     minimum, maximum = min(known) - 1, max(known)
     if minimum < -limit or maximum > limit:
         raise OverflowError
-    if known is values:
-        shifted = array("Q", [value - minimum for value in known])
-    else:
+    width = _width(minimum, maximum)
+    if known is not values:
         shifted = array("Q", [0 if value is None else value - minimum for value in values])
+    elif minimum > 0 and _width(0, maximum) == width:
+        minimum, shifted = 0, array("Q", known)
+    else:
+        shifted = array("Q", [value - minimum for value in known])
     _to_little_endian(shifted)
-    whole, width = shifted.tobytes(), _width(minimum, maximum)
+    whole = shifted.tobytes()
     return [name, minimum, width, *details], b"".join([whole[plane :: shifted.itemsize] for plane in range(width)])
 
 

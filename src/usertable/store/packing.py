@@ -124,10 +124,13 @@ def pack_encoded(parts: Iterable[Sequence[EncodedChange]]) -> bytes:
             else:
                 fields[name] += values
     count = len(fields["place"])
-    users = [[cuid] if isinstance(cuid, int) else cuid for cuid in fields["cuid"]]
-    groups = [(index, cuids) for index, cuids in enumerate(users) if len(cuids) != 1]
-    fields["is_list"] = [int(isinstance(cuid, list)) for cuid in fields["cuid"]]
-    fields["cuid"] = [cuids[0] if cuids else 0 for cuids in users]
+    groups: list[tuple[int, list[int]]] = []
+    fields["is_list"] = [0] * count
+    if list in set(map(type, fields["cuid"])):
+        fields["is_list"] = [int(isinstance(cuid, list)) for cuid in fields["cuid"]]
+        users = [[cuid] if isinstance(cuid, int) else cuid for cuid in fields["cuid"]]
+        groups = [(index, cuids) for index, cuids in enumerate(users) if len(cuids) != 1]
+        fields["cuid"] = [cuids[0] if cuids else 0 for cuids in users]
     fields["age"] = list(map(sub, fields["at"], fields["since"]))
     fields["shape"] = reports.shape_of
     listed: list[tuple[str, Form, int, int]] = []

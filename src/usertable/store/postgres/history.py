@@ -49,6 +49,7 @@ _PAGE = 1000
 _ABOVE_ALL = 2**63 - 1
 """A number that no change and no block has."""
 _LARGEST_BACK = 2**31 - 1
+_FIRST_PAGE = 24
 _PACKED_PAGE = 64
 _LATE_BLOCKS = 16
 """Number of blocks of a shard that may have come after those around them were packed: what several machines commit, each
@@ -466,13 +467,15 @@ class Packer:
     def _settled_blocks(self, db: Connection, project: int, place: int) -> Iterator[HistoryBlock]:
         """Yield the blocks after those that are packed, and take note of what another server has packed meanwhile."""
         after = self._packed[project, place]
-        span = {"project": project, "cuid": place, "settled": self._settled, "limit": _PACKED_PAGE}
-        while rows := db.execute(_SQL["settled_blocks"], {**span, "after": after}).fetchall():
+        span = {"project": project, "cuid": place, "settled": self._settled}
+        # Most often, the first ones are enough.
+        limit = _FIRST_PAGE
+        while rows := db.execute(_SQL["settled_blocks"], {**span, "after": after, "limit": limit}).fetchall():
             for block in itertools.starmap(stored_block, rows):
                 if block.is_packed:
                     self._packed[project, place] = block.block
                 yield block
-            after = rows[-1][0]
+            after, limit = rows[-1][0], min(2 * limit, _PACKED_PAGE)
 
 
 def _last_packed(db: Connection, project: int, place: int) -> int:
