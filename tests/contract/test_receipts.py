@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 from support.actors import TESTER
 from support.commands import erase_user
 from support.store_harness import StoreHarness
@@ -50,6 +54,23 @@ def test_a_whole_receipt_shows_the_row_as_it_was(harness: StoreHarness) -> None:
     (again,) = harness.write(harness.prepare(project, cuid, ADD, "k", whole=True))
     assert isinstance(again, Replayed)
     assert (again.written.version, again.written.attributes) == (2, ADD)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("details", [False, True])
+def test_a_receipt_has_the_number_of_the_change_whatever_the_first_answer_had(
+    harness: StoreHarness, whole: bool, details: bool
+) -> None:
+    project = harness.project()
+    one, two = harness.service.register(project, "phone", ["1", "2"], actor=TESTER)
+    # The attributes have values, so that PostgreSQL merges what comes next.
+    harness.write(harness.prepare(project, one, ADD), harness.prepare(project, two, ADD))
+    writes = [harness.prepare(project, cuid, ADD, f"k{cuid}", whole=whole) for cuid in (one, two)]
+    harness.write(*(replace(write, details=details) for write in writes))
+    for again, cuid in zip(harness.write(*writes), (one, two), strict=True):
+        newest, *_ = harness.store.with_changes(project.number, cuid, lambda _, changes: list(changes))
+        assert isinstance(again, Replayed)
+        assert again.written.change == newest.number
 
 
 def test_an_unchanged_write_keeps_its_receipt(harness: StoreHarness) -> None:

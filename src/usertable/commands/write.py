@@ -55,19 +55,21 @@ class WriteBatch:
             written = Written(after.version, decision.outcomes, after.attributes if write.row else None)
         if write.dry_run:
             return written
+        results = [written] if write.details else []
         if receipt is not None:
-            mutation.receipts.append(kept_answer(receipt, written, loaded, write.project, cuid, write.now))
-        answer = written if write.details else None
+            kept = kept_answer(receipt, written, loaded, write.project, cuid, write.now)
+            mutation.receipts.append(kept)
+            results.append(kept.written)
         kind = ChangeKind.WRITE if type(write.patch) is Patch else ChangeKind.UNDO
         if after is not profile:
             loaded.profiles[cuid] = after
             if kind is ChangeKind.WRITE:
                 mutation.reported.update(decision.outcomes)
-            record(mutation.changes, UserChange(cuid, decision, write.origin, kind, answer=answer))
+            record(mutation.changes, UserChange(cuid, decision, write.origin, kind, results=results))
         elif write.origin is not None and (
             write.all_reports or is_new_report(transaction, write.project, cuid, decision, write.origin, mutation.changes)
         ):
-            record(mutation.changes, UserChange(cuid, decision, write.origin, kind, at=write.now, answer=answer))
+            record(mutation.changes, UserChange(cuid, decision, write.origin, kind, at=write.now, results=results))
         return written
 
 

@@ -134,8 +134,8 @@ class UserChange:
     """Identifier values that the user got: identifier and value."""
     at: int = 0
     """When it was decided; ms since 1970 UTC. The row's own time may be later, if a clock was set back."""
-    answer: Numbered | None = None
-    """The answer to the caller, if it has the number of the change."""
+    results: Sequence[Numbered] = ()
+    """What has the number of the change: the answer to the caller, and the one that is stored with its key."""
 
 
 LONGEST_IN_ROW = 16

@@ -644,8 +644,8 @@ def _block(changes: Sequence[UserChange], block: int) -> HistoryBlock:
             member = _trimmed((*member, change.identifiers, origin.occurred_at))
         members.append(member)
         after.head = number
-        if change.answer is not None:
-            change.answer.change = number
+        for result in change.results:
+            result.change = number
     return HistoryBlock(block, block, len(members), latest, compress(_encoder.encode(members)), previous)
 
 

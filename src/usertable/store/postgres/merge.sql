@@ -111,7 +111,8 @@ WITH merged AS MATERIALIZED (
     sole_actor = m.sole_actor
   FROM merged m
   WHERE u.ctid = m.row_at AND u.version = m.version AND u.head = m.head AND pg_column_size(m.attributes) <= %(limit)s
-  RETURNING u.cuid, u.version, m.stored, u.attributes, m.t, m.k, m.f, m.n, m.place, m.head AS previous, m.before
+  RETURNING u.cuid, u.version, m.stored, u.attributes, m.t, m.k, m.f, m.n, m.place, m.head AS previous, m.before,
+    CASE WHEN %(body)s::bytea IS NOT NULL THEN u.head END AS number
 ), recorded AS (
   INSERT INTO usertable.history (project, cuid, block, last, changes, latest, previous, befores, body)
   SELECT %(project)s, 0, (SELECT block FROM drawn), (SELECT block FROM drawn), count(before), max(t),
@@ -137,13 +138,13 @@ WITH merged AS MATERIALIZED (
   WHERE mod(m.version + 1, 32) = 0 AND mod((m.version + 1) / 32, 1 + octet_length(m.attributes::text) / 2048) = 0
     AND %(body)s::bytea IS NOT NULL AND EXISTS (SELECT 1 FROM changed c WHERE c.place = m.place)
 ), done AS MATERIALIZED (
-  SELECT cuid, version, stored, attributes, t, k, f, n FROM changed
+  SELECT cuid, version, stored, attributes, t, k, f, n, number FROM changed
   UNION ALL
-  SELECT cuid, version, stored, '{}'::jsonb, t, k, f, n FROM merged WHERE unchanged
+  SELECT cuid, version, stored, '{}'::jsonb, t, k, f, n, NULL FROM merged WHERE unchanged
 ), kept AS (
   INSERT INTO usertable.receipt (project, key, cuid, fingerprint, written, personal, at)
   SELECT %(project)s, k, cuid, decode(f, 'hex'),
-    jsonb_build_array(version, usertable.outcomes(stored, attributes, n), NULL)::text, false, t
+    jsonb_build_array(version, usertable.outcomes(stored, attributes, n), NULL, NULL, number)::text, false, t
   FROM done WHERE k IS NOT NULL
 )
 SELECT cuid FROM done;
