@@ -34,9 +34,12 @@ from usertable.domain.profile import OTHER_ATTRIBUTES, Profile
 from usertable.domain.schema import Project
 from usertable.store import open_store, stored_version
 from usertable.store.encoding import encode_patches, encode_user_changes
+from usertable.store.history import HistoryBlock
 from usertable.store.keyframes import VERSIONS
 from usertable.store.postgres.citus import is_distributed
 from usertable.store.records import Replayed, UserUnknown, Write, Written
+from usertable.store.sqlite.migrations import SLICE
+from usertable.store.tables import HISTORY
 from usertable.wire.native.documents import change_document
 
 ENGINES_BY_URL = [engine for engine in ENGINES if engine != "memory"]
@@ -90,6 +93,29 @@ def test_a_file_of_an_earlier_version_has_all_it_had(dump: Path, tmp_path: Path)
     for default in (""" DEFAULT '{"":0}'""", " DEFAULT 0", " DEFAULT ''"):
         schema = schema.replace(default, "")
     assert _words(SQLITE.read_text()).endswith(_words(schema))
+
+
+def test_all_blocks_of_a_large_history_get_the_key_of_version_12(tmp_path: Path) -> None:
+    file = tmp_path / "store.db"
+    numbers = [*range(1000, 1000 + 2 * SLICE), 2**40 - 1]
+    with closing(apsw.Connection(str(file))) as db:
+        db.execute((STORES / "sqlite_11.sql").read_text())
+        before = list(
+            db.execute("SELECT block, last, changes, latest, body FROM history WHERE project = 2 ORDER BY block DESC")
+        )
+        for project in (1, 3):
+            # Neither in the order of numbers nor together: packed blocks take the place of others.
+            blocks = [(project, number, number, 1, number, b"%d %d" % (project, number)) for number in numbers]
+            db.executemany("INSERT INTO history VALUES (?, ?, ?, ?, ?, ?)", blocks[::-1])
+    store = open_store(f"sqlite:///{file}")
+    assert store.history_blocks(2, None, 1000) == [HistoryBlock(*row) for row in before]
+    for project in (1, 3):
+        found = [(block.block, block.last, block.latest, block.body) for block in store.history_blocks(project, None, 1000)]
+        assert found == [(number, number, number, b"%d %d" % (project, number)) for number in reversed(numbers)]
+        assert store.count(project, HISTORY) == len(numbers)
+        assert store.last(project, HISTORY) == (numbers[-1],)
+        assert [row[0] for row in store.rows(project, HISTORY, (numbers[0],), 2)] == numbers[1:3]
+    store.close()
 
 
 def _words(text: str) -> str:

@@ -9,16 +9,21 @@ import apsw
 from usertable.domain.schema import Project
 from usertable.store.encoding import decode_user, encode_project, encode_user
 from usertable.store.keyframes import decode_keyframe, encode_keyframe
+from usertable.store.sqlite import history
 from usertable.store.sqlite.transaction import advance_epoch, make_user_table
-from usertable.store.tables import KEYFRAMES, RECEIPTS, USERS, Row, TableSpec, up_to
+from usertable.store.tables import HISTORY, KEYFRAMES, RECEIPTS, USERS, Row, TableSpec, up_to
 
 
 def count(db: apsw.Connection, project: int, spec: TableSpec) -> int:
+    if spec is HISTORY:
+        return history.count(db, project)
     found: int = db.execute(f"SELECT count(*) FROM ({_rows_query(db, project, spec)})").get
     return found
 
 
 def rows(db: apsw.Connection, project: int, spec: TableSpec, after: Row | None, limit: int, size: int) -> list[Row]:
+    if spec is HISTORY:
+        return list(up_to(size, history.rows(db, project, after[0] if after else None, limit)))
     key = ", ".join(spec.columns[: spec.key])
     after_key = f"WHERE ({key}) > ({', '.join('?' * spec.key)})" if after is not None else ""
     rows = db.execute(
@@ -36,6 +41,9 @@ def rows(db: apsw.Connection, project: int, spec: TableSpec, after: Row | None, 
 
 
 def last(db: apsw.Connection, project: int, spec: TableSpec) -> Row | None:
+    if spec is HISTORY:
+        last_block = history.last(db, project)
+        return None if last_block is None else (last_block,)
     key = spec.columns[: spec.key]
     order = ", ".join(f"{column} DESC" for column in key)
     found: Row | None = db.execute(
@@ -45,6 +53,8 @@ def last(db: apsw.Connection, project: int, spec: TableSpec) -> Row | None:
 
 
 def load(db: apsw.Connection, project: int, spec: TableSpec, rows: Sequence[Row]) -> None:
+    if spec is HISTORY:
+        return history.load(db, project, rows)
     table: str = spec.table
     columns: Sequence[str] = ("project", *spec.columns)
     values: Sequence[Row] = [(project, *row) for row in rows]

@@ -33,6 +33,7 @@ from usertable.store.protocol import T
 from usertable.store.queries import load_queries
 from usertable.store.records import User
 from usertable.store.sqlite import reads
+from usertable.store.tables import Row
 from usertable.store.transaction import Mutation
 
 _SQL = load_queries("usertable.store.sqlite", "history.sql")
@@ -112,6 +113,29 @@ def all_blocks(db: apsw.Connection, project: int) -> Iterator[HistoryBlock]:
     """Yield the blocks, newest first, reading each as it is consumed."""
     for row in db.execute(_SQL["blocks_below"], (project, _LARGEST, _LARGEST)):
         yield HistoryBlock(*row)
+
+
+def rows(db: apsw.Connection, project: int, after: int | None, limit: int) -> Iterator[Row]:
+    """Yield blocks after one as rows of the table :data:`~usertable.store.tables.HISTORY`, in the order of their numbers."""
+    found = db.execute(_SQL["blocks_after"], {"project": project, "after": -1 if after is None else after})
+    return itertools.islice(found, limit)
+
+
+def load(db: apsw.Connection, project: int, rows: Iterable[Row]) -> None:
+    """Store such rows."""
+    db.executemany(_SQL["keep_block"], [(project, *row) for row in rows])
+
+
+def last(db: apsw.Connection, project: int) -> int | None:
+    """Return the number of the last block; None if there is none."""
+    found: int | None = next(db.execute(_SQL["ends"], {"project": project}))[1]
+    return found
+
+
+def count(db: apsw.Connection, project: int) -> int:
+    """Return the number of blocks."""
+    found: int = db.execute(_SQL["count"], {"project": project}).get
+    return found
 
 
 def since(db: apsw.Connection, project: int) -> int | None:

@@ -16,6 +16,8 @@ APPLICATION_ID = 0x75746231
 PAGE_BYTES = 2048
 """Bytes per page. Writes to random users dirty one page each in the WAL and the file; half of SQLite's default saves a
 fifth."""
+SLICE = 256
+"""Number of rows that a statement of a script changes at a time, if it says so."""
 
 
 def migrate(db: apsw.Connection, files: StoreFiles, *, allowed: bool) -> tuple[int, int]:
@@ -73,13 +75,20 @@ def check_ours(db: apsw.Connection, path: str) -> None:
 
 
 def _run_scripts(db: apsw.Connection) -> None:
-    """Run the missing scripts. Safe to run concurrently. A statement about `{users}` runs for each project's user table."""
+    """Run the missing scripts. Safe to run concurrently.
+
+    A statement about `{users}` runs for each project's user table. One about a `{slice}` of a table's rows runs until it
+    finds none.
+    """
     db.execute("BEGIN EXCLUSIVE")
     version = db.pragma("user_version")
     for number, script in enumerate(migrations("sqlite")[version:], start=version + 1):
         for statement in _statements(script):
             for table in _user_tables(db) if "{users}" in statement else [""]:
-                db.execute(statement.replace("{users}", table))
+                sliced = statement.replace("{users}", table).replace("{slice}", str(SLICE))
+                db.execute(sliced)
+                while "{slice}" in statement and db.changes():
+                    db.execute(sliced)
         db.execute(f"PRAGMA user_version = {number}")
     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     db.execute("COMMIT")

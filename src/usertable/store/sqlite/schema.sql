@@ -78,13 +78,11 @@ CREATE TABLE erased (
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE history (
-  project INTEGER NOT NULL,
-  block   INTEGER NOT NULL,
+  id      INTEGER PRIMARY KEY,
   last    INTEGER NOT NULL,
   changes INTEGER NOT NULL,
   latest  INTEGER NOT NULL,
-  body    BLOB NOT NULL,
-  PRIMARY KEY (project, block)
+  body    BLOB NOT NULL
 ) STRICT;
 
 CREATE TABLE history_since (
