@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -347,6 +348,39 @@ def test_erasing_a_user_reaches_packed_changes(harness: StoreHarness) -> None:
     stored = [change for block in blocks(harness, project) for change, users in block.all_changes() if users == [cuids[0]]]
     assert {change.kind for change in stored} == {ChangeKind.ERASED}
     assert "secret" not in repr(stored)
+
+
+def test_what_another_process_erases_is_taken_off_the_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("usertable.store.sqlite.history.STRETCH", 4)
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    server, other = StoreHarness(open_store(url)), StoreHarness(open_store(url))
+    project = server.project()
+    erased, kept = server.service.register(project, "phone", ["a", "b"], actor=TESTER)
+    for size in (100, 200, 300, 400, 500):
+        server.now += 1000
+        value = "".join(chr(ord("a") + (size * number) % 23) for number in range(size))
+        for cuid in (erased, kept):
+            server.write(server.prepare(project, cuid, {"user_string_overwrite": value}))
+    before = server.store.history_figures(project.number)
+    assert erase_user(other.store, project.number, erased)
+    stretches = before.blocks // 4 + 1
+    for _ in range(stretches):
+        server.store.pack_history(project.number, NEVER)
+    after = server.store.history_figures(project.number)
+    assert after.bytes == sum(len(block.body) for block in blocks(server, project)) < before.bytes
+    assert (after.blocks, after.changes) == (before.blocks + 1, before.changes + 1)
+    growth = server.store.history_growth(project.number, 0)
+    assert (growth.changes, growth.bytes) == (after.changes, after.bytes)
+    write_many(server, project, [kept], 3)
+    pack(server, project)
+    for _ in range(stretches + 2):
+        server.store.pack_history(project.number, NEVER)
+    found = server.store.history_figures(project.number)
+    stored = blocks(server, project)
+    assert (found.blocks, found.changes) == (len(stored), sum(block.changes for block in stored))
+    assert found.bytes == sum(len(block.body) for block in stored)
+    for harness in (server, other):
+        harness.store.close()
 
 
 def test_growth_and_figures_follow_writes_packing_and_pruning(harness: StoreHarness) -> None:

@@ -231,20 +231,41 @@ class _Sums:
         self.keyframe_bytes += keyframe_bytes
 
 
+_ByHour = defaultdict[int, _Sums]
+STRETCH = 4096
+"""Number of blocks that are added up again at once."""
+
+
 @dataclass(slots=True)
 class _Counted:
     first: int | None
     """The first block; None if this process has removed some since."""
     last: int = -1
-    hours: dict[int, _Sums] = field(default_factory=lambda: defaultdict(_Sums))
+    stretches: defaultdict[int, _ByHour] = field(default_factory=lambda: defaultdict(_by_hour))
+    """By `block // STRETCH`."""
+    again: int = 0
+    """The stretch from which on one is added up again next."""
+
+    def hours(self) -> Iterator[tuple[int, _Sums]]:
+        for stretch in self.stretches.values():
+            yield from stretch.items()
+
+    def of(self, size: BlockSize) -> _Sums:
+        """Return the sums to which a block belongs."""
+        return self.stretches[size.block // STRETCH][size.latest // HOUR_MS]
+
+
+def _by_hour() -> _ByHour:
+    return defaultdict(_Sums)
 
 
 class StoredSizes:
     """How much history is stored, by project.
 
     Adding up all blocks reads a page of each, which for a large history takes seconds to minutes. So they are added up once,
-    and then only those that came since. What the blocks of an erased user gain or lose is not noticed until the next start.
-    Keyframes are also removed in other processes, so the database itself adds up what is stored of them.
+    and then only those that came since. What the blocks of an erased user lose, possibly in another process, is noticed when
+    they are added up again: a stretch of :data:`STRETCH` blocks at a time. Keyframes are also removed in other processes, so
+    the database itself adds up what is stored of them.
     """
 
     def __init__(self) -> None:
@@ -254,7 +275,7 @@ class StoredSizes:
     def figures(self, db: apsw.Connection, project: int) -> HistoryFigures:
         """Return how much history of a project is stored."""
         with self._lock:
-            sums = self._count(db, project).hours.values()
+            sums = [sums for _, sums in self._count(db, project).hours()]
         oldest, newest = next(db.execute(_SQL["ages"], {"project": project}))
         size: int = sum(s.bytes for s in sums) + db.execute(_SQL["keyframe_bytes"], {"project": project}).get
         return HistoryFigures(sum(s.blocks for s in sums), sum(s.changes for s in sums), size, oldest, newest)
@@ -262,8 +283,7 @@ class StoredSizes:
     def growth(self, db: apsw.Connection, project: int, since: int) -> HistoryGrowth:
         """Return how much history was added since a moment, to the hour."""
         with self._lock:
-            hours = self._count(db, project).hours
-            sums = [s for hour, s in hours.items() if hour >= since // HOUR_MS]
+            sums = [s for hour, s in self._count(db, project).hours() if hour >= since // HOUR_MS]
         return HistoryGrowth(sum(s.changes for s in sums), sum(s.bytes + s.keyframe_bytes for s in sums))
 
     def replaced(
@@ -282,11 +302,23 @@ class StoredSizes:
             for sign, sizes in ((-1, removed), (1, added)):
                 for size in sizes:
                     if size.block <= counted.last:
-                        counted.hours[size.latest // HOUR_MS].add(sign, sign * size.changes, sign * size.bytes)
+                        counted.of(size).add(sign, sign * size.changes, sign * size.bytes)
             for size in keyframes:
                 if size.block <= counted.last:
-                    counted.hours[size.latest // HOUR_MS].add(0, 0, 0, -size.bytes)
+                    counted.of(size).add(0, 0, 0, -size.bytes)
             counted.first = None
+
+    def refresh(self, db: apsw.Connection, project: int) -> None:
+        """Add a stretch of the project's blocks up again, the next one at each call."""
+        with self._lock:
+            counted = self._projects.get(project)
+            if counted is None or not counted.stretches:
+                return
+            numbers = sorted(counted.stretches)
+            number = next((number for number in numbers if number >= counted.again), numbers[0])
+            counted.again = number + 1
+            del counted.stretches[number]
+            self._add_up(db, project, counted, number * STRETCH - 1, min((number + 1) * STRETCH - 1, counted.last))
 
     def _count(self, db: apsw.Connection, project: int) -> _Counted:
         first, last = next(db.execute(_SQL["ends"], {"project": project}))
@@ -294,8 +326,17 @@ class StoredSizes:
         if counted is None or first is None or last < counted.last or counted.first not in (None, first):
             counted = self._projects[project] = _Counted(first)
         counted.first = first
-        if last is not None and last > counted.last:
-            for hour, *sums in db.execute(_SQL["sizes"], {"project": project, "after": counted.last, "last": last}):
-                counted.hours[hour].add(*sums)
+        if first is not None and last > counted.last:
+            after = max(counted.last, first - 1)
+            while after < last:
+                end = min(((after + 1) // STRETCH + 1) * STRETCH - 1, last)
+                self._add_up(db, project, counted, after, end)
+                after = end
             counted.last = last
         return counted
+
+    @staticmethod
+    def _add_up(db: apsw.Connection, project: int, counted: _Counted, after: int, last: int) -> None:
+        """Add the blocks of a range, which is within a stretch."""
+        for hour, *sums in db.execute(_SQL["sizes"], {"project": project, "after": after, "last": last}):
+            counted.stretches[last // STRETCH][hour].add(*sums)

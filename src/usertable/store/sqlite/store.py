@@ -151,8 +151,9 @@ class SQLiteStore:
             if project not in self._packed:
                 self._packed[project] = history.last_packed(db, project)
             blocks = history.unpacked(db, project, self._packed[project], before)
-        if not blocks:
-            return 0
+            if not blocks:
+                self._history_sizes.refresh(db, project)
+                return 0
         # Compressing takes some ten times as long as storing, so others can write meanwhile.
         packed = pack_blocks(blocks)
 
