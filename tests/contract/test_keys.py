@@ -333,6 +333,8 @@ def test_when_a_key_was_last_used_is_kept_to_the_minute(harness: StoreHarness) -
         harness.store.keep_arrivals([Arrivals(project.number, at, keys={"a"})])
     uses = {use.key.name: use.last_used for use in harness.service.keys(harness.service.project("one"))}
     assert uses == {DEFAULT_KEY: None, "a": minute + 60_000}
+    assert harness.store.key_uses(project.number, ["a", "no such key"]) == {"a": minute + 60_000}
+    assert harness.store.key_uses(project.number, [DEFAULT_KEY]) == {}
     assert harness.store.rates(project.number, 0, 1000) == []
 
 

@@ -44,7 +44,7 @@ class Keys(UseCases):
         if len(keys) < limit:
             revoked = last.revoked if last else None
             keys += self._store.revoked_keys(project.number, revoked, limit - len(keys))
-        uses = self._store.key_uses(project.number)
+        uses = self._store.key_uses(project.number, [key.name for key in keys])
         return [KeyUse(key, uses.get(key.name)) for key in keys]
 
     def key(self, project: Project, name: str) -> KeyUse:
@@ -52,7 +52,7 @@ class Keys(UseCases):
         key = next((key for key in project.keys if key.name == name), None) or self._store.stored_key(project.number, name)
         if key is None:
             raise refusal(ProblemKind.KEY_UNKNOWN, key=name)
-        return KeyUse(key, self._store.key_uses(project.number).get(name))
+        return KeyUse(key, self._store.key_uses(project.number, [name]).get(name))
 
     def create_key(
         self,

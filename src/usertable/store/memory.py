@@ -548,9 +548,10 @@ class MemoryStore:
         with self._lock:
             return dict(self.tables[project].last_writes)
 
-    def key_uses(self, project: int) -> dict[str, int]:
+    def key_uses(self, project: int, names: Sequence[str]) -> dict[str, int]:
         with self._lock:
-            return dict(self.tables[project].key_uses)
+            uses = self.tables[project].key_uses
+            return {name: uses[name] for name in names if name in uses}
 
     def expire_arrivals(self, before: int) -> None:
         with self._lock:

@@ -188,8 +188,11 @@ class Arriving(Protocol):
         """Return, by attribute, when an accepted request or an import last had it; ms since 1970 UTC, to the second."""
         ...
 
-    def key_uses(self, project: int) -> dict[str, int]:
-        """Return, by key name, when a request last used it; ms since 1970 UTC, to the minute. Copies contain them too."""
+    def key_uses(self, project: int, names: Sequence[str]) -> dict[str, int]:
+        """Return, for keys with these names, when a request last used each; ms since 1970 UTC, to the minute.
+
+        Copies contain them too.
+        """
         ...
 
     def expire_arrivals(self, before: int) -> None:

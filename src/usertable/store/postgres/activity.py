@@ -77,8 +77,9 @@ def last_writes(db: Connection, project: int) -> dict[str, int]:
     return dict(rows.fetchall())
 
 
-def key_uses(db: Connection, project: int) -> dict[str, int]:
-    return dict(db.execute("SELECT name, at FROM usertable.key_use WHERE project = %s", (project,)).fetchall())
+def key_uses(db: Connection, project: int, names: Sequence[str]) -> dict[str, int]:
+    named = "project = %s AND name = ANY(%s)"
+    return dict(db.execute(f"SELECT name, at FROM usertable.key_use WHERE {named}", (project, list(names))).fetchall())
 
 
 def expire_arrivals(db: Connection, before: int) -> None:

@@ -254,8 +254,8 @@ class PostgresStore:
     def last_writes(self, project: int) -> dict[str, int]:
         return self.connections.read(lambda db: activity.last_writes(db, project))
 
-    def key_uses(self, project: int) -> dict[str, int]:
-        return self.connections.read(lambda db: activity.key_uses(db, project))
+    def key_uses(self, project: int, names: Sequence[str]) -> dict[str, int]:
+        return self.connections.read(lambda db: activity.key_uses(db, project, names))
 
     def expire_arrivals(self, before: int) -> None:
         self.connections.change(lambda db: activity.expire_arrivals(db, before))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import apsw
+import msgspec
 
 from usertable.domain.arrival import Arrival, Arrivals, Rate
 from usertable.domain.errors import ProblemKind
@@ -61,8 +62,10 @@ def last_writes(db: apsw.Connection, project: int) -> dict[str, int]:
     return dict(db.execute("SELECT attribute, at FROM last_write WHERE project = ?", (project,)))
 
 
-def key_uses(db: apsw.Connection, project: int) -> dict[str, int]:
-    return dict(db.execute("SELECT name, at FROM key_use WHERE project = ?", (project,)))
+def key_uses(db: apsw.Connection, project: int, names: Sequence[str]) -> dict[str, int]:
+    wanted = msgspec.json.encode(names).decode()
+    named = "project = ? AND name IN (SELECT value FROM json_each(?))"
+    return dict(db.execute(f"SELECT name, at FROM key_use WHERE {named}", (project, wanted)))
 
 
 def expire_arrivals(db: apsw.Connection, before: int) -> None:

@@ -286,9 +286,9 @@ class SQLiteStore:
         with self._connections.reader() as db:
             return activity.last_writes(db, project)
 
-    def key_uses(self, project: int) -> dict[str, int]:
+    def key_uses(self, project: int, names: Sequence[str]) -> dict[str, int]:
         with self._connections.reader() as db:
-            return activity.key_uses(db, project)
+            return activity.key_uses(db, project, names)
 
     def expire_arrivals(self, before: int) -> None:
         with self._connections.unsynced_writer() as db:
