@@ -106,6 +106,15 @@ def test_every_type_arrives_from_every_format(place: Place) -> None:
     }
 
 
+def test_the_history_of_users_names_the_file(place: Place) -> None:
+    first, *_ = place.cuids
+    for file in ("crm.csv", "客户.csv"):
+        Path(file).write_text(f"cuid,user_string_overwrite\n{first},{file}\n")
+        place.load(file)
+    shown = place.shell.run("history", "show", str(first), "--project", PROJECT, "--url", place.server.url, "--json")
+    assert [change["source"] for change in json.loads(shown.stdout)["changes"]][:2] == ["import ??.csv", "import crm.csv"]
+
+
 def test_a_secret_with_the_line_end_of_its_file_is_the_secret(place: Place) -> None:
     write_csv("cuid,user_number_accumulate", f"{place.cuids[0]},1")
     for number, end in enumerate(("\n", "\r\n"), start=1):

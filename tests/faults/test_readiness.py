@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from support import postgres
+from support.manual_clock import ManualClock
 from support.postgres import Cluster
 from support.server_process import ATTRIBUTE, ServerProcess, create_project
 from support.waiting import wait_until
@@ -163,6 +164,24 @@ def test_a_database_that_was_away_is_found_again_by_one_look_of_all_callers(clus
 
     wait_until(is_back)
     store.close()
+
+
+def test_a_slow_start_is_not_a_late_answer() -> None:
+    async def work() -> None:
+        store = open_store("memory:")
+        channel = open_channel("memory:", store, WriteBatch(Rules(1_048_576)))
+        clock = ManualClock()
+        readiness = Readiness(store, channel, GroupCommit(channel), clock.clock)
+        clock.advance(60)
+        watching = asyncio.create_task(readiness.watch())
+        await asyncio.sleep(0)
+        readiness.check()
+        watching.cancel()
+        await asyncio.wait([watching])
+        await readiness.close()
+        await channel.close()
+
+    asyncio.run(work())
 
 
 def test_a_check_that_is_under_way_at_the_stop_ends_with_it() -> None:

@@ -55,6 +55,8 @@ class Readiness:
     async def watch(self) -> None:
         """Check every `CHECK_SECONDS` until canceled, and log each change of the result."""
         asking: asyncio.Task[None] | None = None
+        # The first check begins now, however long the start of the server took.
+        self._answered = self._clock.monotonic()
         try:
             while True:
                 if asking is None or asking.done():
