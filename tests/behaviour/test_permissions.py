@@ -6,9 +6,10 @@ changes who may use a route has to change both. A route that no table has fails 
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -26,10 +27,13 @@ from usertable.config import Config
 from usertable.console.app import PAGES, console_app
 from usertable.dialects.jiguang.dialect import JIGUANG
 from usertable.domain.permissions import ALL_SCOPES, PROJECT_SCOPES, Scope
+from usertable.http.app import App
+from usertable.http.connections import Connections
 from usertable.http.metrics import METRICS_PATH
 from usertable.http.native import native_app
 from usertable.http.openapi import LIVE_PATH
 from usertable.http.operations import OPERATIONS
+from usertable.http.proxies import TrustedProxies
 from usertable.store import open_store
 
 PASSWORD = "correct horse battery staple"
@@ -216,6 +220,20 @@ def test_every_route_is_in_a_table() -> None:
     # What is served beside the pages, by path.
     for served, table in ((console, CONSOLE), (native, API)):
         assert {route.path for route in served.routes} == {name.partition(" ")[2] for name in table}  # type: ignore[attr-defined]
+
+
+def test_every_path_beside_the_api_and_the_console_is_in_a_table() -> None:
+    config = Config(store="memory:", metrics_token=METRICS_TOKEN)
+    store = open_store(config.store)
+    app = App(store, config)
+
+    async def paths() -> set[str]:
+        connections = Connections(app, body_seconds=1, keep_alive_seconds=1, limit=1, proxies=TrustedProxies([]))
+        async with app.running(connections):
+            return app.paths
+
+    with closing(store):
+        assert asyncio.run(paths()) == {name.partition(" ")[2] for name in (*PLATFORM, METRICS)}
 
 
 @dataclass

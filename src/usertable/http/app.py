@@ -180,6 +180,11 @@ class App:
         else:
             await no_route(self._dialect_server, scope, send)
 
+    @property
+    def paths(self) -> set[str]:
+        """Paths that are answered neither by the native API nor by the console, once the application runs."""
+        return set(self._endpoints)
+
     def take_over(self, config: Config) -> None:
         """Use the tokens of another configuration from now on."""
         self._config = config
