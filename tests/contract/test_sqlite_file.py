@@ -324,3 +324,54 @@ def test_a_defect_in_the_second_half_of_a_batch_of_large_rows_is_the_result_of_i
     sums = [harness.attributes(project, cuid).get("user_number_accumulate") for cuid in cuids]
     assert sums == [3, 3, 3, 3, 3, 1, 3, 3]
     harness.store.close()
+
+
+class Waiting:
+    """Time that passes while somebody waits. The lock of another connection is released after some waits."""
+
+    def __init__(self, holder: apsw.Connection, waits: int) -> None:
+        self._holder = holder
+        self._number = waits
+        self.now = 1000.0
+        self.waits: list[float] = []
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.waits.append(seconds)
+        if self._holder.in_transaction and len(self.waits) == self._number:
+            self._holder.execute("ROLLBACK")
+
+
+@pytest.mark.parametrize("is_released", [True, False])
+def test_removing_history_asks_for_a_held_lock_again_and_again_and_rests_only_for_what_it_held_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_released: bool
+) -> None:
+    file = tmp_path / "store.db"
+    with contextlib.closing(open_store(f"sqlite:///{file}", serving=True)) as opened:
+        harness = StoreHarness(opened)
+        project = harness.project()
+        cuid = harness.user(project)
+        for _ in range(100):
+            harness.write(harness.prepare(project, cuid, {"user_number_accumulate": 1}))
+        with contextlib.closing(apsw.Connection(str(file))) as holder:
+            holder.execute("BEGIN IMMEDIATE")
+            waiting = Waiting(holder, 200 if is_released else 0)
+            monkeypatch.setattr(connection, "time", waiting)
+            monkeypatch.setattr(store, "time", waiting)
+
+            def prune() -> int:
+                return harness.store.prune_history(project.number, harness.now + 1, 0, harness.now).blocks
+
+            if is_released:
+                assert prune() > 0
+                assert prune() > 0
+                # Before each of them, it rests.
+                assert waiting.waits == [0, *[connection.POLL_SECONDS] * 199, 0]
+            else:
+                with pytest.raises(StoreDown, match="locked"):
+                    prune()
+                assert sum(waiting.waits) == pytest.approx(connection.BUSY_SECONDS, rel=0.01)
+                holder.execute("ROLLBACK")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,12 +22,12 @@ PACK_AGE_MS = HOUR_MS
 """Age in milliseconds from which changes are packed. Newer ones are read and written more often."""
 
 REST = 2
-"""After each step, it rests for so many times as long as the step took.
+"""After each step, it rests for so many times as long as the processor worked on it.
 
-So packing has at most a third of a processor and of the interpreter's lock, which requests need too, and less of both while
-the machine is busy, because steps then take longer. It always has that third, so that a server that is never idle packs too:
-some 20,000 changes a second or more, while it writes fewer. A lower priority of the thread would give no such bound, and
-whoever waits for the interpreter's lock would wait for a thread that is not run.
+So packing has at most a third of a processor and of the interpreter's lock, which requests need too. What a step waits for
+is not counted, so that a server that is never idle packs too: faster than it writes, because to pack a change takes a tenth
+of the work of a PUT, or less. A lower priority of the thread would give no such bound, and whoever waits for the
+interpreter's lock would wait for a thread that does not run.
 """
 LONGEST_REST = 1.0
 """Maximum seconds of a rest, for which the end of a server waits."""
@@ -63,13 +64,17 @@ class HistoryRetention:
     """Keeps the history of a store's projects within their settings. Several servers may do so at once.
 
     Args:
+        worked: seconds that processors have worked for the calling thread.
         stopping: returns whether the server is about to end. What is left is then done after the next start.
     """
 
-    def __init__(self, store: Store, clock: Clock, stopping: Callable[[], bool]) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, stopping: Callable[[], bool], worked: Callable[[], float] = time.thread_time
+    ) -> None:
         self._store = store
         self._clock = clock
         self._stopping = stopping
+        self._worked = worked
         self._shortened: set[int] = set()
         """Projects whose history is known not to be kept for their days."""
         self.kept = KeptHistory()
@@ -107,7 +112,7 @@ class HistoryRetention:
         if day_ago is not None:
             self._prune(project, PruneReason.DAYS, _horizon(project.history, day_ago))
         while not self._stopping():
-            began = self._clock.monotonic()
+            began = self._worked()
             blocks = self._store.pack_history(number, now - PACK_AGE_MS)
             if not blocks:
                 break
@@ -119,7 +124,7 @@ class HistoryRetention:
 
     def _prune(self, project: Project, reason: PruneReason, before: int | None, excess: int = 0) -> None:
         while not self._stopping():
-            began = self._clock.monotonic()
+            began = self._worked()
             removed = self._store.prune_history(project.number, before, excess, self._clock.now_ms())
             if not removed.blocks:
                 break
@@ -128,8 +133,8 @@ class HistoryRetention:
             self._rest(began)
 
     def _rest(self, began: float) -> None:
-        """Let requests go first, after a step that began at this moment of the monotonic clock."""
-        self._clock.pause(min(REST * (self._clock.monotonic() - began), LONGEST_REST))
+        """Let requests go first, after a step before which the thread had worked so long."""
+        self._clock.pause(min(REST * (self._worked() - began), LONGEST_REST))
 
     def _is_shortened(self, project: Project, size: int, since: int) -> bool:
         """Return whether a project's size does not allow its days. It is logged once, until it does again."""

@@ -7,6 +7,7 @@ import logging
 import os
 import queue
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from typing import NoReturn
 
@@ -23,6 +24,9 @@ from usertable.store.sqlite.watch import Watch
 log = logging.getLogger("usertable.store")
 
 BUSY_SECONDS = 5.0
+POLL_SECONDS = 0.002
+"""Time between attempts to get SQLite's lock for what is not urgent. SQLite itself waits up to 0.1 s, and then hardly ever
+gets it beside a busy writer, which releases it for moments only."""
 STATEMENTS = 64
 """Number of prepared statements that a connection caches."""
 WRITER_STATEMENTS = 256
@@ -73,6 +77,8 @@ class Connections:
         self._checkpoint_pages = SERVER_CHECKPOINT_PAGES if serving else IMPORT_CHECKPOINT_PAGES
         self._log_pages = 0
         self._failed = False
+        self.locked_at = 0.0
+        """Monotonic time at which the last transaction got SQLite's lock."""
         self._has_stored = False
         self.migration: Migration | None = None
         self.has_erased = False
@@ -124,6 +130,7 @@ class Connections:
         # Its writes need not survive a crash, so nothing waits for the disk. WAL keeps the file consistent anyway.
         self._unsynced = self._open()
         self._unsynced.execute("PRAGMA synchronous = NORMAL")
+        self._unsynced.set_busy_handler(_wait_for_lock)
         self._unsynced.execute("PRAGMA cache_size = -2048")
         # It removes old history, of which nothing may be left in the file when a user is erased later.
         self._unsynced.execute("PRAGMA secure_delete = 1")
@@ -179,6 +186,7 @@ class Connections:
                 raise StoreDown(trouble)
             try:
                 db.execute("BEGIN IMMEDIATE")
+                self.locked_at = time.monotonic()
                 yield db
                 db.execute("COMMIT")
                 self._has_stored = True
@@ -315,6 +323,12 @@ class Connections:
             return None if isinstance(failure.__cause__, (apsw.BusyError, apsw.CantOpenError)) else True
         except OSError:
             return None
+
+
+def _wait_for_lock(attempts: int) -> bool:
+    """Wait a moment for SQLite's lock. Returns whether to try again."""
+    time.sleep(POLL_SECONDS)
+    return attempts < BUSY_SECONDS / POLL_SECONDS
 
 
 @contextlib.contextmanager

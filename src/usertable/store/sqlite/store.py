@@ -63,7 +63,8 @@ class SQLiteStore:
         self._packed: dict[int, int] = {}
         """By project, the number of its last packed block."""
         self._rest_until = 0.0
-        """Monotonic time before which no background transaction begins: others get as much time as the last one took."""
+        """Monotonic time before which no background transaction begins: others get as much time as the last one held the
+        lock."""
 
     @property
     def files(self) -> Mapping[str, Identity]:
@@ -80,11 +81,10 @@ class SQLiteStore:
     def _in_background(self, transaction: Callable[[], T]) -> T:
         # SQLite's lock is not fair: the server's writer gets it only while nobody else wants it.
         time.sleep(max(0.0, self._rest_until - time.monotonic()))
-        began = time.monotonic()
         answer = transaction()
         if self._connections.files.server():
             ended = time.monotonic()
-            self._rest_until = ended + (ended - began)
+            self._rest_until = ended + (ended - self._connections.locked_at)
         return answer
 
     def write(self, writes: Sequence[Write], command: WriteCommand) -> list[Result]:
