@@ -452,6 +452,28 @@ def test_however_many_blocks_of_a_clock_that_was_ahead_do_not_end_retention_by_d
     assert harness.store.history_since(project.number) == harness.now - DAY_MS // 2
 
 
+def test_blocks_of_a_clock_that_was_ahead_do_not_keep_those_after_them_from_being_packed(
+    harness: StoreHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "PACKED_CHANGES", 4)
+    project = harness.project()
+    ahead, cuid = neighbors(harness, project, 2)
+    today = harness.now
+    harness.now += 365 * DAY_MS
+    write_many(harness, project, [ahead], 6)
+    harness.now = today
+    write_many(harness, project, [cuid], 6)
+    before = {user: changes(harness, project, user) for user in (ahead, cuid)}
+    pack(harness, project, harness.now)
+    packed = [block for block in blocks(harness, project) if block.is_packed]
+    # No block has changes of both times.
+    assert {block.latest > harness.now for block in packed} == {True, False}
+    assert all(len({change.at > harness.now for change, _ in block.all_changes()}) == 1 for block in packed)
+    assert {user: changes(harness, project, user) for user in (ahead, cuid)} == before
+    # What is of the last hour is not packed yet.
+    assert not blocks(harness, project)[-1].is_packed
+
+
 def test_many_blocks_of_a_clock_that_was_behind_make_no_answer_wrong(harness: StoreHarness) -> None:
     project = harness.project()
     (cuid,) = harness.service.register(project, "phone", ["a"], actor=TESTER)

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import islice, takewhile
+from itertools import islice
 from operator import add, attrgetter, itemgetter
 from typing import TypeVar
 
@@ -451,7 +451,7 @@ class MemoryStore:
     def pack_history(self, project: int, before: int) -> int:
         with self._lock:
             table = self.tables[project]
-            blocks = to_pack(takewhile(lambda block: block.latest < before, table.history.values()))
+            blocks = to_pack(table.history.values(), before)
             if blocks:
                 history = {number: b for number, b in table.history.items() if b not in blocks}
                 packed = pack_blocks(blocks)

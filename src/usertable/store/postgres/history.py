@@ -454,7 +454,7 @@ class Packer:
             if (project, place) not in self._packed:
                 self._packed[project, place] = _last_packed(db, project, place)
             settled = self._settled_blocks(db, project, place)
-            if blocks := to_pack(itertools.takewhile(lambda block: block.latest < before, settled)):
+            if blocks := to_pack(settled, before):
                 packed = pack_blocks(blocks)
                 removed = {"project": project, "cuid": place, "blocks": [block.block for block in blocks]}
                 db.execute(_SQL["remove_packed"], removed)

@@ -204,7 +204,7 @@ def last_packed(db: apsw.Connection, project: int) -> int:
 def unpacked(db: apsw.Connection, project: int, after: int, before: int) -> list[HistoryBlock]:
     """Return blocks after one that can be packed to one, because all their changes are before a moment; none if too few."""
     rows = db.execute(_SQL["blocks_after"], {"project": project, "after": after})
-    return to_pack(itertools.takewhile(lambda block: block.latest < before, itertools.starmap(HistoryBlock, rows)))
+    return to_pack(itertools.starmap(HistoryBlock, rows), before)
 
 
 def replace_blocks(db: apsw.Connection, project: int, blocks: Sequence[HistoryBlock], packed: HistoryBlock) -> bool:
