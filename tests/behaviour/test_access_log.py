@@ -41,7 +41,7 @@ class Stream(io.StringIO):
 
 @pytest.fixture
 def stream() -> Iterator[Stream]:
-    """What the root logger writes to."""
+    """Return the stream that the root logger writes to."""
     stream = Stream()
     handler = logging.StreamHandler(stream)
     root = logging.getLogger()

@@ -634,7 +634,7 @@ def test_a_spool_outlives_its_buffer(client: AnyClient, server: Server, tmp_path
 
 
 def test_what_may_have_been_sent_too_long_ago_is_told_and_not_sent_again(server: Server, tmp_path: Path) -> None:
-    """The server may have forgotten its key. A record that was certainly never sent is sent, however old it is."""
+    """The server may have forgotten its key. A record that was never sent is sent, at any age."""
     from usertable.client.spool import Spool
 
     spool = Spool(tmp_path, 2**20)

@@ -424,13 +424,13 @@ def test_attempts_at_once_are_no_more_than_those_one_after_the_other() -> None:
 def sessions_over(
     service: Service, shared: SharedState, tokens: Sequence[str], seconds: int, clock: Callable[[], float]
 ) -> Sessions:
-    """Sessions of the console of a server."""
+    """Return the sessions of a server's console."""
     refused = RefusedSignIns(service, lambda: int(clock() * 1000))
     return Sessions(service, refused, shared, tokens, seconds, clock)
 
 
 def opened(sessions: Sessions, signed_in: SignedIn | None) -> Visitor:
-    """Who just signed in, as the next request finds them."""
+    """Return the new session as the next request finds it."""
     assert signed_in is not None
     visitor = sessions.open(signed_in.token)
     assert visitor is not None

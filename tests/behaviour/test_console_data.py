@@ -40,7 +40,7 @@ DATA = [
 
 @dataclass
 class Site:
-    """A server with four users, and somebody who is signed in to its console."""
+    """A server with four users, and a browser that is signed in to its console."""
 
     server: ServerProcess
     cuids: list[int]
@@ -60,7 +60,7 @@ class Site:
         return answer.text
 
     def users(self, query: str) -> list[int]:
-        """The CUIDs on a page of the table."""
+        """Return the CUIDs on a page of the table."""
         return [
             int(cuid) for cuid in re.findall(rf'<th scope="row"><a href="{AT}/users/(\d+)">', self.page(f"/users{query}"))
         ]

@@ -39,14 +39,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 @pytest.fixture
 def owner(server: ServerProcess) -> Iterator[httpx.Client]:
-    """Somebody else, who uses the API."""
+    """Return a client of the API."""
     with httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30) as client:
         yield client
 
 
 @pytest.fixture
 def tabs(server: ServerProcess) -> Iterator[tuple[FormBrowser, FormBrowser]]:
-    """Two tabs of one browser."""
+    """Return two tabs of one browser."""
     with FormBrowser(base_url=server.url, timeout=30) as one:
         one.sign_in()
         with FormBrowser(base_url=server.url, timeout=30, cookies=one.cookies) as other:
@@ -59,7 +59,7 @@ def tab(tabs: tuple[FormBrowser, FormBrowser]) -> FormBrowser:
 
 
 def told(answer: httpx.Response) -> str:
-    """Return what a page says of changes made in the meantime."""
+    """Return what a page says about changes made in the meantime."""
     found = re.search(r'<div class="notice warn" role="alert">(.*?)</div>', answer.text, re.DOTALL)
     assert found is not None, answer.text
     return " ".join(html.unescape(re.sub("<[^>]+>", " ", found[1])).split())

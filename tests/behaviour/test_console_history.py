@@ -36,7 +36,7 @@ KNOWN = 50_000_004
 
 @dataclass
 class Site:
-    """A server with a user who changed for four days, and somebody who is signed in to its console."""
+    """A server with a user who changed for four days, and a browser that is signed in to its console."""
 
     server: ServerProcess
     browser: FormBrowser
@@ -44,20 +44,20 @@ class Site:
     """When the project was created, in ms since 1970 UTC."""
 
     def page(self, path: str, status: int = 200) -> str:
-        """The text of a page: no markup, one blank between words."""
+        """Return the text of a page, without markup, with single spaces."""
         answer = self.browser.page(path)
         assert answer.status_code == status, answer.text
         return text_of(answer.text)
 
     def entries(self, path: str) -> list[str]:
-        """The changes on a page."""
+        """Return the changes on a page."""
         answer = self.browser.page(path)
         assert answer.status_code == 200, answer.text
         listed = answer.text.partition('<ol class="timeline">')[2].partition("</ol>")[0]
         return [text_of(entry) for entry in re.split(r"<li[ >]", listed)[1:]]
 
     def at(self, ms: int) -> str:
-        """A moment after the beginning, as a browser's field sends it."""
+        """Return a moment after the start, in the format of a browser's field."""
         moment = datetime.fromtimestamp((self.begin + ms) / 1000, ZoneInfo("Asia/Shanghai"))
         return moment.replace(tzinfo=None).isoformat(timespec="seconds").removesuffix(":00")
 

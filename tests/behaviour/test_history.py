@@ -27,7 +27,7 @@ USER = f"{PATH}/users/{CUID}"
 
 @pytest.fixture(scope="module", params=KEPT)
 def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a store with the sample history, which no test changes."""
+    """Create a store with the sample history, which no test changes. Return its URL."""
     with ENGINES[request.param](tmp_path_factory.mktemp("store")) as url:
         create_sample_history(url)
         yield url
@@ -35,7 +35,7 @@ def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="module")
 def server(store: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NativeServer]:
-    """A server of that store."""
+    """A server on that store."""
     with native_server(tmp_path_factory.mktemp("history"), store) as started:
         yield started
 
@@ -55,7 +55,7 @@ def writable(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture
 def project(writable: NativeServer) -> tuple[str, httpx.Client, int]:
-    """A new project with an attribute and a user: its path, its owner, and the user's CUID."""
+    """Create a project with an attribute and a user. Return its path, its owner, and the user's CUID."""
     path, owner = writable.new_project()
     declare(owner, path, "level", "NUMBER", "overwrite")
     owner.post(f"{path}/identifiers", json={"name": "phone"}).raise_for_status()
@@ -82,7 +82,7 @@ def get(client: httpx.Client, path: str, **query: Any) -> Any:
 
 
 def refused(client: httpx.Client, path: str, **query: Any) -> tuple[int, str, str]:
-    """Return status, kind and text of a refusal."""
+    """Return status, kind and text of a rejection."""
     answer = client.get(path, params=query)
     told = answer.json()
     assert answer.headers["content-type"] == "application/problem+json"
@@ -582,7 +582,7 @@ def test_a_source_that_is_sent_twice_is_refused_because_one_would_be_lost(
 
 @pytest.fixture(params=["store", "url"])
 def cli(request: pytest.FixtureRequest, store: str, server: NativeServer) -> CliRunner:
-    """The command line on the store, or through its server."""
+    """Return a shell on the store, or one through its server."""
     if request.param == "url":
         return CliRunner("sqlite:////nowhere/there-is-no-such-store.db", {"USERTABLE_ADMIN_TOKEN": TOKEN})
     return CliRunner(store, {})

@@ -167,7 +167,7 @@ def test_a_whole_request_is_answered_also_when_its_client_ends_within_the_next(s
 
 
 def test_nothing_is_done_for_a_request_whose_body_is_broken(served: ServerAndUser) -> None:
-    """Even if the request does not use a body."""
+    """Also for requests that do not use a body."""
     with served.server.client() as http:
         (user,) = http.post("/smartop/api/v1/user/register", json={"identityName": "phone", "identityValues": ["1"]}).json()[
             "data"
@@ -190,7 +190,7 @@ def test_half_a_request_is_not_done_when_its_client_ends(served: ServerAndUser) 
 
 
 def test_requests_sent_at_once_are_answered_in_their_order(served: ServerAndUser) -> None:
-    """200 of them, some on the slow path and some on the fast one, more than wait on a connection."""
+    """200 requests, on the slow and on the fast path, more than a connection holds."""
     kinds = [
         put(served.body),
         LIVE,
@@ -608,7 +608,7 @@ def test_sighup_reloads_the_admin_token_and_the_log_level_and_says_so(tmp_path: 
 )
 @pytest.mark.parametrize("is_reset", [False, True])
 def test_a_connection_that_is_over_leaves_nothing_for_the_garbage_collector(sent: bytes, is_reset: bool) -> None:
-    """It runs seldom, and until then each connection would keep what it has read."""
+    """The collector seldom runs, and until then each connection would keep what it has read."""
 
     def there() -> int:
         return sum(type(each) is Connection for each in gc.get_objects())

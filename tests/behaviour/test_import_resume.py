@@ -42,14 +42,14 @@ class Work:
         return self.shell.refused(*self.command(file, *options), stdin=stdin)
 
     def environment(self) -> dict[str, str]:
-        """For another process."""
+        """Return the environment for another process."""
         kept = {key: value for key, value in os.environ.items() if not key.startswith("USERTABLE_")}
         if self.options:
             return kept | {"USERTABLE_SECRET": SECRET}
         return kept | {"USERTABLE_STORE": self.store}
 
     def in_bash(self, script: str) -> subprocess.CompletedProcess[str]:
-        """Run a script in which $IMPORT is the command, without the file and its options."""
+        """Run a script in which $IMPORT is the command without its arguments."""
         words = [sys.executable, "-m", "usertable", "import", "--project", PROJECT, *self.options]
         return subprocess.run(
             ["bash", "-c", script],

@@ -67,7 +67,7 @@ def create(owner: httpx.Client, path: str, name: str, *scopes: str, **settings: 
 
 
 def caller(server: NativeServer, owner: httpx.Client, path: str, name: str, *scopes: str) -> httpx.Client:
-    """A client with a new key."""
+    """Return a client with a new key."""
     return server.caller(path.rpartition("/")[2], create(owner, path, name, *scopes)["secret"])
 
 
@@ -77,7 +77,7 @@ def problem(answer: httpx.Response) -> tuple[int, str, str]:
 
 
 def ask(client: httpx.Client, operation: Operation, path: str) -> httpx.Response:
-    """A request of that operation which changes nothing if it is let in."""
+    """Send a request of that operation that changes nothing if it is allowed."""
     target = operation.path.replace("{project}", path.rpartition("/")[2]).format(name="no_such", cuid=7)
     return client.request(operation.method, target, json={"nothing": 1} if operation.body else None)
 
@@ -386,7 +386,7 @@ REVOKED = 5000
 
 @pytest.fixture(scope="module")
 def old_project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, NativeServer]]:
-    """The URL of a store whose project has 5,000 revoked keys and one more than a page of others, and its server."""
+    """Yield the URL of a store whose project has 5,000 revoked keys and one more than a page of others, and its server."""
     folder = tmp_path_factory.mktemp("old")
     url = f"sqlite:///{folder / 'usertable.db'}"
     create_project(url)

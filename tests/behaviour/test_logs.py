@@ -31,24 +31,24 @@ TEXT_LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (DEBUG|INFO|WARNIN
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NativeServer]:
-    """One that logs all that there is to log, as JSON."""
+    """A server that logs everything, as JSON."""
     folder = tmp_path_factory.mktemp("server")
     with native_server(folder, log_level="debug", log_format="json", access_log="true") as started:
         yield started
 
 
 def lines(server: ServerProcess) -> list[dict[str, Any]]:
-    """The events in the log, each of which is one line, without one that is being written."""
+    """Return the events in the log, one per line, without a line that is being written."""
     return [json.loads(line) for line in server.log.splitlines(keepends=True) if line.endswith("\n")]
 
 
 def wait_for(server: ServerProcess, **fields: object) -> dict[str, Any]:
-    """The first event with these fields, as soon as it is logged."""
+    """Wait for an event with these fields, and return the first one."""
     return wait_until(lambda: [line for line in lines(server) if fields.items() <= line.items()])[0]
 
 
 def break_project(server: NativeServer, path: str, *, innermost: str, **headers: str) -> httpx.Response:
-    """What comes of a request for a project whose document nobody can read."""
+    """Return the answer to a request for a project whose document is invalid."""
     name = path.rpartition("/")[2]
     with sqlite3.connect(server.database, isolation_level=None) as other:
         (document,) = other.execute("SELECT document FROM project WHERE id = ?", (name,)).fetchone()
@@ -114,7 +114,7 @@ def test_the_access_log_has_every_answered_request(server: NativeServer) -> None
 
 
 def test_no_log_has_a_secret_or_a_value_of_a_user(server: NativeServer) -> None:
-    """Whatever goes wrong with them, and wherever in a request they stand."""
+    """Wherever they are in a request, and whatever fails."""
     private = "innermost-7f3a"
     path, http = server.new_project(secret=f"secret-{private}")
     http.post(f"{path}/attributes", json={"name": "age", "type": "NUMBER", "rule": "overwrite"})
@@ -160,7 +160,7 @@ def test_no_log_has_a_secret_or_a_value_of_a_user(server: NativeServer) -> None:
 
 
 def test_no_log_has_what_postgresql_says_of_stored_values(tmp_path: Path) -> None:
-    """It quotes them in the details of its errors: Key (value)=(…) already exists."""
+    """PostgreSQL quotes them in the details of its errors: Key (value)=(…) already exists."""
     private = "innermost-7f3a"
     with database(postgres.NEWEST) as url, native_server(tmp_path, url, log_format="json", log_level="debug") as server:
         path, http = server.new_project()

@@ -39,7 +39,7 @@ def scrape(url: str) -> str:
 
 
 def value(text: str, name: str, **labels: str) -> float:
-    """The value of a metric, 0 if there is none yet."""
+    """Return the value of a metric; 0 if there is none yet."""
     return samples(text).get((name, frozenset(labels.items())), 0.0)
 
 

@@ -34,7 +34,7 @@ def project(server: NativeServer) -> tuple[str, httpx.Client]:
 
 
 def refused(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
-    """The problem details of a refusal, checked for what all of them have."""
+    """Return the problem details of a rejection, after checking the members that all of them have."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     problem: dict[str, Any] = answer.json()
@@ -238,7 +238,7 @@ def test_what_a_body_can_have_wrong(server: NativeServer, body: bytes, status: i
 
 
 def test_no_depth_of_nesting_is_a_defect(table: tuple[str, httpx.Client]) -> None:
-    """Also close to where the parsers give up, each at a depth of its own."""
+    """Also near the maximum depth of each parser."""
     path, owner = table
     for depth in (100, 300, 600, *range(940, 1010, 3)):
         for opening, closing in ((b"[", b"]"), (b'{"x": ', b"}")):
@@ -573,7 +573,7 @@ def test_all_that_is_wrong_with_a_schema_is_told(project: tuple[str, httpx.Clien
 
 @pytest.fixture
 def table(server: NativeServer) -> tuple[str, httpx.Client]:
-    """A project with one attribute of every type and three users."""
+    """Create a project with one attribute of every type and three users."""
     path, owner = server.new_project(timezone="Europe/Berlin")
     for type_ in ("NUMBER", "STRING", "BOOL", "DATETIME", "LIST"):
         declare(owner, path, f"a_{type_.lower()}", type_)

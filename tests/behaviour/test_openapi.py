@@ -36,7 +36,7 @@ def document(server: NativeServer) -> dict[str, Any]:
 
 
 def test_every_served_route_is_in_the_document(document: dict[str, Any]) -> None:
-    """Of what is written down for serving: the table of operations, the platform's endpoints, the health checks."""
+    """The table of operations, the platform's endpoints and the health checks."""
     served = {(o.path, o.method.lower()) for o in operations.OPERATIONS}
     served |= {(ATTRIBUTE_PATH, "put"), (REGISTER_PATH, "post"), (openapi.LIVE_PATH, "get")}
     assert (ATTRIBUTE_PATH, REGISTER_PATH) == (ATTRIBUTE, REGISTER)
@@ -159,7 +159,7 @@ checks = {{ positive_data_acceptance = {{ enabled = false }} }}
 
 
 def test_schemathesis_finds_no_contradiction(server: NativeServer, document: dict[str, Any], tmp_path: Path) -> None:
-    """All its checks over all operations: examples, boundary values, random requests, and sequences of them."""
+    """All checks on all operations: examples, boundary values, random requests and sequences of requests."""
     server.new_project(id="tested")
     _, owner = server.new_project(id="platform-side", secret="a-secret-that-stays")
     done = owner.post("/api/v1/projects/platform-side/identifiers", json={"name": "phone"})

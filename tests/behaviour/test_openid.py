@@ -42,7 +42,7 @@ KEYS = RSAKey.generate_key(2048, {"kid": "second"}), ECKey.generate_key("P-256",
 
 @dataclass
 class Passing:
-    """Time that goes on, and is moved on by a test."""
+    """A clock that runs, and that a test can also advance."""
 
     wall: float = 0.0
     elapsed: float = 0.0
@@ -57,7 +57,7 @@ class Passing:
 
 @dataclass
 class Console:
-    """A server's console with a provider to sign in with."""
+    """The console of a server with an OpenID Connect provider."""
 
     provider: FaultyOpenIdProvider
     store: Store
@@ -71,17 +71,17 @@ class Console:
         self.number = self.service.project(PROJECT).number
 
     def go(self, following: str = "") -> str:
-        """Begin to sign in, and sign in at the provider: where it sends the browser back to."""
+        """Sign in at the provider. Return the URL that it redirects the browser to."""
         answer = self.browser.get(BEGIN, params={"next": following} if following else {})
         assert answer.status_code == 303, answer.text
         return httpx.get(answer.headers["location"]).headers["location"]
 
     def sign_in(self) -> httpx.Response:
-        """Sign in: the answer to the browser that comes back."""
+        """Sign in. Return the console's answer to the redirected browser."""
         return self.browser.get(self.go())
 
     def refusal(self) -> str:
-        """Sign in, which is refused: what the page says."""
+        """Attempt to sign in, which is rejected. Return what the page says."""
         return refusal(self.sign_in())
 
     def is_signed_in(self) -> bool:
@@ -91,7 +91,7 @@ class Console:
         return self.service.person("ann@example.com")
 
     def refusals(self) -> list[tuple[str, object]]:
-        """The subjects and reasons of refused sign-ins in the audit log, the newest first."""
+        """Return the subjects and reasons of rejected sign-ins in the audit log, newest first."""
         return [(event.subject, event.after.get("reason")) for event in self.events("refuse sign-in")]
 
     def events(self, *kinds: str) -> list[AuditEvent]:
@@ -110,9 +110,9 @@ Start = Callable[..., Console]
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Starts a server that signs in with a provider: domain example.com, `groups` decides the roles.
+    """Start a server with a provider: domain example.com, roles by the claim `groups`.
 
-    With `beside`, on another host, over the same store and with the same provider.
+    With `beside`, it is another host with the same store and provider.
     """
     with contextlib.ExitStack() as things:
 

@@ -80,7 +80,7 @@ def test_a_store_in_the_clone_is_not_packed(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of this folder."""
+    """Build the wheel of this checkout."""
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
@@ -89,7 +89,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def client_python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of an environment with `pip install usertable` in it, without an extra."""
+    """Return the interpreter of an environment with `pip install usertable`, without extras."""
     folder = tmp_path_factory.mktemp("client")
     venv.create(folder, with_pip=True)
     python = folder / "bin" / "python"

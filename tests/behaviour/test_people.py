@@ -34,7 +34,7 @@ NOBODYS_SESSION = Session(b"", "", 0, 0, 0)
 
 
 def create_people(url: str) -> None:
-    """An admin, an owner, an editor and a viewer of the project, who all have one password; and somebody invited."""
+    """Create an admin, an owner, an editor and a viewer of the project, with the same password, and an invited person."""
     store = open_store(url)
     service = Service(store)
     service.add_person("Admin@example.com", name="Ada Admin", admin=True, password=PASSWORD, actor=TESTER)
@@ -267,7 +267,7 @@ def test_a_page_that_nobody_classified_cannot_be_made() -> None:
 
 @contextlib.contextmanager
 def stopped_server(folder: Path, trusted_proxies: str) -> Iterator[FormBrowser]:
-    """Yield a browser at a server whose clock stands still, so that no delay ends before the next attempt."""
+    """Yield a browser on a server whose clock stands still, so that no delay ends before the next attempt."""
     url = f"sqlite:///{folder / 'store.db'}"
     create_project(url)
     create_people(url)

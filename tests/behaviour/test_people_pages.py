@@ -25,7 +25,7 @@ AT = f"/console/projects/{PROJECT}"
 
 @pytest.fixture
 def url(tmp_path: Path) -> str:
-    """A store with an admin, and an owner and a viewer of the project, who all have one password."""
+    """Create a store with an admin, and an owner and a viewer of the project, with the same password."""
     url = f"sqlite:///{tmp_path / 'store.db'}"
     create_project(url)
     store = open_store(url)
@@ -69,14 +69,14 @@ def signed_in(server: ServerProcess, email: str) -> Iterator[FormBrowser]:
 
 
 def error(answer: httpx.Response, field: str) -> str:
-    """What is said beside a field."""
+    """Return the error next to a field."""
     found = re.search(rf'id="{field}-error">(?:<span[^>]*>[^<]*</span>)?([^<]*)<', answer.text)
     assert found is not None, answer.text
     return html.unescape(found[1])
 
 
 def page_of(admin: FormBrowser, email: str) -> str:
-    """Where a person's page is."""
+    """Return the path of a person's page."""
     people = admin.page("/console/people").text
     found = re.search(
         rf'href="(/console/people/\w+)"[^>]*>(?:[^<]*</a></th>\s*<td[^>]*><span[^>]*>)?{re.escape(email)}<', people
@@ -86,7 +86,7 @@ def page_of(admin: FormBrowser, email: str) -> str:
 
 
 def link_on(page: httpx.Response, server: ServerProcess) -> str:
-    """The link for setting a password that a page shows."""
+    """Return the password link that a page shows."""
     found = re.search(r'id="link"[^>]*>([^<]+)<', page.text)
     assert found is not None, page.text
     assert found[1].startswith(f"{server.url}/console/password?link=")
@@ -360,7 +360,7 @@ def test_nobody_ends_the_sessions_of_others(owner: FormBrowser, admin: FormBrows
 
 
 def other_sessions(server: ServerProcess, email: str) -> str:
-    """Somebody's own page, as they see it in another browser."""
+    """Return a person's own page in another browser."""
     with FormBrowser(base_url=server.url) as other:
         other.sign_in_as(email, PASSWORD)
         return other.page("/console/account").text

@@ -238,7 +238,7 @@ def test_every_path_beside_the_api_and_the_console_is_in_a_table() -> None:
 
 @dataclass
 class Caller:
-    """Somebody who sends requests to the API, and what they may do in the project."""
+    """A caller of the API, and what it may do in the project."""
 
     client: httpx.Client
     scopes: frozenset[str] = frozenset()
@@ -250,7 +250,7 @@ class Caller:
 
 @dataclass
 class World:
-    """A server with a project, another one, and everybody."""
+    """A server with two projects, and all callers and people."""
 
     server: ServerProcess
     callers: dict[str, Caller]
@@ -313,7 +313,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 def made_keys(service: Service, yesterday: Service) -> dict[str, str]:
-    """The secrets of keys of the project: one with each scope alone, a revoked one, and one that expired an hour ago."""
+    """Create keys and return their secrets: one per scope, a revoked one, and one that expired an hour ago."""
     every = frozenset(ALL_SCOPES)
 
     def key(service: Service, name: str, *scopes: Scope, expires_at: int | None = None) -> str:
@@ -327,7 +327,7 @@ def made_keys(service: Service, yesterday: Service) -> dict[str, str]:
 
 
 def filled_in(path: str) -> str:
-    """A path with a project that is there, and otherwise with what is not: nobody changes anything."""
+    """Return a path with an existing project and otherwise unknown names, so that no request changes anything."""
     path = path.replace("{project}", PROJECT).replace("{cuid}", "999")
     for variable in ("name", "person", "session", "email"):
         path = path.replace(f"{{{variable}}}", "nope")
@@ -335,7 +335,7 @@ def filled_in(path: str) -> str:
 
 
 def outcome(answer: httpx.Response) -> str:
-    """`allowed` if the request came as far as its body; otherwise why it did not."""
+    """Return `allowed` if the request reached the check of its body, otherwise the reason."""
     assert answer.status_code < 500, answer.text
     if answer.status_code == 404 and answer.json().get("code") == "project_unknown":
         return "hidden"
@@ -414,7 +414,7 @@ WRITES = {"records": [{"cuid": 999, "data": {"user_string_once": "a"}}]}
     ids=["write", "register", "import"],
 )
 def test_what_a_batch_does_decides_which_key_may_send_it(world: World, body: dict[str, Any], allowed: set[str]) -> None:
-    """A key with `write` alone makes nobody, although it may send batches."""
+    """A key with `write` alone may send batches, but creates no users."""
     path = f"/api/v1/projects/{PROJECT}/users:batch?dry_run=1"
     keys = {name: caller for name, caller in world.callers.items() if name.startswith("key ") and caller.project == PROJECT}
     found = {name for name, caller in keys.items() if outcome(caller.client.post(path, json=body)) == "allowed"}
@@ -435,7 +435,7 @@ UNKNOWN_PROJECT = f"The project “{PROJECT}” does not exist."
 
 
 def page_outcome(answer: httpx.Response, *, is_public: bool) -> str:
-    """Like :func:`outcome`, of an answer of the console."""
+    """Return the same as :func:`outcome`, for an answer of the console."""
     assert answer.status_code < 500, answer.text
     text = answer.text if "event-stream" not in answer.headers.get("content-type", "") else ""
     if answer.status_code == 303 and answer.headers["location"].startswith("/console/sign-in") and not is_public:
@@ -462,7 +462,7 @@ def open_page(browser: httpx.Client, token: str, route: str) -> str:
 
 
 def form_token(browser: FormBrowser) -> str:
-    """What a form must carry; on a page that the browser may see."""
+    """Return the form token, from a page that the browser may see."""
     for path in ("/console/account", "/console/sign-in"):
         if found := re.search(r'name="form_token" value="(\w+)"', browser.get(path).text):
             return found[1]
@@ -504,7 +504,7 @@ def test_signing_out_ends_the_session_of_whoever_does(world: World) -> None:
 
 
 def test_nothing_was_changed_by_all_that(world: World) -> None:
-    """Runs last: every request before it was one that does nothing, even where it was allowed."""
+    """Runs last. The requests of the other tests change nothing, even if they are allowed."""
     admin = world.callers["admin token"].client
     kinds = {entry["kind"] for entry in admin.get(f"/api/v1/projects/{PROJECT}/audit").json()["entries"]}
     assert kinds <= {"create project", "declare attribute", "declare identifier", "create key", "revoke key", "edit member"}

@@ -40,7 +40,7 @@ def database(cluster: Cluster) -> Iterator[str]:
 
 
 def as_role(cluster: Cluster, url: str, *settings: str) -> str:
-    """The database's URL for a new role with these settings."""
+    """Create a role with these settings. Return its URL of the database."""
     name = f"odd_{next(_numbers)}"
     cluster.execute(f"CREATE ROLE {name} SUPERUSER LOGIN")
     for setting in settings:
@@ -178,7 +178,7 @@ def test_a_commit_that_waits_for_standbys_keeps_waiting_for_them(cluster: Cluste
 
 
 def open_closed(url: str) -> str:
-    """The URL of a store that has its tables."""
+    """Yield the URL of a migrated store."""
     open_store(url).close()
     return url
 

@@ -29,13 +29,13 @@ PANELS = {panel["title"]: panel for panel in DASHBOARD["panels"] if panel["type"
 
 @dataclass
 class UsedServers:
-    """A Prometheus, and the servers that it scrapes, which `use` sends some of everything that is counted."""
+    """A Prometheus and the servers that it scrapes."""
 
     prometheus: Prometheus
     use: Callable[[], None]
 
     def see_to_rates(self) -> None:
-        """Use the servers unless they were used a moment ago: a minute without requests has no quantiles."""
+        """Send requests unless some were sent recently: a minute without requests has no quantiles."""
         growth = f'increase(usertable_http_requests_total{{route="{ATTRIBUTE}", code="200"}}[20s])'
         if len(self.prometheus.query(f"{growth} > 0")) < 2:
             # Rates need a change between two scrapes.
@@ -45,7 +45,7 @@ class UsedServers:
 
 @pytest.fixture(scope="module")
 def used(tmp_path_factory: pytest.TempPathFactory) -> Iterator[UsedServers]:
-    """One that scrapes a server on SQLite and one with two workers on PostgreSQL, which have been used."""
+    """A Prometheus that scrapes a server on SQLite and one with two workers on PostgreSQL, after some requests."""
     folder = tmp_path_factory.mktemp("prometheus")
     for name in ("sqlite", "postgresql"):
         (folder / name).mkdir()
@@ -71,7 +71,7 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Iterator[UsedServers]:
 
 
 def use(server: NativeServer, project: Any = None) -> Any:
-    """Send some of everything that is counted."""
+    """Send requests for every metric."""
     path, http = project or server.new_project()
     http.post(f"{path}/attributes", json={"name": "age", "type": "NUMBER", "rule": "overwrite"})
     http.post(f"{path}/users", json={"cuid": 5})

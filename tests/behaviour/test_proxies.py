@@ -71,7 +71,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerPro
 
 @pytest.fixture(params=["nginx", "nginx, not buffering", "haproxy"])
 def proxy(request: pytest.FixtureRequest, served: tuple[ServerProcess, int], tmp_path: Path) -> Iterator[str]:
-    """The URL of a proxy in front of the server."""
+    """Yield the URL of a proxy in front of the server."""
     name = request.param.partition(",")[0]
     program = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
     assert program, f"{name} is not installed; on Debian: apt-get install {name}"
@@ -114,7 +114,7 @@ def test_a_large_body_that_is_refused_is_answered_413_every_time(proxy: str, tmp
 
 
 def test_requests_are_done_once_each_through_a_proxy(proxy: str, served: tuple[ServerProcess, int]) -> None:
-    """Also those that offer another protocol, and those that ask before they send their body."""
+    """Also requests with `Upgrade`, and those with `Expect: 100-continue`."""
     server, cuid = served
     body = json.dumps({"cuid": cuid, "data": {"user_number_accumulate": 1}}).encode()
     offer = ["Connection: Upgrade", "Upgrade: h2c", "HTTP2-Settings: AAEAAEAAAAIAAAAB"]
@@ -148,7 +148,7 @@ DOCUMENTED = Path(__file__).parents[2] / "docs" / "howto" / "run-behind-a-proxy.
 
 
 def as_documented(language: str, number: int, folder: Path, port: int, server: ServerProcess) -> str:
-    """A configuration from the documentation, the `number`th of its kind; only names of this machine take their place."""
+    """Return a configuration from the documentation, the `number`th of its kind, with this machine's names and ports."""
     block = re.findall(rf"```{language}\n(.*?)```", DOCUMENTED.read_text(), re.DOTALL)[number]
     both = folder / "both.pem"
     subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
@@ -177,7 +177,7 @@ def as_documented(language: str, number: int, folder: Path, port: int, server: S
 
 @contextlib.contextmanager
 def running_proxy(name: str, configuration: str, folder: Path, port: int) -> Iterator[str]:
-    """The https URL of a proxy with that configuration."""
+    """Yield the https URL of a proxy with that configuration."""
     program = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
     assert program, f"{name} is not installed; on Debian: apt-get install {name}"
     file = folder / "proxy.conf"
@@ -206,7 +206,7 @@ def running_proxy(name: str, configuration: str, folder: Path, port: int) -> Ite
 
 @pytest.fixture(params=["nginx", "caddyfile", "haproxy"])
 def documented(request: pytest.FixtureRequest, served: tuple[ServerProcess, int], tmp_path: Path) -> Iterator[str]:
-    """The https URL of a proxy that is configured as the documentation says."""
+    """Yield the https URL of a proxy that is configured as documented."""
     port = reserve_port()
     configuration = as_documented(request.param, 0, tmp_path, port, served[0])
     with running_proxy(request.param.removesuffix("file"), configuration, tmp_path, port) as url:
@@ -232,7 +232,7 @@ def test_a_proxy_as_documented_serves_the_api_and_the_console(
 def test_the_server_sees_the_callers_address_behind_a_proxy_as_documented(
     documented: str, served: tuple[ServerProcess, int], tmp_path: Path
 ) -> None:
-    """The proxy at 127.0.0.1 is trusted, so neither its own address counts nor what a caller claims to be."""
+    """The proxy at 127.0.0.1 is trusted: its own address is not the caller's, and neither is one that the caller sends."""
     trust = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
 
     def sign_in(address: str, claim: str, token: str) -> int:
@@ -270,7 +270,7 @@ def test_nginx_serves_the_console_and_the_api_below_a_path_as_documented(tmp_pat
 
 
 def _use_the_console(link: str, home: str) -> None:
-    """Sign in by the link, go through the console, change something and sign out, in a real browser."""
+    """Sign in by the link, visit pages, change something and sign out, in a real browser."""
     problems: list[str] = []
     with chromium() as browser, browser.new_context(ignore_https_errors=True, locale="en") as context:
         page = context.new_page()

@@ -20,11 +20,11 @@ HOME = "/usertable/console"
 
 
 class Proxy(httpx.BaseTransport):
-    """Passes on what is below the public path.
+    """A proxy that forwards requests below the public path.
 
     Args:
-        strips: take the public path away, as nginx does if `proxy_pass` ends with a slash.
-        host: pass on this `Host` in place of the browser's.
+        strips: remove the public path, as nginx does if `proxy_pass` ends with a slash.
+        host: forward this `Host` instead of the browser's.
     """
 
     def __init__(self, server: str, *, strips: bool, host: str = "") -> None:
@@ -66,7 +66,7 @@ def proxy(request: pytest.FixtureRequest, served: tuple[ServerProcess, int]) -> 
 
 
 def addresses(page: httpx.Response) -> set[str]:
-    """Every address that a page leads to, of pages, forms and files."""
+    """Return all URLs in a page: links, forms and files."""
     assert page.status_code == 200, page.text
     found = re.findall(r'\b(?:href|src|action|data-live|data-address)="([^"#]+)', page.text)
     return {html.unescape(address) for address in found}

@@ -21,7 +21,7 @@ ADDRESS = "127.0.0.1:8000"
 
 
 class Newcomer:
-    """Somebody who types what a page says, in a folder of their own."""
+    """Runs the commands of a page, in a folder of its own."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -30,7 +30,7 @@ class Newcomer:
         self.server: ServerProcess | None = None
 
     def type(self, text: str) -> str:
-        """Run a block of shell; what it prints."""
+        """Run a block of shell. Return its output."""
         if text.strip() == "usertable serve":
             store = self._environment["USERTABLE_STORE"].removeprefix("sqlite:///")
             self.server = ServerProcess(f"sqlite:///{self.folder / store}", self.folder)
@@ -52,7 +52,7 @@ class Newcomer:
 
 @pytest.fixture(scope="module")
 def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Newcomer]:
-    """Somebody who followed the quickstart, except that they have it installed already."""
+    """Run the quickstart, with usertable installed already."""
     who = Newcomer(tmp_path_factory.mktemp("newcomer"))
     printed = ""
     try:

@@ -29,7 +29,7 @@ class Clocks:
         self.age = Age(DAY, lambda: self.now, lambda: self.elapsed)
 
     def pass_(self, milliseconds: int) -> None:
-        """Let time pass, with a look now and then."""
+        """Let time pass, with checks in between."""
         for _ in range(100):
             self.now += milliseconds // 100
             self.elapsed += milliseconds // 100

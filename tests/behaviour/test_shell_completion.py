@@ -21,7 +21,7 @@ SECONDS = 30
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The home folder of somebody who ran every command of the page, with `usertable` in the PATH."""
+    """Run every command of the page, with `usertable` in the PATH. Return the home folder."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     monkeypatch.setenv("TERM", "dumb")
@@ -49,7 +49,7 @@ class Terminal:
         os.write(self._controller, text.encode())
 
     def wait_for(self, pattern: str) -> str:
-        """What is shown since the last call, as soon as it has that pattern."""
+        """Wait for a pattern. Return what was shown since the last call."""
         while not (found := re.search(pattern, self._shown)):
             ready, _, _ = select.select([self._controller], [], [], SECONDS)
             assert ready, f"{pattern!r} is not in {self._shown!r}"

@@ -55,7 +55,7 @@ def segments(folder: Path) -> list[Path]:
 
 
 def test_a_record_that_was_cut_off_is_dropped_and_no_other(tmp_path: Path) -> None:
-    """At every byte at which the last write may have ended."""
+    """For every byte at which the last write may have ended."""
     spool = Spool(tmp_path / "whole", LIMIT)
     keep(spool, "a")
     keep(spool, "b", "c")
@@ -227,7 +227,7 @@ def test_a_record_is_flushed_before_it_is_acknowledged(tmp_path: Path, monkeypat
 
 
 def full_disk(size: int) -> contextlib.AbstractContextManager[None]:
-    """While it lasts no file takes more than that many bytes: a write over it takes what fits, and the next one fails."""
+    """Limit files to that many bytes during the block: a write beyond it is partial, and the next one fails."""
 
     @contextlib.contextmanager
     def limited() -> Iterator[None]:
@@ -261,7 +261,7 @@ def test_a_segment_that_a_full_disk_did_not_take_is_begun_when_there_is_room(tmp
 
 
 def test_what_was_written_in_part_is_written_over(tmp_path: Path) -> None:
-    """Also where the disk does not let the part be removed, as one that gives errors."""
+    """Also if the partial record cannot be removed, as on a failing disk."""
     spool = Spool(tmp_path, LIMIT)
     keep(spool, "a")
     for room in range(0, 300, 7):
@@ -296,7 +296,7 @@ FIVE = [f"kept-{n}" for n in range(5)]
 
 @contextlib.contextmanager
 def buffering(kind: str, folder: Path, **settings: Any) -> Iterator[tuple[Any, list[NotDelivered]]]:
-    """A buffer of either kind with a spool, whose server is away, and what its end raises."""
+    """Yield a buffer of either kind with a spool and an unreachable server, and expect its exit to raise."""
     told: list[NotDelivered] = []
     with any_client(kind, "http://127.0.0.1:9", "p", "s", retry=Retry(attempts=1)) as client:
         try:

@@ -24,7 +24,7 @@ PROJECT, SECRET = "100102", "a-secret-of-your-own"
 
 
 class Database:
-    """A database made as the page says, and its URL for each role."""
+    """A database that is set up as the page says, and its URL for each role."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
@@ -33,7 +33,7 @@ class Database:
         return self._cluster.url("usertable").replace("postgres@", f"{role}@")
 
     def run(self, statements: str, role: str) -> str:
-        """Run statements as somebody who types them into psql; what it prints."""
+        """Run statements in psql. Return its output."""
         database = self._cluster.url("postgres") if role == "postgres" else self.url(role)
         return self._cluster.run("psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", database, "-c", statements)
 
@@ -58,7 +58,7 @@ def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 def fill(url: str, folder: Path) -> None:
-    """Use everything that the server's role must be allowed: commands, an import, and every kind of write over HTTP."""
+    """Do everything that needs the server's role: commands, an import, and every kind of write over HTTP."""
     cli = CliRunner(url, {})
     cli.run("project", "create", "demo", "--id", PROJECT, "--secret", SECRET)
     declared = ("level NUMBER overwrite", "total_spent NUMBER accumulate", "first_seen DATETIME once", "tags LIST append")

@@ -17,7 +17,7 @@ UNIT = Path(__file__).parents[2] / "deploy" / "systemd" / "usertable.service"
 
 @pytest.fixture
 def unit() -> dict[str, list[str]]:
-    """The values of every key in the unit's section for the service, in order."""
+    """Return the values of each key in the unit's section [Service], in order."""
     found: dict[str, list[str]] = {}
     section = UNIT.read_text().partition("[Service]\n")[2].partition("\n[")[0]
     for line in section.splitlines():

@@ -28,7 +28,7 @@ ODD = "user_number_overwrite:in:1,3,5,7,9,11,13,15"
 
 
 class Table:
-    """A table of 17 users with a number each; the later ones changed first."""
+    """A table of 17 users with a number each. The later ones were changed first."""
 
     def __init__(self, url: str) -> None:
         self.harness = StoreHarness(open_store(url))
@@ -46,11 +46,11 @@ class Table:
         return table.page(self.harness.service, self.scans, self.project, view, self.conditions(view))
 
     def counted(self, view: TableQuery) -> TablePage:
-        """The page once the count of its filter is done."""
+        """Return the page once its users are counted."""
         return wait_until(lambda: page if (page := self.page(view)).count.done else None)
 
     def walk(self, view: TableQuery) -> list[int]:
-        """Whom one finds going forth from page to page, checked against going back."""
+        """Return the users on all pages, checked in both directions."""
         pages = [self.page(view)]
         while pages[-1].next is not None:
             pages.append(self.page(pages[-1].next))
