@@ -20,6 +20,7 @@ from support.engines import ENGINES, KEPT, SHARED
 from support.leftovers import Leftovers
 from support.store_harness import StoreHarness
 from support.waiting import DEADLINE_SECONDS
+from usertable.cli import progress
 from usertable.store import Store, open_store
 
 # Otherwise every server and command that a test starts would compile the package again, a third of its start-up time, and
@@ -34,6 +35,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # What a test calls without a time limit of its own would have five seconds, which a busy machine may take.
 for _phase in ("connect", "read", "write", "pool"):
     setattr(httpx._config.DEFAULT_TIMEOUT_CONFIG, _phase, DEADLINE_SECONDS)
+
+# On a busy machine a command may take ten seconds, and would write a line of progress that no test expects.
+progress.PROGRESS_SECONDS = DEADLINE_SECONDS
 
 # The time that a busy machine takes for an example is not a test result.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
