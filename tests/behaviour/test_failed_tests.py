@@ -9,8 +9,9 @@ from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
 HEAD = """
-import atexit, subprocess, threading, time
+import atexit, os, subprocess, threading, time
 import pytest
+from support.forked_command import ForkedCommand
 from support.leftovers import outlives_tests
 
 def left_running():
@@ -74,6 +75,10 @@ def test_that_passes():
     global process
     process = left_running()
 
+def test_that_forks(tmp_path):
+    serve = ["serve", "--store", "memory:", "--port", "0"]
+    print("started", ForkedCommand(serve, os.environ, tmp_path / "log").pid)
+
 @pytest.fixture
 def another():
     yield
@@ -111,8 +116,10 @@ def test_what_a_failed_test_leaves_behind_disturbs_no_other(tmp_path: Path) -> N
 
 def test_a_test_that_leaves_a_process_running_fails(tmp_path: Path) -> None:
     said = run(tmp_path, LEAVES)
-    assert "3 passed, 2 errors in" in said, said
+    assert "4 passed, 3 errors in" in said, said
     # At the start of a line: the summary says it again where lines are not cut, as in CI.
-    assert re.findall(r"^the test has left running: \d+ \((.*)\)$", said, re.M) == ["sleep 1000"], said
+    left = re.findall(r"^the test has left running: \d+ \((.*)\)$", said, re.M)
+    assert [command for command in left if "forkserver" not in command] == ["sleep 1000"], said
+    assert len(left) == 2, said
     assert "its own reason" in said
     assert [pid for pid in re.findall(r"started (\d+)", said) if is_running(pid)] == []

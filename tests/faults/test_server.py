@@ -21,7 +21,7 @@ from support.actors import TESTER
 from support.manual_clock import ManualClock
 from support.raw_http import connect, parse_answers
 from support.sample_project import sample_project
-from support.server_process import ATTRIBUTE, PROJECT, SECRET, ServerProcess, create_project, launch
+from support.server_process import ATTRIBUTE, PROJECT, SECRET, ServerProcess, create_project, launch, start_python
 from support.waiting import wait_until
 from usertable.app.service import Service
 from usertable.config import Config
@@ -256,7 +256,7 @@ def test_a_server_whose_store_hangs_ends_when_it_is_told_to_and_loses_nothing(
 ) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
     (cuid,) = create_project(url, users=1)
-    monkeypatch.setattr("support.server_process.launch", partial(launch, program=["-c", HASTY]))
+    monkeypatch.setattr("support.server_process.launch", partial(start_python, program=["-c", HASTY]))
     server = ServerProcess(url, tmp_path, drain_seconds="1" if signals == 1 else "3600")
     writer = server.writer_pid()
     try:

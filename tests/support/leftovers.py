@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 import warnings
 from collections.abc import Generator, Iterator
@@ -21,7 +22,8 @@ import pytest
 from _pytest.threadexception import collect_thread_exception
 from _pytest.unraisableexception import collect_unraisable
 
-from support.process_memory import descendants
+from support.forked_command import forking
+from support.process_memory import children, descendants
 
 _outliving: set[int] = set()
 """Process IDs of children that outlive the test or the fixture that started them, because others use them too."""
@@ -124,13 +126,9 @@ class Leftovers:
 
 
 def _children() -> set[int]:
-    """Return the process IDs of this process's children, including ended ones that were not waited for."""
-    found: set[int] = set()
-    for task in Path("/proc/self/task").iterdir():
-        # A thread may end while it is being examined.
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            found.update(map(int, (task / "children").read_text().split()))
-    return found
+    """Return the process IDs of the tests' processes, including ended ones that were not waited for."""
+    found = children(os.getpid()) - forking
+    return found.union(*map(children, forking))
 
 
 def _command(pid: int) -> str:
@@ -151,15 +149,24 @@ def _end(children: set[int]) -> list[str]:
     """
     left = []
     for pid in children - _outliving - _of_fixtures:
-        # Something in the test may wait for it at the same time.
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError, ChildProcessError):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             left.append(f"{pid} ({_command(pid)})")
             # Theirs too: one that a test has stopped does not see that its parent is gone.
             for each in (*descendants(pid), pid):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(each, signal.SIGKILL)
-            os.waitpid(pid, 0)
+            _wait(pid)
     return left
+
+
+def _wait(pid: int) -> None:
+    """Wait until a process is gone."""
+    try:
+        os.waitpid(pid, 0)
+    except ChildProcessError:
+        # The process that forked it waits for it, or something in the test.
+        while Path(f"/proc/{pid}").exists():
+            time.sleep(0.01)
 
 
 def _forget(failures: list[BaseException]) -> None:

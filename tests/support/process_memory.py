@@ -24,15 +24,20 @@ def memory_mb(pid: int) -> float:
     return total
 
 
-def descendants(pid: int) -> list[int]:
-    """Return the process IDs of a process's descendants."""
-    found: list[int] = []
-    # It may end while it is being examined.
+def children(pid: int) -> set[int]:
+    """Return the process IDs of a process's children, including ended ones that it has not waited for."""
+    found: set[int] = set()
+    # It may end while it is being examined, and so may its threads.
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         for task in Path(f"/proc/{pid}/task").iterdir():
-            for child in map(int, (task / "children").read_text().split()):
-                found += [child, *descendants(child)]
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                found.update(map(int, (task / "children").read_text().split()))
     return found
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the process IDs of a process's descendants."""
+    return [each for child in children(pid) for each in (child, *descendants(child))]
 
 
 def running(pid: int, module: str) -> int:

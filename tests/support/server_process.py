@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 
 from support.actors import TESTER
+from support.forked_command import ForkedCommand
 from support.process_memory import running
 from support.sample_project import sample_project, sample_schema
 from support.waiting import DEADLINE_SECONDS
@@ -125,18 +126,27 @@ class ServerProcess:
             assert told not in self.log, f"{told!r} is in the log: {self.log}"
 
 
-def launch(
-    url: str, log: Path, settings: Mapping[str, str], *, program: Sequence[str] = ("-m", "usertable")
-) -> subprocess.Popen[bytes]:
-    """Start `usertable serve` on a free port.
+def launch(url: str, log: Path, settings: Mapping[str, str]) -> ForkedCommand:
+    """Start `usertable serve` on a free port."""
+    return ForkedCommand(*serve_command(url, settings), log)
+
+
+def start_python(url: str, log: Path, settings: Mapping[str, str], program: Sequence[str]) -> subprocess.Popen[bytes]:
+    """Start `usertable serve` on a free port with a new interpreter, which runs this program.
 
     It is killed when the thread that starts it ends, because the tests may be killed.
     """
+    arguments, environment = serve_command(url, settings)
+    with log.open("ab") as stream:
+        command = ["setpriv", "--pdeathsig", "KILL", sys.executable, *program, *arguments]
+        return subprocess.Popen(command, stderr=stream, stdout=stream, env=environment)
+
+
+def serve_command(url: str, settings: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
+    """Return the arguments and the environment of a server on a free port."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("USERTABLE_")}
     environment |= {f"USERTABLE_{key.upper()}": value for key, value in settings.items()}
     # Otherwise each server of a checkout would ask git, for 0.15 s of CPU.
     environment["SETUPTOOLS_SCM_PRETEND_VERSION"] = version()
-    with log.open("ab") as stream:
-        address = [] if "UDS" in settings else ["--port", "0"]
-        command = ["setpriv", "--pdeathsig", "KILL", sys.executable, *program, "serve", "--store", url, *address]
-        return subprocess.Popen(command, stderr=stream, stdout=stream, env=environment)
+    address = [] if "UDS" in settings else ["--port", "0"]
+    return ["serve", "--store", url, *address], environment
