@@ -7,11 +7,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
-from zoneinfo import available_timezones
 
 from starlette.responses import Response
 
-from usertable.app.projects import DEFAULT_QPS, MAX_QPS
+from usertable.app.projects import DEFAULT_QPS, MAX_QPS, time_zones
 from usertable.console.context import HOME, Access, PageContext, PageRoute
 from usertable.console.edits import SHOWN, UNLIMITED, Edit, as_shown, what_others_did
 from usertable.console.secrets import lead_to_secret, remembered_secret, secret_of_form
@@ -168,7 +167,7 @@ def show_secret(context: PageContext) -> Response:
 
 def _new_page(context: PageContext, fields: object, refused: Refused | None = None) -> Response:
     errors = _errors(context, refused) if refused else {}
-    zones = sorted(available_timezones())
+    zones = sorted(time_zones())
     return context.render(
         "project_new.html", 422 if refused else 200, fields=fields, errors=errors, zones=zones, maximum_qps=MAX_QPS
     )
@@ -200,7 +199,7 @@ def _settings_page(
         default_is_revoked=project.key(DEFAULT_KEY).revoked_at is not None,
         fields=fields,
         errors=_errors(context, refused) if refused else {},
-        zones=sorted(available_timezones()),
+        zones=sorted(time_zones()),
         maximum_qps=MAX_QPS,
     )
 
