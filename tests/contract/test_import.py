@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -96,6 +97,24 @@ def tell(
 
 def kinds(taken: ImportResult) -> list[tuple[int, list[ProblemKind]]]:
     return [(place, [problem.kind for problem in problems]) for place, problems in taken.refused]
+
+
+def test_what_a_row_says_after_a_dry_run_of_it_is_recorded(harness: StoreHarness) -> None:
+    project = harness.project()
+    cuid = harness.user(project)
+    batch = ImportBatch(
+        project.number,
+        project.version,
+        ImportRows.of([row(project, cuid, {})]),
+        frozenset(),
+        harness.now,
+        origin=Origin("import:job"),
+    )
+    import_batch(harness.store, replace(batch, dry_run=True))
+    assert len(user_and_changes(harness.store, project.number, cuid)[1]) == 1
+    import_batch(harness.store, batch)
+    # The job is another actor than the one of the values so far.
+    assert len(user_and_changes(harness.store, project.number, cuid)[1]) == 2
 
 
 def test_rows_merge_as_writes_do(harness: StoreHarness) -> None:

@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from operator import add, attrgetter, itemgetter
@@ -166,7 +167,8 @@ class _Transaction:
         stored = (table.receipts[key] for key in wanted.keys if key in table.receipts)
         return Loaded(
             version=table.project.version,
-            profiles={cuid: table.profiles[cuid] for cuid in cuids if cuid in table.profiles},
+            # Copies: a command changes what it loads, also in a dry run.
+            profiles={cuid: copy(table.profiles[cuid]) for cuid in cuids if cuid in table.profiles},
             receipts={r.key: StoredReceipt(r.fingerprint, r.written) for r in stored},
             owners=owners,
             values=values,
