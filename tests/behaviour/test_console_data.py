@@ -18,7 +18,7 @@ from support.actors import TESTER
 from support.cli_runner import CliRunner
 from support.form_browser import FormBrowser, form_fields
 from support.raw_http import connect, read_answers
-from support.server_process import ATTRIBUTE, PROJECT, REGISTER, ServerProcess, create_project
+from support.server_process import ATTRIBUTE, PROJECT, REGISTER, SECRET, ServerProcess, create_project
 from support.waiting import wait_until
 from usertable.app.service import Service
 from usertable.console.context import LANGUAGE_COOKIE
@@ -607,4 +607,4 @@ def test_both_languages(site: Site) -> None:
 
 def test_the_server_holds_no_secret_in_its_samples(site: Site, tmp_path: Path) -> None:
     assert TOKEN not in site.page("/arrivals")
-    assert "a-secret-for-the-tests" not in site.page("/arrivals")
+    assert SECRET not in site.page("/arrivals")
