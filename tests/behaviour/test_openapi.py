@@ -171,9 +171,7 @@ def test_schemathesis_finds_no_contradiction(server: NativeServer, document: dic
         )
     )
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(configuration), "run"]
-    run = subprocess.run(
-        [*command, f"{server.url}/openapi.json"], cwd=tmp_path, capture_output=True, text=True, timeout=170, check=False
-    )
+    run = subprocess.run([*command, f"{server.url}/openapi.json"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
     operations = sum(len(item) for item in document["paths"].values())
     # It leaves out the one that gave it the document.
