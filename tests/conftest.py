@@ -64,6 +64,15 @@ def certificates_are_read_once() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_terminal_is_described() -> Iterator[None]:
+    """What these variables say changes what commands print. pytest itself, which has read them, keeps its colors."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("CLICOLOR_FORCE", "COLUMNS", "FORCE_COLOR", "LINES", "NO_COLOR", "PY_COLORS", "PYTEST_ADDOPTS"):
+            patch.delenv(name, raising=False)
+        yield
+
+
 @pytest.fixture(params=ENGINES)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     with ENGINES[request.param](tmp_path) as url:
