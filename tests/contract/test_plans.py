@@ -16,6 +16,7 @@ from support.store_harness import StoreHarness
 from support.waiting import wait_until
 from usertable.domain.condition import parse_condition
 from usertable.store import open_store
+from usertable.store.records import Written
 from usertable.store.tables import USERS
 
 MANY = 6000
@@ -108,6 +109,27 @@ def test_a_table_never_analysed_is_not_gone_through(url: str) -> None:
         for value in range(2, 5):
             data = {"user_number_overwrite": value}
             harness.write(*(harness.prepare(project, cuid + number, data) for number in range(BATCH)))
+        store.close()
+    assert looked["rows"] < MANY
+
+
+def test_writes_do_not_go_through_a_table_that_was_analysed_when_it_had_one_user(url: str) -> None:
+    store = open_store(url)
+    harness = StoreHarness(store)
+    project = harness.project()
+    cuid = harness.user(project)
+    store.close()
+    with psycopg.connect(url, autocommit=True) as db:
+        db.execute("ANALYZE usertable.users")
+    load(url, project.number, cuid + 1)
+    some = range(cuid + 1, cuid + 1 + BATCH)
+    with looking(url) as looked:
+        store = open_store(url)
+        harness = StoreHarness(store)
+        for value in range(2, 5):
+            data = {"user_number_overwrite": value}
+            results = harness.write(*(harness.prepare(project, cuid, data) for cuid in some))
+            assert all(isinstance(result, Written) for result in results)
         store.close()
     assert looked["rows"] < MANY
 

@@ -137,9 +137,12 @@ class PostgresTransaction:
     def _keep_part(self, part: _Part) -> None:
         db, number, mutation = self._db, part.mutation.project, part.mutation
         if mutation.changes:
-            cuids = sorted({change.cuid for change in mutation.changes})
-            rows = encode_user_changes(mutation.changes)
-            db.execute(_SQL["change_users"], {"project": number, "cuids": cuids, "rows": rows})
+            changed: dict[str, object] = {"project": number, "rows": encode_user_changes(mutation.changes)}
+            if self._shards is None:
+                db.execute(_SQL["change_users"], changed)
+            else:
+                cuids = sorted({change.cuid for change in mutation.changes})
+                db.execute(_SQL["change_users_in_shard"], {**changed, "cuids": cuids})
         for cuid in mutation.erased:
             history.forget(db, self._shards, number, cuid)
         for block in part.blocks:
@@ -287,7 +290,8 @@ class _Asked:
         with_owners = bool(wanted.rows_of_owners and self._owners)
         if with_owners:
             cuids = {*cuids, *self._find_owners().values()}
-        self._rows = [db.execute(_SQL["locked_users"], {**project, "cuids": group}) for group in _by_shard(cuids, shards)]
+        lock = _SQL["locked_users" if shards is None else "locked_users_in_shard"]
+        self._rows = [db.execute(lock, {**project, "cuids": group}) for group in _by_shard(cuids, shards)]
         of_users = {**project, "cuids": list(cuids)}
         self._values = db.execute(reads.VALUES_OF_USERS, of_users) if with_owners else None
         self._erased = db.execute(_SQL["erased"], of_users) if wanted.project and cuids else None

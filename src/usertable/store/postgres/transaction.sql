@@ -11,7 +11,20 @@ SELECT state FROM usertable.import_job WHERE project = %(project)s AND name = %(
 SELECT next_cuid FROM usertable.cuid_counter WHERE project = %(project)s FOR UPDATE;
 
 -- name: locked_users
--- A JSON array per user: [CUID, version, …].
+-- A JSON array per user: [CUID, version, …]. OFFSET 0 makes the database look up each user separately: PostgreSQL 15 and 16
+-- would read all users of a project if the last ANALYZE found only one. The CUIDs ascend, so that locks are taken in order.
+SELECT u.profile
+FROM unnest(%(cuids)s::bigint[]) AS wanted (cuid)
+CROSS JOIN LATERAL (
+  SELECT '[' || cuid || ',' || version || ',' || created_at || ',' || updated_at || ','
+    || attributes::text || ',' || changed_at::text || ',' || head || ',' || to_json(sole_actor) || ']' AS profile
+  FROM usertable.users
+  WHERE project = %(project)s AND cuid = wanted.cuid
+  OFFSET 0 FOR NO KEY UPDATE
+) u;
+
+-- name: locked_users_in_shard
+-- The same on Citus, which determines the shard from the CUIDs.
 SELECT '[' || cuid || ',' || version || ',' || created_at || ',' || updated_at || ','
   || attributes::text || ',' || changed_at::text || ',' || head || ',' || to_json(sole_actor) || ']'
 FROM usertable.users
@@ -41,8 +54,19 @@ SELECT cuid FROM usertable.erased WHERE project = %(project)s AND cuid BETWEEN %
 COPY usertable.users (project, cuid, version, created_at, updated_at, changed_at, head, sole_actor, attributes) FROM STDIN;
 
 -- name: change_users
--- rows: see `usertable.store.encoding.encode_user_changes`. The CUIDs are a separate
--- parameter, from which Citus determines the shard.
+-- Of users that are locked. rows: see `usertable.store.encoding.encode_user_changes`. OFFSET 0 as in `locked_users`.
+UPDATE usertable.users u
+SET version = p.v, updated_at = p.t, attributes = (u.attributes - coalesce(p.r, '{}')) || p.a, changed_at = p.m,
+  head = p.h, sole_actor = p.w
+FROM jsonb_to_recordset(%(rows)s::jsonb)
+  AS p (c bigint, v bigint, t bigint, a jsonb, r text[], m jsonb, h bigint, w text)
+CROSS JOIN LATERAL (
+  SELECT ctid AS row_at FROM usertable.users WHERE project = %(project)s AND cuid = p.c OFFSET 0
+) found
+WHERE u.ctid = found.row_at;
+
+-- name: change_users_in_shard
+-- The same on Citus. The CUIDs are a separate parameter, from which it determines the shard.
 UPDATE usertable.users u
 SET version = p.v, updated_at = p.t, attributes = (u.attributes - coalesce(p.r, '{}')) || p.a, changed_at = p.m,
   head = p.h, sole_actor = p.w
