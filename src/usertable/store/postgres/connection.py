@@ -21,7 +21,9 @@ from usertable.store.tables import Row, up_to
 
 OLDEST_SERVER = 15
 FETCHED_ROWS = 32
-"""Number of rows that are received together if their size is limited."""
+"""Number of rows that are received together at first if their size is limited. Then twice as many, and so on."""
+MOST_FETCHED_ROWS = 128
+"""Maximum number of rows that are received together."""
 LEAVING_SECONDS = 1.0
 """Seconds to wait for other connections to end before the database counts as in use."""
 POOLER_PROBES = 5
@@ -187,11 +189,19 @@ def check_alone(db: Connection, display_url: str) -> None:
 def first_rows(db: Connection, query: Query, parameters: Params, size: int) -> list[Row]:
     """Return the rows of a query, up to the one with which they have this many characters and bytes.
 
-    No more than :data:`FETCHED_ROWS` others are received. In a transaction.
+    No more than :data:`MOST_FETCHED_ROWS` others are received. In a transaction.
     """
     with db.cursor(name="first_rows") as cursor:
-        cursor.itersize = FETCHED_ROWS
-        return list(up_to(size, cursor.execute(query, parameters)))
+        return list(up_to(size, _fetched(cursor.execute(query, parameters))))
+
+
+def _fetched(cursor: psycopg.ServerCursor[Row]) -> Iterator[Row]:
+    count = FETCHED_ROWS
+    while rows := cursor.fetchmany(count):
+        yield from rows
+        if len(rows) < count:
+            return
+        count = min(2 * count, MOST_FETCHED_ROWS)
 
 
 def time_limits(db: Connection) -> str:
