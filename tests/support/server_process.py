@@ -34,6 +34,14 @@ ATTRIBUTE = "/smartop/api/v1/user/attribute"
 REGISTER = "/smartop/api/v1/user/register"
 
 
+def _read_by_python(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that are read when Python starts, and not when a command is forked."""
+    return {name: value for name, value in environment.items() if name.startswith(("LD_", "PYTHON"))}
+
+
+_OF_TESTS = _read_by_python(os.environ)
+
+
 def create_project(url: str, *, users: int = 0, qps: int | None = None) -> list[int]:
     """Create a project with `user_<type>_<rule>` for every legal pair and the identifier `phone`.
 
@@ -128,9 +136,12 @@ class ServerProcess:
             assert told not in self.log, f"{told!r} is in the log: {self.log}"
 
 
-def launch(url: str, log: Path, settings: Mapping[str, str]) -> ForkedCommand:
+def launch(url: str, log: Path, settings: Mapping[str, str]) -> ForkedCommand | subprocess.Popen[bytes]:
     """Start `usertable serve` on a free port."""
-    return ForkedCommand(*serve_command(url, settings), log)
+    arguments, environment = serve_command(url, settings)
+    if _read_by_python(environment) != _OF_TESTS:
+        return start_python(url, log, settings, ["-m", "usertable"])
+    return ForkedCommand(arguments, environment, log)
 
 
 def start_python(url: str, log: Path, settings: Mapping[str, str], program: Sequence[str]) -> subprocess.Popen[bytes]:
