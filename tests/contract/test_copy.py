@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from decimal import Decimal
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from usertable.store import Store, copy, open_store
 from usertable.store.copy import copy_store
 from usertable.store.keyframes import VERSIONS
 from usertable.store.records import ImportBatch, ImportRows, Replayed
-from usertable.store.tables import AUDIT, HISTORY, RECEIPTS, TABLES, USERS, Row, TableSpec
+from usertable.store.tables import AUDIT, HISTORY, RECEIPTS, ROWS_BYTES, TABLES, USERS, Row, TableSpec
 
 VALUES = ["a", "Z", "é", "e\u0301", "😀", "中", "~", " "]
 
@@ -64,10 +65,17 @@ def fill(harness: StoreHarness) -> None:
     harness.store.keep_arrivals([Arrivals(one.number, harness.now, keys={"billing"})])
 
 
+def pages(store: Store, project: int, spec: TableSpec, size: int = ROWS_BYTES) -> Iterator[list[Row]]:
+    after = None
+    while page := store.rows(project, spec, after, 1000, size):
+        yield page
+        after = page[-1][: spec.key]
+
+
 def content(store: Store) -> list[object]:
     projects = store.projects()
     return [store.people(), projects, [store.next_cuid(p.number) for p in projects]] + [
-        store.rows(number, spec, None, 1000)
+        list(chain.from_iterable(pages(store, number, spec)))
         for number, spec in [(p.number, spec) for p in projects for spec in TABLES] + [(INSTALLATION, AUDIT)]
     ]
 
@@ -137,14 +145,15 @@ def test_rows_are_read_up_to_a_size(harness: StoreHarness, target: Store, monkey
     cuids = harness.service.register(one, "phone", [f"{number}" for number in range(100)], actor=TESTER)
     for cuid in cuids:
         harness.write(harness.prepare(one, cuid, {"user_string_overwrite": "x" * 100}, f"key {cuid}"))
+    is_citus = harness.store.figures().engine == "citus"
     for spec in TABLES:
-        whole = harness.store.rows(one.number, spec, None, 1000)
-        assert harness.store.rows(one.number, spec, None, 1000, 1) == whole[:1]
-        found: list[Row] = []
-        while page := harness.store.rows(one.number, spec, found[-1][: spec.key] if found else None, 1000, 3000):
-            assert len(page) < 60 or spec not in (USERS, RECEIPTS, HISTORY)
-            found += page
-        assert found == whole
+        whole = list(chain.from_iterable(pages(harness.store, one.number, spec)))
+        found = list(pages(harness.store, one.number, spec, 3000))
+        assert list(chain.from_iterable(found)) == whole
+        # On Citus, history is read by a number of blocks.
+        if not (is_citus and spec is HISTORY):
+            assert harness.store.rows(one.number, spec, None, 1000, 1) == whole[:1]
+            assert spec not in (USERS, RECEIPTS, HISTORY) or max(map(len, found)) < 60
     monkeypatch.setattr("usertable.store.copy.PAGE_BYTES", 1)
     copy_store(harness.store, target, lambda *_: None)
     assert content(target) == content(harness.store)
