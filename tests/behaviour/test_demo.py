@@ -56,7 +56,7 @@ def test_the_demo_takes_any_port_and_ends(tmp_path: Path) -> None:
     assert process.returncode == 0, log
     assert '200\n{"code":0,"msg":"ok"}' in out
     assert "user_number_once" in out
-    assert "stopped; every write" in log
+    assert "stopped; every acknowledged write" in log
 
 
 def test_the_requests_of_the_readme_work_on_the_demo(tmp_path: Path) -> None:

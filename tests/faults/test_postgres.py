@@ -415,7 +415,7 @@ def test_a_server_of_several_workers_says_when_one_could_not_close_the_store(sha
         server.signal(signal.SIGINT)
         assert server.wait() == 1
         assert "a worker exited without closing the store" in server.log
-        assert "stopped; every write" not in server.log
+        assert "stopped; every acknowledged write" not in server.log
     finally:
         server.kill()
         with contextlib.suppress(ProcessLookupError):

@@ -39,9 +39,9 @@ _SECOND = timedelta(seconds=1)
 _LARGEST_SCALED = 2**50
 _MAXIMUM_SCALE = 18
 _OF_DECIMALS = b"-.0123456789null\n"
-_MOMENTS = re.compile(rb'(?:(?:"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}"|null)(?:\n|\Z))++')
-_SERIALS = re.compile(rb'(?:"[^"\\\n]*-(?:0|[1-9a-f][0-9a-f]{0,14})"(?:\n|\Z))++')
-_SERIALS_OF_ONE = re.compile(rb'"([^"\\\n]*)-(?:0|[1-9a-f][0-9a-f]{0,14})"(?:\n"\1-(?:0|[1-9a-f][0-9a-f]{0,14})")*+')
+_MOMENTS = re.compile(rb'(?>(?:(?:"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}"|null)(?:\n|\Z))+)')
+_SERIALS = re.compile(rb'(?>(?:"[^"\\\n]*-(?:0|[1-9a-f][0-9a-f]{0,14})"(?:\n|\Z))+)')
+_SERIALS_OF_ONE = re.compile(rb'"([^"\\\n]*)-(?:0|[1-9a-f][0-9a-f]{0,14})"(?>(?:\n"\1-(?:0|[1-9a-f][0-9a-f]{0,14})")*)')
 """The same with one prefix."""
 _encoder = msgspec.json.Encoder(decimal_format="number")
 _decoder: msgspec.json.Decoder[list[Any]] = msgspec.json.Decoder(list[Any], float_hook=Decimal)
