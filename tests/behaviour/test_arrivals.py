@@ -16,6 +16,7 @@ from support.manual_clock import ManualClock
 from support.native_server import serving_by
 from support.server_process import ATTRIBUTE, PROJECT, REGISTER, SECRET, ServerProcess, create_project
 from support.waiting import wait_until
+from usertable.app.activity import SAMPLES
 from usertable.app.clock import SYSTEM_CLOCK
 from usertable.app.service import Service
 from usertable.config import Config
@@ -171,12 +172,13 @@ def test_workers_show_it_together(shared_url: str, tmp_path: Path) -> None:
     (cuid,) = create_project(shared_url, users=1)
     with serving(shared_url, tmp_path, workers="2") as (client, store):
         address = client.base_url.join(ATTRIBUTE)
-        for n in range(12):
+        # As many as one worker keeps in a second: the other may get none of them.
+        for n in range(SAMPLES):
             # Each on its own connection, so that both workers get some.
             body = {"cuid": cuid, "data": {"user_number_accumulate": 1}}
             sent = httpx.put(address, json=body, auth=(PROJECT, SECRET), headers={"X-Request-Id": f"r{n}"})
             assert sent.status_code == 200
-        assert set(samples(store, 12)) == {f"r{n}" for n in range(12)}
+        assert set(samples(store, SAMPLES)) == {f"r{n}" for n in range(SAMPLES)}
 
 
 def test_a_server_that_stops_waits_for_the_store_to_keep_what_it_was_given() -> None:
