@@ -555,8 +555,7 @@ def test_a_signal_that_does_not_mean_stop_stops_nothing(tmp_path: Path, number: 
     server = ServerProcess(url, tmp_path)
     try:
         with server.client() as http:
-            # The writer process has started then.
-            assert http.put(ATTRIBUTE, json={"cuid": cuid, "data": {"user_number_accumulate": 1}}).content == OK
+            # The writer process has been started, and does not run yet.
             server.signal(number)
             for pid in server.children():
                 signal.pidfd_send_signal(_pidfd(pid), number)

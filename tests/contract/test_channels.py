@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import signal
 from collections.abc import Sequence
 from decimal import Decimal
 
@@ -52,6 +54,32 @@ def test_batches_and_answers_larger_than_any_socket_buffer(kept_url: str, loop: 
         for result in results:
             assert isinstance(result, Written)
             assert result.attributes == {"user_string_overwrite": f"{turn} {LARGE}"}
+    store.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_all_processes_does_not_end_a_writer_that_is_starting(kept_url: str, number: signal.Signals) -> None:
+    store = open_store(kept_url)
+    harness = StoreHarness(store)
+    project = harness.project()
+    cuid = harness.user(project)
+
+    async def send() -> Sequence[Result] | Exception:
+        channel = open_channel(kept_url, store, WriteBatch(decide))
+        assert channel.writer is not None
+        os.kill(channel.writer, number)
+        answer: Answer = asyncio.get_running_loop().create_future()
+        channel.write([harness.prepare(project, cuid, {"user_number_accumulate": 1})], answer.set_result)
+        try:
+            await channel.check()
+            return await answer
+        finally:
+            assert channel.writer_starts == 1
+            await channel.close()
+
+    results = asyncio.run(send())
+    assert not isinstance(results, Exception)
+    assert harness.attributes(project, cuid) == {"user_number_accumulate": 1}
     store.close()
 
 

@@ -6,6 +6,7 @@ After SIGINT or SIGTERM, an import or an export leaves no incomplete files.
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import os
 import random
@@ -26,8 +27,9 @@ from support.commands import add_user, import_batch
 from support.histories import check_history
 from support.load import check_sums, load, read_sums, wait_for_more
 from support.manual_clock import ManualClock
-from support.process_memory import running
+from support.process_memory import find_running, running
 from support.server_process import PROJECT, ServerProcess, create_project
+from support.waiting import wait_until
 from usertable.domain.change import ChangeKind
 from usertable.domain.merge import decide
 from usertable.store import Store, open_store
@@ -307,6 +309,21 @@ def test_an_import_that_is_ended_takes_its_reader_along_and_goes_on(tmp_path: Pa
     found = json.loads(out)
     assert (found["rows"], found["refused"]) == (ROWS, refused), err
     assert 0 < found["resumed_after"] < ROWS
+    assert stored(url) == sums
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_all_processes_does_not_end_a_reader_that_is_starting(tmp_path: Path, number: signal.Signals) -> None:
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    prepared(url)
+    plain, sums, _ = crm(tmp_path, 100)
+    # A small file is not read in another process, unless it is compressed.
+    file = plain.with_suffix(".csv.gz")
+    file.write_bytes(gzip.compress(plain.read_bytes()))
+    with start(url, file) as process:
+        os.kill(wait_until(lambda: find_running(process.pid, "reader_process")), number)
+        out, err = process.communicate(timeout=150)
+    assert json.loads(out)["rows"] == 100, err
     assert stored(url) == sums
 
 

@@ -23,8 +23,9 @@ from support.engines import ENGINES, SHARED
 from support.form_browser import TOKEN, FormBrowser
 from support.load import check_sums, load, wait_for_more
 from support.postgres import NEWEST, Cluster
-from support.server_process import ATTRIBUTE, PROJECT, ServerProcess, create_project
-from support.waiting import wait_until
+from support.process_memory import children
+from support.server_process import ATTRIBUTE, PROJECT, ServerProcess, create_project, launch
+from support.waiting import DEADLINE_SECONDS, wait_until
 from usertable.app.service import Service
 from usertable.console.session import COOKIE
 from usertable.domain.errors import StoreDown
@@ -195,6 +196,21 @@ def test_a_killed_worker_is_replaced(shared_url: str, tmp_path: Path) -> None:
     assert server.stop() == 0
     check_sums(shared_url, cuids, clients, 160)
     assert server.log.count("starting another") == 3
+
+
+def test_sighup_to_all_processes_does_not_end_workers_that_are_starting(database: str, tmp_path: Path) -> None:
+    create_project(database)
+    log = tmp_path / "server.log"
+    process = launch(database, log, {"workers": "2"})
+    try:
+        workers = wait_until(lambda: found if len(found := children(process.pid)) == 2 else None)
+        for pid in workers:
+            os.kill(pid, signal.SIGHUP)
+        wait_until(lambda: "serving postgresql://" in log.read_text())
+        assert children(process.pid) == workers
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(DEADLINE_SECONDS) == 0
 
 
 def test_workers_end_with_their_parent(database: str, tmp_path: Path) -> None:

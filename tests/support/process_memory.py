@@ -40,8 +40,8 @@ def descendants(pid: int) -> list[int]:
     return [each for child in children(pid) for each in (child, *descendants(child))]
 
 
-def running(pid: int, module: str) -> int:
-    """Return the process ID of a descendant that runs a module, such as `writer_process`.
+def find_running(pid: int, module: str) -> int | None:
+    """Return the process ID of a descendant that runs a module, such as `writer_process`; None if none does.
 
     There may be others: in a checkout, git is run briefly to determine the version.
     """
@@ -49,7 +49,14 @@ def running(pid: int, module: str) -> int:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             if module.encode() in Path(f"/proc/{each}/cmdline").read_bytes():
                 return each
-    raise AssertionError(f"no process runs {module}")
+    return None
+
+
+def running(pid: int, module: str) -> int:
+    """Return the process ID of the descendant that runs a module."""
+    found = find_running(pid, module)
+    assert found is not None, f"no process runs {module}"
+    return found
 
 
 @contextmanager

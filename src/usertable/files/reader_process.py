@@ -22,6 +22,7 @@ from multiprocessing.connection import Connection
 from socket import socketpair
 from typing import IO, Any
 
+from usertable import signals
 from usertable.domain.errors import ProblemKind, Refused, phrase, refusal
 from usertable.domain.phrases import Phrase, PhraseKind
 from usertable.domain.schema import Project
@@ -32,6 +33,7 @@ from usertable.files.readers import open_source
 
 _FRUGAL = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1"}
 """Arrow's own allocator reserves a gigabyte of address space, and the system's reserves some per thread."""
+_NOT_FOR_READERS = (signal.SIGINT, signal.SIGTERM)
 
 
 class ReaderProcess:
@@ -57,7 +59,7 @@ class ReaderProcess:
         self._thread = threading.Thread(target=self._receive, name="receive", daemon=True)
         ours, theirs = socketpair()
         file = stream.fileno()
-        with theirs:
+        with theirs, signals.blocked(*_NOT_FOR_READERS):
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "usertable.files.reader_process", str(theirs.fileno())],
                 pass_fds=[theirs.fileno(), file],
@@ -128,8 +130,7 @@ def main(descriptor: int) -> None:
     """Send the blocks of the file that the first message names."""
     # Ctrl-C, and a SIGTERM to the process group, are handled by the import, which ends this process by closing the
     # connection.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    signals.ignore(*_NOT_FOR_READERS)
     # Rows contain no cycles. Looking for them would take a third of the time.
     gc.disable()
     connection = Connection(descriptor)

@@ -18,7 +18,7 @@ from typing import NoReturn
 
 import uvloop
 
-from usertable import logs
+from usertable import logs, signals
 from usertable.app.clock import SYSTEM_CLOCK, Clock
 from usertable.app.service import Service
 from usertable.config import Config, ConfigError, items
@@ -285,9 +285,8 @@ def serve(config: Config, reread: Reread | None = None, *, actor: Actor) -> None
         OSError: the system refused something else, such as another process or an open file.
     """
     logs.configure(_log_settings("server" if config.workers == 1 else "parent", config))
-    # The writer and the workers inherit this: a signal for the server is not meant for them, and must not end them.
-    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)
+    # The writer and the workers inherit this for the last two, which no process handles.
+    signals.ignore(signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
     # Bind first: if the port is taken, the store must not be changed.
     listener = listen_at(UNIX + config.uds, setting="uds") if config.uds else listen(config.host, config.port)
     metrics = listen_at(config.metrics_address, setting="metrics_address") if config.metrics_address else None

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from types import FrameType
 from typing import IO
 
+from usertable import signals
 from usertable.app.clock import SYSTEM_CLOCK, Clock
 from usertable.config import Config
 from usertable.http.app import Shared
@@ -136,14 +137,15 @@ class Supervisor:
     def _start(self, number: int) -> _Worker:
         shared = [file.fileno() for file in self._shared]
         listeners = [NONE if listener is None else listener.fileno() for listener in self._listeners]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "usertable.http.workers", *map(str, [number, *shared, *listeners])],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            pass_fds=[descriptor for descriptor in shared + listeners if descriptor != NONE],
-            # A session of its own: Ctrl-C goes to the parent only, which stops the workers.
-            start_new_session=True,
-        )
+        with signals.blocked(signal.SIGHUP):
+            process = subprocess.Popen(
+                [sys.executable, "-m", "usertable.http.workers", *map(str, [number, *shared, *listeners])],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                pass_fds=[descriptor for descriptor in shared + listeners if descriptor != NONE],
+                # A session of its own: Ctrl-C goes to the parent only, which stops the workers.
+                start_new_session=True,
+            )
         # Its standard input stays open: its end tells the worker that the parent is gone.
         self._tell(process)
         return _Worker(number, process, self._clock.monotonic())
@@ -169,6 +171,8 @@ def main(number: int, shared: Sequence[int], unix: int, metrics: int) -> None:
         unix: descriptor of the listener of a Unix socket, or NONE.
         metrics: descriptor of the listener of the metrics' own address, or NONE.
     """
+    # The parent passes on what SIGHUP reloads.
+    signals.ignore(signal.SIGHUP)
     from usertable.http.server import Server, run_worker
 
     # Not sys.stdin, whose lock must be free when the process exits.

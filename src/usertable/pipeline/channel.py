@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import pickle
+import signal
 import struct
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from socket import socket, socketpair
 from typing import Any, Protocol
 
-from usertable import logs
+from usertable import logs, signals
 from usertable.domain.errors import StoreDown
 from usertable.store import disk_failure, is_shareable
 from usertable.store.protocol import Store
@@ -31,6 +32,8 @@ log = logging.getLogger("usertable.store")
 UNDER_WAY = 2
 """Maximum number of unanswered batches of a writer process: the current one, and the next, so that it need not wait for
 it."""
+NOT_FOR_WRITERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that the server handles. The writer, which gets them as part of a process group or a unit, ignores them."""
 HEAD = struct.Struct("!Q")
 RECEIVED_BYTES = 1 << 18
 
@@ -177,8 +180,8 @@ class ProcessChannel:
         self._socket.setblocking(False)
         self._unsent = bytearray()
         self._received = bytearray()
-        with theirs:
-            # A session of its own: Ctrl-C goes to the server only, which ends the writer by closing the connection.
+        # A session of its own: Ctrl-C goes to the server only, which ends the writer by closing the connection.
+        with theirs, signals.blocked(*NOT_FOR_WRITERS):
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "usertable.pipeline.writer_process", str(theirs.fileno()), *logging_],
                 pass_fds=[theirs.fileno()],

@@ -11,7 +11,6 @@ import contextlib
 import gc
 import logging
 import pickle
-import signal
 import socket
 import sys
 import threading
@@ -19,12 +18,12 @@ from collections.abc import Mapping, Sequence
 from io import BufferedReader
 from typing import Any
 
-from usertable import logs
+from usertable import logs, signals
 from usertable.domain.change import Origin
 from usertable.domain.errors import StoreDown, StoreFault, Unavailable
 from usertable.domain.patch import Patch, Restoration
 from usertable.domain.schema import Attribute
-from usertable.pipeline.channel import HEAD, UNDER_WAY, WriterDefect, framed
+from usertable.pipeline.channel import HEAD, NOT_FOR_WRITERS, UNDER_WAY, WriterDefect, framed
 from usertable.store import Store, is_shareable, open_store
 from usertable.store.records import Receipt, Result, SchemaStale, Write, Written
 from usertable.store.transaction import WriteCommand
@@ -147,8 +146,7 @@ class _Line:
 def main(descriptor: int, settings: logs.LogSettings) -> None:
     """Serve the connection until it ends."""
     # The server decides when to end. A signal to its process group must not interrupt a batch.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+    signals.ignore(*NOT_FOR_WRITERS)
     logs.configure(settings)
     connection = socket.socket(fileno=descriptor)
     stream = connection.makefile("rb")
