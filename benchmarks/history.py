@@ -489,7 +489,7 @@ def reads_of_the_past(engine: SQLite | PostgreSQL, users: int) -> dict[str, obje
 
 def pack_all(store: Store, project: int) -> None:
     """Pack all changes."""
-    while store.pack_history(project, now_ms() + DAY_MS):
+    while store.pack_history(project, now_ms() + DAY_MS).blocks:
         pass
 
 

@@ -135,7 +135,7 @@ def report(store: Store, project: Project, users: int, changes: int, batch: int)
 
 def pack(store: Store, project: Project) -> None:
     began = time.perf_counter()
-    while store.pack_history(project.number, 2**62):
+    while store.pack_history(project.number, 2**62).blocks:
         pass
     print(f"packed in {time.perf_counter() - began:,.0f} s")
 

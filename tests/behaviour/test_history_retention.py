@@ -1,4 +1,4 @@
-"""A running server removes history, and a clock that jumps does not make it do so."""
+"""A running server removes and packs history, and a clock that jumps does not make it remove any."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ import httpx
 import pytest
 
 from support.actors import TESTER
+from support.manual_clock import ManualClock
 from support.prometheus import samples
 from support.server_process import ATTRIBUTE, PROJECT, SECRET, create_project
 from support.waiting import wait_until
+from usertable.app import retention
 from usertable.app.clock import SYSTEM_CLOCK, now_ms
 from usertable.app.service import Service
 from usertable.config import Config
 from usertable.http import age, app
 from usertable.http.server import in_background
-from usertable.store import open_store
+from usertable.store import history, open_store
 
 TOKEN = "a-token-for-metrics-only"
 DAY = 86_400_000
@@ -66,5 +68,27 @@ def test_a_server_removes_history_that_is_turned_off_but_none_because_its_clock_
             removed = ("usertable_history_pruned_changes_total", frozenset({("reason", "off")}))
             wait_until(lambda: metrics()[removed] >= 4)
             wait_until(lambda: metrics()["usertable_history_changes", frozenset()] == 1)
+    finally:
+        store.close()
+
+
+def test_packing_that_a_run_does_not_finish_is_resumed_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "PACKING_SECONDS", 0.0)
+    monkeypatch.setattr(history, "PACKED_CHANGES", 2)
+    store_url = f"sqlite:///{tmp_path / 'store.db'}"
+    (cuid,) = create_project(store_url, users=1)
+    store, manual = open_store(store_url), ManualClock(now_ms())
+    try:
+        with (
+            manual.serving(Config(store=store_url, port=0), store) as url,
+            httpx.Client(base_url=url, auth=(PROJECT, SECRET), timeout=60) as http,
+        ):
+            for _ in range(8):
+                body = {"cuid": cuid, "data": {"user_number_accumulate": 1}}
+                assert http.put(ATTRIBUTE, json=body).json()["code"] == 0
+            begun = manual.elapsed
+            manual.advance(3660)
+            wait_until(lambda: sum(block.is_packed for block in store.history_blocks(1, None, 100)) == 4)
+            assert manual.elapsed < begun + 3660 + app.RETENTION_SECONDS
     finally:
         store.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import threading
 from dataclasses import replace
 from typing import Any, cast
 
@@ -17,19 +18,28 @@ from support.manual_clock import ManualClock
 from support.store_harness import StoreHarness
 from usertable.app import retention
 from usertable.app.clock import Clock
-from usertable.app.retention import LONGEST_REST, PACK_AGE_MS, REST, HistoryRetention, PruneReason
+from usertable.app.retention import (
+    LATE_MS,
+    PACK_AGE_MS,
+    PACKING_SECONDS,
+    PATIENT_REST,
+    PAUSE,
+    REST,
+    HistoryRetention,
+    PruneReason,
+)
 from usertable.commands import projects
 from usertable.domain.audit import AuditFilter
 from usertable.domain.errors import Refused
 from usertable.domain.moments import DAY_MS
 from usertable.domain.schema import HistorySettings, Project
-from usertable.store.history import PRUNED_BLOCKS, PrunedHistory
+from usertable.store.history import PRUNED_BLOCKS, HistoryFigures, PackedHistory, PrunedHistory
 from usertable.store.memory import MemoryStore
 from usertable.store.transaction import Transaction
 
 
 def keeping(harness: StoreHarness) -> HistoryRetention:
-    return HistoryRetention(harness.store, Clock(lambda: harness.now), lambda: False)
+    return HistoryRetention(harness.store, Clock(lambda: harness.now, wait=lambda *_: False), lambda: False)
 
 
 def with_settings(harness: StoreHarness, project: Project, days: int) -> Project:
@@ -160,26 +170,162 @@ def test_a_server_that_is_to_end_leaves_the_rest_for_the_next(harness: StoreHarn
     assert len(blocks(harness, project)) == 1
 
 
-@pytest.mark.parametrize("name", ["pack_history", "prune_history"])
-def test_after_each_step_it_rests_for_longer_than_it_worked(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    harness = StoreHarness(MemoryStore())
-    harness.project()
-    manual = ManualClock(harness.now)
-    steps, worked = iter([0.02, LONGEST_REST, 5.0]), 0.0
+class Backlog:
+    """Projects with history that is to be packed, in a store where every step works for a hundredth of a second.
 
-    def step(*_: Any) -> Any:
-        nonlocal worked
-        seconds = next(steps, 0.0)
-        worked += seconds
+    Attributes:
+        steps: the number of steps that there are still to pack, by project.
+        sizes: the bytes of each project's history. A step of packing takes 1,000 of them away.
+        age: of what is packed, in milliseconds.
+        arriving: bytes that are added during each step.
+        done: the names of the calls that did something, with the project.
+        is_stopping: whether the server is about to end.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, steps: dict[str, int]) -> None:
+        harness = StoreHarness(MemoryStore())
+        numbers = {name: with_settings(harness, harness.project(name), 1).number for name in steps}
+        self.steps = {numbers[name]: count for name, count in steps.items()}
+        self.sizes = dict.fromkeys(numbers.values(), 0)
+        self.age, self.arriving, self.is_stopping, self.is_busy = PACK_AGE_MS + 1, 0, False, False
+        self.done: list[tuple[str, int]] = []
+        self.manual = ManualClock(harness.now)
+        self._worked = 0.0
+        for name in ("pack_history", "prune_history", "history_figures"):
+            monkeypatch.setattr(harness.store, name, getattr(self, name))
+        self.keeper = HistoryRetention(harness.store, self.manual.clock, lambda: self.is_stopping, lambda: self._worked)
+
+    def run(self) -> bool:
+        return self.keeper.run(self.manual.ms - DAY_MS)
+
+    def rested(self) -> float:
+        """Return how many times as long as it worked it has rested since the last call."""
+        times = sum(self.manual.waits) / self._worked
+        self.manual.waits.clear()
+        self._worked = 0.0
+        return times
+
+    def pack_history(self, project: int, before: int) -> PackedHistory:
+        if self.is_busy:
+            return PackedHistory(is_busy=True)
+        if not self.steps[project]:
+            return PackedHistory()
+        self.steps[project] -= 1
+        self.sizes[project] += self.arriving - 1000
+        self._step("pack", project)
+        return PackedHistory(16, self.manual.ms - self.age)
+
+    def prune_history(self, project: int, before: int | None, excess: int, now: int) -> PrunedHistory:
+        if excess <= 0:
+            return PrunedHistory()
+        self.sizes[project] -= excess
+        self._step("prune", project)
+        return PrunedHistory(1, 64, excess)
+
+    def history_figures(self, project: int) -> HistoryFigures:
+        return HistoryFigures(0, 0, self.sizes[project], None, None)
+
+    def _step(self, name: str, project: int) -> None:
+        self._worked += 0.01
         # What it waits for is not work.
-        manual.advance(10.0)
-        if name == "pack_history":
-            return 16 if seconds else 0
-        return PrunedHistory(64, 64, 1000) if seconds else PrunedHistory()
+        self.manual.advance(0.05)
+        self.done.append((name, project))
 
-    monkeypatch.setattr(harness.store, name, step)
-    HistoryRetention(harness.store, manual.clock, lambda: False, lambda: worked).run(harness.now - DAY_MS)
-    assert manual.waits == [pytest.approx(REST * 0.02), LONGEST_REST, LONGEST_REST]
+
+def test_packing_takes_a_twentieth_of_a_processor_and_a_third_once_changes_are_twelve_hours_old(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    backlog = Backlog(monkeypatch, {"one": 30})
+    assert not backlog.run()
+    assert backlog.rested() == pytest.approx(PATIENT_REST)
+    backlog.steps[1], backlog.age = 30, LATE_MS - 60_000
+    backlog.run()
+    assert backlog.rested() == pytest.approx(PATIENT_REST)
+    backlog.steps[1], backlog.age = 30, LATE_MS + 60_000
+    backlog.run()
+    assert backlog.rested() == pytest.approx(REST)
+    assert backlog.keeper.packed == 90 * 16
+
+
+def test_however_much_there_is_to_pack_every_project_has_its_turn_and_removal_within_a_minute(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    backlog = Backlog(monkeypatch, {"one": 10**6, "two": 10**6, "three": 5})
+    begun = backlog.manual.elapsed
+    assert backlog.run()
+    assert PACKING_SECONDS <= backlog.manual.elapsed - begun < PACKING_SECONDS + 1
+    one, two, three = (backlog.done.count(("pack", number)) for number in (1, 2, 3))
+    assert (one, three) == (two, 5)
+    # What became too old meanwhile is removed before anything else is packed.
+    backlog.done.clear()
+    monkeypatch.setattr(HistoryRetention, "_remove_old", lambda _, project, __: backlog.done.append(("old", project.number)))
+    assert backlog.run()
+    assert backlog.done[:4] == [("old", 1), ("old", 2), ("old", 3), ("pack", 1)]
+
+
+def test_a_round_reaches_every_project_however_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "PACKING_SECONDS", 1.0)
+    backlog = Backlog(monkeypatch, {f"p{number}": 10 for number in range(20)})
+    assert backlog.run()
+    assert set(backlog.steps.values()) == {9}
+
+
+def test_history_that_exceeds_its_size_is_packed_before_it_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "GIGABYTE", 10**6)
+    backlog = Backlog(monkeypatch, {"one": 1500})
+    backlog.sizes[1] = 10**6 + 1_400_000
+    # A run is not enough for that. From then on, it does not rest longer than it has to.
+    assert backlog.run()
+    assert backlog.rested() == pytest.approx(PATIENT_REST)
+    assert backlog.run()
+    assert backlog.rested() == pytest.approx(REST)
+    while backlog.run():
+        pass
+    assert (backlog.steps[1], backlog.sizes[1]) == (0, 10**6 - 100_000)
+    assert ("prune", 1) not in backlog.done
+    backlog.sizes[1], backlog.steps[1] = 10**6 + 5000, 2
+    backlog.rested()
+    assert not backlog.run()
+    assert backlog.done[-3:] == [("pack", 1), ("pack", 1), ("prune", 1)]
+    assert backlog.sizes[1] == 10**6
+    assert backlog.rested() == pytest.approx((2 * PATIENT_REST + REST) / 3)
+
+
+def test_history_that_grows_faster_than_it_is_packed_is_cut_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "GIGABYTE", 10**6)
+    backlog = Backlog(monkeypatch, {"one": 10**6})
+    backlog.sizes[1], backlog.arriving = 10**6 + 1, 2000
+    assert backlog.run()
+    assert ("prune", 1) not in backlog.done
+    assert backlog.run()
+    assert backlog.done[-1] == ("prune", 1)
+    assert backlog.sizes[1] == 10**6
+
+
+def test_history_that_another_server_packs_is_not_cut_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "GIGABYTE", 10**6)
+    backlog = Backlog(monkeypatch, {"one": 1})
+    backlog.sizes[1], backlog.is_busy = 10**6 + 2000, True
+    assert backlog.run()
+    assert (backlog.done, backlog.keeper.packed, set(backlog.manual.waits)) == ([], 0, {PAUSE})
+    backlog.is_busy = False
+    assert not backlog.run()
+    assert backlog.done == [("pack", 1), ("prune", 1)]
+
+
+def test_a_server_that_is_to_end_does_not_wait_for_a_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    backlog = Backlog(monkeypatch, {"one": 10})
+    wait = backlog.manual.clock.wait
+
+    def stop(event: threading.Event, seconds: float) -> bool:
+        backlog.is_stopping = True
+        return wait(event, seconds)
+
+    clock = replace(backlog.manual.clock, wait=stop)
+    monkeypatch.setattr(backlog.keeper, "_clock", clock)
+    monkeypatch.setattr(retention, "PATIENT_REST", 1000)
+    assert not backlog.run()
+    assert backlog.manual.waits == [PAUSE]
 
 
 def test_who_prunes_history_is_in_the_audit_log(harness: StoreHarness) -> None:

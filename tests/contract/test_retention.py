@@ -49,7 +49,7 @@ def prune(harness: StoreHarness, project: Project, before: int, excess: int = 0)
 def pack(harness: StoreHarness, project: Project, before: int = ALWAYS) -> int:
     """Pack what there is to pack, and return the number of blocks."""
     packed = 0
-    while (number := harness.store.pack_history(project.number, before)) or is_waiting(harness):
+    while (number := harness.store.pack_history(project.number, before).blocks) or is_waiting(harness):
         packed += number
     return packed
 
@@ -264,7 +264,7 @@ def test_a_block_whose_number_was_drawn_earlier_is_not_hidden_by_a_packed_one(sh
             db.execute("SELECT usertable.draw_block()")
             write_many(harness, project, cuids, 16)
             kept = {cuid: changes(harness, project, cuid) for cuid in cuids}
-            assert harness.store.pack_history(project.number, ALWAYS) == 0
+            assert harness.store.pack_history(project.number, ALWAYS).blocks == 0
             assert not [block for block in blocks(harness, project) if block.is_packed]
             db.execute("COMMIT")
         assert pack(harness, project) >= 16

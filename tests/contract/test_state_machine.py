@@ -259,7 +259,7 @@ class Stores(RuleBasedStateMachine):
     @rule(ago=st.sampled_from([-5000, 500, 3000]))
     def pack(self, ago: int) -> None:
         for harness in self._houses:
-            while harness.store.pack_history(1, harness.now - ago):
+            while harness.store.pack_history(1, harness.now - ago).blocks:
                 pass
 
     @rule(ago=st.sampled_from([-5000, 500, 3000]), excess=st.sampled_from([0, 0, 200]))

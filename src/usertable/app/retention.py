@@ -21,16 +21,23 @@ log = logging.getLogger("usertable.history")
 PACK_AGE_MS = HOUR_MS
 """Age in milliseconds from which changes are packed. Newer ones are read and written more often."""
 
-REST = 2
-"""After each step, it rests for so many times as long as the processor worked on it.
+LATE_MS = 12 * HOUR_MS
+"""Age in milliseconds from which changes that are not packed are late."""
 
-So packing has at most a third of a processor and of the interpreter's lock, which requests need too. What a step waits for
-is not counted, so that a server that is never idle packs too: faster than it writes, because to pack a change takes a tenth
-of the work of a PUT, or less. A lower priority of the thread would give no such bound, and whoever waits for the
-interpreter's lock would wait for a thread that does not run.
+PATIENT_REST = 20
+"""After each packed block, it rests for so many times as long as the processor worked on it.
+
+So packing has about a twentieth of a processor and of the interpreter's lock, which requests need too. What a step waits for
+is not counted, so that a server that is never idle packs too. A lower priority of the thread would give no such bound, and
+whoever waits for the interpreter's lock would wait for a thread that does not run.
 """
-LONGEST_REST = 1.0
-"""Maximum seconds of a rest, for which the end of a server waits."""
+REST = 2
+"""The same for removing, and for packing that cannot wait: changes are late, or a history that exceeds its size was not
+packed within a run. This is faster than the server writes: to pack a change takes a tenth of the work of a PUT, or less."""
+PACKING_SECONDS = 60.0
+"""Seconds of a run after which packing lets removal have its turn again."""
+PAUSE = 0.1
+"""Maximum seconds without looking whether the server is about to end."""
 
 GIGABYTE = 10**9
 FULL = 0.99
@@ -77,6 +84,8 @@ class HistoryRetention:
         self._worked = worked
         self._shortened: set[int] = set()
         """Projects whose history is known not to be kept for their days."""
+        self._exceeding: dict[int, int] = {}
+        """Projects that exceed their gigabytes and have more to pack, with their bytes as of the last run."""
         self.kept = KeptHistory()
         """As of the last run."""
         self.pruned: Counter[PruneReason] = Counter()
@@ -84,43 +93,78 @@ class HistoryRetention:
         self.packed = 0
         """Blocks that this process has packed."""
 
-    def run(self, day_ago: int | None) -> None:
+    def run(self, day_ago: int | None) -> bool:
         """Remove what is to be removed, and pack what can be packed: in short transactions, which let others go first.
+
+        What is too old is removed first, of all projects. What exceeds a size is removed last: packing makes it smaller.
 
         Args:
             day_ago: moment before which everything is more than a day old, whatever the system's clock says; ms since 1970
                 UTC. None while that is not known: then nothing is removed for its age.
+
+        Returns:
+            whether there is more to pack, so that the next run is due at once.
         """
-        kept = KeptHistory()
-        for project in self._store.projects():
-            if project.history.is_on:
-                self._keep(project, day_ago)
-            else:
-                self._prune(project, PruneReason.OFF, None)
-            figures, since = self._store.history_figures(project.number), self._store.history_since(project.number)
+        projects = self._store.projects()
+        for project in projects:
+            self._remove_old(project, day_ago)
+        unfinished = {project.number for project in self._pack([project for project in projects if project.history.is_on])}
+        kept, exceeding = KeptHistory(), {}
+        for project in projects:
+            figures, has_more = self._store.history_figures(project.number), project.number in unfinished
+            excess = figures.bytes - project.history.gigabytes * GIGABYTE
+            if project.history.is_on and excess > 0:
+                if has_more:
+                    exceeding[project.number] = figures.bytes
+                if not has_more or self._packing_is_too_slow(project, figures.bytes):
+                    self._prune(project, PruneReason.GIGABYTES, 0, excess)
+                    figures = self._store.history_figures(project.number)
+            since = self._store.history_since(project.number)
             kept.bytes += figures.bytes
             kept.changes += figures.changes
             if since is not None:
                 kept.since = max(since, kept.since or 0)
                 kept.shortened += self._is_shortened(project, figures.bytes, since)
-        self.kept = kept
+        self.kept, self._exceeding = kept, exceeding
+        return bool(unfinished) and not self._stopping()
 
-    def _keep(self, project: Project, day_ago: int | None) -> None:
-        number, now = project.number, self._clock.now_ms()
-        if self._store.history_since(number) is None:
+    def _remove_old(self, project: Project, day_ago: int | None) -> None:
+        if not project.history.is_on:
+            self._prune(project, PruneReason.OFF, None)
+            return
+        if self._store.history_since(project.number) is None:
             self._store.transact(lambda transaction: begin_history(transaction, project.id, self._clock.now_ms))
         if day_ago is not None:
             self._prune(project, PruneReason.DAYS, _horizon(project.history, day_ago))
-        while not self._stopping():
-            began = self._worked()
-            blocks = self._store.pack_history(number, now - PACK_AGE_MS)
-            if not blocks:
+
+    def _pack(self, projects: list[Project]) -> list[Project]:
+        """Pack a block of each project in turn until the time is up, and return the projects that have more."""
+        now, end = self._clock.now_ms(), self._clock.monotonic() + PACKING_SECONDS
+        rest = REST if self._exceeding else PATIENT_REST
+        while projects:
+            unfinished = []
+            for project in projects:
+                if self._stopping():
+                    return projects
+                began = self._worked()
+                packed = self._store.pack_history(project.number, now - PACK_AGE_MS)
+                if packed.is_busy:
+                    self._clock.pause(PAUSE)
+                elif not packed.blocks:
+                    continue
+                unfinished.append(project)
+                self.packed += packed.blocks
+                if packed.blocks and packed.latest < now - LATE_MS:
+                    rest = REST
+                self._rest(rest * (self._worked() - began))
+            projects = unfinished
+            if self._clock.monotonic() >= end:
                 break
-            self.packed += blocks
-            self._rest(began)
-        excess = self._store.history_figures(number).bytes - project.history.gigabytes * GIGABYTE
-        if excess > 0:
-            self._prune(project, PruneReason.GIGABYTES, 0, excess)
+        return projects
+
+    def _packing_is_too_slow(self, project: Project, size: int) -> bool:
+        """Return whether a run has not made a history smaller, although it rested as little as it may."""
+        return size >= self._exceeding.get(project.number, size + 1)
 
     def _prune(self, project: Project, reason: PruneReason, before: int | None, excess: int = 0) -> None:
         while not self._stopping():
@@ -130,11 +174,13 @@ class HistoryRetention:
                 break
             excess -= removed.bytes
             self.pruned[reason] += removed.changes
-            self._rest(began)
+            self._rest(REST * (self._worked() - began))
 
-    def _rest(self, began: float) -> None:
-        """Let requests go first, after a step before which the thread had worked so long."""
-        self._clock.pause(min(REST * (self._worked() - began), LONGEST_REST))
+    def _rest(self, seconds: float) -> None:
+        """Let requests go first."""
+        while seconds > 0 and not self._stopping():
+            self._clock.pause(min(seconds, PAUSE))
+            seconds -= PAUSE
 
     def _is_shortened(self, project: Project, size: int, since: int) -> bool:
         """Return whether a project's size does not allow its days. It is logged once, until it does again."""

@@ -344,12 +344,16 @@ async def _every(
 ) -> None:
     """Run blocking work periodically in a thread, with the results of `prepare` in the event loop, until `ending` is set.
 
-    A failure is retried at the next turn. It is logged once, until the work succeeds or fails differently.
+    Work that returns True has more to do, and is run again at once. A failure is retried at the next turn. It is logged
+    once, until the work succeeds or fails differently.
     """
     known: type[Exception] | None = None
-    while not await _is_set_within(clock, seconds, ending):
+    pause = seconds
+    while not await _is_set_within(clock, pause, ending):
+        pause = seconds
         try:
-            await asyncio.to_thread(work, *(make() for make in prepare))
+            if await asyncio.to_thread(work, *(make() for make in prepare)) is True:
+                pause = 0.0
             known = None
         except Exception as failure:
             if type(failure) is not known:

@@ -414,6 +414,21 @@ class PrunedHistory:
 
 
 @dataclass(frozen=True, slots=True)
+class PackedHistory:
+    """What was packed to one block."""
+
+    blocks: int = 0
+    latest: int = 0
+    """Time of the newest change, in ms since 1970 UTC."""
+    is_busy: bool = False
+    """Others change the project's blocks just now, so nothing was packed."""
+
+    @classmethod
+    def of(cls, blocks: Sequence[HistoryBlock]) -> PackedHistory:
+        return cls(len(blocks), max((block.latest for block in blocks), default=0))
+
+
+@dataclass(frozen=True, slots=True)
 class BlockSize:
     """A block without its changes."""
 

@@ -45,6 +45,7 @@ from usertable.store.history import (
     HistoryBlock,
     HistoryFigures,
     HistoryGrowth,
+    PackedHistory,
     PrunedHistory,
     blocks_of,
     examined,
@@ -450,7 +451,7 @@ class MemoryStore:
             table.keyframes = [keyframe for keyframe in table.keyframes if keyframe.number >= below]
             return PrunedHistory.of(removed, sum(keyframe.size for keyframe in keyframes))
 
-    def pack_history(self, project: int, before: int) -> int:
+    def pack_history(self, project: int, before: int) -> PackedHistory:
         with self._lock:
             table = self.tables[project]
             blocks = to_pack(table.history.values(), before)
@@ -458,7 +459,7 @@ class MemoryStore:
                 history = {number: b for number, b in table.history.items() if b not in blocks}
                 packed = pack_blocks(blocks)
                 table.history = dict(sorted((history | {packed.block: packed}).items()))
-            return len(blocks)
+            return PackedHistory.of(blocks)
 
     def history_since(self, project: int) -> int | None:
         with self._lock:

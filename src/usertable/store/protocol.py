@@ -14,7 +14,7 @@ from usertable.domain.errors import ProblemKind
 from usertable.domain.key import Key
 from usertable.domain.person import Person, Session
 from usertable.domain.schema import Attribute, Project
-from usertable.store.history import HistoryBlock, HistoryFigures, HistoryGrowth, PrunedHistory
+from usertable.store.history import HistoryBlock, HistoryFigures, HistoryGrowth, PackedHistory, PrunedHistory
 from usertable.store.records import (
     ColumnValues,
     FilledCount,
@@ -292,16 +292,13 @@ class Remembering(Protocol):
         """
         ...
 
-    def pack_history(self, project: int, before: int) -> int:
+    def pack_history(self, project: int, before: int) -> PackedHistory:
         """Pack a stretch of the oldest blocks that are not packed, if all their changes are before a moment.
 
-        Call it until it returns 0.
+        Call it until it packs nothing. It is busy while another server packs or prunes, or a user is erased.
 
         Args:
             before: ms since 1970 UTC.
-
-        Returns:
-            the number of blocks that were packed to one. It is 0 too while another server packs or prunes.
         """
         ...
 

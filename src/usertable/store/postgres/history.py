@@ -16,6 +16,7 @@ from usertable.store.history import (
     HistoryBlock,
     HistoryFigures,
     HistoryGrowth,
+    PackedHistory,
     PrunedHistory,
     examined,
     kept_since,
@@ -445,11 +446,11 @@ class Packer:
             return True
         return False
 
-    def pack(self, db: Connection, shards: ShardMap | None, project: int, before: int) -> int:
-        """Pack the first stretch of a project's blocks that can be packed. Return the number of blocks; 0 for none."""
+    def pack(self, db: Connection, shards: ShardMap | None, project: int, before: int) -> PackedHistory:
+        """Pack the first stretch of a project's blocks that can be packed."""
         # Whoever erases a user changes blocks too. Another server may already be at it.
         if not try_lock_history(db, project):
-            return 0
+            return PackedHistory(is_busy=True)
         for place in (EVERYWHERE,) if shards is None else (EVERYWHERE, *shards.representatives()):
             if (project, place) not in self._packed:
                 self._packed[project, place] = _last_packed(db, project, place)
@@ -461,8 +462,8 @@ class Packer:
                 add_block(db, project, place, packed)
                 # Not after it: the transaction may be lost, and is then run again.
                 self._packed[project, place] = packed.block - 1
-                return len(blocks)
-        return 0
+                return PackedHistory.of(blocks)
+        return PackedHistory()
 
     def _settled_blocks(self, db: Connection, project: int, place: int) -> Iterator[HistoryBlock]:
         """Yield the blocks after those that are packed, and take note of what another server has packed meanwhile."""

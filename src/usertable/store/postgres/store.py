@@ -15,7 +15,7 @@ from usertable.domain.errors import ProblemKind, StoreMissing, refusal
 from usertable.domain.key import Key
 from usertable.domain.person import Person, Session
 from usertable.domain.schema import Attribute, Project
-from usertable.store.history import HistoryBlock, HistoryFigures, HistoryGrowth, PrunedHistory
+from usertable.store.history import HistoryBlock, HistoryFigures, HistoryGrowth, PackedHistory, PrunedHistory
 from usertable.store.postgres import activity, citus, copy, history, migrations, people, reads, scans
 from usertable.store.postgres.citus_writes import CitusWrites
 from usertable.store.postgres.connection import Connection, check_alone, opened, warn_of_losses
@@ -222,16 +222,17 @@ class PostgresStore:
     def prune_history(self, project: int, before: int | None, excess: int, now: int) -> PrunedHistory:
         return self.connections.change(lambda db: history.prune(db, project, before, excess, now))
 
-    def pack_history(self, project: int, before: int) -> int:
+    def pack_history(self, project: int, before: int) -> PackedHistory:
         shards, packer = self.connections.shards(), self.packer
 
-        def pack() -> int:
+        def pack() -> PackedHistory:
             return self.connections.change(lambda db: packer.pack(db, shards, project, before))
 
-        if packed := pack():
+        packed = pack()
+        if packed.blocks or packed.is_busy:
             return packed
         self.connections.change(packer.observe)
-        return pack() if self.connections.read(packer.settle) else 0
+        return pack() if self.connections.read(packer.settle) else packed
 
     def history_since(self, project: int) -> int | None:
         return self.connections.fetch(lambda db: history.since(db, project))

@@ -14,7 +14,15 @@ from usertable.domain.errors import ProblemKind, refusal
 from usertable.domain.key import Key
 from usertable.domain.person import Person, Session
 from usertable.domain.schema import Attribute, Project
-from usertable.store.history import BlockSize, HistoryBlock, HistoryFigures, HistoryGrowth, PrunedHistory, pack_blocks
+from usertable.store.history import (
+    BlockSize,
+    HistoryBlock,
+    HistoryFigures,
+    HistoryGrowth,
+    PackedHistory,
+    PrunedHistory,
+    pack_blocks,
+)
 from usertable.store.protocol import Snapshot, T
 from usertable.store.records import (
     ColumnValues,
@@ -146,14 +154,14 @@ class SQLiteStore:
         self._history_sizes.replaced(project, removed, keyframes=keyframes)
         return PrunedHistory.of(removed, sum(size.bytes for size in keyframes))
 
-    def pack_history(self, project: int, before: int) -> int:
+    def pack_history(self, project: int, before: int) -> PackedHistory:
         with self._connections.reader() as db:
             if project not in self._packed:
                 self._packed[project] = history.last_packed(db, project)
             blocks = history.unpacked(db, project, self._packed[project], before)
             if not blocks:
                 self._history_sizes.refresh(db, project)
-                return 0
+                return PackedHistory()
         # Compressing takes some ten times as long as storing, so others can write meanwhile.
         packed = pack_blocks(blocks)
 
@@ -162,10 +170,10 @@ class SQLiteStore:
                 return history.replace_blocks(db, project, blocks, packed)
 
         if not self._in_background(transaction):
-            return 0
+            return PackedHistory(is_busy=True)
         self._packed[project] = packed.block
         self._history_sizes.replaced(project, map(BlockSize.of, blocks), [BlockSize.of(packed)])
-        return len(blocks)
+        return PackedHistory.of(blocks)
 
     def history_since(self, project: int) -> int | None:
         with self._connections.reader() as db:
