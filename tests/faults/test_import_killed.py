@@ -1,4 +1,4 @@
-"""The import is killed at random moments and resumed: every row counts once. Also with a server on the same store.
+"""The import is killed in every state and resumed: every row counts once. Also with a server on the same store.
 
 After SIGINT or SIGTERM, an import or an export leaves no incomplete files.
 """
@@ -19,11 +19,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from support.actors import TESTER
 from support.commands import add_user, import_batch
+from support.held_import import State, held_program, release, wait_until_held
 from support.histories import check_history
 from support.load import check_sums, load, read_sums, wait_for_more
 from support.manual_clock import ManualClock
@@ -32,14 +34,16 @@ from support.server_process import PROJECT, ServerProcess, create_project
 from support.waiting import wait_until
 from usertable.domain.change import ChangeKind
 from usertable.domain.merge import decide
-from usertable.store import Store, open_store
+from usertable.store import open_store
 from usertable.store.records import ImportBatch, ImportRows
 from usertable.store.transaction import Transaction
 
-ROWS = 30_000
+OPTIONS = ("--register", "--batch", "200")
+READ_ROWS = 20_000
+"""Rows of a file that another process reads, and that is larger than what waits between the two."""
 
 
-def crm(folder: Path, rows: int = ROWS) -> tuple[Path, dict[int, Decimal], int]:
+def crm(folder: Path, rows: int) -> tuple[Path, dict[int, Decimal], int]:
     """Write a file whose rows add to the sums of some users, some of them refused.
 
     Return it, the sums, and the number of refused rows.
@@ -53,7 +57,7 @@ def crm(folder: Path, rows: int = ROWS) -> tuple[Path, dict[int, Decimal], int]:
         writer.writerow(["cuid", "phone", "user_number_accumulate", "user_string_overwrite"])
         for _ in range(rows):
             cuid, amount = chance.randrange(1, 3000), Decimal(chance.randrange(-999, 999)) / 100
-            if chance.random() < 0.01:
+            if chance.random() < 0.03:
                 # Refused by the reader, or by the store.
                 writer.writerow([cuid, "", "many", "x"] if chance.random() < 0.5 else [cuid, "taken", amount, "x"])
                 refused += 1
@@ -80,6 +84,7 @@ def command(url: str, *words: str, program: Sequence[str] = ("-m", "usertable"))
     process = subprocess.Popen(
         [sys.executable, *program, *words, "--project", PROJECT, "--store", url, "--json"],
         env=environment,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         # If the tests run in the background, they may ignore Ctrl-C, and so would their children.
@@ -93,23 +98,26 @@ def command(url: str, *words: str, program: Sequence[str] = ("-m", "usertable"))
 
 
 def start(url: str, file: Path, *options: str) -> AbstractContextManager[subprocess.Popen[bytes]]:
-    return command(url, "import", str(file), "--register", "--batch", "200", *options)
+    return command(url, "import", str(file), *OPTIONS, *options)
 
 
-def imported(store: Store, file: Path) -> int | None:
-    """Return how many rows of the file were imported; None if no import of it was begun."""
-    project = store.project(PROJECT)
-    assert project is not None
-    text = store.job(project.number, str(file.resolve()))
-    return json.loads(text)["rows"] if text else None
+@contextmanager
+def held(url: str, file: Path, state: State, calls: int, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Start an import, and wait until it is held."""
+    with command(url, "import", str(file), *OPTIONS, *options, program=held_program(state, calls)) as process:
+        wait_until_held(process)
+        yield process
 
 
-def wait_for_rows(url: str, file: Path, process: subprocess.Popen[bytes], before: int = 0) -> None:
-    """Wait until more rows than `before` are imported, or the import has ended. Afterwards the store is closed again, so
-    that a kill leaves nothing that has it open."""
+def progress(url: str, file: Path) -> dict[str, Any]:
+    """Return the progress of the import of the file, as it is committed."""
     with closing(open_store(url)) as store:
-        while process.poll() is None and (imported(store, file) or 0) <= before:
-            time.sleep(0.01)
+        project = store.project(PROJECT)
+        assert project is not None
+        text = store.job(project.number, str(file.resolve()))
+    assert text is not None
+    found: dict[str, Any] = json.loads(text)
+    return found
 
 
 def stored(url: str) -> dict[int, Decimal]:
@@ -127,30 +135,31 @@ def check_histories(url: str, cuids: Iterable[int]) -> None:
             check_history(store, project.number, cuid, project.schema)
 
 
-def test_killed_again_and_again_every_row_counts_once(kept_url: str, tmp_path: Path) -> None:
+def test_killed_in_every_state_every_row_counts_once(kept_url: str, tmp_path: Path) -> None:
     prepared(kept_url)
-    file, sums, refused = crm(tmp_path)
-    chance = random.Random(11)
-    kills = 0
-    while True:
-        with closing(open_store(kept_url)) as store:
-            before = imported(store, file)
-        with start(kept_url, file, *([] if before is None else ["--resume"])) as process:
-            wait_for_rows(kept_url, file, process, before or 0)
-            time.sleep(chance.uniform(0, 0.25))
-            if kills < 8 and process.poll() is None:
-                kills += 1
-                continue
-            out, err = process.communicate(timeout=150)
-            break
-    assert kills >= 3, "it was done before it could be killed"
+    rows = 4000
+    file, sums, refused = crm(tmp_path, rows)
+    rejects = tmp_path / "crm.rejects.csv"
+    committed = 0
+    for turn in range(2):
+        for state in State:
+            # Each commits one to three batches, of at least 20.
+            options = ["--resume"] if turn or state is not State.BEFORE_A_TRANSACTION else []
+            with held(kept_url, file, state, 4, *options):
+                pass
+            before, committed = committed, progress(kept_url, file)["rows"]
+            assert before < committed < rows
+            if state is State.IN_A_TRANSACTION:
+                assert rejects.stat().st_size > progress(kept_url, file)["rejects"]
+    with start(kept_url, file, "--resume") as process:
+        out, err = process.communicate(timeout=150)
     assert process.returncode == 1, err
     assert out, err
     found = json.loads(out)
-    assert (found["rows"], found["refused"]) == (ROWS, refused)
+    assert (found["rows"], found["refused"]) == (rows, refused)
     assert stored(kept_url) == sums
     check_histories(kept_url, list(sums)[:300])
-    with (tmp_path / "crm.rejects.csv").open(newline="") as stream:
+    with rejects.open(newline="") as stream:
         numbers = [int(row["#row"]) for row in csv.DictReader(stream)]
     assert len(numbers) == refused
     assert numbers == sorted(set(numbers))
@@ -292,9 +301,8 @@ def test_an_export_that_is_ended_leaves_what_was_there(tmp_path: Path, ending: s
 def test_an_import_that_is_ended_takes_its_reader_along_and_goes_on(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
     prepared(url)
-    file, sums, refused = crm(tmp_path)
-    with start(url, file) as process:
-        wait_for_rows(url, file, process)
+    file, sums, refused = crm(tmp_path, READ_ROWS)
+    with held(url, file, State.BEFORE_A_TRANSACTION, 4) as process:
         reader = running(process.pid, "reader_process")
         # As a supervisor does, which signals all processes of a unit.
         os.kill(reader, signal.SIGTERM)
@@ -307,8 +315,8 @@ def test_an_import_that_is_ended_takes_its_reader_along_and_goes_on(tmp_path: Pa
     with start(url, file, "--resume") as process:
         out, err = process.communicate(timeout=150)
     found = json.loads(out)
-    assert (found["rows"], found["refused"]) == (ROWS, refused), err
-    assert 0 < found["resumed_after"] < ROWS
+    assert (found["rows"], found["refused"]) == (READ_ROWS, refused), err
+    assert 0 < found["resumed_after"] < READ_ROWS
     assert stored(url) == sums
 
 
@@ -339,11 +347,10 @@ def test_a_reader_that_crashes_or_is_killed_ends_the_import_with_the_reason(
 ) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
     prepared(url)
-    file, sums, _ = crm(tmp_path)
-    with start(url, file) as process:
-        wait_for_rows(url, file, process)
-        reader = running(process.pid, "reader_process")
-        os.kill(reader, number)
+    file, sums, _ = crm(tmp_path, READ_ROWS)
+    with held(url, file, State.BEFORE_A_TRANSACTION, 4) as process:
+        os.kill(running(process.pid, "reader_process"), number)
+        release(process)
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (1, b""), err
     assert why in err
