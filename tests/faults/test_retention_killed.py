@@ -23,7 +23,8 @@ history.PACKED_CHANGES = 16
 store = open_store(sys.argv[1])
 print("ready", flush=True)
 while True:
-    store.pack_history(1, 2**62)
+    if store.pack_history(1, 2**62):
+        print("done", flush=True)
 """
 PRUNE = """
 import sys, time
@@ -33,7 +34,8 @@ store = open_store(sys.argv[1])
 print("ready", flush=True)
 while True:
     store.pack_history(1, 2**62)
-    store.prune_history(1, 0, store.history_figures(1).bytes - 4000, 2**62)
+    if store.prune_history(1, 0, store.history_figures(1).bytes - 4000, 2**62).blocks:
+        print("done", flush=True)
     time.sleep(0.005)
 """
 
@@ -49,6 +51,8 @@ def killed_again_and_again(url: str, folder: Path, script: str) -> tuple[list[in
             assert child.stdout is not None
             assert child.stdout.readline() == b"ready\n"
             wait_for_more(clients, 40)
+            # Otherwise a busy machine might let it do nothing.
+            assert child.stdout.readline() == b"done\n"
             time.sleep(chance.uniform(0, 0.2))
             if count % 3 == 2:
                 server.kill()

@@ -13,7 +13,7 @@ import httpx
 
 from support.histories import check_history
 from support.server_process import ATTRIBUTE, PROJECT, SECRET, ServerProcess
-from support.waiting import wait_until
+from support.waiting import DEADLINE_SECONDS, wait_until
 from usertable.app.service import Service
 from usertable.store import open_store
 
@@ -80,7 +80,7 @@ def load(servers: Sequence[ServerProcess], cuids: list[int], clients: int) -> It
     finally:
         stop.set()
         for client in at_work:
-            client.join(60)
+            client.join(DEADLINE_SECONDS)
     assert not any(client.is_alive() for client in at_work)
     wrong = [text for client in at_work for text in client.wrong]
     assert not wrong, wrong
