@@ -9,7 +9,6 @@ import re
 import shutil
 import ssl
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from support.form_browser import TOKEN, FormBrowser
 from support.ports import reserve_port
 from support.raw_http import AUTHORIZATION, connect, put, read_answers
 from support.server_process import ATTRIBUTE, PROJECT, SECRET, ServerProcess, create_project
+from support.waiting import DEADLINE_SECONDS, wait_until
 
 pytestmark = pytest.mark.proxies
 OK = b'{"code":0,"msg":"ok"}'
@@ -69,6 +69,15 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerPro
         assert server.stop() == 0
 
 
+def accepts(url: str, process: subprocess.Popen[bytes], log: Path) -> bool:
+    """Return whether a proxy that is starting accepts connections."""
+    with contextlib.suppress(OSError):
+        connect(url).close()
+        return True
+    assert process.poll() is None, log.read_text()
+    return False
+
+
 @pytest.fixture(params=["nginx", "nginx, not buffering", "haproxy"])
 def proxy(request: pytest.FixtureRequest, served: tuple[ServerProcess, int], tmp_path: Path) -> Iterator[str]:
     """Yield the URL of a proxy in front of the server."""
@@ -90,17 +99,11 @@ def proxy(request: pytest.FixtureRequest, served: tuple[ServerProcess, int], tmp
         process = subprocess.Popen(command, stdout=log, stderr=log)
     url = f"http://127.0.0.1:{port}"
     try:
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            with contextlib.suppress(OSError):
-                connect(url).close()
-                break
-            assert process.poll() is None, (tmp_path / "log").read_text()
-            time.sleep(0.05)
+        wait_until(lambda: accepts(url, process, tmp_path / "log"))
         yield url
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(DEADLINE_SECONDS)
 
 
 def test_a_large_body_that_is_refused_is_answered_413_every_time(proxy: str, tmp_path: Path) -> None:
@@ -191,17 +194,11 @@ def running_proxy(name: str, configuration: str, folder: Path, port: int) -> Ite
         environment = {**os.environ, "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
         process = subprocess.Popen([program, *arguments[name]], stdout=log, stderr=log, env=environment)
     try:
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            with contextlib.suppress(OSError):
-                connect(f"http://127.0.0.1:{port}").close()
-                break
-            assert process.poll() is None, (folder / "log").read_text()
-            time.sleep(0.05)
+        wait_until(lambda: accepts(f"http://127.0.0.1:{port}", process, folder / "log"))
         yield f"https://127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(DEADLINE_SECONDS)
 
 
 @pytest.fixture(params=["nginx", "caddyfile", "haproxy"])

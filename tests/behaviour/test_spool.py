@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from support.clients import any_client
 from support.faulty_proxy import faulty_proxy
+from support.waiting import DEADLINE_SECONDS
 from usertable import Client, Record
 from usertable.client import BufferFull, NotDelivered, Retry, SpoolFault
 from usertable.client.spool import LEAST_BYTES, Entry, Spool
@@ -457,7 +458,7 @@ def test_a_file_that_was_filled_before_and_is_deleted_is_told(tmp_path: Path, ki
         _, middle, _ = segments(tmp_path)
         middle.unlink()
         with pytest.raises(SpoolFault, match=middle.name):
-            set_for_seconds(buffer, 30)
+            set_for_seconds(buffer, DEADLINE_SECONDS)
         waits = buffer.waiting
         with pytest.raises(SpoolFault, match=middle.name):
             buffer.set(7, {"a": 1})

@@ -16,6 +16,7 @@ import uvloop
 from support.actors import TESTER
 from support.engines import ENGINES
 from support.store_harness import StoreHarness
+from support.waiting import DEADLINE_SECONDS
 from usertable.commands.write import WriteBatch
 from usertable.domain.errors import StoreDown
 from usertable.domain.merge import decide
@@ -75,13 +76,13 @@ class Case:
 
     async def until_merged(self) -> None:
         """Wait for a connection to merge on, and for it to be used."""
-        for _ in range(500):
-            before = len(self.writer.writes)
-            await self.send(self.plain(self.cuids[1]))
-            if len(self.writer.writes) == before:
-                return
-            await asyncio.sleep(0.01)
-        raise AssertionError("nothing was merged by the database")
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while True:
+                before = len(self.writer.writes)
+                await self.send(self.plain(self.cuids[1]))
+                if len(self.writer.writes) == before:
+                    return
+                await asyncio.sleep(0.01)
 
     def sum(self, cuid: int) -> object:
         return self.harness.attributes(self.project, cuid).get("user_number_accumulate", 0)
@@ -97,14 +98,14 @@ def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
 
 async def backend(db: psycopg.Connection[tuple[object, ...]], waiting: str) -> object:
     """Return the process ID of the backend that waits for a lock with this statement."""
-    for _ in range(500):
-        found = db.execute(
-            "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE %s", (f"%{waiting}%",)
-        ).fetchone()
-        if found:
-            return found[0]
-        await asyncio.sleep(0.01)
-    raise AssertionError("nobody waits")
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while True:
+            found = db.execute(
+                "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE %s", (f"%{waiting}%",)
+            ).fetchone()
+            if found:
+                return found[0]
+            await asyncio.sleep(0.01)
 
 
 def test_only_what_is_not_plain_or_not_a_plain_success_goes_to_the_writer(case: Case) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from support.waiting import DEADLINE_SECONDS
 from usertable import AsyncClient, Client
 from usertable.client import AsyncBuffer, Buffer, BufferFull, ClientError, NotDelivered, Retry
 from usertable.testing import Server
@@ -181,24 +182,38 @@ def test_a_set_that_was_cancelled_was_not_taken_and_one_that_returned_was(
     assert 0 < len(taken) < 200
 
 
+class HeldDisk:
+    """A disk whose next sync lasts until it is let go."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self._may_end = threading.Event()
+        self._may_end.set()
+        self._fsync = os.fsync
+
+    def hold(self) -> None:
+        self.begun.clear()
+        self._may_end.clear()
+
+    async def release(self) -> None:
+        # What the test began last, such as a cancellation, comes first.
+        await asyncio.sleep(0.01)
+        self._may_end.set()
+
+    def fsync(self, descriptor: int) -> None:
+        self.begun.set()
+        assert self._may_end.wait(DEADLINE_SECONDS)
+        self._fsync(descriptor)
+
+
 @pytest.fixture
-def slow_disk(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Return an event that is set while a slow sync of a write is running."""
-    begun = threading.Event()
-    real = os.fsync
-
-    def fsync(descriptor: int) -> None:
-        begun.set()
-        time.sleep(0.3)
-        real(descriptor)
-
-    monkeypatch.setattr(os, "fsync", fsync)
-    return begun
+def disk(monkeypatch: pytest.MonkeyPatch) -> HeldDisk:
+    disk = HeldDisk()
+    monkeypatch.setattr(os, "fsync", disk.fsync)
+    return disk
 
 
-def test_a_cancellation_during_the_write_to_a_spool_comes_afterwards(
-    server: Server, tmp_path: Path, slow_disk: threading.Event
-) -> None:
+def test_a_cancellation_during_the_write_to_a_spool_comes_afterwards(server: Server, tmp_path: Path, disk: HeldDisk) -> None:
     async def main() -> None:
         client = server.async_client()
         async with client.buffer(spool=tmp_path) as buffer:
@@ -210,22 +225,24 @@ def test_a_cancellation_during_the_write_to_a_spool_comes_afterwards(
                 await asyncio.sleep(60)
                 reached.append("never")
 
-            slow_disk.clear()
+            disk.hold()
             running = asyncio.create_task(task())
-            while not slow_disk.is_set():
+            while not disk.begun.is_set():
                 await asyncio.sleep(0.01)
             running.cancel()
+            await disk.release()
             with pytest.raises(asyncio.CancelledError):
                 await running
             assert reached == ["taken"]
 
             async def expire(limit: asyncio.Timeout) -> None:
-                while not slow_disk.is_set():
+                while not disk.begun.is_set():
                     await asyncio.sleep(0.01)
                 limit.reschedule(asyncio.get_running_loop().time())
+                await disk.release()
 
             # If the cancellation was a timeout's, which ends with the block, nothing is canceled later.
-            slow_disk.clear()
+            disk.hold()
             async with asyncio.timeout(None) as limit:
                 expiring = asyncio.create_task(expire(limit))
                 await buffer.set(CUID, {"count": 10})
@@ -234,7 +251,7 @@ def test_a_cancellation_during_the_write_to_a_spool_comes_afterwards(
             # And where the block goes on, it ends with the timeout.
 
             async def longer() -> None:
-                slow_disk.clear()
+                disk.hold()
                 async with asyncio.timeout(None) as limit:
                     expiring = asyncio.create_task(expire(limit))
                     await buffer.set(CUID, {"count": 100})
