@@ -22,7 +22,7 @@ from support.manual_clock import ManualClock
 from support.raw_http import connect, parse_answers
 from support.sample_project import sample_project
 from support.server_process import ATTRIBUTE, PROJECT, SECRET, ServerProcess, create_project, launch, start_python
-from support.waiting import wait_until
+from support.waiting import DEADLINE_SECONDS, wait_until
 from usertable.app.service import Service
 from usertable.config import Config
 from usertable.domain.errors import StoreDown
@@ -153,7 +153,7 @@ def test_a_full_queue_answers_at_once(tmp_path: Path) -> None:
         assert {(a.json()["code"], a.headers["retry-after"]) for a in answers} == {(-1, "1")}
         os.kill(writer, signal.SIGCONT)
         for thread in threads:
-            thread.join(30)
+            thread.join(DEADLINE_SECONDS)
         assert [a.content for a in answers[13:]] == [OK] * 7
         with server.client() as http:
             final = http.put(ATTRIBUTE + "?dryRun=1", json={"cuid": cuid, "data": {"user_number_accumulate": 0}})
@@ -231,7 +231,7 @@ def test_sigterm_answers_what_is_under_way(tmp_path: Path) -> None:
     wait_until(lambda: counted["ok"] > 20)
     assert server.stop() == 0
     for thread in threads:
-        thread.join(30)
+        thread.join(DEADLINE_SECONDS)
     server.start()
     try:
         with server.client() as http:

@@ -12,6 +12,7 @@ import httpx
 
 from support.manual_clock import ManualClock
 from support.server_process import ServerProcess
+from support.waiting import DEADLINE_SECONDS
 from usertable.config import Config
 from usertable.store import open_store
 
@@ -28,7 +29,7 @@ class NativeCallers:
         self.admin = self._client(headers={"Authorization": f"Bearer {TOKEN}"})
 
     def _client(self, **settings: Any) -> httpx.Client:
-        self._clients.append(httpx.Client(base_url=self.url, timeout=30, **settings))
+        self._clients.append(httpx.Client(base_url=self.url, timeout=DEADLINE_SECONDS, **settings))
         return self._clients[-1]
 
     def caller(self, project: str, secret: str) -> httpx.Client:

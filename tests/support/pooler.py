@@ -9,13 +9,13 @@ import socketserver
 import struct
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from support.ports import reserve_port
+from support.waiting import wait_until
 
 PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
@@ -133,12 +133,10 @@ def _exactly(connection: socket.socket, size: int) -> bytes:
 
 
 def _wait_for(port: int) -> None:
-    deadline = time.monotonic() + 30
-    while True:
-        try:
+    def accepts() -> bool:
+        with suppress(OSError):
             socket.create_connection(("127.0.0.1", port)).close()
-        except OSError:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        else:
-            return
+            return True
+        return False
+
+    wait_until(accepts)

@@ -17,6 +17,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from support import debian
+from support.waiting import DEADLINE_SECONDS
 
 Labels = frozenset[tuple[str, str]]
 
@@ -78,11 +79,11 @@ class Prometheus:
             stdout=self._log,
             stderr=self._log,
         )
-        self._http = httpx.Client(base_url=self._address(), timeout=30)
+        self._http = httpx.Client(base_url=self._address(), timeout=DEADLINE_SECONDS)
 
     def _address(self) -> str:
         """Where it listens: it chose a free port, and only its sockets tell which."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + DEADLINE_SECONDS
         while not (port := _listening_port(self._process.pid)):
             assert self._process.poll() is None, self.log
             assert time.monotonic() < deadline, self.log
@@ -102,7 +103,7 @@ class Prometheus:
 
     def wait_for(self, expression: str) -> list[dict[str, Any]]:
         """What an expression comes to, as soon as it comes to anything."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + DEADLINE_SECONDS
         while not (found := self.query(expression)):
             assert time.monotonic() < deadline, f"{expression}: nothing came of it"
             time.sleep(0.1)

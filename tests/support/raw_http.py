@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from support.server_process import ATTRIBUTE, PROJECT, SECRET
+from support.waiting import DEADLINE_SECONDS
 
 AUTHORIZATION = "Basic " + base64.b64encode(f"{PROJECT}:{SECRET}".encode()).decode()
 BETWEEN_SEGMENTS = 0.03
@@ -46,7 +47,7 @@ def put_chunked(pieces: bytes, *lines: str, version: str = "HTTP/1.1") -> bytes:
 def connect(url: str) -> socket.socket:
     """Return a connection to a server."""
     parts = urlsplit(url)
-    connection = socket.create_connection((parts.hostname or "", parts.port or 0), timeout=30)
+    connection = socket.create_connection((parts.hostname or "", parts.port or 0), timeout=DEADLINE_SECONDS)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connection
 

@@ -97,7 +97,7 @@ class ServerProcess:
 
     def client(self) -> httpx.Client:
         """Return a client with the project's credentials."""
-        return httpx.Client(base_url=self.url, auth=(PROJECT, SECRET), timeout=30)
+        return httpx.Client(base_url=self.url, auth=(PROJECT, SECRET), timeout=DEADLINE_SECONDS)
 
     def children(self) -> list[int]:
         """Return the process IDs of its children: its writer, or its workers. One that ended may be missing for a moment."""
