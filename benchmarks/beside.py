@@ -70,8 +70,22 @@ class Side:
 
     def cpu(self) -> float:
         """Return the CPU seconds that the server and its writer have used."""
-        children = map(int, Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split())
-        return sum(cpu_seconds(pid) for pid in (self.pid, *children))
+        return sum(cpu_seconds(pid) for pid in self._processes())
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Suspend the server and its writer during the block."""
+        processes = self._processes()
+        for pid in processes:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in processes:
+                os.kill(pid, signal.SIGCONT)
+
+    def _processes(self) -> list[int]:
+        return [self.pid, *map(int, Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split())]
 
 
 def cpu_seconds(pid: int) -> float:

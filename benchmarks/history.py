@@ -14,11 +14,17 @@ a store of the same engine, and a server of its own.
 - `peers`: pgbench on the same table without history, with a trigger that logs the document before and after, with a table of
   earlier versions in the way of temporal_tables, and with an audit table in the way of supa_audit (`history_peers.sql`).
 - `import`: `usertable import` of a CSV file of new users, and onto users that exist.
-- `prune`: PUTs to a server that packs and removes history as fast as it is written, beside PUTs to one whose history only
-  grows. A server packs what is an hour old, and removes what is some days old or too much; here it is a second old, and
-  2 MB are too much (`history_server.py`). `--minutes` is the time of the PUTs during which that goes on.
+- `prune`: PUTs to a server that removes yesterday's history while today's is written and packed, beside PUTs to one whose
+  history only grows. For yesterday's, both are first sent the same PUTs, and all changes are packed. Then a day of the one
+  server is the time since that began, so that history becomes too old as fast as it was written. Changes are packed ten
+  seconds after they were written, not an hour, as fast as always (`history_server.py`). `--minutes` is the time of
+  PUTs to each server, yesterday and today: on the whole, it takes more than four times as long.
+- `full`: the same with a server at its size limit, which packs and removes all that is written seconds later.
 - `as-of`: a user as of an earlier moment, read from the store in this process, with 100 and 10,000 changes to walk back.
   They are evenly spread over 10,000 batches of 64 writes, the others to other users. Before and after they are packed.
+
+Of `prune` and `full`, each server is suspended while the other one is measured: otherwise it would also have that time to
+pack and remove. As it works in bursts, the ratio of all PUTs says more than the median of the rounds.
 
 The stored users look as if the project's key had written them before. Prints medians and ratios, and writes them with the
 machine's description to `benchmarks/results/`.
@@ -36,6 +42,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from decimal import Decimal
@@ -66,6 +73,7 @@ from usertable.domain.schema import Attribute, Project
 from usertable.domain.values import Value
 from usertable.pipeline.channel import UNDER_WAY, open_channel
 from usertable.store import open_store
+from usertable.store.postgres import PostgresStore
 from usertable.store.protocol import Store
 from usertable.store.records import FIRST_CUID, Result, Write
 from wrk import Measured, write_results
@@ -81,14 +89,14 @@ STEPS = (100, 10_000)
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--parts", default="put,peers,import,prune,as-of", help="what to measure")
+    arguments.add_argument("--parts", default="put,peers,import,prune,full,as-of", help="what to measure")
     arguments.add_argument("--stores", default="sqlite,postgresql", help="one or both, with a comma")
     arguments.add_argument("--users", type=int, default=1_000_000, help="users stored (default 1000000)")
     arguments.add_argument("--connections", type=int, default=64, help="wrk's connections (default 64)")
     arguments.add_argument("--seconds", type=int, default=5, help="length of a round (default 5)")
     arguments.add_argument("--rounds", type=int, default=5, help="rounds of each (default 5)")
     arguments.add_argument("--warm-up", type=int, default=10, help="seconds of each before the first round (default 10)")
-    arguments.add_argument("--minutes", type=float, default=1, help="with prune: time of PUTs beside it (default 1)")
+    arguments.add_argument("--minutes", type=float, default=1, help="with prune and full: time of PUTs to each (default 1)")
     arguments.add_argument("--imported", type=int, default=300_000, help="users imported (default 300000)")
     arguments.add_argument("--folder", help="where stores are made (default: the system's temporary folder)")
     chosen = arguments.parse_args()
@@ -111,7 +119,9 @@ def main() -> None:
             if "import" in parts:
                 results[f"import, {engine.name}"] = imports(engine, folder, chosen)
             if "prune" in parts:
-                results[f"prune, {engine.name}"] = puts_while_pruning(engine, chosen)
+                results[f"prune, {engine.name}"] = puts_while_yesterday_is_removed(engine, chosen)
+            if "full" in parts:
+                results[f"full, {engine.name}"] = puts_at_the_size_limit(engine, chosen)
             if "as-of" in parts:
                 results[f"as of, {engine.name}"] = reads_of_the_past(engine, min(chosen.users, 100_000))
         if cluster is not None and "peers" in parts:
@@ -156,6 +166,12 @@ class SQLite:
         with contextlib.closing(apsw.Connection(str(_file(url)))) as db:
             return int(db.execute(query).get)
 
+    def packed_changes(self, url: str) -> int:
+        """Return the number of changes in packed blocks."""
+        query = "SELECT coalesce(sum(changes), 0) FROM history WHERE substr(body, 1, 1) = x'01'"
+        with contextlib.closing(apsw.Connection(str(_file(url)))) as db:
+            return int(db.execute(query).get)
+
 
 class PostgreSQL:
     """Databases of one PostgreSQL server."""
@@ -187,6 +203,11 @@ class PostgreSQL:
     def history_size(self, url: str) -> int:
         with psycopg.connect(url) as db:
             return int(db.execute("SELECT pg_total_relation_size('usertable.history')").fetchall()[0][0])
+
+    def packed_changes(self, url: str) -> int:
+        query = "SELECT coalesce(sum(changes), 0) FROM usertable.history WHERE substring(body, 1, 1) = '\\x01'::bytea"
+        with psycopg.connect(url) as db:
+            return int(db.execute(query).fetchall()[0][0])
 
 
 def _file(url: str) -> Path:
@@ -242,6 +263,11 @@ def alternate(
 
     The ratio of CPU time is that of the base through the candidate's: below 1, the candidate needs more, as with the rates.
     """
+    return report(label, measure(candidates, chosen), bases)
+
+
+def measure(candidates: Mapping[str, Candidate], chosen: argparse.Namespace) -> list[Round]:
+    """Measure the candidates in rounds, after each was warmed up."""
     for candidate in candidates.values():
         if chosen.warm_up:
             candidate.run(chosen.warm_up)
@@ -249,7 +275,12 @@ def alternate(
     for number in range(chosen.rounds):
         order = list(candidates) if number % 2 else list(candidates)[::-1]
         rounds.append({name: _measured(candidates[name], chosen.seconds) for name in order})
-    found = {name: _medians(name, [base for base in bases if base != name], rounds) for name in candidates}
+    return rounds
+
+
+def report(label: str, rounds: Sequence[Round], bases: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Print and return the candidates' medians, and their ratios to the `bases`."""
+    found = {name: _medians(name, [base for base in bases if base != name], rounds) for name in rounds[0]}
     for name, figures in found.items():
         print(
             f"{label:24} {name:12}", *(f"{key} {value:,g}" for key, value in figures.items() if value), sep="  ", flush=True
@@ -269,6 +300,8 @@ def _medians(name: str, bases: Sequence[str], rounds: Sequence[Round]) -> dict[s
     for base in bases:
         ratio = statistics.median(each[name][0].per_second / each[base][0].per_second for each in rounds)
         found[f"ratio to {base}"] = round(ratio, 3)
+        of_all = sum(m.per_second for m in measured) / sum(each[base][0].per_second for each in rounds)
+        found[f"ratio to {base}, of all"] = round(of_all, 3)
         if found["CPU µs"] and rounds[0][base][1]:
             found[f"CPU ratio to {base}"] = round(statistics.median(e[base][1] / e[name][1] for e in rounds), 3)
     return found
@@ -344,33 +377,88 @@ def project_number(store: Store) -> int:
     return project.number
 
 
-def puts_while_pruning(engine: SQLite | PostgreSQL, chosen: argparse.Namespace) -> dict[str, object]:
-    """Measure PUTs while history is removed and packed as fast as it is written, beside PUTs without that."""
-    urls = {"growing": engine.new()}
-    engine.fill(urls["growing"], chosen.users)
-    urls["pruned"] = engine.copy(urls["growing"])
+def puts_while_yesterday_is_removed(engine: SQLite | PostgreSQL, chosen: argparse.Namespace) -> dict[str, object]:
+    """Measure PUTs while history is removed as fast as it was written, and packed, beside PUTs without that."""
+    urls = _grown_and_pruned(engine, chosen.users)
+    with contextlib.closing(open_store(urls["pruned"])) as store:
+        Service(store).edit_history(PROJECT, days=1, actor=ACTOR)
+    began = now_ms()
     with ExitStack() as stack:
-        keeping = [str(Path(__file__).parent / "history_server.py")]
-        sides = {
-            "growing": stack.enter_context(serving(HERE, urls["growing"], {})),
-            "pruned": stack.enter_context(serving(HERE, urls["pruned"], {"USERTABLE_METRICS_TOKEN": TOKEN}, keeping)),
-        }
-        candidates = {name: Candidate(_sender(side, chosen), side) for name, side in sides.items()}
-        rounds = max(1, round(chosen.minutes * 60 / chosen.seconds))
-        rates = alternate(
-            f"{engine.name}, pruned", candidates, ("growing",), argparse.Namespace(**{**vars(chosen), "rounds": rounds})
-        )
+        sides = {name: stack.enter_context(serving(HERE, url, {})) for name, url in urls.items()}
+        yesterday = report(f"{engine.name}, yesterday", _rounds_alone(sides, chosen), ("growing",))
+    with ProcessPoolExecutor() as processes:
+        list(processes.map(pack_store, urls.values()))
+    found = _puts_beside_retention(engine, "prune", urls, lambda: f"day={now_ms() - began}", chosen)
+    return {"yesterday": yesterday, **found}
+
+
+def puts_at_the_size_limit(engine: SQLite | PostgreSQL, chosen: argparse.Namespace) -> dict[str, object]:
+    """Measure PUTs while all that is written is packed and removed because of its size, beside PUTs without that."""
+    return _puts_beside_retention(engine, "full", _grown_and_pruned(engine, chosen.users), lambda: "full", chosen)
+
+
+def _grown_and_pruned(engine: SQLite | PostgreSQL, users: int) -> dict[str, str]:
+    """Return the URLs of two filled stores, for a server whose history only grows, and for one that removes it."""
+    urls = {"growing": engine.new()}
+    engine.fill(urls["growing"], users)
+    return urls | {"pruned": engine.copy(urls["growing"])}
+
+
+def _puts_beside_retention(
+    engine: SQLite | PostgreSQL, label: str, urls: Mapping[str, str], mode: Callable[[], str], chosen: argparse.Namespace
+) -> dict[str, object]:
+    """Measure PUTs to two servers, one of which packs and removes history, and drop their stores.
+
+    Args:
+        mode: returns its first argument, see `history_server.py`.
+    """
+    packed = engine.packed_changes(urls["pruned"])
+    with contextlib.closing(open_store(urls["pruned"])) as store:
+        before = store.history_figures(project_number(store)).changes
+    with ExitStack() as stack:
+        sides = {"growing": stack.enter_context(serving(HERE, urls["growing"], {}))}
+        keeping = [str(Path(__file__).parent / "history_server.py"), mode()]
+        sides["pruned"] = stack.enter_context(serving(HERE, urls["pruned"], {"USERTABLE_METRICS_TOKEN": TOKEN}, keeping))
+        rounds = _rounds_alone(sides, chosen)
         answer = httpx.get(f"{sides['pruned'].base}/metrics", headers={"Authorization": f"Bearer {TOKEN}"}).text
-    packed, removed = (
-        sum(int(float(value)) for value in re.findall(rf"^usertable_history_{name}_total\S* (\S+)$", answer, re.MULTILINE))
-        for name in ("packed_blocks", "pruned_changes")
+    removed = sum(
+        map(int, map(float, re.findall(r"^usertable_history_pruned_changes_total\S* (\S+)$", answer, re.MULTILINE)))
     )
     with contextlib.closing(open_store(urls["pruned"])) as store:
-        written = store.history_figures(project_number(store)).changes + removed
-    print(f"{engine.name}: of {written:,} changes, {removed:,} were removed; {packed:,} blocks were packed", flush=True)
+        after = store.history_figures(project_number(store)).changes
+    found = {
+        "PUTs": report(f"{engine.name}, {label}", rounds, ("growing",)),
+        "PUTs, last third": report(f"{engine.name}, {label}, last third", rounds[-(-len(rounds) * 2 // 3) :], ("growing",)),
+        "written": after - before + removed,
+        "removed": removed,
+        # What is removed was packed.
+        "packed": engine.packed_changes(urls["pruned"]) - packed + removed,
+    }
+    print(
+        f"{engine.name}, {label}: changes {', '.join(f'{key} {found[key]:,}' for key in ('written', 'removed', 'packed'))}"
+    )
     for url in urls.values():
         engine.drop(url)
-    return {"PUTs": rates, "changes": written, "packed blocks": packed, "removed": removed}
+    return found
+
+
+def _rounds_alone(sides: Mapping[str, Side], chosen: argparse.Namespace) -> list[Round]:
+    """Measure PUTs for the minutes to each of two sides, and suspend one while the other is measured."""
+
+    def alone(side: Side, other: Side) -> Callable[[int], Measured]:
+        def run(seconds: int) -> Measured:
+            with other.suspended():
+                return _sender(side, chosen)(seconds)
+
+        return run
+
+    growing, pruned = sides.values()
+    candidates = {
+        "growing": Candidate(alone(growing, pruned), growing),
+        "pruned": Candidate(alone(pruned, growing), pruned),
+    }
+    rounds = max(1, round(chosen.minutes * 60 / chosen.seconds))
+    return measure(candidates, argparse.Namespace(**{**vars(chosen), "rounds": rounds}))
 
 
 def wal(cluster: Cluster, candidates: Mapping[str, Candidate], seconds: int) -> dict[str, int]:
@@ -487,9 +575,18 @@ def reads_of_the_past(engine: SQLite | PostgreSQL, users: int) -> dict[str, obje
     return found
 
 
+def pack_store(url: str) -> None:
+    """Pack all changes of a store's project."""
+    with contextlib.closing(open_store(url)) as store:
+        pack_all(store, project_number(store))
+
+
 def pack_all(store: Store, project: int) -> None:
     """Pack all changes."""
-    while store.pack_history(project, now_ms() + DAY_MS).blocks:
+    # On PostgreSQL, transactions of other databases are waited for too.
+    while store.pack_history(project, now_ms() + DAY_MS).blocks or (
+        isinstance(store, PostgresStore) and store.packer.is_waiting
+    ):
         pass
 
 
