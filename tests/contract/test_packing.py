@@ -12,10 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from usertable.domain.change import Report
+from usertable.domain.values import ABSENT
 from usertable.store import packing
 from usertable.store.columns import Column, Form, encode, encode_numbers
-from usertable.store.history import PLACES, HistoryBlock, compress, pack_blocks
+from usertable.store.history import LATER_BYTES, PLACES, HistoryBlock, compress, pack_blocks
 from usertable.store.packing import PackedChanges, StoredChange, is_packed, pack
+from usertable.zstandard import zstd
 
 _encoder = msgspec.json.Encoder(decimal_format="number")
 _decoder: msgspec.json.Decoder[list[Any]] = msgspec.json.Decoder(list[Any], float_hook=Decimal)
@@ -24,6 +27,17 @@ _decoder: msgspec.json.Decoder[list[Any]] = msgspec.json.Decoder(list[Any], floa
 def as_read(value: Any) -> Any:
     """Return a value as it is read from a block that is not packed."""
     return _decoder.decode(b"[" + _encoder.encode(value) + b"]")[0]
+
+
+def at(changes: PackedChanges, place: int) -> StoredChange | None:
+    """Return the change at a place; None if there is none."""
+    index = changes.index_of(place)
+    if index is None:
+        return None
+    found = changes.at(index, place)
+    found.reports = changes.reports_at(index)
+    assert [name for name, _, _ in found.reports] == changes.names_at(index)
+    return found
 
 
 integers = st.integers(-(10**38), 10**38) | st.integers(-300, 300)
@@ -91,7 +105,7 @@ def test_changes_that_were_read_are_freed_without_a_search_for_cycles() -> None:
     # An export reads thousands of blocks, and hardly ever searches.
     stored = [StoredChange(place, 1, 2, 1, 0, 3, 2, 0, "key:a", f"a1b2-{place:x}") for place in range(24)]
     changes = PackedChanges(pack(stored))
-    assert [changes.at(5), *changes] == [stored[5], *stored]
+    assert [at(changes, 5), *changes] == [stored[5], *stored]
     gc.disable()
     try:
         left = weakref.ref(changes)
@@ -138,9 +152,9 @@ def test_packed_changes_are_those_that_were_packed(changes: list[StoredChange], 
     assert is_packed(body)
     assert repr(list(PackedChanges(body))) == repr(expected)
     found = PackedChanges(body)
-    assert repr([found.at(stored.place) for stored in expected]) == repr(expected)
-    assert found.at(place + 1) is None
-    assert found.at(0) is None
+    assert repr([at(found, stored.place) for stored in expected]) == repr(expected)
+    assert at(found, place + 1) is None
+    assert at(found, 0) is None
 
 
 def block_of(number: int, body: object, befores: dict[int, str] | None = None) -> HistoryBlock:
@@ -214,7 +228,7 @@ def test_a_packed_block_has_the_changes_of_blocks_in_every_form(
     packed = pack_blocks(blocks)
     assert (packed.block, packed.last) == (4, 9)
     assert repr(list(packed.stored())) == repr(expected)
-    assert [repr(PackedChanges(packed.body).at(stored.place)) for stored in expected] == list(map(repr, expected))
+    assert [repr(at(PackedChanges(packed.body), stored.place)) for stored in expected] == list(map(repr, expected))
 
 
 def test_a_block_whose_writes_all_were_not_done_is_packed_to_one_without_changes() -> None:
@@ -222,4 +236,33 @@ def test_a_block_whose_writes_all_were_not_done_is_packed_to_one_without_changes
     assert list(block.stored()) == []
     packed = pack_blocks([block])
     assert list(packed.stored()) == []
-    assert PackedChanges(packed.body).at(1) is None
+    assert at(PackedChanges(packed.body), 1) is None
+
+
+def test_the_values_of_a_packed_change_are_read_when_one_is_used() -> None:
+    stored = [
+        StoredChange(
+            place, 7, place + 2, 1, int(place > 0), place + 10, place + 9, 0, "key:a", reports=[("u", f"{place}", None)]
+        )
+        for place in range(40)
+    ]
+    body = pack(stored)
+    cut = HistoryBlock(1, 1, 40, 49, body[:-40])
+    change = cut.change(PLACES + 5, 7)
+    assert change is not None
+    assert (change.version, change.at, list(change.reports), "u" in change.reports) == (7, 15, ["u"], True)
+    with pytest.raises(zstd.ZstdError, match="end too early"):
+        change.reports["u"]
+    whole = HistoryBlock(1, 1, 40, 49, body).change(PLACES + 5, 7)
+    assert whole is not None
+    assert whole.reports == {"u": Report("5", ABSENT)}
+
+
+def test_the_values_of_a_large_packed_block_are_read_with_the_change() -> None:
+    # Whoever has not used them would keep the block in memory.
+    text = "x" * LATER_BYTES
+    stored = [StoredChange(place, 7, 2, 1, 0, 10, 9, 0, "key:a", reports=[("u", text, place)]) for place in (0, 1)]
+    change = HistoryBlock(1, 1, 2, 10, pack(stored)).change(PLACES + 1, 7)
+    assert change is not None
+    assert type(change.reports) is dict
+    assert change.reports == {"u": Report(text, 1)}

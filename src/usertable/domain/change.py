@@ -6,7 +6,7 @@ Engines store this for each write, with its origin: see :mod:`usertable.domain.h
 from __future__ import annotations
 
 from base64 import urlsafe_b64encode
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
@@ -199,7 +199,7 @@ class Change:
     """When the row before the change was last changed."""
     kind: ChangeKind
     origin: Origin
-    reports: dict[str, Report] = field(default_factory=dict)
+    reports: Mapping[str, Report] = field(default_factory=dict)
     """By attribute, in the order sent."""
     identifiers: list[tuple[str, str]] = field(default_factory=list)
     """Identifier values that the user got: identifier and value."""

@@ -7,11 +7,11 @@ older than the moment asked for is needed.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from usertable.domain.change import AttributeChange, Change, ChangeKind
+from usertable.domain.change import AttributeChange, Change, ChangeKind, Report
 from usertable.domain.errors import ProblemKind, Refused, refusal
 from usertable.domain.merge import RULES
 from usertable.domain.profile import Outcome
@@ -53,6 +53,9 @@ class PastUser:
 class Rewinding:
     """A user's row on the way back from the present.
 
+    What stood before the oldest change of an attribute is its value. So what changes report is only read once the row is,
+    and only from those.
+
     Args:
         present: the row now.
     """
@@ -60,7 +63,11 @@ class Rewinding:
     def __init__(self, present: PastUser) -> None:
         attributes = dict(present.attributes)
         identifiers = {name: list(values) for name, values in present.identifiers.items()}
-        self.user = replace(present, attributes=attributes, identifiers=identifiers)
+        self._user = replace(present, attributes=attributes, identifiers=identifiers)
+        self._replaced: dict[str, Mapping[str, Report]] = {}
+        """By attribute, the reports of the last change that was taken back, and not read yet."""
+        self._appended: dict[str, Mapping[str, Report]] = {}
+        """The same of those that added elements to a list, which is the one of `_replaced` if it is there."""
         self.pending: Change | None = None
         """The newest change that was read and not taken back; None if there is none."""
         self._oldest: int | None = None
@@ -68,25 +75,39 @@ class Rewinding:
 
     def follows(self, change: Change) -> bool:
         """Return whether the row is what the change left. If not, writes in between were not recorded."""
-        return change.version == self.user.version
+        return change.version == self._user.version
+
+    @property
+    def user(self) -> PastUser:
+        """The row before the changes that were taken back."""
+        attributes = self._user.attributes
+        for name, reports in self._replaced.items():
+            before = reports[name].before
+            if before is ABSENT:
+                attributes.pop(name, None)
+            else:
+                attributes[name] = before
+        for name, reports in self._appended.items():
+            elements = reports[name].elements
+            if elements is None:
+                attributes.pop(name, None)
+            elif name in attributes:
+                attributes[name] = attributes[name][:elements]  # type: ignore[index]
+        self._replaced, self._appended = {}, {}
+        return self._user
 
     def undo(self, change: Change, schema: Schema) -> None:
         """Take a change back. It must be the one that left the row."""
-        user = self.user
-        attributes = user.attributes
-        for name, report in change.reports.items() if change.changed else ():
+        user, reports = self._user, change.reports
+        for name in reports if change.changed else ():
             attribute = schema.attributes.get(name)
             if attribute is None:
                 continue
             if attribute.rule is Rule.APPEND and change.kind is not ChangeKind.UNDO:
-                if report.elements is None:
-                    attributes.pop(name, None)
-                elif name in attributes:
-                    attributes[name] = attributes[name][: report.elements]  # type: ignore[index]
-            elif report.before is ABSENT:
-                attributes.pop(name, None)
+                self._appended[name] = reports
             else:
-                attributes[name] = report.before
+                self._replaced[name] = reports
+                self._appended.pop(name, None)
         for name, value in change.identifiers:
             values = user.identifiers.get(name, [])
             if value in values:
@@ -118,7 +139,7 @@ class Rewinding:
         Raises:
             Refused: the changes do not reach that far back (`history_gone`).
         """
-        change, row = self.pending, self.user
+        change, row = self.pending, self._user
         if change is not None and change.kind is ChangeKind.CREATED and change.at > moment and self.follows(change):
             return None
         if row.updated_at > moment:
@@ -129,7 +150,7 @@ class Rewinding:
             for name, attribute in schema.attributes.items()
             if not attribute.history_at(moment) or (oldest is not None and oldest < attribute.history_from)
         ]
-        attributes = {name: value for name, value in row.attributes.items() if name not in not_kept}
+        attributes = {name: value for name, value in self.user.attributes.items() if name not in not_kept}
         identifiers = {name: list(values) for name, values in row.identifiers.items()}
         return replace(row, attributes=attributes, identifiers=identifiers, not_kept=not_kept)
 

@@ -231,16 +231,20 @@ class HistoryBlock:
 
     def change(self, number: int, cuid: int) -> Change | None:
         """Return the user's change with this number; None if it is not there."""
-        stored = self._at(number - self.block * PLACES)
-        if stored is None or (cuid not in stored.cuid if isinstance(stored.cuid, list) else cuid != stored.cuid):
+        place = number - self.block * PLACES
+        found = self._packed_at(place) if self.is_packed else self._at(place)
+        if found is None:
             return None
-        return _change(stored, self.block, cuid)
+        stored, reports = found
+        if cuid not in stored.cuid if isinstance(stored.cuid, list) else cuid != stored.cuid:
+            return None
+        return _change(stored, self.block, cuid, reports)
 
     def all_changes(self) -> Iterator[tuple[Change, list[int]]]:
         """Yield the changes with their users, in the order in which they are stored."""
         for stored in self.stored():
             cuids = stored.cuid if isinstance(stored.cuid, list) else [stored.cuid]
-            yield _change(stored, self.block, cuids[0] if cuids else 0), cuids
+            yield _change(stored, self.block, cuids[0] if cuids else 0, _reports(stored.reports)), cuids
 
     def stored(self) -> Iterator[StoredChange]:
         """Yield the changes as they are stored, by place."""
@@ -298,12 +302,22 @@ class HistoryBlock:
             return self
         return _encoded(self.block, self.last, self.latest, self.stored())
 
-    def _at(self, place: int) -> StoredChange | None:
-        """Return the change at a place as it is stored; None if the place is not used."""
-        if self.is_packed:
-            if self.columns is None:
-                self.columns = PackedChanges(self.body)
-            return self.columns.at(place)
+    def _packed_at(self, place: int) -> tuple[StoredChange, Mapping[str, Report]] | None:
+        """Return the change at a place of a packed block, and its reports; None if the place is not used."""
+        if self.columns is None:
+            self.columns = PackedChanges(self.body)
+        index = self.columns.index_of(place)
+        if index is None:
+            return None
+        reports = PackedReports(self.columns, index)
+        return self.columns.at(index, place), reports if self.columns.size <= LATER_BYTES else dict(reports)
+
+    def _at(self, place: int) -> tuple[StoredChange, Mapping[str, Report]] | None:
+        """Return the same of a block that is not packed."""
+        stored = self._stored_at(place)
+        return None if stored is None else (stored, _reports(stored.reports))
+
+    def _stored_at(self, place: int) -> StoredChange | None:
         if self.sent is None and not self.members:
             text = zstd.decompress(self.body)
             if _is_sent(text):
@@ -507,7 +521,42 @@ def _places(members: Iterable[msgspec.Raw]) -> Iterator[tuple[int, msgspec.Raw]]
             yield int(text[1 : text.index(b",")]), raw
 
 
-def _change(stored: StoredChange, block: int, cuid: int) -> Change:
+LATER_BYTES = 256 * 1024
+"""Bytes of a packed block, decompressed, up to which reports are read on use: whoever has not used them keeps the block."""
+
+
+class PackedReports(Mapping[str, Report]):
+    """The reports of a change of a packed block, which are read on the first use of one."""
+
+    __slots__ = ("_columns", "_index", "_names", "_read")
+
+    def __init__(self, columns: PackedChanges, index: int) -> None:
+        self._columns: PackedChanges | None = columns
+        self._index = index
+        self._names = columns.names_at(index)
+        self._read: dict[str, Report] = {}
+
+    def __getitem__(self, name: str) -> Report:
+        if self._columns is not None:
+            self._read = _reports(self._columns.reports_at(self._index))
+            self._columns = None
+        return self._read[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def _reports(stored: Iterable[tuple[str, Any, Any]]) -> dict[str, Report]:
+    return {name: _report(sent, before) for name, sent, before in stored}
+
+
+def _change(stored: StoredChange, block: int, cuid: int, reports: Mapping[str, Report]) -> Change:
     number = block * PLACES + stored.place
     return Change(
         number,
@@ -519,7 +568,7 @@ def _change(stored: StoredChange, block: int, cuid: int) -> Change:
         stored.since,
         _KINDS[stored.kind],
         Origin(stored.actor, stored.request, stored.source, stored.occurred_at),
-        {name: _report(sent, before) for name, sent, before in stored.reports},
+        reports,
         list(stored.identifiers),
     )
 

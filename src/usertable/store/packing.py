@@ -93,8 +93,8 @@ _TEXTS = ("actor", "request", "source", "identifiers")
 _SINGLE = ("version", "changed", "back", "kind", "actor", "request", "source", "occurred_at")
 """Fields that are stored as they are."""
 _COLUMNS = ("place", "at", "cuid", "is_list", "age", "shape", *_SINGLE, "identifiers")
-_READ = ("place", "at", "cuid", "is_list", "age", "identifiers", *_SINGLE)
-"""Columns that each change is read from, in addition to those of its reports."""
+_READ = ("at", "cuid", "is_list", "age", "identifiers", *_SINGLE)
+"""Columns that each change is read from, in addition to its place and those of its reports."""
 
 
 def is_packed(body: bytes) -> bool:
@@ -213,57 +213,71 @@ def _values(lines: Sequence[bytes]) -> Iterator[msgspec.Raw]:
 
 
 class PackedChanges:
-    """The changes of a packed body."""
+    """The changes of a packed body. No more of it is decompressed and decoded than what is asked for."""
 
     def __init__(self, body: bytes) -> None:
         view = memoryview(body)
         start = len(MAGIC) + _LENGTH_BYTES
         end = start + int.from_bytes(view[len(MAGIC) : start], "little")
-        head = _decoder.decode(zstd.decompress(view[start:end]))
+        # Not by zstd.decompress: it takes some microseconds more, and walks open a block for each change.
+        head = _decoder.decode(zstd.ZstdDecompressor().decompress(view[start:end]))
         self._shapes = head.shapes
         self._groups = dict(head.groups)
         self._shape_of: list[int] = []
-        content, start = zstd.decompress(view[end:]), 0
-        self._columns: dict[str, Column] = {}
+        self._listed: dict[str, Column] = {}
+        start = 0
         for name, form, count, length in head.columns:
-            self._columns[name] = Column(form, count, content, start, start + length)
-            start += length
+            self._listed[name] = Column(form, count, b"", start, start := start + length)
+        self.size = start
+        """Bytes of the columns."""
+        self._decompressor, self._left = zstd.ZstdDecompressor(), view[end:]
+        self._content = b""
 
-    def at(self, place: int) -> StoredChange | None:
-        """Return the change at a place; None if there is none."""
-        index = self._columns["place"].index_of(place)
-        if index is None:
-            return None
-        shape = self._columns["shape"].at(index)
-        rare = iter(self._columns["rare"].at(index))
+    def index_of(self, place: int) -> int | None:
+        """Return the index of the change at a place; None if there is none."""
+        return self._column("place").index_of(place)
+
+    def at(self, index: int, place: int) -> StoredChange:
+        """Return the change at an index, which is that of a place, without its reports."""
+        return self._change(index, place, [self._column(name).at(index) for name in _READ], [])
+
+    def names_at(self, index: int) -> list[str]:
+        """Return the attributes of its reports."""
+        return self._shapes[self._column("shape").at(index)]
+
+    def reports_at(self, index: int) -> list[tuple[str, Any, Any]]:
+        """Return its reports."""
+        self._read(self.size)
+        rare = iter(self._column("rare").at(index))
         reports: list[tuple[str, Any, Any]] = []
-        for name in self._shapes[shape]:
-            if f"sent {name}" in self._columns:
+        for name in self.names_at(index):
+            if f"sent {name}" in self._listed:
                 of_name = self._index_of(name, index)
-                reports.append(
-                    (name, self._columns[f"sent {name}"].at(of_name), self._columns[f"before {name}"].at(of_name))
-                )
+                reports.append((name, self._column(f"sent {name}").at(of_name), self._column(f"before {name}").at(of_name)))
             else:
                 reports.append(tuple(next(rare)))
-        return self._change(index, [self._columns[name].at(index) for name in _READ], reports)
+        return reports
 
     def __iter__(self) -> Iterator[StoredChange]:
         """Yield all changes, by place."""
-        fields = zip(*(self._columns[name].all() for name in _READ), strict=True)
-        for index, (reports, values) in enumerate(zip(self._reports(with_sent=True), fields, strict=True)):
-            yield self._change(index, values, reports)
+        self._read(self.size)
+        places = self._column("place").all()
+        fields = zip(*(self._column(name).all() for name in _READ), strict=True)
+        for index, (place, values, reports) in enumerate(zip(places, fields, self._reports(with_sent=True), strict=True)):
+            yield self._change(index, place, values, reports)
 
     def links(self) -> Iterator[tuple[int, int]]:
         """Yield the place of each change and `back`, see :mod:`usertable.store.history`."""
-        return zip(self._columns["place"].all(), self._columns["back"].all(), strict=True)
+        return zip(self._column("place").all(), self._column("back").all(), strict=True)
 
     def without_sent(self) -> Iterator[tuple[Any, ...]]:
         """Yield all changes, by place, as tuples that are written like them, without what was sent, by whom, and `back`.
 
         Columns of what is left out are not decoded.
         """
+        self._read(self.size)
         names = ("place", "cuid", "version", "changed", "at", "age", "kind", "is_list", "identifiers")
-        fields = zip(*(self._columns[name].all() for name in names), strict=True)
+        fields = zip(*(self._column(name).all() for name in names), strict=True)
         for reports, values in zip(self._reports(with_sent=False), fields, strict=True):
             place, cuid, version, changed, at, age, kind, is_list, identifiers = values
             users = [cuid] if is_list else cuid
@@ -273,31 +287,46 @@ class PackedChanges:
         """Yield the reports of each change."""
         columns: dict[str, Iterator[tuple[str, Any, Any]]] = {}
         for name in {name for shape in self._shapes for name in shape}:
-            if f"sent {name}" in self._columns:
-                sent = self._columns[f"sent {name}"].all() if with_sent else repeat(None)
-                columns[name] = zip(repeat(name), sent, self._columns[f"before {name}"].all(), strict=False)
+            if f"sent {name}" in self._listed:
+                sent = self._column(f"sent {name}").all() if with_sent else repeat(None)
+                columns[name] = zip(repeat(name), sent, self._column(f"before {name}").all(), strict=False)
         shapes = [[columns.get(name) for name in shape] for shape in self._shapes]
-        for shape, rare in zip(self._columns["shape"].all(), self._columns["rare"].all(), strict=True):
+        for shape, rare in zip(self._column("shape").all(), self._column("rare").all(), strict=True):
             rarely = iter(rare)
             yield [(*next(rarely),) if of_name is None else next(of_name) for of_name in shapes[shape]]
+
+    def _column(self, name: str) -> Column:
+        """Return a column, ready to be read."""
+        column = self._listed[name]
+        if len(column.content) < column.end:
+            self._read(column.end)
+            column.content = self._content
+        return column
+
+    def _read(self, end: int) -> None:
+        """Decompress the columns, at least up to `end`. The first time, these are the fields of changes, without reports."""
+        have, fields_end = len(self._content), self._listed["rare"].start
+        if end > have:
+            self._content += self._decompressor.decompress(self._left, -1 if have or end > fields_end else fields_end)
+            self._left = memoryview(b"")
+            if len(self._content) < end:
+                raise zstd.ZstdError("a packed block of history is damaged: its columns end too early")
 
     def _index_of(self, name: str, index: int) -> int:
         """Return the number of changes before an index in which an attribute was sent."""
         if len(self._shapes) == 1:
             return index
         having = [name in shape for shape in self._shapes]
-        self._shape_of = self._shape_of or self._columns["shape"].all()
+        self._shape_of = self._shape_of or self._column("shape").all()
         return sum([having[shape] for shape in self._shape_of[:index]])
 
-    def _change(self, index: int, values: Sequence[Any], reports: list[tuple[str, Any, Any]]) -> StoredChange:
+    def _change(self, index: int, place: int, values: Sequence[Any], reports: list[tuple[str, Any, Any]]) -> StoredChange:
         """Return a change.
 
         Args:
             values: of :data:`_READ`.
         """
-        place, at, cuid, is_list, age, identifiers, version, changed, back, kind, actor, request, source, occurred_at = (
-            values
-        )
+        at, cuid, is_list, age, identifiers, version, changed, back, kind, actor, request, source, occurred_at = values
         if is_list:
             cuid = self._groups.get(index, [cuid])
         pairs = [(name, value) for name, value in identifiers]
