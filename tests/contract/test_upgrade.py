@@ -206,7 +206,9 @@ def take_back_history(url: str) -> None:
     with psycopg.connect(url, autocommit=True) as db:
         db.execute("ALTER TABLE usertable.users DROP COLUMN head, DROP COLUMN sole_actor")
         db.execute("DROP TABLE usertable.history, usertable.history_since, usertable.keyframe")
-        db.execute("DROP FUNCTION usertable.draw_block, usertable.merged_with_befores")
+        db.execute(
+            "DROP FUNCTION usertable.draw_block(), usertable.draw_block(bigint, bigint), usertable.merged_with_befores"
+        )
         db.execute("DROP SEQUENCE usertable.history_block")
         db.execute("DELETE FROM usertable.migration WHERE number >= 13")
 

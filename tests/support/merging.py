@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from usertable.store import Store
 from usertable.store.postgres import PostgresStore
+from usertable.store.postgres.failures import CONFLICTS
 from usertable.store.postgres.merge import UserKey, mergeable
 from usertable.store.queries import load_queries
 from usertable.store.records import WRITTEN, Result, Write
@@ -21,7 +23,7 @@ def write_as_server(store: Store, writes: Sequence[Write], command: WriteCommand
     merged: set[UserKey] = set()
     reported = {project.number: project.reported for project in store.projects()}
     for merge in mergeable(writes, reported, command.row_limit, receipts=True):
-        with store.connections.pool.connection() as db:
+        with suppress(*CONFLICTS), store.connections.pool.connection() as db:
             found = db.execute(_SQL[merge.name.decode()], merge.parameters)
             merged.update([(merge.project, cuid) for (cuid,) in found])
     rest = [write for write in writes if (write.project, write.cuid) not in merged]

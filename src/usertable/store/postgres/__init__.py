@@ -9,7 +9,7 @@ before it began. What must not change during a transaction is locked first and r
 - a user: its row, and several in the order of project and CUID, so that no two writers deadlock.
 
 A server's plain writes take no lock beforehand: the database merges them in one statement, which skips users that got
-another version meanwhile (docs/adr/0007-postgresql.md).
+another version meanwhile, and shares the project's lock if they are recorded (docs/adr/0007-postgresql.md).
 
 A transaction that conflicted with others (deadlock, serialization), or whose connection broke before COMMIT was sent, has
 changed nothing and is retried. If a connection breaks during COMMIT, the result is unknown: StoreDown.

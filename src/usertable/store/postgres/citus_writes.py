@@ -14,7 +14,7 @@ from psycopg import errors
 from usertable.store.postgres.citus import ShardMap
 from usertable.store.postgres.failures import error_text
 from usertable.store.postgres.history import draw_numbers
-from usertable.store.postgres.locks import wait_for_users
+from usertable.store.postgres.locks import share, wait_for_users
 from usertable.store.postgres.merge import Merge, UserKey, forget_undone, merge_in_shard, mergeable, record_in_shard
 from usertable.store.postgres.pool import Connections, TrackedConnection
 from usertable.store.postgres.transaction import PostgresTransaction, ReceiptsByKey, find_receipts
@@ -157,6 +157,8 @@ class CitusWrites:
                 else:
                     with db.pipeline():
                         connection.begin()
+                        # An edit of the project waits, or this merge sees it, so that its number is on the right side of it.
+                        share(db, [merge.project])
                         (block,) = draw_numbers(db, 1)
                     connection.check_host()
                     rows = merge_in_shard(db, merge, block)

@@ -5,14 +5,17 @@
 -- limit:           rows with more bytes than this in the database are skipped.
 -- body:            of the block of history, see `usertable.store.history.encode_merged`; NULL if the writes are not recorded.
 --
--- No locks are taken: a user that got another version or another newest change since it was read is skipped. So is a user
--- that was changed later than the write, and a write that changes nothing but may have to be recorded. Each returns the
+-- No locks are taken beforehand: a user that got another version or another newest change since it was read is skipped. So is
+-- a user that was changed later than the write, and a write that changes nothing but may have to be recorded. Each returns the
 -- CUIDs of the users whose writes are done. The function is called once for each patch (OFFSET 0), and its result is split
 -- before the UPDATE, because an UPDATE that does so makes Citus crash.
 --
 -- The block's number is drawn when the first user is changed, so after the statement's snapshot: whoever recorded a change of
--- one of these users under a higher number did so later, and that user is skipped. In `recorded`, a place of a write that was
--- not done has NULL in `befores`, and its CUID below 0 in `previous`: the body has what was sent, so erasing the user finds it.
+-- one of these users under a higher number did so later, and that user is skipped. If the project was edited since the
+-- snapshot, drawing fails (migrations/0018_draw_block.sql).
+--
+-- In `recorded`, a place of a write that was not done has NULL in `befores`, and its CUID below 0 in `previous`: the body has
+-- what was sent, so erasing the user finds it.
 --
 -- `framed` adds keyframes, as `usertable.store.keyframes` has them: without attributes whose history is off.
 
@@ -40,7 +43,7 @@ WITH merged AS MATERIALIZED (
     OFFSET 0
   ) found
 ), drawn AS MATERIALIZED (
-  SELECT usertable.draw_block() AS block
+  SELECT usertable.draw_block(%(project)s, %(version)s) AS block
 ), changed AS (
   UPDATE usertable.users u
   SET version = m.version + 1, updated_at = m.t, attributes = m.attributes, changed_at = m.changed_at,
@@ -103,7 +106,7 @@ WITH merged AS MATERIALIZED (
     OFFSET 0
   ) found
 ), drawn AS MATERIALIZED (
-  SELECT usertable.draw_block() AS block
+  SELECT usertable.draw_block(%(project)s, %(version)s) AS block
 ), changed AS (
   UPDATE usertable.users u
   SET version = m.version + 1, updated_at = m.t, attributes = m.attributes, changed_at = m.changed_at,

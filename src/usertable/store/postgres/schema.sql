@@ -26,6 +26,19 @@ BEGIN
   RETURN nextval('usertable.history_block');
 END $$;
 
+CREATE FUNCTION usertable.draw_block(project bigint, version bigint) RETURNS bigint
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+  PERFORM pg_advisory_xact_lock_shared(1970561585, project::int);
+  IF NOT EXISTS (
+    SELECT 1 FROM usertable.project p WHERE p.number = draw_block.project AND p.version = draw_block.version
+  ) THEN
+    RAISE 'project % was edited', project USING ERRCODE = 'serialization_failure';
+  END IF;
+  RETURN usertable.draw_block();
+END $$;
+
 CREATE FUNCTION usertable.merge(attributes jsonb, "values" jsonb, reports jsonb) RETURNS jsonb
     LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
     AS $$
