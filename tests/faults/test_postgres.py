@@ -198,19 +198,32 @@ def test_a_killed_worker_is_replaced(shared_url: str, tmp_path: Path) -> None:
     assert server.log.count("starting another") == 3
 
 
-def test_sighup_to_all_processes_does_not_end_workers_that_are_starting(database: str, tmp_path: Path) -> None:
-    create_project(database)
-    log = tmp_path / "server.log"
-    process = launch(database, log, {"workers": "2"})
+@contextlib.contextmanager
+def starting_workers(url: str, folder: Path) -> Iterator[set[int]]:
+    """Start a server of two workers. Yield their process IDs before they run. After the block it must serve."""
+    create_project(url)
+    log = folder / "server.log"
+    process = launch(url, log, {"workers": "2"})
     try:
-        workers = wait_until(lambda: found if len(found := children(process.pid)) == 2 else None)
-        for pid in workers:
-            os.kill(pid, signal.SIGHUP)
+        yield wait_until(lambda: found if len(found := children(process.pid)) == 2 else None)
         wait_until(lambda: "serving postgresql://" in log.read_text())
-        assert children(process.pid) == workers
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(DEADLINE_SECONDS) == 0
+
+
+def test_sighup_to_all_processes_does_not_end_workers_that_are_starting(database: str, tmp_path: Path) -> None:
+    with starting_workers(database, tmp_path) as workers:
+        for pid in workers:
+            os.kill(pid, signal.SIGHUP)
+    assert "starting another" not in (tmp_path / "server.log").read_text()
+
+
+def test_a_server_serves_once_a_worker_that_died_at_its_start_is_replaced(database: str, tmp_path: Path) -> None:
+    with starting_workers(database, tmp_path) as workers:
+        os.kill(min(workers), signal.SIGKILL)
+    log = (tmp_path / "server.log").read_text()
+    assert (log.count("starting another"), log.count("serving postgresql://")) == (1, 1)
 
 
 def test_workers_end_with_their_parent(database: str, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 import pickle
+import select
 import signal
 import socket
 import subprocess
@@ -39,6 +40,7 @@ class _Worker:
     number: int
     process: subprocess.Popen[bytes]
     started: float
+    is_ready: bool = False
 
 
 class Supervisor:
@@ -70,6 +72,7 @@ class Supervisor:
         self._clock = clock
         self._stop = threading.Event()
         self._workers: list[_Worker] = []
+        self._is_announced = False
         self._is_reload_due = False
         self._is_hurried = False
 
@@ -79,13 +82,12 @@ class Supervisor:
         before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._hung_up)
         try:
             self._workers = [self._start(number) for number in range(self._config.workers)]
-            if all(self._is_ready(worker) for worker in self._workers) and not self._stop.is_set():
-                self._announce(Shared.of([file.fileno() for file in self._shared], 0))
-            while not self._clock.wait(self._stop, 0.2):
+            while not self._clock.wait(self._stop, 0.2 if self._is_announced else 0.02):
                 if self._is_reload_due:
                     self._is_reload_due = False
                     self._pass_on()
                 self._workers = [self._kept(worker) for worker in self._workers]
+                self._announce_once()
         finally:
             self._terminate()
             codes = [self._end_of(worker) for worker in self._workers]
@@ -150,9 +152,19 @@ class Supervisor:
         self._tell(process)
         return _Worker(number, process, self._clock.monotonic())
 
+    def _announce_once(self) -> None:
+        """Announce that every worker serves, as soon as that is so for the first time."""
+        if not self._is_announced and all(self._is_ready(worker) for worker in self._workers):
+            self._is_announced = True
+            self._announce(Shared.of([file.fileno() for file in self._shared], 0))
+
     def _is_ready(self, worker: _Worker) -> bool:
-        assert worker.process.stdout is not None
-        return worker.process.stdout.readline() == b"ready\n"
+        stdout = worker.process.stdout
+        assert stdout is not None
+        if not worker.is_ready and select.select([stdout], [], [], 0)[0]:
+            # It says nothing else, and the end of one that died is readable too.
+            worker.is_ready = stdout.readline() == b"ready\n"
+        return worker.is_ready
 
     def _kept(self, worker: _Worker) -> _Worker:
         code = worker.process.poll()
