@@ -5,7 +5,7 @@
 
 - `day=MS`: a day has so many milliseconds, and changes are packed ten seconds after they were written, not an hour. The
   server looks for such changes every ten seconds, not once a minute. How fast it then packs and removes them is as always.
-- `full`: a project's history may have 2 MB, and changes are packed a second after they were written. Once a second, not
+- `full`: a project's history may have 10 MB, and changes are packed a second after they were written. Once a second, not
   once a minute, the server looks for what to remove, and whether it has to pack faster.
 """
 
@@ -18,8 +18,8 @@ from usertable.app import retention
 from usertable.domain.schema import DEFAULT_HISTORY
 from usertable.http import age, app
 
-MAXIMUM_BYTES = 2 * 10**6
-"""Of a project's history: what is written in about ten seconds, once it is packed."""
+MAXIMUM_BYTES = 10 * 10**6
+"""Of a project's history: what is written in about half a minute, once it is packed."""
 
 if __name__ == "__main__":
     mode, _, milliseconds = sys.argv.pop(1).partition("=")

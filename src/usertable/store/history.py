@@ -22,7 +22,6 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from itertools import repeat
 from typing import Any, TypeVar
 
 import msgspec
@@ -866,33 +865,36 @@ def _merged_changes(
         first: the number of the change at the first place.
     """
     rows = _found_rows_decoder.decode(f"[{','.join([f'[{before}]' for before in befores.values()])}]")
-    found = dict(zip(befores, rows, strict=True))
-    for change, sent in _sent_changes(text):
-        row = found.get(change.place)
-        if row is not None:
-            change.version, change.since, change.changed = int(bytes(row[0])) + 1, int(bytes(row[1])), 1
-            before = previous[change.place]
-            change.back = first + change.place - before if before else 0
-            change.reports = [(name, value, row[index + 2]) for name, value, index in sent]
-            yield change
-
-
-def _sent_changes(text: bytes) -> Iterator[tuple[EncodedChange, list[tuple[str, msgspec.Raw, int]]]]:
-    """Yield writes without what the database found, each with its reports: attribute, sent, index of the value before."""
     if not _is_sent(text):
-        for change in _encoded_decoder.decode(text):
-            if change is not None:
-                yield change, [(name, value, int(bytes(index))) for name, value, index in change.reports]
+        changes = {change.place: change for change in _encoded_decoder.decode(text) if change is not None}
+        for place, row in zip(befores, rows, strict=True):
+            change, before = changes[place], previous[place]
+            change.version, change.since, change.changed = int(bytes(row[0])) + 1, int(bytes(row[1])), 1
+            change.back = first + place - before if before else 0
+            change.reports = [(name, value, row[int(bytes(index)) + 2]) for name, value, index in change.reports]
+            yield change
         return
     sent = _encoded_sent_decoder.decode(text)
-    sources, occurred = sent.sources or repeat(NO_TEXT), sent.occurred or repeat(None)
-    actors = [msgspec.Raw(_encoder.encode(actor)) for actor, _ in sent.orders]
-    for place, (patch, request, source, at) in enumerate(zip(sent.patches, sent.requests, sources, occurred, strict=False)):
+    orders = [(msgspec.Raw(_encoder.encode(actor)), order) for actor, order in sent.orders]
+    for place, row in zip(befores, rows, strict=True):
+        patch, before = sent.patches[place], previous[place]
+        actor, order = orders[patch.h]
         values = [*patch.s.values(), *[value for _, _, value, _ in patch.o]]
-        reports = [(name, values[index], index) for name, index in sent.orders[patch.h][1]]
-        change = EncodedChange(place, patch.c, 0, 0, 0, patch.t, 0, _WRITE, actors[patch.h], request, source)
-        change.occurred_at = at
-        yield change, reports
+        yield EncodedChange(
+            place,
+            patch.c,
+            int(bytes(row[0])) + 1,
+            1,
+            first + place - before if before else 0,
+            patch.t,
+            int(bytes(row[1])),
+            _WRITE,
+            actor,
+            sent.requests[place],
+            sent.sources[place] if sent.sources else NO_TEXT,
+            [(name, values[index], row[index + 2]) for name, index in order],
+            occurred_at=sent.occurred[place] if sent.occurred else None,
+        )
 
 
 def unpack_block(packed: HistoryBlock) -> list[HistoryBlock]:

@@ -72,8 +72,13 @@ def add_block(db: Connection, project: int, cuid: int, block: HistoryBlock) -> N
         cuid: of its shard, on Citus; otherwise :data:`EVERYWHERE`.
     """
     previous = [block.previous.get(place, 0) for place in range(max(block.previous) + 1)] if block.previous else None
-    row = (project, cuid, block.block, block.last, block.changes, block.latest, previous, block.body)
-    db.execute(_SQL["add_block"], (*row, *_links(block)))
+    row = (project, cuid, block.block, block.last, block.changes, block.latest, _array(previous), block.body)
+    db.execute(_SQL["add_block"], (*row, *map(_array, _links(block))))
+
+
+def _array(numbers: Sequence[int] | None) -> str | None:
+    """Return an array as PostgreSQL reads it: `{1,2}`. The driver takes six times as long to write it."""
+    return None if numbers is None else f"{{{','.join(map(str, numbers))}}}"
 
 
 def _links(block: HistoryBlock) -> tuple[list[int] | None, list[int] | None, list[int] | None]:
