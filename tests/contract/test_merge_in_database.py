@@ -260,7 +260,7 @@ class User:
         )
 
     def stored(self) -> Profile:
-        found = reads.user(self._db, 1, self.CUID)
+        found = reads.user(self._db, None, 1, self.CUID)
         assert found is not None
         return found.profile
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from contract.test_history import rows
 from support import postgres
 from support.engines import database
 from support.server_process import ATTRIBUTE, ServerProcess, create_project
@@ -20,6 +21,8 @@ from usertable.store.records import Written
 from usertable.store.tables import USERS
 
 MANY = 6000
+LARGE = ("identifier_value", "user_identifier", "erased", "receipt")
+"""Other tables with a row per user or write."""
 BATCH = 20
 
 
@@ -30,8 +33,8 @@ def url(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @contextmanager
-def looking(url: str, *, alone: bool = True) -> Iterator[dict[str, int]]:
-    """Count the rows of the user table read during the block, which closes all connections.
+def looking(url: str, *tables: str, alone: bool = True) -> Iterator[dict[str, int]]:
+    """Count the rows of the user table and of others read during the block, which closes all connections.
 
     Args:
         alone: whether all earlier connections are closed. What they read has to be in the statistics before the block.
@@ -49,9 +52,8 @@ def looking(url: str, *, alone: bool = True) -> Iterator[dict[str, int]]:
         found: dict[str, int] = {}
         yield found
         wait_until(is_alone)
-        found["rows"] = db.execute(
-            "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'users'"
-        ).fetchall()[0][0]
+        query = "SELECT sum(seq_tup_read + idx_tup_fetch)::bigint FROM pg_stat_user_tables WHERE relname = ANY(%s)"
+        found["rows"] = db.execute(query, (["users", *tables],)).fetchall()[0][0]
 
 
 def load(url: str, project: int, first: int) -> None:
@@ -113,23 +115,41 @@ def test_a_table_never_analysed_is_not_gone_through(url: str) -> None:
     assert looked["rows"] < MANY
 
 
-def test_writes_do_not_go_through_a_table_that_was_analysed_when_it_had_one_user(url: str) -> None:
+def test_no_table_is_gone_through_that_was_analysed_when_it_had_one_row(url: str) -> None:
     store = open_store(url)
     harness = StoreHarness(store)
     project = harness.project()
     cuid = harness.user(project)
+    harness.write(harness.prepare(project, cuid, {"user_number_overwrite": 1}, "a key"))
     store.close()
+    first, last = cuid + 1, cuid + MANY
     with psycopg.connect(url, autocommit=True) as db:
-        db.execute("ANALYZE usertable.users")
-    load(url, project.number, cuid + 1)
-    some = range(cuid + 1, cuid + 1 + BATCH)
-    with looking(url) as looked:
+        db.execute("INSERT INTO usertable.erased VALUES (%s, 1)", (project.number,))
+        db.execute("ANALYZE")
+        for query in (
+            "INSERT INTO usertable.identifier_value (project, identifier, value, cuid)"
+            " SELECT %(project)s, 'phone', n::text, n FROM generate_series(%(first)s, %(last)s) n",
+            "INSERT INTO usertable.user_identifier (project, identifier, value, cuid)"
+            " SELECT %(project)s, 'phone', n::text, n FROM generate_series(%(first)s, %(last)s) n",
+            "INSERT INTO usertable.erased SELECT %(project)s, n FROM generate_series(2, %(last)s - %(first)s) n",
+            "INSERT INTO usertable.receipt (project, key, cuid, fingerprint, written, personal, at)"
+            " SELECT project, n::text, cuid, fingerprint, written, personal, at"
+            " FROM usertable.receipt, generate_series(%(first)s, %(last)s) n",
+        ):
+            db.execute(query, {"project": project.number, "first": first, "last": last})
+    load(url, project.number, first)
+    some = range(first, first + BATCH)
+    with looking(url, *LARGE) as looked:
         store = open_store(url)
         harness = StoreHarness(store)
         for value in range(2, 5):
             data = {"user_number_overwrite": value}
-            results = harness.write(*(harness.prepare(project, cuid, data) for cuid in some))
-            assert all(isinstance(result, Written) for result in results)
+            for key in ("", "key"):
+                results = harness.write(*(harness.prepare(project, cuid, data, key and f"{value} {cuid}") for cuid in some))
+                assert all(isinstance(result, Written) for result in results)
+        assert [user.identifiers for user in store.read_many(project.number, some)] == [{"phone": [str(n)]} for n in some]
+        assert store.resolve_identifiers(project.number, "phone", list(map(str, some))) == {str(n): n for n in some}
+        rows(harness, project, *((cuid, (), "{}") for cuid in some))
         store.close()
     assert looked["rows"] < MANY
 

@@ -107,7 +107,8 @@ def add_keyframe(db: Connection, project: int, keyframe: Keyframe) -> None:
 
 def remove_keyframes_of_users(db: Connection, project: int, cuids: Collection[int]) -> None:
     if cuids:
-        db.execute(_SQL["remove_keyframes_of_users"], {"project": project, "cuids": list(cuids)})
+        span = {"first": min(cuids), "last": max(cuids)}
+        db.execute(_SQL["remove_keyframes_of_users"], {"project": project, "cuids": list(cuids), **span})
 
 
 def changes(
@@ -132,7 +133,7 @@ def with_changes(
     start: int | None = None,
     after: int | None = None,
 ) -> T:
-    user = reads.user(db, project, cuid)
+    user = reads.user(db, shards, project, cuid)
     if user is None:
         return work(None, iter(()))
     if after is not None:
@@ -406,7 +407,8 @@ def prune(db: Connection, project: int, before: int | None, excess: int, now: in
     # Asked after the blocks were read: if it was turned on again since, none of them is of later.
     if not removed or (before is None and since(db, project) is not None):
         return PrunedHistory()
-    db.execute(_SQL["remove_blocks"], {"project": project, "blocks": [size.block for size in removed]})
+    blocks = [size.block for size in removed]
+    db.execute(_SQL["remove_blocks"], {"project": project, "blocks": blocks, "first": min(blocks), "last": max(blocks)})
     if before is not None:
         at = kept_since(removed, before, excess, now)
         db.execute(_SQL["move_history_since"], {"project": project, "at": at})
@@ -462,8 +464,9 @@ class Packer:
             settled = self._settled_blocks(db, project, place)
             if blocks := to_pack(settled, before):
                 packed = pack_blocks(blocks)
-                removed = {"project": project, "cuid": place, "blocks": [block.block for block in blocks]}
-                db.execute(_SQL["remove_packed"], removed)
+                removed = [block.block for block in blocks]
+                span = {"first": removed[0], "last": removed[-1]}
+                db.execute(_SQL["remove_packed"], {"project": project, "cuid": place, "blocks": removed, **span})
                 add_block(db, project, place, packed)
                 # Not after it: the transaction may be lost, and is then run again.
                 self._packed[project, place] = packed.block - 1

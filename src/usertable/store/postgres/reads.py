@@ -20,6 +20,7 @@ from usertable.store.encoding import (
     decode_user_profiles,
     has_nul,
 )
+from usertable.store.postgres.citus import ShardMap
 from usertable.store.postgres.connection import Connection
 from usertable.store.queries import load_queries
 from usertable.store.records import User
@@ -27,33 +28,39 @@ from usertable.store.tables import Row
 
 _SQL = load_queries("usertable.store.postgres", "reads.sql")
 
-VALUES_OF_USERS = _SQL["values_of_users"]
-"""Rows of CUID, identifier and value, for `cuids` in `project`."""
 Rows = psycopg.Cursor[Row]
 
 
-def user(db: Connection, project: int, cuid: int) -> User | None:
-    found = users_of_rows(db, project, db.execute(_SQL["user"], {"project": project, "cuid": cuid}))
+def user(db: Connection, shards: ShardMap | None, project: int, cuid: int) -> User | None:
+    found = users_of_rows(db, shards, project, db.execute(_SQL["user"], {"project": project, "cuid": cuid}))
     return found[0] if found else None
 
 
-def read_many(db: Connection, project: int, cuids: Sequence[int]) -> list[User]:
-    found = users_of_rows(db, project, db.execute(_SQL["users"], {"project": project, "cuids": list(cuids)}))
+def read_many(db: Connection, shards: ShardMap | None, project: int, cuids: Sequence[int]) -> list[User]:
+    query = _SQL["users" if shards is None else "users_in_shards"]
+    found = users_of_rows(db, shards, project, db.execute(query, {"project": project, "cuids": list(set(cuids))}))
     users = {user.cuid: user for user in found}
     return [users[cuid] for cuid in cuids if cuid in users]
 
 
-def users_of_rows(db: Connection, project: int, rows: Rows) -> list[User]:
+def users_of_rows(db: Connection, shards: ShardMap | None, project: int, rows: Rows) -> list[User]:
     """Return users and identifier values, from rows of CUID and a profile's columns."""
     users = {cuid: User(cuid, profile) for cuid, profile in decode_user_profiles(rows).items()}
-    for cuid, identifier, value in db.execute(VALUES_OF_USERS, {"project": project, "cuids": list(users)}):
+    for cuid, identifier, value in values_of_users(db, shards, project, list(users)):
         users[cuid].identifiers.setdefault(identifier, []).append(value)
     return list(users.values())
 
 
-def owners(db: Connection, project: int, identifier: str, values: Sequence[str]) -> Rows:
+def values_of_users(db: Connection, shards: ShardMap | None, project: int, cuids: Sequence[int]) -> Rows:
+    """Return the identifier values of some users, none of them twice: rows of CUID, identifier and value."""
+    query = _SQL["values_of_users" if shards is None else "values_of_users_in_shards"]
+    return db.execute(query, {"project": project, "cuids": cuids})
+
+
+def owners(db: Connection, shards: ShardMap | None, project: int, identifier: str, values: Sequence[str]) -> Rows:
     """Return the owners of the values: rows of value and CUID."""
-    return db.execute(_SQL["owners"], {"project": project, "identifier": identifier, "values": list(values)})
+    query = _SQL["owners" if shards is None else "owners_in_shards"]
+    return db.execute(query, {"project": project, "identifier": identifier, "values": list(values)})
 
 
 def projects(db: Connection) -> list[Project]:

@@ -6,18 +6,50 @@ FROM usertable.users
 WHERE project = %(project)s AND cuid = %(cuid)s;
 
 -- name: users
+-- OFFSET 0 makes the database look up each user separately: PostgreSQL 15 and 16 would read all users of a project if the last
+-- ANALYZE found only one. So do the next two statements for what they look up.
+SELECT u.*
+FROM unnest(%(cuids)s::bigint[]) AS wanted (cuid)
+CROSS JOIN LATERAL (
+  SELECT cuid, version, created_at, updated_at, attributes::text, changed_at::text, head, sole_actor
+  FROM usertable.users
+  WHERE project = %(project)s AND cuid = wanted.cuid
+  OFFSET 0
+) u;
+
+-- name: users_in_shards
+-- The same on Citus, which determines the shards from the CUIDs. So do the next two statements with `_in_shards`.
 SELECT cuid, version, created_at, updated_at, attributes::text, changed_at::text, head, sole_actor
 FROM usertable.users
 WHERE project = %(project)s AND cuid = ANY(%(cuids)s::bigint[]);
 
 -- name: values_of_users
 -- The identifier values of some users.
+SELECT v.*
+FROM unnest(%(cuids)s::bigint[]) AS wanted (cuid)
+CROSS JOIN LATERAL (
+  SELECT cuid, identifier, value FROM usertable.user_identifier
+  WHERE project = %(project)s AND cuid = wanted.cuid
+  OFFSET 0
+) v
+ORDER BY identifier, value;
+
+-- name: values_of_users_in_shards
 SELECT cuid, identifier, value FROM usertable.user_identifier
 WHERE project = %(project)s AND cuid = ANY(%(cuids)s::bigint[])
 ORDER BY identifier, value;
 
 -- name: owners
 -- Owned values of an identifier, and the owners' CUIDs.
+SELECT o.*
+FROM unnest(%(values)s::text[]) AS wanted (value)
+CROSS JOIN LATERAL (
+  SELECT value, cuid FROM usertable.identifier_value
+  WHERE project = %(project)s AND identifier = %(identifier)s AND value = wanted.value
+  OFFSET 0
+) o;
+
+-- name: owners_in_shards
 SELECT value, cuid FROM usertable.identifier_value
 WHERE project = %(project)s AND identifier = %(identifier)s AND value = ANY(%(values)s::text[]);
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from usertable.domain.condition import Condition
 from usertable.domain.identity import MAX_CUID
 from usertable.store.encoding import decode_values
+from usertable.store.postgres.citus import ShardMap
 from usertable.store.postgres.connection import Connection
 from usertable.store.postgres.filter import translate
 from usertable.store.postgres.reads import users_of_rows
@@ -19,6 +20,7 @@ _SQL = load_queries("usertable.store.postgres", "scans.sql")
 
 def select(
     db: Connection,
+    shards: ShardMap | None,
     project: int,
     conditions: Sequence[Condition],
     after: int | None,
@@ -30,7 +32,8 @@ def select(
     chunk = _chunk(db, project, after, examine, descending)
     query = _SQL["select_downward" if descending else "select_upward"].replace("{conditions}", predicate)
     # One more than requested, to know whether there are more.
-    users = users_of_rows(db, project, db.execute(query, {**chunk.parameters, **parameters, "limit": limit + 1}))
+    rows = db.execute(query, {**chunk.parameters, **parameters, "limit": limit + 1})
+    users = users_of_rows(db, shards, project, rows)
     if len(users) <= limit:
         return Selection(users, chunk.examined, chunk.end)
     return Selection(users[:limit], chunk.examined, users[limit - 1].cuid if limit else after)

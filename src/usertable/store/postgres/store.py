@@ -119,10 +119,12 @@ class PostgresStore:
         return results
 
     def read(self, project: int, cuid: int) -> User | None:
-        return self.connections.read(lambda db: reads.user(db, project, cuid))
+        shards = self.connections.shards()
+        return self.connections.read(lambda db: reads.user(db, shards, project, cuid))
 
     def read_many(self, project: int, cuids: Sequence[int]) -> list[User]:
-        return self.connections.scan(lambda db: reads.read_many(db, project, cuids))
+        shards = self.connections.shards()
+        return self.connections.scan(lambda db: reads.read_many(db, shards, project, cuids))
 
     def job(self, project: int, name: str) -> str | None:
         return self.connections.read(lambda db: reads.job(db, project, name))
@@ -137,7 +139,8 @@ class PostgresStore:
             yield PostgresSnapshot(project, db, shards)
 
     def resolve_identifiers(self, project: int, identifier: str, values: Sequence[str]) -> dict[str, int]:
-        return self.connections.read(lambda db: dict(reads.owners(db, project, identifier, values).fetchall()))
+        shards = self.connections.shards()
+        return self.connections.read(lambda db: dict(reads.owners(db, shards, project, identifier, values).fetchall()))
 
     def epoch(self) -> int:
         return self.connections.epoch()
@@ -175,7 +178,12 @@ class PostgresStore:
         examine: int,
         descending: bool = False,
     ) -> Selection:
-        return self.connections.scan(lambda db: scans.select(db, project, conditions, after, limit, examine, descending))
+        shards = self.connections.shards()
+
+        def select(db: Connection) -> Selection:
+            return scans.select(db, shards, project, conditions, after, limit, examine, descending)
+
+        return self.connections.scan(select)
 
     def count_matching(
         self,

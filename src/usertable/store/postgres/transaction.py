@@ -280,7 +280,7 @@ class _Asked:
             # The counter is on the coordinator, which unlocks its row before the other machines show the committed users.
             wait_for_users(db, number)
         self._owners = [
-            (name, reads.owners(db, number, name, values))
+            (name, reads.owners(db, shards, number, name, values))
             for name, values in wanted.values.items()
             # PostgreSQL rejects a text with NUL, and no identifier's name contains it.
             if "\0" not in name
@@ -293,12 +293,14 @@ class _Asked:
         lock = _SQL["locked_users" if shards is None else "locked_users_in_shard"]
         self._rows = [db.execute(lock, {**project, "cuids": group}) for group in _by_shard(cuids, shards)]
         of_users = {**project, "cuids": list(cuids)}
-        self._values = db.execute(reads.VALUES_OF_USERS, of_users) if with_owners else None
-        self._erased = db.execute(_SQL["erased"], of_users) if wanted.project and cuids else None
+        self._values = reads.values_of_users(db, shards, number, list(cuids)) if with_owners else None
+        erased = _SQL["erased" if shards is None else "erased_in_shards"]
+        self._erased = db.execute(erased, of_users) if wanted.project and cuids else None
         # After the users' and the counter's locks, so that a receipt that another writer stored meanwhile is visible.
         self._receipts: reads.Rows | None = None
         if wanted.keys:
-            query = _SQL["receipts" if elsewhere is None else "receipts_of_users"]
+            receipts = "receipts" if shards is None else "receipts_in_shards"
+            query = _SQL[receipts if elsewhere is None else "receipts_of_users"]
             self._receipts = db.execute(query, {**of_users, "keys": list(wanted.keys)})
 
     def loaded(self, version: int | None) -> Loaded:
@@ -348,9 +350,9 @@ def _unused(db: Connection, project: int, start: int) -> Iterator[int]:
 
 
 def find_receipts(db: Connection, keys: Mapping[int, Sequence[str]]) -> ReceiptsByKey:
-    """Return the receipts of these keys, by project, for any user."""
+    """Return the receipts of these keys in all shards, by project, for any user."""
     return {
-        number: _receipts_by_key(db.execute(_SQL["receipts"], {"project": number, "keys": list(names)}))
+        number: _receipts_by_key(db.execute(_SQL["receipts_in_shards"], {"project": number, "keys": list(names)}))
         for number, names in keys.items()
     }
 

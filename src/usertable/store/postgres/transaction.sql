@@ -32,10 +32,25 @@ WHERE project = %(project)s AND cuid = ANY(%(cuids)s::bigint[])
 ORDER BY cuid FOR NO KEY UPDATE;
 
 -- name: erased
--- The erased ones of some CUIDs.
+-- The erased ones of some CUIDs. OFFSET 0 as in `locked_users`.
+SELECT e.cuid
+FROM unnest(%(cuids)s::bigint[]) AS wanted (cuid)
+CROSS JOIN LATERAL (SELECT cuid FROM usertable.erased WHERE project = %(project)s AND cuid = wanted.cuid OFFSET 0) e;
+
+-- name: erased_in_shards
+-- The same on Citus.
 SELECT cuid FROM usertable.erased WHERE project = %(project)s AND cuid = ANY(%(cuids)s::bigint[]);
 
 -- name: receipts
+-- OFFSET 0 as in `locked_users`.
+SELECT r.key, r.fingerprint, r.written
+FROM unnest(%(keys)s::text[]) AS wanted (key)
+CROSS JOIN LATERAL (
+  SELECT key, fingerprint, written FROM usertable.receipt WHERE project = %(project)s AND key = wanted.key OFFSET 0
+) r;
+
+-- name: receipts_in_shards
+-- The same on Citus.
 SELECT key, fingerprint, written FROM usertable.receipt WHERE project = %(project)s AND key = ANY(%(keys)s::text[]);
 
 -- name: receipts_of_users
