@@ -294,13 +294,11 @@ def _sums(column: Column) -> Callable[[int], int]:
 def _index_of_sum(column: Column, value: int) -> int | None:
     """Return the index of a number by halves, so that no difference is added up more than twice."""
     _, minimum, _, number = column.form
-    content, planes = column.content, range(column.start, column.end, column.count)
+    shifted = _read_planes(column)
     low, high, found = 0, column.count, None
     while low < high:
         middle = (low + high) // 2
-        reached = number + (middle + 1 - low) * minimum
-        for place, plane in enumerate(planes):
-            reached += sum(content[plane + low : plane + middle + 1]) << 8 * place
+        reached = number + (middle + 1 - low) * minimum + sum(shifted[low : middle + 1])
         if reached < value:
             low, number = middle + 1, reached
         else:
