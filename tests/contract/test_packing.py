@@ -70,7 +70,7 @@ def test_a_column_has_the_values_that_it_was_made_of(values: list[Any]) -> None:
 
 def column_of(form: Form, content: bytes, count: int) -> Column:
     """Return a column whose bytes are among those of others."""
-    return Column(form, count, b"\n%b\n1" % content, 1, 1 + len(content))
+    return Column("", form, count, len(content), 1, 1 + len(content), b"\n%b\n1" % content)
 
 
 @given(st.lists(st.integers(0, 2**40), min_size=1, max_size=60, unique=True).map(sorted), st.integers(0, 2**40))

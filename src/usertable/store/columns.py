@@ -204,17 +204,20 @@ def _steps(values: Sequence[int]) -> list[int]:
     return [0, *map(sub, values[1:], values)]
 
 
-class Column(msgspec.Struct, gc=False):
-    """A column to read."""
+class Column(msgspec.Struct, array_like=True, gc=False):
+    """A column to read. The first members are listed where it is stored."""
 
+    name: str
     form: Form
     """As :func:`encode` returned it."""
     count: int
     """Number of values."""
-    content: bytes
+    length: int
+    """Number of bytes."""
+    start: int = 0
+    end: int = 0
+    content: bytes = b""
     """Contains the column's bytes: those from `start` up to `end`."""
-    start: int
-    end: int
 
     def at(self, index: int) -> Any:
         """Return the value at an index, and decode as few others as possible."""
@@ -337,7 +340,7 @@ def _of_prefixes(column: Column) -> Iterator[tuple[str, Column]]:
     start = column.start + column.count
     for prefix, count, *form in column.form[1]:
         end = start + count * form[2]
-        yield prefix, Column(form, count, column.content, start, end)
+        yield prefix, Column(prefix, form, count, end - start, start, end, column.content)
         start = end
 
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, Sequence, ValuesView
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, TypeVar
@@ -535,11 +535,20 @@ class PackedReports(Mapping[str, Report]):
         self._names = columns.names_at(index)
         self._read: dict[str, Report] = {}
 
-    def __getitem__(self, name: str) -> Report:
+    def _all(self) -> dict[str, Report]:
         if self._columns is not None:
             self._read = _reports(self._columns.reports_at(self._index))
             self._columns = None
-        return self._read[name]
+        return self._read
+
+    def __getitem__(self, name: str) -> Report:
+        return self._all()[name]
+
+    def items(self) -> ItemsView[str, Report]:
+        return self._all().items()
+
+    def values(self) -> ValuesView[Report]:
+        return self._all().values()
 
     def __contains__(self, name: object) -> bool:
         return name in self._names

@@ -80,7 +80,7 @@ class EncodedChange(msgspec.Struct, array_like=True, gc=False):
 
 class _Head(msgspec.Struct, array_like=True):
     shapes: list[list[str]]
-    columns: list[tuple[str, Form, int, int]]
+    columns: list[Column]
     groups: list[tuple[int, list[int]]]
 
 
@@ -146,7 +146,7 @@ def pack_encoded(parts: Iterable[Sequence[EncodedChange]]) -> bytes:
         form, content = encode_lines(lines, length)
         listed.append((name, form, length, len(content)))
         contents.append(content)
-    head = zstd.compress(_encoder.encode(_Head(list(map(list, reports.shapes)), listed, groups)), LEVEL)
+    head = zstd.compress(_encoder.encode((list(reports.shapes), listed, groups)), LEVEL)
     frame = zstd.ZstdCompressor(LEVEL)
     # Its tables are then no larger than that.
     frame.set_pledged_input_size(sum(map(len, contents)))
@@ -224,10 +224,11 @@ class PackedChanges:
         self._shapes = head.shapes
         self._groups = dict(head.groups)
         self._shape_of: list[int] = []
-        self._listed: dict[str, Column] = {}
+        self._columns = {column.name: column for column in head.columns}
         start = 0
-        for name, form, count, length in head.columns:
-            self._listed[name] = Column(form, count, b"", start, start := start + length)
+        for column in head.columns:
+            column.start = start
+            column.end = start = start + column.length
         self.size = start
         """Bytes of the columns."""
         self._decompressor, self._left = zstd.ZstdDecompressor(), view[end:]
@@ -251,7 +252,7 @@ class PackedChanges:
         rare = iter(self._column("rare").at(index))
         reports: list[tuple[str, Any, Any]] = []
         for name in self.names_at(index):
-            if f"sent {name}" in self._listed:
+            if f"sent {name}" in self._columns:
                 of_name = self._index_of(name, index)
                 reports.append((name, self._column(f"sent {name}").at(of_name), self._column(f"before {name}").at(of_name)))
             else:
@@ -287,7 +288,7 @@ class PackedChanges:
         """Yield the reports of each change."""
         columns: dict[str, Iterator[tuple[str, Any, Any]]] = {}
         for name in {name for shape in self._shapes for name in shape}:
-            if f"sent {name}" in self._listed:
+            if f"sent {name}" in self._columns:
                 sent = self._column(f"sent {name}").all() if with_sent else repeat(None)
                 columns[name] = zip(repeat(name), sent, self._column(f"before {name}").all(), strict=False)
         shapes = [[columns.get(name) for name in shape] for shape in self._shapes]
@@ -297,7 +298,7 @@ class PackedChanges:
 
     def _column(self, name: str) -> Column:
         """Return a column, ready to be read."""
-        column = self._listed[name]
+        column = self._columns[name]
         if len(column.content) < column.end:
             self._read(column.end)
             column.content = self._content
@@ -305,7 +306,7 @@ class PackedChanges:
 
     def _read(self, end: int) -> None:
         """Decompress the columns, at least up to `end`. The first time, these are the fields of changes, without reports."""
-        have, fields_end = len(self._content), self._listed["rare"].start
+        have, fields_end = len(self._content), self._columns["rare"].start
         if end > have:
             self._content += self._decompressor.decompress(self._left, -1 if have or end > fields_end else fields_end)
             self._left = memoryview(b"")
