@@ -382,9 +382,9 @@ def puts_while_yesterday_is_removed(engine: SQLite | PostgreSQL, chosen: argpars
     urls = _grown_and_pruned(engine, chosen.users)
     with contextlib.closing(open_store(urls["pruned"])) as store:
         Service(store).edit_history(PROJECT, days=1, actor=ACTOR)
-    began = now_ms()
     with ExitStack() as stack:
         sides = {name: stack.enter_context(serving(HERE, url, {})) for name, url in urls.items()}
+        began = now_ms()
         yesterday = report(f"{engine.name}, yesterday", _rounds_alone(sides, chosen), ("growing",))
     with ProcessPoolExecutor() as processes:
         list(processes.map(pack_store, urls.values()))
