@@ -213,6 +213,8 @@ class HistoryBlock:
     """The same of a block that the database merged."""
     columns: PackedChanges | None = field(default=None, repr=False, compare=False)
     """The changes of a packed block, from the first use on."""
+    index: tuple[int, int] | None = field(default=None, repr=False, compare=False)
+    """A place of a packed block and the index of its change, if the database has looked it up."""
 
     @property
     def is_packed(self) -> bool:
@@ -305,7 +307,7 @@ class HistoryBlock:
         """Return the change at a place of a packed block, and its reports; None if the place is not used."""
         if self.columns is None:
             self.columns = PackedChanges(self.body)
-        index = self.columns.index_of(place)
+        index = self.index[1] if self.index and self.index[0] == place else self.columns.index_of(place)
         if index is None:
             return None
         reports = PackedReports(self.columns, index)

@@ -221,9 +221,10 @@ def _blocks_of_steps(rows: Sequence[Row]) -> Iterator[tuple[int, HistoryBlock]]:
     read, it is many times larger.
     """
     block = None
-    for number, first, last, changes, latest, body, place, before, previous in rows:
+    for number, first, last, changes, latest, body, place, index, before, previous in rows:
         if block is None or body is not None:
             block = HistoryBlock(first, last, changes, latest, body)
+        block.index = None if index is None else (place, index)
         if before is not None:
             block.befores, block.previous = {place: before}, {place: previous or 0}
         yield number, block

@@ -8,32 +8,34 @@ INSERT INTO usertable.history (project, cuid, block, last, changes, latest, prev
 VALUES (%s, %s, %s, %s, %s, %s, %s::bigint[], %s, %s::bigint[], %s::bigint[], %s::int[]);
 
 -- name: walk
--- A user's changes from a number on, newest first: for each its number, its block, its place there, and of a block that the
--- database merged, what it found at that place. The body is NULL if it is that of the change before. It ends at a block that
--- does not say where the previous change is, at one without changes after a moment (NULL for none), and once the rows have so
--- many bytes.
+-- A user's changes from a number on, newest first: for each its number, its block, its place there, its index in a packed
+-- block, and of a block that the database merged, what it found at that place. The body is NULL if it is that of the change
+-- before. It ends at a block that does not say where the previous change is, at one without changes after a moment (NULL for
+-- none), and once the rows have so many bytes.
 WITH RECURSIVE walk AS (
   SELECT 0::bigint AS number, %(number)s::bigint AS previous, 0 AS step, 0::bigint AS size, 0::bigint AS block,
-    0::bigint AS last, 0 AS changes, 9223372036854775807 AS latest, NULL::bytea AS body, 0::bigint AS place, NULL::text AS before
+    0::bigint AS last, 0 AS changes, 9223372036854775807 AS latest, NULL::bytea AS body, 0::bigint AS place, 0::bigint AS index,
+    NULL::text AS before
   UNION ALL
   SELECT w.previous,
     CASE
       WHEN h.backs IS NULL THEN h.previous[h.place + 1]
-      ELSE w.previous - nullif(h.backs[h.place - h.shifts[width_bucket(h.place, h.firsts)] + 1], 0)
+      ELSE w.previous - nullif(h.backs[i.index + 1], 0)
     END,
     w.step + 1,
     w.size + coalesce(octet_length(h.before), 0) + CASE WHEN h.block = w.block THEN 0 ELSE octet_length(h.body) END,
-    h.block, h.last, h.changes, h.latest, CASE WHEN h.block = w.block THEN NULL ELSE h.body END, h.place, h.before
+    h.block, h.last, h.changes, h.latest, CASE WHEN h.block = w.block THEN NULL ELSE h.body END, h.place, i.index, h.before
   FROM walk w
   CROSS JOIN LATERAL (
     SELECT *, w.previous - block * 1024 AS place, befores[w.previous - block * 1024 + 1] AS before FROM usertable.history
     WHERE project = %(project)s AND cuid = %(cuid)s AND block <= w.previous >> 10
     ORDER BY block DESC LIMIT 1
   ) h
+  CROSS JOIN LATERAL (SELECT h.place - h.shifts[width_bucket(h.place, h.firsts)] AS index) i
   WHERE w.previous > 0 AND w.step < %(steps)s AND w.size < %(bytes)s AND h.last >= w.previous >> 10
     AND (w.latest > %(after)s::bigint) IS NOT FALSE
 )
-SELECT number, block, last, changes, latest, body, place, before, previous FROM walk WHERE step > 0 ORDER BY step;
+SELECT number, block, last, changes, latest, body, place, index, before, previous FROM walk WHERE step > 0 ORDER BY step;
 
 -- name: places_with
 -- On Citus, where blocks are whose numbers span a change's. Reads all older blocks.
