@@ -20,7 +20,7 @@ from usertable.store.encoding import decode_attributes, encode_attributes
 from usertable.store.tables import Row
 
 VERSIONS = 32
-"""Number of versions from one keyframe of a user to the next. Statements of `postgres/merge.sql` have it too."""
+"""Number of versions from one keyframe of a user to the next. `postgres/merge.sql` has it too."""
 ROW_BYTES = 2048
 """Bytes of attributes as JSON above which the distance grows, in proportion. As above."""
 

@@ -56,6 +56,7 @@ _LATE_BLOCKS = 16
 """Number of blocks of a shard that may have come after those around them were packed: what several machines commit, each
 commits after the coordinator, and one may be late."""
 _SQL = load_queries("usertable.store.postgres", "history.sql")
+_UNRECORDED = load_queries("usertable.store.postgres", "merge.sql")["unrecorded"]
 
 
 def draw_numbers(db: Connection, wanted: int) -> Iterator[int]:
@@ -98,7 +99,7 @@ def _links(block: HistoryBlock) -> tuple[list[int] | None, list[int] | None, lis
 
 def unrecorded(db: Connection, project: int) -> set[str]:
     """Return the attributes whose history is off."""
-    return {name for (name,) in db.execute(_SQL["unrecorded"], {"project": project})}
+    return {name for (name,) in db.execute(_UNRECORDED, {"project": project})}
 
 
 def add_keyframe(db: Connection, project: int, keyframe: Keyframe) -> None:

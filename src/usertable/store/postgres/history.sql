@@ -181,12 +181,6 @@ ORDER BY block LIMIT %(limit)s;
 DELETE FROM usertable.history
 WHERE project = %(project)s AND cuid = %(cuid)s AND block BETWEEN %(first)s AND %(last)s AND block = ANY(%(blocks)s);
 
--- name: unrecorded
--- The attributes whose history is off.
-SELECT attribute ->> 'name'
-FROM usertable.project CROSS JOIN jsonb_array_elements(document::jsonb -> 'attributes') attribute
-WHERE number = %(project)s AND attribute -> 'history_since' = 'null';
-
 -- name: add_keyframe
 INSERT INTO usertable.keyframe (project, number, cuid, version, at, attributes) VALUES (%s, %s, %s, %s, %s, %s);
 

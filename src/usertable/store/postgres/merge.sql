@@ -17,7 +17,42 @@
 -- In `recorded`, a place of a write that was not done has NULL in `befores`, and its CUID below 0 in `previous`: the body has
 -- what was sent, so erasing the user finds it.
 --
--- `framed` adds keyframes, as `usertable.store.keyframes` has them: without attributes whose history is off.
+-- {name} stands for the statement or the part of one with that name.
+
+-- name: unrecorded
+-- The attributes whose history is off.
+SELECT attribute ->> 'name'
+FROM usertable.project CROSS JOIN jsonb_array_elements(document::jsonb -> 'attributes') attribute
+WHERE number = %(project)s AND attribute -> 'history_since' = 'null';
+
+-- name: keyframe
+-- Part of the following: what a keyframe has of the attributes of a row of `changed`; nothing if there is to be none. The rule
+-- is that of `usertable.store.keyframes`.
+SELECT attributes - ARRAY({unrecorded})
+WHERE mod(version, 32) = 0 AND mod(version / 32, 1 + octet_length(attributes::text) / 2048) = 0;
+
+-- name: record
+-- Part of the next two: records the rows of `changed`, if that is wanted.
+recorded AS (
+  INSERT INTO usertable.history (project, cuid, block, last, changes, latest, previous, befores, body)
+  SELECT %(project)s, 0, (SELECT block FROM drawn), (SELECT block FROM drawn), count(before), max(t),
+    array_agg(previous ORDER BY place), array_agg(before ORDER BY place), %(body)s
+  FROM (
+    SELECT place, t, previous, before FROM changed
+    UNION ALL
+    SELECT i - 1, NULL, -c, NULL
+    FROM ROWS FROM (jsonb_to_recordset(%(patches)s::jsonb) AS (c bigint)) WITH ORDINALITY AS p (c, i)
+    WHERE jsonb_array_length(%(patches)s::jsonb) > (SELECT count(*) FROM changed)
+      AND NOT EXISTS (SELECT 1 FROM changed WHERE place = i - 1)
+  ) places
+  WHERE %(body)s::bytea IS NOT NULL
+  HAVING count(before) > 0
+), framed AS (
+  INSERT INTO usertable.keyframe (project, number, cuid, version, at, attributes)
+  SELECT %(project)s, (SELECT block FROM drawn) * 1024 + place, cuid, version, t, kept.attributes
+  FROM changed CROSS JOIN LATERAL ({keyframe}) AS kept (attributes)
+  WHERE %(body)s::bytea IS NOT NULL
+);
 
 -- name: merge
 -- OFFSET 0 makes the database look up each user of the batch separately, and ctid is where it found the row: there is no
@@ -51,32 +86,8 @@ WITH merged AS MATERIALIZED (
     sole_actor = m.sole_actor
   FROM merged m
   WHERE u.ctid = m.row_at AND u.version = m.version AND u.head = m.head AND pg_column_size(m.attributes) <= %(limit)s
-  RETURNING u.cuid, m.t, m.place, m.head AS previous, m.before
-), recorded AS (
-  INSERT INTO usertable.history (project, cuid, block, last, changes, latest, previous, befores, body)
-  SELECT %(project)s, 0, (SELECT block FROM drawn), (SELECT block FROM drawn), count(before), max(t),
-    array_agg(previous ORDER BY place), array_agg(before ORDER BY place), %(body)s
-  FROM (
-    SELECT place, t, previous, before FROM changed
-    UNION ALL
-    SELECT i - 1, NULL, -c, NULL
-    FROM ROWS FROM (jsonb_to_recordset(%(patches)s::jsonb) AS (c bigint)) WITH ORDINALITY AS p (c, i)
-    WHERE jsonb_array_length(%(patches)s::jsonb) > (SELECT count(*) FROM changed)
-      AND NOT EXISTS (SELECT 1 FROM changed WHERE place = i - 1)
-  ) places
-  WHERE %(body)s::bytea IS NOT NULL
-  HAVING count(before) > 0
-), framed AS (
-  INSERT INTO usertable.keyframe (project, number, cuid, version, at, attributes)
-  SELECT %(project)s, (SELECT block FROM drawn) * 1024 + m.place, m.cuid, m.version + 1, m.t, m.attributes - ARRAY(
-    SELECT attribute ->> 'name'
-    FROM usertable.project CROSS JOIN jsonb_array_elements(document::jsonb -> 'attributes') attribute
-    WHERE number = %(project)s AND attribute -> 'history_since' = 'null'
-  )
-  FROM merged m
-  WHERE mod(m.version + 1, 32) = 0 AND mod((m.version + 1) / 32, 1 + octet_length(m.attributes::text) / 2048) = 0
-    AND %(body)s::bytea IS NOT NULL AND EXISTS (SELECT 1 FROM changed c WHERE c.place = m.place)
-)
+  RETURNING u.cuid, u.version, u.attributes, m.t, m.place, m.head AS previous, m.before
+), {record}
 SELECT cuid FROM changed UNION ALL SELECT cuid FROM merged WHERE unchanged;
 
 -- name: merge_with_receipts
@@ -116,31 +127,7 @@ WITH merged AS MATERIALIZED (
   WHERE u.ctid = m.row_at AND u.version = m.version AND u.head = m.head AND pg_column_size(m.attributes) <= %(limit)s
   RETURNING u.cuid, u.version, m.stored, u.attributes, m.t, m.k, m.f, m.n, m.place, m.head AS previous, m.before,
     CASE WHEN %(body)s::bytea IS NOT NULL THEN u.head END AS number
-), recorded AS (
-  INSERT INTO usertable.history (project, cuid, block, last, changes, latest, previous, befores, body)
-  SELECT %(project)s, 0, (SELECT block FROM drawn), (SELECT block FROM drawn), count(before), max(t),
-    array_agg(previous ORDER BY place), array_agg(before ORDER BY place), %(body)s
-  FROM (
-    SELECT place, t, previous, before FROM changed
-    UNION ALL
-    SELECT i - 1, NULL, -c, NULL
-    FROM ROWS FROM (jsonb_to_recordset(%(patches)s::jsonb) AS (c bigint)) WITH ORDINALITY AS p (c, i)
-    WHERE jsonb_array_length(%(patches)s::jsonb) > (SELECT count(*) FROM changed)
-      AND NOT EXISTS (SELECT 1 FROM changed WHERE place = i - 1)
-  ) places
-  WHERE %(body)s::bytea IS NOT NULL
-  HAVING count(before) > 0
-), framed AS (
-  INSERT INTO usertable.keyframe (project, number, cuid, version, at, attributes)
-  SELECT %(project)s, (SELECT block FROM drawn) * 1024 + m.place, m.cuid, m.version + 1, m.t, m.attributes - ARRAY(
-    SELECT attribute ->> 'name'
-    FROM usertable.project CROSS JOIN jsonb_array_elements(document::jsonb -> 'attributes') attribute
-    WHERE number = %(project)s AND attribute -> 'history_since' = 'null'
-  )
-  FROM merged m
-  WHERE mod(m.version + 1, 32) = 0 AND mod((m.version + 1) / 32, 1 + octet_length(m.attributes::text) / 2048) = 0
-    AND %(body)s::bytea IS NOT NULL AND EXISTS (SELECT 1 FROM changed c WHERE c.place = m.place)
-), done AS MATERIALIZED (
+), {record}, done AS MATERIALIZED (
   SELECT cuid, version, stored, attributes, t, k, f, n, number FROM changed
   UNION ALL
   SELECT cuid, version, stored, '{}'::jsonb, t, k, f, n, NULL FROM merged WHERE unchanged
@@ -165,14 +152,7 @@ WITH merged AS MATERIALIZED (
   SELECT cuid, version, head, i - 1 AS place, t, now[1] AS attributes, now[2] AS changed_at, pg_column_size(now[1]) AS size,
     concat_ws(',', version, updated_at, nullif(array_to_string(now[3:], ',', 'null'), '')) AS before,
     CASE WHEN is_new OR sole_actor = actor THEN actor ELSE '' END AS sole_actor,
-    now = '{}' AND (actor = '' OR sole_actor = actor AND NOT all_reports) AS unchanged,
-    CASE WHEN mod(version + 1, 32) = 0 AND mod((version + 1) / 32, 1 + octet_length(now[1]::text) / 2048) = 0 THEN
-      (now[1] - ARRAY(
-        SELECT attribute ->> 'name'
-        FROM usertable.project CROSS JOIN jsonb_array_elements(document::jsonb -> 'attributes') attribute
-        WHERE number = %(project)s AND attribute -> 'history_since' = 'null'
-      ))::text
-    END AS keyframe
+    now = '{}' AND (actor = '' OR sole_actor = actor AND NOT all_reports) AS unchanged
   FROM (
     SELECT u.cuid, u.version, u.updated_at, u.head, u.sole_actor, u.attributes = '{}' AS is_new, p.i, p.t,
       %(shapes)s::jsonb -> p.h ->> 'a' AS actor, %(shapes)s::jsonb -> p.h ? 'r' AS all_reports,
@@ -192,9 +172,9 @@ WITH merged AS MATERIALIZED (
   FROM merged m
   WHERE u.project = %(project)s AND u.cuid = ANY(%(cuids)s::bigint[]) AND u.cuid = m.cuid
     AND u.version = m.version AND u.head = m.head AND m.size <= %(limit)s
-  RETURNING u.cuid, m.place, m.t, m.head AS previous, m.before, u.version, m.keyframe
+  RETURNING u.cuid, m.place, m.t, m.head AS previous, m.before, u.version, u.attributes
 )
-SELECT cuid, place, t, previous, before, version, keyframe FROM changed
+SELECT cuid, place, t, previous, before, version, ({keyframe})::text FROM changed
 UNION ALL
 SELECT cuid, NULL, NULL, NULL, NULL, NULL, NULL FROM merged WHERE unchanged;
 
