@@ -41,7 +41,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -555,7 +555,7 @@ def reads_of_the_past(engine: SQLite | PostgreSQL, users: int) -> dict[str, obje
         project = service.project(PROJECT)
         begun = now_ms()
         batches = _batches(project, users, begun)
-        asyncio.run(_write(url, batches))
+        asyncio.run(write_batches(url, batches))
         for form in ("written", "packed"):
             if form == "packed":
                 pack_all(store, project.number)
@@ -624,7 +624,7 @@ def _patch(attributes: Mapping[str, Attribute], dice: random.Random) -> Patch:
     return Patch([(attributes[name], value) for name, value in values.items()])
 
 
-async def _write(url: str, batches: Sequence[Sequence[Write]]) -> None:
+async def write_batches(url: str, batches: Iterable[Sequence[Write]]) -> None:
     """Write the batches as a server does, in order."""
     with contextlib.closing(open_store(url)) as store:
         channel = open_channel(url, store, WriteBatch(Rules()))
