@@ -436,10 +436,11 @@ steps: st.SearchStrategy[Step] = st.one_of(
     st.sampled_from([1, 10**8]),
     st.none() | st.integers(1, 20),
     st.sampled_from([1, 16]),
+    st.sampled_from([1, 16]),
 )
 @settings(max_examples=150, deadline=None)
 def test_every_moment_of_a_random_history_can_be_exported(
-    history: list[tuple[Step, int]], run_bytes: int, packed: int | None, values: int
+    history: list[tuple[Step, int]], run_bytes: int, packed: int | None, values: int, together: int
 ) -> None:
     harness = StoreHarness(MemoryStore())
     project = shop(harness)
@@ -447,6 +448,7 @@ def test_every_moment_of_a_random_history_can_be_exported(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TableAsOf, "_alone", never)
         patch.setattr("usertable.files.as_of.RUN_BYTES", run_bytes)
+        patch.setattr("usertable.files.as_of.TOGETHER", together)
         patch.setattr("usertable.store.history.PACKED_CHANGES", 4)
         patch.setattr("usertable.store.packing.MINIMUM_VALUES", values)
         for number, (step, pause) in enumerate(history, 1):

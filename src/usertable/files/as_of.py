@@ -32,7 +32,7 @@ from usertable.domain.schema import Project, Rule
 from usertable.files.disk import spooled
 from usertable.files.export_options import export_options
 from usertable.store.encoding import encode_attributes
-from usertable.store.history import PLACES, HistoryBlock, Step, StoredStep, pack_steps, unpack_steps
+from usertable.store.history import PLACES, HistoryBlock, Step, pack_steps, unpack_steps
 from usertable.store.protocol import Snapshot
 from usertable.store.records import Page, User
 from usertable.wire.native.queries import ExportQuery
@@ -47,8 +47,11 @@ that decided first may commit later. See :data:`QUIET_BLOCKS`."""
 QUIET_BLOCKS = 64
 """Number of successive blocks, all older than the moment by :data:`LATE_MS`, after which no more are read. A change that is
 missed is noticed: its user is then walked back alone."""
+TOGETHER = 16
+"""Number of lists of attributes, sent together, of which a user's values before are in memory undecoded."""
 _cuid_of = attrgetter("cuid")
 _row_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_values_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 _list_decoder = msgspec.json.Decoder(list[str])
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 _NONE = b"null"
@@ -69,9 +72,9 @@ class _Run:
     def rewind(self) -> None:
         """Begin with the first user again."""
         self._part = self._index = 0
-        self._steps: list[StoredStep] = []
+        self._steps: list[Step] = []
 
-    def until(self, cuid: int) -> Iterator[list[StoredStep]]:
+    def until(self, cuid: int) -> Iterator[list[Step]]:
         """Yield the next changes, up to those of this user."""
         while True:
             if self._index == len(self._steps):
@@ -88,7 +91,7 @@ class _Run:
                 return
 
 
-def _written(stream: IO[bytes], steps: list[tuple[int, Step]], size: int) -> _Run:
+def _written(stream: IO[bytes], steps: list[tuple[int, bytes]], size: int) -> _Run:
     """Write changes to the end of a file, sorted by user.
 
     Args:
@@ -117,7 +120,7 @@ def _runs(
     Returns: the runs, and that number; otherwise `below`.
     """
     runs: list[_Run] = []
-    steps: list[tuple[int, Step]] = []
+    steps: list[tuple[int, bytes]] = []
     size = read = quiet = 0
     for block in blocks:
         quiet = quiet + 1 if block.latest < moment - LATE_MS else 0
@@ -145,7 +148,7 @@ class _Back:
         version: of the row in the present.
     """
 
-    __slots__ = ("befores", "identifiers", "is_whole", "restored", "since", "version")
+    __slots__ = ("befores", "identifiers", "is_whole", "reported", "restored", "since", "version")
 
     def __init__(self, version: int) -> None:
         self.version = version
@@ -154,6 +157,9 @@ class _Back:
         """When the row of that version was last changed; -1 if it is the row of the present."""
         self.is_whole = True
         """Whether the versions have continued."""
+        self.reported: dict[str, msgspec.Raw] = {}
+        """By attributes that were sent together, their values before the oldest such change so far, encoded: those before
+        later ones do not matter. The oldest is the last. What `befores` says is of later changes."""
         self.befores: dict[str, msgspec.Raw] = {}
         """By attribute, its value before the oldest change of it so far; for the rule append, the number of elements."""
         self.restored: dict[str, msgspec.Raw] = {}
@@ -161,13 +167,32 @@ class _Back:
         self.identifiers: list[tuple[str, str]] = []
         """Identifier values that the user got."""
 
-    def undo_restoration(self, reports: Iterable[tuple[str, msgspec.Raw, msgspec.Raw]], appended: Set[str]) -> None:
-        for name, _, before in reports:
+    def undo_report(self, step: Step) -> None:
+        reported, names = self.reported, step.names
+        reported.pop(names, None)
+        reported[names] = step.befores
+        if len(reported) > TOGETHER:
+            self.settle()
+
+    def undo_restoration(self, step: Step, appended: Set[str]) -> None:
+        self.settle()
+        for name, before in _values(step.names, step.befores):
             if name in appended:
                 self.restored[name] = before
                 self.befores.pop(name, None)
             else:
                 self.befores[name] = before
+
+    def settle(self) -> None:
+        """Decode what `reported` has."""
+        for names, befores in self.reported.items():
+            self.befores.update(_values(names, befores))
+        self.reported.clear()
+
+
+def _values(names: str, befores: msgspec.Raw) -> Iterator[tuple[str, msgspec.Raw]]:
+    """Return the attributes of a :class:`Step` with their values before."""
+    return zip(names.split(",") if names else (), _values_decoder.decode(befores), strict=True)
 
 
 @dataclass(slots=True)
@@ -297,6 +322,7 @@ class TableAsOf:
                 line = encode_attributes(past.attributes).encode()
                 values[cuid] = past.identifiers
             elif back is not None:
+                back.settle()
                 if back.befores or back.restored:
                     line = self._line_before(line, back)
                 if back.identifiers:
@@ -335,11 +361,9 @@ class TableAsOf:
                         back.is_whole = False
                     back.version, back.since = version - 1, step.since
                     if step.is_undo:
-                        back.undo_restoration(step.reports, appended)
-                        continue
-                    befores = back.befores
-                    for name, _, before in step.reports:
-                        befores[name] = before
+                        back.undo_restoration(step, appended)
+                    elif step.names:
+                        back.undo_report(step)
         return backs
 
     def _line_before(self, line: bytes, back: _Back) -> bytes:

@@ -310,7 +310,8 @@ def _index_of_sum(column: Column, value: int) -> int | None:
 
 
 def _all_sums(column: Column) -> list[int]:
-    return list(map(_sums(column), range(column.count)))
+    _, minimum, _, first = column.form
+    return [first + total + index * minimum for index, total in enumerate(itertools.accumulate(_read_planes(column)), 1)]
 
 
 def _text_at(column: Column, index: int) -> Any:

@@ -32,7 +32,16 @@ from usertable.domain.patch import Patch, Restoration
 from usertable.domain.schema import Rule
 from usertable.domain.values import ABSENT
 from usertable.store.encoding import EncodedPatches, encode_patches
-from usertable.store.packing import NO_TEXT, EncodedChange, PackedChanges, StoredChange, is_packed, pack, pack_encoded
+from usertable.store.packing import (
+    NO_TEXT,
+    EncodedChange,
+    PackedChanges,
+    StoredChange,
+    UnsentChange,
+    is_packed,
+    pack,
+    pack_encoded,
+)
 from usertable.store.records import Write
 from usertable.store.transaction import Mutation
 from usertable.zstandard import zstd
@@ -49,41 +58,6 @@ _APPEND = Rule.APPEND
 _WRITE = _CODES[ChangeKind.WRITE]
 _encoder = msgspec.json.Encoder(decimal_format="number")
 _raw_decoder = msgspec.json.Decoder(list[msgspec.Raw])
-
-
-class _FirstMembers(msgspec.Struct, array_like=True, gc=False):
-    """The first members of a stored change."""
-
-    place: int
-    cuid: int | list[int]
-    version: int
-    changed: int
-    back: int
-    at: int
-    since: int
-    kind: int
-
-
-class _Step(msgspec.Struct, array_like=True, gc=False):
-    """The members of a stored change of one user before its reports. Those that are not needed stay encoded."""
-
-    place: int
-    cuid: int
-    version: int
-    changed: int
-    back: int
-    at: int
-    since: int
-    kind: int
-    actor: msgspec.Raw
-    request: msgspec.Raw = msgspec.Raw(b"")
-    source: msgspec.Raw = msgspec.Raw(b"")
-
-
-class _MergedStep(_Step, array_like=True, gc=False):
-    """A change of a write that the database merged: instead of the value before, a report has its index."""
-
-    reports: list[tuple[str, msgspec.Raw, int]] = []
 
 
 class _SentHead(msgspec.Struct, gc=False):
@@ -130,13 +104,6 @@ class _SentWrites(msgspec.Struct):
         )
 
 
-class _SentHeads(msgspec.Struct):
-    """The same without values."""
-
-    patches: list[_SentHead]
-    orders: list[tuple[str, list[tuple[str, int]]]]
-
-
 class _EncodedPatch(_SentHead, gc=False):
     s: dict[str, msgspec.Raw]
     o: list[tuple[str, str, msgspec.Raw, msgspec.Raw]]
@@ -152,35 +119,35 @@ class _EncodedSent(msgspec.Struct):
     occurred: list[int | None] = []
 
 
-class StoredStep(_Step, array_like=True, gc=False):
-    """What a stored change of one user tells about the row before it, without the values that were sent."""
+class Step(msgspec.Struct, array_like=True, gc=False):
+    """A change of one user, of which an :class:`UnsentChange` was written."""
 
-    reports: list[tuple[str, msgspec.Raw, msgspec.Raw]] = []
-    """Attribute, sent, and before, as JSON."""
-    identifiers: list[tuple[str, str]] = []
+    cuid: int
+    version: int
+    changed: int
+    at: int
+    since: int
+    kind: int
+    names: str
+    befores: msgspec.Raw
+    identifiers: list[tuple[str, str]]
 
     @property
     def is_undo(self) -> bool:
         return self.kind == _UNDO
 
 
-Step = msgspec.Raw | bytes
-"""A change, encoded."""
 STEP_BYTES = 150
 """Bytes of memory of an encoded change in a list, in addition to its text."""
 _UNDO = _CODES[ChangeKind.UNDO]
 _ERASED = _CODES[ChangeKind.ERASED]
 _decoder = msgspec.json.Decoder(StoredChange, float_hook=Decimal)
-_first_members_decoder = msgspec.json.Decoder(list[_FirstMembers | None])
-_steps_decoder = msgspec.json.Decoder(list[StoredStep])
-_merged_decoder = msgspec.json.Decoder(list[_MergedStep | None])
+_steps_decoder = msgspec.json.Decoder(list[Step])
 _sent_decoder = msgspec.json.Decoder(_SentWrites)
-_sent_first_members_decoder = msgspec.json.Decoder(_SentHeads)
 _sent_patch_decoder = msgspec.json.Decoder(_SentPatch, float_hook=Decimal)
 _encoded_sent_decoder = msgspec.json.Decoder(_EncodedSent)
 _encoded_decoder = msgspec.json.Decoder(list[EncodedChange | None])
 _found_rows_decoder = msgspec.json.Decoder(list[list[msgspec.Raw]])
-_found_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 _before_decoder: msgspec.json.Decoder[list[Any]] = msgspec.json.Decoder(list[Any], float_hook=Decimal)
 
 
@@ -263,33 +230,24 @@ class HistoryBlock:
             if stored is not None:
                 yield stored
 
-    def steps_after(self, moment: int) -> tuple[list[tuple[int, Step]], int]:
+    def steps_after(self, moment: int) -> tuple[list[tuple[int, bytes]], int]:
         """Return the changes of existing users after `moment` (ms since 1970 UTC), and the bytes of memory that they use.
 
-        They are CUID, and the change encoded for :func:`pack_steps`; those of one user from the newest to the oldest.
+        They are CUID, and a :class:`Step` encoded for :func:`pack_steps`; those of one user from the newest to the oldest.
         """
         if self.latest <= moment:
             return [], 0
-        found: list[tuple[int, Step]]
-        if self.is_packed:
-            members = [
-                member
-                for member in PackedChanges(self.body).without_sent()
-                if member[5] > moment and member[7] != _ERASED and isinstance(member[1], int)
-            ]
-            text = _encoder.encode_lines(members)
-            found = [(member[1], line) for member, line in zip(members, text.splitlines(), strict=True)]
-        else:
-            text = zstd.decompress(self.body)
-            if self.befores is not None:
-                text = _with_befores(text, self.befores)
-            found = [
-                (first.cuid, raw)
-                for first, raw in zip(_first_members_decoder.decode(text), _raw_decoder.decode(text), strict=True)
-                if first is not None and first.at > moment and isinstance(first.cuid, int) and first.kind != _ERASED
-            ]
-        found.reverse()
-        return found, len(text) + STEP_BYTES * len(found)
+        found = PackedChanges(self.body).without_sent() if self.is_packed else map(_without_sent, _encoded_changes(self, 0))
+        steps = [
+            (change.cuid, change)
+            for change in found
+            if change.at > moment and change.kind != _ERASED and isinstance(change.cuid, int)
+        ]
+        steps.reverse()
+        text = _encoder.encode_lines([change for _, change in steps])
+        lines = text.splitlines()
+        encoded = [(cuid, line) for (cuid, _), line in zip(steps, lines, strict=True)]
+        return encoded, len(text) + STEP_BYTES * len(encoded)
 
     def first_after(self, moment: int) -> int | None:
         """Return the lowest number of its changes after `moment` (ms since 1970 UTC); None if there are none."""
@@ -353,37 +311,18 @@ def _is_sent(text: bytes) -> bool:
     return text.startswith(b"{")
 
 
-def _with_befores(text: bytes, befores: Mapping[int, str]) -> bytes:
-    """Return the changes of writes that the database merged, with what it found; see :attr:`HistoryBlock.befores`."""
-    members: list[tuple[object, ...]] = []
-    for place, cuid, at, indexes in _merged_heads(text):
-        found = befores.get(place)
-        if found is not None:
-            version, since, *values = _found_decoder.decode(f"[{found}]")
-            reports = [(name, None, values[index]) for name, index in indexes]
-            members.append((place, cuid, int(bytes(version)) + 1, 1, 0, at, since, _WRITE, "", "", "", reports))
-    return _encoder.encode(members)
+def _without_sent(change: EncodedChange) -> UnsentChange:
+    c = change
+    names, befores = ",".join([name for name, _, _ in c.reports]), [before for _, _, before in c.reports]
+    return UnsentChange(c.cuid, c.version, c.changed, c.at, c.since, c.kind, names, befores, c.identifiers)
 
 
-def _merged_heads(text: bytes) -> Iterator[tuple[int, int, int, Iterable[tuple[str, int]]]]:
-    """Yield the writes of a body that lacks what the database found: place, CUID, time, and names with their indexes."""
-    if _is_sent(text):
-        sent = _sent_first_members_decoder.decode(text)
-        for place, patch in enumerate(sent.patches):
-            yield place, patch.c, patch.t, sent.orders[patch.h][1]
-    else:
-        for step in _merged_decoder.decode(text):
-            if step is not None:
-                assert isinstance(step.cuid, int)
-                yield step.place, step.cuid, step.at, [(name, index) for name, _, index in step.reports]
-
-
-def pack_steps(steps: Iterable[Step]) -> bytes:
+def pack_steps(steps: Iterable[bytes]) -> bytes:
     """Return encoded changes, which may be of different blocks, as a compressed JSON array."""
     return compress(b"[" + b",".join(steps) + b"]")
 
 
-def unpack_steps(packed: bytes) -> list[StoredStep]:
+def unpack_steps(packed: bytes) -> list[Step]:
     """The inverse of :func:`pack_steps`."""
     return _steps_decoder.decode(zstd.decompress(packed))
 

@@ -78,6 +78,22 @@ class EncodedChange(msgspec.Struct, array_like=True, gc=False):
     occurred_at: int | None = None
 
 
+class UnsentChange(msgspec.Struct, array_like=True, gc=False):
+    """A change without what was sent, and by whom."""
+
+    cuid: int | list[int]
+    version: int
+    changed: int
+    at: int
+    since: int
+    kind: int
+    names: str
+    """The attributes that were sent, joined by commas."""
+    befores: Sequence[Any]
+    """Their values before."""
+    identifiers: Any
+
+
 class _Head(msgspec.Struct, array_like=True):
     shapes: list[list[str]]
     columns: list[Column]
@@ -264,33 +280,51 @@ class PackedChanges:
         self._read(self.size)
         places = self._column("place").all()
         fields = zip(*(self._column(name).all() for name in _READ), strict=True)
-        for index, (place, values, reports) in enumerate(zip(places, fields, self._reports(with_sent=True), strict=True)):
+        for index, (place, values, reports) in enumerate(zip(places, fields, self._reports(), strict=True)):
             yield self._change(index, place, values, reports)
 
     def links(self) -> Iterator[tuple[int, int]]:
         """Yield the place of each change and `back`, see :mod:`usertable.store.history`."""
         return zip(self._column("place").all(), self._column("back").all(), strict=True)
 
-    def without_sent(self) -> Iterator[tuple[Any, ...]]:
-        """Yield all changes, by place, as tuples that are written like them, without what was sent, by whom, and `back`.
+    def without_sent(self) -> Iterator[UnsentChange]:
+        """Yield all changes, by place. Columns of what is left out are not decoded.
 
-        Columns of what is left out are not decoded.
+        The CUIDs of a change of several users are left out, too.
         """
         self._read(self.size)
-        names = ("place", "cuid", "version", "changed", "at", "age", "kind", "is_list", "identifiers")
-        fields = zip(*(self._column(name).all() for name in names), strict=True)
-        for reports, values in zip(self._reports(with_sent=False), fields, strict=True):
-            place, cuid, version, changed, at, age, kind, is_list, identifiers = values
-            users = [cuid] if is_list else cuid
-            yield place, users, version, changed, 0, at, at - age, kind, "", "", "", reports, identifiers
+        fields = ("cuid", "version", "changed", "at", "age", "kind", "is_list", "identifiers")
+        columns = zip(*(self._column(name).all() for name in fields), strict=True)
+        for (names, befores), values in zip(self._befores(), columns, strict=True):
+            cuid, version, changed, at, age, kind, is_list, identifiers = values
+            users = [] if is_list else cuid
+            yield UnsentChange(users, version, changed, at, at - age, kind, names, befores, identifiers)
 
-    def _reports(self, *, with_sent: bool) -> Iterator[list[tuple[str, Any, Any]]]:
+    def _befores(self) -> Iterator[tuple[str, Sequence[Any]]]:
+        """Yield the attributes of each change, joined by commas, and their values before."""
+        columns = {
+            name: iter(self._column(f"before {name}").all())
+            for name in {name for shape in self._shapes for name in shape}
+            if f"before {name}" in self._columns
+        }
+        shapes = [(",".join(shape), [columns.get(name) for name in shape]) for shape in self._shapes]
+        if len(shapes) == 1 and columns and len(columns) == len(self._shapes[0]):
+            # Most often one program has sent them all.
+            names = self._shapes[0]
+            yield from zip(repeat(",".join(names)), zip(*map(columns.__getitem__, names), strict=True), strict=False)
+            return
+        for shape, rare in zip(self._column("shape").all(), self._column("rare").all(), strict=True):
+            rarely = iter(rare)
+            joined, of_names = shapes[shape]
+            yield joined, [next(rarely)[2] if of_name is None else next(of_name) for of_name in of_names]
+
+    def _reports(self) -> Iterator[list[tuple[str, Any, Any]]]:
         """Yield the reports of each change."""
         columns: dict[str, Iterator[tuple[str, Any, Any]]] = {}
         for name in {name for shape in self._shapes for name in shape}:
             if f"sent {name}" in self._columns:
-                sent = self._column(f"sent {name}").all() if with_sent else repeat(None)
-                columns[name] = zip(repeat(name), sent, self._column(f"before {name}").all(), strict=False)
+                sent, before = self._column(f"sent {name}").all(), self._column(f"before {name}").all()
+                columns[name] = zip(repeat(name), sent, before, strict=False)
         shapes = [[columns.get(name) for name in shape] for shape in self._shapes]
         for shape, rare in zip(self._column("shape").all(), self._column("rare").all(), strict=True):
             rarely = iter(rare)
