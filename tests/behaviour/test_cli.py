@@ -14,6 +14,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Any
 
@@ -120,6 +121,17 @@ def test_project_rotate_secret(cli: CliRunner) -> None:
     assert public_id(made["secret"])
     assert made["secret"] != cli.json("project", "rotate-secret", "p1")["secret"]
     assert "only once" in cli.out("project", "rotate-secret", "p1")
+
+
+def test_rotate_secret_says_until_when_the_old_secret_works(cli: CliRunner) -> None:
+    begun = datetime.now(UTC)
+    made = cli.json("project", "rotate-secret", "p1", "--overlap", "3600")
+    left = datetime.fromisoformat(made["previous_secret_until"]) - timedelta(hours=1)
+    assert begun - timedelta(milliseconds=1) <= left <= datetime.now(UTC)
+    said = cli.out("project", "rotate-secret", "p1", "--overlap", "3600")
+    assert re.search(r"^The old secret works until \d{4}-\d\d-\d\dT[0-9:.]+Z\.$", said, re.MULTILINE)
+    assert "previous_secret_until" not in cli.json("project", "rotate-secret", "p1")
+    assert "previous_secret_until" not in str(cli.json("project", "list"))
 
 
 def test_every_change_is_recorded_with_who_made_it(cli: CliRunner) -> None:

@@ -170,6 +170,16 @@ def test_a_secret_that_somebody_else_rotated_is_not_rotated_again_unseen(
     owner.post(f"{API}/secret:rotate", json={"secret": SECRET}).raise_for_status()
 
 
+def test_the_page_with_a_rotated_secret_says_until_when_the_old_one_works(tab: FormBrowser, owner: httpx.Client) -> None:
+    said = "The old secret works until"
+    for overlap in ("3600", "0"):
+        tab.page(f"{AT}/secret")
+        assert tab.fill_in(f"{AT}/secret", overlap=overlap, confirm="on").status_code == 303
+        shown = tab.page(f"{AT}/new-secret").text
+        assert (said in shown) == (overlap == "3600")
+    owner.post(f"{API}/secret:rotate", json={"secret": SECRET}).raise_for_status()
+
+
 def test_what_was_declared_anew_is_not_deleted_for_the_one_before(tab: FormBrowser, owner: httpx.Client) -> None:
     new = {"name": "passing", "type": "BOOL", "rule": "once"}
     owner.post(f"{API}/attributes", json=new).raise_for_status()

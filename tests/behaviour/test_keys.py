@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -290,7 +291,10 @@ def test_a_secret_that_was_rotated_with_an_overlap_works_beside_the_new_one(
     path, owner = project
     rotated = owner.post(f"{path}/secret:rotate", json={"overlap_seconds": 600})
     assert rotated.status_code == 200
+    left = datetime.fromisoformat(rotated.json()["previous_secret_until"]) - datetime.now(UTC)
+    assert timedelta(0) < left <= timedelta(minutes=10)
     assert owner.get(path).status_code == 200
+    assert "previous_secret_until" not in owner.get(path).json()
     new = server.caller(path.rpartition("/")[2], rotated.json()["secret"])
     assert new.get(path).status_code == 200
     assert new.post(f"{path}/secret:rotate", json={"overlap_seconds": -1}).json()["code"] == "overlap"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import click
+from msgspec import UNSET
 
 from usertable.cli.backend import opened_backend
 from usertable.cli.options import backend_options, require_a_change, warn_of_short_secret, without_none
@@ -69,6 +70,8 @@ def create_project(
 def _show_secret(project: documents.ProjectDocument, *, given: str | None) -> None:
     def show() -> None:
         print_lines((("id", project.id), ("name", project.name), ("secret", project.secret)))
+        if project.previous_secret_until is not UNSET:
+            click.echo(f"The old secret works until {project.previous_secret_until}.")
         click.echo("The secret is shown only once. Save it now; if it is lost, rotate it.")
 
     warn_of_short_secret(given)

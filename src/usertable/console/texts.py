@@ -466,6 +466,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "secret.confirm_missing": ("请先勾选确认。", "Tick the box to confirm."),
     "secret.created": ("项目已创建", "Project created"),
     "secret.rotated": ("密钥已更换", "Secret rotated"),
+    "secret.old_until": ("旧密钥失效时间", "The old secret works until"),
     "secret.once": (
         "请立即保存密钥。此页面 10 分钟后失效，之后无法再次查看。",
         "Copy the secret now. This page works for 10 minutes. After that, the secret can't be shown again.",

@@ -79,6 +79,11 @@ class Key:
         return self.revoked_at is None and {p.hash for p in before.proofs} <= {p.hash for p in self.proofs}
 
     @property
+    def previous_until(self) -> int | None:
+        """When the secret before the current one stops working; None if it stopped when it was replaced."""
+        return self.ends(self.proofs[1]) if len(self.proofs) > 1 else None
+
+    @property
     def public_id(self) -> str:
         """The public ID in the current secret; empty if the caller chose it, or the key is revoked."""
         return self.proofs[0].id if self.proofs else ""

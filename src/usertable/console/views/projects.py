@@ -160,6 +160,7 @@ def show_secret(context: PageContext) -> Response:
         secret=secret,
         title=_MADE.get(made, "secret.created") if key.name == DEFAULT_KEY else "key.is_created",
         key=key,
+        until=key.previous_until if made == "rotated" else None,
         scopes=ordered(key.scopes),
         **_snippets(context, project, secret),
     )

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from usertable.domain.audit import AuditEntry, AuditEvent, AuditKind, Fact, SchemaChange
-from usertable.domain.key import Key, KeyState
+from usertable.domain.key import DEFAULT_KEY, Key, KeyState
 from usertable.domain.permissions import Role, Scope, ordered
 from usertable.domain.person import Person
 from usertable.domain.profile import Profile
@@ -47,6 +47,10 @@ class ProjectDocument(msgspec.Struct, omit_defaults=True):
     created_at: Moment
     version: Annotated[int, Meta(description="Incremented by every change of the project or its schema.")]
     secret: str | UnsetType = UNSET
+    previous_secret_until: (
+        Annotated[Moment, Meta(description="When the previous secret stops working. Only after a rotation with an overlap.")]
+        | UnsetType
+    ) = UNSET
 
 
 class ProjectList(msgspec.Struct):
@@ -358,7 +362,12 @@ def person_document(person: Person, projects: Mapping[int, str]) -> PersonDocume
 
 
 def project_document(project: Project, secret: str | None = None) -> ProjectDocument:
-    """Return the document of a project."""
+    """Return the document of a project.
+
+    Args:
+        secret: if it was created now.
+    """
+    until = None if secret is None else project.key(DEFAULT_KEY).previous_until
     return ProjectDocument(
         id=project.id,
         name=project.name,
@@ -367,6 +376,7 @@ def project_document(project: Project, secret: str | None = None) -> ProjectDocu
         created_at=moment(project.created_at),
         version=project.version,
         secret=UNSET if secret is None else secret,
+        previous_secret_until=UNSET if until is None else moment(until),
     )
 
 
