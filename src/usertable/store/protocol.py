@@ -82,7 +82,7 @@ class Copyable(Protocol):
 
         Args:
             size: characters and bytes after which there are no more rows. If they are exceeded, it is by the last row.
-                Neither limit applies to history on Citus.
+                On Citus, rows of history exceed both limits by what packed blocks of several shards have within a page.
         """
         ...
 

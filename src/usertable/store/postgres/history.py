@@ -300,14 +300,15 @@ def blocks_after(
 
     Args:
         places: see :func:`places`.
-        size: bytes of blocks after which there are no more. On Citus, it does not matter: few are read at once.
+        size: bytes of blocks after which there are no more. On Citus, those that overlap the page are not counted.
     """
     number = after[0] if after else -1
     query = {"project": project, "after": number, "limit": limit if places == [EVERYWHERE] else _PACKED_PAGE}
+    rows = first_rows(db, _SQL["blocks_after"], query, size)
     if places == [EVERYWHERE]:
-        return [stored_block(*row).whole() for _, *row in first_rows(db, _SQL["blocks_after"], query, size)]
-    rows = db.execute(_SQL["blocks_after"], query).fetchall()
-    end = rows[-1][1] if len(rows) == _PACKED_PAGE else 2**63
+        return [stored_block(*row).whole() for _, *row in rows]
+    # What a packed block has after the last one of the page is found again below, once there are no more.
+    end = rows[-1][1] if rows else 2**63
     for place in places:
         rows += db.execute(
             _SQL["blocks_around"], {"project": project, "cuid": place, "after": number, "limit": _LATE_BLOCKS}
