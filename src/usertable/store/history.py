@@ -561,13 +561,6 @@ def _restored(change: UserChange) -> list[tuple[str, object, object]]:
     ]
 
 
-def _elements(sent: Any, stored: Any, after: Any) -> object:
-    if stored is None:
-        return None
-    count = len(stored)
-    return count if len(after) - count == len(sent) else (count, after[count:])
-
-
 def blocks_needed(mutation: Mutation) -> int:
     """Return the number of blocks in which a mutation is recorded."""
     recorded = sum([change.origin is not None for change in mutation.changes])
@@ -612,7 +605,7 @@ def encode_changes(changes: Sequence[UserChange], numbers: Iterator[int]) -> lis
 
 
 def _block(changes: Sequence[UserChange], block: int) -> HistoryBlock:
-    # It is done for every write, so it has few calls, and none for an attribute unless its rule is append.
+    # It is done for every write, so it has few calls, and none for an attribute but to look its value up.
     members: list[tuple[object, ...]] = []
     previous: dict[int, int] = {}
     latest = 0
@@ -631,13 +624,16 @@ def _block(changes: Sequence[UserChange], block: int) -> HistoryBlock:
         if type(patch) is Restoration:
             reports = _restored(change)
         else:
-            find, values = before.attributes.get, after.attributes
+            find = before.attributes.get
+            values: Mapping[str, Any] = after.attributes
+            sent: Any
             for attribute, sent in patch.entries:
                 if attribute.history_since is not None:
                     name = attribute.name
-                    stored: object = find(name)
-                    if attribute.rule is _APPEND:
-                        stored = _elements(sent, stored, values[name])
+                    stored: Any = find(name)
+                    if attribute.rule is _APPEND and stored is not None:
+                        count, elements = len(stored), values[name]
+                        stored = count if len(elements) - count == len(sent) else (count, elements[count:])
                     reports.append((name, sent, stored))
         member: tuple[object, ...] = (
             place,
@@ -657,8 +653,9 @@ def _block(changes: Sequence[UserChange], block: int) -> HistoryBlock:
             member = _trimmed((*member, change.identifiers, origin.occurred_at))
         members.append(member)
         after.head = number
-        for result in change.results:
-            result.change = number
+        if change.results:
+            for result in change.results:
+                result.change = number
     return HistoryBlock(block, block, len(members), latest, compress(_encoder.encode(members)), previous)
 
 
@@ -712,7 +709,7 @@ class _Compressors(threading.local):
 
     def __init__(self) -> None:
         parameter = zstd.CompressionParameter
-        options: dict[int, int] = {parameter.compression_level: WRITE_LEVEL, parameter.hash_log: 12}
+        options: dict[int, int] = {parameter.compression_level: WRITE_LEVEL, parameter.hash_log: 12, parameter.min_match: 6}
         self.of_writes = zstd.ZstdCompressor(options=options)
 
 
