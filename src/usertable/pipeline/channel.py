@@ -285,7 +285,7 @@ def _packed(write: Write) -> tuple[Any, ...]:
     """
     values = {attribute.name: value for attribute, value in write.patch.entries}
     origin = write.origin
-    # One tuple, because pickle also remembers each, in case it occurs again.
+    who = None if origin is None else (origin.actor, origin.request, origin.source, origin.occurred_at)
     return (
         write.project,
         write.cuid,
@@ -297,8 +297,8 @@ def _packed(write: Write) -> tuple[Any, ...]:
         write.dry_run,
         write.details,
         write.row,
+        who,
         write.all_reports,
-        *(() if origin is None else (origin.actor, origin.request, origin.source, origin.occurred_at)),
     )
 
 

@@ -59,11 +59,8 @@ class _Writer:
         dry_run: bool,
         details: bool,
         row: bool,
+        who: tuple[Any, ...] | None,
         all_reports: bool,
-        actor: str | None = None,
-        request: str = "",
-        source: str = "",
-        occurred_at: int | None = None,
     ) -> Write | None:
         """Return the write, or None if it was validated against a schema that is not the stored one."""
         version, attributes = self._schemas.get(project, (0, {}))
@@ -72,7 +69,7 @@ class _Writer:
             if version != schema_version:
                 return None
         patch = kind([(attributes[name], value) for name, value in values.items()])
-        origin = None if actor is None else Origin(actor, request, source, occurred_at)
+        origin = None if who is None else Origin(*who)
         return Write(project, cuid, patch, schema_version, now, receipt, dry_run, details, row, 0, origin, all_reports)
 
 
