@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from usertable.domain import history
 from usertable.domain.change import Change, ChangeKind, Origin, Report
 from usertable.domain.history import PastUser, as_of, difference
 from usertable.domain.schema import Attribute, Rule, Schema
@@ -89,13 +91,16 @@ writes = st.lists(
 )
 
 
-@given(writes)
-def test_every_row_is_known_whatever_was_written_and_undone_since(writes: list[tuple[dict[str, Any], bool]]) -> None:
+@given(writes, st.integers(1, 12))
+def test_every_row_is_known_whatever_was_written_and_undone_since(
+    writes: list[tuple[dict[str, Any], bool]], unread: int
+) -> None:
     found = user()
     for sent, is_undo in writes:
         found.write(sent, is_undo=is_undo)
-    for row in found.rows:
-        assert found.past(row.updated_at + 5) == row
+    with mock.patch.object(history, "UNREAD_CHANGES", unread):
+        for row in found.rows:
+            assert found.past(row.updated_at + 5) == row
 
 
 @given(writes, st.data())
@@ -111,6 +116,18 @@ def test_a_user_at_two_moments_is_the_user_at_each(writes: list[tuple[dict[str, 
     assert both[:2] == (first, second)
 
 
+def test_a_change_counts_for_the_attributes_that_it_changed() -> None:
+    found = user()
+    for sent in ({"level": ["a"]}, {"level": ["a"], "tags": ["a"]}, {"tags": ["a"], "labels": ["b"]}):
+        found.write(sent, is_undo=False)
+    _, _, attributes = difference(found.rows[-1], iter(found.changes[::-1]), 5, 100, SCHEMA)
+    assert {name: (one.changes, one.last and one.last.number) for name, one in attributes.items()} == {
+        "level": (1, 1),
+        "tags": (1, 2),
+        "labels": (1, 3),
+    }
+
+
 def test_only_the_oldest_report_of_an_attribute_is_read() -> None:
     found = user()
     for sent in ({"level": ["a"]}, {"level": ["b"], "tags": ["a"]}, {"level": ["c"], "tags": ["b"]}, {"labels": ["a"]}):
@@ -118,3 +135,12 @@ def test_only_the_oldest_report_of_an_attribute_is_read() -> None:
     past = found.past(15)
     assert past == found.rows[1]
     assert [sorted(change.reports.used) for change in found.changes] == [[], ["level", "tags"], [], ["labels"]]  # type: ignore[attr-defined]
+
+
+def test_of_many_changes_few_are_kept_unread() -> None:
+    found = user()
+    for number in range(100):
+        found.write({"level": [str(number)]}, is_undo=False)
+    assert found.past(5) == found.rows[0]
+    read = [change.number for change in found.changes if change.reports.used]  # type: ignore[attr-defined]
+    assert read == [1, 5, 37, 69]

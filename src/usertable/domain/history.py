@@ -47,14 +47,18 @@ class PastUser:
     attributes: dict[str, Value]
     identifiers: dict[str, list[str]]
     not_kept: list[str] = field(default_factory=list)
-    """Attributes whose values at that moment are unknown, because their history was off."""
+    """Attributes whose values at that moment are unknown, because their history was off then or later."""
+
+
+UNREAD_CHANGES = 32
+"""Number of changes whose reports may be kept unread. Each may keep a block of history in memory, or two large values."""
 
 
 class Rewinding:
     """A user's row on the way back from the present.
 
-    What stood before the oldest change of an attribute is its value. So what changes report is only read once the row is,
-    and only from those.
+    What stood before the oldest change of an attribute is its value. So reports are read only when the row is, and only
+    those of the oldest change of each attribute; but after 32 changes at the latest, so that few are kept.
 
     Args:
         present: the row now.
@@ -68,6 +72,8 @@ class Rewinding:
         """By attribute, the reports of the last change that was taken back, and not read yet."""
         self._appended: dict[str, Mapping[str, Report]] = {}
         """The same of those that added elements to a list, which is the one of `_replaced` if it is there."""
+        self._unread = 0
+        """Number of changes that were taken back since reports were read."""
         self.pending: Change | None = None
         """The newest change that was read and not taken back; None if there is none."""
         self._oldest: int | None = None
@@ -80,6 +86,10 @@ class Rewinding:
     @property
     def user(self) -> PastUser:
         """The row before the changes that were taken back."""
+        self._read_reports()
+        return self._user
+
+    def _read_reports(self) -> None:
         attributes = self._user.attributes
         for name, reports in self._replaced.items():
             before = reports[name].before
@@ -93,8 +103,7 @@ class Rewinding:
                 attributes.pop(name, None)
             elif name in attributes:
                 attributes[name] = attributes[name][:elements]  # type: ignore[index]
-        self._replaced, self._appended = {}, {}
-        return self._user
+        self._replaced, self._appended, self._unread = {}, {}, 0
 
     def undo(self, change: Change, schema: Schema) -> None:
         """Take a change back. It must be the one that left the row."""
@@ -108,6 +117,9 @@ class Rewinding:
             else:
                 self._replaced[name] = reports
                 self._appended.pop(name, None)
+        self._unread += 1
+        if self._unread == UNREAD_CHANGES:
+            self._read_reports()
         for name, value in change.identifiers:
             values = user.identifiers.get(name, [])
             if value in values:
@@ -212,7 +224,7 @@ def difference(
         # There is nothing to walk back to.
         between = itertools.chain([past.pending] if past.pending else [], unread)
     for change in between:
-        for name in change.reports if change.changed else ():
+        for name in _changed(change, schema):
             counts[name] = counts.get(name, 0) + 1
             if name not in newest:
                 newest[name] = replace(change, reports={})
@@ -228,6 +240,14 @@ def difference(
         for name in names
     }
     return first, second, found
+
+
+def _changed(change: Change, schema: Schema) -> Iterator[str]:
+    """Yield the attributes whose values a change replaced. It may have sent others too."""
+    for name in change.reports if change.changed else ():
+        attribute = schema.attributes.get(name)
+        if attribute is not None and effect(change, attribute).outcome is Outcome.APPLIED:
+            yield name
 
 
 def gone(oldest: int) -> Refused:

@@ -237,10 +237,6 @@ class Column(msgspec.Struct, array_like=True, gc=False):
         return index if index < self.count and self.at(index) == value else None
 
 
-def _constant_at(column: Column, index: int) -> Any:
-    return column.form[1]
-
-
 def _constants(column: Column) -> list[Any]:
     return [column.form[1]] * column.count
 
@@ -285,13 +281,6 @@ def _sum_at(column: Column, index: int) -> int:
     planes = range(column.start, column.end, column.count)
     total = sum([sum(column.content[plane : plane + index + 1]) << 8 * place for place, plane in enumerate(planes)])
     return int(first + total + (index + 1) * minimum)
-
-
-def _sums(column: Column) -> Callable[[int], int]:
-    """Return a function from an index to its value, which is faster for many of them than :func:`_sum_at`."""
-    _, minimum, _, first = column.form
-    sums = list(itertools.accumulate(_read_planes(column)))
-    return lambda index: int(first + sums[index] + (index + 1) * minimum)
 
 
 def _index_of_sum(column: Column, value: int) -> int | None:
@@ -346,7 +335,6 @@ def _of_prefixes(column: Column) -> Iterator[tuple[str, Column]]:
 
 
 _AT: dict[str, Callable[[Column, int], Any]] = {
-    "constant": _constant_at,
     "numbers": _number_at,
     "differences": _sum_at,
     "decimals": _decimal_at,
