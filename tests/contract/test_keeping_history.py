@@ -270,19 +270,23 @@ def test_a_round_reaches_every_project_however_many_there_are(monkeypatch: pytes
     assert set(backlog.steps.values()) == {9}
 
 
-def test_history_that_exceeds_its_size_is_packed_before_it_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_history_that_exceeds_its_size_is_packed_before_it_is_cut_or_said_to_be_too_much(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(retention, "GIGABYTE", 10**6)
     backlog = Backlog(monkeypatch, {"one": 1500})
     backlog.sizes[1] = 10**6 + 1_400_000
     # A run is not enough for that. From then on, it does not rest longer than it has to.
     assert backlog.run()
     assert backlog.rested() == pytest.approx(PATIENT_REST)
+    assert backlog.keeper.kept.shortened == 0
     assert backlog.run()
     assert backlog.rested() == pytest.approx(REST)
     while backlog.run():
         pass
     assert (backlog.steps[1], backlog.sizes[1]) == (0, 10**6 - 100_000)
     assert ("prune", 1) not in backlog.done
+    assert caplog.records == []
     backlog.sizes[1], backlog.steps[1] = 10**6 + 5000, 2
     backlog.rested()
     assert not backlog.run()

@@ -111,20 +111,24 @@ class HistoryRetention:
         unfinished = {project.number for project in self._pack([project for project in projects if project.history.is_on])}
         kept, exceeding = KeptHistory(), {}
         for project in projects:
-            figures, has_more = self._store.history_figures(project.number), project.number in unfinished
+            number, figures, is_unknown = project.number, self._store.history_figures(project.number), False
             excess = figures.bytes - project.history.gigabytes * GIGABYTE
             if project.history.is_on and excess > 0:
-                if has_more:
-                    exceeding[project.number] = figures.bytes
-                if not has_more or self._packing_is_too_slow(project, figures.bytes):
+                if number in unfinished:
+                    exceeding[number] = figures.bytes
+                    is_unknown = not self._packing_is_too_slow(project, figures.bytes)
+                if not is_unknown:
                     self._prune(project, PruneReason.GIGABYTES, 0, excess)
-                    figures = self._store.history_figures(project.number)
-            since = self._store.history_since(project.number)
+                    figures = self._store.history_figures(number)
+            since = self._store.history_since(number)
             kept.bytes += figures.bytes
             kept.changes += figures.changes
             if since is not None:
                 kept.since = max(since, kept.since or 0)
-                kept.shortened += self._is_shortened(project, figures.bytes, since)
+                # Until it is packed, nobody knows whether its size allows its days.
+                kept.shortened += (
+                    number in self._shortened if is_unknown else self._is_shortened(project, figures.bytes, since)
+                )
         self.kept, self._exceeding = kept, exceeding
         return bool(unfinished) and not self._stopping()
 
