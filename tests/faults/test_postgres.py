@@ -222,6 +222,7 @@ def test_sighup_to_all_processes_does_not_end_workers_that_are_starting(database
 def test_a_server_serves_once_a_worker_that_died_at_its_start_is_replaced(database: str, tmp_path: Path) -> None:
     with starting_workers(database, tmp_path) as workers:
         os.kill(min(workers), signal.SIGKILL)
+        wait_until(lambda: "starting another" in (tmp_path / "server.log").read_text())
     log = (tmp_path / "server.log").read_text()
     assert (log.count("starting another"), log.count("serving postgresql://")) == (1, 1)
 

@@ -23,7 +23,7 @@ history.PACKED_CHANGES = 16
 store = open_store(sys.argv[1])
 print("ready", flush=True)
 while True:
-    if store.pack_history(1, 2**62):
+    if store.pack_history(1, 2**62).blocks:
         print("done", flush=True)
 """
 PRUNE = """

@@ -161,9 +161,12 @@ class Supervisor:
     def _is_ready(self, worker: _Worker) -> bool:
         stdout = worker.process.stdout
         assert stdout is not None
-        if not worker.is_ready and select.select([stdout], [], [], 0)[0]:
-            # It says nothing else, and the end of one that died is readable too.
-            worker.is_ready = stdout.readline() == b"ready\n"
+        if not worker.is_ready:
+            poll = select.poll()
+            poll.register(stdout, select.POLLIN)
+            if poll.poll(0):
+                # It says nothing else, and the end of one that died is readable too.
+                worker.is_ready = stdout.readline() == b"ready\n"
         return worker.is_ready
 
     def _kept(self, worker: _Worker) -> _Worker:
