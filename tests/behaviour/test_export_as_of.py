@@ -163,13 +163,13 @@ def test_columns_whose_history_was_off_are_empty_and_named(server: NativeServer,
         for shell, url in ((here(server), ()), (there(), ("--url", server.url))):
             result = shell.run("export", "--as-of", moment, *url)
             assert result.stdout.splitlines()[1:] == ["1,p1,1,Berlin,", "2,p2,2,杭州,", "3,p3,3,=x,"]
-            assert result.stderr == f"empty, because their history was off at {moment}: note\n"
+            assert result.stderr == f"empty, because their history was off at {moment} or later: note\n"
             told = shell.run("export", "--as-of", moment, "-o", "users.csv", "--json", *url)
             assert json.loads(told.stdout)["not_kept"] == ["note"]
             for options in (("--attributes", "level,note"), ("--where", "note:set")):
                 assert shell.refused("export", "--as-of", moment, *options, *url) == (
-                    f"the values of user attribute [note] at [{moment}] are not known, because its history was off;"
-                    " leave it out"
+                    f"the values of user attribute [note] at [{moment}] are not known, because its history was off then or"
+                    " later; leave it out"
                 )
     finally:
         edit_project(store, "p", lambda project: replace(project, schema=schema), TESTER, 1)

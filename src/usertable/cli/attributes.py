@@ -158,7 +158,7 @@ def edit_attribute(
     """Change an attribute's display name or description, or whether its changes are recorded.
 
     --no-history keeps what is already recorded, for as long as history is kept. After --history, values are known from then
-    on.
+    on: those at earlier moments are not, because changes are missing, although the recorded ones are still listed.
 
     \b
     Examples:

@@ -134,7 +134,7 @@ def export_table(
     The pseudo-columns @version, @created_at and @updated_at are exported if named. An import ignores them.
 
     With --as-of, users that were created later or have been erased since are left out, and columns are those of today's
-    schema. An attribute whose history was off at the moment is an empty column, which a warning names.
+    schema. An attribute whose history was off then or later is an empty column, which a warning names.
 
     With --url, the server writes the file and sends it when it is complete. A file that arrives incomplete is an error.
 
@@ -172,7 +172,7 @@ def export_table(
     done = export(project_id, query, output)
     if done.not_kept:
         click.echo(
-            f"empty, because their history was off at {done.moment}: {', '.join(done.not_kept)}",
+            f"empty, because their history was off at {done.moment} or later: {', '.join(done.not_kept)}",
             err=True,
         )
     if done.as_text:

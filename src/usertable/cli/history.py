@@ -183,8 +183,8 @@ def _shown(value: object) -> str:
 def compare_user(cuid: int, project_id: str | None, start: str, end: str | None, hidden: bool) -> None:
     """Show how a user differs between two moments.
 
-    For each attribute that differs, or that was written in between: the values, the number of changes, and who made the last
-    of them.
+    For each attribute that differs, or that changed in between: the values, the number of changes, and who made the last of
+    them.
 
     \b
     Example:
@@ -214,7 +214,7 @@ def compare_user(cuid: int, project_id: str | None, start: str, end: str | None,
         for name, values in found.identifiers.items():
             click.echo(f"identifier {name}: {', '.join(values.before) or _NONE} → {', '.join(values.after) or _NONE}")
         if found.not_kept:
-            click.echo(f"Not compared, because their history was off: {', '.join(found.not_kept)}", err=True)
+            click.echo(f"Not compared, because their history was off then or later: {', '.join(found.not_kept)}", err=True)
 
     print_result(found, show)
 

@@ -134,7 +134,8 @@ def get_user(
             ((n, declared[n].type, declared[n].rule, value) for n, value in document.attributes.items()),
         )
         if isinstance(document.not_kept, list) and document.not_kept:
-            click.echo(f"Unknown at that moment, because their history was off: {', '.join(document.not_kept)}", err=True)
+            not_kept = ", ".join(document.not_kept)
+            click.echo(f"Unknown at that moment, because their history was off then or later: {not_kept}", err=True)
 
     print_result(document, show)
 

@@ -226,7 +226,7 @@ class User:
     as_of: datetime | None = None
     """The moment that was requested, in UTC; None for now."""
     not_kept: list[str] = field(default_factory=list)
-    """Attributes whose values at that moment are unknown, because their history was off."""
+    """Attributes whose values at that moment are unknown, because their history was off then or later."""
 
 
 @dataclass(slots=True)

@@ -68,7 +68,7 @@ class AttributeDifference:
     before: Any
     after: Any
     changes: int
-    """Number of recorded changes in between that sent it."""
+    """Number of changes of it in between."""
     last_at: datetime | None
     """When the last of them was made; None if none is recorded."""
     last_actor: str
@@ -90,7 +90,7 @@ class UserDifference:
     identifiers: dict[str, tuple[list[str], list[str]]]
     """The values before and after of the identifiers that differ; those of masked ones show 4 characters."""
     not_kept: list[str]
-    """Attributes that cannot be compared: their history was off at one of the moments."""
+    """Attributes that cannot be compared: their history was off at one of the moments or later."""
 
 
 def moment_text(name: str, moment: Moment | None) -> str | None:

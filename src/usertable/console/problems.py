@@ -179,8 +179,9 @@ SENTENCES: dict[ProblemKind, tuple[str, str]] = {
         "Changes of {users} users, such as CUID {cuid}, were not recorded. Export the table as of {oldest} or later.",
     ),
     ProblemKind.ATTRIBUTE_NOT_KEPT: (
-        "属性“{attribute}”在 {moment} 未开启历史记录，当时的值未知，请不要选择该属性。",
-        "The values of “{attribute}” at {moment} are not known, because its history was off. Choose other attributes.",
+        "属性“{attribute}”的历史记录在 {moment} 或之后曾关闭，当时的值未知，请不要选择该属性。",
+        "The values of “{attribute}” at {moment} are not known, because its history was off then or later. Choose other"
+        " attributes.",
     ),
     # keys
     ProblemKind.FORBIDDEN: ("访问密钥“{key}”缺少权限 {scope}。", "The key “{key}” lacks the scope {scope}."),

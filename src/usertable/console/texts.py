@@ -732,8 +732,8 @@ TEXTS: dict[str, tuple[str, str]] = {
     "history.same_now": ("相同", "same"),
     "history.unknown": ("未知", "unknown"),
     "history.unknown_help": (
-        "“未知”表示：该属性当时未开启历史记录。",
-        "Unknown: the history of the attribute was off at that moment.",
+        "“未知”表示：该属性的历史记录在当时或之后曾关闭。",
+        "Unknown: the history of the attribute was off at that moment or later.",
     ),
     "history.differing": ("与现在不同的属性", "Attributes that differ from now"),
     "history.no_values_then": ("该用户当时没有属性值。", "The user had no attributes then."),

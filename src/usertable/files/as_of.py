@@ -249,7 +249,7 @@ class TableAsOf:
         self._named = {*query.attributes.split(","), *(condition.attribute for condition in self.options.conditions)}
         self._unknown: frozenset[str] = frozenset()
         self.not_kept: list[str] = []
-        """Columns whose values then are not known, because their history was off. They are empty."""
+        """Columns whose values then are not known, because their history was off then or later. They are empty."""
         self._leave_out(a.name for a in schema.attributes.values() if not a.history_at(moment))
         self._appended = frozenset(a.name for a in schema.attributes.values() if a.rule is Rule.APPEND)
         self._stream = spooled(io.BytesIO())

@@ -247,7 +247,7 @@ _HEADERS: dict[str, Json] = {
     "Usertable-Columns-Not-Kept": {
         "schema": TEXT,
         "description": "Empty columns, separated by commas: their values at the moment are not known, because their history"
-        " was off.",
+        " was off then or later.",
     },
     "Location": {"required": True, "schema": TEXT, "description": "The path of what was created."},
     "Idempotency-Replayed": {"schema": {"const": "true"}, "description": "The answer is that of an earlier request."},

@@ -151,7 +151,7 @@ PROBLEMS: dict[ProblemKind, str] = {
     ProblemKind.HISTORY_GAP: "changes of [{users}] users, such as cuid [{cuid}], were not recorded; the table can"
     " be exported as of [{oldest}] or later",
     ProblemKind.ATTRIBUTE_NOT_KEPT: "the values of user attribute [{attribute}] at [{moment}] are not known, because"
-    " its history was off; leave it out",
+    " its history was off then or later; leave it out",
     ProblemKind.MOMENT_AHEAD: "moment [{value}] is in the future; it is [{now}] now",
     ProblemKind.MOMENT_SKIPPED: (
         "parameter [{name}]: [{value}] does not exist in time zone {zone}, because a clock change skips it; use [{next}] or"

@@ -113,7 +113,9 @@ PROBLEMS: dict[ProblemKind, str] = {
     ProblemKind.HISTORY_OFF: "项目[{project}]未开启历史记录，将 days 设为大于 0 的值即可开启",
     ProblemKind.HISTORY_GONE: "历史记录只保留到[{oldest}]，请查询更晚的时间",
     ProblemKind.HISTORY_GAP: "[{users}]个用户（如 cuid[{cuid}]）有未记录的变更，只能导出截至[{oldest}]或更晚时间的用户表",
-    ProblemKind.ATTRIBUTE_NOT_KEPT: "用户属性[{attribute}]在[{moment}]未开启历史记录，当时的值未知，请不要选择该属性",
+    ProblemKind.ATTRIBUTE_NOT_KEPT: (
+        "用户属性[{attribute}]的历史记录在[{moment}]或之后曾关闭，当时的值未知，请不要选择该属性"
+    ),
     ProblemKind.MOMENT_AHEAD: "时间[{value}]晚于当前时间[{now}]",
     ProblemKind.MOMENT_SKIPPED: (
         "参数[{name}]的值[{value}]在时区 {zone} 中不存在（时钟调快时被跳过），请使用[{next}]或更晚的时间，或带时差的时间"

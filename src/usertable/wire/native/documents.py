@@ -245,7 +245,10 @@ class UserDocument(msgspec.Struct):
     not_kept: (
         Annotated[
             list[str],
-            Meta(description="Attributes whose values at `as_of` are unknown, because their history was off. Only with it."),
+            Meta(
+                description="Attributes whose values at `as_of` are unknown, because their history was off then or later."
+                " Only with it."
+            ),
         ]
         | UnsetType
     ) = UNSET

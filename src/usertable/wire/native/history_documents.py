@@ -145,7 +145,7 @@ class DifferenceDocument(msgspec.Struct):
 
     before: AttributeValue
     after: AttributeValue
-    changes: Annotated[int, Meta(description="Number of recorded changes in between that sent it.")]
+    changes: Annotated[int, Meta(description="Number of changes of it in between.")]
     last: LastChangeDocument | None
 
 
@@ -169,7 +169,8 @@ class UserDifferenceDocument(msgspec.Struct, rename={"start": "from", "end": "to
     ]
     identifiers: Annotated[dict[str, IdentifierDifference], Meta(description="The identifiers whose values differ.")]
     not_kept: Annotated[
-        list[str], Meta(description="Attributes that cannot be compared: their history was off at one of the moments.")
+        list[str],
+        Meta(description="Attributes that cannot be compared: their history was off at one of the moments or later."),
     ]
 
 
@@ -191,7 +192,10 @@ class HistoryDocument(msgspec.Struct):
     blocks: int
     changes: Annotated[int, Meta(description="Number of changes; one for all users that were created together.")]
     bytes: Annotated[int, Meta(description="Bytes of the compressed changes.")]
-    oldest: Annotated[Moment, Meta(description="When the oldest block ends; null without changes.")] | None
+    oldest: (
+        Annotated[Moment, Meta(description="The time of the newest change in the oldest block; null without changes.")]
+        | None
+    )
     newest: Annotated[Moment, Meta(description="When the newest change was made; null without changes.")] | None
     bytes_per_day: Annotated[
         int | None, Meta(description="Growth in the last 24 hours; null until history is an hour long.")
