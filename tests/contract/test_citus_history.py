@@ -219,6 +219,28 @@ def test_a_block_of_a_quiet_shard_is_not_removed_before_its_newest_change_is_old
     assert len(blocks(harness, project)) == 1
 
 
+def test_changes_end_where_the_next_was_removed_whatever_packed_blocks_of_other_shards_span_its_number(
+    harness: StoreHarness,
+) -> None:
+    project = harness.project()
+    (quiet, *_), (other, *_), busy, *_ = sorted(by_shard(harness, register(harness, project, 256)), key=len)
+    for cuid in (quiet, other):
+        write_many(harness, project, busy, 2)
+        write_many(harness, project, [cuid], 2)
+    removed = harness.now + 1
+    write_many(harness, project, busy, 10)
+    pack(harness, project)
+    write_many(harness, project, [quiet, other], 1)
+    ends = {cuid: changes(harness, project, cuid)[0] for cuid in (quiet, other)}
+    assert prune(harness, project, removed) > 0
+    for end in ends.values():
+        assert any(block.is_packed and block.contains(end.previous) for block in blocks(harness, project))
+    assert all_of(harness, project, [quiet, other]) == {cuid: [end] for cuid, end in ends.items()}
+    # Erasing reads all changes too.
+    harness.service.erase_user(project, quiet, actor=TESTER)
+    assert changes(harness, project, other) == [ends[other]]
+
+
 def test_what_is_in_excess_is_removed_from_the_oldest_on_in_all_shards(
     harness: StoreHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:

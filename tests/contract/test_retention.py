@@ -17,12 +17,12 @@ from support.actors import TESTER
 from support.commands import edit_project, erase_user
 from support.store_harness import StoreHarness
 from usertable.domain.change import ChangeKind
-from usertable.domain.errors import Refused
+from usertable.domain.errors import ProblemKind, Refused
 from usertable.domain.moments import DAY_MS
 from usertable.domain.schema import HistorySettings, Project
 from usertable.store import history, open_store, packing
 from usertable.store.copy import copy_store
-from usertable.store.history import PACKED_CHANGES, BlockSize, HistoryBlock
+from usertable.store.history import PACKED_CHANGES, PLACES, BlockSize, HistoryBlock
 from usertable.store.memory import MemoryStore
 from usertable.store.packing import StoredChange
 from usertable.store.postgres import PostgresStore
@@ -81,7 +81,10 @@ def write_many(harness: StoreHarness, project: Project, cuids: list[int], times:
     for count in range(times):
         harness.now += 1000
         data = {"user_number_accumulate": count, "user_string_overwrite": f"value {count}"}
-        harness.write(*(harness.prepare(project, cuid, data) for cuid in cuids))
+        # As a server numbers them.
+        requests = [f"5f0c1d2e9a77-{harness.now // 1000 + number:x}" for number in range(len(cuids))]
+        writes = zip(cuids, requests, strict=True)
+        harness.write(*(harness.prepare(project, cuid, data, request=request) for cuid, request in writes))
 
 
 def test_history_before_a_moment_is_removed_and_what_is_asked_of_it_is_refused(harness: StoreHarness) -> None:
@@ -190,6 +193,32 @@ def test_packed_changes_are_read_as_before(harness: StoreHarness) -> None:
     write_many(harness, project, cuids, 1)
     assert [change.number for change in changes(harness, project, cuids[0])][1:] == [c.number for c in kept[cuids[0]]]
     assert pack(harness, project) == 0
+
+
+def test_a_number_that_no_packed_change_has_is_refused(harness: StoreHarness) -> None:
+    project = harness.project()
+    cuids = neighbors(harness, project, 40)
+    for number in range(0, 1260, 42):
+        # Nobody has the first and the last CUID: where the database merges, these places are not used.
+        writes = [
+            harness.prepare(project, cuid, {"user_number_accumulate": 1}, request=f"5f0c1d2e9a77-{number + place:x}")
+            for place, cuid in enumerate([77, *cuids, 78])
+        ]
+        harness.write(*(replace(write, details=False) for write in writes))
+    used = {change.number for block in blocks(harness, project) for change, _ in block.all_changes()}
+    pack(harness, project)
+    packed = [block for block in blocks_of(harness, project, cuids) if block.is_packed]
+    assert len(packed) >= 2
+    numbers = {
+        number * PLACES + place
+        for block in packed
+        for number in range(block.block, block.last + 1)
+        for place in (0, 1, 40, 41, 42, 80, 700, 1023)
+    }
+    for number in sorted(numbers - used):
+        with pytest.raises(Refused) as refused:
+            harness.service.changes(project, cuids[7], before=number)
+        assert refused.value.problems[0].kind is ProblemKind.PARAMETER
 
 
 @pytest.mark.parametrize("packed_by", ["this version", "an earlier version"])

@@ -44,12 +44,13 @@ class StoreHarness:
         whole: bool = False,
         dry_run: bool = False,
         actor: str = "key:default",
+        request: str = "",
     ) -> Write:
         """Return a write as the server would create it; with a receipt if there is a key."""
         patch = validate(project.schema, data, project.zone)
         assert isinstance(patch, Patch), patch
         receipt = Receipt(key, body, whole) if key else None
-        origin = Origin(actor) if project.history.is_on else None
+        origin = Origin(actor, request) if project.history.is_on else None
         return Write(project.number, cuid, patch, project.version, self.now, receipt, dry_run, origin=origin)
 
     def write(self, *writes: Write) -> list[Result]:

@@ -9,9 +9,9 @@ VALUES (%s, %s, %s, %s, %s, %s, %s::bigint[], %s, %s::bigint[], %s::bigint[], %s
 
 -- name: walk
 -- A user's changes from a number on, newest first: for each its number, its block, its place there, its index in a packed
--- block, and of a block that the database merged, what it found at that place. The body is NULL if it is that of the change
--- before. It ends at a block that does not say where the previous change is, at one without changes after a moment (NULL for
--- none), and once the rows have so many bytes.
+-- block (NULL if no change is at that place), and of a block that the database merged, what it found at that place. The body
+-- is NULL if it is that of the change before. It ends at a block that does not say where the previous change is, at one
+-- without changes after a moment (NULL for none), and once the rows have so many bytes.
 WITH RECURSIVE walk AS (
   SELECT 0::bigint AS number, %(number)s::bigint AS previous, 0 AS step, 0::bigint AS size, 0::bigint AS block,
     0::bigint AS last, 0 AS changes, 9223372036854775807 AS latest, NULL::bytea AS body, 0::bigint AS place, 0::bigint AS index,
@@ -27,11 +27,18 @@ WITH RECURSIVE walk AS (
     h.block, h.last, h.changes, h.latest, CASE WHEN h.block = w.block THEN NULL ELSE h.body END, h.place, i.index, h.before
   FROM walk w
   CROSS JOIN LATERAL (
-    SELECT *, w.previous - block * 1024 AS place, befores[w.previous - block * 1024 + 1] AS before FROM usertable.history
+    SELECT *, w.previous - block * 1024 AS place, befores[w.previous - block * 1024 + 1] AS before,
+      width_bucket(w.previous - block * 1024, firsts) AS run
+    FROM usertable.history
     WHERE project = %(project)s AND cuid = %(cuid)s AND block <= w.previous >> 10
     ORDER BY block DESC LIMIT 1
   ) h
-  CROSS JOIN LATERAL (SELECT h.place - h.shifts[width_bucket(h.place, h.firsts)] AS index) i
+  CROSS JOIN LATERAL (
+    SELECT CASE
+      WHEN h.place - h.shifts[h.run] < coalesce(h.firsts[h.run + 1] - h.shifts[h.run + 1], cardinality(h.backs))
+      THEN h.place - h.shifts[h.run]
+    END AS index
+  ) i
   WHERE w.previous > 0 AND w.step < %(steps)s AND w.size < %(bytes)s AND h.last >= w.previous >> 10
     AND (w.latest > %(after)s::bigint) IS NOT FALSE
 )
