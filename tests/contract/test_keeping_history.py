@@ -232,7 +232,7 @@ class Backlog:
         self.done.append((name, project))
 
 
-def test_packing_takes_a_twentieth_of_a_processor_and_a_third_once_changes_are_twelve_hours_old(
+def test_packing_takes_a_fortieth_of_a_processor_and_a_third_once_changes_are_twelve_hours_old(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     backlog = Backlog(monkeypatch, {"one": 30})

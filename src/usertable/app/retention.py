@@ -24,10 +24,10 @@ PACK_AGE_MS = HOUR_MS
 LATE_MS = 12 * HOUR_MS
 """Age in milliseconds from which changes that are not packed are late."""
 
-PATIENT_REST = 20
+PATIENT_REST = 40
 """After each packed block, it rests for so many times as long as the processor worked on it.
 
-So packing has about a twentieth of a processor and of the interpreter's lock, which requests need too. What a step waits for
+So packing has about a fortieth of a processor and of the interpreter's lock, which requests need too. What a step waits for
 is not counted, so that a server that is never idle packs too. A lower priority of the thread would give no such bound, and
 whoever waits for the interpreter's lock would wait for a thread that does not run.
 """
