@@ -523,15 +523,27 @@ def test_user_list_reaches_beyond_a_page_of_the_store(declared: CliRunner) -> No
 
 def test_user_erase_asks_first(declared: CliRunner) -> None:
     a, b = register(declared, "1", "2")
-    for answer in ("", "n\n"):
-        result = declared.run("user", "erase", str(a), "--project", "p1", stdin=answer, code=1)
-        assert result.stderr.startswith(f"Permanently erase user {a} of project p1 (demo)? [y/N]:")
-        assert result.stderr.endswith("Aborted!\n")
-        declared.run("user", "get", str(a), "--project", "p1")
+    result = declared.run("user", "erase", str(a), "--project", "p1", stdin="n\n", code=1)
+    assert result.stderr.startswith(f"Permanently erase user {a} of project p1 (demo)? [y/N]:")
+    assert result.stderr.endswith("Aborted!\n")
+    declared.run("user", "get", str(a), "--project", "p1")
     result = declared.run("user", "erase", str(a), "--project", "p1", stdin="y\n")
     assert result.stdout == f"user {a} erased\n"
     assert declared.json("user", "erase", str(b), "--project", "p1", "--yes") == {"cuid": b, "erased": True}
     assert declared.json("user", "list", "--project", "p1")["users"] == []
+
+
+@pytest.mark.parametrize("command", [("user", "erase", "8"), ("history", "prune", "--before", "2024-01-01")])
+def test_a_command_that_asks_and_gets_no_answer_says_how_to_run_it_without_one(
+    declared: CliRunner, command: tuple[str, ...]
+) -> None:
+    declared.run("user", "create", "8", "--project", "p1")
+    for unanswered in (
+        declared.misused(*command, "--project", "p1"),
+        declared.misused(*command, "--project", "p1", "--json"),
+    ):
+        assert unanswered == "no answer, so nothing was done; use --yes to skip the question"
+    declared.run("user", "get", "8", "--project", "p1")
 
 
 # schema

@@ -757,7 +757,7 @@ def test_history_prune_removes_what_is_older(tmp_path: Path) -> None:
     show = ("history", "show", str(CUID))
     before = cli.json(*show)["changes"][1]["number"]
     prune = ("history", "prune", "--before", "2024-04-01")
-    assert "Permanently remove the history before 2024-04-01 of project 100102 (Shop)?" in cli.run(*prune, code=1).stderr
+    assert "Permanently remove the history before 2024-04-01 of project 100102 (Shop)?" in cli.run(*prune, code=2).stderr
     assert cli.json(*show)["complete"]
     removed = cli.json(*prune, "--yes")
     assert (removed["blocks"], removed["changes"], removed["kept_since"]) == (3, 3, "2024-03-30T11:00:00.001Z")

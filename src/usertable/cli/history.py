@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from usertable.cli.backend import ProjectBackend, opened_project
-from usertable.cli.options import Cuid, backend_options, project_option, require_a_change, without_none
+from usertable.cli.options import Cuid, backend_options, confirm, project_option, require_a_change, without_none
 from usertable.cli.output import is_terminal, noun, print_lines, print_result, print_table, printable
 from usertable.domain.schema import MAX_HISTORY_DAYS, MAX_HISTORY_GIGABYTES
 from usertable.wire.native import documents, forms, history_documents, queries
@@ -345,7 +345,7 @@ def prune_history(project_id: str | None, before: str, yes: bool) -> None:
         shown: documents.ProjectDocument = project.ask("get_project")
         if not yes:
             question = f"Permanently remove the history before {before} of project {shown.id} ({shown.name})?"
-            click.confirm(question, abort=True, err=True)
+            confirm(question)
         removed: history_documents.PrunedHistoryDocument = project.ask("prune_history", body=forms.HistoryPruning(before))
     since = _local(removed.kept_since, ZoneInfo(shown.timezone))
     changes = f"{removed.changes:,} {noun(removed.changes, 'change')}"

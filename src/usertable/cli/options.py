@@ -173,6 +173,23 @@ def require_a_change(*changes: object) -> None:
         raise click.UsageError("nothing to change; give at least one option, see --help")
 
 
+def confirm(question: str) -> None:
+    """Ask on stderr whether to proceed.
+
+    Raises:
+        Abort: the answer is no.
+        UsageError: the input ends, so nobody answers.
+    """
+    try:
+        click.confirm(question, abort=True, err=True)
+    except click.Abort as abort:
+        # Ctrl-C raises Abort too, and needs no hint.
+        if not isinstance(abort.__context__, EOFError):
+            raise
+        click.echo(err=True)
+        raise click.UsageError("no answer, so nothing was done; use --yes to skip the question") from abort
+
+
 def without_none(**changes: Any) -> dict[str, Any]:
     """Return the options that were given, which are not None."""
     return {name: change for name, change in changes.items() if change is not None}

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import click
 
 from usertable.cli.backend import ProjectBackend, opened_project
-from usertable.cli.options import Cuid, Pair, backend_options, project_option, where_option, without_none
+from usertable.cli.options import Cuid, Pair, backend_options, confirm, project_option, where_option, without_none
 from usertable.cli.output import print_lines, print_result, print_table
 from usertable.domain.errors import ProblemKind, Refused, refusal
 from usertable.domain.identity import EXPECTED_VALUE, MAX_CUID, is_identifier_value
@@ -260,6 +260,6 @@ def erase_user(cuid: int, project_id: str | None, yes: bool) -> None:
         project.ask("get_user", cuid=str(cuid))
         if not yes:
             shown: documents.ProjectDocument = project.ask("get_project")
-            click.confirm(f"Permanently erase user {cuid} of project {shown.id} ({shown.name})?", abort=True, err=True)
+            confirm(f"Permanently erase user {cuid} of project {shown.id} ({shown.name})?")
         project.ask("erase_user", cuid=str(cuid))
     print_result({"cuid": cuid, "erased": True}, lambda: click.echo(f"user {cuid} erased"))
