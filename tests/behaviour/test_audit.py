@@ -243,7 +243,10 @@ def test_the_command_shows_the_log_of_a_project_or_of_the_installation(cli: CliR
     assert shown[1].endswith("erase user 7")
     assert cli.json("audit", "--project", "one", "--subject", "level", "--actor", ME)["entries"][0]["number"] == 2
     assert cli.json("audit", "--project", "one", "--to", "2000-01-01") == {"entries": [], "next": None}
-    assert "expected a date" in cli.refused("audit", "--from", "tomorrow")
+    assert cli.refused("audit", "--from", "tomorrow").startswith("--from is invalid; expected a date such as 2027-01-31")
+    assert cli.refused("audit", "--to", "2026-11-31") == (
+        "--to is invalid; expected a day of 2026-11, 01 to 30, got [2026-11-31]"
+    )
     assert "two" in cli.refused("audit", "--project", "two")
 
 

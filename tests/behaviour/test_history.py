@@ -181,7 +181,8 @@ def test_a_list_of_changes_needs_a_number_of_this_user(owner: httpx.Client) -> N
     foreign = get(owner, f"{PATH}/users/{OTHER}/changes")["changes"][0]["number"]
     status, kind, text = refused(owner, f"{USER}/changes", before=foreign)
     assert (status, kind) == (422, "parameter")
-    assert text == "parameter [before] is invalid; expected the `next` of an earlier page for the same user"
+    expected = "the `next` of an earlier page for the same user"
+    assert text == f"parameter [before] is invalid; expected {expected}, got [{foreign}]"
     assert refused(owner, f"{USER}/changes", before=2**62)[:2] == (422, "parameter")
     assert refused(owner, f"{USER}/changes", before=0)[:2] == (400, "parameter")
 
@@ -189,8 +190,8 @@ def test_a_list_of_changes_needs_a_number_of_this_user(owner: httpx.Client) -> N
 @pytest.mark.parametrize(
     ("query", "expected"),
     [
-        ({"limit": 0}, (400, "parameter", "parameter [limit] is invalid; expected an integer, at least 1")),
-        ({"limit": 1001}, (400, "parameter", "parameter [limit] is invalid; expected an integer, at most 1000")),
+        ({"limit": 0}, (400, "parameter", "parameter [limit] is invalid; expected an integer, at least 1, got [0]")),
+        ({"limit": 1001}, (400, "parameter", "parameter [limit] is invalid; expected an integer, at most 1000, got [1001]")),
         ({"attribute": "nope"}, (422, "attribute_unknown", "user attribute [nope] does not exist")),
     ],
 )
@@ -314,7 +315,7 @@ def test_a_moment_that_cannot_be_asked_for_is_refused_with_the_reason(owner: htt
 
     status, kind, text = ask("2999-01-01")
     assert (status, kind) == (422, "moment_ahead")
-    assert text.startswith("moment [2999-01-01] is in the future; it is [")
+    assert text.startswith(f"parameter [{parameter}]: [2999-01-01] is in the future; it is [")
     for skipped in ("2024-03-31 02:30:00", "2024-03-31T02:00:00.123", "2024-03-31 02:59:59"):
         assert ask(skipped) == (
             422,
@@ -322,18 +323,57 @@ def test_a_moment_that_cannot_be_asked_for_is_refused_with_the_reason(owner: htt
             f"parameter [{parameter}]: [{skipped}] does not exist in time zone Europe/Berlin, because a clock change skips"
             " it; use [2024-03-31 03:00:00] or later, or a time with an offset",
         )
-    for malformed in (
-        "yesterday",
-        "",
-        "2024-13-01",
-        "2024-02-30",
-        "2024-04-01 24:00:00",
-        "1711972800000",
-        "0001-01-01T00:00:00+14:00",
-    ):
-        status, kind, text = ask(malformed)
-        assert (status, kind) == (422, "parameter"), malformed
-        assert text.startswith(f"parameter [{parameter}] is invalid; expected a date such as 2027-01-31")
+    any_form = "a date such as 2027-01-31, or a time such as 2027-01-31T12:00:00Z"
+    for malformed, expected in {
+        "yesterday": any_form,
+        "": any_form,
+        "1711972800000": any_form,
+        "0001-01-01T00:00:00+14:00": any_form,
+        "0000-01-01": any_form,
+        "2024-04-01T12:00:00+25:00": any_form,
+        "2024-13-01": "a month from 01 to 12",
+        "2024-02-30": "a day of 2024-02, 01 to 29",
+        "2026-02-29 12:00:00": "a day of 2026-02, 01 to 28",
+        "2024-04-00": "a day of 2024-04, 01 to 30",
+        "2024-04-01 24:00:00": "an hour from 00 to 23",
+        "2024-04-01 23:60:00": "minutes and seconds from 00 to 59",
+        "2024-04-01 23:00:60Z": "minutes and seconds from 00 to 59",
+        "2024-04-01T12:00": "a time with seconds, such as 2027-01-31 12:00:00",
+        "2024-04-01 12:00+02:00": "a time with seconds, such as 2027-01-31 12:00:00",
+    }.items():
+        assert ask(malformed) == (
+            *(422, "parameter"),
+            f"parameter [{parameter}] is invalid; expected {expected}, got [{malformed}]",
+        )
+
+
+def test_a_plus_that_a_url_turned_into_a_space_is_shown_as_it_came_with_the_way_to_write_it(owner: httpx.Client) -> None:
+    asked = f"{USER}?as_of=2024-04-01T12:00:00+02:00"
+    answer = owner.get(asked)
+    assert (answer.status_code, answer.json()["detail"]) == (
+        422,
+        "parameter [as_of] is invalid; expected a + in front of the offset, which is written %2B in a URL, got"
+        " [2024-04-01T12:00:00 02:00]",
+    )
+    chinese = owner.get(asked, headers={"Accept-Language": "zh"}).json()["detail"]
+    assert chinese == "参数[as_of]无效，应为：时区偏移前为加号（URL 中须写作 %2B）；实际为：[2024-04-01T12:00:00 02:00]"
+    assert owner.get(asked.replace("+", "%2B")).status_code == 200
+
+
+def test_a_wrong_moment_is_explained_in_chinese_too(owner: httpx.Client) -> None:
+    for sent, expected in {
+        "2024-13-01": "01 到 12 月",
+        "2024-02-30": "2024-02 的 01 到 29 日",
+        "2024-04-01 25:00:00": "00 到 23 时",
+        "2024-04-01 23:60:00": "00 到 59 分、00 到 59 秒",
+        "2024-04-01 12:00": "精确到秒的时间（如 2027-01-31 12:00:00）",
+    }.items():
+        query = {"from": "2024-04-01", "to": sent}
+        told = owner.get(f"{USER}:diff", params=query, headers={"Accept-Language": "zh"}).json()["detail"]
+        assert told == f"参数[to]无效，应为：{expected}；实际为：[{sent}]"
+    query = {"from": "2024-04-01", "to": "2999-01-01"}
+    told = owner.get(f"{USER}:diff", params=query, headers={"Accept-Language": "zh"}).json()["detail"]
+    assert told.startswith("参数[to]的值[2999-01-01]晚于当前时间[")
 
 
 def test_a_moment_before_the_user_was(owner: httpx.Client) -> None:
@@ -373,7 +413,7 @@ def test_a_user_can_be_compared_with_the_time_before_it_was_created(owner: httpx
 
 
 def test_a_comparison_that_ends_before_it_begins_is_refused(owner: httpx.Client) -> None:
-    text = "parameter [to] is invalid; expected a moment that is not before `from`"
+    text = "parameter [to] is invalid; expected a moment that is not before parameter [from], got [2024-04-01]"
     assert refused(owner, f"{USER}:diff", **{"from": "2024-04-02", "to": "2024-04-01"}) == (422, "parameter", text)
     text = "parameter [from] is invalid; expected a value, but it is missing"
     assert refused(owner, f"{USER}:diff", to="2024-04-01") == (400, "parameter", text)
@@ -424,8 +464,8 @@ def test_settings_out_of_range_are_refused_and_change_nothing(project: tuple[str
         answer = owner.patch(f"{path}/history", json=body)
         return answer.status_code, answer.json()["detail"]
 
-    assert patch(days=-1) == (422, "parameter [days] is invalid; expected 0 to 36500")
-    assert patch(gigabytes=0) == (422, "parameter [gigabytes] is invalid; expected 1 to 1000000")
+    assert patch(days=-1) == (422, "parameter [days] is invalid; expected 0 to 36500, got [-1]")
+    assert patch(gigabytes=0) == (422, "parameter [gigabytes] is invalid; expected 1 to 1000000, got [0]")
     assert patch(days="7") == (400, "parameter [days] is invalid; expected an integer, got a string")
     assert patch(reports="some") == (400, "parameter [reports] is invalid; expected one of different, all")
     assert patch(years=1)[0] == 400
@@ -718,11 +758,27 @@ def test_history_status_tells_what_is_kept(cli: CliRunner, where: tuple[str, ...
     [
         (("show", "99"), "cuid [99] does not exist"),
         (("show", str(CUID), "--attribute", "nope"), "user attribute [nope] does not exist"),
-        (("diff", str(CUID), "--from", "2999-01-01"), "moment [2999-01-01] is in the future"),
-        (("diff", str(CUID), "--from", "2024-03-31 02:30:00"), "skips it; use [2024-03-31 03:00:00] or later"),
-        (("diff", str(CUID), "--from", "2024-04-02", "--to", "2024-04-01"), "not before `from`"),
+        (("diff", str(CUID), "--from", "2999-01-01"), "--from: [2999-01-01] is in the future"),
+        (("diff", str(CUID), "--from", "2024-04-01", "--to", "2999-01-01"), "--to: [2999-01-01] is in the future"),
+        (
+            ("diff", str(CUID), "--from", "2024-02-30"),
+            "--from is invalid; expected a day of 2024-02, 01 to 29, got [2024-02-30]",
+        ),
+        (
+            ("prune", "--before", "2024-04-01T12", "--yes"),
+            "--before is invalid; expected a date such as 2027-01-31, or a time",
+        ),
+        (("show", str(CUID), "--before", str(2**62)), "--before is invalid; expected the `next` of an earlier page"),
+        (
+            ("diff", str(CUID), "--from", "2024-03-31 02:30:00"),
+            "--from: [2024-03-31 02:30:00] does not exist in time zone Europe/Berlin",
+        ),
+        (
+            ("diff", str(CUID), "--from", "2024-04-02", "--to", "2024-04-01"),
+            "--to is invalid; expected a moment that is not before --from, got [2024-04-01]",
+        ),
         (("diff", str(CUID), "--from", "2024-03-31"), "history is kept from [2024-03-31T12:00:00.000Z] on"),
-        (("set", "--days", "-1"), "parameter [days] is invalid; expected 0 to 36500"),
+        (("set", "--days", "-1"), "--days is invalid; expected 0 to 36500, got [-1]"),
     ],
 )
 def test_a_command_about_history_that_is_refused(

@@ -475,6 +475,8 @@ def test_keys_on_the_command_line(tmp_path: Path) -> None:
     assert cli.refused("key", "create", "billing").startswith("key name [billing] was used before")
     assert "scope [fly] does not exist" in cli.refused("key", "create", "x", "--scope", "fly")
     assert "in the past" in cli.refused("key", "create", "x", "--expires", "2020-01-01")
+    no_day = cli.refused("key", "create", "x", "--expires", "2099-02-30")
+    assert no_day == "--expires is invalid; expected a day of 2099-02, 01 to 28, got [2099-02-30]"
     assert "--confirm" in cli.refused("key", "revoke", "default")
     assert cli.json("key", "revoke", "default", "--confirm")["state"] == "revoked"
     assert "is revoked" in cli.refused("project", "rotate-secret", PROJECT)

@@ -259,16 +259,16 @@ def test_a_body_must_be_json_and_of_bearable_size(server: NativeServer) -> None:
 @pytest.mark.parametrize(
     ("query", "detail"),
     [
-        ("limit=0", "parameter [limit] is invalid; expected an integer, at least 1"),
-        ("limit=1001", "parameter [limit] is invalid; expected an integer, at most 1000"),
-        ("limit=x", "parameter [limit] is invalid; expected an integer, got a string"),
+        ("limit=0", "parameter [limit] is invalid; expected an integer, at least 1, got [0]"),
+        ("limit=1001", "parameter [limit] is invalid; expected an integer, at most 1000, got [1001]"),
+        ("limit=x", "parameter [limit] is invalid; expected an integer, got [x]"),
         ("limit=1&limit=2", "parameter [limit] is invalid; expected a single value"),
         (
             "lmit=1",
             "parameter [lmit] is invalid; expected one of attributes, hidden, after, limit, where, identifier, value",
         ),
-        ("hidden=yes", "parameter [hidden] is invalid; expected one of 0, 1, false, true"),
-        ("after=1", None),
+        ("hidden=yes", "parameter [hidden] is invalid; expected one of 0, 1, false, true, got [yes]"),
+        ("after=1", "parameter [after] is invalid; expected a string that matches ^[0-7][0-9a-f]{15}$, got [1]"),
         ("after=ffffffffffffffff", None),
         ("where=%ff", "parameter [query] is invalid; expected percent-encoded UTF-8"),
     ],

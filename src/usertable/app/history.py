@@ -12,10 +12,10 @@ from usertable.app.use_cases import UseCases
 from usertable.domain.actor import Actor
 from usertable.domain.audit import AuditEvent, AuditKind, Facts
 from usertable.domain.change import Change, ChangeKind
-from usertable.domain.errors import Problem, ProblemKind, Refused, excerpt, phrase, refusal
+from usertable.domain.errors import Problem, ProblemKind, Refused, excerpt, other_value, refusal
 from usertable.domain.history import Difference, PastUser, as_of, difference, gone, moment_text
 from usertable.domain.history_growth import Forecast, bytes_per_day, forecast
-from usertable.domain.moments import DAY_MS, HOUR_MS, after_skipped, first_moment, parse_moment
+from usertable.domain.moments import DAY_MS, HOUR_MS, after_skipped, expected_moment, first_moment, parse_moment
 from usertable.domain.phrases import Phrase, PhraseKind
 from usertable.domain.profile import Profile
 from usertable.domain.schema import HistorySettings, Project
@@ -142,9 +142,9 @@ class History(UseCases):
             skipped = ProblemKind.MOMENT_SKIPPED
             raise refusal(skipped, name=name, value=excerpt(text), zone=project.timezone, next=following)
         if isinstance(found, Problem) or found.ms < _YEAR_1:
-            raise refusal(ProblemKind.PARAMETER, name=name, expected=phrase(PhraseKind.DAY_OR_MOMENT))
-        if found.ms > self._clock():
-            raise refusal(ProblemKind.MOMENT_AHEAD, value=excerpt(text), now=moment_text(self._clock()))
+            raise refusal(ProblemKind.PARAMETER, name=name, expected=other_value(expected_moment(text), text))
+        if found.ms > (now := self._clock()):
+            raise refusal(ProblemKind.MOMENT_AHEAD, name=name, value=excerpt(text), now=moment_text(now))
         return found.ms
 
     def changes(
@@ -199,7 +199,8 @@ class History(UseCases):
             return page
         assert before is not None
         if self._store.history_blocks(project.number, before // PLACES + 1, 1):
-            raise refusal(ProblemKind.PARAMETER, name="before", expected=Phrase(PhraseKind.NEXT_OF_PAGE))
+            expected = other_value(Phrase(PhraseKind.NEXT_OF_PAGE), str(before))
+            raise refusal(ProblemKind.PARAMETER, name="before", expected=expected)
         # It was removed after the earlier page was read, and everything older with it.
         return FoundChanges([], None, False)
 
@@ -229,8 +230,6 @@ class History(UseCases):
             Refused: as in :meth:`user_as_of`; at `start`, the user need not have existed yet.
         """
         since = self.kept_since(project)
-        if end < start:
-            raise refusal(ProblemKind.PARAMETER, name="to", expected=phrase(PhraseKind.NOT_BEFORE, name="from"))
 
         def work(user: User | None, changes: Iterator[Change]) -> UserDifference:
             present = self._present(cuid, user, since, start, end)

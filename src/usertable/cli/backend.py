@@ -18,7 +18,7 @@ import click
 import msgspec
 
 from usertable.cli.context import actor, load_settings, opened_service
-from usertable.cli.errors import Failure, store_place
+from usertable.cli.errors import Failure, in_terms_of, store_place
 from usertable.cli.options import common_option, environment_secret
 from usertable.config import PROJECT, SECRET
 from usertable.domain.errors import ProblemKind, Unavailable
@@ -270,7 +270,8 @@ class ServerBackend(Backend):
             return Failure(f"{details.detail} on {self.place}")
         if details.code in (ProblemKind.NO_ROUTE, ProblemKind.NO_METHOD):
             return Failure(f"{self.place} answered: {details.detail}; check the URL and the server's version")
-        return Failure("\n".join(problem.detail for problem in details.problems))
+        command = click.get_current_context().command
+        return Failure("\n".join(in_terms_of(command, problem.detail) for problem in details.problems))
 
     def _other_program(self, reply: Reply, why: str) -> Failure:
         start = reply.content[:80].decode("utf-8", "replace")

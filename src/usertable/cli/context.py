@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from usertable.cli.errors import HOW_TO_NAME_A_STORE, STORE_LOOKED_IN, Failure
+from usertable.cli.errors import COMMAND, HOW_TO_NAME_A_STORE, STORE_LOOKED_IN, Failure
 from usertable.cli.options import common_option
 from usertable.config import LoadedConfig, load
 from usertable.domain.actor import Actor
@@ -75,7 +75,8 @@ def opened_store(*, create: bool = False) -> Iterator[Store]:
         raise Failure(
             f"{missing}{by_default}; {HOW_TO_NAME_A_STORE}, or create one: usertable project create NAME"
         ) from missing
-    click.get_current_context().meta[STORE_LOOKED_IN] = redacted_url(loaded.config.store)
+    ctx = click.get_current_context()
+    ctx.meta[STORE_LOOKED_IN], ctx.meta[COMMAND] = redacted_url(loaded.config.store), ctx.command
     with contextlib.closing(opened) as store:
         yield store
 

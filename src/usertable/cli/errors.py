@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from typing import Any
 
@@ -14,6 +15,8 @@ from usertable.wire.messages import text
 
 STORE_LOOKED_IN = "usertable.looked_in"
 """Key in the context's `meta` of the URL of the store that the command opened, for error messages."""
+COMMAND = "usertable.command"
+"""Key in the context's `meta` of the command that opened a store, for error messages."""
 HOW_TO_NAME_A_STORE = "name it with --store URL or USERTABLE_STORE"
 
 
@@ -55,11 +58,25 @@ def store_place() -> str:
     return f"the store {click.get_current_context().meta[STORE_LOOKED_IN]}"
 
 
+_PARAMETER = re.compile(r"parameter \[(\w+)\]")
+
+
+def in_terms_of(command: click.Command, said: str) -> str:
+    """Return a message of the API about a parameter with the name that it has on the command line: `--as-of` for `as_of`."""
+    names = {
+        name: option
+        for param in command.params
+        for option in (max(param.opts, key=len) if isinstance(param, click.Option) else param.human_readable_name,)
+        for name in (param.name, option.lstrip("-").replace("-", "_"))
+    }
+    return _PARAMETER.sub(lambda found: names.get(found[1], found[0]), said)
+
+
 def _message(ctx: click.Context, problem: Problem) -> str:
     looked_in = ctx.meta.get(STORE_LOOKED_IN)
     if problem.kind is ProblemKind.PROJECT_UNKNOWN and looked_in:
         return f"{text(problem, 'en')} in the store {looked_in}; for another store, {HOW_TO_NAME_A_STORE}"
-    return text(problem, "en")
+    return in_terms_of(ctx.meta.get(COMMAND, ctx.command), text(problem, "en"))
 
 
 def _discard_output() -> None:

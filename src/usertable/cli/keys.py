@@ -35,13 +35,14 @@ def key() -> None:
 )
 @click.option(
     "--expires",
+    "expires_at",
     metavar="DATE",
     show_default="never",
     help="When the key expires: a date such as 2027-01-31, or a time such as 2027-01-31T12:00:00Z.",
 )
 @click.option("--secret", metavar="SECRET", show_default="a generated secret", help="Secret to use.")
 @backend_options
-def create_key(name: str, project_id: str | None, scopes: Sequence[str], expires: str | None, secret: str | None) -> None:
+def create_key(name: str, project_id: str | None, scopes: Sequence[str], expires_at: str | None, secret: str | None) -> None:
     """Create a key and print its secret.
 
     The secret is shown once. Callers send it with the ID of the project. A date begins in the project's time zone.
@@ -51,7 +52,7 @@ def create_key(name: str, project_id: str | None, scopes: Sequence[str], expires
       usertable key create billing --project 100102 --scope read --scope write
       usertable key create load-test --project 100102 --expires 2027-01-31 --json
     """
-    wanted = forms.NewKey(name, **without_none(scopes=list(scopes) or None, expires_at=expires, secret=secret))
+    wanted = forms.NewKey(name, **without_none(scopes=list(scopes) or None, expires_at=expires_at, secret=secret))
     with opened_project(project_id) as project:
         created: documents.KeyDocument = project.ask("create_key", body=wanted)
 

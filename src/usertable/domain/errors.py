@@ -265,6 +265,11 @@ def _param(value: object, limit: int) -> Param:
     return excerpt(value, limit)
 
 
+def other_value(expected: Phrase, value: str) -> Phrase:
+    """Return the phrase that says what was expected, and what was sent instead."""
+    return Phrase(PhraseKind.OTHER_VALUE, {"expected": expected, "value": excerpt(value)})
+
+
 def check_all(*checks: Callable[[], object]) -> None:
     """Run every check, each of which may raise Refused. Then raise one Refused with all their problems."""
     problems: list[Problem] = []

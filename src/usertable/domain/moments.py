@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from calendar import monthrange
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 
@@ -62,6 +63,37 @@ def parse_moment(name: str, text: str, zone: tzinfo) -> Moment | Problem:
         ahead = (int(found["hours"]) * 60 + int(found["minutes"] or 0)) * 60 + int(found["seconds"] or 0)
         ahead = -ahead if found["sign"] == "-" else ahead
     return Moment(begin + int(fraction[:3]) - ahead * 1000, fraction[3:].strip("0") != "")
+
+
+_PARTS = re.compile(
+    r"(?P<year>[0-9]{4})-(?P<month>[0-9]{2})-(?P<day>[0-9]{2})"
+    r"(?:[ T](?P<hour>[0-9]{2}):(?P<minute>[0-9]{2})(?P<second>:[0-9]{2}(?:\.[0-9]{1,9})?)?(?P<offset>Z|[ +-][0-9:]+)?)?"
+)
+
+
+def expected_moment(text: str) -> Phrase:
+    """Return what `text`, which is not a day or a moment, should have been: as `a day of 2026-02, 01 to 28`."""
+    found = _PARTS.fullmatch(text)
+    if found is None or found["year"] == "0000":
+        return Phrase(PhraseKind.DAY_OR_MOMENT)
+    year, month = int(found["year"]), int(found["month"])
+    if not 1 <= month <= 12:
+        return Phrase(PhraseKind.MONTH)
+    last = monthrange(year, month)[1]
+    if not 1 <= int(found["day"]) <= last:
+        return Phrase(PhraseKind.DAY_OF_MONTH, {"month": f"{year:04}-{month:02}", "last": str(last)})
+    if found["hour"] is None:
+        return Phrase(PhraseKind.DAY_OR_MOMENT)
+    if int(found["hour"]) > 23:
+        return Phrase(PhraseKind.HOUR)
+    if int(found["minute"]) > 59 or int((found["second"] or ":00")[1:3]) > 59:
+        return Phrase(PhraseKind.MINUTES_AND_SECONDS)
+    if found["second"] is None:
+        return Phrase(PhraseKind.WITH_SECONDS)
+    if (found["offset"] or "").startswith(" "):
+        # A + in a URL stands for a space.
+        return Phrase(PhraseKind.PLUS_OF_OFFSET)
+    return Phrase(PhraseKind.DAY_OR_MOMENT)
 
 
 def after_skipped(text: str, zone: tzinfo) -> str:

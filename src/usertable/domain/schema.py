@@ -13,7 +13,7 @@ from types import MappingProxyType
 from zoneinfo import ZoneInfo
 
 from usertable.dialects.jiguang import vocabulary
-from usertable.domain.errors import ProblemKind, check_all, phrase, refusal
+from usertable.domain.errors import ProblemKind, check_all, other_value, phrase, refusal
 from usertable.domain.key import DEFAULT_KEY, Key, Proof, default_key, find_key
 from usertable.domain.phrases import PhraseKind
 from usertable.domain.values import DEFAULT_LIMITS, DataType, Limits
@@ -236,7 +236,8 @@ MAX_HISTORY_GIGABYTES = 1_000_000
 
 def _check_number(name: str, number: int, minimum: int, maximum: int) -> None:
     if not minimum <= number <= maximum:
-        raise refusal(ProblemKind.PARAMETER, name=name, expected=phrase(PhraseKind.RANGE, minimum=minimum, maximum=maximum))
+        expected = other_value(phrase(PhraseKind.RANGE, minimum=minimum, maximum=maximum), str(number))
+        raise refusal(ProblemKind.PARAMETER, name=name, expected=expected)
 
 
 @dataclass(frozen=True, slots=True)

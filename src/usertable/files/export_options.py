@@ -85,7 +85,7 @@ def export_options(project: Project, query: ExportQuery) -> ExportOptions:
 def _attributes(schema: Schema, names: Sequence[str], *, hidden: bool) -> list[Attribute]:
     """Return the named attributes and pseudo-columns; `*` stands for all, including hidden ones if `hidden`."""
     if len(set(names)) < len(names):
-        raise Refused([parameter_problem("attributes", Phrase(PhraseKind.NAMES_ONCE))])
+        raise Refused([parameter_problem("attributes", Phrase(PhraseKind.NAMES_ONCE), ",".join(names))])
     found: dict[str, Attribute] = {}
     for name in names:
         if name == "*":

@@ -22,7 +22,17 @@ from usertable.config import Config
 from usertable.dialects.jiguang.codes import code
 from usertable.domain import permissions
 from usertable.domain.actor import Actor
-from usertable.domain.errors import Overloaded, Problem, ProblemKind, Refused, Unavailable, excerpt, phrase, refusal
+from usertable.domain.errors import (
+    Overloaded,
+    Problem,
+    ProblemKind,
+    Refused,
+    Unavailable,
+    excerpt,
+    other_value,
+    phrase,
+    refusal,
+)
 from usertable.domain.phrases import PhraseKind
 from usertable.http.admission import admit, carries_token, forbidden
 from usertable.http.answers import (
@@ -398,7 +408,8 @@ def _version(sent: bytes) -> int | None:
         return None
     if found := _ENTITY_TAG.fullmatch(sent.strip()):
         return int(found[1])
-    raise refusal(ProblemKind.PARAMETER, name="If-Match", expected=phrase(PhraseKind.PROJECT_VERSION))
+    expected = other_value(phrase(PhraseKind.PROJECT_VERSION), sent.decode("latin-1"))
+    raise refusal(ProblemKind.PARAMETER, name="If-Match", expected=expected)
 
 
 async def _count(

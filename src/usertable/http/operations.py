@@ -25,7 +25,7 @@ from usertable.config import Config
 from usertable.domain.actor import Actor
 from usertable.domain.audit import INSTALLATION
 from usertable.domain.condition import meets, parse_conditions
-from usertable.domain.errors import Overloaded, ProblemKind, Refused, phrase, refusal
+from usertable.domain.errors import Overloaded, ProblemKind, Refused, other_value, phrase, refusal
 from usertable.domain.identity import parse_cuid
 from usertable.domain.key import KeyPosition, parse_scopes
 from usertable.domain.permissions import PROJECT_SCOPES, Scope
@@ -420,6 +420,9 @@ def compare_user(call: Call) -> HandlerResult:
     query: queries.DifferenceQuery = call.query
     start = call.service.moment(project, "from", query.start)
     end = call.service.now() if query.end is UNSET else call.service.moment(project, "to", query.end)
+    if query.end is not UNSET and end < start:
+        expected = other_value(phrase(PhraseKind.NOT_BEFORE, name="from"), query.end)
+        raise refusal(ProblemKind.PARAMETER, name="to", expected=expected)
     found = call.service.user_difference(project, _cuid(call), start, end)
     shown = history_documents.shown_attributes(project, hidden=members.is_set(query.hidden))
     return HandlerResult(

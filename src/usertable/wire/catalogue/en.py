@@ -152,7 +152,7 @@ PROBLEMS: dict[ProblemKind, str] = {
     " be exported as of [{oldest}] or later",
     ProblemKind.ATTRIBUTE_NOT_KEPT: "the values of user attribute [{attribute}] at [{moment}] are not known, because"
     " its history was off then or later; leave it out",
-    ProblemKind.MOMENT_AHEAD: "moment [{value}] is in the future; it is [{now}] now",
+    ProblemKind.MOMENT_AHEAD: "parameter [{name}]: [{value}] is in the future; it is [{now}] now",
     ProblemKind.MOMENT_SKIPPED: (
         "parameter [{name}]: [{value}] does not exist in time zone {zone}, because a clock change skips it; use [{next}] or"
         " later, or a time with an offset"
@@ -198,7 +198,8 @@ PHRASES: dict[PhraseKind, str] = {
     # parameters
     PhraseKind.ONE_OF: "one of {choices}",
     PhraseKind.RANGE: "{minimum} to {maximum}",
-    PhraseKind.NOT_BEFORE: "a moment that is not before `{name}`",
+    PhraseKind.OTHER_VALUE: "{expected}, got [{value}]",
+    PhraseKind.NOT_BEFORE: "a moment that is not before parameter [{name}]",
     PhraseKind.NEXT_OF_PAGE: "the `next` of an earlier page for the same user",
     PhraseKind.ZERO_OR_ONE: "0 or 1",
     PhraseKind.SINGLE_VALUE: "a single value",
@@ -215,6 +216,12 @@ PHRASES: dict[PhraseKind, str] = {
     PhraseKind.LIST_ONLY: "none, because only a LIST has limits",
     PhraseKind.IDENTIFIER_AND_VALUE: "both, or neither",
     PhraseKind.DAY_OR_MOMENT: "a date such as 2027-01-31, or a time such as 2027-01-31T12:00:00Z",
+    PhraseKind.MONTH: "a month from 01 to 12",
+    PhraseKind.DAY_OF_MONTH: "a day of {month}, 01 to {last}",
+    PhraseKind.HOUR: "an hour from 00 to 23",
+    PhraseKind.MINUTES_AND_SECONDS: "minutes and seconds from 00 to 59",
+    PhraseKind.WITH_SECONDS: "a time with seconds, such as 2027-01-31 12:00:00",
+    PhraseKind.PLUS_OF_OFFSET: "a + in front of the offset, which is written %2B in a URL",
     PhraseKind.PROJECT_VERSION: 'the project\'s version in quotes, as in "7", or *',
     PhraseKind.NAMES_ONCE: "each name once",
     PhraseKind.FORMATS_ONLY: "nothing, because it is only for the format {formats}",

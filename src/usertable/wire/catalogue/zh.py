@@ -116,7 +116,7 @@ PROBLEMS: dict[ProblemKind, str] = {
     ProblemKind.ATTRIBUTE_NOT_KEPT: (
         "用户属性[{attribute}]的历史记录在[{moment}]或之后曾关闭，当时的值未知，请不要选择该属性"
     ),
-    ProblemKind.MOMENT_AHEAD: "时间[{value}]晚于当前时间[{now}]",
+    ProblemKind.MOMENT_AHEAD: "参数[{name}]的值[{value}]晚于当前时间[{now}]",
     ProblemKind.MOMENT_SKIPPED: (
         "参数[{name}]的值[{value}]在时区 {zone} 中不存在（时钟调快时被跳过），请使用[{next}]或更晚的时间，或带时差的时间"
     ),
@@ -154,7 +154,8 @@ PHRASES: dict[PhraseKind, str] = {
     # parameters
     PhraseKind.ONE_OF: "以下之一：{choices}",
     PhraseKind.RANGE: "{minimum} 到 {maximum}",
-    PhraseKind.NOT_BEFORE: "不早于 `{name}` 的时间",
+    PhraseKind.OTHER_VALUE: "{expected}；实际为：[{value}]",
+    PhraseKind.NOT_BEFORE: "不早于参数[{name}]的时间",
     PhraseKind.NEXT_OF_PAGE: "同一用户上一页返回的 `next`",
     PhraseKind.ZERO_OR_ONE: "0 或 1",
     PhraseKind.SINGLE_VALUE: "单个值",
@@ -171,6 +172,12 @@ PHRASES: dict[PhraseKind, str] = {
     PhraseKind.LIST_ONLY: "不传，仅 LIST 类型可设上限",
     PhraseKind.IDENTIFIER_AND_VALUE: "两者同时提供，或都不提供",
     PhraseKind.DAY_OR_MOMENT: "日期（如 2027-01-31）或时间（如 2027-01-31T12:00:00Z）",
+    PhraseKind.MONTH: "01 到 12 月",
+    PhraseKind.DAY_OF_MONTH: "{month} 的 01 到 {last} 日",
+    PhraseKind.HOUR: "00 到 23 时",
+    PhraseKind.MINUTES_AND_SECONDS: "00 到 59 分、00 到 59 秒",
+    PhraseKind.WITH_SECONDS: "精确到秒的时间（如 2027-01-31 12:00:00）",
+    PhraseKind.PLUS_OF_OFFSET: "时区偏移前为加号（URL 中须写作 %2B）",
     PhraseKind.PROJECT_VERSION: '带引号的项目版本号，如 "7"，或 *',
     PhraseKind.NAMES_ONCE: "每个名称只出现一次",
     PhraseKind.FORMATS_ONLY: "不传，仅适用于格式 {formats}",

@@ -99,7 +99,7 @@ def convert(members: dict[str, Any], form: type[Body], *, strict: bool, name: st
     try:
         return msgspec.convert(members, form, strict=strict)
     except msgspec.ValidationError as error:
-        raise Refused([_problem(str(error), name, form)]) from error
+        raise Refused([_problem(str(error), name, form, {} if strict else members)]) from error
 
 
 _ERROR = re.compile(r"(?P<what>.*?)(?: `(?P<field>[^`]*)`)?(?: - at `\$(?P<path>.*)`)?", re.DOTALL)
@@ -138,8 +138,12 @@ _CHOICES: dict[str, Phrase] = {
 _FLAG = phrase(PhraseKind.ONE_OF, choices=get_args(Flag))
 
 
-def _problem(error: str, name: str, form: type) -> Problem:
-    """Return the problem in msgspec's message: `Object contains unknown field `x` - at `$.a[0]``, and the like."""
+def _problem(error: str, name: str, form: type, query: dict[str, Any]) -> Problem:
+    """Return the problem in msgspec's message: `Object contains unknown field `x` - at `$.a[0]``, and the like.
+
+    Args:
+        query: the parameters whose values may be quoted, because no URL has secrets. Empty for a body.
+    """
     found = _ERROR.fullmatch(error)
     assert found
     what, field, path = found["what"], found["field"], (found["path"] or "").lstrip(".")
@@ -151,16 +155,18 @@ def _problem(error: str, name: str, form: type) -> Problem:
     if what == "Object missing required field":
         return parameter_problem(inside + field, Phrase(PhraseKind.REQUIRED))
     if what.startswith("Invalid enum value"):
-        return parameter_problem(path, _CHOICES.get(path.rpartition(".")[2], _FLAG))
-    return parameter_problem(path or name, _expected(error.partition(" - at `")[0]))
+        return parameter_problem(path, _CHOICES.get(path.rpartition(".")[2], _FLAG), query.get(path))
+    return parameter_problem(path or name, _expected(error.partition(" - at `")[0], path in query), query.get(path))
 
 
-def _expected(message: str) -> Phrase:
-    """Return what a value should be, according to msgspec's message."""
+def _expected(message: str, is_quoted: bool) -> Phrase:
+    """Return what a value should be, according to msgspec's message. If it is quoted, its type goes without saying."""
     for pattern, kind in _EXPECTED:
         if found := pattern.fullmatch(message):
             params: dict[str, Any] = found.groupdict()
             types = _types(params.pop("types"))
+            if kind is PhraseKind.OTHER_TYPE and is_quoted and isinstance(types, Phrase):
+                return types
             if kind is PhraseKind.OTHER_TYPE:
                 return phrase(kind, expected=types, found=_types(params["found"]))
             return phrase(kind, type=types, **params)

@@ -9,13 +9,12 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from usertable.domain.errors import Problem, ProblemKind, Refused, phrase, refusal
+from usertable.domain.errors import Problem, ProblemKind, Refused, other_value, refusal
 from usertable.domain.identity import MAX_VALUE_CHARACTERS, is_identifier_value
 from usertable.domain.key import MAX_OVERLAP_SECONDS
-from usertable.domain.moments import parse_moment
+from usertable.domain.moments import expected_moment, parse_moment
 from usertable.domain.permissions import Scope
 from usertable.domain.person import MIN_PASSWORD
-from usertable.domain.phrases import PhraseKind
 from usertable.domain.schema import DEFAULT_TIMEZONE, PRESET_IDENTIFIERS, Attribute, Identifier, Rule, Schema
 from usertable.domain.values import LIST_ELEMENT_BYTES, LIST_ELEMENTS, DataType, Limits
 from usertable.wire.native.members import (
@@ -115,7 +114,8 @@ class NewKey(msgspec.Struct, forbid_unknown_fields=True):
         text = f"{self.expires_at} 00:00:00" if len(self.expires_at) == _DAY_CHARACTERS else self.expires_at
         moment = parse_moment("expires_at", text, zone)
         if isinstance(moment, Problem) or moment.ms >= _LAST_YEAR:
-            raise refusal(ProblemKind.PARAMETER, name="expires_at", expected=phrase(PhraseKind.DAY_OR_MOMENT))
+            expected = other_value(expected_moment(self.expires_at), self.expires_at)
+            raise refusal(ProblemKind.PARAMETER, name="expires_at", expected=expected)
         return moment.ms
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from usertable.domain.errors import Problem, ProblemKind, bounded, excerpt
+from usertable.domain.errors import Problem, ProblemKind, bounded, excerpt, other_value
 from usertable.domain.phrases import Phrase
 from usertable.wire.messages import Language, text
 from usertable.wire.native.documents import encode
@@ -117,6 +117,7 @@ def encode_problems(problems: Sequence[Problem], status: int, language: Language
     return encode(details)
 
 
-def parameter_problem(name: str, expected: Phrase) -> Problem:
-    """Return the problem with an invalid parameter."""
+def parameter_problem(name: str, expected: Phrase, value: str | None = None) -> Problem:
+    """Return the problem with an invalid parameter. `value` is quoted; None for a secret, or if there is none."""
+    expected = expected if value is None else other_value(expected, value)
     return Problem(ProblemKind.PARAMETER, None, {"name": excerpt(name), "expected": expected})

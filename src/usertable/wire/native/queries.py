@@ -10,10 +10,9 @@ from msgspec import UNSET, Meta, UnsetType
 
 from usertable.domain.audit import AuditFilter
 from usertable.domain.condition import MAX_CONDITIONS, OPERATORS
-from usertable.domain.errors import Problem, Refused, phrase
+from usertable.domain.errors import Problem, Refused
 from usertable.domain.key import KEY_POSITION, MAX_KEYS
-from usertable.domain.moments import parse_moment
-from usertable.domain.phrases import PhraseKind
+from usertable.domain.moments import expected_moment, parse_moment
 from usertable.domain.pseudo_columns import PSEUDO_COLUMNS
 from usertable.domain.schema import Rule
 from usertable.domain.values import DataType
@@ -106,7 +105,7 @@ def _moment(name: str, sent: str) -> int:
     """Return milliseconds since 1970 UTC of a date, or of a date and time."""
     found = parse_moment(name, f"{sent}T00:00:00Z" if len(sent) == len("2026-11-30") else sent, UTC)
     if isinstance(found, Problem):
-        raise Refused([parameter_problem(name, phrase(PhraseKind.DAY_OR_MOMENT))])
+        raise Refused([parameter_problem(name, expected_moment(sent), sent)])
     return found.ms
 
 
