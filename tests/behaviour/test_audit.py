@@ -132,6 +132,7 @@ def test_pages_go_back_in_time_and_a_follower_goes_on(server: NativeServer, proj
         ({"before": "0"}, 400),
         ({"after": "-1"}, 400),
         ({"who": "admin"}, 400),
+        ({"actor": "default"}, 422),
     ],
 )
 def test_what_is_wrong_with_a_query_is_said(project: tuple[str, httpx.Client], query: dict[str, str], status: int) -> None:
@@ -248,6 +249,24 @@ def test_the_command_shows_the_log_of_a_project_or_of_the_installation(cli: CliR
         "--to is invalid; expected a day of 2026-11, 01 to 30, got [2026-11-31]"
     )
     assert "two" in cli.refused("audit", "--project", "two")
+
+
+def test_an_actor_that_is_misspelt_is_refused_unless_an_older_version_recorded_it(cli: CliRunner) -> None:
+    cli.run("project", "create", "One", "--id", "one")
+    assert cli.json("audit", "--actor", "key:unknown")["entries"] == []
+    for log in ((), ("--project", "one")):
+        for malformed in ("deploy", "cli:", "os:deploy"):
+            refused = cli.refused("audit", "--actor", malformed, *log)
+            assert refused.startswith(
+                "--actor is invalid; expected one of key:NAME, person:EMAIL, admin-token, cli:OS_USER,"
+            )
+            assert refused.endswith(f"got [{malformed}]")
+    with closing(apsw.Connection(cli.url.removeprefix("sqlite:///"))) as db:
+        db.execute("UPDATE audit SET actor = 'deploy'")
+    for log in ((), ("--project", "one")):
+        assert [e["actor"] for e in cli.json("audit", "--actor", "deploy", *log)["entries"]] == ["deploy"]
+        # An entry by that name exists, so an empty page is the answer to the other conditions.
+        assert cli.json("audit", "--actor", "deploy", "--to", "2000-01-01", *log)["entries"] == []
 
 
 def test_the_command_reads_as_many_pages_as_it_takes(cli: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:

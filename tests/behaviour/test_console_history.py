@@ -130,6 +130,16 @@ def test_changes_are_filtered_by_attribute_and_actor(site: Site) -> None:
     assert len(site.entries(f"{USER}/history?attribute=deleted")) == 8
 
 
+def test_an_actor_that_is_misspelt_is_refused_beside_its_field_and_not_answered_with_an_empty_list(site: Site) -> None:
+    hint = "Enter an actor, such as key:NAME, person:EMAIL, cli:USER, import:JOB or admin-token."
+    for path in (f"{USER}/history", f"{AT}/audit"):
+        page = site.page(f"{path}?actor=orders", 422)
+        assert hint in page
+        assert 'aria-describedby="actor-error"' in site.browser.shown.text
+        assert hint not in site.page(f"{path}?actor=key:nobody")
+    assert "No change matches." in site.page(f"{USER}/history?actor=key:nobody")
+
+
 def test_changes_are_paged_and_end_with_the_values_that_an_import_began_with(site: Site) -> None:
     newer = site.entries(f"{AT}/users/{BUSY}/history")
     assert len(newer) == 50

@@ -161,6 +161,18 @@ def test_changes_are_filtered_by_attribute_and_actor(owner: httpx.Client) -> Non
     assert [list(change["attributes"]) for change in shown] == [["level"]] * 3
 
 
+def test_an_actor_that_is_not_known_has_no_changes_but_one_that_is_misspelt_is_refused(owner: httpx.Client) -> None:
+    for unknown in ("key:deleted", "person:gone@example.com", "import:a: b", "undo:17", "admin-token", "anonymous"):
+        page = get(owner, f"{USER}/changes", actor=unknown)
+        assert (page["changes"], page["next"]) == ([], None), unknown
+    expected = "one of key:NAME, person:EMAIL, admin-token, cli:OS_USER, import:JOB, undo:NUMBER, anonymous"
+    for malformed in ("billing", "", "key:", "key", "Key:billing", "keys:billing", "admin-token:", "anonymous:x", ":x"):
+        assert refused(owner, f"{USER}/changes", actor=malformed) == (
+            *(422, "parameter"),
+            f"parameter [actor] is invalid; expected {expected}, got [{malformed}]",
+        )
+
+
 def test_hidden_attributes_are_shown_only_on_request(owner: httpx.Client) -> None:
     assert list(get(owner, f"{USER}/changes", limit=1)["changes"][0]["attributes"]) == ["level"]
     assert list(get(owner, f"{USER}/changes", limit=1, hidden=1)["changes"][0]["attributes"]) == ["level", "note"]
@@ -778,6 +790,10 @@ def test_history_status_tells_what_is_kept(cli: CliRunner, where: tuple[str, ...
             "--to is invalid; expected a moment that is not before --from, got [2024-04-01]",
         ),
         (("diff", str(CUID), "--from", "2024-03-31"), "history is kept from [2024-03-31T12:00:00.000Z] on"),
+        (
+            ("show", str(CUID), "--actor", "billing"),
+            "--actor is invalid; expected one of key:NAME, person:EMAIL, admin-token",
+        ),
         (("set", "--days", "-1"), "--days is invalid; expected 0 to 36500, got [-1]"),
     ],
 )

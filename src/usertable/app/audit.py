@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from operator import attrgetter
 
 from usertable.app.use_cases import UseCases
-from usertable.domain.actor import Actor
+from usertable.domain.actor import Actor, check_actor, is_actor
 from usertable.domain.audit import INSTALLATION, SCHEMA_CHANGES, AuditEntry, AuditEvent, AuditFilter, AuditKind, SchemaChange
 
 _PAGE = 1000
@@ -36,13 +36,24 @@ class AuditLog(UseCases):
     def audit(
         self, log: int, wanted: AuditFilter, limit: int, *, before: int | None = None, after: int | None = None
     ) -> list[AuditEntry]:
-        """Return a page of a log, of a project or of the installation; see :meth:`usertable.store.protocol.Store.audit`."""
+        """Return a page of a log, of a project or of the installation; see :meth:`usertable.store.protocol.Store.audit`.
+
+        Raises:
+            Refused: `wanted.actor` does not have the form of an actor, and no entry has it.
+        """
+        # Older versions recorded other names.
+        if (actor := wanted.actor) is not None and not is_actor(actor) and not self._by(log, actor):
+            check_actor(actor)
         return self._store.audit(log, wanted, limit, before=before, after=after)
 
     def schema_changes(self, project_id: str, limit: int = 100) -> list[SchemaChange]:
         """Return the newest changes of a project and its schema, newest first."""
         together = itertools.groupby(self._entries(self.project(project_id).number, _CHANGES), attrgetter("first"))
         return [_change(list(entries)[::-1]) for _, entries in itertools.islice(together, limit)]
+
+    def _by(self, log: int, actor: str) -> bool:
+        """Return whether a log has an entry by an actor."""
+        return bool(self._store.audit(log, AuditFilter(actor=actor), 1))
 
     def _entries(self, project: int, wanted: AuditFilter) -> Iterator[AuditEntry]:
         """Yield the entries of a log, newest first."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from usertable.app.use_cases import UseCases
-from usertable.domain.actor import Actor
+from usertable.domain.actor import Actor, check_actor
 from usertable.domain.audit import AuditEvent, AuditKind, Facts
 from usertable.domain.change import Change, ChangeKind
 from usertable.domain.errors import Problem, ProblemKind, Refused, excerpt, other_value, refusal
@@ -167,8 +167,11 @@ class History(UseCases):
             actor: only changes by this actor.
 
         Raises:
-            Refused: there is no such user, no such attribute, or `before` is not the number of a change of the user.
+            Refused: there is no such user, no such attribute, `actor` does not have the form of one, or `before` is not the
+                number of a change of the user.
         """
+        if actor is not None:
+            check_actor(actor)
         if attribute is not None:
             project.schema.attribute(attribute)
         limit = max(1, min(limit, MAX_CHANGES))

@@ -545,6 +545,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "audit.actor": ("操作者", "Actor"),
     "audit.actor_hint": ("如 key:default", "Such as key:default"),
+    "audit.actor_wrong": (
+        "请输入操作者，格式如 key:名称、person:邮箱、cli:系统用户、import:任务，或 admin-token。",
+        "Enter an actor, such as key:NAME, person:EMAIL, cli:USER, import:JOB or admin-token.",
+    ),
     "audit.kind": ("操作", "Action"),
     "audit.any": ("全部", "Any"),
     "audit.subject": ("对象", "Subject"),

@@ -6,6 +6,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Self
 
+from usertable.domain.errors import ProblemKind, other_value, phrase, refusal
+from usertable.domain.phrases import PhraseKind
+
 
 class ActorKind(StrEnum):
     """The kind of credentials or job that an actor used."""
@@ -17,6 +20,30 @@ class ActorKind(StrEnum):
     IMPORT = "import"
     UNDO = "undo"
     ANONYMOUS = "anonymous"
+
+
+_NAMELESS = frozenset({ActorKind.ADMIN_TOKEN, ActorKind.ANONYMOUS})
+ACTOR_PATTERN = r"^(admin-token|anonymous|(key|person|cli|import|undo):[\s\S]+)$"
+"""The same as :func:`is_actor`, for JSON Schema."""
+_FORMS = ("key:NAME", "person:EMAIL", "admin-token", "cli:OS_USER", "import:JOB", "undo:NUMBER", "anonymous")
+
+
+def is_actor(text: str) -> bool:
+    """Return whether a text has the form of an actor, as `key:orders` has. `orders` and `key:` have not."""
+    kind, colon, name = text.partition(":")
+    if not colon:
+        return kind in _NAMELESS
+    return name != "" and kind in set(ActorKind) - _NAMELESS
+
+
+def check_actor(text: str) -> None:
+    """Raise Refused if the parameter `actor` does not have the form of an actor.
+
+    An actor that is not known has: a deleted person and a revoked key keep what they did.
+    """
+    if not is_actor(text):
+        expected = other_value(phrase(PhraseKind.ONE_OF, choices=_FORMS), text)
+        raise refusal(ProblemKind.PARAMETER, name="actor", expected=expected)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from zoneinfo import ZoneInfo
 from starlette.responses import Response
 
 from usertable.console.context import HOME, PageContext, PageRoute
-from usertable.domain.audit import INSTALLATION, INSTALLATION_KINDS, PROJECT_LOG_KINDS, AuditFilter
+from usertable.domain.audit import INSTALLATION, INSTALLATION_KINDS, PROJECT_LOG_KINDS, AuditEntry, AuditFilter
+from usertable.domain.errors import Refused
 from usertable.domain.permissions import Scope
 from usertable.domain.schema import Project
 
@@ -55,7 +56,11 @@ def _page(context: PageContext, log: int, project: Project | None, zone: ZoneInf
         until=_begin(last and _next(last), zone),
     )
     before = _number(query.get("before", ""))
-    found = [] if errors else context.service.audit(log, wanted, ENTRIES + 1, before=before)
+    found: list[AuditEntry] = []
+    try:
+        found = [] if errors else context.service.audit(log, wanted, ENTRIES + 1, before=before)
+    except Refused:
+        errors["actor"] = context.text("audit.actor_wrong")
     entries = found[:ENTRIES]
     asked = [(name, value) for name, value in chosen.items() if value]
     older = urlencode([*asked, ("before", entries[-1].number)]) if len(found) > ENTRIES else ""

@@ -12,9 +12,11 @@ from zoneinfo import ZoneInfo
 
 from starlette.responses import Response
 
+from usertable.app.history import FoundChanges
 from usertable.console.context import HOME, PageContext, PageRoute
 from usertable.console.timeline import Entry, listed_entries, moment_query, shown
 from usertable.console.views.users import cuid_of
+from usertable.domain.actor import is_actor
 from usertable.domain.change import Change, ChangeKind
 from usertable.domain.errors import Problem, ProblemKind, Refused, excerpt
 from usertable.domain.history import PastUser
@@ -79,14 +81,18 @@ def show_changes(context: PageContext) -> Response:
         attribute = ""
     before = _number(query.get("before", ""))
     asked = {name: value for name, value in (("attribute", attribute), ("actor", actor)) if value}
-    found = context.service.changes(
-        project, user.cuid, before=before, limit=CHANGES, attribute=attribute or None, actor=actor or None
-    )
+    errors = {} if not actor or is_actor(actor) else {"actor": context.text("audit.actor_wrong")}
+    found = FoundChanges([], None, False)
+    if not errors:
+        found = context.service.changes(
+            project, user.cuid, before=before, limit=CHANGES, attribute=attribute or None, actor=actor or None
+        )
     listed = listed_entries(context, project, found.changes, attribute or None)
     for entry in listed:
         _add_first_values(context, project, entry, attribute)
     return context.render(
         "user_history.html",
+        422 if errors else 200,
         project=project,
         user=user,
         entries=listed,
@@ -96,6 +102,7 @@ def show_changes(context: PageContext) -> Response:
         older=f"?{urlencode({**asked, 'before': found.next})}" if found.next else "",
         is_first=before is None,
         is_filtered=bool(asked),
+        errors=errors,
         since=kept_since(context, project),
     )
 

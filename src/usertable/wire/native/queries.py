@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from usertable.domain.actor import ACTOR_PATTERN
 from usertable.domain.audit import AuditFilter
 from usertable.domain.condition import MAX_CONDITIONS, OPERATORS
 from usertable.domain.errors import Problem, Refused
@@ -61,7 +62,14 @@ _AUDIT_MOMENT = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([ T][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[
 class AuditQuery(msgspec.Struct, forbid_unknown_fields=True, rename={"since": "from", "until": "to"}):
     """The entries of an audit log to list."""
 
-    actor: Annotated[str | UnsetType, Meta(description="Compared exactly.", examples=["key:default"])] = UNSET
+    actor: Annotated[
+        str | UnsetType,
+        Meta(
+            description="Compared exactly. A name that does not have the form of an actor is rejected, unless an entry of an"
+            " older version has it.",
+            examples=["key:default"],
+        ),
+    ] = UNSET
     kind: Annotated[
         list[str],
         Meta(description="May be repeated: entries of any of these kinds.", examples=[["erase user", "add user"]]),
@@ -154,7 +162,8 @@ class UserChangeQuery(msgspec.Struct, forbid_unknown_fields=True):
         str | UnsetType, Meta(description="Only changes that this attribute was sent in.", examples=["level"])
     ] = UNSET
     actor: Annotated[
-        str | UnsetType, Meta(description="Only changes by this actor; compared exactly.", examples=["key:default"])
+        Annotated[str, Meta(extra_json_schema={"pattern": ACTOR_PATTERN})] | UnsetType,
+        Meta(description="Only changes by this actor; compared exactly.", examples=["key:default"]),
     ] = UNSET
     before: Annotated[
         Annotated[int, Meta(ge=1, le=MAX_NUMBER)] | UnsetType,
