@@ -76,8 +76,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     past.import_rows((GAP, (), '{"level":"bronze"}'), (BUSY, (), '{"level":"bronze"}'), job="more")
     for number in range(60):
         past.now += 1000
-        past.write(BUSY, {"logins": 1, "level": ("gold", "silver")[number % 2]}, Origin("key:web", f"busy-{number}"))
-    past.write(GAP, {"level": "gold"}, Origin("key:web", "gap-1"))
+        past.write(BUSY, {"logins": 1, "level": ("gold", "silver")[number % 2]}, Origin("key:web"), f"busy-{number}")
+    past.write(GAP, {"level": "gold"}, Origin("key:web"), "gap-1")
     past.import_rows((KNOWN, (), '{"city":"深圳"}'), job="known")
     past.now += 1000
     past.import_rows((KNOWN, (("phone", "13900001111"), ("login_id", "shopper")), '{"city":"广州"}'), job="phones")
@@ -250,7 +250,7 @@ def test_the_forecast_says_when_the_size_limit_comes_before_the_days(tmp_path: P
     begin = create_past_store(url)
     past = PastStore(url, begin + 4 * DAY - HOUR)
     for seed in range(5):
-        past.write(CUID, {"city": Random(seed).randbytes(2000).hex()}, Origin("key:web", f"long-{seed}"))
+        past.write(CUID, {"city": Random(seed).randbytes(2000).hex()}, Origin("key:web"), f"long-{seed}")
     past.store.close()
     with sqlite3.connect(tmp_path / "store.db") as db:
         db.execute("UPDATE history_since SET at = ?", (begin + 4 * DAY - 2 * HOUR,))

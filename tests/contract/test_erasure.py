@@ -171,7 +171,7 @@ def test_no_table_and_no_block_has_a_value_of_an_erased_user(
     kinds = [change.kind for change in left]
     assert kinds.count(ChangeKind.ERASED) == sample.changes + 1
     assert kinds.count(ChangeKind.CREATED) == 1
-    assert {change.origin.request for change in left} == {""}
+    assert {change.request for change in left} == {""}
 
 
 def test_the_audit_log_says_how_many_changes_lost_their_values(sample: Sample) -> None:

@@ -626,7 +626,7 @@ def test_two_moments_with_many_large_changes_between_them_are_compared_in_little
         for at in range(count, 0, -1):
             report = Report(f"{at:0{size}}", f"{at - 1:0{size}}" if at > 1 else ABSENT)
             yield Change(
-                at, 1, at + 1, True, at - 1, at, at - 1, ChangeKind.WRITE, Origin("key:a"), {attribute.name: report}
+                at, 1, at + 1, True, at - 1, at, at - 1, ChangeKind.WRITE, Origin("key:a"), "", {attribute.name: report}
             )
 
     tracemalloc.start()

@@ -147,10 +147,12 @@ def test_the_database_records_the_changes_that_the_rules_make(db: psycopg.Connec
             patch = validate(partly if is_partly else SCHEMA, last, UTC)
             if not isinstance(patch, Patch):
                 continue
-            origin = Origin(actor, "request", occurred_at=now - 1 if pause else None) if actor else None
-            write = Write(1, User.CUID, patch, 1, now, details=False, origin=origin, all_reports=all_reports)
+            origin = Origin(actor, occurred_at=now - 1 if pause else None) if actor else None
+            write = Write(
+                1, User.CUID, patch, 1, now, details=False, origin=origin, request="request", all_reports=all_reports
+            )
             decision = decide(user.profile, patch, now)
-            change = UserChange(User.CUID, decision, origin, at=now)
+            change = UserChange(User.CUID, decision, origin, "request", at=now)
             is_merged, block = user.merge(write)
             changes = decision.profile is not user.profile
             if not is_merged:
@@ -197,7 +199,7 @@ def earlier_body(write: Write) -> bytes:
     others = [attribute.name for attribute, _ in entries if attribute.rule is not Rule.OVERWRITE]
     reports = [(attribute.name, sent, [*overwritten, *others].index(attribute.name)) for attribute, sent in entries]
     origin = write.origin
-    member = (0, write.cuid, 0, 1, 0, write.now, 0, 0, origin.actor, origin.request, origin.source, reports)
+    member = (0, write.cuid, 0, 1, 0, write.now, 0, 0, origin.actor, write.request, origin.source, reports)
     occurred = () if origin.occurred_at is None else ((), origin.occurred_at)
     return compress(msgspec.json.Encoder(decimal_format="number").encode([(*member, *occurred)]))
 

@@ -348,7 +348,9 @@ def _comparable(project: Project) -> Project:
 
 def recorded(project: Project, write: Write, actor: Actor) -> Write:
     """Return a write with its origin, as the server makes it."""
-    return replace(write, origin=origin_of(project, actor), all_reports=project.history.all_reports)
+    return replace(
+        write, origin=origin_of(project, actor), request=actor.request_id, all_reports=project.history.all_reports
+    )
 
 
 def history_of(harness: StoreHarness, cuid: int) -> list[Change]:

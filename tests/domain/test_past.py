@@ -70,7 +70,7 @@ class User:
         kind = ChangeKind.UNDO if is_undo else ChangeKind.WRITE
         number = len(self.changes) + 1
         self.changes.append(
-            Change(number, 7, version, True, number - 1, at, before.updated_at, kind, Origin("key:a"), Reports(reports))
+            Change(number, 7, version, True, number - 1, at, before.updated_at, kind, Origin("key:a"), "", Reports(reports))
         )
         attributes = {name: value for name, value in values.items() if value is not ABSENT}
         self.rows.append(PastUser(7, version, 0, at, attributes, {}))

@@ -87,7 +87,7 @@ def test_pruning_that_is_killed_removes_nothing_that_is_said_to_be_kept(kept_url
         removed = 0
         for cuid in cuids:
             user, changes = user_and_changes(store, project.number, cuid)
-            requests = [change.origin.request for change in reversed(changes) if change.kind is ChangeKind.WRITE]
+            requests = [change.request for change in reversed(changes) if change.kind is ChangeKind.WRITE]
             marks = user.profile.attributes["user_list_append"]
             assert isinstance(marks, list)
             assert requests == marks[len(marks) - len(requests) :]

@@ -120,7 +120,7 @@ def read_sums(url: str, cuids: list[int], *, with_requests: bool = False) -> dic
         assert len(values.get("user_list_append", [])) == sums[cuid]  # type: ignore[arg-type]
         changes = check_history(store, project.number, cuid, project.schema)
         if with_requests:
-            requests = [change.origin.request for change in reversed(changes) if change.changed and change.reports]
+            requests = [change.request for change in reversed(changes) if change.changed and change.reports]
             assert requests == values.get("user_list_append", [])
     store.close()
     return sums

@@ -34,11 +34,11 @@ class PastStore:
         self.store = open_store(url)
         self.service = Service(self.store, clock=lambda: self.now)
 
-    def write(self, cuid: int, data: Mapping[str, object], origin: Origin) -> None:
+    def write(self, cuid: int, data: Mapping[str, object], origin: Origin, request: str) -> None:
         project = self.service.project(PROJECT)
         patch = validate(project.schema, data, project.zone)
         assert isinstance(patch, Patch), patch
-        write = Write(project.number, cuid, patch, project.version, self.now, None, False, origin=origin)
+        write = Write(project.number, cuid, patch, project.version, self.now, None, False, origin=origin, request=request)
         write_as_server(self.store, [write], WriteBatch(Rules()))
 
     def import_rows(self, *rows: ImportRow, job: str) -> None:
@@ -69,18 +69,18 @@ def create_past_store(url: str, name: str = "Tests") -> int:
     assert past.service.register(project, "phone", ["18012345678"], actor=TESTER) == [CUID]
     past.import_rows((IMPORTED, (), '{"level":"bronze","tags":["news"],"total_spent":5}'), job="crm-2026")
     orders, web = "key:orders", "key:web"
-    changes: list[tuple[int, dict[str, object], Origin]] = [
-        (2 * HOUR, {"level": "bronze", "city": "上海", "referrer": "search"}, Origin(web, "web-1", "web-41")),
-        (DAY, {"total_spent": Decimal("46.2"), "tags": ["news", "sport"], "is_member": 0}, Origin(orders, "orders-1")),
-        (DAY + 5, {"level": "silver", "referrer": "campaign"}, Origin(web, "web-2", "web-42")),
-        (2 * DAY, {"total_spent": Decimal("-6.2"), "tags": ["sport", "music"]}, Origin(orders, "orders-2", "", begin + DAY)),
-        (2 * DAY + HOUR, {"level": "silver"}, Origin("key:crm", "crm-1")),
-        (3 * DAY, {"level": "gold", "is_member": 1, "first_paid_at": "2023-12-12 00:56:23"}, Origin(web, "web-3", "web-42")),
-        (3 * DAY + 6 * HOUR, {"city": "北京", "logins": 1}, Origin(web, "web-4", "web-43")),
+    changes: list[tuple[int, dict[str, object], Origin, str]] = [
+        (2 * HOUR, {"level": "bronze", "city": "上海", "referrer": "search"}, Origin(web, "web-41"), "web-1"),
+        (DAY, {"total_spent": Decimal("46.2"), "tags": ["news", "sport"], "is_member": 0}, Origin(orders), "orders-1"),
+        (DAY + 5, {"level": "silver", "referrer": "campaign"}, Origin(web, "web-42"), "web-2"),
+        (2 * DAY, {"total_spent": Decimal("-6.2"), "tags": ["sport", "music"]}, Origin(orders, "", begin + DAY), "orders-2"),
+        (2 * DAY + HOUR, {"level": "silver"}, Origin("key:crm"), "crm-1"),
+        (3 * DAY, {"level": "gold", "is_member": 1, "first_paid_at": "2023-12-12 00:56:23"}, Origin(web, "web-42"), "web-3"),
+        (3 * DAY + 6 * HOUR, {"city": "北京", "logins": 1}, Origin(web, "web-43"), "web-4"),
     ]
-    for at, data, origin in changes:
+    for at, data, origin, request in changes:
         past.now = begin + at
-        past.write(CUID, data, origin)
-    past.write(IMPORTED, {"tags": ["travel"], "level": "silver"}, Origin(orders, "orders-3"))
+        past.write(CUID, data, origin, request)
+    past.write(IMPORTED, {"tags": ["travel"], "level": "silver"}, Origin(orders), "orders-3")
     past.store.close()
     return begin

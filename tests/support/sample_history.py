@@ -47,10 +47,10 @@ def create_sample_history(url: str) -> None:
     service.declare_identifier(PROJECT, Identifier("phone", masked=True), actor=ADMIN)
     project = service.project(PROJECT)
 
-    def write(moment: str, data: dict[str, object], origin: Origin | None, cuid: int = CUID) -> None:
+    def write(moment: str, data: dict[str, object], origin: Origin | None, request: str, cuid: int = CUID) -> None:
         patch = validate(project.schema, data, project.zone)
         assert isinstance(patch, Patch)
-        one = Write(project.number, cuid, patch, project.version, ms(moment), origin=origin)
+        one = Write(project.number, cuid, patch, project.version, ms(moment), origin=origin, request=request)
         (result,) = store.write([one], WriteBatch(Rules()))
         assert isinstance(result, Written)
 
@@ -66,15 +66,17 @@ def create_sample_history(url: str) -> None:
             "first_paid_at": "2023-12-12 00:56:23",
             "is_member": 1,
         },
-        Origin("key:billing", "r-1", "billing 1.2"),
+        Origin("key:billing", "billing 1.2"),
+        "r-1",
     )
     write(
         "2024-03-30 11:00:00",
         {"level": 9, "total_spent": Decimal("-0.5"), "tags": ["B", "C"], "first_paid_at": "2024-02-02 00:00:00"},
-        Origin("key:app", "r-2"),
+        Origin("key:app"),
+        "r-2",
     )
     # As an older version of usertable writes it.
-    write("2024-03-31 12:00:00", {"level": 10}, None)
-    write("2024-04-01 12:00:00", {"level": 4, "note": "vip"}, Origin("key:billing", "r-3", "billing 1.3"))
-    write("2024-04-01 13:00:00", {"level": 1}, Origin("key:billing", "r-4", "billing 1.3"), OTHER)
+    write("2024-03-31 12:00:00", {"level": 10}, None, "")
+    write("2024-04-01 12:00:00", {"level": 4, "note": "vip"}, Origin("key:billing", "billing 1.3"), "r-3")
+    write("2024-04-01 13:00:00", {"level": 1}, Origin("key:billing", "billing 1.3"), "r-4", OTHER)
     store.close()

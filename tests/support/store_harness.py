@@ -50,8 +50,10 @@ class StoreHarness:
         patch = validate(project.schema, data, project.zone)
         assert isinstance(patch, Patch), patch
         receipt = Receipt(key, body, whole) if key else None
-        origin = Origin(actor, request) if project.history.is_on else None
-        return Write(project.number, cuid, patch, project.version, self.now, receipt, dry_run, origin=origin)
+        origin = Origin(actor) if project.history.is_on else None
+        return Write(
+            project.number, cuid, patch, project.version, self.now, receipt, dry_run, origin=origin, request=request
+        )
 
     def write(self, *writes: Write) -> list[Result]:
         return write_as_server(self.store, writes, WriteBatch(Rules()))

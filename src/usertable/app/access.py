@@ -53,12 +53,12 @@ class ProjectAccess:
         "_clock",
         "_counts",
         "_limits",
+        "_origin",
         "activity",
         "actor",
         "key",
         "key_name",
         "may_write",
-        "origin_name",
         "project",
         "scopes",
         "use",
@@ -83,7 +83,7 @@ class ProjectAccess:
         self.key_name = ADMIN if key is None else key.name
         self.actor = Actor.admin_token() if key is None else Actor.key(key.name)
         """The callers, as actors."""
-        self.origin_name = str(self.actor)
+        self._origin = Origin(str(self.actor))
         self.use: KeyActivity = self.activity.key(self.key_name)
         self.permit(key)
 
@@ -95,16 +95,19 @@ class ProjectAccess:
             self.scopes = key.scopes if key.revoked_at is None else frozenset()
         self.may_write = Scope.WRITE in self.scopes
 
-    def origin(self, request: bytes, source: str = "", actor: Actor | None = None) -> Origin | None:
+    def origin(self, source: str = "", actor: Actor | None = None) -> Origin | None:
         """Return the origin of a request's changes; None if the project's history is off.
 
         Args:
-            request: the request's ID.
             actor: the caller, if it is known better.
         """
         if not self.project.history.days:
             return None
-        return Origin(self.origin_name if actor is None else str(actor), request.decode(), source)
+        if actor is not None:
+            return Origin(str(actor), source)
+        if source != self._origin.source:
+            self._origin = replace(self._origin, source=source)
+        return self._origin
 
     def limit(self, api: str) -> RateLimit | None:
         """Return the project's rate limit for an API ("attribute", "register", …); None if there is none."""

@@ -106,6 +106,7 @@ class BatchWriter(AttributeWriter):
         for _ in range(3):
             writes: dict[int, Write] = {}
             project, now = access.project, self._clock()
+            origin = origin_of(project, actor)
             for index, entry in enumerate(entries):
                 await _give_way(index)
                 if index in results or entry.problems or entry.data is None:
@@ -116,7 +117,8 @@ class BatchWriter(AttributeWriter):
                         *(project.number, cuid, patch, project.version, now, entry.receipt, dry_run),
                         row=False,
                         size=patch.maximum_bytes(),
-                        origin=origin_of(project, actor),
+                        origin=origin,
+                        request=actor.request_id,
                         all_reports=project.history.all_reports,
                     )
             found = await self._committed(list(writes.values()))

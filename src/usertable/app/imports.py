@@ -68,6 +68,7 @@ class Imports(UseCases):
                 register,
                 dry_run=dry_run,
                 origin=origin_of(project, actor),
+                request=actor.request_id,
                 receipts=[entry.receipt for index, entry in enumerate(entries) if index not in results],
             )
             result = self.import_batch(batch)

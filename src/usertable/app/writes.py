@@ -40,6 +40,7 @@ class AttributeWriter:
         details: bool = True,
         size: int = 0,
         origin: Origin | None = None,
+        request: bytes = b"",
     ) -> asyncio.Future[Result] | None:
         """Queue a write and return at once. None if `data` is invalid. Raises Overloaded."""
         project = access.project
@@ -47,8 +48,10 @@ class AttributeWriter:
         if type(patch) is not Patch:
             return None
         number, version, all_reports = project.number, project.version, project.history.all_reports
+        request_id = request.decode() if origin is not None else ""
+        now = self._clock()
         write = Write(
-            number, cuid, patch, version, self._clock(), receipt, dry_run, details, True, size, origin, all_reports
+            number, cuid, patch, version, now, receipt, dry_run, details, True, size, origin, request_id, all_reports
         )
         return self.commit.submit(write)
 
@@ -63,6 +66,7 @@ class AttributeWriter:
         details: bool = True,
         size: int = 0,
         origin: Origin | None = None,
+        request: bytes = b"",
         begun: asyncio.Future[Result] | None = None,
     ) -> Result:
         """Write `data` to the user by each attribute's rule, completely or not at all.
@@ -73,6 +77,7 @@ class AttributeWriter:
             details: whether the caller reads the contents of :class:`~usertable.store.records.Written`.
             size: bytes of the request.
             origin: who writes; None if the project's history is off.
+            request: the ID of the request.
             begun: the result of :meth:`begin` for this write, to finish it.
 
         Raises:
@@ -81,7 +86,7 @@ class AttributeWriter:
         # A patch becomes outdated only if the schema changed in the last quarter of a second; twice in a row is rare.
         for _ in range(3):
             begun = begun or self.begin(
-                access, cuid, data, receipt, dry_run=dry_run, details=details, size=size, origin=origin
+                access, cuid, data, receipt, dry_run=dry_run, details=details, size=size, origin=origin, request=request
             )
             if begun is None:
                 return Refusal(await self.problems(access, cuid, [], data))

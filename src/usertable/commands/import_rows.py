@@ -129,7 +129,12 @@ def _is_large(text: str, rules: Rules) -> bool:
 def _all_new(batch: ImportBatch, project: Project, cuids: list[int], texts: list[str]) -> tuple[ImportResult, Mutation]:
     created = [(cuid, 1 if text == NO_ATTRIBUTES else 2, text) for cuid, text in zip(cuids, texts, strict=True)]
     mutation = Mutation(
-        batch.project, created=created, created_at=batch.now, origin=batch.origin, next_cuid=_next_cuid(cuids)
+        batch.project,
+        created=created,
+        created_at=batch.now,
+        origin=batch.origin,
+        request=batch.request,
+        next_cuid=_next_cuid(cuids),
     )
     if not batch.names <= project.reported:
         mutation.reported.update(*map(decode_attributes, texts))
@@ -156,7 +161,7 @@ class _Import:
         self.loaded = loaded
         self._rules = rules
         self._project = project
-        self._mutation = Mutation(batch.project, created_at=batch.now, origin=batch.origin)
+        self._mutation = Mutation(batch.project, created_at=batch.now, origin=batch.origin, request=batch.request)
         self._given = 0
         """The counter after the last assigned CUID."""
 
@@ -220,7 +225,7 @@ class _Import:
         elif is_sole_actor(decision.before, origin.actor) and not self._project.history.all_reports:
             # Otherwise it is recorded: to find out whether the actor has said it before would take longer.
             return
-        record(changes, UserChange(cuid, decision, origin, kind, added, batch.now))
+        record(changes, UserChange(cuid, decision, origin, batch.request, kind, added, batch.now))
 
     def _problems(self, cuid: int | None, identifiers: Sequence[ownership.Pair], *, is_new: bool) -> list[Problem]:
         if cuid in self.loaded.erased:

@@ -32,7 +32,7 @@ def register(
         # Another transaction may create them until this one has the lock.
         loaded = _load(transaction, project, Wanted(values={identifier: values}, project=True, makes_users=True))
         assert loaded.project is not None
-        mutation = Mutation(project, created_at=now, origin=origin_of(loaded.project, actor))
+        mutation = Mutation(project, created_at=now, origin=origin_of(loaded.project, actor), request=actor.request_id)
         for value in dict.fromkeys(values):
             if (identifier, value) not in loaded.owners:
                 cuid = loaded.owners[identifier, value] = next(loaded.unused)
@@ -63,7 +63,13 @@ def add(transaction: Transaction, project: int, cuid: int, identifiers: Mapping[
         schema.identifier(pair[0])
         if problems := ownership.problems_with(schema, cuid, [pair], owners, {}, may_add=True):
             raise Refused(problems)
-    mutation = Mutation(project, created=[(cuid, 1, NO_ATTRIBUTES)], created_at=now, origin=origin_of(loaded.project, actor))
+    mutation = Mutation(
+        project,
+        created=[(cuid, 1, NO_ATTRIBUTES)],
+        created_at=now,
+        origin=origin_of(loaded.project, actor),
+        request=actor.request_id,
+    )
     mutation.values = [(cuid, name, value) for name, value in identifiers.items()]
     mutation.next_cuid = cuid + 1 if cuid <= LARGEST_COUNTED_CUID else 0
     # The names of identifiers, not their values: the entry stays when the user is erased.
@@ -87,7 +93,9 @@ def erase(transaction: Transaction, project: int, cuid: int, actor: Actor, now: 
     count = sum(change.kind is not ChangeKind.CREATED for change in changes)
     before = {"changes": count} if count else {}
     transaction.record(project, actor, [AuditEvent(AuditKind.ERASE_USER, str(cuid), before)], now)
-    transaction.keep([Mutation(project, erased=[cuid], created_at=now, origin=origin_of(loaded.project, actor))])
+    transaction.keep(
+        [Mutation(project, erased=[cuid], created_at=now, origin=origin_of(loaded.project, actor), request=actor.request_id)]
+    )
     return True
 
 

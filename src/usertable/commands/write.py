@@ -65,11 +65,14 @@ class WriteBatch:
             loaded.profiles[cuid] = after
             if kind is ChangeKind.WRITE:
                 mutation.reported.update(decision.outcomes)
-            record(mutation.changes, UserChange(cuid, decision, write.origin, kind, results=results))
+            record(mutation.changes, UserChange(cuid, decision, write.origin, write.request, kind, results=results))
         elif write.origin is not None and (
             write.all_reports or is_new_report(transaction, write.project, cuid, decision, write.origin, mutation.changes)
         ):
-            record(mutation.changes, UserChange(cuid, decision, write.origin, kind, at=write.now, results=results))
+            record(
+                mutation.changes,
+                UserChange(cuid, decision, write.origin, write.request, kind, at=write.now, results=results),
+            )
         return written
 
 

@@ -101,8 +101,8 @@ def entries(context: PageContext, project: Project, changes: Iterable[Change], a
             [(name, masked_value(value) if name in masked else value) for name, value in change.identifiers],
             len(change.reports) - len(names),
         )
-        if change.origin.request in sampled:
-            query = urlencode({"request": change.origin.request})
+        if change.request in sampled:
+            query = urlencode({"request": change.request})
             entry.request = f"{context.project_path('/arrivals')}?{query}#requests"
         entry.row_after = moment_query(project, at=change.at)
         found.append(entry)
@@ -189,6 +189,6 @@ def _kind(change: Change) -> str:
 
 def _sampled(context: PageContext, project: Project, changes: Sequence[Change]) -> set[str]:
     """Return the IDs of requests of which a sample is kept."""
-    if all(not change.origin.request or change.at < context.now - KEPT_MS for change in changes):
+    if all(not change.request or change.at < context.now - KEPT_MS for change in changes):
         return set()
     return {arrival.request for _, arrival in context.service.arrivals(project, limit=2 * KEPT_SAMPLES)}

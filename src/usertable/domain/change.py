@@ -59,14 +59,12 @@ _CREATIONS = {
 }
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Origin:
-    """Who made a change, by which request, and for what. Never changed; not frozen only because it is created often."""
+    """Who makes changes, and for what. All writes of a caller share one, so the ID of the request is not part of it."""
 
     actor: str
     """As :class:`~usertable.domain.actor.Actor` is written: `key:orders`."""
-    request: str = ""
-    """ID of the HTTP request; empty if there was none."""
     source: str = ""
     """Name that the caller gave: a release or a job; empty for none. At most 100 characters."""
     occurred_at: int | None = None
@@ -75,7 +73,7 @@ class Origin:
     @classmethod
     def of(cls, actor: Actor) -> Origin:
         """Return the origin of what an actor does."""
-        return cls(str(actor), actor.request_id, actor.source)
+        return cls(str(actor), actor.source)
 
 
 @dataclass(slots=True)
@@ -129,6 +127,8 @@ class UserChange:
     decision: Decision
     origin: Origin | None = None
     """None if the change is not recorded: the project's history is off."""
+    request: str = ""
+    """ID of the HTTP request; empty if there was none."""
     kind: ChangeKind = ChangeKind.WRITE
     identifiers: Sequence[tuple[str, str]] = ()
     """Identifier values that the user got: identifier and value."""
@@ -199,6 +199,8 @@ class Change:
     """When the row before the change was last changed."""
     kind: ChangeKind
     origin: Origin
+    request: str = ""
+    """ID of the HTTP request; empty if there was none."""
     reports: Mapping[str, Report] = field(default_factory=dict)
     """By attribute, in the order sent."""
     identifiers: list[tuple[str, str]] = field(default_factory=list)

@@ -155,7 +155,8 @@ class SetEndpoint:
                 exchange.receipt,
                 details=exchange.sampled,
                 size=exchange.size,
-                origin=access.origin(exchange.id, given.decode()),
+                origin=access.origin(given.decode()),
+                request=exchange.id,
             )
         except Unavailable:
             return None
@@ -232,7 +233,8 @@ class SetEndpoint:
                 dry_run=exchange.dry_run,
                 details=exchange.sampled,
                 size=exchange.size,
-                origin=access.origin(exchange.id, source(exchange.sent), exchange.actor),
+                origin=access.origin(source(exchange.sent), exchange.actor),
+                request=exchange.id,
                 begun=begun,
             )
         except KeyChanged:

@@ -284,8 +284,6 @@ def _packed(write: Write) -> tuple[Any, ...]:
     Attributes are sent by name: the writer has the schema, and checks its version anyway.
     """
     values = {attribute.name: value for attribute, value in write.patch.entries}
-    origin = write.origin
-    who = None if origin is None else (origin.actor, origin.request, origin.source, origin.occurred_at)
     return (
         write.project,
         write.cuid,
@@ -297,7 +295,8 @@ def _packed(write: Write) -> tuple[Any, ...]:
         write.dry_run,
         write.details,
         write.row,
-        who,
+        write.origin,
+        write.request,
         write.all_reports,
     )
 

@@ -59,7 +59,8 @@ class _Writer:
         dry_run: bool,
         details: bool,
         row: bool,
-        who: tuple[Any, ...] | None,
+        origin: Origin | None,
+        request: str,
         all_reports: bool,
     ) -> Write | None:
         """Return the write, or None if it was validated against a schema that is not the stored one."""
@@ -69,8 +70,9 @@ class _Writer:
             if version != schema_version:
                 return None
         patch = kind([(attributes[name], value) for name, value in values.items()])
-        origin = None if who is None else Origin(*who)
-        return Write(project, cuid, patch, schema_version, now, receipt, dry_run, details, row, 0, origin, all_reports)
+        return Write(
+            project, cuid, patch, schema_version, now, receipt, dry_run, details, row, 0, origin, request, all_reports
+        )
 
 
 def _sendable(result: Result) -> Result:

@@ -516,7 +516,8 @@ def _change(stored: StoredChange, block: int, cuid: int, reports: Mapping[str, R
         stored.at,
         stored.since,
         _KINDS[stored.kind],
-        Origin(stored.actor, stored.request, stored.source, stored.occurred_at),
+        Origin(stored.actor, stored.source, stored.occurred_at),
+        stored.request,
         reports,
         list(stored.identifiers),
     )
@@ -584,8 +585,10 @@ def blocks_of(mutation: Mutation, numbers: Iterator[int]) -> list[HistoryBlock]:
     origin, at = mutation.origin, mutation.created_at
     if origin is not None:
         if mutation.created:
-            blocks.append(encode_created([cuid for cuid, _, _ in mutation.created], at, origin, next(numbers)))
-        blocks += [encode_erased(cuid, at, origin, next(numbers)) for cuid in mutation.erased]
+            blocks.append(
+                encode_created([cuid for cuid, _, _ in mutation.created], at, origin, mutation.request, next(numbers))
+            )
+        blocks += [encode_erased(cuid, at, origin, mutation.request, next(numbers)) for cuid in mutation.erased]
     return blocks + encode_changes([change for change in mutation.changes if change.origin is not None], numbers)
 
 
@@ -645,7 +648,7 @@ def _block(changes: Sequence[UserChange], block: int) -> HistoryBlock:
             before.updated_at,
             _CODES[change.kind],
             origin.actor,
-            origin.request,
+            change.request,
             origin.source,
             reports,
         )
@@ -669,7 +672,7 @@ def encode_merged(writes: Sequence[Write], encoded: EncodedPatches) -> bytes:
         encoded = encode_patches([_recorded_part(write) for write in writes])
     origins = [origin for write in writes if (origin := write.origin) is not None]
     parts = [b'{"patches":', encoded.patches, b',"orders":', _encoder.encode(encoded.orders)]
-    parts += [b',"requests":', _encoder.encode([origin.request for origin in origins])]
+    parts += [b',"requests":', _encoder.encode([write.request for write in writes if write.origin is not None])]
     sources = [origin.source for origin in origins]
     if any(sources):
         parts += [b',"sources":', _encoder.encode(sources)]
@@ -686,15 +689,15 @@ def _recorded_part(write: Write) -> Write:
     return replace(write, patch=Patch([entry for entry in write.patch.entries if entry[0].history_since is not None]))
 
 
-def encode_created(cuids: Sequence[int], at: int, origin: Origin, block: int) -> HistoryBlock:
+def encode_created(cuids: Sequence[int], at: int, origin: Origin, request: str, block: int) -> HistoryBlock:
     """Return a block with one change for users that were created together. Its number is `block * 1024`."""
-    member = (0, cuids, 1, 1, 0, at, 0, _CODES[ChangeKind.CREATED], origin.actor, origin.request, origin.source)
+    member = (0, cuids, 1, 1, 0, at, 0, _CODES[ChangeKind.CREATED], origin.actor, request, origin.source)
     return HistoryBlock(block, block, 1, at, compress(_encoder.encode([member])))
 
 
-def encode_erased(cuid: int, at: int, origin: Origin, block: int) -> HistoryBlock:
+def encode_erased(cuid: int, at: int, origin: Origin, request: str, block: int) -> HistoryBlock:
     """Return a block that says that a user was erased."""
-    member = (0, cuid, 0, 0, 0, at, 0, _CODES[ChangeKind.ERASED], origin.actor, origin.request, origin.source)
+    member = (0, cuid, 0, 0, 0, at, 0, _CODES[ChangeKind.ERASED], origin.actor, request, origin.source)
     return HistoryBlock(block, block, 1, at, compress(_encoder.encode([member])))
 
 

@@ -54,6 +54,8 @@ class Write:
     """Bytes of the request, or more, for the limit on a single commit."""
     origin: Origin | None = None
     """Who writes; None if the project's history is off."""
+    request: str = ""
+    """ID of the HTTP request; empty if there was none."""
     all_reports: bool = False
     """Record it even if it changes nothing and says nothing new."""
 
@@ -266,6 +268,8 @@ class ImportBatch:
     """The entry for the audit log; None for no entry."""
     origin: Origin | None = None
     """Who imports; None if the project's history is off."""
+    request: str = ""
+    """ID of the HTTP request; empty if there was none."""
     receipts: Sequence[Receipt | None] | None = None
     """Makes each row safe to retry, for rows that are answered one by one and belong to no job."""
 

@@ -77,6 +77,8 @@ class Mutation:
     """When they were created and last changed, in milliseconds since 1970 UTC. Also the time of `erased`."""
     origin: Origin | None = None
     """Who created or erased users; None if it is not recorded, because the project's history is off."""
+    request: str = ""
+    """ID of the HTTP request that did; empty if there was none."""
     values: list[tuple[int, str, str]] = field(default_factory=list)
     """New identifier values: CUID, identifier, value."""
     reported: set[str] = field(default_factory=set)

@@ -404,7 +404,10 @@ def _parts(mutation: Mutation, shards: ShardMap | None) -> list[_Part]:
     def part(cuid: int) -> Mutation:
         place = shards.representative(cuid)
         if place not in parts:
-            parts[place] = _Part(place, Mutation(mutation.project, created_at=mutation.created_at, origin=mutation.origin))
+            parts[place] = _Part(
+                place,
+                Mutation(mutation.project, created_at=mutation.created_at, origin=mutation.origin, request=mutation.request),
+            )
         return parts[place].mutation
 
     for change in mutation.changes:

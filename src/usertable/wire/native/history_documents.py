@@ -234,7 +234,7 @@ def user_change_document(
         kind=change.kind,
         actor=origin.actor,
         source=origin.source,
-        request=origin.request,
+        request=change.request,
         unrecorded=unrecorded,
         attributes={name: _attribute(change, shown[name], project) for name in change.reports if name in shown},
         identifiers=_masked(identifiers, project),
@@ -321,7 +321,7 @@ def _difference(found: Difference, attribute: Attribute, project: Project) -> Di
     last = None
     if (change := found.last) is not None:
         origin = change.origin
-        last = LastChangeDocument(change.number, moment(change.at), change.kind, origin.actor, origin.source, origin.request)
+        last = LastChangeDocument(change.number, moment(change.at), change.kind, origin.actor, origin.source, change.request)
     before, after = _shown(found.before, attribute, project), _shown(found.after, attribute, project)
     return DifferenceDocument(before, after, found.changes, last)
 
