@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from typing import Any
 
 import pytest
 
 from contract.test_retention import pack
+from support import merging
 from support.actors import TESTER
 from support.commands import erase_user, import_batch
 from support.histories import present
@@ -16,8 +18,11 @@ from usertable.domain.change import Change, Origin
 from usertable.domain.history import PastUser, as_of
 from usertable.domain.schema import Project
 from usertable.store import history, open_store
+from usertable.store import keyframes as store_keyframes
 from usertable.store.history import HistoryFigures
 from usertable.store.keyframes import ROW_BYTES, VERSIONS
+from usertable.store.postgres import history as postgres_history
+from usertable.store.queries import load_queries
 from usertable.store.records import ImportBatch, ImportRows, User
 from usertable.store.tables import KEYFRAMES, Row
 
@@ -67,6 +72,41 @@ def test_a_user_with_many_changes_is_read_as_of_any_moment_in_few_steps(harness:
         found, read = past(harness, project, cuid, user.profile.updated_at)
         assert found == present(user)
         assert read <= VERSIONS + 1
+
+
+def test_a_version_that_stored_fewer_keyframes_may_have_written_or_write_beside_this_one(
+    harness: StoreHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = harness.project()
+    cuid = harness.user(project)
+    earlier = {
+        name: text.replace("{versions}", f"{2 * VERSIONS}").replace("{row_bytes}", f"{2 * ROW_BYTES}")
+        for name, text in load_queries("usertable.store.postgres", "merge.sql").items()
+    }
+    seen: list[User] = []
+    for is_earlier in (True, True, True, False, False, True, False):
+        with monkeypatch.context() as patched:
+            if is_earlier:
+                patched.setattr(store_keyframes, "VERSIONS", 2 * VERSIONS)
+                patched.setattr(store_keyframes, "ROW_BYTES", 2 * ROW_BYTES)
+                patched.setattr(merging, "STATEMENTS", earlier)
+            seen += written(harness, project, cuid, VERSIONS)
+    assert [row[2] for row in keyframes(harness, project)] == [n * VERSIONS for n in (2, 4, 5, 6, 7)]
+    queries = 0
+    real = postgres_history._steps
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal queries
+        queries += 1
+        return real(*arguments)
+
+    monkeypatch.setattr(postgres_history, "_steps", counted)
+    for user in seen:
+        found, read = past(harness, project, cuid, user.profile.updated_at)
+        assert found == present(user)
+        assert read <= 2 * VERSIONS + 1
+    # On PostgreSQL, each walk is one query.
+    assert queries in (0, len(seen))
 
 
 def test_several_writes_of_one_batch_leave_the_same_keyframes(harness: StoreHarness) -> None:

@@ -29,11 +29,9 @@ from usertable.store.encoding import decode_attributes, encode_attributes, encod
 from usertable.store.history import HistoryBlock, compress, encode_changes
 from usertable.store.postgres import reads
 from usertable.store.postgres.history import stored_block
-from usertable.store.postgres.merge import mergeable
-from usertable.store.queries import load_queries
+from usertable.store.postgres.merge import STATEMENTS, mergeable
 from usertable.store.records import Receipt, Write
 
-MERGES = load_queries("usertable.store.postgres", "merge.sql")
 SCHEMA = sample_schema("", elements=6)
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=4)
@@ -236,7 +234,7 @@ class User:
         """Let the database merge a write. Return whether it did, and the block that it recorded."""
         newest = self._db.execute("SELECT coalesce(max(block), 0) FROM usertable.history").fetchall()[0][0]
         (merge,) = mergeable([write], {1: set(SCHEMA.attributes)}, decide.row_limit)
-        done = self._db.execute(MERGES["merge"], merge.parameters).fetchall()
+        done = self._db.execute(STATEMENTS["merge"], merge.parameters).fetchall()
         rows = self._db.execute(
             "SELECT block, last, changes, latest, body, befores, previous FROM usertable.history WHERE block > %s", (newest,)
         ).fetchall()

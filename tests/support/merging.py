@@ -8,12 +8,9 @@ from contextlib import suppress
 from usertable.store import Store
 from usertable.store.postgres import PostgresStore
 from usertable.store.postgres.failures import CONFLICTS
-from usertable.store.postgres.merge import UserKey, mergeable
-from usertable.store.queries import load_queries
+from usertable.store.postgres.merge import STATEMENTS, UserKey, mergeable
 from usertable.store.records import WRITTEN, Result, Write
 from usertable.store.transaction import WriteCommand
-
-_SQL = load_queries("usertable.store.postgres", "merge.sql")
 
 
 def write_as_server(store: Store, writes: Sequence[Write], command: WriteCommand) -> list[Result]:
@@ -24,7 +21,7 @@ def write_as_server(store: Store, writes: Sequence[Write], command: WriteCommand
     reported = {project.number: project.reported for project in store.projects()}
     for merge in mergeable(writes, reported, command.row_limit, receipts=True):
         with suppress(*CONFLICTS), store.connections.pool.connection() as db:
-            found = db.execute(_SQL[merge.name.decode()], merge.parameters)
+            found = db.execute(STATEMENTS[merge.name.decode()], merge.parameters)
             merged.update([(merge.project, cuid) for (cuid,) in found])
     rest = [write for write in writes if (write.project, write.cuid) not in merged]
     results = iter(store.write(rest, command))

@@ -1,7 +1,7 @@
 """Keyframes: whole rows among a user's changes.
 
 To learn a user's row as of an earlier moment, one takes its changes back one by one, from the newest on. For a user with
-thousands of changes that would take long, so every 32nd version of a row is stored whole, and one begins with the oldest
+thousands of changes that would take long, so every 16th version of a row is stored whole, and one begins with the oldest
 keyframe after the moment. Large rows are stored less often, so that keyframes take at most 64 bytes per change.
 
 A keyframe has no attributes whose history is off. It has no identifier values either: they are those that the user has now,
@@ -19,10 +19,10 @@ from usertable.domain.values import Value
 from usertable.store.encoding import decode_attributes, encode_attributes
 from usertable.store.tables import Row
 
-VERSIONS = 32
-"""Number of versions from one keyframe of a user to the next. `postgres/merge.sql` has it too."""
-ROW_BYTES = 2048
-"""Bytes of attributes as JSON above which the distance grows, in proportion. As above."""
+VERSIONS = 16
+"""Number of versions from one keyframe of a user to the next. A store may have keyframes with another distance."""
+ROW_BYTES = 1024
+"""Bytes of attributes as JSON above which the distance grows, in proportion."""
 
 
 @dataclass(frozen=True, slots=True)

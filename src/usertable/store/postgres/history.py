@@ -26,7 +26,7 @@ from usertable.store.history import (
     unpack_block,
     without_user,
 )
-from usertable.store.keyframes import VERSIONS, Keyframe, decode_keyframe, encode_keyframe
+from usertable.store.keyframes import Keyframe, decode_keyframe, encode_keyframe
 from usertable.store.packing import PackedChanges
 from usertable.store.postgres import reads
 from usertable.store.postgres.citus import ShardMap
@@ -169,10 +169,10 @@ def _walk(
         after: see :func:`changes`.
     """
     number = head
-    steps = FIRST_STEPS if after is None else VERSIONS
+    steps = FIRST_STEPS
     place = EVERYWHERE if shards is None else shards.representative(cuid)
     while number:
-        place, found = _steps(db, shards, project, cuid, number, steps, after, place)
+        place, found = _steps(db, shards, project, cuid, number, steps if after is None else MOST_STEPS, after, place)
         start = number
         for step, block in _blocks_of_steps(found):
             while number and (number == step or (block.contains(number) and block.befores is None)):

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
+from typing import LiteralString
 
 import psycopg
 from psycopg import errors
@@ -15,6 +16,7 @@ from usertable.domain.errors import UsertableError
 from usertable.domain.patch import Patch
 from usertable.store.encoding import encode_patches
 from usertable.store.history import PLACES, encode_merged
+from usertable.store.keyframes import ROW_BYTES, VERSIONS
 from usertable.store.postgres import history
 from usertable.store.postgres.citus import ShardMap, load_shards
 from usertable.store.postgres.connection import Connection, connect, plan_by_index
@@ -31,7 +33,11 @@ _PARAMETERS = ("project", "version", "patches", "shapes", "limit", "body")
 _FORMATS = (Format.TEXT,) * 5 + (Format.BINARY,)
 JSON_PER_JSONB = 8
 """Maximum bytes of JSON text per byte of jsonb: a control character is one byte in jsonb, and `\\u0001` in JSON."""
-_SQL = load_queries("usertable.store.postgres", "merge.sql")
+STATEMENTS: Mapping[str, LiteralString] = {
+    name: text.replace("{versions}", f"{VERSIONS}").replace("{row_bytes}", f"{ROW_BYTES}")
+    for name, text in load_queries("usertable.store.postgres", "merge.sql").items()
+}
+"""Those of `merge.sql`, by name."""
 _SQL_HISTORY = load_queries("usertable.store.postgres", "history.sql")
 
 UserKey = tuple[int, int]
@@ -150,7 +156,7 @@ def connect_to_merge(url: str) -> Connection | None:
             return None
         plan_by_index(db)
         for name in ("merge", "merge_with_receipts"):
-            text: str = _SQL[name]
+            text: str = STATEMENTS[name]
             for index, parameter in enumerate((*_PARAMETERS, "receipts"), start=1):
                 text = text.replace(f"%({parameter})s", f"${index}")
             prepared = db.pgconn.prepare(name.encode(), text.encode())
@@ -173,7 +179,7 @@ def merge_in_shard(db: Connection, merge: Merge, block: int | None) -> list[Merg
         block: the number of the block in which they are to be recorded, see :func:`record_in_shard`; None if they are not.
     """
     parameters = {**merge.parameters, "cuids": [cuid for _, cuid in merge.users], "block": block}
-    return db.execute(_SQL["merge_in_shard"], parameters).fetchall()
+    return db.execute(STATEMENTS["merge_in_shard"], parameters).fetchall()
 
 
 def record_in_shard(db: Connection, merge: Merge, rows: Sequence[MergedRow], place: int, block: int) -> None:
@@ -196,7 +202,7 @@ def record_in_shard(db: Connection, merge: Merge, rows: Sequence[MergedRow], pla
     if changes:
         found = {"changes": changes, "latest": latest, "previous": previous, "befores": befores}
         row = {"project": merge.project, "place": place, "block": block, "body": merge.body, **found}
-        db.execute(_SQL["record_in_shard"], row)
+        db.execute(STATEMENTS["record_in_shard"], row)
 
 
 def forget_undone(connections: Connections, shards: ShardMap | None, users: Iterable[UserKey]) -> None:

@@ -27,9 +27,9 @@ WHERE number = %(project)s AND attribute -> 'history_since' = 'null';
 
 -- name: keyframe
 -- Part of the following: what a keyframe has of the attributes of a row of `changed`; nothing if there is to be none. The rule
--- is that of `usertable.store.keyframes`.
+-- is that of `usertable.store.keyframes`, and so are {versions} and {row_bytes}.
 SELECT attributes - ARRAY({unrecorded})
-WHERE mod(version, 32) = 0 AND mod(version / 32, 1 + octet_length(attributes::text) / 2048) = 0;
+WHERE mod(version, {versions}) = 0 AND mod(version / {versions}, 1 + octet_length(attributes::text) / {row_bytes}) = 0;
 
 -- name: record
 -- Part of the next two: records the rows of `changed`, if that is wanted.
