@@ -16,7 +16,7 @@ from support.actors import TESTER
 from support.clients import AnyClient, any_client
 from support.sample_project import sample_schema
 from usertable import AsyncClient, Client, Record
-from usertable.client import ApiError, Change, InvalidParameter, UserUnknown
+from usertable.client import ApiError, AsyncChanges, Change, Changes, InvalidParameter, UserUnknown
 from usertable.client import clients as client_module
 from usertable.testing import Server
 
@@ -83,6 +83,61 @@ def test_changes_are_fetched_page_by_page(client: AnyClient, server: Server, mon
     assert [c.attributes["number_overwrite"].after for c in changes(client, CUID)[:-1]] == [4, 3, 2, 1, 0]
     assert len(changes(client, CUID, attribute="string_overwrite")) == 2
     assert changes(client, CUID, actor="key:nobody") == []
+
+
+def test_changes_say_whether_they_end_with_the_creation_of_the_user(
+    client: AnyClient, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "CHANGES_PER_REQUEST", 1)
+    client.set(CUID, {"number_overwrite": 1})
+    began = server.clock.now
+
+    def walked() -> tuple[list[Change], Changes | AsyncChanges]:
+        made = client.client.changes(CUID)
+        assert (made.complete, made.kept_since) == (None, None)
+        if isinstance(made, Changes):
+            assert next(made).kind == "write"
+            assert made.complete is None
+            return [*made], made
+
+        async def rest() -> list[Change]:
+            await anext(made)
+            assert made.complete is None
+            return [change async for change in made]
+
+        return client._runner.run(rest()), made  # type: ignore[union-attr]
+
+    rest, whole = walked()
+    assert ([change.kind for change in rest], whole.complete) == (["created"], True)
+    server.clock.advance(hours=1)
+    client.set(CUID, {"number_overwrite": 2})
+    project = server.service.project(server.project)
+    server.service.prune_history(project, round(server.clock.now.timestamp() * 1000), TESTER)
+    rest, cut = walked()
+    assert (rest, cut.complete) == ([], False)
+    assert cut.kept_since is not None
+    assert cut.kept_since > began
+
+
+def test_changes_say_where_the_history_of_an_attribute_was_off(
+    client: AnyClient, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.set(CUID, {"number_overwrite": 1})
+    server.service.edit_attribute(server.project, "number_overwrite", history=False, actor=TESTER)
+    assert [change.not_kept for change in changes(client, CUID)] == [["number_overwrite"], []]
+    server.service.edit_attribute(server.project, "number_overwrite", history=True, actor=TESTER)
+    client.set(CUID, {"string_overwrite": "x"})
+    for size in (1000, 1):
+        monkeypatch.setattr(client_module, "CHANGES_PER_REQUEST", size)
+        assert [change.not_kept for change in changes(client, CUID)] == [[], ["number_overwrite"], []]
+
+
+def test_an_iterator_of_changes_that_failed_continues_where_it_stopped(server: Server) -> None:
+    with Client(server.url, server.project, server.secret) as client:
+        found = client.changes(99)
+        for _ in range(2):
+            with pytest.raises(UserUnknown):
+                next(found)
 
 
 def test_a_user_is_read_as_of_a_moment(client: AnyClient, server: Server) -> None:

@@ -328,7 +328,8 @@ def test_the_history_of_an_attribute_is_turned_off_and_on(site: Site) -> None:
     assert re.search(r"is_member 会员 Member [\d.]+% Off", site.page(f"{AT}/history"))
     with site.server.client() as client:
         client.put(ATTRIBUTE, json={"cuid": CUID, "data": {"is_member": 0, "city": "广州"}}).raise_for_status()
-    newest = site.entries(f"{USER}/history")[0]
+    gap, newest = site.entries(f"{USER}/history")[:2]
+    assert "Changes of is_member may be missing" in gap
     assert "广州" in newest
     assert "is_member" not in newest
     site.page(path)
@@ -337,6 +338,21 @@ def test_the_history_of_an_attribute_is_turned_off_and_on(site: Site) -> None:
     assert "The history of this attribute was turned on at" in page
     assert "is_member 会员 Member unknown 0" in site.page(f"{USER}/as-of?at={site.at(2 * DAY)}")
     assert "Edited attribute is_member History Yes → No" in site.page(f"{AT}/audit")
+
+
+def test_a_users_changes_say_where_the_history_of_an_attribute_was_off(site: Site) -> None:
+    path = f"{AT}/attributes/logins/history"
+    site.browser.page(f"{AT}/attributes/logins")
+    assert site.browser.submit(path).status_code == 303
+    said = "Changes of logins may be missing here and before: the history was off."
+    try:
+        assert site.entries(f"{USER}/history?attribute=logins")[0].endswith(said)
+        assert said in site.page(f"{USER}/history?attribute=logins&actor=key:nobody")
+        assert said not in site.page(f"{USER}/history?attribute=level")
+    finally:
+        site.browser.page(f"{AT}/attributes/logins")
+        site.browser.submit(path, recorded="1")
+    assert site.entries(f"{USER}/history?attribute=logins")[0].endswith(said)
 
 
 def test_the_history_page_says_how_much_is_kept_and_where_it_goes(site: Site) -> None:

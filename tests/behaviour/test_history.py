@@ -558,6 +558,84 @@ def test_the_history_of_an_attribute_begins_when_it_is_turned_on(project: tuple[
     ]
 
 
+def test_a_list_of_changes_says_where_the_history_of_an_attribute_was_off(project: tuple[str, httpx.Client, int]) -> None:
+    path, owner, cuid = project
+    declare(owner, path, "city", "STRING", "overwrite")
+
+    def history(on: bool) -> None:
+        owner.patch(f"{path}/attributes/level", json={"history": on}).raise_for_status()
+
+    def listed(**query: Any) -> tuple[list[tuple[list[str], list[str]]], list[str]]:
+        """Return attributes and gaps of each change of all pages, and the gaps after the last page that has any."""
+        found, rest = [], []
+        while True:
+            page = get(owner, f"{path}/users/{cuid}/changes", **query)
+            found += [(list(change["attributes"]), change["not_kept"]) for change in page["changes"]]
+            rest += page["not_kept"]
+            if page["next"] is None:
+                return found, rest
+            query["before"] = page["next"]
+
+    put(owner, cuid, {"level": 1})
+    put(owner, cuid, {"city": "Berlin"})
+    before_it: list[tuple[list[str], list[str]]] = [(["city"], []), (["level"], []), ([], [])]
+    assert listed() == (before_it, [])
+    history(on=False)
+    put(owner, cuid, {"level": 2})
+    while_off = [([], ["level"]), *before_it]
+    assert listed() == (while_off, [])
+    assert listed(attribute="level") == ([(["level"], ["level"])], [])
+    history(on=True)
+    put(owner, cuid, {"level": 3})
+    assert listed() == ([(["level"], []), *while_off], [])
+    assert listed(limit=1) == listed()
+    # With a filter, the gap belongs to the next older change of the list, or else to the page.
+    assert listed(attribute="level") == ([(["level"], []), (["level"], ["level"])], [])
+    assert listed(attribute="city") == ([(["city"], [])], [])
+    assert listed(actor="key:nobody") == ([], ["level"])
+    assert listed(attribute="level", limit=1) == listed(attribute="level")
+    # A user that was created since has none.
+    registered = owner.post(f"{path}/users:register", json={"identifier": "phone", "values": ["18000000000"]})
+    younger = registered.json()["users"][0]["cuid"]
+    put(owner, younger, {"level": 1})
+    page = get(owner, f"{path}/users/{younger}/changes")
+    assert ([change["not_kept"] for change in page["changes"]], page["not_kept"]) == ([[], []], [])
+
+
+def test_a_list_without_changes_says_that_the_history_of_the_attribute_is_off(
+    project: tuple[str, httpx.Client, int],
+) -> None:
+    path, owner, cuid = project
+    declare(owner, path, "last_seen", "NUMBER", "overwrite", history=False)
+    declare(owner, path, "secret_seen", "NUMBER", "overwrite", history=False, hidden=True)
+    put(owner, cuid, {"last_seen": 1})
+    page = get(owner, f"{path}/users/{cuid}/changes", attribute="last_seen")
+    assert (page["changes"], page["complete"], page["not_kept"]) == ([], True, ["last_seen"])
+    newest, _ = get(owner, f"{path}/users/{cuid}/changes")["changes"]
+    assert newest["not_kept"] == ["last_seen"]
+    newest, _ = get(owner, f"{path}/users/{cuid}/changes", hidden=1)["changes"]
+    assert sorted(newest["not_kept"]) == ["last_seen", "secret_seen"]
+
+
+def test_history_show_says_where_the_history_of_an_attribute_was_off(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    create_sample_history(url)
+    cli = CliRunner(url, {})
+    cli.run("attribute", "edit", "tags", "--no-history")
+    show = ("history", "show", str(CUID))
+    _, gap, newest, *_ = cli.out(*show).splitlines()
+    assert gap.strip() == "changes may be missing, because the history of tags was off"
+    assert "level" in newest
+    nobody = cli.run(*show, "--actor", "key:nobody")
+    assert "Older changes may be missing, because the history of tags was off\n" in nobody.stderr
+    cli.run("attribute", "edit", "tags", "--history")
+    cli.report(PROJECT, CUID, {"tags": ["D"]})
+    changes = cli.json(*show)["changes"]
+    assert [change["not_kept"] for change in changes] == [[], ["tags"], *[[]] * (len(changes) - 2)]
+    # Of several pages too, if the first ends with changes that the filter leaves out.
+    assert cli.json(*show, "--attribute", "tags", "--limit", "2")["changes"][1]["not_kept"] == ["tags"]
+
+
 def test_a_schema_says_whether_an_attribute_has_history(project: tuple[str, httpx.Client, int]) -> None:
     path, owner, _ = project
     declare(owner, path, "last_seen", "NUMBER", "overwrite", history=False)

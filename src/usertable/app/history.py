@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from usertable.app.use_cases import UseCases
@@ -40,12 +40,13 @@ _YEAR_1 = -62_135_596_800_000
 
 @dataclass(frozen=True, slots=True)
 class ListedChange:
-    """A change of a user, and whether it is followed by writes that were not recorded."""
+    """A change of a user, and what is not recorded after it: up to the next newer change of the list, or the present."""
 
     change: Change
     unrecorded: int = 0
-    """Minimum number of writes after this change that were not recorded: up to the next newer change of the list, or the
-    present."""
+    """Minimum number of writes that were not recorded."""
+    not_kept: Sequence[str] = ()
+    """Attributes whose history was off. Older changes of them may be missing too, if it was off more than once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,8 @@ class FoundChanges:
     next: int | None
     is_whole: bool
     """Whether the page ends with the creation of the user, so that nothing older exists."""
+    not_kept: Sequence[str] = ()
+    """Attributes whose history was off before the oldest change of the page, as far as the page was searched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +175,9 @@ class History(UseCases):
         """
         if actor is not None:
             check_actor(actor)
+        wanted = list(project.schema.attributes.values())
         if attribute is not None:
-            project.schema.attribute(attribute)
+            wanted = [project.schema.attribute(attribute)]
         limit = max(1, min(limit, MAX_CHANGES))
 
         def work(user: User | None, changes: Iterator[Change]) -> FoundChanges | None:
@@ -183,19 +187,28 @@ class History(UseCases):
             if before is not None and newer is None:
                 return None
             found: list[ListedChange] = []
+            # Earlier pages have what is off now, and what was off after their oldest change.
+            not_kept = [a.name for a in wanted if a.history_since is None and newer is None]
+            begun = sorted(
+                (a.history_from, a.name)
+                for a in wanted
+                if a.history_since is not None and (newer is None or a.history_from <= newer.number)
+            )
             unrecorded, whole, size = 0, False, 0
             for examined, change in enumerate(changes):
                 is_full = len(found) == limit or examined == EXAMINED_CHANGES or size >= EXAMINED_SIZE
                 if newer is not None and is_full:
-                    return FoundChanges(found, newer.number, False)
+                    return FoundChanges(found, newer.number, False, not_kept)
                 size += change.size
                 unrecorded += _unrecorded(user.profile, newer, change)
+                while begun and begun[-1][0] > change.number:
+                    not_kept.append(begun.pop()[1])
                 if (attribute is None or attribute in change.reports) and actor in (None, change.origin.actor):
-                    found.append(ListedChange(change, unrecorded))
-                    unrecorded = 0
+                    found.append(ListedChange(change, unrecorded, not_kept))
+                    unrecorded, not_kept = 0, []
                 whole = change.kind is ChangeKind.CREATED
                 newer = change
-            return FoundChanges(found, None, whole)
+            return FoundChanges(found, None, whole, not_kept)
 
         page = self._store.with_changes(project.number, cuid, work, start=before)
         if page is not None:

@@ -55,7 +55,8 @@ def show_history(
     appended to a list; `–` stands for no value. If stdout is not a terminal, each line is one attribute, with all columns.
 
     With --json: `changes`, as the native API has them; `next`, to be passed as --before, or null; `complete`, whether the
-    list ends with the creation of the user; and `kept_since`.
+    list ends with the creation of the user; `not_kept`, attributes whose history was off before the oldest change of the
+    list; and `kept_since`.
 
     \b
     Examples:
@@ -75,6 +76,8 @@ def show_history(
         else:
             heads = (f"time ({zone.key})", "actor", "attribute", "change", "outcome", "source", "request")
             print_table(heads, (row for change in found.changes for row in _rows(change, zone)))
+        if found.not_kept:
+            click.echo(f"Older changes may be missing, because {_off(found.not_kept)}", err=True)
         if found.next is not None:
             click.echo(f"Older changes may follow; continue with --before {found.next}", err=True)
         elif not found.complete:
@@ -89,12 +92,15 @@ def _pages(
 ) -> history_documents.UserChangeList:
     """Return up to `limit` changes, fetched in as many pages as needed."""
     changes: list[history_documents.UserChangeDocument] = []
+    not_kept: list[str] = []
     while True:
         query = msgspec.structs.replace(wanted, limit=min(limit - len(changes), queries.MAX_CHANGES))
         page: history_documents.UserChangeList = project.ask("list_user_changes", cuid=str(cuid), query=query)
-        changes += page.changes
+        if page.changes:
+            page.changes[0].not_kept[:0], not_kept = not_kept, []
+        changes, not_kept = [*changes, *page.changes], [*not_kept, *page.not_kept]
         if page.next is None or len(changes) == limit:
-            return msgspec.structs.replace(page, changes=changes)
+            return msgspec.structs.replace(page, changes=changes, not_kept=not_kept)
         wanted = msgspec.structs.replace(wanted, before=page.next)
 
 
@@ -110,8 +116,8 @@ def _local(moment: str, zone: ZoneInfo) -> str:
 
 def _rows(change: history_documents.UserChangeDocument, zone: ZoneInfo) -> Iterator[tuple[object, ...]]:
     """Yield the lines of a change, each with all columns."""
-    if change.unrecorded:
-        yield ("", "", "", _gap(change), "", "", "")
+    for gap in _gaps(change):
+        yield ("", "", "", gap, "", "", "")
     for line in _lines(change):
         yield (_local(change.at, zone), change.actor, *line, change.source, change.request)
 
@@ -119,8 +125,8 @@ def _rows(change: history_documents.UserChangeDocument, zone: ZoneInfo) -> Itera
 def _show_groups(changes: Sequence[history_documents.UserChangeDocument], zone: ZoneInfo) -> None:
     """Print changes for a person: a line with who and when, and below it the attributes."""
     for change in changes:
-        if change.unrecorded:
-            click.echo(f"{_gap(change)}\n")
+        for gap in _gaps(change):
+            click.echo(f"{gap}\n")
         request = f"request {change.request}" if change.request else ""
         parts = (_local(change.at, zone), zone.key, change.actor, change.source, request)
         click.echo("  ".join(printable(part) for part in parts if part))
@@ -128,9 +134,16 @@ def _show_groups(changes: Sequence[history_documents.UserChangeDocument], zone: 
         click.echo()
 
 
-def _gap(change: history_documents.UserChangeDocument) -> str:
-    writes = f"{change.unrecorded:,} {noun(change.unrecorded, 'write')}"
-    return f"at least {writes} not recorded"
+def _gaps(change: history_documents.UserChangeDocument) -> Iterator[str]:
+    """Yield what is not recorded after a change."""
+    if change.unrecorded:
+        yield f"at least {change.unrecorded:,} {noun(change.unrecorded, 'write')} not recorded"
+    if change.not_kept:
+        yield f"changes may be missing, because {_off(change.not_kept)}"
+
+
+def _off(attributes: Sequence[str]) -> str:
+    return f"the history of {', '.join(attributes)} was off"
 
 
 _CREATED = {

@@ -23,11 +23,12 @@ from usertable.client.errors import (
     UserUnknown,
     ValueEmpty,
 )
-from usertable.client.history import AttributeChange, AttributeDifference, Change, UserDifference
+from usertable.client.history import AsyncChanges, AttributeChange, AttributeDifference, Change, Changes, UserDifference
 
 __all__ = [
     "ApiError",
     "AsyncBuffer",
+    "AsyncChanges",
     "AsyncClient",
     "AttributeChange",
     "AttributeDifference",
@@ -37,6 +38,7 @@ __all__ = [
     "Buffer",
     "BufferFull",
     "Change",
+    "Changes",
     "Client",
     "ClientError",
     "InvalidParameter",

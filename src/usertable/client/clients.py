@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -25,7 +25,7 @@ from usertable.client.core import (
     User,
 )
 from usertable.client.errors import ClientError
-from usertable.client.history import CHANGES_PER_REQUEST, Change, Moment, UserDifference
+from usertable.client.history import CHANGES_PER_REQUEST, AsyncChanges, ChangePage, Changes, Moment, UserDifference
 
 T = TypeVar("T")
 
@@ -179,10 +179,10 @@ class Client(_Client):
         """
         return self._run(self._core.get(cuid, hidden=hidden, as_of=as_of))
 
-    def changes(
-        self, cuid: int, *, attribute: str | None = None, actor: str | None = None, hidden: bool = False
-    ) -> Iterator[Change]:
-        """Yield the recorded changes of a user, newest first. They are fetched as they are needed.
+    def changes(self, cuid: int, *, attribute: str | None = None, actor: str | None = None, hidden: bool = False) -> Changes:
+        """Return an iterator of the recorded changes of a user, newest first. They are fetched as they are needed.
+
+        After the last one, its `complete` says whether it is the creation of the user. If not, older changes are not kept.
 
         Args:
             attribute: only changes that this attribute was sent in.
@@ -194,15 +194,15 @@ class Client(_Client):
             ApiError: history is off, or there is no such attribute.
             Unreachable: there was no answer.
         """
-        before = None
-        while True:
-            page = self._core.changes(
-                cuid, attribute=attribute, actor=actor, hidden=hidden, before=before, limit=CHANGES_PER_REQUEST
+
+        def fetch(before: int | None) -> ChangePage:
+            return self._run(
+                self._core.changes(
+                    cuid, attribute=attribute, actor=actor, hidden=hidden, before=before, limit=CHANGES_PER_REQUEST
+                )
             )
-            found, before = self._run(page)
-            yield from found
-            if before is None:
-                return
+
+        return Changes(fetch)
 
     def diff(self, cuid: int, start: Moment, end: Moment | None = None, *, hidden: bool = False) -> UserDifference:
         """Return how a user differs between two moments; `end` is now if omitted. Raises as :meth:`get` does."""
@@ -316,20 +316,19 @@ class AsyncClient(_Client):
         """See :meth:`Client.get`."""
         return await self._run(self._core.get(cuid, hidden=hidden, as_of=as_of))
 
-    async def changes(
+    def changes(
         self, cuid: int, *, attribute: str | None = None, actor: str | None = None, hidden: bool = False
-    ) -> AsyncIterator[Change]:
+    ) -> AsyncChanges:
         """See :meth:`Client.changes`. For `async for`."""
-        before = None
-        while True:
-            page = self._core.changes(
-                cuid, attribute=attribute, actor=actor, hidden=hidden, before=before, limit=CHANGES_PER_REQUEST
+
+        async def fetch(before: int | None) -> ChangePage:
+            return await self._run(
+                self._core.changes(
+                    cuid, attribute=attribute, actor=actor, hidden=hidden, before=before, limit=CHANGES_PER_REQUEST
+                )
             )
-            found, before = await self._run(page)
-            for change in found:
-                yield change
-            if before is None:
-                return
+
+        return AsyncChanges(fetch)
 
     async def diff(self, cuid: int, start: Moment, end: Moment | None = None, *, hidden: bool = False) -> UserDifference:
         """See :meth:`Client.diff`."""

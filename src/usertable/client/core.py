@@ -36,7 +36,7 @@ from usertable.client.answers import (
 )
 from usertable.client.errors import ApiError, BatchFailed, ClientError, RateLimited, ServerFailed, Unreachable, api_error
 from usertable.client.history import (
-    Change,
+    ChangePage,
     Moment,
     Shown,
     UserDifference,
@@ -433,12 +433,18 @@ class Core(PerProcess):
 
     def changes(
         self, cuid: int, *, attribute: str | None, actor: str | None, hidden: bool, before: int | None, limit: int
-    ) -> Steps[tuple[list[Change], int | None]]:
-        """Return a page of a user's changes, newest first, and the number to continue with, or None."""
+    ) -> Steps[ChangePage]:
+        """Return a page of a user's changes, newest first."""
         query = _query(attribute=attribute, actor=actor, hidden="1" if hidden else None, before=before, limit=limit)
         page = yield from self._native("GET", f"{self._project}/users/{int(cuid)}/changes{query}")
         shown = yield from self._python_values({name for entry in page["changes"] for name in entry["attributes"]})
-        return [change_of(entry, shown) for entry in page["changes"]], page["next"]
+        return ChangePage(
+            [change_of(entry, shown) for entry in page["changes"]],
+            page["next"],
+            page["complete"],
+            datetime.fromisoformat(page["kept_since"]),
+            page["not_kept"],
+        )
 
     def diff(self, cuid: int, start: Moment, end: Moment | None, *, hidden: bool) -> Steps[UserDifference]:
         """Return how a user differs between two moments."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any
 
@@ -51,6 +51,8 @@ class Change:
     request: str
     unrecorded: int
     """Minimum number of writes after it that were not recorded."""
+    not_kept: list[str]
+    """Attributes whose history was off after it. Older changes of them may be missing too."""
     attributes: dict[str, AttributeChange]
     identifiers: dict[str, list[str]]
     """Identifier values that the user got; those of masked identifiers show 4 characters."""
@@ -93,6 +95,83 @@ class UserDifference:
     """Attributes that cannot be compared: their history was off at one of the moments or later."""
 
 
+@dataclass(frozen=True, slots=True)
+class ChangePage:
+    """A page of a user's changes in an answer."""
+
+    changes: list[Change]
+    next: int | None
+    """What to ask for next; None on the last page."""
+    complete: bool
+    kept_since: datetime
+    not_kept: list[str]
+
+
+class _Walk:
+    """A walk through the pages of a user's changes, newest first."""
+
+    complete: bool | None = None
+    """Whether the last change is the creation of the user. False: older ones are not kept, or were never recorded. None
+    until the iterator has ended."""
+    kept_since: datetime | None = None
+    """The changes of the project are kept from this moment on. None until the first was read."""
+
+    def __init__(self) -> None:
+        self.not_kept: list[str] = []
+        """Attributes whose history was off before the oldest change that was read: changes of them may be missing."""
+        self._changes: Iterator[Change] = iter(())
+        self._before: int | None = None
+        self._end: bool | None = None
+        """What `complete` will be; None until the last page was read."""
+
+    def _take(self, page: ChangePage) -> None:
+        """Continue with the changes of a page, which was read after the ones so far."""
+        if page.changes:
+            # What was off before the last change of an earlier page was off after this one.
+            first = page.changes[0]
+            page.changes[0] = replace(first, not_kept=[*self.not_kept, *first.not_kept])
+            self.not_kept = []
+        self.not_kept += page.not_kept
+        self._changes, self._before, self.kept_since = iter(page.changes), page.next, page.kept_since
+        if page.next is None:
+            self._end = page.complete
+
+    def _has_ended(self) -> bool:
+        """Return whether there is no further page, given that all changes of the one before were returned."""
+        self.complete = self._end
+        return self._end is not None
+
+
+class Changes(_Walk, Iterator[Change]):
+    """The changes of a user, newest first, fetched as they are needed. An iterator."""
+
+    def __init__(self, fetch: Callable[[int | None], ChangePage]) -> None:
+        super().__init__()
+        self._fetch = fetch
+
+    def __next__(self) -> Change:
+        while (change := next(self._changes, None)) is None:
+            if self._has_ended():
+                raise StopIteration
+            self._take(self._fetch(self._before))
+        return change
+
+
+class AsyncChanges(_Walk, AsyncIterator[Change]):
+    """The changes of a user, newest first, fetched as they are needed. An asynchronous iterator."""
+
+    def __init__(self, fetch: Callable[[int | None], Awaitable[ChangePage]]) -> None:
+        super().__init__()
+        self._fetch = fetch
+
+    async def __anext__(self) -> Change:
+        while (change := next(self._changes, None)) is None:
+            if self._has_ended():
+                raise StopAsyncIteration
+            self._take(await self._fetch(self._before))
+        return change
+
+
 def moment_text(name: str, moment: Moment | None) -> str | None:
     """Return a moment as it is sent. Raises TypeError, ValueError."""
     if moment is None:
@@ -124,6 +203,7 @@ def change_of(entry: Mapping[str, Any], shown: Shown) -> Change:
         source=entry["source"],
         request=entry["request"],
         unrecorded=entry["unrecorded"],
+        not_kept=entry["not_kept"],
         attributes={
             name: AttributeChange(
                 rule=told["rule"],

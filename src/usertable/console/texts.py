@@ -702,6 +702,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     "history.all_known": ("元素均已存在", "all already there"),
     "history.unrecorded": ("此处有 {count} 次写入未记录。", "{count} writes here were not recorded."),
     "history.unrecorded.one": ("此处有 {count} 次写入未记录。", "{count} write here was not recorded."),
+    "history.not_kept": (
+        "属性 {names} 的历史记录曾关闭，此处及更早的变更可能缺失。",
+        "Changes of {names} may be missing here and before: the history was off.",
+    ),
     "history.end_created": ("没有更早的变更：用户创建于", "Nothing is older: the user was created at"),
     "history.end_off": ("没有更多变更。", "No more changes."),
     "history.end_kept": ("更早的变更未保留。历史记录的保留起点为", "Older changes are not kept. History is kept since"),

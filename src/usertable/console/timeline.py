@@ -68,7 +68,8 @@ class Entry:
     others: int = 0
     """Number of further attributes that are not shown, because one was asked for."""
     unrecorded: int = 0
-    """See :class:`usertable.app.history.ListedChange`."""
+    """See :class:`usertable.app.history.ListedChange`; so for `not_kept`."""
+    not_kept: Sequence[str] = ()
     request: str = ""
     """The address of the request's sample under *Live requests*; empty if none is kept."""
     row_after: str = ""
@@ -115,7 +116,7 @@ def listed_entries(
     """Return a page of a user's changes as they are shown, with the writes that were not recorded. See :func:`entries`."""
     found = entries(context, project, (each.change for each in listed), attribute)
     for entry, each in zip(found, listed, strict=True):
-        entry.unrecorded = each.unrecorded
+        entry.unrecorded, entry.not_kept = each.unrecorded, each.not_kept
     return found
 
 

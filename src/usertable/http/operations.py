@@ -409,10 +409,13 @@ def list_user_changes(call: Call) -> HandlerResult:
     shown = history_documents.shown_attributes(project, hidden=members.is_set(query.hidden))
     if attribute is not None:
         shown = {attribute: project.schema.attribute(attribute)}
-    changes = [history_documents.user_change_document(c.change, c.unrecorded, project, shown) for c in found.changes]
+    changes = [
+        history_documents.user_change_document(c.change, c.unrecorded, c.not_kept, project, shown) for c in found.changes
+    ]
+    not_kept = [name for name in found.not_kept if name in shown]
     # Read after the changes, so that none of what is said to be kept was removed while they were read.
     since = documents.moment(call.service.kept_since(project))
-    return HandlerResult(history_documents.UserChangeList(changes, found.next, found.is_whole, since))
+    return HandlerResult(history_documents.UserChangeList(changes, found.next, found.is_whole, not_kept, since))
 
 
 def compare_user(call: Call) -> HandlerResult:

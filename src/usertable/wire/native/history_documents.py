@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
@@ -87,6 +87,13 @@ class UserChangeDocument(msgspec.Struct):
             " or to the present."
         ),
     ]
+    not_kept: Annotated[
+        list[str],
+        Meta(
+            description="Attributes whose history was off after it, at some time up to the next newer change of the list or"
+            " to the present. Older changes of them may be missing too."
+        ),
+    ]
     attributes: Annotated[
         dict[str, AttributeChangeDocument],
         Meta(description="The attributes that were sent and recorded, without hidden ones."),
@@ -125,6 +132,9 @@ class UserChangeList(msgspec.Struct):
             description="Whether the page ends with the creation of the user. If it is false on the last page, older changes"
             " are no longer kept, or were never recorded."
         ),
+    ]
+    not_kept: Annotated[
+        list[str], Meta(description="Attributes whose history was off before the oldest change of the page.")
     ]
     kept_since: Annotated[Moment, Meta(description="The changes of the project are kept from this moment on.")]
 
@@ -213,12 +223,13 @@ class PrunedHistoryDocument(msgspec.Struct):
 
 
 def user_change_document(
-    change: Change, unrecorded: int, project: Project, shown: Mapping[str, Attribute]
+    change: Change, unrecorded: int, not_kept: Iterable[str], project: Project, shown: Mapping[str, Attribute]
 ) -> UserChangeDocument:
     """Return the document of a change of a user.
 
     Args:
         unrecorded: number of writes after it that were not recorded.
+        not_kept: attributes whose history was off after it.
         shown: the attributes to show.
     """
     origin = change.origin
@@ -236,6 +247,7 @@ def user_change_document(
         source=origin.source,
         request=change.request,
         unrecorded=unrecorded,
+        not_kept=[name for name in not_kept if name in shown],
         attributes={name: _attribute(change, shown[name], project) for name in change.reports if name in shown},
         identifiers=_masked(identifiers, project),
         created_through=change.creation or UNSET,
