@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import pty
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +16,7 @@ from support.engines import ENGINES, KEPT
 from support.native_server import TOKEN, NativeServer, native_server
 from support.sample_history import CUID, OTHER, PROJECT, SECRET, create_sample_history
 from support.server_process import ATTRIBUTE, REGISTER
+from support.terminal import run_on_terminal
 
 PATH = f"/api/v1/projects/{PROJECT}"
 USER = f"{PATH}/users/{CUID}"
@@ -751,18 +748,10 @@ def test_history_show_is_a_table_for_people(cli: CliRunner, where: tuple[str, ..
 
 
 def test_history_show_groups_the_attributes_of_a_change_on_a_terminal(server: NativeServer, store: str) -> None:
-    main, terminal = pty.openpty()
     command = [str(Path(sys.executable).with_name("usertable")), "history", "show", str(CUID), "--store", store]
-    done = subprocess.run(command, stdout=terminal, stderr=subprocess.PIPE, check=True)
-    os.close(terminal)
-    shown = b""
-    # Once the process has left the terminal, there is no more to read.
-    with contextlib.suppress(OSError):
-        while part := os.read(main, 1 << 16):
-            shown += part
-    os.close(main)
-    assert done.stderr == b""
-    lines = shown.decode().splitlines()
+    done = run_on_terminal(command)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
     assert lines[:9] == [
         "2024-04-01 14:00:00.000  Europe/Berlin  key:billing  billing 1.3  request r-3",
         "  level  10 → 4  applied",

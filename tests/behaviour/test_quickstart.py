@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from support.pages import ROOT, blocks
 from support.server_process import ServerProcess
+from support.terminal import run_on_terminal
 
 DOCS = ROOT / "docs"
 QUICKSTART = DOCS / "quickstart.md"
@@ -29,31 +33,37 @@ class Newcomer:
         self._environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         self.server: ServerProcess | None = None
 
-    def type(self, text: str) -> str:
-        """Run a block of shell. Return its output."""
+    def type(self, text: str, *, on_terminal: bool = False) -> str:
+        """Run a block of shell. Return its output, which may go to a terminal."""
         if text.strip() == "usertable serve":
             store = self._environment["USERTABLE_STORE"].removeprefix("sqlite:///")
             self.server = ServerProcess(f"sqlite:///{self.folder / store}", self.folder)
             return ""
-        for name, value in re.findall(r"^export (USERTABLE_\w+)=(\S+)$", text, re.MULTILINE):
-            self._environment[name] = value
-        return self._run(["bash", "-euc", text.replace("curl ", "curl --silent --show-error --fail-with-body ")])
+        exported = re.findall(r"^export (\w+)=", text, re.MULTILINE)
+        # The next block is of the same shell.
+        keep = "".join(f'\nprintf %s "${name}" > .{name}' for name in exported)
+        command = text.replace("curl ", "curl --silent --show-error --fail-with-body ")
+        printed = self._run(["bash", "-euc", f"{command}{keep}"], on_terminal)
+        self._environment |= {name: (self.folder / f".{name}").read_text() for name in exported}
+        return printed
 
     def run_python(self, text: str) -> str:
         return self._run([sys.executable, "-c", text])
 
-    def _run(self, command: list[str]) -> str:
+    def _run(self, command: list[str], on_terminal: bool = False) -> str:
         if self.server:
             command[-1] = command[-1].replace(ADDRESS, self.server.url.removeprefix("http://"))
-        ran = subprocess.run(command, capture_output=True, text=True, cwd=self.folder, env=self._environment, check=False)
+        run = run_on_terminal if on_terminal else partial(subprocess.run, capture_output=True, text=True, check=False)
+        ran = run(command, cwd=self.folder, env=self._environment)
         assert ran.returncode in (0, 22), ran.stderr
+        assert isinstance(ran.stdout, str)
         return ran.stdout
 
 
-@pytest.fixture(scope="module")
-def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Newcomer]:
+@contextlib.contextmanager
+def after_the_quickstart(folder: Path) -> Iterator[Newcomer]:
     """Run the quickstart, with usertable installed already."""
-    who = Newcomer(tmp_path_factory.mktemp("newcomer"))
+    who = Newcomer(folder)
     printed = ""
     try:
         for block in blocks("sh", "json"):
@@ -69,6 +79,12 @@ def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Newcomer]:
     finally:
         if who.server:
             who.server.stop()
+
+
+@pytest.fixture(scope="module")
+def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Newcomer]:
+    with after_the_quickstart(tmp_path_factory.mktemp("newcomer")) as who:
+        yield who
 
 
 def test_the_quickstart_gives_what_it_says(newcomer: Newcomer) -> None:
@@ -102,3 +118,27 @@ def test_the_requests_of_the_native_apis_page_are_answered(newcomer: Newcomer) -
 def test_the_example_of_the_python_client_runs(newcomer: Newcomer) -> None:
     example = next(block for block in blocks("python") if block.page == DOCS / "howto" / "use-the-client.md")
     assert "'level': 3" in newcomer.run_python(example.text)
+
+
+def without_moments(printed: str) -> str:
+    """Return what was printed without what differs each time: moments, and the IDs of requests."""
+    moments = re.sub(r"\d{4}-\d{2}-\d{2}[ T]\d{2}:\d{2}:\d{2}\.\d{3,6}(Z|\+00:00)?", "MOMENT", printed.strip())
+    return re.sub(r"\b[0-9a-f]{12}-\d+\b", "REQUEST", moments)
+
+
+def test_the_examples_about_history_give_what_they_say(tmp_path: Path) -> None:
+    with after_the_quickstart(tmp_path) as who:
+        # The page notes a moment to the second, and means one after the quickstart.
+        time.sleep(1 - time.time() % 1)
+        printed, compared = "", 0
+        for block in blocks("sh", "python", "json", "text"):
+            if block.page != DOCS / "howto" / "history.md":
+                continue
+            if block.language == "sh":
+                printed = who.type(block.text, on_terminal=True)
+            elif block.language == "python":
+                printed = who.run_python(block.text)
+            else:
+                assert without_moments(printed) == without_moments(block.text), block
+                compared += 1
+    assert compared == 6
