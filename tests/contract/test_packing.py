@@ -12,11 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from usertable.domain.change import Report
-from usertable.domain.values import ABSENT
+from usertable.domain.change import ChangeKind, Origin, Report, UserChange
+from usertable.domain.merge import decide
+from usertable.domain.patch import Patch, Restoration
+from usertable.domain.profile import Profile
+from usertable.domain.schema import Attribute, Rule
+from usertable.domain.values import ABSENT, DataType
 from usertable.store import packing
 from usertable.store.columns import Column, Form, encode, encode_numbers
-from usertable.store.history import LATER_BYTES, PLACES, HistoryBlock, compress, pack_blocks
+from usertable.store.history import LATER_BYTES, PLACES, HistoryBlock, compress, encode_changes, pack_blocks, without_user
 from usertable.store.packing import PackedChanges, StoredChange, is_packed, pack
 from usertable.zstandard import zstd
 
@@ -164,8 +168,25 @@ def block_of(number: int, body: object, befores: dict[int, str] | None = None) -
     return block
 
 
+def shared_form(members: list[Any]) -> list[list[Any]]:
+    """Return a body with members as one that has what they share once. Each shares it with the next one at most."""
+    found: list[list[Any]] = []
+    rows: list[list[Any]] = []
+    for member in members:
+        if member is not None:
+            _, cuid, version, changed, back, at, since, kind, actor, request, source, reports, *more = member
+            shared = [kind, changed, actor, source, more[1] if len(more) == 2 else None, [name for name, _, _ in reports]]
+            if shared not in found[-1:]:
+                found.append(shared)
+            values = [value for _, sent, before in reports for value in (sent, before)]
+            row = [len(found) - 1, cuid, version, back, at, since, request, values]
+            rows.append([*row, *more[:1]] if any(more[:1]) else row)
+    return [found, rows]
+
+
 def blocks_of_writes(names: list[list[str]]) -> list[HistoryBlock]:
-    """Return blocks in all forms: with the changes as a whole, and of writes that the database merged, of now and before.
+    """Return blocks in all forms: with the changes as a whole, with what they share once, and of writes that the database
+    merged, of now and before.
 
     Args:
         names: the attributes of each of 20 writes.
@@ -198,7 +219,7 @@ def blocks_of_writes(names: list[list[str]]) -> list[HistoryBlock]:
         "sources": [f"job {place}" for place in range(20)],
         "occurred": [None if place % 2 else place for place in range(20)],
     }
-    found = [block_of(4, whole), block_of(5, merged, befores), block_of(7, sent, befores)]
+    found = [block_of(4, whole), block_of(5, merged, befores), block_of(6, shared_form(whole)), block_of(7, sent, befores)]
     del sent["sources"], sent["occurred"]
     return [*found, block_of(8, sent, befores), block_of(9, sent, {})]
 
@@ -224,11 +245,83 @@ def test_a_packed_block_has_the_changes_of_blocks_in_every_form(
         for stored in block.stored():
             stored.place += (block.block - 4) * PLACES
             expected.append(stored)
-    assert len(expected) == 18 + 3 * 17
+    assert len(expected) == 18 + 18 + 3 * 17
     packed = pack_blocks(blocks)
     assert (packed.block, packed.last) == (4, 9)
     assert repr(list(packed.stored())) == repr(expected)
     assert [repr(at(PackedChanges(packed.body), stored.place)) for stored in expected] == list(map(repr, expected))
+
+
+def test_a_block_that_has_what_changes_share_once_is_read_like_one_of_an_earlier_version() -> None:
+    def member(place: int, actor: str, reports: list[tuple[str, object, object]], *more: object) -> list[Any]:
+        return [place, 100 + place, 2, int(bool(reports)), place, 5000, 4000, 0, actor, f"r-{place}", "s", reports, *more]
+
+    members = [
+        member(0, "key:a", [("u", Decimal("1.50"), None), ("v", ["x", "y"], [3, ["y"]])]),
+        member(1, "key:a", [("u", 10**37 + 1, "1.50"), ("v", ["x"], 2)]),
+        member(2, "key:b", [("u", "1.50", Decimal("0.10")), ("v", True, False)], [], 4711),
+        member(3, "key:b", [], [("phone", "18012345678")]),
+    ]
+    earlier, block = block_of(4, members), block_of(4, shared_form(members))
+    assert repr(list(block.stored())) == repr(list(earlier.stored()))
+    assert list(block.all_changes()) == list(earlier.all_changes())
+    for place in range(4):
+        number = 4 * PLACES + place
+        assert block.change(number, 100 + place) == earlier.change(number, 100 + place) is not None
+        assert block.change(number, 1) is None
+    assert block.change(4 * PLACES + 4, 104) is None
+    assert pack_blocks([block]).body == pack_blocks([earlier]).body
+    block.latest = earlier.latest = 5000
+    assert block.steps_after(0) == earlier.steps_after(0)
+    (left,) = [stored for stored in without_user(block, 101).stored() if stored.cuid == 101]
+    assert (left.back, left.actor, left.request, left.reports) == (1, "", "", [])
+    others = [repr(stored) for stored in earlier.stored() if stored.cuid != 101]
+    assert [repr(stored) for stored in without_user(block, 101).stored() if stored.cuid != 101] == others
+
+
+def test_what_changes_of_a_transaction_share_is_stored_once() -> None:
+    attributes = [
+        Attribute("spent", DataType.NUMBER, Rule.ACCUMULATE),
+        Attribute("tags", DataType.LIST, Rule.APPEND),
+        Attribute("seen", DataType.STRING, Rule.OVERWRITE, history_since=None),
+    ]
+    profile, changes = Profile(1, 0, 10, {}, {}, head=5), []
+    sent: list[list[Any]] = [[5, ["a"], "x"], [Decimal("-1.5"), ["b", "a"], "y"], [1, ["c", "d"], "z"], [2, ["e"], "u"]]
+    for number, values in enumerate(sent):
+        decision = decide(profile, Patch(list(zip(attributes, values, strict=True))), 20 + number)
+        identifiers = [("phone", "1")] if number == 3 else []
+        origin = Origin("key:one" if number < 2 else "key:two", "job")
+        changes.append(UserChange(7, decision, origin, f"r-{number}", identifiers=identifiers))
+        profile = decision.profile
+    back = Restoration([(attributes[0], ABSENT), (attributes[1], ["a"]), (attributes[2], "x")])
+    changes.append(UserChange(7, decide(profile, back, 30), Origin("undo:1"), "r-4", ChangeKind.UNDO))
+    (block,) = encode_changes(changes, iter([3]))
+    text = zstd.decompress(block.body)
+    assert (text.count(b'"spent"'), text.count(b'"key:one"'), text.count(b'"job"'), text.count(b"seen")) == (3, 1, 2, 0)
+    found = [change for change, _ in block.all_changes()]
+    first = 3 * PLACES
+    assert [(change.number, change.previous, change.version) for change in found] == [
+        (first + n, first + n - 1 if n else 5, 2 + n) for n in range(5)
+    ]
+    assert [change.origin for change in found] == [change.origin for change in changes]
+    assert [change.request for change in found] == [f"r-{n}" for n in range(5)]
+    assert [change.kind for change in found] == [ChangeKind.WRITE] * 4 + [ChangeKind.UNDO]
+    assert [change.identifiers for change in found] == [[], [], [], [("phone", "1")], []]
+    assert [change.reports["spent"] for change in found] == [
+        Report(5, ABSENT),
+        Report(Decimal("-1.5"), 5),
+        Report(1, Decimal("3.5")),
+        Report(2, Decimal("4.5")),
+        Report(ABSENT, Decimal("6.5")),
+    ]
+    assert [change.reports["tags"] for change in found] == [
+        Report(["a"], ABSENT),
+        Report(["b", "a"], ABSENT, 1, ["b"]),
+        Report(["c", "d"], ABSENT, 2),
+        Report(["e"], ABSENT, 4),
+        Report(["a"], ["a", "b", "c", "d", "e"]),
+    ]
+    assert all(change.reports.keys() == {"spent", "tags"} for change in found)
 
 
 def test_a_block_whose_writes_all_were_not_done_is_packed_to_one_without_changes() -> None:

@@ -4,15 +4,19 @@ A transaction's changes are stored in blocks of up to 1,024, each compressed as 
 a row nor an index entry of its own. A change's number is `block * 1024 + its place`. Old blocks are packed: the changes of
 several blocks become one, which is written column by column: see :mod:`usertable.store.packing`.
 
-A block's body is a JSON array, compressed with zstd, of one member per change (null where a place is not used):
-`[place, CUID, version, changed, back, at, since, kind, actor, request, source, reports, identifiers, occurred_at]`. `back`
-is the change's number minus the number of the user's previous change, 0 if there is none. `reports` are `[attribute, sent,
-before]`: for the rule append, `before` is the number of elements, or `[number, [added element, …]]` if not all of `sent`
-were added. A null stands for no value. Members at the end that have their default are left out. For new users there is one
-change for many: its CUID is an array.
+A block's body is JSON, compressed with zstd. For each attribute of a change it has the value sent and the one before: for
+the rule append, the number of elements before, or `[number, [added element, …]]` if not all of `sent` were added. A null
+stands for no value. Where the user's previous change is, is stored as `back`: the change's number minus its number, 0 if
+there is none. There are three forms:
 
-The body of a block that the database merges is what it was sent, so that values are encoded once: see :class:`_SentWrites`.
-Such blocks of earlier versions have an array of members, whose reports are `[attribute, sent, index of the value before]`.
+- What a transaction writes has what changes have in common once: see :class:`_Writes`.
+- The body of a block that the database merges is what it was sent, so that values are encoded once: see
+  :class:`_SentWrites`.
+- Blocks of new users, of an erased user, those that were packed before, and all of earlier versions are an array of one
+  member per change (null where a place is not used): `[place, CUID, version, changed, back, at, since, kind, actor, request,
+  source, reports, identifiers, occurred_at]`. `reports` are `[attribute, sent, before]`; in a block that the database merged
+  `[attribute, sent, index of the value before]`. Members at the end that have their default are left out. For new users
+  there is one change for many: its CUID is an array.
 """
 
 from __future__ import annotations
@@ -34,6 +38,7 @@ from usertable.domain.values import ABSENT
 from usertable.store.encoding import EncodedPatches, encode_patches
 from usertable.store.packing import (
     NO_TEXT,
+    NOTHING,
     EncodedChange,
     PackedChanges,
     StoredChange,
@@ -58,6 +63,94 @@ _APPEND = Rule.APPEND
 _WRITE = _CODES[ChangeKind.WRITE]
 _encoder = msgspec.json.Encoder(decimal_format="number")
 _raw_decoder = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+class _Shared(msgspec.Struct, array_like=True, gc=False):
+    """What changes have in common."""
+
+    kind: int
+    changed: int
+    actor: str
+    source: str
+    occurred_at: int | None
+    names: list[str]
+    """The attributes."""
+
+
+class _Row(msgspec.Struct, array_like=True, gc=False):
+    """The rest of a change."""
+
+    shared: int
+    """Index of what it shares with others."""
+    cuid: int
+    version: int
+    back: int
+    at: int
+    since: int
+    request: str
+    values: list[Any]
+    """For each attribute, the value sent and the one before."""
+    identifiers: list[tuple[str, str]] = []
+    """Left out if there are none."""
+
+
+class _Writes(msgspec.Struct, array_like=True):
+    """The body of a block that the server merged, a JSON array. Example:
+
+    `[[[0, 1, "key:billing", "", null, ["spent", "level"]]],
+    [[0, 10000001, 17, 156753, 1764518400000, 1764432000000, "5f0c1d2e9a77-4b1", [5, 36.2, 9, 3]]]]`.
+    """
+
+    shared: list[_Shared]
+    rows: list[msgspec.Raw]
+    """By place."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def at(self, place: int) -> StoredChange:
+        """Return the change at a place."""
+        row = _row_decoder.decode(self.rows[place])
+        shared = self.shared[row.shared]
+        return StoredChange(
+            *(place, row.cuid, row.version, shared.changed, row.back, row.at, row.since, shared.kind),
+            *(shared.actor, row.request, shared.source),
+            list(zip(shared.names, row.values[::2], row.values[1::2], strict=True)),
+            row.identifiers,
+            shared.occurred_at,
+        )
+
+
+class _EncodedRow(msgspec.Struct, array_like=True, gc=False):
+    shared: int
+    cuid: int
+    version: int
+    back: int
+    at: int
+    since: int
+    request: msgspec.Raw
+    values: list[msgspec.Raw]
+    identifiers: msgspec.Raw = NOTHING
+
+
+class _EncodedWrites(msgspec.Struct, array_like=True):
+    """The same with what is copied unread still encoded."""
+
+    shared: list[_Shared]
+    rows: list[_EncodedRow]
+
+    def changes(self) -> Iterator[EncodedChange]:
+        """Yield the changes, by place."""
+        texts = [(msgspec.Raw(_encoder.encode(s.actor)), msgspec.Raw(_encoder.encode(s.source))) for s in self.shared]
+        for place, row in enumerate(self.rows):
+            shared, (actor, source) = self.shared[row.shared], texts[row.shared]
+            yield EncodedChange(
+                *(place, row.cuid, row.version, shared.changed, row.back, row.at, row.since, shared.kind),
+                *(actor, row.request, source),
+                list(zip(shared.names, row.values[::2], row.values[1::2], strict=True)),
+                row.identifiers,
+                shared.occurred_at,
+            )
 
 
 class _SentHead(msgspec.Struct, gc=False):
@@ -87,12 +180,11 @@ class _SentWrites(msgspec.Struct):
     """Left out if nobody named one, as `occurred` is."""
     occurred: list[int | None] = []
 
-    def changes(self) -> Iterator[StoredChange]:
-        """Yield the changes as they are stored, without what the database adds."""
-        return map(self.at, range(len(self.patches)))
+    def __len__(self) -> int:
+        return len(self.patches)
 
     def at(self, place: int) -> StoredChange:
-        """Return the change at a place. Instead of the value before, a report has its index."""
+        """Return the change at a place without what the database adds. A report has the index of the value before."""
         patch = _sent_patch_decoder.decode(self.patches[place])
         sent = [*patch.s.values(), *(value for _, _, value, _ in patch.o)]
         actor, order = self.orders[patch.h]
@@ -143,6 +235,9 @@ _UNDO = _CODES[ChangeKind.UNDO]
 _ERASED = _CODES[ChangeKind.ERASED]
 _decoder = msgspec.json.Decoder(StoredChange, float_hook=Decimal)
 _steps_decoder = msgspec.json.Decoder(list[Step])
+_writes_decoder = msgspec.json.Decoder(_Writes)
+_row_decoder = msgspec.json.Decoder(_Row, float_hook=Decimal)
+_encoded_writes_decoder = msgspec.json.Decoder(_EncodedWrites)
 _sent_decoder = msgspec.json.Decoder(_SentWrites)
 _sent_patch_decoder = msgspec.json.Decoder(_SentPatch, float_hook=Decimal)
 _encoded_sent_decoder = msgspec.json.Decoder(_EncodedSent)
@@ -174,10 +269,10 @@ class HistoryBlock:
     The body then lacks that. Its reports are `[attribute, sent, index of the value before]`. A place that is not here is not
     used.
     """
+    writes: _Writes | _SentWrites | None = field(default=None, repr=False, compare=False)
+    """The content of the body, from the first use on, unless it has members."""
     members: list[msgspec.Raw] = field(default_factory=list, repr=False, compare=False)
-    """The encoded changes, in order. Filled on the first use."""
-    sent: _SentWrites | None = field(default=None, repr=False, compare=False)
-    """The same of a block that the database merged."""
+    """The encoded changes of a body that has members, in order. Filled on the first use."""
     columns: PackedChanges | None = field(default=None, repr=False, compare=False)
     """The changes of a packed block, from the first use on."""
     index: tuple[int, int] | None = field(default=None, repr=False, compare=False)
@@ -220,9 +315,10 @@ class HistoryBlock:
             yield from PackedChanges(self.body)
             return
         text = zstd.decompress(self.body)
+        writes = _writes(text)
         found: Iterable[StoredChange]
-        if _is_sent(text):
-            found = _sent_decoder.decode(text).changes()
+        if writes is not None:
+            found = map(writes.at, range(len(writes)))
         else:
             found = (_decoder.decode(raw) for _, raw in _places(_raw_decoder.decode(text)))
         for each in found:
@@ -277,14 +373,13 @@ class HistoryBlock:
         return None if stored is None else (stored, _reports(stored.reports))
 
     def _stored_at(self, place: int) -> StoredChange | None:
-        if self.sent is None and not self.members:
+        if self.writes is None and not self.members:
             text = zstd.decompress(self.body)
-            if _is_sent(text):
-                self.sent = _sent_decoder.decode(text)
-            else:
+            self.writes = _writes(text)
+            if self.writes is None:
                 self.members = _raw_decoder.decode(text)
-        if self.sent is not None:
-            return self._completed(self.sent.at(place)) if place < len(self.sent.patches) else None
+        if self.writes is not None:
+            return self._completed(self.writes.at(place)) if place < len(self.writes) else None
         raw = self.members[place] if place < len(self.members) else None
         if raw is None or not bytes(raw).startswith(b"[%d," % place):
             # Places that are not used are left out, or null.
@@ -306,9 +401,21 @@ class HistoryBlock:
         return stored
 
 
+def _writes(text: bytes) -> _Writes | _SentWrites | None:
+    """Return the content of a body that was decompressed; None if it has members."""
+    if _is_sent(text):
+        return _sent_decoder.decode(text)
+    return _writes_decoder.decode(text) if _is_shared(text) else None
+
+
 def _is_sent(text: bytes) -> bool:
     """Return whether a body that was decompressed is one of :class:`_SentWrites`."""
     return text.startswith(b"{")
+
+
+def _is_shared(text: bytes) -> bool:
+    """Return whether it is one of :class:`_Writes`. A member begins with a number."""
+    return text.startswith(b"[[[")
 
 
 def _without_sent(change: EncodedChange) -> UnsentChange:
@@ -552,14 +659,12 @@ def walk(find: Callable[[int], HistoryBlock | None], cuid: int, head: int) -> It
         number = change.previous
 
 
-def _restored(change: UserChange) -> list[tuple[str, object, object]]:
-    """Return the reports of a change that restored values, as they are stored."""
+def _restored(change: UserChange) -> tuple[list[str], list[object]]:
+    """Return the attributes of a change that restored values, and for each what is stored."""
     before = change.decision.before.attributes
-    return [
-        (a.name, None if sent is ABSENT else sent, before.get(a.name))
-        for a, sent in change.decision.patch.entries
-        if a.history_since is not None
-    ]
+    entries = [(a.name, sent) for a, sent in change.decision.patch.entries if a.history_since is not None]
+    values = [(None if sent is ABSENT else sent, before.get(name)) for name, sent in entries]
+    return [name for name, _ in entries], list(itertools.chain.from_iterable(values))
 
 
 def blocks_needed(mutation: Mutation) -> int:
@@ -609,9 +714,11 @@ def encode_changes(changes: Sequence[UserChange], numbers: Iterator[int]) -> lis
 
 def _block(changes: Sequence[UserChange], block: int) -> HistoryBlock:
     # It is done for every write, so it has few calls, and none for an attribute but to look its value up.
-    members: list[tuple[object, ...]] = []
+    shared: dict[tuple[object, ...], int] = {}
+    rows: list[tuple[object, ...]] = []
     previous: dict[int, int] = {}
-    latest = 0
+    last: object = None
+    index = latest = 0
     for place, change in enumerate(changes):
         origin, decision = change.origin, change.decision
         assert origin is not None
@@ -623,43 +730,47 @@ def _block(changes: Sequence[UserChange], block: int) -> HistoryBlock:
             latest = at
         number = block * PLACES + place
         previous[place] = head = before.head
-        reports: list[tuple[str, object, object]] = []
+        names: list[str] = []
+        values: list[object] = []
         if type(patch) is Restoration:
-            reports = _restored(change)
+            names, values = _restored(change)
         else:
             find = before.attributes.get
-            values: Mapping[str, Any] = after.attributes
+            stored_after: Mapping[str, Any] = after.attributes
             sent: Any
             for attribute, sent in patch.entries:
                 if attribute.history_since is not None:
                     name = attribute.name
                     stored: Any = find(name)
                     if attribute.rule is _APPEND and stored is not None:
-                        count, elements = len(stored), values[name]
+                        count, elements = len(stored), stored_after[name]
                         stored = count if len(elements) - count == len(sent) else (count, elements[count:])
-                    reports.append((name, sent, stored))
-        member: tuple[object, ...] = (
-            place,
+                    names.append(name)
+                    values.append(sent)
+                    values.append(stored)
+        common = (origin, change.kind, changed, names)
+        if common != last:
+            # Most often one program has sent them all.
+            last = common
+            found = (_CODES[change.kind], changed, origin.actor, origin.source, origin.occurred_at, tuple(names))
+            index = shared.setdefault(found, len(shared))
+        row: tuple[object, ...] = (
+            index,
             change.cuid,
             after.version,
-            changed,
             number - head if head else 0,
             at,
             before.updated_at,
-            _CODES[change.kind],
-            origin.actor,
             change.request,
-            origin.source,
-            reports,
+            values,
         )
-        if change.identifiers or origin.occurred_at is not None:
-            member = _trimmed((*member, change.identifiers, origin.occurred_at))
-        members.append(member)
+        rows.append((*row, change.identifiers) if change.identifiers else row)
         after.head = number
         if change.results:
             for result in change.results:
                 result.change = number
-    return HistoryBlock(block, block, len(members), latest, compress(_encoder.encode(members)), previous)
+    body = compress(_encoder.encode((list(shared), rows)))
+    return HistoryBlock(block, block, len(rows), latest, body, previous)
 
 
 def encode_merged(writes: Sequence[Write], encoded: EncodedPatches) -> bytes:
@@ -731,14 +842,10 @@ def without_user(block: HistoryBlock, cuid: int) -> HistoryBlock:
 
     The changes themselves stay, with their numbers and times, so that a reader of the feed does not lose its place.
     """
+    changes = [_blanked(stored) if stored.cuid == cuid else stored for stored in block.stored()]
     if block.is_packed:
-        body = pack([_blanked(stored) if stored.cuid == cuid else stored for stored in block.stored()])
-        return HistoryBlock(block.block, block.last, block.changes, block.latest, body)
-    members: list[object] = []
-    for raw in _raw_decoder.decode(zstd.decompress(block.body)):
-        stored = None if bytes(raw) == b"null" else _decoder.decode(raw)
-        members.append(_blanked(stored) if stored is not None and stored.cuid == cuid else raw)
-    return HistoryBlock(block.block, block.last, block.changes, block.latest, compress(_encoder.encode(members)))
+        return HistoryBlock(block.block, block.last, block.changes, block.latest, pack(changes))
+    return _encoded(block.block, block.last, block.latest, changes)
 
 
 def _blanked(stored: StoredChange) -> StoredChange:
@@ -796,10 +903,12 @@ def pack_blocks(blocks: Sequence[HistoryBlock]) -> HistoryBlock:
 def _encoded_changes(block: HistoryBlock, offset: int) -> list[EncodedChange]:
     """Return the changes of a block that is not packed, with their places in one that begins so many places before it."""
     text = zstd.decompress(block.body)
-    if block.befores is None:
-        changes = [change for change in _encoded_decoder.decode(text) if change is not None]
-    else:
+    if block.befores is not None:
         changes = list(_merged_changes(text, block.befores, block.previous, block.block * PLACES))
+    elif _is_shared(text):
+        changes = list(_encoded_writes_decoder.decode(text).changes())
+    else:
+        changes = [change for change in _encoded_decoder.decode(text) if change is not None]
     for change in changes:
         change.place += offset
     return changes

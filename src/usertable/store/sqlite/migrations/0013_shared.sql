@@ -1,0 +1,1 @@
+-- Blocks of history have what changes have in common once. No table changes, but an earlier version cannot read them.
