@@ -15,10 +15,10 @@ a store of the same engine, and a server of its own.
   earlier versions in the way of temporal_tables, and with an audit table in the way of supa_audit (`history_peers.sql`).
 - `import`: `usertable import` of a CSV file of new users, and onto users that exist.
 - `prune`: PUTs to a server that removes yesterday's history while today's is written and packed, beside PUTs to one whose
-  history only grows. For yesterday's, both are first sent the same PUTs, and all changes are packed. Then a day of the one
-  server is the time since that began, so that history becomes too old as fast as it was written. Changes are packed ten
-  seconds after they were written, not an hour, as fast as always (`history_server.py`). `--minutes` is the time of
-  PUTs to each server, yesterday and today: on the whole, it takes more than four times as long.
+  history only grows, for `--minutes` each. Yesterday's is written beforehand, to both: as many changes as a server then has
+  PUTs, evenly spread over twice the minutes, because a server is suspended half of the time, and packed. Then a day of the
+  one server is the time since the first of them, so that history becomes too old as fast as it was written. Changes are
+  packed ten seconds after they were written, not an hour, as fast as always (`history_server.py`).
 - `full`: the same with a server at its size limit, which packs and removes all that is written seconds later.
 - `as-of`: a user as of an earlier moment, read from the store in this process, with 100 and 10,000 changes to walk back.
   They are evenly spread over 10,000 batches of 64 writes, the others to other users. Before and after they are packed.
@@ -42,7 +42,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from decimal import Decimal
@@ -81,6 +80,8 @@ from wrk import Measured, write_results
 ACTOR = Actor.cli("benchmark")
 BATCH = 64
 """Writes per batch, for `as-of`."""
+LARGE_BATCH = 1000
+"""Writes per batch of what is packed before it is measured."""
 NO_HISTORY = "no history"
 TOKEN = "a-token-for-metrics-only"
 STEPS = (100, 10_000)
@@ -379,17 +380,44 @@ def project_number(store: Store) -> int:
 
 def puts_while_yesterday_is_removed(engine: SQLite | PostgreSQL, chosen: argparse.Namespace) -> dict[str, object]:
     """Measure PUTs while history is removed as fast as it was written, and packed, beside PUTs without that."""
-    urls = _grown_and_pruned(engine, chosen.users)
+    url, seconds = engine.new(), chosen.minutes * 60
+    engine.fill(url, chosen.users)
+    rate = _rate(engine, url, chosen)
+    began = now_ms() - round(2 * seconds * 1000)
+    asyncio.run(write_batches(url, _reports(url, chosen.users, began, rate / 2, round(rate * seconds))))
+    pack_store(url)
+    urls = {"growing": url, "pruned": engine.copy(url)}
     with contextlib.closing(open_store(urls["pruned"])) as store:
         Service(store).edit_history(PROJECT, days=1, actor=ACTOR)
-    with ExitStack() as stack:
-        sides = {name: stack.enter_context(serving(HERE, url, {})) for name, url in urls.items()}
-        began = now_ms()
-        yesterday = report(f"{engine.name}, yesterday", _rounds_alone(sides, chosen), ("growing",))
-    with ProcessPoolExecutor() as processes:
-        list(processes.map(pack_store, urls.values()))
     found = _puts_beside_retention(engine, "prune", urls, lambda: f"day={now_ms() - began}", chosen)
-    return {"yesterday": yesterday, **found}
+    return {"yesterday per second": rate, **found}
+
+
+def _rate(engine: SQLite | PostgreSQL, url: str, chosen: argparse.Namespace) -> int:
+    """Return the PUTs per second to a copy of a store."""
+    copy = engine.copy(url)
+    with serving(HERE, copy, {}) as side:
+        measured = _sender(side, chosen)(max(chosen.warm_up, 1))
+    engine.drop(copy)
+    return round(measured.per_second)
+
+
+def _reports(url: str, users: int, began: int, rate: float, count: int) -> Iterator[list[Write]]:
+    """Yield batches of reports of random users, so many a second from a moment on."""
+    with contextlib.closing(open_store(url)) as store:
+        project = Service(store).project(PROJECT)
+    dice = random.Random(2)
+    patches = _patches(project, dice)
+    for start in range(0, count, LARGE_BATCH):
+        yield [
+            Write(
+                *(project.number, FIRST_CUID + dice.randrange(users), dice.choice(patches), project.version),
+                began + round(number * 1000 / rate),
+                details=False,
+                origin=Origin("key:default", f"0199a7c4-{number:x}"),
+            )
+            for number in range(start, min(start + LARGE_BATCH, count))
+        ]
 
 
 def puts_at_the_size_limit(engine: SQLite | PostgreSQL, chosen: argparse.Namespace) -> dict[str, object]:
@@ -596,8 +624,7 @@ def _batches(project: Project, users: int, begun: int) -> list[list[Write]]:
     The other writes of a batch are to other users.
     """
     dice = random.Random(1)
-    attributes = {attribute.name: project.schema.attributes[attribute.name] for attribute in WRITTEN}
-    patches = [_patch(attributes, dice) for _ in range(5000)]
+    patches = _patches(project, dice)
     batches = []
     for number in range(STEPS[-1]):
         walked = [user for user, steps in enumerate(STEPS) if number % (STEPS[-1] // steps) == 0]
@@ -611,6 +638,11 @@ def _batches(project: Project, users: int, begun: int) -> list[list[Write]]:
             ]
         )
     return batches
+
+
+def _patches(project: Project, dice: random.Random) -> list[Patch]:
+    attributes = {attribute.name: project.schema.attributes[attribute.name] for attribute in WRITTEN}
+    return [_patch(attributes, dice) for _ in range(5000)]
 
 
 def _patch(attributes: Mapping[str, Attribute], dice: random.Random) -> Patch:
