@@ -630,11 +630,11 @@ def _batches(project: Project, users: int, begun: int) -> list[list[Write]]:
         walked = [user for user, steps in enumerate(STEPS) if number % (STEPS[-1] // steps) == 0]
         others = dice.sample(range(len(STEPS), users), BATCH - len(walked))
         cuids = [FIRST_CUID + user for user in (*walked, *others)]
-        now, origin = begun + number + 1, Origin("key:default", f"0199a7c4-{number:08}")
+        now, origin, request = begun + number + 1, Origin("key:default"), f"0199a7c4-{number:08}"
         batches.append(
             [
-                Write(project.number, cuid, dice.choice(patches), project.version, now, details=False, origin=origin)
-                for cuid in cuids
+                Write(project.number, cuid, patch, project.version, now, details=False, origin=origin, request=request)
+                for cuid, patch in zip(cuids, dice.choices(patches, k=BATCH), strict=True)
             ]
         )
     return batches

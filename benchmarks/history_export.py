@@ -139,9 +139,11 @@ def reports(project: Project, users: int, changes: int, batch: int) -> Iterator[
         writes = []
         for n in range(done, min(done + batch, changes)):
             cuid = FIRST + dice.randrange(users)
-            origin = Origin(ACTORS[n % 3], f"request-{n}")
+            origin, request = Origin(ACTORS[n % 3]), f"request-{n}"
             patch = Patch(list(zip(attributes, sent(n), strict=True)))
-            writes.append(Write(project.number, cuid, patch, project.version, now, details=False, origin=origin))
+            writes.append(
+                Write(project.number, cuid, patch, project.version, now, details=False, origin=origin, request=request)
+            )
         yield writes
 
 

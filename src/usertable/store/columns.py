@@ -288,11 +288,13 @@ def _sum_at(column: Column, index: int) -> int:
 def _index_of_sum(column: Column, value: int) -> int | None:
     """Return the index of a number by halves, so that no difference is added up more than twice."""
     _, minimum, _, number = column.form
-    shifted = _read_planes(column)
+    content, planes = column.content, list(enumerate(range(column.start, column.end, column.count)))
     low, high, found = 0, column.count, None
     while low < high:
         middle = (low + high) // 2
-        reached = number + (middle + 1 - low) * minimum + sum(shifted[low : middle + 1])
+        reached = number + (middle + 1 - low) * minimum
+        for place, plane in planes:
+            reached += sum(content[plane + low : plane + middle + 1]) << 8 * place
         if reached < value:
             low, number = middle + 1, reached
         else:

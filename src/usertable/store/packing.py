@@ -240,9 +240,10 @@ class PackedChanges:
         self._shapes = head.shapes
         self._groups = dict(head.groups)
         self._shape_of: list[int] = []
-        self._columns = {column.name: column for column in head.columns}
+        self._columns: dict[str, Column] = {}
         start = 0
         for column in head.columns:
+            self._columns[column.name] = column
             column.start = start
             column.end = start = start + column.length
         self.size = start
@@ -256,7 +257,12 @@ class PackedChanges:
 
     def at(self, index: int, place: int) -> StoredChange:
         """Return the change at an index, which is that of a place, without its reports."""
-        return self._change(index, place, [self._column(name).at(index) for name in _READ], [])
+        values: list[Any] = []
+        for name in _READ:
+            form = self._columns[name].form
+            # Half of them are constant. They have no bytes, and a walk reads one change per block.
+            values.append(form[1] if form[0] == "constant" else self._column(name).at(index))
+        return self._change(index, place, values, [])
 
     def names_at(self, index: int) -> list[str]:
         """Return the attributes of its reports."""
