@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import random
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -15,7 +17,7 @@ import apsw
 import psycopg
 import pytest
 
-from contract.test_retention import pack
+from contract.test_retention import NEVER, pack
 from support.actors import TESTER
 from support.commands import import_batch
 from support.engines import ENGINES
@@ -30,6 +32,7 @@ from usertable.domain.patch import Restoration
 from usertable.domain.schema import Project
 from usertable.store import history, open_store
 from usertable.store.history import HistoryBlock
+from usertable.store.postgres import PostgresStore
 from usertable.store.records import ImportBatch, ImportRow, ImportRows, Write
 from usertable.store.transaction import Transaction, Wanted
 from usertable.zstandard import zstd
@@ -38,6 +41,27 @@ VALUE, PHONE = "Traitor of Arnhem", "18099977755"
 """What only the erased user has."""
 ZSTD_FRAME = b"\x28\xb5\x2f\xfd"
 USERS, ROUNDS = 120, 150
+TESTS = Path(__file__).parents[1]
+KILLED_BEFORE_IT_FORGETS = """
+import signal, sys
+from dataclasses import replace
+from support.store_harness import StoreHarness
+from usertable.store import open_store
+from usertable.store.postgres import citus_writes, store
+
+def forget_undone(*arguments):
+    print("merged", flush=True)
+    signal.pause()
+
+citus_writes.forget_undone = store.forget_undone = forget_undone
+url, one, two, value = sys.argv[1:]
+harness = StoreHarness(open_store(url))
+project = harness.service.project("one")
+sent = {int(one): value, int(two): "beside"}
+writes = [harness.prepare(project, cuid, {"user_string_overwrite": text}) for cuid, text in sent.items()]
+harness.write(*(replace(write, details=False) for write in writes))
+"""
+"""What was merged for two users stays as it was sent."""
 
 
 class Sample:
@@ -246,6 +270,34 @@ def test_what_is_sent_while_a_user_is_erased_is_in_no_block_of_the_writes_beside
         merging.join()
         assert f"{VALUE} {one}".encode() not in bodies(harness, url)
         assert f"{VALUE} {two}".encode() in bodies(harness, url)
+        harness.store.close()
+
+
+@pytest.mark.parametrize("engine", [name for name in ENGINES if name.startswith(("postgresql", "citus"))])
+def test_what_was_sent_for_an_erased_user_is_taken_out_of_history_after_a_server_was_killed_before_it_could(
+    engine: str, tmp_path: Path
+) -> None:
+    with ENGINES[engine](tmp_path) as url:
+        harness, project, one, two = with_two_users(url)
+        shards = harness.store.connections.shards() if isinstance(harness.store, PostgresStore) else None
+        while shards is not None and shards.shard(one) != shards.shard(two):
+            two = harness.user(project)
+            harness.write(harness.prepare(project, two, {"user_string_overwrite": "first"}))
+        harness.service.erase_user(project, one, actor=TESTER)
+        command = [sys.executable, "-c", KILLED_BEFORE_IT_FORGETS, url, str(one), str(two), VALUE]
+        with subprocess.Popen(command, cwd=TESTS, stdout=subprocess.PIPE) as server:
+            assert server.stdout is not None
+            assert server.stdout.readline() == b"merged\n"
+            server.kill()
+        assert VALUE.encode() in bodies(harness, url)
+        before = harness.store.with_changes(project.number, two, lambda _, changes: list(changes))
+        assert pack(harness, project, NEVER) == 0
+        with psycopg.connect(url) as db:
+            for (table,) in db.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'usertable'").fetchall():
+                assert VALUE not in repr(db.execute(f"SELECT t::text FROM usertable.{table} t").fetchall())
+        assert VALUE.encode() not in bodies(harness, url)
+        assert harness.store.with_changes(project.number, two, lambda _, changes: list(changes)) == before
+        check_history(harness.store, project.number, two, project.schema)
         harness.store.close()
 
 

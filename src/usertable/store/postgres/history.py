@@ -57,6 +57,7 @@ _LATE_BLOCKS = 16
 commits after the coordinator, and one may be late."""
 _SQL = load_queries("usertable.store.postgres", "history.sql")
 _UNRECORDED = load_queries("usertable.store.postgres", "merge.sql")["unrecorded"]
+_OF_TRANSACTIONS = load_queries("usertable.store.postgres", "transaction.sql")
 
 
 def draw_numbers(db: Connection, wanted: int) -> Iterator[int]:
@@ -362,9 +363,7 @@ def forget(db: Connection, shards: ShardMap | None, project: int, cuid: int) -> 
             db.execute(_SQL["replace_body"], {"project": project, "cuid": place, "block": number, "body": body})
     # A block that the database merged was sent as a whole: with what was sent in writes that changed nothing, or were
     # declined. Once it is packed, it no longer has that.
-    after = _last_packed(db, project, EVERYWHERE)
-    undone = db.execute(_SQL["blocks_with_undone"], {"project": project, "after": after, "cuid": cuid}).fetchall()
-    _keep_what_was_done(db, project, undone)
+    _forget_after(db, project, _last_packed(db, project, EVERYWHERE), [cuid])
 
 
 def forget_undone(db: Connection, shards: ShardMap | None, project: int, cuids: Iterable[int]) -> None:
@@ -379,6 +378,12 @@ def forget_undone(db: Connection, shards: ShardMap | None, project: int, cuids: 
     for place, undone in sorted(by_place.items()):
         query = {"project": project, "place": place, "limit": LAST_BLOCKS, "undone": undone}
         _keep_what_was_done(db, project, db.execute(_SQL["newest_with_undone"], query).fetchall())
+
+
+def _forget_after(db: Connection, project: int, after: int, cuids: Iterable[int]) -> None:
+    """Take out of the blocks after one what was sent for users in writes that were not done."""
+    query = {"project": project, "after": after, "undone": [-cuid for cuid in cuids]}
+    _keep_what_was_done(db, project, db.execute(_SQL["blocks_with_undone"], query).fetchall())
 
 
 def _keep_what_was_done(db: Connection, project: int, rows: Iterable[Row]) -> None:
@@ -433,6 +438,8 @@ class Packer:
     def __init__(self) -> None:
         self._packed: dict[tuple[int, int], int] = {}
         """By project and shard, the number of the last block that is packed."""
+        self._examined: dict[tuple[int, int], int] = {}
+        """By project and shard, up to which number no block has what was sent for erased users."""
         self._settled = 0
         self._drawn: tuple[int, int] | None = None
         """A number that was the last one drawn, and the ID of a transaction that began after that."""
@@ -464,6 +471,7 @@ class Packer:
         for place in (EVERYWHERE,) if shards is None else (EVERYWHERE, *shards.representatives()):
             if (project, place) not in self._packed:
                 self._packed[project, place] = _last_packed(db, project, place)
+            self._forget_erased(db, shards, project, place)
             settled = self._settled_blocks(db, project, place)
             if blocks := to_pack(settled, before):
                 packed = pack_blocks(blocks)
@@ -475,6 +483,28 @@ class Packer:
                 self._packed[project, place] = packed.block - 1
                 return PackedHistory.of(blocks)
         return PackedHistory()
+
+    def _forget_erased(self, db: Connection, shards: ShardMap | None, project: int, place: int) -> None:
+        """Take out of the settled blocks what was sent for erased users, if a server ended before :func:`forget_undone`.
+
+        In blocks that are not settled, whoever merged them may still do so.
+        """
+        after = max(self._packed[project, place], self._examined.get((project, place), 0))
+        if after >= self._settled:
+            return
+        search = _OF_TRANSACTIONS["erased" if shards is None else "erased_in_shards"]
+        span = {"project": project, "cuid": place, "settled": self._settled, "limit": _PAGE}
+        is_clean = True
+        while (page := db.execute(_SQL["undone"], {**span, "after": after}).fetchall()[0])[0] is not None:
+            last, cuids = page
+            erased = db.execute(search, {"project": project, "cuids": cuids}).fetchall() if cuids else []
+            if erased:
+                is_clean = False
+                _forget_after(db, project, after, [cuid for (cuid,) in erased])
+            after = last
+        # Otherwise it looks once more: the transaction may be lost.
+        if is_clean:
+            self._examined[project, place] = self._settled
 
     def _settled_blocks(self, db: Connection, project: int, place: int) -> Iterator[HistoryBlock]:
         """Yield the blocks after those that are packed, and take note of what another server has packed meanwhile."""

@@ -100,13 +100,25 @@ SELECT head FROM usertable.users WHERE project = %(project)s AND cuid = %(cuid)s
 SELECT cuid, block, last, changes, latest, body, befores, previous FROM usertable.history
 WHERE project = %(project)s AND block = %(block)s;
 
+-- name: undone
+-- Of a page of blocks, the number of the last one, and the users of writes that were not done, in blocks that the database
+-- merged.
+SELECT max(block), array_agg(DISTINCT -number) FILTER (WHERE number IS NOT NULL)
+FROM (
+  SELECT block, CASE WHEN befores IS NOT NULL THEN previous END AS previous FROM usertable.history
+  WHERE project = %(project)s AND cuid = %(cuid)s AND block > %(after)s AND block <= %(settled)s
+  ORDER BY block LIMIT %(limit)s
+) page
+LEFT JOIN LATERAL unnest(previous) number ON number < 0;
+
 -- name: blocks_with_undone
--- The blocks that the database merged, after one, with a write of a user that was not done.
+-- The blocks that the database merged, after one, with writes of users that were not done. The users are given as their CUIDs
+-- below 0.
 SELECT cuid, block, last, changes, latest, body, befores, previous FROM usertable.history
-WHERE project = %(project)s AND block > %(after)s AND befores IS NOT NULL AND -%(cuid)s::bigint = ANY(previous);
+WHERE project = %(project)s AND block > %(after)s AND befores IS NOT NULL AND previous && %(undone)s::bigint[];
 
 -- name: newest_with_undone
--- The same among the newest blocks, for several users, given as their CUIDs below 0.
+-- The same among the newest blocks.
 SELECT cuid, block, last, changes, latest, body, befores, previous FROM (
   SELECT * FROM usertable.history
   WHERE project = %(project)s AND cuid = %(place)s ORDER BY block DESC LIMIT %(limit)s
