@@ -177,6 +177,7 @@ def test_the_page_with_a_rotated_secret_says_until_when_the_old_one_works(tab: F
         assert tab.fill_in(f"{AT}/secret", overlap=overlap, confirm="on").status_code == 303
         shown = tab.page(f"{AT}/new-secret").text
         assert (said in shown) == (overlap == "3600")
+        assert (said in tab.page(f"{AT}/keys").text) == (overlap == "3600")
     owner.post(f"{API}/secret:rotate", json={"secret": SECRET}).raise_for_status()
 
 

@@ -295,11 +295,26 @@ def test_a_secret_that_was_rotated_with_an_overlap_works_beside_the_new_one(
     assert timedelta(0) < left <= timedelta(minutes=10)
     assert owner.get(path).status_code == 200
     assert "previous_secret_until" not in owner.get(path).json()
+    (listed,) = owner.get(f"{path}/keys").json()["keys"]
+    shown = owner.get(f"{path}/keys/default").json()
+    until = rotated.json()["previous_secret_until"]
+    assert (listed["previous_secret_until"], shown["previous_secret_until"]) == (until, until)
     new = server.caller(path.rpartition("/")[2], rotated.json()["secret"])
     assert new.get(path).status_code == 200
     assert new.post(f"{path}/secret:rotate", json={"overlap_seconds": -1}).json()["code"] == "overlap"
     assert new.post(f"{path}/secret:rotate").status_code == 200
     assert [client.get(path).status_code for client in (owner, new)] == [401, 401]
+
+
+def test_the_list_of_keys_no_longer_names_an_old_secret_whose_overlap_is_over() -> None:
+    clock = ManualClock()
+    with serving_by(clock) as server:
+        path, owner = server.new_project()
+        rotated = owner.post(f"{path}/secret:rotate", json={"overlap_seconds": 600}).json()
+        new = server.caller(path.rpartition("/")[2], rotated["secret"])
+        assert "previous_secret_until" in new.get(f"{path}/keys").json()["keys"][0]
+        clock.advance(600)
+        assert "previous_secret_until" not in new.get(f"{path}/keys").json()["keys"][0]
 
 
 def test_a_key_is_gone_within_a_second_after_it_expired() -> None:
@@ -475,6 +490,10 @@ def test_keys_on_the_command_line(tmp_path: Path) -> None:
     assert cli.refused("key", "create", "billing").startswith("key name [billing] was used before")
     assert "scope [fly] does not exist" in cli.refused("key", "create", "x", "--scope", "fly")
     assert "in the past" in cli.refused("key", "create", "x", "--expires", "2020-01-01")
+    until = cli.json("project", "rotate-secret", PROJECT, "--overlap", "600")["previous_secret_until"]
+    assert cli.run("key", "list").stderr == f"The old secret of default works until {until}.\n"
+    cli.run("project", "rotate-secret", PROJECT)
+    assert cli.run("key", "list").stderr == ""
     no_day = cli.refused("key", "create", "x", "--expires", "2099-02-30")
     assert no_day == "--expires is invalid; expected a day of 2099-02, 01 to 28, got [2099-02-30]"
     assert "--confirm" in cli.refused("key", "revoke", "default")

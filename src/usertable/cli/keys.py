@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import click
+from msgspec import UNSET
 
 from usertable.cli.backend import ProjectBackend, opened_project
 from usertable.cli.options import backend_options, project_option, warn_of_short_secret, without_none
@@ -82,6 +83,8 @@ def create_key(name: str, project_id: str | None, scopes: Sequence[str], expires
 def list_keys(project_id: str | None, limit: int) -> None:
     """List a project's keys in the order of their creation, then revoked ones, the last revoked first.
 
+    After `project rotate-secret --overlap`, a line on stderr says until when the old secret also works.
+
     \b
     Examples:
       usertable key list --project 100102
@@ -98,6 +101,9 @@ def list_keys(project_id: str | None, limit: int) -> None:
                 for k in found.keys
             ),
         )
+        for each in found.keys:
+            if each.previous_secret_until is not UNSET:
+                click.echo(f"The old secret of {each.name} works until {each.previous_secret_until}.", err=True)
         if found.next:
             click.echo("There are more keys: use a larger --limit.", err=True)
 

@@ -78,6 +78,11 @@ class Key:
         """Whether whoever had a secret of the key, as it was before, has one still."""
         return self.revoked_at is None and {p.hash for p in before.proofs} <= {p.hash for p in self.proofs}
 
+    def previous_until_after(self, now: int) -> int | None:
+        """Return when the secret before the current one stops working; None if it does not work at `now` any more."""
+        until = self.previous_until
+        return until if until is not None and until > now else None
+
     @property
     def previous_until(self) -> int | None:
         """When the secret before the current one stops working; None if it stopped when it was replaced."""

@@ -35,6 +35,8 @@ class Row:
 
     use: KeyUse
     state: KeyState
+    old_until: int | None
+    """When the secret before the current one stops working, in ms since 1970 UTC; None if it has."""
 
     @property
     def scopes(self) -> tuple[Scope, ...]:
@@ -53,7 +55,8 @@ def list_keys(context: PageContext) -> Response:
     sent = context.request.query_params.get("after", "")
     after = sent if re.fullmatch(KEY_POSITION, sent) else ""
     found = context.service.keys(project, after=after, limit=KEYS + 1)
-    rows = [Row(use, use.key.state(context.now)) for use in found[:KEYS]]
+    now = context.now
+    rows = [Row(use, use.key.state(now), use.key.previous_until_after(now)) for use in found[:KEYS]]
     last = KeyPosition.of(rows[-1].use.key) if len(found) > KEYS else None
     rows.sort(key=lambda row: row.state is not KeyState.ACTIVE)
     more = f"?{urlencode({'after': last})}" if last else ""

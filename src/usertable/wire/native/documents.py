@@ -79,6 +79,10 @@ class KeyDocument(msgspec.Struct, omit_defaults=True):
         | None
     )
     secret: str | UnsetType = UNSET
+    previous_secret_until: (
+        Annotated[Moment, Meta(description="When the previous secret stops working. Only after a rotation with an overlap.")]
+        | UnsetType
+    ) = UNSET
 
 
 class KeyList(msgspec.Struct):
@@ -331,6 +335,7 @@ def moment(ms: int) -> str:
 
 def key_document(key: Key, last_used: int | None, now: int, secret: str | None = None) -> KeyDocument:
     """Return the document of a key at `now`, in ms since 1970 UTC."""
+    previous_until = key.previous_until_after(now)
     return KeyDocument(
         name=key.name,
         scopes=list(ordered(key.scopes)),
@@ -343,6 +348,7 @@ def key_document(key: Key, last_used: int | None, now: int, secret: str | None =
         revoked_by=key.revoked_by or None,
         public_id=key.public_id or None,
         secret=UNSET if secret is None else secret,
+        previous_secret_until=UNSET if previous_until is None else moment(previous_until),
     )
 
 
