@@ -13,6 +13,9 @@ from usertable.domain.patch import Patch
 from usertable.store.records import WRITTEN, Refusal, Result, SchemaStale, UserUnknown, Write, Written
 from usertable.store.transaction import Loaded, Mutation, Transaction, Wanted
 
+# To look a member up takes longer than to find a name of the module.
+_WRITE, _UNDO = ChangeKind.WRITE, ChangeKind.UNDO
+
 
 @dataclass(frozen=True, slots=True)
 class WriteBatch:
@@ -60,10 +63,10 @@ class WriteBatch:
             kept = kept_answer(receipt, written, loaded, write.project, cuid, write.now)
             mutation.receipts.append(kept)
             results.append(kept.written)
-        kind = ChangeKind.WRITE if type(write.patch) is Patch else ChangeKind.UNDO
+        kind = _WRITE if type(write.patch) is Patch else _UNDO
         if after is not profile:
             loaded.profiles[cuid] = after
-            if kind is ChangeKind.WRITE:
+            if kind is _WRITE:
                 mutation.reported.update(decision.outcomes)
             record(mutation.changes, UserChange(cuid, decision, write.origin, write.request, kind, results=results))
         elif write.origin is not None and (

@@ -277,8 +277,8 @@ def _insert_receipts(db: apsw.Connection, receipts: Sequence[NewReceipt]) -> Non
     parameters: list[Any] = []
     last, text = None, ""
     for r in receipts:
-        # Most rows of an import have the same result. Each write has a change of its own.
-        if r.written != last or r.written.change is not None:
+        # Each write has a change of its own. Most rows of an import have the same result.
+        if r.written.change is not None or r.written != last:
             last, text = r.written, encode_written(r.written)
         parameters.extend((r.project, r.key, r.cuid, r.fingerprint, text, r.written.attributes is not None, r.at))
     insert_rows(db, _SQL["add_receipts"], 7, parameters)
