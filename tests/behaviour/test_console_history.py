@@ -131,7 +131,7 @@ def test_changes_are_filtered_by_attribute_and_actor(site: Site) -> None:
 
 
 def test_an_actor_that_is_misspelt_is_refused_beside_its_field_and_not_answered_with_an_empty_list(site: Site) -> None:
-    hint = "Enter an actor, such as key:NAME, person:EMAIL, cli:USER, import:JOB or admin-token."
+    hint = "Enter an actor, such as key:default, person:ann@example.com, cli:deploy, import:crm or admin-token."
     for path in (f"{USER}/history", f"{AT}/audit"):
         page = site.page(f"{path}?actor=orders", 422)
         assert hint in page
@@ -344,7 +344,7 @@ def test_a_users_changes_say_where_the_history_of_an_attribute_was_off(site: Sit
     path = f"{AT}/attributes/logins/history"
     site.browser.page(f"{AT}/attributes/logins")
     assert site.browser.submit(path).status_code == 303
-    said = "Changes of logins may be missing here and before: the history was off."
+    said = "Changes of logins may be missing here and earlier, because the history was off."
     try:
         assert site.entries(f"{USER}/history?attribute=logins")[0].endswith(said)
         assert said in site.page(f"{USER}/history?attribute=logins&actor=key:nobody")

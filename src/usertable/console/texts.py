@@ -546,8 +546,8 @@ TEXTS: dict[str, tuple[str, str]] = {
     "audit.actor": ("操作者", "Actor"),
     "audit.actor_hint": ("如 key:default", "Such as key:default"),
     "audit.actor_wrong": (
-        "请输入操作者，格式如 key:名称、person:邮箱、cli:系统用户、import:任务，或 admin-token。",
-        "Enter an actor, such as key:NAME, person:EMAIL, cli:USER, import:JOB or admin-token.",
+        "请输入操作者，如 key:default、person:ann@example.com、cli:deploy、import:crm 或 admin-token。",
+        "Enter an actor, such as key:default, person:ann@example.com, cli:deploy, import:crm or admin-token.",
     ),
     "audit.kind": ("操作", "Action"),
     "audit.any": ("全部", "Any"),
@@ -704,7 +704,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "history.unrecorded.one": ("此处有 {count} 次写入未记录。", "{count} write here was not recorded."),
     "history.not_kept": (
         "属性 {names} 的历史记录曾关闭，此处及更早的变更可能缺失。",
-        "Changes of {names} may be missing here and before: the history was off.",
+        "Changes of {names} may be missing here and earlier, because the history was off.",
     ),
     "history.end_created": ("没有更早的变更：用户创建于", "Nothing is older: the user was created at"),
     "history.end_off": ("没有更多变更。", "No more changes."),
