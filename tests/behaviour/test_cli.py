@@ -296,7 +296,10 @@ def test_attribute_delete_only_before_a_value_was_reported(declared: CliRunner) 
         (("create", "jg_x", "--type", "NUMBER", "--rule", "once"), "name [jg_x] is invalid: the prefix jg_"),
         (("create", "x", "--type", "LIST", "--rule", "once", "--max-elements", "0"), "max_elements of attribute [x]"),
         (("create", "x", "--type", "BOOL", "--rule", "once", "--max-elements", "9"), "limits of attribute [x]"),
-        (("create", "x", "--type", "BOOL", "--rule", "once", "--display-name", "a\nb"), "parameter [display_name]"),
+        (
+            ("create", "x", "--type", "BOOL", "--rule", "once", "--display-name", "a\nb"),
+            "--display-name is invalid; expected printable text on one line",
+        ),
         (("create", "x", "--type", "BOOL", "--rule", "once", "--description", "x" * 1001), "description of [x] is longer"),
         (("edit", "none", "--display-name", "x"), "user attribute [none] does not exist"),
         (("hide", "none"), "user attribute [none] does not exist"),
