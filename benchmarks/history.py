@@ -414,7 +414,8 @@ def _reports(url: str, users: int, began: int, rate: float, count: int) -> Itera
                 *(project.number, FIRST_CUID + dice.randrange(users), dice.choice(patches), project.version),
                 began + round(number * 1000 / rate),
                 details=False,
-                origin=Origin("key:default", f"0199a7c4-{number:x}"),
+                origin=Origin("key:default"),
+                request=f"0199a7c4-{number:x}",
             )
             for number in range(start, min(start + LARGE_BATCH, count))
         ]
