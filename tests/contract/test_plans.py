@@ -11,10 +11,12 @@ import pytest
 
 from contract.test_history import rows
 from support import postgres
+from support.actors import TESTER
 from support.engines import database
 from support.server_process import ATTRIBUTE, ServerProcess, create_project
 from support.store_harness import StoreHarness
 from support.waiting import wait_until
+from usertable.domain.arrival import Arrival, Arrivals
 from usertable.domain.condition import parse_condition
 from usertable.store import open_store
 from usertable.store.records import Written
@@ -152,6 +154,45 @@ def test_no_table_is_gone_through_that_was_analysed_when_it_had_one_row(url: str
         rows(harness, project, *((cuid, (), "{}") for cuid in some))
         store.close()
     assert looked["rows"] < MANY
+
+
+def test_erasing_a_user_does_not_go_through_tables_that_were_analysed_when_they_had_one_row(url: str) -> None:
+    store = open_store(url)
+    harness = StoreHarness(store)
+    project = harness.project()
+    cuid = harness.user(project)
+    harness.write(harness.prepare(project, cuid, {"user_number_overwrite": 1}, "a key", whole=True))
+    sample = Arrival(harness.now, "attribute", "request", cuid, entries=())
+    store.keep_arrivals([Arrivals(project.number, harness.now, 1, samples=[sample])])
+    store.close()
+    with psycopg.connect(url, autocommit=True) as db:
+        db.execute(
+            "INSERT INTO usertable.keyframe (project, number, cuid, version, at, attributes) VALUES (%s, 1, %s, 1, 1, '{}')",
+            (project.number, cuid),
+        )
+        db.execute("ANALYZE")
+        for query in (
+            "INSERT INTO usertable.receipt (project, key, cuid, fingerprint, written, personal, at)"
+            " SELECT project, n::text, n, fingerprint, written, personal, at"
+            " FROM usertable.receipt, generate_series(%(first)s, %(last)s) n",
+            "INSERT INTO usertable.arrival (project, refused, at, cuid, document)"
+            " SELECT project, refused, at, n, document FROM usertable.arrival, generate_series(%(first)s, %(last)s) n",
+            "INSERT INTO usertable.keyframe (project, number, cuid, version, at, attributes)"
+            " SELECT project, n, n, version, at, attributes FROM usertable.keyframe, generate_series(%(first)s, %(last)s) n",
+        ):
+            db.execute(query, {"first": cuid + 1, "last": cuid + MANY})
+    load(url, project.number, cuid + 1)
+    with looking(url, "receipt", "arrival", "keyframe") as looked:
+        store = open_store(url)
+        harness = StoreHarness(store)
+        for each in range(cuid, cuid + BATCH):
+            harness.service.erase_user(project, each, actor=TESTER)
+        store.close()
+    assert looked["rows"] < MANY
+    with psycopg.connect(url) as db:
+        for table in ("receipt", "arrival", "keyframe"):
+            left = db.execute(f"SELECT count(*), min(cuid) FROM usertable.{table}").fetchone()
+            assert left == (MANY + 1 - BATCH, cuid + BATCH), table
 
 
 def test_a_server_keeps_no_plan_for_few_users(url: str, tmp_path: Path) -> None:

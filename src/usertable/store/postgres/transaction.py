@@ -155,7 +155,7 @@ class PostgresTransaction:
         _add_values(db, number, mutation.values)
         history.remove_keyframes_of_users(db, number, mutation.identified)
         for cuid in mutation.erased:
-            _erase(db, number, cuid)
+            _erase(db, self._shards, number, cuid)
         if mutation.next_cuid:
             db.execute(_SQL["raise_counter"], {"project": number, "next_cuid": mutation.next_cuid})
         if mutation.job is not None:
@@ -455,9 +455,12 @@ def _add_receipts(db: Connection, receipts: Sequence[NewReceipt]) -> None:
         db.execute(_SQL["add_receipts"], rows)
 
 
-def _erase(db: Connection, project: int, cuid: int) -> None:
+def _erase(db: Connection, shards: ShardMap | None, project: int, cuid: int) -> None:
     user = {"project": project, "cuid": cuid}
     for identifier, value in db.execute(_SQL["remove_values"], user).fetchall():
         db.execute(_SQL["remove_owner"], {"project": project, "identifier": identifier, "value": value})
-    for query in ("remove_user", "add_erased", "remove_personal_receipts", "remove_samples"):
+    receipts = "remove_personal_receipts" if shards is None else "remove_personal_receipts_in_shard"
+    db.execute(_SQL["plan_by_order"])
+    for query in ("remove_user", "add_erased", receipts, "remove_samples"):
         db.execute(_SQL[query], user)
+    db.execute(_SQL["plan_with_sort"])

@@ -129,12 +129,31 @@ DELETE FROM usertable.users WHERE project = %(project)s AND cuid = %(cuid)s;
 -- name: add_erased
 INSERT INTO usertable.erased (project, cuid) VALUES (%(project)s, %(cuid)s);
 
+-- name: plan_by_order
+-- From here on, a statement with ORDER BY uses an index that has this order.
+SET LOCAL enable_sort = off;
+
+-- name: plan_with_sort
+SET LOCAL enable_sort = on;
+
 -- name: remove_personal_receipts
--- Receipts that show the user's data.
+-- Receipts that show the user's data. With `plan_by_order`, only the index that has the user is right: if the last ANALYZE
+-- found one receipt, the database would read those of the whole project by the primary key.
+DELETE FROM usertable.receipt WHERE ctid = ANY(ARRAY(
+  SELECT ctid FROM usertable.receipt
+  WHERE project = %(project)s AND cuid BETWEEN %(cuid)s AND %(cuid)s AND personal ORDER BY cuid
+));
+
+-- name: remove_personal_receipts_in_shard
+-- The same on Citus, which determines the shard from the CUID.
 DELETE FROM usertable.receipt WHERE project = %(project)s AND cuid = %(cuid)s AND personal;
 
 -- name: remove_samples
-DELETE FROM usertable.arrival WHERE project = %(project)s AND cuid = %(cuid)s;
+-- With `plan_by_order`, as in `remove_personal_receipts`.
+DELETE FROM usertable.arrival WHERE ctid = ANY(ARRAY(
+  SELECT ctid FROM usertable.arrival
+  WHERE project = %(project)s AND cuid BETWEEN %(cuid)s AND %(cuid)s ORDER BY cuid
+));
 
 -- name: add_project
 INSERT INTO usertable.project (number, id, version, document)
