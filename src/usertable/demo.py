@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from usertable import signals
 from usertable.app.service import Service
 from usertable.dialects.jiguang.vocabulary import ATTRIBUTE_PATH
 from usertable.domain.actor import Actor
@@ -26,6 +27,7 @@ from usertable.store import open_store
 from usertable.wire.native.documents import pretty, user_document
 
 HOST = "127.0.0.1"
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 FILE = Path(".demo") / "usertable.db"
 PROJECT, SECRET = "7d431e42dfa6a6d693ac2d04", "5e987ac6d2e04d95a9d8f0d1"
 AUTHORIZATION = "Basic N2Q0MzFlNDJkZmE2YTZkNjkzYWMyZDA0OjVlOTg3YWM2ZDJlMDRkOTVhOWQ4ZjBkMQ=="
@@ -82,7 +84,15 @@ def start(url: str, port: str) -> subprocess.Popen[str]:
     """Start the demo's server, without the settings in the environment."""
     command = [sys.executable, "-m", "usertable", "serve", "--store", url, "--host", HOST, "--port", port]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("USERTABLE_")}
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace", env=environment)
+    return subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        env=environment,
+        # What is blocked here would stay so there. No thread runs yet.
+        preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING),
+    )
 
 
 def wait_until_it_serves(server: subprocess.Popen[str]) -> int:
@@ -106,13 +116,15 @@ def _pass_on(server: subprocess.Popen[str]) -> None:
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:
-    sys.exit(128 + number)
+    # A second one must not interrupt the wait for the server.
+    signals.ignore(*_ENDING)
+    sys.exit(0 if number == signal.SIGINT else 128 + number)
 
 
 def main() -> None:
     """Prepare, serve, send, show, and keep serving."""
     # However it ends, its server must not be left running.
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in _ENDING:
         signal.signal(number, _end)
     chosen = os.environ.get("DEMO_PORT") or "8000"
     url = f"sqlite:///{FILE}"
@@ -121,8 +133,10 @@ def main() -> None:
         prepare(url)
     except StoreFault as fault:
         sys.exit(f"make demo: {fault}")
-    server = start(url, chosen)
+    server = None
     try:
+        with signals.blocked(*_ENDING):
+            server = start(url, chosen)
         port = wait_until_it_serves(server)
         status, answer = call(port, "PUT", ATTRIBUTE_PATH, BODY)
         print(f"\nPUT {ATTRIBUTE_PATH}\nAuthorization: {AUTHORIZATION}\n{BODY}\n\n{status}\n{answer}\n")
@@ -142,12 +156,11 @@ Serving from {FILE} until Ctrl-C. Every further run keeps the data; `make clean`
             flush=True,
         )
         sys.exit(server.wait())
-    except KeyboardInterrupt:
-        pass
     finally:
-        if server.poll() is None:
-            server.terminate()
-        server.wait()
+        if server is not None:
+            if server.poll() is None:
+                server.terminate()
+            server.wait()
 
 
 if __name__ == "__main__":

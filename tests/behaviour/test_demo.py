@@ -133,3 +133,34 @@ def test_a_demo_that_is_ended_leaves_no_server_behind(tmp_path: Path, number: si
         assert process.returncode == (0 if number is signal.SIGINT else 128 + number)
         assert not any(Path(f"/proc/{server}").exists() for server in servers)
         assert not answers(port)
+
+
+SIGNALED_AT_ITS_START = """
+import os, signal, sys
+from usertable import demo
+
+start = demo.start
+
+def start_and_be_signaled(url, port):
+    server = start(url, port)
+    print(server.pid, flush=True)
+    os.kill(os.getpid(), int(sys.argv[1]))
+    return server
+
+demo.start = start_and_be_signaled
+demo.main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_demo_that_is_ended_while_it_starts_its_server_leaves_none_behind(tmp_path: Path, number: signal.Signals) -> None:
+    command = [sys.executable, "-c", SIGNALED_AT_ITS_START, str(int(number))]
+    environment = os.environ | {"DEMO_PORT": "0"}
+    # Not read to their ends: a server that is left behind would keep them open.
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        assert process.stdout is not None
+        server = int(process.stdout.readline())
+        assert process.wait() == (0 if number is signal.SIGINT else 128 + number)
+    assert not Path(f"/proc/{server}").exists()
