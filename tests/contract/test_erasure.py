@@ -17,13 +17,15 @@ import apsw
 import psycopg
 import pytest
 
-from contract.test_retention import NEVER, pack
+from contract.test_retention import pack
 from support.actors import TESTER
 from support.commands import import_batch
 from support.engines import ENGINES
 from support.histories import check_history
 from support.store_harness import StoreHarness
 from support.waiting import wait_until
+from usertable.app.clock import Clock
+from usertable.app.retention import HistoryRetention
 from usertable.commands import users
 from usertable.domain.arrival import Arrival, Arrivals, SampledAttribute
 from usertable.domain.audit import AuditFilter, AuditKind
@@ -273,9 +275,10 @@ def test_what_is_sent_while_a_user_is_erased_is_in_no_block_of_the_writes_beside
         harness.store.close()
 
 
+@pytest.mark.parametrize("is_kept", [True, False])
 @pytest.mark.parametrize("engine", [name for name in ENGINES if name.startswith(("postgresql", "citus"))])
 def test_what_was_sent_for_an_erased_user_is_taken_out_of_history_after_a_server_was_killed_before_it_could(
-    engine: str, tmp_path: Path
+    engine: str, tmp_path: Path, is_kept: bool
 ) -> None:
     with ENGINES[engine](tmp_path) as url:
         harness, project, one, two = with_two_users(url)
@@ -291,13 +294,16 @@ def test_what_was_sent_for_an_erased_user_is_taken_out_of_history_after_a_server
             server.kill()
         assert VALUE.encode() in bodies(harness, url)
         before = harness.store.with_changes(project.number, two, lambda _, changes: list(changes))
-        assert pack(harness, project, NEVER) == 0
+        if not is_kept:
+            harness.service.edit_history(project.id, days=0, actor=TESTER)
+        HistoryRetention(harness.store, Clock(lambda: harness.now), lambda: False).run(None)
         with psycopg.connect(url) as db:
             for (table,) in db.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'usertable'").fetchall():
                 assert VALUE not in repr(db.execute(f"SELECT t::text FROM usertable.{table} t").fetchall())
         assert VALUE.encode() not in bodies(harness, url)
-        assert harness.store.with_changes(project.number, two, lambda _, changes: list(changes)) == before
-        check_history(harness.store, project.number, two, project.schema)
+        if is_kept:
+            assert harness.store.with_changes(project.number, two, lambda _, changes: list(changes)) == before
+            check_history(harness.store, project.number, two, project.schema)
         harness.store.close()
 
 

@@ -107,6 +107,7 @@ class HistoryRetention:
         """
         projects = self._store.projects()
         for project in projects:
+            self._store.forget_erased(project.number)
             self._remove_old(project, day_ago)
         unfinished = {project.number for project in self._pack([project for project in projects if project.history.is_on])}
         kept, exceeding = KeptHistory(), {}

@@ -451,6 +451,9 @@ class MemoryStore:
             table.keyframes = [keyframe for keyframe in table.keyframes if keyframe.number >= below]
             return PrunedHistory.of(removed, sum(keyframe.size for keyframe in keyframes))
 
+    def forget_erased(self, project: int) -> None:
+        """It has nothing of them: only what was done is stored."""
+
     def pack_history(self, project: int, before: int) -> PackedHistory:
         with self._lock:
             table = self.tables[project]

@@ -292,6 +292,14 @@ class Remembering(Protocol):
         """
         ...
 
+    def forget_erased(self, project: int) -> None:
+        """Remove what history has of erased users because a server that should have removed it was killed before.
+
+        Whether or not the project's history is on. Each call searches what was not searched yet, but nothing that open
+        transactions may still change.
+        """
+        ...
+
     def pack_history(self, project: int, before: int) -> PackedHistory:
         """Pack a stretch of the oldest blocks that are not packed, if all their changes are before a moment.
 

@@ -26,7 +26,7 @@ from usertable.store.history import (
     unpack_block,
     without_user,
 )
-from usertable.store.keyframes import Keyframe, decode_keyframe, encode_keyframe
+from usertable.store.keyframes import VERSIONS, Keyframe, decode_keyframe, encode_keyframe
 from usertable.store.packing import PackedChanges
 from usertable.store.postgres import reads
 from usertable.store.postgres.citus import ShardMap
@@ -170,10 +170,11 @@ def _walk(
         after: see :func:`changes`.
     """
     number = head
-    steps = FIRST_STEPS
+    # To a moment, no further than from the keyframe after it, which may be of a version that stored half as many.
+    steps = FIRST_STEPS if after is None else 2 * VERSIONS + 1
     place = EVERYWHERE if shards is None else shards.representative(cuid)
     while number:
-        place, found = _steps(db, shards, project, cuid, number, steps if after is None else MOST_STEPS, after, place)
+        place, found = _steps(db, shards, project, cuid, number, steps, after, place)
         start = number
         for step, block in _blocks_of_steps(found):
             while number and (number == step or (block.contains(number) and block.befores is None)):
@@ -184,7 +185,7 @@ def _walk(
                 number = change.previous
         if number == start:
             return
-        steps, after = min(4 * steps, MOST_STEPS), None
+        steps = min(4 * steps, MOST_STEPS)
 
 
 def _steps(
@@ -363,7 +364,7 @@ def forget(db: Connection, shards: ShardMap | None, project: int, cuid: int) -> 
             db.execute(_SQL["replace_body"], {"project": project, "cuid": place, "block": number, "body": body})
     # A block that the database merged was sent as a whole: with what was sent in writes that changed nothing, or were
     # declined. Once it is packed, it no longer has that.
-    _forget_after(db, project, _last_packed(db, project, EVERYWHERE), [cuid])
+    _forget_between(db, project, _last_packed(db, project, EVERYWHERE), _ABOVE_ALL, [cuid])
 
 
 def forget_undone(db: Connection, shards: ShardMap | None, project: int, cuids: Iterable[int]) -> None:
@@ -380,9 +381,9 @@ def forget_undone(db: Connection, shards: ShardMap | None, project: int, cuids: 
         _keep_what_was_done(db, project, db.execute(_SQL["newest_with_undone"], query).fetchall())
 
 
-def _forget_after(db: Connection, project: int, after: int, cuids: Iterable[int]) -> None:
-    """Take out of the blocks after one what was sent for users in writes that were not done."""
-    query = {"project": project, "after": after, "undone": [-cuid for cuid in cuids]}
+def _forget_between(db: Connection, project: int, after: int, last: int, cuids: Iterable[int]) -> None:
+    """Take out of the blocks after one, up to another, what was sent for users in writes that were not done."""
+    query = {"project": project, "after": after, "last": last, "undone": [-cuid for cuid in cuids]}
     _keep_what_was_done(db, project, db.execute(_SQL["blocks_with_undone"], query).fetchall())
 
 
@@ -468,10 +469,7 @@ class Packer:
         # Whoever erases a user changes blocks too. Another server may already be at it.
         if not try_lock_history(db, project):
             return PackedHistory(is_busy=True)
-        for place in (EVERYWHERE,) if shards is None else (EVERYWHERE, *shards.representatives()):
-            if (project, place) not in self._packed:
-                self._packed[project, place] = _last_packed(db, project, place)
-            self._forget_erased(db, shards, project, place)
+        for place in self._places(db, shards, project):
             settled = self._settled_blocks(db, project, place)
             if blocks := to_pack(settled, before):
                 packed = pack_blocks(blocks)
@@ -484,27 +482,39 @@ class Packer:
                 return PackedHistory.of(blocks)
         return PackedHistory()
 
-    def _forget_erased(self, db: Connection, shards: ShardMap | None, project: int, place: int) -> None:
-        """Take out of the settled blocks what was sent for erased users, if a server ended before :func:`forget_undone`.
+    def forget_erased(self, db: Connection, shards: ShardMap | None, project: int) -> bool:
+        """Take out of some settled blocks what was sent for erased users, if a server ended before :func:`forget_undone`.
 
         In blocks that are not settled, whoever merged them may still do so.
+
+        Returns: whether there was any, so there may be more.
         """
-        after = max(self._packed[project, place], self._examined.get((project, place), 0))
-        if after >= self._settled:
-            return
+        if not try_lock_history(db, project):
+            return False
         search = _OF_TRANSACTIONS["erased" if shards is None else "erased_in_shards"]
-        span = {"project": project, "cuid": place, "settled": self._settled, "limit": _PAGE}
-        is_clean = True
-        while (page := db.execute(_SQL["undone"], {**span, "after": after}).fetchall()[0])[0] is not None:
-            last, cuids = page
-            erased = db.execute(search, {"project": project, "cuids": cuids}).fetchall() if cuids else []
-            if erased:
-                is_clean = False
-                _forget_after(db, project, after, [cuid for (cuid,) in erased])
-            after = last
-        # Otherwise it looks once more: the transaction may be lost.
-        if is_clean:
+        for place in self._places(db, shards, project):
+            examined = self._examined.get((project, place), 0)
+            if examined == self._settled:
+                continue
+            after = max(self._packed[project, place], examined if shards is None else examined - _LATE_BLOCKS)
+            span = {"project": project, "cuid": place, "settled": self._settled, "limit": _PAGE}
+            while (page := db.execute(_SQL["undone"], {**span, "after": after}).fetchall()[0])[0] is not None:
+                last, cuids = page
+                erased = db.execute(search, {"project": project, "cuids": cuids}).fetchall() if cuids else []
+                if erased:
+                    _forget_between(db, project, after, last, [cuid for (cuid,) in erased])
+                    # It is looked at once more: the transaction may be lost.
+                    return True
+                self._examined[project, place] = after = last
             self._examined[project, place] = self._settled
+        return False
+
+    def _places(self, db: Connection, shards: ShardMap | None, project: int) -> Iterator[int]:
+        """Yield where the project's blocks are."""
+        for place in (EVERYWHERE,) if shards is None else (EVERYWHERE, *shards.representatives()):
+            if (project, place) not in self._packed:
+                self._packed[project, place] = _last_packed(db, project, place)
+            yield place
 
     def _settled_blocks(self, db: Connection, project: int, place: int) -> Iterator[HistoryBlock]:
         """Yield the blocks after those that are packed, and take note of what another server has packed meanwhile."""

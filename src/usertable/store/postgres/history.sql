@@ -112,10 +112,11 @@ FROM (
 LEFT JOIN LATERAL unnest(previous) number ON number < 0;
 
 -- name: blocks_with_undone
--- The blocks that the database merged, after one, with writes of users that were not done. The users are given as their CUIDs
--- below 0.
+-- The blocks that the database merged, after one and up to another, with writes of users that were not done. The users are
+-- given as their CUIDs below 0.
 SELECT cuid, block, last, changes, latest, body, befores, previous FROM usertable.history
-WHERE project = %(project)s AND block > %(after)s AND befores IS NOT NULL AND previous && %(undone)s::bigint[];
+WHERE project = %(project)s AND block > %(after)s AND block <= %(last)s AND befores IS NOT NULL
+  AND previous && %(undone)s::bigint[];
 
 -- name: newest_with_undone
 -- The same among the newest blocks.

@@ -209,7 +209,8 @@ def forget_undone(connections: Connections, shards: ShardMap | None, users: Iter
     """Take out of history what was just sent in writes to users that do not exist, possibly because they were erased.
 
     A merge stores the writes as they were sent. The writes that were done are committed, so a failure is only logged: what
-    was not done goes when the block is packed.
+    was not done goes when the block is packed, and that of erased users within minutes: see
+    :meth:`usertable.store.postgres.history.Packer.forget_erased`.
     """
     by_project: dict[int, list[int]] = {}
     for project, cuid in users:
@@ -218,4 +219,4 @@ def forget_undone(connections: Connections, shards: ShardMap | None, users: Iter
         for project, cuids in sorted(by_project.items()):
             connections.change(partial(history.forget_undone, shards=shards, project=project, cuids=cuids))
     except (psycopg.Error, UsertableError) as failure:
-        log.info("writes to unknown users stay in history until it is packed: %s", error_text(failure))
+        log.info("writes to unknown users stay in history for now: %s", error_text(failure))

@@ -230,6 +230,13 @@ class PostgresStore:
     def prune_history(self, project: int, before: int | None, excess: int, now: int) -> PrunedHistory:
         return self.connections.change(lambda db: history.prune(db, project, before, excess, now))
 
+    def forget_erased(self, project: int) -> None:
+        shards, packer = self.connections.shards(), self.packer
+        self.connections.change(packer.observe)
+        self.connections.read(packer.settle)
+        while self.connections.change(lambda db: packer.forget_erased(db, shards, project)):
+            pass
+
     def pack_history(self, project: int, before: int) -> PackedHistory:
         shards, packer = self.connections.shards(), self.packer
 

@@ -154,6 +154,9 @@ class SQLiteStore:
         self._history_sizes.replaced(project, removed, keyframes=keyframes)
         return PrunedHistory.of(removed, sum(size.bytes for size in keyframes))
 
+    def forget_erased(self, project: int) -> None:
+        """It has nothing of them: only what was done is stored."""
+
     def pack_history(self, project: int, before: int) -> PackedHistory:
         with self._connections.reader() as db:
             if project not in self._packed:

@@ -1,0 +1,2 @@
+-- Blocks of history that a server merged have what changes have in common once. No table changes, but an earlier version cannot
+-- read them.
