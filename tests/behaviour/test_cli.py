@@ -1268,6 +1268,8 @@ def test_ctrl_c_ends_a_command_quietly(declared: CliRunner) -> None:
         assert process.stderr is not None
         prompt = f"Permanently erase user {cuid} of project p1 (demo)? [y/N]: "
         assert process.stderr.read(len(prompt)).decode() == prompt
+        # While `input` has yet to flush its prompt, Python loses the signal. Then it sleeps until there is an answer.
+        wait_until(lambda: Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "S")
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     assert (process.returncode, err.strip()) == (1, b"Aborted!")
