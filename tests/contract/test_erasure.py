@@ -34,7 +34,6 @@ from usertable.domain.patch import Restoration
 from usertable.domain.schema import Project
 from usertable.store import history, open_store
 from usertable.store.history import HistoryBlock
-from usertable.store.postgres import PostgresStore
 from usertable.store.records import ImportBatch, ImportRow, ImportRows, Write
 from usertable.store.transaction import Transaction, Wanted
 from usertable.zstandard import zstd
@@ -49,13 +48,13 @@ import signal, sys
 from dataclasses import replace
 from support.store_harness import StoreHarness
 from usertable.store import open_store
-from usertable.store.postgres import citus_writes, store
+from usertable.store.postgres import store
 
 def forget_undone(*arguments):
     print("merged", flush=True)
     signal.pause()
 
-citus_writes.forget_undone = store.forget_undone = forget_undone
+store.forget_undone = forget_undone
 url, one, two, value = sys.argv[1:]
 harness = StoreHarness(open_store(url))
 project = harness.service.project("one")
@@ -276,16 +275,12 @@ def test_what_is_sent_while_a_user_is_erased_is_in_no_block_of_the_writes_beside
 
 
 @pytest.mark.parametrize("is_kept", [True, False])
-@pytest.mark.parametrize("engine", [name for name in ENGINES if name.startswith(("postgresql", "citus"))])
+@pytest.mark.parametrize("engine", [name for name in ENGINES if name.startswith("postgresql")])
 def test_what_was_sent_for_an_erased_user_is_taken_out_of_history_after_a_server_was_killed_before_it_could(
     engine: str, tmp_path: Path, is_kept: bool
 ) -> None:
     with ENGINES[engine](tmp_path) as url:
         harness, project, one, two = with_two_users(url)
-        shards = harness.store.connections.shards() if isinstance(harness.store, PostgresStore) else None
-        while shards is not None and shards.shard(one) != shards.shard(two):
-            two = harness.user(project)
-            harness.write(harness.prepare(project, two, {"user_string_overwrite": "first"}))
         harness.service.erase_user(project, one, actor=TESTER)
         command = [sys.executable, "-c", KILLED_BEFORE_IT_FORGETS, url, str(one), str(two), VALUE]
         with subprocess.Popen(command, cwd=TESTS, stdout=subprocess.PIPE) as server:
