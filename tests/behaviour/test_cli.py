@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import pty
@@ -25,6 +24,7 @@ import pytest
 
 import usertable
 from support.cli_runner import CliRunner
+from support.terminal import shown_on
 from support.waiting import wait_until
 from usertable.app.secrets import public_id
 from usertable.cli import cli as commands
@@ -1296,14 +1296,9 @@ def test_a_terminal_gets_a_table_that_fits_it(declared: CliRunner) -> None:
         "user", "get", str(cuid), "--hidden", "--project", "p1", stdout=terminal, env={"COLUMNS": "60"}
     ) as process:
         os.close(terminal)
-        shown = b""
-        # Once the process has left the terminal, there is no more to read.
-        with contextlib.suppress(OSError):
-            while part := os.read(main, 1 << 16):
-                shown += part
-        os.close(main)
+        shown = shown_on(main)
     assert process.returncode == 0
-    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in shown.decode().splitlines()]
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in shown.splitlines()]
     assert max(len(line) for line in lines) <= 60
     assert "x" * 100 + "[red]等级" in "".join(line.split()[-1] for line in lines if "x" in line or "red" in line)
 

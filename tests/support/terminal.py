@@ -16,11 +16,16 @@ def run_on_terminal(command: list[str], **more: Any) -> subprocess.CompletedProc
         done = subprocess.run(command, stdout=terminal, stderr=subprocess.PIPE, text=True, check=False, **more)
     finally:
         os.close(terminal)
+    done.stdout = shown_on(main).replace("\r\n", "\n")
+    return done
+
+
+def shown_on(main: int) -> str:
+    """Return what a terminal shows until the last process has left it, and close it."""
     shown = b""
     # Once the process has left the terminal, there is no more to read.
     with contextlib.suppress(OSError):
         while part := os.read(main, 1 << 16):
             shown += part
     os.close(main)
-    done.stdout = shown.decode().replace("\r\n", "\n")
-    return done
+    return shown.decode()
